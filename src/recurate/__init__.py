@@ -1,0 +1,50 @@
+"""recurate: run, forecast, plan and audit self-consuming training loops with curated data.
+
+>>> import recurate
+>>> recurate.forecast([0.0, 1.0, 2.0], k=4, rounds=3).trajectory.values("mean_reward").round(3)
+array([1.   , 1.629, 1.906, 1.988])
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+__version__ = "0.1.0"
+
+if TYPE_CHECKING:
+    from recurate.candidates import Candidates, as_candidates
+    from recurate.errors import InputError, RecurateError
+    from recurate.forecast import Forecast, forecast
+    from recurate.picklog import PickLogger
+    from recurate.records import Log, read_log, write_log
+    from recurate.rules.rule import Rule
+    from recurate.theory.population import Population
+    from recurate.trajectory import Trajectory
+
+# Loaded on first use, so that `import recurate` is instant.
+_HOMES = {
+    "Candidates": "recurate.candidates",
+    "as_candidates": "recurate.candidates",
+    "InputError": "recurate.errors",
+    "RecurateError": "recurate.errors",
+    "Forecast": "recurate.forecast",
+    "forecast": "recurate.forecast",
+    "PickLogger": "recurate.picklog",
+    "Log": "recurate.records",
+    "read_log": "recurate.records",
+    "write_log": "recurate.records",
+    "Rule": "recurate.rules.rule",
+    "Population": "recurate.theory.population",
+    "Trajectory": "recurate.trajectory",
+}
+
+__all__ = [*_HOMES, "__version__"]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module 'recurate' has no attribute {name!r}")
+    value = getattr(import_module(_HOMES[name]), name)
+    globals()[name] = value
+    return value

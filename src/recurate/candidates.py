@@ -1,0 +1,337 @@
+"""Candidates with what is known of each, and the quantities of a law or a sample of them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from recurate import measures
+from recurate.errors import InputError
+from recurate.measures import Estimate
+from recurate.records import Log
+from recurate.trajectory import MEASURED, Row
+
+FloatArray = NDArray[np.float64]
+IntArray = NDArray[np.int64]
+
+# Beyond this, the square of exp(reward / temperature) is not a double.
+LARGEST_EXPONENT = 350.0
+
+
+@dataclass(frozen=True)
+class Candidates:
+    """n candidates, one row each.
+
+    Attributes:
+        rewards: shape (n, m), finite.
+        names: the m rewards' names.
+        groups: group of each candidate as text, shape (n,), or None.
+        tracked: further columns by name, each (n,) numbers.
+        contexts: context of each candidate as text, shape (n,), or None for one context.
+    """
+
+    rewards: FloatArray
+    names: tuple[str, ...]
+    groups: NDArray[Any] | None = None
+    tracked: Mapping[str, FloatArray] = field(default_factory=dict)
+    contexts: NDArray[Any] | None = None
+
+    def __len__(self) -> int:
+        return len(self.rewards)
+
+    def take(self, rows: NDArray[Any]) -> Candidates:
+        """Return some of the candidates."""
+        return Candidates(
+            self.rewards[rows],
+            self.names,
+            None if self.groups is None else self.groups[rows],
+            {name: values[rows] for name, values in self.tracked.items()},
+            None if self.contexts is None else self.contexts[rows],
+        )
+
+    def join(self, other: Candidates) -> Candidates:
+        """Return these candidates followed by others with the same columns.
+
+        Raises:
+            InputError: ``other`` lacks a column of these.
+        """
+        if other.names != self.names:
+            raise InputError(
+                "the reference must have the same rewards as the candidates",
+                got=f"{', '.join(other.names)} against {', '.join(self.names)}",
+                remedy="score the real data with the same reward functions",
+            )
+        lacking = set(self.tracked) - set(other.tracked)
+        lacking |= {"group"} if self.groups is not None and other.groups is None else set()
+        lacking |= {"context"} if self.contexts is not None and other.contexts is None else set()
+        if lacking:
+            raise InputError(
+                "the reference lacks columns that the candidates have",
+                got=f"no {', '.join(sorted(lacking))}",
+                remedy="real data in the mix need every column that is forecast",
+            )
+        return Candidates(
+            np.concatenate([self.rewards, other.rewards]),
+            self.names,
+            None if self.groups is None else np.concatenate([self.groups, other.groups]),
+            {k: np.concatenate([v, other.tracked[k]]) for k, v in self.tracked.items()},
+            None if self.contexts is None else np.concatenate([self.contexts, other.contexts]),
+        )
+
+
+def as_candidates(
+    rewards: ArrayLike | Candidates,
+    *,
+    names: Sequence[str] | None = None,
+    groups: ArrayLike | None = None,
+    track: Mapping[str, ArrayLike] | None = None,
+    contexts: ArrayLike | None = None,
+) -> Candidates:
+    """Check arrays and bind them together.
+
+    Raises:
+        InputError: shapes disagree, or a value is not a finite number.
+    """
+    if isinstance(rewards, Candidates):
+        return rewards
+    matrix = reward_matrix(rewards)
+    count, dimension = matrix.shape
+    labels = tuple(names) if names else _default_names(dimension)
+    if len(labels) != dimension:
+        raise InputError(
+            f"there must be one name for each of the {dimension} rewards",
+            got=f"{len(labels)} names",
+            remedy="pass names in the order of the columns",
+        )
+    tracked = {name: _numbers(name, values, count) for name, values in (track or {}).items()}
+    return Candidates(
+        matrix,
+        labels,
+        _texts("groups", groups, count),
+        tracked,
+        _texts("contexts", contexts, count),
+    )
+
+
+def from_log(
+    log: Log, *, group: str | None = None, track: Sequence[str] = (), context: str = "context"
+) -> Candidates:
+    """Return a log's candidates; contexts only where there is more than one."""
+    contexts = log.column(context).astype(str)
+    return as_candidates(
+        log.reward_matrix(),
+        names=log.rewards,
+        groups=None if group is None else _group_column(log, group),
+        track={name: log.column(name) for name in track},
+        contexts=contexts if contexts.size and (contexts != contexts[0]).any() else None,
+    )
+
+
+def _group_column(log: Log, name: str) -> NDArray[Any]:
+    values = log.column(name)
+    missing = [v is None for v in values] if values.dtype == object else np.isnan(values.astype(float))
+    rows = np.flatnonzero(missing)
+    if rows.size:
+        raise InputError(
+            f"column {name!r} names no group in {rows.size} rows",
+            got=f"an empty value in row {rows[0] + 1} of the selected rows",
+            remedy="give every candidate a group ('other' will do)",
+        )
+    return values.astype(str)
+
+
+def _default_names(dimension: int) -> tuple[str, ...]:
+    return ("reward",) if dimension == 1 else tuple(f"reward_{i}" for i in range(dimension))
+
+
+def reward_matrix(rewards: ArrayLike) -> FloatArray:
+    """Return rewards as a matrix (candidates, rewards) of finite numbers, or raise InputError."""
+    try:
+        values = np.asarray(rewards, dtype=np.float64)
+    except (TypeError, ValueError):
+        raise InputError(
+            "rewards must be an array of numbers",
+            got=type(rewards).__name__,
+            remedy="pass shape (candidates,) or (candidates, rewards)",
+        ) from None
+    values = values[:, None] if values.ndim == 1 else values
+    if values.ndim != 2 or 0 in values.shape:
+        raise InputError(
+            "rewards must have shape (candidates,) or (candidates, rewards), at least one of each",
+            got=f"shape {np.shape(rewards)}",
+            remedy="one row a candidate, one column a reward",
+        )
+    bad = np.argwhere(~np.isfinite(values))
+    if bad.size:
+        row, column = bad[0]
+        raise InputError(
+            f"reward {column} of candidate {row} is not a finite number",
+            got=values[row, column],
+            remedy=f"drop or repair such candidates ({len(np.unique(bad[:, 0]))} in all)",
+        )
+    return values
+
+
+def _numbers(name: str, values: ArrayLike, count: int) -> FloatArray:
+    try:
+        numbers = np.asarray(values, dtype=np.float64)
+    except (TypeError, ValueError):
+        raise InputError(
+            f"the tracked column {name!r} must hold numbers",
+            got=repr(np.asarray(values).ravel()[:1].tolist()),
+            remedy="track numeric columns; use groups for labels",
+        ) from None
+    if numbers.shape != (count,) or not np.isfinite(numbers).all():
+        raise InputError(
+            f"the tracked column {name!r} must hold one finite number a candidate",
+            got=f"shape {numbers.shape}, {int((~np.isfinite(numbers)).sum())} not finite",
+            remedy=f"pass {count} finite numbers",
+        )
+    return numbers
+
+
+def _texts(name: str, values: ArrayLike | None, count: int) -> NDArray[Any] | None:
+    if values is None:
+        return None
+    texts = np.asarray(values).astype(str)
+    if texts.shape != (count,):
+        raise InputError(
+            f"{name} must hold one label a candidate",
+            got=f"shape {texts.shape}",
+            remedy=f"pass {count} labels",
+        )
+    return texts
+
+
+# --- quantities -----------------------------------------------------------------------------------
+
+RewardMoments = Callable[[FloatArray], list[dict[str, float]]]
+
+
+@dataclass(frozen=True)
+class Describer:
+    """Turns a law on fixed candidates, or the candidates as a sample, into trajectory rows.
+
+    Attributes:
+        candidates: whom to describe.
+        temperature: exp_reward is exp(reward / temperature).
+        group_names: the groups to report, in order.
+        reward_scale: largest reward / temperature seen anywhere in this comparison, per reward;
+            ``mean_exp_reward`` is left out where its square would not be a double.
+    """
+
+    candidates: Candidates
+    temperature: float
+    group_names: tuple[str, ...] = ()
+    reward_scale: tuple[float, ...] = ()
+
+    def rows(
+        self,
+        round: int,  # noqa: A002
+        *,
+        source: str,
+        law: FloatArray | None = None,
+        kl: Estimate | None = None,
+        moments: list[dict[str, float]] | None = None,
+    ) -> list[Row]:
+        """Return the rows of one round.
+
+        Args:
+            round: which round.
+            source: ``forecast`` or ``measured``.
+            law: masses (n,), or None if the candidates are a sample.
+            kl: divergence of the reward laws from the reference, if known.
+            moments: for each reward the mean of reward, exp_reward and its variance, where they are
+                not to be computed from the law (pooled contexts).
+        """
+        clusters = self._clusters if law is None else None
+        found: list[tuple[str, str | None, str | None, Estimate, tuple[float, float]]] = []
+        infinite = (-np.inf, np.inf)
+        for i, name in enumerate(self.candidates.names):
+            for quantity, estimate in self._of_reward(i, law, clusters, moments).items():
+                low = -np.inf if quantity == "mean_reward" else 0.0
+                found.append((quantity, name, None, estimate, (low, np.inf)))
+        if kl is not None:
+            found.append(("kl_to_reference", None, None, kl, (0.0, np.inf)))
+        if self.group_names and self._codes is not None:
+            groups = len(self.group_names)
+            fractions = measures.shares(self._codes, groups, law, clusters)
+            for group, share in zip(self.group_names, fractions, strict=True):
+                found.append(("share", None, group, share, (0.0, 1.0)))
+            spread = measures.entropy(self._codes, groups, law, clusters)
+            found.append(("entropy", None, None, spread, (0.0, float(np.log(groups)))))
+        weights = np.full(len(self.candidates), 1 / len(self.candidates)) if law is None else law
+        support = Estimate(measures.effective_support(weights))
+        found.append(("effective_support", None, None, support, infinite))
+        for name, values in self.candidates.tracked.items():
+            estimate = measures.mean(values, law, clusters)
+            found.append((f"mean:{name}", None, None, estimate, infinite))
+        return [
+            _row(round, source, quantity, reward, group, estimate, limits)
+            for quantity, reward, group, estimate, limits in found
+        ]
+
+    def _of_reward(
+        self,
+        index: int,
+        law: FloatArray | None,
+        clusters: IntArray | None,
+        moments: list[dict[str, float]] | None,
+    ) -> dict[str, Estimate]:
+        if moments is not None:
+            found = {name: Estimate(value) for name, value in moments[index].items()}
+        else:
+            rewards = self.candidates.rewards[:, index]
+            found = {"mean_reward": measures.mean(rewards, law, clusters)}
+            exponentials = self._exponentials[index]
+            if exponentials is not None:
+                found["mean_exp_reward"] = measures.mean(exponentials, law, clusters)
+                found["var_exp_reward"] = measures.variance(exponentials, law, clusters)
+        return found
+
+    @cached_property
+    def _exponentials(self) -> list[FloatArray | None]:
+        """exp(reward / temperature) for each reward, or None where its square is not a double."""
+        utilities = self.candidates.rewards.T / self.temperature
+        scales = self.reward_scale or [float(u.max()) for u in utilities]
+        return [
+            np.exp(u) if scale < LARGEST_EXPONENT else None
+            for u, scale in zip(utilities, scales, strict=True)
+        ]
+
+    @cached_property
+    def _codes(self) -> IntArray | None:
+        if self.candidates.groups is None:
+            return None
+        return group_codes(self.candidates.groups, self.group_names)
+
+    @cached_property
+    def _clusters(self) -> IntArray | None:
+        if self.candidates.contexts is None:
+            return None
+        return measures.encode(self.candidates.contexts)[0]
+
+
+def group_codes(groups: NDArray[Any], names: Sequence[str]) -> IntArray:
+    """Return the index in ``names`` of each group."""
+    order = np.argsort(np.asarray(names))
+    found = np.searchsorted(np.asarray(names)[order], groups)
+    return np.asarray(order[np.minimum(found, len(names) - 1)], np.int64)
+
+
+def _row(
+    round: int,  # noqa: A002
+    source: str,
+    quantity: str,
+    reward: str | None,
+    group: str | None,
+    estimate: Estimate,
+    limits: tuple[float, float],
+) -> Row:
+    lower, upper = estimate.interval(*limits) if source == MEASURED and estimate.se else (None, None)
+    return Row(round, source, quantity, estimate.value, reward, group, lower, upper)

@@ -1,0 +1,39 @@
+"""What users see when input is wrong: what, got, remedy.
+
+Every complaint about input is an :class:`InputError`. The command line prints it without a traceback
+and leaves with exit code 2.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+
+class RecurateError(Exception):
+    """Base class of every error that recurate raises on purpose."""
+
+
+class InputError(RecurateError, ValueError):
+    """Something that the user gave is wrong.
+
+    Args:
+        what: what is wrong, naming the file, key, row or argument.
+        got: what was found there.
+        remedy: what to do about it.
+    """
+
+    def __init__(self, what: str, *, got: object, remedy: str) -> None:
+        self.what = what
+        self.got = str(got)
+        self.remedy = remedy
+        super().__init__(f"{what}\n  got:    {self.got}\n  remedy: {remedy}")
+
+
+def nearest(name: str, valid: Iterable[str]) -> str:
+    """Return a remedy that names the valid name closest to ``name``, or all of them."""
+    names = sorted(valid)
+    close = difflib.get_close_matches(name, names, n=1, cutoff=0.5)
+    if close:
+        return f"did you mean {close[0]!r}? Valid: {', '.join(names)}"
+    return f"use one of: {', '.join(names)}"

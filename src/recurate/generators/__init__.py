@@ -1,0 +1,1 @@
+"""Models that can be sampled and retrained. PyTorch is imported only inside functions."""

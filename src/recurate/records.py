@@ -1,0 +1,326 @@
+"""The log: one row per candidate. A run is a log, and everything else reads it.
+
+Columns (see ``docs/log.md``):
+
+============  =================  ==========================================================
+round         int32              retraining round, from 0
+context       string             the prompt; empty for unconditional models
+slate         int64, nullable    slate within the round; null for candidates shown to nobody
+slot          int32, nullable    position within the slate, from 0
+item          int64 or string    which sample this is; null if not recorded
+source        string             ``model`` (generated) or ``real`` (real data)
+rewards       float64            one or more columns: ``reward``, ``reward_...``, or named ones
+picked        bool               whether this candidate was picked from its slate
+chooser       string, nullable   who picked
+propensity    float64, nullable  probability with which this candidate would be picked, (0, 1]
+============  =================  ==========================================================
+
+Any other column is carried along (``group`` is the usual name for a class or mode). Only a reward
+column is required; the others have the defaults of :func:`complete`.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from numpy.typing import NDArray
+
+from recurate.errors import InputError, nearest
+from recurate.tables import read_table, write_table
+
+FORMAT = 1
+METADATA_KEY = b"recurate"
+
+COLUMNS: dict[str, pa.DataType] = {
+    "round": pa.int32(),
+    "context": pa.string(),
+    "slate": pa.int64(),
+    "slot": pa.int32(),
+    "item": pa.int64(),
+    "source": pa.string(),
+    "picked": pa.bool_(),
+    "chooser": pa.string(),
+    "propensity": pa.float64(),
+}
+NULLABLE = {"slate", "slot", "item", "chooser", "propensity"}
+MODEL, REAL = "model", "real"
+
+
+@dataclass(frozen=True)
+class Log:
+    """A validated log: a table in the schema above and the names of its reward columns."""
+
+    table: pa.Table
+    rewards: tuple[str, ...]
+
+    def column(self, name: str) -> NDArray[Any]:
+        """Return one column as a NumPy array (nulls of numbers become NaN, of strings None)."""
+        if name not in self.table.column_names:
+            raise InputError(
+                f"the log has no column {name!r}",
+                got=f"columns {', '.join(self.table.column_names)}",
+                remedy=nearest(name, self.table.column_names),
+            )
+        return np.asarray(self.table.column(name).to_numpy())
+
+    def reward_matrix(self) -> NDArray[np.float64]:
+        """Return the rewards, shape (rows, rewards)."""
+        return np.column_stack([self.column(name) for name in self.rewards])
+
+    def rounds(self) -> list[int]:
+        """Return the rounds that occur, in order."""
+        return [int(r) for r in np.unique(self.column("round"))]
+
+    def select(self, *, source: str | None = None, round: int | None = None) -> Log:  # noqa: A002
+        """Return the rows of one source, of one round, or both."""
+        keep: Any = pa.array(np.ones(self.table.num_rows, bool))
+        if source is not None:
+            keep = pc.and_(keep, pc.equal(self.table.column("source"), source))
+        if round is not None:
+            keep = pc.and_(keep, pc.equal(self.table.column("round"), round))
+        return Log(self.table.filter(keep), self.rewards)
+
+    def slate_sizes(self) -> NDArray[np.int64]:
+        """Return the size of every slate, in order of (round, slate)."""
+        slated = self.table.filter(pc.is_valid(self.table.column("slate")))
+        counts = slated.group_by(["round", "slate"]).aggregate([([], "count_all")])
+        return np.asarray(counts.column("count_all").to_numpy(), np.int64)
+
+    def slates(self, rewards: int = 0) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
+        """Return the rewards (slates, k) and picked slots (slates,) of slates of one size.
+
+        Raises:
+            InputError: slate sizes differ, or a slate has no pick.
+        """
+        sizes = np.unique(self.slate_sizes())
+        if sizes.size != 1:
+            raise InputError(
+                "slates of one size are needed here",
+                got=f"sizes {sizes.tolist()}",
+                remedy="select slates of one size first",
+            )
+        slated = self.table.filter(pc.is_valid(self.table.column("slate"))).sort_by(
+            [("round", "ascending"), ("slate", "ascending"), ("slot", "ascending")]
+        )
+        k = int(sizes[0])
+        values = np.asarray(slated.column(self.rewards[rewards]).to_numpy()).reshape(-1, k)
+        picked = np.asarray(slated.column("picked").to_numpy(zero_copy_only=False)).reshape(-1, k)
+        if not picked.any(axis=1).all():
+            raise InputError(
+                "every slate needs a pick here",
+                got=f"{int((~picked.any(axis=1)).sum())} slates without one",
+                remedy="drop the slates that nobody picked from",
+            )
+        return values, picked.argmax(axis=1)
+
+
+def read_log(path: Path | str, rewards: Sequence[str] | None = None) -> Log:
+    """Read and validate a log.
+
+    Args:
+        path: a ``.parquet``, ``.jsonl`` or ``.csv`` file.
+        rewards: the reward columns; None: those that the file's metadata name, or else every column
+            called ``reward`` or ``reward_...``.
+
+    Raises:
+        InputError: the file cannot be read or a row is wrong; the message names row and column.
+    """
+    table = read_table(path)
+    return as_log(table, rewards=rewards, name=str(path))
+
+
+def as_log(table: pa.Table, *, rewards: Sequence[str] | None = None, name: str = "the log") -> Log:
+    """Complete and validate a table; see :func:`read_log`."""
+    names = tuple(rewards) if rewards else _reward_columns(table, name)
+    for reward in names:
+        if reward not in table.column_names:
+            raise InputError(
+                f"{name} has no reward column {reward!r}",
+                got=f"columns {', '.join(table.column_names)}",
+                remedy=nearest(reward, table.column_names),
+            )
+    log = Log(complete(table, names, name), names)
+    validate(log, name)
+    return log
+
+
+def complete(table: pa.Table, rewards: Sequence[str], name: str = "the log") -> pa.Table:
+    """Return the table with every column of the schema, in its type.
+
+    Defaults: round 0, empty context, no slate, slots in order of rows, source ``model``, not picked.
+    """
+    rows = table.num_rows
+    columns: dict[str, Any] = {}
+    for column, kind in COLUMNS.items():
+        if column == "picked":  # rewards stand before it
+            columns |= {r: _cast(table, r, pa.float64(), name) for r in rewards}
+        if column in table.column_names:
+            columns[column] = _cast(table, column, kind, name)
+        elif column != "slot":
+            columns[column] = _default(column, kind, rows)
+        else:
+            columns[column] = None
+    if columns["slot"] is None:
+        columns["slot"] = _slots_in_order(columns["round"], columns["slate"])
+    extra = {c: table.column(c) for c in table.column_names if c not in columns}
+    metadata = {METADATA_KEY: json.dumps({"format": FORMAT, "rewards": list(rewards)}).encode()}
+    return pa.table(columns | extra).replace_schema_metadata(metadata)
+
+
+def validate(log: Log, name: str = "the log") -> None:
+    """Check every row of a log.
+
+    Raises:
+        InputError: naming the first offending row (from 1) and its column.
+    """
+    table = log.table
+    for column in COLUMNS:
+        if column not in NULLABLE:
+            _refuse(pc.is_null(table.column(column)), table, column, name, "is empty")
+    for reward in log.rewards:
+        values = table.column(reward)
+        bad = pc.invert(pc.fill_null(pc.is_finite(values), False))
+        _refuse(bad, table, reward, name, "is not a finite number", "drop or repair the row")
+    _refuse(pc.less(table.column("round"), 0), table, "round", name, "is negative")
+    propensity = table.column("propensity")
+    outside = pc.invert(pc.and_(pc.greater(propensity, 0), pc.less_equal(propensity, 1)))
+    _refuse(outside, table, "propensity", name, "is not a probability in (0, 1]")
+    homeless = pc.and_(table.column("picked"), pc.is_null(table.column("slate")))
+    _refuse(homeless, table, "picked", name, "is true outside any slate", "fill in the slate column")
+    _validate_slates(table, name)
+
+
+def _validate_slates(table: pa.Table, name: str) -> None:
+    slated = table.filter(pc.is_valid(table.column("slate")))
+    if slated.num_rows == 0:
+        return
+    _refuse(pc.is_null(slated.column("slot")), slated, "slot", name, "is empty inside a slate")
+    by_slate = slated.append_column("one", pc.cast(slated.column("picked"), pa.int32()))
+    facts = by_slate.group_by(["round", "slate"]).aggregate(
+        [
+            ("one", "sum"),
+            ("slot", "count_distinct"),
+            ("slot", "count"),
+            ("context", "count_distinct"),
+        ]
+    )
+    checks = {
+        "more than one pick": pc.greater(facts.column("one_sum"), 1),
+        "one slot twice": pc.less(facts.column("slot_count_distinct"), facts.column("slot_count")),
+        "more than one context": pc.greater(facts.column("context_count_distinct"), 1),
+    }
+    for fault, bad in checks.items():
+        where = np.flatnonzero(bad.to_numpy())
+        if where.size:
+            first = facts.slice(int(where[0]), 1).to_pylist()[0]
+            raise InputError(
+                f"{name}: a slate has {fault}",
+                got=f"round {first['round']}, slate {first['slate']} ({where.size} such slates)",
+                remedy="number slates within each round, one pick and one context a slate",
+            )
+
+
+def _refuse(
+    bad: Any, table: pa.Table, column: str, name: str, fault: str, remedy: str = "repair the row"
+) -> None:
+    where = np.flatnonzero(np.asarray(pc.fill_null(bad, False).to_numpy(zero_copy_only=False)))
+    if where.size:
+        row = int(where[0])
+        raise InputError(
+            f"{name}: column {column!r} {fault} in row {row + 1} ({where.size} such rows)",
+            got=table.column(column)[row].as_py(),
+            remedy=remedy,
+        )
+
+
+def _cast(table: pa.Table, column: str, kind: pa.DataType, name: str) -> Any:
+    """Cast a column to the schema's type, naming the first value that does not fit."""
+    values = table.column(column)
+    if pa.types.is_dictionary(values.type):
+        values = values.cast(values.type.value_type)
+    if column == "item" and not pa.types.is_integer(values.type):
+        kind = pa.string()  # items are numbers or names
+    if values.type == kind:
+        return values
+    if pa.types.is_floating(values.type) and (pa.types.is_boolean(kind)):
+        values = values.cast(pa.int64(), safe=False)
+    try:
+        return values.cast(kind)
+    except (pa.ArrowException, ValueError):
+        pass
+    for row, value in enumerate(values):
+        try:
+            value.cast(kind)
+        except (pa.ArrowException, ValueError):
+            raise InputError(
+                f"{name}: column {column!r} must hold {kind}, and row {row + 1} does not fit",
+                got=repr(value.as_py()),
+                remedy="repair the row, or name another column",
+            ) from None
+    raise InputError(
+        f"{name}: column {column!r} must hold {kind}",
+        got=str(values.type),
+        remedy="convert the column, or name another one",
+    )
+
+
+def _default(column: str, kind: pa.DataType, rows: int) -> Any:
+    value = {"round": 0, "context": "", "source": MODEL, "picked": False}.get(column)
+    return pa.chunked_array([pa.repeat(pa.scalar(value, kind), rows)])
+
+
+def _slots_in_order(rounds: Any, slates: Any) -> Any:
+    """Number the rows of each slate 0, 1, ... in their order; null outside slates."""
+    inside = np.asarray(pc.is_valid(slates).to_numpy())
+    if not inside.any():
+        return pa.nulls(len(slates), pa.int32())
+    round_of = np.asarray(rounds.to_numpy(), float)
+    slate_of = np.asarray(pc.fill_null(slates, -1).to_numpy(), float)
+    order = np.lexsort((slate_of, round_of))
+    starts = np.r_[True, (np.diff(round_of[order]) != 0) | (np.diff(slate_of[order]) != 0)]
+    index = np.arange(order.size)
+    slots = np.empty(order.size, np.int32)
+    slots[order] = index - np.maximum.accumulate(np.where(starts, index, 0))
+    return pa.array(slots, mask=~inside)
+
+
+def _reward_columns(table: pa.Table, name: str) -> tuple[str, ...]:
+    stored = (table.schema.metadata or {}).get(METADATA_KEY)
+    if stored:
+        try:
+            facts = json.loads(stored)
+            found, version = tuple(facts["rewards"]), int(facts["format"])
+        except (ValueError, KeyError, TypeError):
+            raise InputError(
+                f"the metadata of {name} are damaged",
+                got=stored[:80],
+                remedy="name the reward columns yourself",
+            ) from None
+        if version > FORMAT:
+            raise InputError(
+                f"{name} was written by a newer recurate",
+                got=f"log format {version}; this version reads up to {FORMAT}",
+                remedy="upgrade recurate",
+            )
+        if found:
+            return found
+    found = tuple(c for c in table.column_names if c == "reward" or c.startswith("reward_"))
+    if not found:
+        raise InputError(
+            f"{name} has no reward column",
+            got=f"columns {', '.join(table.column_names)}",
+            remedy="name it (--reward COLUMN), or call it 'reward'",
+        )
+    return found
+
+
+def write_log(log: Log, path: Path | str) -> None:
+    """Write a log atomically, as Parquet, JSON lines or CSV by the file's ending."""
+    write_table(log.table, path)

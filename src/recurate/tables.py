@@ -1,0 +1,143 @@
+"""Tables in files: Parquet, JSON lines or CSV, by the file's ending."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+
+from recurate.errors import InputError
+from recurate.files import atomic_path
+
+
+def read_table(path: Path | str) -> pa.Table:
+    """Read a table from Parquet, JSON lines or CSV, by the file's ending.
+
+    Raises:
+        InputError: the file is missing, empty, truncated or of an unknown kind.
+    """
+    path = Path(path)
+    reader = by_suffix(path, READERS)
+    if not path.is_file():
+        raise InputError(
+            "no such file" if not path.exists() else "this is not a file",
+            got=path,
+            remedy="check the path",
+        )
+    if path.stat().st_size == 0:
+        raise InputError("the file is empty", got=path, remedy="a log has at least one row")
+    try:
+        table = reader(path)
+    except (pa.ArrowException, UnicodeDecodeError, OSError) as error:
+        raise InputError(
+            f"cannot read {path}",
+            got=_first_line(error) + _where_json_breaks(path),
+            remedy="the file is truncated, altered or not what its ending says; write it again",
+        ) from None
+    if table.num_rows == 0 or table.num_columns == 0:
+        raise InputError("the file has no rows", got=path, remedy="a log has at least one row")
+    repeated = {name for name in table.column_names if table.column_names.count(name) > 1}
+    if repeated:
+        raise InputError(
+            f"{path} has several columns of one name",
+            got=", ".join(sorted(repeated)),
+            remedy="rename them",
+        )
+    return table
+
+
+def write_table(table: pa.Table, path: Path | str) -> None:
+    """Write a table atomically, as Parquet, JSON lines or CSV by the file's ending."""
+    path = Path(path)
+    writer = by_suffix(path, WRITERS)
+    with atomic_path(path) as partial:
+        writer(table, partial)
+
+
+def _read_parquet(path: Path) -> pa.Table:
+    import pyarrow.parquet as pq
+
+    return pq.ParquetFile(path).read()
+
+
+def _read_csv(path: Path) -> pa.Table:
+    import pyarrow.csv as csv
+
+    # Only these are nulls: a context, item or group may well be the word "null" or "NA".
+    options = csv.ConvertOptions(
+        null_values=[""], strings_can_be_null=False, column_types={"context": pa.string()}
+    )
+    return csv.read_csv(path, convert_options=options)
+
+
+def _read_jsonl(path: Path) -> pa.Table:
+    import pyarrow.json as arrow_json
+
+    # One line must fit in one block.
+    options = arrow_json.ReadOptions(block_size=1 << 26)
+    return arrow_json.read_json(path, read_options=options)
+
+
+def _write_parquet(table: pa.Table, path: Path) -> None:
+    import pyarrow.parquet as pq
+
+    pq.write_table(table, path, compression="zstd")
+
+
+def _write_csv(table: pa.Table, path: Path) -> None:
+    import pyarrow.csv as csv
+
+    csv.write_csv(table, path)
+
+
+def _write_jsonl(table: pa.Table, path: Path) -> None:
+    with path.open("w", encoding="utf-8") as file:
+        for batch in table.to_batches(max_chunksize=65536):
+            file.writelines(json.dumps(row, ensure_ascii=False) + "\n" for row in batch.to_pylist())
+
+
+READERS: dict[str, Callable[[Path], pa.Table]] = {
+    ".parquet": _read_parquet,
+    ".jsonl": _read_jsonl,
+    ".ndjson": _read_jsonl,
+    ".csv": _read_csv,
+}
+WRITERS: dict[str, Callable[[pa.Table, Path], None]] = {
+    ".parquet": _write_parquet,
+    ".jsonl": _write_jsonl,
+    ".ndjson": _write_jsonl,
+    ".csv": _write_csv,
+}
+
+
+def by_suffix(path: Path, table: Mapping[str, Callable[..., Any]]) -> Callable[..., Any]:
+    """Return the reader or writer for a file's ending, or raise InputError."""
+    try:
+        return table[path.suffix.lower()]
+    except KeyError:
+        raise InputError(
+            "the file's ending says what it is, and this one is not known",
+            got=path,
+            remedy=f"use one of {', '.join(table)}",
+        ) from None
+
+
+def _where_json_breaks(path: Path) -> str:
+    """Name the first line that is not a JSON object, for JSON lines."""
+    if path.suffix.lower() not in (".jsonl", ".ndjson"):
+        return ""
+    with path.open("rb") as file:
+        for number, line in enumerate(file, start=1):
+            try:
+                if line.strip() and not isinstance(json.loads(line), dict):
+                    return f" (line {number} is not an object)"
+            except ValueError:
+                return f" (line {number} is not valid JSON)"
+    return ""
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]
