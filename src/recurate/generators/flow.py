@@ -153,7 +153,7 @@ def _train(
         velocity = target - noise
         loss = (network(noise + t * velocity, t) - velocity).square().mean()
         optimiser.zero_grad()
-        loss.backward()
+        torch.autograd.backward(loss)
         optimiser.step()
         schedule.step()
         # Early steps count less: an average that starts at the old weights would lag behind.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 
 import torch
@@ -23,7 +24,7 @@ class VelocityMLP(nn.Module):
         super().__init__()
         sizes = [dimension + 1 + 2 * FREQUENCIES] + [width] * depth
         layers: list[nn.Module] = []
-        for fan_in, fan_out in zip(sizes, sizes[1:], strict=False):
+        for fan_in, fan_out in itertools.pairwise(sizes):
             layers += [nn.Linear(fan_in, fan_out), nn.SiLU()]
         self.body = nn.Sequential(*layers, nn.Linear(sizes[-1], dimension))
         self.frequencies: Tensor

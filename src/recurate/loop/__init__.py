@@ -1,0 +1,1 @@
+"""The loop itself: configuration, one round, the driver, the run folder."""

@@ -1,0 +1,216 @@
+"""The configuration of a run: one TOML file, every key checked."""
+
+from __future__ import annotations
+
+import math
+import tomllib
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
+
+import numpy as np
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from recurate.data import DataSettings, Gaussians
+from recurate.errors import InputError, nearest
+from recurate.generators.flow import FlowSettings
+from recurate.records import COLUMNS
+from recurate.rewards.classifier import ClassifierRewardSettings, ClassifierSettings
+from recurate.rewards.geometry import DistanceSettings
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Selection(_Strict):
+    """How candidates are shown and picked."""
+
+    k: int = Field(4, ge=1, description="slate size: one of k candidates is picked")
+    temperature: float = Field(1.0, gt=0, description="divides the rewards in the pick")
+    picks: int = Field(2000, ge=1, description="picks that enter each retraining set")
+    slates: int | None = Field(None, ge=1, description="slates shown a round; as many as picks if absent")
+
+    @model_validator(mode="after")
+    def _enough_slates(self) -> Self:
+        if self.slates is not None and self.picks > self.slates:
+            raise ValueError(f"picks = {self.picks} is more than slates = {self.slates}: raise slates")
+        return self
+
+    @property
+    def shown(self) -> int:
+        """Slates shown a round."""
+        return self.slates or self.picks
+
+
+class Retraining(_Strict):
+    """What each retraining set is made of."""
+
+    real_fraction: float = Field(
+        0.0, ge=0, lt=1, description="share of real data in each retraining set: 1 / (1 + lambda)"
+    )
+
+    def real_count(self, picks: int) -> int:
+        """Return how many real samples go with ``picks`` picks."""
+        return round(picks * self.real_fraction / (1 - self.real_fraction))
+
+
+class Groups(_Strict):
+    """Which group each sample belongs to, for shares and entropy."""
+
+    kind: Literal["nearest", "classifier"] = Field(
+        description="nearest centre of the data's Gaussians, or the classifier's label"
+    )
+
+
+RewardSettings = Annotated[DistanceSettings | ClassifierRewardSettings, Field(discriminator="kind")]
+
+
+class Config(_Strict):
+    """A whole run."""
+
+    seed: int = Field(0, ge=0, description="root of all randomness")
+    rounds: int = Field(6, ge=1, le=100_000, description="rounds of curation and retraining")
+    data: DataSettings
+    generator: FlowSettings = FlowSettings()
+    classifier: ClassifierSettings = ClassifierSettings()
+    rewards: tuple[RewardSettings, ...] = Field(min_length=1)
+    groups: Groups | None = None
+    selection: Selection = Selection()
+    retraining: Retraining = Retraining()
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        names = [reward.name for reward in self.rewards]
+        if len(set(names)) < len(names):
+            raise ValueError(f"rewards need different names, and got {', '.join(names)}")
+        taken = set(names) & {*COLUMNS, "group"}
+        if taken:
+            raise ValueError(f"a reward cannot be called {', '.join(taken)}: the log has such a column")
+        given = [reward.weight for reward in self.rewards if reward.weight is not None]
+        if given and len(given) < len(names):
+            raise ValueError("give every reward a weight, or none")
+        if given and not math.isclose(sum(given), 1.0, abs_tol=2e-6):
+            raise ValueError(f"the rewards' weights sum to {sum(given):g} and must sum to 1")
+        by_centre = self.groups is not None and self.groups.kind == "nearest"
+        if by_centre and not isinstance(self.data, Gaussians):
+            raise ValueError("groups.kind = 'nearest' needs data.kind = 'gaussians'")
+        return self
+
+    @property
+    def weights(self) -> tuple[float, ...]:
+        """Share of slates picked by each reward; they sum to one."""
+        given = np.array([1.0 if r.weight is None else r.weight for r in self.rewards])
+        return tuple((given / given.sum()).tolist())
+
+    @property
+    def needs_classifier(self) -> bool:
+        """Whether a reward or the groups use the classifier."""
+        by_reward = any(isinstance(r, ClassifierRewardSettings) for r in self.rewards)
+        return by_reward or (self.groups is not None and self.groups.kind == "classifier")
+
+
+def read_config(path: Path | str) -> Config:
+    """Read and check a TOML configuration.
+
+    Raises:
+        InputError: the file is missing or not TOML, a key is unknown, or a value is out of range.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise InputError("there is no such configuration", got=path, remedy="check the path")
+    try:
+        raw = tomllib.loads(path.read_text(encoding="utf-8"))
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise InputError(
+            f"{path} is not valid TOML", got=error, remedy="repair the line; https://toml.io has the syntax"
+        ) from None
+    return parse_config(raw, str(path))
+
+
+def parse_config(raw: dict[str, Any], name: str = "the configuration") -> Config:
+    """Check a configuration given as a dictionary; see :func:`read_config`."""
+    try:
+        return Config.model_validate(raw)
+    except ValidationError as error:
+        raise _explain(error, raw, name) from None
+
+
+def write_config(config: Config) -> str:
+    """Return the resolved configuration, defaults included, as TOML."""
+    import tomli_w
+
+    return tomli_w.dumps(config.model_dump(mode="json", exclude_none=True))
+
+
+def _explain(error: ValidationError, raw: dict[str, Any], name: str) -> InputError:
+    """Turn pydantic's first complaint into what, got, remedy."""
+    complaints = error.errors(include_url=False)
+    # An unknown key explains missing ones (a misspelt key is both), so it goes first.
+    first = min(complaints, key=lambda c: c["type"] != "extra_forbidden")
+    where = [part for part in first["loc"] if not _is_tag(part, first["loc"], raw)]
+    dotted = ".".join(str(part) for part in where)
+    if first["type"] == "extra_forbidden":
+        valid = _valid_keys(where[:-1], raw)
+        return InputError(
+            f"{name}: unknown key {dotted!r}", got=first["input"], remedy=nearest(str(where[-1]), valid)
+        )
+    if first["type"] in ("union_tag_invalid", "union_tag_not_found"):
+        expected = first.get("ctx", {}).get("expected_tags", "one of the documented kinds")
+        got = first["input"].get("kind") if isinstance(first["input"], dict) else first["input"]
+        return InputError(
+            f"{name}: {dotted}.kind is missing or unknown", got=got, remedy=f"use one of {expected}"
+        )
+    message = first["msg"].removeprefix("Value error, ")
+    got = "nothing" if first["type"] == "missing" else first["input"]
+    if isinstance(got, dict):
+        got = ", ".join(f"{k} = {v!r}" for k, v in got.items() if not isinstance(v, dict | list))
+    others = f" ({len(complaints) - 1} further complaints)" if len(complaints) > 1 else ""
+    return InputError(
+        f"{name}: {dotted or 'the whole'}: {message}",
+        got=got or "nothing",
+        remedy=f"see docs/configuration.md for this key{others}",
+    )
+
+
+def _is_tag(part: int | str, loc: tuple[int | str, ...], raw: Any) -> bool:
+    """Whether a part of pydantic's location is a union's tag, not a key of the file."""
+    node = raw
+    for step in loc:
+        if step is part and isinstance(node, dict) and part not in node:
+            return node.get("kind") == part
+        try:
+            node = node[step]
+        except (KeyError, IndexError, TypeError):
+            continue
+    return False
+
+
+def _valid_keys(where: list[int | str], raw: dict[str, Any]) -> list[str]:
+    """Return the keys that are valid in the table at ``where``."""
+    if not where:
+        return list(Config.model_fields)
+    kind = raw
+    for part in where:
+        kind = kind[part]  # type: ignore[index]
+    for model in _models_at(str(where[0])):
+        tag = model.model_fields.get("kind")
+        if tag is None or len(_models_at(str(where[0]))) == 1:
+            return list(model.model_fields)
+        if kind.get("kind") in getattr(tag.annotation, "__args__", ()):
+            return list(model.model_fields)
+    return []
+
+
+def _models_at(table: str) -> list[type[BaseModel]]:
+    from recurate.data import Digits
+
+    tables: dict[str, list[type[BaseModel]]] = {
+        "data": [Gaussians, Digits],
+        "generator": [FlowSettings],
+        "classifier": [ClassifierSettings],
+        "rewards": [DistanceSettings, ClassifierRewardSettings],
+        "groups": [Groups],
+        "selection": [Selection],
+        "retraining": [Retraining],
+    }
+    return tables[table]

@@ -1,0 +1,123 @@
+"""The driver: plays rounds, keeps the folder, forecasts from round 0."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import Any
+
+from recurate.forecast import Forecast, Setting, predict, split_log
+from recurate.loop.config import Config
+from recurate.loop.monitor import Monitor, Silent
+from recurate.loop.rounds import first_state, play
+from recurate.loop.store import RunFolder
+from recurate.loop.world import World
+from recurate.records import Log
+from recurate.rules.rule import Rule
+from recurate.seeds import Stream
+from recurate.trajectory import Trajectory
+
+
+def run(config: Config, out: Path, monitor: Monitor | None = None) -> Trajectory:
+    """Run a loop into a new folder and return forecast and measurement of every round.
+
+    Raises:
+        InputError: the folder is not empty, or something in the configuration does not fit the data.
+    """
+    return _drive(RunFolder.create(out, config), config, monitor or Silent())
+
+
+def resume(folder: Path, monitor: Monitor | None = None) -> Trajectory:
+    """Continue a run after its last complete round; the result equals an uninterrupted run's.
+
+    Raises:
+        InputError: the folder is not a run, is of a newer format, or was altered.
+    """
+    store = RunFolder.open(folder)
+    return _drive(store, store.config(), monitor or Silent())
+
+
+def forecast_run(log: Log, config: Config, world_cells: World) -> Forecast:
+    """Forecast all rounds from round 0's log, with the run's own settings."""
+    group = "group" if config.groups is not None else None
+    candidates, reference = split_log(log, group=group)
+    return predict(
+        candidates,
+        setting(config),
+        reference=reference,
+        cells=world_cells.cells,
+        stream=Stream(config.seed).at("forecast"),
+    )
+
+
+def setting(config: Config) -> Setting:
+    """Return what the forecast needs to know of a configuration."""
+    return Setting(
+        rule=Rule(config.selection.k, config.selection.temperature),
+        weights=config.weights,
+        real_fraction=config.retraining.real_fraction,
+        rounds=config.rounds,
+        picks=config.selection.picks,
+    )
+
+
+def _drive(folder: RunFolder, config: Config, monitor: Monitor) -> Trajectory:
+    stage = _Stages(folder, monitor)
+    stage(-1, "set-up")
+    world = folder.world(config)
+    monitor.started(_facts(folder, config, world))
+    state = folder.state(config) or first_state(config, world)
+    forecast = Trajectory()
+    if state.round > 0:
+        forecast = forecast_run(folder.log(0), config, world).trajectory
+    while state.round <= config.rounds:
+        t = state.round
+        state, record = play(state, config, world, stage)
+        stage(t, "save")
+        folder.save_round(record)
+        if t == 0:
+            stage(t, "forecast")
+            forecast = forecast_run(record.log, config, world).trajectory
+        trajectory = forecast + folder.measured()
+        trajectory.write(folder.path / "trajectory.parquet")
+        stage.stop()
+        monitor.finished(t, trajectory)
+    # Again, in case the process died between the last round and its trajectory.
+    trajectory = forecast + folder.measured()
+    trajectory.write(folder.path / "trajectory.parquet")
+    return trajectory
+
+
+def _facts(folder: RunFolder, config: Config, world: World) -> dict[str, Any]:
+    done = folder.complete()
+    return {
+        "run": str(folder.path),
+        "data": config.data.kind,
+        "rewards": ", ".join(f"{r.name} ({r.kind})" for r in config.rewards),
+        **world.facts(),
+        "k": config.selection.k,
+        "picks_a_round": config.selection.picks,
+        "real_fraction": config.retraining.real_fraction,
+        "rounds": config.rounds,
+        **({"complete_rounds_found": done} if done else {}),
+    }
+
+
+class _Stages:
+    """Tells the monitor what begins and writes down how long it took."""
+
+    def __init__(self, folder: RunFolder, monitor: Monitor) -> None:
+        self._folder = folder
+        self._monitor = monitor
+        self._current: tuple[int, str, float] | None = None
+
+    def __call__(self, round: int, name: str) -> None:  # noqa: A002
+        self.stop()
+        self._current = (round, name, time.perf_counter())
+        self._monitor.stage(round, name)
+
+    def stop(self) -> None:
+        if self._current is not None:
+            t, name, since = self._current
+            self._folder.add_timing(t, name, time.perf_counter() - since)
+        self._current = None
