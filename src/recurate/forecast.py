@@ -106,6 +106,7 @@ def forecast(
     law: ArrayLike | None = None,
     reference: ArrayLike | Candidates | None = None,
     picks: int | None = None,
+    cells: Cells | None = None,
     seed: int = 0,
 ) -> Forecast:
     r"""Forecast a self-consuming loop from one round's candidates and their rewards.
@@ -130,6 +131,7 @@ def forecast(
         reference: rewards of real data, p_ref; None: the model's own law, p_ref = p_0. With groups or
             tracked columns and real_fraction > 0, pass ``Candidates``.
         picks: picks a round, for the bands; None: infinitely many.
+        cells: partition behind ``kl_to_reference``, to match a measurement's; see :func:`predict`.
         seed: of the random groups behind the bands.
 
     Returns:
@@ -160,6 +162,7 @@ def forecast(
         setting,
         law=None if law is None else np.asarray(law, float),
         reference=reference,
+        cells=cells,
         stream=Stream(seed),
     )
 

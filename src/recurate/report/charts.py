@@ -1,0 +1,211 @@
+"""Charts of trajectories and of points, as Vega-Lite specifications.
+
+Every chart and parameter has a name of its own: Altair's automatic names count up within a process, and
+a rebuilt report must equal the first one.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import altair as alt
+
+from recurate.trajectory import FORECAST, MEASURED, Row, Trajectory
+
+COLOURS = {FORECAST: "#2f6f9f", MEASURED: "#d9632b"}
+HEIGHT = 230
+
+TITLES = {
+    "mean_reward": "Mean reward",
+    "mean_exp_reward": "E exp(reward / temperature)",
+    "var_exp_reward": "Var exp(reward / temperature)",
+    "kl_to_reference": "KL to the reference, between reward laws (nats)",
+    "entropy": "Entropy of the group shares (nats)",
+    "effective_support": "Effective support of the forecast, 1 / sum p² (candidates)",
+}
+
+
+def title(row: Row) -> str:
+    """Return a quantity's title for people."""
+    base = TITLES.get(row.quantity, row.quantity.replace("mean:", "Mean of "))
+    return base if row.reward in (None, "reward") else f"{base}: {row.reward}"
+
+
+def quantity_chart(trajectory: Trajectory, key: tuple[str, str | None, str | None]) -> dict[str, Any]:
+    """Return one quantity over rounds: forecast as a line with its band, measured as points with bars."""
+    rows = [r for r in trajectory.rows if r.key == key]
+    if key[0] == "effective_support":
+        rows = [r for r in rows if r.source == FORECAST]
+    name = _name(key)
+    pick = alt.selection_point(fields=["source"], bind="legend", name=f"legend_{name}")
+    zoom = _zoom(name)
+    sources = [s for s in (FORECAST, MEASURED) if any(r.source == s for r in rows)]
+    colour = alt.Color(
+        "source:N",
+        scale=alt.Scale(domain=sources, range=[COLOURS[s] for s in sources]),
+        legend=alt.Legend(title=None, orient="top", symbolOpacity=1, symbolType="circle"),
+    )
+    log_scale = key[0] == "effective_support" and min(r.value for r in rows) > 0
+    y = alt.Y("value:Q", title=None, scale=alt.Scale(zero=False, type="log" if log_scale else "linear"))
+    x = alt.X("round:Q", title="round", axis=alt.Axis(tickMinStep=1, format="d"))
+    tooltip = [
+        alt.Tooltip("source:N"),
+        alt.Tooltip("round:Q", format="d"),
+        alt.Tooltip("value:Q", format=".5g"),
+        alt.Tooltip("lower:Q", format=".5g", title="95 % from"),
+        alt.Tooltip("upper:Q", format=".5g", title="to"),
+    ]
+    base = alt.Chart(_values([_plain(r) for r in rows])).encode(
+        x=x, color=colour, opacity=alt.when(pick).then(alt.value(1)).otherwise(alt.value(0.12))
+    )
+    band = (
+        base.mark_area(opacity=0.18)
+        .transform_filter(f"datum.source == '{FORECAST}' && isValid(datum.lower)")
+        .encode(y=alt.Y("lower:Q", title=None), y2="upper:Q", opacity=alt.value(0.18))
+    )
+    line = base.mark_line(strokeWidth=2).transform_filter(f"datum.source == '{FORECAST}'").encode(y=y)
+    bars = (
+        base.mark_rule(strokeWidth=1.5)
+        .transform_filter(f"datum.source == '{MEASURED}' && isValid(datum.lower)")
+        .encode(y=alt.Y("lower:Q"), y2="upper:Q")
+    )
+    points = base.mark_point(filled=True, size=55).encode(y=y, tooltip=tooltip)
+    named = points.properties(name=f"view_{name}").add_params(pick, zoom)
+    return _finish(alt.layer(band, line, bars, named))
+
+
+def shares_chart(trajectory: Trajectory) -> dict[str, Any]:
+    """Return the share of every group: forecast as lines, measured as points."""
+    rows = [r for r in trajectory.rows if r.quantity == "share"]
+    pick = alt.selection_point(fields=["group"], bind="legend", name="legend_shares")
+    groups = list(dict.fromkeys(r.group for r in rows if r.group is not None))
+    base = alt.Chart(_values([_plain(r) for r in rows])).encode(
+        x=alt.X("round:Q", title="round", axis=alt.Axis(tickMinStep=1, format="d")),
+        y=alt.Y("value:Q", title=None, axis=alt.Axis(format=".0%")),
+        color=alt.Color(
+            "group:N",
+            sort=groups,
+            scale=alt.Scale(scheme="tableau10" if len(groups) <= 10 else "tableau20"),
+            legend=alt.Legend(title="group", orient="top", columns=10, symbolLimit=0, symbolOpacity=1),
+        ),
+        opacity=alt.when(pick).then(alt.value(1)).otherwise(alt.value(0.08)),
+        tooltip=[
+            alt.Tooltip("group:N"),
+            alt.Tooltip("source:N"),
+            alt.Tooltip("round:Q", format="d"),
+            alt.Tooltip("value:Q", format=".2%"),
+        ],
+    )
+    line = base.mark_line(strokeWidth=2).transform_filter(f"datum.source == '{FORECAST}'")
+    points = base.mark_point(filled=True, size=45).transform_filter(f"datum.source == '{MEASURED}'")
+    named = points.properties(name="view_shares").add_params(pick, _zoom("shares"))
+    return _finish(alt.layer(line, named), height=320)
+
+
+def scatter_chart(
+    points: list[dict[str, Any]], rounds: list[int], extent: list[list[float]]
+) -> dict[str, Any]:
+    """Return candidates in the plane, with a slider over rounds; picked ones are marked.
+
+    Args:
+        points: ``x, y, reward, picked, round`` of a sample of the candidates.
+        rounds: the rounds that occur.
+        extent: [[x from, to], [y from, to]].
+    """
+    shown = _slider("scatter", rounds)
+    chart = (
+        alt.Chart(_values(points))
+        .mark_point(filled=True, size=18)
+        .encode(
+            x=alt.X("x:Q", title=None, scale=alt.Scale(domain=extent[0])),
+            y=alt.Y("y:Q", title=None, scale=alt.Scale(domain=extent[1])),
+            color=alt.Color(
+                "picked:N",
+                scale=alt.Scale(domain=["picked", "not picked"], range=["#d9632b", "#9aa5b1"]),
+                legend=alt.Legend(title=None, orient="top"),
+            ),
+            opacity=alt.condition("datum.picked == 'picked'", alt.value(0.9), alt.value(0.35)),
+            tooltip=[alt.Tooltip("reward:Q", format=".3f"), "picked:N", "round:Q"],
+        )
+        .transform_filter(f"datum.round == {shown.name}")
+        .properties(name="view_scatter")
+        .add_params(shown, _zoom("scatter"))
+    )
+    return _finish(chart, height=380)
+
+
+def density_chart(
+    cells: list[dict[str, Any]], rounds: list[int], extent: list[list[float]]
+) -> dict[str, Any]:
+    """Return the density of all candidates on a grid, with a slider over rounds.
+
+    Args:
+        cells: ``x, x2, y, y2, share, round`` of every cell that is not empty.
+        rounds: the rounds that occur.
+        extent: [[x from, to], [y from, to]].
+    """
+    shown = _slider("density", rounds)
+    chart = (
+        alt.Chart(_values(cells))
+        .mark_rect()
+        .encode(
+            x=alt.X("x:Q", title=None, scale=alt.Scale(domain=extent[0])),
+            x2="x2:Q",
+            y=alt.Y("y:Q", title=None, scale=alt.Scale(domain=extent[1])),
+            y2="y2:Q",
+            color=alt.Color(
+                "share:Q",
+                scale=alt.Scale(scheme="viridis", type="log"),
+                legend=alt.Legend(title="share of the candidates", orient="top", format=".0e"),
+            ),
+            tooltip=[alt.Tooltip("share:Q", format=".3%"), "round:Q"],
+        )
+        .transform_filter(f"datum.round == {shown.name}")
+        .properties(name="view_density")
+        .add_params(shown)
+    )
+    return _finish(chart, height=380)
+
+
+def _values(rows: list[dict[str, Any]]) -> Any:
+    return alt.InlineData(values=rows)
+
+
+def _slider(name: str, rounds: list[int]) -> alt.Parameter:
+    bind = alt.binding_range(min=rounds[0], max=rounds[-1], step=1, name="round ")
+    return alt.param(name=f"round_{name}", value=rounds[-1], bind=bind)
+
+
+def _zoom(name: str) -> alt.Parameter:
+    """Drag to move, shift + wheel to zoom: the plain wheel belongs to the page."""
+    return alt.selection_interval(
+        bind="scales", name=f"zoom_{name}", zoom="wheel![event.shiftKey]", clear="dblclick"
+    )
+
+
+def _finish(chart: Any, height: int = HEIGHT) -> dict[str, Any]:
+    finished = chart.properties(width="container", height=height).configure_view(stroke=None)
+    spec: dict[str, Any] = finished.to_dict()
+    return spec
+
+
+def _name(key: tuple[str, str | None, str | None]) -> str:
+    text = "_".join(part for part in key if part)
+    return "".join(c if c.isalnum() and c.isascii() else "_" for c in text)
+
+
+def _plain(row: Row) -> dict[str, Any]:
+    return {
+        "round": row.round,
+        "source": row.source,
+        "group": row.group,
+        "value": _digits(row.value),
+        "lower": _digits(row.lower),
+        "upper": _digits(row.upper),
+    }
+
+
+def _digits(value: float | None) -> float | None:
+    """Seven digits are plenty for a picture, and keep the file small."""
+    return None if value is None or not math.isfinite(value) else float(f"{value:.7g}")

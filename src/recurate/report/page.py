@@ -1,0 +1,169 @@
+"""Pages: one self-contained HTML file each."""
+
+from __future__ import annotations
+
+import json
+import re
+from dataclasses import dataclass, field
+from functools import cache
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+import recurate
+from recurate.files import write_text
+from recurate.forecast import Forecast
+from recurate.loop.store import RunFolder
+from recurate.loop.world import World
+from recurate.report import charts, samples, words
+from recurate.trajectory import FORECAST, MEASURED, Trajectory
+
+SCRIPTS = ("vega", "vega-lite", "vega-embed")
+QUANTITIES = ("mean_reward", "mean_exp_reward", "var_exp_reward", "kl_to_reference", "entropy")
+
+
+@dataclass
+class _Page:
+    """What the template fills in; charts are kept beside the places that they go to."""
+
+    title: str
+    subtitle: str
+    summary: str
+    warnings: tuple[str, ...] = ()
+    facts: list[tuple[str, str]] = field(default_factory=list)
+    config: str = ""
+    table: list[list[str]] = field(default_factory=list)
+    comparisons: list[words.Comparison] = field(default_factory=list)
+    quantities: list[tuple[str, str]] = field(default_factory=list)
+    planes: list[tuple[str, str]] = field(default_factory=list)
+    images: list[dict[str, Any]] = field(default_factory=list)
+    shares: str = ""
+    specs: list[tuple[str, str]] = field(default_factory=list)
+
+    def place(self, spec: dict[str, Any]) -> str:
+        """Keep a chart and return the id of its place."""
+        identity = f"chart-{len(self.specs)}"
+        text = json.dumps(spec, separators=(",", ":"), sort_keys=True).replace("<", "\\u003c")
+        self.specs.append((identity, text))
+        return identity
+
+    def add_trajectory(self, trajectory: Trajectory) -> None:
+        """Place a chart for every quantity."""
+        keys = trajectory.keys()
+        ordered = [k for q in QUANTITIES for k in keys if k[0] == q]
+        ordered += [k for k in keys if k[0].startswith("mean:")]
+        if trajectory.where(FORECAST).rows:
+            ordered += [k for k in keys if k[0] == "effective_support"]
+        for key in ordered:
+            row = next(r for r in trajectory.rows if r.key == key)
+            self.quantities.append((charts.title(row), self.place(charts.quantity_chart(trajectory, key))))
+        if any(k[0] == "share" for k in keys):
+            self.shares = self.place(charts.shares_chart(trajectory))
+
+    def render(self) -> str:
+        """Return the HTML."""
+        import jinja2
+
+        source = resources.files("recurate.report").joinpath("page.html.j2").read_text(encoding="utf-8")
+        environment = jinja2.Environment(autoescape=True, trim_blocks=True)
+        return environment.from_string(source).render(**vars(self), scripts=_scripts())
+
+
+@cache
+def _scripts() -> list[str]:
+    """Return Vega's JavaScript, without the comments that would make browsers look for source maps."""
+    folder = resources.files("recurate.report").joinpath("assets")
+    found = [folder.joinpath(f"{name}.min.js").read_text(encoding="utf-8") for name in SCRIPTS]
+    return [re.sub(r"//# sourceMappingURL=\S+", "", text).replace("</script", "<\\/script") for text in found]
+
+
+def write_run_report(folder: RunFolder, world: World | None = None) -> Path:
+    """Write ``report.html`` into a run folder, from what the folder holds."""
+    config = folder.config()
+    trajectory = Trajectory.read(folder.path / "trajectory.parquet")
+    manifest = folder.manifest()
+    facts = {"k": config.selection.k, "real_fraction": config.retraining.real_fraction}
+    page = _Page(
+        title=f"Loop on {config.data.kind}, rewarded by {', '.join(r.kind for r in config.rewards)}",
+        subtitle=f"recurate {manifest['recurate']}, seed {config.seed}, rounds 0 to {folder.complete() - 1}",
+        summary=words.what_happened(trajectory, facts),
+        warnings=_support_warning(trajectory),
+        facts=_run_facts(folder, manifest),
+        config=(folder.path / "config.toml").read_text(encoding="utf-8"),
+        comparisons=words.comparisons(trajectory),
+    )
+    page.add_trajectory(trajectory)
+    _add_candidates(page, folder)
+    path = folder.path / "report.html"
+    write_text(path, page.render())
+    return path
+
+
+def write_forecast_report(
+    result: Forecast, trajectory: Trajectory, path: Path, *, name: str, table: list[list[str]]
+) -> None:
+    """Write a forecast's report; ``trajectory`` may also hold what was measured later."""
+    facts = result.setting.facts() | {"candidates": result.candidates, "contexts": result.contexts}
+    page = _Page(
+        title=f"Forecast from {name}",
+        subtitle=f"recurate {recurate.__version__}",
+        summary=words.what_happened(trajectory, facts),
+        warnings=result.warnings,
+        facts=[(k.replace("_", " "), "infinitely many" if v is None else str(v)) for k, v in facts.items()],
+        table=table,
+        comparisons=words.comparisons(trajectory),
+    )
+    page.add_trajectory(trajectory)
+    write_text(path, page.render())
+
+
+def _support_warning(trajectory: Trajectory) -> tuple[str, ...]:
+    rows = trajectory.where(FORECAST, "effective_support").rows
+    low = [r for r in rows if r.value < 100]
+    if not low:
+        return ()
+    return (
+        f"From round {low[0].round} on the forecast's effective support is below 100 candidates: those "
+        "values are beyond what round 0's candidates can tell.",
+    )
+
+
+def _run_facts(folder: RunFolder, manifest: dict[str, Any]) -> list[tuple[str, str]]:
+    counts = folder.counts(folder.complete() - 1)
+    facts: dict[str, Any] = {k.replace("_", " "): v for k, v in folder.facts().items()}
+    if "classifier held out accuracy" in facts:
+        facts["classifier held out accuracy"] = f"{facts['classifier held out accuracy']:.1%}"
+    facts |= {f"last round: {k.replace('_', ' ')}": v for k, v in counts.items()}
+    facts |= {
+        "seed": manifest["seed"],
+        "recurate": f"{manifest['recurate']} (code {manifest['code_revision'] or 'as installed'})",
+        "python": manifest["python"],
+        "packages": ", ".join(f"{k} {v}" for k, v in manifest["packages"].items() if v),
+        "machine": "{system} {release} {architecture}, {cores} cores".format(**manifest["machine"]),
+        "format": manifest["format"],
+    }
+    return [(name, str(value)) for name, value in facts.items()]
+
+
+def _add_candidates(page: _Page, folder: RunFolder) -> None:
+    """Show samples of evenly spread rounds: as images, or as points in the plane."""
+    rounds = list(range(folder.complete()))
+    shape = folder.samples(0).shape[1:]
+    if shape == (2,):
+        found, rewards, picked = {}, {}, {}
+        for t in rounds if len(rounds) <= 2 * samples.ROUNDS else samples.chosen_rounds(len(rounds)):
+            log = folder.log(t).select(source="model")
+            found[t], rewards[t] = folder.samples(t), log.reward_matrix()[:, 0]
+            picked[t] = log.column("picked")
+        for name, spec in samples.plane_charts(found, rewards, picked):
+            page.planes.append((name, page.place(spec)))
+    elif samples.is_image(shape):
+        for t in samples.chosen_rounds(len(rounds)):
+            images, log = folder.samples(t), folder.log(t).select(source="model")
+            winners = images[log.column("picked").astype(bool)]
+            for kind, shown in (("proposed", images), ("picked", winners)):
+                uri, count = samples.image_grid(shown), min(len(shown), samples.GRID**2)
+                page.images.append({"uri": uri, "count": count, "caption": f"round {t}: {kind}"})
+
+
+__all__ = ["MEASURED", "write_forecast_report", "write_run_report"]

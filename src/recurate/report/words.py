@@ -1,0 +1,130 @@
+"""What happened, in words and in tables of text."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+from recurate.report.charts import title
+from recurate.trajectory import FORECAST, MEASURED, Row, Trajectory, agreement
+
+COMPARED = ("mean_reward", "mean_exp_reward", "var_exp_reward", "kl_to_reference", "entropy")
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """One quantity's rounds, forecast against measured, as text."""
+
+    title: str
+    rows: list[tuple[str, str, str, str, str]]  # round, measured, forecast, difference, relative
+    verdict: str
+
+
+def what_happened(trajectory: Trajectory, facts: dict[str, Any]) -> str:
+    """Return one paragraph on a run or a forecast."""
+    source = MEASURED if trajectory.where(MEASURED).rows else FORECAST
+    verb = "rose" if source == MEASURED else "is forecast to go"
+    sentences = [_setting(facts)]
+    rewards = list(dict.fromkeys(r.reward for r in trajectory.rows if r.reward is not None))
+    for reward in rewards:
+        rows = _rows(trajectory, source, "mean_exp_reward", reward) or _rows(
+            trajectory, source, "mean_reward", reward
+        )
+        first, last = rows[0], rows[-1]
+        name = "E exp(reward)" if first.quantity == "mean_exp_reward" else "the mean reward"
+        name += "" if reward == "reward" else f" of {reward}"
+        if source == MEASURED:
+            verb = "rose" if last.value > first.value else "fell"
+        factor = f", {last.value / first.value:.2g}-fold" if first.value > 0 else ""
+        sentences.append(
+            f"{name[0].upper()}{name[1:]} {verb} from {first.value:.3g} in round {first.round} to "
+            f"{last.value:.3g} in round {last.round}{factor}."
+        )
+    if source == MEASURED:
+        sentences += [_forecast_quality(trajectory, reward) for reward in rewards]
+    sentences += [_groups(trajectory, source), _divergence(trajectory, source)]
+    return " ".join(s for s in sentences if s)
+
+
+def _setting(facts: dict[str, Any]) -> str:
+    k = facts.get("k")
+    if k == 1:
+        picking = "Every round, the model was retrained on its own unselected samples"
+    elif k == "inf":
+        picking = "Every round, candidates are picked in proportion to exp(reward) (K = infinity)"
+    else:
+        picking = f"Every round, one of {k} candidates is picked by Luce choice"
+    share = float(facts.get("real_fraction", 0.0))
+    mixed = f"mixed with {share:.0%} real data" if share else "without any real data"
+    return f"{picking} and the picks, {mixed}, are what the model is retrained on."
+
+
+def _forecast_quality(trajectory: Trajectory, reward: str | None) -> str:
+    found = agreement(trajectory, ("mean_exp_reward", reward, None))
+    if found is None:
+        return ""
+    worst = max(found.relative, key=lambda t: abs(found.relative[t]))
+    of = "" if reward == "reward" else f" of {reward}"
+    text = (
+        f"The forecast made from round 0 alone was off by at most {abs(found.relative[worst]):.1%}{of} "
+        f"(round {worst})"
+    )
+    if math.isfinite(found.error_ratio):
+        text += f"; its error is {found.error_ratio:.0%} of that of assuming that nothing changes"
+    return text + "."
+
+
+def _groups(trajectory: Trajectory, source: str) -> str:
+    entropy = _rows(trajectory, source, "entropy", None)
+    if not entropy:
+        return ""
+    last = entropy[-1].round
+    shares = [r for r in trajectory.rows if r.source == source and r.quantity == "share"]
+    final = max((r for r in shares if r.round == last), key=lambda r: r.value)
+    start = next(r for r in shares if r.round == entropy[0].round and r.group == final.group)
+    return (
+        f"The largest group in the end is {final.group!r} with {final.value:.0%} (from {start.value:.0%}); "
+        f"the entropy of the shares went from {entropy[0].value:.2f} to {entropy[-1].value:.2f} nats."
+    )
+
+
+def _divergence(trajectory: Trajectory, source: str) -> str:
+    rows = _rows(trajectory, source, "kl_to_reference", None)
+    if not rows:
+        return ""
+    first, last = rows[0].value, rows[-1].value
+    return f"The reward law's divergence from the reference went from {first:.2f} to {last:.2f} nats."
+
+
+def _rows(trajectory: Trajectory, source: str, quantity: str, reward: str | None) -> list[Row]:
+    rows = [r for r in trajectory.rows if r.key == (quantity, reward, None) and r.source == source]
+    return sorted(rows, key=lambda r: r.round)
+
+
+def comparisons(trajectory: Trajectory) -> list[Comparison]:
+    """Return, for every compared quantity, by how much each round differed from the forecast."""
+    found = []
+    for key in trajectory.keys(MEASURED):
+        compared = agreement(trajectory, key) if key[0] in COMPARED else None
+        if compared is None:
+            continue
+        values = {(r.source, r.round): r.value for r in trajectory.rows if r.key == key}
+        rows = [
+            (
+                str(t),
+                f"{values[MEASURED, t]:.5g}",
+                f"{values[FORECAST, t]:.5g}",
+                f"{difference:+.3g}",
+                f"{compared.relative[t]:+.1%}",
+            )
+            for t, difference in compared.differences.items()
+        ]
+        verdict = (
+            f"Forecast error {compared.rmse:.3g} (root mean square over rounds), "
+            f"{compared.error_ratio:.0%} of the error {compared.persistence_rmse:.3g} of a forecast that "
+            "nothing changes."
+        )
+        row = next(r for r in trajectory.rows if r.key == key)
+        found.append(Comparison(title(row), rows, verdict))
+    return found
