@@ -15,7 +15,9 @@ __version__ = "0.1.0"
 if TYPE_CHECKING:
     from recurate.candidates import Candidates, as_candidates
     from recurate.errors import InputError, RecurateError
-    from recurate.forecast import Forecast, forecast
+    from recurate.forecasting import Forecast, forecast
+    from recurate.loop.config import read_config
+    from recurate.loop.run import resume, run
     from recurate.picklog import PickLogger
     from recurate.records import Log, read_log, write_log
     from recurate.rules.rule import Rule
@@ -28,8 +30,11 @@ _HOMES = {
     "as_candidates": "recurate.candidates",
     "InputError": "recurate.errors",
     "RecurateError": "recurate.errors",
-    "Forecast": "recurate.forecast",
-    "forecast": "recurate.forecast",
+    "Forecast": "recurate.forecasting",
+    "forecast": "recurate.forecasting",
+    "read_config": "recurate.loop.config",
+    "run": "recurate.loop.run",
+    "resume": "recurate.loop.run",
     "PickLogger": "recurate.picklog",
     "Log": "recurate.records",
     "read_log": "recurate.records",

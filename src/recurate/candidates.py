@@ -317,6 +317,16 @@ class Describer:
         return measures.encode(self.candidates.contexts)[0]
 
 
+def group_names(candidates: Candidates, reference: Candidates | None) -> tuple[str, ...]:
+    """Return the groups that occur among the candidates or the real data, sorted."""
+    if candidates.groups is None:
+        return ()
+    names = set(np.unique(candidates.groups).tolist())
+    if reference is not None and reference.groups is not None:
+        names |= set(np.unique(reference.groups).tolist())
+    return tuple(sorted(names))
+
+
 def group_codes(groups: NDArray[Any], names: Sequence[str]) -> IntArray:
     """Return the index in ``names`` of each group."""
     order = np.argsort(np.asarray(names))

@@ -14,7 +14,7 @@ import typer
 from recurate.errors import InputError, RecurateError
 
 if TYPE_CHECKING:
-    from recurate.forecast import Forecast
+    from recurate.forecasting import Forecast
     from recurate.records import Log
     from recurate.trajectory import Trajectory
 
@@ -130,7 +130,10 @@ def report(
 
 @app.command()
 def forecast(
-    log: Annotated[Path, typer.Argument(metavar="LOG", help="A log or table: .parquet, .jsonl or .csv.")],
+    log: Annotated[
+        Path,
+        typer.Argument(metavar="LOG", help="A log or table (.parquet, .jsonl, .csv), or a run's folder."),
+    ],
     reward: Annotated[
         list[str] | None,
         typer.Option(metavar="COLUMN", help="Reward column, repeatable. Default: 'reward', 'reward_...'."),
@@ -186,10 +189,11 @@ def forecast(
       recurate forecast two.parquet --reward a --reward b --weights 0.4,0.6 --k inf
     """
     from recurate.records import read_log
+    from recurate.report.tables import forecast_table, print_table
     from recurate.trajectory import Trajectory
 
-    table = _with_contexts(read_log(log, reward), context, str(log))
-    real = None if reference is None else _with_contexts(read_log(reference, reward), context, str(reference))
+    table = _with_contexts(read_log(log, reward), context)
+    real = None if reference is None else _with_contexts(read_log(reference, reward), context)
     options = {
         "k": _slate_size(k, table),
         "temperature": temperature,
@@ -201,13 +205,13 @@ def forecast(
     result, later = _predict(table, real, group, list(track or ()), options, seed)
     trajectory = Trajectory(result.trajectory.rows + later.rows)
     folder = out or log.with_name(f"{log.stem}-forecast")
-    lines = table_of(trajectory, result)
+    lines = forecast_table(trajectory, result)
     _write_forecast(result, trajectory, folder, str(log), lines)
     if as_json:
         for row in trajectory.to_table().to_pylist():
             print(json.dumps(row))
         return
-    _print_table(lines)
+    print_table(lines)
     if k is None:
         print(f"\nK = {options['k']:g}, {'the size of the slates' if _sizes(table) else 'the default'}")
     for warning in result.warnings:
@@ -220,9 +224,9 @@ def _predict(
 ) -> tuple[Forecast, Trajectory]:
     """Return the forecast from the log's first round, and what the log's rounds measured."""
     from recurate import measures
-    from recurate.candidates import from_log
-    from recurate.forecast import forecast as make_forecast
-    from recurate.forecast import group_names, measured, split_log
+    from recurate.candidates import from_log, group_names
+    from recurate.forecasting import forecast as make_forecast
+    from recurate.forecasting import measured, split_log
     from recurate.trajectory import Trajectory
 
     candidates, reference = split_log(table, group=group, track=track)
@@ -250,62 +254,6 @@ def _predict(
     return result, Trajectory(shifted)
 
 
-def table_of(trajectory: Trajectory, result: Forecast) -> list[list[str]]:
-    """Return the forecast as a table of text, heading first: one line a round, one column a quantity."""
-    from recurate.forecast import SUPPORT
-    from recurate.trajectory import FORECAST, MEASURED
-
-    keys = result.trajectory.keys(FORECAST)
-    values = {(r.source, r.round, r.key): r.value for r in trajectory.rows}
-    both = any(source == MEASURED for source, _, _ in values)
-    heading = ["round", *(_heading(key, many=sum(k[0] == key[0] for k in keys) > 1) for key in keys)]
-    lines = [heading]
-    for t in range(result.setting.rounds + 1):
-        beyond = values[FORECAST, t, ("effective_support", None, None)] < SUPPORT
-        line = [f"{t}{'*' if beyond else ''}"]
-        for key in keys:
-            cell = f"{values[FORECAST, t, key]:.4g}" if (FORECAST, t, key) in values else ""
-            found = values.get((MEASURED, t, key))
-            line.append(cell + (f" ({found:.4g})" if both and found is not None else ""))
-        lines.append(line)
-    return lines
-
-
-def _heading(key: tuple[str, str | None, str | None], *, many: bool) -> str:
-    quantity, reward, group = key
-    if group is not None:
-        return f"share {group}"
-    return f"{quantity} {reward}" if many and reward is not None else quantity
-
-
-def _print_table(lines: list[list[str]]) -> None:
-    """Print aligned columns, in stacked blocks where they are wider than the terminal."""
-    import shutil
-
-    widths = [max(len(line[i]) for line in lines) + 2 for i in range(len(lines[0]))]
-    limit = shutil.get_terminal_size((120, 24)).columns
-    blocks: list[list[int]] = [[]]
-    used = widths[0]
-    for column in range(1, len(widths)):
-        if used + widths[column] > limit and blocks[-1]:
-            blocks.append([])
-            used = widths[0]
-        blocks[-1].append(column)
-        used += widths[column]
-    for index, block in enumerate(blocks):
-        if index:
-            print()
-        for line in lines:
-            print(line[0].rjust(widths[0]) + "".join(line[c].rjust(widths[c]) for c in block))
-    notes = []
-    if any(line[0].endswith("*") for line in lines):
-        notes.append("* beyond support: fewer than 100 effective candidates are left")
-    if any("(" in cell for line in lines[1:] for cell in line):
-        notes.append("in brackets: measured in the log's rounds")
-    for note in notes:
-        print(note)
-
-
 def _write_forecast(
     result: Forecast, trajectory: Trajectory, folder: Path, name: str, lines: list[list[str]]
 ) -> None:
@@ -318,7 +266,7 @@ def _write_forecast(
     write_forecast_report(result, trajectory, folder / "report.html", name=Path(name).name, table=lines)
 
 
-def _with_contexts(log: Log, context: str, name: str) -> Log:
+def _with_contexts(log: Log, context: str) -> Log:
     """Return the log with the named column as its contexts."""
     if context == "context":
         return log

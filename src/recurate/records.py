@@ -125,14 +125,16 @@ def read_log(path: Path | str, rewards: Sequence[str] | None = None) -> Log:
     """Read and validate a log.
 
     Args:
-        path: a ``.parquet``, ``.jsonl`` or ``.csv`` file.
+        path: a ``.parquet``, ``.jsonl`` or ``.csv`` file, or a run folder (the logs of all its rounds).
         rewards: the reward columns; None: those that the file's metadata name, or else every column
             called ``reward`` or ``reward_...``.
 
     Raises:
         InputError: the file cannot be read or a row is wrong; the message names row and column.
     """
-    table = read_table(path)
+    path = Path(path)
+    parts = sorted(path.glob("rounds/*/log.parquet")) if path.is_dir() else []
+    table = pa.concat_tables([read_table(part) for part in parts]) if parts else read_table(path)
     return as_log(table, rewards=rewards, name=str(path))
 
 

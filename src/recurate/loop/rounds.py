@@ -16,9 +16,9 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from recurate.candidates import Candidates
+from recurate.candidates import Candidates, group_names
 from recurate.errors import InputError
-from recurate.forecast import group_names, measured
+from recurate.forecasting import measured
 from recurate.generators.flow import FlowMatching
 from recurate.generators.protocol import Generator, Samples
 from recurate.loop.config import Config
@@ -83,28 +83,24 @@ def play(state: State, config: Config, world: World, stage: Stage) -> tuple[Stat
     samples = generator.sample(config.selection.shown * config.selection.k, rng=stream.at("sample"))
     stage(t, "pick")
     scored = world.score(samples)
-    log, winners = _pick(scored, config, stream.at("pick"))
+    log, winners = _pick(t, scored, config, stream.at("pick"))
     if t == 0:
         log = _with_reference(log, world.reference)
     stage(t, "measure")
-    found = measure(log, config, world, t)
+    found = measure(log, config, world)
     counts |= {"candidates": len(samples), "slates": config.selection.shown, "picks": len(winners)}
     record = Record(t, generator, samples, log, found, counts)
     return State(t + 1, generator, samples[winners]), record
 
 
-def measure(log: Log, config: Config, world: World, t: int) -> Trajectory:
-    """Return the quantities of round t."""
-    own = Log(
-        log.table.set_column(0, "round", pa.array(np.full(log.table.num_rows, t, np.int32))), log.rewards
-    )
-    names = () if world.grouping is None else group_labels(world)
+def measure(log: Log, config: Config, world: World) -> Trajectory:
+    """Return the quantities of a round's log."""
     return measured(
-        own,
+        log,
         temperature=config.selection.temperature,
         group=None if world.grouping is None else "group",
         cells=world.cells,
-        names=names,
+        names=() if world.grouping is None else group_labels(world),
     )
 
 
@@ -140,7 +136,7 @@ def _draw_real(available: int, count: int, rng: Stream) -> NDArray[np.int64]:
     return np.concatenate([np.tile(np.arange(available), whole), part])
 
 
-def _pick(scored: Candidates, config: Config, stream: Stream) -> tuple[Log, NDArray[np.int64]]:
+def _pick(t: int, scored: Candidates, config: Config, stream: Stream) -> tuple[Log, NDArray[np.int64]]:
     """Pick one candidate a slate by the rule; each slate is judged by one reward, drawn by weight."""
     k, slates = config.selection.k, config.selection.shown
     bad = np.flatnonzero(~np.isfinite(scored.rewards).all(axis=1))
@@ -158,18 +154,23 @@ def _pick(scored: Candidates, config: Config, stream: Stream) -> tuple[Log, NDAr
     propensity = np.zeros((slates, k))
     for i, weight in enumerate(config.weights):
         propensity += weight * rule.probabilities(rewards[:, :, i])
-    table = _log_table(scored, k, slots, np.array(scored.names)[judge], propensity.ravel())
+    table = _log_table(t, scored, k, slots, np.array(scored.names)[judge], propensity.ravel())
     log = as_log(table, rewards=scored.names, name="this round's log")
     return log, winners_of(log, config)
 
 
 def _log_table(
-    scored: Candidates, k: int, slots: NDArray[np.int64], choosers: NDArray[Any], propensity: NDArray[Any]
+    t: int,
+    scored: Candidates,
+    k: int,
+    slots: NDArray[np.int64],
+    choosers: NDArray[Any],
+    propensity: NDArray[Any],
 ) -> pa.Table:
     count, slates = len(scored), len(slots)
     slot = np.tile(np.arange(k, dtype=np.int32), slates)
     columns: dict[str, Any] = {
-        "round": np.zeros(count, np.int32),
+        "round": np.full(count, t, np.int32),
         "context": pa.repeat("", count),
         "slate": np.repeat(np.arange(slates), k),
         "slot": slot,

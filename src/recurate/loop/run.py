@@ -6,7 +6,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from recurate.forecast import Forecast, Setting, predict, split_log
+from recurate.forecasting import Forecast, predict, split_log
 from recurate.loop.config import Config
 from recurate.loop.monitor import Monitor, Silent
 from recurate.loop.rounds import first_state, play
@@ -15,6 +15,7 @@ from recurate.loop.world import World
 from recurate.records import Log
 from recurate.rules.rule import Rule
 from recurate.seeds import Stream
+from recurate.theory.loopmodel import Setting
 from recurate.trajectory import Trajectory
 
 

@@ -58,7 +58,7 @@ class RunFolder:
         Raises:
             InputError: the folder exists and is not empty.
         """
-        if path.exists() and (not path.is_dir() or any(path.iterdir())):
+        if path.exists() and (not path.is_dir() or _holds_more_than_a_start(path)):
             hint = (
                 f"recurate run --resume {path} continues it"
                 if (path / "manifest.json").exists()
@@ -98,8 +98,20 @@ class RunFolder:
         return cls(path)
 
     def config(self) -> Config:
-        """Read the resolved configuration."""
-        return read_config(self.path / "config.toml")
+        """Read the resolved configuration.
+
+        Raises:
+            InputError: it is not what the run began with (more rounds may be added).
+        """
+        path = self.path / "config.toml"
+        config = read_config(path)
+        if self.manifest().get("config_sha256") != _fingerprint(config):
+            raise InputError(
+                "the run's configuration was changed since it began",
+                got=path,
+                remedy="undo the change (only 'rounds' may grow), or start a new run",
+            )
+        return config
 
     def manifest(self) -> dict[str, Any]:
         """Read the manifest."""
@@ -205,9 +217,9 @@ class RunFolder:
 
     # --- timings ---
 
-    def add_timing(self, round: int, stage: str, seconds: float) -> None:  # noqa: A002
+    def add_timing(self, t: int, stage: str, seconds: float) -> None:
         """Append one line to the only file that may differ between equal runs."""
-        line = json.dumps({"round": round, "stage": stage, "seconds": round_seconds(seconds)})
+        line = json.dumps({"round": t, "stage": stage, "seconds": round(seconds, 3)})
         with (self.path / "timings.jsonl").open("a", encoding="utf-8") as file:
             file.write(line + "\n")
 
@@ -222,9 +234,10 @@ class RunFolder:
         sync(target.parent)
 
 
-def round_seconds(seconds: float) -> float:
-    """Return seconds with milliseconds."""
-    return round(seconds, 3)
+def _holds_more_than_a_start(path: Path) -> bool:
+    """Whether a folder holds more than a run leaves that died before its manifest was written."""
+    started = {"config.toml", ".config.toml.partial", ".manifest.json.partial"}
+    return any(entry.name not in started for entry in path.iterdir())
 
 
 def _sha256(path: Path) -> str:
@@ -246,7 +259,14 @@ def _manifest(config: Config) -> dict[str, Any]:
             "cores": os.cpu_count(),
         },
         "seed": config.seed,
+        "config_sha256": _fingerprint(config),
     }
+
+
+def _fingerprint(config: Config) -> str:
+    """Return a hash of everything but the number of rounds, which a resumed run may raise."""
+    text = json.dumps(config.model_dump(mode="json", exclude={"rounds"}), sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()
 
 
 def _version(package: str) -> str | None:

@@ -12,7 +12,7 @@ from typing import Any
 
 import recurate
 from recurate.files import write_text
-from recurate.forecast import Forecast
+from recurate.forecasting import Forecast
 from recurate.loop.store import RunFolder
 from recurate.loop.world import World
 from recurate.report import charts, samples, words

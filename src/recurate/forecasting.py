@@ -1,0 +1,252 @@
+"""Where will this loop go? The exact law of every later round, from the candidates of one round."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from recurate import measures
+from recurate.candidates import (
+    Candidates,
+    Describer,
+    as_candidates,
+    from_log,
+    group_names,
+)
+from recurate.errors import InputError
+from recurate.measures import Cells
+from recurate.records import MODEL, REAL, Log
+from recurate.rules.rule import Rule
+from recurate.seeds import Stream
+from recurate.theory.drift import LEAST_BATCHES, SMALLEST_BATCH, bands, with_band
+from recurate.theory.loopmodel import LoopModel, Setting
+from recurate.theory.population import check_real_fraction, check_weights
+from recurate.trajectory import MEASURED, Row, Trajectory
+
+FloatArray = NDArray[np.float64]
+IntArray = NDArray[np.int64]
+
+SUPPORT = 100.0  # effective support below which a forecast is "beyond support"
+
+
+@dataclass(frozen=True)
+class Forecast:
+    """A forecast with its evidence.
+
+    Attributes:
+        trajectory: rounds 0, 1, ..., with 95 % bands where the pool is large enough.
+        setting: what was forecast.
+        candidates: how many candidates it was made from.
+        law: the law of the last round on the candidates (then the reference's atoms, if real data are
+            in the mix), shape (atoms,).
+        contexts: how contexts were treated: ``one``, ``each`` (every context its own population) or
+            ``pooled residuals``.
+        support_ends: first round whose effective support is below 100, or None.
+        warnings: what to know before relying on it.
+    """
+
+    trajectory: Trajectory
+    setting: Setting
+    candidates: int
+    law: FloatArray
+    contexts: str = "one"
+    support_ends: int | None = None
+    warnings: tuple[str, ...] = ()
+
+
+def forecast(
+    rewards: ArrayLike | Candidates,
+    *,
+    k: float = 4,
+    rounds: int = 10,
+    temperature: float = 1.0,
+    weights: Sequence[float] | None = None,
+    real_fraction: float = 0.0,
+    groups: ArrayLike | None = None,
+    track: Mapping[str, ArrayLike] | None = None,
+    contexts: ArrayLike | None = None,
+    names: Sequence[str] | None = None,
+    law: ArrayLike | None = None,
+    reference: ArrayLike | Candidates | None = None,
+    picks: int | None = None,
+    cells: Cells | None = None,
+    seed: int = 0,
+) -> Forecast:
+    r"""Forecast a self-consuming loop from one round's candidates and their rewards.
+
+    The exact infinite-data law p_{t+1} = rho p_ref + (1 - rho) p_t W_t is pushed through all rounds
+    (:mod:`recurate.theory.population`); no sampling is involved but in the bands.
+
+    Args:
+        rewards: shape (candidates,) or (candidates, rewards); or ``Candidates``.
+        k: slate size, a whole number >= 1 or ``math.inf``.
+        rounds: how many rounds to forecast.
+        temperature: divides the rewards in the pick.
+        weights: share of slates picked by each reward; equal if None.
+        real_fraction: share rho of real data in each retraining set.
+        groups: group of each candidate, shape (candidates,), for ``share`` and ``entropy``.
+        track: further columns (candidates,) whose expectation is forecast, as ``mean:NAME``.
+        contexts: context of each candidate. Selection happens within contexts: with 500 candidates or
+            more in each, every context is its own population; with fewer, residuals from the contexts'
+            means are pooled (:mod:`recurate.theory.contexts`). Raw rewards are never pooled.
+        names: names of the rewards.
+        law: masses of the candidates under the model's law p_0; uniform if None.
+        reference: rewards of real data, p_ref; None: the model's own law, p_ref = p_0. With groups or
+            tracked columns and real_fraction > 0, pass ``Candidates``.
+        picks: picks a round, for the bands; None: infinitely many.
+        cells: partition behind ``kl_to_reference``, to match a measurement's; see :func:`predict`.
+        seed: of the random groups behind the bands.
+
+    Returns:
+        A :class:`Forecast`. Quantities: ``mean_reward``, ``mean_exp_reward`` = E exp(r / temperature),
+        ``var_exp_reward``, ``kl_to_reference`` (between reward laws: a lower bound of the models' KL),
+        ``share`` of each group and their ``entropy`` (nats), ``effective_support`` = 1 / sum p^2.
+
+    Raises:
+        InputError: a value is out of range or shapes disagree.
+
+    >>> import recurate
+    >>> result = recurate.forecast([0.0, 1.0, 2.0], k=2, rounds=1)
+    >>> [round(v, 4) for v in result.trajectory.values("mean_reward")]
+    [1.0, 1.4062]
+    """
+    candidates = as_candidates(rewards, names=names, groups=groups, track=track, contexts=contexts)
+    if reference is not None and not isinstance(reference, Candidates):
+        reference = as_candidates(reference, names=candidates.names)
+    setting = Setting(
+        rule=Rule(k, temperature),
+        weights=tuple(check_weights(None if weights is None else np.asarray(weights), len(candidates.names))),
+        real_fraction=check_real_fraction(real_fraction),
+        rounds=_check_count("rounds", rounds, 0),
+        picks=None if picks is None else _check_count("picks", picks, 1),
+    )
+    return predict(
+        candidates,
+        setting,
+        law=None if law is None else np.asarray(law, float),
+        reference=reference,
+        cells=cells,
+        stream=Stream(seed),
+    )
+
+
+def _check_count(name: str, value: int, least: int) -> int:
+    if value != int(value) or value < least:
+        raise InputError(
+            f"{name} must be a whole number >= {least}",
+            got=value,
+            remedy=f"for example {name} = 10",
+        )
+    return int(value)
+
+
+def predict(
+    candidates: Candidates,
+    setting: Setting,
+    *,
+    law: FloatArray | None = None,
+    reference: Candidates | None = None,
+    cells: Cells | None = None,
+    stream: Stream | None = None,
+) -> Forecast:
+    """Forecast from candidates; see :func:`forecast`.
+
+    Args:
+        candidates: the first round's.
+        setting: what happens every round.
+        law: p_0 on the candidates; uniform if None.
+        reference: real data; None: p_ref = p_0.
+        cells: partition behind ``kl_to_reference`` where forecast and measurement must be alike; None:
+            made from the reference, or exact on the atoms if p_ref = p_0.
+        stream: randomness of the bands; None: no bands.
+    """
+    if cells is None and reference is not None and candidates.contexts is None:
+        cells = measures.partition(reference.rewards)
+    model = LoopModel.build(candidates, law, reference, setting, cells)
+    rows: list[Row] = []
+    supports: list[float] = []
+    last = model.population.law
+    for t, last in enumerate(model.laws(setting)):
+        rows += model.rows(t, last)
+        supports.append(measures.effective_support(last))
+    ends = next((t for t, support in enumerate(supports) if support < SUPPORT), None)
+    warnings = [*model.warnings]
+    if stream is not None:
+        halves = bands(candidates, law, reference, setting, cells, stream)
+        rows = [with_band(row, halves.get((row.round, *row.key))) for row in rows]
+        if not halves:
+            warnings.append(
+                f"{len(candidates)} candidates are too few for bands (at least "
+                f"{LEAST_BATCHES * SMALLEST_BATCH} are needed)"
+            )
+    if ends is not None:
+        warnings.append(
+            f"from round {ends} on the effective support is below {SUPPORT:g} candidates "
+            f"({supports[ends]:.0f}): those values are beyond what this pool can tell"
+        )
+    return Forecast(
+        Trajectory(tuple(rows)), setting, len(candidates), last, model.mode, ends, tuple(warnings)
+    )
+
+
+def measured(
+    log: Log,
+    *,
+    temperature: float,
+    group: str | None = None,
+    track: Sequence[str] = (),
+    context: str = "context",
+    cells: Cells | None = None,
+    names: tuple[str, ...] = (),
+) -> Trajectory:
+    """Return the same quantities as measured in every round of a log, on the model's candidates.
+
+    Args:
+        log: one or several rounds.
+        temperature: of exp_reward.
+        group: column of groups, or None.
+        track: further columns whose mean is measured.
+        context: column of contexts.
+        cells: partition behind ``kl_to_reference``; None leaves it out.
+        names: the groups, in order; empty: those that occur.
+    """
+    generated = log.select(source=MODEL)
+    rows: list[Row] = []
+    top = generated.reward_matrix().max(axis=0) / temperature
+    everything = from_log(generated, group=group, track=track, context=context)
+    labels = names or group_names(everything, None)
+    for t in generated.rounds():
+        candidates = everything.take(generated.column("round") == t)
+        describer = Describer(candidates, temperature, labels, tuple(top.tolist()))
+        kl = cells.kl(cells.assign(candidates.rewards)) if cells is not None else None
+        rows += describer.rows(t, source=MEASURED, kl=kl)
+    return Trajectory(tuple(rows))
+
+
+def split_log(
+    log: Log, *, group: str | None = None, track: Sequence[str] = (), context: str = "context"
+) -> tuple[Candidates, Candidates | None]:
+    """Return the first round's candidates and real data (None if the log holds none).
+
+    Raises:
+        InputError: the log has no generated candidates.
+    """
+    generated = log.select(source=MODEL)
+    if generated.table.num_rows == 0:
+        raise InputError(
+            "the log holds no generated candidates",
+            got=f"sources {sorted(set(log.column('source').tolist()))}",
+            remedy=f"candidates have source {MODEL!r}, real data {REAL!r}",
+        )
+    first = generated.rounds()[0]
+    candidates = from_log(generated.select(round=first), group=group, track=track, context=context)
+    real = log.select(source=REAL, round=first)
+    if real.table.num_rows == 0:
+        return candidates, None
+    reference = from_log(real, group=group, track=track, context=context)
+    if candidates.contexts is None:
+        reference = replace(reference, contexts=None)
+    return candidates, reference
