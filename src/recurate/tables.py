@@ -31,6 +31,7 @@ def read_table(path: Path | str) -> pa.Table:
         raise InputError("the file is empty", got=path, remedy="a log has at least one row")
     try:
         table = reader(path)
+        names = table.column_names  # decodes them, which garbage does not survive
     except (pa.ArrowException, UnicodeDecodeError, OSError) as error:
         raise InputError(
             f"cannot read {path}",
@@ -39,7 +40,7 @@ def read_table(path: Path | str) -> pa.Table:
         ) from None
     if table.num_rows == 0 or table.num_columns == 0:
         raise InputError("the file has no rows", got=path, remedy="a log has at least one row")
-    repeated = {name for name in table.column_names if table.column_names.count(name) > 1}
+    repeated = {name for name in names if names.count(name) > 1}
     if repeated:
         raise InputError(
             f"{path} has several columns of one name",

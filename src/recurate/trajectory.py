@@ -142,6 +142,8 @@ class Trajectory:
                 remedy=f"it also needs {', '.join(sorted(missing))}",
             )
         rows = table.select(SCHEMA.names).cast(SCHEMA).to_pylist()
+        for row in rows:  # CSV knows no nulls among words
+            row["reward"], row["group"] = row["reward"] or None, row["group"] or None
         return cls(tuple(Row(**row) for row in rows))
 
     def write(self, path: Path | str) -> None:
