@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 
 import numpy as np
@@ -29,7 +30,7 @@ def test_expected_exp_reward_gains_at_least_its_variance(case):
     population = random_population(seed, atoms)
     u = np.exp(population.rewards[:, 0])
     laws = list(population.trajectory(Rule(k), rounds=6))
-    for now, after in zip(laws, laws[1:], strict=False):
+    for now, after in itertools.pairwise(laws):
         variance = now @ u**2 - (now @ u) ** 2
         assert after @ u >= now @ u + (k - 1) / k * variance / u.max() - 1e-12 * u.max()
 

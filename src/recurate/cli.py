@@ -166,7 +166,7 @@ def forecast(
         int | None,
         typer.Option(metavar="N", help="Picks a round, for the bands. Default: the log's, or infinite."),
     ] = None,
-    seed: Annotated[int, typer.Option(metavar="N", help="Seed of the random groups behind the bands.")] = 0,
+    seed: Annotated[int, typer.Option(metavar="N", help="Seed of the bootstrap behind the bands.")] = 0,
     out: Annotated[
         Path | None, typer.Option(metavar="FOLDER", help="Where to write. Default: LOG-forecast.")
     ] = None,

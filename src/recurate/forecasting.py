@@ -21,7 +21,7 @@ from recurate.measures import Cells
 from recurate.records import MODEL, REAL, Log
 from recurate.rules.rule import Rule
 from recurate.seeds import Stream
-from recurate.theory.drift import LEAST_BATCHES, SMALLEST_BATCH, bands, with_band
+from recurate.theory.drift import SMALLEST_POOL, bands, with_band
 from recurate.theory.loopmodel import LoopModel, Setting
 from recurate.theory.population import check_real_fraction, check_weights
 from recurate.trajectory import MEASURED, Row, Trajectory
@@ -98,7 +98,7 @@ def forecast(
             tracked columns and real_fraction > 0, pass ``Candidates``.
         picks: picks a round, for the bands; None: infinitely many.
         cells: partition behind ``kl_to_reference``, to match a measurement's; see :func:`predict`.
-        seed: of the random groups behind the bands.
+        seed: of the bootstrap behind the bands.
 
     Returns:
         A :class:`Forecast`. Quantities: ``mean_reward``, ``mean_exp_reward`` = E exp(r / temperature),
@@ -175,12 +175,11 @@ def predict(
     ends = next((t for t, support in enumerate(supports) if support < SUPPORT), None)
     warnings = [*model.warnings]
     if stream is not None:
-        halves = bands(candidates, law, reference, setting, cells, stream)
+        halves = bands(model, setting, stream)
         rows = [with_band(row, halves.get((row.round, *row.key))) for row in rows]
         if not halves:
             warnings.append(
-                f"{len(candidates)} candidates are too few for bands (at least "
-                f"{LEAST_BATCHES * SMALLEST_BATCH} are needed)"
+                f"{len(candidates)} candidates are too few for bands (at least {SMALLEST_POOL} are needed)"
             )
     if ends is not None:
         warnings.append(

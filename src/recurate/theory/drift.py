@@ -3,115 +3,93 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from recurate import measures
-from recurate.candidates import Candidates, group_names
-from recurate.measures import Cells
+from recurate.measures import NORMAL_975
 from recurate.seeds import Stream
 from recurate.theory.loopmodel import LoopModel, Setting
 from recurate.trajectory import Row
 
 FloatArray = NDArray[np.float64]
-IntArray = NDArray[np.int64]
 
-BATCHES = 20  # random groups behind the bands
-SMALLEST_BATCH = 50  # candidates in one of them
-LEAST_BATCHES = 5
+REPLICATES = 60
+FEWEST_REPLICATES = 20
+WORK = 10_000_000  # atoms x rounds x replicates beyond which there are fewer replicates
+SMALLEST_POOL = 250  # fewer candidates say too little about their own spread
+
+Key = tuple[Any, ...]  # (round, quantity, reward, group)
 
 
-def bands(
-    candidates: Candidates,
-    law: FloatArray | None,
-    reference: Candidates | None,
-    setting: Setting,
-    cells: Cells | None,
-    stream: Stream,
-) -> dict[tuple[Any, ...], float]:
-    """Return the half-width of the 95 % band of every (round, quantity, reward, group).
+def bands(model: LoopModel, setting: Setting, stream: Stream) -> dict[Key, float]:
+    """Return the half-width of the 95 % band of every (round, quantity, reward, group); empty if too few.
 
-    Random groups (Wolter 2007, Introduction to Variance Estimation, ch. 2): the pool is cut into G
-    random parts, each is forecast on its own with a G-th of the picks, drawn by chance; the spread of
-    the parts, divided by sqrt(G), is the standard error of the whole. It contains the pool's sampling
-    error and that of finitely many picks a round; each value's band holds on its own.
+    A bootstrap: in every replicate the pool is drawn again from itself (whole contexts, where contexts are
+    pooled), so is the reference, and if the number of picks is finite every round's picks are drawn from
+    the law that the last draw left. The spread of the replicates is the standard error of the forecast as
+    a prediction of one real loop. Each value's band holds on its own, not all at once.
     """
-    members = _random_groups(candidates, reference, stream)
-    if members is None:
+    if model.candidates < SMALLEST_POOL:
         return {}
-    from scipy.special import stdtrit
-
-    count = len(members)
-    values: dict[tuple[Any, ...], list[float]] = {}
-    for g, (own, real) in enumerate(members):
-        part = candidates.take(own)
-        model = LoopModel.build(
-            part,
-            None if law is None else law[own],
-            None if reference is None or real is None else reference.take(real),
-            setting,
-            cells,
-        )
-        names = group_names(candidates, reference)
-        model = replace(model, describer=replace(model.describer, group_names=names))
-        for t, current in enumerate(_noisy_laws(model, setting, count, stream.at("band", g))):
-            for row in model.rows(t, current):
+    values: dict[Key, list[float]] = {}
+    work = len(model.population.law) * (setting.rounds + 1)
+    replicates = min(max(WORK // work, FEWEST_REPLICATES), REPLICATES)
+    for b in range(replicates):
+        for t, (again, law) in enumerate(_replicate(model, setting, stream.at("band", b).generator())):
+            for row in again.rows(t, law):
                 values.setdefault((row.round, *row.key), []).append(row.value)
-    quantile = float(stdtrit(count - 1, 0.975))
     return {
-        key: quantile * float(np.std(found, ddof=1)) / math.sqrt(count)
+        key: NORMAL_975 * float(np.std(found, ddof=1))
         for key, found in values.items()
-        if len(found) == count and key[1] != "effective_support"
+        if len(found) == replicates and key[1] != "effective_support"
     }
 
 
-def _random_groups(
-    candidates: Candidates, reference: Candidates | None, stream: Stream
-) -> list[tuple[IntArray, IntArray | None]] | None:
-    """Cut candidates and reference into parts; contexts that are many stay whole."""
-    rng = stream.at("random groups").generator()
-    units = np.arange(len(candidates))
-    if candidates.contexts is not None:
-        codes, names = measures.encode(candidates.contexts)
-        if len(names) >= LEAST_BATCHES * SMALLEST_BATCH:
-            units = codes
-    distinct = int(units.max()) + 1
-    count = min(BATCHES, distinct // SMALLEST_BATCH)
-    if count < LEAST_BATCHES:
-        return None
-    label = rng.permutation(distinct) % count
-    real: list[IntArray | None] = [None] * count
-    if reference is not None:
-        real_label = rng.permutation(len(reference)) % count
-        if len(reference) < count or reference.contexts is not None:
-            return None
-        real = [np.flatnonzero(real_label == g) for g in range(count)]
-    return [(np.flatnonzero(label[units] == g), real[g]) for g in range(count)]
-
-
-def _noisy_laws(model: LoopModel, setting: Setting, parts: int, stream: Stream) -> Iterable[FloatArray]:
-    """Yield the laws of one random group, with its share of the picks drawn by chance."""
-    law = model.population.law
-    yield law
-    rng = stream.generator()
+def _replicate(
+    model: LoopModel, setting: Setting, rng: np.random.Generator
+) -> Iterator[tuple[LoopModel, FloatArray]]:
+    """Yield the laws of one replicate, each with the model that describes it."""
+    population = model.population
+    law, reference = _draw_pool(model, rng)
+    again = replace(model, population=population.with_laws(law, reference))
+    yield again, law
+    rho = setting.real_fraction
     for _ in range(setting.rounds):
-        picked = model.population.curate(law, setting.rule)
+        picked = population.curate(law, setting.rule)
         if setting.picks is not None:
-            picked = model.population.resample(picked, max(setting.picks // parts, 1), rng)
-        rho = setting.real_fraction
-        law = rho * model.population.reference + (1 - rho) * picked
-        yield law
+            picked = population.resample(picked, setting.picks, rng)
+        law = rho * reference + (1 - rho) * picked
+        yield again, law
+
+
+def _draw_pool(model: LoopModel, rng: np.random.Generator) -> tuple[FloatArray, FloatArray]:
+    """Draw candidates and reference again: masses of one bootstrap sample of each."""
+    population, count = model.population, model.candidates
+    law = population.law.copy()
+    if model.mode == "pooled residuals" and model.context_codes is not None:
+        codes = model.context_codes[:count]
+        chosen = np.unique(codes)
+        times = rng.multinomial(chosen.size, np.full(chosen.size, 1 / chosen.size))
+        law[:count] *= times[np.searchsorted(chosen, codes)]
+        law /= law.sum()
+    else:
+        law[:count] = population.resample(population.law, count, rng)[:count]
+    if population.reference is population.law:
+        return law, law
+    reference = population.reference
+    if len(reference) > count:
+        reference = population.resample(reference, len(reference) - count, rng)
+    return law, reference
 
 
 def with_band(row: Row, half: float | None) -> Row:
     """Return the row with its band, cut to the quantity's range; unchanged if there is none."""
     if half is None:
         return row
-    low = {"mean_reward": -math.inf}.get(row.quantity, 0.0)
-    low = -math.inf if row.quantity.startswith("mean:") else low
+    low = -math.inf if row.quantity == "mean_reward" or row.quantity.startswith("mean:") else 0.0
     high = 1.0 if row.quantity == "share" else math.inf
     return replace(row, lower=max(row.value - half, low), upper=min(row.value + half, high))

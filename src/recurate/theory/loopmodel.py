@@ -61,8 +61,10 @@ class LoopModel:
 
     Attributes:
         population: the candidates (then the reference's atoms, if real data are in the mix).
+        candidates: how many of the atoms are candidates.
         describer: turns laws into trajectory rows.
         mode: how contexts are treated: ``one``, ``each`` or ``pooled residuals``.
+        context_codes: context of each atom, or None for one context.
         residuals: in the last mode, the rewards split into locations and residuals.
         cells: the partition behind ``kl_to_reference``, or None.
         cell_codes: each atom's cell, or None.
@@ -70,8 +72,10 @@ class LoopModel:
     """
 
     population: Population
+    candidates: int
     describer: Describer
     mode: str
+    context_codes: IntArray | None
     residuals: PooledResiduals | None
     cells: Cells | None
     cell_codes: IntArray | None
@@ -109,7 +113,7 @@ class LoopModel:
         ]
         describer = Describer(atoms, setting.rule.temperature, group_names(candidates, reference))
         codes = cells.assign(atoms.rewards) if cells is not None else None
-        return cls(population, describer, mode, residuals, cells, codes, tuple(warnings))
+        return cls(population, count, describer, mode, blocks, residuals, cells, codes, tuple(warnings))
 
     def laws(self, setting: Setting) -> Iterable[FloatArray]:
         """Yield the exact laws of rounds 0, 1, ..."""

@@ -13,6 +13,7 @@ several rewards: Falahati et al. 2026, arXiv 2605.07724).
 from __future__ import annotations
 
 from collections.abc import Iterator
+from copy import copy
 
 import numpy as np
 from numpy.typing import NDArray
@@ -58,6 +59,12 @@ class Population:
         self.weights = check_weights(weights, dimension)
         self._members = _split(blocks, count)
         self._prepared: tuple[float, list[list[Multiplier]]] | None = None
+
+    def with_laws(self, law: FloatArray, reference: FloatArray) -> Population:
+        """Return the same atoms, set up already, with another p_0 and p_ref."""
+        other = copy(self)
+        other.law, other.reference = law, reference
+        return other
 
     def multiplier(self, law: FloatArray, rule: Rule) -> FloatArray:
         """Return W = sum_i w_i H_i at every atom, shape (N,), for the law p of shape (N,).

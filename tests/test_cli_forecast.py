@@ -1,0 +1,145 @@
+"""`recurate forecast` as a user runs it."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.csv
+import pyarrow.parquet as pq
+import pytest
+from conftest import refused
+
+from recurate.picklog import PickLogger
+from recurate.trajectory import Trajectory
+
+
+@pytest.fixture
+def table(tmp_path):
+    rng = np.random.default_rng(0)
+    n = 2000
+    columns = {
+        "score": rng.normal(size=n),
+        "other": rng.normal(size=n),
+        "topic": rng.choice(["a", "b", "c"], size=n),
+        "length": rng.integers(1, 50, size=n),
+        "prompt": rng.integers(0, 100, size=n),
+    }
+    pyarrow.csv.write_csv(pa.table(columns), tmp_path / "scores.csv")
+    return columns
+
+
+def test_a_bare_table(table, tmp_path, recurate_cli):
+    done = recurate_cli(
+        "forecast", "scores.csv", "--reward", "score", "--group", "topic", "--track", "length",
+        "--k", 8, "--rounds", 3, "--out", "result",
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    for heading in ("mean_reward", "share a", "mean:length", "effective_support"):
+        assert heading in done.stdout
+    trajectory = Trajectory.read(tmp_path / "result" / "trajectory.parquet")
+    assert trajectory.values("mean_reward")[0] == pytest.approx(table["score"].mean())
+    assert trajectory.values("mean:length")[0] == pytest.approx(table["length"].mean())
+    assert trajectory.values("mean_reward").size == 4
+    assert (tmp_path / "result" / "report.html").stat().st_size < 3e6
+    assert pq.read_schema(tmp_path / "result" / "trajectory.parquet").names == [
+        "round", "source", "quantity", "reward", "group", "value", "lower", "upper",
+    ]  # fmt: skip
+
+
+def test_two_weighted_rewards_at_infinite_k(table, tmp_path, recurate_cli):
+    done = recurate_cli(
+        "forecast", "scores.csv", "--reward", "score", "--reward", "other", "--weights", "0.4,0.6",
+        "--k", "inf", "--real-fraction", 0.2, "--temperature", 2, "--rounds", 2,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    trajectory = Trajectory.read(tmp_path / "scores-forecast" / "trajectory.parquet")
+    assert (
+        trajectory.values("mean_reward", reward="other")[-1]
+        > trajectory.values("mean_reward", reward="other")[0]
+    )
+
+
+def test_contexts_by_column(table, tmp_path, recurate_cli):
+    done = recurate_cli("forecast", "scores.csv", "--reward", "score", "--context", "prompt", "--rounds", 1)
+    assert done.returncode == 0, done.stderr
+    assert "contexts are thin" in done.stderr
+
+
+def test_json_lines_are_the_trajectory(table, tmp_path, recurate_cli):
+    done = recurate_cli("forecast", "scores.csv", "--reward", "score", "--rounds", 1, "--json")
+    rows = [json.loads(line) for line in done.stdout.splitlines()]
+    assert rows == Trajectory.read(tmp_path / "scores-forecast" / "trajectory.parquet").to_table().to_pylist()
+
+
+def test_a_log_gives_k_and_later_rounds(tmp_path, recurate_cli):
+    rng = np.random.default_rng(1)
+    with PickLogger(tmp_path / "picks.jsonl") as log:
+        for t in range(2):
+            for _ in range(300):
+                rewards = rng.normal(loc=t, size=5)
+                log.slate(rewards.tolist(), picked=int(rewards.argmax()), round=t)
+    done = recurate_cli("forecast", "picks.jsonl", "--rounds", 2)
+    assert done.returncode == 0, done.stderr
+    assert "K = 5" in done.stdout
+    assert "in brackets: measured" in done.stdout
+    trajectory = Trajectory.read(tmp_path / "picks-forecast" / "trajectory.parquet")
+    assert trajectory.values("mean_reward", source="measured").size == 2
+    assert trajectory.values("mean_reward", source="measured")[1] == pytest.approx(1, abs=0.2)
+
+
+def test_a_reference_file(table, tmp_path, recurate_cli):
+    (tmp_path / "real.csv").write_text("score,topic\n" + "\n".join(f"{x},d" for x in np.linspace(2, 3, 50)))
+    done = recurate_cli(
+        "forecast", "scores.csv", "--reward", "score", "--group", "topic", "--reference", "real.csv",
+        "--real-fraction", 0.5, "--rounds", 1,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    trajectory = Trajectory.read(tmp_path / "scores-forecast" / "trajectory.parquet")
+    assert trajectory.values("share", group="d").tolist() == pytest.approx([0.0, 0.5])
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["missing.csv"], "no such file"),
+        (["scores.txt"], "ending"),
+        (["empty.csv"], "empty"),
+        (["scores.csv"], "no reward column"),
+        (["scores.csv", "--reward", "scor"], "did you mean 'score'"),
+        (["scores.csv", "--reward", "topic"], "row 1 does not fit"),
+        (["scores.csv", "--reward", "score", "--group", "topics"], "did you mean 'topic'"),
+        (["scores.csv", "--reward", "score", "--track", "topic"], "must hold numbers"),
+        (["scores.csv", "--reward", "score", "--context", "promt"], "did you mean 'prompt'"),
+        (["scores.csv", "--reward", "score", "--k", "four"], "whole number or inf"),
+        (["scores.csv", "--reward", "score", "--k", "0"], "slate size"),
+        (["scores.csv", "--reward", "score", "--weights", "0.4,0.6"], "one weight"),
+        (["scores.csv", "--reward", "score", "--weights", "a"], "numbers separated by commas"),
+        (["scores.csv", "--reward", "score", "--reward", "other", "--weights", "0.4,0.7"], "sum to one"),
+        (["scores.csv", "--reward", "score", "--real-fraction", "2"], "real fraction"),
+        (["scores.csv", "--reward", "score", "--temperature", "-1"], "temperature"),
+        (["scores.csv", "--reward", "score", "--rounds", "-1"], "rounds"),
+        (["scores.csv", "--reward", "score", "--reference", "nothing.csv"], "no such file"),
+        (["scores.csv", "--reward", "score", "--out", "scores.csv"], "names a file"),
+        (["nan.csv"], "not a finite number in row 2"),
+        (["cut.parquet"], "cannot read"),
+    ],
+)
+def test_bad_input(table, tmp_path, recurate_cli, arguments, message):
+    (tmp_path / "empty.csv").write_bytes(b"")
+    (tmp_path / "nan.csv").write_text("reward\n1\nnan\n")
+    (tmp_path / "cut.parquet").write_bytes(b"PAR1 and not much more")
+    before = (tmp_path / "scores.csv").read_bytes()
+    assert message in refused(recurate_cli("forecast", *arguments))
+    assert (tmp_path / "scores.csv").read_bytes() == before
+
+
+def test_help_teaches(recurate_cli):
+    for command in ([], ["run"], ["forecast"], ["report"]):
+        done = recurate_cli(*command, "--help")
+        assert done.returncode == 0
+        assert "Usage" in done.stdout
+    assert recurate_cli("--version").stdout.strip() == "0.1.0"
+    assert recurate_cli("forecast").returncode == 2
+    assert "Traceback" not in recurate_cli("forecast", "a", "--nonsense").stderr
