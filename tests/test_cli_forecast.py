@@ -9,8 +9,8 @@ import pyarrow as pa
 import pyarrow.csv
 import pyarrow.parquet as pq
 import pytest
-from conftest import refused
 
+from conftest import refused
 from recurate.picklog import PickLogger
 from recurate.trajectory import Trajectory
 

@@ -2,7 +2,7 @@
 
 >>> import recurate
 >>> recurate.forecast([0.0, 1.0, 2.0], k=4, rounds=3).trajectory.values("mean_reward").round(3)
-array([1.   , 1.629, 1.906, 1.988])
+array([1.   , 1.438, 1.736, 1.884])
 """
 
 from __future__ import annotations

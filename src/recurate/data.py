@@ -7,9 +7,10 @@ from typing import Annotated, Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
 from recurate.seeds import Stream
+from recurate.settings import Settings
 
 Samples = NDArray[np.float32]
 
@@ -24,13 +25,12 @@ class Dataset:
     held_out_labels: NDArray[Any]
 
 
-class Gaussians(BaseModel):
+class Gaussians(Settings):
     """Equal Gaussians around a circle in the plane; labels are the modes' numbers.
 
     Mode i = 0, 1, ... has its centre at the angle 2 pi i / modes.
     """
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
     kind: Literal["gaussians"] = "gaussians"
     modes: int = Field(8, ge=1, le=1000, description="number of Gaussians")
     radius: float = Field(2.0, gt=0, description="radius of the circle of centres")
@@ -53,10 +53,9 @@ class Gaussians(BaseModel):
         return Dataset(samples[:cut], labels[:cut], samples[cut:], labels[cut:])
 
 
-class Digits(BaseModel):
+class Digits(Settings):
     """scikit-learn's handwritten digits: 1,797 grey images of 8 x 8, values 0 to 1, ten classes."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
     kind: Literal["digits"] = "digits"
     held_out: float = Field(0.2, gt=0, lt=1, description="share of images held out")
 

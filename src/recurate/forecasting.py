@@ -110,8 +110,8 @@ def forecast(
 
     >>> import recurate
     >>> result = recurate.forecast([0.0, 1.0, 2.0], k=2, rounds=1)
-    >>> [round(v, 4) for v in result.trajectory.values("mean_reward")]
-    [1.0, 1.4062]
+    >>> result.trajectory.values("mean_reward").round(4)
+    array([1.    , 1.2719])
     """
     candidates = as_candidates(rewards, names=names, groups=groups, track=track, contexts=contexts)
     if reference is not None and not isinstance(reference, Candidates):

@@ -20,6 +20,7 @@ class PickLogger:
     """Log slates and picks from any training script.
 
     >>> import tempfile, pathlib
+    >>> from recurate import read_log
     >>> path = pathlib.Path(tempfile.mkdtemp()) / "picks.jsonl"
     >>> with PickLogger(path) as log:
     ...     log.slate([0.1, 2.0, -1.0, 0.4], picked=1, round=0, context="a prompt")

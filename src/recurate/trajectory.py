@@ -122,7 +122,7 @@ class Trajectory:
         series = self.series(quantity, source=source, reward=reward, group=group)
         return np.array([series[t].value for t in sorted(series)])
 
-    def keys(self, source: str | None = None) -> list[tuple[str, str | None, str | None]]:
+    def about(self, source: str | None = None) -> list[tuple[str, str | None, str | None]]:
         """Return the distinct (quantity, reward, group), in order of appearance."""
         return list(dict.fromkeys(row.key for row in self.rows if source in (None, row.source)))
 

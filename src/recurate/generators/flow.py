@@ -15,11 +15,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Self
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
 from recurate.generators.protocol import Samples
 from recurate.generators.torches import choose_device, import_torch, threads
 from recurate.seeds import Stream
+from recurate.settings import Settings
 
 if TYPE_CHECKING:
     from torch import Generator as TorchGenerator
@@ -30,10 +31,9 @@ if TYPE_CHECKING:
 CHUNK = 4096  # samples at a time: activations stay in the cache
 
 
-class FlowSettings(BaseModel):
+class FlowSettings(Settings):
     """Settings of a flow-matching generator."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
     kind: Literal["flow"] = "flow"
     width: int = Field(128, ge=1, description="hidden units a layer")
     depth: int = Field(3, ge=1, description="hidden layers")

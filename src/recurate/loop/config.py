@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, Field, ValidationError, model_validator
 
 from recurate.data import DataSettings, Gaussians
 from recurate.errors import InputError, nearest
@@ -16,13 +16,10 @@ from recurate.generators.flow import FlowSettings
 from recurate.records import COLUMNS
 from recurate.rewards.classifier import ClassifierRewardSettings, ClassifierSettings
 from recurate.rewards.geometry import DistanceSettings
+from recurate.settings import Settings
 
 
-class _Strict(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-
-class Selection(_Strict):
+class Selection(Settings):
     """How candidates are shown and picked."""
 
     k: int = Field(4, ge=1, description="slate size: one of k candidates is picked")
@@ -42,7 +39,7 @@ class Selection(_Strict):
         return self.slates or self.picks
 
 
-class Retraining(_Strict):
+class Retraining(Settings):
     """What each retraining set is made of."""
 
     real_fraction: float = Field(
@@ -54,7 +51,7 @@ class Retraining(_Strict):
         return round(picks * self.real_fraction / (1 - self.real_fraction))
 
 
-class Groups(_Strict):
+class Groups(Settings):
     """Which group each sample belongs to, for shares and entropy."""
 
     kind: Literal["nearest", "classifier"] = Field(
@@ -65,7 +62,7 @@ class Groups(_Strict):
 RewardSettings = Annotated[DistanceSettings | ClassifierRewardSettings, Field(discriminator="kind")]
 
 
-class Config(_Strict):
+class Config(Settings):
     """A whole run."""
 
     seed: int = Field(0, ge=0, description="root of all randomness")

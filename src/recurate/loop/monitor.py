@@ -67,7 +67,7 @@ class Console:
         """Print the round's line, after a heading before the first."""
         now = time.perf_counter()
         if not self._columns:
-            self._columns = [(q, r) for q, r, _ in trajectory.keys(MEASURED) if q in SHOWN]
+            self._columns = [(q, r) for q, r, _ in trajectory.about(MEASURED) if q in SHOWN]
             titles = "".join(f"{_title(q, r):>30}" for q, r in self._columns)
             self._console.print("\nmeasured (forecast)", soft_wrap=True)
             self._console.print(f"round{titles}   seconds", soft_wrap=True)

@@ -38,7 +38,7 @@ def resume(folder: Path, monitor: Monitor | None = None) -> Trajectory:
     return _drive(store, store.config(), monitor or Silent())
 
 
-def forecast_run(log: Log, config: Config, world_cells: World) -> Forecast:
+def forecast_run(log: Log, config: Config, world: World) -> Forecast:
     """Forecast all rounds from round 0's log, with the run's own settings."""
     group = "group" if config.groups is not None else None
     candidates, reference = split_log(log, group=group)
@@ -46,7 +46,7 @@ def forecast_run(log: Log, config: Config, world_cells: World) -> Forecast:
         candidates,
         setting(config),
         reference=reference,
-        cells=world_cells.cells,
+        cells=world.cells,
         stream=Stream(config.seed).at("forecast"),
     )
 

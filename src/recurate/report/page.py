@@ -14,9 +14,8 @@ import recurate
 from recurate.files import write_text
 from recurate.forecasting import Forecast
 from recurate.loop.store import RunFolder
-from recurate.loop.world import World
 from recurate.report import charts, samples, words
-from recurate.trajectory import FORECAST, MEASURED, Trajectory
+from recurate.trajectory import FORECAST, Trajectory
 
 SCRIPTS = ("vega", "vega-lite", "vega-embed")
 QUANTITIES = ("mean_reward", "mean_exp_reward", "var_exp_reward", "kl_to_reference", "entropy")
@@ -49,7 +48,7 @@ class _Page:
 
     def add_trajectory(self, trajectory: Trajectory) -> None:
         """Place a chart for every quantity."""
-        keys = trajectory.keys()
+        keys = trajectory.about()
         ordered = [k for q in QUANTITIES for k in keys if k[0] == q]
         ordered += [k for k in keys if k[0].startswith("mean:")]
         if trajectory.where(FORECAST).rows:
@@ -77,7 +76,7 @@ def _scripts() -> list[str]:
     return [re.sub(r"//# sourceMappingURL=\S+", "", text).replace("</script", "<\\/script") for text in found]
 
 
-def write_run_report(folder: RunFolder, world: World | None = None) -> Path:
+def write_run_report(folder: RunFolder) -> Path:
     """Write ``report.html`` into a run folder, from what the folder holds."""
     config = folder.config()
     trajectory = Trajectory.read(folder.path / "trajectory.parquet")
@@ -164,6 +163,3 @@ def _add_candidates(page: _Page, folder: RunFolder) -> None:
             for kind, shown in (("proposed", images), ("picked", winners)):
                 uri, count = samples.image_grid(shown), min(len(shown), samples.GRID**2)
                 page.images.append({"uri": uri, "count": count, "caption": f"round {t}: {kind}"})
-
-
-__all__ = ["MEASURED", "write_forecast_report", "write_run_report"]

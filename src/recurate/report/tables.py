@@ -10,7 +10,7 @@ from recurate.trajectory import FORECAST, MEASURED, Trajectory
 
 def forecast_table(trajectory: Trajectory, result: Forecast) -> list[list[str]]:
     """Return the forecast as a table of text, heading first: one line a round, one column a quantity."""
-    keys = result.trajectory.keys(FORECAST)
+    keys = result.trajectory.about(FORECAST)
     values = {(r.source, r.round, r.key): r.value for r in trajectory.rows}
     both = any(source == MEASURED for source, _, _ in values)
     heading = ["round", *(_heading(key, many=sum(k[0] == key[0] for k in keys) > 1) for key in keys)]

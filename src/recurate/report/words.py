@@ -24,7 +24,6 @@ class Comparison:
 def what_happened(trajectory: Trajectory, facts: dict[str, Any]) -> str:
     """Return one paragraph on a run or a forecast."""
     source = MEASURED if trajectory.where(MEASURED).rows else FORECAST
-    verb = "rose" if source == MEASURED else "is forecast to go"
     sentences = [_setting(facts)]
     rewards = list(dict.fromkeys(r.reward for r in trajectory.rows if r.reward is not None))
     for reward in rewards:
@@ -34,8 +33,8 @@ def what_happened(trajectory: Trajectory, facts: dict[str, Any]) -> str:
         first, last = rows[0], rows[-1]
         name = "E exp(reward)" if first.quantity == "mean_exp_reward" else "the mean reward"
         name += "" if reward == "reward" else f" of {reward}"
-        if source == MEASURED:
-            verb = "rose" if last.value > first.value else "fell"
+        direction = "up" if last.value > first.value else "down"
+        verb = f"went {direction}" if source == MEASURED else f"is forecast to go {direction}"
         factor = f", {last.value / first.value:.2g}-fold" if first.value > 0 else ""
         sentences.append(
             f"{name[0].upper()}{name[1:]} {verb} from {first.value:.3g} in round {first.round} to "
@@ -84,8 +83,9 @@ def _groups(trajectory: Trajectory, source: str) -> str:
     final = max((r for r in shares if r.round == last), key=lambda r: r.value)
     start = next(r for r in shares if r.round == entropy[0].round and r.group == final.group)
     return (
-        f"The largest group in the end is {final.group!r} with {final.value:.0%} (from {start.value:.0%}); "
-        f"the entropy of the shares went from {entropy[0].value:.2f} to {entropy[-1].value:.2f} nats."
+        f"The largest group in round {last} is {final.group!r} with {final.value:.0%} (round "
+        f"{entropy[0].round}: {start.value:.0%}); the entropy of the shares goes from "
+        f"{entropy[0].value:.2f} to {entropy[-1].value:.2f} nats."
     )
 
 
@@ -94,7 +94,7 @@ def _divergence(trajectory: Trajectory, source: str) -> str:
     if not rows:
         return ""
     first, last = rows[0].value, rows[-1].value
-    return f"The reward law's divergence from the reference went from {first:.2f} to {last:.2f} nats."
+    return f"The reward law's divergence from the reference goes from {first:.2f} to {last:.2f} nats."
 
 
 def _rows(trajectory: Trajectory, source: str, quantity: str, reward: str | None) -> list[Row]:
@@ -105,7 +105,7 @@ def _rows(trajectory: Trajectory, source: str, quantity: str, reward: str | None
 def comparisons(trajectory: Trajectory) -> list[Comparison]:
     """Return, for every compared quantity, by how much each round differed from the forecast."""
     found = []
-    for key in trajectory.keys(MEASURED):
+    for key in trajectory.about(MEASURED):
         compared = agreement(trajectory, key) if key[0] in COMPARED else None
         if compared is None:
             continue

@@ -10,13 +10,14 @@ from typing import TYPE_CHECKING, Any, Literal, Self
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import Field, model_validator
 
 from recurate.data import Dataset
 from recurate.errors import InputError, nearest
 from recurate.generators.torches import import_torch, threads
 from recurate.rewards.protocol import FloatArray, Samples
 from recurate.seeds import Stream
+from recurate.settings import Settings
 
 if TYPE_CHECKING:
     from torch.nn import Sequential
@@ -24,26 +25,24 @@ if TYPE_CHECKING:
 CHUNK = 8192
 
 
-class ClassifierSettings(BaseModel):
+class ClassifierSettings(Settings):
     """The classifier itself: an MLP on standardised pixels, trained with AdamW."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
     width: int = Field(128, ge=1, description="hidden units a layer (two layers)")
     steps: int = Field(1500, ge=1, description="training steps")
     batch: int = Field(128, ge=1, description="training batch")
     learning_rate: float = Field(2e-3, gt=0, description="AdamW's step size, cosine-annealed to zero")
     weight_decay: float = Field(0.05, ge=0, description="AdamW's weight decay")
-    noise: float = Field(0.3, ge=0, description="sd of the noise added to standardised inputs in training")
+    noise: float = Field(1.0, ge=0, description="sd of the noise added to standardised inputs in training")
     label_smoothing: float = Field(
-        0.1, ge=0, lt=1, description="keeps it from being overconfident on its training data"
+        0.05, ge=0, lt=1, description="keeps it from being overconfident on its training data"
     )
     threads: int = Field(1, ge=1, description="CPU threads")
 
 
-class ClassifierRewardSettings(BaseModel):
+class ClassifierRewardSettings(Settings):
     """Reward gamma q_class(x), or gamma max_i q_i(x), q the classifier's probabilities."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
     kind: Literal["classifier"]
     name: str = Field("reward", pattern=r"^[A-Za-z_]\w*$", description="name of the reward's column")
     weight: float | None = Field(None, ge=0, le=1, description="share of slates picked by this reward")

@@ -7,16 +7,16 @@ from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
 from recurate.errors import InputError
 from recurate.rewards.protocol import FloatArray, Samples
+from recurate.settings import Settings
 
 
-class DistanceSettings(BaseModel):
+class DistanceSettings(Settings):
     """Reward -gamma max(0, |x - centre| - radius) (Ferbach et al. 2024, section 4)."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
     kind: Literal["distance"]
     name: str = Field("reward", pattern=r"^[A-Za-z_]\w*$", description="name of the reward's column")
     weight: float | None = Field(None, ge=0, le=1, description="share of slates picked by this reward")

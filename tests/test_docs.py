@@ -1,0 +1,64 @@
+"""The documentation is tested: its code runs, its references are generated, its links lead somewhere."""
+
+from __future__ import annotations
+
+import doctest
+import importlib
+import os
+import re
+import runpy
+from pathlib import Path
+
+import pytest
+
+from conftest import ROOT
+
+PAGES = [
+    ROOT / "README.md",
+    ROOT / "CONTRIBUTING.md",
+    ROOT / "CHANGELOG.md",
+    *sorted((ROOT / "docs").glob("*.md")),
+]
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda p: p.name)
+def test_python_blocks_run(page, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    namespace: dict[str, object] = {"__name__": page.stem}
+    for number, block in enumerate(
+        re.findall(r"```python\n(.*?)```", page.read_text(encoding="utf-8"), flags=re.S)
+    ):
+        exec(compile(block, f"{page.name} block {number}", "exec"), namespace)
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda p: p.name)
+def test_links_lead_somewhere(page):
+    prose = re.sub(r"```.*?```", "", page.read_text(encoding="utf-8"), flags=re.S)
+    for target in re.findall(r"\]\(([^)#]+)", prose):
+        if not target.startswith("http"):
+            assert (page.parent / target).exists(), target
+
+
+def test_references_are_generated(tmp_path):
+    build = runpy.run_path(str(ROOT / "docs" / "build.py"))
+    for name, text in build["pages"]().items():
+        assert (ROOT / "docs" / name).read_text(encoding="utf-8") == text, (
+            f"run python docs/build.py for {name}"
+        )
+
+
+@pytest.mark.parametrize(
+    "name", ["recurate", "recurate.seeds", "recurate.picklog", "recurate.forecasting", "recurate.trajectory"]
+)
+def test_docstring_examples_run(name):
+    module = importlib.import_module(name)
+    found = doctest.testmod(module, optionflags=doctest.NORMALIZE_WHITESPACE)
+    assert found.failed == 0
+
+
+def test_the_readme_commands_exist():
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    for command in ("./run", "./run test"):
+        assert command in readme
+    assert os.access(ROOT / "run", os.X_OK)
+    assert "./run test --all" in Path(ROOT / ".ci" / "run").read_text()

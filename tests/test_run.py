@@ -1,0 +1,306 @@
+"""Whole runs, tiny: what they leave, how they resume, what they refuse."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tomli_w
+
+import recurate
+from conftest import refused
+from recurate.errors import InputError
+from recurate.loop.config import parse_config
+from recurate.loop.run import resume, run
+from recurate.loop.store import RunFolder
+from recurate.records import read_log
+from recurate.trajectory import Trajectory
+from tiny import DIGITS, GAUSSIANS, merged
+
+MAY_DIFFER = {"timings.jsonl"}
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    """Every file of a run but the timings; hidden leftovers included."""
+    files = (p for p in folder.rglob("*") if p.is_file() and p.name not in MAY_DIFFER)
+    return {p.relative_to(folder).as_posix(): p.read_bytes() for p in files}
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("runs") / "gaussians"
+    run(parse_config(GAUSSIANS), folder)
+    return folder
+
+
+def test_the_folder_holds_what_it_promises(finished):
+    names = set(contents(finished))
+    assert {"config.toml", "manifest.json", "setup/facts.json", "trajectory.parquet"} <= names
+    for t in range(3):
+        for name in ("log.parquet", "samples.safetensors", "measures.parquet", "round.json"):
+            assert f"rounds/{t:03d}/{name}" in names
+        assert f"rounds/{t:03d}/model/model.safetensors" in names
+    manifest = json.loads((finished / "manifest.json").read_text())
+    assert manifest["format"] == 1
+    assert manifest["seed"] == 3
+    assert manifest["packages"]["torch"]
+    assert (finished / "timings.jsonl").exists()
+
+
+def test_the_log_keeps_losers_and_counts_are_exact(finished):
+    store = RunFolder.open(finished)
+    for t in range(3):
+        log = store.log(t)
+        generated = log.select(source="model")
+        assert generated.table.num_rows == 150 * 3
+        assert generated.column("picked").sum() == 150
+        assert log.rounds() == [t]
+        real = log.select(source="real").table.num_rows
+        assert real == (500 if t == 0 else 0)
+        assert set(np.unique(generated.column("chooser"))) == {"east", "west"}
+    # lambda = 3: 120 picks go with 40 real samples.
+    assert store.counts(1)["trained_on_picks"] == 120
+    assert store.counts(1)["trained_on_real"] == 40
+
+
+def test_logged_rewards_are_those_of_the_samples(finished):
+    store = RunFolder.open(finished)
+    samples = store.samples(1)
+    log = store.log(1)
+    for name, centre in (("east", [2.0, 0.0]), ("west", [-2.0, 0.0])):
+        expected = -np.linalg.norm(samples.astype(float) - centre, axis=1)
+        np.testing.assert_allclose(log.column(name), expected, rtol=1e-12)
+
+
+def test_picks_follow_the_logged_propensities(finished):
+    """Chi-square over three rounds of 150 slates of 3; false alarms below 1e-6."""
+    from scipy.stats import norm
+
+    log = read_log(finished).select(source="model")
+    picked, propensity = log.column("picked"), log.column("propensity")
+    np.testing.assert_allclose(propensity.reshape(-1, 3).sum(axis=1), 1, rtol=1e-9)
+    score = np.log(propensity[picked]).sum()
+    slates = propensity.reshape(-1, 3)
+    expected = (slates * np.log(slates)).sum()
+    variance = ((slates * np.log(slates) ** 2).sum(axis=1) - (slates * np.log(slates)).sum(axis=1) ** 2).sum()
+    assert abs(score - expected) / variance**0.5 < norm.ppf(1 - 5e-7)
+
+
+def test_forecast_and_measurement_stand_side_by_side(finished):
+    trajectory = Trajectory.read(finished / "trajectory.parquet")
+    assert trajectory.about("forecast") == trajectory.about("measured")
+    for key in trajectory.about():
+        for source in ("forecast", "measured"):
+            assert {r.round for r in trajectory.rows if r.key == key and r.source == source} == {0, 1, 2}
+    first = {r.quantity: r.value for r in trajectory.where("measured", round=0).rows}
+    start = {r.quantity: r.value for r in trajectory.where("forecast", round=0).rows}
+    assert start["entropy"] == pytest.approx(first["entropy"])
+    # Real data are atoms of the forecast's law too: the measured KL differs by its bias correction only.
+    assert start["kl_to_reference"] == pytest.approx(first["kl_to_reference"], abs=0.05)
+
+
+def test_the_command_line_gives_the_same_run(finished, tmp_path, recurate_cli):
+    (tmp_path / "tiny.toml").write_text(tomli_w.dumps(GAUSSIANS))
+    done = recurate_cli("run", "tiny.toml", "--out", "out")
+    assert done.returncode == 0, done.stderr
+    assert "measured (forecast)" in done.stdout
+    found = contents(tmp_path / "out")
+    assert (tmp_path / "out" / "report.html").stat().st_size < 3e6
+    report = found.pop("report.html")
+    assert found == contents(finished)
+    assert recurate_cli("report", "out").returncode == 0
+    assert (tmp_path / "out" / "report.html").read_bytes() == report
+    again = recurate_cli("run", "tiny.toml")
+    assert again.returncode == 0
+    assert (tmp_path / "runs" / "tiny-1" / "report.html").exists()
+
+
+# --- killed and resumed ---
+
+KILLED = """
+import os, signal, sys
+from pathlib import Path
+sys.path.insert(0, sys.argv[1])
+from tiny import GAUSSIANS
+from recurate.loop import store
+from recurate.loop.config import parse_config
+from recurate.loop.run import run
+from recurate.loop.monitor import Silent
+
+where = sys.argv[3]
+
+class Killer(Silent):
+    def stage(self, round, name):
+        if f"{round} {name}" == where:
+            os.kill(os.getpid(), signal.SIGKILL)
+    def finished(self, round, trajectory):
+        if f"after {round}" == where:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+if where == "half-written 1":
+    write = store.write_log
+    def broken(log, path):
+        write(log, path)
+        if "001" in str(path):
+            path.write_bytes(path.read_bytes()[:100])
+            os.kill(os.getpid(), signal.SIGKILL)
+    store.write_log = broken
+
+run(parse_config(GAUSSIANS), Path(sys.argv[2]), Killer())
+"""
+
+
+@pytest.mark.parametrize(
+    "where", ["-1 set-up", "0 fit", "after 0", "1 sample", "half-written 1", "1 save", "2 measure", "after 2"]
+)
+def test_killed_and_resumed_gives_the_same_bytes(finished, tmp_path, where):
+    out = tmp_path / "killed"
+    died = subprocess.run(
+        [sys.executable, "-c", KILLED, str(Path(__file__).parent), str(out), where], check=False, timeout=300
+    )
+    assert died.returncode == -signal.SIGKILL
+    assert contents(out) != contents(finished) or where == "after 2"
+    resume(out)
+    assert contents(out) == contents(finished)
+
+
+def test_a_resumed_run_may_go_further(finished, tmp_path):
+    longer = parse_config(merged(GAUSSIANS, rounds=3))
+    run(longer, tmp_path / "whole")
+    run(parse_config(GAUSSIANS), tmp_path / "short")
+    text = (tmp_path / "short" / "config.toml").read_text()
+    (tmp_path / "short" / "config.toml").write_text(text.replace("rounds = 2", "rounds = 3"))
+    resume(tmp_path / "short")
+    assert contents(tmp_path / "short") == contents(tmp_path / "whole")
+
+
+def test_ctrl_c_says_how_to_go_on(tmp_path):
+    (tmp_path / "slow.toml").write_text(tomli_w.dumps(merged(GAUSSIANS, generator={"steps": 100_000})))
+    process = subprocess.Popen(
+        [sys.executable, "-m", "recurate.cli", "run", "slow.toml", "--out", "out"],
+        cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        env=os.environ | {"PYTHONUNBUFFERED": "1"},
+    )  # fmt: skip
+    assert process.stdout is not None
+    for line in process.stdout:
+        if line.strip().startswith("0 "):  # round 0 is on disk, round 1 has begun
+            break
+    process.send_signal(signal.SIGINT)
+    _, errors = process.communicate(timeout=120)
+    assert process.returncode == 130
+    assert "recurate run --resume out" in errors
+    assert "Traceback" not in errors
+    assert RunFolder.open(tmp_path / "out").complete() == 1
+
+
+# --- what is refused ---
+
+
+def test_a_folder_in_use_is_left_alone(finished, tmp_path, recurate_cli):
+    (tmp_path / "tiny.toml").write_text(tomli_w.dumps(GAUSSIANS))
+    before = contents(finished)
+    assert "--resume" in refused(recurate_cli("run", "tiny.toml", "--out", finished))
+    assert contents(finished) == before
+    (tmp_path / "notes").mkdir()
+    (tmp_path / "notes" / "a.txt").write_text("mine")
+    assert "choose another --out" in refused(recurate_cli("run", "tiny.toml", "--out", "notes"))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ([], "say what to run"),
+        (["tiny.toml", "--resume", "x"], "say what to run"),
+        (["missing.toml"], "no such configuration"),
+        (["--resume", "nowhere"], "not a run folder"),
+        (["--resume", "x", "--out", "y"], "no meaning"),
+        (["typo.toml"], "did you mean 'picks'"),
+        (["class.toml"], "class that the data do not have"),
+        (["plane.toml"], "one dimension"),
+    ],
+)
+def test_bad_input(tmp_path, recurate_cli, arguments, message):
+    write = {
+        "typo.toml": merged(GAUSSIANS, selection={"pick": 3}),
+        "class.toml": merged(DIGITS, rewards=[{"kind": "classifier", "label": "eleven"}]),
+        "plane.toml": merged(DIGITS, rewards=[{"kind": "distance", "centre": [0.0, 0.0]}]),
+    }
+    for name, raw in write.items():
+        (tmp_path / name).write_text(tomli_w.dumps(raw))
+    assert message in refused(recurate_cli("run", *arguments))
+
+
+def copied(finished: Path, tmp_path: Path) -> Path:
+    import shutil
+
+    return Path(shutil.copytree(finished, tmp_path / "copy"))
+
+
+def test_a_newer_format_is_refused(finished, tmp_path, recurate_cli):
+    folder = copied(finished, tmp_path)
+    manifest = json.loads((folder / "manifest.json").read_text())
+    (folder / "manifest.json").write_text(json.dumps(manifest | {"format": 2}))
+    assert "newer recurate" in refused(recurate_cli("run", "--resume", folder))
+    assert "newer recurate" in refused(recurate_cli("report", folder))
+
+
+def test_altered_files_are_named_and_earlier_rounds_untouched(finished, tmp_path, recurate_cli):
+    import shutil
+
+    folder = copied(finished, tmp_path)
+    shutil.rmtree(folder / "rounds" / "002")
+    log = folder / "rounds" / "001" / "log.parquet"
+    log.write_bytes(log.read_bytes()[:-10])
+    before = contents(folder)
+    message = refused(recurate_cli("run", "--resume", folder))
+    assert "log.parquet" in message
+    assert contents(folder) == before
+    shutil.rmtree(folder / "rounds" / "001")  # the remedy
+    assert recurate_cli("run", "--resume", folder).returncode == 0
+    found = contents(folder)
+    found.pop("report.html")
+    assert found == contents(finished)
+
+
+def test_a_changed_configuration_is_refused(finished, tmp_path):
+    folder = copied(finished, tmp_path)
+    text = (folder / "config.toml").read_text()
+    (folder / "config.toml").write_text(text.replace("k = 3", "k = 4"))
+    with pytest.raises(InputError, match="was changed since it began"):
+        resume(folder)
+
+
+def test_rewards_that_are_not_numbers_stop_the_run_and_keep_what_was(tmp_path, monkeypatch):
+    from recurate.rewards.geometry import DistanceReward
+
+    scored = []
+    original = DistanceReward.__call__
+
+    def broken(self, samples):
+        scored.append(1)
+        values = original(self, samples)
+        if len(scored) > 6:  # after the reference and round 0
+            values[7] = np.nan
+        return values
+
+    monkeypatch.setattr(DistanceReward, "__call__", broken)
+    with pytest.raises(InputError, match="not a finite number"):
+        run(parse_config(GAUSSIANS), tmp_path / "out")
+    assert RunFolder.open(tmp_path / "out").complete() >= 1
+    monkeypatch.undo()
+    recurate.resume(tmp_path / "out")
+    assert RunFolder.open(tmp_path / "out").complete() == 3
+
+
+def test_digits(tmp_path):
+    run(parse_config(DIGITS), tmp_path / "digits")
+    store = RunFolder.open(tmp_path / "digits")
+    assert 0 <= store.facts()["classifier_held_out_accuracy"] <= 1
+    assert store.samples(1).shape == (120, 8, 8)
+    assert store.counts(1)["trained_on_real"] == 0
