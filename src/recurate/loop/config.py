@@ -149,7 +149,7 @@ def _explain(error: ValidationError, raw: dict[str, Any], name: str) -> InputErr
     if first["type"] == "extra_forbidden":
         valid = _valid_keys(where[:-1], raw)
         return InputError(
-            f"{name}: unknown key {dotted!r}", got=first["input"], remedy=nearest(str(where[-1]), valid)
+            f"{name}: unknown key {dotted!r}", got=repr(first["input"]), remedy=nearest(str(where[-1]), valid)
         )
     if first["type"] in ("union_tag_invalid", "union_tag_not_found"):
         expected = first.get("ctx", {}).get("expected_tags", "one of the documented kinds")
@@ -158,13 +158,14 @@ def _explain(error: ValidationError, raw: dict[str, Any], name: str) -> InputErr
             f"{name}: {dotted}.kind is missing or unknown", got=got, remedy=f"use one of {expected}"
         )
     message = first["msg"].removeprefix("Value error, ")
-    got = "nothing" if first["type"] == "missing" else first["input"]
-    if isinstance(got, dict):
-        got = ", ".join(f"{k} = {v!r}" for k, v in got.items() if not isinstance(v, dict | list))
+    got = "nothing" if first["type"] == "missing" else repr(first["input"])
+    if isinstance(first["input"], dict):
+        plain = {k: v for k, v in first["input"].items() if not isinstance(v, dict | list)}
+        got = ", ".join(f"{k} = {v!r}" for k, v in plain.items()) or "a table"
     others = f" ({len(complaints) - 1} further complaints)" if len(complaints) > 1 else ""
     return InputError(
         f"{name}: {dotted or 'the whole'}: {message}",
-        got=got or "nothing",
+        got=got,
         remedy=f"see docs/configuration.md for this key{others}",
     )
 
