@@ -7,6 +7,7 @@ from typing import Any, Protocol
 
 from recurate.trajectory import FORECAST, MEASURED, Trajectory
 
+WIDTH = 23
 SHOWN = ("mean_reward", "mean_exp_reward", "kl_to_reference", "entropy")
 
 
@@ -68,10 +69,10 @@ class Console:
         now = time.perf_counter()
         if not self._columns:
             self._columns = [(q, r) for q, r, _ in trajectory.about(MEASURED) if q in SHOWN]
-            titles = "".join(f"{_title(q, r):>30}" for q, r in self._columns)
+            titles = "".join(f"{_title(q, r):>{WIDTH}}" for q, r in self._columns)
             self._console.print("\nmeasured (forecast)", soft_wrap=True)
             self._console.print(f"round{titles}   seconds", soft_wrap=True)
-        cells = "".join(f"{_cell(trajectory, round, q, r):>30}" for q, r in self._columns)
+        cells = "".join(f"{_cell(trajectory, round, q, r):>{WIDTH}}" for q, r in self._columns)
         self._console.print(f"{round:5d}{cells}{now - self._since:10.1f}", soft_wrap=True)
         self._since = now
         if round == self._rounds and self._status is not None:

@@ -48,7 +48,6 @@ def quantity_chart(trajectory: Trajectory, key: tuple[str, str | None, str | Non
     )
     log_scale = key[0] == "effective_support" and min(r.value for r in rows) > 0
     y = alt.Y("value:Q", title=None, scale=alt.Scale(zero=False, type="log" if log_scale else "linear"))
-    x = alt.X("round:Q", title="round", axis=alt.Axis(tickMinStep=1, format="d"))
     tooltip = [
         alt.Tooltip("source:N"),
         alt.Tooltip("round:Q", format="d"),
@@ -57,7 +56,7 @@ def quantity_chart(trajectory: Trajectory, key: tuple[str, str | None, str | Non
         alt.Tooltip("upper:Q", format=".5g", title="to"),
     ]
     base = alt.Chart(_values([_plain(r) for r in rows])).encode(
-        x=x, color=colour, opacity=alt.when(pick).then(alt.value(1)).otherwise(alt.value(0.12))
+        x=_round_axis(), color=colour, opacity=alt.when(pick).then(alt.value(1)).otherwise(alt.value(0.12))
     )
     band = (
         base.mark_area(opacity=0.18)
@@ -81,7 +80,7 @@ def shares_chart(trajectory: Trajectory) -> dict[str, Any]:
     pick = alt.selection_point(fields=["group"], bind="legend", name="legend_shares")
     groups = list(dict.fromkeys(r.group for r in rows if r.group is not None))
     base = alt.Chart(_values([_plain(r) for r in rows])).encode(
-        x=alt.X("round:Q", title="round", axis=alt.Axis(tickMinStep=1, format="d")),
+        x=_round_axis(),
         y=alt.Y("value:Q", title=None, axis=alt.Axis(format=".0%")),
         color=alt.Color(
             "group:N",
@@ -170,6 +169,12 @@ def density_chart(
 
 def _values(rows: list[dict[str, Any]]) -> Any:
     return alt.InlineData(values=rows)
+
+
+def _round_axis() -> Any:
+    """Whole rounds, with room for the marks at both ends."""
+    axis = alt.Axis(tickMinStep=1, format="d")
+    return alt.X("round:Q", title="round", axis=axis, scale=alt.Scale(zero=False, nice=False, padding=8))
 
 
 def _slider(name: str, rounds: list[int]) -> alt.Parameter:
