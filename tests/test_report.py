@@ -81,6 +81,31 @@ def test_a_browser_draws_every_chart_and_nothing_overflows(report, tmp_path, wid
     assert int(title[1]) <= int(title[2]), "the page is no wider than the screen"
 
 
+SLIDE = """<script>
+setTimeout(() => {
+  const slider = document.querySelector(".vega-bind input[type=range]");
+  const drawn = () => slider.closest(".chart").querySelector("svg").innerHTML;
+  const before = drawn();
+  slider.value = 0;
+  slider.dispatchEvent(new Event("input"));
+  setTimeout(() => { document.title = before === drawn() ? "unchanged" : "changed"; }, 2000);
+}, 4000);
+</script></body>"""
+
+
+@pytest.mark.skipif(CHROMIUM is None, reason="no Chromium on this machine")
+def test_the_slider_moves_through_the_rounds(tmp_path):
+    run(parse_config(GAUSSIANS), tmp_path / "run")
+    html = write_run_report(RunFolder.open(tmp_path / "run")).read_text()
+    page = tmp_path / "page.html"
+    page.write_text(SLIDE.join(html.rsplit("</body>", 1)))
+    done = subprocess.run(
+        [CHROMIUM, *FLAGS, f"--user-data-dir={tmp_path}/data", page.as_uri()],
+        capture_output=True, text=True, timeout=120, check=True,
+    )  # fmt: skip
+    assert "<title>changed</title>" in done.stdout
+
+
 def test_a_rebuilt_report_has_the_same_bytes(tmp_path):
     run(parse_config(GAUSSIANS), tmp_path / "run")
     store = RunFolder.open(tmp_path / "run")
