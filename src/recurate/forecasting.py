@@ -21,7 +21,7 @@ from recurate.measures import Cells
 from recurate.records import MODEL, REAL, Log
 from recurate.rules.rule import Rule
 from recurate.seeds import Stream
-from recurate.theory.drift import SMALLEST_POOL, bands, with_band
+from recurate.theory.drift import POOL, SMALLEST_POOL, bands, with_band
 from recurate.theory.loopmodel import LoopModel, Setting
 from recurate.theory.population import check_real_fraction, check_weights
 from recurate.trajectory import MEASURED, Row, Trajectory
@@ -175,7 +175,12 @@ def predict(
     ends = next((t for t, support in enumerate(supports) if support < SUPPORT), None)
     warnings = [*model.warnings]
     if stream is not None:
-        halves = bands(model, setting, stream)
+        part = min(POOL / len(model.population.law), 1.0)
+        if part < 1 and model.mode == "one":
+            smaller = _part(candidates, law, reference, setting, cells, part, stream)
+            halves = bands(smaller, setting, stream, part)
+        else:
+            halves = bands(model, setting, stream)
         rows = [with_band(row, halves.get((row.round, *row.key))) for row in rows]
         if not halves:
             warnings.append(
@@ -189,6 +194,26 @@ def predict(
     return Forecast(
         Trajectory(tuple(rows)), setting, len(candidates), last, model.mode, ends, tuple(warnings)
     )
+
+
+def _part(
+    candidates: Candidates,
+    law: FloatArray | None,
+    reference: Candidates | None,
+    setting: Setting,
+    cells: Cells | None,
+    part: float,
+    stream: Stream,
+) -> LoopModel:
+    """Return the model of a random part of the candidates and of the reference, with all groups' names."""
+    rng = stream.at("part").generator()
+    rows = rng.permutation(len(candidates))[: max(round(part * len(candidates)), 1)]
+    real = None
+    if reference is not None:
+        real = reference.take(rng.permutation(len(reference))[: max(round(part * len(reference)), 1)])
+    model = LoopModel.build(candidates.take(rows), None if law is None else law[rows], real, setting, cells)
+    names = group_names(candidates, reference)
+    return replace(model, describer=replace(model.describer, group_names=names))
 
 
 def measured(

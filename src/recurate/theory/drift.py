@@ -18,34 +18,39 @@ from recurate.trajectory import Row
 FloatArray = NDArray[np.float64]
 
 REPLICATES = 60
-FEWEST_REPLICATES = 20
-WORK = 10_000_000  # atoms x rounds x replicates beyond which there are fewer replicates
+POOL = 40_000  # a larger pool's error is read off a random part of this size, and scaled
 SMALLEST_POOL = 250  # fewer candidates say too little about their own spread
 
 Key = tuple[Any, ...]  # (round, quantity, reward, group)
 
 
-def bands(model: LoopModel, setting: Setting, stream: Stream) -> dict[Key, float]:
+def bands(model: LoopModel, setting: Setting, stream: Stream, part: float = 1.0) -> dict[Key, float]:
     """Return the half-width of the 95 % band of every (round, quantity, reward, group); empty if too few.
 
     A bootstrap: in every replicate the pool is drawn again from itself (whole contexts, where contexts are
     pooled), so is the reference, and if the number of picks is finite every round's picks are drawn from
     the law that the last draw left. The spread of the replicates is the standard error of the forecast as
     a prediction of one real loop. Each value's band holds on its own, not all at once.
+
+    Args:
+        model: the loop's model, or one made from a random part of its pool.
+        setting: what happens every round.
+        stream: randomness.
+        part: how large a part: its picks shrink alike, and its errors by the square root (m out of n).
     """
     if model.candidates < SMALLEST_POOL:
         return {}
     values: dict[Key, list[float]] = {}
-    work = len(model.population.law) * (setting.rounds + 1)
-    replicates = min(max(WORK // work, FEWEST_REPLICATES), REPLICATES)
-    for b in range(replicates):
+    if setting.picks is not None:
+        setting = replace(setting, picks=max(round(setting.picks * part), 1))
+    for b in range(REPLICATES):
         for t, (again, law) in enumerate(_replicate(model, setting, stream.at("band", b).generator())):
             for row in again.rows(t, law):
                 values.setdefault((row.round, *row.key), []).append(row.value)
     return {
-        key: NORMAL_975 * float(np.std(found, ddof=1))
+        key: NORMAL_975 * math.sqrt(part) * float(np.std(found, ddof=1))
         for key, found in values.items()
-        if len(found) == replicates and key[1] != "effective_support"
+        if len(found) == REPLICATES and key[1] != "effective_support"
     }
 
 
