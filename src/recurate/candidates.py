@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 from numpy.typing import ArrayLike, NDArray
 
 from recurate import measures
@@ -19,8 +20,8 @@ from recurate.trajectory import MEASURED, Row
 FloatArray = NDArray[np.float64]
 IntArray = NDArray[np.int64]
 
-# Beyond this, the square of exp(reward / temperature) is not a double.
-LARGEST_EXPONENT = 350.0
+# Beyond this, the fourth power of exp(reward / temperature) is not a double; the variance's error needs it.
+LARGEST_EXPONENT = 170.0
 
 
 @dataclass(frozen=True)
@@ -33,6 +34,7 @@ class Candidates:
         groups: group of each candidate as text, shape (n,), or None.
         tracked: further columns by name, each (n,) numbers.
         contexts: context of each candidate as text, shape (n,), or None for one context.
+        labels: all groups that there are, where more are known than occur among these candidates.
     """
 
     rewards: FloatArray
@@ -40,6 +42,7 @@ class Candidates:
     groups: NDArray[Any] | None = None
     tracked: Mapping[str, FloatArray] = field(default_factory=dict)
     contexts: NDArray[Any] | None = None
+    labels: tuple[str, ...] = ()
 
     def __len__(self) -> int:
         return len(self.rewards)
@@ -52,6 +55,7 @@ class Candidates:
             None if self.groups is None else self.groups[rows],
             {name: values[rows] for name, values in self.tracked.items()},
             None if self.contexts is None else self.contexts[rows],
+            self.labels,
         )
 
     def join(self, other: Candidates) -> Candidates:
@@ -81,6 +85,7 @@ class Candidates:
             None if self.groups is None else np.concatenate([self.groups, other.groups]),
             {k: np.concatenate([v, other.tracked[k]]) for k, v in self.tracked.items()},
             None if self.contexts is None else np.concatenate([self.contexts, other.contexts]),
+            group_names(self, other),
         )
 
 
@@ -98,6 +103,13 @@ def as_candidates(
         InputError: shapes disagree, or a value is not a finite number.
     """
     if isinstance(rewards, Candidates):
+        given = {"names": names, "groups": groups, "track": track, "contexts": contexts}
+        if any(value is not None for value in given.values()):
+            raise InputError(
+                "Candidates bring their own names, groups, tracked columns and contexts",
+                got=", ".join(name for name, value in given.items() if value is not None),
+                remedy="give them to as_candidates",
+            )
         return rewards
     matrix = reward_matrix(rewards)
     count, dimension = matrix.shape
@@ -108,13 +120,21 @@ def as_candidates(
             got=f"{len(labels)} names",
             remedy="pass names in the order of the columns",
         )
+    if len(set(labels)) < dimension:
+        raise InputError(
+            "rewards need different names", got=", ".join(labels), remedy="name each reward once"
+        )
+    if track is not None and not isinstance(track, Mapping):
+        raise InputError(
+            "track must map names to columns", got=type(track).__name__, remedy="track={'length': [...]}"
+        )
     tracked = {name: _numbers(name, values, count) for name, values in (track or {}).items()}
     return Candidates(
         matrix,
         labels,
         _texts("groups", groups, count),
         tracked,
-        _texts("contexts", contexts, count),
+        _contexts(contexts, count),
     )
 
 
@@ -133,16 +153,20 @@ def from_log(
 
 
 def _group_column(log: Log, name: str) -> NDArray[Any]:
-    values = log.column(name)
-    missing = [v is None for v in values] if values.dtype == object else np.isnan(values.astype(float))
-    rows = np.flatnonzero(missing)
-    if rows.size:
+    column: Any = log.table.column(name) if name in log.table.column_names else log.column(name)
+    if column.null_count:
+        row = next(i for i, value in enumerate(column) if not value.is_valid)
         raise InputError(
-            f"column {name!r} names no group in {rows.size} rows",
-            got=f"an empty value in row {rows[0] + 1} of the selected rows",
+            f"column {name!r} names no group in {column.null_count} rows",
+            got=f"an empty value in row {row + 1} of the selected rows",
             remedy="give every candidate a group ('other' will do)",
         )
-    return values.astype(str)
+    try:
+        return np.asarray(column.cast("string").to_numpy()).astype(str)
+    except pa.ArrowException:
+        raise InputError(
+            f"column {name!r} cannot be a group", got=column.type, remedy="use a column of words or numbers"
+        ) from None
 
 
 def _default_names(dimension: int) -> tuple[str, ...]:
@@ -195,10 +219,22 @@ def _numbers(name: str, values: ArrayLike, count: int) -> FloatArray:
     return numbers
 
 
+def _contexts(values: ArrayLike | None, count: int) -> NDArray[Any] | None:
+    """Return contexts as text, or None where all are the same."""
+    texts = _texts("contexts", values, count)
+    return None if texts is None or (texts == texts[0]).all() else texts
+
+
 def _texts(name: str, values: ArrayLike | None, count: int) -> NDArray[Any] | None:
     if values is None:
         return None
-    texts = np.asarray(values).astype(str)
+    given = np.asarray(values)
+    blank = given.dtype == object and any(v is None or v != v for v in given.ravel())
+    if blank or (given.dtype.kind == "f" and np.isnan(given).any()):
+        raise InputError(
+            f"{name} must hold a label for every candidate", got="None or NaN", remedy="label all ('other')"
+        )
+    texts = given.astype(str)
     if texts.shape != (count,):
         raise InputError(
             f"{name} must hold one label a candidate",
@@ -209,8 +245,6 @@ def _texts(name: str, values: ArrayLike | None, count: int) -> NDArray[Any] | No
 
 
 # --- quantities -----------------------------------------------------------------------------------
-
-RewardMoments = Callable[[FloatArray], list[dict[str, float]]]
 
 
 @dataclass(frozen=True)
@@ -238,6 +272,7 @@ class Describer:
         law: FloatArray | None = None,
         kl: Estimate | None = None,
         moments: list[dict[str, float]] | None = None,
+        support: float | None = None,
     ) -> list[Row]:
         """Return the rows of one round.
 
@@ -248,6 +283,7 @@ class Describer:
             kl: divergence of the reward laws from the reference, if known.
             moments: for each reward the mean of reward, exp_reward and its variance, where they are
                 not to be computed from the law (pooled contexts).
+            support: effective support, where it is not the law's (pooled contexts).
         """
         clusters = self._clusters if law is None else None
         found: list[tuple[str, str | None, str | None, Estimate, tuple[float, float]]] = []
@@ -265,9 +301,9 @@ class Describer:
                 found.append(("share", None, group, share, (0.0, 1.0)))
             spread = measures.entropy(self._codes, groups, law, clusters)
             found.append(("entropy", None, None, spread, (0.0, float(np.log(groups)))))
-        weights = np.full(len(self.candidates), 1 / len(self.candidates)) if law is None else law
-        support = Estimate(measures.effective_support(weights))
-        found.append(("effective_support", None, None, support, infinite))
+        if support is None:
+            support = len(self.candidates) if law is None else measures.effective_support(law)
+        found.append(("effective_support", None, None, Estimate(support), infinite))
         for name, values in self.candidates.tracked.items():
             estimate = measures.mean(values, law, clusters)
             found.append((f"mean:{name}", None, None, estimate, infinite))
@@ -318,20 +354,27 @@ class Describer:
 
 
 def group_names(candidates: Candidates, reference: Candidates | None) -> tuple[str, ...]:
-    """Return the groups that occur among the candidates or the real data, sorted."""
+    """Return the groups that occur among the candidates or the real data, or are known, sorted."""
     if candidates.groups is None:
         return ()
-    names = set(np.unique(candidates.groups).tolist())
+    names = set(np.unique(candidates.groups).tolist()) | set(candidates.labels)
     if reference is not None and reference.groups is not None:
-        names |= set(np.unique(reference.groups).tolist())
+        names |= set(np.unique(reference.groups).tolist()) | set(reference.labels)
     return tuple(sorted(names))
 
 
 def group_codes(groups: NDArray[Any], names: Sequence[str]) -> IntArray:
-    """Return the index in ``names`` of each group."""
+    """Return the index in ``names`` of each group, or raise InputError if one is not there."""
     order = np.argsort(np.asarray(names))
-    found = np.searchsorted(np.asarray(names)[order], groups)
-    return np.asarray(order[np.minimum(found, len(names) - 1)], np.int64)
+    found = order[np.minimum(np.searchsorted(np.asarray(names)[order], groups), len(names) - 1)]
+    wrong = np.flatnonzero(np.asarray(names)[found] != groups)
+    if wrong.size:
+        raise InputError(
+            f"{wrong.size} candidates are of a group that is not known",
+            got=repr(str(groups[wrong[0]])),
+            remedy=f"the groups are {', '.join(names)}",
+        )
+    return np.asarray(found, np.int64)
 
 
 def _row(

@@ -192,8 +192,11 @@ def forecast(
     from recurate.report.tables import forecast_table, print_table
     from recurate.trajectory import Trajectory
 
-    table = _with_contexts(read_log(log, reward), context)
-    real = None if reference is None else _with_contexts(read_log(reference, reward), context)
+    text = [context] if group is None else [context, group]
+    table = _with_contexts(read_log(log, reward, text=text), context)
+    real = None
+    if reference is not None:
+        real = _real_rows(_with_contexts(read_log(reference, table.rewards, text=text), context))
     options = {
         "k": _slate_size(k, table),
         "temperature": temperature,
@@ -204,7 +207,8 @@ def forecast(
     }
     result, later = _predict(table, real, group, list(track or ()), options, seed)
     trajectory = Trajectory(result.trajectory.rows + later.rows)
-    folder = out or log.with_name(f"{log.stem}-forecast")
+    whole = log.resolve()
+    folder = out or whole.with_name(f"{whole.stem}-forecast")
     lines = forecast_table(trajectory, result)
     _write_forecast(result, trajectory, folder, str(log), lines)
     if as_json:
@@ -226,7 +230,7 @@ def _predict(
     from recurate import measures
     from recurate.candidates import from_log, group_names
     from recurate.forecasting import forecast as make_forecast
-    from recurate.forecasting import measured, split_log
+    from recurate.forecasting import measured, reference_cells, split_log
     from recurate.trajectory import Trajectory
 
     candidates, reference = split_log(table, group=group, track=track)
@@ -237,8 +241,10 @@ def _predict(
     rounds = table.select(source="model").rounds()
     several = len(rounds) > 1
     cells = None
-    if candidates.contexts is None and (reference is not None or several):
-        cells = measures.partition((reference or candidates).rewards)
+    if reference is not None:
+        cells, _ = reference_cells(candidates, reference)
+    elif several and candidates.contexts is None:
+        cells = measures.partition(candidates.rewards)
     result = make_forecast(candidates, reference=reference, cells=cells, seed=seed, **options)
     if not several:
         return result, Trajectory()
@@ -280,6 +286,12 @@ def _with_contexts(log: Log, context: str) -> Log:
     return LogType(log.table.set_column(index, "context", texts), log.rewards)
 
 
+def _real_rows(log: Log) -> Log:
+    """Return a reference's real rows, or all of them where it tells nothing of real data."""
+    real = log.select(source="real")
+    return real if real.table.num_rows else log
+
+
 def _sizes(table: Log) -> list[int]:
     return sorted(set(table.select(source="model").slate_sizes().tolist()))
 
@@ -294,7 +306,7 @@ def _slate_size(text: str | None, table: Log) -> float:
         return float(sizes[0]) if sizes else 4.0
     try:
         return math.inf if text.strip().lower() in ("inf", "infinity") else float(int(text))
-    except ValueError:
+    except (ValueError, OverflowError):
         raise InputError("--k must be a whole number or inf", got=text, remedy="for example --k 4") from None
 
 
@@ -345,6 +357,12 @@ def main() -> NoReturn:
         app()
     except RecurateError as error:
         print(f"error: {error}", file=sys.stderr)
+        raise SystemExit(2) from None
+    except OSError as error:
+        name = error.filename or "a file"
+        print(
+            f"error: {error.strerror or error}\n  got:    {name}\n  remedy: check the path", file=sys.stderr
+        )
         raise SystemExit(2) from None
     raise SystemExit(0)
 

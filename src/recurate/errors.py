@@ -30,6 +30,17 @@ class InputError(RecurateError, ValueError):
         super().__init__(f"{what}\n  got:    {self.got}\n  remedy: {remedy}")
 
 
+def is_number(value: object) -> bool:
+    """Whether a value is a number that fits a double (NumPy's too), not text or a truth value."""
+    if isinstance(value, bool | str | bytes) or value is None:
+        return False
+    try:
+        float(value)  # type: ignore[arg-type]
+    except (TypeError, ValueError, OverflowError):
+        return False
+    return True
+
+
 def nearest(name: str, valid: Iterable[str]) -> str:
     """Return a remedy that names the valid name closest to ``name``, or all of them."""
     names = sorted(valid)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
@@ -16,14 +17,14 @@ from recurate.candidates import (
     from_log,
     group_names,
 )
-from recurate.errors import InputError
+from recurate.errors import InputError, is_number
 from recurate.measures import Cells
 from recurate.records import MODEL, REAL, Log
 from recurate.rules.rule import Rule
 from recurate.seeds import Stream
-from recurate.theory.drift import POOL, SMALLEST_POOL, bands, with_band
+from recurate.theory.drift import CONTEXTS, FEWEST_CONTEXTS, POOL, SMALLEST_POOL, bands, with_band
 from recurate.theory.loopmodel import LoopModel, Setting
-from recurate.theory.population import check_real_fraction, check_weights
+from recurate.theory.population import check_law, check_real_fraction, check_weights
 from recurate.trajectory import MEASURED, Row, Trajectory
 
 FloatArray = NDArray[np.float64]
@@ -118,7 +119,7 @@ def forecast(
         reference = as_candidates(reference, names=candidates.names)
     setting = Setting(
         rule=Rule(k, temperature),
-        weights=tuple(check_weights(None if weights is None else np.asarray(weights), len(candidates.names))),
+        weights=tuple(check_weights(weights, len(candidates.names)).tolist()),
         real_fraction=check_real_fraction(real_fraction),
         rounds=_check_count("rounds", rounds, 0),
         picks=None if picks is None else _check_count("picks", picks, 1),
@@ -126,7 +127,7 @@ def forecast(
     return predict(
         candidates,
         setting,
-        law=None if law is None else np.asarray(law, float),
+        law=None if law is None else check_law("law", law, len(candidates)),
         reference=reference,
         cells=cells,
         stream=Stream(seed),
@@ -134,7 +135,7 @@ def forecast(
 
 
 def _check_count(name: str, value: int, least: int) -> int:
-    if value != int(value) or value < least:
+    if not is_number(value) or not math.isfinite(value) or value != int(value) or not least <= value < 2**62:
         raise InputError(
             f"{name} must be a whole number >= {least}",
             got=value,
@@ -163,8 +164,9 @@ def predict(
             made from the reference, or exact on the atoms if p_ref = p_0.
         stream: randomness of the bands; None: no bands.
     """
-    if cells is None and reference is not None and candidates.contexts is None:
-        cells = measures.partition(reference.rewards)
+    warnings: list[str] = []
+    if reference is not None and cells is None:
+        cells, warnings = reference_cells(candidates, reference)
     model = LoopModel.build(candidates, law, reference, setting, cells)
     rows: list[Row] = []
     supports: list[float] = []
@@ -173,10 +175,12 @@ def predict(
         rows += model.rows(t, last)
         supports.append(measures.effective_support(last))
     ends = next((t for t, support in enumerate(supports) if support < SUPPORT), None)
-    warnings = [*model.warnings]
+    warnings += model.warnings(setting)
     if stream is not None:
         part = min(POOL / len(model.population.law), 1.0)
-        if part < 1 and model.mode == "one":
+        if model.mode == "each" and model.context_codes is not None:
+            part = min(CONTEXTS / len(np.unique(model.context_codes)), 1.0)
+        if part < 1 and model.mode != "pooled residuals":
             smaller = _part(candidates, law, reference, setting, cells, part, stream)
             halves = bands(smaller, setting, stream, part)
         else:
@@ -184,7 +188,8 @@ def predict(
         rows = [with_band(row, halves.get((row.round, *row.key))) for row in rows]
         if not halves:
             warnings.append(
-                f"{len(candidates)} candidates are too few for bands (at least {SMALLEST_POOL} are needed)"
+                f"{len(candidates)} candidates are too few for bands (at least {SMALLEST_POOL} are needed, "
+                f"and {FEWEST_CONTEXTS} contexts if they are thin)"
             )
     if ends is not None:
         warnings.append(
@@ -207,13 +212,40 @@ def _part(
 ) -> LoopModel:
     """Return the model of a random part of the candidates and of the reference, with all groups' names."""
     rng = stream.at("part").generator()
-    rows = rng.permutation(len(candidates))[: max(round(part * len(candidates)), 1)]
-    real = None
-    if reference is not None:
-        real = reference.take(rng.permutation(len(reference))[: max(round(part * len(reference)), 1)])
+    if candidates.contexts is not None:
+        names = np.unique(candidates.contexts)
+        chosen = rng.permutation(names)[: max(round(part * names.size), 1)]
+        rows = np.flatnonzero(np.isin(candidates.contexts, chosen))
+        real = None
+        if reference is not None and reference.contexts is not None:
+            real = reference.take(np.flatnonzero(np.isin(reference.contexts, chosen)))
+    else:
+        rows = rng.permutation(len(candidates))[: max(round(part * len(candidates)), 1)]
+        real = None
+        if reference is not None:
+            real = reference.take(rng.permutation(len(reference))[: max(round(part * len(reference)), 1)])
     model = LoopModel.build(candidates.take(rows), None if law is None else law[rows], real, setting, cells)
-    names = group_names(candidates, reference)
-    return replace(model, describer=replace(model.describer, group_names=names))
+    known = group_names(candidates, reference)
+    return replace(model, describer=replace(model.describer, group_names=known))
+
+
+def reference_cells(candidates: Candidates, reference: Candidates) -> tuple[Cells | None, list[str]]:
+    """Return the partition behind ``kl_to_reference`` for a reference of its own, or None and why."""
+    if reference.names != candidates.names:
+        raise InputError(
+            "the reference must have the same rewards as the candidates",
+            got=f"{', '.join(reference.names)} against {', '.join(candidates.names)}",
+            remedy="score the real data with the same reward functions, in the same order",
+        )
+    if candidates.contexts is not None:
+        return None, ["kl_to_reference is left out: within contexts it is not told from a reference sample"]
+    cells = measures.partition(reference.rewards)
+    if cells.reference.size < measures.FEWEST_CELLS:
+        return None, [
+            f"kl_to_reference is left out: {len(reference)} real samples are too few "
+            f"(or too alike) to tell reward laws apart"
+        ]
+    return cells, []
 
 
 def measured(
@@ -235,13 +267,13 @@ def measured(
         track: further columns whose mean is measured.
         context: column of contexts.
         cells: partition behind ``kl_to_reference``; None leaves it out.
-        names: the groups, in order; empty: those that occur.
+        names: groups to report beside those that occur.
     """
     generated = log.select(source=MODEL)
     rows: list[Row] = []
     top = generated.reward_matrix().max(axis=0) / temperature
     everything = from_log(generated, group=group, track=track, context=context)
-    labels = names or group_names(everything, None)
+    labels = tuple(sorted({*names, *group_names(everything, None)}))
     for t in generated.rounds():
         candidates = everything.take(generated.column("round") == t)
         describer = Describer(candidates, temperature, labels, tuple(top.tolist()))
@@ -253,7 +285,9 @@ def measured(
 def split_log(
     log: Log, *, group: str | None = None, track: Sequence[str] = (), context: str = "context"
 ) -> tuple[Candidates, Candidates | None]:
-    """Return the first round's candidates and real data (None if the log holds none).
+    """Return the first round's candidates and all real data (None if the log holds none).
+
+    The candidates know the groups of all rounds.
 
     Raises:
         InputError: the log has no generated candidates.
@@ -267,7 +301,10 @@ def split_log(
         )
     first = generated.rounds()[0]
     candidates = from_log(generated.select(round=first), group=group, track=track, context=context)
-    real = log.select(source=REAL, round=first)
+    if group is not None:
+        everything = from_log(generated, group=group, context=context)
+        candidates = replace(candidates, labels=group_names(everything, None))
+    real = log.select(source=REAL)
     if real.table.num_rows == 0:
         return candidates, None
     reference = from_log(real, group=group, track=track, context=context)

@@ -71,7 +71,9 @@ def shares(
 ) -> list[Estimate]:
     """Return the share of each group 0, ..., groups - 1, for group codes (n,)."""
     if law is not None:
-        return [Estimate(float(s)) for s in np.bincount(codes, law, groups)]
+        # A residual model's effective law may be slightly negative for a group.
+        masses = np.maximum(np.bincount(codes, law, groups), 0.0)
+        return [Estimate(float(s)) for s in masses / masses.sum()]
     fractions = np.bincount(codes, minlength=groups) / codes.size
     if clusters is None:
         errors = np.sqrt(fractions * (1 - fractions) / codes.size)
@@ -144,37 +146,49 @@ class Cells:
             stack += [rows[~low], rows[low]]
         return out
 
-    def kl(self, cells: IntArray, law: FloatArray | None = None) -> Estimate:
-        """Return KL(law of cells || reference's), in nats; atoms or a sample by their cells (n,).
+    def kl(self, cells: IntArray, law: FloatArray | None = None, own: int | None = None) -> Estimate:
+        """Return KL(law of cells || reference's), in nats, of a sample or of a law on atoms.
 
-        A sample's first-order bias, (occupied cells - 1) / (2 n), is taken off; its standard error
-        contains the reference's sampling error.
+        The second-order bias from finitely many points is taken off. With p = (1 - m) c + m q, c the law
+        on the model's own points, q the reference's, it is sum_j [(1 - m)^2 Var c_j / p_j
+        + (p_j / q_j) (1 - m q_j / p_j)^2 / n_ref] / 2, where Var c_j is the sum of squared masses in the
+        cell, and each sum is reduced by what a single cell would give.
+
+        Args:
+            cells: cell of every point or atom, shape (n,).
+            law: masses (n,), or None for a sample.
+            own: how many of the atoms, from the first, are the model's; the others are the reference's.
         """
-        size = self.reference.size
-        shares_ = np.bincount(cells, law, size)
-        shares_ = shares_ / shares_.sum()
-        ratio = shares_ / self.reference
-        logs = np.log(np.where(ratio > 0, ratio, 1.0))
-        value = float(shares_ @ logs)
+        size, n_ref = self.reference.size, self.reference_size
+        masses = np.full(cells.size, 1.0 / cells.size) if law is None else law
+        p = np.bincount(cells, masses, size)
+        mixed = float(masses[own:].sum()) if own is not None else 0.0
+        squares = np.bincount(cells[:own], np.square(masses[:own]), size)
+        alive = p > 0
+        ratio = np.where(alive, p, 1.0) / self.reference
+        logs = np.where(alive, np.log(ratio), 0.0)
+        bias = float((squares[alive] / p[alive]).sum() - squares.sum())
+        leftover = np.where(alive, 1.0 - mixed / ratio, 0.0)
+        bias += (float((p / self.reference) @ np.square(leftover)) - (1.0 - mixed) ** 2) / n_ref
+        value = max(float(p @ logs) - 0.5 * bias, 0.0)
         if law is not None:
-            return Estimate(max(value, 0.0))
-        n = cells.size
-        value -= (np.count_nonzero(shares_) - 1) / (2 * n)
-        own = float(shares_ @ np.square(logs)) - float(shares_ @ logs) ** 2
-        others = float(self.reference @ np.square(ratio)) - 1.0
-        error = math.sqrt(max(own, 0.0) / n + max(others, 0.0) / self.reference_size)
-        return Estimate(max(value, 0.0), error)
+            return Estimate(value)
+        spread = float(p @ np.square(logs)) - float(p @ logs) ** 2
+        others = float(self.reference @ np.square(p / self.reference)) - 1.0
+        error = math.sqrt(max(spread, 0.0) / cells.size + max(others, 0.0) / n_ref)
+        return Estimate(value, error)
 
 
 MIN_PER_CELL = 25
+FEWEST_CELLS = 3  # fewer say next to nothing about a divergence
 MAX_DEPTH = 7  # at most 128 cells
 
 
 def partition(reference: FloatArray) -> Cells:
     """Partition reward space by median splits of a reference sample (n, m).
 
-    The cell with the most points is split first in depth order, along the reward whose two halves are
-    most even, while both keep ``MIN_PER_CELL`` points; a point mass ends up in a cell of its own.
+    Every cell is split, at most MAX_DEPTH times, along the reward whose two halves are most even, while
+    both keep ``MIN_PER_CELL`` points; a point mass ends up in a cell of its own.
     """
     splits: list[tuple[int, float] | None] = []
     counts: list[int] = []

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import operator
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
@@ -10,9 +12,10 @@ from typing import Any, TextIO
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from recurate.errors import InputError
-from recurate.records import MODEL, as_log, write_log
+from recurate.records import COLUMNS, MODEL, as_log, write_log
 from recurate.tables import WRITERS, by_suffix, read_table
 
 
@@ -41,6 +44,7 @@ class PickLogger:
         self._rewards: tuple[str, ...] = ()
         self._stream: TextIO | None = None
         self._next: dict[int, int] = {}
+        self._closed = False
         if self._path.suffix.lower() in (".jsonl", ".ndjson"):
             self._continue()
             self._stream = self._path.open("a", encoding="utf-8")
@@ -78,11 +82,19 @@ class PickLogger:
         Raises:
             InputError: lengths disagree, a reward is not finite, or the pick is outside the slate.
         """
+        round, picked = _whole("round", round), None if picked is None else _whole("picked", picked)  # noqa: A001
         table: dict[str, list[Any]] = {k: list(v) for k, v in self._named(rewards).items()}
         k = len(next(iter(table.values())))
         number = self._next.get(round, 0)
         table |= {"item": list(items)} if items is not None else {}
         table |= {"propensity": list(propensities)} if propensities is not None else {}
+        taken = set(columns or {}) & {*COLUMNS, *table}
+        if taken:
+            raise InputError(
+                "a further column may not be called like one of the log's",
+                got=", ".join(sorted(taken)),
+                remedy="rename it",
+            )
         table |= {name: list(values) for name, values in (columns or {}).items()}
         for name, values in table.items():
             if len(values) != k or k == 0:
@@ -92,7 +104,7 @@ class PickLogger:
                     remedy="pass equally long lists",
                 )
         self._check(table, picked, k, f"slate {number} of round {round}")
-        shared = {"round": round, "context": context, "slate": number, "source": MODEL}
+        shared = {"round": round, "slate": number, "context": context, "source": MODEL}
         rows = [
             shared
             | {"slot": slot, "picked": slot == picked, "chooser": chooser}
@@ -135,12 +147,33 @@ class PickLogger:
         """Number slates on from where an existing log stops."""
         if not self._path.exists() or self._path.stat().st_size == 0:
             return
-        table = read_table(self._path)
+        self._drop_torn_end()
+        if self._path.stat().st_size == 0:
+            return
+        table = as_log(read_table(self._path), name=str(self._path)).table
+        table = table.filter(pc.is_valid(table.column("slate")))
         if {"round", "slate"} <= set(table.column_names):
             last = table.group_by("round").aggregate([("slate", "max")]).to_pylist()
             self._next = {row["round"]: row["slate_max"] + 1 for row in last}
 
+    def _drop_torn_end(self) -> None:
+        """Cut off a last line without an end, which a crash can leave, and the rows of its slate."""
+        data = self._path.read_bytes()
+        keep = data.rfind(b"\n") + 1
+        if keep == len(data):
+            return
+        torn = re.match(rb'{"round": (\d+), "slate": (\d+),', data[keep:])
+        while torn and keep:
+            start = data.rfind(b"\n", 0, keep - 1) + 1
+            if not data[start:keep].startswith(torn[0]):
+                break
+            keep = start
+        with self._path.open("r+b") as file:
+            file.truncate(keep)
+
     def _write(self, rows: Iterable[dict[str, Any]]) -> None:
+        if self._closed:
+            raise InputError("the log is closed", got=self._path, remedy="log before close()")
         if self._stream is None:
             self._rows.extend(rows)
             return
@@ -148,7 +181,8 @@ class PickLogger:
         self._stream.flush()
 
     def close(self) -> None:
-        """Finish the log; further calls do nothing."""
+        """Finish the log. Closing twice does nothing; logging after it is an error."""
+        self._closed = True
         if self._stream is not None:
             self._stream.close()
         elif self._rows:
@@ -166,6 +200,14 @@ class PickLogger:
         trace: TracebackType | None,
     ) -> None:
         self.close()
+
+
+def _whole(name: str, value: Any) -> int:
+    """Return a whole number, NumPy's included, or raise InputError."""
+    try:
+        return operator.index(value)
+    except TypeError:
+        raise InputError(f"{name} must be a whole number", got=repr(value), remedy="pass an int") from None
 
 
 def _plain(value: Any) -> Any:

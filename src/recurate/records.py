@@ -35,7 +35,8 @@ from numpy.typing import NDArray
 from recurate.errors import InputError, nearest
 from recurate.tables import read_table, write_table
 
-FORMAT = 1
+FORMAT = 1  # of logs
+RUN_FORMAT = 1  # of run folders
 METADATA_KEY = b"recurate"
 
 COLUMNS: dict[str, pa.DataType] = {
@@ -91,6 +92,7 @@ class Log:
         """Return the size of every slate, in order of (round, slate)."""
         slated = self.table.filter(pc.is_valid(self.table.column("slate")))
         counts = slated.group_by(["round", "slate"]).aggregate([([], "count_all")])
+        counts = counts.sort_by([("round", "ascending"), ("slate", "ascending")])
         return np.asarray(counts.column("count_all").to_numpy(), np.int64)
 
     def slates(self, rewards: int = 0) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
@@ -121,26 +123,74 @@ class Log:
         return values, picked.argmax(axis=1)
 
 
-def read_log(path: Path | str, rewards: Sequence[str] | None = None) -> Log:
+def read_log(path: Path | str, rewards: Sequence[str] | None = None, *, text: Sequence[str] = ()) -> Log:
     """Read and validate a log.
 
     Args:
         path: a ``.parquet``, ``.jsonl`` or ``.csv`` file, or a run folder (the logs of all its rounds).
         rewards: the reward columns; None: those that the file's metadata name, or else every column
             called ``reward`` or ``reward_...``.
+        text: further columns to take as text, such as groups: CSV would make numbers of 01 and 1.
 
     Raises:
         InputError: the file cannot be read or a row is wrong; the message names row and column.
     """
     path = Path(path)
-    parts = sorted(path.glob("rounds/*/log.parquet")) if path.is_dir() else []
-    table = pa.concat_tables([read_table(part) for part in parts]) if parts else read_table(path)
+    table = _read_run(path) if path.is_dir() else read_table(path, text=text)
     return as_log(table, rewards=rewards, name=str(path))
+
+
+def _read_run(folder: Path) -> pa.Table:
+    """Read the logs of all complete rounds of a run folder."""
+    parts = sorted(folder.glob("rounds/[0-9]*/log.parquet"))
+    if not parts:
+        raise InputError(
+            "this folder is not a run with a complete round",
+            got=folder,
+            remedy="name a log or a run's folder",
+        )
+    check_format(folder / "manifest.json")
+    tables = [read_table(part) for part in parts]
+    for part, table in zip(parts, tables, strict=True):
+        if not table.schema.equals(tables[0].schema):
+            raise InputError(
+                "the rounds' logs have different columns", got=part, remedy="read one round's log at a time"
+            )
+    return pa.concat_tables(tables)
+
+
+def check_format(manifest: Path) -> None:
+    """Refuse a run folder whose manifest is missing, damaged or of a newer format."""
+    if not manifest.is_file():
+        raise InputError(
+            "this is not a run folder",
+            got=manifest.parent,
+            remedy="name a folder that recurate run has made (it has a manifest.json)",
+        )
+    try:
+        version = int(json.loads(manifest.read_text(encoding="utf-8"))["format"])
+    except (ValueError, KeyError, TypeError):
+        raise InputError(
+            "the run's manifest is damaged", got=manifest, remedy="restore manifest.json"
+        ) from None
+    if version > RUN_FORMAT:
+        raise InputError(
+            "the run was written by a newer recurate",
+            got=f"format {version}; this version reads up to {RUN_FORMAT}",
+            remedy="upgrade recurate",
+        )
 
 
 def as_log(table: pa.Table, *, rewards: Sequence[str] | None = None, name: str = "the log") -> Log:
     """Complete and validate a table; see :func:`read_log`."""
-    names = tuple(rewards) if rewards else _reward_columns(table, name)
+    stored = _stored_rewards(table, name)
+    names = tuple(rewards) if rewards else stored or _reward_columns(table, name)
+    if len(set(names)) < len(names) or set(names) & COLUMNS.keys():
+        raise InputError(
+            f"{name}: reward columns must differ from each other and from the log's own columns",
+            got=", ".join(names),
+            remedy="name each reward column once",
+        )
     for reward in names:
         if reward not in table.column_names:
             raise InputError(
@@ -191,6 +241,8 @@ def validate(log: Log, name: str = "the log") -> None:
         bad = pc.invert(pc.fill_null(pc.is_finite(values), False))
         _refuse(bad, table, reward, name, "is not a finite number", "drop or repair the row")
     _refuse(pc.less(table.column("round"), 0), table, "round", name, "is negative")
+    known = pc.is_in(table.column("source"), value_set=pa.array([MODEL, REAL]))
+    _refuse(pc.invert(known), table, "source", name, "is neither 'model' nor 'real'")
     propensity = table.column("propensity")
     outside = pc.invert(pc.and_(pc.greater(propensity, 0), pc.less_equal(propensity, 1)))
     _refuse(outside, table, "propensity", name, "is not a probability in (0, 1]")
@@ -249,10 +301,13 @@ def _cast(table: pa.Table, column: str, kind: pa.DataType, name: str) -> Any:
         values = values.cast(values.type.value_type)
     if column == "item" and not pa.types.is_integer(values.type):
         kind = pa.string()  # items are numbers or names
+    if column == "chooser":  # CSV knows no nulls among words
+        values = pc.if_else(pc.equal(values.cast(pa.string()), ""), None, values.cast(pa.string()))
     if values.type == kind:
         return values
-    if pa.types.is_floating(values.type) and (pa.types.is_boolean(kind)):
-        values = values.cast(pa.int64(), safe=False)
+    if pa.types.is_boolean(kind) and (pa.types.is_floating(values.type) or pa.types.is_integer(values.type)):
+        yes_or_no = pc.is_in(values, value_set=pa.array([0, 1], values.type))
+        _refuse(pc.invert(yes_or_no), table, column, name, "is neither 0 nor 1")
     try:
         return values.cast(kind)
     except (pa.ArrowException, ValueError):
@@ -293,12 +348,14 @@ def _slots_in_order(rounds: Any, slates: Any) -> Any:
     return pa.array(slots, mask=~inside)
 
 
-def _reward_columns(table: pa.Table, name: str) -> tuple[str, ...]:
+def _stored_rewards(table: pa.Table, name: str) -> tuple[str, ...]:
+    """Return the reward columns that the file's metadata name, if any."""
     stored = (table.schema.metadata or {}).get(METADATA_KEY)
+    found: tuple[str, ...] = ()
     if stored:
         try:
             facts = json.loads(stored)
-            found, version = tuple(facts["rewards"]), int(facts["format"])
+            found, version = tuple(str(r) for r in facts["rewards"]), int(facts["format"])
         except (ValueError, KeyError, TypeError):
             raise InputError(
                 f"the metadata of {name} are damaged",
@@ -311,8 +368,11 @@ def _reward_columns(table: pa.Table, name: str) -> tuple[str, ...]:
                 got=f"log format {version}; this version reads up to {FORMAT}",
                 remedy="upgrade recurate",
             )
-        if found:
-            return found
+    return found
+
+
+def _reward_columns(table: pa.Table, name: str) -> tuple[str, ...]:
+    """Return the columns that are called like rewards."""
     found = tuple(c for c in table.column_names if c == "reward" or c.startswith("reward_"))
     if not found:
         raise InputError(

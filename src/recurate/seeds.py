@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import operator
 from dataclasses import dataclass
 
 import numpy as np
@@ -28,6 +29,9 @@ class Stream:
 
     root: int
     path: tuple[Coordinate, ...] = ()
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "root", operator.index(self.root))  # NumPy's integers are not JSON
 
     def at(self, *coordinates: Coordinate) -> Stream:
         """Return the stream further down the path."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,9 +12,15 @@ import pyarrow as pa
 from recurate.errors import InputError
 from recurate.files import atomic_path
 
+TEXT = ("context", "source", "chooser", "group")  # columns of a log that are always text
 
-def read_table(path: Path | str) -> pa.Table:
+
+def read_table(path: Path | str, *, text: Sequence[str] = ()) -> pa.Table:
     """Read a table from Parquet, JSON lines or CSV, by the file's ending.
+
+    Args:
+        path: the file.
+        text: columns of a CSV file that are text even if they look like numbers.
 
     Raises:
         InputError: the file is missing, empty, truncated or of an unknown kind.
@@ -30,7 +36,7 @@ def read_table(path: Path | str) -> pa.Table:
     if path.stat().st_size == 0:
         raise InputError("the file is empty", got=path, remedy="a log has at least one row")
     try:
-        table = reader(path)
+        table = reader(path, tuple(text))
         names = table.column_names  # decodes them, which garbage does not survive
     except (pa.ArrowException, UnicodeDecodeError, OSError) as error:
         raise InputError(
@@ -58,28 +64,43 @@ def write_table(table: pa.Table, path: Path | str) -> None:
         writer(table, partial)
 
 
-def _read_parquet(path: Path) -> pa.Table:
+def _read_parquet(path: Path, text: tuple[str, ...]) -> pa.Table:
     import pyarrow.parquet as pq
 
     return pq.ParquetFile(path).read()
 
 
-def _read_csv(path: Path) -> pa.Table:
+def _read_csv(path: Path, text: tuple[str, ...]) -> pa.Table:
     import pyarrow.csv as csv
 
     # Only these are nulls: a context, item or group may well be the word "null" or "NA".
     options = csv.ConvertOptions(
-        null_values=[""], strings_can_be_null=False, column_types={"context": pa.string()}
+        null_values=[""], strings_can_be_null=False, column_types=dict.fromkeys((*TEXT, *text), pa.string())
     )
     return csv.read_csv(path, convert_options=options)
 
 
-def _read_jsonl(path: Path) -> pa.Table:
+def _read_jsonl(path: Path, text: tuple[str, ...]) -> pa.Table:
     import pyarrow.json as arrow_json
 
     # One line must fit in one block.
     options = arrow_json.ReadOptions(block_size=1 << 26)
-    return arrow_json.read_json(path, read_options=options)
+    # Words that look like dates stay words: whatever is text in the first row is text.
+    with path.open(encoding="utf-8") as file:
+        try:
+            first = json.loads(file.readline())
+        except ValueError:
+            first = {}
+    words = [k for k, v in first.items() if isinstance(v, str)] if isinstance(first, dict) else []
+    schema = pa.schema([(name, pa.string()) for name in dict.fromkeys((*TEXT, *words, *text))])
+    parse = arrow_json.ParseOptions(explicit_schema=schema)
+    table = arrow_json.read_json(path, read_options=options, parse_options=parse)
+    unused = [n for n in TEXT if n in table.column_names and n not in first and _all_null(table, n)]
+    return table.drop_columns(unused)
+
+
+def _all_null(table: pa.Table, name: str) -> bool:
+    return bool(table.column(name).null_count == table.num_rows)
 
 
 def _write_parquet(table: pa.Table, path: Path) -> None:
@@ -100,7 +121,7 @@ def _write_jsonl(table: pa.Table, path: Path) -> None:
             file.writelines(json.dumps(row, ensure_ascii=False) + "\n" for row in batch.to_pylist())
 
 
-READERS: dict[str, Callable[[Path], pa.Table]] = {
+READERS: dict[str, Callable[[Path, tuple[str, ...]], pa.Table]] = {
     ".parquet": _read_parquet,
     ".jsonl": _read_jsonl,
     ".ndjson": _read_jsonl,

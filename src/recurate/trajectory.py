@@ -141,7 +141,10 @@ class Trajectory:
                 got=f"columns {', '.join(table.column_names)}",
                 remedy=f"it also needs {', '.join(sorted(missing))}",
             )
-        rows = table.select(SCHEMA.names).cast(SCHEMA).to_pylist()
+        try:
+            rows = table.select(SCHEMA.names).cast(SCHEMA).to_pylist()
+        except (pa.ArrowException, ValueError) as error:
+            raise InputError("this table is not a trajectory", got=error, remedy="write it again") from None
         for row in rows:  # CSV knows no nulls among words
             row["reward"], row["group"] = row["reward"] or None, row["group"] or None
         return cls(tuple(Row(**row) for row in rows))

@@ -34,10 +34,9 @@ from recurate.loop import world as worlds
 from recurate.loop.config import Config, read_config, write_config
 from recurate.loop.rounds import Record, State, winners_of
 from recurate.loop.world import World
-from recurate.records import Log, read_log, write_log
+from recurate.records import RUN_FORMAT, Log, check_format, read_log, write_log
 from recurate.trajectory import Trajectory
 
-FORMAT = 1
 PACKAGES = ("numpy", "scipy", "pyarrow", "torch", "scikit-learn", "safetensors")
 
 
@@ -78,23 +77,7 @@ class RunFolder:
         Raises:
             InputError: it is not a run folder, or of a newer format.
         """
-        manifest = path / "manifest.json"
-        if not manifest.is_file():
-            raise InputError(
-                "this is not a run folder", got=path, remedy="name a folder that recurate run has made"
-            )
-        try:
-            version = int(json.loads(manifest.read_text(encoding="utf-8"))["format"])
-        except (ValueError, KeyError, TypeError):
-            raise InputError(
-                "the run's manifest is damaged", got=manifest, remedy="restore manifest.json"
-            ) from None
-        if version > FORMAT:
-            raise InputError(
-                "the run was written by a newer recurate",
-                got=f"format {version}; this version reads up to {FORMAT}",
-                remedy="upgrade recurate",
-            )
+        check_format(path / "manifest.json")
         return cls(path)
 
     def config(self) -> Config:
@@ -247,7 +230,7 @@ def _sha256(path: Path) -> str:
 
 def _manifest(config: Config) -> dict[str, Any]:
     return {
-        "format": FORMAT,
+        "format": RUN_FORMAT,
         "recurate": recurate.__version__,
         "code_revision": _code_revision(),
         "python": platform.python_version(),

@@ -35,6 +35,7 @@ import numpy as np
 import scipy.sparse
 from numpy.typing import NDArray
 
+from recurate.errors import InputError
 from recurate.rules.noise import GUMBEL
 
 FloatArray = NDArray[np.float64]
@@ -45,6 +46,7 @@ BLOCK = 40.0  # block length, nats: exp(-40) is below double precision's relativ
 POINTS = 10  # Lagrange interpolation points
 MARGIN = 6.0  # the integrand below min(r) - 6 is under exp(-403)
 GAP = 800.0  # longest gap kept between neighbouring rewards
+WIDEST = 1e6  # span of a lattice that still fits into memory, nats
 
 _NODES = round(BLOCK / NODE)  # nodes in a block
 _GRID = round(BLOCK / STEP)  # quadrature points in a block
@@ -75,11 +77,10 @@ def shorten_gaps(values: FloatArray, longest: float = GAP) -> FloatArray:
         return values
     order = np.argsort(values, kind="stable")
     steps = np.diff(values[order])
-    excess = np.cumsum(np.maximum(steps - longest, 0.0))
-    if excess[-1] == 0:
+    if steps.max() <= longest:
         return values
-    short = values.copy()
-    short[order[1:]] -= excess
+    short = np.zeros_like(values)
+    short[order[1:]] = np.cumsum(np.minimum(steps, longest))
     return short
 
 
@@ -103,12 +104,23 @@ class Multiplier:
     Args:
         utilities: rewards divided by the temperature, shape (N,), finite, in nats.
 
+    Raises:
+        InputError: the utilities are not finite, or span more than a lattice can hold.
+
     The object holds one sparse (N, nodes) matrix with 10 entries a row.
     """
 
     def __init__(self, utilities: FloatArray) -> None:
         self._log_utilities = utilities
-        placed = shorten_gaps(utilities)
+        with np.errstate(over="ignore"):
+            wide = not np.isfinite(np.ptp(utilities))
+        placed = utilities if wide else shorten_gaps(utilities)
+        if wide or np.ptp(placed) > WIDEST:
+            raise InputError(
+                "the rewards divided by the temperature span too much",
+                got=f"{np.ptp(placed):.3g} nats",
+                remedy=f"use a higher temperature or smaller rewards (at most {WIDEST:g} nats)",
+            )
         position = (placed - placed.min() + MARGIN) / NODE
         first = np.floor(position).astype(np.int64) - (POINTS // 2 - 1)
         blocks = int(first.max() + POINTS) // _NODES + 1

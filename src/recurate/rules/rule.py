@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from recurate.errors import InputError
+from recurate.errors import InputError, is_number
 from recurate.rules.noise import GUMBEL, Noise
 
 FloatArray = NDArray[np.float64]
@@ -35,13 +35,13 @@ class Rule:
     noise: Noise = GUMBEL
 
     def __post_init__(self) -> None:
-        if not (self.k >= 1 and (math.isinf(self.k) or self.k == int(self.k))):
+        if not is_number(self.k) or not (self.k >= 1 and (math.isinf(self.k) or self.k == int(self.k))):
             raise InputError(
                 "the slate size k must be a whole number >= 1, or inf",
                 got=self.k,
                 remedy="k = 4 is one pick from four candidates; k = 1 is no selection",
             )
-        if not (math.isfinite(self.temperature) and self.temperature > 0):
+        if not is_number(self.temperature) or not (math.isfinite(self.temperature) and self.temperature > 0):
             raise InputError(
                 "the temperature must be a positive number",
                 got=self.temperature,

@@ -10,7 +10,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from recurate.measures import NORMAL_975
+from recurate import measures
+from recurate.measures import NORMAL_975, Cells
 from recurate.seeds import Stream
 from recurate.theory.loopmodel import LoopModel, Setting
 from recurate.trajectory import Row
@@ -18,8 +19,10 @@ from recurate.trajectory import Row
 FloatArray = NDArray[np.float64]
 
 REPLICATES = 60
+CONTEXTS = 20  # likewise of this many contexts, where each is a population of its own
 POOL = 40_000  # a larger pool's error is read off a random part of this size, and scaled
 SMALLEST_POOL = 250  # fewer candidates say too little about their own spread
+FEWEST_CONTEXTS = 30  # likewise, where contexts are drawn again
 
 Key = tuple[Any, ...]  # (round, quantity, reward, group)
 
@@ -38,7 +41,9 @@ def bands(model: LoopModel, setting: Setting, stream: Stream, part: float = 1.0)
         stream: randomness.
         part: how large a part: its picks shrink alike, and its errors by the square root (m out of n).
     """
-    if model.candidates < SMALLEST_POOL:
+    if model.candidates < SMALLEST_POOL or (
+        model.residuals is not None and np.count_nonzero(model.residuals.sizes) < FEWEST_CONTEXTS
+    ):
         return {}
     values: dict[Key, list[float]] = {}
     if setting.picks is not None:
@@ -60,7 +65,9 @@ def _replicate(
     """Yield the laws of one replicate, each with the model that describes it."""
     population = model.population
     law, reference = _draw_pool(model, rng)
-    again = replace(model, population=population.with_laws(law, reference))
+    again = replace(
+        model, population=population.with_laws(law, reference), cells=_draw_cells(model, reference, rng)
+    )
     yield again, law
     rho = setting.real_fraction
     for _ in range(setting.rounds):
@@ -82,13 +89,28 @@ def _draw_pool(model: LoopModel, rng: np.random.Generator) -> tuple[FloatArray, 
         law[:count] *= times[np.searchsorted(chosen, codes)]
         law /= law.sum()
     else:
-        law[:count] = population.resample(population.law, count, rng)[:count]
+        # Unequal masses are worth fewer draws than there are candidates.
+        worth = max(round(measures.effective_support(population.law)), 1)
+        law = population.resample(population.law, worth, rng)
     if population.reference is population.law:
         return law, law
     reference = population.reference
     if len(reference) > count:
         reference = population.resample(reference, len(reference) - count, rng)
     return law, reference
+
+
+def _draw_cells(model: LoopModel, reference: FloatArray, rng: np.random.Generator) -> Cells | None:
+    """Draw the reference again in the partition too: the same draw if it is part of the population."""
+    cells, count = model.cells, model.candidates
+    if cells is None or model.cell_codes is None:
+        return cells
+    if len(reference) > count:
+        masses: FloatArray = np.bincount(model.cell_codes[count:], reference[count:], cells.reference.size)
+    else:
+        masses = rng.multinomial(cells.reference_size, cells.reference) / cells.reference_size
+    drawn: FloatArray = np.maximum(masses, 0.5 / cells.reference_size)
+    return replace(cells, reference=drawn / drawn.sum())
 
 
 def with_band(row: Row, half: float | None) -> Row:

@@ -15,7 +15,7 @@ from recurate.candidates import LARGEST_EXPONENT, Candidates, Describer, group_n
 from recurate.errors import InputError
 from recurate.measures import Cells, Estimate
 from recurate.rules.rule import Rule
-from recurate.theory.contexts import PooledResiduals, equal_spread_p_value
+from recurate.theory.contexts import PooledResiduals, equal_spread_p_value, first_gain
 from recurate.theory.population import Population
 from recurate.trajectory import FORECAST, Row
 
@@ -68,7 +68,7 @@ class LoopModel:
         residuals: in the last mode, the rewards split into locations and residuals.
         cells: the partition behind ``kl_to_reference``, or None.
         cell_codes: each atom's cell, or None.
-        warnings: what to know before relying on it.
+        has_kl: whether ``kl_to_reference`` can be told.
     """
 
     population: Population
@@ -79,7 +79,7 @@ class LoopModel:
     residuals: PooledResiduals | None
     cells: Cells | None
     cell_codes: IntArray | None
-    warnings: tuple[str, ...]
+    has_kl: bool = True
 
     @classmethod
     def build(
@@ -96,24 +96,68 @@ class LoopModel:
         atoms = candidates.join(reference) if mixed and reference is not None else candidates
         extra = len(atoms) - count
         start = None if law is None and not extra else _padded(law, count, extra)
-        p_ref = np.r_[np.zeros(count), np.full(extra, 1.0)] if extra else None
-        mode, blocks, residuals = _treat_contexts(atoms, count)
+        mode, codes, residuals = _treat_contexts(atoms, count)
         population = Population(
             atoms.rewards if residuals is None else residuals.residuals,
             law=start,
-            reference=p_ref,
+            reference=_reference_law(start, codes, count, extra) if extra else None,
             weights=np.array(setting.weights),
-            blocks=blocks if mode == "each" else None,
+            blocks=codes if mode == "each" else None,
         )
-        warnings = [*_context_warnings(residuals, blocks, candidates, mode)]
-        warnings += [
+        describer = Describer(atoms, setting.rule.temperature, group_names(candidates, reference))
+        return cls(
+            population,
+            count,
+            describer,
+            mode,
+            codes,
+            residuals,
+            cells,
+            cells.assign(atoms.rewards) if cells is not None else None,
+            has_kl=reference is None or cells is not None,
+        )
+
+    def warnings(self, setting: Setting) -> list[str]:
+        """Return what to know before relying on this model."""
+        atoms = self.describer.candidates
+        found = [
             f"E exp({name}) exceeds the range of doubles and is left out; subtract a constant"
             for name, top in zip(atoms.names, atoms.rewards.max(axis=0), strict=True)
             if top / setting.rule.temperature >= LARGEST_EXPONENT
         ]
-        describer = Describer(atoms, setting.rule.temperature, group_names(candidates, reference))
-        codes = cells.assign(atoms.rewards) if cells is not None else None
-        return cls(population, count, describer, mode, blocks, residuals, cells, codes, tuple(warnings))
+        if self.residuals is not None:
+            found += self._about_thin_contexts(self.residuals, setting)
+        return found
+
+    def _about_thin_contexts(self, residuals: PooledResiduals, setting: Setting) -> list[str]:
+        codes, rewards = residuals.codes[: self.candidates], residuals.rewards[: self.candidates]
+        names = self.describer.candidates.names
+        smallest = int(residuals.sizes[residuals.sizes > 0].min())
+        found = [
+            f"contexts are thin (from {smallest} candidates): residuals from their mean rewards are "
+            "pooled, which supposes that contexts differ in location only"
+        ]
+        p_values = [equal_spread_p_value(r, codes, np.random.default_rng(0)) for r in rewards.T]
+        for name, p_value in zip(names, p_values, strict=True):
+            if p_value is None:
+                found.append(f"whether {name} spreads alike in all contexts cannot be told from so few")
+            elif p_value < 0.01:
+                found.append(
+                    f"the spread of {name} differs between contexts (p = {p_value:.1g}): the forecast is "
+                    "an approximation"
+                )
+        unbiased = first_gain(rewards, codes, setting.rule, self.population.weights, np.random.default_rng(0))
+        if unbiased is not None:
+            law, rule = self.population.law, setting.rule
+            change = self.population.curate(law, rule) - law
+            pooled = self.population.rewards.T @ change
+            for name, gain, error, own in zip(names, *unbiased, pooled, strict=True):
+                if abs(gain - own) > 4 * error + 0.05 * abs(gain):
+                    found.append(
+                        f"the pooled residuals make {name} gain {own:.3g} in the first round's picks, and "
+                        f"an unbiased estimate says {gain:.3g}: do not rely on this forecast"
+                    )
+        return found
 
     def laws(self, setting: Setting) -> Iterable[FloatArray]:
         """Yield the exact laws of rounds 0, 1, ..."""
@@ -123,23 +167,43 @@ class LoopModel:
 
     def rows(self, t: int, law: FloatArray) -> list[Row]:
         """Return the quantities of the law of round t."""
-        temperature = self.describer.temperature
-        moments = (
-            None if self.residuals is None else self.residuals.moments(law, self.population.law, temperature)
+        if self.residuals is None:
+            return self.describer.rows(t, source=FORECAST, law=law, kl=self._kl(law))
+        initial = self.population.law
+        return self.describer.rows(
+            t,
+            source=FORECAST,
+            law=self.residuals.effective_law(law, initial),
+            kl=self._kl(law),
+            moments=self.residuals.moments(law, initial, self.describer.temperature),
+            support=measures.effective_support(law),
         )
-        return self.describer.rows(t, source=FORECAST, law=law, kl=self._kl(law), moments=moments)
 
     def _kl(self, law: FloatArray) -> Estimate | None:
         if self.cells is not None and self.cell_codes is not None:
-            return self.cells.kl(self.cell_codes, law)
+            return self.cells.kl(self.cell_codes, law, self.candidates)
+        if not self.has_kl:
+            return None
         divergence = measures.kl_atoms(law, self.population.reference)
-        # Real data on atoms of their own say nothing about density ratios.
-        return None if math.isinf(divergence) else Estimate(divergence)
+        return Estimate(divergence)
 
 
 def _padded(law: FloatArray | None, count: int, extra: int) -> FloatArray:
     masses = np.full(count, 1.0) if law is None else law
     return np.concatenate([masses, np.zeros(extra)])
+
+
+def _reference_law(start: FloatArray | None, codes: IntArray | None, count: int, extra: int) -> FloatArray:
+    """Return p_ref: uniform on the real data, with every context's mass that of the candidates.
+
+    Contexts are drawn from a law of their own, which real data in another mix must not change.
+    """
+    masses = np.concatenate([np.zeros(count), np.ones(extra)])
+    if codes is None:
+        return masses
+    wanted = np.bincount(codes, start)
+    real = np.bincount(codes, masses)
+    return np.asarray(masses * (wanted / np.where(real > 0, real, 1.0))[codes])
 
 
 def _treat_contexts(atoms: Candidates, count: int) -> tuple[str, IntArray | None, PooledResiduals | None]:
@@ -148,33 +212,17 @@ def _treat_contexts(atoms: Candidates, count: int) -> tuple[str, IntArray | None
         return "one", None, None
     codes, names = measures.encode(atoms.contexts)
     own = np.bincount(codes[:count], minlength=len(names))
-    if np.any(own == 0):
-        missing = names[int(np.argmin(own))]
-        raise InputError(
-            "the reference has contexts that no candidate has",
-            got=repr(missing),
-            remedy="use real data of the same contexts as the candidates",
-        )
+    real = np.bincount(codes[count:], minlength=len(names))
+    for missing, whose, where in (
+        (own == 0, "the reference", "candidate"),
+        (real == 0, "the log", "real data"),
+    ):
+        if len(codes) > count and missing.any():
+            raise InputError(
+                f"{whose} has contexts that no {where} has",
+                got=f"{names[int(np.argmax(missing))]!r} ({int(missing.sum())} such contexts)",
+                remedy="real data in the mix need the same contexts as the candidates",
+            )
     if own.min() >= THICK:
         return "each", codes, None
-    return "pooled residuals", codes, PooledResiduals.of(atoms.rewards, codes)
-
-
-def _context_warnings(
-    residuals: PooledResiduals | None, codes: IntArray | None, candidates: Candidates, mode: str
-) -> list[str]:
-    if residuals is None or codes is None:
-        return []
-    smallest = int(np.bincount(codes).min())
-    found = [
-        f"contexts are thin (from {smallest} candidates): residuals from their mean rewards are "
-        "pooled, which is exact if contexts differ in location only"
-    ]
-    p_values = [equal_spread_p_value(r, codes) for r in residuals.rewards.T]
-    for name, p_value in zip(candidates.names, p_values, strict=True):
-        if p_value < 0.01:
-            found.append(
-                f"the spread of {name} differs between contexts (Brown-Forsythe p = {p_value:.1g}): "
-                "pooled residuals are an approximation here"
-            )
-    return found
+    return "pooled residuals", codes, PooledResiduals.of(atoms.rewards, codes, count)

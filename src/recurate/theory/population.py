@@ -16,10 +16,10 @@ from collections.abc import Iterator
 from copy import copy
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from recurate.candidates import reward_matrix
-from recurate.errors import InputError
+from recurate.errors import InputError, is_number
 from recurate.rules.multiplier import Multiplier
 from recurate.rules.rule import Rule
 
@@ -54,8 +54,8 @@ class Population:
     ) -> None:
         self.rewards = reward_matrix(rewards)
         count, dimension = self.rewards.shape
-        self.law = _check_law("law", law, count)
-        self.reference = self.law if reference is None else _check_law("reference", reference, count)
+        self.law = check_law("law", law, count)
+        self.reference = self.law if reference is None else check_law("reference", reference, count)
         self.weights = check_weights(weights, dimension)
         self._members = _split(blocks, count)
         self._prepared: tuple[float, list[list[Multiplier]]] | None = None
@@ -121,7 +121,8 @@ class Population:
     def _prepare(self, temperature: float) -> list[list[Multiplier]]:
         """Return the multipliers [block][reward], set up once per temperature."""
         if self._prepared is None or self._prepared[0] != temperature:
-            utilities = self.rewards / temperature
+            with np.errstate(over="ignore"):
+                utilities = self.rewards / temperature
             multipliers = [
                 [Multiplier(utilities[members, i]) for i in range(self.rewards.shape[1])]
                 for members in self._members
@@ -130,14 +131,14 @@ class Population:
         return self._prepared[1]
 
 
-def check_weights(weights: FloatArray | None, dimension: int) -> FloatArray:
+def check_weights(weights: ArrayLike | None, dimension: int) -> FloatArray:
     """Return preference weights, shape (dimension,): non-negative and summing to one.
 
     A sum within 2e-6 of one passes, so that 1/3 may be written 0.333333; it is then made exact.
     """
     if weights is None:
         return np.full(dimension, 1.0 / dimension)
-    values = np.asarray(weights, float)
+    values = _floats("weights", weights)
     if values.shape != (dimension,):
         raise InputError(
             f"there must be one weight for each of the {dimension} rewards",
@@ -153,9 +154,18 @@ def check_weights(weights: FloatArray | None, dimension: int) -> FloatArray:
     return np.asarray(values / values.sum())
 
 
+def _floats(name: str, values: ArrayLike) -> FloatArray:
+    try:
+        return np.asarray(values, dtype=np.float64)
+    except (TypeError, ValueError):
+        raise InputError(
+            f"{name} must be numbers", got=repr(values), remedy="pass a list of numbers"
+        ) from None
+
+
 def check_real_fraction(value: float) -> float:
     """Return the real fraction, in [0, 1]."""
-    if not 0.0 <= value <= 1.0:
+    if not is_number(value) or not 0.0 <= value <= 1.0:
         raise InputError(
             "the real fraction must lie between 0 and 1",
             got=value,
@@ -164,17 +174,18 @@ def check_real_fraction(value: float) -> float:
     return float(value)
 
 
-def _check_law(name: str, law: FloatArray | None, count: int) -> FloatArray:
+def check_law(name: str, law: ArrayLike | None, count: int) -> FloatArray:
+    """Return masses (count,), normalised; uniform if None."""
     if law is None:
         return np.full(count, 1.0 / count)
-    values = np.asarray(law, dtype=np.float64)
+    values = _floats(name, law)
     if values.shape != (count,):
         raise InputError(
             f"{name} must have one mass for each of the {count} candidates",
             got=f"shape {values.shape}",
             remedy="pass shape (candidates,)",
         )
-    if not np.all(np.isfinite(values)) or np.any(values < 0) or not values.sum() > 0:
+    if not np.all(np.isfinite(values)) or np.any(values < 0) or not 0 < values.sum() < np.inf:
         raise InputError(
             f"the masses of {name} must be finite, non-negative and not all zero",
             got=f"smallest {values.min()}, sum {values.sum()}",
