@@ -11,6 +11,7 @@ from itertools import chain
 
 import pytest
 
+import recurate
 from conftest import ROOT
 
 SOURCE = ROOT / "src" / "recurate"
@@ -25,6 +26,7 @@ def rooms() -> list[str]:
 
 
 ROOMS = rooms()
+HOMES = recurate._HOMES  # what `from recurate import name` really imports
 
 
 def modules():
@@ -65,7 +67,7 @@ def violations(path, text: str) -> list[str]:
     for name, _ in imports(ast.parse(text)):
         top = name.split(".")[0]
         if top == "recurate" and name.count(".") >= 1:
-            other = room(name)
+            other = room(HOMES.get(name.removeprefix("recurate."), name))
             if other in ROOMS and ROOMS.index(other) > ROOMS.index(own):
                 found.append(f"{own} imports {name}, which stands below it")
         if top in ("torch", "torchvision") and own not in ("generators", "rewards"):
@@ -83,6 +85,7 @@ def test_rooms_import_only_from_rooms_above(path):
 def test_the_check_can_fail():
     path = SOURCE / "seeds.py"
     assert violations(path, "from recurate.forecasting import forecast")
+    assert violations(path, "from recurate import forecast")
     assert violations(path, "def f():\n    import torch")
     assert violations(SOURCE / "measures.py", "import altair")
     assert not violations(path, "from recurate.errors import InputError")

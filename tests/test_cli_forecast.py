@@ -89,6 +89,52 @@ def test_a_log_gives_k_and_later_rounds(tmp_path, recurate_cli):
     assert trajectory.values("mean_reward", source="measured")[1] == pytest.approx(1, abs=0.2)
 
 
+def test_groups_that_appear_later_are_groups_of_their_own(tmp_path, recurate_cli):
+    lines = ["round,slate,reward,picked,group"]
+    for t, groups in enumerate(("ac", "abc")):
+        for i in range(300):
+            lines += [
+                f"{t},{i},{slot},{int(slot == 0)},{groups[(i + slot) % len(groups)]}" for slot in range(3)
+            ]
+    (tmp_path / "log.csv").write_text("\n".join(lines))
+    done = recurate_cli("forecast", "log.csv", "--group", "group", "--rounds", 1)
+    assert done.returncode == 0, done.stderr
+    trajectory = Trajectory.read(tmp_path / "log-forecast" / "trajectory.parquet")
+    assert trajectory.values("share", group="b").tolist() == [0, 0]
+    found = [trajectory.values("share", group=g, source="measured")[1] for g in "abc"]
+    assert found == pytest.approx([1 / 3] * 3)
+
+
+def test_a_reference_log_gives_its_real_rows(tmp_path, recurate_cli):
+    rows = [f"{i},{i % 7},model" for i in range(300)] + [f"{i},100,real" for i in range(300)]
+    (tmp_path / "both.csv").write_text("item,reward,source\n" + "\n".join(rows))
+    (tmp_path / "pool.csv").write_text("reward\n" + "\n".join(str(i % 7) for i in range(300)))
+    done = recurate_cli(
+        "forecast", "pool.csv", "--reference", "both.csv", "--real-fraction", 1, "--rounds", 1
+    )
+    assert done.returncode == 0, done.stderr
+    trajectory = Trajectory.read(tmp_path / "pool-forecast" / "trajectory.parquet")
+    assert trajectory.values("mean_reward")[1] == pytest.approx(100)
+
+
+def test_import_and_help_are_quick():
+    """Under 0.3 s and 0.5 s, best of five: shared machines stumble, but not always."""
+    import subprocess
+    import sys
+    import time
+
+    def best(*command):
+        times = []
+        for _ in range(5):
+            start = time.perf_counter()
+            subprocess.run([sys.executable, *command], check=True, capture_output=True)
+            times.append(time.perf_counter() - start)
+        return min(times)
+
+    assert best("-c", "import recurate") < 0.3
+    assert best("-m", "recurate.cli", "--help") < 0.5
+
+
 def test_a_reference_file(table, tmp_path, recurate_cli):
     (tmp_path / "real.csv").write_text("score,topic\n" + "\n".join(f"{x},d" for x in np.linspace(2, 3, 50)))
     done = recurate_cli(
@@ -122,6 +168,11 @@ def test_a_reference_file(table, tmp_path, recurate_cli):
         (["scores.csv", "--reward", "score", "--rounds", "-1"], "rounds"),
         (["scores.csv", "--reward", "score", "--reference", "nothing.csv"], "no such file"),
         (["scores.csv", "--reward", "score", "--out", "scores.csv"], "names a file"),
+        (["scores.csv", "--reward", "score", "--reward", "score"], "must differ from each other"),
+        (["scores.csv", "--reward", "score", "--out", "scores.csv/sub"], "Not a directory"),
+        (["scores.csv", "--reward", "score", "--k", "9" * 400], "whole number or inf"),
+        (["scores.csv", "--reward", "score", "--picks", "1" + "0" * 26], "picks"),
+        (["."], "not a run"),
         (["nan.csv"], "not a finite number in row 2"),
         (["cut.parquet"], "cannot read"),
     ],

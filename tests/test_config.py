@@ -41,7 +41,10 @@ def test_the_resolved_configuration_means_the_same(raw):
         ({"data": {"kind": "gauss"}}, "data.kind is missing or unknown"),
         ({"data": 5}, "data"),
         ({"rounds": 0}, "rounds: Input should be greater than or equal to 1"),
-        ({"rounds": "six"}, "rounds: Input should be a valid integer"),
+        ({"rounds": "six"}, "rounds must be a whole number"),
+        ({"rounds": True}, "rounds must be a whole number"),
+        ({"selection": {"picks": 2.0}}, "picks must be a whole number"),
+        ({"data": {"kind": "gaussians", "gaussians": 3}}, "unknown key 'data.gaussians'"),
         ({"seed": -1}, "seed"),
         ({"selection": {"k": 0}}, "selection.k"),
         ({"selection": {"temperature": 0.0}}, "selection.temperature"),
@@ -90,7 +93,7 @@ def test_files(tmp_path):
 
 
 KEYS = st.sampled_from(
-    ["seed", "rounds", "data", "generator", "rewards", "groups", "selection", "kind", "k", "x"]
+    ["gaussians", "distance", "seed", "rounds", "data", "generator", "rewards", "groups", "selection", "kind", "k", "x"]
 )
 VALUES = st.recursive(
     st.one_of(st.integers(-3, 3), st.floats(), st.text(max_size=4), st.booleans(), st.just("gaussians")),

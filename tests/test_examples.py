@@ -39,7 +39,7 @@ def test_digits(tmp_path, recurate_cli):
     done = recurate_cli("run", ROOT / "examples" / "digits.toml", "--out", "out", timeout=900)
     assert done.returncode == 0, done.stderr
     assert "classifier held out accuracy" in done.stdout
-    facts = json.loads((tmp_path / "out" / "setup" / "facts.json").read_text())
+    facts = json.loads((tmp_path / "out" / "setup" / "contents.json").read_text())["facts"]
     assert facts["classifier_held_out_accuracy"] > 0.95
     trajectory = Trajectory.read(tmp_path / "out" / "trajectory.parquet")
     threes = trajectory.values("share", group="3", source=MEASURED)

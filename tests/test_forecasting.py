@@ -9,11 +9,12 @@ import pytest
 from scipy.special import ndtri
 
 import recurate
-from recurate.candidates import as_candidates
+from recurate.candidates import Candidates, as_candidates
 from recurate.errors import InputError
 from recurate.forecasting import forecast, predict
 from recurate.rules.rule import Rule
 from recurate.seeds import Stream
+from recurate.theory.contexts import equal_spread_p_value
 from recurate.theory.loopmodel import Setting
 from recurate.theory.population import Population
 from recurate.trajectory import FORECAST
@@ -123,6 +124,118 @@ def test_one_candidate_a_context_is_refused():
         forecast([0.0, 1.0, 2.0], contexts=["a", "b", "c"])
 
 
+def test_tracked_columns_and_shares_follow_the_residual_model():
+    """A tracked copy of the reward moves like the reward; a property of the prompt never changes."""
+    rewards, codes = half_between(3000, 4)
+    prompt = np.where(codes % 3 == 0, "long", "short")
+    above = np.where(rewards > 1, "above", "below")
+    kwargs = {"k": 4, "rounds": 3, "contexts": codes}
+    result = forecast(rewards, groups=prompt, track={"copy": rewards}, **kwargs).trajectory
+    np.testing.assert_allclose(result.values("mean:copy"), result.values("mean_reward"), rtol=1e-9)
+    np.testing.assert_allclose(result.values("share", group="long"), 1 / 3, rtol=1e-9)
+    # The truth of N(location, 1/2) within contexts, by a population of quantiles.
+    z = ndtri((np.arange(2000) + 0.5) / 2000) * math.sqrt(0.5)
+    *_, law = Population(z).trajectory(Rule(4), rounds=3)
+    locations = np.unique(rewards.reshape(-1, 4).mean(axis=1)) * math.sqrt(0.5 / 0.625)
+    truth = np.mean([law @ (location + z > 1) for location in locations[::10]])
+    shares = forecast(rewards, groups=above, **kwargs).trajectory.values("share", group="above")
+    assert shares[3] == pytest.approx(truth, abs=0.05)
+
+
+@pytest.mark.parametrize("each", [4, 5, 8])
+def test_the_test_of_equal_spread_holds_its_level_and_has_power(each):
+    """400 logs of 200 contexts at level 0.05: rejections are binomial(400, .05) within [4, 41] up to 1e-6."""
+    rng = np.random.default_rng(each)
+    codes = np.repeat(np.arange(200), each)
+    false, power = 0, 0
+    for _ in range(400):
+        values = rng.exponential(size=codes.size) + 3 * codes
+        false += equal_spread_p_value(values, codes, rng) < 0.05
+    for _ in range(20):
+        values = rng.normal(size=codes.size) * np.where(codes % 2, 1, 3)
+        power += equal_spread_p_value(values, codes, rng) < 0.05
+    assert 4 <= false <= 41
+    assert power >= 19
+
+
+def test_spread_cannot_be_tested_from_pairs():
+    codes = np.repeat(np.arange(100), 2)
+    assert equal_spread_p_value(np.arange(200.0), codes, np.random.default_rng(0)) is None
+    result = forecast(np.random.default_rng(0).normal(size=200), k=2, rounds=1, contexts=codes)
+    assert any("cannot be told" in w for w in result.warnings)
+
+
+def test_a_wrong_residual_model_is_found_out_by_the_unbiased_first_round():
+    """Rewards of 0 and 3 (P = .9) in contexts of 4: pooled residuals overstate the gain threefold."""
+    rng = np.random.default_rng(3)
+    codes = np.repeat(np.arange(4000), 4)
+    result = forecast(3.0 * (rng.random(16_000) < 0.9), k=4, rounds=1, contexts=codes)
+    assert any("do not rely on this forecast" in w for w in result.warnings)
+    fine = forecast(rng.normal(size=16_000), k=4, rounds=1, contexts=codes)
+    assert not any("do not rely" in w for w in fine.warnings)
+
+
+@pytest.mark.parametrize("each", [8, 600])
+def test_real_data_in_another_mix_of_contexts_do_not_change_the_mix(each):
+    rng = np.random.default_rng(4)
+    contexts = np.repeat(np.arange(60), each) if each == 8 else np.repeat([0, 1], each)
+    levels = 10.0 * (contexts % 2)
+    candidates = as_candidates(
+        rng.normal(size=contexts.size) + levels, contexts=contexts, groups=contexts % 2
+    )
+    results = []
+    for copies in (1, 9):  # nine times as many real samples of the even contexts
+        many = np.concatenate([np.repeat(contexts[contexts % 2 == 0], copies), contexts[contexts % 2 == 1]])
+        real = rng.normal(size=many.size) + 10.0 * (many % 2)
+        reference = as_candidates(real, contexts=many, groups=many % 2)
+        results.append(forecast(candidates, k=4, rounds=2, real_fraction=0.5, reference=reference).trajectory)
+    for result in results:
+        np.testing.assert_allclose(result.values("share", group="1"), 0.5, atol=1e-9)
+    np.testing.assert_allclose(results[0].values("mean_reward"), results[1].values("mean_reward"), atol=0.15)
+
+
+def test_real_data_must_have_the_same_contexts():
+    candidates = as_candidates(np.arange(8.0), contexts=list("aaaabbbb"))
+    for contexts in ("aaaa", "aabc"):
+        reference = as_candidates(
+            np.arange(4.0), contexts=[*contexts[:3], "b" if contexts == "none" else contexts[3]]
+        )
+        reference = Candidates(reference.rewards, reference.names, contexts=np.array(list(contexts)))
+        with pytest.raises(InputError, match="has contexts that no"):
+            forecast(candidates, k=2, rounds=1, real_fraction=0.5, reference=reference)
+
+
+# --- divergence ---
+
+
+def test_kl_is_unbiased_at_realistic_sizes():
+    """Equal laws, 1,400 real samples and few candidates: the forecast's KL stays near zero."""
+    rng = np.random.default_rng(6)
+    found = [
+        forecast(rng.normal(size=n), k=1, rounds=0, reference=rng.normal(size=1400)).trajectory.values(
+            "kl_to_reference"
+        )[0]
+        for n in (400, 2000)
+        for _ in range(40)
+    ]
+    assert np.mean(found[:40]) < 0.012
+    assert np.mean(found[40:]) < 0.006
+
+
+def test_kl_is_left_out_where_it_cannot_be_told():
+    rng = np.random.default_rng(7)
+    few = forecast(rng.normal(size=300), rounds=1, reference=rng.normal(50, 1, size=40))
+    codes = np.repeat(np.arange(75), 4)
+    thin = forecast(
+        as_candidates(rng.normal(size=300), contexts=codes),
+        rounds=1,
+        reference=as_candidates(rng.normal(size=300), contexts=codes),
+    )
+    for result in (few, thin):
+        assert "kl_to_reference" not in {r.quantity for r in result.trajectory.rows}
+        assert any("kl_to_reference is left out" in w for w in result.warnings)
+
+
 # --- bands ---
 
 
@@ -206,6 +319,20 @@ def test_rewards_too_large_for_exp_are_left_out_with_a_warning():
         ({"rewards": "abc"}, "array of numbers"),
         ({"rewards": [1.0, math.nan]}, "reward 0 of candidate 1 is not a finite number"),
         ({"rewards": [1.0, 2.0], "k": 0}, "slate size"),
+        ({"rewards": [1.0, 2.0], "k": "4"}, "slate size"),
+        ({"rewards": [1.0, 2.0], "k": None}, "slate size"),
+        ({"rewards": [1.0, 2.0], "temperature": "1"}, "temperature"),
+        ({"rewards": [1.0, 2.0], "temperature": 1e-320}, "span too much"),
+        ({"rewards": [-1e308, 1e308]}, "span too much"),
+        ({"rewards": [1.0, 2.0], "real_fraction": None}, "real fraction"),
+        ({"rewards": [1.0, 2.0], "rounds": math.inf}, "rounds"),
+        ({"rewards": [1.0, 2.0], "picks": 10**20}, "picks"),
+        ({"rewards": [1.0, 2.0], "weights": "a"}, "weights must be numbers"),
+        ({"rewards": [1.0, 2.0], "law": ["a", "b"]}, "law must be numbers"),
+        ({"rewards": [1.0, 2.0], "law": [1e308, 1e308]}, "not all zero"),
+        ({"rewards": [1.0, 2.0], "track": [1.0, 2.0]}, "track must map"),
+        ({"rewards": [1.0, 2.0], "groups": ["a", None]}, "label for every candidate"),
+        ({"rewards": [[1.0, 2.0]], "names": ["a", "a"]}, "different names"),
         ({"rewards": [1.0, 2.0], "k": 2.5}, "slate size"),
         ({"rewards": [1.0, 2.0], "temperature": 0}, "temperature"),
         ({"rewards": [1.0, 2.0], "real_fraction": 1.5}, "real fraction"),

@@ -146,6 +146,12 @@ def test_gaps_are_shortened_only_where_long():
     np.testing.assert_allclose(shorten_gaps(values), [5.0, 0.0, 805.0, 807.0, 1607.0], atol=1e-9)
 
 
+def test_huge_gaps_are_not_lost_to_rounding():
+    np.testing.assert_allclose(Multiplier(np.array([0, 1e19]))(np.array([0.5, 0.5]), 2), [0.5, 1.5])
+    three = Multiplier(np.array([0, 1e18, 1e25]))(np.array([0.4, 0.3, 0.3]), 2)
+    np.testing.assert_allclose(three, [0.4, 1.1, 1.7])
+
+
 def test_the_rule_divides_by_its_temperature():
     rewards, law = np.array([0.0, 1.0, 4.0]), np.array([0.2, 0.5, 0.3])
     hot = Rule(3, temperature=2.5).multiplier(rewards, law)

@@ -119,6 +119,9 @@ def rows(**columns):
         ({"propensity": [0.5, 0.5, 1.5, 0.5]}, "'propensity' is not a probability"),
         ({"propensity": [0.5, 0.5, 0.0, 0.5]}, "'propensity' is not a probability"),
         ({"slate": [0, 0, 1, None]}, "'picked' is true outside any slate in row 4"),
+        ({"picked": [1.0, float("nan"), 0.0, 0.0]}, "'picked' is neither 0 nor 1 in row 2"),
+        ({"picked": [0.7, 0.0, 0.0, 0.0]}, "'picked' is neither 0 nor 1 in row 1"),
+        ({"source": ["model", "Real", "model", "model"]}, "'source' is neither 'model' nor 'real' in row 2"),
         ({"picked": ["yes", "maybe", "no", "no"]}, "'picked' must hold bool, and row 1 does not fit"),
     ],
 )

@@ -149,7 +149,7 @@ def test_the_paragraph_names_direction_and_error():
     assert "one of 4 candidates" in text
     assert "25% real data" in text
     assert "went up from 1 in round 0 to 4 in round 2, 4-fold" in text
-    assert "off by at most 20.0% (round 1)" in text
+    assert "off by at most 20.0% of the measured value (round 1)" in text
     down = words.what_happened(Trajectory(tuple(rows(FORECAST, [2, 1]))), {"k": "inf"})
     assert "is forecast to go down from 2" in down
 

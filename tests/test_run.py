@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -41,9 +42,9 @@ def finished(tmp_path_factory):
 
 def test_the_folder_holds_what_it_promises(finished):
     names = set(contents(finished))
-    assert {"config.toml", "manifest.json", "setup/facts.json", "trajectory.parquet"} <= names
+    assert {"config.toml", "manifest.json", "setup/contents.json", "trajectory.parquet"} <= names
     for t in range(3):
-        for name in ("log.parquet", "samples.safetensors", "measures.parquet", "round.json"):
+        for name in ("log.parquet", "samples.safetensors", "measures.parquet", "contents.json"):
             assert f"rounds/{t:03d}/{name}" in names
         assert f"rounds/{t:03d}/model/model.safetensors" in names
     manifest = json.loads((finished / "manifest.json").read_text())
@@ -78,18 +79,92 @@ def test_logged_rewards_are_those_of_the_samples(finished):
         np.testing.assert_allclose(log.column(name), expected, rtol=1e-12)
 
 
-def test_picks_follow_the_logged_propensities(finished):
-    """Chi-square over three rounds of 150 slates of 3; false alarms below 1e-6."""
+def test_propensities_are_those_of_the_configured_rule(finished):
+    """sum_i w_i softmax(r_i / T) with the run's weights .75, .25 and T = 0.5, from the rewards alone."""
+    log = read_log(finished).select(source="model")
+    expected = np.zeros((log.table.num_rows // 3, 3))
+    for name, weight in (("east", 0.75), ("west", 0.25)):
+        odds = np.exp(log.column(name).reshape(-1, 3) / 0.5)
+        expected += weight * odds / odds.sum(axis=1, keepdims=True)
+    np.testing.assert_allclose(log.column("propensity").reshape(-1, 3), expected, rtol=1e-9)
+
+
+def test_picks_follow_the_propensities(finished):
+    """The mean log propensity of the picks over 450 slates against its expectation; alarms under 1e-6."""
     from scipy.stats import norm
 
     log = read_log(finished).select(source="model")
     picked, propensity = log.column("picked"), log.column("propensity")
-    np.testing.assert_allclose(propensity.reshape(-1, 3).sum(axis=1), 1, rtol=1e-9)
-    score = np.log(propensity[picked]).sum()
     slates = propensity.reshape(-1, 3)
-    expected = (slates * np.log(slates)).sum()
-    variance = ((slates * np.log(slates) ** 2).sum(axis=1) - (slates * np.log(slates)).sum(axis=1) ** 2).sum()
-    assert abs(score - expected) / variance**0.5 < norm.ppf(1 - 5e-7)
+    expected = (slates * np.log(slates)).sum(axis=1)
+    variance = (slates * np.log(slates) ** 2).sum(axis=1) - expected**2
+    score = np.log(propensity[picked]).sum() - expected.sum()
+    assert abs(score) / variance.sum() ** 0.5 < norm.ppf(1 - 5e-7)
+
+
+def test_judges_follow_the_weights(finished):
+    """Of 450 slates about three quarters are judged by "east"; binomial, alarms under 1e-6."""
+    from scipy.stats import binom
+
+    choosers = read_log(finished).select(source="model").column("chooser")[::3]
+    east = int((choosers == "east").sum())
+    assert binom.ppf(5e-7, 450, 0.75) <= east <= binom.ppf(1 - 5e-7, 450, 0.75)
+
+
+def test_the_model_is_retrained_on_the_picks_and_real_data_and_nothing_else(tmp_path, monkeypatch):
+    from recurate.generators.flow import FlowMatching
+
+    seen = []
+    original = FlowMatching.fit
+
+    def watched(self, data, *, rng):
+        seen.append((data.copy(), bool(self.weights)))
+        return original(self, data, rng=rng)
+
+    monkeypatch.setattr(FlowMatching, "fit", watched)
+    run(parse_config(GAUSSIANS), tmp_path / "out")
+    store = RunFolder.open(tmp_path / "out")
+    real = store.world(store.config()).dataset.train
+    np.testing.assert_array_equal(seen[0][0], real)
+    assert [warm for _, warm in seen] == [False, True, True], "retraining starts from the last model"
+    for t in (1, 2):
+        log = store.log(t - 1).select(source="model")
+        picks = store.samples(t - 1)[log.column("item")[log.column("picked")]][:120]
+        data = seen[t][0]
+        assert len(data) == 160
+        np.testing.assert_array_equal(data[:120], picks)
+        known = {row.tobytes() for row in real}
+        assert len({row.tobytes() for row in data[120:]} & known) == 40, "40 different real samples"
+
+
+def test_the_forecast_is_that_of_the_runs_own_setting(finished, recurate_cli, tmp_path):
+    """Through the Python call and, by a run folder's defaults, through the command line."""
+    store = RunFolder.open(finished)
+    candidates, reference = split_log(store.log(0), group="group")
+    again = recurate.forecast(
+        candidates, k=3, temperature=0.5, rounds=2, weights=[0.75, 0.25], real_fraction=0.25,
+        reference=reference,
+    ).trajectory  # fmt: skip
+    kept = Trajectory.read(finished / "trajectory.parquet")
+    for quantity, reward in (("mean_reward", "east"), ("mean_exp_reward", "west"), ("entropy", None)):
+        np.testing.assert_allclose(
+            kept.values(quantity, reward=reward), again.values(quantity, reward=reward), rtol=1e-12
+        )
+    done = recurate_cli("forecast", finished, "--group", "group", "--rounds", 2, "--out", tmp_path / "f")
+    assert done.returncode == 0, done.stderr
+    told = Trajectory.read(tmp_path / "f" / "trajectory.parquet")
+    np.testing.assert_allclose(
+        kept.values("mean_reward", reward="east"), told.values("mean_reward", reward="east"), rtol=1e-12
+    )
+
+
+def test_measurements_are_those_of_the_samples(finished):
+    store, kept = RunFolder.open(finished), Trajectory.read(finished / "trajectory.parquet")
+    for t in range(3):
+        rewards = -np.linalg.norm(store.samples(t).astype(float) - [2.0, 0.0], axis=1)
+        row = kept.series("mean_reward", source="measured", reward="east")[t]
+        assert row.value == pytest.approx(rewards.mean(), rel=1e-12)
+        assert row.upper - row.value == pytest.approx(1.96 * rewards.std() / 450**0.5, rel=1e-3)
 
 
 def test_forecast_and_measurement_stand_side_by_side(finished):
@@ -156,6 +231,26 @@ run(parse_config(GAUSSIANS), Path(sys.argv[2]), Killer())
 """
 
 
+THREADS = """
+import sys
+from pathlib import Path
+sys.path.insert(0, sys.argv[1])
+from tiny import GAUSSIANS, merged
+from recurate.loop.config import parse_config
+from recurate.loop.run import run
+run(parse_config(merged(GAUSSIANS, selection={"picks": 8000, "slates": 8000}, rounds=1)), Path(sys.argv[2]))
+"""
+
+
+@pytest.mark.slow
+def test_bytes_do_not_depend_on_the_number_of_threads(tmp_path):
+    for count in ("1", "2"):
+        environment = os.environ | {"OMP_NUM_THREADS": count, "OPENBLAS_NUM_THREADS": count}
+        command = [sys.executable, "-c", THREADS, str(Path(__file__).parent), str(tmp_path / count)]
+        subprocess.run(command, env=environment, check=True, timeout=300)
+    assert contents(tmp_path / "1") == contents(tmp_path / "2")
+
+
 @pytest.mark.parametrize(
     "where", ["-1 set-up", "0 fit", "after 0", "1 sample", "half-written 1", "1 save", "2 measure", "after 2"]
 )
@@ -166,7 +261,10 @@ def test_killed_and_resumed_gives_the_same_bytes(finished, tmp_path, where):
     )
     assert died.returncode == -signal.SIGKILL
     assert contents(out) != contents(finished) or where == "after 2"
-    resume(out)
+    if (out / "manifest.json").exists():
+        resume(out)
+    else:  # it died before there was anything to resume: the same command again
+        run(parse_config(GAUSSIANS), out)
     assert contents(out) == contents(finished)
 
 
@@ -237,8 +335,6 @@ def test_bad_input(tmp_path, recurate_cli, arguments, message):
 
 
 def copied(finished: Path, tmp_path: Path) -> Path:
-    import shutil
-
     return Path(shutil.copytree(finished, tmp_path / "copy"))
 
 
@@ -250,22 +346,85 @@ def test_a_newer_format_is_refused(finished, tmp_path, recurate_cli):
     assert "newer recurate" in refused(recurate_cli("report", folder))
 
 
-def test_altered_files_are_named_and_earlier_rounds_untouched(finished, tmp_path, recurate_cli):
-    import shutil
-
+@pytest.mark.parametrize(
+    "name",
+    [
+        "setup/contents.json",
+        "rounds/000/log.parquet",
+        "rounds/000/contents.json",
+        "rounds/001/measures.parquet",
+        "rounds/001/samples.safetensors",
+        "rounds/001/model/generator.json",
+    ],
+)
+@pytest.mark.parametrize("how", ["cut", "altered", "missing"])
+def test_altered_files_are_named_and_never_used(finished, tmp_path, recurate_cli, name, how):
     folder = copied(finished, tmp_path)
     shutil.rmtree(folder / "rounds" / "002")
-    log = folder / "rounds" / "001" / "log.parquet"
-    log.write_bytes(log.read_bytes()[:-10])
+    data = (folder / name).read_bytes()
+    if how == "missing":
+        (folder / name).unlink()
+    elif how == "cut":
+        (folder / name).write_bytes(data[: len(data) // 2])
+    else:
+        position = len(data) // 2
+        (folder / name).write_bytes(data[:position] + bytes([data[position] ^ 1]) + data[position + 1 :])
+    if how == "altered" and name.endswith("contents.json"):
+        return  # a flipped bit in a hash is a mismatch, in a count it is another count
     before = contents(folder)
     message = refused(recurate_cli("run", "--resume", folder))
-    assert "log.parquet" in message
+    assert name.split("/")[-1] in message
     assert contents(folder) == before
-    shutil.rmtree(folder / "rounds" / "001")  # the remedy
+    assert name.split("/")[-1] in refused(recurate_cli("report", folder))
+
+
+def test_a_missing_round_is_named_and_the_remedy_works(finished, tmp_path, recurate_cli):
+    folder = copied(finished, tmp_path)
+    shutil.rmtree(folder / "rounds" / "001")
+    assert "round 1 is missing" in refused(recurate_cli("run", "--resume", folder))
+    shutil.rmtree(folder / "rounds" / "002")
     assert recurate_cli("run", "--resume", folder).returncode == 0
     found = contents(folder)
     found.pop("report.html")
     assert found == contents(finished)
+
+
+def test_a_damaged_trajectory_is_written_again(finished, tmp_path, recurate_cli):
+    folder = copied(finished, tmp_path)
+    (folder / "trajectory.parquet").write_bytes(b"PAR1")
+    assert "--resume" in refused(recurate_cli("report", folder))
+    resume(folder)
+    assert contents(folder) == contents(finished)
+
+
+def test_a_configuration_of_ones_own_is_not_overwritten(tmp_path, recurate_cli):
+    own = tmp_path / "own"
+    own.mkdir()
+    text = "# my notes\n" + tomli_w.dumps(GAUSSIANS)
+    (own / "config.toml").write_text(text)
+    refused(recurate_cli("run", own / "config.toml", "--out", own))
+    assert (own / "config.toml").read_text() == text
+
+
+def test_what_does_not_fit_the_data_leaves_no_folder(tmp_path, recurate_cli):
+    bad = merged(GAUSSIANS, rewards=[{"kind": "distance", "centre": [0.0, 0.0, 0.0]}])
+    (tmp_path / "bad.toml").write_text(tomli_w.dumps(bad))
+    refused(recurate_cli("run", "bad.toml", "--out", "out"))
+    assert not (tmp_path / "out").exists()
+
+
+def test_fewer_rounds_than_were_played_are_refused(finished, tmp_path):
+    folder = copied(finished, tmp_path)
+    text = (folder / "config.toml").read_text()
+    (folder / "config.toml").write_text(text.replace("rounds = 2", "rounds = 1"))
+    with pytest.raises(InputError, match="more rounds already"):
+        resume(folder)
+
+
+def test_leftovers_of_a_crash_are_not_read_as_rounds(finished, tmp_path):
+    folder = copied(finished, tmp_path)
+    (folder / "rounds" / "002").rename(folder / "rounds" / ".002.partial")
+    assert read_log(folder).rounds() == [0, 1]
 
 
 def test_a_changed_configuration_is_refused(finished, tmp_path):

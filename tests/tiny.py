@@ -25,7 +25,7 @@ GAUSSIANS: dict[str, Any] = {
         {"kind": "distance", "name": "west", "centre": [-2.0, 0.0], "gamma": 1.0, "weight": 0.25},
     ],
     "groups": {"kind": "nearest"},
-    "selection": {"k": 3, "picks": 120, "slates": 150},
+    "selection": {"k": 3, "picks": 120, "slates": 150, "temperature": 0.5},
     "retraining": {"real_fraction": 0.25},
 }
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import os
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -132,7 +133,10 @@ def report(
 def forecast(
     log: Annotated[
         Path,
-        typer.Argument(metavar="LOG", help="A log or table (.parquet, .jsonl, .csv), or a run's folder."),
+        typer.Argument(
+            metavar="LOG",
+            help="A log or table (.parquet, .jsonl, .csv), or a run's folder (its settings are the defaults).",
+        ),
     ],
     reward: Annotated[
         list[str] | None,
@@ -155,13 +159,16 @@ def forecast(
         str | None, typer.Option(metavar="K", help="Slate size, a number or inf. Default: the log's, or 4.")
     ] = None,
     real_fraction: Annotated[
-        float, typer.Option(metavar="SHARE", help="Share of real data in each retraining set.")
-    ] = 0.0,
+        float | None,
+        typer.Option(metavar="SHARE", help="Share of real data in each retraining set. Default: 0."),
+    ] = None,
     weights: Annotated[
         str | None, typer.Option(metavar="W,W", help="Share of slates picked by each reward: 0.4,0.6.")
     ] = None,
     rounds: Annotated[int, typer.Option(metavar="N", help="Rounds to forecast.")] = 10,
-    temperature: Annotated[float, typer.Option(metavar="TAU", help="Divides the rewards in the pick.")] = 1.0,
+    temperature: Annotated[
+        float | None, typer.Option(metavar="TAU", help="Divides the rewards in the pick. Default: 1.")
+    ] = None,
     picks: Annotated[
         int | None,
         typer.Option(metavar="N", help="Picks a round, for the bands. Default: the log's, or infinite."),
@@ -197,11 +204,12 @@ def forecast(
     real = None
     if reference is not None:
         real = _real_rows(_with_contexts(read_log(reference, table.rewards, text=text), context))
+    own = _run_settings(log)
     options = {
         "k": _slate_size(k, table),
-        "temperature": temperature,
-        "weights": None if weights is None else _numbers(weights),
-        "real_fraction": real_fraction,
+        "temperature": own.get("temperature", 1.0) if temperature is None else temperature,
+        "weights": own.get("weights") if weights is None else _numbers(weights),
+        "real_fraction": own.get("real_fraction", 0.0) if real_fraction is None else real_fraction,
         "rounds": rounds,
         "picks": _picks(picks, table),
     }
@@ -292,6 +300,21 @@ def _real_rows(log: Log) -> Log:
     return real if real.table.num_rows else log
 
 
+def _run_settings(path: Path) -> dict[str, Any]:
+    """Return the settings of a run folder, which are the defaults for forecasting from it."""
+    if not (path / "config.toml").is_file():
+        return {}
+    import tomllib
+
+    config = tomllib.loads((path / "config.toml").read_text(encoding="utf-8"))
+    weights = [reward.get("weight") for reward in config["rewards"]]
+    return {
+        "temperature": config["selection"]["temperature"],
+        "real_fraction": config["retraining"]["real_fraction"],
+        "weights": None if None in weights else weights,
+    }
+
+
 def _sizes(table: Log) -> list[int]:
     return sorted(set(table.select(source="model").slate_sizes().tolist()))
 
@@ -353,6 +376,9 @@ def _need_run_extra() -> None:
 
 def main() -> NoReturn:
     """Run the command line; wrong input prints what, got and remedy and exits with code 2."""
+    # NumPy's BLAS gains nothing from threads here, and its sums would depend on their number.
+    for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
+        os.environ.setdefault(name, "1")
     try:
         app()
     except RecurateError as error:

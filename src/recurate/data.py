@@ -33,9 +33,9 @@ class Gaussians(Settings):
 
     kind: Literal["gaussians"] = "gaussians"
     modes: int = Field(8, ge=1, le=1000, description="number of Gaussians")
-    radius: float = Field(2.0, gt=0, description="radius of the circle of centres")
-    sd: float = Field(0.1, gt=0, description="standard deviation of each Gaussian")
-    size: int = Field(20_000, ge=10, description="points drawn once as the real data")
+    radius: float = Field(2.0, gt=0, le=1e6, description="radius of the circle of centres")
+    sd: float = Field(0.1, gt=0, le=1e6, description="standard deviation of each Gaussian")
+    size: int = Field(20_000, ge=10, le=10**8, description="points drawn once as the real data")
 
     def centres(self) -> NDArray[np.float64]:
         """Return the centres, shape (modes, 2)."""
@@ -57,7 +57,7 @@ class Digits(Settings):
     """scikit-learn's handwritten digits: 1,797 grey images of 8 x 8, values 0 to 1, ten classes."""
 
     kind: Literal["digits"] = "digits"
-    held_out: float = Field(0.2, gt=0, lt=1, description="share of images held out")
+    held_out: float = Field(0.2, ge=0.01, le=0.9, description="share of images held out")
 
     def load(self, rng: Stream) -> Dataset:
         """Load the images and split them at random."""
@@ -67,7 +67,7 @@ class Digits(Settings):
         images = (found.images / 16.0).astype(np.float32)
         labels = found.target.astype(str)
         order = rng.generator().permutation(len(images))
-        cut = round(len(images) * (1 - self.held_out))
+        cut = min(max(round(len(images) * (1 - self.held_out)), 1), len(images) - 1)
         train, rest = order[:cut], order[cut:]
         return Dataset(images[train], labels[train], images[rest], labels[rest])
 

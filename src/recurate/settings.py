@@ -1,11 +1,27 @@
-"""The base of all settings: unknown keys are refused, values are fixed and finite."""
+"""The base of all settings: unknown keys are refused, values are fixed, finite and of their own type."""
 
 from __future__ import annotations
 
-from pydantic import BaseModel, ConfigDict
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, model_validator
 
 
 class Settings(BaseModel):
     """Settings that come from a configuration file."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _numbers_are_numbers(cls, values: Any) -> Any:
+        """Refuse true, "7" and 2.0 where a whole number is wanted: TOML has types."""
+        if isinstance(values, dict):
+            for name, field in cls.model_fields.items():
+                value, kind = values.get(name), field.annotation
+                whole = kind in (int, int | None)
+                wrong = isinstance(value, bool | str) or (whole and isinstance(value, float))
+                if value is not None and (whole or kind in (float, float | None)) and wrong:
+                    wanted = "a whole number" if whole else "a number"
+                    raise ValueError(f"{name} must be {wanted}, and got {value!r}")
+        return values

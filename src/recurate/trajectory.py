@@ -165,7 +165,7 @@ class Agreement:
 
     Attributes:
         differences: forecast - measured, by round.
-        relative: the same, divided by the measured value.
+        relative: the same, divided by the absolute measured value.
         rmse: root mean square of ``differences``.
         persistence_rmse: the same for the forecast "everything stays as measured in round 0".
     """
@@ -194,7 +194,7 @@ def agreement(trajectory: Trajectory, key: tuple[str, str | None, str | None]) -
     differences = {t: forecast[t] - measured[t] for t in common}
     return Agreement(
         differences,
-        {t: d / measured[t] if measured[t] else float("nan") for t, d in differences.items()},
+        {t: d / abs(measured[t]) if measured[t] else float("nan") for t, d in differences.items()},
         _rms(differences.values()),
         _rms(measured[0] - measured[t] for t in common),
     )

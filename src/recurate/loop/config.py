@@ -43,7 +43,7 @@ class Retraining(Settings):
     """What each retraining set is made of."""
 
     real_fraction: float = Field(
-        0.0, ge=0, lt=1, description="share of real data in each retraining set: 1 / (1 + lambda)"
+        0.0, ge=0, le=0.999, description="share of real data in each retraining set: 1 / (1 + lambda)"
     )
 
     def real_count(self, picks: int) -> int:
@@ -144,7 +144,7 @@ def _explain(error: ValidationError, raw: dict[str, Any], name: str) -> InputErr
     complaints = error.errors(include_url=False)
     # An unknown key explains missing ones (a misspelt key is both), so it goes first.
     first = min(complaints, key=lambda c: c["type"] != "extra_forbidden")
-    where = [part for part in first["loc"] if not _is_tag(part, first["loc"], raw)]
+    where = _keys(first["loc"], raw)
     dotted = ".".join(str(part) for part in where)
     if first["type"] == "extra_forbidden":
         valid = _valid_keys(where[:-1], raw)
@@ -162,25 +162,27 @@ def _explain(error: ValidationError, raw: dict[str, Any], name: str) -> InputErr
     if isinstance(first["input"], dict):
         plain = {k: v for k, v in first["input"].items() if not isinstance(v, dict | list)}
         got = ", ".join(f"{k} = {v!r}" for k, v in plain.items()) or "a table"
-    others = f" ({len(complaints) - 1} further complaints)" if len(complaints) > 1 else ""
+    others = f" ({len(complaints) - 1} more after this one)" if len(complaints) > 1 else ""
     return InputError(
-        f"{name}: {dotted or 'the whole'}: {message}",
+        f"{name}: {dotted}: {message}" if dotted else f"{name}: {message}",
         got=got,
         remedy=f"see docs/configuration.md for this key{others}",
     )
 
 
-def _is_tag(part: int | str, loc: tuple[int | str, ...], raw: Any) -> bool:
-    """Whether a part of pydantic's location is a union's tag, not a key of the file."""
-    node = raw
-    for step in loc:
-        if step is part and isinstance(node, dict) and part not in node:
-            return node.get("kind") == part
-        try:
-            node = node[step]
-        except (KeyError, IndexError, TypeError):
-            continue
-    return False
+def _keys(loc: tuple[int | str, ...], raw: Any) -> list[int | str]:
+    """Return the path of keys in the file: pydantic's location without the tags of unions.
+
+    After ``data`` or ``rewards.0`` pydantic inserts the kind that it found there.
+    """
+    tagged = 1 if loc[:1] == ("data",) else 2 if loc[:1] == ("rewards",) else 0
+    if tagged and len(loc) > tagged:
+        node = raw
+        for part in loc[:tagged]:
+            node = node[part]
+        if isinstance(node, dict) and node.get("kind", "gaussians") == loc[tagged]:
+            return [*loc[:tagged], *loc[tagged + 1 :]]
+    return list(loc)
 
 
 def _valid_keys(where: list[int | str], raw: dict[str, Any]) -> list[str]:
@@ -190,6 +192,7 @@ def _valid_keys(where: list[int | str], raw: dict[str, Any]) -> list[str]:
     kind = raw
     for part in where:
         kind = kind[part]  # type: ignore[index]
+    kind = kind if isinstance(kind, dict) else {}
     for model in _models_at(str(where[0])):
         tag = model.model_fields.get("kind")
         if tag is None or len(_models_at(str(where[0]))) == 1:

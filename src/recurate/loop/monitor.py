@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from typing import Any, Protocol
 
 from recurate.trajectory import FORECAST, MEASURED, Trajectory
@@ -20,6 +21,9 @@ class Monitor(Protocol):
     def stage(self, round: int, name: str) -> None:  # noqa: A002
         """A stage of a round begins: fit, sample, pick, measure, save."""
 
+    def warn(self, warnings: Sequence[str]) -> None:
+        """The forecast has been made, with these warnings."""
+
     def finished(self, round: int, trajectory: Trajectory) -> None:  # noqa: A002
         """A round is safely on disk; ``trajectory`` holds everything so far."""
 
@@ -33,6 +37,9 @@ class Silent:
     def stage(self, round: int, name: str) -> None:  # noqa: A002
         """Do nothing."""
 
+    def warn(self, warnings: Sequence[str]) -> None:
+        """Do nothing."""
+
     def finished(self, round: int, trajectory: Trajectory) -> None:  # noqa: A002
         """Do nothing."""
 
@@ -43,7 +50,7 @@ class Console:
     def __init__(self) -> None:
         from rich.console import Console as RichConsole
 
-        self._console = RichConsole(highlight=False)
+        self._console = RichConsole(highlight=False, markup=False, emoji=False)
         self._status = self._console.status("starting") if self._console.is_terminal else None
         self._rounds = 0
         self._since = time.perf_counter()
@@ -63,6 +70,11 @@ class Console:
         """Show the stage on a terminal."""
         if self._status is not None:
             self._status.update(f"round {round} of {self._rounds}: {name}")
+
+    def warn(self, warnings: Sequence[str]) -> None:
+        """Print the warnings."""
+        for warning in warnings:
+            self._console.print(f"warning: {warning}", soft_wrap=True)
 
     def finished(self, round: int, trajectory: Trajectory) -> None:  # noqa: A002
         """Print the round's line, after a heading before the first."""

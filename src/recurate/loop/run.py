@@ -6,12 +6,15 @@ import time
 from pathlib import Path
 from typing import Any
 
+from threadpoolctl import threadpool_limits
+
 from recurate.forecasting import Forecast, predict, split_log
+from recurate.generators.torches import choose_device
 from recurate.loop.config import Config
 from recurate.loop.monitor import Monitor, Silent
 from recurate.loop.rounds import first_state, play
 from recurate.loop.store import RunFolder
-from recurate.loop.world import World
+from recurate.loop.world import World, prepare
 from recurate.records import Log
 from recurate.rules.rule import Rule
 from recurate.seeds import Stream
@@ -25,7 +28,13 @@ def run(config: Config, out: Path, monitor: Monitor | None = None) -> Trajectory
     Raises:
         InputError: the folder is not empty, or something in the configuration does not fit the data.
     """
-    return _drive(RunFolder.create(out, config), config, monitor or Silent())
+    RunFolder.check_vacant(out, config)
+    choose_device(config.generator.device)
+    watcher = monitor or Silent()
+    watcher.stage(-1, "set-up")
+    with threadpool_limits(1):
+        world = prepare(config)  # finds what does not fit before a folder is made
+        return _drive(RunFolder.create(out, config, world), config, world, watcher)
 
 
 def resume(folder: Path, monitor: Monitor | None = None) -> Trajectory:
@@ -35,7 +44,11 @@ def resume(folder: Path, monitor: Monitor | None = None) -> Trajectory:
         InputError: the folder is not a run, is of a newer format, or was altered.
     """
     store = RunFolder.open(folder)
-    return _drive(store, store.config(), monitor or Silent())
+    config = store.config()
+    store.verify()
+    choose_device(config.generator.device)
+    with threadpool_limits(1):
+        return _drive(store, config, store.world(config), monitor or Silent())
 
 
 def forecast_run(log: Log, config: Config, world: World) -> Forecast:
@@ -62,35 +75,38 @@ def setting(config: Config) -> Setting:
     )
 
 
-def _drive(folder: RunFolder, config: Config, monitor: Monitor) -> Trajectory:
+def _drive(folder: RunFolder, config: Config, world: World, monitor: Monitor) -> Trajectory:
+    """Play all rounds that are left. BLAS runs on one thread: its sums depend on how many there are."""
     stage = _Stages(folder, monitor)
-    stage(-1, "set-up")
-    world = folder.world(config)
     monitor.started(_facts(folder, config, world))
     state = folder.state(config) or first_state(config, world)
-    forecast = Trajectory()
-    if state.round > 0:
-        forecast = forecast_run(folder.log(0), config, world).trajectory
+    forecast = forecast_run(folder.log(0), config, world) if state.round > 0 else None
     while state.round <= config.rounds:
         t = state.round
         state, record = play(state, config, world, stage)
         stage(t, "save")
         folder.save_round(record)
-        if t == 0:
+        if forecast is None:
             stage(t, "forecast")
-            forecast = forecast_run(record.log, config, world).trajectory
-        trajectory = forecast + folder.measured()
-        trajectory.write(folder.path / "trajectory.parquet")
+            forecast = forecast_run(record.log, config, world)
+            monitor.warn(forecast.warnings)
+        trajectory = _write_trajectory(folder, forecast)
         stage.stop()
         monitor.finished(t, trajectory)
+    assert forecast is not None  # a run has a round 0
     # Again, in case the process died between the last round and its trajectory.
-    trajectory = forecast + folder.measured()
+    return _write_trajectory(folder, forecast)
+
+
+def _write_trajectory(folder: RunFolder, forecast: Forecast) -> Trajectory:
+    trajectory = forecast.trajectory + folder.measured()
     trajectory.write(folder.path / "trajectory.parquet")
     return trajectory
 
 
 def _facts(folder: RunFolder, config: Config, world: World) -> dict[str, Any]:
     done = folder.complete()
+    changed = [f"{k} {a} -> {b}" for k, (a, b) in folder.changed_packages().items()]
     return {
         "run": str(folder.path),
         "data": config.data.kind,
@@ -101,6 +117,7 @@ def _facts(folder: RunFolder, config: Config, world: World) -> dict[str, Any]:
         "real_fraction": config.retraining.real_fraction,
         "rounds": config.rounds,
         **({"complete_rounds_found": done} if done else {}),
+        **({"packages_changed_since": ", ".join(changed)} if changed else {}),
     }
 
 

@@ -4,8 +4,8 @@
 
     config.toml         the resolved configuration, defaults included
     manifest.json       format, versions, code revision, machine, seed
-    setup/              what was trained before round 0 (classifier), facts about the data
-    rounds/000/         log.parquet, samples.safetensors, measures.parquet, model/, round.json
+    setup/              what was trained before round 0 (classifier), contents.json
+    rounds/000/         log.parquet, samples.safetensors, measures.parquet, model/, contents.json
     trajectory.parquet  forecast and measured, all rounds
     report.html
     timings.jsonl       seconds a stage: the only file that differs between equal runs
@@ -37,6 +37,7 @@ from recurate.loop.world import World
 from recurate.records import RUN_FORMAT, Log, check_format, read_log, write_log
 from recurate.trajectory import Trajectory
 
+CONTENTS = "contents.json"  # facts about a folder, and the hash of every file in it
 PACKAGES = ("numpy", "scipy", "pyarrow", "torch", "scikit-learn", "safetensors")
 
 
@@ -51,22 +52,32 @@ class RunFolder:
         self.path = path
 
     @classmethod
-    def create(cls, path: Path, config: Config) -> RunFolder:
-        """Start a run folder.
+    def check_vacant(cls, path: Path, config: Config) -> None:
+        """Refuse a folder that holds anything but the start of this very run.
 
         Raises:
             InputError: the folder exists and is not empty.
         """
-        if path.exists() and (not path.is_dir() or _holds_more_than_a_start(path)):
-            hint = (
-                f"recurate run --resume {path} continues it"
-                if (path / "manifest.json").exists()
-                else "choose another --out"
-            )
-            raise InputError("the output folder is not empty", got=path, remedy=hint)
+        if path.exists() and not path.is_dir():
+            raise InputError("--out names a file", got=path, remedy="name a new folder")
+        if not path.exists() or _is_a_start(path, config):
+            return
+        resumable = (path / "manifest.json").exists()
+        hint = f"recurate run --resume {path} continues it" if resumable else "choose another --out"
+        raise InputError("the output folder is not empty", got=path, remedy=hint)
+
+    @classmethod
+    def create(cls, path: Path, config: Config, world: World) -> RunFolder:
+        """Start a run folder: configuration, set-up, and last the manifest, with which it can be resumed.
+
+        Raises:
+            InputError: the folder exists and is not empty.
+        """
+        cls.check_vacant(path, config)
         path.mkdir(parents=True, exist_ok=True)
         write_text(path / "config.toml", write_config(config))
-        # The manifest comes last: a folder with one can be resumed.
+        shutil.rmtree(path / "setup", ignore_errors=True)
+        _write_folder(path / "setup", lambda folder: worlds.save(world, folder), world.facts())
         write_text(path / "manifest.json", json.dumps(_manifest(config), indent=2) + "\n")
         return cls(path)
 
@@ -88,6 +99,12 @@ class RunFolder:
         """
         path = self.path / "config.toml"
         config = read_config(path)
+        if config.rounds < self.complete() - 1:
+            raise InputError(
+                "the run has more rounds already",
+                got=f"rounds = {config.rounds} in {path}, {self.complete() - 1} played",
+                remedy="rounds can grow, not shrink",
+            )
         if self.manifest().get("config_sha256") != _fingerprint(config):
             raise InputError(
                 "the run's configuration was changed since it began",
@@ -98,25 +115,41 @@ class RunFolder:
 
     def manifest(self) -> dict[str, Any]:
         """Read the manifest."""
-        found: dict[str, Any] = json.loads((self.path / "manifest.json").read_text(encoding="utf-8"))
-        return found
+        return _read_json(self.path / "manifest.json", "restore it")
+
+    def changed_packages(self) -> dict[str, tuple[str | None, str | None]]:
+        """Return packages whose version is not what the run began with: (then, now)."""
+        then, now = self.manifest().get("packages", {}), {name: _version(name) for name in PACKAGES}
+        return {name: (then.get(name), now[name]) for name in PACKAGES if then.get(name) != now[name]}
 
     # --- set-up ---
 
     def world(self, config: Config) -> World:
-        """Prepare data and rewards, or load what an earlier session prepared."""
-        folder = self.path / "setup"
-        if folder.is_dir():
-            return worlds.prepare(config, folder)
-        world = worlds.prepare(config)
-        self._write_folder(folder, lambda partial: worlds.save(world, partial))
-        return world
+        """Load what was prepared when the run began."""
+        return worlds.prepare(config, self.path / "setup")
 
     def facts(self) -> dict[str, Any]:
-        """Return facts about the data, once they are known."""
-        path = self.path / "setup" / "facts.json"
-        found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
-        return found
+        """Return facts about the data."""
+        return dict(_read_json(self.path / "setup" / CONTENTS, "restore it")["facts"])
+
+    def verify(self) -> None:
+        """Check that set-up and rounds are what was written, and that no round is missing.
+
+        Raises:
+            InputError: naming the first file that is missing, truncated or altered.
+        """
+        _verify(self.path / "setup", "restore it, or start a new run")
+        done = self.complete()
+        later = [p for p in (self.path / "rounds").glob("[0-9]*") if int(p.name) >= done]
+        if later:
+            raise InputError(
+                f"round {done} is missing, and later ones are there",
+                got=", ".join(sorted(str(p) for p in later)),
+                remedy=f"restore round {done}, or delete the later ones to play them again",
+            )
+        for t in range(done):
+            remedy = f"restore it, or delete rounds {t} and later to play them again"
+            _verify(self.round_path(t), remedy)
 
     # --- rounds ---
 
@@ -142,15 +175,8 @@ class RunFolder:
             save_file({"samples": record.samples}, folder / "samples.safetensors")
             write_log(record.log, folder / "log.parquet")
             record.measured.write(folder / "measures.parquet")
-            files = sorted(p for p in folder.rglob("*") if p.is_file())
-            facts = {
-                "round": record.round,
-                "counts": record.counts,
-                "sha256": {p.relative_to(folder).as_posix(): _sha256(p) for p in files},
-            }
-            (folder / "round.json").write_text(json.dumps(facts, indent=2) + "\n", encoding="utf-8")
 
-        self._write_folder(self.round_path(record.round), fill)
+        _write_folder(self.round_path(record.round), fill, {"round": record.round, **record.counts})
 
     def log(self, t: int) -> Log:
         """Read a round's log."""
@@ -169,34 +195,17 @@ class RunFolder:
 
     def counts(self, t: int) -> dict[str, int]:
         """Read a round's counts."""
-        facts = json.loads((self.round_path(t) / "round.json").read_text(encoding="utf-8"))
-        return dict(facts["counts"])
+        return dict(_read_json(self.round_path(t) / CONTENTS, "restore it")["facts"])
 
     def state(self, config: Config) -> State | None:
-        """Return the state after the last complete round, or None before the first.
-
-        Raises:
-            InputError: a file of that round is not what was written.
-        """
+        """Return the state after the last complete round, or None before the first."""
         done = self.complete()
         if done == 0:
             return None
-        folder = self.round_path(done - 1)
-        self._check(folder)
         samples = self.samples(done - 1)
         picked = samples[winners_of(self.log(done - 1), config)]
-        return State(done, FlowMatching.load(folder / "model"), np.asarray(picked))
-
-    def _check(self, folder: Path) -> None:
-        facts = json.loads((folder / "round.json").read_text(encoding="utf-8"))
-        for name, digest in facts["sha256"].items():
-            path = folder / name
-            if not path.is_file() or _sha256(path) != digest:
-                raise InputError(
-                    "a file of the run is not what was written",
-                    got=path,
-                    remedy=f"restore it, or delete {folder} to play that round again",
-                )
+        generator = FlowMatching.load(self.round_path(done - 1) / "model")
+        return State(done, generator, np.asarray(picked))
 
     # --- timings ---
 
@@ -206,21 +215,49 @@ class RunFolder:
         with (self.path / "timings.jsonl").open("a", encoding="utf-8") as file:
             file.write(line + "\n")
 
-    def _write_folder(self, target: Path, fill: Callable[[Path], None]) -> None:
-        partial = target.with_name(f".{target.name}.partial")
-        shutil.rmtree(partial, ignore_errors=True)  # left by a crash
-        partial.mkdir(parents=True)
-        fill(partial)
-        for path in (*partial.rglob("*"), partial):
-            sync(path)
-        os.replace(partial, target)
-        sync(target.parent)
+
+def _write_folder(target: Path, fill: Callable[[Path], None], facts: dict[str, Any]) -> None:
+    """Write a folder that appears in one rename, with facts and the hash of every file in it."""
+    partial = target.with_name(f".{target.name}.partial")
+    shutil.rmtree(partial, ignore_errors=True)  # left by a crash
+    partial.mkdir(parents=True)
+    fill(partial)
+    files = sorted(p for p in partial.rglob("*") if p.is_file())
+    sums = {p.relative_to(partial).as_posix(): _sha256(p) for p in files}
+    text = json.dumps({"facts": facts, "sha256": sums}, indent=2) + "\n"
+    (partial / CONTENTS).write_text(text, encoding="utf-8")
+    for path in (*partial.rglob("*"), partial):
+        sync(path)
+    os.replace(partial, target)
+    sync(target.parent)
 
 
-def _holds_more_than_a_start(path: Path) -> bool:
-    """Whether a folder holds more than a run leaves that died before its manifest was written."""
-    started = {"config.toml", ".config.toml.partial", ".manifest.json.partial"}
-    return any(entry.name not in started for entry in path.iterdir())
+def _verify(folder: Path, remedy: str) -> None:
+    sums = _read_json(folder / CONTENTS, remedy).get("sha256", {})
+    for name, digest in sums.items():
+        path = folder / name
+        if not path.is_file() or _sha256(path) != digest:
+            raise InputError("a file of the run is not what was written", got=path, remedy=remedy)
+
+
+def _read_json(path: Path, remedy: str) -> dict[str, Any]:
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        found = None
+    if not isinstance(found, dict) or (path.name == CONTENTS and not {"facts", "sha256"} <= found.keys()):
+        raise InputError("a file of the run is not what was written", got=path, remedy=remedy)
+    return found
+
+
+def _is_a_start(path: Path, config: Config) -> bool:
+    """Whether a folder is empty, or what this very run leaves if it dies before its manifest is written."""
+    leftovers = {"config.toml", ".config.toml.partial", ".manifest.json.partial", "setup", ".setup.partial"}
+    names = {entry.name for entry in path.iterdir()}
+    if "config.toml" in names:
+        same = (path / "config.toml").read_text(encoding="utf-8", errors="replace") == write_config(config)
+        return same and names <= leftovers
+    return names <= {".config.toml.partial"}
 
 
 def _sha256(path: Path) -> str:

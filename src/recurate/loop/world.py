@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -82,7 +81,6 @@ def save(world: World, folder: Path) -> None:
     """Write what :func:`prepare` trained."""
     if world.classifier is not None:
         world.classifier.save(folder)
-    (folder / "facts.json").write_text(json.dumps(world.facts(), indent=2) + "\n", encoding="utf-8")
 
 
 def _grouping(config: Config, classifier: Classifier | None) -> Grouping | None:

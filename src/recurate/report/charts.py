@@ -7,6 +7,7 @@ a rebuilt report must equal the first one.
 from __future__ import annotations
 
 import math
+import re
 from typing import Any
 
 import altair as alt
@@ -15,6 +16,7 @@ from recurate.trajectory import FORECAST, MEASURED, Row, Trajectory
 
 COLOURS = {FORECAST: "#2f6f9f", MEASURED: "#d9632b"}
 HEIGHT = 230
+GROUPS = 10  # groups whose shares are drawn
 
 TITLES = {
     "mean_reward": "Mean reward",
@@ -78,15 +80,18 @@ def shares_chart(trajectory: Trajectory) -> dict[str, Any]:
     """Return the share of every group: forecast as lines, measured as points."""
     rows = [r for r in trajectory.rows if r.quantity == "share"]
     pick = alt.selection_point(fields=["group"], bind="legend", name="legend_shares")
-    groups = list(dict.fromkeys(r.group for r in rows if r.group is not None))
+    groups = largest_groups(rows)
+    rows = [r for r in rows if r.group in groups]
     base = alt.Chart(_values([_plain(r) for r in rows])).encode(
         x=_round_axis(),
         y=alt.Y("value:Q", title=None, axis=alt.Axis(format=".0%")),
         color=alt.Color(
             "group:N",
             sort=groups,
-            scale=alt.Scale(scheme="tableau10" if len(groups) <= 10 else "tableau20"),
-            legend=alt.Legend(title="group", orient="top", columns=10, symbolLimit=0, symbolOpacity=1),
+            scale=alt.Scale(scheme="tableau10"),
+            legend=alt.Legend(
+                title="group", orient="top", columns=5, labelLimit=70, symbolLimit=0, symbolOpacity=1
+            ),
         ),
         opacity=alt.when(pick).then(alt.value(1)).otherwise(alt.value(0.08)),
         tooltip=[
@@ -100,6 +105,16 @@ def shares_chart(trajectory: Trajectory) -> dict[str, Any]:
     points = base.mark_point(filled=True, size=45).transform_filter(f"datum.source == '{MEASURED}'")
     named = points.properties(name="view_shares").add_params(pick, _zoom("shares"))
     return _finish(alt.layer(line, named), height=320)
+
+
+def largest_groups(rows: list[Row]) -> list[str]:
+    """Return up to GROUPS groups, those with the largest shares in any round, in natural order."""
+    top: dict[str, float] = {}
+    for row in rows:
+        if row.group is not None:
+            top[row.group] = max(top.get(row.group, 0.0), row.value)
+    chosen = sorted(top, key=lambda g: -top[g])[:GROUPS]
+    return sorted(chosen, key=lambda g: [int(p) if p.isdigit() else p for p in re.split(r"(\d+)", g)])
 
 
 def scatter_chart(
@@ -178,7 +193,12 @@ def _round_axis() -> Any:
 
 
 def _slider(name: str, rounds: list[int]) -> alt.Parameter:
-    bind = alt.binding_range(min=rounds[0], max=rounds[-1], step=1, name="round ")
+    every = rounds == list(range(rounds[0], rounds[-1] + 1)) and len(rounds) > 1
+    bind: Any = (
+        alt.binding_range(min=rounds[0], max=rounds[-1], step=1, name="round ")
+        if every
+        else alt.binding_select(options=rounds, name="round ")
+    )
     return alt.param(name=f"round_{name}", value=rounds[-1], bind=bind)
 
 

@@ -11,8 +11,9 @@ from pathlib import Path
 from typing import Any
 
 import recurate
+from recurate.errors import InputError
 from recurate.files import write_text
-from recurate.forecasting import Forecast
+from recurate.forecasting import SUPPORT, Forecast
 from recurate.loop.store import RunFolder
 from recurate.report import charts, samples, words
 from recurate.trajectory import FORECAST, Trajectory
@@ -37,6 +38,8 @@ class _Page:
     planes: list[tuple[str, str]] = field(default_factory=list)
     images: list[dict[str, Any]] = field(default_factory=list)
     shares: str = ""
+    hidden: int = 0
+    bands: bool = False
     specs: list[tuple[str, str]] = field(default_factory=list)
 
     def place(self, spec: dict[str, Any]) -> str:
@@ -53,11 +56,14 @@ class _Page:
         ordered += [k for k in keys if k[0].startswith("mean:")]
         if trajectory.where(FORECAST).rows:
             ordered += [k for k in keys if k[0] == "effective_support"]
+        self.bands = any(r.lower is not None for r in trajectory.where(FORECAST).rows)
         for key in ordered:
             row = next(r for r in trajectory.rows if r.key == key)
             self.quantities.append((charts.title(row), self.place(charts.quantity_chart(trajectory, key))))
         if any(k[0] == "share" for k in keys):
             self.shares = self.place(charts.shares_chart(trajectory))
+            groups = {k[2] for k in keys if k[0] == "share"}
+            self.hidden = max(len(groups) - charts.GROUPS, 0)
 
     def render(self) -> str:
         """Return the HTML."""
@@ -79,11 +85,21 @@ def _scripts() -> list[str]:
 def write_run_report(folder: RunFolder) -> Path:
     """Write ``report.html`` into a run folder, from what the folder holds."""
     config = folder.config()
-    trajectory = Trajectory.read(folder.path / "trajectory.parquet")
+    folder.verify()
+    try:
+        trajectory = Trajectory.read(folder.path / "trajectory.parquet")
+    except InputError as error:
+        remedy = f"recurate run --resume {folder.path} writes it again"
+        raise InputError("the run's trajectory cannot be read", got=error.got, remedy=remedy) from None
     manifest = folder.manifest()
-    facts = {"k": config.selection.k, "real_fraction": config.retraining.real_fraction}
+    facts = {
+        "k": config.selection.k,
+        "real_fraction": config.retraining.real_fraction,
+        "temperature": config.selection.temperature,
+        "weights": list(config.weights),
+    }
     page = _Page(
-        title=f"Loop on {config.data.kind}, rewarded by {', '.join(r.kind for r in config.rewards)}",
+        title=f"Loop on {config.data.kind}, rewarded by {', '.join(_title(r) for r in config.rewards)}",
         subtitle=f"recurate {manifest['recurate']}, seed {config.seed}, rounds 0 to {folder.complete() - 1}",
         summary=words.what_happened(trajectory, facts),
         warnings=_support_warning(trajectory),
@@ -118,13 +134,17 @@ def write_forecast_report(
 
 def _support_warning(trajectory: Trajectory) -> tuple[str, ...]:
     rows = trajectory.where(FORECAST, "effective_support").rows
-    low = [r for r in rows if r.value < 100]
+    low = [str(r.round) for r in rows if r.value < SUPPORT]
     if not low:
         return ()
     return (
-        f"From round {low[0].round} on the forecast's effective support is below 100 candidates: those "
-        "values are beyond what round 0's candidates can tell.",
+        f"In rounds {', '.join(low)} the forecast's effective support is below {SUPPORT:g} candidates: "
+        "those values are beyond what round 0's candidates can tell.",
     )
+
+
+def _title(reward: Any) -> str:
+    return str(reward.kind if reward.name == "reward" else f"{reward.name} ({reward.kind})")
 
 
 def _run_facts(folder: RunFolder, manifest: dict[str, Any]) -> list[tuple[str, str]]:
@@ -150,7 +170,7 @@ def _add_candidates(page: _Page, folder: RunFolder) -> None:
     shape = folder.samples(0).shape[1:]
     if shape == (2,):
         found, rewards, picked = {}, {}, {}
-        for t in rounds if len(rounds) <= 2 * samples.ROUNDS else samples.chosen_rounds(len(rounds)):
+        for t in samples.chosen_rounds(len(rounds)):
             log = folder.log(t).select(source="model")
             found[t], rewards[t] = folder.samples(t), log.reward_matrix()[:, 0]
             picked[t] = log.column("picked")

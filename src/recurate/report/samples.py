@@ -13,7 +13,7 @@ from recurate.report import charts
 
 GRID = 10  # images a side
 POINTS = 700  # points a round in the scatter
-BINS = 60  # cells a side in the density
+BINS = 40  # cells a side in the density
 ROUNDS = 12  # rounds shown at most
 
 

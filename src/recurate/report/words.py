@@ -31,14 +31,15 @@ def what_happened(trajectory: Trajectory, facts: dict[str, Any]) -> str:
             trajectory, source, "mean_reward", reward
         )
         first, last = rows[0], rows[-1]
-        name = "E exp(reward)" if first.quantity == "mean_exp_reward" else "the mean reward"
-        name += "" if reward == "reward" else f" of {reward}"
-        direction = "up" if last.value > first.value else "down"
-        verb = f"went {direction}" if source == MEASURED else f"is forecast to go {direction}"
-        factor = f", {last.value / first.value:.2g}-fold" if first.value > 0 else ""
+        of = "reward" if reward == "reward" else f"{reward}"
+        cooled = of if facts.get("temperature", 1.0) == 1 else f"{of} / {facts['temperature']:g}"
+        name = f"E exp({cooled})" if first.quantity == "mean_exp_reward" else f"the mean {of}"
+        factor = last.value / first.value if first.value > 0 else math.nan
+        verb = _verb(first, last, source)
+        fold = f", {factor:.2g}-fold" if factor >= 1.1 else ""
         sentences.append(
             f"{name[0].upper()}{name[1:]} {verb} from {first.value:.3g} in round {first.round} to "
-            f"{last.value:.3g} in round {last.round}{factor}."
+            f"{last.value:.3g} in round {last.round}{fold}."
         )
     if source == MEASURED:
         sentences += [_forecast_quality(trajectory, reward) for reward in rewards]
@@ -46,14 +47,28 @@ def what_happened(trajectory: Trajectory, facts: dict[str, Any]) -> str:
     return " ".join(s for s in sentences if s)
 
 
+def _verb(first: Row, last: Row, source: str) -> str:
+    """Say up or down, unless the two values cannot be told apart."""
+    apart = abs(last.value - first.value)
+    unsure = sum(r.upper - r.value for r in (first, last) if r.upper is not None)
+    if apart <= unsure or apart <= 0.01 * abs(first.value):
+        return "stayed about the same," if source == MEASURED else "is forecast to stay about the same,"
+    direction = "up" if last.value > first.value else "down"
+    return f"went {direction}" if source == MEASURED else f"is forecast to go {direction}"
+
+
 def _setting(facts: dict[str, Any]) -> str:
     k = facts.get("k")
     if k == 1:
-        picking = "Every round, the model was retrained on its own unselected samples"
+        picking = "Every round, samples are taken unselected (K = 1)"
     elif k == "inf":
         picking = "Every round, candidates are picked in proportion to exp(reward) (K = infinity)"
     else:
         picking = f"Every round, one of {k} candidates is picked by Luce choice"
+    weights = facts.get("weights", [])
+    if len(weights) > 1:
+        picking += f" (a slate is judged by one of {len(weights)} rewards, with weights "
+        picking += f"{', '.join(f'{w:g}' for w in weights)})"
     share = float(facts.get("real_fraction", 0.0))
     mixed = f"mixed with {share:.0%} real data" if share else "without any real data"
     return f"{picking} and the picks, {mixed}, are what the model is retrained on."
@@ -64,10 +79,10 @@ def _forecast_quality(trajectory: Trajectory, reward: str | None) -> str:
     if found is None:
         return ""
     worst = max(found.relative, key=lambda t: abs(found.relative[t]))
-    of = "" if reward == "reward" else f" of {reward}"
+    of = "" if reward == "reward" else f" for {reward}"
     text = (
-        f"The forecast made from round 0 alone was off by at most {abs(found.relative[worst]):.1%}{of} "
-        f"(round {worst})"
+        f"The forecast made from round 0 alone{of} was off by at most {abs(found.relative[worst]):.1%} "
+        f"of the measured value (round {worst})"
     )
     if math.isfinite(found.error_ratio):
         text += f"; its error is {found.error_ratio:.0%} of that of assuming that nothing changes"
@@ -76,7 +91,8 @@ def _forecast_quality(trajectory: Trajectory, reward: str | None) -> str:
 
 def _groups(trajectory: Trajectory, source: str) -> str:
     entropy = _rows(trajectory, source, "entropy", None)
-    if not entropy:
+    groups = {r.group for r in trajectory.rows if r.quantity == "share"}
+    if not entropy or len(groups) < 2:
         return ""
     last = entropy[-1].round
     shares = [r for r in trajectory.rows if r.source == source and r.quantity == "share"]

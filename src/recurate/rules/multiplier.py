@@ -39,6 +39,7 @@ from recurate.errors import InputError
 from recurate.rules.noise import GUMBEL
 
 FloatArray = NDArray[np.float64]
+IntArray = NDArray[np.int64]
 
 NODE = 0.05  # lattice spacing, nats
 STEP = 0.25  # quadrature step, nats: a multiple of NODE, so the grid is part of the lattice
@@ -125,6 +126,8 @@ class Multiplier:
         first = np.floor(position).astype(np.int64) - (POINTS // 2 - 1)
         blocks = int(first.max() + POINTS) // _NODES + 1
         self._span = float(np.ptp(placed))
+        # Blocks with nodes in use: far-apart rewards leave most of a long lattice empty.
+        self._active = np.unique(np.concatenate([first, first + POINTS - 1]) // _NODES)
         self._blocks = blocks
         columns = (first[:, None] + np.arange(POINTS)).astype(np.int32)
         self._interpolate = scipy.sparse.csr_array(
@@ -153,8 +156,8 @@ class Multiplier:
             return _tilt(self._log_utilities, law)
         mass = (self._spread @ law).reshape(self._blocks, _NODES)
         grid_blocks = math.ceil((MARGIN + self._span + BLOCK + math.log(k)) / BLOCK) + 1
-        powers = np.exp((k - 1) * _log_phi(mass, grid_blocks))
-        multiplier = self._interpolate @ _integrate(STEP * k * powers, self._blocks)
+        powers = np.exp((k - 1) * _log_phi(mass, grid_blocks, self._active))
+        multiplier = self._interpolate @ _integrate(STEP * k * powers, self._blocks, self._active)
         return np.asarray(np.clip(multiplier, 0.0, k))
 
 
@@ -167,16 +170,7 @@ def _tilt(utilities: FloatArray, law: FloatArray) -> FloatArray:
     return np.asarray(np.exp(np.minimum((utilities - top) - log_mean, 709.0)))
 
 
-def _neighbours(blocks: FloatArray, count: int, offset: int) -> FloatArray:
-    """Return, for each of ``count`` blocks b, block b - offset, or zeros where there is none."""
-    out = np.zeros((count, blocks.shape[1]))
-    low, high = max(offset, 0), min(count, blocks.shape[0] + offset)
-    if low < high:
-        out[low:high] = blocks[low - offset : high - offset]
-    return out
-
-
-def _log_phi(mass: FloatArray, grid_blocks: int) -> FloatArray:
+def _log_phi(mass: FloatArray, grid_blocks: int, active: IntArray) -> FloatArray:
     """Return log Phi on the quadrature grid, shape (grid_blocks, _GRID), from mass at the nodes."""
     kernels = _kernels()
     blocks = mass.shape[0]
@@ -188,9 +182,11 @@ def _log_phi(mass: FloatArray, grid_blocks: int) -> FloatArray:
     phi = np.repeat(below[:, None], _GRID, axis=1)
     complement = np.repeat(above[:, None], _GRID, axis=1)
     for index, offset in enumerate((-1, 0, 1)):
-        near = _neighbours(mass, grid_blocks, offset)
-        phi += near @ kernels.cdf[index].T
-        complement += near @ kernels.sf[index].T
+        grid = active + offset
+        inside = (grid >= 0) & (grid < grid_blocks)
+        near = mass[active[inside]]
+        phi[grid[inside]] += near @ kernels.cdf[index].T
+        complement[grid[inside]] += near @ kernels.sf[index].T
     complement += _far_complement(mass @ kernels.decay_nodes, grid_blocks)[:, None] * (kernels.decay_grid)
     with np.errstate(divide="ignore"):
         low = np.log(np.maximum(phi, 0.0))
@@ -208,12 +204,13 @@ def _far_complement(moments: FloatArray, grid_blocks: int) -> FloatArray:
     return far
 
 
-def _integrate(values: FloatArray, blocks: int) -> FloatArray:
+def _integrate(values: FloatArray, blocks: int, active: IntArray) -> FloatArray:
     """Return sum_s values(s) f(s - u) at every node u, flat; ``values`` is (grid blocks, _GRID)."""
     kernels = _kernels()
     out = np.zeros((blocks, _NODES))
     for index, offset in enumerate((-1, 0, 1)):
-        out += _neighbours(values, blocks, -offset) @ kernels.pdf[index]
+        inside = (active + offset >= 0) & (active + offset < values.shape[0])
+        out[active[inside]] += values[active[inside] + offset] @ kernels.pdf[index]
     moments = values @ kernels.decay_grid
     shrink, far = math.exp(-BLOCK), 0.0
     for c in range(values.shape[0] - 3, -1, -1):

@@ -106,7 +106,7 @@ def _draw_cells(model: LoopModel, reference: FloatArray, rng: np.random.Generato
     if cells is None or model.cell_codes is None:
         return cells
     if len(reference) > count:
-        masses: FloatArray = np.bincount(model.cell_codes[count:], reference[count:], cells.reference.size)
+        masses = np.bincount(model.cell_codes[count:], reference[count:], cells.reference.size) * 1.0
     else:
         masses = rng.multinomial(cells.reference_size, cells.reference) / cells.reference_size
     drawn: FloatArray = np.maximum(masses, 0.5 / cells.reference_size)
