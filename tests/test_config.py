@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from conftest import ROOT
 from recurate.errors import InputError
-from recurate.loop.config import parse_config, read_config, write_config
+from recurate.loop.config import Config, parse_config, read_config, write_config
 from tiny import DIGITS, GAUSSIANS, merged
 
 
@@ -92,9 +92,7 @@ def test_files(tmp_path):
     assert read_config(path) == parse_config(GAUSSIANS)
 
 
-KEYS = st.sampled_from(
-    ["gaussians", "distance", "seed", "rounds", "data", "generator", "rewards", "groups", "selection", "kind", "k", "x"]
-)
+KEYS = st.sampled_from([*Config.model_fields, "gaussians", "distance", "kind", "k", "x"])
 VALUES = st.recursive(
     st.one_of(st.integers(-3, 3), st.floats(), st.text(max_size=4), st.booleans(), st.just("gaussians")),
     lambda inner: st.one_of(st.lists(inner, max_size=3), st.dictionaries(KEYS, inner, max_size=3)),

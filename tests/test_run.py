@@ -17,6 +17,7 @@ import tomli_w
 import recurate
 from conftest import refused
 from recurate.errors import InputError
+from recurate.forecasting import split_log
 from recurate.loop.config import parse_config
 from recurate.loop.run import resume, run
 from recurate.loop.store import RunFolder

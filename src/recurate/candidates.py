@@ -333,7 +333,8 @@ class Describer:
     @cached_property
     def _exponentials(self) -> list[FloatArray | None]:
         """exp(reward / temperature) for each reward, or None where its square is not a double."""
-        utilities = self.candidates.rewards.T / self.temperature
+        with np.errstate(over="ignore"):
+            utilities = self.candidates.rewards.T / self.temperature
         scales = self.reward_scale or [float(u.max()) for u in utilities]
         return [
             np.exp(u) if scale < LARGEST_EXPONENT else None

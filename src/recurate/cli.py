@@ -135,7 +135,7 @@ def forecast(
         Path,
         typer.Argument(
             metavar="LOG",
-            help="A log or table (.parquet, .jsonl, .csv), or a run's folder (its settings are the defaults).",
+            help="A log or table (.parquet, .jsonl, .csv) or a run's folder (its settings are defaults).",
         ),
     ],
     reward: Annotated[

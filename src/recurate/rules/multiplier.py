@@ -113,13 +113,15 @@ class Multiplier:
 
     def __init__(self, utilities: FloatArray) -> None:
         self._log_utilities = utilities
-        with np.errstate(over="ignore"):
-            wide = not np.isfinite(np.ptp(utilities))
-        placed = utilities if wide else shorten_gaps(utilities)
-        if wide or np.ptp(placed) > WIDEST:
+        with np.errstate(over="ignore", invalid="ignore"):
+            span = float(np.ptp(utilities))
+        placed = shorten_gaps(utilities) if math.isfinite(span) else utilities
+        if math.isfinite(span):
+            span = float(np.ptp(placed))
+        if not span <= WIDEST:
             raise InputError(
                 "the rewards divided by the temperature span too much",
-                got=f"{np.ptp(placed):.3g} nats",
+                got=f"{span:.3g} nats",
                 remedy=f"use a higher temperature or smaller rewards (at most {WIDEST:g} nats)",
             )
         position = (placed - placed.min() + MARGIN) / NODE

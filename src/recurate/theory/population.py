@@ -185,10 +185,12 @@ def check_law(name: str, law: ArrayLike | None, count: int) -> FloatArray:
             got=f"shape {values.shape}",
             remedy="pass shape (candidates,)",
         )
-    if not np.all(np.isfinite(values)) or np.any(values < 0) or not 0 < values.sum() < np.inf:
+    with np.errstate(over="ignore"):
+        total = values.sum()
+    if not np.all(np.isfinite(values)) or np.any(values < 0) or not 0 < total < np.inf:
         raise InputError(
             f"the masses of {name} must be finite, non-negative and not all zero",
-            got=f"smallest {values.min()}, sum {values.sum()}",
+            got=f"smallest {values.min()}, sum {total}",
             remedy="pass probabilities or counts",
         )
     return np.asarray(values / values.sum())
