@@ -30,8 +30,8 @@ class PickLogger:
     >>> read_log(path).table.num_rows
     4
 
-    ``.jsonl`` grows line by line (a killed script loses at most its last slate, and a restarted one
-    appends); ``.parquet`` and ``.csv`` are written whole when the logger is closed.
+    ``.jsonl`` grows slate by slate (a killed script loses nothing that it logged; a restarted one appends,
+    after dropping a half-written last slate); ``.parquet`` and ``.csv`` are written whole when the logger is closed.
 
     Args:
         path: where to log; the ending says how.
