@@ -49,7 +49,9 @@ def quantity_chart(trajectory: Trajectory, key: tuple[str, str | None, str | Non
         legend=alt.Legend(title=None, orient="top", symbolOpacity=1, symbolType="circle"),
     )
     log_scale = key[0] == "effective_support" and min(r.value for r in rows) > 0
-    y = alt.Y("value:Q", title=None, scale=alt.Scale(zero=False, type="log" if log_scale else "linear"))
+    y = alt.Y(
+        "value:Q", title=None, scale=alt.Scale(zero=False, padding=6, type="log" if log_scale else "linear")
+    )
     tooltip = [
         alt.Tooltip("source:N"),
         alt.Tooltip("round:Q", format="d"),
