@@ -31,7 +31,8 @@ class PickLogger:
     4
 
     ``.jsonl`` grows slate by slate (a killed script loses nothing that it logged; a restarted one appends,
-    after dropping a half-written last slate); ``.parquet`` and ``.csv`` are written whole when the logger is closed.
+    after dropping a half-written last slate); ``.parquet`` and ``.csv`` are written whole when the logger
+    is closed.
 
     Args:
         path: where to log; the ending says how.
