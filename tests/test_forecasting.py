@@ -265,6 +265,7 @@ def test_bands_cover_simulated_loops():
         ):
             row = bands.series(quantity)[rounds]
             covered[quantity] += row.lower <= value <= row.upper
+    print(covered)  # pytest -s shows it; docs/architecture.md quotes it
     for quantity, count in covered.items():
         assert 255 <= count <= 299, (quantity, count)
 

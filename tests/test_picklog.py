@@ -45,6 +45,14 @@ def test_json_lines_are_on_disk_at_once_and_can_be_continued(tmp_path):
     assert read_log(path).column("slate").tolist() == [0, 0, 1, 1]
 
 
+def test_a_log_with_rewards_of_any_name_can_be_continued(tmp_path):
+    path = tmp_path / "picks.jsonl"
+    for _ in range(2):
+        with PickLogger(path) as log:
+            log.slate({"gold": [1.0, 2.0]}, picked=0)
+    assert read_log(path, ["gold"]).column("slate").tolist() == [0, 0, 1, 1]
+
+
 def test_an_existing_table_is_not_overwritten(tmp_path):
     path = tmp_path / "picks.parquet"
     with PickLogger(path) as log:

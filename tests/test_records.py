@@ -145,13 +145,9 @@ def test_slots_are_numbered_within_slates_even_when_rows_are_mixed():
     assert as_log(table).table.column("slot").to_pylist() == [0, 0, 1, 1, None]
 
 
-def test_slates_come_sorted():
-    table = pa.table(
-        {"slate": [1, 0, 1, 0], "slot": [1, 0, 0, 1], "reward": [4.0, 1.0, 3.0, 2.0], "picked": [1, 1, 0, 0]}
-    )
-    rewards, picked = as_log(table).slates()
-    assert rewards.tolist() == [[1.0, 2.0], [3.0, 4.0]]
-    assert picked.tolist() == [0, 1]
+def test_slate_sizes_come_in_order():
+    table = pa.table({"slate": [1, 0, 1, 0, 1], "reward": [4.0, 1.0, 3.0, 2.0, 0.0]})
+    assert as_log(table).slate_sizes().tolist() == [2, 3]
 
 
 def test_reward_columns_are_found_or_named(tmp_path):

@@ -138,17 +138,14 @@ def as_candidates(
     )
 
 
-def from_log(
-    log: Log, *, group: str | None = None, track: Sequence[str] = (), context: str = "context"
-) -> Candidates:
+def from_log(log: Log, *, group: str | None = None, track: Sequence[str] = ()) -> Candidates:
     """Return a log's candidates; contexts only where there is more than one."""
-    contexts = log.column(context).astype(str)
     return as_candidates(
         log.reward_matrix(),
         names=log.rewards,
         groups=None if group is None else _group_column(log, group),
         track={name: log.column(name) for name in track},
-        contexts=contexts if contexts.size and (contexts != contexts[0]).any() else None,
+        contexts=log.column("context").astype(str),
     )
 
 
@@ -256,7 +253,7 @@ class Describer:
         temperature: exp_reward is exp(reward / temperature).
         group_names: the groups to report, in order.
         reward_scale: largest reward / temperature seen anywhere in this comparison, per reward;
-            ``mean_exp_reward`` is left out where its square would not be a double.
+            ``mean_exp_reward`` is left out beyond ``LARGEST_EXPONENT``.
     """
 
     candidates: Candidates
@@ -332,7 +329,7 @@ class Describer:
 
     @cached_property
     def _exponentials(self) -> list[FloatArray | None]:
-        """exp(reward / temperature) for each reward, or None where its square is not a double."""
+        """exp(reward / temperature) for each reward, or None beyond LARGEST_EXPONENT."""
         with np.errstate(over="ignore"):
             utilities = self.candidates.rewards.T / self.temperature
         scales = self.reward_scale or [float(u.max()) for u in utilities]

@@ -102,9 +102,9 @@ def run(
             loop.run(settings, folder, monitor)
     except KeyboardInterrupt:
         monitor.close()
-        print(
-            f"\nstopped; recurate run --resume {folder} goes on from the last complete round", file=sys.stderr
-        )
+        started = (folder / "manifest.json").exists()
+        hint = f"recurate run --resume {folder} goes on from the last complete round"
+        print(f"\nstopped; {hint if started else 'nothing was begun yet'}", file=sys.stderr)
         raise SystemExit(130) from None
     finally:
         monitor.close()
@@ -244,8 +244,6 @@ def _predict(
     candidates, reference = split_log(table, group=group, track=track)
     if real is not None:
         reference = from_log(real, group=group, track=track)
-        if candidates.contexts is None:
-            reference = replace(reference, contexts=None)
     rounds = table.select(source="model").rounds()
     several = len(rounds) > 1
     cells = None
@@ -306,13 +304,18 @@ def _run_settings(path: Path) -> dict[str, Any]:
         return {}
     import tomllib
 
-    config = tomllib.loads((path / "config.toml").read_text(encoding="utf-8"))
-    weights = [reward.get("weight") for reward in config["rewards"]]
-    return {
-        "temperature": config["selection"]["temperature"],
-        "real_fraction": config["retraining"]["real_fraction"],
-        "weights": None if None in weights else weights,
-    }
+    try:
+        config = tomllib.loads((path / "config.toml").read_text(encoding="utf-8"))
+        weights = [reward.get("weight") for reward in config["rewards"]]
+        return {
+            "temperature": config["selection"]["temperature"],
+            "real_fraction": config["retraining"]["real_fraction"],
+            "weights": None if None in weights else weights,
+        }
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError, KeyError, TypeError, AttributeError) as error:
+        raise InputError(
+            "the run's configuration is damaged", got=f"{path / 'config.toml'}: {error}", remedy="restore it"
+        ) from None
 
 
 def _sizes(table: Log) -> list[int]:

@@ -254,7 +254,6 @@ def measured(
     temperature: float,
     group: str | None = None,
     track: Sequence[str] = (),
-    context: str = "context",
     cells: Cells | None = None,
     names: tuple[str, ...] = (),
 ) -> Trajectory:
@@ -265,14 +264,13 @@ def measured(
         temperature: of exp_reward.
         group: column of groups, or None.
         track: further columns whose mean is measured.
-        context: column of contexts.
         cells: partition behind ``kl_to_reference``; None leaves it out.
         names: groups to report beside those that occur.
     """
     generated = log.select(source=MODEL)
     rows: list[Row] = []
     top = generated.reward_matrix().max(axis=0) / temperature
-    everything = from_log(generated, group=group, track=track, context=context)
+    everything = from_log(generated, group=group, track=track)
     labels = tuple(sorted({*names, *group_names(everything, None)}))
     for t in generated.rounds():
         candidates = everything.take(generated.column("round") == t)
@@ -283,7 +281,7 @@ def measured(
 
 
 def split_log(
-    log: Log, *, group: str | None = None, track: Sequence[str] = (), context: str = "context"
+    log: Log, *, group: str | None = None, track: Sequence[str] = ()
 ) -> tuple[Candidates, Candidates | None]:
     """Return the first round's candidates and all real data (None if the log holds none).
 
@@ -300,14 +298,11 @@ def split_log(
             remedy=f"candidates have source {MODEL!r}, real data {REAL!r}",
         )
     first = generated.rounds()[0]
-    candidates = from_log(generated.select(round=first), group=group, track=track, context=context)
+    candidates = from_log(generated.select(round=first), group=group, track=track)
     if group is not None:
-        everything = from_log(generated, group=group, context=context)
+        everything = from_log(generated, group=group)
         candidates = replace(candidates, labels=group_names(everything, None))
     real = log.select(source=REAL)
     if real.table.num_rows == 0:
         return candidates, None
-    reference = from_log(real, group=group, track=track, context=context)
-    if candidates.contexts is None:
-        reference = replace(reference, contexts=None)
-    return candidates, reference
+    return candidates, from_log(real, group=group, track=track)

@@ -15,7 +15,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from recurate.errors import InputError
-from recurate.records import COLUMNS, MODEL, as_log, write_log
+from recurate.records import COLUMNS, MODEL, as_log, complete, write_log
 from recurate.tables import WRITERS, by_suffix, read_table
 
 
@@ -40,7 +40,7 @@ class PickLogger:
 
     def __init__(self, path: Path | str) -> None:
         self._path = Path(path)
-        self._writer = by_suffix(self._path, WRITERS)
+        by_suffix(self._path, WRITERS)  # refuses unknown endings
         self._rows: list[dict[str, Any]] = []
         self._rewards: tuple[str, ...] = ()
         self._stream: TextIO | None = None
@@ -151,11 +151,10 @@ class PickLogger:
         self._drop_torn_end()
         if self._path.stat().st_size == 0:
             return
-        table = as_log(read_table(self._path), name=str(self._path)).table
+        table = complete(read_table(self._path), (), str(self._path))
         table = table.filter(pc.is_valid(table.column("slate")))
-        if {"round", "slate"} <= set(table.column_names):
-            last = table.group_by("round").aggregate([("slate", "max")]).to_pylist()
-            self._next = {row["round"]: row["slate_max"] + 1 for row in last}
+        last = table.group_by("round").aggregate([("slate", "max")]).to_pylist()
+        self._next = {row["round"]: row["slate_max"] + 1 for row in last}
 
     def _drop_torn_end(self) -> None:
         """Cut off a last line without an end, which a crash can leave, and the rows of its slate."""

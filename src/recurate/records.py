@@ -95,33 +95,6 @@ class Log:
         counts = counts.sort_by([("round", "ascending"), ("slate", "ascending")])
         return np.asarray(counts.column("count_all").to_numpy(), np.int64)
 
-    def slates(self, rewards: int = 0) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
-        """Return the rewards (slates, k) and picked slots (slates,) of slates of one size.
-
-        Raises:
-            InputError: slate sizes differ, or a slate has no pick.
-        """
-        sizes = np.unique(self.slate_sizes())
-        if sizes.size != 1:
-            raise InputError(
-                "slates of one size are needed here",
-                got=f"sizes {sizes.tolist()}",
-                remedy="select slates of one size first",
-            )
-        slated = self.table.filter(pc.is_valid(self.table.column("slate"))).sort_by(
-            [("round", "ascending"), ("slate", "ascending"), ("slot", "ascending")]
-        )
-        k = int(sizes[0])
-        values = np.asarray(slated.column(self.rewards[rewards]).to_numpy()).reshape(-1, k)
-        picked = np.asarray(slated.column("picked").to_numpy(zero_copy_only=False)).reshape(-1, k)
-        if not picked.any(axis=1).all():
-            raise InputError(
-                "every slate needs a pick here",
-                got=f"{int((~picked.any(axis=1)).sum())} slates without one",
-                remedy="drop the slates that nobody picked from",
-            )
-        return values, picked.argmax(axis=1)
-
 
 def read_log(path: Path | str, rewards: Sequence[str] | None = None, *, text: Sequence[str] = ()) -> Log:
     """Read and validate a log.

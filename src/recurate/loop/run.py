@@ -81,6 +81,7 @@ def _drive(folder: RunFolder, config: Config, world: World, monitor: Monitor) ->
     monitor.started(_facts(folder, config, world))
     state = folder.state(config) or first_state(config, world)
     forecast = forecast_run(folder.log(0), config, world) if state.round > 0 else None
+    found = folder.measured()
     while state.round <= config.rounds:
         t = state.round
         state, record = play(state, config, world, stage)
@@ -90,16 +91,17 @@ def _drive(folder: RunFolder, config: Config, world: World, monitor: Monitor) ->
             stage(t, "forecast")
             forecast = forecast_run(record.log, config, world)
             monitor.warn(forecast.warnings)
-        trajectory = _write_trajectory(folder, forecast)
+        found += record.measured
+        trajectory = _write_trajectory(folder, forecast, found)
         stage.stop()
         monitor.finished(t, trajectory)
     assert forecast is not None  # a run has a round 0
     # Again, in case the process died between the last round and its trajectory.
-    return _write_trajectory(folder, forecast)
+    return _write_trajectory(folder, forecast, found)
 
 
-def _write_trajectory(folder: RunFolder, forecast: Forecast) -> Trajectory:
-    trajectory = forecast.trajectory + folder.measured()
+def _write_trajectory(folder: RunFolder, forecast: Forecast, found: Trajectory) -> Trajectory:
+    trajectory = forecast.trajectory + found
     trajectory.write(folder.path / "trajectory.parquet")
     return trajectory
 

@@ -9,7 +9,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from recurate.errors import InputError, is_number
-from recurate.rules.noise import GUMBEL, Noise
 
 FloatArray = NDArray[np.float64]
 IntArray = NDArray[np.int64]
@@ -24,7 +23,6 @@ class Rule:
     Attributes:
         k: slate size, an integer >= 1 or ``math.inf`` (a statement about populations only).
         temperature: divides the rewards; > 0, in the rewards' unit.
-        noise: the random-utility noise; standard Gumbel is Luce choice.
 
     Raises:
         InputError: a value is out of range.
@@ -32,7 +30,6 @@ class Rule:
 
     k: float = 4
     temperature: float = 1.0
-    noise: Noise = GUMBEL
 
     def __post_init__(self) -> None:
         if not is_number(self.k) or not (self.k >= 1 and (math.isinf(self.k) or self.k == int(self.k))):

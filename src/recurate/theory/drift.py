@@ -19,8 +19,8 @@ from recurate.trajectory import Row
 FloatArray = NDArray[np.float64]
 
 REPLICATES = 60
-CONTEXTS = 20  # likewise of this many contexts, where each is a population of its own
 POOL = 40_000  # a larger pool's error is read off a random part of this size, and scaled
+CONTEXTS = 20  # likewise of this many contexts, where each is a population of its own
 SMALLEST_POOL = 250  # fewer candidates say too little about their own spread
 FEWEST_CONTEXTS = 30  # likewise, where contexts are drawn again
 
