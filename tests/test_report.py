@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 import recurate
+from recurate.logforecast import LogForecast
 from recurate.loop.config import parse_config
 from recurate.loop.run import run
 from recurate.loop.store import RunFolder
@@ -39,11 +40,15 @@ def report(request, tmp_path_factory):
     if request.param == "forecast":
         rng = np.random.default_rng(0)
         result = recurate.forecast(
-            rng.normal(size=(600, 2)), groups=rng.choice(["<a>", "b&c"], 600), rounds=3, names=["one", "two"]
+            rng.normal(size=(600, 2)),
+            groups=rng.choice(["<a>", "b&c"], 600),
+            rounds=3,
+            names=["one", "two"],
+            picks=20,
+            bounds=True,
         )
         write_forecast_report(
-            result,
-            result.trajectory,
+            LogForecast(result),
             folder / "report.html",
             name="x.csv",
             table=forecast_table(result.trajectory, result),

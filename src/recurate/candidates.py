@@ -245,6 +245,27 @@ def _texts(name: str, values: ArrayLike | None, count: int) -> NDArray[Any] | No
 
 
 @dataclass(frozen=True)
+class Values:
+    """The quantities of one round.
+
+    Attributes:
+        moments: for each reward ``mean_reward``, ``mean_exp_reward`` and ``var_exp_reward``, as far as known.
+        support: effective support.
+        kl: divergence of the reward laws from the reference, or None.
+        shares: of each group, or None without groups.
+        entropy: of the shares, or None.
+        tracked: expectations of further columns.
+    """
+
+    moments: Sequence[Mapping[str, Estimate]]
+    support: float
+    kl: Estimate | None = None
+    shares: Sequence[Estimate] | None = None
+    entropy: Estimate | None = None
+    tracked: Mapping[str, Estimate] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
 class Describer:
     """Turns a law on fixed candidates, or the candidates as a sample, into trajectory rows.
 
@@ -261,48 +282,40 @@ class Describer:
     group_names: tuple[str, ...] = ()
     reward_scale: tuple[float, ...] = ()
 
-    def rows(
-        self,
-        round: int,  # noqa: A002
-        *,
-        source: str,
-        law: FloatArray | None = None,
-        kl: Estimate | None = None,
-        moments: list[dict[str, float]] | None = None,
-        support: float | None = None,
-    ) -> list[Row]:
-        """Return the rows of one round.
-
-        Args:
-            round: which round.
-            source: ``forecast`` or ``measured``.
-            law: masses (n,), or None if the candidates are a sample.
-            kl: divergence of the reward laws from the reference, if known.
-            moments: for each reward the mean of reward, exp_reward and its variance, where they are
-                not to be computed from the law (pooled contexts).
-            support: effective support, where it is not the law's (pooled contexts).
-        """
+    def values(self, law: FloatArray | None = None, kl: Estimate | None = None) -> Values:
+        """Return the quantities of a law (masses (n,)), or of the candidates as a sample if None."""
         clusters = self._clusters if law is None else None
+        shares = entropy = None
+        if self.codes is not None:
+            groups = len(self.group_names)
+            shares = measures.shares(self.codes, groups, law, clusters)
+            entropy = measures.entropy(self.codes, groups, law, clusters)
+        return Values(
+            [self._of_reward(i, law, clusters) for i in range(len(self.candidates.names))],
+            len(self.candidates) if law is None else measures.effective_support(law),
+            kl,
+            shares,
+            entropy,
+            {name: measures.mean(v, law, clusters) for name, v in self.candidates.tracked.items()},
+        )
+
+    def rows(self, round: int, source: str, values: Values) -> list[Row]:  # noqa: A002
+        """Return the rows of one round; ``source`` is ``forecast`` or ``measured``."""
         found: list[tuple[str, str | None, str | None, Estimate, tuple[float, float]]] = []
         infinite = (-np.inf, np.inf)
-        for i, name in enumerate(self.candidates.names):
-            for quantity, estimate in self._of_reward(i, law, clusters, moments).items():
+        for name, moments in zip(self.candidates.names, values.moments, strict=True):
+            for quantity, estimate in moments.items():
                 low = -np.inf if quantity == "mean_reward" else 0.0
                 found.append((quantity, name, None, estimate, (low, np.inf)))
-        if kl is not None:
-            found.append(("kl_to_reference", None, None, kl, (0.0, np.inf)))
-        if self.group_names and self._codes is not None:
-            groups = len(self.group_names)
-            fractions = measures.shares(self._codes, groups, law, clusters)
-            for group, share in zip(self.group_names, fractions, strict=True):
+        if values.kl is not None:
+            found.append(("kl_to_reference", None, None, values.kl, (0.0, np.inf)))
+        if values.shares is not None and values.entropy is not None:
+            for group, share in zip(self.group_names, values.shares, strict=True):
                 found.append(("share", None, group, share, (0.0, 1.0)))
-            spread = measures.entropy(self._codes, groups, law, clusters)
-            found.append(("entropy", None, None, spread, (0.0, float(np.log(groups)))))
-        if support is None:
-            support = len(self.candidates) if law is None else measures.effective_support(law)
-        found.append(("effective_support", None, None, Estimate(support), infinite))
-        for name, values in self.candidates.tracked.items():
-            estimate = measures.mean(values, law, clusters)
+            limit = float(np.log(len(self.group_names)))
+            found.append(("entropy", None, None, values.entropy, (0.0, limit)))
+        found.append(("effective_support", None, None, Estimate(values.support), infinite))
+        for name, estimate in values.tracked.items():
             found.append((f"mean:{name}", None, None, estimate, infinite))
         return [
             _row(round, source, quantity, reward, group, estimate, limits)
@@ -310,25 +323,17 @@ class Describer:
         ]
 
     def _of_reward(
-        self,
-        index: int,
-        law: FloatArray | None,
-        clusters: IntArray | None,
-        moments: list[dict[str, float]] | None,
+        self, index: int, law: FloatArray | None, clusters: IntArray | None
     ) -> dict[str, Estimate]:
-        if moments is not None:
-            found = {name: Estimate(value) for name, value in moments[index].items()}
-        else:
-            rewards = self.candidates.rewards[:, index]
-            found = {"mean_reward": measures.mean(rewards, law, clusters)}
-            exponentials = self._exponentials[index]
-            if exponentials is not None:
-                found["mean_exp_reward"] = measures.mean(exponentials, law, clusters)
-                found["var_exp_reward"] = measures.variance(exponentials, law, clusters)
+        found = {"mean_reward": measures.mean(self.candidates.rewards[:, index], law, clusters)}
+        exponentials = self.exponentials[index]
+        if exponentials is not None:
+            found["mean_exp_reward"] = measures.mean(exponentials, law, clusters)
+            found["var_exp_reward"] = measures.variance(exponentials, law, clusters)
         return found
 
     @cached_property
-    def _exponentials(self) -> list[FloatArray | None]:
+    def exponentials(self) -> list[FloatArray | None]:
         """exp(reward / temperature) for each reward, or None beyond LARGEST_EXPONENT."""
         with np.errstate(over="ignore"):
             utilities = self.candidates.rewards.T / self.temperature
@@ -339,8 +344,9 @@ class Describer:
         ]
 
     @cached_property
-    def _codes(self) -> IntArray | None:
-        if self.candidates.groups is None:
+    def codes(self) -> IntArray | None:
+        """Index in ``group_names`` of each candidate's group, or None without groups."""
+        if self.candidates.groups is None or not self.group_names:
             return None
         return group_codes(self.candidates.groups, self.group_names)
 

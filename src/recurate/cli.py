@@ -6,7 +6,6 @@ import json
 import math
 import os
 import sys
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
@@ -15,9 +14,7 @@ import typer
 from recurate.errors import InputError, RecurateError
 
 if TYPE_CHECKING:
-    from recurate.forecasting import Forecast
-    from recurate.records import Log
-    from recurate.trajectory import Trajectory
+    from recurate.logforecast import LogForecast
 
 app = typer.Typer(
     name="recurate",
@@ -156,24 +153,66 @@ def forecast(
         Path | None, typer.Option(metavar="FILE", help="Real data with the same columns: the law p_ref.")
     ] = None,
     k: Annotated[
-        str | None, typer.Option(metavar="K", help="Slate size, a number or inf. Default: the log's, or 4.")
+        str | None,
+        typer.Option(
+            metavar="K", help="Slate size: 4, inf, or shares 2:0.5,4:0.5. Default: the log's, or 4."
+        ),
+    ] = None,
+    temperature: Annotated[
+        float | None, typer.Option(metavar="TAU", help="Divides the rewards in the pick. Default: 1.")
+    ] = None,
+    noise: Annotated[
+        str | None,
+        typer.Option(metavar="NAME", help="gumbel (Luce choice, the default), gaussian (Thurstone), none."),
+    ] = None,
+    keep: Annotated[int | None, typer.Option(metavar="M", help="Keep the best M of each slate.")] = None,
+    lapse: Annotated[
+        float | None, typer.Option(metavar="SHARE", help="Share of slates picked from at random.")
+    ] = None,
+    threshold: Annotated[
+        float | None,
+        typer.Option(metavar="LEVEL", help="No slates: keep every candidate with a reward from LEVEL on."),
+    ] = None,
+    top: Annotated[
+        float | None, typer.Option(metavar="SHARE", help="No slates: keep the best SHARE of the pool.")
+    ] = None,
+    then: Annotated[
+        list[str] | None,
+        typer.Option(metavar="K[:W,W]", help="A second stage, picking 1 of K by weights W; repeatable."),
     ] = None,
     real_fraction: Annotated[
         float | None,
         typer.Option(metavar="SHARE", help="Share of real data in each retraining set. Default: 0."),
     ] = None,
+    accumulate: Annotated[
+        bool, typer.Option("--accumulate", help="Training sets keep the data of all rounds before.")
+    ] = False,
+    efficacy: Annotated[
+        str | None,
+        typer.Option(
+            metavar="SHARE|fit",
+            help="How much of the way to its training law retraining moves the model (1); "
+            "'fit' estimates it from the first half of the log's rounds.",
+        ),
+    ] = None,
     weights: Annotated[
         str | None, typer.Option(metavar="W,W", help="Share of slates picked by each reward: 0.4,0.6.")
     ] = None,
     rounds: Annotated[int, typer.Option(metavar="N", help="Rounds to forecast.")] = 10,
-    temperature: Annotated[
-        float | None, typer.Option(metavar="TAU", help="Divides the rewards in the pick. Default: 1.")
-    ] = None,
     picks: Annotated[
         int | None,
         typer.Option(metavar="N", help="Picks a round, for the bands. Default: the log's, or infinite."),
     ] = None,
-    seed: Annotated[int, typer.Option(metavar="N", help="Seed of the bootstrap behind the bands.")] = 0,
+    renew: Annotated[
+        bool,
+        typer.Option(
+            "--renew", help="Also forecast every round of the log from the one before, and onwards."
+        ),
+    ] = False,
+    tail: Annotated[
+        bool, typer.Option("--tail", help="Continue beyond the effective support by a fitted tail.")
+    ] = False,
+    seed: Annotated[int, typer.Option(metavar="N", help="Seed of the simulations behind the bands.")] = 0,
     out: Annotated[
         Path | None, typer.Option(metavar="FOLDER", help="Where to write. Default: LOG-forecast.")
     ] = None,
@@ -184,8 +223,8 @@ def forecast(
     """Forecast a loop from the candidates of one round and their rewards: exactly, without sampling.
 
     LOG has one row per candidate. Of a log with several rounds the first is the start, and the later ones are
-    shown beside the forecast. Rows with source 'real' are the reference. Prints a table and writes
-    trajectory.parquet and report.html.
+    shown beside the forecast. Rows with source 'real' are the reference. Prints a table and what is proved
+    about this loop, and writes trajectory.parquet and report.html.
 
     For example:
 
@@ -194,164 +233,98 @@ def forecast(
       recurate forecast picks.jsonl --group topic --track length --real-fraction 0.5
 
       recurate forecast two.parquet --reward a --reward b --weights 0.4,0.6 --k inf
-    """
-    from recurate.records import read_log
-    from recurate.report.tables import forecast_table, print_table
-    from recurate.trajectory import Trajectory
 
-    text = [context] if group is None else [context, group]
-    table = _with_contexts(read_log(log, reward, text=text), context)
-    real = None
-    if reference is not None:
-        real = _real_rows(_with_contexts(read_log(reference, table.rewards, text=text), context))
-    own = _run_settings(log)
-    options = {
-        "k": _slate_size(k, table),
-        "temperature": own.get("temperature", 1.0) if temperature is None else temperature,
-        "weights": own.get("weights") if weights is None else _numbers(weights),
-        "real_fraction": own.get("real_fraction", 0.0) if real_fraction is None else real_fraction,
-        "rounds": rounds,
-        "picks": _picks(picks, table),
-    }
-    result, later = _predict(table, real, group, list(track or ()), options, seed)
-    trajectory = Trajectory(result.trajectory.rows + later.rows)
+      recurate forecast my-run --renew --efficacy fit
+    """
+    from recurate.logforecast import LogOptions, forecast_log, parse_size
+    from recurate.report.tables import forecast_table, print_evidence, print_table
+
+    arguments: dict[str, Any] = {
+        "rounds": rounds, "accumulate": accumulate, "tail": tail, "bounds": True, "seed": seed,
+        "then": [_stage(text) for text in then or ()],
+        **{n: v for n, v in (("noise", noise), ("keep", keep), ("lapse", lapse)) if v is not None},
+    }  # fmt: skip
+    if threshold is not None or top is not None:
+        arguments |= _acceptance(threshold, top, temperature, noise, {"--keep": keep, "--k": k})
+    if efficacy not in (None, "fit"):
+        arguments["efficacy"] = _numbers("--efficacy", efficacy)[0]
+    options = LogOptions(
+        rewards=reward, group=group, track=list(track or ()), context=context,
+        k=None if k is None else parse_size(k), temperature=temperature, real_fraction=real_fraction,
+        weights=None if weights is None else _numbers("--weights", weights), picks=picks,
+        arguments=arguments, renew=renew, fit_efficacy=efficacy == "fit",
+    )  # fmt: skip
+    found = forecast_log(log, options, reference)
     whole = log.resolve()
     folder = out or whole.with_name(f"{whole.stem}-forecast")
-    lines = forecast_table(trajectory, result)
-    _write_forecast(result, trajectory, folder, str(log), lines)
+    lines = forecast_table(found.trajectory, found.result)
+    _write_forecast(found, folder, str(log), lines)
     if as_json:
-        for row in trajectory.to_table().to_pylist():
+        for row in found.trajectory.to_table().to_pylist():
             print(json.dumps(row))
         return
     print_table(lines)
-    if k is None:
-        print(f"\nK = {options['k']:g}, {'the size of the slates' if _sizes(table) else 'the default'}")
-    for warning in result.warnings:
+    print_evidence(found)
+    for warning in found.result.warnings:
         print(f"warning: {warning}", file=sys.stderr)
     print(f"\nwritten: {folder / 'trajectory.parquet'}, {folder / 'report.html'}")
 
 
-def _predict(
-    table: Log, real: Log | None, group: str | None, track: list[str], options: dict[str, Any], seed: int
-) -> tuple[Forecast, Trajectory]:
-    """Return the forecast from the log's first round, and what the log's rounds measured."""
-    from recurate import measures
-    from recurate.candidates import from_log, group_names
-    from recurate.forecasting import forecast as make_forecast
-    from recurate.forecasting import measured, reference_cells, split_log
-    from recurate.trajectory import Trajectory
+def _stage(text: str) -> Any:
+    """Read a further stage: K, or K:W,W."""
+    from recurate.rules import Rule
+    from recurate.theory.setting import Stage
 
-    candidates, reference = split_log(table, group=group, track=track)
-    if real is not None:
-        reference = from_log(real, group=group, track=track)
-    rounds = table.select(source="model").rounds()
-    several = len(rounds) > 1
-    cells = None
-    if reference is not None:
-        cells, _ = reference_cells(candidates, reference)
-    elif several and candidates.contexts is None:
-        cells = measures.partition(candidates.rewards)
-    result = make_forecast(candidates, reference=reference, cells=cells, seed=seed, **options)
-    if not several:
-        return result, Trajectory()
-    found = measured(
-        table,
-        temperature=options["temperature"],
-        group=group,
-        track=track,
-        cells=cells,
-        names=group_names(candidates, reference),
-    )
-    shifted = tuple(replace(row, round=row.round - rounds[0]) for row in found.rows)
-    return result, Trajectory(shifted)
+    size, _, weights = text.partition(":")
+    try:
+        k = math.inf if size.strip().lower() in ("inf", "infinity") else float(int(size))
+    except (ValueError, OverflowError):
+        raise InputError(
+            "--then must be a slate size, with weights or without", got=text, remedy="--then 2:0.1,0.9"
+        ) from None
+    return Stage(Rule(k), tuple(_numbers("--then", weights)) if weights else None)
 
 
-def _write_forecast(
-    result: Forecast, trajectory: Trajectory, folder: Path, name: str, lines: list[list[str]]
-) -> None:
+def _acceptance(
+    threshold: float | None,
+    top: float | None,
+    temperature: float | None,
+    noise: str | None,
+    unused: dict[str, object],
+) -> dict[str, Any]:
+    """Return the arguments for a rule without slates."""
+    from recurate.rules import Threshold, TopFraction, noise_named
+
+    given = [name for name, value in unused.items() if value is not None]
+    if (threshold is not None and top is not None) or given:
+        raise InputError(
+            "--threshold and --top each stand for a rule of their own",
+            got=f"{', '.join(given)} too" if given else "both",
+            remedy="give one of them alone",
+        )
+    tau, own = 1.0 if temperature is None else temperature, noise_named(noise or "none")
+    if threshold is not None:
+        return {"rule": Threshold(threshold, temperature=tau, noise=own), "noise": "gumbel"}
+    assert top is not None
+    return {"rule": TopFraction(top, temperature=tau, noise=own), "noise": "gumbel"}
+
+
+def _write_forecast(found: LogForecast, folder: Path, name: str, lines: list[list[str]]) -> None:
     from recurate.report.page import write_forecast_report
 
     if folder.exists() and not folder.is_dir():
         raise InputError("--out names a file", got=folder, remedy="name a folder")
     folder.mkdir(parents=True, exist_ok=True)
-    trajectory.write(folder / "trajectory.parquet")
-    write_forecast_report(result, trajectory, folder / "report.html", name=Path(name).name, table=lines)
+    found.trajectory.write(folder / "trajectory.parquet")
+    write_forecast_report(found, folder / "report.html", name=Path(name).name, table=lines)
 
 
-def _with_contexts(log: Log, context: str) -> Log:
-    """Return the log with the named column as its contexts."""
-    if context == "context":
-        return log
-    from recurate.records import Log as LogType
-
-    values = log.column(context)
-    import pyarrow as pa
-
-    texts = pa.array(["" if v is None else str(v) for v in values.tolist()])
-    index = log.table.column_names.index("context")
-    return LogType(log.table.set_column(index, "context", texts), log.rewards)
-
-
-def _real_rows(log: Log) -> Log:
-    """Return a reference's real rows, or all of them where it tells nothing of real data."""
-    real = log.select(source="real")
-    return real if real.table.num_rows else log
-
-
-def _run_settings(path: Path) -> dict[str, Any]:
-    """Return the settings of a run folder, which are the defaults for forecasting from it."""
-    if not (path / "config.toml").is_file():
-        return {}
-    import tomllib
-
-    try:
-        config = tomllib.loads((path / "config.toml").read_text(encoding="utf-8"))
-        weights = [reward.get("weight") for reward in config["rewards"]]
-        return {
-            "temperature": config["selection"]["temperature"],
-            "real_fraction": config["retraining"]["real_fraction"],
-            "weights": None if None in weights else weights,
-        }
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError, KeyError, TypeError, AttributeError) as error:
-        raise InputError(
-            "the run's configuration is damaged", got=f"{path / 'config.toml'}: {error}", remedy="restore it"
-        ) from None
-
-
-def _sizes(table: Log) -> list[int]:
-    return sorted(set(table.select(source="model").slate_sizes().tolist()))
-
-
-def _slate_size(text: str | None, table: Log) -> float:
-    if text is None:
-        sizes = _sizes(table)
-        if len(sizes) > 1:
-            raise InputError(
-                "the log's slates have several sizes", got=sizes, remedy="say which to forecast: --k 4"
-            )
-        return float(sizes[0]) if sizes else 4.0
-    try:
-        return math.inf if text.strip().lower() in ("inf", "infinity") else float(int(text))
-    except (ValueError, OverflowError):
-        raise InputError("--k must be a whole number or inf", got=text, remedy="for example --k 4") from None
-
-
-def _picks(picks: int | None, table: Log) -> int | None:
-    if picks is not None:
-        return picks
-    generated = table.select(source="model")
-    if generated.table.num_rows == 0:
-        return None
-    first = generated.select(round=generated.rounds()[0])
-    return int(first.column("picked").sum()) or None
-
-
-def _numbers(text: str) -> list[float]:
+def _numbers(option: str, text: str) -> list[float]:
     try:
         return [float(part) for part in text.split(",")]
     except ValueError:
         raise InputError(
-            "--weights must be numbers separated by commas", got=text, remedy="for example --weights 0.4,0.6"
+            f"{option} must be numbers separated by commas", got=text, remedy=f"for example {option} 0.4,0.6"
         ) from None
 
 

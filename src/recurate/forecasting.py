@@ -20,12 +20,16 @@ from recurate.candidates import (
 from recurate.errors import InputError, is_number
 from recurate.measures import Cells
 from recurate.records import MODEL, REAL, Log
-from recurate.rules.rule import Rule
+from recurate.rules import Noise, Rule, Selection, noise_named
 from recurate.seeds import Stream
-from recurate.theory.drift import CONTEXTS, FEWEST_CONTEXTS, POOL, SMALLEST_POOL, bands, with_band
-from recurate.theory.loopmodel import LoopModel, Setting
-from recurate.theory.population import check_law, check_real_fraction, check_weights
-from recurate.trajectory import MEASURED, Row, Trajectory
+from recurate.theory.bounds import Bound
+from recurate.theory.coarse import FEWEST_CONTEXTS
+from recurate.theory.drift import SMALLEST_POOL, Extinction, bands
+from recurate.theory.evidence import check_model, continue_tail
+from recurate.theory.loopmodel import LoopModel
+from recurate.theory.population import check_law, check_weights
+from recurate.theory.setting import Setting, Stage, check_efficacy, check_real_fraction
+from recurate.trajectory import FORECAST, MEASURED, Row, Trajectory
 
 FloatArray = NDArray[np.float64]
 IntArray = NDArray[np.int64]
@@ -47,6 +51,8 @@ class Forecast:
             ``pooled residuals``.
         support_ends: first round whose effective support is below 100, or None.
         warnings: what to know before relying on it.
+        extinctions: for groups that finitely many picks may lose for good, when.
+        bounds: the proved statements, checked on this population, if asked for.
     """
 
     trajectory: Trajectory
@@ -56,16 +62,25 @@ class Forecast:
     contexts: str = "one"
     support_ends: int | None = None
     warnings: tuple[str, ...] = ()
+    extinctions: tuple[Extinction, ...] = ()
+    bounds: tuple[Bound, ...] = ()
 
 
 def forecast(
     rewards: ArrayLike | Candidates,
     *,
-    k: float = 4,
+    k: float | Mapping[float, float] = 4,
     rounds: int = 10,
     temperature: float = 1.0,
+    noise: str | Noise = "gumbel",
+    keep: int = 1,
+    lapse: float = 0.0,
+    rule: Selection | None = None,
+    then: Sequence[Stage] = (),
     weights: Sequence[float] | None = None,
     real_fraction: float = 0.0,
+    accumulate: bool = False,
+    efficacy: float = 1.0,
     groups: ArrayLike | None = None,
     track: Mapping[str, ArrayLike] | None = None,
     contexts: ArrayLike | None = None,
@@ -74,20 +89,30 @@ def forecast(
     reference: ArrayLike | Candidates | None = None,
     picks: int | None = None,
     cells: Cells | None = None,
+    tail: bool = False,
+    bounds: bool = False,
+    first: int = 0,
     seed: int = 0,
 ) -> Forecast:
     r"""Forecast a self-consuming loop from one round's candidates and their rewards.
 
     The exact infinite-data law p_{t+1} = rho p_ref + (1 - rho) p_t W_t is pushed through all rounds
-    (:mod:`recurate.theory.population`); no sampling is involved but in the bands.
+    (:mod:`recurate.theory.setting`); no sampling is involved but in the bands.
 
     Args:
         rewards: shape (candidates,) or (candidates, rewards); or ``Candidates``.
-        k: slate size, a whole number >= 1 or ``math.inf``.
+        k: slate size, a whole number >= 1 or ``math.inf``; or a distribution, ``{2: 0.5, 4: 0.5}``.
         rounds: how many rounds to forecast.
         temperature: divides the rewards in the pick.
+        noise: ``gumbel`` (Luce choice), ``gaussian`` (Thurstone), ``none`` (best of K), or a ``Noise``.
+        keep: how many of the K are kept.
+        lapse: share of slates kept from at random.
+        rule: any rule, in place of the five above (``Threshold``, ``TopFraction``).
+        then: further stages of a round, each selecting from what the one before kept.
         weights: share of slates picked by each reward; equal if None.
         real_fraction: share rho of real data in each retraining set.
+        accumulate: whether training sets keep the data of all rounds before.
+        efficacy: how much of the way to its training law retraining moves the model, in (0, 1].
         groups: group of each candidate, shape (candidates,), for ``share`` and ``entropy``.
         track: further columns (candidates,) whose expectation is forecast, as ``mean:NAME``.
         contexts: context of each candidate. Selection happens within contexts: with 500 candidates or
@@ -99,7 +124,11 @@ def forecast(
             tracked columns and real_fraction > 0, pass ``Candidates``.
         picks: picks a round, for the bands; None: infinitely many.
         cells: partition behind ``kl_to_reference``, to match a measurement's; see :func:`predict`.
-        seed: of the bootstrap behind the bands.
+        tail: whether a fitted tail continues rounds beyond the effective support, as source
+            ``fitted tail`` (:mod:`recurate.theory.tail`; one reward, one context).
+        bounds: whether to check the proved statements on this population (:mod:`recurate.theory.bounds`).
+        first: rounds played before these candidates, whose data an accumulating loop has kept.
+        seed: of the simulations behind the bands.
 
     Returns:
         A :class:`Forecast`. Quantities: ``mean_reward``, ``mean_exp_reward`` = E exp(r / temperature),
@@ -117,12 +146,20 @@ def forecast(
     candidates = as_candidates(rewards, names=names, groups=groups, track=track, contexts=contexts)
     if reference is not None and not isinstance(reference, Candidates):
         reference = as_candidates(reference, names=candidates.names)
+    own = check_weights(weights, len(candidates.names))
     setting = Setting(
-        rule=Rule(k, temperature),
-        weights=tuple(check_weights(weights, len(candidates.names)).tolist()),
+        rule=_rule(k, temperature, noise, keep, lapse) if rule is None else rule,
+        weights=tuple(own.tolist()),
         real_fraction=check_real_fraction(real_fraction),
         rounds=_check_count("rounds", rounds, 0),
         picks=None if picks is None else _check_count("picks", picks, 1),
+        then=tuple(
+            Stage(s.rule, tuple((own if s.weights is None else check_weights(s.weights, own.size)).tolist()))
+            for s in then
+        ),
+        accumulate=bool(accumulate),
+        efficacy=check_efficacy(efficacy),
+        first=_check_count("first", first, 0),
     )
     return predict(
         candidates,
@@ -131,7 +168,15 @@ def forecast(
         reference=reference,
         cells=cells,
         stream=Stream(seed),
+        tail=tail,
+        bounds=bounds,
     )
+
+
+def _rule(
+    k: float | Mapping[float, float], temperature: float, noise: str | Noise, keep: int, lapse: float
+) -> Rule:
+    return Rule(k, temperature, noise_named(noise) if isinstance(noise, str) else noise, keep, lapse)
 
 
 def _check_count(name: str, value: int, least: int) -> int:
@@ -152,6 +197,8 @@ def predict(
     reference: Candidates | None = None,
     cells: Cells | None = None,
     stream: Stream | None = None,
+    tail: bool = False,
+    bounds: bool = False,
 ) -> Forecast:
     """Forecast from candidates; see :func:`forecast`.
 
@@ -163,70 +210,48 @@ def predict(
         cells: partition behind ``kl_to_reference`` where forecast and measurement must be alike; None:
             made from the reference, or exact on the atoms if p_ref = p_0.
         stream: randomness of the bands; None: no bands.
+        tail: whether to continue beyond the effective support by a fitted tail.
+        bounds: whether to check the proved statements.
     """
     warnings: list[str] = []
     if reference is not None and cells is None:
         cells, warnings = reference_cells(candidates, reference)
     model = LoopModel.build(candidates, law, reference, setting, cells)
-    rows: list[Row] = []
-    supports: list[float] = []
-    last = model.population.law
-    for t, last in enumerate(model.laws(setting)):
-        rows += model.rows(t, last)
-        supports.append(measures.effective_support(last))
-    ends = next((t for t, support in enumerate(supports) if support < SUPPORT), None)
-    warnings += model.warnings(setting)
+    values = list(model.values())
+    rows = [row for t, found in enumerate(values) for row in model.describer.rows(t, FORECAST, found)]
+    ends = next((t for t, found in enumerate(values) if found.support < SUPPORT), None)
+    warnings += model.warnings()
+    extinctions: tuple[Extinction, ...] = ()
     if stream is not None:
-        part = min(POOL / len(model.population.law), 1.0)
-        if model.mode == "each" and model.context_codes is not None:
-            part = min(CONTEXTS / len(np.unique(model.context_codes)), 1.0)
-        if part < 1 and model.mode != "pooled residuals":
-            smaller = _part(candidates, law, reference, setting, cells, part, stream)
-            halves = bands(smaller, setting, stream, part)
-        else:
-            halves = bands(model, setting, stream)
-        rows = [with_band(row, halves.get((row.round, *row.key))) for row in rows]
-        if not halves:
+        found = bands(model, stream)
+        if found is None:
             warnings.append(
                 f"{len(candidates)} candidates are too few for bands (at least {SMALLEST_POOL} are needed, "
                 f"and {FEWEST_CONTEXTS} contexts if they are thin)"
             )
+        else:
+            rows = [found.around(row) for row in rows]
+            extinctions = found.extinctions
     if ends is not None:
         warnings.append(
             f"from round {ends} on the effective support is below {SUPPORT:g} candidates "
-            f"({supports[ends]:.0f}): those values are beyond what this pool can tell"
+            f"({values[ends].support:.0f}): those values are beyond what this pool can tell"
         )
+    if tail:
+        continued, why = continue_tail(model, ends)
+        rows += continued
+        warnings += why
     return Forecast(
-        Trajectory(tuple(rows)), setting, len(candidates), last, model.mode, ends, tuple(warnings)
+        Trajectory(tuple(rows)),
+        setting,
+        len(candidates),
+        model.last_law(),
+        model.mode,
+        ends,
+        tuple(warnings),
+        extinctions,
+        check_model(model) if bounds else (),
     )
-
-
-def _part(
-    candidates: Candidates,
-    law: FloatArray | None,
-    reference: Candidates | None,
-    setting: Setting,
-    cells: Cells | None,
-    part: float,
-    stream: Stream,
-) -> LoopModel:
-    """Return the model of a random part of the candidates and of the reference, with all groups' names."""
-    rng = stream.at("part").generator()
-    if candidates.contexts is not None:
-        names = np.unique(candidates.contexts)
-        chosen = rng.permutation(names)[: max(round(part * names.size), 1)]
-        rows = np.flatnonzero(np.isin(candidates.contexts, chosen))
-        real = None
-        if reference is not None and reference.contexts is not None:
-            real = reference.take(np.flatnonzero(np.isin(reference.contexts, chosen)))
-    else:
-        rows = rng.permutation(len(candidates))[: max(round(part * len(candidates)), 1)]
-        real = None
-        if reference is not None:
-            real = reference.take(rng.permutation(len(reference))[: max(round(part * len(reference)), 1)])
-    model = LoopModel.build(candidates.take(rows), None if law is None else law[rows], real, setting, cells)
-    known = group_names(candidates, reference)
-    return replace(model, describer=replace(model.describer, group_names=known))
 
 
 def reference_cells(candidates: Candidates, reference: Candidates) -> tuple[Cells | None, list[str]]:
@@ -276,7 +301,7 @@ def measured(
         candidates = everything.take(generated.column("round") == t)
         describer = Describer(candidates, temperature, labels, tuple(top.tolist()))
         kl = cells.kl(cells.assign(candidates.rewards)) if cells is not None else None
-        rows += describer.rows(t, source=MEASURED, kl=kl)
+        rows += describer.rows(t, MEASURED, describer.values(kl=kl))
     return Trajectory(tuple(rows))
 
 

@@ -90,11 +90,17 @@ def entropy(
 ) -> Estimate:
     """Return the Shannon entropy of the group shares, -sum s log s, in nats."""
     fractions = np.array([s.value for s in shares(codes, groups, law)])
-    logs = np.log(np.where(fractions > 0, fractions, 1.0))
-    value = float(-(fractions @ logs))
+    value = entropy_of(fractions)
     if law is not None:
         return Estimate(value)
+    logs = np.log(np.where(fractions > 0, fractions, 1.0))
     return Estimate(value, standard_error(-logs[codes] - value, clusters))
+
+
+def entropy_of(fractions: FloatArray) -> float:
+    """Return the Shannon entropy -sum s log s of shares, in nats."""
+    logs = np.log(np.where(fractions > 0, fractions, 1.0))
+    return float(-(fractions @ logs))
 
 
 def effective_support(law: FloatArray) -> float:

@@ -1,6 +1,7 @@
 """Quantities over rounds, forecast or measured: one tidy table, one row a value.
 
-Columns: ``round`` (int), ``source`` (``forecast`` or ``measured``), ``quantity``, ``reward`` (which
+Columns: ``round`` (int), ``source`` (``forecast``, ``measured``,
+``renewed`` or ``fitted tail``), ``quantity``, ``reward`` (which
 reward the value is about, or null), ``group`` (which group, or null), ``value``, ``lower`` and ``upper``
 (a 95 % interval for this one value, or null where there is none).
 """
@@ -19,6 +20,7 @@ from recurate.errors import InputError
 from recurate.tables import read_table, write_table
 
 FORECAST, MEASURED = "forecast", "measured"
+TAIL, RENEWED = "fitted tail", "renewed"  # a forecast continued; one made anew from every round
 
 SCHEMA = pa.schema(
     [

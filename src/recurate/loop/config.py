@@ -16,6 +16,7 @@ from recurate.generators.flow import FlowSettings
 from recurate.records import COLUMNS
 from recurate.rewards.classifier import ClassifierRewardSettings, ClassifierSettings
 from recurate.rewards.geometry import DistanceSettings
+from recurate.rules import Rule, noise_named
 from recurate.settings import Settings
 
 
@@ -24,6 +25,10 @@ class Selection(Settings):
 
     k: int = Field(4, ge=1, description="slate size: one of k candidates is picked")
     temperature: float = Field(1.0, gt=0, description="divides the rewards in the pick")
+    noise: Literal["gumbel", "gaussian", "none"] = Field(
+        "gumbel", description="added to reward / temperature: Luce choice, Thurstone, or none (best of k)"
+    )
+    lapse: float = Field(0.0, ge=0, le=1, description="share of slates picked from at random")
     picks: int = Field(2000, ge=1, description="picks that enter each retraining set")
     slates: int | None = Field(None, ge=1, description="slates shown a round; as many as picks if absent")
 
@@ -32,6 +37,10 @@ class Selection(Settings):
         if self.slates is not None and self.picks > self.slates:
             raise ValueError(f"picks = {self.picks} is more than slates = {self.slates}: raise slates")
         return self
+
+    def rule(self) -> Rule:
+        """Return the rule by which one of a slate is picked."""
+        return Rule(self.k, self.temperature, noise_named(self.noise), 1, self.lapse)
 
     @property
     def shown(self) -> int:

@@ -24,7 +24,6 @@ from recurate.generators.protocol import Generator, Samples
 from recurate.loop.config import Config
 from recurate.loop.world import World
 from recurate.records import MODEL, REAL, Log, as_log
-from recurate.rules.rule import Rule
 from recurate.seeds import Stream
 from recurate.trajectory import Trajectory
 
@@ -146,7 +145,7 @@ def _pick(t: int, scored: Candidates, config: Config, stream: Stream) -> tuple[L
             got=f"{scored.rewards[bad[0]].tolist()} for candidate {bad[0]}",
             remedy="the model may have diverged (lower generator.learning_rate), or the reward is faulty",
         )
-    rule = Rule(k, config.selection.temperature)
+    rule = config.selection.rule()
     rewards = scored.rewards.reshape(slates, k, -1)
     judge = stream.at("judge").generator().choice(len(scored.names), size=slates, p=config.weights)
     judged = np.take_along_axis(rewards, judge[:, None, None], axis=2)[:, :, 0]

@@ -16,9 +16,9 @@ from recurate.loop.rounds import first_state, play
 from recurate.loop.store import RunFolder
 from recurate.loop.world import World, prepare
 from recurate.records import Log
-from recurate.rules.rule import Rule
 from recurate.seeds import Stream
-from recurate.theory.loopmodel import Setting
+from recurate.theory.evidence import plain_bounds
+from recurate.theory.setting import Setting
 from recurate.trajectory import Trajectory
 
 
@@ -61,13 +61,14 @@ def forecast_run(log: Log, config: Config, world: World) -> Forecast:
         reference=reference,
         cells=world.cells,
         stream=Stream(config.seed).at("forecast"),
+        bounds=True,
     )
 
 
 def setting(config: Config) -> Setting:
     """Return what the forecast needs to know of a configuration."""
     return Setting(
-        rule=Rule(config.selection.k, config.selection.temperature),
+        rule=config.selection.rule(),
         weights=config.weights,
         real_fraction=config.retraining.real_fraction,
         rounds=config.rounds,
@@ -103,6 +104,7 @@ def _drive(folder: RunFolder, config: Config, world: World, monitor: Monitor) ->
 def _write_trajectory(folder: RunFolder, forecast: Forecast, found: Trajectory) -> Trajectory:
     trajectory = forecast.trajectory + found
     trajectory.write(folder.path / "trajectory.parquet")
+    folder.save_bounds(plain_bounds(forecast.bounds))
     return trajectory
 
 

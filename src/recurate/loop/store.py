@@ -7,6 +7,7 @@
     setup/              what was trained before round 0 (classifier), contents.json
     rounds/000/         log.parquet, samples.safetensors, measures.parquet, model/, contents.json
     trajectory.parquet  forecast and measured, all rounds
+    bounds.json         the proved statements, checked on the forecast's laws
     report.html
     timings.jsonl       seconds a stage: the only file that differs between equal runs
 """
@@ -192,6 +193,15 @@ class RunFolder:
         """Read what was measured in all complete rounds."""
         parts = [Trajectory.read(self.round_path(t) / "measures.parquet") for t in range(self.complete())]
         return sum(parts, Trajectory())
+
+    def save_bounds(self, bounds: list[dict[str, Any]]) -> None:
+        """Write the proved statements as they were checked."""
+        write_text(self.path / "bounds.json", json.dumps({"bounds": bounds}, indent=1) + "\n")
+
+    def bounds(self) -> list[dict[str, Any]]:
+        """Read them; none where there is no such file, which older runs lack."""
+        path = self.path / "bounds.json"
+        return list(_read_json(path, "resume the run")["bounds"]) if path.exists() else []
 
     def counts(self, t: int) -> dict[str, int]:
         """Read a round's counts."""

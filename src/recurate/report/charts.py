@@ -12,9 +12,9 @@ from typing import Any
 
 import altair as alt
 
-from recurate.trajectory import FORECAST, MEASURED, Row, Trajectory
+from recurate.trajectory import FORECAST, MEASURED, RENEWED, TAIL, Row, Trajectory
 
-COLOURS = {FORECAST: "#2f6f9f", MEASURED: "#d9632b"}
+COLOURS = {FORECAST: "#2f6f9f", MEASURED: "#d9632b", RENEWED: "#3a8f5c", TAIL: "#8a63b0"}
 HEIGHT = 230
 GROUPS = 10  # groups whose shares are drawn
 
@@ -42,7 +42,7 @@ def quantity_chart(trajectory: Trajectory, key: tuple[str, str | None, str | Non
     name = _name(key)
     pick = alt.selection_point(fields=["source"], bind="legend", name=f"legend_{name}")
     zoom = _zoom(name)
-    sources = [s for s in (FORECAST, MEASURED) if any(r.source == s for r in rows)]
+    sources = [s for s in COLOURS if any(r.source == s for r in rows)]
     colour = alt.Color(
         "source:N",
         scale=alt.Scale(domain=sources, range=[COLOURS[s] for s in sources]),
@@ -68,6 +68,11 @@ def quantity_chart(trajectory: Trajectory, key: tuple[str, str | None, str | Non
         .encode(y=alt.Y("lower:Q", title=None), y2="upper:Q", opacity=alt.value(0.18))
     )
     line = base.mark_line(strokeWidth=2).transform_filter(f"datum.source == '{FORECAST}'").encode(y=y)
+    dashed = (
+        base.mark_line(strokeWidth=2, strokeDash=[5, 4])
+        .transform_filter(f"datum.source == '{TAIL}'")
+        .encode(y=y)
+    )
     bars = (
         base.mark_rule(strokeWidth=1.5)
         .transform_filter(f"datum.source == '{MEASURED}' && isValid(datum.lower)")
@@ -75,7 +80,7 @@ def quantity_chart(trajectory: Trajectory, key: tuple[str, str | None, str | Non
     )
     points = base.mark_point(filled=True, size=55).encode(y=y, tooltip=tooltip)
     named = points.properties(name=f"view_{name}").add_params(pick, zoom)
-    return _finish(alt.layer(band, line, bars, named))
+    return _finish(alt.layer(band, line, dashed, bars, named))
 
 
 def shares_chart(trajectory: Trajectory) -> dict[str, Any]:

@@ -13,9 +13,12 @@ from typing import Any
 import recurate
 from recurate.errors import InputError
 from recurate.files import write_text
-from recurate.forecasting import SUPPORT, Forecast
+from recurate.forecasting import SUPPORT
+from recurate.logforecast import LogForecast
 from recurate.loop.store import RunFolder
 from recurate.report import charts, samples, words
+from recurate.report.tables import extinction_lines, renewal_lines
+from recurate.theory.evidence import plain_bounds
 from recurate.trajectory import FORECAST, Trajectory
 
 SCRIPTS = ("vega", "vega-lite", "vega-embed")
@@ -40,6 +43,8 @@ class _Page:
     shares: str = ""
     hidden: int = 0
     bands: bool = False
+    notes: list[str] = field(default_factory=list)
+    bounds: list[dict[str, str]] = field(default_factory=list)
     specs: list[tuple[str, str]] = field(default_factory=list)
 
     def place(self, spec: dict[str, Any]) -> str:
@@ -48,6 +53,13 @@ class _Page:
         text = json.dumps(spec, separators=(",", ":"), sort_keys=True).replace("<", "\\u003c")
         self.specs.append((identity, text))
         return identity
+
+    def add_bounds(self, table: list[dict[str, Any]]) -> None:
+        """List proved statements: those that apply first."""
+        order = {"violated": 0, "holds": 1, "does not apply": 2}
+        for row in sorted(table, key=lambda row: order[row["verdict"]]):
+            numbers = {n: f"{v:.4g}" for n, v in row.items() if isinstance(v, float)}
+            self.bounds.append({name: str(value) for name, value in (row | numbers).items()})
 
     def add_trajectory(self, trajectory: Trajectory) -> None:
         """Place a chart for every quantity."""
@@ -108,16 +120,16 @@ def write_run_report(folder: RunFolder) -> Path:
         comparisons=words.comparisons(trajectory),
     )
     page.add_trajectory(trajectory)
+    page.add_bounds(folder.bounds())
     _add_candidates(page, folder)
     path = folder.path / "report.html"
     write_text(path, page.render())
     return path
 
 
-def write_forecast_report(
-    result: Forecast, trajectory: Trajectory, path: Path, *, name: str, table: list[list[str]]
-) -> None:
-    """Write a forecast's report; ``trajectory`` may also hold what was measured later."""
+def write_forecast_report(found: LogForecast, path: Path, *, name: str, table: list[list[str]]) -> None:
+    """Write a forecast's report."""
+    result, trajectory = found.result, found.trajectory
     facts = result.setting.facts() | {"candidates": result.candidates, "contexts": result.contexts}
     page = _Page(
         title=f"Forecast from {name}",
@@ -127,8 +139,10 @@ def write_forecast_report(
         facts=[(k.replace("_", " "), "infinitely many" if v is None else str(v)) for k, v in facts.items()],
         table=table,
         comparisons=words.comparisons(trajectory),
+        notes=extinction_lines(result) + (renewal_lines(found.renewal) if found.renewal else []),
     )
     page.add_trajectory(trajectory)
+    page.add_bounds(plain_bounds(result.bounds))
     write_text(path, page.render())
 
 

@@ -2,10 +2,18 @@
 
 from __future__ import annotations
 
+import math
 import shutil
+import textwrap
+from typing import TYPE_CHECKING
 
 from recurate.forecasting import SUPPORT, Forecast
+from recurate.theory.bounds import Bound
 from recurate.trajectory import FORECAST, MEASURED, Trajectory
+
+if TYPE_CHECKING:
+    from recurate.logforecast import LogForecast
+    from recurate.theory.renewal import Renewal
 
 
 def forecast_table(trajectory: Trajectory, result: Forecast) -> list[list[str]]:
@@ -57,3 +65,91 @@ def print_table(lines: list[list[str]]) -> None:
         notes.append("in brackets: measured in the log's rounds")
     for note in notes:
         print(note)
+
+
+def print_evidence(found: LogForecast) -> None:
+    """Print what else is known: the rule, groups that may die out, renewed forecasts, proved statements."""
+    facts = found.result.setting.facts()
+    print("\n" + ", ".join(f"{_label(name)} {_short(value)}" for name, value in facts.items()))
+    for line in extinction_lines(found.result):
+        print(line)
+    if found.renewal is not None:
+        for line in renewal_lines(found.renewal):
+            print(line)
+    if found.result.bounds:
+        print("\nproved statements, checked on this population")
+        print_plain(bound_rows(found.result.bounds))
+
+
+def _label(name: str) -> str:
+    return "K =" if name == "k" else name.replace("_", " ")
+
+
+def _short(value: object) -> str:
+    if isinstance(value, float):
+        return f"{value:g}"
+    if isinstance(value, list) and all(isinstance(v, float) for v in value):
+        return ", ".join(f"{v:g}" for v in value)
+    return "infinitely many" if value is None else str(value)
+
+
+def extinction_lines(result: Forecast) -> list[str]:
+    """Return a line for every group that finitely many picks may lose for good."""
+    last = result.setting.rounds
+    return [
+        f"group {e.group!r} is lost for good by round {last} with probability {e.probability[-1]:.2g}"
+        + (f" (half of such losses by round {e.time})" if e.time is not None else "")
+        for e in result.extinctions
+        if e.probability[-1] >= 1e-6
+    ]
+
+
+def renewal_lines(renewal: Renewal) -> list[str]:
+    """Return what renewed forecasts found, as lines of text."""
+    eta = renewal.efficacy
+    lines = [
+        f"efficacy {eta.value:.3f} (standard error {eta.se:.2g}, from {eta.changes} changes): how much of "
+        "the way to its training law retraining moved the model"
+    ]
+    for score in renewal.scores:
+        if score.key[0] == "share" or math.isnan(score.ratio):
+            continue
+        name = " ".join(part for part in score.key if part)
+        lines.append(
+            f"one round ahead, {name}: error {score.renewed:.3g}, {score.ratio:.0%} of that of a forecast "
+            f"that nothing changes ({score.rounds} rounds)"
+        )
+    return lines
+
+
+BOUND_HEADING = ["statement", "verdict", "round", "bound", "here", "slack"]
+
+
+def bound_rows(bounds: tuple[Bound, ...]) -> list[list[str]]:
+    """Return the statements that apply as rows of text, heading first; then a line for each reason not to."""
+    rows = [BOUND_HEADING]
+    for bound in bounds:
+        if bound.verdict != "does not apply":
+            numbers = [
+                f"{v:.4g}" if v is not None else "" for v in (bound.value, bound.measured, bound.slack)
+            ]
+            at = "" if bound.round is None else str(bound.round)
+            rows.append([bound.name, bound.verdict, at, *numbers])
+    reasons: dict[str, list[str]] = {}
+    for bound in bounds:
+        if bound.verdict == "does not apply":
+            reasons.setdefault(bound.why, []).append(bound.name)
+    return rows + [[f"does not apply: {', '.join(names)}: {why}"] for why, names in reasons.items()]
+
+
+def print_plain(rows: list[list[str]]) -> None:
+    """Print rows of text: whole ones in aligned columns, single cells as wrapped lines."""
+    whole = [row for row in rows if len(row) == len(rows[0])]
+    widths = [max(len(row[i]) for row in whole) + 2 for i in range(len(rows[0]))]
+    for row in rows:
+        if len(row) < len(widths):
+            print("\n".join(textwrap.wrap(row[0], 116, subsequent_indent="    ")))
+        elif len(whole) > 1:
+            cells = [row[0].ljust(widths[0]), row[1].ljust(widths[1])]
+            cells += [cell.rjust(width) for cell, width in zip(row[2:], widths[2:], strict=True)]
+            print("".join(cells).rstrip())

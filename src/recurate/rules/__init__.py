@@ -1,6 +1,18 @@
-"""How one candidate of a slate is picked, and what that does to a population."""
+"""How candidates are selected, and what that does to a population."""
 
-from recurate.rules.noise import GUMBEL, Noise
+from recurate.rules.acceptance import Threshold, TopFraction
+from recurate.rules.noise import GAUSSIAN, GUMBEL, NO_NOISE, Noise, noise_named
 from recurate.rules.rule import Rule
+from recurate.rules.selection import Selection
 
-__all__ = ["GUMBEL", "Noise", "Rule"]
+__all__ = [
+    "GAUSSIAN",
+    "GUMBEL",
+    "NO_NOISE",
+    "Noise",
+    "Rule",
+    "Selection",
+    "Threshold",
+    "TopFraction",
+    "noise_named",
+]

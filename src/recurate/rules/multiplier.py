@@ -1,170 +1,159 @@
-r"""The curation multiplier H of Luce choice, to machine precision, in O(N) at any K.
+r"""The curation multiplier H of random-utility choice, to machine precision, in O(N) at any K.
 
-A slate of K candidates is drawn i.i.d. from the law p and one is picked by Luce choice. The picks then
-follow the law p H with
+A slate of K candidates is drawn i.i.d. from the law p and the one with the largest reward + noise is
+picked. The picks then follow the law p H with, for Gumbel noise (Luce choice),
 
 .. math:: H(x) = E_{y_2..y_K \sim p} [ K e^{r(x)} / (e^{r(x)} + \sum_{j \ge 2} e^{r(y_j)}) ]
 
-(Ferbach et al. 2024, arXiv 2407.09499, Lemma 2.1). Written as random utility with Gumbel noise (cdf F,
-density f), and r already divided by the temperature:
+(Ferbach et al. 2024, arXiv 2407.09499, Lemma 2.1). For any noise with cdf F and density f, and r already
+divided by the temperature,
 
-.. math:: \Phi(s) = \sum_y p(y) F(s - r(y)), \qquad H(x) = K \int f(s - r(x)) \Phi(s)^{K-1} ds.
+.. math:: \Phi(s) = \sum_y p(y) F(s - r(y)), \qquad H(x) = K \int f(s - r(x)) \Phi(s)^{K-1} ds,
+
+and if the best m of the K are kept (without replacement; Plackett-Luce), a candidate is among them where
+at most m - 1 rivals exceed it:
+
+.. math:: H(x) = \frac{K}{m} \int f(s - r(x))\, P(\mathrm{Bin}(K - 1, 1 - \Phi(s)) \le m - 1)\, ds.
 
 **Quadrature.** The integrand is analytic and decays fast, so the trapezoidal rule on a uniform grid
-converges exponentially: its relative error is at most 2 sum_k abs(Gamma(1 + 2 pi i k / h)), uniformly in
-atom, law, rewards and K; 1.8e-16 at the step h = 0.25 used here.
+converges exponentially. Gumbel: its relative error is at most 2 sum_k abs(Gamma(1 + 2 pi i k / h)),
+uniformly in atom, law, rewards and K; 1.8e-16 at the step h = 0.25 used here. Other noises: h at most
+0.3 / sqrt(2 log K), and the identity E_p H = 1, which the rule obeys only as far as it has converged, is
+checked at every call: the step is halved until it holds.
 
-**Interpolation.** H depends on x only through r(x), and both maps above are convolutions with smooth
-functions. The atoms' mass is spread to nodes of a uniform lattice (spacing 0.05) by the transpose of
-10-point Lagrange interpolation, the sums run over nodes, and H is interpolated back: error about 3e-14.
+**Interpolation.** H depends on x only through r(x): sums run over the nodes of a lattice
+(:mod:`recurate.rules.lattice`), convolutions over small tables (:mod:`recurate.rules.convolution`).
 
-**Any range.** The lattice is cut into blocks 40 nats long. Blocks that touch share three small kernel
-matrices (the kernels depend on s - u alone); further than 40 nats apart, 1 - F(z) and f(z) both equal
-exp(-z) in double precision, and that factorises, so all far blocks together cost one recursion.
-Gaps without any atom that are longer than 800 nats are shortened to 800, which changes nothing in
-double precision (e^-800 = 0).
+For large K, Phi^(K-1) is formed as exp((K - 1) log Phi) with log Phi from 1 - Phi where that is small.
 """
 
 from __future__ import annotations
 
-import functools
 import math
-from dataclasses import dataclass
 
 import numpy as np
-import scipy.sparse
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from recurate.errors import InputError
-from recurate.rules.noise import GUMBEL
+from recurate.rules.convolution import NARROW, Convolution
+from recurate.rules.lattice import Lattice, shorten_gaps
+from recurate.rules.noise import GUMBEL, REACH, Noise
 
 FloatArray = NDArray[np.float64]
-IntArray = NDArray[np.int64]
 
-NODE = 0.05  # lattice spacing, nats
-STEP = 0.25  # quadrature step, nats: a multiple of NODE, so the grid is part of the lattice
-BLOCK = 40.0  # block length, nats: exp(-40) is below double precision's relative resolution
-POINTS = 10  # Lagrange interpolation points
-MARGIN = 6.0  # the integrand below min(r) - 6 is under exp(-403)
-GAP = 800.0  # longest gap kept between neighbouring rewards
-WIDEST = 1e6  # span of a lattice that still fits into memory, nats
-
-_NODES = round(BLOCK / NODE)  # nodes in a block
-_GRID = round(BLOCK / STEP)  # quadrature points in a block
-
-
-@dataclass(frozen=True)
-class _Kernels:
-    """Noise functions at (quadrature point, node) for blocks at offset -1, 0 and 1, stacked."""
-
-    cdf: FloatArray  # (3, _GRID, _NODES)
-    sf: FloatArray
-    pdf: FloatArray
-    decay_nodes: FloatArray  # (_NODES,): exp(u - base), u over the block's nodes
-    decay_grid: FloatArray  # (_GRID,): exp(-(s - base)), s over the block's quadrature points
-
-
-@functools.cache
-def _kernels() -> _Kernels:
-    nodes = np.arange(_NODES) * NODE
-    grid = np.arange(_GRID) * STEP
-    z = np.stack([offset * BLOCK + grid[:, None] - nodes for offset in (-1, 0, 1)])
-    return _Kernels(GUMBEL.cdf(z), GUMBEL.sf(z), GUMBEL.pdf(z), np.exp(nodes), np.exp(-grid))
-
-
-def shorten_gaps(values: FloatArray, longest: float = GAP) -> FloatArray:
-    """Shift values so that no two neighbours (in sorted order) are further apart than ``longest``."""
-    if np.ptp(values) <= longest:
-        return values
-    order = np.argsort(values, kind="stable")
-    steps = np.diff(values[order])
-    if steps.max() <= longest:
-        return values
-    short = np.zeros_like(values)
-    short[order[1:]] = np.cumsum(np.minimum(steps, longest))
-    return short
-
-
-def _lagrange(offsets: FloatArray) -> FloatArray:
-    """Return Lagrange weights (N, POINTS) at ``offsets`` from nodes 0, 1, ..., POINTS - 1."""
-    nodes = np.arange(POINTS)
-    weights = np.empty((offsets.size, POINTS))
-    for k in nodes:
-        others = nodes[nodes != k]
-        scale = 1.0 / math.prod(int(k - j) for j in others)
-        column = np.full(offsets.size, scale)
-        for j in others:
-            column *= offsets - j
-        weights[:, k] = column
-    return weights
+STEP = 0.25  # largest quadrature step
+FINEST = STEP / 64
+WIDEST = 1e6  # span of a lattice that still fits into memory, in units of the noise
+TOLERANCE = 1e-11  # of E_p H = 1 for noises other than Gumbel
+NEGLIGIBLE = 1e-17
 
 
 class Multiplier:
-    """The Luce multiplier for one reward, set up once per population and used at any law and K.
+    """The multiplier for one reward, set up once per population and used at any law and K.
 
     Args:
-        utilities: rewards divided by the temperature, shape (N,), finite, in nats.
+        utilities: rewards divided by the temperature, shape (N,), finite, in units of the noise.
+        noise: what is added to them before the largest is picked.
 
     Raises:
         InputError: the utilities are not finite, or span more than a lattice can hold.
-
-    The object holds one sparse (N, nodes) matrix with 10 entries a row.
     """
 
-    def __init__(self, utilities: FloatArray) -> None:
-        self._log_utilities = utilities
-        with np.errstate(over="ignore", invalid="ignore"):
-            span = float(np.ptp(utilities))
-        placed = shorten_gaps(utilities) if math.isfinite(span) else utilities
-        if math.isfinite(span):
-            span = float(np.ptp(placed))
-        if not span <= WIDEST:
-            raise InputError(
-                "the rewards divided by the temperature span too much",
-                got=f"{span:.3g} nats",
-                remedy=f"use a higher temperature or smaller rewards (at most {WIDEST:g} nats)",
-            )
-        position = (placed - placed.min() + MARGIN) / NODE
-        first = np.floor(position).astype(np.int64) - (POINTS // 2 - 1)
-        blocks = int(first.max() + POINTS) // _NODES + 1
-        self._span = float(np.ptp(placed))
-        # Blocks with nodes in use: far-apart rewards leave most of a long lattice empty.
-        self._active = np.unique(np.concatenate([first, first + POINTS - 1]) // _NODES)
-        self._blocks = blocks
-        columns = (first[:, None] + np.arange(POINTS)).astype(np.int32)
-        self._interpolate = scipy.sparse.csr_array(
-            (
-                _lagrange(position - first).ravel(),
-                columns.ravel(),
-                np.arange(0, POINTS * utilities.size + 1, POINTS, dtype=np.int32),
-            ),
-            shape=(utilities.size, blocks * _NODES),
-        )
-        self._spread = self._interpolate.T
+    def __init__(self, utilities: FloatArray, noise: Noise = GUMBEL) -> None:
+        self._utilities = utilities
+        self._noise = noise
+        _check_span(utilities)
+        self._margin = _left_margin(noise)
+        self._lattice = Lattice(utilities, self._margin)
+        self._convolutions: dict[tuple[float, float], Convolution] = {}
 
-    def __call__(self, law: FloatArray, k: float) -> FloatArray:
+    def __call__(self, law: FloatArray, k: ArrayLike, keep: int = 1) -> FloatArray:
         """Return H at every atom.
 
         Args:
-            law: masses p, shape (N,), non-negative, summing to one.
-            k: slate size, an integer >= 1 or ``math.inf``.
+            law: masses p, shape (N,), non-negative, summing to one; or B laws at once, shape (N, B).
+            k: slate size, an integer >= 1 or (Gumbel, keep = 1) ``math.inf``; for B laws also (B,).
+            keep: how many of the K are kept.
 
         Returns:
-            H, shape (N,): 0 <= H <= k and sum(p H) = 1 up to rounding.
+            H, shape of ``law``: 0 <= H <= k / keep and sum(p H) = 1 up to rounding.
+
+        Raises:
+            InputError: the noise is too rough, or its tails too heavy, for the quadrature.
         """
-        if k == 1:
-            return np.ones_like(law)
-        if math.isinf(k):
-            return _tilt(self._log_utilities, law)
-        mass = (self._spread @ law).reshape(self._blocks, _NODES)
-        grid_blocks = math.ceil((MARGIN + self._span + BLOCK + math.log(k)) / BLOCK) + 1
-        powers = np.exp((k - 1) * _log_phi(mass, grid_blocks, self._active))
-        multiplier = self._interpolate @ _integrate(STEP * k * powers, self._blocks, self._active)
-        return np.asarray(np.clip(multiplier, 0.0, k))
+        sizes = np.asarray(k, float)
+        if sizes.ndim == 0:
+            if sizes == keep:
+                return np.ones_like(law)
+            if math.isinf(sizes):
+                return tilt(self._utilities, law)
+        elif np.isinf(sizes).any():
+            infinite = np.isinf(sizes)
+            out = np.empty_like(law)
+            out[:, infinite] = tilt(self._utilities, law[:, infinite])
+            if not infinite.all():
+                out[:, ~infinite] = self(law[:, ~infinite], sizes[~infinite], keep)
+            return out
+        mass = self._lattice.spread(law)
+        at_nodes = self._at_nodes(mass, sizes, keep)
+        multiplier = self._lattice.interpolate(at_nodes)
+        np.clip(multiplier, 0.0, sizes / keep, out=multiplier)
+        return multiplier
+
+    def _at_nodes(self, mass: FloatArray, sizes: FloatArray, keep: int) -> FloatArray:
+        largest = float(sizes.max())
+        reach = _right_margin(self._noise, largest)
+        step = STEP
+        if self._noise is not GUMBEL:
+            while step > 0.3 / math.sqrt(2 * math.log(largest)):
+                step /= 2
+        # With several kept the chance of being among them steepens with K: 0.25 may be too coarse.
+        sure = self._noise is GUMBEL and keep == 1
+        while True:
+            convolution = self._convolution(step, reach)
+            weights = slate_weight(convolution.log_phi(mass), sizes, keep)
+            found = convolution.gather(step * weights)
+            error = 0.0 if sure else float(np.max(np.abs((found * mass).sum(axis=0) - 1)))
+            if error < TOLERANCE:
+                return found
+            step /= 2
+            if step < FINEST:
+                raise InputError(
+                    f"the noise {self._noise.name!r}, or {keep} of {largest:g}, is too rough to integrate",
+                    got=f"E H = 1 missed by {error:.2g}",
+                    remedy="use a smooth density of unit scale whose tails fall like exp(-z) or faster; for "
+                    "many of a large slate TopFraction is the limit",
+                )
+
+    def _convolution(self, step: float, reach: float) -> Convolution:
+        if (step, reach) not in self._convolutions:
+            lattice = self._lattice
+            self._convolutions[step, reach] = Convolution(
+                self._noise, step, lattice.nodes, lattice.used, reach
+            )
+        return self._convolutions[step, reach]
 
 
-def _tilt(utilities: FloatArray, law: FloatArray) -> FloatArray:
-    """K = infinity: H = e^r / E e^r, relative to the largest reward that has mass."""
+def slate_weight(log_phi: FloatArray, sizes: FloatArray, keep: int = 1) -> FloatArray:
+    """Return (K / m) P(at most m - 1 of K - 1 rivals exceed s), given log Phi(s); (grid,) or (grid, B)."""
+    if keep == 1:
+        return np.asarray(sizes * np.exp((sizes - 1) * log_phi))
+    from scipy.special import betainc, betaincc
+
+    near_one = log_phi > -math.log(2)
+    # P(Bin(K - 1, q) <= m - 1) = I_{1-q}(K - m, m) = 1 - I_q(m, K - m): whichever argument is the small one.
+    chance = np.where(
+        near_one,
+        betaincc(keep, sizes - keep, np.where(near_one, -np.expm1(log_phi), 0.5)),
+        betainc(sizes - keep, keep, np.exp(log_phi)),
+    )
+    return np.asarray(sizes / keep * chance)
+
+
+def tilt(utilities: FloatArray, law: FloatArray) -> FloatArray:
+    """Luce at K = infinity: H = e^r / E e^r, relative to the largest reward that has mass."""
+    if law.ndim == 2:
+        return np.column_stack([tilt(utilities, column) for column in law.T])
     alive = law > 0
     top = utilities[alive].max()
     log_mean = math.log(np.exp(utilities[alive] - top) @ law[alive])
@@ -172,51 +161,31 @@ def _tilt(utilities: FloatArray, law: FloatArray) -> FloatArray:
     return np.asarray(np.exp(np.minimum((utilities - top) - log_mean, 709.0)))
 
 
-def _log_phi(mass: FloatArray, grid_blocks: int, active: IntArray) -> FloatArray:
-    """Return log Phi on the quadrature grid, shape (grid_blocks, _GRID), from mass at the nodes."""
-    kernels = _kernels()
-    blocks = mass.shape[0]
-    totals = np.zeros(grid_blocks + 2)
-    totals[: min(blocks, grid_blocks + 2)] = mass.sum(axis=1)[: grid_blocks + 2]
-    # Blocks two or more below lie wholly under s (F = 1), two or more above wholly over it (F = 0).
-    below = np.concatenate([[0.0, 0.0], np.cumsum(totals)[: grid_blocks - 2]])
-    above = np.concatenate([np.cumsum(totals[::-1])[::-1][2:], [0.0, 0.0]])[:grid_blocks]
-    phi = np.repeat(below[:, None], _GRID, axis=1)
-    complement = np.repeat(above[:, None], _GRID, axis=1)
-    for index, offset in enumerate((-1, 0, 1)):
-        grid = active + offset
-        inside = (grid >= 0) & (grid < grid_blocks)
-        near = mass[active[inside]]
-        phi[grid[inside]] += near @ kernels.cdf[index].T
-        complement[grid[inside]] += near @ kernels.sf[index].T
-    complement += _far_complement(mass @ kernels.decay_nodes, grid_blocks)[:, None] * (kernels.decay_grid)
-    with np.errstate(divide="ignore"):
-        low = np.log(np.maximum(phi, 0.0))
-    # Near one, log Phi from Phi itself would lose the digits that a large K - 1 then magnifies.
-    return np.asarray(np.where(complement < 0.5, np.log1p(-np.minimum(complement, 0.5)), low))
+def _check_span(utilities: FloatArray) -> None:
+    with np.errstate(over="ignore", invalid="ignore"):
+        span = float(np.ptp(utilities))
+    if span > NARROW and math.isfinite(span):
+        span = float(np.ptp(shorten_gaps(utilities)))
+    if not span <= WIDEST:
+        raise InputError(
+            "the rewards divided by the temperature span too much",
+            got=f"{span:.3g} nats",
+            remedy=f"use a higher temperature or smaller rewards (at most {WIDEST:g} nats)",
+        )
 
 
-def _far_complement(moments: FloatArray, grid_blocks: int) -> FloatArray:
-    """Return sum over blocks c <= b - 2 of e^{-(base_b - base_c)} moments_c, for each b."""
-    far = np.zeros(grid_blocks)
-    shrink = math.exp(-BLOCK)
-    for b in range(2, grid_blocks):
-        new = moments[b - 2] if b - 2 < moments.size else 0.0
-        far[b] = shrink * (far[b - 1] + shrink * new)
-    return far
+def _left_margin(noise: Noise) -> float:
+    """Return how far below the lowest utility the integrand, at most f F, is negligible: F^2 < 1e-18."""
+    z = np.arange(0.0, REACH + 1)
+    below = np.flatnonzero(np.asarray(noise.cdf(-z)) < 1e-9)
+    return float(z[below[0]]) if below.size else REACH
 
 
-def _integrate(values: FloatArray, blocks: int, active: IntArray) -> FloatArray:
-    """Return sum_s values(s) f(s - u) at every node u, flat; ``values`` is (grid blocks, _GRID)."""
-    kernels = _kernels()
-    out = np.zeros((blocks, _NODES))
-    for index, offset in enumerate((-1, 0, 1)):
-        inside = (active + offset >= 0) & (active + offset < values.shape[0])
-        out[active[inside]] += values[active[inside] + offset] @ kernels.pdf[index]
-    moments = values @ kernels.decay_grid
-    shrink, far = math.exp(-BLOCK), 0.0
-    for c in range(values.shape[0] - 3, -1, -1):
-        far = shrink * (far + shrink * moments[c + 2])
-        if c < blocks:
-            out[c] += far * kernels.decay_nodes
-    return out.ravel()
+def _right_margin(noise: Noise, largest: float) -> float:
+    """Return how far above the highest utility K (1 - F) is negligible, rounded up."""
+    if noise is GUMBEL:
+        # Steps of eight keep the number of different grids small.
+        return 8 * math.ceil((REACH + math.log(largest)) / 8)
+    z = np.arange(0.0, 2 * REACH + 1)
+    below = np.flatnonzero(np.asarray(noise.sf(z)) * largest < NEGLIGIBLE)
+    return float(z[below[0]]) if below.size else 2 * REACH

@@ -7,7 +7,7 @@ back. (Pooling raw rewards instead counts differences between contexts as select
 
 With J candidates a context the locations are estimated, so the pooled residuals are a little wrong in
 shape (their variance is put right): the fewer candidates and the less normal the rewards, the more. The
-first round has an unbiased estimate to compare with, :func:`first_gain`.
+first round needs none of this: :mod:`recurate.theory.unbiased`.
 """
 
 from __future__ import annotations
@@ -19,38 +19,43 @@ from numpy.typing import NDArray
 
 from recurate.candidates import LARGEST_EXPONENT
 from recurate.errors import InputError
-from recurate.rules.rule import Rule
 
 FloatArray = NDArray[np.float64]
 IntArray = NDArray[np.int64]
+BoolArray = NDArray[np.bool_]
 
 
 @dataclass(frozen=True)
 class PooledResiduals:
     """Rewards (n, m) split into the location of each context and residuals.
 
+    Thick contexts, which are populations of their own, keep their rewards as they are.
+
     Attributes:
         rewards: the rewards themselves.
         codes: context of each atom, shape (n,).
         count: how many atoms, from the first, are candidates; the others are real data.
         sizes: candidates J of each context.
-        locations: mean reward of the candidates of each atom's context, shape (n, m).
-        stretch: sqrt(J / (J - 1)) for candidates, which undoes the shrinkage from estimating the
-            location with the same J rewards; 1 for real data. Shape (n,).
-        residuals: (reward - location) * stretch, shape (n, m).
+        thin: whether each atom's context is thin, shape (n,).
+        stretch: sqrt(J / (J - 1)) for candidates of thin contexts, which undoes the shrinkage from
+            estimating the location with the same J rewards; 1 for others. Shape (n,).
+        residuals: (reward - mean reward of the context's candidates) * stretch, in thin contexts; the
+            reward itself elsewhere. Shape (n, m).
     """
 
     rewards: FloatArray
     codes: IntArray
     count: int
     sizes: IntArray
-    locations: FloatArray
+    thin: BoolArray
     stretch: FloatArray
     residuals: FloatArray
 
     @classmethod
-    def of(cls, rewards: FloatArray, codes: IntArray, count: int) -> PooledResiduals:
+    def of(cls, rewards: FloatArray, codes: IntArray, count: int, thick: int) -> PooledResiduals:
         """Split rewards (n, m) by context codes (n,); the first ``count`` are candidates.
+
+        Contexts with fewer than ``thick`` candidates are thin.
 
         Raises:
             InputError: a context has one candidate only, so nothing is known of its spread.
@@ -63,87 +68,110 @@ class PooledResiduals:
                 got=f"{int((sizes == 1).sum())} contexts with one",
                 remedy="log every candidate of each prompt's slate, losers included",
             )
-        sums = np.column_stack([np.bincount(own, r) for r in rewards[:count].T])
-        locations = np.asarray(sums / np.maximum(sizes, 1)[:, None], float)[codes]
+        thin = (sizes < thick)[codes]
         stretch = np.ones(len(rewards))
         stretch[:count] = np.sqrt(sizes / np.maximum(sizes - 1, 1))[own]
-        residuals = (rewards - locations) * stretch[:, None]
-        return cls(rewards, codes, count, sizes, locations, stretch, residuals)
+        stretch[~thin] = 1.0
+        found = cls(rewards, codes, count, sizes, thin, stretch, rewards)
+        return cls(rewards, codes, count, sizes, thin, stretch, found.deviations(rewards))
+
+    def deviations(self, columns: FloatArray) -> FloatArray:
+        """Return (f - mean f of the context's candidates) * stretch, (n, m), f itself in thick contexts."""
+        own = self.codes[: self.count]
+        sums = np.column_stack([np.bincount(own, f) for f in columns[: self.count].T])
+        means = (sums / np.maximum(self.sizes, 1)[:, None])[self.codes]
+        return np.where(self.thin[:, None], (columns - means) * self.stretch[:, None], columns)
 
     def effective_law(self, law: FloatArray, initial: FloatArray) -> FloatArray:
         """Return signed masses v (n,) such that E f = v @ f for any column f, not only rewards.
 
-        E_t f is the initial mean of f over contexts plus the mean, under the residual law, of f's
-        deviation from its context's mean, stretched like the rewards. What does not vary within contexts
-        therefore never changes, and v @ reward equals location + residual.
+        In thin contexts E_t f is the initial mean of f plus the mean, under the residual law, of
+        f's deviation from its context's mean, stretched like the rewards. What does not vary within contexts
+        therefore never changes, and v @ reward equals location + residual. Elsewhere v is the law.
         """
         stretched = self.stretch * law
         totals = np.bincount(self.codes, stretched, self.sizes.size)
         effective = stretched.copy()
         own = self.codes[: self.count]
-        effective[: self.count] += initial[: self.count] - totals[own] / self.sizes[own]
+        correction = initial[: self.count] - totals[own] / self.sizes[own]
+        effective[: self.count] += np.where(self.thin[: self.count], correction, 0.0)
         return effective
 
-    def moments(self, law: FloatArray, initial: FloatArray, temperature: float) -> list[dict[str, float]]:
-        """Return mean_reward, mean_exp_reward and var_exp_reward of every reward under a residual law.
+    def exp_moments(
+        self, law: FloatArray, initial: FloatArray, temperature: float
+    ) -> list[tuple[float, float] | None]:
+        """Return E e^u and E e^(2 u) of every reward u = reward / temperature under a residual law.
 
-        The location of a context is independent of the residual in this model, so E e^r is the initial
-        E e^r times E_p e^residual / E_p0 e^residual, and likewise for E e^(2 r).
-
-        Args:
-            law: masses (n,) after some rounds.
-            initial: masses (n,) before the first.
-            temperature: divides the rewards inside the exponential.
+        The location of a context is independent of the residual in this model, so E e^u over thin contexts
+        is the initial E e^u times :meth:`exp_ratio`. None beyond the range of doubles.
         """
-        found = []
-        effective = self.effective_law(law, initial)
-        for rewards, residuals in zip(self.rewards.T, self.residuals.T, strict=True):
-            moments = {"mean_reward": float(rewards @ effective)}
-            if rewards.max() / temperature < LARGEST_EXPONENT:
-                first, second = (
-                    float(np.exp(power * rewards / temperature) @ initial)
-                    * _ratio(power * residuals / temperature, law, initial)
-                    for power in (1, 2)
-                )
-                moments["mean_exp_reward"] = first
-                moments["var_exp_reward"] = max(second - first**2, 0.0)
-            found.append(moments)
+        found: list[tuple[float, float] | None] = []
+        for i, utilities in enumerate(self.rewards.T / temperature):
+            if utilities.max() >= LARGEST_EXPONENT:
+                found.append(None)
+                continue
+            first, second = (
+                float(np.exp(power * utilities[~self.thin]) @ law[~self.thin])
+                + float(np.exp(power * utilities[self.thin]) @ initial[self.thin])
+                * self.exp_ratio(i, power / temperature, law, initial)
+                for power in (1, 2)
+            )
+            found.append((first, second))
         return found
 
+    def exp_ratio(self, reward: int, power: float, law: FloatArray, initial: FloatArray) -> float:
+        """Return E_p e^(power * residual) / E_p0 e^(power * residual) over thin contexts."""
+        exponents = power * self.residuals[self.thin, reward]
+        values = np.exp(exponents - exponents.max())
+        return float((values @ law[self.thin]) / (values @ initial[self.thin]))
 
-def _ratio(exponents: FloatArray, law: FloatArray, initial: FloatArray) -> float:
-    values = np.exp(exponents - exponents.max())
-    return float((values @ law) / (values @ initial))
+
+@dataclass(frozen=True)
+class Correction:
+    """What the unbiased first round adds to the residual model's.
+
+    Attributes:
+        masses: signed, over atoms (n,): E f gains ``masses @ f``.
+        exps: what E e^u and E e^(2 u) gain, for each reward, or None beyond the range of doubles.
+    """
+
+    masses: FloatArray
+    exps: list[tuple[float, float] | None]
 
 
-def first_gain(
-    rewards: FloatArray, codes: IntArray, rule: Rule, weights: FloatArray, rng: np.random.Generator
-) -> tuple[FloatArray, FloatArray] | None:
-    """Return the first round's gain in mean reward (m,), unbiased, and its standard error.
-
-    From each context with J >= K candidates one slate of K is taken without replacement; what is picked
-    from it, in expectation over the pick, is what the loop picks. None where no more than a few contexts
-    have K candidates, or K is infinite.
+def first_correction(
+    residuals: PooledResiduals,
+    rows: IntArray,
+    unbiased: FloatArray,
+    picked: FloatArray,
+    initial: FloatArray,
+    temperature: float,
+) -> Correction:
+    """Compare an unbiased law of the first picks with the residual model's.
 
     Args:
-        rewards: shape (n, m).
-        codes: context of each candidate, shape (n,).
-        rule: how one is picked.
-        weights: share of slates picked by each reward, shape (m,).
-        rng: which candidates form the slates.
+        residuals: the model.
+        rows: the candidates, all of thin contexts, for which the unbiased law is known, shape (u,).
+        unbiased: its masses there, (u,), with each context's mass kept.
+        picked: the residual model's law of the first picks, shape (n,).
+        initial: p_0, shape (n,).
+        temperature: divides the rewards inside exponentials.
     """
-    sizes = np.bincount(codes)
-    if rule.k > sizes.max() or (sizes >= rule.k).sum() < 30:
-        return None
-    k = int(rule.k)
-    order = _shuffled(codes, rng)
-    starts = np.concatenate([[0], np.cumsum(sizes)[:-1]])[sizes >= k]
-    slates = rewards[order[starts[:, None] + np.arange(k)]]
-    chance = sum(w * rule.probabilities(slates[:, :, i]) for i, w in enumerate(weights))
-    picked = (np.asarray(chance)[:, :, None] * slates).sum(axis=1)
-    means = np.column_stack([np.bincount(codes, r) for r in rewards.T])[sizes >= k]
-    gains = picked - means / sizes[sizes >= k, None]
-    return gains.mean(axis=0), gains.std(axis=0, ddof=1) / np.sqrt(len(gains))
+    masses = np.zeros(initial.size)
+    masses[rows] = unbiased - residuals.effective_law(picked, initial)[rows]
+    exps: list[tuple[float, float] | None] = []
+    for i, utilities in enumerate(residuals.rewards.T / temperature):
+        if utilities.max() >= LARGEST_EXPONENT:
+            exps.append(None)
+            continue
+        first, second = (
+            float(values @ unbiased)
+            - float(values @ initial[rows]) * residuals.exp_ratio(i, power / temperature, picked, initial)
+            for power in (1, 2)
+            for values in (np.exp(power * utilities[rows]),)
+        )
+        exps.append((first, second))
+    return Correction(masses, exps)
 
 
 def equal_spread_p_value(values: FloatArray, codes: IntArray, rng: np.random.Generator) -> float | None:

@@ -1,122 +1,472 @@
-"""Bands: the sampling error of a forecast, from the pool it was made from and from finitely many picks."""
+r"""Bands: how far a real loop may stray from its forecast.
+
+The forecast is the infinite-data law, computed from a pool. A real loop differs because the pool was
+only a sample of its model's law, and because every round picks finitely many and draws finitely many real
+data. With Q(p, noise) a quantity
+after some rounds from the law p, the difference is
+
+.. math:: Q(p, \text{noise}) - Q(\hat p) = [Q(p, \text{noise}) - Q(p)] - [Q(\hat p) - Q(p)].
+
+Both brackets are simulated with the pool in the place of the unknown p: the first by loops that draw their
+picks (and real data) at random, the second by forecasts from pools drawn anew. They enter with opposite
+signs, hence so do their biases. The difference D of independent copies of the two, on a scale where a
+quantity is about symmetric (logarithms, arcsine roots of shares, cube roots of divergences), has mean c
+and standard deviation s in each round and quantity. The band is Q + c +- z s with one z for all: the 95 %
+quantile of max abs(D - c) / s over rounds and quantities, so that a whole loop stays inside with 95 %
+probability.
+
+Groups die out: a share that no pick carries stays zero for good if no real data bring it back. Its
+probability is the mean of (1 - s')^n, s' the group's share of the picks' law, over loops that still have
+it (which has less noise than counting the loops that lost it).
+"""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
-from dataclasses import replace
-from typing import Any
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
-from recurate import measures
-from recurate.measures import NORMAL_975, Cells
 from recurate.seeds import Stream
-from recurate.theory.loopmodel import LoopModel, Setting
+from recurate.theory.coarse import FEWEST_CONTEXTS, smaller
+from recurate.theory.loopmodel import LoopModel
+from recurate.theory.population import Population
+from recurate.theory.setting import play
 from recurate.trajectory import Row
 
 FloatArray = NDArray[np.float64]
+IntArray = NDArray[np.int64]
 
-REPLICATES = 60
-POOL = 40_000  # a larger pool's error is read off a random part of this size, and scaled
-CONTEXTS = 20  # likewise of this many contexts, where each is a population of its own
+LEVEL = 0.95
+REPLICATES = 399  # so that the 95 % quantile is one of the values: the 380th
+FEWEST_REPLICATES = 99
+WORK = 4_000_000  # atoms times replicates worked on at once
+CARRIERS = 50  # atoms that carry an error, below which its size cannot be told
 SMALLEST_POOL = 250  # fewer candidates say too little about their own spread
-FEWEST_CONTEXTS = 30  # likewise, where contexts are drawn again
 
-Key = tuple[Any, ...]  # (round, quantity, reward, group)
+Key = tuple[str, str | None, str | None]  # quantity, reward, group
 
 
-def bands(model: LoopModel, setting: Setting, stream: Stream, part: float = 1.0) -> dict[Key, float]:
-    """Return the half-width of the 95 % band of every (round, quantity, reward, group); empty if too few.
+@dataclass(frozen=True)
+class Extinction:
+    """When a group dies out.
 
-    A bootstrap: in every replicate the pool is drawn again from itself (whole contexts, where contexts are
-    pooled), so is the reference, and if the number of picks is finite every round's picks are drawn from
-    the law that the last draw left. The spread of the replicates is the standard error of the forecast as
-    a prediction of one real loop. Each value's band holds on its own, not all at once.
+    Attributes:
+        group: its name.
+        probability: that it is gone by round 0, 1, ..., shape (rounds + 1,).
+    """
+
+    group: str
+    probability: FloatArray
+
+    @property
+    def time(self) -> int | None:
+        """The round by which half of the loops that lose the group in these rounds have lost it."""
+        last = self.probability[-1]
+        return int(np.argmax(self.probability >= last / 2)) if last > 0 else None
+
+
+@dataclass(frozen=True)
+class Bands:
+    """The bands of a forecast.
+
+    Attributes:
+        critical: z, the half-width in standard deviations.
+        centre: mean of D by (round, key), on the quantity's scale.
+        sd: standard deviation of D, likewise.
+        groups: how many groups there are.
+        extinctions: of every group that may die out.
+    """
+
+    critical: float
+    centre: dict[tuple[int, Key], float]
+    sd: dict[tuple[int, Key], float]
+    groups: int = 1
+    extinctions: tuple[Extinction, ...] = ()
+
+    def around(self, row: Row) -> Row:
+        """Return the row with its band; unchanged where there is none."""
+        at = (row.round, row.key)
+        if at not in self.sd:
+            return row
+        middle = to_scale(row.key, np.array(row.value), self.groups) + self.centre[at]
+        reach = self.critical * self.sd[at]
+        low, high = (float(from_scale(row.key, middle + side * reach, self.groups)) for side in (-1, 1))
+        return replace(row, lower=min(low, row.value), upper=max(high, row.value))
+
+
+def to_scale(key: Key, values: FloatArray, groups: int) -> FloatArray:
+    """Map a quantity to where its errors are about symmetric; ``groups`` bounds the entropy by its log."""
+    if key[0] in ("share", "entropy"):
+        top = max(math.log(groups), 1e-300) if key[0] == "entropy" else 1.0
+        return np.asarray(np.arcsin(np.sqrt(np.clip(values / top, 0.0, 1.0))))
+    if key[0] in ("mean_exp_reward", "var_exp_reward"):
+        return np.asarray(np.log(np.maximum(values, 1e-300)))
+    if key[0] == "kl_to_reference":
+        return np.asarray(np.cbrt(np.maximum(values, 0.0)))
+    return values
+
+
+def from_scale(key: Key, values: FloatArray, groups: int) -> FloatArray:
+    """Invert :func:`to_scale`."""
+    if key[0] in ("share", "entropy"):
+        top = math.log(groups) if key[0] == "entropy" else 1.0
+        return np.asarray(top * np.square(np.sin(np.clip(values, 0.0, math.pi / 2))))
+    if key[0] in ("mean_exp_reward", "var_exp_reward"):
+        return np.asarray(np.exp(np.minimum(values, 700.0)))
+    if key[0] == "kl_to_reference":
+        return np.asarray(np.maximum(values, 0.0) ** 3)
+    return values
+
+
+def bands(model: LoopModel, stream: Stream) -> Bands | None:
+    """Return simultaneous 95 % bands around the model's forecast; None if the pool is too small.
 
     Args:
-        model: the loop's model, or one made from a random part of its pool.
-        setting: what happens every round.
+        model: the loop's model, with its setting.
         stream: randomness.
-        part: how large a part: its picks shrink alike, and its errors by the square root (m out of n).
     """
     if model.candidates < SMALLEST_POOL or (
         model.residuals is not None and np.count_nonzero(model.residuals.sizes) < FEWEST_CONTEXTS
     ):
-        return {}
-    values: dict[Key, list[float]] = {}
-    if setting.picks is not None:
-        setting = replace(setting, picks=max(round(setting.picks * part), 1))
-    for b in range(REPLICATES):
-        for t, (again, law) in enumerate(_replicate(model, setting, stream.at("band", b).generator())):
-            for row in again.rows(t, law):
-                values.setdefault((row.round, *row.key), []).append(row.value)
-    return {
-        key: NORMAL_975 * math.sqrt(part) * float(np.std(found, ddof=1))
-        for key, found in values.items()
-        if len(found) == REPLICATES and key[1] != "effective_support"
-    }
+        return None
+    part, share, pool = smaller(model, stream.at("part").generator())
+    count = int(min(REPLICATES, max(FEWEST_REPLICATES, WORK // len(part.population.law))))
+    count = (count + 1) // 20 * 20 - 1
+    noisy, losses = _noisy_loops(part, share, count, stream.at("noise").generator())
+    laws = list(part.population.play(part.setting))
+    excess = [_kl_excess(part, law, pool) for law in laws]
+    redrawn = _redrawn_pools(part, pool, count, excess, stream.at("pool").generator())
+    units = pool / share
+    if model.residuals is not None:
+        units = float(np.count_nonzero(model.residuals.sizes))
+    told = _told(part, laws, units)
+    difference = {at: noisy[at] - redrawn[at] for at in noisy if at in told}
+    groups = max(len(model.describer.group_names), 1)
+    return _simultaneous(difference, share, groups, losses) if difference else None
 
 
-def _replicate(
-    model: LoopModel, setting: Setting, rng: np.random.Generator
-) -> Iterator[tuple[LoopModel, FloatArray]]:
-    """Yield the laws of one replicate, each with the model that describes it."""
-    population = model.population
-    law, reference = _draw_pool(model, rng)
-    again = replace(
-        model, population=population.with_laws(law, reference), cells=_draw_cells(model, reference, rng)
-    )
-    yield again, law
+def _simultaneous(
+    difference: dict[tuple[int, Key], FloatArray],
+    share: float,
+    groups: int,
+    losses: tuple[Extinction, ...],
+) -> Bands:
+    """Turn replicates of D, from a part of the pool, into bands for the whole."""
+    centre: dict[tuple[int, Key], float] = {}
+    sd: dict[tuple[int, Key], float] = {}
+    worst = np.zeros(len(next(iter(difference.values()))))
+    for at, values in difference.items():
+        spread = float(values.std(ddof=1))
+        if not math.isfinite(spread) or spread <= 1e-12 * max(float(np.abs(values).max()), 1e-3):
+            continue
+        worst = np.maximum(worst, np.abs(values - values.mean()) / spread)
+        # Biases fall with the size of the pool, standard deviations with its root.
+        centre[at] = share * float(values.mean())
+        sd[at] = math.sqrt(share) * spread
+    critical = float(np.sort(worst)[round(LEVEL * (worst.size + 1)) - 1])
+    return Bands(critical, centre, sd, groups, losses)
+
+
+# --- the two simulations --------------------------------------------------------------------------
+
+
+def _noisy_loops(
+    model: LoopModel, share: float, count: int, rng: np.random.Generator
+) -> tuple[dict[tuple[int, Key], FloatArray], tuple[Extinction, ...]]:
+    """Run ``count`` loops with finitely many picks; return their quantities and the groups' losses."""
+    setting, population = model.setting, model.population
+    start = np.repeat(population.law[:, None], count, axis=1)
+    reference = np.repeat(population.reference[:, None], count, axis=1)
+    picks = None if setting.picks is None else max(round(setting.picks * share), 1)
+    describe = _Columns(model)
+    watch = _Losses(model, setting.picks if share == 1 else None, count)
     rho = setting.real_fraction
-    for _ in range(setting.rounds):
-        picked = population.curate(law, setting.rule)
-        if setting.picks is not None:
-            picked = population.resample(picked, setting.picks, rng)
-        law = rho * reference + (1 - rho) * picked
-        yield again, law
+
+    def curate(law: FloatArray) -> FloatArray:
+        # Rounding may leave a mass of -1e-20 where real data were moved.
+        picked = population.select(np.maximum(law, 0.0), setting.stages)
+        if picks is None:
+            return picked
+        watch.see(picked)
+        drawn = _resample(population, picked, picks, rng)
+        if 0 < rho < 1:  # real data are drawn too; what they miss is moved to the picks' side of the mixture
+            real = _resample(population, reference, max(round(picks * rho / (1 - rho)), 1), rng)
+            drawn = drawn + rho / (1 - rho) * (real - reference)
+        watch.drawn(drawn)
+        return drawn
+
+    cells = _cell_laws(model, start)
+    found: dict[tuple[int, Key], FloatArray] = {}
+    for t, law in enumerate(play(setting, start, reference, curate)):
+        for key, values in describe(law, start, reference, cells).items():
+            found[t, key] = values
+    return found, watch.result()
 
 
-def _draw_pool(model: LoopModel, rng: np.random.Generator) -> tuple[FloatArray, FloatArray]:
-    """Draw candidates and reference again: masses of one bootstrap sample of each."""
-    population, count = model.population, model.candidates
-    law = population.law.copy()
-    if model.mode == "pooled residuals" and model.context_codes is not None:
-        codes = model.context_codes[:count]
-        chosen = np.unique(codes)
-        times = rng.multinomial(chosen.size, np.full(chosen.size, 1 / chosen.size))
-        law[:count] *= times[np.searchsorted(chosen, codes)]
-        law /= law.sum()
-    else:
-        # Unequal masses are worth fewer draws than there are candidates.
-        worth = max(round(measures.effective_support(population.law)), 1)
-        law = population.resample(population.law, worth, rng)
+def _redrawn_pools(
+    model: LoopModel,
+    pool: float,
+    count: int,
+    excess: list[float],
+    rng: np.random.Generator,
+) -> dict[tuple[int, Key], FloatArray]:
+    """Forecast from ``count`` pools drawn anew; ``excess`` is the bias of their divergences, by round."""
+    population, setting = model.population, model.setting
+    start, reference = _draw_pools(model, pool, count, rng)
+    describe, cells = _Columns(model), _cell_laws(model, start)
+    found: dict[tuple[int, Key], FloatArray] = {}
+    for t, law in enumerate(
+        play(setting, start, reference, lambda law: population.select(law, setting.stages))
+    ):
+        for key, values in describe(law, start, reference, cells, excess[t]).items():
+            found[t, key] = values
+    return found
+
+
+def _told(model: LoopModel, laws: list[FloatArray], units: float) -> set[tuple[int, Key]]:
+    """Return the rounds and quantities whose own error a pool of ``units`` independent parts can tell.
+
+    An atom's influence on E_t f is about a_t (f - E_t f), a_t = p_t / p_0. Where few atoms carry the
+    variance of that (the variance of e^r, or late rounds of a small pool), a simulation from the pool
+    cannot know how large the error is. The number of atoms that carry it is N (E psi^2)^2 / E psi^4:
+    N over the kurtosis. The same is asked of the picks of the round.
+    """
+    population, setting = model.population, model.setting
+    describe = _Columns(model)
+    picks = math.inf if setting.picks is None else setting.picks
+    found = set()
+    for t, law in enumerate(laws):
+        density = np.where(population.law > 0, law / np.where(population.law > 0, population.law, 1.0), 0.0)
+        for key, column in describe.influences(law).items():
+            carried = units / max(_kurtosis(density * column, population.law), 1.0)
+            picked = picks / max(_kurtosis(column, law), 1.0) if t else math.inf
+            near_zero = key[0] == "kl_to_reference" and t == 0  # its errors there are one-sided
+            if min(carried, picked) >= CARRIERS and not near_zero:
+                found.add((t, key))
+    return found
+
+
+def _kurtosis(values: FloatArray, law: FloatArray) -> float:
+    """Return E v^4 / (E v^2)^2; 1 where v is zero."""
+    top = np.abs(values).max()
+    if not 0 < top < math.inf:
+        return 1.0
+    squares = np.square(values / top)
+    return float(law @ np.square(squares)) / max(float(law @ squares) ** 2, 1e-300)
+
+
+def _resample(population: Population, laws: FloatArray, n: int, rng: np.random.Generator) -> FloatArray:
+    """Return empirical laws (N, B) of n draws from each."""
+    return np.column_stack([population.resample(law, n, rng) for law in laws.T])
+
+
+def _draw_pools(
+    model: LoopModel, pool: float, count: int, rng: np.random.Generator
+) -> tuple[FloatArray, FloatArray]:
+    """Draw candidates anew, (N, B), whole contexts where those are pooled; and the reference, (N, B).
+
+    A reference of its own is the real data that are mixed in, which are what they are.
+    """
+    population = model.population
+    if model.residuals is not None and model.context_codes is not None:
+        codes = model.context_codes
+        used = np.unique(codes[: model.candidates])
+        times = rng.multinomial(used.size, np.full(used.size, 1 / used.size), size=count).T
+        weight = times[np.searchsorted(used, codes)]
+        start = population.law[:, None] * weight
+        start = start / start.sum(axis=0)
+        if population.reference is not population.law:  # with the contexts drawn
+            reference = population.reference[:, None] * weight
+            return start, reference / reference.sum(axis=0)
+        return start, start
+    many = np.repeat(population.law[:, None], count, axis=1)
+    start = _resample(population, many, max(round(pool), 1), rng)
     if population.reference is population.law:
-        return law, law
-    reference = population.reference
-    if len(reference) > count:
-        reference = population.resample(reference, len(reference) - count, rng)
-    return law, reference
+        return start, start
+    return start, np.repeat(population.reference[:, None], count, axis=1)
 
 
-def _draw_cells(model: LoopModel, reference: FloatArray, rng: np.random.Generator) -> Cells | None:
-    """Draw the reference again in the partition too: the same draw if it is part of the population."""
-    cells, count = model.cells, model.candidates
-    if cells is None or model.cell_codes is None:
-        return cells
-    if len(reference) > count:
-        masses = np.bincount(model.cell_codes[count:], reference[count:], cells.reference.size) * 1.0
-    else:
-        masses = rng.multinomial(cells.reference_size, cells.reference) / cells.reference_size
-    drawn: FloatArray = np.maximum(masses, 0.5 / cells.reference_size)
-    return replace(cells, reference=drawn / drawn.sum())
+# --- quantities of many laws at once --------------------------------------------------------------
 
 
-def with_band(row: Row, half: float | None) -> Row:
-    """Return the row with its band, cut to the quantity's range; unchanged if there is none."""
-    if half is None:
-        return row
-    low = -math.inf if row.quantity == "mean_reward" or row.quantity.startswith("mean:") else 0.0
-    high = 1.0 if row.quantity == "share" else math.inf
-    return replace(row, lower=max(row.value - half, low), upper=min(row.value + half, high))
+class _Columns:
+    """The quantities of B laws at once, as linear functionals where they are linear."""
+
+    def __init__(self, model: LoopModel) -> None:
+        self._model = model
+        atoms, describer = model.describer.candidates, model.describer
+        self._names: list[Key] = [("mean_reward", name, None) for name in atoms.names]
+        columns = list(atoms.rewards.T)
+        for name, values in atoms.tracked.items():
+            self._names.append((f"mean:{name}", None, None))
+            columns.append(values)
+        if describer.codes is not None:
+            for i, group in enumerate(describer.group_names):
+                self._names.append(("share", None, group))
+                columns.append((describer.codes == i).astype(float))
+        matrix = np.stack(columns)
+        residuals = model.residuals
+        self._linear = matrix if residuals is None else residuals.deviations(matrix.T).T
+        thin = np.zeros(matrix.shape[1], bool) if residuals is None else residuals.thin
+        self._fixed = np.where(thin, matrix, 0.0)  # what the initial law contributes in thin contexts
+        self._thin = thin
+        self._exps = describer.exponentials
+        self._own = None
+        if residuals is not None:
+            with np.errstate(over="ignore"):
+                self._own = np.exp(residuals.residuals.T / model.setting.temperature)
+
+    def __call__(
+        self,
+        law: FloatArray,
+        start: FloatArray,
+        reference: FloatArray,
+        cells: FloatArray | None,
+        excess: float = 0.0,
+    ) -> dict[Key, FloatArray]:
+        """Return every quantity, shape (B,), of the laws (N, B), on its scale.
+
+        ``reference`` (N, B) and ``cells`` (cells, B) are what divergences refer to, less ``excess``.
+        """
+        values = self._linear @ law
+        if self._thin.any():
+            values += self._fixed @ start
+        found: dict[Key, FloatArray] = dict(zip(self._names, values, strict=True))
+        for i, exps in enumerate(self._exps):
+            if exps is not None:
+                name = self._model.describer.candidates.names[i]
+                first, second = (self._exp(i, exps, power, law, start) for power in (1, 2))
+                found["mean_exp_reward", name, None] = first
+                found["var_exp_reward", name, None] = np.maximum(second - first**2, 0.0)
+        shares = [v for key, v in found.items() if key[0] == "share"]
+        if shares:
+            found["entropy", None, None] = _entropy(np.maximum(shares, 0.0))
+        if self._model.has_kl:
+            found["kl_to_reference", None, None] = self._kl(law, reference, cells) - excess
+        groups = len(self._model.describer.group_names)
+        return {key: to_scale(key, column, max(groups, 1)) for key, column in found.items()}
+
+    def influences(self, law: FloatArray) -> dict[Key, FloatArray]:
+        """Return how much an atom more changes each quantity of a law (N,), shape (N,)."""
+        linear = dict(zip(self._names, self._linear, strict=True))
+        found = {key: column - column @ law for key, column in linear.items()}
+        for i, exps in enumerate(self._exps):
+            if exps is not None:
+                name = self._model.describer.candidates.names[i]
+                values = exps if self._own is None else self._own[i]
+                centred = values - values @ law
+                found["mean_exp_reward", name, None] = centred
+                found["var_exp_reward", name, None] = np.square(centred) - np.square(centred) @ law
+        shares = {key: column for key, column in linear.items() if key[0] == "share"}
+        if shares:
+            masses = {key: max(float(column @ law), 1e-300) for key, column in shares.items()}
+            own = -sum(column * math.log(masses[key]) for key, column in shares.items())
+            found["entropy", None, None] = own - own @ law
+        if self._model.has_kl:
+            reference = self._model.population.reference
+            alive = (law > 0) & (reference > 0)
+            logs = np.log(np.where(alive, law, 1.0)) - np.log(np.where(alive, reference, 1.0))
+            found["kl_to_reference", None, None] = logs - logs @ law
+        return found
+
+    def _exp(self, i: int, exps: FloatArray, power: int, law: FloatArray, start: FloatArray) -> FloatArray:
+        values, thin = exps**power, self._thin
+        if self._own is None:
+            return np.asarray(values @ law)
+        own = self._own[i] ** power
+        ratio = (own[thin] @ law[thin]) / (own[thin] @ start[thin])
+        return np.asarray(values[~thin] @ law[~thin] + (values[thin] @ start[thin]) * ratio)
+
+    def _kl(self, law: FloatArray, reference: FloatArray, cells: FloatArray | None) -> FloatArray:
+        p, q = law, reference
+        if cells is not None and self._model.cell_codes is not None:
+            p, q = _in_cells(self._model.cell_codes, law, len(cells)), cells
+        ratio = np.where((p > 0) & (q > 0), p / np.where(q > 0, q, 1.0), 1.0)
+        return np.asarray(np.maximum((p * np.log(ratio)).sum(axis=0), 0.0))
+
+
+def _in_cells(codes: IntArray, laws: FloatArray, size: int) -> FloatArray:
+    """Return the masses, (cells, B), of laws (N, B)."""
+    return np.stack([np.bincount(codes, law, size) for law in laws.T], axis=1)
+
+
+def _kl_excess(model: LoopModel, law: FloatArray, pool: float) -> float:
+    """Return the bias of a divergence in cells from a pool drawn anew, which the forecast's is free of."""
+    if model.cells is None or model.cell_codes is None or _own_cells(model):
+        return 0.0
+    start, q = model.population.law, model.cells.reference
+    p = np.bincount(model.cell_codes, law, q.size)
+    noise = np.bincount(model.cell_codes, np.square(law) / np.where(start > 0, start, np.inf), q.size) / pool
+    alive = p > 0
+    own = float((noise[alive] / p[alive]).sum() - noise.sum())
+    return 0.5 * own
+
+
+def _own_cells(model: LoopModel) -> bool:
+    """Whether the cells' reference is the first round itself."""
+    if model.cells is None or model.cell_codes is None:
+        return False
+    own = np.bincount(model.cell_codes, model.population.law, model.cells.reference.size)
+    return bool(np.allclose(own, model.cells.reference, atol=1e-12))
+
+
+def _cell_laws(model: LoopModel, start: FloatArray) -> FloatArray | None:
+    """Return the reference's masses in cells, (cells, B), given the first laws (N, B)."""
+    if model.cells is None or model.cell_codes is None:
+        return None
+    size = model.cells.reference.size
+    if not _own_cells(model):
+        return np.repeat(model.cells.reference[:, None], start.shape[1], axis=1)
+    drawn = np.maximum(_in_cells(model.cell_codes, start, size), 0.5 / model.cells.reference_size)
+    return np.asarray(drawn / drawn.sum(axis=0))
+
+
+def _entropy(shares: FloatArray) -> FloatArray:
+    """Return the entropy, (B,), of shares (groups, B)."""
+    shares = shares / shares.sum(axis=0)
+    return np.asarray(-(shares * np.log(np.where(shares > 0, shares, 1.0))).sum(axis=0))
+
+
+class _Losses:
+    """Watches groups die out in simulated loops."""
+
+    def __init__(self, model: LoopModel, picks: int | None, count: int) -> None:
+        setting, describer = model.setting, model.describer
+        codes, names = describer.codes, describer.group_names
+        # Real data, or data kept from earlier rounds, bring every group back that they hold.
+        brought = np.zeros(len(names), bool)
+        if codes is not None:
+            if setting.real_fraction > 0 or setting.accumulate:
+                brought = np.bincount(codes, model.population.reference, len(names)) > 0
+            absent = np.bincount(codes, model.population.law, len(names)) == 0
+            brought |= absent
+        self._names = names
+        self._watched: list[int] = np.flatnonzero(~brought).tolist() if picks is not None else []
+        self._members = np.stack([codes == g for g in self._watched]) * 1.0 if self._watched else None
+        self._picks = picks or 0
+        self._efficacy = setting.efficacy
+        self._alive = np.ones((len(self._watched), count), bool)
+        self._lost = [np.zeros(len(self._watched))]
+
+    def see(self, picked: FloatArray) -> None:
+        """Note the picks' laws (N, B) before they are drawn."""
+        if self._members is not None:
+            with np.errstate(divide="ignore"):
+                gone = np.exp(self._picks * np.log1p(-np.minimum(self._members @ picked, 1.0)))
+            self._lost.append(self._lost[-1] + (gone * self._alive).mean(axis=1))
+
+    def drawn(self, law: FloatArray) -> None:
+        """Note what was drawn."""
+        if self._members is not None:
+            self._alive &= self._members @ law > 0
+
+    def result(self) -> tuple[Extinction, ...]:
+        """Return the groups' losses; none if the model keeps part of its old law for ever."""
+        if self._members is None or self._efficacy < 1:
+            return ()
+        table = np.array(self._lost).T
+        return tuple(
+            Extinction(self._names[g], losses) for g, losses in zip(self._watched, table, strict=True)
+        )

@@ -3,56 +3,31 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
 
 from recurate import measures
-from recurate.candidates import LARGEST_EXPONENT, Candidates, Describer, group_names
+from recurate.candidates import LARGEST_EXPONENT, Candidates, Describer, Values, group_names
 from recurate.errors import InputError
 from recurate.measures import Cells, Estimate
 from recurate.rules.rule import Rule
-from recurate.theory.contexts import PooledResiduals, equal_spread_p_value, first_gain
+from recurate.theory.compressed import Compressed, compressible, rate_of
+from recurate.theory.contexts import Correction, PooledResiduals, equal_spread_p_value, first_correction
 from recurate.theory.population import Population
-from recurate.trajectory import FORECAST, Row
+from recurate.theory.setting import Setting, play
+from recurate.theory.unbiased import OneRound, unbiased_law
 
 FloatArray = NDArray[np.float64]
 IntArray = NDArray[np.int64]
 
 THICK = 500  # candidates a context from which each context is a population of its own
-
-
-@dataclass(frozen=True)
-class Setting:
-    """What happens in every round.
-
-    Attributes:
-        rule: how one candidate of a slate is picked.
-        weights: share of slates picked by each reward, shape (rewards,).
-        real_fraction: share of real data in each retraining set, 1 / (1 + lambda).
-        rounds: how many rounds of curation and retraining.
-        picks: picks a round, or None for the infinite-data limit; affects the bands only.
-    """
-
-    rule: Rule
-    weights: tuple[float, ...]
-    real_fraction: float
-    rounds: int
-    picks: int | None = None
-
-    def facts(self) -> dict[str, Any]:
-        """Return the setting as plain values, for tables and reports."""
-        return {
-            "k": "inf" if math.isinf(self.rule.k) else int(self.rule.k),
-            "temperature": self.rule.temperature,
-            "weights": list(self.weights),
-            "real_fraction": self.real_fraction,
-            "rounds": self.rounds,
-            "picks": self.picks,
-        }
+MANY = 20_000  # atoms from which compressing pays
+GROUPS = 64  # more groups than that are counted atom by atom
+LARGEST_SLATE = 256  # beyond it the unbiased first round costs too much
 
 
 @dataclass(frozen=True)
@@ -62,10 +37,11 @@ class LoopModel:
     Attributes:
         population: the candidates (then the reference's atoms, if real data are in the mix).
         candidates: how many of the atoms are candidates.
-        describer: turns laws into trajectory rows.
-        mode: how contexts are treated: ``one``, ``each`` or ``pooled residuals``.
+        setting: what happens every round.
+        describer: turns laws into quantities and rows.
+        mode: how contexts are treated: ``one``, ``each``, ``pooled residuals`` or ``each and pooled``.
         context_codes: context of each atom, or None for one context.
-        residuals: in the last mode, the rewards split into locations and residuals.
+        residuals: where contexts are thin, their rewards split into locations and residuals.
         cells: the partition behind ``kl_to_reference``, or None.
         cell_codes: each atom's cell, or None.
         has_kl: whether ``kl_to_reference`` can be told.
@@ -73,6 +49,7 @@ class LoopModel:
 
     population: Population
     candidates: int
+    setting: Setting
     describer: Describer
     mode: str
     context_codes: IntArray | None
@@ -92,7 +69,7 @@ class LoopModel:
     ) -> LoopModel:
         """Build the model of a loop that starts from ``candidates``; see ``recurate.forecasting.predict``."""
         count = len(candidates)
-        mixed = reference is not None and setting.real_fraction > 0
+        mixed = reference is not None and (setting.real_fraction > 0 or setting.accumulate)
         atoms = candidates.join(reference) if mixed and reference is not None else candidates
         extra = len(atoms) - count
         start = None if law is None and not extra else _padded(law, count, extra)
@@ -102,12 +79,13 @@ class LoopModel:
             law=start,
             reference=_reference_law(start, codes, count, extra) if extra else None,
             weights=np.array(setting.weights),
-            blocks=codes if mode == "each" else None,
+            blocks=_blocks(codes, residuals),
         )
-        describer = Describer(atoms, setting.rule.temperature, group_names(candidates, reference))
+        describer = Describer(atoms, setting.temperature, group_names(candidates, reference))
         return cls(
             population,
             count,
+            setting,
             describer,
             mode,
             codes,
@@ -117,26 +95,205 @@ class LoopModel:
             has_kl=reference is None or cells is not None,
         )
 
-    def warnings(self, setting: Setting) -> list[str]:
+    def of_contexts(self, order: IntArray, share: float) -> LoopModel:
+        """Return the model of a share of the contexts: the first of ``order``, an order of context codes."""
+        assert self.context_codes is not None
+        chosen = order[: max(round(share * order.size), 1)]
+        rows = np.flatnonzero(np.isin(self.context_codes, chosen))
+        own, real = rows[rows < self.candidates], rows[rows >= self.candidates]
+        atoms, law = self.describer.candidates, self.population.law[own]
+        reference = atoms.take(real) if real.size else None
+        model = LoopModel.build(atoms.take(own), law / law.sum(), reference, self.setting, self.cells)
+        # All groups are described, those that no chosen context has too.
+        names = self.describer.group_names
+        return replace(model, describer=replace(model.describer, group_names=names), has_kl=self.has_kl)
+
+    # --- laws and what they say -------------------------------------------------------------------
+
+    def values(self) -> Iterator[Values]:
+        """Yield the quantities of rounds 0, 1, ...: exactly, in the infinite-data limit."""
+        if self.compressed is not None:
+            yield from self._compressed_values(self.compressed)
+            return
+        offsets = self._offsets()
+        for t, law in enumerate(self.population.play(self.setting)):
+            yield self.describe(law, offsets[t])
+
+    def last_law(self) -> FloatArray:
+        """Return the law of the last round on the atoms, shape (atoms,)."""
+        if self.compressed is None:
+            *_, law = self.population.play(self.setting)
+            return law
+        *_, densities = self.compressed.play(self.setting)
+        laws = [self.population.law, self.population.reference]
+        found = sum(p * self.compressed.at_atoms(d) for p, d in zip(laws, densities, strict=False))
+        law = np.maximum(found, 0.0)
+        return np.asarray(law / law.sum())
+
+    def describe(self, law: FloatArray, offset: float = 0.0) -> Values:
+        """Return the quantities of a law; ``offset`` times the unbiased first round's correction is added."""
+        if self.residuals is None:
+            return self.describer.values(law, self._kl(law))
+        initial = self.population.law
+        effective = self.residuals.effective_law(law, initial)
+        exponentials = self.residuals.exp_moments(law, initial, self.setting.temperature)
+        if offset and self._correction is not None:
+            effective += offset * self._correction.masses
+            exponentials = [
+                (own[0] + offset * added[0], own[1] + offset * added[1]) if own and added else None
+                for own, added in zip(exponentials, self._correction.exps, strict=True)
+            ]
+        found = self.describer.values(effective)
+        moments = []
+        for own, exps in zip(found.moments, exponentials, strict=True):
+            part = {"mean_reward": own["mean_reward"]}
+            if exps is not None:
+                part["mean_exp_reward"] = Estimate(exps[0])
+                part["var_exp_reward"] = Estimate(max(exps[1] - exps[0] ** 2, 0.0))
+            moments.append(part)
+        return replace(found, moments=moments, support=measures.effective_support(law), kl=self._kl(law))
+
+    def _kl(self, law: FloatArray) -> Estimate | None:
+        if self.cells is not None and self.cell_codes is not None:
+            return self.cells.kl(self.cell_codes, law, self.candidates)
+        if not self.has_kl:
+            return None
+        return Estimate(measures.kl_atoms(law, self.population.reference))
+
+    # --- one reward, many atoms -------------------------------------------------------------------
+
+    @cached_property
+    def compressed(self) -> Compressed | None:
+        """The population on a few thousand nodes, where its laws are smooth functions of one reward."""
+        atoms, setting = self.describer.candidates, self.setting
+        if (
+            self.mode != "one"
+            or len(atoms.names) > 1
+            or self.cells is not None
+            or len(atoms) < MANY
+            or len(self.describer.group_names) > GROUPS
+            or self.describer.exponentials[0] is None
+            or not compressible(setting)
+        ):
+            return None
+        columns = {f"mean:{name}": values for name, values in atoms.tracked.items()}
+        if self.describer.codes is not None:
+            columns |= {
+                f"share:{i}": (self.describer.codes == i).astype(float)
+                for i in range(len(self.describer.group_names))
+            }
+        laws = [self.population.law]
+        if self.population.reference is not self.population.law:
+            laws.append(self.population.reference)
+        columns["square"] = np.sum(laws, axis=0)  # candidates and reference have no atoms in common
+        return Compressed.of(
+            atoms.rewards[:, 0] / setting.temperature,
+            laws[0],
+            laws[1] if len(laws) > 1 else None,
+            rate=rate_of(setting),
+            columns=columns,
+        )
+
+    def _compressed_values(self, nodes: Compressed) -> Iterator[Values]:
+        exps = np.exp(nodes.utilities)
+        for densities in nodes.play(self.setting):
+            mass = nodes.law(densities)
+            mean_exp = float(mass @ exps)
+            moments = {
+                "mean_reward": float(mass @ nodes.utilities) * self.setting.temperature,
+                "mean_exp_reward": mean_exp,
+                "var_exp_reward": max(float(mass @ np.square(exps - mean_exp)), 0.0),
+            }
+            names = [name for name in nodes.masses if name.startswith("share:")]
+            shares = np.maximum([nodes.mean(densities, name) for name in names], 0.0)
+            support = 1.0 / float(nodes.mean(np.square(densities), "square"))
+            yield Values(
+                [{name: Estimate(value) for name, value in moments.items()}],
+                support,
+                Estimate(_kl_of_density(densities[0], mass)) if self.has_kl else None,
+                [Estimate(float(s)) for s in shares] if names else None,
+                Estimate(measures.entropy_of(shares)) if names else None,
+                {
+                    name.removeprefix("mean:"): Estimate(float(nodes.mean(densities, name)))
+                    for name in nodes.masses
+                    if name.startswith("mean:")
+                },
+            )
+
+    # --- thin contexts ----------------------------------------------------------------------------
+
+    @cached_property
+    def first_round(self) -> OneRound | None:
+        """The first round's picks in thin contexts, without bias; None where that cannot be had."""
+        rule = self.setting.rule
+        if self.residuals is None or self.setting.then or not isinstance(rule, Rule) or rule.keep != 1:
+            return None
+        rows = self._thin_candidates
+        codes = np.unique(self.residuals.codes[rows], return_inverse=True)[1]
+        smallest = min(size for size, _ in rule.sizes)
+        if smallest > min(np.bincount(codes).max(), LARGEST_SLATE):
+            return None
+        law = self.population.law[rows]
+        found = unbiased_law(
+            self.residuals.rewards[rows], codes, rule, self.population.weights, law=law / law.sum()
+        )
+        return found if found.usable.any() else None
+
+    @cached_property
+    def _thin_candidates(self) -> IntArray:
+        assert self.residuals is not None
+        return np.flatnonzero(self.residuals.thin[: self.candidates])
+
+    @cached_property
+    def _correction(self) -> Correction | None:
+        if self.residuals is None or self.first_round is None:
+            return None
+        initial, rows = self.population.law, self._thin_candidates
+        usable = self.first_round.usable[self.first_round.codes]
+        return first_correction(
+            self.residuals,
+            rows[usable],
+            (self.first_round.law * initial[rows].sum())[usable],
+            self.population.select(initial, self.setting.stages),
+            initial,
+            self.setting.temperature,
+        )
+
+    def _offsets(self) -> FloatArray:
+        """Return what is left of the first picks' correction in each round, shape (rounds + 1,).
+
+        It enters with the first picks, and later rounds dilute it with real data like everything else.
+        """
+        if self._correction is None:
+            return np.zeros(self.setting.rounds + 1)
+        entered = iter([1.0] + [0.0] * self.setting.rounds)
+        zero = np.zeros(())
+        return np.array(list(play(self.setting, zero, zero, lambda x: x + next(entered))))
+
+    # --- what to know -----------------------------------------------------------------------------
+
+    def warnings(self) -> list[str]:
         """Return what to know before relying on this model."""
         atoms = self.describer.candidates
         found = [
             f"E exp({name}) exceeds the range of doubles and is left out; subtract a constant"
             for name, top in zip(atoms.names, atoms.rewards.max(axis=0), strict=True)
-            if top / setting.rule.temperature >= LARGEST_EXPONENT
+            if top / self.setting.temperature >= LARGEST_EXPONENT
         ]
         if self.residuals is not None:
-            found += self._about_thin_contexts(self.residuals, setting)
+            found += self._about_thin_contexts(self.residuals)
         return found
 
-    def _about_thin_contexts(self, residuals: PooledResiduals, setting: Setting) -> list[str]:
-        codes, rewards = residuals.codes[: self.candidates], residuals.rewards[: self.candidates]
+    def _about_thin_contexts(self, residuals: PooledResiduals) -> list[str]:
+        rows = self._thin_candidates
+        codes, rewards = residuals.codes[rows], residuals.rewards[rows]
         names = self.describer.candidates.names
         smallest = int(residuals.sizes[residuals.sizes > 0].min())
         found = [
             f"contexts are thin (from {smallest} candidates): residuals from their mean rewards are "
             "pooled, which supposes that contexts differ in location only"
         ]
+        codes = np.unique(codes, return_inverse=True)[1]
         p_values = [equal_spread_p_value(r, codes, np.random.default_rng(0)) for r in rewards.T]
         for name, p_value in zip(names, p_values, strict=True):
             if p_value is None:
@@ -146,46 +303,37 @@ class LoopModel:
                     f"the spread of {name} differs between contexts (p = {p_value:.1g}): the forecast is "
                     "an approximation"
                 )
-        unbiased = first_gain(rewards, codes, setting.rule, self.population.weights, np.random.default_rng(0))
-        if unbiased is not None:
-            law, rule = self.population.law, setting.rule
-            change = self.population.curate(law, rule) - law
-            pooled = self.population.rewards.T @ change
-            for name, gain, error, own in zip(names, *unbiased, pooled, strict=True):
-                if abs(gain - own) > 4 * error + 0.05 * abs(gain):
-                    found.append(
-                        f"the pooled residuals make {name} gain {own:.3g} in the first round's picks, and "
-                        f"an unbiased estimate says {gain:.3g}: do not rely on this forecast"
-                    )
+        return found + self._about_first_round(residuals)
+
+    def _about_first_round(self, residuals: PooledResiduals) -> list[str]:
+        if self.first_round is None:
+            return []
+        found = []
+        rows, initial = self._thin_candidates, self.population.law
+        picked = self.population.select(initial, self.setting.stages)
+        change = (residuals.effective_law(picked, initial) - initial)[rows] / initial[rows].sum()
+        for i, name in enumerate(self.describer.candidates.names):
+            column = residuals.rewards[rows, i]
+            gain, error = self.first_round.gain(column)
+            own = float(column @ change)
+            if math.isfinite(error) and abs(gain - own) > 4 * error + 0.05 * abs(gain):
+                found.append(
+                    f"the pooled residuals make {name} gain {own:.3g} in the first round's picks, and "
+                    f"an unbiased estimate, used for round 1, says {gain:.3g}: do not rely on this forecast "
+                    "beyond round 1"
+                )
+        if self.first_round.share_usable < 1:
+            found.append(
+                f"contexts with {1 - self.first_round.share_usable:.0%} of the mass have fewer candidates "
+                "than a slate: their first round rests on the pooled residuals too"
+            )
         return found
 
-    def laws(self, setting: Setting) -> Iterable[FloatArray]:
-        """Yield the exact laws of rounds 0, 1, ..."""
-        return self.population.trajectory(
-            setting.rule, rounds=setting.rounds, real_fraction=setting.real_fraction
-        )
 
-    def rows(self, t: int, law: FloatArray) -> list[Row]:
-        """Return the quantities of the law of round t."""
-        if self.residuals is None:
-            return self.describer.rows(t, source=FORECAST, law=law, kl=self._kl(law))
-        initial = self.population.law
-        return self.describer.rows(
-            t,
-            source=FORECAST,
-            law=self.residuals.effective_law(law, initial),
-            kl=self._kl(law),
-            moments=self.residuals.moments(law, initial, self.describer.temperature),
-            support=measures.effective_support(law),
-        )
-
-    def _kl(self, law: FloatArray) -> Estimate | None:
-        if self.cells is not None and self.cell_codes is not None:
-            return self.cells.kl(self.cell_codes, law, self.candidates)
-        if not self.has_kl:
-            return None
-        divergence = measures.kl_atoms(law, self.population.reference)
-        return Estimate(divergence)
+def _kl_of_density(density: FloatArray, mass: FloatArray) -> float:
+    """Return sum of p_t log(p_t / p_0), for p_t = p_0 a with the density a at the nodes."""
+    logs = np.log(np.where(density > 0, density, 1.0))
+    return max(float(mass @ logs), 0.0)
 
 
 def _padded(law: FloatArray | None, count: int, extra: int) -> FloatArray:
@@ -225,4 +373,14 @@ def _treat_contexts(atoms: Candidates, count: int) -> tuple[str, IntArray | None
             )
     if own.min() >= THICK:
         return "each", codes, None
-    return "pooled residuals", codes, PooledResiduals.of(atoms.rewards, codes, count)
+    residuals = PooledResiduals.of(atoms.rewards, codes, count, THICK)
+    return "pooled residuals" if residuals.thin.all() else "each and pooled", codes, residuals
+
+
+def _blocks(codes: IntArray | None, residuals: PooledResiduals | None) -> IntArray | None:
+    """Return the block of each atom: its context, but one block for all thin contexts together."""
+    if codes is None or residuals is None:
+        return codes
+    if residuals.thin.all():
+        return None
+    return np.where(residuals.thin, -1, codes)

@@ -1,37 +1,39 @@
 r"""A population of candidates with rewards, and its exact law from round to round.
 
-With infinite data and perfect retraining one round maps the model's law p_t to
+With infinite data and perfect retraining, selection maps the model's law p to p W,
 
-.. math:: p_{t+1} = \rho\, p_{ref} + (1 - \rho)\, p_t W_t, \qquad W_t = \sum_i w_i H_i,
+.. math:: W = \sum_i w_i H_i,
 
-where rho is the real fraction, H_i the curation multiplier of reward i under p_t
-(:mod:`recurate.rules.multiplier`) and w_i the share of slates picked by reward i
-(Ferbach et al. 2024, arXiv 2407.09499, Lemma 2.1 and section 2.2, with lambda = (1 - rho) / rho;
-several rewards: Falahati et al. 2026, arXiv 2605.07724).
+where H_i is the multiplier of reward i under p (:mod:`recurate.rules.multiplier`) and w_i the share of
+slates picked by reward i (Ferbach et al. 2024, arXiv 2407.09499, Lemma 2.1; several rewards: Falahati et
+al. 2026, arXiv 2605.07724). What else happens in a round is in :mod:`recurate.theory.setting`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Hashable, Iterator, Sequence
 from copy import copy
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from recurate.candidates import reward_matrix
-from recurate.errors import InputError, is_number
-from recurate.rules.multiplier import Multiplier
-from recurate.rules.rule import Rule
+from recurate.errors import InputError
+from recurate.rules.selection import Selection
+from recurate.theory.setting import Setting, Stage, play
 
 FloatArray = NDArray[np.float64]
 IntArray = NDArray[np.int64]
+
+KEPT = 4  # set-ups kept, one for every noise and temperature used
 
 
 class Population:
     """Atoms with rewards, an initial law p_0 and a reference law p_ref.
 
     Args:
-        rewards: shape (N, m), finite; one column a reward.
+        rewards: shape (N, m), finite; one column a reward. Sorted rewards (m = 1) are stepped faster.
         law: p_0, shape (N,), non-negative with a positive sum (normalised here); uniform if None.
         reference: p_ref, likewise; p_0 if None.
         weights: w, shape (m,), non-negative, summing to one; equal if None.
@@ -41,6 +43,8 @@ class Population:
 
     Raises:
         InputError: shapes disagree or values are out of range.
+
+    Laws may also be given B at once, shape (N, B).
     """
 
     def __init__(
@@ -58,7 +62,7 @@ class Population:
         self.reference = self.law if reference is None else check_law("reference", reference, count)
         self.weights = check_weights(weights, dimension)
         self._members = _split(blocks, count)
-        self._prepared: tuple[float, list[list[Multiplier]]] | None = None
+        self._prepared: dict[Hashable, list[list[Any]]] = {}
 
     def with_laws(self, law: FloatArray, reference: FloatArray) -> Population:
         """Return the same atoms, set up already, with another p_0 and p_ref."""
@@ -66,35 +70,61 @@ class Population:
         other.law, other.reference = law, reference
         return other
 
-    def multiplier(self, law: FloatArray, rule: Rule) -> FloatArray:
+    def multiplier(
+        self, law: FloatArray, rule: Selection, weights: Sequence[float] | None = None
+    ) -> FloatArray:
         """Return W = sum_i w_i H_i at every atom, shape (N,), for the law p of shape (N,).
 
         In a block without mass (a context that only the reference has) W is one.
         """
+        shares = self.weights if weights is None else check_weights(weights, self.weights.size)
+        prepared = self._prepare(rule)
+        if len(self._members) == 1:
+            return self._mixture(rule, prepared[0], shares, law)
         out = np.ones_like(law)
-        prepared = self._prepare(rule.temperature)
-        for members, multipliers in zip(self._members, prepared, strict=True):
+        for members, setups in zip(self._members, prepared, strict=True):
             mass = law[members]
-            total = mass.sum()
-            if total > 0:
-                out[members] = sum(
-                    weight * multiplier(mass / total, rule.k)
-                    for weight, multiplier in zip(self.weights, multipliers, strict=True)
-                    if weight > 0
-                )
+            total = mass.sum(axis=0)
+            if np.all(total > 0):
+                out[members] = self._mixture(rule, setups, shares, mass / total)
         return out
 
-    def curate(self, law: FloatArray, rule: Rule) -> FloatArray:
-        """Return the law of the picks, p W, with the mass of every block renormalised.
+    @staticmethod
+    def _mixture(rule: Selection, setups: list[Any], shares: FloatArray, law: FloatArray) -> FloatArray:
+        found: FloatArray | None = None
+        for share, setup in zip(shares, setups, strict=True):
+            if share == 0:
+                continue
+            part = rule.weigh(setup, law)
+            if share != 1:
+                part *= share
+            if found is None:
+                found = part
+            else:
+                found += part
+        assert found is not None  # weights sum to one
+        return found
+
+    def curate(self, law: FloatArray, rule: Selection, weights: Sequence[float] | None = None) -> FloatArray:
+        """Return the law of what is kept, p W, with the mass of every block renormalised.
 
         Renormalising matters: an error in the total mass grows by a factor of K each round.
         """
-        picked = law * self.multiplier(law, rule)
-        for members in self._members:
-            total = picked[members].sum()
-            if total > 0:
-                picked[members] *= law[members].sum() / total
-        return np.asarray(picked / picked.sum())
+        picked = self.multiplier(law, rule, weights)
+        picked *= law
+        if len(self._members) > 1:
+            for members in self._members:
+                total = picked[members].sum(axis=0)
+                if np.all(total > 0):
+                    picked[members] *= law[members].sum(axis=0) / total
+        picked /= picked.sum(axis=0)
+        return picked
+
+    def select(self, law: FloatArray, stages: Sequence[Stage]) -> FloatArray:
+        """Return the law of what is kept after all stages, each acting on what the one before kept."""
+        for stage in stages:
+            law = self.curate(law, stage.rule, stage.weights)
+        return law
 
     def resample(self, law: FloatArray, n: int, rng: np.random.Generator) -> FloatArray:
         """Return the empirical law of n draws from ``law``, with every block's mass kept."""
@@ -105,30 +135,32 @@ class Population:
                 drawn[members] *= law[members].sum() / total
         return np.asarray(drawn / drawn.sum())
 
-    def step(self, law: FloatArray, rule: Rule, real_fraction: float = 0.0) -> FloatArray:
-        """Return the law after one round: rho p_ref + (1 - rho) p W, shape (N,)."""
+    def step(self, law: FloatArray, rule: Selection, real_fraction: float = 0.0) -> FloatArray:
+        """Return the law after one round of one stage: rho p_ref + (1 - rho) p W, shape (N,)."""
         picked = self.curate(law, rule)
-        return real_fraction * self.reference + (1.0 - real_fraction) * picked
+        if real_fraction:
+            picked *= 1.0 - real_fraction
+            picked += real_fraction * self.reference
+        return picked
 
-    def trajectory(self, rule: Rule, *, rounds: int, real_fraction: float = 0.0) -> Iterator[FloatArray]:
-        """Yield p_0, p_1, ..., p_rounds, each pushed from the atoms so that errors do not add up."""
-        law = self.law
-        yield law
-        for _ in range(rounds):
-            law = self.step(law, rule, real_fraction)
-            yield law
+    def trajectory(self, rule: Selection, *, rounds: int, real_fraction: float = 0.0) -> Iterator[FloatArray]:
+        """Yield p_0, p_1, ..., p_rounds under one stage; see :meth:`play` for more."""
+        return self.play(Setting(rule, tuple(self.weights), real_fraction, rounds))
 
-    def _prepare(self, temperature: float) -> list[list[Multiplier]]:
-        """Return the multipliers [block][reward], set up once per temperature."""
-        if self._prepared is None or self._prepared[0] != temperature:
-            with np.errstate(over="ignore"):
-                utilities = self.rewards / temperature
-            multipliers = [
-                [Multiplier(utilities[members, i]) for i in range(self.rewards.shape[1])]
+    def play(self, setting: Setting) -> Iterator[FloatArray]:
+        """Yield p_0, p_1, ..., each pushed from the atoms so that errors do not add up."""
+        return play(setting, self.law, self.reference, lambda law: self.select(law, setting.stages))
+
+    def _prepare(self, rule: Selection) -> list[list[Any]]:
+        """Return the set-ups [block][reward], made once for every noise and temperature."""
+        if rule.key not in self._prepared:
+            while len(self._prepared) >= KEPT:
+                del self._prepared[next(iter(self._prepared))]
+            self._prepared[rule.key] = [
+                [rule.setup(self.rewards[members, i]) for i in range(self.rewards.shape[1])]
                 for members in self._members
             ]
-            self._prepared = (temperature, multipliers)
-        return self._prepared[1]
+        return self._prepared[rule.key]
 
 
 def check_weights(weights: ArrayLike | None, dimension: int) -> FloatArray:
@@ -161,17 +193,6 @@ def _floats(name: str, values: ArrayLike) -> FloatArray:
         raise InputError(
             f"{name} must be numbers", got=repr(values), remedy="pass a list of numbers"
         ) from None
-
-
-def check_real_fraction(value: float) -> float:
-    """Return the real fraction, in [0, 1]."""
-    if not is_number(value) or not 0.0 <= value <= 1.0:
-        raise InputError(
-            "the real fraction must lie between 0 and 1",
-            got=value,
-            remedy="it is the share of real data in each retraining set: 0.5 is half",
-        )
-    return float(value)
 
 
 def check_law(name: str, law: ArrayLike | None, count: int) -> FloatArray:

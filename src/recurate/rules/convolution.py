@@ -1,0 +1,174 @@
+r"""Convolutions with a noise between a lattice of utilities u and a quadrature grid s.
+
+For masses p at the nodes, :meth:`log_phi` is :math:`\log \sum_u p(u) F(s - u)` on the grid, and
+:meth:`gather` is :math:`\sum_s v(s) f(s - u)` at the nodes. Both depend on s - u alone, so all
+populations share the kernels' tables.
+
+Utilities up to 34 units apart need one small dense table. A wider lattice is cut into blocks of 40 units:
+blocks that touch use three tables; further apart 1 - F(z) and f(z) are both exp(-z) in double precision
+for Gumbel noise, which factorises, so that all far blocks together cost one recursion; for other noises
+they are zero.
+"""
+
+from __future__ import annotations
+
+import functools
+import math
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from recurate.rules.lattice import NODE, POINTS
+from recurate.rules.noise import GUMBEL, REACH, Noise
+
+FloatArray = NDArray[np.float64]
+IntArray = NDArray[np.int64]
+
+BLOCK = REACH  # block length
+NARROW = 34.0  # widest span that one block holds, with its margins
+_NODES = round(BLOCK / NODE)  # nodes in a block
+
+
+@dataclass(frozen=True)
+class _Tables:
+    """Noise functions at (grid point, node), shape (grid, nodes): z = s - u."""
+
+    cdf: FloatArray
+    sf: FloatArray
+    pdf: FloatArray
+
+
+@functools.lru_cache(maxsize=32)
+def _tables(noise: Noise, step: float, first: int, grid: int, nodes: int) -> _Tables:
+    """Tabulate z = (first + i) * step - j * NODE for i < grid, j < nodes."""
+    # Only differences matter: work them out once, then lay them out.
+    unit = math.gcd(round(NODE * 1e7), round(step * 1e7))
+    fine = unit * 1e-7
+    stride, spacing = round(step / fine), round(NODE / fine)
+    offsets = (first + np.arange(grid))[:, None] * stride - np.arange(nodes) * spacing
+    lowest = int(offsets.min())
+    z: FloatArray = np.asarray(np.arange(lowest, int(offsets.max()) + 1) * fine, np.float64)
+    offsets -= lowest
+    tables = [np.asarray(g(z), np.float64)[offsets] for g in (noise.cdf, noise.sf, noise.pdf)]
+    return _Tables(*tables)
+
+
+def _rounded(count: int) -> int:
+    """Return the count rounded up, so that similar populations share tables."""
+    return -(-count // 64) * 64
+
+
+class Convolution:
+    """Convolutions for one lattice.
+
+    Args:
+        noise: with F, 1 - F and f.
+        step: of the quadrature grid; a power of two times 0.25.
+        nodes: how many nodes the lattice has; node j lies at NODE * j.
+        used: nodes in use, sorted (see ``Lattice.used``).
+        reach: how far the grid goes beyond the last node.
+    """
+
+    def __init__(self, noise: Noise, step: float, nodes: int, used: IntArray, reach: float) -> None:
+        self._points = round(BLOCK / step)
+        self._nodes = nodes
+        self._blocks = -(-nodes // _NODES)
+        self._tail = noise is GUMBEL
+        self._narrow = nodes <= _NODES
+        grid = math.ceil((nodes * NODE + reach) / step)
+        if self._narrow:
+            self._grid = grid
+            self._tables = _tables(noise, step, 0, _rounded(grid), _rounded(nodes))
+        else:
+            self._grid = -(-grid // self._points) * self._points
+            self._tables = _tables(noise, step, -self._points, 3 * self._points, _NODES)
+            self._decay_nodes = np.exp(np.arange(_NODES) * NODE)
+            self._decay_grid = np.exp(-np.arange(self._points) * step)
+        # Far-apart utilities leave most blocks of a long lattice empty.
+        self._active = np.unique(np.concatenate([used, used + POINTS - 1]) // _NODES)
+
+    def log_phi(self, mass: FloatArray) -> FloatArray:
+        """Return log Phi on the grid, (grid,) or (grid, B), from masses (nodes,) or (nodes, B)."""
+        if self._narrow:
+            phi = self._tables.cdf[: self._grid, : self._nodes] @ mass
+            complement = self._tables.sf[: self._grid, : self._nodes] @ mass
+        else:
+            phi, complement = self._wide_phi(mass)
+        low = phi <= complement
+        # Near one, log Phi from Phi itself would lose the digits that a large K - 1 then magnifies.
+        # Nodal masses may be negative, so a little rounding may lift Phi above one.
+        out = np.log1p(-np.clip(complement, 0.0, 0.5))
+        with np.errstate(divide="ignore"):
+            out[low] = np.log(np.maximum(phi[low], 0.0))
+        return np.asarray(out)
+
+    def gather(self, values: FloatArray) -> FloatArray:
+        """Return sum_s values(s) f(s - u) at every node, (nodes,) or (nodes, B)."""
+        if self._narrow:
+            return np.asarray(self._tables.pdf[: self._grid, : self._nodes].T @ values)
+        return self._wide_gather(values)
+
+    def _kernel(self, table: FloatArray, offset: int) -> FloatArray:
+        """Return a table's part for the grid block ``offset`` (-1, 0, 1) blocks above the nodes'."""
+        return table[(offset + 1) * self._points : (offset + 2) * self._points]
+
+    def _wide_phi(self, mass: FloatArray) -> tuple[FloatArray, FloatArray]:
+        """Return Phi and 1 - Phi (of the total mass) on the grid, block by block."""
+        tables, grid_blocks = self._tables, self._grid // self._points
+        batch = mass.shape[1:]
+        blocks = np.zeros((self._blocks * _NODES, *batch))
+        blocks[: self._nodes] = mass
+        blocks = blocks.reshape(self._blocks, _NODES, -1)
+        totals = np.zeros((grid_blocks + 2, blocks.shape[2]))
+        totals[: min(self._blocks, grid_blocks + 2)] = blocks.sum(axis=1)[: grid_blocks + 2]
+        # Blocks two or more below lie wholly under s (F = 1), two or more above wholly over it (F = 0).
+        none = np.zeros((2, blocks.shape[2]))
+        below = np.concatenate([none, np.cumsum(totals, axis=0)[: grid_blocks - 2]])
+        above = np.concatenate([np.cumsum(totals[::-1], axis=0)[::-1][2:], none])[:grid_blocks]
+        phi = np.repeat(below[:, None], self._points, axis=1)
+        complement = np.repeat(above[:, None], self._points, axis=1)
+        for offset in (-1, 0, 1):
+            grid = self._active + offset
+            inside = (grid >= 0) & (grid < grid_blocks)
+            near = blocks[self._active[inside]]
+            phi[grid[inside]] += self._kernel(tables.cdf, offset) @ near
+            complement[grid[inside]] += self._kernel(tables.sf, offset) @ near
+        if self._tail:
+            moments = np.einsum("j,cjb->cb", self._decay_nodes, blocks)
+            complement += _far_above(moments, grid_blocks)[:, None] * self._decay_grid[:, None]
+        return phi.reshape(-1, *batch), complement.reshape(-1, *batch)
+
+    def _wide_gather(self, values: FloatArray) -> FloatArray:
+        tables, batch = self._tables, values.shape[1:]
+        grid = values.reshape(-1, self._points, math.prod(batch))
+        out = np.zeros((self._blocks, _NODES, grid.shape[2]))
+        for offset in (-1, 0, 1):
+            inside = (self._active + offset >= 0) & (self._active + offset < grid.shape[0])
+            near = grid[self._active[inside] + offset]
+            out[self._active[inside]] += self._kernel(tables.pdf, offset).T @ near
+        if self._tail:
+            far = _far_below(np.einsum("i,cib->cb", self._decay_grid, grid), self._blocks)
+            out += far[:, None] * self._decay_nodes[:, None]
+        return out.reshape(-1, *batch)[: self._nodes]
+
+
+def _far_above(moments: FloatArray, grid_blocks: int) -> FloatArray:
+    """Return sum over blocks c <= b - 2 of e^{-(base_b - base_c)} moments_c, (grid blocks, B), for each b."""
+    far = np.zeros((grid_blocks, moments.shape[1]))
+    shrink = math.exp(-BLOCK)
+    for b in range(2, grid_blocks):
+        new = moments[b - 2] if b - 2 < len(moments) else 0.0
+        far[b] = shrink * (far[b - 1] + shrink * new)
+    return far
+
+
+def _far_below(moments: FloatArray, blocks: int) -> FloatArray:
+    """Return sum over grid blocks b >= c + 2 of e^{-(base_b - base_c)} moments_b, (blocks, B), for each c."""
+    far = np.zeros((blocks, moments.shape[1]))
+    shrink, last = math.exp(-BLOCK), np.zeros(moments.shape[1])
+    for c in range(len(moments) - 3, -1, -1):
+        last = shrink * (last + shrink * moments[c + 2])
+        if c < blocks:
+            far[c] = last
+    return far

@@ -1,0 +1,214 @@
+r"""How much of the way retraining really moved, and forecasts renewed from every measured round.
+
+Retraining may move a model only part of the way to its training law d_t (:mod:`recurate.theory.setting`):
+p_{t+1} = p_t + eta (d_t - p_t). Every expectation is linear in the law, so for any column f
+
+.. math:: E_{t+1} f - E_t f = \eta\, (E_{d_t} f - E_t f),
+
+and the exact selection applied to round t's own candidates gives E_{d_t} f. The efficacy eta is the
+weighted least-squares slope of the measured changes on those, over rounds and rewards (f = reward),
+with weights from the standard errors of the measured means and of the picks.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from recurate.candidates import Candidates, Describer, Values
+from recurate.measures import Cells, Estimate, entropy_of
+from recurate.theory.loopmodel import LoopModel
+from recurate.theory.setting import Setting
+from recurate.trajectory import RENEWED, Row
+
+Key = tuple[str, str | None, str | None]
+
+
+@dataclass(frozen=True)
+class Efficacy:
+    """An estimated efficacy.
+
+    Attributes:
+        value: eta as estimated; above one where retraining overshoots.
+        se: its standard error.
+        changes: how many measured changes it rests on.
+    """
+
+    value: float
+    se: float
+    changes: int
+
+    @property
+    def usable(self) -> float:
+        """The estimate as a setting takes it: in (0, 1]."""
+        return min(max(self.value, 0.01), 1.0)
+
+
+@dataclass(frozen=True)
+class Score:
+    """Errors, root mean square over rounds, of forecasts of one quantity one round ahead.
+
+    Attributes:
+        key: quantity, reward, group.
+        renewed: of the forecast from the round before, with the efficacy as it was known then.
+        persistence: of "as in the round before".
+        rounds: how many rounds.
+    """
+
+    key: Key
+    renewed: float
+    persistence: float
+    rounds: int
+
+    @property
+    def ratio(self) -> float:
+        """Renewed error / persistence error: 0 is perfect, 1 no better than "no change"."""
+        return self.renewed / self.persistence if self.persistence > 0 else math.nan
+
+
+@dataclass(frozen=True)
+class Renewal:
+    """Forecasts renewed from every measured round.
+
+    Attributes:
+        rows: each round's quantities as forecast from the round before, source ``renewed``.
+        efficacy: as estimated from all changes.
+        scores: against what was measured.
+    """
+
+    rows: tuple[Row, ...]
+    efficacy: Efficacy
+    scores: tuple[Score, ...]
+
+
+def renew(
+    rounds: Sequence[Candidates],
+    setting: Setting,
+    reference: Candidates | None = None,
+    cells: Cells | None = None,
+    *,
+    first: int | None = None,
+) -> Renewal:
+    """Forecast every round from the one before.
+
+    Args:
+        rounds: the measured candidates of rounds 0, 1, ..., at least two rounds.
+        setting: what happened every round; its efficacy is not used.
+        reference: real data, or None for p_ref = p_0 (the first round's candidates).
+        cells: partition behind ``kl_to_reference``, or None to leave it out.
+        first: estimate the efficacy from that many changes only; None: from all before each round.
+    """
+    describers = [Describer(c, setting.temperature, _groups(rounds)) for c in rounds]
+    measured = [
+        d.values(kl=None if cells is None else cells.kl(cells.assign(c.rewards)))
+        for d, c in zip(describers, rounds, strict=True)
+    ]
+    ahead = [_training_law(c, t, setting, reference or rounds[0], cells) for t, c in enumerate(rounds[:-1])]
+    changes = [
+        _changes(now, target, after, len(candidates), setting)
+        for now, target, after, candidates in zip(measured, ahead, measured[1:], rounds, strict=False)
+    ]
+    rows: list[Row] = []
+    for t, (now, target) in enumerate(zip(measured, ahead, strict=False)):
+        known = changes[: t if first is None else min(first, t)]
+        eta = _estimate(known).usable if known else 1.0
+        rows += describers[0].rows(t + 1, RENEWED, _between(now, target, eta))
+    used = changes if first is None else changes[:first]
+    return Renewal(tuple(rows), _estimate(used), _scores(rows, describers[0], measured))
+
+
+def _groups(rounds: Sequence[Candidates]) -> tuple[str, ...]:
+    names = {name for c in rounds if c.groups is not None for name in [*np.unique(c.groups), *c.labels]}
+    return tuple(sorted(str(name) for name in names))
+
+
+def _training_law(
+    candidates: Candidates, t: int, setting: Setting, reference: Candidates, cells: Cells | None
+) -> Values:
+    """Return the quantities of the law d_t that round t's candidates lead to."""
+    step = replace(setting, rounds=1, efficacy=1.0, first=t)
+    mixed = setting.real_fraction > 0 or setting.accumulate
+    model = LoopModel.build(candidates, None, reference if mixed else None, step, cells)
+    model = replace(model, describer=replace(model.describer, group_names=_groups([candidates, reference])))
+    return list(replace(model, has_kl=cells is not None).values())[1]
+
+
+def _changes(
+    now: Values, target: Values, after: Values, size: int, setting: Setting
+) -> list[tuple[float, float, float]]:
+    """Return (expected change, measured change, variance of the latter) of every reward's mean."""
+    found = []
+    for one, goal, next_one in zip(now.moments, target.moments, after.moments, strict=True):
+        start, end = one["mean_reward"], next_one["mean_reward"]
+        picks = setting.picks or size
+        # A mean over the picks has the variance of a mean over the candidates, times candidates / picks.
+        variance = start.se**2 + end.se**2 * (1 + size / picks)
+        found.append((goal["mean_reward"].value - start.value, end.value - start.value, variance))
+    return found
+
+
+def _estimate(changes: Sequence[Sequence[tuple[float, float, float]]]) -> Efficacy:
+    """Return the weighted least-squares slope; its standard error grows with a bad fit."""
+    table = np.array([change for found in changes for change in found])
+    if not table.size:
+        return Efficacy(1.0, math.inf, 0)
+    x, y, variance = table.T
+    weight = 1.0 / np.maximum(variance, 1e-300)
+    power = float(weight @ np.square(x))
+    if power <= 0:
+        return Efficacy(1.0, math.inf, len(table))
+    eta = float(weight @ (x * y)) / power
+    misfit = float(weight @ np.square(y - eta * x)) / max(len(table) - 1, 1)
+    return Efficacy(eta, math.sqrt(max(misfit, 1.0) / power), len(table))
+
+
+def _between(now: Values, target: Values, eta: float) -> Values:
+    """Return the quantities eta of the way from one law to another, where they are linear in the law."""
+    mixed = {}
+    for name, value in target.tracked.items():
+        mixed[name] = _mix(now.tracked[name].value, value.value, eta)
+    moments = []
+    for one, goal in zip(now.moments, target.moments, strict=True):
+        part = {
+            name: _mix(one[name].value, goal[name].value, eta)
+            for name in ("mean_reward", "mean_exp_reward")
+            if name in one and name in goal
+        }
+        if "var_exp_reward" in one and "var_exp_reward" in goal:
+            seconds = [v["var_exp_reward"].value + v["mean_exp_reward"].value ** 2 for v in (one, goal)]
+            second = _mix(seconds[0], seconds[1], eta).value - part["mean_exp_reward"].value ** 2
+            part["var_exp_reward"] = replace(part["mean_exp_reward"], value=max(second, 0.0))
+        moments.append(part)
+    shares = entropy = None
+    if now.shares is not None and target.shares is not None:
+        shares = [_mix(a.value, b.value, eta) for a, b in zip(now.shares, target.shares, strict=True)]
+        entropy = replace(shares[0], value=entropy_of(np.array([s.value for s in shares])))
+    return Values(moments, target.support, target.kl if eta == 1 else None, shares, entropy, mixed)
+
+
+def _mix(a: float, b: float, eta: float) -> Estimate:
+    return Estimate((1 - eta) * a + eta * b)
+
+
+def _scores(rows: Sequence[Row], describer: Describer, measured: Sequence[Values]) -> tuple[Score, ...]:
+    values = {
+        (row.round, row.key): row.value
+        for t, found in enumerate(measured)
+        for row in describer.rows(t, RENEWED, found)
+    }
+    scores = []
+    for key in dict.fromkeys(row.key for row in rows):
+        own = [row for row in rows if row.key == key and (row.round, key) in values]
+        if key[0] == "effective_support" or not own:
+            continue
+        errors = [row.value - values[row.round, key] for row in own]
+        still = [values[row.round - 1, key] - values[row.round, key] for row in own]
+        scores.append(Score(key, _rms(errors), _rms(still), len(own)))
+    return tuple(scores)
+
+
+def _rms(values: Sequence[float]) -> float:
+    return float(np.sqrt(np.mean(np.square(values))))
