@@ -11,11 +11,9 @@ from scipy.special import ndtri
 import recurate
 from recurate.candidates import as_candidates
 from recurate.errors import InputError
-from recurate.forecasting import forecast, predict
+from recurate.forecasting import forecast
 from recurate.rules.rule import Rule
-from recurate.seeds import Stream
 from recurate.theory.contexts import equal_spread_p_value
-from recurate.theory.loopmodel import Setting
 from recurate.theory.population import Population
 from recurate.trajectory import FORECAST
 
@@ -234,40 +232,6 @@ def test_kl_is_left_out_where_it_cannot_be_told():
 
 
 # --- bands ---
-
-
-@pytest.mark.slow
-def test_bands_cover_simulated_loops():
-    """Loops with really drawn slates, from pools like the forecast's: 95 % bands cover about 95 %.
-
-    300 loops; the count covered is binomial(300, c), and a true c within 90.5-98.5 % leaves
-    [255, 299] with probability under 1e-3.
-    """
-    k, n, rounds, rho = 4, 1000, 3, 0.3
-    truth_pool = np.random.default_rng(99).normal(size=400_000)
-    setting = Setting(Rule(k), (1.0,), rho, rounds, picks=n)
-    covered = dict.fromkeys(("mean_reward", "mean_exp_reward"), 0)
-    for loop in range(300):
-        rng = np.random.default_rng([5, loop])
-        pool = rng.choice(truth_pool, size=k * n)
-        bands = predict(as_candidates(pool), setting, stream=Stream(loop)).trajectory
-        # The loop: every round 4 n candidates from the current law, n picks, retrained to the picks
-        # mixed with real data; the model reproduces its training data.
-        law_sample = truth_pool
-        for _ in range(rounds):
-            slates = rng.choice(law_sample, size=(n, k))
-            picks = slates[np.arange(n), Rule(k).draw(slates, rng)]
-            real = rng.choice(truth_pool, size=round(n * rho / (1 - rho)))
-            law_sample = np.concatenate([picks, real])
-        for quantity, value in (
-            ("mean_reward", law_sample.mean()),
-            ("mean_exp_reward", np.exp(law_sample).mean()),
-        ):
-            row = bands.series(quantity)[rounds]
-            covered[quantity] += row.lower <= value <= row.upper
-    print(covered)  # pytest -s shows it; docs/architecture.md quotes it
-    for quantity, count in covered.items():
-        assert 255 <= count <= 299, (quantity, count)
 
 
 def test_small_pools_get_no_band_and_say_so():

@@ -228,33 +228,34 @@ def _redrawn_pools(
 def _told(model: LoopModel, laws: list[FloatArray], units: float) -> set[tuple[int, Key]]:
     """Return the rounds and quantities whose own error a pool of ``units`` independent parts can tell.
 
-    An atom's influence on E_t f is about a_t (f - E_t f), a_t = p_t / p_0. Where few atoms carry the
-    variance of that (the variance of e^r, or late rounds of a small pool), a simulation from the pool
-    cannot know how large the error is. The number of atoms that carry it is N (E psi^2)^2 / E psi^4:
-    N over the kurtosis. The same is asked of the picks of the round.
+    An atom's influence on E_t f is about a_t v, v = f - E_t f and a_t = p_t / p_0; the pool's error has the
+    variance E_p0 (a_t v)^2 / N, and a pick's has E_p0 a_t v^2. Where few atoms carry those (the variance of
+    e^r, or late rounds of a small pool), a simulation from the pool cannot know how large the error is. A
+    mean E s of positive s is carried by N (E s)^2 / E s^2 atoms.
     """
-    population, setting = model.population, model.setting
-    describe = _Columns(model)
-    picks = math.inf if setting.picks is None else setting.picks
+    start, describe = model.population.law, _Columns(model)
+    picked = model.setting.picks is not None
     found = set()
     for t, law in enumerate(laws):
-        density = np.where(population.law > 0, law / np.where(population.law > 0, population.law, 1.0), 0.0)
+        density = np.where(start > 0, law / np.where(start > 0, start, 1.0), 0.0)
         for key, column in describe.influences(law).items():
-            carried = units / max(_kurtosis(density * column, population.law), 1.0)
-            picked = picks / max(_kurtosis(column, law), 1.0) if t else math.inf
+            parts = [np.square(density * column)]
+            if picked and t:
+                parts.append(density * np.square(column))
+            carriers = units * min(_evenness(part, start) for part in parts)
             near_zero = key[0] == "kl_to_reference" and t == 0  # its errors there are one-sided
-            if min(carried, picked) >= CARRIERS and not near_zero:
+            if carriers >= CARRIERS and not near_zero:
                 found.add((t, key))
     return found
 
 
-def _kurtosis(values: FloatArray, law: FloatArray) -> float:
-    """Return E v^4 / (E v^2)^2; 1 where v is zero."""
-    top = np.abs(values).max()
+def _evenness(values: FloatArray, law: FloatArray) -> float:
+    """Return (E s)^2 / E s^2 of values s >= 0: one where all are alike (or zero)."""
+    top = float(values.max())
     if not 0 < top < math.inf:
         return 1.0
-    squares = np.square(values / top)
-    return float(law @ np.square(squares)) / max(float(law @ squares) ** 2, 1e-300)
+    scaled = values / top
+    return float(law @ scaled) ** 2 / max(float(law @ np.square(scaled)), 1e-300)
 
 
 def _resample(population: Population, laws: FloatArray, n: int, rng: np.random.Generator) -> FloatArray:

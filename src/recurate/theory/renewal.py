@@ -108,8 +108,8 @@ def renew(
     ]
     ahead = [_training_law(c, t, setting, reference or rounds[0], cells) for t, c in enumerate(rounds[:-1])]
     changes = [
-        _changes(now, target, after, len(candidates), setting)
-        for now, target, after, candidates in zip(measured, ahead, measured[1:], rounds, strict=False)
+        _changes(measured[t], target, measured[t + 1], len(rounds[t]), t, setting)
+        for t, target in enumerate(ahead)
     ]
     rows: list[Row] = []
     for t, (now, target) in enumerate(zip(measured, ahead, strict=False)):
@@ -136,32 +136,70 @@ def _training_law(
     return list(replace(model, has_kl=cells is not None).values())[1]
 
 
+@dataclass(frozen=True)
+class _Change:
+    """One reward's change over one round.
+
+    Attributes:
+        expected: what full efficacy would have changed the mean by.
+        measured: what it changed by.
+        before, after: variances of the two measured means.
+        picks: variance of a mean over the picks.
+        share: weight of the picks in the training law.
+    """
+
+    expected: float
+    measured: float
+    before: float
+    after: float
+    picks: float
+    share: float
+
+    def variance(self, eta: float) -> float:
+        """Return the variance of measured - eta * expected.
+
+        Both start from the same candidates, so what remains is the sample after, the picks' part of the
+        training law, and the old law's part of the model.
+        """
+        moved = eta * self.share
+        return self.after + moved**2 * self.picks + (1 - eta) ** 2 * self.before
+
+
 def _changes(
-    now: Values, target: Values, after: Values, size: int, setting: Setting
-) -> list[tuple[float, float, float]]:
-    """Return (expected change, measured change, variance of the latter) of every reward's mean."""
+    now: Values, target: Values, after: Values, size: int, t: int, setting: Setting
+) -> list[_Change]:
+    """Return the change of every reward's mean from round t on, for ``size`` candidates a round."""
+    share = 1 - setting.real_fraction
+    if setting.accumulate:
+        share /= setting.first + t + 2
     found = []
-    for one, goal, next_one in zip(now.moments, target.moments, after.moments, strict=True):
-        start, end = one["mean_reward"], next_one["mean_reward"]
-        picks = setting.picks or size
-        # A mean over the picks has the variance of a mean over the candidates, times candidates / picks.
-        variance = start.se**2 + end.se**2 * (1 + size / picks)
-        found.append((goal["mean_reward"].value - start.value, end.value - start.value, variance))
+    for one, goal, then in zip(now.moments, target.moments, after.moments, strict=True):
+        start, end = one["mean_reward"], then["mean_reward"]
+        found.append(
+            _Change(
+                goal["mean_reward"].value - start.value,
+                end.value - start.value,
+                start.se**2,
+                end.se**2,
+                end.se**2 * size / (setting.picks or size),
+                share,
+            )
+        )
     return found
 
 
-def _estimate(changes: Sequence[Sequence[tuple[float, float, float]]]) -> Efficacy:
+def _estimate(changes: Sequence[Sequence[_Change]]) -> Efficacy:
     """Return the weighted least-squares slope; its standard error grows with a bad fit."""
-    table = np.array([change for found in changes for change in found])
-    if not table.size:
+    table = [change for found in changes for change in found]
+    x, y = np.array([c.expected for c in table]), np.array([c.measured for c in table])
+    if not np.any(x):
         return Efficacy(1.0, math.inf, 0)
-    x, y, variance = table.T
-    weight = 1.0 / np.maximum(variance, 1e-300)
-    power = float(weight @ np.square(x))
-    if power <= 0:
-        return Efficacy(1.0, math.inf, len(table))
-    eta = float(weight @ (x * y)) / power
-    misfit = float(weight @ np.square(y - eta * x)) / max(len(table) - 1, 1)
+    eta, power, misfit = 1.0, 1.0, 1.0
+    for _ in range(3):  # the weights depend, weakly, on the slope
+        weight = 1.0 / np.maximum([c.variance(min(max(eta, 0.0), 1.0)) for c in table], 1e-300)
+        power = float(weight @ np.square(x))
+        eta = float(weight @ (x * y)) / power
+        misfit = float(weight @ np.square(y - eta * x)) / max(len(table) - 1, 1)
     return Efficacy(eta, math.sqrt(max(misfit, 1.0) / power), len(table))
 
 
