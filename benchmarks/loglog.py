@@ -58,12 +58,12 @@ def _draw(panel: Panel) -> list[str]:
     for value, major in _ticks(bottom, top):
         y = up(value)
         out.append(_line(LEFT, y, right, y, "#dde1e4" if major else "#f1f3f4"))
-        if major or top - bottom <= 1:
+        if major or (top - bottom <= 1 and f"{value:e}"[0] in "2357"):
             out.append(_text(LEFT - 8, y + 4, _label(value), "end"))
     for value, major in _ticks(low, high):
         x = across(value)
         out.append(_line(x, TOP, x, HEIGHT - BOTTOM, "#dde1e4" if major else "#f1f3f4"))
-        if major or high - low <= 1:
+        if major or (high - low <= 1 and f"{value:e}"[0] != "9"):
             out.append(_text(x, HEIGHT - BOTTOM + 17, _label(value), "middle"))
     if apart:
         out.append(_line(right, TOP, right, HEIGHT - BOTTOM, "#dde1e4"))
@@ -84,24 +84,25 @@ def _draw(panel: Panel) -> list[str]:
         while any(abs(height - other) < 14 for other in heights):
             height += 1
         heights.append(height)
-        out.append(f'<text x="{right + 9}" y="{height:.1f}" fill="{colour}">{escape(name)}</text>')
+        if len(panel.series) > 1:
+            out.append(f'<text x="{right + 9}" y="{height:.1f}" fill="{colour}">{escape(name)}</text>')
     return out
 
 
 def _whole(values: list[float]) -> tuple[int, int]:
-    """Return the decades (as exponents) around values."""
+    """Return the exponents of the powers of ten around values."""
     low, high = math.floor(math.log10(min(values)) + 1e-9), math.ceil(math.log10(max(values)) - 1e-9)
     return low, max(high, low + 1)
 
 
 def _ticks(low: int, high: int) -> list[tuple[float, bool]]:
-    """Return grid lines (value, whether a decade)."""
+    """Return grid lines (value, whether it is a power of ten)."""
     marks = [(digit * 10.0**e, digit == 1) for e in range(low, high) for digit in range(1, 10)]
     return [*marks, (10.0**high, True)]
 
 
 def _label(value: float) -> str:
-    if 1e-3 <= value < 1e4:
+    if 1e-2 <= value < 1e3:
         return f"{value:g}"
     exponent = str(round(math.log10(value))).translate(str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹"))
     return f"10{exponent}"

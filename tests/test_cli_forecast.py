@@ -194,3 +194,118 @@ def test_help_teaches(recurate_cli):
     assert recurate_cli("--version").stdout.strip() == "0.1.0"
     assert recurate_cli("forecast").returncode == 2
     assert "Traceback" not in recurate_cli("forecast", "a", "--nonsense").stderr
+
+
+# --- rules, rounds, renewal ---
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["--noise", "gaussian", "--lapse", 0.1],
+        ["--noise", "none", "--keep", 2],
+        ["--k", "2:0.5,4:0.5"],
+        ["--threshold", 0.5],
+        ["--threshold", 0.5, "--noise", "gumbel", "--temperature", 0.5],
+        ["--top", 0.25],
+        ["--then", "2", "--then", "3:1"],
+        ["--accumulate", "--efficacy", 0.5, "--real-fraction", 0.2],
+        ["--tail", "--rounds", 12],
+    ],
+)
+def test_every_kind_of_round(table, tmp_path, recurate_cli, arguments):
+    done = recurate_cli("forecast", "scores.csv", "--reward", "score", "--rounds", 2, *arguments)
+    assert done.returncode == 0, done.stderr
+    values = Trajectory.read(tmp_path / "scores-forecast" / "trajectory.parquet").values("mean_reward")
+    assert values[-1] > values[0] + 0.2
+    assert "proved statements" in done.stdout or arguments[0] in ("--threshold", "--top")
+
+
+def test_the_rule_is_the_one_asked_for(table, tmp_path, recurate_cli):
+    from recurate.rules import TopFraction
+    from recurate.theory.population import Population
+
+    done = recurate_cli("forecast", "scores.csv", "--reward", "score", "--rounds", 1, "--top", 0.25)
+    assert done.returncode == 0, done.stderr
+    population = Population(table["score"])
+    expected = population.step(population.law, TopFraction(0.25)) @ table["score"]
+    values = Trajectory.read(tmp_path / "scores-forecast" / "trajectory.parquet").values("mean_reward")
+    assert values[1] == pytest.approx(expected)
+    assert "fraction 0.25" in done.stdout
+
+
+def test_statements_groups_and_tails_are_shown(table, tmp_path, recurate_cli):
+    done = recurate_cli(
+        "forecast", "scores.csv", "--reward", "score", "--group", "topic", "--picks", 8, "--tail",
+        "--rounds", 12,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert "reward gain (Lemma 2.2)" in done.stdout
+    assert "does not apply: KL-regularised step: needs K = infinity (K is 4)" in done.stdout
+    assert "is lost for good by round 12 with probability" in done.stdout
+    assert "a fitted tail continues the forecast" in done.stderr
+    trajectory = Trajectory.read(tmp_path / "scores-forecast" / "trajectory.parquet")
+    ends = min(r.round for r in trajectory.where("fitted tail").rows)
+    support = trajectory.values("effective_support")
+    assert support[ends] < 100 <= support[ends - 1]
+    page = (tmp_path / "scores-forecast" / "report.html").read_text()
+    for text in ("What is proved about this loop", "Lemma 2.2", "is lost for good"):
+        assert text in page
+
+
+def loop_log(path, rounds, eta=0.5):
+    """Write the log of a loop whose model moves half-way to its picks."""
+    rng = np.random.default_rng(7)
+    old = rng.normal(size=20_000)
+    lines = ["round,slate,slot,reward,picked"]
+    for t in range(rounds):
+        slates = rng.choice(old, size=(800, 4))
+        slots = (slates + rng.gumbel(size=slates.shape)).argmax(axis=1)
+        lines += [f"{t},{i},{j},{slates[i, j]},{int(j == slots[i])}" for i in range(800) for j in range(4)]
+        picks = slates[np.arange(800), slots]
+        old = np.concatenate(
+            [rng.choice(old, round(20_000 * (1 - eta))), rng.choice(picks, round(20_000 * eta))]
+        )
+    path.write_text("\n".join(lines))
+
+
+def test_renewed_forecasts_and_a_fitted_efficacy(tmp_path, recurate_cli):
+    loop_log(tmp_path / "log.csv", 5)
+    done = recurate_cli("forecast", "log.csv", "--rounds", 4, "--renew", "--efficacy", "fit")
+    assert done.returncode == 0, done.stderr
+    efficacy = float(done.stdout.split("\nefficacy ")[1].split()[0])
+    assert efficacy == pytest.approx(0.5, abs=0.12)
+    assert "one round ahead, mean_reward: error" in done.stdout
+    assert "from round 4 on, mean_reward: " in done.stdout
+    trajectory = Trajectory.read(tmp_path / "log-forecast" / "trajectory.parquet")
+    assert trajectory.values("mean_reward", source="renewed").size == 8, "four measured rounds, then four ahead"
+    measured = trajectory.values("mean_reward", source="measured")
+    fitted = trajectory.values("mean_reward")
+    recurate_cli("forecast", "log.csv", "--rounds", 4, "--out", "plain")
+    plain = Trajectory.read(tmp_path / "plain" / "trajectory.parquet").values("mean_reward")
+    assert np.abs(fitted - measured).max() < 0.5 * np.abs(plain - measured).max()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--noise", "gauss"], "did you mean 'gaussian'"),
+        (["--keep", "5"], "keep"),
+        (["--lapse", "2"], "lapse"),
+        (["--k", "2:0.5,4:0.6"], "sum to one"),
+        (["--k", "2:0.5,x:0.5"], "whole number or inf"),
+        (["--k", "inf", "--noise", "gaussian"], "k = inf needs"),
+        (["--threshold", "99"], "pass"),
+        (["--threshold", "0", "--top", "0.5"], "rule of their own"),
+        (["--top", "0.5", "--k", "4"], "rule of their own"),
+        (["--top", "2"], "fraction"),
+        (["--then", "two"], "slate size"),
+        (["--then", "2:0.5,0.5"], "weight"),
+        (["--efficacy", "0"], "efficacy"),
+        (["--efficacy", "half"], "--efficacy must be"),
+        (["--efficacy", "fit"], "too few rounds"),
+        (["--renew"], "too few rounds"),
+    ],
+)
+def test_wrong_rules_and_rounds(table, tmp_path, recurate_cli, arguments, message):
+    assert message in refused(recurate_cli("forecast", "scores.csv", "--reward", "score", *arguments))

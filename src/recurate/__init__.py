@@ -20,8 +20,12 @@ if TYPE_CHECKING:
     from recurate.loop.run import resume, run
     from recurate.picklog import PickLogger
     from recurate.records import Log, read_log, write_log
+    from recurate.rules.acceptance import Threshold, TopFraction
+    from recurate.rules.noise import GAUSSIAN, GUMBEL, NO_NOISE, Noise
     from recurate.rules.rule import Rule
+    from recurate.theory.bounds import check_bounds
     from recurate.theory.population import Population
+    from recurate.theory.setting import Setting, Stage
     from recurate.trajectory import Trajectory
 
 # Loaded on first use, so that `import recurate` is instant.
@@ -39,7 +43,16 @@ _HOMES = {
     "Log": "recurate.records",
     "read_log": "recurate.records",
     "write_log": "recurate.records",
+    "GAUSSIAN": "recurate.rules.noise",
+    "GUMBEL": "recurate.rules.noise",
+    "NO_NOISE": "recurate.rules.noise",
+    "Noise": "recurate.rules.noise",
     "Rule": "recurate.rules.rule",
+    "Threshold": "recurate.rules.acceptance",
+    "TopFraction": "recurate.rules.acceptance",
+    "check_bounds": "recurate.theory.bounds",
+    "Setting": "recurate.theory.setting",
+    "Stage": "recurate.theory.setting",
     "Population": "recurate.theory.population",
     "Trajectory": "recurate.trajectory",
 }

@@ -17,7 +17,7 @@ from recurate.errors import InputError
 from recurate.forecasting import Forecast, forecast, measured, reference_cells, split_log
 from recurate.records import MODEL, REAL, Log, read_log
 from recurate.theory.renewal import Renewal, renew
-from recurate.trajectory import Trajectory
+from recurate.trajectory import RENEWED, Trajectory
 
 
 @dataclass(frozen=True)
@@ -38,9 +38,13 @@ class LogForecast:
 
     @property
     def trajectory(self) -> Trajectory:
-        """All rows: forecast, measured, renewed."""
-        renewed = Trajectory(self.renewal.rows if self.renewal else ())
-        return self.result.trajectory + self.measured + renewed
+        """All rows: forecast, measured, renewed (from the round before; after the last round, from it)."""
+        rows = self.renewal.rows if self.renewal else ()
+        if self.ahead is not None:
+            start = min(row.round for row in self.ahead.trajectory.rows)
+            later = [row for row in self.ahead.trajectory.rows if row.round > start]
+            rows += tuple(replace(row, source=RENEWED) for row in later)
+        return self.result.trajectory + self.measured + Trajectory(rows)
 
 
 @dataclass(frozen=True)

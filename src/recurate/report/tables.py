@@ -74,7 +74,7 @@ def print_evidence(found: LogForecast) -> None:
     for line in extinction_lines(found.result):
         print(line)
     if found.renewal is not None:
-        for line in renewal_lines(found.renewal):
+        for line in renewal_lines(found.renewal) + ahead_lines(found):
             print(line)
     if found.result.bounds:
         print("\nproved statements, checked on this population")
@@ -114,11 +114,27 @@ def renewal_lines(renewal: Renewal) -> list[str]:
     for score in renewal.scores:
         if score.key[0] == "share" or math.isnan(score.ratio):
             continue
-        name = " ".join(part for part in score.key if part)
+        name = _heading(score.key, many=score.key[1] != "reward")
         lines.append(
             f"one round ahead, {name}: error {score.renewed:.3g}, {score.ratio:.0%} of that of a forecast "
             f"that nothing changes ({score.rounds} rounds)"
         )
+    return lines
+
+
+def ahead_lines(found: LogForecast) -> list[str]:
+    """Return where the loop goes from its last measured round on, as lines of text."""
+    if found.ahead is None:
+        return []
+    keys = [
+        k for k in found.ahead.trajectory.about() if k[0] in ("mean_reward", "mean_exp_reward", "entropy")
+    ]
+    lines = []
+    for key in keys:
+        rows = [row for row in found.ahead.trajectory.rows if row.key == key]
+        name = _heading(key, many=key[1] != "reward")
+        values = ", ".join(f"{row.value:.4g}" for row in rows)
+        lines.append(f"from round {rows[0].round} on, {name}: {values}")
     return lines
 
 

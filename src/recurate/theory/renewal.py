@@ -240,8 +240,8 @@ def _scores(rows: Sequence[Row], describer: Describer, measured: Sequence[Values
     scores = []
     for key in dict.fromkeys(row.key for row in rows):
         own = [row for row in rows if row.key == key and (row.round, key) in values]
-        if key[0] == "effective_support" or not own:
-            continue
+        if key[0] == "effective_support" or len(own) < len(measured) - 1:
+            continue  # a divergence is not linear, so partial retraining leaves it out
         errors = [row.value - values[row.round, key] for row in own]
         still = [values[row.round - 1, key] - values[row.round, key] for row in own]
         scores.append(Score(key, _rms(errors), _rms(still), len(own)))
