@@ -278,7 +278,9 @@ def test_renewed_forecasts_and_a_fitted_efficacy(tmp_path, recurate_cli):
     assert "one round ahead, mean_reward: error" in done.stdout
     assert "from round 4 on, mean_reward: " in done.stdout
     trajectory = Trajectory.read(tmp_path / "log-forecast" / "trajectory.parquet")
-    assert trajectory.values("mean_reward", source="renewed").size == 8, "four measured rounds, then four ahead"
+    assert trajectory.values("mean_reward", source="renewed").size == 8, (
+        "four measured rounds, then four ahead"
+    )
     measured = trajectory.values("mean_reward", source="measured")
     fitted = trajectory.values("mean_reward")
     recurate_cli("forecast", "log.csv", "--rounds", 4, "--out", "plain")

@@ -168,3 +168,24 @@ def test_images():
     assert chosen_rounds(101)[0] == 0
     assert chosen_rounds(101)[-1] == 100
     assert len(chosen_rounds(101)) == 12
+
+
+@pytest.mark.parametrize(
+    ("facts", "phrase"),
+    [
+        (
+            {"k": 4, "noise": "gaussian", "lapse": 0.1},
+            "picked by Thurstone's model (10% of the slates at random)",
+        ),
+        ({"k": {"2": 0.5, "4": 0.5}, "noise": "none"}, "one of 2 or 4 candidates is picked as the best"),
+        ({"k": 8, "keep": 2}, "2 of 8 candidates are picked by Luce choice"),
+        ({"level": 0.5}, "every candidate passes whose reward reaches 0.5 and"),
+        ({"fraction": 0.25, "noise": "gumbel"}, "the best 25% of all candidates are kept, with gumbel noise"),
+        ({"k": 4, "then": [{"k": 2}]}, "; from what is kept one of 2 candidates is picked by Luce choice"),
+        ({"k": 4, "accumulate": True}, "the picks of this and all earlier rounds"),
+        ({"k": 4, "efficacy": 0.5}, "which moves it 50% of the way"),
+    ],
+)
+def test_the_summary_says_what_happens_every_round(facts, phrase):
+    row = [Row(t, FORECAST, "mean_reward", float(t), reward="reward") for t in (0, 1)]
+    assert phrase in words.what_happened(Trajectory(tuple(row)), facts)

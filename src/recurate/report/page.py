@@ -19,7 +19,7 @@ from recurate.loop.store import RunFolder
 from recurate.report import charts, samples, words
 from recurate.report.tables import ahead_lines, extinction_lines, renewal_lines
 from recurate.theory.evidence import plain_bounds
-from recurate.trajectory import FORECAST, Trajectory
+from recurate.trajectory import FORECAST, RENEWED, TAIL, Trajectory
 
 SCRIPTS = ("vega", "vega-lite", "vega-embed")
 QUANTITIES = ("mean_reward", "mean_exp_reward", "var_exp_reward", "kl_to_reference", "entropy")
@@ -43,6 +43,8 @@ class _Page:
     shares: str = ""
     hidden: int = 0
     bands: bool = False
+    renewed: bool = False
+    tail: bool = False
     notes: list[str] = field(default_factory=list)
     bounds: list[dict[str, str]] = field(default_factory=list)
     specs: list[tuple[str, str]] = field(default_factory=list)
@@ -68,6 +70,8 @@ class _Page:
         ordered += [k for k in keys if k[0].startswith("mean:")]
         if trajectory.where(FORECAST).rows:
             ordered += [k for k in keys if k[0] == "effective_support"]
+        sources = {row.source for row in trajectory.rows}
+        self.renewed, self.tail = RENEWED in sources, TAIL in sources
         self.bands = any(r.lower is not None for r in trajectory.where(FORECAST).rows)
         for key in ordered:
             row = next(r for r in trajectory.rows if r.key == key)
@@ -104,10 +108,8 @@ def write_run_report(folder: RunFolder) -> Path:
         remedy = f"recurate run --resume {folder.path} writes it again"
         raise InputError("the run's trajectory cannot be read", got=error.got, remedy=remedy) from None
     manifest = folder.manifest()
-    facts = {
-        "k": config.selection.k,
+    facts = config.selection.rule().facts() | {
         "real_fraction": config.retraining.real_fraction,
-        "temperature": config.selection.temperature,
         "weights": list(config.weights),
     }
     page = _Page(

@@ -57,21 +57,47 @@ def _verb(first: Row, last: Row, source: str) -> str:
     return f"went {direction}" if source == MEASURED else f"is forecast to go {direction}"
 
 
+MODELS = {"gumbel": "by Luce choice", "gaussian": "by Thurstone's model", "none": "as the best"}
+
+
 def _setting(facts: dict[str, Any]) -> str:
-    k = facts.get("k")
-    if k == 1:
-        picking = "Every round, samples are taken unselected (K = 1)"
-    elif k == "inf":
-        picking = "Every round, candidates are picked in proportion to exp(reward) (K = infinity)"
-    else:
-        picking = f"Every round, one of {k} candidates is picked by Luce choice"
+    picking = "Every round, " + _picking(facts)
     weights = facts.get("weights", [])
     if len(weights) > 1:
         picking += f" (a slate is judged by one of {len(weights)} rewards, with weights "
         picking += f"{', '.join(f'{w:g}' for w in weights)})"
+    for stage in facts.get("then", []):
+        picking += f"; from what is kept {_picking(stage)}"
     share = float(facts.get("real_fraction", 0.0))
     mixed = f"mixed with {share:.0%} real data" if share else "without any real data"
-    return f"{picking} and the picks, {mixed}, are what the model is retrained on."
+    kept = " of this and all earlier rounds" if facts.get("accumulate") else ""
+    part = facts.get("efficacy", 1.0)
+    way = "" if part == 1 else f", which moves it {part:.0%} of the way"
+    return f"{picking} and the picks{kept}, {mixed}, are what the model is retrained on{way}."
+
+
+def _picking(facts: dict[str, Any]) -> str:
+    """Say how a stage selects, as a clause."""
+    k, noise = facts.get("k"), str(facts.get("noise", "gumbel"))
+    if "level" in facts:
+        return f"every candidate passes whose reward reaches {facts['level']:g}{_noisily(facts)}"
+    if "fraction" in facts:
+        return f"the best {facts['fraction']:.0%} of all candidates are kept{_noisily(facts)}"
+    if k == 1:
+        return "samples are taken unselected (K = 1)"
+    if k == "inf" and noise == "gumbel":
+        return "candidates are picked in proportion to exp(reward) (K = infinity)"
+    sizes = " or ".join(k) if isinstance(k, dict) else str(k)
+    keep = facts.get("keep", 1)
+    many = "one" if keep == 1 else str(keep)
+    lapse = facts.get("lapse", 0.0)
+    at_random = f" ({lapse:.0%} of the slates at random)" if lapse else ""
+    model = MODELS.get(noise, f"with {noise} noise")
+    return f"{many} of {sizes} candidates {'is' if keep == 1 else 'are'} picked {model}{at_random}"
+
+
+def _noisily(facts: dict[str, Any]) -> str:
+    return f", with {facts['noise']} noise" if facts.get("noise", "none") != "none" else ""
 
 
 def _forecast_quality(trajectory: Trajectory, reward: str | None) -> str:
