@@ -80,12 +80,16 @@ def _draw(panel: Panel) -> list[str]:
         path = " ".join(f"{x:.1f},{y:.1f}" for x, y in joined)
         out.append(f'<polyline points="{path}" fill="none" stroke="{colour}" stroke-width="2"/>')
         out += [f'<circle cx="{x:.1f}" cy="{y:.1f}" r="3.2" fill="{colour}"/>' for x, y in places]
-        height = places[-1][1] + 4
+        if len(panel.series) == 1:
+            continue
+        last, height = places[-1][0], places[-1][1] + 4
+        if last < right - 20:  # a line that ends early is named beside its end
+            out.append(_text(last - 8, height - 8, name, "end", colour))
+            continue
         while any(abs(height - other) < 14 for other in heights):
             height += 1
         heights.append(height)
-        if len(panel.series) > 1:
-            out.append(f'<text x="{right + 9}" y="{height:.1f}" fill="{colour}">{escape(name)}</text>')
+        out.append(_text(right + 9, height, name, "start", colour))
     return out
 
 
@@ -112,5 +116,5 @@ def _line(x: float, y: float, to_x: float, to_y: float, colour: str) -> str:
     return f'<path d="M{x:.1f} {y:.1f}L{to_x:.1f} {to_y:.1f}" stroke="{colour}"/>'
 
 
-def _text(x: float, y: float, text: str, anchor: str) -> str:
-    return f'<text x="{x:.1f}" y="{y:.1f}" text-anchor="{anchor}" fill="#444">{escape(text)}</text>'
+def _text(x: float, y: float, text: str, anchor: str, colour: str = "#444") -> str:
+    return f'<text x="{x:.1f}" y="{y:.1f}" text-anchor="{anchor}" fill="{colour}">{escape(text)}</text>'

@@ -21,6 +21,8 @@ SETTINGS = {
     "large K": Setting(Rule(1000), (1.0,), 0.05, ROUNDS),
     "K = infinity": Setting(Rule(math.inf), (1.0,), 0.4, ROUNDS),
     "temperature, lapse, two of five": Setting(Rule(5, 2.0, keep=2, lapse=0.1), (1.0,), 0.1, ROUNDS),
+    "K = infinity, a lapse": Setting(Rule(math.inf, lapse=0.3), (1.0,), 0.0, ROUNDS),
+    "K = infinity for some": Setting(Rule({2: 0.5, math.inf: 0.5}), (1.0,), 0.1, ROUNDS),
     "a distribution over K": Setting(Rule({1: 0.3, 8: 0.7}), (1.0,), 0.0, ROUNDS),
     "two stages": Setting(Rule(2), (1.0,), 0.2, 50, then=(Stage(Rule(3)),)),
     "accumulating, half-way": Setting(Rule(4), (1.0,), 0.1, ROUNDS, accumulate=True, efficacy=0.5),

@@ -47,8 +47,8 @@ class Forecast:
         candidates: how many candidates it was made from.
         law: the law of the last round on the candidates (then the reference's atoms, if real data are
             in the mix), shape (atoms,).
-        contexts: how contexts were treated: ``one``, ``each`` (every context its own population) or
-            ``pooled residuals``.
+        contexts: how contexts were treated: ``one``, ``each`` (every context its own population),
+            ``pooled residuals`` or ``each and pooled``.
         support_ends: first round whose effective support is below 100, or None.
         warnings: what to know before relying on it.
         extinctions: for groups that finitely many picks may lose for good, when.

@@ -96,6 +96,8 @@ class Multiplier:
             return out
         mass = self._lattice.spread(law)
         at_nodes = self._at_nodes(mass, sizes, keep)
+        # Spreading is the transpose of interpolating, so this is E_p H, one up to the last digits.
+        at_nodes /= (at_nodes * mass).sum(axis=0)
         multiplier = self._lattice.interpolate(at_nodes)
         np.clip(multiplier, 0.0, sizes / keep, out=multiplier)
         return multiplier
@@ -154,7 +156,7 @@ def tilt(utilities: FloatArray, law: FloatArray) -> FloatArray:
     """Luce at K = infinity: H = e^r / E e^r, relative to the largest reward that has mass."""
     if law.ndim == 2:
         return np.column_stack([tilt(utilities, column) for column in law.T])
-    alive = law > 0
+    alive = law != 0  # nodal masses may be negative
     top = utilities[alive].max()
     log_mean = math.log(np.exp(utilities[alive] - top) @ law[alive])
     # An atom without mass may lie thousands of nats above all others: cap instead of overflowing.

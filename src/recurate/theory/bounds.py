@@ -161,6 +161,7 @@ def check_bounds(
     efficacy: float = 1.0,
     lapse: float = 0.0,
     keep: int = 1,
+    varied: bool = False,
     eps: float | None = None,
 ) -> tuple[Bound, ...]:
     """Check every proved statement about the loop on the exact laws of its rounds.
@@ -178,9 +179,10 @@ def check_bounds(
         noise: "gumbel" is Luce choice; any other name is another rule.
         stages: slate sizes of the curations of one round; (k,) if None.
         accumulate: whether the training law is the mixture of all rounds so far.
-        efficacy: how far retraining goes from p_t to the picks' law, in [0, 1].
+        efficacy: how far retraining goes from p_t to its training law, in [0, 1].
         lapse: share of slates picked from at random, in [0, 1].
         keep: how many of a slate are kept.
+        varied: whether slate sizes vary at random; k and ``stages`` are then the largest.
         eps: depth of the basins S_i = {r_i >= r_i* - eps} of [P], in the rewards' unit. None: a tenth of the
             smaller of r_i* - max r_i over the other reward's maximisers. The statements use the smallest eps
             with the same basins (0 for single atoms) and the largest D_i; then D_i > 2 eps wherever the
@@ -231,6 +233,7 @@ def check_bounds(
     luce = [
         *general,
         Hypothesis("Luce choice (Gumbel noise)", noise == "gumbel", f"the noise is {noise}"),
+        Hypothesis("one slate size", not varied, "sizes vary"),
         Hypothesis("no lapses", lapse == 0, f"a share {lapse:g} of the picks is random"),
         Hypothesis("one of a slate is kept", keep == 1, f"{keep} are kept"),
         Hypothesis("one curation a round, of slates of k", sizes == (k,), f"slate sizes {sizes}"),

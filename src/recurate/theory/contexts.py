@@ -13,6 +13,7 @@ first round needs none of this: :mod:`recurate.theory.unbiased`.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
@@ -37,10 +38,10 @@ class PooledResiduals:
         count: how many atoms, from the first, are candidates; the others are real data.
         sizes: candidates J of each context.
         thin: whether each atom's context is thin, shape (n,).
-        stretch: sqrt(J / (J - 1)) for candidates of thin contexts, which undoes the shrinkage from
-            estimating the location with the same J rewards; 1 for others. Shape (n,).
-        residuals: (reward - mean reward of the context's candidates) * stretch, in thin contexts; the
-            reward itself elsewhere. Shape (n, m).
+        stretch: in thin contexts, what puts the residuals' variance right: sqrt(J / (J - 1)) for
+            candidates, whose location is estimated from the same J rewards; sqrt(J / (J + 1)) for real
+            data, whose location is estimated from J others. 1 elsewhere. Shape (n,).
+        residuals: see :meth:`deviations`, of the rewards. Shape (n, m).
     """
 
     rewards: FloatArray
@@ -71,16 +72,29 @@ class PooledResiduals:
         thin = (sizes < thick)[codes]
         stretch = np.ones(len(rewards))
         stretch[:count] = np.sqrt(sizes / np.maximum(sizes - 1, 1))[own]
+        stretch[count:] = np.sqrt(sizes / (sizes + 1))[codes[count:]]
         stretch[~thin] = 1.0
         found = cls(rewards, codes, count, sizes, thin, stretch, rewards)
         return cls(rewards, codes, count, sizes, thin, stretch, found.deviations(rewards))
 
     def deviations(self, columns: FloatArray) -> FloatArray:
-        """Return (f - mean f of the context's candidates) * stretch, (n, m), f itself in thick contexts."""
+        """Return (f - mean f of the context's candidates) * stretch, (n, m), f itself in thick contexts.
+
+        Real data are stretched about their own mean deviation: how they differ from the candidates on
+        the whole is not noise.
+        """
         own = self.codes[: self.count]
         sums = np.column_stack([np.bincount(own, f) for f in columns[: self.count].T])
-        means = (sums / np.maximum(self.sizes, 1)[:, None])[self.codes]
-        return np.where(self.thin[:, None], (columns - means) * self.stretch[:, None], columns)
+        found = columns - (sums / np.maximum(self.sizes, 1)[:, None])[self.codes]
+        shift = np.zeros_like(found)
+        if self._real.size:
+            shift[self._real] = found[self._real].mean(axis=0)
+        return np.where(self.thin[:, None], shift + (found - shift) * self.stretch[:, None], columns)
+
+    @cached_property
+    def _real(self) -> IntArray:
+        """Real data in thin contexts."""
+        return self.count + np.flatnonzero(self.thin[self.count :])
 
     def effective_law(self, law: FloatArray, initial: FloatArray) -> FloatArray:
         """Return signed masses v (n,) such that E f = v @ f for any column f, not only rewards.
@@ -90,6 +104,9 @@ class PooledResiduals:
         therefore never changes, and v @ reward equals location + residual. Elsewhere v is the law.
         """
         stretched = self.stretch * law
+        if self._real.size:  # the transpose of stretching about the real data's mean deviation
+            left = float((law - stretched)[self._real].sum())
+            stretched[self._real] += left / self._real.size
         totals = np.bincount(self.codes, stretched, self.sizes.size)
         effective = stretched.copy()
         own = self.codes[: self.count]

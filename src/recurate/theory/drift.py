@@ -28,6 +28,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
+from recurate.rules.convolution import NARROW
 from recurate.seeds import Stream
 from recurate.theory.coarse import FEWEST_CONTEXTS, smaller
 from recurate.theory.loopmodel import LoopModel
@@ -132,7 +133,9 @@ def bands(model: LoopModel, stream: Stream) -> Bands | None:
     ):
         return None
     part, share, pool = smaller(model, stream.at("part").generator())
-    count = int(min(REPLICATES, max(FEWEST_REPLICATES, WORK // len(part.population.law))))
+    span = np.ptp(part.population.rewards, axis=0).max() / part.setting.temperature
+    affordable = WORK // len(part.population.law) if span < NARROW else 0  # wide lattices cost much more
+    count = int(min(REPLICATES, max(FEWEST_REPLICATES, affordable)))
     count = (count + 1) // 20 * 20 - 1
     noisy, losses = _noisy_loops(part, share, count, stream.at("noise").generator())
     laws = list(part.population.play(part.setting))

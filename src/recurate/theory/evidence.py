@@ -43,6 +43,7 @@ def check_model(model: LoopModel) -> tuple[Bound, ...]:
         efficacy=setting.efficacy,
         lapse=max(rule.lapse for rule in slates),
         keep=slates[0].keep,
+        varied=any(len(rule.sizes) > 1 for rule in slates),
     )
 
 

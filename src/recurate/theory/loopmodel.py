@@ -14,6 +14,7 @@ from recurate import measures
 from recurate.candidates import LARGEST_EXPONENT, Candidates, Describer, Values, group_names
 from recurate.errors import InputError
 from recurate.measures import Cells, Estimate
+from recurate.rules.acceptance import Threshold
 from recurate.rules.rule import Rule
 from recurate.theory.compressed import Compressed, compressible, rate_of
 from recurate.theory.contexts import Correction, PooledResiduals, equal_spread_p_value, first_correction
@@ -74,6 +75,8 @@ class LoopModel:
         extra = len(atoms) - count
         start = None if law is None and not extra else _padded(law, count, extra)
         mode, codes, residuals = _treat_contexts(atoms, count)
+        if residuals is not None:
+            _check_thin(residuals, setting, start)
         population = Population(
             atoms.rewards if residuals is None else residuals.residuals,
             law=start,
@@ -311,7 +314,9 @@ class LoopModel:
         found = []
         rows, initial = self._thin_candidates, self.population.law
         picked = self.population.select(initial, self.setting.stages)
-        change = (residuals.effective_law(picked, initial) - initial)[rows] / initial[rows].sum()
+        usable = self.first_round.usable[self.first_round.codes]  # what the estimate is about
+        change = (residuals.effective_law(picked, initial) - initial)[rows] * usable
+        change /= (initial[rows] * usable).sum()
         for i, name in enumerate(self.describer.candidates.names):
             column = residuals.rewards[rows, i]
             gain, error = self.first_round.gain(column)
@@ -375,6 +380,26 @@ def _treat_contexts(atoms: Candidates, count: int) -> tuple[str, IntArray | None
         return "each", codes, None
     residuals = PooledResiduals.of(atoms.rewards, codes, count, THICK)
     return "pooled residuals" if residuals.thin.all() else "each and pooled", codes, residuals
+
+
+def _check_thin(residuals: PooledResiduals, setting: Setting, law: FloatArray | None) -> None:
+    """Refuse what residuals from contexts' means cannot tell."""
+    if any(isinstance(stage.rule, Threshold) for stage in setting.stages):
+        raise InputError(
+            "a threshold is about rewards themselves, and thin contexts are forecast from residuals",
+            got=f"contexts with {int(residuals.sizes[residuals.sizes > 0].min())} candidates",
+            remedy=f"log at least {THICK} candidates a context, or use a rule that compares candidates",
+        )
+    if law is None:
+        return
+    codes, masses = residuals.codes[: residuals.count], law[: residuals.count]
+    even = (np.bincount(codes, masses) / np.maximum(residuals.sizes, 1))[codes]
+    if not np.allclose(masses, even, rtol=1e-9) and residuals.thin.any():
+        raise InputError(
+            "candidates of one thin context must have equal masses",
+            got="unequal masses within a context",
+            remedy="leave the law out: every candidate then stands for its context alike",
+        )
 
 
 def _blocks(codes: IntArray | None, residuals: PooledResiduals | None) -> IntArray | None:

@@ -26,6 +26,7 @@ from recurate.theory.setting import Setting, Stage, play
 FloatArray = NDArray[np.float64]
 IntArray = NDArray[np.int64]
 
+EXACT = 4e-15  # closer to one, a total mass is left as it is: the next round renormalises what it grows to
 KEPT = 4  # set-ups kept, one for every noise and temperature used
 
 
@@ -117,7 +118,9 @@ class Population:
                 total = picked[members].sum(axis=0)
                 if np.all(total > 0):
                     picked[members] *= law[members].sum(axis=0) / total
-        picked /= picked.sum(axis=0)
+        total = picked.sum(axis=0)
+        if np.any(np.abs(total - 1.0) > EXACT):
+            picked /= total
         return picked
 
     def select(self, law: FloatArray, stages: Sequence[Stage]) -> FloatArray:
@@ -127,12 +130,16 @@ class Population:
         return law
 
     def resample(self, law: FloatArray, n: int, rng: np.random.Generator) -> FloatArray:
-        """Return the empirical law of n draws from ``law``, with every block's mass kept."""
-        drawn = rng.multinomial(n, law) / n
-        for members in self._members:
-            total = drawn[members].sum()
-            if total > 0:
-                drawn[members] *= law[members].sum() / total
+        """Return the empirical law of n draws from ``law``, with every block's mass kept.
+
+        A block (context) without a draw in this round stays as it is.
+        """
+        # Rounding may leave a mass of 1 + 2e-16.
+        drawn: FloatArray = rng.multinomial(n, np.minimum(law, 1.0)) / n
+        if len(self._members) > 1:
+            for members in self._members:
+                total = drawn[members].sum()
+                drawn[members] = drawn[members] * (law[members].sum() / total) if total > 0 else law[members]
         return np.asarray(drawn / drawn.sum())
 
     def step(self, law: FloatArray, rule: Selection, real_fraction: float = 0.0) -> FloatArray:

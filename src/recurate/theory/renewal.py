@@ -129,7 +129,7 @@ def _training_law(
     candidates: Candidates, t: int, setting: Setting, reference: Candidates, cells: Cells | None
 ) -> Values:
     """Return the quantities of the law d_t that round t's candidates lead to."""
-    step = replace(setting, rounds=1, efficacy=1.0, first=t)
+    step = replace(setting, rounds=1, efficacy=1.0, first=setting.first + t)
     mixed = setting.real_fraction > 0 or setting.accumulate
     model = LoopModel.build(candidates, None, reference if mixed else None, step, cells)
     model = replace(model, describer=replace(model.describer, group_names=_groups([candidates, reference])))
@@ -145,6 +145,7 @@ class _Change:
         measured: what it changed by.
         before, after: variances of the two measured means.
         picks: variance of a mean over the picks.
+        step: weight of the round's own data in the training law: less than one if data accumulate.
         share: weight of the picks in the training law.
     """
 
@@ -153,6 +154,7 @@ class _Change:
     before: float
     after: float
     picks: float
+    step: float
     share: float
 
     def variance(self, eta: float) -> float:
@@ -161,17 +163,16 @@ class _Change:
         Both start from the same candidates, so what remains is the sample after, the picks' part of the
         training law, and the old law's part of the model.
         """
-        moved = eta * self.share
-        return self.after + moved**2 * self.picks + (1 - eta) ** 2 * self.before
+        picked, old = eta * self.share, 1 - eta * self.step
+        return self.after + picked**2 * self.picks + old**2 * self.before
 
 
 def _changes(
     now: Values, target: Values, after: Values, size: int, t: int, setting: Setting
 ) -> list[_Change]:
     """Return the change of every reward's mean from round t on, for ``size`` candidates a round."""
-    share = 1 - setting.real_fraction
-    if setting.accumulate:
-        share /= setting.first + t + 2
+    step = 1 / (setting.first + t + 2) if setting.accumulate else 1.0
+    share = step * (1 - setting.real_fraction)
     found = []
     for one, goal, then in zip(now.moments, target.moments, after.moments, strict=True):
         start, end = one["mean_reward"], then["mean_reward"]
@@ -182,6 +183,7 @@ def _changes(
                 start.se**2,
                 end.se**2,
                 end.se**2 * size / (setting.picks or size),
+                step,
                 share,
             )
         )

@@ -53,7 +53,8 @@ class Setting:
         then: further stages, in order; each selects from what the one before kept.
         accumulate: whether training sets keep the data of all rounds before.
         efficacy: how much of the way to the training law the model moves, in (0, 1].
-        first: rounds played before, whose data an accumulating loop has kept.
+        first: rounds played before, whose data an accumulating loop has kept: they average to the law
+            itself, exactly if the efficacy is one.
     """
 
     rule: Selection
