@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 
 from recurate.candidates import as_candidates
+from recurate.errors import InputError
 from recurate.forecasting import forecast
-from recurate.rules import GAUSSIAN, NO_NOISE, Rule
+from recurate.rules import GAUSSIAN, NO_NOISE, Rule, Threshold
 from recurate.theory.contexts import PooledResiduals
 from recurate.theory.population import Population
 from recurate.theory.setting import Stage
@@ -156,3 +157,57 @@ def test_a_reference_within_thick_and_thin_contexts():
     reference = as_candidates(rng.normal(size=codes.size) + 2.0, contexts=codes)
     result = forecast(candidates, k=4, rounds=1, real_fraction=1.0, reference=reference)
     assert result.trajectory.values("mean_reward")[1] == pytest.approx(reference.rewards.mean(), abs=0.15)
+
+
+def test_real_data_in_thin_contexts_are_what_they_are():
+    """With real data alone the model's law is theirs: 4 standard errors over 20,000 contexts of 3."""
+    rng = np.random.default_rng(10)
+    codes = np.repeat(np.arange(20_000), 3)
+    candidates = as_candidates(rng.normal(size=codes.size), contexts=codes)
+    for shift in (0.0, 1.5):
+        real = rng.normal(size=codes.size) + shift
+        reference = as_candidates(real, contexts=codes, track={"square": real**2})
+        own = as_candidates(
+            candidates.rewards, contexts=codes, track={"square": candidates.rewards[:, 0] ** 2}
+        )
+        result = forecast(own, k=4, rounds=1, real_fraction=1.0, reference=reference).trajectory
+        assert result.values("mean_reward")[1] == pytest.approx(shift, abs=4 * 2 / math.sqrt(codes.size))
+        exact = math.exp(shift + 0.5)
+        assert result.values("mean_exp_reward")[1] == pytest.approx(exact, rel=0.05)
+
+
+def test_residuals_and_effective_laws_are_transposes():
+    rng = np.random.default_rng(11)
+    codes = np.r_[np.zeros(700, int), 1 + np.repeat(np.arange(30), 4)]
+    both = np.r_[codes, codes[::2]]
+    rewards = rng.normal(size=(both.size, 2))
+    residuals = PooledResiduals.of(rewards, both, codes.size, 500)
+    law, column = rng.dirichlet(np.ones(both.size)), rng.normal(size=(both.size, 1))
+    initial = np.r_[np.full(codes.size, 1 / codes.size), np.zeros(both.size - codes.size)]
+    # The same functional both ways: deviations under the law, plus the thin contexts' initial mean.
+    direct = law @ residuals.deviations(column)[:, 0] + (initial * residuals.thin) @ column[:, 0]
+    assert residuals.effective_law(law, initial) @ column[:, 0] == pytest.approx(direct, rel=1e-12)
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"rule": Threshold(0.0)}, "a threshold is about rewards themselves"),
+        ({"then": [Stage(Threshold(0.0))]}, "a threshold is about rewards themselves"),
+        ({"law": np.r_[2.0, np.ones(399)], "k": 8}, "must have equal masses"),
+    ],
+)
+def test_what_residuals_cannot_tell_is_refused(settings, message):
+    rewards, codes = np.random.default_rng(12).normal(size=400), np.repeat(np.arange(100), 4)
+    with pytest.raises(InputError, match=message):
+        forecast(rewards, contexts=codes, rounds=1, **settings)
+
+
+def test_a_threshold_in_thick_contexts_and_masses_by_context_are_fine():
+    rng = np.random.default_rng(13)
+    codes = np.repeat([0, 1], 600)
+    result = forecast(rng.normal(size=1200), contexts=codes, rounds=1, rule=Threshold(0.0))
+    assert result.trajectory.values("mean_reward")[1] == pytest.approx(math.sqrt(2 / math.pi), abs=0.1)
+    thin = np.repeat(np.arange(100), 4)
+    by_context = np.repeat(rng.random(100), 4)
+    forecast(rng.normal(size=400), contexts=thin, rounds=1, law=by_context)

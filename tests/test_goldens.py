@@ -11,7 +11,7 @@ import pytest
 from conftest import GOLDENS
 from recurate.forecasting import forecast
 from recurate.measures import kl_atoms
-from recurate.rules.rule import Rule
+from recurate.rules import GAUSSIAN, NO_NOISE, Rule
 from recurate.theory.population import Population
 
 KERNEL = json.loads((GOLDENS / "kernel.json").read_text())["kernel"]
@@ -26,6 +26,16 @@ def floats(values: list[str]) -> np.ndarray:
 def test_luce_multiplier(case):
     multiplier = Rule(float(case["K"])).multiplier(floats(case["r"]), floats(case["p"]))
     np.testing.assert_allclose(multiplier, floats(case["luce"]), rtol=1e-13)
+
+
+@pytest.mark.parametrize("name", ["thurstone_sigma1", "best_of_k"])
+@pytest.mark.parametrize(
+    "case", [c for c in KERNEL if c["K"] != "inf"], ids=lambda c: f"{c['name']}-K{c['K']}"
+)
+def test_other_noises(case, name):
+    noise = GAUSSIAN if name == "thurstone_sigma1" else NO_NOISE
+    multiplier = Rule(float(case["K"]), noise=noise).multiplier(floats(case["r"]), floats(case["p"]))
+    np.testing.assert_allclose(multiplier, floats(case[name]), rtol=1e-13)
 
 
 @pytest.mark.parametrize("case", TRAJECTORIES, ids=lambda c: c["name"])
