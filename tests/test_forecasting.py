@@ -68,6 +68,22 @@ def test_real_data_of_their_own_enter_the_mix():
     assert result.law.shape == (7,)
 
 
+def test_a_reference_may_cover_part_of_the_rewards():
+    """Real data below 0.5 only: the exact law mixes them in, and what they do not reach is said."""
+    rng = np.random.default_rng(11)
+    rewards, real = rng.normal(size=2000), rng.uniform(-1, 0.5, size=500)
+    result = forecast(rewards, k=4, rounds=3, real_fraction=0.2, reference=real)
+    atoms = np.concatenate([rewards, real])
+    start = np.r_[np.full(2000, 1 / 2000), np.zeros(500)]
+    population = Population(atoms, law=start, reference=np.r_[np.zeros(2000), np.full(500, 1 / 500)])
+    *_, last = population.trajectory(Rule(4), rounds=3, real_fraction=0.2)
+    np.testing.assert_allclose(result.law, last, rtol=1e-10)
+    beyond = last[:2000][(rewards > real.max()) | (rewards < real.min())].sum()
+    assert any(f"{beyond:.0%} of the model's mass has rewards beyond" in w for w in result.warnings)
+    near = forecast(rewards, k=1, rounds=1, reference=rng.normal(size=3000) * 2)
+    assert not any("beyond those of the real data" in w for w in near.warnings)
+
+
 # --- contexts ---
 
 

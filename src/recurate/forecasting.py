@@ -34,6 +34,7 @@ from recurate.trajectory import FORECAST, MEASURED, Row, Trajectory
 FloatArray = NDArray[np.float64]
 IntArray = NDArray[np.int64]
 
+UNCOVERED = 0.01  # mass beyond the real data's rewards from which on it is mentioned
 SUPPORT = 100.0  # effective support below which a forecast is "beyond support"
 
 
@@ -237,6 +238,9 @@ def predict(
             f"from round {ends} on the effective support is below {SUPPORT:g} candidates "
             f"({values[ends].support:.0f}): those values are beyond what this pool can tell"
         )
+    last = model.last_law()
+    if reference is not None:
+        warnings += _about_coverage(candidates, reference, last, setting.rounds)
     if tail:
         continued, why = continue_tail(model, ends)
         rows += continued
@@ -245,13 +249,26 @@ def predict(
         Trajectory(tuple(rows)),
         setting,
         len(candidates),
-        model.last_law(),
+        last,
         model.mode,
         ends,
         tuple(warnings),
         extinctions,
         check_model(model) if bounds else (),
     )
+
+
+def _about_coverage(candidates: Candidates, reference: Candidates, law: FloatArray, rounds: int) -> list[str]:
+    """Say how much of the last law lies where there are no real data."""
+    low, high = reference.rewards.min(axis=0), reference.rewards.max(axis=0)
+    outside = ((candidates.rewards < low) | (candidates.rewards > high)).any(axis=1)
+    share = float(law[: len(candidates)] @ outside)
+    if share < UNCOVERED:
+        return []
+    return [
+        f"in round {rounds} {share:.0%} of the model's mass has rewards beyond those of the real data: what is "
+        "real does not reach there, and kl_to_reference counts it with the outermost real data"
+    ]
 
 
 def reference_cells(candidates: Candidates, reference: Candidates) -> tuple[Cells | None, list[str]]:
