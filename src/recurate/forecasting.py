@@ -266,8 +266,8 @@ def _about_coverage(candidates: Candidates, reference: Candidates, law: FloatArr
     if share < UNCOVERED:
         return []
     return [
-        f"in round {rounds} {share:.0%} of the model's mass has rewards beyond those of the real data: what is "
-        "real does not reach there, and kl_to_reference counts it with the outermost real data"
+        f"in round {rounds} {share:.0%} of the model's mass has rewards beyond those of the real data: these do "
+        "not reach there, and kl_to_reference counts it with the outermost of them"
     ]
 
 
