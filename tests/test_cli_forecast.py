@@ -305,6 +305,8 @@ def test_renewed_forecasts_and_a_fitted_efficacy(tmp_path, recurate_cli):
         (["--then", "2:0.5,0.5"], "weight"),
         (["--efficacy", "0"], "efficacy"),
         (["--efficacy", "half"], "--efficacy must be"),
+        (["--efficacy", "0.4,0.5"], "one number"),
+        (["--top", "0.5", "--lapse", "0.1"], "rule of their own"),
         (["--efficacy", "fit"], "too few rounds"),
         (["--renew"], "too few rounds"),
     ],

@@ -125,3 +125,20 @@ def test_a_forecast_is_the_same_either_way(settings, monkeypatch):
     for a, b in zip(fast.trajectory.rows, slow.trajectory.rows, strict=True):
         assert (a.round, a.key) == (b.round, b.key)
         assert a.value == pytest.approx(b.value, rel=1e-7, abs=1e-12), (a, b)
+
+
+@pytest.mark.parametrize(("k", "rounds"), [(10**6, 55), (math.inf, 30)])
+@pytest.mark.parametrize("mass", [0.0, 1e-300])
+def test_atoms_without_mass_far_above_change_nothing(k, rounds, mass):
+    rng = np.random.default_rng(6)
+    rewards, law = np.r_[rng.normal(size=24_999), 50.0], np.r_[np.ones(24_999), mass]
+    result = forecast(rewards, law=law, k=k, rounds=rounds)
+    for quantity in ("mean_reward", "effective_support", "kl_to_reference"):
+        assert np.isfinite(result.trajectory.values(quantity)).all()
+    assert np.isfinite(result.law).all()
+    if mass == 0:
+        assert result.law[-1] == 0
+        plain = forecast(rewards[:-1], k=k, rounds=rounds)
+        np.testing.assert_allclose(
+            result.trajectory.values("mean_reward"), plain.trajectory.values("mean_reward"), rtol=1e-9
+        )

@@ -253,7 +253,7 @@ def test_kl_is_left_out_where_it_cannot_be_told():
 def test_small_pools_get_no_band_and_say_so():
     result = forecast(np.linspace(0, 1, 100), rounds=1)
     assert all(r.lower is None for r in result.trajectory.rows)
-    assert any("too few for bands" in w for w in result.warnings)
+    assert any("candidates are too few" in w for w in result.warnings)
 
 
 def test_the_same_seed_gives_the_same_bands():

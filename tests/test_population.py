@@ -102,3 +102,39 @@ def test_wrong_weights_are_refused(weights):
 def test_wrong_laws_are_refused(law):
     with pytest.raises(InputError):
         Population([0.0, 1.0], law=law)
+
+
+@pytest.mark.parametrize("blocks", [None, np.repeat([0, 1], 100)])
+def test_mass_stays_one_in_every_block_at_large_k(blocks):
+    rng = np.random.default_rng(7)
+    population = Population(rng.normal(size=(200, 2)), blocks=blocks, law=rng.random(200))
+    own = np.zeros(200, int) if blocks is None else blocks
+    before = np.bincount(own, population.law)
+    for law in population.trajectory(Rule({64: 0.5, 2: 0.5}), rounds=300):
+        np.testing.assert_allclose(np.bincount(own, law), before, rtol=1e-12)
+
+
+def test_far_apart_atoms_see_each_other_through_the_far_field():
+    """Between 80 and 300 nats apart only the far recursions carry the odds: pairs have a closed form."""
+    for distance in (85.0, 125.0, 200.0, 290.0):
+        multiplier = Population([0.0, distance], law=[0.6, 0.4]).multiplier(np.array([0.6, 0.4]), Rule(2))
+        lose = math.exp(-distance) / (1 + math.exp(-distance))
+        assert multiplier[0] == pytest.approx(0.6 + 0.4 * 2 * lose, rel=1e-12)
+        tiny = Population([0.0, distance]).multiplier(np.array([1e-290, 1.0]), Rule(2))
+        assert tiny[0] == pytest.approx(2 * lose, rel=1e-10)
+
+
+def test_a_context_where_nothing_passes_stays_as_it_is():
+    from recurate.rules import Threshold
+
+    population = Population([0.0, 1.0, 5.0, 6.0], blocks=np.array([0, 0, 1, 1]))
+    law = population.curate(population.law, Threshold(5.5))
+    np.testing.assert_allclose(law, [0.25, 0.25, 0.0, 0.5])
+    with pytest.raises(InputError, match="no candidate can pass"):
+        population.curate(population.law, Threshold(7.0))
+
+
+def test_contexts_without_a_draw_stay_as_they_are():
+    population = Population(np.zeros(40), blocks=np.repeat(np.arange(20), 2))
+    drawn = population.resample(population.law, 3, np.random.default_rng(0))
+    np.testing.assert_allclose(np.bincount(np.repeat(np.arange(20), 2), drawn), 1 / 20)

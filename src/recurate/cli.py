@@ -241,18 +241,19 @@ def forecast(
 
     arguments: dict[str, Any] = {
         "rounds": rounds, "accumulate": accumulate, "tail": tail, "bounds": True, "seed": seed,
-        "then": [_stage(text) for text in then or ()],
         **{n: v for n, v in (("noise", noise), ("keep", keep), ("lapse", lapse)) if v is not None},
     }  # fmt: skip
-    if threshold is not None or top is not None:
-        arguments |= _acceptance(threshold, top, temperature, noise, {"--keep": keep, "--k": k})
     if efficacy not in (None, "fit"):
-        arguments["efficacy"] = _numbers("--efficacy", efficacy)[0]
+        values = _numbers("--efficacy", efficacy)
+        if len(values) > 1:
+            raise InputError("--efficacy is one number", got=efficacy, remedy="--efficacy 0.8, or fit")
+        arguments["efficacy"] = values[0]
     options = LogOptions(
         rewards=reward, group=group, track=list(track or ()), context=context,
         k=None if k is None else parse_size(k), temperature=temperature, real_fraction=real_fraction,
         weights=None if weights is None else _numbers("--weights", weights), picks=picks,
-        arguments=arguments, renew=renew, fit_efficacy=efficacy == "fit",
+        arguments=arguments, then=[_stage(text) for text in then or ()], threshold=threshold, top=top,
+        renew=renew, fit_efficacy=efficacy == "fit",
     )  # fmt: skip
     found = forecast_log(log, options, reference)
     whole = log.resolve()
@@ -270,11 +271,8 @@ def forecast(
     print(f"\nwritten: {folder / 'trajectory.parquet'}, {folder / 'report.html'}")
 
 
-def _stage(text: str) -> Any:
+def _stage(text: str) -> tuple[float, list[float] | None]:
     """Read a further stage: K, or K:W,W."""
-    from recurate.rules import Rule
-    from recurate.theory.setting import Stage
-
     size, _, weights = text.partition(":")
     try:
         k = math.inf if size.strip().lower() in ("inf", "infinity") else float(int(size))
@@ -282,31 +280,7 @@ def _stage(text: str) -> Any:
         raise InputError(
             "--then must be a slate size, with weights or without", got=text, remedy="--then 2:0.1,0.9"
         ) from None
-    return Stage(Rule(k), tuple(_numbers("--then", weights)) if weights else None)
-
-
-def _acceptance(
-    threshold: float | None,
-    top: float | None,
-    temperature: float | None,
-    noise: str | None,
-    unused: dict[str, object],
-) -> dict[str, Any]:
-    """Return the arguments for a rule without slates."""
-    from recurate.rules import Threshold, TopFraction, noise_named
-
-    given = [name for name, value in unused.items() if value is not None]
-    if (threshold is not None and top is not None) or given:
-        raise InputError(
-            "--threshold and --top each stand for a rule of their own",
-            got=f"{', '.join(given)} too" if given else "both",
-            remedy="give one of them alone",
-        )
-    tau, own = 1.0 if temperature is None else temperature, noise_named(noise or "none")
-    if threshold is not None:
-        return {"rule": Threshold(threshold, temperature=tau, noise=own), "noise": "gumbel"}
-    assert top is not None
-    return {"rule": TopFraction(top, temperature=tau, noise=own), "noise": "gumbel"}
+    return k, _numbers("--then", weights) if weights else None
 
 
 def _write_forecast(found: LogForecast, folder: Path, name: str, lines: list[list[str]]) -> None:

@@ -147,20 +147,22 @@ def forecast(
     candidates = as_candidates(rewards, names=names, groups=groups, track=track, contexts=contexts)
     if reference is not None and not isinstance(reference, Candidates):
         reference = as_candidates(reference, names=candidates.names)
-    own = check_weights(weights, len(candidates.names))
-    setting = Setting(
-        rule=_rule(k, temperature, noise, keep, lapse) if rule is None else rule,
-        weights=tuple(own.tolist()),
-        real_fraction=check_real_fraction(real_fraction),
-        rounds=_check_count("rounds", rounds, 0),
-        picks=None if picks is None else _check_count("picks", picks, 1),
-        then=tuple(
-            Stage(s.rule, tuple((own if s.weights is None else check_weights(s.weights, own.size)).tolist()))
-            for s in then
-        ),
-        accumulate=bool(accumulate),
-        efficacy=check_efficacy(efficacy),
-        first=_check_count("first", first, 0),
+    setting = setting_of(
+        len(candidates.names),
+        k=k,
+        rounds=rounds,
+        temperature=temperature,
+        noise=noise,
+        keep=keep,
+        lapse=lapse,
+        rule=rule,
+        then=then,
+        weights=weights,
+        real_fraction=real_fraction,
+        accumulate=accumulate,
+        efficacy=efficacy,
+        picks=picks,
+        first=first,
     )
     return predict(
         candidates,
@@ -174,10 +176,47 @@ def forecast(
     )
 
 
-def _rule(
-    k: float | Mapping[float, float], temperature: float, noise: str | Noise, keep: int, lapse: float
-) -> Rule:
-    return Rule(k, temperature, noise_named(noise) if isinstance(noise, str) else noise, keep, lapse)
+def setting_of(
+    dimension: int,
+    *,
+    k: float | Mapping[float, float] = 4,
+    rounds: int = 10,
+    temperature: float = 1.0,
+    noise: str | Noise = "gumbel",
+    keep: int = 1,
+    lapse: float = 0.0,
+    rule: Selection | None = None,
+    then: Sequence[Stage] = (),
+    weights: Sequence[float] | None = None,
+    real_fraction: float = 0.0,
+    accumulate: bool = False,
+    efficacy: float = 1.0,
+    picks: int | None = None,
+    first: int = 0,
+) -> Setting:
+    """Check what happens every round, for ``dimension`` rewards; see :func:`forecast`."""
+    plain = (k, temperature, noise, keep, lapse)
+    if rule is not None and plain != (4, 1.0, "gumbel", 1, 0.0):
+        raise InputError(
+            "a rule brings its own k, temperature, noise, keep and lapse",
+            got=f"rule and {plain}",
+            remedy="leave these five out, or leave out the rule",
+        )
+    if rule is None:
+        rule = Rule(k, temperature, noise_named(noise) if isinstance(noise, str) else noise, keep, lapse)
+    own = check_weights(weights, dimension)
+    stages = [(s.rule, own if s.weights is None else check_weights(s.weights, dimension)) for s in then]
+    return Setting(
+        rule=rule,
+        weights=tuple(own.tolist()),
+        real_fraction=check_real_fraction(real_fraction),
+        rounds=_check_count("rounds", rounds, 0),
+        picks=None if picks is None else _check_count("picks", picks, 1),
+        then=tuple(Stage(stage, tuple(shares.tolist())) for stage, shares in stages),
+        accumulate=bool(accumulate),
+        efficacy=check_efficacy(efficacy),
+        first=_check_count("first", first, 0),
+    )
 
 
 def _check_count(name: str, value: int, least: int) -> int:
@@ -227,8 +266,8 @@ def predict(
         found = bands(model, stream)
         if found is None:
             warnings.append(
-                f"{len(candidates)} candidates are too few for bands (at least {SMALLEST_POOL} are needed, "
-                f"and {FEWEST_CONTEXTS} contexts if they are thin)"
+                f"no bands: {len(candidates)} candidates are too few (at least {SMALLEST_POOL} are needed, "
+                f"and {FEWEST_CONTEXTS} contexts if they are thin), too uneven, or too many nats apart"
             )
         else:
             rows = [found.around(row) for row in rows]
@@ -266,8 +305,8 @@ def _about_coverage(candidates: Candidates, reference: Candidates, law: FloatArr
     if share < UNCOVERED:
         return []
     return [
-        f"in round {rounds} {share:.0%} of the model's mass has rewards beyond those of the real data: these do "
-        "not reach there, and kl_to_reference counts it with the outermost of them"
+        f"in round {rounds} {share:.0%} of the model's mass has rewards beyond those of the real data: they "
+        "do not hold it back there, and kl_to_reference counts it with the outermost of them"
     ]
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 import tomllib
 from collections.abc import Sequence
@@ -14,9 +15,11 @@ import pyarrow as pa
 from recurate import measures
 from recurate.candidates import Candidates, from_log, group_names
 from recurate.errors import InputError
-from recurate.forecasting import Forecast, forecast, measured, reference_cells, split_log
+from recurate.forecasting import Forecast, forecast, measured, reference_cells, setting_of, split_log
 from recurate.records import MODEL, REAL, Log, read_log
-from recurate.theory.renewal import Renewal, renew
+from recurate.rules import Rule, Selection, Threshold, TopFraction, noise_named
+from recurate.theory.renewal import Efficacy, Renewal, renew
+from recurate.theory.setting import Stage
 from recurate.trajectory import RENEWED, Trajectory
 
 
@@ -29,12 +32,14 @@ class LogForecast:
         measured: the log's rounds, counted from its first; empty with one round.
         renewal: forecasts renewed from every round, if asked for and there are several.
         ahead: the forecast from the last round on, counted from the log's first, if renewed.
+        fitted: the efficacy that the forecast uses, if it was to be estimated.
     """
 
     result: Forecast
     measured: Trajectory = field(default_factory=Trajectory)
     renewal: Renewal | None = None
     ahead: Forecast | None = None
+    fitted: Efficacy | None = None
 
     @property
     def trajectory(self) -> Trajectory:
@@ -54,6 +59,9 @@ class LogOptions:
     Attributes:
         columns: which columns are meant: rewards, groups, tracked columns, contexts.
         arguments: further arguments of :func:`recurate.forecasting.forecast`.
+        then: slate size and weights (None: as in the first) of every further stage.
+        threshold: level of a verifier, in place of slates.
+        top: share of the pool that is kept, in place of slates.
         renew: whether to forecast every round from the one before, too.
         fit_efficacy: whether to estimate the efficacy from the first half of the rounds.
     """
@@ -68,6 +76,9 @@ class LogOptions:
     weights: Sequence[float] | None = None
     picks: int | None = None
     arguments: dict[str, Any] = field(default_factory=dict)
+    then: Sequence[tuple[float, list[float] | None]] = ()
+    threshold: float | None = None
+    top: float | None = None
     renew: bool = False
     fit_efficacy: bool = False
 
@@ -99,13 +110,16 @@ def forecast_log(path: Path, options: LogOptions, reference: Path | None = None)
         )
     arguments = arguments_of(path, log, options)
     cells = _cells(candidates, real, several=len(rounds) > 1)
-    renewal = None
+    renewal = fitted = None
     if options.renew or options.fit_efficacy:
-        setting = forecast(_few(candidates), **{**arguments, "rounds": 1, "efficacy": 1.0}).setting
+        _check_consecutive(rounds)
+        own_arguments = {n: v for n, v in arguments.items() if n not in ("tail", "bounds", "seed")}
+        setting = setting_of(len(candidates.names), **own_arguments | {"efficacy": 1.0})
         found = [_round(log, t, options, candidates) for t in rounds]
         if options.fit_efficacy:
             half = len(rounds) // 2
-            arguments["efficacy"] = renew(found, setting, real, cells, first=half).efficacy.usable
+            fitted = renew(found, setting, real, cells, first=half).efficacy
+            arguments["efficacy"] = fitted.usable
         if options.renew:
             renewal = renew(found, setting, real, cells)
     result = forecast(candidates, reference=real, cells=cells, **arguments)
@@ -123,7 +137,7 @@ def forecast_log(path: Path, options: LogOptions, reference: Path | None = None)
     ahead = None
     if renewal is not None:
         ahead = _ahead(found[-1], real or found[0], len(rounds) - 1, arguments, renewal)
-    return LogForecast(result, shifted, renewal, ahead)
+    return LogForecast(result, shifted, renewal, ahead, fitted)
 
 
 def _ahead(
@@ -146,12 +160,56 @@ def arguments_of(path: Path, log: Log, options: LogOptions) -> dict[str, Any]:
         "real_fraction": options.real_fraction,
     }
     found = {name: own.get(name) if value is None else value for name, value in chosen.items()}
-    return {
+    arguments: dict[str, Any] = {
         **{name: value for name, value in found.items() if value is not None},
         "picks": _picks(log) if options.picks is None else options.picks,
-        **{name: own[name] for name in ("noise", "lapse") if name in own and name not in options.arguments},
+        **{name: own[name] for name in ("noise", "lapse") if name in own},
         **options.arguments,
     }
+    if options.threshold is not None or options.top is not None:
+        arguments = _without_slates(arguments, options)
+    noise = noise_named(str(arguments.get("noise", "none" if "rule" in arguments else "gumbel")))
+    temperature: Any = found["temperature"] or 1.0
+    arguments["then"] = [
+        Stage(Rule(k, temperature, noise), None if weights is None else tuple(weights))
+        for k, weights in options.then
+    ]
+    return arguments
+
+
+def _without_slates(arguments: dict[str, Any], options: LogOptions) -> dict[str, Any]:
+    """Put a verifier's or a top fraction's rule in the place of slates."""
+    slates = {"--k": options.k, "--keep": options.arguments.get("keep")}
+    if options.top is not None:
+        slates |= {"--lapse": options.arguments.get("lapse")}
+    given = [name for name, value in slates.items() if value is not None]
+    if (options.threshold is not None and options.top is not None) or given:
+        raise InputError(
+            "--threshold and --top each stand for a rule of their own",
+            got=f"{', '.join(given)} too" if given else "both",
+            remedy="give one of them alone",
+        )
+    temperature = float(arguments.get("temperature", 1.0))
+    noise = noise_named(options.arguments.get("noise", "none"))
+    rule: Selection
+    if options.threshold is not None:
+        lapse = options.arguments.get("lapse", 0.0)
+        rule = Threshold(options.threshold, temperature=temperature, noise=noise, lapse=lapse)
+    else:
+        assert options.top is not None
+        rule = TopFraction(options.top, temperature=temperature, noise=noise)
+    slate_only = ("k", "temperature", "noise", "keep", "lapse")
+    return {n: v for n, v in arguments.items() if n not in slate_only} | {"rule": rule}
+
+
+def _check_consecutive(rounds: Sequence[int]) -> None:
+    gaps = [(a, b) for a, b in itertools.pairwise(rounds) if b != a + 1]
+    if gaps:
+        raise InputError(
+            "learning from rounds needs every one of them",
+            got=f"round {gaps[0][0]} is followed by {gaps[0][1]}",
+            remedy="log all rounds, or leave out --renew and --efficacy fit",
+        )
 
 
 def sizes(log: Log) -> list[int]:
@@ -183,13 +241,6 @@ def _round(log: Log, t: int, options: LogOptions, first: Candidates) -> Candidat
     rows = log.select(source=MODEL, round=t)
     found = from_log(rows, group=options.group, track=options.track)
     return replace(found, labels=first.labels)
-
-
-def _few(candidates: Candidates) -> Candidates:
-    """Return some candidates: enough to check arguments with."""
-    import numpy as np
-
-    return replace(candidates.take(np.arange(min(len(candidates), 4))), contexts=None)
 
 
 def _cells(candidates: Candidates, real: Candidates | None, *, several: bool) -> measures.Cells | None:

@@ -17,7 +17,7 @@ from recurate.forecasting import SUPPORT
 from recurate.logforecast import LogForecast
 from recurate.loop.store import RunFolder
 from recurate.report import charts, samples, words
-from recurate.report.tables import ahead_lines, extinction_lines, renewal_lines
+from recurate.report.tables import note_lines
 from recurate.theory.evidence import plain_bounds
 from recurate.trajectory import FORECAST, RENEWED, TAIL, Trajectory
 
@@ -141,8 +141,7 @@ def write_forecast_report(found: LogForecast, path: Path, *, name: str, table: l
         facts=[(k.replace("_", " "), "infinitely many" if v is None else str(v)) for k, v in facts.items()],
         table=table,
         comparisons=words.comparisons(trajectory),
-        notes=extinction_lines(result)
-        + (renewal_lines(found.renewal) + ahead_lines(found) if found.renewal else []),
+        notes=note_lines(found),
     )
     page.add_trajectory(trajectory)
     page.add_bounds(plain_bounds(result.bounds))

@@ -13,7 +13,7 @@ from recurate.trajectory import FORECAST, MEASURED, Trajectory
 
 if TYPE_CHECKING:
     from recurate.logforecast import LogForecast
-    from recurate.theory.renewal import Renewal
+    from recurate.theory.renewal import Efficacy, Renewal
 
 
 def forecast_table(trajectory: Trajectory, result: Forecast) -> list[list[str]]:
@@ -71,11 +71,8 @@ def print_evidence(found: LogForecast) -> None:
     """Print what else is known: the rule, groups that may die out, renewed forecasts, proved statements."""
     facts = found.result.setting.facts()
     print("\n" + ", ".join(f"{_label(name)} {_short(value)}" for name, value in facts.items()))
-    for line in extinction_lines(found.result):
+    for line in note_lines(found):
         print(line)
-    if found.renewal is not None:
-        for line in renewal_lines(found.renewal) + ahead_lines(found):
-            print(line)
     if found.result.bounds:
         print("\nproved statements, checked on this population")
         print_plain(bound_rows(found.result.bounds))
@@ -93,6 +90,25 @@ def _short(value: object) -> str:
     return "infinitely many" if value is None else str(value)
 
 
+def note_lines(found: LogForecast) -> list[str]:
+    """Return what else is known of a forecast, as lines of text."""
+    lines = extinction_lines(found.result)
+    if found.fitted is not None:
+        lines.append("the forecast uses an " + efficacy_line(found.fitted))
+    if found.renewal is not None:
+        lines += renewal_lines(found.renewal) + ahead_lines(found)
+    return lines
+
+
+def efficacy_line(eta: Efficacy) -> str:
+    """Return an estimated efficacy as a line of text."""
+    cut = f"; {eta.usable:g} is used" if eta.usable != eta.value else ""
+    return (
+        f"efficacy {eta.value:.3f} (standard error {eta.se:.2g}, from {eta.changes} changes{cut}): how much "
+        "of the way to its training law retraining moved the model"
+    )
+
+
 def extinction_lines(result: Forecast) -> list[str]:
     """Return a line for every group that finitely many picks may lose for good."""
     last = result.setting.rounds
@@ -106,11 +122,7 @@ def extinction_lines(result: Forecast) -> list[str]:
 
 def renewal_lines(renewal: Renewal) -> list[str]:
     """Return what renewed forecasts found, as lines of text."""
-    eta = renewal.efficacy
-    lines = [
-        f"efficacy {eta.value:.3f} (standard error {eta.se:.2g}, from {eta.changes} changes): how much of "
-        "the way to its training law retraining moved the model"
-    ]
+    lines = [efficacy_line(renewal.efficacy)]
     for score in renewal.scores:
         if score.key[0] == "share" or math.isnan(score.ratio):
             continue

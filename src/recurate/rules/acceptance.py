@@ -35,6 +35,17 @@ BoolArray = NDArray[np.bool_]
 TINY = 5e-324  # the smallest double
 
 
+class NothingPasses(InputError):
+    """A verifier refuses everything that the law has."""
+
+    def __init__(self, rule: object) -> None:
+        super().__init__(
+            "no candidate can pass the threshold",
+            got=f"{rule}, above every reward that has mass",
+            remedy="lower the level, or add noise or a lapse share",
+        )
+
+
 @dataclass(frozen=True)
 class Threshold:
     """A verifier: a candidate passes if reward + temperature * noise >= level.
@@ -95,11 +106,7 @@ class Threshold:
             return np.column_stack([self.weigh(setup, column) for column in law.T])
         top = setup[law > 0].max()
         if top == -np.inf:
-            raise InputError(
-                "no candidate can pass the threshold",
-                got=f"level = {self.level:g}, above every reward that has mass",
-                remedy="lower the level, or add noise or a lapse share",
-            )
+            raise NothingPasses(self)
         # An atom without mass may lie far above all others: cap instead of overflowing.
         relative = np.exp(np.minimum(setup - top, ranks.HIGHEST))
         return np.asarray(relative / (relative[law > 0] @ law[law > 0]))

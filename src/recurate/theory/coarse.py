@@ -26,6 +26,7 @@ TRACKED_CELLS = 1200  # with tracked columns or several rewards, which need more
 CONTEXTS = 20  # contexts looked at, where each is a population of its own
 THIN = 10_000  # candidates looked at in thin contexts
 FEWEST_CONTEXTS = 30  # fewer contexts say too little about their own spread
+SMALL_GROUP = 2000  # smaller groups are not sampled but taken whole
 SAMPLED = 50_000  # larger populations are sampled first, in proportion to the mass that matters
 
 
@@ -40,14 +41,28 @@ def smaller(model: LoopModel, rng: np.random.Generator) -> tuple[LoopModel, floa
     if len(atoms) <= cells:
         return model, 1.0, pool
     matters = population.law + population.reference + model.last_law()
-    rows, stand_for = sample_rows(matters, rng)
     codes = model.describer.codes
+    rows, stand_for = sample_rows(matters, rng) if codes is None else _by_group(matters, codes, rng)
     groups = np.zeros(rows.size, np.int64) if codes is None else codes[rows]
     if model.cell_codes is not None:  # a divergence in cells needs atoms that stay in theirs
         groups = groups * model.cells.reference.size + model.cell_codes[rows]  # type: ignore[union-attr]
     features = _features(atoms.take(rows), model.setting.temperature)
     labels = gather(features, (matters[rows] * stand_for), groups, cells)
     return _merged(model, rows, stand_for, labels), 1.0, pool
+
+
+def _by_group(weights: FloatArray, codes: IntArray, rng: np.random.Generator) -> tuple[IntArray, FloatArray]:
+    """Sample rows like :func:`sample_rows`, but all of small groups, and every group with its own weight."""
+    if weights.size <= SAMPLED:
+        return sample_rows(weights, rng)
+    small = (np.bincount(codes) < SMALL_GROUP)[codes]
+    rest = np.flatnonzero(~small)
+    sampled, stand_for = sample_rows(weights[rest], rng)
+    rows = np.concatenate([np.flatnonzero(small), rest[sampled]])
+    stand_for = np.concatenate([np.ones(int(small.sum())), stand_for])
+    wanted = np.bincount(codes, weights)
+    found = np.bincount(codes[rows], weights[rows] * stand_for, wanted.size)
+    return rows, stand_for * (wanted / np.where(found > 0, found, 1.0))[codes[rows]]
 
 
 def _features(atoms: Candidates, temperature: float) -> FloatArray:
@@ -181,6 +196,6 @@ def _spread(features: FloatArray, weights: FloatArray) -> tuple[float, int, floa
     if spreads[feature] <= 0 or top == column.min():
         return 0.0, 0, 0.0
     cut = means[feature]
-    if cut >= top:  # rounding, or all weight at the top
-        cut = column[column < top].max()
+    # Rounding, or all weight on one side, may leave a side empty.
+    cut = min(max(cut, column.min()), column[column < top].max())
     return float(spreads[feature]), feature, float(cut)

@@ -80,8 +80,15 @@ class Compressed:
             rate: see :func:`rate_of`.
             columns: further columns (N,) whose expectations are wanted.
         """
-        places = _Places.of(utilities, min(WIDEST_CELL, REACH / rate))
         laws = [law] if reference is None else [law, reference]
+        # Densities at atoms without mass would grow by K a round, for nothing.
+        alive = np.sum(laws, axis=0) > 0
+        whole = bool(alive.all())
+        places = _Places.of(
+            utilities if whole else utilities[alive],
+            min(WIDEST_CELL, REACH / rate),
+            None if whole else alive,
+        )
         found = {"": np.stack([places.compress(p) for p in laws])}
         for name, values in (columns or {}).items():
             found[name] = np.stack([places.compress(p * values) for p in laws])
@@ -162,9 +169,10 @@ class _Places:
     nodes: FloatArray  # (cells * POINTS,)
     cells: NDArray[np.int32] | None  # occupied cell of each atom, (N,)
     offsets: FloatArray  # place in the cell, in [-1, 1], (N,)
+    alive: NDArray[np.bool_] | None = None  # which atoms are meant, if not all
 
     @classmethod
-    def of(cls, utilities: FloatArray, width: float) -> _Places:
+    def of(cls, utilities: FloatArray, width: float, alive: NDArray[np.bool_] | None = None) -> _Places:
         low = float(utilities.min())
         offsets = (utilities - low) / width
         numbers = np.floor(offsets)
@@ -173,13 +181,15 @@ class _Places:
         offsets -= 1.0
         occupied, cells = occupied_cells(numbers)
         if occupied.size * PARTS > utilities.size:
-            return cls(utilities, None, offsets)
+            return cls(utilities, None, offsets, alive)
         middles = low + (occupied + 0.5) * width
         nodes = middles[:, None] + 0.5 * width * _chebyshev_nodes()
-        return cls(nodes.ravel(), cells, offsets)
+        return cls(nodes.ravel(), cells, offsets, alive)
 
     def compress(self, law: FloatArray) -> FloatArray:
         """Return nodal masses (cells * POINTS,) of masses (N,)."""
+        if self.alive is not None:
+            law = law[self.alive]
         if self.cells is None:
             return law
         count = self.nodes.size // POINTS * PARTS
@@ -200,13 +210,19 @@ class _Places:
         return np.asarray((chebyshev @ _interpolation()).ravel())
 
     def expand(self, values: FloatArray) -> FloatArray:
-        """Return the interpolant at the atoms (N,) of values at the nodes: Clenshaw's recurrence."""
-        if self.cells is None:
-            return values
+        """Return the interpolant at the atoms (N,) of values at the nodes; zero at atoms not meant."""
+        found = values if self.cells is None else self._clenshaw(values, self.cells)
+        if self.alive is None:
+            return found
+        out = np.zeros(self.alive.size)
+        out[self.alive] = found
+        return out
+
+    def _clenshaw(self, values: FloatArray, cells: NDArray[np.int32]) -> FloatArray:
         coefficients = np.ascontiguousarray((values.reshape(-1, POINTS) @ _interpolation().T).T)
         out = np.empty(self.offsets.size)
         for low in range(0, out.size, CHUNK):
-            x, cell = self.offsets[low : low + CHUNK], self.cells[low : low + CHUNK]
+            x, cell = self.offsets[low : low + CHUNK], cells[low : low + CHUNK]
             last, before = np.zeros(x.size), np.zeros(x.size)
             for k in range(POINTS - 1, 0, -1):
                 last, before = 2.0 * x * last - before + coefficients[k][cell], last

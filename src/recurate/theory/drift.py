@@ -28,7 +28,9 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
+from recurate import measures
 from recurate.rules.convolution import NARROW
+from recurate.rules.lattice import shorten_gaps
 from recurate.seeds import Stream
 from recurate.theory.coarse import FEWEST_CONTEXTS, smaller
 from recurate.theory.loopmodel import LoopModel
@@ -43,6 +45,8 @@ LEVEL = 0.95
 REPLICATES = 399  # so that the 95 % quantile is one of the values: the 380th
 FEWEST_REPLICATES = 99
 WORK = 4_000_000  # atoms times replicates worked on at once
+APART = 60.0  # candidates further apart are, for bands, so far apart
+WIDEST = 400.0  # over more nats hundreds of loops would take too long
 CARRIERS = 50  # atoms that carry an error, below which its size cannot be told
 SMALLEST_POOL = 250  # fewer candidates say too little about their own spread
 
@@ -89,7 +93,7 @@ class Bands:
     def around(self, row: Row) -> Row:
         """Return the row with its band; unchanged where there is none."""
         at = (row.round, row.key)
-        if at not in self.sd:
+        if at not in self.sd or (row.quantity == "var_exp_reward" and row.value < 1e-20):
             return row
         middle = to_scale(row.key, np.array(row.value), self.groups) + self.centre[at]
         reach = self.critical * self.sd[at]
@@ -132,8 +136,13 @@ def bands(model: LoopModel, stream: Stream) -> Bands | None:
         model.residuals is not None and np.count_nonzero(model.residuals.sizes) < FEWEST_CONTEXTS
     ):
         return None
+    temperature = model.setting.temperature
+    model = _with_cells(model)
     part, share, pool = smaller(model, stream.at("part").generator())
-    span = np.ptp(part.population.rewards, axis=0).max() / part.setting.temperature
+    part = _nearer(part)
+    span = float(np.ptp(part.population.rewards, axis=0).max()) / temperature
+    if span > WIDEST:
+        return None
     affordable = WORK // len(part.population.law) if span < NARROW else 0  # wide lattices cost much more
     count = int(min(REPLICATES, max(FEWEST_REPLICATES, affordable)))
     count = (count + 1) // 20 * 20 - 1
@@ -148,6 +157,31 @@ def bands(model: LoopModel, stream: Stream) -> Bands | None:
     difference = {at: noisy[at] - redrawn[at] for at in noisy if at in told}
     groups = max(len(model.describer.group_names), 1)
     return _simultaneous(difference, share, groups, losses) if difference else None
+
+
+def _with_cells(model: LoopModel) -> LoopModel:
+    """Return the model with a divergence in cells: between single atoms picks' laws have no sensible one."""
+    if model.cells is not None or not model.has_kl or model.mode != "one":
+        return model
+    cells = measures.partition(model.describer.candidates.rewards)
+    codes = cells.assign(model.describer.candidates.rewards)
+    own = np.bincount(codes, model.population.reference, cells.reference.size)
+    floor = np.maximum(own, 0.5 / len(codes))
+    return replace(model, cells=replace(cells, reference=floor / floor.sum()), cell_codes=codes)
+
+
+def _nearer(model: LoopModel) -> LoopModel:
+    """Return the model with long gaps between rewards shortened: a choice across them is certain anyway."""
+    population, temperature = model.population, model.setting.temperature
+    if model.context_codes is not None or np.ptp(population.rewards) < NARROW * temperature:
+        return model
+    near = np.stack([shorten_gaps(r, APART) for r in population.rewards.T / temperature]) * temperature
+    same = population.reference is population.law
+    reference = None if same else population.reference
+    return replace(
+        model,
+        population=Population(near.T, law=population.law, reference=reference, weights=population.weights),
+    )
 
 
 def _simultaneous(
@@ -184,7 +218,8 @@ def _noisy_loops(
     reference = np.repeat(population.reference[:, None], count, axis=1)
     picks = None if setting.picks is None else max(round(setting.picks * share), 1)
     describe = _Columns(model)
-    watch = _Losses(model, setting.picks if share == 1 else None, count)
+    whole = share == 1 and model.residuals is None  # residual laws have no groups of their own
+    watch = _Losses(model, setting.picks if whole else None, count)
     rho = setting.real_fraction
 
     def curate(law: FloatArray) -> FloatArray:
@@ -242,9 +277,9 @@ def _told(model: LoopModel, laws: list[FloatArray], units: float) -> set[tuple[i
     for t, law in enumerate(laws):
         density = np.where(start > 0, law / np.where(start > 0, start, 1.0), 0.0)
         for key, column in describe.influences(law).items():
-            parts = [np.square(density * column)]
+            parts = [_even(_even(density) * _even(column)) ** 2]
             if picked and t:
-                parts.append(density * np.square(column))
+                parts.append(_even(density) * _even(column) ** 2)
             carriers = units * min(_evenness(part, start) for part in parts)
             near_zero = key[0] == "kl_to_reference" and t == 0  # its errors there are one-sided
             if carriers >= CARRIERS and not near_zero:
@@ -252,13 +287,16 @@ def _told(model: LoopModel, laws: list[FloatArray], units: float) -> set[tuple[i
     return found
 
 
+def _even(values: FloatArray) -> FloatArray:
+    """Return values relative to the largest: their squares may not be doubles."""
+    top = float(np.abs(values).max())
+    return values / top if 0 < top < math.inf else np.zeros_like(values)
+
+
 def _evenness(values: FloatArray, law: FloatArray) -> float:
     """Return (E s)^2 / E s^2 of values s >= 0: one where all are alike (or zero)."""
-    top = float(values.max())
-    if not 0 < top < math.inf:
-        return 1.0
-    scaled = values / top
-    return float(law @ scaled) ** 2 / max(float(law @ np.square(scaled)), 1e-300)
+    scaled = _even(values)
+    return float(law @ scaled) ** 2 / max(float(law @ np.square(scaled)), 1e-300) if scaled.any() else 1.0
 
 
 def _resample(population: Population, laws: FloatArray, n: int, rng: np.random.Generator) -> FloatArray:
@@ -459,7 +497,7 @@ class _Losses:
         if self._members is not None:
             with np.errstate(divide="ignore"):
                 gone = np.exp(self._picks * np.log1p(-np.minimum(self._members @ picked, 1.0)))
-            self._lost.append(self._lost[-1] + (gone * self._alive).mean(axis=1))
+            self._lost.append(np.minimum(self._lost[-1] + (gone * self._alive).mean(axis=1), 1.0))
 
     def drawn(self, law: FloatArray) -> None:
         """Note what was drawn."""

@@ -27,6 +27,7 @@ IntArray = NDArray[np.int64]
 
 THICK = 500  # candidates a context from which each context is a population of its own
 MANY = 20_000  # atoms from which compressing pays
+FAINT = 1e-60  # masses below that part of an even one are pushed atom by atom
 GROUPS = 64  # more groups than that are counted atom by atom
 LARGEST_SLATE = 256  # beyond it the unbiased first round costs too much
 
@@ -177,6 +178,7 @@ class LoopModel:
             or len(self.describer.group_names) > GROUPS
             or self.describer.exponentials[0] is None
             or not compressible(setting)
+            or self._faintest() < FAINT
         ):
             return None
         columns = {f"mean:{name}": values for name, values in atoms.tracked.items()}
@@ -196,6 +198,11 @@ class LoopModel:
             rate=rate_of(setting),
             columns=columns,
         )
+
+    def _faintest(self) -> float:
+        """Return the smallest positive mass, relative to an even one: densities grow up to its inverse."""
+        masses = self.population.law + self.population.reference
+        return float(masses[masses > 0].min()) * masses.size
 
     def _compressed_values(self, nodes: Compressed) -> Iterator[Values]:
         exps = np.exp(nodes.utilities)

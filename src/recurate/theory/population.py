@@ -20,6 +20,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from recurate.candidates import reward_matrix
 from recurate.errors import InputError
+from recurate.rules.acceptance import NothingPasses
 from recurate.rules.selection import Selection
 from recurate.theory.setting import Setting, Stage, play
 
@@ -82,12 +83,17 @@ class Population:
         prepared = self._prepare(rule)
         if len(self._members) == 1:
             return self._mixture(rule, prepared[0], shares, law)
-        out = np.ones_like(law)
+        out, refused = np.ones_like(law), 0
         for members, setups in zip(self._members, prepared, strict=True):
             mass = law[members]
             total = mass.sum(axis=0)
             if np.all(total > 0):
-                out[members] = self._mixture(rule, setups, shares, mass / total)
+                try:
+                    out[members] = self._mixture(rule, setups, shares, mass / total)
+                except NothingPasses:  # nothing is kept in this context, so that nothing changes it
+                    refused += 1
+        if refused == len(self._members):
+            raise NothingPasses(rule)
         return out
 
     @staticmethod

@@ -101,12 +101,13 @@ def renew(
         cells: partition behind ``kl_to_reference``, or None to leave it out.
         first: estimate the efficacy from that many changes only; None: from all before each round.
     """
-    describers = [Describer(c, setting.temperature, _groups(rounds)) for c in rounds]
+    groups = _groups([*rounds, reference] if reference is not None else rounds)
+    describers = [Describer(c, setting.temperature, groups) for c in rounds]
     measured = [
         d.values(kl=None if cells is None else cells.kl(cells.assign(c.rewards)))
         for d, c in zip(describers, rounds, strict=True)
     ]
-    ahead = [_training_law(c, t, setting, reference or rounds[0], cells) for t, c in enumerate(rounds[:-1])]
+    ahead = _training_laws(rounds, setting, reference or rounds[0], cells)
     changes = [
         _changes(measured[t], target, measured[t + 1], len(rounds[t]), t, setting)
         for t, target in enumerate(ahead)
@@ -125,14 +126,37 @@ def _groups(rounds: Sequence[Candidates]) -> tuple[str, ...]:
     return tuple(sorted(str(name) for name in names))
 
 
-def _training_law(
-    candidates: Candidates, t: int, setting: Setting, reference: Candidates, cells: Cells | None
+def _training_laws(
+    rounds: Sequence[Candidates], setting: Setting, reference: Candidates, cells: Cells | None
+) -> list[Values]:
+    """Return the quantities of the laws d_t that each round's candidates lead to, but the last's.
+
+    Accumulating loops keep the batches of all rounds before, each made from its own round's candidates.
+    """
+    groups = _groups([*rounds, reference])
+    batches = [_batch(c, setting, reference, cells, groups) for c in rounds[:-1]]
+    if not setting.accumulate:
+        return batches
+    mean = Describer(reference, setting.temperature, groups).values()
+    found = []
+    for t, batch in enumerate(batches):
+        mean = _between(mean, batch, 1 / (setting.first + t + 2))
+        found.append(mean)
+    return found
+
+
+def _batch(
+    candidates: Candidates,
+    setting: Setting,
+    reference: Candidates,
+    cells: Cells | None,
+    groups: tuple[str, ...],
 ) -> Values:
-    """Return the quantities of the law d_t that round t's candidates lead to."""
-    step = replace(setting, rounds=1, efficacy=1.0, first=setting.first + t)
-    mixed = setting.real_fraction > 0 or setting.accumulate
+    """Return the quantities of the data that one round's candidates add."""
+    step = replace(setting, rounds=1, efficacy=1.0, accumulate=False)
+    mixed = setting.real_fraction > 0
     model = LoopModel.build(candidates, None, reference if mixed else None, step, cells)
-    model = replace(model, describer=replace(model.describer, group_names=_groups([candidates, reference])))
+    model = replace(model, describer=replace(model.describer, group_names=groups))
     return list(replace(model, has_kl=cells is not None).values())[1]
 
 
@@ -196,13 +220,19 @@ def _estimate(changes: Sequence[Sequence[_Change]]) -> Efficacy:
     x, y = np.array([c.expected for c in table]), np.array([c.measured for c in table])
     if not np.any(x):
         return Efficacy(1.0, math.inf, 0)
+    # The noise of the mean before is in both: -(1 - share) of it in x, -1 of it in y.
+    common = np.array([(1 - c.share) * c.before for c in table])
+    twice = np.array([(1 - c.share) ** 2 * c.before for c in table])
     eta, power, misfit = 1.0, 1.0, 1.0
     for _ in range(3):  # the weights depend, weakly, on the slope
         weight = 1.0 / np.maximum([c.variance(min(max(eta, 0.0), 1.0)) for c in table], 1e-300)
-        power = float(weight @ np.square(x))
-        eta = float(weight @ (x * y)) / power
+        power = float(weight @ (np.square(x) - twice))
+        if power <= 0:  # the changes drown in noise
+            return Efficacy(1.0, math.inf, 0)
+        eta = float(weight @ (x * y - common)) / power
         misfit = float(weight @ np.square(y - eta * x)) / max(len(table) - 1, 1)
-    return Efficacy(eta, math.sqrt(max(misfit, 1.0) / power), len(table))
+    error = math.sqrt(max(misfit, 1.0) * float(weight @ np.square(x))) / power
+    return Efficacy(eta, error, len(table))
 
 
 def _between(now: Values, target: Values, eta: float) -> Values:
