@@ -24,8 +24,9 @@ from recurate.rules import Noise, Rule, Selection, noise_named
 from recurate.seeds import Stream
 from recurate.theory.bounds import Bound
 from recurate.theory.coarse import FEWEST_CONTEXTS
-from recurate.theory.drift import SMALLEST_POOL, Extinction, bands
+from recurate.theory.drift import SMALLEST_POOL, bands
 from recurate.theory.evidence import check_model, continue_tail
+from recurate.theory.extinction import Extinction
 from recurate.theory.loopmodel import LoopModel
 from recurate.theory.population import check_law, check_weights
 from recurate.theory.setting import Setting, Stage, check_efficacy, check_real_fraction

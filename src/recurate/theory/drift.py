@@ -2,8 +2,7 @@ r"""Bands: how far a real loop may stray from its forecast.
 
 The forecast is the infinite-data law, computed from a pool. A real loop differs because the pool was
 only a sample of its model's law, and because every round picks finitely many and draws finitely many real
-data. With Q(p, noise) a quantity
-after some rounds from the law p, the difference is
+data. With Q(p, noise) a quantity after some rounds from the law p, the difference is
 
 .. math:: Q(p, \text{noise}) - Q(\hat p) = [Q(p, \text{noise}) - Q(p)] - [Q(\hat p) - Q(p)].
 
@@ -14,10 +13,6 @@ quantity is about symmetric (logarithms, arcsine roots of shares, cube roots of 
 and standard deviation s in each round and quantity. The band is Q + c +- z s with one z for all: the 95 %
 quantile of max abs(D - c) / s over rounds and quantities, so that a whole loop stays inside with 95 %
 probability.
-
-Groups die out: a share that no pick carries stays zero for good if no real data bring it back. Its
-probability is the mean of (1 - s')^n, s' the group's share of the picks' law, over loops that still have
-it (which has less noise than counting the loops that lost it).
 """
 
 from __future__ import annotations
@@ -33,6 +28,7 @@ from recurate.rules.convolution import NARROW
 from recurate.rules.lattice import shorten_gaps
 from recurate.seeds import Stream
 from recurate.theory.coarse import FEWEST_CONTEXTS, smaller
+from recurate.theory.extinction import Extinction, Losses
 from recurate.theory.loopmodel import LoopModel
 from recurate.theory.population import Population
 from recurate.theory.setting import play
@@ -51,25 +47,6 @@ CARRIERS = 50  # atoms that carry an error, below which its size cannot be told
 SMALLEST_POOL = 250  # fewer candidates say too little about their own spread
 
 Key = tuple[str, str | None, str | None]  # quantity, reward, group
-
-
-@dataclass(frozen=True)
-class Extinction:
-    """When a group dies out.
-
-    Attributes:
-        group: its name.
-        probability: that it is gone by round 0, 1, ..., shape (rounds + 1,).
-    """
-
-    group: str
-    probability: FloatArray
-
-    @property
-    def time(self) -> int | None:
-        """The round by which half of the loops that lose the group in these rounds have lost it."""
-        last = self.probability[-1]
-        return int(np.argmax(self.probability >= last / 2)) if last > 0 else None
 
 
 @dataclass(frozen=True)
@@ -219,7 +196,7 @@ def _noisy_loops(
     picks = None if setting.picks is None else max(round(setting.picks * share), 1)
     describe = _Columns(model)
     whole = share == 1 and model.residuals is None  # residual laws have no groups of their own
-    watch = _Losses(model, setting.picks if whole else None, count)
+    watch = Losses(model, setting.picks if whole else None, count)
     rho = setting.real_fraction
 
     def curate(law: FloatArray) -> FloatArray:
@@ -469,46 +446,3 @@ def _entropy(shares: FloatArray) -> FloatArray:
     """Return the entropy, (B,), of shares (groups, B)."""
     shares = shares / shares.sum(axis=0)
     return np.asarray(-(shares * np.log(np.where(shares > 0, shares, 1.0))).sum(axis=0))
-
-
-class _Losses:
-    """Watches groups die out in simulated loops."""
-
-    def __init__(self, model: LoopModel, picks: int | None, count: int) -> None:
-        setting, describer = model.setting, model.describer
-        codes, names = describer.codes, describer.group_names
-        # Real data, or data kept from earlier rounds, bring every group back that they hold.
-        brought = np.zeros(len(names), bool)
-        if codes is not None:
-            if setting.real_fraction > 0 or setting.accumulate:
-                brought = np.bincount(codes, model.population.reference, len(names)) > 0
-            absent = np.bincount(codes, model.population.law, len(names)) == 0
-            brought |= absent
-        self._names = names
-        self._watched: list[int] = np.flatnonzero(~brought).tolist() if picks is not None else []
-        self._members = np.stack([codes == g for g in self._watched]) * 1.0 if self._watched else None
-        self._picks = picks or 0
-        self._efficacy = setting.efficacy
-        self._alive = np.ones((len(self._watched), count), bool)
-        self._lost = [np.zeros(len(self._watched))]
-
-    def see(self, picked: FloatArray) -> None:
-        """Note the picks' laws (N, B) before they are drawn."""
-        if self._members is not None:
-            with np.errstate(divide="ignore"):
-                gone = np.exp(self._picks * np.log1p(-np.minimum(self._members @ picked, 1.0)))
-            self._lost.append(np.minimum(self._lost[-1] + (gone * self._alive).mean(axis=1), 1.0))
-
-    def drawn(self, law: FloatArray) -> None:
-        """Note what was drawn."""
-        if self._members is not None:
-            self._alive &= self._members @ law > 0
-
-    def result(self) -> tuple[Extinction, ...]:
-        """Return the groups' losses; none if the model keeps part of its old law for ever."""
-        if self._members is None or self._efficacy < 1:
-            return ()
-        table = np.array(self._lost).T
-        return tuple(
-            Extinction(self._names[g], losses) for g, losses in zip(self._watched, table, strict=True)
-        )

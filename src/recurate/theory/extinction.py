@@ -1,0 +1,79 @@
+"""Groups that die out under finitely many picks.
+
+A share that no pick carries stays zero for good if no real data bring it back. Its
+probability is the mean of (1 - s')^n, s' the group's share of the picks' law, over loops that still have
+it (which has less noise than counting the loops that lost it).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from recurate.theory.loopmodel import LoopModel
+
+FloatArray = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Extinction:
+    """When a group dies out.
+
+    Attributes:
+        group: its name.
+        probability: that it is gone by round 0, 1, ..., shape (rounds + 1,).
+    """
+
+    group: str
+    probability: FloatArray
+
+    @property
+    def time(self) -> int | None:
+        """The round by which half of the loops that lose the group in these rounds have lost it."""
+        last = self.probability[-1]
+        return int(np.argmax(self.probability >= last / 2)) if last > 0 else None
+
+
+class Losses:
+    """Watches groups die out in simulated loops."""
+
+    def __init__(self, model: LoopModel, picks: int | None, count: int) -> None:
+        setting, describer = model.setting, model.describer
+        codes, names = describer.codes, describer.group_names
+        # Real data, or data kept from earlier rounds, bring every group back that they hold.
+        brought = np.zeros(len(names), bool)
+        if codes is not None:
+            if setting.real_fraction > 0 or setting.accumulate:
+                brought = np.bincount(codes, model.population.reference, len(names)) > 0
+            absent = np.bincount(codes, model.population.law, len(names)) == 0
+            brought |= absent
+        self._names = names
+        self._watched: list[int] = np.flatnonzero(~brought).tolist() if picks is not None else []
+        self._members = np.stack([codes == g for g in self._watched]) * 1.0 if self._watched else None
+        self._picks = picks or 0
+        self._efficacy = setting.efficacy
+        self._alive = np.ones((len(self._watched), count), bool)
+        self._lost = [np.zeros(len(self._watched))]
+
+    def see(self, picked: FloatArray) -> None:
+        """Note the picks' laws (N, B) before they are drawn."""
+        if self._members is not None:
+            with np.errstate(divide="ignore"):
+                gone = np.exp(self._picks * np.log1p(-np.minimum(self._members @ picked, 1.0)))
+            self._lost.append(np.minimum(self._lost[-1] + (gone * self._alive).mean(axis=1), 1.0))
+
+    def drawn(self, law: FloatArray) -> None:
+        """Note what was drawn."""
+        if self._members is not None:
+            self._alive &= self._members @ law > 0
+
+    def result(self) -> tuple[Extinction, ...]:
+        """Return the groups' losses; none if the model keeps part of its old law for ever."""
+        if self._members is None or self._efficacy < 1:
+            return ()
+        table = np.array(self._lost).T
+        return tuple(
+            Extinction(self._names[g], losses) for g, losses in zip(self._watched, table, strict=True)
+        )
