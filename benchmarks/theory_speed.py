@@ -490,7 +490,7 @@ def many_rounds(report: Report, scale: Scale, step: Times) -> None:
     )
     report.note(
         "4",
-        "inside: sorting, compressing p_0 and the column, the nodes' multiplier, 100 rounds, three "
+        "inside: compressing p_0 and the column, the nodes' multiplier, 100 rounds, three "
         "expectations each. Nothing is set up before. One step: the median of job 1. recurate.forecast "
         "adds bands, effective support, divergence and the last law on the atoms",
     )

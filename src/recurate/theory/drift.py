@@ -21,6 +21,7 @@ import math
 from dataclasses import dataclass, replace
 
 import numpy as np
+import scipy.sparse
 from numpy.typing import NDArray
 
 from recurate import measures
@@ -408,7 +409,10 @@ class _Columns:
 
 def _in_cells(codes: IntArray, laws: FloatArray, size: int) -> FloatArray:
     """Return the masses, (cells, B), of laws (N, B)."""
-    return np.stack([np.bincount(codes, law, size) for law in laws.T], axis=1)
+    members = scipy.sparse.csr_array(
+        (np.ones(codes.size), (codes, np.arange(codes.size))), shape=(size, codes.size)
+    )
+    return np.asarray(members @ laws)
 
 
 def _kl_excess(model: LoopModel, law: FloatArray, pool: float) -> float:
