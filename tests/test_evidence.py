@@ -93,3 +93,15 @@ def test_where_no_tail_can_be_had_it_is_said(settings, why):
     assert result.support_ends is not None
     assert not result.trajectory.where(TAIL).rows
     assert any(why in w for w in result.warnings)
+
+
+def test_keeping_and_lapses_reach_the_statements():
+    gain = "reward gain (Lemma 2.2)"
+    assert "2 are kept" in verdicts(k=4, keep=2)[gain].why
+    second = verdicts(k=4, then=[Stage(Rule(2, lapse=0.3))])[gain].why
+    assert "a share 0.3 of the picks is random" in second
+    # W <= K / keep: with four of eight kept the bound is that of K = 2.
+    ratio = verdicts(k=8, keep=4, real_fraction=0.6)["density ratio (Thm 2.4)"]
+    assert ratio.verdict == "holds"
+    assert ratio.value == pytest.approx(1 / (1 - (0.4 / 0.6) * (8 / 4 - 1)))
+    assert verdicts(k=8, real_fraction=0.6)["density ratio (Thm 2.4)"].verdict == "does not apply"

@@ -46,6 +46,8 @@ def loop(seed, eta, *, rounds=5, rho=0.0, accumulate=False, n=4000):
         (1.0, {}),
         (0.3, {"real_fraction": 0.25}),
         (1.0, {"accumulate": True}),
+        (0.6, {"accumulate": True}),
+        (0.6, {"real_fraction": 0.8}),
     ],
 )
 def test_the_efficacy_is_estimated_with_its_error(eta, settings):
@@ -118,3 +120,20 @@ def test_several_rewards_share_the_efficacy():
     efficacy = renew(found, replace(SETTING, weights=weights)).efficacy
     assert efficacy.changes == 6
     assert efficacy.value == pytest.approx(0.7, abs=4 * efficacy.se)
+
+
+def test_a_second_moment_is_mixed_not_a_variance():
+    """Half-way between two point masses' laws the variance is that of the mixture."""
+    from recurate.candidates import Values
+    from recurate.measures import Estimate
+    from recurate.theory.renewal import _between
+
+    def point(x):
+        return Values(
+            [{"mean_reward": Estimate(x), "mean_exp_reward": Estimate(x), "var_exp_reward": Estimate(0.0)}],
+            1.0,
+        )
+
+    half = _between(point(1.0), point(3.0), 0.5).moments[0]
+    assert half["mean_exp_reward"].value == 2.0
+    assert half["var_exp_reward"].value == pytest.approx(1.0)
