@@ -313,3 +313,24 @@ def test_renewed_forecasts_and_a_fitted_efficacy(tmp_path, recurate_cli):
 )
 def test_wrong_rules_and_rounds(table, tmp_path, recurate_cli, arguments, message):
     assert message in refused(recurate_cli("forecast", "scores.csv", "--reward", "score", *arguments))
+
+
+def test_further_stages_and_verifiers_take_the_commands_settings(table, recurate_cli):
+    done = recurate_cli(
+        "forecast", "scores.csv", "--reward", "score", "--rounds", 1, "--temperature", 0.5, "--noise", "none",
+        "--then", 2,
+    )  # fmt: skip
+    assert "then [{'k': 2, 'temperature': 0.5, 'noise': 'none'" in done.stdout
+    verifier = recurate_cli(
+        "forecast", "scores.csv", "--reward", "score", "--rounds", 1, "--threshold", 1, "--lapse", 0.5
+    )
+    assert "level 1, temperature 1, lapse 0.5" in verifier.stdout
+
+
+def test_learning_needs_every_round(tmp_path, recurate_cli):
+    loop_log(tmp_path / "log.csv", 4)
+    lines = (tmp_path / "log.csv").read_text().splitlines()
+    (tmp_path / "gap.csv").write_text("\n".join(line for line in lines if not line.startswith("1,")))
+    assert "round 0 is followed by 2" in refused(recurate_cli("forecast", "gap.csv", "--renew"))
+    done = recurate_cli("forecast", "log.csv", "--renew", "--threshold", 0.5, "--rounds", 2)
+    assert done.returncode == 0, done.stderr
