@@ -278,7 +278,7 @@ def predict(
             f"from round {ends} on the effective support is below {SUPPORT:g} candidates "
             f"({values[ends].support:.0f}): those values are beyond what this pool can tell"
         )
-    last = model.last_law()
+    last = model.last_law
     if reference is not None:
         warnings += _about_coverage(candidates, reference, last, setting.rounds)
     if tail:

@@ -57,7 +57,8 @@ class LogOptions:
     """What to forecast; None: as the log (or the run's own configuration) has it.
 
     Attributes:
-        columns: which columns are meant: rewards, groups, tracked columns, contexts.
+        rewards, group, track, context: which columns are meant.
+        k, temperature, real_fraction, weights, picks: as in :func:`recurate.forecasting.forecast`.
         arguments: further arguments of :func:`recurate.forecasting.forecast`.
         then: slate size and weights (None: as in the first) of every further stage.
         threshold: level of a verifier, in place of slates.

@@ -26,7 +26,7 @@ NODE = 0.05  # spacing, in units of the noise
 POINTS = 10  # Lagrange interpolation points
 GAP = 800.0  # longest gap kept between neighbouring utilities: exp(-800) is zero in double precision
 CELL = 0.002  # cell width; the fifth-order term is (CELL / 2)^5 / 120
-MANY = 30_000  # from this many atoms on, cells are worth their sorting
+MANY = 30_000  # from this many atoms on, cells pay
 ORDER = 4  # moments kept of a cell
 CHUNK = 1 << 16  # atoms worked on at once
 SPARSE = 8  # fewer atoms a cell than that are not worth cells
@@ -49,7 +49,6 @@ class Lattice:
     """Atoms at utilities (N,), finite, with lattice nodes at ``lowest - margin + NODE * (0, 1, ...)``.
 
     Attributes:
-        span: largest minus smallest utility, after long gaps were shortened.
         nodes: how many nodes.
         used: indices of nodes that some atom touches lie in [used[i], used[i] + POINTS), sorted.
     """
@@ -57,7 +56,6 @@ class Lattice:
     def __init__(self, utilities: FloatArray, margin: float) -> None:
         placed = shorten_gaps(utilities)
         low = float(placed.min())
-        self.span = float(placed.max()) - low
         self._shift = low - margin
         self._atoms: _Direct | _Cells
         cells = _Cells.of(placed, self._shift) if placed.size >= MANY else None

@@ -30,8 +30,11 @@ SMALL_GROUP = 2000  # smaller groups are not sampled but taken whole
 SAMPLED = 50_000  # larger populations are sampled first, in proportion to the mass that matters
 
 
-def smaller(model: LoopModel, rng: np.random.Generator) -> tuple[LoopModel, float, float]:
-    """Return a model with fewer atoms, its share of the pool, and the size of the pool."""
+def smaller(model: LoopModel, last: FloatArray, rng: np.random.Generator) -> tuple[LoopModel, float, float]:
+    """Return a model with fewer atoms, its share of the pool, and the size of the pool.
+
+    ``last`` is the model's law after its last round, shape (atoms,): cells are fine where it has mass.
+    """
     if model.context_codes is not None:
         return _fewer_contexts(model, rng)
     population = model.population
@@ -40,12 +43,12 @@ def smaller(model: LoopModel, rng: np.random.Generator) -> tuple[LoopModel, floa
     cells = CELLS if len(atoms.names) == 1 and not atoms.tracked else TRACKED_CELLS
     if len(atoms) <= cells:
         return model, 1.0, pool
-    matters = population.law + population.reference + model.last_law()
+    matters = population.law + population.reference + last
     codes = model.describer.codes
     rows, stand_for = sample_rows(matters, rng) if codes is None else _by_group(matters, codes, rng)
     groups = np.zeros(rows.size, np.int64) if codes is None else codes[rows]
-    if model.cell_codes is not None:  # a divergence in cells needs atoms that stay in theirs
-        groups = groups * model.cells.reference.size + model.cell_codes[rows]  # type: ignore[union-attr]
+    if model.cells is not None and model.cell_codes is not None:  # atoms stay in their cells
+        groups = groups * model.cells.reference.size + model.cell_codes[rows]
     features = _features(atoms.take(rows), model.setting.temperature)
     labels = gather(features, (matters[rows] * stand_for), groups, cells)
     return _merged(model, rows, stand_for, labels), 1.0, pool

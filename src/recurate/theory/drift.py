@@ -115,8 +115,8 @@ def bands(model: LoopModel, stream: Stream) -> Bands | None:
     ):
         return None
     temperature = model.setting.temperature
-    model = _with_cells(model)
-    part, share, pool = smaller(model, stream.at("part").generator())
+    last = model.last_law  # before cells, with which it could not be had on a few nodes
+    part, share, pool = smaller(_with_cells(model), last, stream.at("part").generator())
     part = _nearer(part)
     span = float(np.ptp(part.population.rewards, axis=0).max()) / temperature
     if span > WIDEST:

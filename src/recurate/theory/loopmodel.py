@@ -123,8 +123,9 @@ class LoopModel:
         for t, law in enumerate(self.population.play(self.setting)):
             yield self.describe(law, offsets[t])
 
+    @cached_property
     def last_law(self) -> FloatArray:
-        """Return the law of the last round on the atoms, shape (atoms,)."""
+        """The law of the last round on the atoms, shape (atoms,)."""
         if self.compressed is None:
             *_, law = self.population.play(self.setting)
             return law
@@ -255,6 +256,11 @@ class LoopModel:
         return np.flatnonzero(self.residuals.thin[: self.candidates])
 
     @cached_property
+    def _first_picks(self) -> FloatArray:
+        """The residual model's law of the first picks, shape (atoms,)."""
+        return self.population.select(self.population.law, self.setting.stages)
+
+    @cached_property
     def _correction(self) -> Correction | None:
         if self.residuals is None or self.first_round is None:
             return None
@@ -264,7 +270,7 @@ class LoopModel:
             self.residuals,
             rows[usable],
             (self.first_round.law * initial[rows].sum())[usable],
-            self.population.select(initial, self.setting.stages),
+            self._first_picks,
             initial,
             self.setting.temperature,
         )
@@ -320,7 +326,7 @@ class LoopModel:
             return []
         found = []
         rows, initial = self._thin_candidates, self.population.law
-        picked = self.population.select(initial, self.setting.stages)
+        picked = self._first_picks
         usable = self.first_round.usable[self.first_round.codes]  # what the estimate is about
         change = (residuals.effective_law(picked, initial) - initial)[rows] * usable
         change /= (initial[rows] * usable).sum()
