@@ -1,0 +1,78 @@
+"""Tails, corrections for several tests, and quadratic forms of scores."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+FloatArray = NDArray[np.float64]
+
+
+def chi2_tail(statistic: float, df: int) -> float:
+    """Return P(chi squared with ``df`` degrees of freedom >= statistic)."""
+    from scipy.special import gammaincc
+
+    return float(gammaincc(df / 2, max(statistic, 0.0) / 2))
+
+
+def normal_tail(z: float) -> float:
+    """Return P(a standard normal >= z)."""
+    return 0.5 * math.erfc(z / math.sqrt(2))
+
+
+def two_sided(z: float) -> float:
+    """Return P(the absolute value of a standard normal >= abs(z))."""
+    return math.erfc(abs(z) / math.sqrt(2))
+
+
+def normal_quantile(p: float) -> float:
+    """Return z with P(a standard normal <= z) = p."""
+    from scipy.special import ndtri
+
+    return float(ndtri(p))
+
+
+def three_moment_tail(value: float, mean: float, variance: float, third: float) -> float:
+    """Return P(T >= value) for a law with this mean, variance and third central moment.
+
+    A gamma law, shifted (Pearson's type III), which sums of weighted chi squared variables follow closely;
+    normal where the third moment is not positive.
+    """
+    from scipy.special import gammaincc
+
+    if variance <= 0:
+        return 1.0
+    z = (value - mean) / math.sqrt(variance)
+    skewness = third / variance**1.5
+    if skewness < 1e-6:
+        return normal_tail(z)
+    shape = 4.0 / skewness**2
+    x = shape + z * math.sqrt(shape)
+    return 1.0 if x <= 0 else float(gammaincc(shape, x))
+
+
+def holm(p_values: Sequence[float]) -> list[float]:
+    """Return p-values corrected for their number (Holm 1979): each family error stays below its value."""
+    order = np.argsort(p_values)
+    corrected = [0.0] * len(p_values)
+    running = 0.0
+    for place, index in enumerate(order):
+        running = max(running, min(1.0, (len(p_values) - place) * p_values[index]))
+        corrected[int(index)] = running
+    return corrected
+
+
+def quadratic_test(score: FloatArray, covariance: FloatArray) -> tuple[float, int]:
+    """Return score' covariance^- score and its degrees of freedom, directions without variance left out."""
+    size = np.sqrt(np.maximum(np.diag(covariance), 0.0))
+    alive = size > 0
+    if not alive.any():
+        return 0.0, 0
+    scaled = covariance[np.ix_(alive, alive)] / np.outer(size[alive], size[alive])
+    values, vectors = np.linalg.eigh(scaled)
+    kept = values > 1e-8 * values[-1]
+    along = vectors[:, kept].T @ (score[alive] / size[alive])
+    return float((np.square(along) / values[kept]).sum()), int(kept.sum())
