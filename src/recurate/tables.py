@@ -1,11 +1,13 @@
-"""Tables in files: Parquet, JSON lines or CSV, by the file's ending."""
+"""Tables in files: Parquet, JSON lines, JSON arrays or CSV, by the file's ending; the texts also gzipped."""
 
 from __future__ import annotations
 
+import gzip
 import json
+import zlib
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import pyarrow as pa
 
@@ -16,7 +18,7 @@ TEXT = ("context", "source", "chooser", "group")  # columns of a log that are al
 
 
 def read_table(path: Path | str, *, text: Sequence[str] = ()) -> pa.Table:
-    """Read a table from Parquet, JSON lines or CSV, by the file's ending.
+    """Read a table from Parquet, JSON lines, a JSON array or CSV, by the file's ending.
 
     Args:
         path: the file.
@@ -38,7 +40,7 @@ def read_table(path: Path | str, *, text: Sequence[str] = ()) -> pa.Table:
     try:
         table = reader(path, tuple(text))
         names = table.column_names  # decodes them, which garbage does not survive
-    except (pa.ArrowException, UnicodeDecodeError, OSError) as error:
+    except (pa.ArrowException, ValueError, OSError, EOFError, zlib.error) as error:
         raise InputError(
             f"cannot read {path}",
             got=_first_line(error) + _where_json_breaks(path),
@@ -77,7 +79,32 @@ def _read_csv(path: Path, text: tuple[str, ...]) -> pa.Table:
     options = csv.ConvertOptions(
         null_values=[""], strings_can_be_null=False, column_types=dict.fromkeys((*TEXT, *text), pa.string())
     )
-    return csv.read_csv(path, convert_options=options)
+    with _open(path) as file:
+        return csv.read_csv(file, convert_options=options)
+
+
+def _open(path: Path) -> IO[bytes]:
+    """Open a file for reading, gzipped or not."""
+    return gzip.open(path, "rb") if path.suffix.lower() == ".gz" else path.open("rb")  # type: ignore[return-value]
+
+
+def _read_json(path: Path, text: tuple[str, ...]) -> pa.Table:
+    """Read an array of objects; a key that some lack is null there."""
+    with _open(path) as file:
+        rows = json.loads(file.read())
+    if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
+        raise ValueError("this is not an array of objects")
+    names = dict.fromkeys(name for row in rows for name in row)
+    return pa.table({name: _column([row.get(name) for row in rows]) for name in names})
+
+
+def _column(values: list[Any]) -> pa.Array:
+    """Return an array; of text where types are mixed."""
+    try:
+        return pa.array(values)
+    except (pa.ArrowInvalid, pa.ArrowTypeError):
+        words = [v if v is None or isinstance(v, str) else json.dumps(v, ensure_ascii=False) for v in values]
+        return pa.array(words, pa.string())
 
 
 def _read_jsonl(path: Path, text: tuple[str, ...]) -> pa.Table:
@@ -86,7 +113,7 @@ def _read_jsonl(path: Path, text: tuple[str, ...]) -> pa.Table:
     # One line must fit in one block.
     options = arrow_json.ReadOptions(block_size=1 << 26)
     # Words that look like dates stay words: whatever is text in the first row is text.
-    with path.open(encoding="utf-8") as file:
+    with _open(path) as file:
         try:
             first = json.loads(file.readline())
         except ValueError:
@@ -94,7 +121,8 @@ def _read_jsonl(path: Path, text: tuple[str, ...]) -> pa.Table:
     words = [k for k, v in first.items() if isinstance(v, str)] if isinstance(first, dict) else []
     schema = pa.schema([(name, pa.string()) for name in dict.fromkeys((*TEXT, *words, *text))])
     parse = arrow_json.ParseOptions(explicit_schema=schema)
-    table = arrow_json.read_json(path, read_options=options, parse_options=parse)
+    with _open(path) as file:
+        table = arrow_json.read_json(file, read_options=options, parse_options=parse)
     unused = [n for n in TEXT if n in table.column_names and n not in first and _all_null(table, n)]
     return table.drop_columns(unused)
 
@@ -126,6 +154,10 @@ READERS: dict[str, Callable[[Path, tuple[str, ...]], pa.Table]] = {
     ".jsonl": _read_jsonl,
     ".ndjson": _read_jsonl,
     ".csv": _read_csv,
+    ".json": _read_json,
+    ".jsonl.gz": _read_jsonl,
+    ".csv.gz": _read_csv,
+    ".json.gz": _read_json,
 }
 WRITERS: dict[str, Callable[[pa.Table, Path], None]] = {
     ".parquet": _write_parquet,
@@ -137,8 +169,10 @@ WRITERS: dict[str, Callable[[pa.Table, Path], None]] = {
 
 def by_suffix(path: Path, table: Mapping[str, Callable[..., Any]]) -> Callable[..., Any]:
     """Return the reader or writer for a file's ending, or raise InputError."""
+    suffixes = [suffix.lower() for suffix in path.suffixes]
+    ending = "".join(suffixes[-2:]) if suffixes[-1:] == [".gz"] else "".join(suffixes[-1:])
     try:
-        return table[path.suffix.lower()]
+        return table[ending]
     except KeyError:
         raise InputError(
             "the file's ending says what it is, and this one is not known",

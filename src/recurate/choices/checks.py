@@ -18,9 +18,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from recurate.choices.existence import NoEstimate
-from recurate.choices.inference import chi2_tail, quadratic_test, three_moment_tail
+from recurate.choices.inference import chi2_tail, holm, quadratic_test, three_moment_tail
 from recurate.choices.likelihood import evaluate
 from recurate.choices.logit import conditional_logit
+from recurate.choices.slates import Slates
 from recurate.choices.table import Choices
 from recurate.seeds import Stream
 
@@ -137,6 +138,14 @@ def check_position(choices: Choices, beta: FloatArray) -> Check:
         f"place {found[worst] + 1}, other things equal"
     )
     return replace(blank, p=chi2_tail(statistic, df), statistic=statistic, df=df, effect=effect)
+
+
+def position_columns(choices: Choices) -> tuple[FloatArray | None, IntArray]:
+    """Return indicators of all places but the first, (rows, places - 1), or None where none are known."""
+    if choices.positions is None:
+        return None, np.empty(0, np.int64)
+    columns, places = _dummies(choices.positions)
+    return (columns if columns.shape[1] else None), places
 
 
 def _dummies(codes: IntArray) -> tuple[FloatArray, IntArray]:
@@ -260,13 +269,11 @@ def calibration_table(
 
 
 def check_drift(choices: Choices, beta: FloatArray) -> Check:
-    """Test whether the later half of the slates was picked with other coefficients than the first."""
+    """Test whether later slates (in each chooser's second half) were picked with other coefficients."""
     blank = Check("drift", "Drift over time")
-    late = np.arange(len(choices)) >= len(choices) // 2
+    late = _later_half(choices)
     strongest = _strongest(choices, beta)
-    columns = choices.features[:, strongest] * choices.slates.spread(late)[:, None]
-    if _clusters(choices) is not None and _split_by_half(choices, late):
-        return replace(blank, why="hardly anybody picked in both halves")
+    columns = choices.features[:, strongest] * choices.slates.spread(late.astype(float))[:, None]
     statistic, df, step = score_test(choices, beta, columns)
     if df == 0:
         return replace(blank, why="features do not vary in both halves")
@@ -276,12 +283,17 @@ def check_drift(choices: Choices, beta: FloatArray) -> Check:
     return replace(blank, p=chi2_tail(statistic, df), statistic=statistic, df=df, effect=effect)
 
 
-def _split_by_half(choices: Choices, late: NDArray[np.bool_]) -> bool:
-    codes = choices.clusters
-    assert codes is not None
-    share = np.bincount(codes, late) / np.maximum(np.bincount(codes), 1)
-    present = np.bincount(codes) > 0
-    return bool(np.mean((share[present] > 0) & (share[present] < 1)) < 0.1)
+def _later_half(choices: Choices) -> NDArray[np.bool_]:
+    """Return which slates are in the later half: of each chooser's, or of all where choosers are unknown."""
+    n = len(choices)
+    if choices.choosers is None:
+        return np.arange(n) >= n // 2
+    order = np.argsort(choices.choosers, kind="stable")
+    counts = np.bincount(choices.choosers)
+    starts = np.concatenate([[0], np.cumsum(counts)[:-1]])
+    place = np.empty(n, np.int64)
+    place[order] = np.arange(n) - starts[choices.choosers[order]]
+    return np.asarray(place >= counts[choices.choosers] / 2)
 
 
 def _strongest(choices: Choices, beta: FloatArray) -> IntArray:
@@ -324,9 +336,7 @@ def _pair_statistic(
     residual = -p
     residual[choices.picked_rows] += 1.0
     weights = np.ones(len(choices)) if choices.weights is None else choices.weights
-    whole = evaluate(choices.with_features(x, [str(j) for j in columns]), beta[columns], information=True)
     matrix = _information_at(choices, x, p, weights)
-    del whole
     values, vectors = np.linalg.eigh(matrix)
     good = values > 1e-10 * values[-1]
     root = vectors[:, good] / np.sqrt(values[good])  # whitens: root' I root = 1
@@ -492,8 +502,6 @@ def check_hausman(choices: Choices, beta: FloatArray, covariance: FloatArray, se
 
 def _with_rows(choices: Choices, rows: NDArray[np.bool_], picked: IntArray) -> Choices:
     """Return the slates without the rows that are False."""
-    from recurate.choices.slates import Slates
-
     sizes = choices.slates.sums(rows.astype(np.int64)).astype(np.int64)
     slates = Slates(np.r_[0, np.cumsum(sizes)].astype(np.int64))
 
@@ -539,8 +547,6 @@ def run_checks(
         seed: of the candidates left out in Hausman and McFadden's test.
         only: names of the tests to run; all if empty.
     """
-    from recurate.choices.inference import holm
-
     if len(choices) < FEW_SLATES:
         return [Check("all", "All tests", why=f"{len(choices)} slates are too few (at least {FEW_SLATES})")]
     found = [t(choices, beta) for t in TESTS if not only or t.__name__.removeprefix("check_") in only]

@@ -16,6 +16,8 @@ from recurate.errors import InputError
 FloatArray = NDArray[np.float64]
 IntArray = NDArray[np.int64]
 
+FEW_CHOOSERS = 30  # whose number is too small for sums over choosers to tell a variance
+
 
 @dataclass(frozen=True)
 class Choices:
@@ -117,8 +119,11 @@ class Choices:
 
     @cached_property
     def clusters(self) -> IntArray | None:
-        """What standard errors are clustered by: choosers, else sources, else None."""
-        return self.choosers if self.choosers is not None else self.sources
+        """What standard errors are clustered by: choosers, unless they are few and sources are known."""
+        if self.choosers is None or self.sources is None:
+            return self.choosers if self.sources is None else self.sources
+        few = np.unique(self.choosers).size < FEW_CHOOSERS
+        return self.sources if few else self.choosers
 
     def take(self, slates: NDArray[Any]) -> Choices:
         """Return some of the slates (indices, or a mask)."""

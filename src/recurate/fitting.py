@@ -1,0 +1,497 @@
+"""What do these picks say? Rewards, temperature, lapses, positions, preference groups, and whether Luce holds."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+import recurate
+from recurate.choices import families
+from recurate.choices.checks import Check, calibration_table, part_of, run_checks
+from recurate.choices.columns import Mapping, guess
+from recurate.choices.comparison import (
+    BEST,
+    FEW_CHOOSERS,
+    LAPSE,
+    THURSTONE,
+    ClassScore,
+    RuleScore,
+    compare_rules,
+    position_fit,
+    select_classes,
+)
+from recurate.choices.existence import NoEstimate
+from recurate.choices.families import FamilyFit
+from recurate.choices.groups import ClassFit, latent_classes
+from recurate.choices.logit import LogitFit, conditional_logit
+from recurate.choices.luce import ItemFit, item_rewards
+from recurate.choices.reading import ITEMS, SCORE, Reading, Wanted, read_choices
+from recurate.choices.table import Choices
+from recurate.choices.verdict import Verdict, judge
+from recurate.errors import InputError
+from recurate.files import write_text
+from recurate.measures import NORMAL_975
+from recurate.records import MODEL, as_log, read_log, write_log
+from recurate.tables import read_table
+
+FloatArray = NDArray[np.float64]
+
+FORMAT = 1  # of fit.json
+FEW_ITEMS = 40  # items up to which their rewards are features like any other
+FOR_RULES = 9000  # slates on which rival rules are compared
+FOR_CLASSES = 60_000  # slates on which the number of classes is chosen
+FEW_PICKS = 2.0  # mean slates a chooser below which classes are not looked for
+THIN = 10.0  # mean slates a chooser below which more starts are taken
+
+Progress = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class FitOptions:
+    """How to read and what to fit.
+
+    Attributes:
+        roles: role (slate, pick, rank, chooser, item, position, context, round, time) to column.
+        form: ``long``, ``wide``, ``pairs``, ``lists``, or None to guess.
+        alternatives: of a wide file, in the order of the codes in its picks.
+        wanted: what describes candidates, and what ties are.
+        classes: how many preference groups; 0 for none, None to choose.
+        most_classes: up to how many to choose from.
+        starts: for each number of classes; None: 5, or 15 where choosers picked rarely.
+        shrinkage: of coefficients or item rewards.
+        seed: of random starts and of what is held out.
+    """
+
+    roles: dict[str, str] = field(default_factory=dict)
+    form: str | None = None
+    alternatives: tuple[str, ...] = ()
+    wanted: Wanted = Wanted()
+    classes: int | None = None
+    most_classes: int = 4
+    starts: int | None = None
+    shrinkage: float = 0.0
+    seed: int = 0
+
+
+@dataclass(frozen=True)
+class Fit:
+    """All that was fitted, with its evidence.
+
+    Attributes:
+        reading: the choice table and how it was read.
+        logit: coefficients of features, or of the score; None for items alone.
+        items: rewards of items, or None.
+        positions: the fit with an effect for every place, or None where places are not told.
+        lapse, thurstone, best: other rules fitted to the same picks (on at most ``FOR_RULES`` slates), or None.
+        groups: preference groups, or None.
+        class_scores: how well each number of groups did.
+        checks: tests of Luce's model.
+        rules: rival rules on held-out slates.
+        calibration: (predicted, picked, standard error, candidates) by predicted probability.
+        verdict: what this adds up to.
+        rewards: of the included candidates, (rows, groups or 1), at temperature 1.
+        weights: of these rewards.
+        warnings: what to know before relying on it.
+    """
+
+    reading: Reading
+    logit: LogitFit | None
+    items: ItemFit | None
+    positions: LogitFit | None
+    lapse: FamilyFit | None
+    thurstone: FamilyFit | None
+    best: FamilyFit | None
+    groups: ClassFit | None
+    class_scores: tuple[ClassScore, ...]
+    checks: tuple[Check, ...]
+    rules: tuple[RuleScore, ...]
+    calibration: tuple[tuple[float, float, float, int], ...]
+    verdict: Verdict
+    rewards: FloatArray = field(repr=False)
+    weights: tuple[float, ...]
+    warnings: tuple[str, ...] = ()
+
+    @property
+    def temperature(self) -> tuple[float, float, float] | None:
+        """1 / beta of a single score with its 95 % interval (inf where beta may be zero); None for others."""
+        if self.reading.model != SCORE or self.logit is None or self.logit.coefficients.size != 1:
+            return None
+        beta, error = float(self.logit.coefficients[0]), float(self.logit.errors[0])
+        low, high = beta - NORMAL_975 * error, beta + NORMAL_975 * error
+        inverse = [1 / b if b > 0 else math.inf for b in (beta, high, low)]
+        return inverse[0], inverse[1], inverse[2]
+
+    def settings(self) -> dict[str, Any]:
+        """Return what a forecast takes from it: temperature, weights, noise and lapse."""
+        found: dict[str, Any] = {"temperature": 1.0}
+        if len(self.weights) > 1:
+            found["weights"] = list(self.weights)
+        elif self.verdict.rule == LAPSE and self.lapse is not None:
+            found["lapse"] = self.lapse.lapse
+        elif self.verdict.rule == THURSTONE:
+            found["noise"] = "gaussian"
+        elif self.verdict.rule == BEST and self.best is not None:
+            found |= {"noise": "none", "lapse": self.best.lapse}
+        return found
+
+
+def fit_log(path: Path, options: FitOptions | None = None, progress: Progress | None = None) -> Fit:
+    """Read a file of picks and fit all of it; see :class:`Fit`.
+
+    Args:
+        path: a log, a table in any form of :mod:`recurate.choices.columns`, or a run's folder.
+        options: how to read it and what to fit.
+        progress: called with what begins.
+
+    Raises:
+        InputError: the file cannot be read or used; :class:`NoEstimate` where no estimate exists, and why.
+    """
+    options = options or FitOptions()
+    say = progress or (lambda _: None)
+    say("reading")
+    table, mapping = read_picks(path, options)
+    reading = read_choices(table, mapping, options.wanted)
+    say(f"fitting {len(reading.choices)} picks")
+    return fit(reading, options, say)
+
+
+def read_picks(path: Path, options: FitOptions) -> tuple[pa.Table, Mapping]:
+    """Return the table at ``path`` and which of its columns means what."""
+    text = [options.roles[r] for r in ("item", "chooser", "context") if r in options.roles]
+    table = read_log(path).table if path.is_dir() else read_table(path, text=text)
+    return table, guess(table, options.roles, form=options.form, alternatives=options.alternatives)
+
+
+def fit(reading: Reading, options: FitOptions, say: Progress) -> Fit:
+    """Fit a choice table that was read already."""
+    warnings: list[str] = []
+    items = _fit_items(reading, options) if reading.model == ITEMS else None
+    design = _design(reading, items)
+    logit = None
+    if items is None or len(design.names) > 1:
+        logit = conditional_logit(design, shrinkage=options.shrinkage)
+    strict, beta, covariance = _strict(reading, design, items, logit, options)
+    say("testing Luce's model")
+    part = part_of(strict)
+    checks = run_checks(part, beta, covariance, seed=options.seed)
+    if len(part) < len(strict):
+        warnings.append(f"Luce's model was tested on {len(part)} of {len(strict)} slates")
+    say("comparing rules on held-out slates")
+    few = part_of(strict, FOR_RULES)
+    rules, lapse, probit, best = _rules(few, options, warnings)
+    p, _ = strict.slates.softmax(strict.features @ beta)
+    groups, scores = _groups(design, strict, options, say, warnings)
+    verdict = judge(checks, rules)
+    if len(reading.slates) < 200:
+        warnings.append(f"{len(reading.slates)} slates tell little: intervals are wide and tests weak")
+    rewards, weights = _rewards(reading, design, items, logit, groups, probit, verdict)
+    return Fit(
+        reading, logit, items, position_fit(strict), lapse, probit, best, groups, tuple(scores),
+        tuple(checks), tuple(rules), tuple(calibration_table(strict, p)), verdict, rewards, weights,
+        tuple(warnings),
+    )  # fmt: skip
+
+
+# --- the pieces -----------------------------------------------------------------------------------
+
+
+def _fit_items(reading: Reading, options: FitOptions) -> ItemFit:
+    choices = reading.choices if reading.choices.tie_rows is None else reading.strict
+    assert choices.items is not None
+    if reading.choices.tie_rows is None:
+        codes, slates, picked, tied = choices.items, choices.slates, choices.picked, None
+    else:  # every pair, ties included
+        codes = _long_items(reading)
+        slates, tied = reading.slates, reading.tied
+        picked = np.where(tied, 0, reading.choices.picked)
+        choices = reading.choices
+    appearances = np.bincount(codes, minlength=len(reading.strict.item_names))
+    if appearances.max() <= 1:
+        raise InputError(
+            "no item recurs, so items have no rewards that one pick could tell from another",
+            got=f"{appearances.size} items, each shown once",
+            remedy="name features or a score that describe them (--feature, --score)",
+        )
+    return item_rewards(
+        codes, picked, offsets=slates.offsets, names=reading.strict.item_names, weights=choices.weights,
+        clusters=choices.clusters, ties=tied, shrinkage=options.shrinkage,
+    )  # fmt: skip
+
+
+def _long_items(reading: Reading) -> NDArray[np.int64]:
+    names = {name: i for i, name in enumerate(reading.strict.item_names)}
+    return np.array([names["" if v is None else str(v)] for v in reading.table["item"]], np.int64)
+
+
+def _design(reading: Reading, items: ItemFit | None) -> Choices:
+    """Return the choices with features: those read, indicators of few items, or fitted rewards of many."""
+    choices = reading.choices
+    if items is None:
+        return choices
+    if choices.tie_rows is not None:
+        choices = reading.strict
+    assert choices.items is not None
+    if len(items.names) <= FEW_ITEMS:
+        indicators = (choices.items[:, None] == np.arange(1, len(items.names))).astype(float)
+        return choices.with_features(indicators, [f"item={n}" for n in items.names[1:]])
+    return choices.with_features(items.rewards[choices.items][:, None], ["item reward"])
+
+
+def _strict(
+    reading: Reading, design: Choices, items: ItemFit | None, logit: LogitFit | None, options: FitOptions
+) -> tuple[Choices, FloatArray, FloatArray]:
+    """Return the choices without ties, and their coefficients with covariance, for the tests."""
+    if items is None and reading.strict is not reading.choices:
+        own = conditional_logit(reading.strict, shrinkage=options.shrinkage, clustered=False)
+        return reading.strict, own.coefficients, own.covariance
+    if logit is None:  # rewards of many items, taken as given
+        return design, np.ones(1), np.zeros((1, 1))
+    return design, logit.coefficients, logit.covariance
+
+
+def _rules(
+    choices: Choices, options: FitOptions, warnings: list[str]
+) -> tuple[list[RuleScore], FamilyFit | None, FamilyFit | None, FamilyFit | None]:
+    try:
+        rules = compare_rules(choices, seed=options.seed)
+        pooled = conditional_logit(choices, clustered=False)
+        lapse = families.lapse_logit(choices, pooled=pooled)
+        probit = families.thurstone(choices, pooled=pooled)
+        best = families.best_of_k(choices, choices.features @ pooled.coefficients)
+    except NoEstimate as error:
+        warnings.append(f"rival rules were not compared: on a part of the slates {error.what} ({error.got})")
+        return [], None, None, None
+    return rules, lapse, probit, best
+
+
+def _groups(
+    design: Choices, strict: Choices, options: FitOptions, say: Progress, warnings: list[str]
+) -> tuple[ClassFit | None, list[ClassScore]]:
+    if options.classes == 0 or (options.classes is None and design.choosers is None):
+        return None, []
+    people = 0 if design.choosers is None else int(np.unique(design.choosers).size)
+    mean = len(design) / max(people, 1)
+    if options.classes is None and (people < FEW_CHOOSERS or mean < FEW_PICKS):
+        warnings.append(
+            f"preference groups were not looked for: {people} choosers with {mean:.1f} slates each are too few"
+        )
+        return None, []
+    starts = options.starts or (5 if mean >= THIN else 15)
+    if mean < THIN:
+        warnings.append(f"choosers picked {mean:.1f} times each: preference groups are told weakly")
+    say("looking for preference groups")
+    if options.classes is not None:
+        fitted = latent_classes(design, classes=options.classes, starts=starts, seed=options.seed)
+        return fitted, []
+    part = part_of(strict if design.tie_rows is not None else design, FOR_CLASSES)
+    found, scores = select_classes(part, most=options.most_classes, starts=starts, seed=options.seed)
+    if len(part) < len(design) or design.tie_rows is not None:
+        found = latent_classes(design, classes=found.classes, starts=starts, seed=options.seed)
+    if found.classes > 1 and found.agreeing == 1 and len(found.starts) > 1:
+        warnings.append(f"only one of {len(found.starts)} starts reached these groups: try --starts 30")
+    return (found if found.classes > 1 else None), scores
+
+
+def _rewards(
+    reading: Reading,
+    design: Choices,
+    items: ItemFit | None,
+    logit: LogitFit | None,
+    groups: ClassFit | None,
+    probit: FamilyFit | None,
+    verdict: Verdict,
+) -> tuple[FloatArray, tuple[float, ...]]:
+    """Return the rewards of all included candidates at temperature 1, one column a group, and weights."""
+    matrix = reading.matrix
+    if items is not None:
+        codes = _long_items(reading)
+        if groups is None or logit is None:
+            return items.rewards[codes][:, None], (1.0,)
+        matrix = (codes[:, None] == np.arange(1, len(items.names))).astype(float)
+    d = matrix.shape[1]
+    if groups is not None:
+        return matrix @ groups.coefficients[:, :d].T, tuple(groups.weights.tolist())
+    if verdict.rule == THURSTONE and probit is not None:
+        return (matrix @ probit.coefficients[:d])[:, None], (1.0,)
+    assert logit is not None
+    return (matrix @ logit.coefficients[:d])[:, None], (1.0,)
+
+
+# --- what is written ------------------------------------------------------------------------------
+
+
+def write_fit(found: Fit, folder: Path, source: str) -> None:
+    """Write ``fit.json`` and ``log.parquet``: the candidates with fitted rewards, ready to forecast from."""
+    if folder.exists() and not folder.is_dir():
+        raise InputError("--out names a file", got=folder, remedy="name a folder")
+    folder.mkdir(parents=True, exist_ok=True)
+    write_log(as_log(scored_table(found), rewards=reward_names(found)), folder / "log.parquet")
+    write_text(folder / "fit.json", json.dumps(facts_of(found, source), indent=2, allow_nan=False) + "\n")
+
+
+def reward_names(found: Fit) -> list[str]:
+    """Return the names of the fitted rewards' columns."""
+    count = found.rewards.shape[1]
+    return ["reward"] if count == 1 else [f"reward_{i + 1}" for i in range(count)]
+
+
+def scored_table(found: Fit) -> pa.Table:
+    """Return the included candidates as a log, with the fitted rewards."""
+    reading, table = found.reading, found.reading.table
+    slates = reading.slates
+    columns: dict[str, Any] = {
+        "round": _whole(table.get("round"), slates.rows),
+        "context": _texts(table.get("context"), slates.rows),
+        "slate": slates.index(),
+        "slot": slates.slots().astype(np.int32),
+        "source": np.full(slates.rows, MODEL),
+        "picked": _picked(reading),
+    }
+    columns |= {n: found.rewards[:, i] for i, n in enumerate(reward_names(found))}
+    for name in ("item", "chooser"):
+        if name in table:
+            columns[name] = _texts(table[name], slates.rows)
+    for name, values in table.items():
+        if name not in columns and name not in ("result", "source_row", "time", "propensity"):
+            kept = name if not name.startswith("reward") else f"given_{name}"
+            columns[kept] = values if values.dtype != object else _texts(values, slates.rows)
+    return pa.table({n: pa.array(v) for n, v in columns.items()})
+
+
+def _picked(reading: Reading) -> NDArray[np.bool_]:
+    """Return the single best candidate of every slate; none where several are tied."""
+    result = reading.table["result"].astype(float)
+    better = -result if "rank" in reading.mapping.roles else result
+    top = better == reading.slates.spread(reading.slates.maxima(better))
+    single = reading.slates.sums(top.astype(float)) == 1
+    return np.asarray(top & reading.slates.spread(single))
+
+
+def _whole(values: NDArray[Any] | None, rows: int) -> NDArray[np.int32]:
+    if values is None or values.dtype.kind not in "iuf" or not np.isfinite(values.astype(float)).all():
+        return np.zeros(rows, np.int32)
+    return values.astype(np.int32)
+
+
+def _texts(values: NDArray[Any] | None, rows: int) -> NDArray[Any]:
+    if values is None:
+        return np.full(rows, "")
+    return np.array(["" if v is None else str(v) for v in values])
+
+
+def facts_of(found: Fit, source: str) -> dict[str, Any]:
+    """Return all numbers of a fit as plain values (JSON has no infinity: null)."""
+    reading = found.reading
+    facts: dict[str, Any] = {
+        "format": FORMAT,
+        "recurate": recurate.__version__,
+        "source": source,
+        "model": reading.model,
+        "mapping": dict(reading.mapping.lines()),
+        "facts": reading.facts,
+        "excluded": [vars(e) for e in reading.exclusions],
+        "left_out": reading.left_out,
+        "notes": list(reading.notes),
+        "settings": found.settings(),
+        "verdict": {
+            "holds": found.verdict.holds,
+            "sentence": found.verdict.sentence,
+            "implies": list(found.verdict.implies),
+            "rule": found.verdict.rule,
+        },
+        "checks": [vars(c) for c in found.checks],
+        "rules": [vars(r) for r in found.rules],
+        "class_scores": [vars(s) for s in found.class_scores],
+        "warnings": list(found.warnings),
+    }
+    if found.logit is not None:
+        facts["coefficients"] = logit_rows(found.logit)
+        facts["evidence"] = {
+            "log_likelihood": found.logit.log_likelihood,
+            "null_log_likelihood": found.logit.null_log_likelihood,
+            "gradient_norm": found.logit.gradient_norm,
+            "passes": found.logit.passes,
+            "clusters": found.logit.clusters,
+        }
+    if found.temperature is not None:
+        facts["temperature"] = dict(zip(("value", "lower", "upper"), found.temperature, strict=True))
+    if found.items is not None:
+        facts["items"] = item_rows(found.items)
+        facts["tie_log_odds"] = found.items.tie_log_odds
+    if found.positions is not None:
+        facts["positions"] = [row for row in logit_rows(found.positions) if str(row["name"]).startswith("place ")]
+    for name, fitted in (("lapse", found.lapse), ("thurstone", found.thurstone), ("best_of_k", found.best)):
+        if fitted is not None:
+            facts[name] = {
+                "coefficients": fitted.coefficients.tolist(),
+                "lapse": fitted.lapse,
+                "lapse_interval": fitted.lapse_interval,
+                "log_likelihood": fitted.log_likelihood,
+            }
+    if found.groups is not None:
+        facts["groups"] = group_rows(found.groups)
+    return _finite(facts)
+
+
+def logit_rows(fitted: LogitFit) -> list[dict[str, Any]]:
+    """Return one row a coefficient: name, value, standard errors, z."""
+    clustered = fitted.clustered_errors
+    rows = []
+    for j, name in enumerate(fitted.names):
+        row = {
+            "name": name,
+            "coefficient": float(fitted.coefficients[j]),
+            "se": float(fitted.standard_errors[j]),
+            "se_clustered": None if clustered is None else float(clustered[j]),
+        }
+        row["z"] = row["coefficient"] / float(fitted.errors[j]) if fitted.errors[j] > 0 else None
+        rows.append(row)
+    return rows
+
+
+def item_rows(fitted: ItemFit, most: int | None = None) -> list[dict[str, Any]]:
+    """Return one row an item, the best first: name, reward, standard errors."""
+    order = np.argsort(-fitted.rewards, kind="stable")[:most]
+    clustered = fitted.clustered_errors
+    return [
+        {
+            "name": fitted.names[i],
+            "reward": float(fitted.rewards[i]),
+            "se": float(fitted.standard_errors[i]),
+            "se_clustered": None if clustered is None else float(clustered[i]),
+        }
+        for i in order
+    ]
+
+
+def group_rows(groups: ClassFit) -> list[dict[str, Any]]:
+    """Return one row a group: weight and coefficients with standard errors."""
+    errors, weight_errors = groups.standard_errors, groups.weight_errors
+    return [
+        {
+            "weight": float(groups.weights[z]),
+            "weight_se": None if weight_errors is None else float(weight_errors[z]),
+            "coefficients": dict(zip(groups.names, groups.coefficients[z].tolist(), strict=True)),
+            "se": None if errors is None else dict(zip(groups.names, errors[z].tolist(), strict=True)),
+        }
+        for z in range(groups.classes)
+    ]
+
+
+def _finite(value: Any) -> Any:
+    """Return plain values without numbers that JSON does not have."""
+    if isinstance(value, dict):
+        return {k: _finite(v) for k, v in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(v) for v in value]
+    if isinstance(value, np.generic):
+        value = value.item()
+    return None if isinstance(value, float) and not math.isfinite(value) else value
