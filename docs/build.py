@@ -26,6 +26,7 @@ def configuration() -> str:
     from recurate.loop import config
     from recurate.rewards.classifier import ClassifierRewardSettings, ClassifierSettings
     from recurate.rewards.geometry import DistanceSettings
+    from recurate.rewards.learned import LearnedRewardSettings
 
     tables: list[tuple[str, type[BaseModel]]] = [
         ("Top level", config.Config),
@@ -34,6 +35,7 @@ def configuration() -> str:
         ('`[generator]` with `kind = "flow"`', FlowSettings),
         ('`[[rewards]]` with `kind = "distance"`', DistanceSettings),
         ('`[[rewards]]` with `kind = "classifier"`', ClassifierRewardSettings),
+        ('`[[rewards]]` with `kind = "learned"`', LearnedRewardSettings),
         ("`[classifier]`", ClassifierSettings),
         ("`[groups]`", config.Groups),
         ("`[selection]`", config.Selection),

@@ -1,8 +1,7 @@
-"""What do these picks say? Rewards, temperature, lapses, positions, preference groups, and whether Luce holds."""
+"""What do these picks say? Rewards, temperature, lapses, positions, groups, and whether Luce holds."""
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -13,9 +12,8 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-import recurate
 from recurate.choices import families
-from recurate.choices.checks import Check, calibration_table, part_of, run_checks
+from recurate.choices.checks import calibration_table, part_of, run_checks
 from recurate.choices.columns import Mapping, guess
 from recurate.choices.comparison import (
     BEST,
@@ -33,18 +31,17 @@ from recurate.choices.families import FamilyFit
 from recurate.choices.groups import ClassFit, latent_classes
 from recurate.choices.logit import LogitFit, conditional_logit
 from recurate.choices.luce import ItemFit, item_rewards
-from recurate.choices.reading import ITEMS, SCORE, Reading, Wanted, read_choices
+from recurate.choices.reading import ITEMS, POSITIONS, SCORE, Reading, Wanted, read_choices
+from recurate.choices.scoretest import Check
 from recurate.choices.table import Choices
 from recurate.choices.verdict import Verdict, judge
 from recurate.errors import InputError
-from recurate.files import write_text
 from recurate.measures import NORMAL_975
-from recurate.records import MODEL, as_log, read_log, write_log
+from recurate.records import read_log
 from recurate.tables import read_table
 
 FloatArray = NDArray[np.float64]
 
-FORMAT = 1  # of fit.json
 FEW_ITEMS = 40  # items up to which their rewards are features like any other
 FOR_RULES = 9000  # slates on which rival rules are compared
 FOR_CLASSES = 60_000  # slates on which the number of classes is chosen
@@ -73,7 +70,7 @@ class FitOptions:
     roles: dict[str, str] = field(default_factory=dict)
     form: str | None = None
     alternatives: tuple[str, ...] = ()
-    wanted: Wanted = Wanted()
+    wanted: Wanted = field(default_factory=Wanted)
     classes: int | None = None
     most_classes: int = 4
     starts: int | None = None
@@ -90,14 +87,15 @@ class Fit:
         logit: coefficients of features, or of the score; None for items alone.
         items: rewards of items, or None.
         positions: the fit with an effect for every place, or None where places are not told.
-        lapse, thurstone, best: other rules fitted to the same picks (on at most ``FOR_RULES`` slates), or None.
+        lapse, thurstone, best: other rules fitted to the same picks (on at most ``FOR_RULES`` slates), or
+            None.
         groups: preference groups, or None.
         class_scores: how well each number of groups did.
         checks: tests of Luce's model.
         rules: rival rules on held-out slates.
         calibration: (predicted, picked, standard error, candidates) by predicted probability.
         verdict: what this adds up to.
-        rewards: of the included candidates, (rows, groups or 1), at temperature 1.
+        rewards: of the included candidates, (rows, groups or 1), at temperature 1, with mean zero.
         weights: of these rewards.
         warnings: what to know before relying on it.
     """
@@ -176,7 +174,9 @@ def fit(reading: Reading, options: FitOptions, say: Progress) -> Fit:
     items = _fit_items(reading, options) if reading.model == ITEMS else None
     design = _design(reading, items)
     logit = None
-    if items is None or len(design.names) > 1:
+    if reading.model == POSITIONS:
+        warnings.append("nothing describes the candidates but their place: their rewards are all zero")
+    elif items is None or len(design.names) > 1:
         logit = conditional_logit(design, shrinkage=options.shrinkage)
     strict, beta, covariance = _strict(reading, design, items, logit, options)
     say("testing Luce's model")
@@ -193,6 +193,7 @@ def fit(reading: Reading, options: FitOptions, say: Progress) -> Fit:
     if len(reading.slates) < 200:
         warnings.append(f"{len(reading.slates)} slates tell little: intervals are wide and tests weak")
     rewards, weights = _rewards(reading, design, items, logit, groups, probit, verdict)
+    rewards = rewards - rewards.mean(axis=0)  # known up to a constant
     return Fit(
         reading, logit, items, position_fit(strict), lapse, probit, best, groups, tuple(scores),
         tuple(checks), tuple(rules), tuple(calibration_table(strict, p)), verdict, rewards, weights,
@@ -249,6 +250,8 @@ def _strict(
     reading: Reading, design: Choices, items: ItemFit | None, logit: LogitFit | None, options: FitOptions
 ) -> tuple[Choices, FloatArray, FloatArray]:
     """Return the choices without ties, and their coefficients with covariance, for the tests."""
+    if reading.model == POSITIONS:
+        return reading.strict, np.empty(0), np.empty((0, 0))
     if items is None and reading.strict is not reading.choices:
         own = conditional_logit(reading.strict, shrinkage=options.shrinkage, clustered=False)
         return reading.strict, own.coefficients, own.covariance
@@ -260,6 +263,8 @@ def _strict(
 def _rules(
     choices: Choices, options: FitOptions, warnings: list[str]
 ) -> tuple[list[RuleScore], FamilyFit | None, FamilyFit | None, FamilyFit | None]:
+    if not choices.names:
+        return [], None, None, None
     try:
         rules = compare_rules(choices, seed=options.seed)
         pooled = conditional_logit(choices, clustered=False)
@@ -275,13 +280,15 @@ def _rules(
 def _groups(
     design: Choices, strict: Choices, options: FitOptions, say: Progress, warnings: list[str]
 ) -> tuple[ClassFit | None, list[ClassScore]]:
-    if options.classes == 0 or (options.classes is None and design.choosers is None):
+    unknown = design.choosers is None or not design.names
+    if options.classes == 0 or (options.classes is None and unknown):
         return None, []
     people = 0 if design.choosers is None else int(np.unique(design.choosers).size)
     mean = len(design) / max(people, 1)
     if options.classes is None and (people < FEW_CHOOSERS or mean < FEW_PICKS):
         warnings.append(
-            f"preference groups were not looked for: {people} choosers with {mean:.1f} slates each are too few"
+            f"preference groups were not looked for: {people} choosers with {mean:.1f} slates each "
+            f"are too few"
         )
         return None, []
     starts = options.starts or (5 if mean >= THIN else 15)
@@ -311,6 +318,8 @@ def _rewards(
 ) -> tuple[FloatArray, tuple[float, ...]]:
     """Return the rewards of all included candidates at temperature 1, one column a group, and weights."""
     matrix = reading.matrix
+    if reading.model == POSITIONS:
+        return np.zeros((reading.slates.rows, 1)), (1.0,)
     if items is not None:
         codes = _long_items(reading)
         if groups is None or logit is None:
@@ -323,175 +332,3 @@ def _rewards(
         return (matrix @ probit.coefficients[:d])[:, None], (1.0,)
     assert logit is not None
     return (matrix @ logit.coefficients[:d])[:, None], (1.0,)
-
-
-# --- what is written ------------------------------------------------------------------------------
-
-
-def write_fit(found: Fit, folder: Path, source: str) -> None:
-    """Write ``fit.json`` and ``log.parquet``: the candidates with fitted rewards, ready to forecast from."""
-    if folder.exists() and not folder.is_dir():
-        raise InputError("--out names a file", got=folder, remedy="name a folder")
-    folder.mkdir(parents=True, exist_ok=True)
-    write_log(as_log(scored_table(found), rewards=reward_names(found)), folder / "log.parquet")
-    write_text(folder / "fit.json", json.dumps(facts_of(found, source), indent=2, allow_nan=False) + "\n")
-
-
-def reward_names(found: Fit) -> list[str]:
-    """Return the names of the fitted rewards' columns."""
-    count = found.rewards.shape[1]
-    return ["reward"] if count == 1 else [f"reward_{i + 1}" for i in range(count)]
-
-
-def scored_table(found: Fit) -> pa.Table:
-    """Return the included candidates as a log, with the fitted rewards."""
-    reading, table = found.reading, found.reading.table
-    slates = reading.slates
-    columns: dict[str, Any] = {
-        "round": _whole(table.get("round"), slates.rows),
-        "context": _texts(table.get("context"), slates.rows),
-        "slate": slates.index(),
-        "slot": slates.slots().astype(np.int32),
-        "source": np.full(slates.rows, MODEL),
-        "picked": _picked(reading),
-    }
-    columns |= {n: found.rewards[:, i] for i, n in enumerate(reward_names(found))}
-    for name in ("item", "chooser"):
-        if name in table:
-            columns[name] = _texts(table[name], slates.rows)
-    for name, values in table.items():
-        if name not in columns and name not in ("result", "source_row", "time", "propensity"):
-            kept = name if not name.startswith("reward") else f"given_{name}"
-            columns[kept] = values if values.dtype != object else _texts(values, slates.rows)
-    return pa.table({n: pa.array(v) for n, v in columns.items()})
-
-
-def _picked(reading: Reading) -> NDArray[np.bool_]:
-    """Return the single best candidate of every slate; none where several are tied."""
-    result = reading.table["result"].astype(float)
-    better = -result if "rank" in reading.mapping.roles else result
-    top = better == reading.slates.spread(reading.slates.maxima(better))
-    single = reading.slates.sums(top.astype(float)) == 1
-    return np.asarray(top & reading.slates.spread(single))
-
-
-def _whole(values: NDArray[Any] | None, rows: int) -> NDArray[np.int32]:
-    if values is None or values.dtype.kind not in "iuf" or not np.isfinite(values.astype(float)).all():
-        return np.zeros(rows, np.int32)
-    return values.astype(np.int32)
-
-
-def _texts(values: NDArray[Any] | None, rows: int) -> NDArray[Any]:
-    if values is None:
-        return np.full(rows, "")
-    return np.array(["" if v is None else str(v) for v in values])
-
-
-def facts_of(found: Fit, source: str) -> dict[str, Any]:
-    """Return all numbers of a fit as plain values (JSON has no infinity: null)."""
-    reading = found.reading
-    facts: dict[str, Any] = {
-        "format": FORMAT,
-        "recurate": recurate.__version__,
-        "source": source,
-        "model": reading.model,
-        "mapping": dict(reading.mapping.lines()),
-        "facts": reading.facts,
-        "excluded": [vars(e) for e in reading.exclusions],
-        "left_out": reading.left_out,
-        "notes": list(reading.notes),
-        "settings": found.settings(),
-        "verdict": {
-            "holds": found.verdict.holds,
-            "sentence": found.verdict.sentence,
-            "implies": list(found.verdict.implies),
-            "rule": found.verdict.rule,
-        },
-        "checks": [vars(c) for c in found.checks],
-        "rules": [vars(r) for r in found.rules],
-        "class_scores": [vars(s) for s in found.class_scores],
-        "warnings": list(found.warnings),
-    }
-    if found.logit is not None:
-        facts["coefficients"] = logit_rows(found.logit)
-        facts["evidence"] = {
-            "log_likelihood": found.logit.log_likelihood,
-            "null_log_likelihood": found.logit.null_log_likelihood,
-            "gradient_norm": found.logit.gradient_norm,
-            "passes": found.logit.passes,
-            "clusters": found.logit.clusters,
-        }
-    if found.temperature is not None:
-        facts["temperature"] = dict(zip(("value", "lower", "upper"), found.temperature, strict=True))
-    if found.items is not None:
-        facts["items"] = item_rows(found.items)
-        facts["tie_log_odds"] = found.items.tie_log_odds
-    if found.positions is not None:
-        facts["positions"] = [row for row in logit_rows(found.positions) if str(row["name"]).startswith("place ")]
-    for name, fitted in (("lapse", found.lapse), ("thurstone", found.thurstone), ("best_of_k", found.best)):
-        if fitted is not None:
-            facts[name] = {
-                "coefficients": fitted.coefficients.tolist(),
-                "lapse": fitted.lapse,
-                "lapse_interval": fitted.lapse_interval,
-                "log_likelihood": fitted.log_likelihood,
-            }
-    if found.groups is not None:
-        facts["groups"] = group_rows(found.groups)
-    return _finite(facts)
-
-
-def logit_rows(fitted: LogitFit) -> list[dict[str, Any]]:
-    """Return one row a coefficient: name, value, standard errors, z."""
-    clustered = fitted.clustered_errors
-    rows = []
-    for j, name in enumerate(fitted.names):
-        row = {
-            "name": name,
-            "coefficient": float(fitted.coefficients[j]),
-            "se": float(fitted.standard_errors[j]),
-            "se_clustered": None if clustered is None else float(clustered[j]),
-        }
-        row["z"] = row["coefficient"] / float(fitted.errors[j]) if fitted.errors[j] > 0 else None
-        rows.append(row)
-    return rows
-
-
-def item_rows(fitted: ItemFit, most: int | None = None) -> list[dict[str, Any]]:
-    """Return one row an item, the best first: name, reward, standard errors."""
-    order = np.argsort(-fitted.rewards, kind="stable")[:most]
-    clustered = fitted.clustered_errors
-    return [
-        {
-            "name": fitted.names[i],
-            "reward": float(fitted.rewards[i]),
-            "se": float(fitted.standard_errors[i]),
-            "se_clustered": None if clustered is None else float(clustered[i]),
-        }
-        for i in order
-    ]
-
-
-def group_rows(groups: ClassFit) -> list[dict[str, Any]]:
-    """Return one row a group: weight and coefficients with standard errors."""
-    errors, weight_errors = groups.standard_errors, groups.weight_errors
-    return [
-        {
-            "weight": float(groups.weights[z]),
-            "weight_se": None if weight_errors is None else float(weight_errors[z]),
-            "coefficients": dict(zip(groups.names, groups.coefficients[z].tolist(), strict=True)),
-            "se": None if errors is None else dict(zip(groups.names, errors[z].tolist(), strict=True)),
-        }
-        for z in range(groups.classes)
-    ]
-
-
-def _finite(value: Any) -> Any:
-    """Return plain values without numbers that JSON does not have."""
-    if isinstance(value, dict):
-        return {k: _finite(v) for k, v in value.items()}
-    if isinstance(value, list | tuple):
-        return [_finite(v) for v in value]
-    if isinstance(value, np.generic):
-        value = value.item()
-    return None if isinstance(value, float) and not math.isfinite(value) else value

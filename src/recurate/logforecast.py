@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import json
 import math
 import tomllib
 from collections.abc import Sequence
@@ -257,7 +258,9 @@ def _real_rows(log: Log) -> Log:
 
 
 def _run_settings(path: Path) -> dict[str, Any]:
-    """Return the settings of a run folder, which are the defaults for forecasting from it."""
+    """Return the settings of a run or fit folder, which are the defaults for forecasting from it."""
+    if (path / "fit.json").is_file():
+        return _fit_settings(path / "fit.json")
     if not (path / "config.toml").is_file():
         return {}
     try:
@@ -274,6 +277,15 @@ def _run_settings(path: Path) -> dict[str, Any]:
         raise InputError(
             "the run's configuration is damaged", got=f"{path / 'config.toml'}: {error}", remedy="restore it"
         ) from None
+
+
+def _fit_settings(path: Path) -> dict[str, Any]:
+    """Return what a fit found of how picks are made: temperature, weights, noise, lapse."""
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))["settings"]
+        return {name: found[name] for name in ("temperature", "weights", "noise", "lapse") if name in found}
+    except (ValueError, KeyError, TypeError) as error:
+        raise InputError("the fit is damaged", got=f"{path}: {error}", remedy="fit it again") from None
 
 
 def _picks(log: Log) -> int | None:

@@ -96,7 +96,13 @@ class Log:
         return np.asarray(counts.column("count_all").to_numpy(), np.int64)
 
 
-def read_log(path: Path | str, rewards: Sequence[str] | None = None, *, text: Sequence[str] = ()) -> Log:
+def read_log(
+    path: Path | str,
+    rewards: Sequence[str] | None = None,
+    *,
+    text: Sequence[str] = (),
+    several: bool = False,
+) -> Log:
     """Read and validate a log.
 
     Args:
@@ -104,23 +110,26 @@ def read_log(path: Path | str, rewards: Sequence[str] | None = None, *, text: Se
         rewards: the reward columns; None: those that the file's metadata name, or else every column
             called ``reward`` or ``reward_...``.
         text: further columns to take as text, such as groups: CSV would make numbers of 01 and 1.
+        several: whether any number of candidates may be picked from a slate, or outside slates.
 
     Raises:
         InputError: the file cannot be read or a row is wrong; the message names row and column.
     """
     path = Path(path)
     table = _read_run(path) if path.is_dir() else read_table(path, text=text)
-    return as_log(table, rewards=rewards, name=str(path))
+    return as_log(table, rewards=rewards, name=str(path), several=several)
 
 
 def _read_run(folder: Path) -> pa.Table:
-    """Read the logs of all complete rounds of a run folder."""
+    """Read the logs of all complete rounds of a run folder, or the log of a fit's folder."""
+    if (folder / "fit.json").is_file():
+        return read_table(folder / "log.parquet")
     parts = sorted(folder.glob("rounds/[0-9]*/log.parquet"))
     if not parts:
         raise InputError(
-            "this folder is not a run with a complete round",
+            "this folder is not a run with a complete round, nor a fit",
             got=folder,
-            remedy="name a log or a run's folder",
+            remedy="name a log, a run's folder or a fit's",
         )
     check_format(folder / "manifest.json")
     tables = [read_table(part) for part in parts]
@@ -154,7 +163,13 @@ def check_format(manifest: Path) -> None:
         )
 
 
-def as_log(table: pa.Table, *, rewards: Sequence[str] | None = None, name: str = "the log") -> Log:
+def as_log(
+    table: pa.Table,
+    *,
+    rewards: Sequence[str] | None = None,
+    name: str = "the log",
+    several: bool = False,
+) -> Log:
     """Complete and validate a table; see :func:`read_log`."""
     stored = _stored_rewards(table, name)
     names = tuple(rewards) if rewards else stored or _reward_columns(table, name)
@@ -172,7 +187,7 @@ def as_log(table: pa.Table, *, rewards: Sequence[str] | None = None, name: str =
                 remedy=nearest(reward, table.column_names),
             )
     log = Log(complete(table, names, name), names)
-    validate(log, name)
+    validate(log, name, several=several)
     return log
 
 
@@ -199,8 +214,8 @@ def complete(table: pa.Table, rewards: Sequence[str], name: str = "the log") -> 
     return pa.table(columns | extra).replace_schema_metadata(metadata)
 
 
-def validate(log: Log, name: str = "the log") -> None:
-    """Check every row of a log.
+def validate(log: Log, name: str = "the log", *, several: bool = False) -> None:
+    """Check every row of a log; ``several``: any number of picks a slate, and outside slates, is right.
 
     Raises:
         InputError: naming the first offending row (from 1) and its column.
@@ -219,12 +234,13 @@ def validate(log: Log, name: str = "the log") -> None:
     propensity = table.column("propensity")
     outside = pc.invert(pc.and_(pc.greater(propensity, 0), pc.less_equal(propensity, 1)))
     _refuse(outside, table, "propensity", name, "is not a probability in (0, 1]")
-    homeless = pc.and_(table.column("picked"), pc.is_null(table.column("slate")))
-    _refuse(homeless, table, "picked", name, "is true outside any slate", "fill in the slate column")
-    _validate_slates(table, name)
+    if not several:
+        homeless = pc.and_(table.column("picked"), pc.is_null(table.column("slate")))
+        _refuse(homeless, table, "picked", name, "is true outside any slate", "fill in the slate column")
+    _validate_slates(table, name, several=several)
 
 
-def _validate_slates(table: pa.Table, name: str) -> None:
+def _validate_slates(table: pa.Table, name: str, *, several: bool) -> None:
     slated = table.filter(pc.is_valid(table.column("slate")))
     if slated.num_rows == 0:
         return
@@ -239,7 +255,7 @@ def _validate_slates(table: pa.Table, name: str) -> None:
         ]
     )
     checks = {
-        "more than one pick": pc.greater(facts.column("one_sum"), 1),
+        "more than one pick": pc.greater(facts.column("one_sum"), pa.scalar(2**40 if several else 1)),
         "one slot twice": pc.less(facts.column("slot_count_distinct"), facts.column("slot_count")),
         "more than one context": pc.greater(facts.column("context_count_distinct"), 1),
     }

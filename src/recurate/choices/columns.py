@@ -45,7 +45,9 @@ SYNONYMS: dict[str, tuple[str, ...]] = {
     "time": ("time", "timestamp", "date", "created_at"),
 }  # fmt: skip
 VOTES = re.compile(r"^(annotator|rater|vote|judge|judgement|label|preference)[_ ]?\d+$", re.I)
-SUFFIX = re.compile(r"^(?P<stem>.*?[^\d_\-. ])[_\-. ]?(?P<alt>\d+|(?<=[_\-. ])[a-hA-H]|(?<=[_\-. ])(?:left|right))$")
+SUFFIX = re.compile(
+    r"^(?P<stem>.*?[^\d_\-. ])[_\-. ]?(?P<alt>\d+|(?<=[_\-. ])[a-hA-H]|(?<=[_\-. ])(?:left|right))$"
+)
 PREFIX = re.compile(r"^(?P<alt>[A-Za-z0-9\-]+)_(?P<stem>.+)$")
 AVAILABLE = ("av", "avail", "available", "availability")
 
@@ -153,7 +155,9 @@ def _form(table: pa.Table, given: MappingType[str, str], alternatives: tuple[str
     if {"chosen", "rejected"} <= lower and "pick" not in given:
         return "pairs"
     slate = given.get("slate") or _named(names, "slate", set())
-    outcome = given.get("pick") or given.get("rank") or _named(names, "pick", set()) or _named(names, "rank", set())
+    outcome = (
+        given.get("pick") or given.get("rank") or _named(names, "pick", set()) or _named(names, "rank", set())
+    )
     if slate and outcome and not pa.types.is_list(table.schema.field(outcome).type):
         return "long"
     if any(pa.types.is_list(t) or pa.types.is_large_list(t) for t in table.schema.types):
@@ -163,7 +167,8 @@ def _form(table: pa.Table, given: MappingType[str, str], alternatives: tuple[str
     raise InputError(
         "nothing in this file tells slates and picks",
         got=f"columns {', '.join(names)}",
-        remedy="name them: --slate COLUMN --pick COLUMN (one row a candidate), or --alternatives A,B,C --pick "
+        remedy="name them: --slate COLUMN --pick COLUMN (one row a candidate), or --alternatives "
+        "A,B,C --pick "
         "COLUMN (one row a slate)",
     )
 
@@ -192,7 +197,9 @@ def _counts_slots(table: pa.Table, roles: MappingType[str, str]) -> bool:
         return False
     widest = table.group_by(roles["slate"]).aggregate([([], "count_all")]).column("count_all")
     values = pc.unique(column)
-    return len(values) <= (pc.max(widest).as_py() or 0) and set(values.to_pylist()) <= set(range(len(values) + 1))
+    return len(values) <= (pc.max(widest).as_py() or 0) and set(values.to_pylist()) <= set(
+        range(len(values) + 1)
+    )
 
 
 def _lists(table: pa.Table, given: MappingType[str, str]) -> Mapping:
@@ -208,16 +215,18 @@ def _lists(table: pa.Table, given: MappingType[str, str]) -> Mapping:
             got=f"columns {', '.join(table.column_names)}",
             remedy="name one: --rank COLUMN or --pick COLUMN",
         )
-    words = [n for n in lists if pa.types.is_string(table.schema.field(n).type.value_type) and n not in roles.values()]
+    words = [
+        n
+        for n in lists
+        if pa.types.is_string(table.schema.field(n).type.value_type) and n not in roles.values()
+    ]
     if "item" not in roles and words:
         roles["item"], guessed = words[0], guessed | {"item"}
-    stems = {n: (n,) for n in lists if n not in roles.values()}
+    stems: dict[str, tuple[str | None, ...]] = {n: (n,) for n in lists if n not in roles.values()}
     return Mapping("lists", roles, stems=stems, guessed=guessed)
 
 
-def _wide(
-    table: pa.Table, given: MappingType[str, str], form: str, alternatives: tuple[str, ...]
-) -> Mapping:
+def _wide(table: pa.Table, given: MappingType[str, str], form: str, alternatives: tuple[str, ...]) -> Mapping:
     names = table.column_names
     wanted = ("chooser", "context", "round", "time")
     if form == "pairs":

@@ -15,13 +15,20 @@ from recurate.choices.groups import ClassFit, latent_classes
 from recurate.choices.inference import normal_quantile
 from recurate.choices.likelihood import luce_logs
 from recurate.choices.logit import LogitFit, conditional_logit
+from recurate.choices.scoretest import position_columns
 from recurate.choices.table import Choices
 from recurate.seeds import Stream
 
 FloatArray = NDArray[np.float64]
 IntArray = NDArray[np.int64]
 
-LUCE, LAPSE, THURSTONE, BEST, UNIFORM = "Luce", "Luce with lapses", "Thurstone", "best of K with lapses", "uniform"
+LUCE, LAPSE, THURSTONE, BEST, UNIFORM = (
+    "Luce",
+    "Luce with lapses",
+    "Thurstone",
+    "best of K with lapses",
+    "uniform",
+)
 RULES = (LUCE, LAPSE, THURSTONE, BEST, UNIFORM)
 FOLDS = 3
 FEW = 100  # slates below which nothing is held out
@@ -173,7 +180,9 @@ def select_classes(
         if before is not None:
             gain = float((logs - before).sum()) / slates
             error = float(np.std(logs - before) * math.sqrt(logs.size)) / slates
-        scores.append(ClassScore(classes, whole.log_likelihood, whole.bic, float(logs.sum()) / slates, gain, error))
+        scores.append(
+            ClassScore(classes, whole.log_likelihood, whole.bic, float(logs.sum()) / slates, gain, error)
+        )
         if best is not None and gain <= error:
             break
         best, before = whole, logs
@@ -196,8 +205,6 @@ def chooser_logs(choices: Choices, fit: ClassFit) -> FloatArray:
 
 def position_fit(choices: Choices) -> LogitFit | None:
     """Return the fit with an indicator for every place but the first, or None where places are not told."""
-    from recurate.choices.checks import position_columns
-
     columns, places = position_columns(choices)
     if columns is None:
         return None

@@ -146,7 +146,8 @@ def explain_separation(choices: Choices, direction: FloatArray) -> NoEstimate:
         "the picks are separated: some combination of features is never lower for the picked candidate than "
         "for its rivals, so no finite coefficients are the most likely ones",
         got=f"separated by {listed(blamed)}",
-        remedy="drop these features, gather more picks, or set a shrinkage (a lapse share fits best-of-K picks)",
+        remedy="drop these features, gather more picks, or set a shrinkage (a lapse share fits "
+        "best-of-K picks)",
     )
 
 

@@ -236,7 +236,7 @@ def _lapse_covariance(choices: Choices, beta: FloatArray, lapse: float) -> Float
     scores = np.column_stack([choices.slates.sums(choices.features * by_row[:, None]), by_lapse])
     weights = 1.0 if choices.weights is None else choices.weights[:, None]
     try:
-        return np.linalg.inv(scores.T @ (scores * weights))
+        return np.asarray(np.linalg.inv(scores.T @ (scores * weights)), np.float64)
     except np.linalg.LinAlgError:
         return None
 
@@ -346,9 +346,7 @@ def _maximise(
         found, gradient = value(theta / scale)
         return -found / total, -gradient / scale / total
 
-    done = minimize(
-        negative, start * scale, jac=True, method="BFGS", options={"gtol": 1e-7, "maxiter": 400}
-    )
+    done = minimize(negative, start * scale, jac=True, method="BFGS", options={"gtol": 1e-7, "maxiter": 400})
     theta = done.x / scale
     norm = float(np.abs(done.jac).max())
     covariance = None if extra else _numeric_covariance(value, theta, scale)

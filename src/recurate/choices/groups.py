@@ -9,12 +9,13 @@ multipliers of :math:`r_z = \beta_z' x`, the population moves by sum_z w_z W_z (
 
 It has several maxima. Each start (k-means of choosers' whitened scores at the pooled estimate; then random
 ones) is climbed on a subsample of choosers, the best one on all of them, by Newton steps with the observed
-information (Louis 1982), which costs no more than an EM step, and EM steps (Dempster et al. 1977) where that is
-not positive. One pick a chooser does not tell classes apart unless there are many kinds of slates.
+information (Louis 1982), which costs no more than an EM step, and EM steps (Dempster et al. 1977) where that
+is not positive. One pick a chooser does not tell classes apart unless there are many kinds of slates.
 """
 
 from __future__ import annotations
 
+import itertools
 import math
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -23,7 +24,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from recurate.choices.existence import NoEstimate
-from recurate.choices.likelihood import add_by_code, evaluate, information_of
+from recurate.choices.likelihood import evaluate, information_of
 from recurate.choices.logit import LogitFit, conditional_logit, null_log_likelihood, sandwich_of, solver
 from recurate.choices.slates import BLOCK_DOUBLES, Slates
 from recurate.choices.table import Choices
@@ -221,7 +222,8 @@ class _Sample:
             nxt = int(np.searchsorted(rows, rows[cuts[-1]] + budget, side="right")) - 1
             cuts.append(min(max(nxt, cuts[-1] + 1), self.count))
         return [
-            (slice(a, b), slice(int(self.firsts[a]), int(self.firsts[b]))) for a, b in zip(cuts, cuts[1:])
+            (slice(a, b), slice(int(self.firsts[a]), int(self.firsts[b])))
+            for a, b in itertools.pairwise(cuts)
         ]
 
 
@@ -237,7 +239,9 @@ class _Theta:
 
     def moved(self, step: FloatArray) -> _Theta:
         c = self.logits.size
-        return _Theta(self.logits + np.r_[0.0, step[: c - 1]], self.beta + step[c - 1 :].reshape(self.beta.shape))
+        return _Theta(
+            self.logits + np.r_[0.0, step[: c - 1]], self.beta + step[c - 1 :].reshape(self.beta.shape)
+        )
 
 
 @dataclass
@@ -410,15 +414,14 @@ def _part(sample: _Sample, classes: int, rng: np.random.Generator) -> _Sample:
     return _Sample.build(sample.choices.take(index))
 
 
-def _start(
-    sample: _Sample, pooled: LogitFit, classes: int, number: int, rng: np.random.Generator
-) -> _Theta:
+def _start(sample: _Sample, pooled: LogitFit, classes: int, number: int, rng: np.random.Generator) -> _Theta:
     """Return a starting point: from clusters of choosers' scores (number 0), or from random ones."""
     from scipy.cluster.vq import kmeans2
 
     choices = sample.choices
     found = evaluate(choices, pooled.coefficients, information=True, clusters=sample.people)
-    assert found.cluster_scores is not None and found.information is not None
+    assert found.cluster_scores is not None
+    assert found.information is not None
     solve = solver(found.information / choices.total_weight)
     sizes = np.bincount(sample.people, choices.weights, sample.count)
     each = solve(found.cluster_scores.T).T / np.sqrt(sizes)[:, None]  # one step towards each one's optimum
@@ -458,7 +461,10 @@ def _result(
     point = _at(sample, theta)
     observed = point.observed()
     covariance = sandwich = None
-    if np.linalg.eigvalsh(observed / np.sqrt(np.abs(np.outer(np.diag(observed), np.diag(observed)))))[0] > 1e-9:
+    if (
+        np.linalg.eigvalsh(observed / np.sqrt(np.abs(np.outer(np.diag(observed), np.diag(observed)))))[0]
+        > 1e-9
+    ):
         covariance = solver(observed)(np.eye(len(observed)))
         sandwich = sandwich_of(covariance, point.scores, sample.count)
     norm = _norm(sample, point)

@@ -125,7 +125,9 @@ def conditional_logit(
     return _result(climb, beta, found, shrinkage, clustered)
 
 
-def _first(part: Choices | None, climb: _Climb, start: FloatArray | None) -> tuple[FloatArray, FloatArray] | None:
+def _first(
+    part: Choices | None, climb: _Climb, start: FloatArray | None
+) -> tuple[FloatArray, FloatArray] | None:
     """Return the subsample's estimate and information scaled up, or None where there is none."""
     if part is None:
         return None

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from recurate.choices.columns import Mapping
 from recurate.choices.existence import listed
+from recurate.choices.expansion import Expansion
 from recurate.choices.slates import Slates
 from recurate.choices.table import Choices
 from recurate.choices.unfold import RANK, STANDARD, Unfolded, unfold
@@ -21,7 +22,7 @@ FloatArray = NDArray[np.float64]
 IntArray = NDArray[np.int64]
 
 LEVELS = 20  # distinct words up to which a column is a category
-SCORE, FEATURES, ITEMS = "score", "features", "items"
+SCORE, FEATURES, ITEMS, POSITIONS = "score", "features", "items", "positions"
 TIES = ("davidson", "half", "drop")
 CHARACTERS = "characters:"  # prefix of the feature that counts a text's characters, in hundreds
 IDENTITY = {"id", "idx", "index", "uid", "uuid", "propensity", "row", "row_id", "seed", "weights", "weight"}
@@ -67,7 +68,8 @@ class Reading:
     Attributes:
         choices: slates with one pick each; rankings taken apart, ties as asked.
         strict: the same without ties: for tests of Luce's model.
-        model: what describes candidates: ``score``, ``features`` or ``items``.
+        model: what describes candidates: ``score``, ``features``, ``items``, or nothing but their
+            ``positions``.
         mapping: which column was taken for what.
         exclusions: slates left out, by reason.
         left_out: columns that describe nothing, and why.
@@ -129,16 +131,19 @@ def read_choices(table: pa.Table, mapping: Mapping, wanted: Wanted | None = None
     matrix, names, dropped = _matrix(columns, own, model, scores, features, categories)
     left_out |= dropped
     base = _base(columns, own, matrix, names)
-    expanded = _Expansion.of(base, columns["result"], long.kind, wanted.ties)
+    expanded = Expansion.of(base, columns["result"], long.kind, wanted.ties)
     facts = _facts(base, columns, own, expanded)
     return Reading(
-        expanded.choices, expanded.strict, model, mapping, tuple(reasons.exclusions()), left_out, columns, matrix,
-        own, expanded.tied, tuple(notes), facts,
+        expanded.choices, expanded.strict, model, mapping, tuple(reasons.exclusions()), left_out, columns,
+        matrix, own, expanded.tied, tuple(notes), facts,
     )  # fmt: skip
 
 
 def _check_wanted(wanted: Wanted) -> None:
-    for value, valid, what in ((wanted.model, (SCORE, FEATURES, ITEMS), "model"), (wanted.ties, TIES, "ties")):
+    for value, valid, what in (
+        (wanted.model, (SCORE, FEATURES, ITEMS), "model"),
+        (wanted.ties, TIES, "ties"),
+    ):
         if value is not None and value not in valid:
             raise InputError(f"--{what} is not known", got=value, remedy=nearest(value, valid))
 
@@ -152,7 +157,9 @@ def _slates(long: Unfolded) -> tuple[IntArray, Slates]:
     for name in ("round",):
         if name in long.columns:
             other = _codes(long.columns[name])
-            codes = np.unique(codes * (other.max() + 1) + other, return_inverse=True)[1].astype(np.int64).ravel()
+            codes = (
+                np.unique(codes * (other.max() + 1) + other, return_inverse=True)[1].astype(np.int64).ravel()
+            )
     first = np.full(codes.max() + 1, codes.size)
     np.minimum.at(first, codes, np.arange(codes.size))
     rank = np.empty(first.size, np.int64)
@@ -201,7 +208,9 @@ class _Reasons:
         for i, name in enumerate(self.names, start=1):
             which = np.flatnonzero(self.code == i)
             label = self.labels[self.slates.offsets[which[0]]]
-            found.append(Exclusion(name, which.size, int(self.slates.sizes[which].sum()), f"first: slate {label}"))
+            found.append(
+                Exclusion(name, which.size, int(self.slates.sizes[which].sum()), f"first: slate {label}")
+            )
         return sorted(found, key=lambda e: -e.slates)
 
 
@@ -215,7 +224,9 @@ def _exclude(
     categories: Sequence[str],
 ) -> None:
     reasons.add(slates.sizes < 2, "of one candidate: a pick from one tells nothing")
-    reasons.add_rows(np.isnan(result), f"with a {'rank' if kind == RANK else 'pick'} that cannot be read, or none")
+    reasons.add_rows(
+        np.isnan(result), f"with a {'rank' if kind == RANK else 'pick'} that cannot be read, or none"
+    )
     if kind == RANK:
         reasons.add(slates.maxima(result) == -slates.maxima(-result), "with all candidates tied")
     else:
@@ -305,7 +316,7 @@ def _describe(
             numeric.append(name)
         else:
             words.append(name)
-    if "item" in columns and _levels(columns["item"]) <= LEVELS and not wanted.model == ITEMS:
+    if "item" in columns and _levels(columns["item"]) <= LEVELS and wanted.model != ITEMS:
         words.append("item")
     del notes
     return scores, numeric, words, left_out
@@ -320,7 +331,10 @@ def _useless(columns: dict[str, NDArray[Any]], slates: Slates, name: str) -> str
     if not (slates.maxima(codes.astype(float)) > -slates.maxima(-codes.astype(float))).any():
         return "the same for all candidates of a slate"
     if _numbers(columns, name) is None and codes.max() + 1 > LEVELS:
-        return f"text with {codes.max() + 1} different values (--feature {CHARACTERS}{name} counts its characters)"
+        return (
+            f"text with {codes.max() + 1} different values (--feature {CHARACTERS}{name} counts "
+            f"its characters)"
+        )
     return ""
 
 
@@ -361,13 +375,20 @@ def _model(
         return SCORE
     if features or any(c != "item" for c in categories):
         return FEATURES
-    if "item" in columns:
+    if "item" in columns and _recurs(columns["item"]):
         return ITEMS
+    if "slot" in columns:
+        return POSITIONS
     raise InputError(
         "nothing describes the candidates",
         got=f"columns {', '.join(n for n in columns if n != 'result')}",
         remedy="name a score (--score), features (--feature) or items that recur (--item)",
     )
+
+
+def _recurs(items: NDArray[Any]) -> bool:
+    """Whether items are shown often enough, twice on average, to have rewards of their own."""
+    return _levels(items) * 2 <= items.size
 
 
 def _matrix(
@@ -379,7 +400,7 @@ def _matrix(
     categories: Sequence[str],
 ) -> tuple[FloatArray, list[str], dict[str, str]]:
     """Return the features (rows, d), their names, and what turned out to vary in no slate."""
-    if model == ITEMS:
+    if model in (ITEMS, POSITIONS):
         return np.zeros((slates.rows, 0)), [], {}
     parts: list[FloatArray] = []
     names: list[str] = []
@@ -407,10 +428,9 @@ def _matrix(
     return np.ascontiguousarray(np.column_stack(parts)), names, dropped
 
 
-# --- rankings and ties ----------------------------------------------------------------------------
-
-
-def _base(columns: dict[str, NDArray[Any]], slates: Slates, matrix: FloatArray, names: Sequence[str]) -> Choices:
+def _base(
+    columns: dict[str, NDArray[Any]], slates: Slates, matrix: FloatArray, names: Sequence[str]
+) -> Choices:
     """Return the slates with all that is known of them; the picks are filled in later."""
     firsts = slates.offsets[:-1]
 
@@ -439,131 +459,16 @@ def _base(columns: dict[str, NDArray[Any]], slates: Slates, matrix: FloatArray, 
     )  # fmt: skip
 
 
-@dataclass(frozen=True)
-class _Expansion:
-    choices: Choices
-    strict: Choices
-    tied: NDArray[np.bool_]
-    stages: int
-
-    @classmethod
-    def of(cls, base: Choices, result: FloatArray, kind: str, ties: str) -> _Expansion:
-        slates = base.slates
-        better = -result if kind == RANK else result
-        top = better == slates.spread(slates.maxima(better))
-        tied = slates.sums(top.astype(float)) > 1
-        if kind == RANK or (tied.any() and slates.sizes.max() > 2 and ties != "drop"):
-            choices, strict = _exploded(base, better, kind, ties)
-            return cls(choices, strict, np.zeros(len(base), bool), len(choices))
-        first = np.minimum.reduceat(np.where(top, slates.slots(), slates.rows), slates.offsets[:-1])
-        plain = replace(base, picked=first.astype(np.int64))
-        if not tied.any():
-            return cls(plain, plain, tied, len(plain))
-        untied = np.flatnonzero(~tied)
-        if not untied.size:
-            raise InputError(
-                "every slate is a tie", got=f"{tied.sum()} ties", remedy="at least some must have a pick"
-            )
-        strict = plain.take(untied)
-        if ties == "drop":
-            return cls(strict, strict, tied, len(strict))
-        if ties == "half":
-            return cls(_halves(plain, tied), strict, tied, len(plain))
-        return cls(_with_tie_rows(plain, tied), strict, tied, len(plain))
-
-
-def _exploded(base: Choices, better: FloatArray, kind: str, ties: str) -> tuple[Choices, Choices]:
-    """Take rankings apart: at each stage the best of those left is picked.
-
-    Members of a tie are each picked, once, from all that are left when the tie is reached (Breslow's
-    approximation), or their stage is left out. Candidates that were picked together, without ranks, are such a
-    tie at the first stage, and the rest is not told apart.
-    """
-    rows: list[IntArray] = []
-    picked: list[int] = []
-    origin: list[int] = []
-    loose: list[bool] = []
-    slates = base.slates
-    for s in range(len(slates)):
-        here = np.arange(slates.offsets[s], slates.offsets[s + 1])
-        worth = better[here]
-        levels = np.unique(worth)[::-1]
-        for level in levels[:1] if kind != RANK else levels[:-1]:
-            left = here[worth <= level]
-            best = np.flatnonzero(worth[worth <= level] == level)
-            if left.size < 2 or (ties == "drop" and best.size > 1):
-                continue
-            for b in best:
-                rows.append(left)
-                picked.append(int(b))
-                origin.append(s)
-                loose.append(best.size > 1)
-    if not rows:
-        raise InputError(
-            "no stage of any ranking has a single best candidate", got="ties only", remedy="--ties half"
-        )
-    index = np.array(origin)
-    whole = np.concatenate(rows)
-
-    def of(values: NDArray[Any] | None, which: IntArray) -> Any:
-        return None if values is None else values[which]
-
-    sources = np.arange(len(base)) if base.sources is None else base.sources
-    choices = replace(
-        base,
-        features=base.features[whole],
-        slates=Slates(np.r_[0, np.cumsum([r.size for r in rows])].astype(np.int64)),
-        picked=np.array(picked, np.int64),
-        choosers=of(base.choosers, index),
-        sources=sources[index],
-        positions=of(base.positions, whole),
-        items=of(base.items, whole),
-        contexts=of(base.contexts, index),
-    )
-    untied = np.flatnonzero(~np.array(loose))
-    return choices, choices.take(untied) if untied.size else choices
-
-
-def _halves(plain: Choices, tied: NDArray[np.bool_]) -> Choices:
-    """Return every tied pair twice, each candidate picked once, with weight one half."""
-    index = np.sort(np.r_[np.arange(len(plain)), np.flatnonzero(tied)], kind="stable")
-    again = np.r_[False, np.diff(index) == 0]
-    out = plain.take(index)
-    weights = np.where(tied[index], 0.5, 1.0)
-    sources = (np.arange(len(plain)) if plain.sources is None else plain.sources)[index]
-    return replace(out, picked=np.where(again, 1, out.picked), weights=weights, sources=sources)
-
-
-def _with_tie_rows(plain: Choices, tied: NDArray[np.bool_]) -> Choices:
-    """Return pairs with a third candidate, the tie: mean features and an indicator (Davidson 1970)."""
-    n, d = len(plain), plain.features.shape[1]
-    pairs = plain.features.reshape(n, 2, d)
-    table = np.zeros((n, 3, d + 1))
-    table[:, :2, :d] = pairs
-    table[:, 2, :d] = pairs.mean(axis=1)
-    table[:, 2, d] = 1.0
-    mark = np.zeros((n, 3), bool)
-    mark[:, 2] = True
-    return replace(
-        plain,
-        features=np.ascontiguousarray(table.reshape(3 * n, d + 1)),
-        names=(*plain.names, "tie"),
-        slates=Slates.of_size(3, n),
-        picked=np.where(tied, 2, plain.picked),
-        positions=None,
-        items=None,
-        tie_rows=mark.ravel(),
-    )
-
-
 def _facts(
-    base: Choices, columns: dict[str, NDArray[Any]], slates: Slates, expanded: _Expansion
+    base: Choices, columns: dict[str, NDArray[Any]], slates: Slates, expanded: Expansion
 ) -> dict[str, Any]:
     sizes, counts = np.unique(slates.sizes, return_counts=True)
     facts: dict[str, Any] = {
         "slates": len(slates),
         "candidates": slates.rows,
-        "slate sizes": ", ".join(f"{k} ({c})" if sizes.size > 1 else str(k) for k, c in zip(sizes, counts)),
+        "slate sizes": ", ".join(
+            f"{k} ({c})" if sizes.size > 1 else str(k) for k, c in zip(sizes, counts, strict=True)
+        ),
     }
     if expanded.stages != len(slates):
         facts["picks"] = f"{expanded.stages} (rankings and ties taken apart)"

@@ -1,4 +1,4 @@
-"""Slates of varying size laid end to end: sums, maxima and softmax within each, in blocks that stay in cache."""
+"""Slates of varying size laid end to end: sums, maxima and softmax within each, in cached blocks."""
 
 from __future__ import annotations
 
@@ -80,7 +80,7 @@ class Slates:
 
     def slots(self) -> IntArray:
         """Return each row's place within its slate, from 0, (rows,)."""
-        return np.arange(self.rows) - self.spread(self.offsets[:-1])
+        return np.asarray(np.arange(self.rows) - self.spread(self.offsets[:-1]))
 
     def softmax(self, utilities: FloatArray) -> tuple[FloatArray, FloatArray]:
         """Return Luce's probabilities (rows, ...) and the log of each slate's sum of exp, (slates, ...).

@@ -195,7 +195,9 @@ def _matrix(features: ArrayLike) -> FloatArray:
 
 def _slates(rows: int, k: int | None, offsets: ArrayLike | None) -> Slates:
     if (k is None) == (offsets is None):
-        raise InputError("slates need k or offsets", got=f"k = {k}, offsets = {offsets}", remedy="pass one of them")
+        raise InputError(
+            "slates need k or offsets", got=f"k = {k}, offsets = {offsets!r}", remedy="pass one of them"
+        )
     if k is not None:
         if int(k) != k or k < 2 or rows % int(k):
             raise InputError(
@@ -205,7 +207,13 @@ def _slates(rows: int, k: int | None, offsets: ArrayLike | None) -> Slates:
             )
         return Slates.of_size(int(k), rows // int(k))
     found = np.asarray(offsets)
-    if found.ndim != 1 or found.size < 2 or found.dtype.kind not in "iu" or found[0] != 0 or found[-1] != rows:
+    if (
+        found.ndim != 1
+        or found.size < 2
+        or found.dtype.kind not in "iu"
+        or found[0] != 0
+        or found[-1] != rows
+    ):
         raise InputError(
             "offsets must be whole numbers from 0 to the number of rows",
             got=f"shape {found.shape}, type {found.dtype}",

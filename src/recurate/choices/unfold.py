@@ -98,7 +98,9 @@ def _from_long(table: pa.Table, mapping: Mapping) -> Unfolded:
 
 
 def _free(name: str, columns: dict[str, NDArray[Any]]) -> str:
-    return name if name not in columns and name not in ("result", "source_row") else _free(f"{name}_", columns)
+    return (
+        name if name not in columns and name not in ("result", "source_row") else _free(f"{name}_", columns)
+    )
 
 
 def _flags(values: NDArray[Any]) -> NDArray[np.float64]:
@@ -164,7 +166,9 @@ def _as_objects(values: list[Any]) -> NDArray[Any]:
     return out
 
 
-def _add_constants(columns: dict[str, NDArray[Any]], table: pa.Table, mapping: Mapping, index: NDArray[Any]) -> None:
+def _add_constants(
+    columns: dict[str, NDArray[Any]], table: pa.Table, mapping: Mapping, index: NDArray[Any]
+) -> None:
     """Add the columns that say the same of every candidate of a row."""
     for role in ("chooser", "context", "round", "time"):
         if role in mapping.roles:
@@ -186,12 +190,11 @@ def _from_wide(table: pa.Table, mapping: Mapping) -> Unfolded:
         columns["source_row"] = index
         columns["chooser"] = np.repeat(np.tile(np.array(votes, object), n), k)
     _add_constants(columns, table, mapping, index)
-    if mapping.form == "pairs":
-        picks = np.zeros(slates)
-    else:
-        picks = _decode(table, mapping, notes)
+    picks = np.zeros(slates) if mapping.form == "pairs" else _decode(table, mapping, notes)
     # nan: nothing readable; -1: a tie.
-    result = np.where(np.isnan(picks)[columns["slate"]], np.nan, (slot == picks[columns["slate"]]).astype(float))
+    result = np.where(
+        np.isnan(picks)[columns["slate"]], np.nan, (slot == picks[columns["slate"]]).astype(float)
+    )
     columns["result"] = np.where((picks == -1)[columns["slate"]], 1.0, result)
     here = np.ones(slates * k, bool)
     for stem, names in mapping.stems.items():

@@ -5,21 +5,26 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from recurate.choices.checks import Check
 from recurate.choices.comparison import BEST, LAPSE, LUCE, THURSTONE, UNIFORM, RuleScore
+from recurate.choices.scoretest import Check
 
 LEVEL = 0.05
 
 IMPLIES = {
-    "position": "positions blur selection: forecasts from the fitted rewards, with positions drawn at random, hold "
+    "position": "positions blur selection: forecasts from the fitted rewards, with positions drawn "
+    "at random, hold "
     "on average, but shuffle the candidates or record and model their places",
-    "iia": "alike candidates compete more (or less) with each other than rewards tell: forecast shares of alike "
+    "iia": "alike candidates compete more (or less) with each other than rewards tell: forecast "
+    "shares of alike "
     "candidates are off in that direction; check them against a real round with `recurate audit`",
-    "repeats": "the rewards miss something about particular candidates: forecasts of averages stand, those of single "
+    "repeats": "the rewards miss something about particular candidates: forecasts of averages "
+    "stand, those of single "
     "candidates do not",
-    "choosers": "people differ: a forecast with one reward overstates how far the loop narrows; forecast with "
+    "choosers": "people differ: a forecast with one reward overstates how far the loop narrows; "
+    "forecast with "
     "the fitted groups and their weights",
-    "calibration": "the odds are not those of Luce's rule at the extremes: forecast with the rule that predicts best",
+    "calibration": "the odds are not those of Luce's rule at the extremes: forecast with the rule "
+    "that predicts best",
     "drift": "what people want changes over time: forecast from the latest picks, and refit",
 }
 

@@ -16,6 +16,7 @@ from recurate.generators.flow import FlowSettings
 from recurate.records import COLUMNS
 from recurate.rewards.classifier import ClassifierRewardSettings, ClassifierSettings
 from recurate.rewards.geometry import DistanceSettings
+from recurate.rewards.learned import LearnedRewardSettings
 from recurate.rules import Rule, noise_named
 from recurate.settings import Settings
 
@@ -68,7 +69,9 @@ class Groups(Settings):
     )
 
 
-RewardSettings = Annotated[DistanceSettings | ClassifierRewardSettings, Field(discriminator="kind")]
+RewardSettings = Annotated[
+    DistanceSettings | ClassifierRewardSettings | LearnedRewardSettings, Field(discriminator="kind")
+]
 
 
 class Config(Settings):
@@ -218,7 +221,7 @@ def _models_at(table: str) -> list[type[BaseModel]]:
         "data": [Gaussians, Digits],
         "generator": [FlowSettings],
         "classifier": [ClassifierSettings],
-        "rewards": [DistanceSettings, ClassifierRewardSettings],
+        "rewards": [DistanceSettings, ClassifierRewardSettings, LearnedRewardSettings],
         "groups": [Groups],
         "selection": [Selection],
         "retraining": [Retraining],

@@ -4,7 +4,7 @@
 
     config.toml         the resolved configuration, defaults included
     manifest.json       format, versions, code revision, machine, seed
-    setup/              what was trained before round 0 (classifier), contents.json
+    setup/              what was trained before round 0 (classifier, learned rewards), contents.json
     rounds/000/         log.parquet, samples.safetensors, measures.parquet, model/, contents.json
     trajectory.parquet  forecast and measured, all rounds
     bounds.json         the proved statements, checked on the forecast's laws

@@ -11,10 +11,11 @@ from numpy.typing import NDArray
 
 from recurate.candidates import Candidates
 from recurate.data import Dataset, Gaussians
-from recurate.loop.config import Config
+from recurate.loop.config import Config, RewardSettings
 from recurate.measures import Cells, partition
 from recurate.rewards.classifier import Classifier, ClassifierReward, ClassifierRewardSettings
 from recurate.rewards.geometry import DistanceReward, NearestCentre
+from recurate.rewards.learned import LearnedReward, LearnedRewardSettings, ScaledReward
 from recurate.rewards.protocol import Grouping, Reward, Samples
 from recurate.seeds import Stream
 
@@ -51,11 +52,22 @@ class World:
         }
         if self.classifier is not None:
             found["classifier_held_out_accuracy"] = self.classifier.held_out_accuracy
+        for name, reward in self.rewards.items():
+            if isinstance(reward, ScaledReward):
+                found[f"{name}_learned_from_picks"] = reward.learned.facts.summary()
         return found
 
 
 def prepare(config: Config, folder: Path | None = None) -> World:
-    """Load the data and train the classifier, or read it from ``folder`` if that is given."""
+    """Load the data, train the classifier and read learned rewards.
+
+    Args:
+        config: of the run.
+        folder: what :func:`save` wrote; nothing is trained then, and nothing read from elsewhere.
+
+    Raises:
+        InputError: something in the configuration does not fit the data, or a saved file is damaged.
+    """
     stream = Stream(config.seed)
     dataset = config.data.load(stream.at("data"))
     classifier = None
@@ -65,22 +77,36 @@ def prepare(config: Config, folder: Path | None = None) -> World:
             if folder is not None
             else Classifier.train(dataset, config.classifier, rng=stream.at("classifier"))
         )
-    rewards: dict[str, Reward] = {}
-    for settings in config.rewards:
-        if isinstance(settings, ClassifierRewardSettings):
-            assert classifier is not None  # needs_classifier saw this reward
-            rewards[settings.name] = ClassifierReward(settings, classifier)
-        else:
-            rewards[settings.name] = DistanceReward(settings)
+    rewards = {
+        settings.name: _reward(settings, classifier, None if folder is None else _kept(folder, number))
+        for number, settings in enumerate(config.rewards)
+    }
     grouping = _grouping(config, classifier)
     reference = _score(dataset.train, rewards, grouping)
     return World(dataset, rewards, grouping, classifier, reference, partition(reference.rewards))
 
 
 def save(world: World, folder: Path) -> None:
-    """Write what :func:`prepare` trained."""
+    """Write what :func:`prepare` trained or read, so that a run needs no other folder than its own."""
     if world.classifier is not None:
         world.classifier.save(folder)
+    for number, reward in enumerate(world.rewards.values()):
+        if isinstance(reward, ScaledReward):
+            reward.learned.save(_kept(folder, number))
+
+
+def _kept(folder: Path, number: int) -> Path:
+    """Return where a learned reward is kept: by number, because names may differ in case alone."""
+    return folder / f"reward-{number}"
+
+
+def _reward(settings: RewardSettings, classifier: Classifier | None, kept: Path | None) -> Reward:
+    if isinstance(settings, ClassifierRewardSettings):
+        assert classifier is not None  # needs_classifier saw this reward
+        return ClassifierReward(settings, classifier)
+    if isinstance(settings, LearnedRewardSettings):
+        return ScaledReward(settings, LearnedReward.load(kept or settings.folder))
+    return DistanceReward(settings)
 
 
 def _grouping(config: Config, classifier: Classifier | None) -> Grouping | None:

@@ -241,3 +241,70 @@ def _plain(row: Row) -> dict[str, Any]:
 def _digits(value: float | None) -> float | None:
     """Seven digits are plenty for a picture, and keep the file small."""
     return None if value is None or not math.isfinite(value) else float(f"{value:.7g}")
+
+
+def interval_chart(bars: list[dict[str, Any]], name: str) -> dict[str, Any]:
+    """Return values with 95 % intervals, one line a name.
+
+    Args:
+        bars: ``name, value, error, group``; ``error`` is half the interval.
+        name: of the chart's parameters.
+    """
+    rows = [
+        {k: v if isinstance(v, str) else _digits(v) for k, v in b.items()}
+        | {"low": _digits(b["value"] - b["error"]), "high": _digits(b["value"] + b["error"])}
+        for b in bars
+    ]
+    names = list(dict.fromkeys(b["name"] for b in bars))
+    groups = list(dict.fromkeys(b["group"] for b in bars))
+    y = alt.Y("name:N", sort=names, title=None, axis=alt.Axis(labelLimit=160))
+    legend = alt.Legend(title=None, orient="top") if len(groups) > 1 else None
+    colour = alt.Color("group:N", scale=alt.Scale(domain=groups, scheme="tableau10"), legend=legend)
+    offset = alt.YOffset("group:N", sort=groups)
+    encoded: dict[str, Any] = {"y": y, "color": colour} | ({"yOffset": offset} if len(groups) > 1 else {})
+    base = alt.Chart(_values(rows)).encode(**encoded)
+    rule = base.mark_rule().encode(x=alt.X("low:Q", title=None), x2="high:Q")
+    tooltip = ["name:N", "group:N", alt.Tooltip("value:Q", format=".4g")]
+    points = base.mark_point(filled=True, size=45, opacity=1).encode(x=alt.X("value:Q"), tooltip=tooltip)
+    zero = alt.Chart(_values([{"x": 0}])).mark_rule(strokeDash=[3, 3], color="#9aa5b1").encode(x="x:Q")
+    layers = alt.layer(zero, rule, points.properties(name=f"view_{name}"))
+    return _finish(layers, height=max(60, 18 * len(names) * max(1, len(groups) // 2)))
+
+
+def calibration_chart(rows: list[dict[str, Any]]) -> dict[str, Any]:
+    """Return picked against predicted probabilities, ``predicted, picked, error, candidates`` a bin."""
+    values = [
+        {k: _digits(v) for k, v in r.items()}
+        | {"low": _digits(r["picked"] - r["error"]), "high": _digits(r["picked"] + r["error"])}
+        for r in rows
+    ]
+    top = max(max(r["predicted"], r["picked"] + r["error"]) for r in rows)
+    line = alt.Chart(_values([{"x": 0, "y": 0}, {"x": top, "y": top}]))
+    diagonal = line.mark_line(strokeDash=[3, 3], color="#9aa5b1").encode(x="x:Q", y="y:Q")
+    base = alt.Chart(_values(values)).encode(x=alt.X("predicted:Q", title="predicted probability"))
+    rule = base.mark_rule(color=COLOURS[MEASURED]).encode(y=alt.Y("low:Q", title="picked"), y2="high:Q")
+    tooltip = [alt.Tooltip(f"{n}:Q", format=".4g") for n in ("predicted", "picked", "candidates")]
+    points = base.mark_point(filled=True, size=55, color=COLOURS[MEASURED], opacity=1)
+    named = points.encode(y="picked:Q", tooltip=tooltip).properties(name="view_calibration")
+    return _finish(alt.layer(diagonal, rule, named), height=280)
+
+
+def parts_chart(rows: list[dict[str, Any]]) -> dict[str, Any]:
+    """Return each round's change as stacked parts, ``round, part, value`` a bar."""
+    parts = ["selection", "sampling", "transmission"]
+    colour = alt.Color(
+        "part:N",
+        scale=alt.Scale(domain=parts, range=[COLOURS[FORECAST], COLOURS[MEASURED], COLOURS[RENEWED]]),
+        legend=alt.Legend(title=None, orient="top"),
+    )
+    chart = (
+        alt.Chart(_values([{k: v if isinstance(v, str) else _digits(v) for k, v in r.items()} for r in rows]))
+        .mark_bar()
+        .encode(
+            x=alt.X("round:O", title="round"),
+            y=alt.Y("value:Q", title="change of the mean reward"),
+            color=colour,
+            tooltip=["round:O", "part:N", alt.Tooltip("value:Q", format=".4g")],
+        )
+    )
+    return _finish(chart.properties(name="view_parts"), height=260)

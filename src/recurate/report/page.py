@@ -51,10 +51,7 @@ class _Page:
 
     def place(self, spec: dict[str, Any]) -> str:
         """Keep a chart and return the id of its place."""
-        identity = f"chart-{len(self.specs)}"
-        text = json.dumps(spec, separators=(",", ":"), sort_keys=True).replace("<", "\\u003c")
-        self.specs.append((identity, text))
-        return identity
+        return place(self.specs, spec)
 
     def add_bounds(self, table: list[dict[str, Any]]) -> None:
         """List proved statements: those that apply first."""
@@ -83,11 +80,25 @@ class _Page:
 
     def render(self) -> str:
         """Return the HTML."""
-        import jinja2
+        return render("page.html.j2", **vars(self))
 
-        source = resources.files("recurate.report").joinpath("page.html.j2").read_text(encoding="utf-8")
-        environment = jinja2.Environment(autoescape=True, trim_blocks=True)
-        return environment.from_string(source).render(**vars(self), scripts=_scripts())
+
+def place(specs: list[tuple[str, str]], spec: dict[str, Any]) -> str:
+    """Add a chart to ``specs`` and return the id of its place."""
+    identity = f"chart-{len(specs)}"
+    text = json.dumps(spec, separators=(",", ":"), sort_keys=True).replace("<", "\\u003c")
+    specs.append((identity, text))
+    return identity
+
+
+def render(template: str, **values: Any) -> str:
+    """Return a page made from one of the templates beside this module."""
+    import jinja2
+
+    folder = resources.files("recurate.report")
+    loader = jinja2.FunctionLoader(lambda name: folder.joinpath(name).read_text(encoding="utf-8"))
+    environment = jinja2.Environment(autoescape=True, trim_blocks=True, loader=loader)
+    return environment.get_template(template).render(**values, scripts=_scripts())
 
 
 @cache

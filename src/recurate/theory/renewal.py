@@ -107,7 +107,7 @@ def renew(
         d.values(kl=None if cells is None else cells.kl(cells.assign(c.rewards)))
         for d, c in zip(describers, rounds, strict=True)
     ]
-    ahead = _training_laws(rounds, setting, reference or rounds[0], cells)
+    ahead = training_values(rounds, setting, reference or rounds[0], cells)
     changes = [
         _changes(measured[t], target, measured[t + 1], len(rounds[t]), t, setting)
         for t, target in enumerate(ahead)
@@ -126,7 +126,7 @@ def _groups(rounds: Sequence[Candidates]) -> tuple[str, ...]:
     return tuple(sorted(str(name) for name in names))
 
 
-def _training_laws(
+def training_values(
     rounds: Sequence[Candidates], setting: Setting, reference: Candidates, cells: Cells | None
 ) -> list[Values]:
     """Return the quantities of the laws d_t that each round's candidates lead to, but the last's.

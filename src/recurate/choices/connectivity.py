@@ -1,0 +1,87 @@
+"""Whether item rewards exist: the graph of "was picked over" must be strongly connected (Ford 1957)."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from recurate.choices.existence import NoEstimate, listed
+from recurate.choices.slates import Slates
+
+IntArray = NDArray[np.int64]
+
+
+def check_connected(
+    codes: IntArray,
+    slates: Slates,
+    winners: IntArray,
+    tied: NDArray[np.bool_] | None,
+    names: tuple[str, ...],
+) -> None:
+    """Refuse graphs of "was picked over" that are not strongly connected; a tie counts both ways.
+
+    Part of the slates often settles it, and is tried first.
+    """
+    n, count = len(slates), len(names)
+    taken = min(n, 30 * count)
+    while True:
+        labels = _components(codes, slates, winners, tied, count, taken)
+        if labels.max() == 0:
+            return
+        if taken == n:
+            raise _explain_components(labels, codes, winners, tied, slates, names)
+        taken = min(n, 6 * taken)
+
+
+def _components(
+    codes: IntArray,
+    slates: Slates,
+    winners: IntArray,
+    tied: NDArray[np.bool_] | None,
+    count: int,
+    taken: int,
+) -> IntArray:
+    from scipy import sparse
+    from scipy.sparse.csgraph import connected_components
+
+    offsets = slates.offsets[: taken + 1]
+    part = Slates(offsets)
+    loser = codes[: offsets[-1]]
+    winner = part.spread(winners[:taken])
+    if tied is not None and tied[:taken].any():
+        pairs = np.flatnonzero(tied[:taken]) * 2
+        winner = np.concatenate([winner, loser[pairs], loser[pairs + 1]])
+        loser = np.concatenate([loser, loser[pairs + 1], loser[pairs]])
+    graph = sparse.coo_matrix((np.ones(loser.size, np.int8), (winner, loser)), shape=(count, count))
+    return np.asarray(connected_components(graph.tocsr(), directed=True, connection="strong")[1])
+
+
+def _explain_components(
+    labels: IntArray,
+    codes: IntArray,
+    winners: IntArray,
+    tied: NDArray[np.bool_] | None,
+    slates: Slates,
+    names: tuple[str, ...],
+) -> NoEstimate:
+    count = len(names)
+    shown = np.bincount(codes, minlength=count)
+    wins = np.bincount(winners if tied is None else winners[~tied], minlength=count)
+    half = (
+        np.zeros(count, np.int64) if tied is None else np.bincount(codes[np.repeat(tied, 2)], minlength=count)
+    )
+    absent = np.flatnonzero(shown == 0)
+    never = np.flatnonzero((wins + half == 0) & (shown > 0))
+    always = np.flatnonzero((wins == shown) & (shown > 0) & (half == 0))
+    found = []
+    for index, what in ((absent, "never shown"), (never, "never picked"), (always, "always picked")):
+        if index.size:
+            found.append(f"{index.size} {what} ({listed([names[i] for i in index], 3)})")
+    biggest = int(np.bincount(labels).max())
+    found.append(f"{labels.max() + 1} parts, the largest of {biggest} items")
+    return NoEstimate(
+        "item rewards have no finite estimate: not every item can be reached from every other along "
+        "'was picked over'",
+        got="; ".join(found),
+        remedy="set a shrinkage, gather more picks, or keep the largest part only",
+    )

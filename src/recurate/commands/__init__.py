@@ -1,0 +1,1 @@
+"""The command line's commands; :mod:`recurate.cli` puts them together. They import as they run."""
