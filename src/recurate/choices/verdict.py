@@ -72,7 +72,7 @@ def judge(checks: Sequence[Check], rules: Sequence[RuleScore]) -> Verdict:
             ("forecast with the fitted rewards at temperature 1",),
             LUCE,
         )
-    parts = [f"{c.title.lower()} (p = {_p(c.corrected)})" for c in failed]
+    parts = [f"{c.title.lower()} ({_p(c.corrected)})" for c in failed]
     if better:
         parts.append(f"{best} predicts held-out picks better")
     implies = [IMPLIES[c.name] for c in failed if c.name in IMPLIES]
@@ -91,5 +91,5 @@ def _rule_implies(rule: str) -> str:
 
 def _p(value: float | None) -> str:
     if value is None:
-        return "-"
-    return "< 1e-6" if value < 1e-6 else f"{value:.2g}"
+        return "not tested"
+    return "p < 1e-6" if value < 1e-6 else f"p = {value:.2g}"

@@ -20,7 +20,7 @@ MOST_ITEMS = 20  # items listed
 def write_fit_report(found: Fit, path: Path, name: str) -> None:
     """Write the page of a fit."""
     write_sections(
-        fit_sections(found), path, title=f"Picks of {name}", subtitle=f"recurate {recurate.__version__}",
+        fit_sections(found)[1:], path, title=f"Picks of {name}", subtitle=f"recurate {recurate.__version__}",
         summary=summary_of(found), warnings=found.warnings,
     )  # fmt: skip
 
