@@ -13,23 +13,34 @@ for _name in ("OMP", "OPENBLAS", "MKL", "BLIS", "VECLIB_MAXIMUM", "NUMEXPR"):
 
 import argparse
 import csv
-import datetime
 import gc
 import json
 import math
-import platform
-import resource
 import subprocess
 import sys
 import time
 import tracemalloc
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import scipy
 from loglog import Panel, write
+from measuring import (
+    STATISTICS,
+    Array,
+    Line,
+    Report,
+    Times,
+    check,
+    interleave,
+    machine,
+    markdown,
+    off,
+    resident,
+    spell,
+    write_csv,
+)
 
 import recurate
 from recurate.rules import Rule
@@ -37,145 +48,10 @@ from recurate.theory.compressed import Compressed, rate_of, sweep
 from recurate.theory.population import Population
 from recurate.theory.setting import Setting
 
-Array = np.ndarray
 RULE = Rule(4)
 MIX = 0.3  # real fraction of the forecasts
 AGREE = 1e-8  # relative, of forecasts with pushing the atoms
 AGREE_STEP = 1e-11  # relative, of a step with direct quadrature
-HEAD = ("job", "measured", "value", "must", "stretch", "met", "aside")
-STATISTICS = ("median_s", "min_s", "quartile1_s", "quartile3_s", "wall_median_s")
-
-
-# --- timing ---------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class Times:
-    """Seconds of one call, one value a repetition: of processor time, and by the clock on the wall."""
-
-    cpu: Array
-    wall: Array
-
-    @property
-    def median(self) -> float:
-        return float(np.median(self.cpu))
-
-    @property
-    def wall_median(self) -> float:
-        return float(np.median(self.wall))
-
-    def statistics(self) -> list[float]:
-        """Return processor time's median, minimum and quartiles, and the wall clock's median."""
-        low, high = np.percentile(self.cpu, [25, 75])
-        return [self.median, float(self.cpu.min()), float(low), float(high), self.wall_median]
-
-    def __str__(self) -> str:
-        median, best, low, high, wall = map(spell, self.statistics())
-        return f"{median} (min {best}, quartiles {low} to {high}; wall {wall})"
-
-    def over(self, other: Times) -> tuple[float, float]:
-        """Return the ratio of medians, and the same by the wall clock."""
-        return self.median / other.median, self.wall_median / other.wall_median
-
-
-def spell(seconds: float) -> str:
-    for unit, scale in (("s", 1.0), ("ms", 1e-3)):
-        if seconds >= scale:
-            return f"{seconds / scale:.3g} {unit}"
-    return f"{seconds / 1e-6:.3g} µs"
-
-
-def interleave(
-    calls: dict[str, Callable[[], object]], repeats: int, once: Sequence[str] = ()
-) -> dict[str, Times]:
-    """Time all calls in turn, ``repeats`` times round, after one round that is not counted.
-
-    A call shorter than 2 ms is repeated within its turn until it takes about that long; its mean counts.
-    Those in ``once`` are not: they find in the cache what the call before them left there.
-    """
-    within = {}
-    for name, call in calls.items():
-        call()
-        within[name] = 1 if name in once else max(1, math.ceil(2e-3 / _clock(call, 1)[1]))
-    found: dict[str, list[tuple[float, float]]] = {name: [] for name in calls}
-    gc.collect()
-    gc.disable()
-    try:
-        for _ in range(repeats):
-            for name, call in calls.items():
-                found[name].append(_clock(call, within[name]))
-    finally:
-        gc.enable()
-    return {name: Times(*np.array(seconds).T) for name, seconds in found.items()}
-
-
-def _clock(call: Callable[[], object], times: int) -> tuple[float, float]:
-    """Return the processor seconds of a call (user and system, all threads) and its wall-clock seconds."""
-    cpu, wall = time.process_time(), time.perf_counter()
-    for _ in range(times):
-        call()
-    return (time.process_time() - cpu) / times, (time.perf_counter() - wall) / times
-
-
-# --- what is reported -----------------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class Line:
-    """One line of the table; ``must`` and ``stretch`` bound the first value (from above, or below).
-
-    Ratios are judged in processor time: on a machine that others use, the wall clock stretches long calls
-    but not short ones. Seconds are judged by the wall clock. The other of the two is ``aside``.
-    """
-
-    job: str
-    what: str
-    value: float
-    aside: float | None
-    unit: str
-    must: float | None = None
-    stretch: float | None = None
-    at_least: bool = False
-
-    def met(self) -> str:
-        if self.must is None:
-            return ""
-        if self._reaches(self.stretch):
-            return "stretch"
-        return "must" if self._reaches(self.must) else "NO"
-
-    def _reaches(self, bound: float | None) -> bool:
-        if bound is None:
-            return False
-        return self.value >= bound if self.at_least else self.value <= bound
-
-    def cells(self) -> list[str]:
-        sign = "≥" if self.at_least else "≤"
-        bounds = ["" if b is None else f"{sign} {b:g} {self.unit}" for b in (self.must, self.stretch)]
-        aside = "" if self.aside is None else f"{self.aside:.3g}"
-        return [self.job, self.what, f"{self.value:.3g} {self.unit}", *bounds, self.met(), aside]
-
-
-@dataclass
-class Report:
-    """Lines, the times behind them and notes, as they come in."""
-
-    lines: list[Line] = field(default_factory=list)
-    times: list[tuple[str, str, Times]] = field(default_factory=list)
-    notes: list[tuple[str, str]] = field(default_factory=list)
-
-    def add(self, line: Line) -> None:
-        self.lines.append(line)
-        print("  ".join(f"{cell:<10}" for cell in line.cells()), flush=True)
-
-    def timed(self, job: str, found: dict[str, Times]) -> None:
-        for name, times in found.items():
-            self.times.append((job, name, times))
-            print(f"    {name}: {times}", flush=True)
-
-    def note(self, job: str, text: str) -> None:
-        self.notes.append((job, text))
-        print(f"    {text}", flush=True)
 
 
 @dataclass(frozen=True)
@@ -202,16 +78,6 @@ def atoms(count: int, rewards: int = 1, seed: int = 0) -> tuple[Array, Array]:
     shape = count if rewards == 1 else (count, rewards)
     values, law = rng.normal(size=shape), rng.random(count)
     return values, law / law.sum()
-
-
-def off(found: Array, wanted: Array) -> float:
-    """Return the largest relative deviation."""
-    return float(np.max(np.abs(np.asarray(found) / np.asarray(wanted) - 1)))
-
-
-def check(name: str, value: float, bound: float) -> None:
-    if not value <= bound:
-        raise SystemExit(f"{name} is off by {value:.2g}, more than {bound:.2g}: no timing means anything")
 
 
 # --- the jobs -------------------------------------------------------------------------------------
@@ -289,12 +155,12 @@ def memory_child(how: str, count: int) -> None:
     gc.collect()
     if how == "traced":
         tracemalloc.start()
-    start = tracemalloc.get_traced_memory()[0] if how == "traced" else _resident("VmRSS")
+    start = tracemalloc.get_traced_memory()[0] if how == "traced" else resident("VmRSS")
     rewards = np.random.default_rng(1).normal(size=count)
     found = {}
 
     def now(name: str) -> None:
-        current = tracemalloc.get_traced_memory()[0] if how == "traced" else _resident("VmRSS")
+        current = tracemalloc.get_traced_memory()[0] if how == "traced" else resident("VmRSS")
         found[name] = (current - start) / 8 / count
 
     now("rewards")
@@ -305,23 +171,10 @@ def memory_child(how: str, count: int) -> None:
     law = population.step(population.law, RULE)
     gc.collect()
     now("stays")
-    top = tracemalloc.get_traced_memory()[1] if how == "traced" else _resident("VmHWM")
+    top = tracemalloc.get_traced_memory()[1] if how == "traced" else resident("VmHWM")
     found["peak"] = (top - start) / 8 / count
     assert abs(law.sum() - 1) < 1e-12
     print(json.dumps(found))
-
-
-def _resident(field_: str) -> int:
-    """Return the bytes resident now (VmRSS) or at most so far (VmHWM).
-
-    Not ru_maxrss where /proc is there: it starts from what the parent process had.
-    """
-    try:
-        lines = Path("/proc/self/status").read_text(encoding="utf-8").splitlines()
-    except OSError:
-        scale = 1 if sys.platform == "darwin" else 1024
-        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * scale
-    return next(int(line.split()[1]) * 1024 for line in lines if line.startswith(field_ + ":"))
 
 
 def grid(rewards: Array, k: float, step: float = 0.25) -> Array:
@@ -604,73 +457,6 @@ def growth(scale: Scale, out: Path) -> None:
             table.writerow([chart, name, f"{x:g}", *(f"{v:.4g}" for v in times.statistics()), times.cpu.size])
 
 
-# --- writing --------------------------------------------------------------------------------------
-
-
-def machine() -> dict[str, str]:
-    """Return what the numbers depend on; no name of the machine or of a folder."""
-    model = platform.processor() or platform.machine()
-    cpuinfo = Path("/proc/cpuinfo")
-    if cpuinfo.exists():
-        named = [x for x in cpuinfo.read_text(encoding="utf-8").splitlines() if x.startswith("model name")]
-        model = named[0].split(":", 1)[1].strip() if named else model
-    return {
-        "processor": f"{model}, {os.cpu_count()} cores, one thread used",
-        "system": f"{platform.system()} {platform.machine()}",
-        "versions": f"Python {platform.python_version()}, NumPy {np.__version__}, SciPy {scipy.__version__}, "
-        f"recurate {recurate.__version__} ({_revision()})",
-        "date": datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%d %H:%M UTC"),
-    }
-
-
-def _revision() -> str:
-    def git(*words: str) -> str:
-        command = ["git", "-C", str(Path(__file__).parent), *words]
-        return subprocess.run(command, check=True, capture_output=True, text=True).stdout.strip()
-
-    try:
-        changed = git("status", "--porcelain", "--", "../src")
-        return git("rev-parse", "--short", "HEAD") + (", src changed since" if changed else "")
-    except (OSError, subprocess.CalledProcessError):
-        return "revision unknown"
-
-
-def markdown(report: Report, facts: dict[str, str], command: str) -> str:
-    lines = ["# Speed and memory of the theory", "", f"`{command}`", ""]
-    lines += [f"- {name}: {value}" for name, value in facts.items()]
-    lines += ["", *_table(HEAD, [x.cells() for x in report.lines]), ""]
-    lines += [
-        "Ratios are of processor times (aside: of wall-clock times), because other work shares the machine "
-        "and stretches long calls but not short ones. Seconds are by the wall clock (aside: processor time)."
-    ]
-    lines += [
-        "",
-        "## Times",
-        "",
-        "Processor time (user and system) of one call, in one thread, and by the clock on the wall. The "
-        "calls of a job were made in turn.",
-        "",
-    ]
-    rows = []
-    for job, name, times in report.times:
-        rows.append([job, name, *map(spell, times.statistics()), str(times.cpu.size)])
-    lines += _table(
-        ["job", "call", "median", "min", "1st quartile", "3rd quartile", "wall median", "repetitions"], rows
-    )
-    lines += ["", "## Notes", ""]
-    lines += [f"- Job {job}: {text}." for job, text in report.notes]
-    lines += ["", "## Growth", "", "![Time against atoms, K, rounds and rewards](theory_growth.svg)", ""]
-    return "\n".join([*lines, "Medians; the numbers are in [theory_growth.csv](theory_growth.csv).", ""])
-
-
-def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
-    return [
-        "| " + " | ".join(head) + " |",
-        "|" + "---|" * len(head),
-        *("| " + " | ".join(row) + " |" for row in rows),
-    ]
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--quick", action="store_true", help="a tenth of the sizes, 3 repetitions: a trial")
@@ -697,13 +483,10 @@ def main() -> None:
     facts["took"] = f"{time.perf_counter() - start:.0f} s"
     if arguments.quick:
         facts["sizes"] = "reduced by --quick: must and stretch are stated for the full sizes"
-    with (arguments.out / "theory_speed.csv").open("w", newline="", encoding="utf-8") as file:
-        table = csv.writer(file, lineterminator="\n")
-        table.writerow(["job", "measured", "value", "unit", "must", "stretch", "met", "aside"])
-        for line in report.lines:
-            cells = line.cells()
-            table.writerow([line.job, line.what, f"{line.value:.6g}", line.unit, *cells[3:]])
-    text = markdown(report, facts, command)
+    write_csv(arguments.out / "theory_speed.csv", report)
+    lines = markdown("Speed and memory of the theory", report, facts, command)
+    lines += ["## Growth", "", "![Time against atoms, K, rounds and rewards](theory_growth.svg)", ""]
+    text = "\n".join([*lines, "Medians; the numbers are in [theory_growth.csv](theory_growth.csv).", ""])
     (arguments.out / "theory_speed.md").write_text(text, encoding="utf-8")
     print("\n" + text)
 

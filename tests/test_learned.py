@@ -16,6 +16,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from recurate.choices.families import best_chances
+from recurate.choices.likelihood import luce_logs
+from recurate.choices.table import Choices
 from recurate.errors import InputError
 from recurate.loop.config import parse_config, write_config
 from recurate.loop.learning import _slates, learn_reward
@@ -23,9 +26,10 @@ from recurate.loop.run import resume, run
 from recurate.loop.store import RunFolder
 from recurate.records import as_log
 from recurate.report.page import write_run_report
+from recurate.rewards import heldout
 from recurate.rewards import learned as module
+from recurate.rewards.heldout import parts
 from recurate.rewards.learned import LearnedReward, LearnedRewardSettings, LearnedSettings, ScaledReward
-from recurate.rewards.slates import Slates, as_clusters, as_slates, mean_error, parts
 from recurate.seeds import Stream
 from test_run import contents
 from tiny import DIGITS, GAUSSIANS, merged
@@ -40,19 +44,26 @@ def planted(points):
 
 
 def drawn(count, seed, reward=planted, sizes=(4,)):
-    """Luce picks from slates of normal points: samples, slates, true rewards."""
+    """Luce picks from slates of normal points: samples, choices, true rewards."""
     rng = np.random.default_rng(seed)
     offsets = np.concatenate([[0], np.cumsum(rng.choice(sizes, size=count))])
     points = rng.normal(size=(offsets[-1], 2)).astype(np.float32)
     rewards = reward(points)
     noisy = rewards + rng.gumbel(size=rewards.shape)
     picked = np.array([noisy[a:b].argmax() for a, b in itertools.pairwise(offsets)])
-    return points, as_slates(offsets, picked, len(points)), rewards
+    return points, bound(offsets, picked), rewards
 
 
-def train(points, slates, settings=QUICK, seed=0, clusters=None):
+def bound(offsets, picked):
+    """Slates and picks without features, every slate its own cluster."""
+    return Choices.of(
+        np.empty((offsets[-1], 0)), offsets=offsets, picked=picked, choosers=np.arange(len(picked))
+    )
+
+
+def train(points, choices, settings=QUICK, seed=0, clusters=None):
     return LearnedReward.train(
-        points, slates.offsets, slates.picked, settings, rng=Stream(seed), clusters=clusters
+        points, choices.slates.offsets, choices.picked, settings, rng=Stream(seed), clusters=clusters
     )
 
 
@@ -63,74 +74,60 @@ def same(first, second):
     return arrays and numbers and first.settings == second.settings and (first.mean == second.mean).all()
 
 
-# --- the likelihood, by hand ---
-
-
-def test_log_likelihoods_are_those_of_luce_choice():
-    utilities = np.array([0.0, math.log(3), 800.0, 1.0, 2.0])
-    slates = as_slates([0, 2, 5], [1, 0], 5)
-    np.testing.assert_allclose(slates.log_likelihoods(utilities), [math.log(3 / 4), 0.0], atol=1e-12)
-    np.testing.assert_array_equal(slates.hits(utilities), [1, 1])
-    np.testing.assert_array_equal(slates.hits(np.array([1.0, 1.0, 0.0, 1.0, 2.0])), [0.5, 0])
-
-
-def test_taking_slates_takes_their_rows():
-    slates = as_slates([0, 2, 5, 7], [1, 2, 0], 7)
-    rows, part = slates.take(np.array([2, 1]))
-    assert rows.tolist() == [5, 6, 2, 3, 4]
-    assert part.offsets.tolist() == [0, 2, 5]
-    assert rows[part.winners].tolist() == [5, 4]
-
-
-@given(st.integers(0, 2**32 - 1), st.floats(-300, 300), st.sampled_from([1e-6, 1.0, 1e4]))
-def test_likelihoods_do_not_see_order_or_a_constant(seed, shift, unit):
-    rng = np.random.default_rng(seed)
-    offsets = np.concatenate([[0], np.cumsum(rng.integers(2, 6, size=7))])
-    slates = Slates(offsets, rng.integers(0, np.diff(offsets)))
-    utilities = unit * rng.normal(size=offsets[-1])
-    order = np.concatenate([a + rng.permutation(b - a) for a, b in itertools.pairwise(offsets)])
-    place = np.argsort(order)[slates.winners] - slates.starts
-    expected = slates.log_likelihoods(utilities)
-    found = Slates(offsets, place).log_likelihoods(utilities[order] + shift)
-    np.testing.assert_allclose(found, expected, rtol=1e-9, atol=1e-9)
+# --- what held-out slates say ---
 
 
 def test_the_slope_is_where_the_likelihood_is_largest():
-    _, slates, rewards = drawn(400, 1, sizes=(2, 3, 7))
+    _, choices, rewards = drawn(400, 1, sizes=(2, 3, 7))
     for factor in (0.25, 1.0, 1e5, -3.0):
         scaled = factor * rewards
-        found = slates.slope(scaled, np.arange(400))
-        best = slates.log_likelihoods(found.value * scaled).sum()
+        found = heldout._slope(choices, scaled)
+        best = luce_logs(choices, found.value * scaled).sum()
         for aside in (0.999, 1.001):
-            assert slates.log_likelihoods(aside * found.value * scaled).sum() < best
-        assert found.value * factor == pytest.approx(slates.slope(rewards, np.arange(400)).value, rel=1e-6)
+            assert luce_logs(choices, aside * found.value * scaled).sum() < best
+        assert found.value * factor == pytest.approx(heldout._slope(choices, rewards).value, rel=1e-6)
 
 
 def test_the_slopes_error_is_that_of_simulated_picks():
     """Standardised slopes of 200 simulations have mean 0 and sd 1; alarms under 1e-4 each, seeds fixed."""
     z = []
     for seed in range(200):
-        _, slates, rewards = drawn(300, 1000 + seed)
-        found = slates.slope(0.5 * rewards, np.arange(300))
+        _, choices, rewards = drawn(300, 1000 + seed)
+        found = heldout._slope(choices, 0.5 * rewards)
         z.append((found.value - 2) / found.se)
     assert abs(np.mean(z)) < 3.9 / 200**0.5 + 0.15  # a maximum-likelihood estimate's bias is of order 1 / S
     assert 0.8 < np.std(z) < 1.22
 
 
+def test_the_slopes_error_takes_clusters_as_they_are():
+    """Saying everything twice tells nothing more, if it is told that it was the same chooser."""
+    _, choices, rewards = drawn(300, 11)
+    alone = heldout._slope(choices, rewards)
+    which = np.repeat(np.arange(300), 2)
+    twice = heldout._slope(choices.take(which), rewards[choices.slates.take(which)[1]])
+    assert (twice.value, twice.se) == pytest.approx((alone.value, alone.se), rel=1e-6)
+
+
 def test_no_slope_where_no_finite_one_is_best():
-    _, slates, rewards = drawn(30, 2)
-    assert slates.slope(np.ones_like(rewards), np.arange(30)) is None
-    largest = Slates(slates.offsets, rewards.reshape(-1, 4).argmax(1))
-    assert largest.slope(rewards, np.arange(30)) is None
-    assert largest.slope(-rewards, np.arange(30)) is None
+    _, choices, rewards = drawn(30, 2)
+    assert heldout._slope(choices, np.ones_like(rewards)) is None
+    assert heldout._slope(choices, np.repeat(rewards[::4], 4)) is None
+    largest = bound(choices.slates.offsets, rewards.reshape(-1, 4).argmax(1))
+    assert heldout._slope(largest, rewards) is None
+    assert heldout._slope(largest, -rewards) is None
+    pairs, second = bound(np.arange(31) * 2, np.ones(30, int)), np.tile([0.0, 1.0], 30)
+    for separated in (second, -second, np.where(np.arange(60) < 30, 0.0, second)):
+        assert heldout._slope(pairs, separated) is None
 
 
 def test_errors_of_means_take_clusters_as_they_are():
     values = np.random.default_rng(0).normal(size=50)
-    alone = mean_error(values, np.arange(50))
-    assert alone == pytest.approx(values.std(ddof=1) / 50**0.5)
-    twice = mean_error(np.repeat(values, 2), np.repeat(np.arange(50), 2))
-    assert twice == pytest.approx(alone), "saying everything twice tells nothing more"
+    alone = heldout._mean(values, np.arange(50))
+    assert alone.value == pytest.approx(values.mean())
+    assert alone.se == pytest.approx(values.std(ddof=1) / 50**0.5)
+    assert heldout._mean(values, None) == alone
+    twice = heldout._mean(np.repeat(values, 2), np.repeat(np.arange(50) * 3, 2))
+    assert twice.se == pytest.approx(alone.se), "saying everything twice tells nothing more"
 
 
 # --- the split ---
@@ -154,9 +151,9 @@ def test_whole_clusters_stay_on_one_side(sizes, seed):
 
 
 def test_single_slates_are_split_as_asked():
-    split = parts(as_clusters(None, 1000), (0.15, 0.25), Stream(4))
+    split = parts(np.arange(1000), (0.15, 0.25), Stream(4))
     assert [part.size for part in split] == [600, 150, 250]
-    other = parts(as_clusters(None, 1000), (0.15, 0.25), Stream(5))
+    other = parts(np.arange(1000), (0.15, 0.25), Stream(5))
     assert set(split[2]) != set(other[2])
 
 
@@ -172,11 +169,11 @@ def test_training_never_sees_the_clusters_that_it_is_judged_by():
     picked = (3 * signs[:, None] * x + rng.gumbel(size=x.shape)).argmax(1)
     marks = np.repeat(np.eye(24)[choosers], 2, axis=0)
     points = np.column_stack([x.ravel(), marks]).astype(np.float32)
-    slates = as_slates(np.arange(961) * 2, picked, 1920)
+    choices = bound(np.arange(961) * 2, picked)
     settings = LearnedSettings(steps=400, learning_rate=5e-3)
-    mixed = train(points, slates, settings).facts
+    mixed = train(points, choices, settings).facts
     assert mixed.gain > 10 * mixed.gain_error
-    apart = train(points, slates, settings, clusters=[f"chooser {c}" for c in choosers]).facts
+    apart = train(points, choices, settings, clusters=[f"chooser {c}" for c in choosers]).facts
     assert apart.gain < 3 * apart.gain_error + 0.01
     assert [n % 40 for n in (apart.training, apart.validation, apart.held_out)] == [0, 0, 0]
 
@@ -187,24 +184,24 @@ def test_training_never_sees_the_clusters_that_it_is_judged_by():
 @pytest.fixture(scope="module")
 def learned():
     """A reward learned from 3,000 slates of four."""
-    points, slates, _ = drawn(3000, 0)
-    return train(points, slates, LearnedSettings())
+    points, choices, _ = drawn(3000, 0)
+    return train(points, choices, LearnedSettings())
 
 
 def test_a_planted_reward_comes_back(learned):
     """On slates never seen: correlation within slates, likelihood near the truth's and never beyond noise."""
-    points, slates, rewards = drawn(4000, 99)
+    points, choices, rewards = drawn(4000, 99)
     found = learned(points)
     within = [r - np.repeat(r.reshape(-1, 4).mean(1), 4) for r in (found, rewards)]
     assert np.corrcoef(*within)[0, 1] > 0.97
-    lost = slates.log_likelihoods(rewards) - slates.log_likelihoods(found)
+    lost = luce_logs(choices, rewards) - luce_logs(choices, found)
     error = lost.std() / 4000**0.5
     assert -3 * error < lost.mean() < 0.02 + 3 * error
     facts = learned.facts
     assert facts.gain > 10 * facts.gain_error
-    fresh = slates.log_likelihoods(found).mean()
+    fresh = luce_logs(choices, found).mean()
     assert abs(facts.log_likelihood - fresh) < 4 * facts.log_likelihood_error
-    assert abs(facts.accuracy - slates.hits(found).mean()) < 4 * (0.25 / facts.held_out) ** 0.5
+    assert abs(facts.accuracy - best_chances(choices, found).mean()) < 4 * (0.25 / facts.held_out) ** 0.5
     assert abs(facts.slope - 1) < 3 * facts.slope_error
     assert facts.uniform == pytest.approx(-math.log(4))
     assert (facts.training, facts.validation, facts.held_out) == (1800, 600, 600)
@@ -212,34 +209,40 @@ def test_a_planted_reward_comes_back(learned):
 
 
 def test_the_facts_are_of_the_held_out_slates(learned):
-    points, slates, _ = drawn(3000, 0)
-    split = parts(as_clusters(None, 3000), (0.2, 0.2), Stream(0).at("split"))
-    rows, held_out = slates.take(split[2])
+    points, choices, _ = drawn(3000, 0)
+    split = parts(np.arange(3000), (0.2, 0.2), Stream(0).at("split"))
+    held_out, (_, rows) = choices.take(split[2]), choices.slates.take(split[2])
     rewards = learned(points[rows])
-    assert learned.facts.log_likelihood == pytest.approx(held_out.log_likelihoods(rewards).mean(), rel=1e-6)
-    assert learned.facts.accuracy == held_out.hits(rewards).mean()
-    rows, _ = slates.take(split[0])
+    logs = luce_logs(held_out, rewards)
+    assert learned.facts.log_likelihood == pytest.approx(logs.mean(), rel=1e-6)
+    assert learned.facts.log_likelihood_error == pytest.approx(logs.std(ddof=1) / 600**0.5, rel=1e-6)
+    assert learned.facts.gain_error == pytest.approx(learned.facts.log_likelihood_error)  # all of one size
+    assert learned.facts.accuracy == best_chances(held_out, rewards).mean()
+    slope = heldout._slope(held_out, rewards)
+    assert (learned.facts.slope, learned.facts.slope_error) == pytest.approx((slope.value, slope.se))
+    _, rows = choices.slates.take(split[0])
     assert learned(points[rows]).mean() == pytest.approx(0, abs=1e-6), "centred on the training part"
     np.testing.assert_allclose(learned.mean, points[rows].mean(0), rtol=1e-4)
 
 
 def test_slates_of_many_sizes():
-    points, slates, _ = drawn(1500, 3, sizes=(2, 3, 8))
-    reward = train(points, slates, LearnedSettings(steps=600))
+    points, choices, _ = drawn(1500, 3, sizes=(2, 3, 8))
+    reward = train(points, choices, LearnedSettings(steps=600))
     fresh, others, rewards = drawn(2000, 4, sizes=(2, 3, 8))
-    lost = others.log_likelihoods(rewards).mean() - others.log_likelihoods(reward(fresh)).mean()
+    lost = luce_logs(others, rewards).mean() - luce_logs(others, reward(fresh)).mean()
     assert lost < 0.05
     assert reward.facts.uniform == pytest.approx(-np.log([2, 3, 8]).mean(), abs=0.1)
 
 
 def test_the_order_within_slates_is_nothing():
     """Shuffled slates are the same data; floating-point sums differ, and with them the last digits."""
-    points, slates, _ = drawn(300, 5)
+    points, choices, _ = drawn(300, 5)
     rng = np.random.default_rng(0)
-    order = np.concatenate([a + rng.permutation(4) for a in slates.starts])
-    place = np.argsort(order)[slates.winners] - slates.starts
-    first = train(points, slates)
-    second = train(points[order], Slates(slates.offsets, place))
+    starts = choices.slates.offsets[:-1]
+    order = np.concatenate([a + rng.permutation(4) for a in starts])
+    place = np.argsort(order)[choices.picked_rows] - starts
+    first = train(points, choices)
+    second = train(points[order], bound(choices.slates.offsets, place))
     np.testing.assert_allclose(second(points), first(points), atol=1e-3)
     assert second.facts.log_likelihood == pytest.approx(first.facts.log_likelihood, abs=1e-4)
 
@@ -248,8 +251,8 @@ def at_random(seed):
     """Picks at random from 400 slates of points in 16 dimensions, and settings to learn them by heart."""
     rng = np.random.default_rng(seed)
     points = rng.normal(size=(1600, 16)).astype(np.float32)
-    slates = as_slates(np.arange(401) * 4, rng.integers(0, 4, size=400), 1600)
-    return points, slates, LearnedSettings(steps=300, learning_rate=5e-3, patience=300)
+    choices = bound(np.arange(401) * 4, rng.integers(0, 4, size=400))
+    return points, choices, LearnedSettings(steps=300, learning_rate=5e-3, patience=300)
 
 
 @pytest.mark.parametrize("seed", range(3))
@@ -267,20 +270,20 @@ def test_the_last_step_would_have_learned_them_by_heart(monkeypatch):
 
 
 def test_equal_streams_give_equal_rewards_and_others_do_not():
-    points, slates, _ = drawn(200, 6)
-    first = train(points, slates)
-    assert same(train(points, slates), first)
-    assert not same(train(points, slates, seed=1), first)
+    points, choices, _ = drawn(200, 6)
+    first = train(points, choices)
+    assert same(train(points, choices), first)
+    assert not same(train(points, choices, seed=1), first)
 
 
 def test_samples_of_any_shape():
-    points, slates, _ = drawn(100, 7)
-    flat = train(points, slates)
-    square = train(points.reshape(-1, 1, 2, 1), slates)
+    points, choices, _ = drawn(100, 7)
+    flat = train(points, choices)
+    square = train(points.reshape(-1, 1, 2, 1), choices)
     assert square.shape == (1, 2, 1)
     np.testing.assert_array_equal(square(points.reshape(-1, 1, 2, 1)), flat(points))
     assert flat(points[:0]).shape == (0,)
-    line = train(points[:, 0], slates)
+    line = train(points[:, 0], choices)
     assert line(points[:, 0]).shape == (400,)
     for wrong in (points.reshape(-1, 1, 2, 1), points[:, :1], points[:, 0]):
         with pytest.raises(InputError, match="another shape") as caught:
@@ -290,16 +293,16 @@ def test_samples_of_any_shape():
 
 
 def test_noise_and_few_slates_are_possible():
-    points, slates, _ = drawn(20, 8)
-    facts = train(points, slates, LearnedSettings(steps=30, noise=0.5)).facts
+    points, choices, _ = drawn(20, 8)
+    facts = train(points, choices, LearnedSettings(steps=30, noise=0.5)).facts
     assert (facts.training, facts.validation, facts.held_out) == (12, 4, 4)
     assert "held-out log-likelihood" in facts.summary()
     assert "12 training" in facts.summary()
 
 
 def test_summaries_say_what_is_unknown():
-    points, slates, _ = drawn(40, 8, reward=lambda x: np.zeros(len(x)))
-    facts = train(points, slates, LearnedSettings(steps=1, learning_rate=1e-12)).facts
+    points, choices, _ = drawn(40, 8, reward=lambda x: np.zeros(len(x)))
+    facts = train(points, choices, LearnedSettings(steps=1, learning_rate=1e-12)).facts
     constant = facts.model_copy(update={"slope": None, "slope_error": None})
     assert "calibration slope unknown" in constant.summary()
 
@@ -308,8 +311,8 @@ def test_summaries_say_what_is_unknown():
 
 
 def changed(**changes):
-    points, slates, _ = drawn(40, 9)
-    given = {"samples": points, "offsets": slates.offsets, "picked": slates.picked}
+    points, choices, _ = drawn(40, 9)
+    given = {"samples": points, "offsets": choices.slates.offsets, "picked": choices.picked}
     return given | {name: change(given[name].copy()) for name, change in changes.items()}
 
 
@@ -323,24 +326,29 @@ def put(row, value):
 
 BAD = {
     "few": ({"samples": lambda a: a[:76], "offsets": lambda a: a[:20], "picked": lambda a: a[:19]}, "so few"),
-    "none": ({name: lambda a: a[:0] for name in ("samples", "offsets", "picked")}, "offsets must run from 0"),
+    "none": ({name: lambda a: a[:0] for name in ("samples", "offsets", "picked")}, "so few"),
+    "no samples": ({"samples": lambda a: a[:0]}, "so few"),
+    "a number": ({"samples": lambda a: a[0, 0]}, "so few"),
     "nothing": (
         {"samples": lambda a: a[:0], "offsets": lambda a: a[:1], "picked": lambda a: a[:0]},
         "so few",
     ),
     "nan": ({"samples": put((7, 1), np.nan)}, "not finite"),
     "infinite": ({"samples": put((7, 1), -np.inf)}, "not finite"),
-    "outside": ({"picked": put(3, 4)}, "1 picks lie outside"),
-    "negative": ({"picked": put(3, -1)}, "outside"),
-    "small": ({"offsets": put(5, 17)}, "fewer than two"),
-    "empty": ({"offsets": put(5, 16)}, "fewer than two"),
-    "backwards": ({"offsets": put(5, 10)}, "fewer than two"),
-    "short": ({"offsets": lambda a: a[:-1]}, "offsets must run from 0"),
-    "start": ({"offsets": put(0, 1)}, "offsets must run from 0"),
-    "end": ({"offsets": put(40, 159)}, "offsets must run from 0"),
-    "fractions": ({"picked": lambda a: a.astype(float)}, "whole numbers"),
-    "masks": ({"picked": lambda a: a.astype(bool)}, "whole numbers"),
-    "square": ({"offsets": lambda a: a[:, None]}, "flat array"),
+    "outside": ({"picked": put(3, 4)}, "pick of slate 3 lies outside"),
+    "negative": ({"picked": put(3, -1)}, "pick of slate 3 lies outside"),
+    "small": ({"offsets": put(5, 17)}, "at least two candidates"),
+    "empty": ({"offsets": put(5, 16)}, "at least two candidates"),
+    "backwards": ({"offsets": put(5, 10)}, "at least two candidates"),
+    "one pick less": ({"picked": lambda a: a[:-1]}, "one slot a slate"),
+    "columns": ({"picked": lambda a: a[:, None]}, "one slot a slate"),
+    "unsigned": ({"offsets": lambda a: put(5, 10)(a).astype(np.uint64)}, "slate 4"),
+    "short": ({"offsets": lambda a: a[:-1]}, "offsets must be whole numbers from 0"),
+    "start": ({"offsets": put(0, 1)}, "offsets must be whole numbers from 0"),
+    "end": ({"offsets": put(40, 159)}, "offsets must be whole numbers from 0"),
+    "fractions": ({"picked": lambda a: a.astype(float)}, "one slot a slate"),
+    "masks": ({"picked": lambda a: a.astype(bool)}, "one slot a slate"),
+    "square": ({"offsets": lambda a: a[:, None]}, "offsets must be whole numbers from 0"),
     "alike": ({"samples": np.ones_like}, "all picks are alike"),
     "pairs": ({"samples": lambda a: np.repeat(a[::4], 4, axis=0)}, "candidates that are alike"),
 }
@@ -356,10 +364,10 @@ def test_bad_input(name):
 
 
 def test_one_sample_always_picked_is_refused():
-    points, slates, _ = drawn(40, 9)
-    points[slates.winners] = [3.0, 3.0]
+    points, choices, _ = drawn(40, 9)
+    points[choices.picked_rows] = [3.0, 3.0]
     with pytest.raises(InputError, match="all picks are alike"):
-        train(points, slates)
+        train(points, choices)
 
 
 @pytest.mark.parametrize(
@@ -368,16 +376,25 @@ def test_one_sample_always_picked_is_refused():
     ids=["short", "square", "one", "two", "one is nearly all"],
 )
 def test_bad_clusters(clusters):
-    points, slates, _ = drawn(40, 9)
+    points, choices, _ = drawn(40, 9)
     with pytest.raises(InputError, match="clusters"):
-        train(points, slates, clusters=clusters)
+        train(points, choices, clusters=clusters)
+
+
+def test_clusters_may_be_named_by_anything():
+    """A log's column may hold numbers or names, some of them missing; what is alike stays together."""
+    points, choices, _ = drawn(40, 9)
+    clusters = [[None, 1, "b", 2.5, "é", True][i % 6] for i in range(40)]
+    found = train(points, choices, clusters=clusters)
+    assert same(train(points, choices, clusters=[str(name) for name in clusters]), found)
+    assert not same(train(points, choices), found)
 
 
 def test_divergence_is_named():
-    points, slates, _ = drawn(40, 9)
+    points, choices, _ = drawn(40, 9)
     settings = LearnedSettings(steps=200, learning_rate=1e30)
     with pytest.raises(InputError, match="diverged"):
-        train(points, slates, settings)
+        train(points, choices, settings)
 
 
 def test_settings_leave_something_to_train_on():
@@ -386,9 +403,9 @@ def test_settings_leave_something_to_train_on():
 
 
 def test_devices_that_do_not_exist_are_refused():
-    points, slates, _ = drawn(40, 9)
+    points, choices, _ = drawn(40, 9)
     with pytest.raises(InputError, match="no such device"):
-        train(points, slates, LearnedSettings(device="tpu"))
+        train(points, choices, LearnedSettings(device="tpu"))
 
 
 # --- on disk ---
@@ -462,11 +479,11 @@ def test_weights_that_match_their_hash_but_are_none_are_refused(learned, tmp_pat
 @pytest.fixture(scope="module")
 def saved(tmp_path_factory):
     """A reward for the plane: learned from picks of points by their distance from the east."""
-    points, slates, _ = drawn(
+    points, choices, _ = drawn(
         400, 10, reward=lambda x: -2 * np.linalg.norm(x.astype(float) - [2.0, 0.0], axis=1)
     )
     folder = tmp_path_factory.mktemp("saved") / "east"
-    train(2 * points, slates, LearnedSettings(steps=200)).save(folder)
+    train(2 * points, choices, LearnedSettings(steps=200)).save(folder)
     return folder
 
 

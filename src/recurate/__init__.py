@@ -13,8 +13,12 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
+    from recurate.auditing import Audit, audit_log
+    from recurate.audits.declared import Declared, read_declared
     from recurate.candidates import Candidates, as_candidates
+    from recurate.choices import Choices, NoEstimate, conditional_logit, item_rewards, latent_classes
     from recurate.errors import InputError, RecurateError
+    from recurate.fitting import Fit, FitOptions, fit_log
     from recurate.forecasting import Forecast, forecast
     from recurate.loop.config import read_config
     from recurate.loop.run import resume, run
@@ -30,6 +34,18 @@ if TYPE_CHECKING:
 
 # Loaded on first use, so that `import recurate` is instant.
 _HOMES = {
+    "Audit": "recurate.auditing",
+    "audit_log": "recurate.auditing",
+    "Declared": "recurate.audits.declared",
+    "read_declared": "recurate.audits.declared",
+    "Choices": "recurate.choices",
+    "NoEstimate": "recurate.choices",
+    "conditional_logit": "recurate.choices",
+    "item_rewards": "recurate.choices",
+    "latent_classes": "recurate.choices",
+    "Fit": "recurate.fitting",
+    "FitOptions": "recurate.fitting",
+    "fit_log": "recurate.fitting",
     "Candidates": "recurate.candidates",
     "as_candidates": "recurate.candidates",
     "InputError": "recurate.errors",

@@ -176,7 +176,7 @@ def fit(reading: Reading, options: FitOptions, say: Progress) -> Fit:
     logit = None
     if reading.model == POSITIONS:
         warnings.append("nothing describes the candidates but their place: their rewards are all zero")
-    elif items is None or len(design.names) > 1:
+    elif items is None or len(items.names) <= FEW_ITEMS:
         logit = conditional_logit(design, shrinkage=options.shrinkage)
     strict, beta, covariance = _strict(reading, design, items, logit, options)
     say("testing Luce's model")
@@ -192,7 +192,8 @@ def fit(reading: Reading, options: FitOptions, say: Progress) -> Fit:
     verdict = judge(checks, rules)
     if len(reading.slates) < 200:
         warnings.append(f"{len(reading.slates)} slates tell little: intervals are wide and tests weak")
-    rewards, weights = _rewards(reading, design, items, logit, groups, probit, verdict)
+    rival = {LAPSE: lapse, THURSTONE: probit}.get(verdict.rule)
+    rewards, weights = _rewards(reading, design, items, logit, groups, rival)
     rewards = rewards - rewards.mean(axis=0)  # known up to a constant
     return Fit(
         reading, logit, items, position_fit(strict), lapse, probit, best, groups, tuple(scores),
@@ -302,6 +303,11 @@ def _groups(
     found, scores = select_classes(part, most=options.most_classes, starts=starts, seed=options.seed)
     if len(part) < len(design) or design.tie_rows is not None:
         found = latent_classes(design, classes=found.classes, starts=starts, seed=options.seed)
+    if not found.converged:
+        warnings.append(
+            f"the groups have not converged (gradient per slate {found.gradient_norm:.1e}): they "
+            f"are hardly told apart"
+        )
     if found.classes > 1 and found.agreeing == 1 and len(found.starts) > 1:
         warnings.append(f"only one of {len(found.starts)} starts reached these groups: try --starts 30")
     return (found if found.classes > 1 else None), scores
@@ -313,22 +319,25 @@ def _rewards(
     items: ItemFit | None,
     logit: LogitFit | None,
     groups: ClassFit | None,
-    probit: FamilyFit | None,
-    verdict: Verdict,
+    rival: FamilyFit | None,
 ) -> tuple[FloatArray, tuple[float, ...]]:
-    """Return the rewards of all included candidates at temperature 1, one column a group, and weights."""
+    """Return the rewards of all included candidates at temperature 1, one column a group, and weights.
+
+    Those of the groups, else of the rule that predicts better than Luce's (``rival``), else of Luce's.
+    """
     matrix = reading.matrix
     if reading.model == POSITIONS:
         return np.zeros((reading.slates.rows, 1)), (1.0,)
     if items is not None:
         codes = _long_items(reading)
-        if groups is None or logit is None:
+        if groups is None and rival is None:
             return items.rewards[codes][:, None], (1.0,)
-        matrix = (codes[:, None] == np.arange(1, len(items.names))).astype(float)
+        few = len(items.names) <= FEW_ITEMS  # see _design
+        matrix = (codes[:, None] == np.arange(1, len(items.names))) if few else items.rewards[codes][:, None]
     d = matrix.shape[1]
     if groups is not None:
         return matrix @ groups.coefficients[:, :d].T, tuple(groups.weights.tolist())
-    if verdict.rule == THURSTONE and probit is not None:
-        return (matrix @ probit.coefficients[:d])[:, None], (1.0,)
+    if rival is not None:
+        return (matrix @ rival.coefficients[:d])[:, None], (1.0,)
     assert logit is not None
     return (matrix @ logit.coefficients[:d])[:, None], (1.0,)

@@ -102,7 +102,7 @@ def _column(values: list[Any]) -> pa.Array:
     """Return an array; of text where types are mixed."""
     try:
         return pa.array(values)
-    except (pa.ArrowInvalid, pa.ArrowTypeError):
+    except (pa.ArrowInvalid, pa.ArrowTypeError, OverflowError):
         words = [v if v is None or isinstance(v, str) else json.dumps(v, ensure_ascii=False) for v in values]
         return pa.array(words, pa.string())
 

@@ -58,8 +58,18 @@ def counts(observed: Observed, declared: Declared) -> list[Finding]:
                 judge(wanted is not None, right),
             )
         )  # fmt: skip
+        findings.append(
+            Finding("equal rewards within slates", "", f"{_tied_share(observed):.1%} of candidates")
+        )
     findings.append(_picks_a_round(observed, declared, pooled))
     return findings
+
+
+def _tied_share(observed: Observed) -> float:
+    """Return the share of slated candidates with the same rewards as another one of their slate."""
+    rows = np.column_stack([observed.slates.index(), observed.rewards[: observed.slated]])
+    _, index, counts = np.unique(rows, axis=0, return_inverse=True, return_counts=True)
+    return float((counts[index.ravel()] > 1).mean())
 
 
 def _per_round(rounds: IntArray, ids: IntArray) -> IntArray:

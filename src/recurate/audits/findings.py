@@ -35,3 +35,8 @@ class Finding:
 def judge(claimed: bool, right: bool) -> str:
     """Return the verdict on something that is right or not, if it was claimed at all."""
     return NOTE if not claimed else OK if right else MISMATCH
+
+
+def p_text(p: float) -> str:
+    """Return a p-value in words."""
+    return "p < 1e-12" if p < 1e-12 else f"p = {p:.2g}"

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from recurate.audits import recovery
 from recurate.audits.declared import Declared
-from recurate.audits.findings import LEVEL, LIKELY, MISMATCH, OK, UNTOLD, Finding, judge
+from recurate.audits.findings import LEVEL, LIKELY, MISMATCH, OK, UNTOLD, Finding, judge, p_text
 from recurate.audits.observed import Observed
 from recurate.audits.recovery import Recovered
 from recurate.choices import families
@@ -171,9 +171,7 @@ def _temperature_and_lapse(
         if found.inverse is not None:
             ratio = claim.temperature * found.inverse[0]
             wrong = p < LEVEL and not (claim.lapse and found.lapse is None)
-            evidence = f"p = {p:.2g}" + (
-                f"; rewards count {ratio:.3g} times what was declared" if wrong else ""
-            )
+            evidence = p_text(p) + (f"; rewards count {ratio:.3g} times what was declared" if wrong else "")
             findings.append(
                 Finding(
                     "temperature", text, found.temperature_text(), evidence, OK if not wrong else MISMATCH
@@ -181,7 +179,7 @@ def _temperature_and_lapse(
             )
         elif found.name == recovery.UNIFORM:
             findings.append(
-                Finding("temperature", text, "infinity", f"p = {p:.2g}", OK if p >= LEVEL else MISMATCH)
+                Finding("temperature", text, "infinity", p_text(p), OK if p >= LEVEL else MISMATCH)
             )
         elif found.name == recovery.BEST and told_apart:
             findings.append(Finding("temperature", text, "zero", "no pick but the best", MISMATCH))
@@ -254,7 +252,7 @@ def _mixture_rule(choices: Choices, declared: Declared, found: Recovered, text: 
             "weights",
             ", ".join(f"{w:g}" for w in weights),
             recovered,
-            f"p = {p:.2g} (with the temperature)",
+            f"{p_text(p)} (with the temperature)",
             verdict,
         ),
         *_recovered_values(found),
@@ -268,7 +266,7 @@ def _steadiness(choices: Choices, rounds: IntArray, declared: Declared) -> list[
     text = "the same in all rounds" if declared.says_rule else ""
     steady = p >= LEVEL
     shown = "the same in all rounds" if steady else "changes between rounds"
-    evidence = f"p = {p:.2g}" + ("" if steady else f"; {where}")
+    evidence = p_text(p) + ("" if steady else f"; {where}")
     return [Finding("temperature over rounds", text, shown, evidence, judge(declared.says_rule, steady))]
 
 
@@ -288,7 +286,7 @@ def _positions(choices: Choices, rounds: IntArray, declared: Declared) -> list[F
     reach = float(np.ptp(np.r_[0.0, step])) if step.size else 0.0
     wrong = p < LEVEL or p_rounds < LEVEL
     shown = "none" if not wrong else f"odds of up to {math.exp(min(reach, 50.0)):.2f} between places"
-    evidence = f"p = {p:.2g}; within rounds p = {p_rounds:.2g}"
+    evidence = f"{p_text(p)}; within rounds {p_text(p_rounds)}"
     if p >= LEVEL and p_rounds < LEVEL:
         shown = "another one in every round"
         evidence += ": the same noise in all slates of a round?"

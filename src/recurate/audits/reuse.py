@@ -21,7 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from recurate.audits import recovery
-from recurate.audits.findings import LEVEL, MISMATCH, OK, UNTOLD, Finding
+from recurate.audits.findings import LEVEL, MISMATCH, OK, UNTOLD, Finding, p_text
 from recurate.audits.observed import Observed
 from recurate.audits.recovery import Recovered
 from recurate.choices.inference import normal_tail
@@ -198,7 +198,7 @@ def _reuse_line(aspect: str, same: Reuse, wanted: str, cause: str) -> Finding:
     if same.why:
         return Finding(aspect, wanted, "not told", same.why, UNTOLD)
     evidence = (
-        f"correlation {same.correlation:.3f} at equal slates and slots ({same.pairs} pairs), p = {same.p:.2g}"
+        f"correlation {same.correlation:.3f} at equal slates and slots ({same.pairs} pairs), {p_text(same.p)}"
     )
     if same.found(LEVEL):
         return Finding(aspect, wanted, f"shared: {cause} every round", evidence, MISMATCH)

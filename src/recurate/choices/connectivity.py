@@ -27,10 +27,42 @@ def check_connected(
     while True:
         labels = _components(codes, slates, winners, tied, count, taken)
         if labels.max() == 0:
-            return
+            break
         if taken == n:
             raise _explain_components(labels, codes, winners, tied, slates, names)
         taken = min(n, 6 * taken)
+    if tied is not None and tied.any():
+        _check_tie_odds(codes, winners, tied, len(names))
+
+
+def _check_tie_odds(codes: IntArray, winners: IntArray, tied: NDArray[np.bool_], count: int) -> None:
+    """Refuse pairs whose odds of a tie have no finite estimate.
+
+    The log of Davidson's nu can leave for infinity, and with it the rewards, iff rewards exist with every
+    winner at least one above its loser and tied pairs at most one apart: iff no cycle of the graph has more
+    wins than ties, which Bellman and Ford's algorithm tells.
+    """
+    from scipy import sparse
+    from scipy.sparse import csgraph
+
+    left, right = codes[0::2], codes[1::2]
+    wins = (winners * count + (left + right - winners))[~tied]
+    edges = np.unique(np.concatenate([wins, (left * count + right)[tied], (right * count + left)[tied]]))
+    lengths = np.where(np.isin(edges, wins), -1.0, 1.0)
+    graph = sparse.csr_matrix((lengths, (edges // count, edges % count)), shape=(count, count))
+    strict = csgraph.connected_components(graph.multiply(graph < 0), directed=True, connection="strong")
+    if strict[0] < count:
+        return  # a cycle of wins alone: the usual case
+    try:
+        csgraph.bellman_ford(graph, indices=0)
+    except csgraph.NegativeCycleError:
+        return
+    raise NoEstimate(
+        "the odds of a tie have no finite estimate: wins all go one way, and ties can be explained by ever "
+        "larger odds",
+        got=f"{int(tied.sum())} ties of {tied.size} pairs",
+        remedy="set a shrinkage, gather more picks, or count ties as half a win each",
+    )
 
 
 def _components(

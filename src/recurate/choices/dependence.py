@@ -162,9 +162,9 @@ def _third(p: FloatArray) -> float:
 def _equal_slates(choices: Choices) -> tuple[IntArray, IntArray]:
     """Return a code for each slate, equal for the same candidates in any order, and slots in that order."""
     width = int(choices.slates.sizes.max())
-    keys = choices.items
-    if keys is None:
-        keys = np.unique(choices.features, axis=0, return_inverse=True)[1].astype(np.int64).ravel()
+    # Items of one name may come at several prices: both must agree.
+    looks = choices.features if choices.items is None else np.column_stack([choices.items, choices.features])
+    keys = np.unique(looks, axis=0, return_inverse=True)[1].astype(np.int64).ravel()
     table = np.full((len(choices), width), -1, np.int64)
     table[choices.slates.index(), choices.slates.slots()] = keys
     # Absent slots go last: they sort first as -1, so shift them.

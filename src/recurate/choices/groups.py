@@ -40,6 +40,9 @@ SUBSAMPLE = 30_000  # slates on which starts are climbed, about
 FEWEST_CHOOSERS = 300  # of a subsample
 FEW_PICKS = 10  # picks a chooser below which one start is not enough
 SAME = 1e-6  # log-likelihoods per slate within which two starts ended at the same maximum
+PATIENCE = 8  # steps over which the log-likelihood must rise by
+FLAT, FLAT_COARSE = 1e-9, 1e-6  # a slate, on the whole and on a subsample; else it is on a ridge
+LONGEST = 3.0  # scaled Newton step
 SMALLEST = 1e-6  # share of a class below which it is empty
 LARGEST = 40.0  # scaled coefficients at which a class picks without noise
 
@@ -63,7 +66,7 @@ class ClassFit:
         starts: log-likelihood per slate that each start reached on the subsample.
         agreeing: how many starts reached the best of these.
         slates, choosers: how many.
-        converged: whether the gradient norm is below ``TOLERANCE``.
+        converged: whether the gradient norm is below ten ``TOLERANCE``; else the climb ended on a ridge.
     """
 
     names: tuple[str, ...]
@@ -343,10 +346,15 @@ def _norm(sample: _Sample, point: _Point) -> float:
 def _climb(sample: _Sample, theta: _Theta, *, coarse: bool) -> tuple[_Theta, _Point, int]:
     """Return the maximum that ``theta`` leads to. ``coarse`` stops at a thousand times the tolerance."""
     goal = TOLERANCE * (1e3 if coarse else 1.0)
+    flat = (FLAT_COARSE if coarse else FLAT) * sample.total
     point = _at(sample, theta)
+    values: list[float] = []
     for steps in range(1, STEPS):
+        values.append(point.value)
         if _norm(sample, point) <= goal:
             return theta, point, steps
+        if len(values) > PATIENCE and point.value - values[-1 - PATIENCE] < flat:
+            return theta, point, steps  # a ridge: the classes are hardly told apart
         if point.membership.mean(axis=0).min() < SMALLEST:
             return theta, point, steps  # a class has died out: fewer would do
         if np.abs(theta.beta * sample.scale).max() > LARGEST:
@@ -364,12 +372,13 @@ def _next(sample: _Sample, theta: _Theta, point: _Point) -> tuple[_Theta, _Point
     step = _newton_step(point)
     slack = 1e-12 * abs(point.value)
     if step is not None:
-        for shorter in (1.0, 0.3):
+        scale = np.r_[np.ones(theta.logits.size - 1), np.tile(sample.scale, theta.logits.size)]
+        step = step * min(1.0, LONGEST / float(np.abs(step * scale).max(initial=1e-300)))
+        for shorter in (1.0, 0.3, 0.1):
             moved = theta.moved(shorter * step)
-            if np.abs(shorter * step).max() < 5.0:
-                found = _at(sample, moved)
-                if found.value >= point.value - slack:
-                    return moved, found
+            found = _at(sample, moved)
+            if found.value >= point.value - slack:
+                return moved, found
     moved = _em(theta, point)
     for _ in range(30):
         found = _at(sample, moved)

@@ -25,12 +25,14 @@ from recurate.choices.existence import (
     separating_direction,
 )
 from recurate.choices.likelihood import Pass, evaluate
+from recurate.choices.secants import Secants
 from recurate.choices.table import Choices
 from recurate.errors import InputError, is_number
 
 FloatArray = NDArray[np.float64]
 
 TOLERANCE = 1e-7  # scaled gradient per slate at which an estimate is one
+CONTRACTION = 0.03  # of the error in a step with a subsample's information, before one is known
 STEPS = 60  # of Newton's method, at most
 FAR = 500.0  # standard utility units beyond which coefficients are on their way to infinity
 
@@ -163,11 +165,12 @@ class _Climb:
         """Return the gradient's largest entry per slate, each feature in units of its spread."""
         return float(np.abs(gradient / self.scale).max()) / self.choices.total_weight
 
-    def newton(self, beta: FloatArray) -> tuple[FloatArray, Pass]:
+    def newton(self, beta: FloatArray, found: Pass | None = None) -> tuple[FloatArray, Pass]:
         """Return the estimate and the last pass, by Newton's method with halved steps."""
-        found = self.at(beta, information=True)
+        found = found or self.at(beta, information=True)
         for _ in range(STEPS):
             if self.norm(found.gradient) <= TOLERANCE:
+                self._refuse_mirage(beta, found)
                 return beta, found
             self._refuse_flight(beta)
             assert found.information is not None
@@ -175,18 +178,23 @@ class _Climb:
         raise self._lost(beta)
 
     def follow(self, beta: FloatArray, information: FloatArray) -> tuple[FloatArray, Pass]:
-        """Return the estimate and a last pass with information, by steps with a given information."""
-        solve = solver(information)
+        """Return the estimate and a last pass with information, by steps with a given information.
+
+        What steps and gradients tell of the whole's own information is worked in (BFGS).
+        """
+        solve = Secants(solver(information))
         found = self.at(beta, information=False)
-        norm = self.norm(found.gradient)
+        norm, ratio = self.norm(found.gradient), CONTRACTION
         for _ in range(STEPS):
-            # The last pass brings the information for the standard errors.
-            last = norm <= 50 * TOLERANCE
-            beta, found = self._ascend(beta, found, solve, information=last)
-            before, norm = norm, self.norm(found.gradient)
-            if last and norm <= TOLERANCE:
-                return beta, found
-            if last or norm > 0.3 * before:
+            # The pass that is expected to be the last brings the information for the standard errors.
+            last = 0.5 * norm * ratio <= TOLERANCE
+            moved, new = self._ascend(beta, found, solve, information=last)
+            before, norm = norm, self.norm(new.gradient)
+            if last:
+                return self.newton(moved, new)
+            solve.add(moved - beta, found.gradient - new.gradient)
+            beta, found, ratio = moved, new, norm / before
+            if ratio > 0.3:
                 return self.newton(beta)
         raise self._lost(beta)
 
@@ -204,6 +212,18 @@ class _Climb:
                 return beta + step, new
             step = step / 2
         raise self._lost(beta)
+
+    def _refuse_mirage(self, beta: FloatArray, found: Pass) -> None:
+        """Raise NoEstimate where the gradient vanishes only because the picks are separated.
+
+        There Newton's step stays as long as it was; at a maximum it vanishes with the gradient.
+        """
+        assert found.information is not None
+        step = solver(found.information)(found.gradient)
+        if not self.penalty.any() and np.abs(step * self.scale).max() > 1e-3:
+            direction = separating_direction(self.choices, beta)
+            if direction is not None:
+                raise explain_separation(self.choices, direction)
 
     def _refuse_flight(self, beta: FloatArray) -> None:
         """Raise NoEstimate where coefficients leave for infinity."""

@@ -26,6 +26,7 @@ from numpy.typing import ArrayLike, NDArray
 from recurate.choices.connectivity import check_connected
 from recurate.choices.existence import NoEstimate
 from recurate.choices.itemlikelihood import Davidson, Model, OneHot, Point
+from recurate.choices.secants import Secants
 from recurate.choices.slates import Slates
 from recurate.choices.table import _check_picks, _check_weights
 from recurate.errors import InputError, is_number
@@ -35,7 +36,7 @@ FloatArray = NDArray[np.float64]
 IntArray = NDArray[np.int64]
 Operator = Callable[[FloatArray], FloatArray]
 
-TOLERANCE = 1e-7  # largest entry of the gradient per slate, times the number of items
+TOLERANCE = 1e-6  # largest entry of the gradient per slate, times the number of items: wins missed by an item
 STEPS = 100  # of Newton's method, at most
 SOLVES = 500  # of conjugate gradients in a step, at most
 DENSE = 1500  # items up to which the information is inverted exactly
@@ -159,6 +160,10 @@ def item_rewards(
     shares = None if weights is None else _check_weights(weights, len(slates))
     tied = None if ties is None else _check_ties(ties, slates)
     winners = codes[slates.offsets[:-1] + slots]
+    if tied is not None and tied.all():
+        raise NoEstimate(
+            "every pair was tied", got=f"{tied.size} ties", remedy="at least some must have a pick"
+        )
     if not shrinkage:
         check_connected(codes, slates, winners, tied, labels)
     model: Model
@@ -205,12 +210,11 @@ def _climb(
     value = point.value - 0.5 * shrinkage * float(np.square(theta[:count]).sum())
     steps, norm = 0, _norm(point, theta, count, shrinkage, model.total)
     ratio = 1.0 if helper is None else model.total / helper.total
-    assistant = None if helper is None else helper.at(theta)
+    assistant = None if helper is None else _assistant(helper.at(theta), count, shrinkage, ratio)
     while norm > TOLERANCE and steps < STEPS:
-        gradient = point.gradient.copy()
-        gradient[:count] -= shrinkage * theta[:count]
+        gradient = _slope(point, theta, count, shrinkage)
         if assistant is not None:
-            step, _ = _solve(assistant, gradient / ratio, count, shrinkage / ratio, 1e-2)
+            step = assistant(gradient)
         else:
             step, _ = _solve(point, gradient, count, shrinkage, min(0.1, math.sqrt(norm)))
         scale = min(1.0, 3.0 / max(float(np.abs(step).max()), 1e-300))
@@ -223,6 +227,8 @@ def _climb(
             scale /= 2
         else:
             break
+        if assistant is not None:
+            assistant.add(moved - theta, gradient - _slope(new, moved, count, shrinkage))
         theta, point, value = moved, new, found
         before, norm = norm, _norm(point, theta, count, shrinkage, model.total)
         if assistant is not None and norm > 0.3 * before:
@@ -237,10 +243,20 @@ def _climb(
     return theta, point, steps
 
 
-def _norm(point: Point, theta: FloatArray, count: int, shrinkage: float, total: float) -> float:
+def _assistant(point: Point, count: int, shrinkage: float, ratio: float) -> Secants:
+    """Return steps with the information of a subsample that is ``ratio`` times smaller."""
+    return Secants(lambda g: _solve(point, g / ratio, count, shrinkage / ratio, 1e-2)[0])
+
+
+def _slope(point: Point, theta: FloatArray, count: int, shrinkage: float) -> FloatArray:
+    """Return the gradient of the penalised log-likelihood."""
     gradient = point.gradient.copy()
     gradient[:count] -= shrinkage * theta[:count]
-    return float(np.abs(gradient).max()) / total * count
+    return gradient
+
+
+def _norm(point: Point, theta: FloatArray, count: int, shrinkage: float, total: float) -> float:
+    return float(np.abs(_slope(point, theta, count, shrinkage)).max()) / total * count
 
 
 def _centred(v: FloatArray, count: int) -> FloatArray:

@@ -113,8 +113,7 @@ def read_choices(table: pa.Table, mapping: Mapping, wanted: Wanted | None = None
         raise InputError("no row belongs to a slate", got="0 rows", remedy="fill in the column of slates")
     order, slates = _slates(long)
     columns = {name: values[order] for name, values in long.columns.items()}
-    notes = [*long.notes]
-    scores, features, categories, left_out = _describe(columns, slates, wanted, notes)
+    scores, features, categories, left_out = _describe(columns, slates, wanted)
     reasons = _Reasons(slates, columns)
     result = columns["result"]
     _exclude(reasons, columns, result, slates, long.kind, [*scores, *features], categories)
@@ -135,7 +134,7 @@ def read_choices(table: pa.Table, mapping: Mapping, wanted: Wanted | None = None
     facts = _facts(base, columns, own, expanded)
     return Reading(
         expanded.choices, expanded.strict, model, mapping, tuple(reasons.exclusions()), left_out, columns,
-        matrix, own, expanded.tied, tuple(notes), facts,
+        matrix, own, expanded.tied, tuple(long.notes), facts,
     )  # fmt: skip
 
 
@@ -152,18 +151,16 @@ def _check_wanted(wanted: Wanted) -> None:
 
 
 def _slates(long: Unfolded) -> tuple[IntArray, Slates]:
-    """Return the order that brings slates together (by first appearance), and the slates."""
+    """Return the order that brings slates together (by time, then first appearance), and the slates."""
     codes = _codes(long.columns["slate"])
-    for name in ("round",):
-        if name in long.columns:
-            other = _codes(long.columns[name])
-            codes = (
-                np.unique(codes * (other.max() + 1) + other, return_inverse=True)[1].astype(np.int64).ravel()
-            )
+    if "round" in long.columns:  # slates are numbered within rounds
+        other = _codes(long.columns["round"])
+        codes = _codes(codes * (other.max() + 1) + other)
     first = np.full(codes.max() + 1, codes.size)
     np.minimum.at(first, codes, np.arange(codes.size))
     rank = np.empty(first.size, np.int64)
-    rank[np.argsort(first)] = np.arange(first.size)
+    when = _codes(long.columns["time"])[first] if "time" in long.columns else np.zeros(first.size)
+    rank[np.lexsort((first, when))] = np.arange(first.size)
     slots = long.columns.get("slot")
     place = np.arange(codes.size)
     if slots is not None and slots.dtype.kind in "iuf" and np.isfinite(slots.astype(float)).all():
@@ -178,6 +175,8 @@ def _codes(values: NDArray[Any]) -> IntArray:
     """Return codes for values of any kind, None apart."""
     if values.dtype == object:
         values = np.array(["\0" if v is None else str(v) for v in values])
+    elif values.dtype.kind == "f":
+        values = np.nan_to_num(values, nan=-np.inf)
     return np.unique(values, return_inverse=True)[1].astype(np.int64).ravel()
 
 
@@ -279,7 +278,7 @@ def _numbers(columns: dict[str, NDArray[Any]], name: str) -> FloatArray | None:
 
 
 def _describe(
-    columns: dict[str, NDArray[Any]], slates: Slates, wanted: Wanted, notes: list[str]
+    columns: dict[str, NDArray[Any]], slates: Slates, wanted: Wanted
 ) -> tuple[list[str], list[str], list[str], dict[str, str]]:
     """Return score columns, numeric features, categories, and what was left out and why."""
     candidates = [n for n in columns if n not in STANDARD]
@@ -318,7 +317,6 @@ def _describe(
             words.append(name)
     if "item" in columns and _levels(columns["item"]) <= LEVELS and wanted.model != ITEMS:
         words.append("item")
-    del notes
     return scores, numeric, words, left_out
 
 

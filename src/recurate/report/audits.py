@@ -23,7 +23,8 @@ def summary_of(found: Audit) -> str:
     """Return the result in a sentence or two."""
     if found.mismatches:
         parts = "; ".join(f"{f.aspect}: {_versus(f.declared, f.recovered)}" for f in found.mismatches)
-        return f"{len(found.mismatches)} mismatches. {parts}."
+        count = len(found.mismatches)
+        return f"{count} {'mismatch' if count == 1 else 'mismatches'}. {parts}."
     if any(f.declared for f in found.findings):
         return "The log agrees with what was declared, as far as it can tell."
     return "Nothing was declared; this is what the log shows."

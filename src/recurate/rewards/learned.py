@@ -17,7 +17,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Self
 
@@ -25,11 +25,13 @@ import numpy as np
 from numpy.typing import ArrayLike
 from pydantic import Field, ValidationError, model_validator
 
+from recurate.choices.likelihood import luce_logs
+from recurate.choices.table import Choices, codes_of
 from recurate.errors import InputError
 from recurate.files import atomic_path, write_text
 from recurate.generators.torches import choose_device, import_torch, threads
+from recurate.rewards.heldout import IntArray, LearnedFacts, facts_of, parts
 from recurate.rewards.protocol import FloatArray, Samples
-from recurate.rewards.slates import IntArray, Slates, as_clusters, as_slates, mean_error, parts
 from recurate.seeds import Stream
 from recurate.settings import Settings
 
@@ -76,47 +78,6 @@ class LearnedRewardSettings(Settings):
     weight: float | None = Field(None, ge=0, le=1, description="share of slates picked by this reward")
     folder: str = Field(description="the saved reward, seen from the current folder; the run keeps a copy")
     gamma: float = Field(1.0, gt=0, description="multiplies the learned reward")
-
-
-class LearnedFacts(Settings):
-    """What is known of a learned reward; all but the counts from slates held out from every choice.
-
-    Attributes:
-        training, validation, held_out: numbers of slates.
-        best_step: the step whose weights were kept; at 0 the reward is constant: nothing could be learned.
-        log_likelihood: mean log-likelihood of a pick, in nats a slate, and its standard error.
-        uniform: the same of choosing at random, - mean log(slate size).
-        gain_error: standard error of the difference of the two.
-        accuracy: share of slates whose pick has the largest reward (ties shared out).
-        slope: the factor that would make rewards fit best, 1 where differences of rewards are what they
-            claim to be, and its standard error; None where no finite factor is best.
-    """
-
-    training: int
-    validation: int
-    held_out: int
-    best_step: int
-    log_likelihood: float
-    log_likelihood_error: float
-    uniform: float
-    gain_error: float
-    accuracy: float
-    slope: float | None
-    slope_error: float | None
-
-    @property
-    def gain(self) -> float:
-        """Log-likelihood above that of choosing at random, in nats a slate."""
-        return self.log_likelihood - self.uniform
-
-    def summary(self) -> str:
-        """Return one line."""
-        slope = "unknown" if self.slope is None else f"{self.slope:.2f} ± {self.slope_error:.2f}"
-        return (
-            f"held-out log-likelihood {self.log_likelihood:.3f} ± {self.log_likelihood_error:.3f} a slate "
-            f"(at random {self.uniform:.3f}), accuracy {self.accuracy:.1%}, calibration slope {slope}; "
-            f"slates: {self.training} training, {self.validation} validation, {self.held_out} held out"
-        )
 
 
 class _Card(Settings):
@@ -178,20 +139,20 @@ class LearnedReward:
         """
         settings = settings or LearnedSettings()
         samples = np.asarray(samples, np.float32)
-        slates = as_slates(offsets, picked, len(samples) if samples.ndim else 0)
+        choices = _choices(len(samples) if samples.ndim else 0, offsets, picked, clusters)
         flat = samples.reshape(len(samples), math.prod(samples.shape[1:]))
-        _check(flat, slates)
-        groups = as_clusters(clusters, len(slates))
-        split = parts(groups, (settings.validation, settings.held_out), rng.at("split"))
-        rows, _ = slates.take(split[0])
+        _check(flat, choices)
+        assert choices.choosers is not None
+        split = parts(choices.choosers, (settings.validation, settings.held_out), rng.at("split"))
+        _, rows = choices.slates.take(split[0])
         mean = flat[rows].mean(0, dtype=np.float64).astype(np.float32)
         scale = float(np.sqrt(np.square(flat[rows] - mean, dtype=np.float64).mean())) or 1.0
         inputs = _standard(flat, mean, scale)
         with threads(settings.threads):
-            network, best_step = _fit(inputs, slates, split[:2], settings, rng)
+            network, best_step = _fit(inputs, choices, split[:2], settings, rng)
             utilities = _utilities(network, inputs)
         centre = float(utilities[rows].mean())
-        facts = _facts(utilities - centre, slates, groups, split, best_step)
+        facts = facts_of(utilities - centre, choices, split, best_step)
         return cls(settings, samples.shape[1:], mean, scale, centre, _weights(network), facts)
 
     def __call__(self, samples: Samples) -> FloatArray:
@@ -280,14 +241,22 @@ class ScaledReward:
 # --- training ---
 
 
-def _check(flat: Samples, slates: Slates) -> None:
-    """Refuse what nothing can be learned from."""
-    if len(slates) < FEWEST:
+def _choices(rows: int, offsets: ArrayLike, picked: ArrayLike, clusters: ArrayLike | None) -> Choices:
+    """Check slates and picks, and bind them together; clusters are the choosers, by default one a slate."""
+    count = np.size(picked)
+    if count < FEWEST or rows < 2 * FEWEST:
         raise InputError(
             "a reward cannot be learned from so few slates",
-            got=f"{len(slates)} slates",
-            remedy=f"collect at least {FEWEST}; hundreds are needed for more than a rough idea",
+            got=f"{count} picks among {rows} samples",
+            remedy=f"collect at least {FEWEST} slates; hundreds are needed for more than a rough idea",
         )
+    choices = Choices.of(np.empty((rows, 0)), offsets=offsets, picked=picked)
+    names = np.arange(count) if clusters is None else np.asarray(clusters).astype(str)
+    return replace(choices, choosers=codes_of(names, count, "clusters"))
+
+
+def _check(flat: Samples, choices: Choices) -> None:
+    """Refuse samples of which nothing can be learned."""
     bad = np.flatnonzero(~np.isfinite(flat).all(axis=1))
     if bad.size:
         raise InputError(
@@ -295,18 +264,18 @@ def _check(flat: Samples, slates: Slates) -> None:
             got=f"row {bad[0]}",
             remedy="drop their slates",
         )
-    winners = flat[slates.winners]
+    winners = flat[choices.picked_rows]
     if (winners == winners[0]).all():
         raise InputError(
             "all picks are alike: the likelihood has no maximum, or the candidates do not differ",
-            got=f"one and the same sample picked in {len(slates)} slates",
+            got=f"one and the same sample picked in {len(choices)} slates",
             remedy="learn from picks of different samples",
         )
-    low, high = (f.reduceat(flat, slates.starts, axis=0) for f in (np.minimum, np.maximum))
+    low, high = (f.reduceat(flat, choices.slates.offsets[:-1], axis=0) for f in (np.minimum, np.maximum))
     if (low == high).all():
         raise InputError(
             "picks among candidates that are alike tell nothing",
-            got=f"{len(slates)} slates, each of one sample repeated",
+            got=f"{len(choices)} slates, each of one sample repeated",
             remedy="learn from slates whose candidates differ",
         )
 
@@ -330,16 +299,17 @@ def _network(inputs: int, width: int, seed: int) -> Sequential:
 
 
 def _fit(
-    inputs: Tensor, slates: Slates, split: tuple[IntArray, IntArray], settings: LearnedSettings, rng: Stream
+    inputs: Tensor, choices: Choices, split: tuple[IntArray, IntArray], settings: LearnedSettings, rng: Stream
 ) -> tuple[Sequential, int]:
     """Return the network at the step with the best validation likelihood, and that step."""
     import torch
 
     device = choose_device(settings.device)
-    rows, training = slates.take(split[0])
-    watched, validation = slates.take(split[1])
-    train, watch = inputs[rows].to(device), inputs[watched].to(device)
-    arrays = [torch.from_numpy(a).to(device) for a in (training.starts, training.sizes, training.picked)]
+    training, rows = choices.slates.take(split[0])
+    train, watch = inputs[rows].to(device), inputs[choices.slates.take(split[1])[1]].to(device)
+    validation = choices.take(split[1])
+    told = training.offsets[:-1], training.sizes, choices.picked[split[0]]
+    arrays = [torch.from_numpy(a).to(device) for a in told]
     network = _network(inputs.shape[1], settings.width, rng.at("network").integer()).to(device)
     optimiser = torch.optim.AdamW(
         network.parameters(), lr=settings.learning_rate, weight_decay=settings.weight_decay
@@ -351,7 +321,7 @@ def _fit(
         if step % CHECK == 0 or step == settings.steps:
             found = _utilities(network, watch)
             _refuse_divergence(bool(np.isfinite(found).all()), step)
-            value = float(validation.log_likelihoods(found).mean())
+            value = float(luce_logs(validation, found).mean())
             if value > best:
                 best, best_step, kept = value, step, _weights(network)
             if step == settings.steps or step - best_step >= settings.patience:
@@ -398,36 +368,6 @@ def _utilities(network: Sequential, inputs: Tensor) -> FloatArray:
             rows = slice(start, start + CHUNK)
             out[rows] = network(inputs[rows].to(device)).squeeze(1).cpu().double().numpy()
     return out
-
-
-# --- what is known of it ---
-
-
-def _facts(
-    rewards: FloatArray,
-    slates: Slates,
-    clusters: IntArray,
-    split: tuple[IntArray, IntArray, IntArray],
-    best_step: int,
-) -> LearnedFacts:
-    """Return what held-out slates say of the rewards of all candidates."""
-    rows, held_out = slates.take(split[2])
-    rewards, clusters = rewards[rows], clusters[split[2]]
-    found, uniform = held_out.log_likelihoods(rewards), -np.log(held_out.sizes)
-    slope = held_out.slope(rewards, clusters)
-    return LearnedFacts(
-        training=len(split[0]),
-        validation=len(split[1]),
-        held_out=len(split[2]),
-        best_step=best_step,
-        log_likelihood=float(found.mean()),
-        log_likelihood_error=mean_error(found, clusters),
-        uniform=float(uniform.mean()),
-        gain_error=mean_error(found - uniform, clusters),
-        accuracy=float(held_out.hits(rewards).mean()),
-        slope=None if slope is None else slope.value,
-        slope_error=None if slope is None else slope.se,
-    )
 
 
 # --- files ---

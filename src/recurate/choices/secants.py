@@ -1,0 +1,39 @@
+"""An inverse information that learns from the steps taken with it (L-BFGS, Nocedal 1980)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+from numpy.typing import NDArray
+
+FloatArray = NDArray[np.float64]
+
+
+class Secants:
+    """An approximate inverse information, updated by the changes of gradients over steps.
+
+    Args:
+        solve: the inverse of a first information, as a function.
+    """
+
+    def __init__(self, solve: Callable[[FloatArray], FloatArray]) -> None:
+        self._solve = solve
+        self._pairs: list[tuple[FloatArray, FloatArray, float]] = []
+
+    def add(self, step: FloatArray, change: FloatArray) -> None:
+        """Learn that ``step`` lowered the gradient by ``change``."""
+        curvature = float(step @ change)
+        if curvature > 0:
+            self._pairs.append((step, change, 1.0 / curvature))
+
+    def __call__(self, gradient: FloatArray) -> FloatArray:
+        """Return the approximate inverse information times a gradient."""
+        q, weights = gradient.copy(), []
+        for step, change, rho in reversed(self._pairs):
+            weights.append(rho * float(step @ q))
+            q -= weights[-1] * change
+        r = self._solve(q)
+        for (step, change, rho), weight in zip(self._pairs, reversed(weights), strict=True):
+            r = r + step * (weight - rho * float(change @ r))
+        return r
