@@ -384,7 +384,7 @@ def test_bad_clusters(clusters):
 def test_clusters_may_be_named_by_anything():
     """A log's column may hold numbers or names, some of them missing; what is alike stays together."""
     points, choices, _ = drawn(40, 9)
-    clusters = [[None, 1, "b", 2.5, "é", True][i % 6] for i in range(40)]
+    clusters = [[None, 1, "b", 2.5, "é", True, *range(5, 12)][i % 13] for i in range(40)]
     found = train(points, choices, clusters=clusters)
     assert same(train(points, choices, clusters=[str(name) for name in clusters]), found)
     assert not same(train(points, choices), found)

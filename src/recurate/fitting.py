@@ -300,7 +300,11 @@ def _groups(
         fitted = latent_classes(design, classes=options.classes, starts=starts, seed=options.seed)
         return fitted, []
     part = part_of(strict if design.tie_rows is not None else design, FOR_CLASSES)
-    found, scores = select_classes(part, most=options.most_classes, starts=starts, seed=options.seed)
+    try:
+        found, scores = select_classes(part, most=options.most_classes, starts=starts, seed=options.seed)
+    except NoEstimate as error:  # where only a shrinkage makes rewards exist
+        warnings.append(f"preference groups were not looked for: {error.what} ({error.got})")
+        return None, []
     if len(part) < len(design) or design.tie_rows is not None:
         found = latent_classes(design, classes=found.classes, starts=starts, seed=options.seed)
     if not found.converged:

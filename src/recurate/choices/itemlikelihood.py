@@ -138,18 +138,19 @@ class OneHotPoint:
         over = inverse if model.weights is None else inverse * model.weights
         self.diagonal = self.w * (model.matrix.T @ over)  # expected wins
         self.gradient = model.wins - self.diagonal
-        self._squares = over * inverse
+        self._inverse, self._over = inverse, over  # not their product: it overflows where s is tiny
 
     def times(self, v: FloatArray) -> FloatArray:
         """Return information @ v."""
-        cross = self.model.matrix.T @ (self._squares * (self.model.matrix @ (self.w * v)))
+        cross = self.model.matrix.T @ (self._over * (self._inverse * (self.model.matrix @ (self.w * v))))
         return np.asarray(self.diagonal * v - self.w * cross)
 
     def dense_information(self) -> FloatArray:
         """Return the information, (items, items)."""
         from scipy import sparse
 
-        scaled = sparse.diags(np.sqrt(self._squares)) @ self.model.matrix @ sparse.diags(self.w)
+        roots = np.sqrt(self._over) * np.sqrt(self._inverse)
+        scaled = sparse.diags(roots) @ self.model.matrix @ sparse.diags(self.w)
         return np.asarray(np.diag(self.diagonal) - (scaled.T @ scaled).toarray())
 
     def scores(self) -> Any:

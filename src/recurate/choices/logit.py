@@ -34,7 +34,6 @@ FloatArray = NDArray[np.float64]
 TOLERANCE = 1e-7  # scaled gradient per slate at which an estimate is one
 CONTRACTION = 0.03  # of the error in a step with a subsample's information, before one is known
 STEPS = 60  # of Newton's method, at most
-FAR = 500.0  # standard utility units beyond which coefficients are on their way to infinity
 
 
 @dataclass(frozen=True)
@@ -80,7 +79,7 @@ class LogitFit:
 
     @property
     def errors(self) -> FloatArray:
-        """The standard errors to rely on: clustered where choosers (or rankings) are known."""
+        """The standard errors to rely on: clustered where two or more choosers (or rankings) are known."""
         return self.standard_errors if self.clustered_errors is None else self.clustered_errors
 
     @property
@@ -231,8 +230,6 @@ class _Climb:
             direction = separating_direction(self.choices, beta)
             if direction is not None:
                 raise explain_separation(self.choices, direction)
-            if np.abs(beta * self.scale).max() > FAR:
-                raise self._lost(beta)
 
     def _lost(self, beta: FloatArray) -> NoEstimate:
         direction = None if self.penalty.any() else separating_direction(self.choices, beta)

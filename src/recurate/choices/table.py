@@ -159,6 +159,8 @@ def codes_of(labels: ArrayLike, count: int, name: str) -> IntArray:
         raise InputError(
             f"{name} must be one label a slate", got=f"shape {given.shape}", remedy=f"pass {count} labels"
         )
+    if given.dtype == object:  # labels of mixed types have no order
+        given = np.array(["" if v is None else str(v) for v in given])
     return np.unique(given, return_inverse=True)[1].astype(np.int64)
 
 
@@ -219,7 +221,7 @@ def _slates(rows: int, k: int | None, offsets: ArrayLike | None) -> Slates:
             got=f"shape {found.shape}, type {found.dtype}",
             remedy=f"slate s has the rows offsets[s] to offsets[s + 1] - 1; there are {rows} rows",
         )
-    sizes = np.diff(found)
+    sizes = np.diff(found.astype(np.int64))
     if sizes.min() < 2:
         raise InputError(
             "a slate needs at least two candidates",

@@ -147,8 +147,6 @@ def _slope(choices: Choices, rewards: FloatArray) -> Estimate | None:
     None where no finite factor is best: rewards are constant in every slate, or every pick is its slate's
     largest (smallest).
     """
-    if any((best_chances(choices, sign * rewards) > 0).all() for sign in (1, -1)):
-        return None
     try:
         fit = conditional_logit(choices.with_features(rewards[:, None], ["reward"]))
     except NoEstimate:
