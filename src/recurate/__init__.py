@@ -23,13 +23,18 @@ if TYPE_CHECKING:
     from recurate.loop.config import read_config
     from recurate.loop.run import resume, run
     from recurate.picklog import PickLogger
+    from recurate.plandesk import Constraints
+    from recurate.planning import Plan, plan
     from recurate.records import Log, read_log, write_log
     from recurate.rules.acceptance import Threshold, TopFraction
     from recurate.rules.noise import GAUSSIAN, GUMBEL, NO_NOISE, Noise
     from recurate.rules.rule import Rule
     from recurate.theory.bounds import check_bounds
+    from recurate.theory.limits import Limit, attractors, limit
     from recurate.theory.population import Population
     from recurate.theory.setting import Setting, Stage
+    from recurate.theory.survival import survival
+    from recurate.theory.welfare import welfare
     from recurate.trajectory import Trajectory
 
 # Loaded on first use, so that `import recurate` is instant.
@@ -67,6 +72,14 @@ _HOMES = {
     "Threshold": "recurate.rules.acceptance",
     "TopFraction": "recurate.rules.acceptance",
     "check_bounds": "recurate.theory.bounds",
+    "Constraints": "recurate.plandesk",
+    "Plan": "recurate.planning",
+    "plan": "recurate.planning",
+    "Limit": "recurate.theory.limits",
+    "attractors": "recurate.theory.limits",
+    "limit": "recurate.theory.limits",
+    "survival": "recurate.theory.survival",
+    "welfare": "recurate.theory.welfare",
     "Setting": "recurate.theory.setting",
     "Stage": "recurate.theory.setting",
     "Population": "recurate.theory.population",

@@ -83,7 +83,7 @@ def attribute(
             if not kept.size:
                 continue
             selected = target.moments[j]["mean_reward"].value
-            mixed = (1 - rho) * float(kept.mean()) + rho * float(real.rewards[:, j].mean())
+            mixed = (1 - rho) * float(kept.mean()) + rho * _real_mean(real, rounds[t], j)
             start, end = float(now.mean()), float(then.mean())
             found.append(
                 Change(
@@ -94,15 +94,27 @@ def attribute(
                     end - start,
                     selected - start,
                     mixed - selected,
-                    NORMAL_975 * (1 - rho) * _error(rounds[t], picked[t], kept),
+                    NORMAL_975 * (1 - rho) * _error(rounds[t], now, picked[t], kept),
                     end - mixed,
-                    _mean_error(rounds[t + 1], then),
+                    _mean_error(rounds[t + 1], then, rounds[t]),
                 )
             )
     return found
 
 
-def _error(candidates: Candidates, picked: NDArray[np.bool_], kept: FloatArray) -> float:
+def _real_mean(real: Candidates, candidates: Candidates, j: int) -> float:
+    """Return the real data's mean reward ``j``: they never change the contexts' own shares."""
+    if candidates.contexts is None or real.contexts is None:
+        return float(real.rewards[:, j].mean())
+    names, shares = np.unique(candidates.contexts, return_counts=True)
+    known = np.isin(real.contexts, names)
+    codes = np.searchsorted(names, real.contexts[known])
+    counts = np.bincount(codes, minlength=names.size)
+    means = np.bincount(codes, real.rewards[known, j], names.size) / np.maximum(counts, 1)
+    return float(np.average(means, weights=shares * (counts > 0)))
+
+
+def _error(candidates: Candidates, rewards: FloatArray, picked: NDArray[np.bool_], kept: FloatArray) -> float:
     """Return the standard error of the picks' mean; contexts are as they are, not drawn."""
     values = kept
     if candidates.contexts is not None:
@@ -113,11 +125,18 @@ def _error(candidates: Candidates, picked: NDArray[np.bool_], kept: FloatArray) 
             return math.sqrt(float(np.square(values).sum()) / max(kept.size - counts.size, 1) / kept.size)
         # One pick a context: the spread of all candidates within contexts stands for it.
         every = encode(candidates.contexts)[0]
-        means = np.bincount(every, candidates.rewards[:, 0]) / np.bincount(every)
-        values = candidates.rewards[:, 0] - means[every]
+        means = np.bincount(every, rewards) / np.bincount(every)
+        values = rewards - means[every]
     return float(values.std()) / math.sqrt(kept.size)
 
 
-def _mean_error(candidates: Candidates, values: FloatArray) -> float:
-    clusters = None if candidates.contexts is None else encode(candidates.contexts)[0]
-    return standard_error(values - values.mean(), clusters)
+def _mean_error(candidates: Candidates, values: FloatArray, before: Candidates) -> float:
+    if candidates.contexts is None:
+        return standard_error(values - values.mean())
+    codes = encode(candidates.contexts)[0]
+    counts = np.bincount(codes)
+    if before.contexts is None or not np.array_equal(np.sort(candidates.contexts), np.sort(before.contexts)):
+        return standard_error(values - values.mean(), codes)
+    # The same contexts as before, equally often: their levels are no chance.
+    within = values - (np.bincount(codes, values) / counts)[codes]
+    return math.sqrt(float(np.square(within).sum()) / max(values.size - counts.size, 1) / values.size)

@@ -26,13 +26,17 @@ from recurate.candidates import from_log
 from recurate.choices.reading import Wanted, read_choices
 from recurate.errors import InputError
 from recurate.files import write_text
-from recurate.fitfiles import log_columns, scored_table
+from recurate.fitfiles import finite, log_columns, scored_table
 from recurate.fitting import FitOptions, fit_log, read_picks
 from recurate.records import MODEL, REAL, Log, as_log, read_log
 from recurate.tables import read_table
 from recurate.theory.setting import Setting
 
 Progress = Callable[[str], None]
+
+FITTED = (
+    "the log has no rewards: they were fitted from these very picks, so the temperature is 1 by construction"
+)
 
 
 @dataclass(frozen=True)
@@ -97,6 +101,8 @@ def audit_log(
     say = progress or (lambda _: None)
     say("reading")
     log, warnings, placed = _read(path, options or AuditOptions(), say)
+    if declared is not None and FITTED in warnings:
+        declared = replace(declared, temperature=None)
     found = audit(log, declared or Declared(), say, placed=placed)
     extra = training_counts(path, declared) if path.is_dir() else []
     return replace(found, findings=found.findings + tuple(extra), warnings=tuple(warnings) + found.warnings)
@@ -105,7 +111,8 @@ def audit_log(
 def _read(path: Path, options: AuditOptions, say: Progress) -> tuple[Log, list[str], bool]:
     """Return the log, warnings, and whether the places of candidates are known."""
     if path.is_dir():
-        return read_log(path, options.rewards, several=True), [], True
+        warnings = [FITTED] if (path / "fit.json").is_file() else []
+        return read_log(path, options.rewards, several=True), warnings, True
     table = read_table(path)
     names = set(table.column_names)
     rewards = options.rewards or [n for n in table.column_names if n == "reward" or n.startswith("reward_")]
@@ -123,10 +130,7 @@ def _read(path: Path, options: AuditOptions, say: Progress) -> tuple[Log, list[s
     say("no rewards were logged: fitting them from the picks")
     found = fit_log(path, fit_options)
     warnings = [f"{e.slates} slates were left out: {e.reason}" for e in found.reading.exclusions]
-    warnings.append(
-        "the log has no rewards: they were fitted from these very picks, so the temperature is 1 by "
-        "construction"
-    )
+    warnings.append(FITTED)
     return as_log(scored_table(found), several=True), warnings, found.reading.strict.positions is not None
 
 
@@ -214,7 +218,7 @@ def _other_draw(
 
 def facts_of(found: Audit, source: str) -> dict[str, Any]:
     """Return an audit as plain values."""
-    return {
+    facts = {
         "recurate": recurate.__version__,
         "source": source,
         "mismatch": bool(found.mismatches),
@@ -223,6 +227,7 @@ def facts_of(found: Audit, source: str) -> dict[str, Any]:
         "changes": [vars(c) for c in found.changes],
         "warnings": list(found.warnings),
     }
+    return dict(finite(facts))
 
 
 def write_audit(found: Audit, folder: Path, source: str) -> None:

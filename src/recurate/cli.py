@@ -8,7 +8,7 @@ from typing import Annotated, NoReturn
 
 import typer
 
-from recurate.commands import forecasts, loops, picks
+from recurate.commands import forecasts, loops, picks, plans
 from recurate.errors import RecurateError
 
 app = typer.Typer(
@@ -21,7 +21,8 @@ app = typer.Typer(
     help="Run, forecast and audit self-consuming training loops with curated data.\n\n"
     "A model proposes K candidates, one is picked, the model is retrained on the picks (and real data), "
     "and again. 'run' does this with a real model; 'forecast' says where it will go, exactly, from the "
-    "rewards of one round; 'fit' learns rewards and preference groups from logged picks; 'audit' tells "
+    "rewards of one round; 'plan' chooses K, real data and preference weights; 'fit' learns rewards "
+    "and preference groups from logged picks; 'audit' tells "
     "whether a loop that was run did what it claims; 'report' rebuilds a run's report.",
 )
 
@@ -43,7 +44,7 @@ def _main(
     pass
 
 
-for command in (loops.run, forecasts.forecast, picks.fit, picks.audit, loops.report):
+for command in (loops.run, forecasts.forecast, plans.plan, picks.fit, picks.audit, loops.report):
     app.command()(command)
 
 

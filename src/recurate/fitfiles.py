@@ -42,10 +42,11 @@ def reward_names(found: Fit) -> list[str]:
 def scored_table(found: Fit) -> pa.Table:
     """Return the included candidates as a log, with the fitted rewards."""
     columns = log_columns(found.reading)
+    own = set(columns)
     columns |= {n: found.rewards[:, i] for i, n in enumerate(reward_names(found))}
     table, rows = found.reading.table, found.reading.slates.rows
     for name, values in table.items():
-        if name not in columns and name not in ("result", "source_row", "time", "propensity"):
+        if name not in own and name not in ("result", "source_row", "time", "propensity"):
             kept = name if not name.startswith("reward") else f"given_{name}"
             columns[kept] = values if values.dtype != object else _texts(values, rows)
     return pa.table({n: pa.array(v) for n, v in columns.items()})
@@ -64,7 +65,8 @@ def log_columns(reading: Reading) -> dict[str, Any]:
     }
     for name in ("item", "chooser"):
         if name in table:
-            columns[name] = _texts(table[name], slates.rows)
+            count = name == "item" and table[name].dtype.kind in "iu"  # as in a log: no texts
+            columns[name] = table[name] if count else _texts(table[name], slates.rows)
     return columns
 
 
@@ -78,7 +80,7 @@ def _picked(reading: Reading) -> NDArray[np.bool_]:
 
 
 def _whole(values: NDArray[Any] | None, rows: int) -> NDArray[np.int32]:
-    if values is None or values.dtype.kind not in "iuf" or not np.isfinite(values.astype(float)).all():
+    if values is None or values.dtype.kind not in "iuf" or not (np.abs(values.astype(float)) < 2**31).all():
         return np.zeros(rows, np.int32)
     return values.astype(np.int32)
 
@@ -142,7 +144,7 @@ def facts_of(found: Fit, source: str) -> dict[str, Any]:
             }
     if found.groups is not None:
         facts["groups"] = group_rows(found.groups)
-    plain: dict[str, Any] = _finite(facts)
+    plain: dict[str, Any] = finite(facts)
     return plain
 
 
@@ -190,12 +192,12 @@ def group_rows(groups: ClassFit) -> list[dict[str, Any]]:
     ]
 
 
-def _finite(value: Any) -> Any:
+def finite(value: Any) -> Any:
     """Return plain values without numbers that JSON does not have."""
     if isinstance(value, dict):
-        return {k: _finite(v) for k, v in value.items()}
+        return {k: finite(v) for k, v in value.items()}
     if isinstance(value, list | tuple):
-        return [_finite(v) for v in value]
+        return [finite(v) for v in value]
     if isinstance(value, np.generic):
         value = value.item()
     return None if isinstance(value, float) and not math.isfinite(value) else value

@@ -40,7 +40,7 @@ def read_table(path: Path | str, *, text: Sequence[str] = ()) -> pa.Table:
     try:
         table = reader(path, tuple(text))
         names = table.column_names  # decodes them, which garbage does not survive
-    except (pa.ArrowException, ValueError, OSError, EOFError, zlib.error) as error:
+    except (pa.ArrowException, ValueError, OSError, EOFError, RecursionError, zlib.error) as error:
         raise InputError(
             f"cannot read {path}",
             got=_first_line(error) + _where_json_breaks(path),
@@ -80,7 +80,11 @@ def _read_csv(path: Path, text: tuple[str, ...]) -> pa.Table:
         null_values=[""], strings_can_be_null=False, column_types=dict.fromkeys((*TEXT, *text), pa.string())
     )
     with _open(path) as file:
-        return csv.read_csv(file, convert_options=options)
+        table = csv.read_csv(file, convert_options=options)
+    wrong = [field.name for field in table.schema if pa.types.is_binary(field.type)]
+    if wrong:
+        raise ValueError(f"the text of column {wrong[0]!r} is not UTF-8")
+    return table
 
 
 def _open(path: Path) -> IO[bytes]:
@@ -116,13 +120,14 @@ def _read_jsonl(path: Path, text: tuple[str, ...]) -> pa.Table:
     with _open(path) as file:
         try:
             first = json.loads(file.readline())
-        except ValueError:
+        except (ValueError, RecursionError):
             first = {}
     words = [k for k, v in first.items() if isinstance(v, str)] if isinstance(first, dict) else []
     schema = pa.schema([(name, pa.string()) for name in dict.fromkeys((*TEXT, *words, *text))])
     parse = arrow_json.ParseOptions(explicit_schema=schema)
     with _open(path) as file:
         table = arrow_json.read_json(file, read_options=options, parse_options=parse)
+    table.validate(full=True)  # texts are UTF-8
     unused = [n for n in TEXT if n in table.column_names and n not in first and _all_null(table, n)]
     return table.drop_columns(unused)
 
@@ -190,7 +195,7 @@ def _where_json_breaks(path: Path) -> str:
             try:
                 if line.strip() and not isinstance(json.loads(line), dict):
                     return f" (line {number} is not an object)"
-            except ValueError:
+            except (ValueError, RecursionError):
                 return f" (line {number} is not valid JSON)"
     return ""
 

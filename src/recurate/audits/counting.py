@@ -81,9 +81,10 @@ def _picks_a_round(observed: Observed, declared: Declared, pooled: bool) -> Find
     if counts.size > 1 and counts[-1] == 0:
         counts = counts[:-1]  # the last round may only have been sampled
     wanted = declared.picks
-    if declared.slates is not None and not pooled:
-        wanted = declared.slates * (declared.keep or 1)
     right = wanted is None or bool((counts == wanted).all())
+    if declared.slates is not None and not pooled and not (wanted is not None and right):
+        wanted = declared.slates * (declared.keep or 1)  # a run logs picks that do not enter the training set
+        right = bool((counts == wanted).all())
     evidence = ""
     if not right and wanted:
         evidence = f"{counts.mean() / wanted:.1%} of what was declared"

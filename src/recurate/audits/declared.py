@@ -74,7 +74,11 @@ def read_declared(text: str | Path) -> Declared:
         InputError: there is no such file, it is not TOML, or a key or value is not known.
     """
     path = Path(text)
-    if path.is_file():
+    try:
+        exists = path.is_file()
+    except (OSError, ValueError):  # too long for a name
+        exists = False
+    if exists:
         try:
             raw = tomllib.loads(path.read_text(encoding="utf-8"))
         except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
@@ -84,15 +88,19 @@ def read_declared(text: str | Path) -> Declared:
         raise InputError(
             "there is no such declaration", got=path, remedy='name a TOML file, or say "k = 4, noise = none"'
         )
-    return parse_declared(dict(_pair(part) for part in _parts(str(text))), "--declared")
+    pairs = [_pair(part) for part in _parts(str(text))]
+    twice = [name for i, (name, _) in enumerate(pairs) if name in dict(pairs[:i])]
+    if twice:
+        raise InputError("--declared says something twice", got=", ".join(twice), remedy="say it once")
+    return parse_declared(dict(pairs), "--declared")
 
 
 def _parts(text: str) -> list[str]:
-    """Split at commas outside brackets."""
+    """Split at commas and line ends outside brackets."""
     parts, depth = [""], 0
     for letter in text:
         depth += (letter == "[") - (letter == "]")
-        if letter == "," and depth == 0:
+        if letter in ",\n" and depth == 0:
             parts.append("")
         else:
             parts[-1] += letter

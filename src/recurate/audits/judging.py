@@ -25,6 +25,8 @@ from recurate.rules import Rule
 FloatArray = NDArray[np.float64]
 IntArray = NDArray[np.int64]
 
+FAR = 3.72  # standard errors: two-sided, the level of every single test
+
 
 def judge_rule(observed: Observed, declared: Declared, found: Recovered) -> list[Finding]:
     """Compare the rule that made the picks with the declared one."""
@@ -67,8 +69,11 @@ def _pool_rule(declared: Declared, found: Recovered, text: str) -> list[Finding]
         name = recovery.TOP if noise == "none" else recovery.POOL_SOFTMAX
         right = found.name == name and abs(share - declared.top) <= max(0.005, 2.0 / max(found.picks, 1))
     elif declared.threshold is not None:
-        right = found.name in (recovery.VERIFIER, recovery.TOP)
-    findings = [Finding("rule", text, recovered, found.evidence, judge(declared.says_rule, right))]
+        right = found.cut is not None and found.cut[0] < declared.threshold <= found.cut[1]
+    verdict = judge(declared.says_rule, right)
+    if declared.threshold is not None and declared.noise not in (None, "none"):
+        verdict = UNTOLD  # noisy thresholds are not fitted
+    findings = [Finding("rule", text, recovered, found.evidence, verdict)]
     if found.inverse is not None:
         findings.append(_pool_temperature(declared, found))
     return findings
@@ -114,7 +119,7 @@ def _slate_rule(choices: Choices, declared: Declared, found: Recovered, text: st
     other = found.name == recovery.WORST or recovery.NOISES.get(found.name, own_noise) != own_noise
     lost = max(rival, fitted or -math.inf) - log_declared
     gap = rival - max(fitted if fitted is not None else log_declared, log_declared)
-    told_apart = found.name == recovery.WORST or (other and gap > LIKELY) or math.isinf(log_declared)
+    told_apart = found.name == recovery.WORST or (other and (gap > LIKELY or math.isinf(log_declared)))
     p = 1.0 if fitted is None else chi2_tail(2 * max(fitted - log_declared, 0.0), df)
     random = found.name == recovery.UNIFORM and p < LEVEL
     evidence = found.evidence
@@ -166,23 +171,27 @@ def _temperature_and_lapse(
     claim: Rule, found: Recovered, p: float, declared: Declared, told_apart: bool
 ) -> list[Finding]:
     findings = []
+    wrong = False
     if claim.noise.name != "none":
         text = "" if declared.temperature is None else f"{declared.temperature:g}"
         if found.inverse is not None:
-            ratio = claim.temperature * found.inverse[0]
-            wrong = p < LEVEL and not (claim.lapse and found.lapse is None)
+            beta, error = found.inverse
+            ratio = claim.temperature * beta
+            wrong = p < LEVEL and (not claim.lapse or found.name != recovery.THURSTONE)
+            if found.name == recovery.LAPSE or claim.lapse:  # p is about lapses, too
+                wrong = wrong and abs(ratio - 1) > FAR * claim.temperature * error
             evidence = p_text(p) + (f"; rewards count {ratio:.3g} times what was declared" if wrong else "")
-            findings.append(
-                Finding(
-                    "temperature", text, found.temperature_text(), evidence, OK if not wrong else MISMATCH
-                )
-            )
+            verdict = judge(declared.temperature is not None, not wrong)
+            findings.append(Finding("temperature", text, found.temperature_text(), evidence, verdict))
+            if claim.lapse and found.name == recovery.LUCE:
+                verdict = judge(declared.lapse is not None, p >= LEVEL or wrong)
+                findings.append(Finding("lapse share", f"{claim.lapse:g}", "none", p_text(p), verdict))
         elif found.name == recovery.UNIFORM:
-            findings.append(
-                Finding("temperature", text, "infinity", p_text(p), OK if p >= LEVEL else MISMATCH)
-            )
+            verdict = judge(declared.temperature is not None, p >= LEVEL)
+            findings.append(Finding("temperature", text, "infinity", p_text(p), verdict))
         elif found.name == recovery.BEST and told_apart:
-            findings.append(Finding("temperature", text, "zero", "no pick but the best", MISMATCH))
+            verdict = judge(declared.temperature is not None, False)
+            findings.append(Finding("temperature", text, "zero", "no pick but the best", verdict))
     if found.lapse is not None:
         share, low, high = found.lapse
         wanted = claim.lapse
@@ -192,7 +201,7 @@ def _temperature_and_lapse(
         elif found.name == recovery.BEST:
             bad = False  # told by the rule already
         if claim.lapse and found.name == recovery.LAPSE:
-            bad = p < LEVEL
+            bad = p < LEVEL and (bad or not wrong)
         findings.append(
             Finding(
                 "lapse share",

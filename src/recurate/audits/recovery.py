@@ -24,7 +24,7 @@ from recurate.choices.likelihood import evaluate, luce_logs
 from recurate.choices.logit import conditional_logit
 from recurate.choices.slates import Slates
 from recurate.choices.table import Choices
-from recurate.rules import Rule, Selection, TopFraction, noise_named
+from recurate.rules import Rule, Selection, Threshold, TopFraction, noise_named
 
 FloatArray = NDArray[np.float64]
 IntArray = NDArray[np.int64]
@@ -65,6 +65,7 @@ class Recovered:
         picks: how many the likelihoods rest on.
         evidence: in words.
         weights: share of slates judged by each reward, with several rewards.
+        cut: the highest reward of any round that was not kept and the lowest that was, where rank decides.
     """
 
     name: str
@@ -76,6 +77,7 @@ class Recovered:
     picks: int = 0
     evidence: str = ""
     weights: tuple[float, ...] | None = None
+    cut: tuple[float, float] | None = None
 
     @property
     def temperature(self) -> float | None:
@@ -101,6 +103,8 @@ class Recovered:
             if self.name == POOL_UNIFORM:
                 return Rule(1)
             return TopFraction(share, self.temperature or 1.0, noise_named(noise))
+        if self.name == VERIFIER and self.cut is not None:
+            return Threshold(self.cut[1])
         lapse = min(max(self.lapse[0], 0.0), 1.0) if self.lapse else 0.0
         if self.name == UNIFORM:
             return Rule(k, lapse=1.0, keep=self.keep or 1)
@@ -173,7 +177,7 @@ def recover_single(observed: Observed) -> Recovered:
         lapses[LAPSE] = _lapse(lapse.lapse, lapse.lapse_interval)
         error = (
             math.sqrt(lapse.covariance[0, 0])
-            if lapse.covariance is not None
+            if lapse.covariance is not None and lapse.covariance[0, 0] > 0
             else float(luce.standard_errors[0])
         )
         inverses[LAPSE] = (float(lapse.coefficients[0]) / unit, error / unit)
@@ -337,15 +341,15 @@ def recover_pool(observed: Observed) -> Recovered:
     order = f"{spread}; " if spread else ""
     if all(below <= above for below, above in cuts):
         steady = max(shares) - min(shares) <= 2.0 / min(y.size for _, y in pools) + 0.002
-        same_level = max(b for b, _ in cuts) <= min(a for _, a in cuts)
-        if same_level and not steady and len(pools) > 1:
-            level = max(b for b, _ in cuts)
+        cut = max(b for b, _ in cuts), min(a for _, a in cuts)
+        level = cut[0]
+        if level <= cut[1] and not steady and len(pools) > 1:
             return Recovered(
-                VERIFIER, share=share, picks=kept,
+                VERIFIER, share=share, picks=kept, cut=cut,
                 evidence=f"{order}everything above {level:.4g} was kept, nothing below",
             )  # fmt: skip
         return Recovered(
-            TOP, share=share, picks=kept,
+            TOP, share=share, picks=kept, cut=cut,
             evidence=f"{order}every kept reward of a round is above every other one",
         )  # fmt: skip
     beta, error, log, uniform = _cloglog(pools)
@@ -414,6 +418,10 @@ def temperature_drift_p(choices: Choices, rounds: IntArray, most: int = 50) -> t
     found = [evaluate(part, pooled.coefficients, information=True) for part in parts]
     scores = np.array([f.gradient[0] for f in found])
     infos = np.array([f.information[0, 0] for f in found if f.information is not None])
+    telling = infos * pooled.coefficients[0] ** 2 >= 10  # with less, the score is far from normal
+    scores, infos, ids = scores[telling], infos[telling], ids[telling]
+    if ids.size < 2:
+        return 1.0, ""
     covariance = np.diag(infos) - np.outer(infos, infos) / max(infos.sum(), 1e-300)
     statistic, df = quadratic_test(scores, covariance)
     worst = int(np.argmax(np.abs(scores) / np.sqrt(np.maximum(infos, 1e-300))))

@@ -30,6 +30,7 @@ FloatArray = NDArray[np.float64]
 IntArray = NDArray[np.int64]
 
 FEW = 30  # slates that two rounds have in common, below which nothing is told
+ROUNDING = 0.006  # of each propensity that was logged with two decimals
 MATERIAL = 0.02  # correlation below which reuse is of no account
 
 
@@ -138,8 +139,8 @@ def _positional(observed: Observed, values: FloatArray) -> Reuse:
     if every.size < FEW:
         return Reuse(pairs=every.size, why="too few slates recur in two rounds")
     size = math.sqrt(float(np.square(every).sum()))
-    if size == 0 or norms.min() == 0:
-        return Reuse(pairs=every.size, why="nothing varies within slates")
+    if size == 0 or norms.min() < 1e-20 * every.size:  # but for rounding
+        return Reuse(pairs=every.size, why="nothing varies between slates")
     correlation = float(every.sum()) / math.sqrt(float(norms[0] * norms[1]))
     return Reuse(correlation, normal_tail(float(every.sum()) / size), every.size)
 
@@ -228,15 +229,18 @@ def judge_propensities(observed: Observed) -> list[Finding]:
     known = np.isfinite(p)
     if not known.all():
         return [Finding("propensities", "", "incomplete", f"{(~known).mean():.1%} of them are missing")]
-    sums = observed.slates.sums(p)
-    off = float(np.abs(sums - observed.picks_per_slate).max())
+    single = observed.picks_per_slate == 1
+    if not single.any():
+        return [Finding("propensities", "", "not told", "no slate has one pick", UNTOLD)]
+    off = np.abs(observed.slates.sums(p) - 1)[single]
+    rounded = bool((off <= ROUNDING * observed.slates.sizes[single]).all())
     picked = observed.picked[: observed.slated]
     # Under its own propensities a log's surprises have this mean: a score test of their sharpness.
-    centred = (picked - p) * np.log(np.maximum(p, 1e-300))
-    spread = _surprise_variance(observed, p)
-    z = float(centred.sum()) / math.sqrt(max(spread, 1e-300))
-    fits = off < 1e-3 and abs(z) < 3.9
-    evidence = f"sums within slates off by up to {off:.2g}; sharpness z = {z:.1f}"
+    centred = observed.slates.sums((picked - p) * np.log(np.maximum(p, 1e-300)))[single]
+    spread = float(_surprise_variance(observed, p)[single].sum())
+    z = float(centred.sum()) / math.sqrt(spread) if spread > 1e-12 * centred.size else 0.0
+    fits = rounded and abs(z) < 3.9
+    evidence = f"sums within slates off by up to {off.max():.2g}; sharpness z = {z:.1f}"
     return [
         Finding(
             "propensities",
@@ -248,7 +252,7 @@ def judge_propensities(observed: Observed) -> list[Finding]:
     ]
 
 
-def _surprise_variance(observed: Observed, p: FloatArray) -> float:
+def _surprise_variance(observed: Observed, p: FloatArray) -> FloatArray:
     logs = np.log(np.maximum(p, 1e-300))
     mean = observed.slates.sums(p * logs)
-    return float((observed.slates.sums(p * np.square(logs)) - np.square(mean)).sum())
+    return np.asarray(observed.slates.sums(p * np.square(logs)) - np.square(mean))

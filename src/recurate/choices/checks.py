@@ -130,10 +130,16 @@ def _nest_column(choices: Choices, beta: FloatArray, member: FloatArray) -> Floa
 
 
 def check_calibration(choices: Choices, beta: FloatArray) -> Check:
-    """Test whether candidates are picked as often as predicted, by predicted probability."""
+    """Test whether candidates are picked as often as predicted, by predicted probability.
+
+    Bins hold about equally much variance p (1 - p), not equally many candidates: with strong rewards most
+    candidates are hopeless, and the rare pick among them has no normal law.
+    """
     blank = Check("calibration", "Calibration")
     p, _ = choices.slates.softmax(choices.features @ beta)
-    cuts = np.unique(np.quantile(p, np.linspace(0, 1, BINS + 1)[1:-1]))
+    ordered = np.sort(p)
+    variance = np.cumsum(ordered * (1 - ordered))
+    cuts = np.unique(ordered[np.searchsorted(variance, variance[-1] * np.arange(1, BINS) / BINS)])
     bins = np.searchsorted(cuts, p, side="right")
     columns, _ = dummies(bins)
     if columns.shape[1] == 0:

@@ -28,6 +28,8 @@ def check_choosers(choices: Choices, beta: FloatArray) -> Check:
     blank = Check("choosers", "Overdispersion between choosers")
     if choices.choosers is None:
         return replace(blank, why="choosers were not recorded")
+    if not choices.names:
+        return replace(blank, why="no features describe the candidates")
     counts = np.bincount(choices.choosers)
     repeated = counts[counts > 1]
     if repeated.size < 5:

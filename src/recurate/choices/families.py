@@ -338,7 +338,9 @@ def _maximise(
     """
     from scipy.optimize import minimize
 
-    scale = np.sqrt(np.maximum(np.square(choices.features).mean(axis=0), 1e-300))
+    slates, x = choices.slates, choices.features
+    within = x - slates.spread(slates.sums(x) / slates.sizes[:, None])  # a year's units are not 2000
+    scale = np.sqrt(np.maximum(np.square(within).mean(axis=0), 1e-300))
     scale = np.r_[scale, np.ones(extra)]
     total = choices.total_weight
 

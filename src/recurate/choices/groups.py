@@ -257,14 +257,13 @@ class _Point:
     expected: FloatArray  # information of each class if memberships were known, (classes, d, d)
     scores: FloatArray  # each chooser's gradient, (choosers, parameters)
     missing: FloatArray  # information lost by not knowing them, (parameters, parameters)
+    weights: FloatArray  # of the classes, (classes,)
 
     def observed(self) -> FloatArray:
         classes, d = self.expected.shape[:2]
         whole = -self.missing
-        w = self.membership
-        start = classes - 1
-        weights = w.mean(axis=0)
-        whole[:start, :start] += len(w) * (np.diag(weights) - np.outer(weights, weights))[1:, 1:]
+        w, start = self.weights, classes - 1
+        whole[:start, :start] += len(self.membership) * (np.diag(w) - np.outer(w, w))[1:, 1:]
         for z in range(classes):
             own = slice(start + z * d, start + (z + 1) * d)
             whole[own, own] += self.expected[z]
@@ -334,7 +333,7 @@ def _combined(
         complete[:, part] = own[:, z]
         missing += (complete * h[:, None]).T @ complete
     missing -= scores.T @ scores
-    return _Point(value, scores.sum(axis=0), membership, expected, scores, missing)
+    return _Point(value, scores.sum(axis=0), membership, expected, scores, missing, weights)
 
 
 def _norm(sample: _Sample, point: _Point) -> float:

@@ -111,6 +111,7 @@ class ItemFit:
         for _ in range(DRAWS):
             if observed is None:
                 score = point.drawn_gradient(generator)
+                score[:m] += math.sqrt(self.shrinkage) * generator.standard_normal(m)
             else:
                 score = np.asarray(observed.T @ generator.choice([-1.0, 1.0], observed.shape[0])).ravel()
             spread += np.square(_centred(_solve(point, score, m, self.shrinkage, 1e-3)[0], m))
@@ -296,16 +297,14 @@ def _solve(
 
 
 def _pseudo_inverse(information: FloatArray, count: int, shrinkage: float) -> FloatArray:
-    """Return the inverse on the rewards of mean zero (the whole inverse with shrinkage)."""
-    if shrinkage:
-        matrix = information.copy()
-        matrix[np.arange(count), np.arange(count)] += shrinkage
-        return np.asarray(np.linalg.inv(matrix))
+    """Return the inverse on the rewards of mean zero, shrinkage included."""
+    matrix = information.copy()
+    matrix[np.arange(count), np.arange(count)] += shrinkage
     level = float(np.diag(information)[:count].mean())
     constant = np.zeros(len(information))
     constant[:count] = 1.0 / math.sqrt(count)
     shift = np.outer(constant, constant)
-    return np.asarray(np.linalg.inv(information + level * shift) - shift / level)
+    return np.asarray(np.linalg.inv(matrix + level * shift) - shift / (level + shrinkage))
 
 
 def _by_cluster(scores: Any, clusters: IntArray) -> Any:

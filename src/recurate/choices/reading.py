@@ -114,6 +114,10 @@ def read_choices(table: pa.Table, mapping: Mapping, wanted: Wanted | None = None
     order, slates = _slates(long)
     columns = {name: values[order] for name, values in long.columns.items()}
     scores, features, categories, left_out = _describe(columns, slates, wanted)
+    if wanted.model == ITEMS:  # what is not used excludes no slate
+        scores, features, categories = [], [], ["item"] if "item" in columns else []
+    elif scores and not wanted.features and wanted.model != FEATURES:
+        features, categories = [], []
     reasons = _Reasons(slates, columns)
     result = columns["result"]
     _exclude(reasons, columns, result, slates, long.kind, [*scores, *features], categories)
@@ -246,8 +250,12 @@ def _exclude(
         same = (np.diff(slots[order]) == 0) & (np.diff(index[order]) == 0)
         twice[order[1:][same]] = True
         reasons.add_rows(twice, "with two candidates in one place")
-    if "chooser" in columns and columns["chooser"].dtype == object:
-        blank = np.array([v is None or v == "" for v in columns["chooser"]])
+    if "chooser" in columns:
+        who = columns["chooser"]
+        if who.dtype == object:
+            blank = np.array([v is None or v == "" for v in who])
+        else:
+            blank = np.isnan(who) if who.dtype.kind == "f" else np.zeros(who.size, bool)
         if not blank.all():
             reasons.add_rows(blank, "without a chooser, where others have one")
 
@@ -305,7 +313,8 @@ def _describe(
                     remedy="name a numeric column",
                 )
         return list(wanted.scores), [], [], {}
-    scores = [n for n in candidates if n.lower() in ("reward", "score") or n.lower().startswith("reward_")]
+    named = [n for n in candidates if n.lower() in ("reward", "score") or n.lower().startswith("reward_")]
+    scores = [n for n in named if _numbers(columns, n) is not None]
     numeric, words, left_out = [], [], {}
     for name in [n for n in candidates if n not in scores]:
         why = _useless(columns, slates, name)

@@ -14,7 +14,6 @@ from recurate.errors import InputError
 # Standard columns of an unfolded table; "result" says how a candidate fared.
 STANDARD = ("round", "slate", "slot", "item", "chooser", "context", "time", "source_row", "result")
 TIE_WORDS = {"tie", "tied", "both", "equal", "draw", "same", "bothbad", "tie (bothbad)", "both_bad"}
-NO_WORDS = {"", "none", "skip", "skipped", "neither", "na", "n/a", "nan", "null"}
 YES, NO = {"1", "true", "yes", "y", "t", "1.0"}, {"0", "false", "no", "n", "f", "0.0"}
 RANK, PICK = "rank", "pick"
 
@@ -157,7 +156,8 @@ def _from_lists(table: pa.Table, mapping: Mapping) -> Unfolded:
             np.isnan(places)[index], np.nan, (columns["slot"] == places[index]).astype(float)
         )
     _add_constants(columns, table, mapping, index)
-    return Unfolded(columns, kind, [])
+    empty = lengths.count(0)
+    return Unfolded(columns, kind, [f"{empty} rows list no candidates"] if empty else [])
 
 
 def _as_objects(values: list[Any]) -> NDArray[Any]:
@@ -200,7 +200,7 @@ def _from_wide(table: pa.Table, mapping: Mapping) -> Unfolded:
     for stem, names in mapping.stems.items():
         values = _spread_stem(table, names, index, slot, stem, notes)
         if stem.lower() in AVAILABLE:
-            here = values.astype(float) == 1
+            here = _flags(values) == 1
         elif stem.lower() in ("item", "model", "alternative", "name", "option", "candidate"):
             columns["item"] = values
         else:
@@ -208,10 +208,13 @@ def _from_wide(table: pa.Table, mapping: Mapping) -> Unfolded:
     if mapping.joined is not None:
         column, separator = mapping.joined
         texts = array_of(table, column)
-        parts = np.array([(v or "").split(separator) for v in texts], object)
+        parts = np.array([v.split(separator) if v else [None] * k for v in texts], object)
         columns["item"] = parts[index, slot]
     elif "item" not in columns and not _mere_numbers(mapping.alternatives) and mapping.form == "wide":
         columns["item"] = np.array(mapping.alternatives, object)[slot]
+    empty = slates - np.unique(columns["slate"][here]).size
+    if empty:
+        notes.append(f"{empty} slates offer no alternative")
     kept = {name: values[here] for name, values in columns.items()}
     return Unfolded(kept, PICK, notes)
 
@@ -273,13 +276,15 @@ def _decode(table: pa.Table, mapping: Mapping, notes: list[str]) -> NDArray[np.f
     names |= {f"{s}_{a}".lower(): i for s in ("model", "response", "option", "answer")
               for i, a in enumerate(mapping.alternatives)}  # fmt: skip
     names |= {f"{s}{a}".lower(): i for s in mapping.stems for i, a in enumerate(mapping.alternatives)}
+    places = {str(i + 1): i for i in range(k)}
     out = np.full(flat.size, np.nan)
     for i, value in enumerate(flat):
         word = "" if value is None else str(value).strip().lower()
+        number = word.removesuffix(".0")
         if word in names:
             out[i] = names[word]
         elif word in TIE_WORDS:
             out[i] = -1
-        elif word not in NO_WORDS and word.isdigit() and 1 <= int(word) <= k:
-            out[i] = int(word) - 1
+        elif number in places:
+            out[i] = places[number]
     return out

@@ -55,7 +55,8 @@ def judge(checks: Sequence[Check], rules: Sequence[RuleScore]) -> Verdict:
     uniform = next((r for r in rules if r.name == UNIFORM), None)
     if uniform is not None and uniform.better:
         best = UNIFORM
-    if uniform is not None and uniform.interval[1] >= 0 and not better:
+    chance = uniform is not None and (uniform.better or (uniform.interval[1] >= 0 and not better))
+    if chance and not failed:
         return Verdict(
             True,
             "Picks are hardly told from random ones: nothing here predicts them beyond chance.",

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from recurate.errors import InputError
 
 
@@ -18,3 +20,10 @@ def numbers(option: str, text: str) -> list[float]:
 def words(text: str | None) -> tuple[str, ...]:
     """Read words separated by commas."""
     return tuple(part.strip() for part in (text or "").split(",") if part.strip())
+
+
+def beside(log: Path, what: str) -> Path:
+    """Return LOG-what beside the log, without its endings."""
+    whole = log.resolve()
+    stem = whole.name if whole.is_dir() else whole.name.removesuffix(".gz").rpartition(".")[0]
+    return whole.with_name(f"{stem}-{what}")

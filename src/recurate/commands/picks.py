@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from recurate.commands.parsing import words
+from recurate.commands.parsing import beside, words
 from recurate.errors import InputError
 
 if TYPE_CHECKING:
@@ -132,7 +132,7 @@ def fit(
         seed=seed,
     )
     found = fit_log(log, options, _say)
-    folder = out or _beside(log, "fit")
+    folder = out or beside(log, "fit")
     write_fit(found, folder, log.name)
     write_fit_report(found, folder / "report.html", log.resolve().name)
     written = ["fit.json", "log.parquet", "report.html"]
@@ -209,7 +209,7 @@ def audit(
         wanted=_wanted(feature, None, None, ties),
     )
     found = audit_log(log, claim, options, _say)
-    folder = out or _beside(log, "audit")
+    folder = out or beside(log, "audit")
     write_audit(found, folder, log.name)
     write_audit_report(found, folder / "report.html", log.resolve().name)
     if as_json:
@@ -249,13 +249,6 @@ def _groups(text: str) -> int | None:
     if text.isdigit() and int(text) >= 1:
         return int(text)
     raise InputError("--groups is a number, auto or none", got=text, remedy="--groups 3")
-
-
-def _beside(log: Path, what: str) -> Path:
-    """Return LOG-what beside the log, without its endings."""
-    whole = log.resolve()
-    stem = whole.name if whole.is_dir() else whole.name.removesuffix(".gz").rpartition(".")[0]
-    return whole.with_name(f"{stem}-{what}")
 
 
 def _check_neural(log: Path) -> None:

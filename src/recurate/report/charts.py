@@ -308,3 +308,47 @@ def parts_chart(rows: list[dict[str, Any]]) -> dict[str, Any]:
         )
     )
     return _finish(chart.properties(name="view_parts"), height=260)
+
+
+def frontier_chart(
+    points: list[dict[str, Any]], here: dict[str, float], axis: str, name: str
+) -> dict[str, Any]:
+    """Return a frontier, ``x, y, label`` a point, with the plan marked."""
+    rows = [{"x": _digits(p["x"]), "y": _digits(p["y"]), "label": p["label"]} for p in points]
+    scale = alt.Scale(zero=False, type="log" if name == "cost" else "linear")
+    base = alt.Chart(_values(rows)).encode(
+        x=alt.X("x:Q", title=axis, scale=scale),
+        y=alt.Y("y:Q", title="objective", scale=alt.Scale(zero=False)),
+    )
+    line = base.mark_line(color=COLOURS[FORECAST], strokeWidth=2)
+    dots = base.mark_point(filled=True, size=50, color=COLOURS[FORECAST], opacity=1).encode(
+        tooltip=["label:N", alt.Tooltip("x:Q", format=".4g"), alt.Tooltip("y:Q", format=".4g")]
+    )
+    mark = alt.Chart(_values([{k: _digits(v) for k, v in here.items()}])).mark_point(
+        shape="diamond", filled=True, size=160, color=COLOURS[MEASURED], opacity=1
+    )
+    plan = mark.encode(x=alt.X("x:Q", scale=scale), y="y:Q")
+    return _finish(alt.layer(line, dots.properties(name=f"view_{name}"), plan), height=260)
+
+
+def phase_chart(
+    cells: list[dict[str, Any]],
+    order: tuple[list[str], list[str]],
+    here: dict[str, str] | None,
+    axis: str,
+) -> dict[str, Any]:
+    """Return a phase diagram, ``k, value, share`` a cell (None: it does not settle), the plan marked."""
+    x = alt.X("value:O", sort=order[1], title=axis)
+    y = alt.Y("k:O", sort=order[0], title="K")
+    base = alt.Chart(_values(cells)).encode(x=x, y=y)
+    squares = base.mark_rect().encode(
+        color=alt.Color(
+            "share:Q", scale=alt.Scale(scheme="viridis", domain=[0, 1]), legend=alt.Legend(title="share")
+        ),
+        tooltip=["k:O", "value:O", alt.Tooltip("share:Q", format=".3f")],
+    )
+    layers = [squares.properties(name=f"view_phase_{_name((axis, None, None))}")]
+    if here is not None:
+        mark = alt.Chart(_values([here])).mark_point(size=180, strokeWidth=3, color="#d9632b", filled=False)
+        layers.append(mark.encode(x=x, y=y))
+    return _finish(alt.layer(*layers), height=260)

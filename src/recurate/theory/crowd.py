@@ -1,0 +1,159 @@
+"""A population for many settings at once: several rewards, groups, real data; compressed to a few thousand
+atoms.
+
+The atoms that selection can end on, the best of every reward and of their sums, are kept as they are; the
+others are put together in cells that split reward space at medians. A cell has its members' mean rewards
+and, for variances, mean squares. The error is that of treating rewards within a cell as equal: second order
+in the cell's width.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from recurate.rules import Rule
+
+FloatArray = NDArray[np.float64]
+IntArray = NDArray[np.int64]
+
+TOP = 250  # best atoms of each reward, and of their sum, that are kept as they are
+CELLS = 600  # cells of the others, for each group
+FEW = 2500  # atoms up to which nothing is compressed
+
+
+@dataclass(frozen=True)
+class Crowd:
+    """Atoms with rewards, groups and two laws.
+
+    Attributes:
+        rewards: (n, m).
+        squares: mean of squared rewards, (n, m).
+        members: share of each atom's mass in each group, (n, groups).
+        start: p_0, (n,).
+        real: p_ref, (n,).
+        variances: of the rewards under p_0, (m,).
+    """
+
+    rewards: FloatArray
+    squares: FloatArray
+    members: FloatArray
+    start: FloatArray
+    real: FloatArray
+    variances: FloatArray
+
+    @classmethod
+    def of(
+        cls,
+        rewards: FloatArray,
+        labels: IntArray,
+        groups: int,
+        reference: FloatArray | None = None,
+        reference_labels: IntArray | None = None,
+    ) -> Crowd:
+        """Return candidates (N, m) of groups (N,), uniform, and real data if they are others."""
+        n = len(rewards)
+        start = np.full(n, 1.0 / n)
+        real = start
+        if reference is not None:
+            assert reference_labels is not None
+            extra = len(reference)
+            rewards, labels = np.vstack([rewards, reference]), np.concatenate([labels, reference_labels])
+            real = np.concatenate([np.zeros(n), np.full(extra, 1.0 / extra)])
+            start = np.concatenate([start, np.zeros(extra)])
+        means = start @ rewards
+        return cls(
+            rewards, np.square(rewards), np.eye(groups)[labels], start, real,
+            start @ np.square(rewards) - means**2,
+        )  # fmt: skip
+
+    def scaled(self, factor: float) -> Crowd:
+        """Return the same with all rewards times a factor."""
+        f = factor
+        return Crowd(
+            f * self.rewards,
+            f * f * self.squares,
+            self.members,
+            self.start,
+            self.real,
+            f * f * self.variances,
+        )
+
+    def compressed(self) -> Crowd:
+        """Return a population of a few thousand atoms that stands for this one."""
+        n = len(self.rewards)
+        if n <= FEW:
+            return self
+        cells = np.full(n, -1, np.int64)
+        tops = self._tops()
+        count = 0
+        for group in range(self.members.shape[1]):
+            rest = np.flatnonzero((self.members[:, group] > 0) & ~tops)
+            if rest.size:
+                count = _split(self.rewards, rest, cells, count)
+        kept = np.flatnonzero(tops)
+        cells[kept] = count + np.arange(kept.size)
+        total = count + kept.size
+        mass = self.start + self.real
+        weight = np.bincount(cells, mass, total)
+
+        def mean(values: FloatArray) -> FloatArray:
+            return np.column_stack([np.bincount(cells, mass * v, total) / weight for v in values.T])
+
+        return Crowd(
+            mean(self.rewards), mean(self.squares), mean(self.members),
+            np.bincount(cells, self.start, total).astype(float),
+            np.bincount(cells, self.real, total).astype(float), self.variances,
+        )  # fmt: skip
+
+    def _tops(self) -> NDArray[np.bool_]:
+        n = len(self.rewards)
+        scaled = self.rewards / np.sqrt(np.maximum(self.variances, 1e-300))
+        columns = [*scaled.T, scaled.sum(axis=1), scaled.min(axis=1)]
+        found = np.zeros(n, bool)
+        for values in columns:
+            found[np.argpartition(-values, min(TOP, n - 1))[:TOP]] = True
+        return found
+
+    def play(self, rule: Rule, weights: FloatArray, real_fractions: FloatArray, rounds: int) -> FloatArray:
+        """Return the laws after some rounds, (n, B), for weights (m, B) and real fractions (B,).
+
+        Every round takes p to rho p_ref + (1 - rho) p sum_i w_i H_i(p), renormalised.
+        """
+        setups = [rule.setup(self.rewards[:, i]) for i in range(self.rewards.shape[1])]
+        laws = np.repeat(self.start[:, None], real_fractions.size, axis=1)
+        real = self.real[:, None] * real_fractions
+        for _ in range(rounds):
+            w = np.zeros_like(laws)
+            for i, setup in enumerate(setups):
+                used = weights[i] > 0
+                if used.any():
+                    w[:, used] += weights[i, used] * rule.weigh(setup, laws[:, used])
+            new = laws * w
+            new /= new.sum(axis=0)
+            new = (1 - real_fractions) * new + real
+            settled = float(np.abs(new - laws).sum(axis=0).max()) < 1e-8
+            laws = new
+            if settled:
+                break
+        return laws
+
+
+def _split(rewards: FloatArray, rows: IntArray, cells: IntArray, first: int) -> int:
+    """Number the cells of some rows from ``first`` on, halving at medians; return the next free number."""
+    size = max(1, rows.size // CELLS)
+    stack = [rows]
+    while stack:
+        part = stack.pop()
+        if part.size <= size:
+            cells[part] = first
+            first += 1
+            continue
+        values = rewards[part]
+        widest = int(np.argmax(values.max(axis=0) - values.min(axis=0)))
+        order = np.argsort(values[:, widest], kind="stable")
+        middle = part.size // 2
+        stack += [part[order[:middle]], part[order[middle:]]]
+    return first

@@ -1,0 +1,482 @@
+r"""Where a loop ends: its limit, with a certificate, for any landscape of rewards, any K, with real data or
+without.
+
+**K = infinity, no real data.** p_{t+1} = p_t sum_i w_i u_i / E_{p_t} u_i with u = exp(r / tau) is the
+multiplicative algorithm for max N(p) = sum_i w_i log E_p u_i (Cover 1984): weighted Nash welfare, over laws
+where p_0 has mass. It is solved directly (:mod:`recurate.theory.nash`); N* - N(p) <= log max D is the
+certificate. The maximiser may not be unique (equal or dependent atoms);
+E_p u_i is. Atoms with the same rewards split by p_0.
+
+**K = infinity, real data.** The limit maximises a N(p) + (1 - a) E_ref log p, a = 1 - rho, which is unique:
+p = rho p_ref / (1 - a D) with D = sum_i y_i u_i and E_p u_i = w_i / y_i, the minimum of the convex
+-a sum_i w_i log y_i - (1 - a) sum_x p_ref log(1 - a D(x)) in m variables, by Newton's method.
+
+**Finite K**, other rules, several stages: attracting fixed points of the map itself
+(:mod:`recurate.theory.settling`), from p_0 or from several starts; or none, where the loop does not settle.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from recurate.errors import InputError
+from recurate.rules import GUMBEL, Rule, Selection
+from recurate.theory.nash import maximise_nash
+from recurate.theory.population import Population, check_law, check_weights
+from recurate.theory.setting import Stage, check_real_fraction
+from recurate.theory.settling import LONGEST, FixedPoint, settle
+
+FloatArray = NDArray[np.float64]
+IntArray = NDArray[np.int64]
+
+TIGHT = 1e-9  # 1 - D at which an atom can be in a limit
+PRESENT = 1e-9  # mass from which on an atom is in the support
+RIDGES = 60  # Newton steps for limits with real data
+RANK = 1e-9  # relative singular value that counts as none
+
+
+@dataclass(frozen=True)
+class Limit:
+    """Where a loop ends, with its evidence.
+
+    Attributes:
+        law: masses of the atoms, (N,); the last iterate where the loop does not settle.
+        settles: whether the loop has this limit.
+        gap: certificate for K = infinity: Nash welfare (with real data, the penalised one) is at most
+            log(1 + gap) below its maximum; nan for finite K.
+        residual: sum of absolute values of T(p) - p, one round T applied to the limit.
+        unique: whether no other law is a limit for these weights; None where that is not known.
+        invasion: by how much each atom's selected mass would grow in a round, were it rare, (N,): (1 - rho)
+            W.
+        radius: spectral radius of T's derivative at the limit, below one where it attracts; nan if not
+            computed.
+        utilities: E_p exp(r_i / tau), (m,).
+        weights: of the rewards, (m,).
+        iterations: rounds, or steps of the solver.
+        passes: over all atoms, for K = infinity.
+        why: why it stopped.
+        nearest: for each atom the reward whose maximum it is closest to, (N,).
+    """
+
+    law: FloatArray
+    settles: bool
+    gap: float
+    residual: float
+    unique: bool | None
+    invasion: FloatArray = field(repr=False)
+    radius: float
+    utilities: FloatArray
+    weights: FloatArray
+    iterations: int
+    passes: int
+    why: str
+    nearest: IntArray = field(repr=False)
+
+    @cached_property
+    def support(self) -> IntArray:
+        """The atoms with a mass of ``PRESENT`` or more, the largest first."""
+        order = np.argsort(-self.law, kind="stable")
+        return np.asarray(order[self.law[order] >= PRESENT])
+
+    @cached_property
+    def shares(self) -> FloatArray:
+        """Mass of the atoms closest to each reward's maximum, (m,): the preference groups' shares."""
+        return np.bincount(self.nearest, self.law, self.weights.size).astype(float)
+
+
+def limit(
+    rewards: ArrayLike,
+    weights: ArrayLike | None = None,
+    *,
+    k: float = math.inf,
+    real_fraction: float = 0.0,
+    law: ArrayLike | None = None,
+    reference: ArrayLike | None = None,
+    temperature: float = 1.0,
+    rule: Selection | None = None,
+    then: Sequence[Stage] = (),
+    dynamics: bool = False,
+    longest: int = LONGEST,
+) -> Limit:
+    """Return where a loop ends; see the module's text.
+
+    Args:
+        rewards: (atoms, rewards), or (atoms,); -inf is allowed for K = infinity without real data.
+        weights: share of slates judged by each reward; equal if None.
+        k: slate size; with ``math.inf`` the limit is solved for directly.
+        real_fraction: share rho of real data in each retraining set.
+        law: p_0, (atoms,); uniform if None.
+        reference: p_ref, (atoms,); p_0 if None.
+        temperature: divides the rewards.
+        rule: any rule, in place of k and temperature.
+        then: further stages of a round.
+        dynamics: whether to follow the loop itself from p_0 also where the limit can be solved for: where the
+            maximiser of Nash welfare is not unique, they differ.
+        longest: rounds to follow, at most.
+
+    Raises:
+        InputError: shapes disagree, a value is out of range, or a weighted reward is -inf wherever p_0 has
+            mass.
+
+    >>> limit([[5.0, 0.0], [0.0, 5.0]], [0.3, 0.7]).law.round(4)
+    array([0.2973, 0.7027])
+    """
+    matrix = _rewards(rewards)
+    shares = check_weights(weights, matrix.shape[1])
+    start = check_law("law", law, len(matrix))
+    real = start if reference is None else check_law("reference", reference, len(matrix))
+    rho = check_real_fraction(real_fraction)
+    picked = rule or Rule(k, temperature)
+    direct = isinstance(picked, Rule) and picked == Rule(math.inf, picked.temperature) and not then
+    if not direct and not np.isfinite(matrix).all():
+        raise InputError(
+            "rewards of -inf have a limit for Luce choice with k = inf only",
+            got=f"{int(np.isinf(matrix).sum())} of them",
+            remedy="use a very low finite reward, or drop these candidates",
+        )
+    if direct and not dynamics and rho == 0:
+        return _nash_limit(matrix / picked.temperature, shares, start)
+    if direct and not dynamics and np.isfinite(matrix).all() and rho < 1:
+        return _anchored_limit(matrix / picked.temperature, shares, real, rho)
+    return _followed(matrix, shares, start, real, rho, (Stage(picked), *then), longest)
+
+
+def _rewards(rewards: ArrayLike) -> FloatArray:
+    try:
+        values = np.asarray(rewards, dtype=np.float64)
+    except (TypeError, ValueError):
+        raise InputError(
+            "rewards must be numbers", got=type(rewards).__name__, remedy="shape (atoms, rewards)"
+        ) from None
+    values = values[:, None] if values.ndim == 1 else values
+    if values.ndim != 2 or 0 in values.shape:
+        raise InputError(
+            "rewards must have shape (atoms, rewards), at least one of each",
+            got=f"shape {values.shape}",
+            remedy="one row an atom, one column a reward",
+        )
+    if np.isnan(values).any() or (values == np.inf).any():
+        raise InputError(
+            "rewards must not be nan or inf", got="nan or inf", remedy="drop or repair those atoms"
+        )
+    return values
+
+
+# --- K = infinity ---------------------------------------------------------------------------------
+
+
+def _scaled(rewards: FloatArray, alive: NDArray[np.bool_]) -> tuple[FloatArray, FloatArray]:
+    """Return exp(r - max r) with the maxima over atoms that are alive, and these maxima."""
+    tops = rewards[alive].max(axis=0)
+    if np.isneginf(tops).any():
+        raise InputError(
+            "a reward is -inf wherever the law has mass",
+            got=f"reward {int(np.argmin(tops))}",
+            remedy="give it weight zero, or start from a law that has something it likes",
+        )
+    utilities = rewards - tops
+    with np.errstate(over="ignore"):
+        np.exp(utilities, out=utilities)
+    return utilities, tops
+
+
+def _nearest(rewards: FloatArray, tops: FloatArray) -> IntArray:
+    return np.asarray(np.argmax(rewards - tops, axis=1), np.int64)
+
+
+def _nash_limit(rewards: FloatArray, weights: FloatArray, start: FloatArray) -> Limit:
+    alive = start > 0
+    judged = np.flatnonzero(weights > 0)
+    whole = alive.all()
+    rows = slice(None) if whole else np.flatnonzero(alive)
+    utilities, tops = _scaled(rewards[:, judged] if judged.size < weights.size else rewards, alive)
+    w = weights[judged] / weights[judged].sum()
+    inner = utilities if whole else utilities[rows]
+    found = maximise_nash(inner, w)
+    atoms = found.atoms if whole else np.flatnonzero(alive)[found.atoms]
+    worth = utilities @ found.prices
+    masses, atoms = _merged(rewards, atoms, found.masses)
+    law = _split_by_start(rewards, atoms, masses, start, np.flatnonzero(alive & (worth > 1 - 10 * TIGHT)))
+    tight = np.flatnonzero(alive & (worth > 1 - TIGHT))
+    why = (
+        "the certificate is below 1e-10"
+        if found.converged
+        else (f"not converged: the certificate stayed at {found.gap:.1e}")
+    )
+    full = np.exp(np.minimum(np.log(np.maximum(found.means, 1e-300)) + tops, 709.0))
+    means = np.full(weights.size, np.nan)
+    means[judged] = full
+    for j in np.flatnonzero(weights == 0):
+        with np.errstate(over="ignore"):
+            means[j] = float(law @ np.exp(np.minimum(rewards[:, j], 709.0)))
+    return Limit(
+        law,
+        found.converged,
+        found.gap,
+        float(np.abs(law * worth - law).sum()),
+        _is_unique(rewards[np.ix_(tight, judged)], utilities[tight]),
+        worth,
+        math.nan,
+        means,
+        weights,
+        found.steps,
+        found.passes + 1,
+        why,
+        _nearest(rewards, np.where(np.isneginf(rewards), -np.inf, rewards).max(axis=0)),
+    )
+
+
+def _merged(rewards: FloatArray, atoms: IntArray, masses: FloatArray) -> tuple[FloatArray, IntArray]:
+    """Return masses of distinct reward vectors, and one atom for each."""
+    keep = masses > 0
+    vectors, index = np.unique(rewards[atoms[keep]], axis=0, return_inverse=True)
+    index = index.ravel()
+    firsts = np.array([atoms[keep][index == j][0] for j in range(len(vectors))])
+    return np.bincount(index, masses[keep], len(vectors)).astype(float), firsts
+
+
+def _split_by_start(
+    rewards: FloatArray, atoms: IntArray, masses: FloatArray, start: FloatArray, tight: IntArray
+) -> FloatArray:
+    """Return the law, each mass split among all atoms of the same rewards in proportion to p_0."""
+    law = np.zeros(len(rewards))
+    candidates = np.union1d(tight, atoms)
+    for atom, mass in zip(atoms, masses, strict=True):
+        same = candidates[(rewards[candidates] == rewards[atom]).all(axis=1)]
+        law[same] = mass * start[same] / start[same].sum()
+    return np.asarray(law / law.sum())
+
+
+def _is_unique(vectors: FloatArray, utilities: FloatArray) -> bool:
+    """Whether the atoms that can be in the limit have independent utilities (equal atoms are one)."""
+    distinct = np.unique(vectors, axis=0, return_index=True)[1]
+    u = utilities[distinct]
+    if len(u) == 1:
+        return True
+    if len(u) > u.shape[1]:
+        return False
+    values = np.linalg.svd(u / np.linalg.norm(u, axis=1, keepdims=True), compute_uv=False)
+    return bool(values[-1] > RANK * values[0])
+
+
+def _anchored_limit(rewards: FloatArray, weights: FloatArray, real: FloatArray, rho: float) -> Limit:
+    """Solve for the prices y of the limit with real data, by damped Newton steps on the convex dual."""
+    fed = real > 0
+    judged = np.flatnonzero(weights > 0)
+    utilities, tops = _scaled(rewards[:, judged] if judged.size < weights.size else rewards, fed)
+    u, ref, w, a = utilities[fed], real[fed], weights[judged], 1.0 - rho
+    y = w / (ref @ u)
+    y *= min(1.0, 0.999 / (a * float((u @ y).max())))
+    steps, law = 0, ref
+    while steps < RIDGES:
+        steps += 1
+        room = 1.0 - a * (u @ y)
+        law = rho * ref / room
+        gradient = law @ u - w / y
+        if float(np.abs(gradient * y / w).max()) < 1e-13:
+            break
+        curvature = (u * (a * law / room)[:, None]).T @ u + np.diag(w / np.square(y))
+        step = np.asarray(-np.linalg.solve(curvature, gradient), np.float64)
+        y = y + _longest(u @ step * a, room, y, step, gradient) * step
+    room = 1.0 - a * (u @ y)
+    law = rho * ref / room
+    error = float(np.abs((law @ u) * y / w - 1).max())
+    whole = np.zeros(len(rewards))
+    whole[fed] = law / law.sum()
+    means = whole @ utilities
+    worth = utilities @ (w / means)
+    moved = a * whole * worth + rho * real - whole
+    certificate = a * worth[fed] + rho * ref / whole[fed]
+    full = np.full(weights.size, np.nan)
+    full[judged] = np.exp(np.minimum(np.log(means) + tops, 709.0))
+    for j in np.flatnonzero(weights == 0):
+        full[j] = float(whole @ np.exp(np.minimum(rewards[:, j], 709.0)))
+    converged = error < 1e-9
+    return Limit(
+        whole,
+        converged,
+        float(certificate.max()) - 1.0,
+        float(np.abs(moved).sum()),
+        True,
+        a * worth,
+        math.nan,
+        full,
+        weights,
+        steps,
+        steps,
+        "the prices solve their equations" if converged else f"not converged: off by {error:.1e}",
+        _nearest(rewards, rewards[fed].max(axis=0)),
+    )
+
+
+def _longest(
+    rise: FloatArray, room: FloatArray, y: FloatArray, step: FloatArray, gradient: FloatArray
+) -> float:
+    """Return a step length that keeps y > 0 and 1 - a D > 0, shortened where Newton's decrement is large."""
+    longest = 1.0
+    up, down = rise > 0, step < 0
+    if up.any():
+        longest = min(longest, 0.95 * float((room[up] / rise[up]).min()))
+    if down.any():
+        longest = min(longest, 0.95 * float((-y[down] / step[down]).min()))
+    decrement = math.sqrt(max(-float(gradient @ step), 0.0))
+    return (
+        longest if decrement < 0.3 else min(longest, 1.0 / (1.0 + decrement) if longest == 1.0 else longest)
+    )
+
+
+# --- finite K -------------------------------------------------------------------------------------
+
+
+def _followed(
+    rewards: FloatArray,
+    weights: FloatArray,
+    start: FloatArray,
+    real: FloatArray,
+    rho: float,
+    stages: Sequence[Stage],
+    longest: int,
+) -> Limit:
+    loop = Loop(rewards, weights, start, real, rho, stages)
+    found = settle(loop.step, loop.growth, start, fed=loop.fed, longest=longest)
+    return loop.limit(found)
+
+
+@dataclass
+class Loop:
+    """One round as a map of laws.
+
+    Attributes:
+        rewards, weights, start, real, rho: as in :func:`limit`.
+        stages: of a round.
+    """
+
+    rewards: FloatArray
+    weights: FloatArray
+    start: FloatArray
+    real: FloatArray
+    rho: float
+    stages: Sequence[Stage]
+
+    @cached_property
+    def population(self) -> Population:
+        """The atoms."""
+        return Population(self.rewards, law=self.start, reference=self.real, weights=self.weights)
+
+    @property
+    def fed(self) -> NDArray[np.bool_]:
+        """Atoms that real data feed."""
+        return (self.real > 0) & (self.rho > 0)
+
+    def step(self, law: FloatArray) -> FloatArray:
+        """Return the law after one round."""
+        picked = self.population.select(law, self.stages)
+        return (1 - self.rho) * picked + self.rho * self.real if self.rho else picked
+
+    def growth(self, law: FloatArray) -> FloatArray:
+        """Return (1 - rho) W at every atom, W the product of the stages' multipliers, each at its law."""
+        product, now = np.ones_like(law), law
+        for stage in self.stages:
+            w = self.population.multiplier(now, stage.rule, stage.weights)
+            product *= w
+            now = now * w
+            now /= now.sum()
+        return (1 - self.rho) * product
+
+    def limit(self, found: FixedPoint) -> Limit:
+        """Return a fixed point as a limit."""
+        temperature = float(self.stages[0].rule.temperature)
+        with np.errstate(over="ignore"):
+            means = found.law @ np.exp(np.minimum(self.rewards / temperature, 709.0))
+        unique = None
+        return Limit(
+            found.law, found.settles, math.nan, found.residual, unique, found.invasion, found.radius, means,
+            self.weights, found.iterations, found.iterations, found.why,
+            _nearest(self.rewards, self.rewards[self.start > 0].max(axis=0)),
+        )  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Attractor:
+    """One of several ends of a loop.
+
+    Attributes:
+        limit: the end.
+        share: of the starts that led to it.
+    """
+
+    limit: Limit
+    share: float
+
+
+def attractors(
+    rewards: ArrayLike,
+    weights: ArrayLike | None = None,
+    *,
+    k: float = 4,
+    real_fraction: float = 0.0,
+    reference: ArrayLike | None = None,
+    temperature: float = 1.0,
+    rule: Selection | None = None,
+    then: Sequence[Stage] = (),
+    starts: int = 12,
+    seed: int = 0,
+    longest: int = LONGEST,
+) -> list[Attractor]:
+    """Return all ends that several starts lead to, each with its share of starts, the commonest first.
+
+    Starts are the uniform law and laws tilted towards each reward's favourites by random amounts.
+
+    Args:
+        rewards: as in :func:`limit`.
+        weights: likewise.
+        k: likewise.
+        real_fraction: likewise.
+        reference: likewise.
+        temperature: likewise.
+        rule: likewise.
+        then: likewise.
+        longest: likewise.
+        starts: how many.
+        seed: of the starts.
+    """
+    matrix = _rewards(rewards)
+    shares = check_weights(weights, matrix.shape[1])
+    rho = check_real_fraction(real_fraction)
+    uniform = np.full(len(matrix), 1.0 / len(matrix))
+    real = uniform if reference is None else check_law("reference", reference, len(matrix))
+    stages = (Stage(rule or Rule(k, temperature, GUMBEL)), *then)
+    ends: list[tuple[Limit, int]] = []
+    for start in _starts(matrix, starts, seed):
+        found = _followed(matrix, shares, start, real, rho, stages, longest)
+        for i, (other, count) in enumerate(ends):
+            same = found.settles == other.settles and 0.5 * float(np.abs(found.law - other.law).sum()) < 1e-3
+            if same or (not found.settles and not other.settles):
+                ends[i] = (other, count + 1)
+                break
+        else:
+            ends.append((found, 1))
+    total = sum(count for _, count in ends)
+    return sorted((Attractor(end, count / total) for end, count in ends), key=lambda a: -a.share)
+
+
+def _starts(rewards: FloatArray, count: int, seed: int) -> list[FloatArray]:
+    """Return laws on all atoms: uniform, then tilted towards what random mixtures of rewards like."""
+    from recurate.seeds import Stream
+
+    generator = Stream(seed).at("starts").generator()
+    n, m = rewards.shape
+    nearest = _nearest(rewards, rewards.max(axis=0))
+    counts = np.maximum(np.bincount(nearest, minlength=m), 1)
+    laws = [np.full(n, 1.0 / n)]
+    while len(laws) < count:
+        shares = generator.dirichlet(np.ones(m)) + 1e-6
+        law = shares[nearest] / counts[nearest]
+        laws.append(law / law.sum())
+    return laws

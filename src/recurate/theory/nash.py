@@ -1,0 +1,284 @@
+r"""Weighted Nash welfare over laws on atoms, by column generation around a small interior-point core.
+
+.. math:: \max_p \; N(p) = \sum_i w_i \log E_p[u_i], \qquad u_i = e^{r_i} \ge 0, \quad \textstyle\sum_i w_i =
+1,
+
+over laws p on N atoms. With prices :math:`y_i = w_i / E_p u_i` and :math:`D(x) = \sum_i y_i u_i(x)`, p is
+optimal iff max D = 1 (then D = 1 on p's support), and :math:`N^* - N(p) \le \log \max D` (the optimality
+conditions of Cover's log-optimal portfolio, 1984; Eisenberg and Gale 1959). The dual problem,
+
+.. math:: \min_y \; -\sum_i w_i \log y_i \quad \text{such that} \quad U y \le 1,
+
+has m variables and one constraint an atom, of which few are tight: they are found by pricing all atoms (one
+pass U y), and the problem on those is solved by a primal-dual method (Mehrotra 1992) on both pairs
+p_a (1 - U y)_a = mu and y_i (U' p)_i = w_i.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+FloatArray = NDArray[np.float64]
+IntArray = NDArray[np.int64]
+
+GAP = 1e-10  # max D - 1 at which a law is optimal
+TIGHT = 1e-13  # complementarity of the core at the end
+LOOSE = 1e-2  # at the start
+OUTER = 80  # passes over all atoms, at most
+INNER = 40  # rounds of pricing a pool between two passes, at most
+STEPS = 80  # of the interior-point method, at most
+SMALL = 20_000  # atoms up to which the pool is all of them
+POOL = 2000  # atoms of a pool, at least; else one in fifty
+NEW = 8  # worst violators that are added at a time, beside the best of each reward
+SLACK = 1e-9  # mass below which an atom may leave the active set
+
+
+@dataclass(frozen=True)
+class Core:
+    """A solution on few atoms.
+
+    Attributes:
+        p: masses (n,).
+        y: prices (m,).
+        residual: largest violation of the optimality conditions.
+        steps: of the interior-point method.
+    """
+
+    p: FloatArray
+    y: FloatArray
+    residual: float
+    steps: int
+
+
+@dataclass(frozen=True)
+class NashSolution:
+    """A law that maximises Nash welfare, with its certificate.
+
+    Attributes:
+        atoms: the active ones, (n,).
+        masses: theirs, summing to one, (n,).
+        means: E_p u_i, (m,).
+        prices: w_i / E_p u_i, (m,).
+        gap: max over all atoms of D - 1: Nash welfare is at most log(1 + gap) below its maximum.
+        passes: over all atoms.
+        steps: of the interior-point method, in all.
+        converged: whether the gap is below the one asked for.
+    """
+
+    atoms: IntArray
+    masses: FloatArray
+    means: FloatArray
+    prices: FloatArray
+    gap: float
+    passes: int
+    steps: int
+    converged: bool
+
+
+def maximise_nash(utilities: FloatArray, weights: FloatArray, *, gap: float = GAP) -> NashSolution:
+    """Return a law that maximises Nash welfare; see the module's text.
+
+    Args:
+        utilities: u, (N, m), each column with a maximum of one, entries >= 0.
+        weights: w, (m,), all > 0, summing to one.
+        gap: at which to stop.
+    """
+    search = _Search(utilities, weights)
+    best: NashSolution | None = None
+    for _ in range(OUTER):
+        found = search.certified()
+        if best is None or found.gap < best.gap:
+            best = found
+        if found.gap <= gap or search.stuck:
+            break
+        search.refine(gap)
+    assert best is not None
+    return NashSolution(
+        best.atoms,
+        best.masses,
+        best.means,
+        best.prices,
+        best.gap,
+        search.passes,
+        search.steps,
+        best.gap <= gap,
+    )
+
+
+class _Search:
+    """The active atoms and what is known of the prices."""
+
+    def __init__(self, utilities: FloatArray, weights: FloatArray) -> None:
+        self.u, self.w = utilities, weights
+        self.leaders = list(dict.fromkeys(int(a) for a in utilities.argmax(axis=0)))
+        self.active = list(self.leaders)
+        self.passes = self.steps = 0
+        self.stuck = False
+        self.tolerance = LOOSE
+        self.worth = np.empty(0)
+        self._solve()
+
+    def _solve(self) -> None:
+        self.core = solve_core(self.u[self.active], self.w, self.tolerance)
+        self.steps += self.core.steps
+
+    def certified(self) -> NashSolution:
+        """Return the active atoms' law with the gap over all atoms: one pass."""
+        atoms = np.array(self.active)
+        masses = polished(self.u[atoms], self.w, self.core)
+        means = masses @ self.u[atoms]
+        prices = self.w / means
+        self.worth = self.u @ prices
+        self.passes += 1
+        gap = float(self.worth.max()) - 1.0
+        return NashSolution(atoms, masses, means, prices, gap, self.passes, self.steps, False)
+
+    def refine(self, gap: float) -> None:
+        """Add violators until none is left in a pool of the atoms that are worth most."""
+        pool = self._pool()
+        u = self.u if pool is None else np.ascontiguousarray(self.u[pool])
+        before = (len(self.active), self.tolerance)
+        for _ in range(INNER):
+            worth = u @ self.core.y
+            excess = float(worth.max()) - 1.0
+            if excess <= 0.1 * gap and self.tolerance <= TIGHT:
+                return
+            new = self._violators(u, worth, pool)
+            self._drop(6 * self.w.size)
+            self.active += new
+            self.tolerance = max(TIGHT, 0.1 * min(self.tolerance, max(excess, 0.0)))
+            self._solve()
+            if not new and self.tolerance <= TIGHT:
+                break
+        self.stuck = not new and before == (len(self.active), self.tolerance)
+
+    def _pool(self) -> IntArray | None:
+        count = len(self.worth)
+        if count <= SMALL:
+            return None
+        keep = max(POOL, count // 50)
+        return np.argpartition(-self.worth, keep)[:keep].astype(np.int64)
+
+    def _violators(self, u: FloatArray, worth: FloatArray, pool: IntArray | None) -> list[int]:
+        """Return the worst violators, and the worst of those that each reward makes worth most."""
+        bad = np.flatnonzero(worth > 1.0 + TIGHT)
+        if not bad.size:
+            return []
+        order = bad[np.argsort(-worth[bad], kind="stable")]
+        dominant = (u[order] * self.core.y).argmax(axis=1)
+        firsts = np.unique(dominant, return_index=True)[1]
+        rows = np.concatenate([order[:NEW], order[np.sort(firsts)]])
+        atoms = rows if pool is None else pool[rows]
+        have = set(self.active)
+        return [a for a in dict.fromkeys(int(a) for a in atoms) if a not in have]
+
+    def _drop(self, most: int) -> None:
+        """Forget atoms without mass where there are many; never a reward's best one."""
+        if len(self.active) > most:
+            keep = set(self.leaders)
+            self.active = [a for a, p in zip(self.active, self.core.p, strict=True) if p > SLACK or a in keep]
+
+
+def solve_core(u: FloatArray, w: FloatArray, tolerance: float) -> Core:
+    """Solve the Nash problem on few atoms, u (n, m), by Mehrotra's primal-dual method.
+
+    The steps for (p, y, s), s = 1 - U y, reduce to the m x m system
+    (diag(U'p / y) + U' diag(p / s) U) dy = right side, which is scaled to unit diagonal.
+    """
+    n = len(u)
+    p = np.full(n, 1.0 / n)
+    y = w / (p @ u)
+    y /= 1.01 * max(1.0, float((u @ y).max()))
+    s = 1.0 - u @ y
+    best = Core(p, y, np.inf, 0)
+    for step in range(STEPS):
+        z = p @ u
+        lost, missed = 1.0 - u @ y - s, w - y * z
+        residual = max(float(p @ s), float(np.abs(missed).max()), float(np.abs(lost).max()))
+        if residual < best.residual:
+            best = Core(p, y, residual, step)
+        if residual <= tolerance:
+            return best
+        try:
+            newton = _Newton(u, p, y, s, z, lost)
+        except np.linalg.LinAlgError:
+            return best
+        dp, dy, ds = newton.direction(-p * s, missed)
+        ahead = float((p + min(1.0, _reach(p, dp)) * dp) @ (s + min(1.0, _reach(s, ds)) * ds))
+        centring = (min(1.0, max(ahead, 0.0) / float(p @ s))) ** 3 * float(p @ s) / n
+        dp, dy, ds = newton.direction(centring - p * s - dp * ds, missed - dy * (dp @ u))
+        first, second = _reach(p, dp), min(_reach(s, ds), _reach(y, dy))
+        p = p + min(1.0, 0.995 * first) * dp
+        y, s = y + min(1.0, 0.995 * second) * dy, s + min(1.0, 0.995 * second) * ds
+    return best
+
+
+class _Newton:
+    """One linearisation of the core's conditions."""
+
+    def __init__(
+        self, u: FloatArray, p: FloatArray, y: FloatArray, s: FloatArray, z: FloatArray, lost: FloatArray
+    ) -> None:
+        self.u, self.p, self.y, self.s, self.lost = u, p, y, s, lost
+        matrix = np.diag(z / y) + (u * (p / s)[:, None]).T @ u
+        self.scale = 1.0 / np.sqrt(np.diag(matrix))
+        self.factor = np.linalg.cholesky(matrix * self.scale * self.scale[:, None])
+
+    def direction(
+        self, complementarity: FloatArray, missed: FloatArray
+    ) -> tuple[FloatArray, FloatArray, FloatArray]:
+        """Return (dp, dy, ds) with s dp + p ds and y dz + z dy as given."""
+        right = missed / self.y - self.u.T @ ((complementarity - self.p * self.lost) / self.s)
+        dy = self.scale * np.linalg.solve(self.factor.T, np.linalg.solve(self.factor, self.scale * right))
+        ds = self.lost - self.u @ dy
+        return (complementarity - self.p * ds) / self.s, dy, ds
+
+
+def _reach(v: FloatArray, dv: FloatArray) -> float:
+    """Return the longest step that keeps v + step dv >= 0."""
+    falls = dv < 0
+    return float((-v[falls] / dv[falls]).min()) if falls.any() else np.inf
+
+
+def polished(u: FloatArray, w: FloatArray, core: Core) -> FloatArray:
+    """Return the core's masses, normalised, their last digits by Newton's method on the atoms with mass.
+
+    There U_S y = 1 and y_i (U_S' p)_i = w_i. An atom whose mass comes out negative leaves S. The core's own
+    masses are kept where they have the smaller excess.
+    """
+    best: FloatArray = np.asarray(core.p / core.p.sum())
+    least = _excess(u, w, best)
+    alive = np.flatnonzero(best > SLACK)
+    while alive.size:
+        p = _newton_on(u[alive], w, best[alive], core.y)
+        if p is None:
+            break
+        if p.min() < 0:
+            alive = np.delete(alive, int(p.argmin()))
+            continue
+        out: FloatArray = np.zeros(best.size)
+        out[alive] = p / p.sum()
+        return out if _excess(u, w, out) <= least else best
+    return best
+
+
+def _newton_on(u: FloatArray, w: FloatArray, p: FloatArray, y: FloatArray) -> FloatArray | None:
+    """Return the masses at which all of these atoms are worth one, or None where they do not settle."""
+    n, m = u.shape
+    for _ in range(8):
+        system = np.zeros((n + m, n + m))
+        system[:m, :m], system[:m, m:], system[m:, :m] = np.diag(w / np.square(y)), u.T, u
+        short = np.concatenate([w / y - p @ u, 1.0 - u @ y])
+        step = np.linalg.lstsq(system, short, rcond=1e-13)[0]
+        if not np.isfinite(step).all():
+            return None
+        y = y + min(1.0, 0.9 * _reach(y, step[:m])) * step[:m]
+        p = p + step[m:]
+    return np.asarray(p) if np.isfinite(p).all() else None
+
+
+def _excess(u: FloatArray, w: FloatArray, p: FloatArray) -> float:
+    return float(np.max(u @ (w / (p @ u))))

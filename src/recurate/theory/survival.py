@@ -1,0 +1,265 @@
+r"""Which preference groups survive: their shares in the limit, and the least weight and slate size that keep
+them.
+
+Two groups that never like each other's items, weights q and 1 - q, move as s' = q (1 - (1 - s)^K) + (1 - q)
+s^K, whose derivative at 0 is K q: a group survives iff **K q > 1** (derived in ``docs/theory.md``). In
+general a group enters iff one of its items has an invasion multiplier above one in the law that the others
+settle at without it.
+
+Without real data an item that another one beats (or equals) in every reward dies out, so only the Pareto
+front of the rewards matters; both are exact reductions.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from recurate.errors import InputError
+from recurate.rules import Rule
+from recurate.theory.limits import Limit, Loop, limit
+from recurate.theory.population import check_weights
+from recurate.theory.setting import Stage
+from recurate.theory.settling import LONGEST, settle
+
+FloatArray = NDArray[np.float64]
+IntArray = NDArray[np.int64]
+
+ALIVE = 1e-6  # share in the limit from which on a group survives
+NEVER = 20.0  # nats between own and others' items from which on the law K q > 1 is that of the landscape
+SHORT = 600  # rounds that a cell of a phase diagram is given to settle
+LARGEST_K = 4096  # slate size up to which the smallest is looked for
+HEAVIEST = 0.99  # weight up to which the smallest is looked for
+
+
+@dataclass(frozen=True)
+class Survival:
+    """What becomes of one preference group.
+
+    Attributes:
+        group: number of its reward.
+        weight: share of slates that it judges.
+        share: of the limit closest to its maximum; nan where the loop does not settle.
+        survives: whether that is more than nothing.
+        smallest_weight: the least weight (the others keeping their proportions) at which it survives; 1 if
+            none.
+        smallest_k: the least slate size at which it survives; None if none up to ``LARGEST_K``.
+        invasion: largest invasion multiplier of its items in the law that the others settle at without it:
+            above one, it comes back from however few; nan where they do not settle.
+        kq: slate size times weight.
+        law_applies: whether nobody likes another group's items: then it survives iff kq > 1 (two groups; with
+            more of them, if).
+    """
+
+    group: int
+    weight: float
+    share: float
+    survives: bool
+    smallest_weight: float
+    smallest_k: int | None
+    invasion: float
+    kq: float
+    law_applies: bool
+
+
+def survival(
+    rewards: ArrayLike, weights: ArrayLike | None = None, *, k: float = 4, temperature: float = 1.0
+) -> list[Survival]:
+    """Return what becomes of every preference group, without real data.
+
+    Args:
+        rewards: (atoms, groups), finite.
+        weights: share of slates judged by each; equal if None.
+        k: slate size, or ``math.inf``.
+        temperature: divides the rewards.
+
+    Raises:
+        InputError: there are fewer than two groups, or a group is the favourite of no atom.
+
+    >>> [round(s.share, 4) for s in survival([[99.0, 0.0], [0.0, 99.0]], [0.4, 0.6], k=3)]
+    [0.2, 0.8]
+    """
+    matrix = np.asarray(rewards, float) / temperature
+    if matrix.ndim != 2 or matrix.shape[1] < 2:
+        raise InputError(
+            "survival is about two or more preference groups",
+            got=f"shape {matrix.shape}",
+            remedy="one column of rewards a group",
+        )
+    shares = check_weights(weights, matrix.shape[1])
+    front = matrix[pareto_front(matrix)]
+    groups = favourites(front, matrix.max(axis=0))
+    counts = np.bincount(groups, minlength=matrix.shape[1])
+    missing = np.flatnonzero(counts == 0)
+    if missing.size:
+        raise InputError(
+            "a group without members has no share",
+            got=f"reward {missing[0]} is nowhere closest to its maximum",
+            remedy="leave it out: another reward's best items are its best, too",
+        )
+    end = _end(front, shares, k)
+    held = np.bincount(groups, end.law, shares.size) if end.settles else np.full(shares.size, math.nan)
+    applies = _never_share(front, groups)
+    return [
+        Survival(
+            j,
+            float(shares[j]),
+            float(held[j]),
+            bool(held[j] > ALIVE),
+            smallest_weight(front, groups, shares, j, k),
+            smallest_k(front, groups, shares, j),
+            invades(front, groups, shares, j, k),
+            float(k * shares[j]) if shares[j] else 0.0,
+            applies,
+        )
+        for j in range(shares.size)
+    ]
+
+
+def _end(front: FloatArray, weights: FloatArray, k: float, longest: int = LONGEST) -> Limit:
+    return limit(front, weights, k=k, longest=longest)
+
+
+def favourites(rewards: FloatArray, tops: FloatArray) -> IntArray:
+    """Return for each atom the reward whose maximum ``tops`` (m,) it is closest to, (N,)."""
+    return np.asarray(np.argmax(rewards - tops, axis=1), np.int64)
+
+
+def pareto_front(rewards: FloatArray) -> IntArray:
+    """Return the atoms that no other one beats or equals in every reward; one of equal ones."""
+    order = np.lexsort(rewards.T[::-1])[::-1]  # by the first reward, then the second ..., falling
+    if rewards.shape[1] == 2:
+        second = rewards[order, 1]
+        best_before = np.concatenate([[-np.inf], np.maximum.accumulate(second)[:-1]])
+        return np.asarray(np.sort(order[second > best_before]))
+    kept: list[int] = []
+    front = np.empty((0, rewards.shape[1]))
+    for start in range(0, order.size, 512):
+        chunk = order[start : start + 512]
+        if len(front):
+            lower: NDArray[np.bool_] = np.all(rewards[chunk][:, None, :] <= front[None], axis=2)
+            beaten = lower.any(axis=1)
+            chunk = chunk[~beaten]
+        for atom in chunk:  # earlier ones may beat later ones of the same chunk
+            if not np.any(np.all(rewards[atom] <= front, axis=1)):
+                kept.append(int(atom))
+                front = rewards[kept]
+    return np.sort(np.array(kept, np.int64))
+
+
+def _never_share(front: FloatArray, groups: IntArray) -> bool:
+    """Whether every group likes each of its own items better than any other item, by NEVER nats."""
+    for j in range(front.shape[1]):
+        own, others = front[groups == j, j], front[groups != j, j]
+        if own.size and others.size and own.min() - others.max() < NEVER:
+            return False
+    return True
+
+
+def invades(front: FloatArray, groups: IntArray, weights: FloatArray, j: int, k: float) -> float:
+    """Return the largest invasion multiplier of group j's items in the law that the others settle at.
+
+    nan where they do not settle.
+    """
+    start = (groups != j).astype(float)
+    start /= start.sum()
+    rule = Rule(k)
+    if math.isinf(k):
+        # The others' limit also weighs what group j likes of theirs.
+        resident = limit(front, weights, law=start)
+        return float(resident.invasion[groups == j].max())
+    loop = Loop(front, weights, start, start, 0.0, (Stage(rule),))
+    found = settle(loop.step, loop.growth, start, fed=np.zeros(len(front), bool))
+    return float(found.invasion[groups == j].max()) if found.settles else math.nan
+
+
+def _share(front: FloatArray, groups: IntArray, weights: FloatArray, j: int, k: float) -> float:
+    """Return group j's share of the limit from the uniform law, nan where the loop does not settle."""
+    end = _end(front, weights, k)
+    return float(end.law[groups == j].sum()) if end.settles else math.nan
+
+
+def smallest_weight(front: FloatArray, groups: IntArray, weights: FloatArray, j: int, k: float) -> float:
+    """Return the least weight at which group j has a share of the limit, the others keeping their
+    proportions.
+
+    That is where it can enter, unless it has a share below that, too (two attractors), or the others do not
+    settle without it: then limits are tried, to a thousandth.
+    """
+    if np.delete(weights, j).sum() == 0:
+        return 0.0
+
+    def trial(weight: float) -> FloatArray:
+        return _with_weight(weights, j, weight)
+
+    entry = _threshold(lambda w: invades(front, groups, trial(w), j, k) > 1 + 1e-12, HEAVIEST, 1e-9)
+    below = entry - 0.01
+    if below <= 0 or (entry < HEAVIEST and not _share(front, groups, trial(below), j, k) > ALIVE):
+        return entry
+    return _threshold(lambda w: _share(front, groups, trial(w), j, k) > ALIVE, entry, 1e-3)
+
+
+def _with_weight(weights: FloatArray, j: int, weight: float) -> FloatArray:
+    """Return weights with the j-th as given and the others in their proportions."""
+    others = float(np.delete(weights, j).sum())
+    out = weights * ((1 - weight) / others if others > 0 else 0.0)
+    out[j] = weight
+    return np.asarray(out / out.sum())
+
+
+def _threshold(true_above: Callable[[float], bool], high: float, width: float) -> float:
+    """Return the least value in (0, high] from which on something is true; 1 where it is nowhere."""
+    if true_above(1e-9):
+        return 0.0
+    if not true_above(high):
+        return 1.0
+    low = 0.0
+    while high - low > width:
+        middle = (low + high) / 2
+        low, high = (low, middle) if true_above(middle) else (middle, high)
+    return high
+
+
+def smallest_k(front: FloatArray, groups: IntArray, weights: FloatArray, j: int) -> int | None:
+    """Return the least slate size at which group j has a share of the limit, or None up to ``LARGEST_K``."""
+    low, high = 1, 2
+    while not _share(front, groups, weights, j, high) > ALIVE:
+        low, high = high, 2 * high
+        if low >= LARGEST_K:
+            return None
+    while high - low > 1:
+        middle = (low + high) // 2
+        if _share(front, groups, weights, j, middle) > ALIVE:
+            high = middle
+        else:
+            low = middle
+    return high
+
+
+def phase(
+    rewards: ArrayLike,
+    ks: ArrayLike,
+    shares: ArrayLike,
+    *,
+    group: int = 0,
+    weights: ArrayLike | None = None,
+    temperature: float = 1.0,
+) -> FloatArray:
+    """Return the group's share of the limit for every slate size and weight, (slate sizes, weights).
+
+    nan where the loop does not settle. The other groups keep their proportions.
+    """
+    matrix = np.asarray(rewards, float) / temperature
+    base = check_weights(weights, matrix.shape[1])
+    front = matrix[pareto_front(matrix)]
+    groups = favourites(front, matrix.max(axis=0))
+    out = np.empty((np.size(ks), np.size(shares)))
+    for a, k in enumerate(np.ravel(ks)):
+        for b, weight in enumerate(np.ravel(shares)):
+            end = _end(front, _with_weight(base, group, float(weight)), float(k), SHORT)
+            out[a, b] = np.bincount(groups, end.law, base.size)[group] if end.settles else math.nan
+    return out
