@@ -469,3 +469,75 @@ def test_chance_that_predicts_as_well_or_better(rules):
     assert failed.rule == (UNIFORM if rules[-1].better else LUCE)
     assert failed.implies[0] == IMPLIES["drift"]
     assert ("do not forecast" in failed.implies[-1]) == rules[-1].better
+
+
+# --- what once went wrong -------------------------------------------------------------------------
+
+
+def test_two_items_are_tested_at_their_own_rewards(tmp_path):
+    """A wins nine of ten: one indicator, whose coefficient is the log odds, not one."""
+    picked = (np.random.default_rng(20).random(600) > 0.9).astype(int)
+    table = long_table(picked, 2, item=np.tile(["A", "B"], (600, 1)))
+    found = fit_table(tmp_path, table, PLAIN)
+    odds = float(np.log((picked == 1).sum() / (picked == 0).sum()))
+    assert found.logit.coefficients[0] == pytest.approx(odds, abs=1e-4)
+    for predicted, observed, *_ in found.calibration:
+        assert predicted == pytest.approx(observed, abs=1e-6)
+
+
+def test_rewards_handed_on_are_those_of_the_rule_that_is_handed_on(tmp_path):
+    """With lapses the rewards are those fitted with lapses: Luce's own are flatter, and would lapse twice."""
+    table = score_table(np.random.default_rng(21), slates=2500, temperature=0.4, lapse=0.3)
+    found = fit_table(tmp_path, table, PLAIN)
+    assert found.verdict.rule == LAPSE
+    scores = np.asarray(table["score"])
+    slope = np.polyfit(scores, found.rewards[:, 0], 1)[0]
+    assert slope == pytest.approx(found.lapse.coefficients[0], rel=1e-9)
+    assert abs(slope - 2.5) < 5 * found.lapse.standard_errors[0]
+    assert found.logit.coefficients[0] < 0.8 * slope
+
+
+@pytest.mark.slow
+def test_rewards_of_items_are_handed_on_in_the_units_of_gaussian_noise(tmp_path):
+    rng = np.random.default_rng(22)
+    theta = np.linspace(0.0, 4.0, 12)
+    items = np.argsort(rng.random((9000, 12)), axis=1)[:, :8]
+    picked = draw(theta[items], rng, noise="gaussian")
+    names = np.array([f"i{i:02}" for i in range(12)])
+    found = fit_table(tmp_path, long_table(picked, 8, item=names[items]), PLAIN)
+    assert found.settings() == {"temperature": 1.0, "noise": "gaussian"}
+    assert 0.9 < np.polyfit(theta[items].ravel(), found.rewards[:, 0], 1)[0] < 1.1
+    assert np.polyfit(theta, found.items.rewards, 1)[0] > 1.2  # Luce's are in other units
+
+
+def test_shrinkage_makes_a_fit_exist_where_people_are_known(tmp_path):
+    table = score_table(np.random.default_rng(23), slates=300, noise="none", people=30)
+    with pytest.raises(NoEstimate):
+        fit_table(tmp_path, table)
+    found = fit_table(tmp_path, table, FitOptions(shrinkage=1.0))
+    assert found.groups is None
+    assert any("groups were not looked for" in w for w in found.warnings)
+    assert found.logit.coefficients[0] > 1
+
+
+def test_places_that_decide_are_blamed_although_features_do_not_matter(tmp_path):
+    """Nothing that describes candidates predicts picks, which are anything but random."""
+    rng = np.random.default_rng(24)
+    picked = draw(np.tile([1.5, 0.0, 0.0], (500, 1)), rng)
+    table = long_table(picked, 3, x=rng.normal(size=(500, 3)), slot=np.tile(np.arange(3), (500, 1)))
+    found = fit_table(tmp_path, table, PLAIN)
+    assert not found.verdict.holds
+    assert "position bias (p < 1e-6)" in found.verdict.sentence
+    assert IMPLIES["position"] in found.verdict.implies
+
+
+def test_random_picks_are_luces_with_no_rewards(tmp_path):
+    """Chance predicts them best, which refuses nothing: the tests alone may, in 5 % of 40 sets."""
+    refused = 0
+    for r in range(40):
+        rng = np.random.default_rng([25, r])
+        table = long_table(
+            rng.integers(0, 3, 150), 3, x=rng.normal(size=(150, 3)), y=rng.normal(size=(150, 3))
+        )
+        refused += not fit_table(tmp_path, table, PLAIN).verdict.holds
+    assert refused <= bounds(40, 0.07, 1e-4)[1]  # and a rival, which is preferred in 2 % of sets

@@ -1,9 +1,8 @@
-"""Plans: exact outcomes, constraints kept, frontiers, what binds, sensitivity; and through the command line."""
+"""Plans: exact outcomes, constraints kept, frontiers, what binds, sensitivity; and by the command line."""
 
 from __future__ import annotations
 
 import json
-import math
 
 import numpy as np
 import pyarrow as pa
@@ -128,10 +127,18 @@ def test_objectives_differ():
 def test_one_reward_and_real_data_of_its_own():
     rng = np.random.default_rng(3)
     rewards, real = rng.normal(size=2000), rng.normal(-0.5, 1, size=1000)
-    found = plan(rewards, rounds=5, reference=real, constraints=Constraints(kl=math.inf) if False else None)
-    assert found.best.choice.weights == (1.0,)
-    assert found.best.choice.k == 32
-    assert found.best.choice.real_fraction == 0.0
+    free = plan(rewards, rounds=5, reference=real)
+    assert free.best.choice.weights == (1.0,)
+    assert free.best.choice.k == 32
+    assert free.best.choice.real_fraction == 0.0
+    # Between the laws of rewards, in regions of the real data's, as forecasts tell it.
+    held = plan(rewards, rounds=5, reference=real, constraints=Constraints(kl=0.5))
+    c = held.best.choice
+    found = forecast(rewards, k=c.k, rounds=5, real_fraction=c.real_fraction, reference=real).trajectory
+    last = found.values("kl_to_reference")[-1]
+    assert held.best.kl <= 0.5
+    assert held.best.kl == pytest.approx(last, abs=0.1)  # the forecast takes off its sampling bias
+    assert held.best.objective < free.best.objective
 
 
 @pytest.mark.parametrize(
@@ -211,8 +218,8 @@ def test_plan_command(two, tmp_path, recurate_cli):
 
 def test_impossible_on_the_command_line(two, recurate_cli):
     done = recurate_cli(
-        "plan", "two.parquet", "--reward", "a", "--reward", "b", "--kl", "1e-9", "--variance", 9, "--rounds", 2,
-        "--k", "2", "--real-fraction", "0,0.1",
+        "plan", "two.parquet", "--reward", "a", "--reward", "b", "--kl", "1e-9", "--variance", 9,
+        "--rounds", 2, "--k", "2", "--real-fraction", "0,0.1",
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     assert "impossible" in done.stdout.lower()

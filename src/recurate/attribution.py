@@ -83,7 +83,7 @@ def attribute(
             if not kept.size:
                 continue
             selected = target.moments[j]["mean_reward"].value
-            mixed = (1 - rho) * float(kept.mean()) + rho * _real_mean(real, rounds[t], j)
+            mixed = (1 - rho) * float(kept.mean()) + (rho * _real_mean(real, rounds[t], j) if rho else 0.0)
             start, end = float(now.mean()), float(then.mean())
             found.append(
                 Change(
@@ -107,11 +107,9 @@ def _real_mean(real: Candidates, candidates: Candidates, j: int) -> float:
     if candidates.contexts is None or real.contexts is None:
         return float(real.rewards[:, j].mean())
     names, shares = np.unique(candidates.contexts, return_counts=True)
-    known = np.isin(real.contexts, names)
-    codes = np.searchsorted(names, real.contexts[known])
-    counts = np.bincount(codes, minlength=names.size)
-    means = np.bincount(codes, real.rewards[known, j], names.size) / np.maximum(counts, 1)
-    return float(np.average(means, weights=shares * (counts > 0)))
+    codes = np.searchsorted(names, real.contexts)  # of the same contexts
+    means = np.bincount(codes, real.rewards[:, j]) / np.bincount(codes)
+    return float(np.average(means, weights=shares))
 
 
 def _error(candidates: Candidates, rewards: FloatArray, picked: NDArray[np.bool_], kept: FloatArray) -> float:

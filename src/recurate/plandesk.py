@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from recurate.candidates import Candidates
 from recurate.errors import InputError, is_number
-from recurate.measures import encode, entropy_of, kl_atoms
+from recurate.measures import encode, entropy_of
 from recurate.rules import Rule
 from recurate.theory.crowd import Crowd
 from recurate.theory.limits import limit
@@ -209,7 +209,7 @@ class Desk:
         cost = float(choice.k) * self.picks * (self.rounds or 1)
         found = Outcome(
             choice, self._value(crowd, law, means), tuple(means.tolist()), tuple(shares.tolist()),
-            kl_atoms(law, crowd.real), entropy_of(shares), float(variance.min()), cost,
+            crowd.divergence(law), entropy_of(shares), float(variance.min()), cost,
         )  # fmt: skip
         return replace(found, missed=self._missed(found))
 

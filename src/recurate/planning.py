@@ -120,9 +120,10 @@ def plan(
             empty.
     """
     candidates = as_candidates(rewards, groups=groups)
-    real = None if reference is None else as_candidates(reference, names=candidates.names)
+    if reference is not None and not isinstance(reference, Candidates):
+        reference = as_candidates(reference, names=candidates.names)
     desk = Desk.of(
-        candidates, real, objective, rounds, constraints or Constraints(), picks,
+        candidates, reference, objective, rounds, constraints or Constraints(), picks,
         check_weights(importance, len(candidates.names)),
     )  # fmt: skip
     space = _space(desk, ks, real_fractions, temperatures, weights)

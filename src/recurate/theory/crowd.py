@@ -9,11 +9,12 @@ in the cell's width.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
+from recurate.measures import kl_atoms, partition
 from recurate.rules import Rule
 
 FloatArray = NDArray[np.float64]
@@ -35,6 +36,8 @@ class Crowd:
         start: p_0, (n,).
         real: p_ref, (n,).
         variances: of the rewards under p_0, (m,).
+        regions: share of each atom's mass in each region of reward space, (n, regions), in which the
+            divergence from real data of their own is told; None where p_ref is on the same atoms.
     """
 
     rewards: FloatArray
@@ -43,6 +46,7 @@ class Crowd:
     start: FloatArray
     real: FloatArray
     variances: FloatArray
+    regions: FloatArray | None = None
 
     @classmethod
     def of(
@@ -56,29 +60,32 @@ class Crowd:
         """Return candidates (N, m) of groups (N,), uniform, and real data if they are others."""
         n = len(rewards)
         start = np.full(n, 1.0 / n)
-        real = start
+        real, regions = start, None
         if reference is not None:
             assert reference_labels is not None
             extra = len(reference)
             rewards, labels = np.vstack([rewards, reference]), np.concatenate([labels, reference_labels])
             real = np.concatenate([np.zeros(n), np.full(extra, 1.0 / extra)])
             start = np.concatenate([start, np.zeros(extra)])
+            cells = partition(reference)
+            regions = np.eye(cells.reference.size)[cells.assign(rewards)]
         means = start @ rewards
         return cls(
             rewards, np.square(rewards), np.eye(groups)[labels], start, real,
-            start @ np.square(rewards) - means**2,
+            start @ np.square(rewards) - means**2, regions,
         )  # fmt: skip
+
+    def divergence(self, law: FloatArray) -> float:
+        """Return KL(law || p_ref) in nats: on the atoms, or between the laws of regions of reward space."""
+        if self.regions is None:
+            return kl_atoms(law, self.real)
+        return kl_atoms(law @ self.regions, self.real @ self.regions)
 
     def scaled(self, factor: float) -> Crowd:
         """Return the same with all rewards times a factor."""
         f = factor
-        return Crowd(
-            f * self.rewards,
-            f * f * self.squares,
-            self.members,
-            self.start,
-            self.real,
-            f * f * self.variances,
+        return replace(
+            self, rewards=f * self.rewards, squares=f * f * self.squares, variances=f * f * self.variances
         )
 
     def compressed(self) -> Crowd:
@@ -106,6 +113,7 @@ class Crowd:
             mean(self.rewards), mean(self.squares), mean(self.members),
             np.bincount(cells, self.start, total).astype(float),
             np.bincount(cells, self.real, total).astype(float), self.variances,
+            None if self.regions is None else mean(self.regions),
         )  # fmt: skip
 
     def _tops(self) -> NDArray[np.bool_]:
