@@ -334,3 +334,14 @@ def test_learning_needs_every_round(tmp_path, recurate_cli):
     assert "round 0 is followed by 2" in refused(recurate_cli("forecast", "gap.csv", "--renew"))
     done = recurate_cli("forecast", "log.csv", "--renew", "--threshold", 0.5, "--rounds", 2)
     assert done.returncode == 0, done.stderr
+
+
+def test_several_rewards_come_with_welfare(table, tmp_path, recurate_cli):
+    done = recurate_cli(
+        "forecast", "scores.csv", "--reward", "score", "--reward", "other", "--weights", "0.4,0.6", "--rounds", 5
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    lines = [line for line in done.stdout.splitlines() if "Nash welfare" in line]
+    assert [line.split(":")[0] for line in lines] == ["round 0", "round 5, forecast"]
+    first, last = (float(line.split("Nash welfare ")[1].split()[0]) for line in lines)
+    assert last > first

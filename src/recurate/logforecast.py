@@ -11,6 +11,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 
 from recurate import measures
@@ -21,6 +22,7 @@ from recurate.records import MODEL, REAL, Log, read_log
 from recurate.rules import Rule, Selection, Threshold, TopFraction, noise_named
 from recurate.theory.renewal import Efficacy, Renewal, renew
 from recurate.theory.setting import Stage
+from recurate.theory.welfare import Welfare, welfare
 from recurate.trajectory import RENEWED, Trajectory
 
 
@@ -34,6 +36,7 @@ class LogForecast:
         renewal: forecasts renewed from every round, if asked for and there are several.
         ahead: the forecast from the last round on, counted from the log's first, if renewed.
         fitted: the efficacy that the forecast uses, if it was to be estimated.
+        welfare: diversity and fairness of some rounds' laws, forecast and measured, with several rewards.
     """
 
     result: Forecast
@@ -41,6 +44,7 @@ class LogForecast:
     renewal: Renewal | None = None
     ahead: Forecast | None = None
     fitted: Efficacy | None = None
+    welfare: tuple[tuple[str, Welfare], ...] = ()
 
     @property
     def trajectory(self) -> Trajectory:
@@ -125,8 +129,9 @@ def forecast_log(path: Path, options: LogOptions, reference: Path | None = None)
         if options.renew:
             renewal = renew(found, setting, real, cells)
     result = forecast(candidates, reference=real, cells=cells, **arguments)
+    gains = _welfare(candidates, real, result, rounds[0], None if len(rounds) == 1 else log)
     if len(rounds) == 1:
-        return LogForecast(result)
+        return LogForecast(result, welfare=gains)
     later = measured(
         log,
         temperature=result.setting.temperature,
@@ -139,7 +144,30 @@ def forecast_log(path: Path, options: LogOptions, reference: Path | None = None)
     ahead = None
     if renewal is not None:
         ahead = _ahead(found[-1], real or found[0], len(rounds) - 1, arguments, renewal)
-    return LogForecast(result, shifted, renewal, ahead, fitted)
+    return LogForecast(result, shifted, renewal, ahead, fitted, gains)
+
+
+def _welfare(
+    candidates: Candidates, real: Candidates | None, result: Forecast, first: int, log: Log | None
+) -> tuple[tuple[str, Welfare], ...]:
+    """Return the welfare of the first round, of the last forecast law and of the last measured round."""
+    if len(candidates.names) < 2 or candidates.contexts is not None:
+        return ()
+    weights, temperature = result.setting.weights, result.setting.temperature
+    atoms = candidates.rewards
+    if result.law.size > len(atoms) and real is not None:
+        atoms = np.vstack([atoms, real.rewards])
+    found = [("round 0", welfare(candidates.rewards, weights=weights, temperature=temperature))]
+    if result.law.size == len(atoms):
+        name = f"round {result.setting.rounds}, forecast"
+        found.append((name, welfare(atoms, result.law, weights=weights, temperature=temperature)))
+    if log is not None:
+        last = log.select(source=MODEL).rounds()[-1]
+        rows = log.select(source=MODEL, round=last).reward_matrix()
+        found.append(
+            (f"round {last - first}, measured", welfare(rows, weights=weights, temperature=temperature))
+        )
+    return tuple(found)
 
 
 def _ahead(

@@ -455,6 +455,21 @@ def _start(sample: _Sample, pooled: LogitFit, classes: int, number: int, rng: np
     return _Theta(logits - logits[0], beta)
 
 
+def _refuse_mirage(sample: _Sample, theta: _Theta, point: _Point) -> None:
+    """Raise NoEstimate where the gradient vanishes only because a class's picks are separated."""
+    step = _newton_step(point)
+    if step is None:
+        return
+    moves = np.abs(step[theta.logits.size - 1 :].reshape(theta.beta.shape) * sample.scale).max(axis=1)
+    reach = np.abs(theta.beta * sample.scale).max(axis=1)
+    if np.any((moves > 1e-2) & (reach > 5.0)):
+        raise NoEstimate(
+            "a class picks without noise: its coefficients grow without bound",
+            got=f"{np.abs(theta.beta).max():.3g} and growing",
+            remedy="ask for fewer classes or drop features",
+        )
+
+
 def _result(
     sample: _Sample,
     theta: _Theta,
@@ -467,6 +482,7 @@ def _result(
     logits = theta.logits[order] - theta.logits[order[0]]
     theta = _Theta(logits, theta.beta[order])
     point = _at(sample, theta)
+    _refuse_mirage(sample, theta, point)
     observed = point.observed()
     covariance = sandwich = None
     if (

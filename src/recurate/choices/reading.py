@@ -454,7 +454,8 @@ def _base(
         item_codes, item_names = codes.astype(np.int64).ravel(), tuple(found.tolist())
     positions = None
     if "slot" in columns:
-        positions = slates.slots()  # rows are in the order of their slots
+        named = columns["slot"].dtype == object  # left and right; else rows are in the order of their slots
+        positions = _codes(columns["slot"]) if named else slates.slots()
     return Choices(
         matrix, slates, np.zeros(len(slates), np.int64), tuple(names),
         choosers=choosers,

@@ -14,6 +14,7 @@ from recurate.trajectory import FORECAST, MEASURED, Trajectory
 if TYPE_CHECKING:
     from recurate.logforecast import LogForecast
     from recurate.theory.renewal import Efficacy, Renewal
+    from recurate.theory.welfare import Welfare
 
 
 def forecast_table(trajectory: Trajectory, result: Forecast) -> list[list[str]]:
@@ -93,11 +94,21 @@ def _short(value: object) -> str:
 def note_lines(found: LogForecast) -> list[str]:
     """Return what else is known of a forecast, as lines of text."""
     lines = extinction_lines(found.result)
+    lines += [welfare_line(name, w) for name, w in found.welfare]
     if found.fitted is not None:
         lines.append("the forecast uses an " + efficacy_line(found.fitted))
     if found.renewal is not None:
         lines += renewal_lines(found.renewal) + ahead_lines(found)
     return lines
+
+
+def welfare_line(name: str, w: Welfare) -> str:
+    """Return diversity and fairness as a line of text."""
+    return (
+        f"{name}: Nash welfare {w.nash:.4g} ({w.nash_gap:.3g} below what these candidates allow), "
+        f"utilitarian {w.utilitarian:.4g}, worst group {w.worst:.4g}; groups by favourite: "
+        f"entropy {w.entropy:.3f}, effective number {w.hill[2]:.2f}, distance from the weights {w.distance:.3f}"
+    )
 
 
 def efficacy_line(eta: Efficacy) -> str:
