@@ -341,6 +341,11 @@ def test_a_class_that_picks_without_noise_is_refused():
     choices, _ = planted(rng, 60, 10, np.array([[1.0, 0.5], [-400.0, 300.0]]))
     with pytest.raises(NoEstimate, match="no finite estimate"):
         latent_classes(choices)
+    # Of pairs with one indicator the gradient vanishes long before the coefficient is large.
+    who = np.repeat(np.arange(60), 20)
+    picked = np.where(who >= 30, 1, rng.random(1200) < 0.3).astype(int)
+    with pytest.raises(NoEstimate, match="picks without noise"):
+        latent_classes(Choices.of(np.tile([0.0, 1.0], 1200), k=2, picked=picked, choosers=who))
 
 
 def test_too_many_classes_do_not_pretend_to_have_converged():

@@ -494,6 +494,14 @@ def test_every_ranking_is_used_or_excluded(data):
     assert [([int(x[0]) for x in f], int(f[p][0])) for f, p in slates_of(reading.choices)] == stages
 
 
+def test_places_may_have_names():
+    """Whichever row comes first in the file."""
+    reading = read({"slate": [1, 1, 2, 2], "slot": ["left", "right", "right", "left"], "picked": [1, 0, 0, 1],
+                    "x": [1.0, 2.0, 3.0, 4.0]})  # fmt: skip
+    assert reading.choices.positions.tolist() == [0, 1, 1, 0]
+    assert slates_of(reading.choices) == [([[1.0], [2.0]], 0), ([[3.0], [4.0]], 1)]
+
+
 # --- rankings and ties ----------------------------------------------------------------------------
 
 

@@ -190,6 +190,9 @@ def fit(reading: Reading, options: FitOptions, say: Progress) -> Fit:
     p, _ = strict.slates.softmax(strict.features @ beta)
     groups, scores = _groups(design, strict, options, say, warnings)
     verdict = judge(checks, rules)
+    clusters = None if logit is None else logit.clusters
+    if clusters is not None and clusters < FEW_CHOOSERS:
+        warnings.append(f"standard errors clustered by only {clusters} choosers are likely too short")
     if len(reading.slates) < 200:
         warnings.append(f"{len(reading.slates)} slates tell little: intervals are wide and tests weak")
     rival = {LAPSE: lapse, THURSTONE: probit}.get(verdict.rule)
@@ -275,6 +278,11 @@ def _rules(
     except NoEstimate as error:
         warnings.append(f"rival rules were not compared: on a part of the slates {error.what} ({error.got})")
         return [], None, None, None
+    warnings += [
+        f"the rule {f.name!r} has not converged (gradient per slate {f.gradient_norm:.1e})"
+        for f in (lapse, probit)
+        if not f.converged
+    ]
     return rules, lapse, probit, best
 
 

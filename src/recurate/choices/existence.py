@@ -33,7 +33,7 @@ def check_identified(choices: Choices, shrinkage: float = 0.0) -> tuple[FloatArr
     Raises:
         NoEstimate: a feature is the same throughout every slate, or features are collinear within slates.
     """
-    part = subsample(choices)
+    part = None if shrinkage else subsample(choices)  # the penalty is in units of the whole
     if part is not None:
         scale, information = _null_information(part)
         if not (scale <= 0).any() and rank_deficit(information) is None:
