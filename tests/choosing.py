@@ -19,7 +19,9 @@ WORTH = {"price": -1.0, "size": 0.5}  # per unit, at temperature one
 KINDS = {"oak": 0.8, "elm": 0.0, "ash": -0.8}
 
 
-def drawn(rng: np.random.Generator, slates: int, k: int) -> tuple[dict[str, np.ndarray], np.ndarray, np.ndarray]:
+def drawn(
+    rng: np.random.Generator, slates: int, k: int
+) -> tuple[dict[str, np.ndarray], np.ndarray, np.ndarray]:
     """Return attributes (slates, k), the slot picked (slates,), and all slots, best first, by Luce's rule."""
     columns = {name: rng.normal(size=(slates, k)).round(4) for name in WORTH}
     utility = sum(worth * columns[name] for name, worth in WORTH.items())
@@ -27,8 +29,8 @@ def drawn(rng: np.random.Generator, slates: int, k: int) -> tuple[dict[str, np.n
     return columns, order[:, 0], order
 
 
-def write_csv(path: Path, rows: list[dict[str, Any]], encoding: str = "utf-8") -> Path:
-    opened = gzip.open(path, "wt", newline="") if path.suffix == ".gz" else path.open("w", newline="", encoding=encoding)
+def write_csv(path: Path, rows: list[dict[str, Any]]) -> Path:
+    opened = gzip.open(path, "wt", newline="") if path.suffix == ".gz" else path.open("w", newline="")  # noqa: SIM115
     with opened as file:
         writer = csv.DictWriter(file, list(rows[0]))
         writer.writeheader()
@@ -41,7 +43,9 @@ def write_jsonl(path: Path, rows: list[dict[str, Any]]) -> Path:
     return path
 
 
-def long_rows(rng: np.random.Generator, slates: int = 300, k: int = 3, choosers: int = 20) -> list[dict[str, Any]]:
+def long_rows(
+    rng: np.random.Generator, slates: int = 300, k: int = 3, choosers: int = 20
+) -> list[dict[str, Any]]:
     """One row a candidate: question, user, price, size, chosen."""
     columns, picked, _ = drawn(rng, slates, k)
     return [
@@ -105,8 +109,8 @@ def _ranks(path: Path, rng: np.random.Generator) -> Path:
 def _wide(path: Path, rng: np.random.Generator) -> Path:
     columns, picked, _ = drawn(rng, 400, 2)
     rows = [
-        {"user": f"u{s % 10}", **{f"{n}_{a}": v[s, j] for n, v in columns.items() for j, a in enumerate("ab")},
-         "choice": "ab"[picked[s]]}
+        {"user": f"u{s % 10}", "choice": "ab"[picked[s]]}
+        | {f"{n}_{a}": v[s, j] for n, v in columns.items() for j, a in enumerate("ab")}
         for s in range(400)
     ]  # fmt: skip
     return write_csv(path / "wide.csv", rows)

@@ -1,4 +1,4 @@
-"""`recurate fit` as a user runs it: any form of file, bad files, from picks to a forecast, runs, real data."""
+"""`recurate fit` as a user runs it: any file, bad files, from picks to a forecast, runs, real data."""
 
 from __future__ import annotations
 

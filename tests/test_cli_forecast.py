@@ -338,7 +338,8 @@ def test_learning_needs_every_round(tmp_path, recurate_cli):
 
 def test_several_rewards_come_with_welfare(table, tmp_path, recurate_cli):
     done = recurate_cli(
-        "forecast", "scores.csv", "--reward", "score", "--reward", "other", "--weights", "0.4,0.6", "--rounds", 5
+        "forecast", "scores.csv", "--reward", "score", "--reward", "other", "--weights", "0.4,0.6",
+        "--rounds", 5,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     lines = [line for line in done.stdout.splitlines() if "Nash welfare" in line]

@@ -29,7 +29,8 @@ from recurate.choices import (
 )
 from recurate.choices import slates as slates_module
 from recurate.choices.comparison import chooser_logs, folds_of, select_classes
-from recurate.choices.groups import TOLERANCE, _at, _Sample, _Theta
+from recurate.choices.groups import TOLERANCE, _at, _Theta
+from recurate.choices.people import Sample, part_of_sample
 from recurate.errors import InputError
 from recurate.seeds import Stream
 
@@ -101,7 +102,7 @@ def test_derivatives_are_those_of_the_written_out_likelihood(choices, classes, s
     theta = scale * np.random.default_rng(1).normal(size=classes - 1 + 2 * classes)
     people = plain_people(choices)
     start = classes - 1
-    point = _at(_Sample.build(choices), _Theta(np.r_[0.0, theta[:start]], theta[start:].reshape(classes, 2)))
+    point = _at(Sample.build(choices), _Theta(np.r_[0.0, theta[:start]], theta[start:].reshape(classes, 2)))
 
     def value(t, own=people):
         return plain_mixture(own, t, classes)
@@ -284,7 +285,7 @@ def test_the_size_of_blocks_does_not_matter(monkeypatch):
     choices, _ = planted(np.random.default_rng(12), 60, 6)
     plain = latent_classes(choices)
     for budget in (1, 333):
-        monkeypatch.setattr(groups, "BLOCK_DOUBLES", budget)
+        monkeypatch.setattr(people, "BLOCK_DOUBLES", budget)
         monkeypatch.setattr(slates_module, "BLOCK_DOUBLES", budget)
         same(latent_classes(choices), plain)
 
@@ -292,10 +293,10 @@ def test_the_size_of_blocks_does_not_matter(monkeypatch):
 def test_starting_on_a_subsample_of_choosers_does_not_matter(monkeypatch):
     choices, _ = planted(np.random.default_rng(13), 800, 6)
     plain = latent_classes(choices)
-    monkeypatch.setattr(groups, "FEWEST_CHOOSERS", 80)
-    monkeypatch.setattr(groups, "SUBSAMPLE", 100)
+    monkeypatch.setattr(people, "FEWEST_CHOOSERS", 80)
+    monkeypatch.setattr(people, "SUBSAMPLE", 100)
     monkeypatch.setattr(existence, "FEWEST", 300)
-    part = groups._part(_Sample.build(choices), 2, np.random.default_rng(0))
+    part = part_of_sample(Sample.build(choices), 2, np.random.default_rng(0))
     assert part.count < 300
     same(latent_classes(choices), plain)
 

@@ -15,7 +15,6 @@ is not positive. One pick a chooser does not tell classes apart unless there are
 
 from __future__ import annotations
 
-import itertools
 import math
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -26,7 +25,8 @@ from numpy.typing import NDArray
 from recurate.choices.existence import NoEstimate
 from recurate.choices.likelihood import evaluate, information_of
 from recurate.choices.logit import LogitFit, conditional_logit, null_log_likelihood, sandwich_of, solver
-from recurate.choices.slates import BLOCK_DOUBLES, Slates
+from recurate.choices.people import Sample, part_of_sample
+from recurate.choices.slates import Slates
 from recurate.choices.table import Choices
 from recurate.errors import InputError
 from recurate.seeds import Stream
@@ -36,8 +36,6 @@ IntArray = NDArray[np.int64]
 
 TOLERANCE = 1e-7  # scaled gradient per slate
 STEPS = 300  # at most, on a subsample and on the whole
-SUBSAMPLE = 30_000  # slates on which starts are climbed, about
-FEWEST_CHOOSERS = 300  # of a subsample
 FEW_PICKS = 10  # picks a chooser below which one start is not enough
 SAME = 1e-6  # log-likelihoods per slate within which two starts ended at the same maximum
 PATIENCE = 8  # steps over which the log-likelihood must rise by
@@ -141,12 +139,12 @@ def latent_classes(
     """
     _check(choices, classes, starts)
     pooled = pooled or conditional_logit(choices, clustered=False)
-    sample = _Sample.build(choices)
+    sample = Sample.build(choices)
     if classes == 1:
         theta = _Theta(np.zeros(1), pooled.coefficients[None, :])
         return _result(sample, *_climb(sample, theta, coarse=False), (), 1)
     stream = Stream(seed).at("latent classes", classes)
-    part = _part(sample, classes, stream.at("part").generator())
+    part = part_of_sample(sample, classes, stream.at("part").generator())
     ends = []
     for number in range(starts):
         first = _start(part, pooled, classes, number, stream.at("start", number).generator())
@@ -183,51 +181,6 @@ def _check(choices: Choices, classes: int, starts: int) -> None:
         )
     if int(starts) != starts or starts < 1:
         raise InputError("there must be at least one start", got=starts, remedy="starts = 5")
-
-
-@dataclass
-class _Sample:
-    """Slates sorted by chooser, and where each chooser's begin."""
-
-    choices: Choices
-    people: IntArray  # chooser of each slate, codes 0, 1, ... in order
-    firsts: IntArray  # first slate of each chooser, then the number of slates
-    scale: FloatArray  # information of each feature per slate, at uniform picks, as a root
-
-    @classmethod
-    def build(cls, choices: Choices) -> _Sample:
-        assert choices.choosers is not None
-        people = np.unique(choices.choosers, return_inverse=True)[1].astype(np.int64)
-        if np.any(people[1:] < people[:-1]):
-            order = np.argsort(people, kind="stable")
-            choices, people = choices.take(order), people[order]
-        firsts = np.flatnonzero(np.r_[True, people[1:] != people[:-1], True])
-        part = choices.take(np.unique(np.linspace(0, len(choices) - 1, 5000).astype(np.int64)))
-        info = evaluate(part, np.zeros(part.features.shape[1]), information=True).information
-        assert info is not None
-        scale = np.sqrt(np.maximum(np.diag(info) / part.total_weight, 1e-300))
-        return cls(choices, people, firsts, scale)
-
-    @property
-    def count(self) -> int:
-        return self.firsts.size - 1
-
-    @property
-    def total(self) -> float:
-        return self.choices.total_weight
-
-    def blocks(self, columns: int) -> list[tuple[slice, slice]]:
-        """Return (choosers, slates) in blocks of whole choosers that stay in cache."""
-        rows = self.choices.slates.offsets[self.firsts]
-        budget = max(1, BLOCK_DOUBLES // columns)
-        cuts = [0]
-        while cuts[-1] < self.count:
-            nxt = int(np.searchsorted(rows, rows[cuts[-1]] + budget, side="right")) - 1
-            cuts.append(min(max(nxt, cuts[-1] + 1), self.count))
-        return [
-            (slice(a, b), slice(int(self.firsts[a]), int(self.firsts[b])))
-            for a, b in itertools.pairwise(cuts)
-        ]
 
 
 @dataclass
@@ -270,7 +223,7 @@ class _Point:
         return whole
 
 
-def _at(sample: _Sample, theta: _Theta) -> _Point:
+def _at(sample: Sample, theta: _Theta) -> _Point:
     """Evaluate all of it in one pass over the rows."""
     classes, d = theta.beta.shape
     log_weights = np.log(np.maximum(theta.weights, 1e-300))
@@ -336,13 +289,13 @@ def _combined(
     return _Point(value, scores.sum(axis=0), membership, expected, scores, missing, weights)
 
 
-def _norm(sample: _Sample, point: _Point) -> float:
+def _norm(sample: Sample, point: _Point) -> float:
     classes = point.expected.shape[0]
     scale = np.r_[np.ones(classes - 1), np.tile(sample.scale, classes)]
     return float(np.abs(point.gradient / scale).max(initial=0.0)) / sample.total
 
 
-def _climb(sample: _Sample, theta: _Theta, *, coarse: bool) -> tuple[_Theta, _Point, int]:
+def _climb(sample: Sample, theta: _Theta, *, coarse: bool) -> tuple[_Theta, _Point, int]:
     """Return the maximum that ``theta`` leads to. ``coarse`` stops at a thousand times the tolerance."""
     goal = TOLERANCE * (1e3 if coarse else 1.0)
     flat = (FLAT_COARSE if coarse else FLAT) * sample.total
@@ -366,7 +319,7 @@ def _climb(sample: _Sample, theta: _Theta, *, coarse: bool) -> tuple[_Theta, _Po
     return theta, point, STEPS
 
 
-def _next(sample: _Sample, theta: _Theta, point: _Point) -> tuple[_Theta, _Point]:
+def _next(sample: Sample, theta: _Theta, point: _Point) -> tuple[_Theta, _Point]:
     """Take a Newton step where the observed information is positive and the step goes up, else EM's."""
     step = _newton_step(point)
     slack = 1e-12 * abs(point.value)
@@ -410,19 +363,7 @@ def _em(theta: _Theta, point: _Point) -> _Theta:
     return _Theta(logits - logits[0], beta)
 
 
-def _part(sample: _Sample, classes: int, rng: np.random.Generator) -> _Sample:
-    """Return some choosers, at random, with about ``SUBSAMPLE`` slates; all where that is not far fewer."""
-    d = sample.choices.features.shape[1]
-    per_person = len(sample.choices) / sample.count
-    people = max(FEWEST_CHOOSERS, 40 * classes, round(max(SUBSAMPLE, 400 * classes * d) / per_person))
-    if people * 2 > sample.count:
-        return sample
-    chosen = np.sort(rng.choice(sample.count, people, replace=False))
-    index = np.concatenate([np.arange(sample.firsts[c], sample.firsts[c + 1]) for c in chosen])
-    return _Sample.build(sample.choices.take(index))
-
-
-def _start(sample: _Sample, pooled: LogitFit, classes: int, number: int, rng: np.random.Generator) -> _Theta:
+def _start(sample: Sample, pooled: LogitFit, classes: int, number: int, rng: np.random.Generator) -> _Theta:
     """Return a starting point: from clusters of choosers' scores (number 0), or from random ones."""
     from scipy.cluster.vq import kmeans2
 
@@ -455,7 +396,7 @@ def _start(sample: _Sample, pooled: LogitFit, classes: int, number: int, rng: np
     return _Theta(logits - logits[0], beta)
 
 
-def _refuse_mirage(sample: _Sample, theta: _Theta, point: _Point) -> None:
+def _refuse_mirage(sample: Sample, theta: _Theta, point: _Point) -> None:
     """Raise NoEstimate where the gradient vanishes only because a class's picks are separated."""
     step = _newton_step(point)
     if step is None:
@@ -471,7 +412,7 @@ def _refuse_mirage(sample: _Sample, theta: _Theta, point: _Point) -> None:
 
 
 def _result(
-    sample: _Sample,
+    sample: Sample,
     theta: _Theta,
     point: _Point,
     steps: int,

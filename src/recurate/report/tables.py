@@ -107,7 +107,8 @@ def welfare_line(name: str, w: Welfare) -> str:
     return (
         f"{name}: Nash welfare {w.nash:.4g} ({w.nash_gap:.3g} below what these candidates allow), "
         f"utilitarian {w.utilitarian:.4g}, worst group {w.worst:.4g}; groups by favourite: "
-        f"entropy {w.entropy:.3f}, effective number {w.hill[2]:.2f}, distance from the weights {w.distance:.3f}"
+        f"entropy {w.entropy:.3f}, effective number {w.hill[2]:.2f}, "
+        f"distance from the weights {w.distance:.3f}"
     )
 
 
