@@ -26,6 +26,7 @@ from recurate.choices import (
     existence,
     groups,
     latent_classes,
+    people,
 )
 from recurate.choices import slates as slates_module
 from recurate.choices.comparison import chooser_logs, folds_of, select_classes
