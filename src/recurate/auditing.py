@@ -168,8 +168,8 @@ def _changes(
     ids = observed.round_ids
     if ids.size < 2 or found.name == "not told":
         return [], []
-    k = int(np.median(observed.slates.sizes)) if len(observed.slates) else 1
-    rule = found.rule(k)
+    sizes, counts = np.unique(observed.slates.sizes[observed.picks_per_slate > 0], return_counts=True)
+    rule = found.rule(dict(zip(sizes.tolist(), (counts / counts.sum()).tolist(), strict=True)) or 1.0)
     if rule is None:
         return [], [f"changes were not taken apart: there is no forecast for {found.name!r}"]
     own = log.select(source=MODEL)

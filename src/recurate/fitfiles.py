@@ -65,8 +65,10 @@ def log_columns(reading: Reading) -> dict[str, Any]:
     }
     for name in ("item", "chooser"):
         if name in table:
-            count = name == "item" and table[name].dtype.kind in "iu"  # as in a log: no texts
-            columns[name] = table[name] if count else _texts(table[name], slates.rows)
+            columns[name] = _texts(table[name], slates.rows)
+    items = columns.get("item")
+    if items is not None and all(t.isascii() and t.isdigit() and len(t) < 19 for t in items):
+        columns["item"] = items.astype(np.int64)  # as in a log, they only count
     return columns
 
 

@@ -244,11 +244,12 @@ def _mixture_rule(choices: Choices, declared: Declared, found: Recovered, text: 
         return [
             Finding("rule", text, found.name, "several rewards are only told apart for Luce choice", UNTOLD)
         ]
-    log_declared = float(
-        recovery.mixture_logs(choices, choices.features, weights, 1 / claim.temperature).sum()
-    )
+    beta = 1 / claim.temperature
+    if declared.temperature is None and found.inverse is not None:
+        beta = found.inverse[0]
+    log_declared = float(recovery.mixture_logs(choices, choices.features, weights, beta).sum())
     p = chi2_tail(2 * max(found.logs[recovery.LUCE] - log_declared, 0.0), m)
-    verdict = OK if p >= LEVEL else MISMATCH
+    verdict = judge(declared.weights is not None, p >= LEVEL)
     return [
         Finding(
             "rule",
@@ -259,7 +260,7 @@ def _mixture_rule(choices: Choices, declared: Declared, found: Recovered, text: 
         ),
         Finding(
             "weights",
-            ", ".join(f"{w:g}" for w in weights),
+            ", ".join(f"{w:g}" for w in declared.weights or ()),
             recovered,
             f"{p_text(p)} (with the temperature)",
             verdict,

@@ -95,8 +95,11 @@ class Recovered:
         top = f"{1 / low:.3g}" if low > 0 else "infinity"
         return f"{1 / beta:.3g} ({1 / high:.3g} to {top})"
 
-    def rule(self, k: float) -> Selection | None:
-        """Return the recovered rule, or None where it is not one that a forecast knows."""
+    def rule(self, k: float | dict[float, float]) -> Selection | None:
+        """Return the recovered rule for slates of ``k`` (or sizes with their shares), or None.
+
+        None where it is not one that a forecast knows.
+        """
         if self.name in (TOP, POOL_SOFTMAX, POOL_UNIFORM) and self.share is not None:
             noise = "gumbel" if self.name == POOL_SOFTMAX else "none"
             share = min(max(self.share, 1e-9), 1.0)

@@ -33,6 +33,7 @@ STEPS = 80  # of the interior-point method, at most
 SMALL = 20_000  # atoms up to which the pool is all of them
 POOL = 2000  # atoms of a pool, at least; else one in fifty
 NEW = 8  # worst violators that are added at a time, beside the best of each reward
+FEW = 5  # rewards up to which a first, loose solution is polished: it may be the last one
 SLACK = 1e-9  # mass below which an atom may leave the active set
 
 
@@ -63,7 +64,7 @@ class NashSolution:
         means: E_p u_i, (m,).
         prices: w_i / E_p u_i, (m,).
         gap: max over all atoms of D - 1: Nash welfare is at most log(1 + gap) below its maximum.
-        passes: over all atoms.
+        passes: over all atoms; pricing the pool between two passes is not counted.
         steps: of the interior-point method, in all.
         converged: whether the gap is below the one asked for.
     """
@@ -128,7 +129,9 @@ class _Search:
     def certified(self) -> NashSolution:
         """Return the active atoms' law with the gap over all atoms: one pass."""
         atoms = np.array(self.active)
-        masses = polished(self.u[atoms], self.w, self.core)
+        masses = self.core.p / self.core.p.sum()
+        if self.tolerance <= TIGHT or self.w.size <= FEW:  # else there will be another pass anyway
+            masses = polished(self.u[atoms], self.w, self.core)
         means = masses @ self.u[atoms]
         prices = self.w / means
         self.worth = self.u @ prices
@@ -272,6 +275,8 @@ def _newton_on(u: FloatArray, w: FloatArray, p: FloatArray, y: FloatArray) -> Fl
         system = np.zeros((n + m, n + m))
         system[:m, :m], system[:m, m:], system[m:, :m] = np.diag(w / np.square(y)), u.T, u
         short = np.concatenate([w / y - p @ u, 1.0 - u @ y])
+        if float(np.abs(short).max()) < 4e-16 * n:
+            break
         step = np.linalg.lstsq(system, short, rcond=1e-13)[0]
         if not np.isfinite(step).all():
             return None
