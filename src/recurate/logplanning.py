@@ -21,16 +21,25 @@ from recurate.plandesk import Constraints, Outcome
 from recurate.planning import KS, REAL_FRACTIONS, Plan, plan
 from recurate.records import REAL, read_log
 from recurate.theory.limits import Limit, limit
-from recurate.theory.survival import SHORT, Survival, favourites, pareto_front, phase, survival
+from recurate.theory.survival import (
+    SHORT,
+    Survival,
+    favourites,
+    pareto_front,
+    phase,
+    settled_share,
+    survival,
+)
 from recurate.theory.welfare import Welfare, welfare
 
 FloatArray = NDArray[np.float64]
+IntArray = NDArray[np.int64]
 
 PHASE_KS = (2, 3, 4, 6, 8, 16, 32)
 PHASE_WEIGHTS = (0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95)
 PHASE_REAL = (0.0, 0.01, 0.02, 0.05, 0.1, 0.2, 0.3, 0.5)
-SPREAD = 150  # candidates beside the Pareto front in the phase diagram with real data
-MOST_FRONT = 60  # atoms of a Pareto front up to which survivors and phases are told
+SPREAD = 40  # candidates beside the Pareto front in the phase diagram with real data
+MOST_FRONT = 20  # candidates of a Pareto front on which survivors and phases are told
 
 
 @dataclass(frozen=True)
@@ -58,7 +67,7 @@ class Phases:
     Attributes:
         axis: what varies beside K: ``weight`` or ``real fraction``.
         ks, values: the grid.
-        shares: (slate sizes, values); nan where the loop does not settle.
+        shares: (slate sizes, values); nan where the loop still moves.
         here: the plan's place, (K, value), or None.
     """
 
@@ -79,6 +88,7 @@ class LogPlan:
         survivors: what becomes of every group at the plan's K without real data; empty with one reward.
         phases: phase diagrams.
         welfare: of the candidates as they are, and of the limit.
+        front: how many candidates survivors and phases are told on, and how many the Pareto front has.
     """
 
     plan: Plan
@@ -86,6 +96,7 @@ class LogPlan:
     survivors: tuple[Survival, ...] = ()
     phases: tuple[Phases, ...] = ()
     welfare: tuple[tuple[str, Welfare], ...] = ()
+    front: tuple[int, int] = (0, 0)
 
     @property
     def setting(self) -> Outcome:
@@ -140,35 +151,45 @@ def _with_limits(found: Plan, candidates: Candidates) -> LogPlan:
         ("the candidates", welfare(rewards, weights=choice.weights)),
         ("the limit at K = infinity", welfare(rewards, nash.law, weights=choice.weights)),
     ]
-    front = rewards[pareto_front(rewards)]
-    groups = favourites(front, rewards.max(axis=0))
-    if len(front) > MOST_FRONT or np.bincount(groups, minlength=rewards.shape[1]).min() == 0:
+    front = pareto_front(rewards)
+    kept = _spread_out(rewards, front)
+    groups = favourites(rewards[kept], rewards.max(axis=0))
+    if np.bincount(groups, minlength=rewards.shape[1]).min() == 0:
         return LogPlan(found, nash, welfare=tuple(gains))
     return LogPlan(
         found,
         nash,
-        tuple(survival(rewards, choice.weights, k=choice.k)),
-        _phases(rewards, choice.weights, choice.k, choice.real_fraction),
+        tuple(survival(rewards[kept], choice.weights, k=choice.k)),
+        _phases(rewards, kept, choice.weights, choice.k, choice.real_fraction),
         tuple(gains),
+        (kept.size, front.size),
     )
 
 
+def _spread_out(rewards: FloatArray, front: IntArray) -> IntArray:
+    """Return about MOST_FRONT atoms of a Pareto front: each reward's best, others evenly between."""
+    if front.size <= MOST_FRONT:
+        return front
+    order = front[np.argsort(rewards[front, 0], kind="stable")]
+    even = order[np.unique(np.linspace(0, order.size - 1, MOST_FRONT).round().astype(int))]
+    return np.union1d(even, front[rewards[front].argmax(axis=0)])
+
+
 def _phases(
-    rewards: FloatArray, weights: tuple[float, ...], k: int, real_fraction: float
+    rewards: FloatArray, front: IntArray, weights: tuple[float, ...], k: int, real_fraction: float
 ) -> tuple[Phases, ...]:
     by_weight = Phases(
-        "weight", PHASE_KS, PHASE_WEIGHTS, phase(rewards, PHASE_KS, PHASE_WEIGHTS, weights=weights),
+        "weight", PHASE_KS, PHASE_WEIGHTS, phase(rewards[front], PHASE_KS, PHASE_WEIGHTS, weights=weights),
         (k, weights[0]),
     )  # fmt: skip
     return (
         by_weight,
-        Phases("real fraction", PHASE_KS, PHASE_REAL, _by_real(rewards, weights), (k, real_fraction)),
+        Phases("real fraction", PHASE_KS, PHASE_REAL, _by_real(rewards, front, weights), (k, real_fraction)),
     )
 
 
-def _by_real(rewards: FloatArray, weights: tuple[float, ...]) -> FloatArray:
+def _by_real(rewards: FloatArray, front: IntArray, weights: tuple[float, ...]) -> FloatArray:
     """Return the first group's share of the limit by K and real fraction, on a few hundred candidates."""
-    front = pareto_front(rewards)
     rest = np.setdiff1d(np.arange(len(rewards)), front)
     atoms = np.concatenate([front, rest[:: max(1, rest.size // SPREAD)]])
     sample = rewards[atoms]
@@ -179,7 +200,7 @@ def _by_real(rewards: FloatArray, weights: tuple[float, ...]) -> FloatArray:
     for a, k in enumerate(PHASE_KS):
         for b, rho in enumerate(PHASE_REAL):
             end = limit(sample, weights, k=k, real_fraction=rho, law=mass, longest=SHORT)
-            out[a, b] = end.law[groups == 0].sum() if end.settles else math.nan
+            out[a, b] = settled_share(end, groups, 0)
     return out
 
 

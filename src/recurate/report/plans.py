@@ -194,7 +194,9 @@ def _survivors(found: LogPlan) -> list[Section]:
         if found.survivors[0].law_applies
         else ""
     )
-    return [Section("Who survives", f"At K = {k} without real data. {law}", rows)]
+    told, front = found.front
+    part = "" if told == front else f" Told on {told} of the {front} candidates of the Pareto front."
+    return [Section("Who survives", f"At K = {k} without real data.{part} {law}", rows)]
 
 
 def _phase(p: Phases) -> Section:
@@ -210,8 +212,8 @@ def _phase(p: Phases) -> Section:
         here = {"k": str(k), "value": f"{value:g}"}
     rows = [["K", *(f"{v:g}" for v in p.values)]]
     for k, row in zip(p.ks, p.shares, strict=True):
-        rows.append([str(k), *("cycles" if math.isnan(s) else f"{s:.2f}" for s in row)])
+        rows.append([str(k), *("moves" if math.isnan(s) else f"{s:.2f}" for s in row)])
     title = f"First reward's share of the limit, by K and {p.axis}"
-    text = "The plan's place is marked." if here else ""
+    text = ("The plan's place is marked. " if here else "") + "'moves': not settled within 800 rounds."
     order = ([str(k) for k in p.ks], [f"{v:g}" for v in p.values])
     return Section(title, text, rows, chart=charts.phase_chart(cells, order, here, p.axis))

@@ -31,7 +31,8 @@ IntArray = NDArray[np.int64]
 
 ALIVE = 1e-6  # share in the limit from which on a group survives
 NEVER = 20.0  # nats between own and others' items from which on the law K q > 1 is that of the landscape
-SHORT = 600  # rounds that a cell of a phase diagram is given to settle
+SHORT = 800  # rounds that a cell of a phase diagram is given to settle
+STILL = 1e-5  # sum of absolute changes of masses in a round at which a loop hardly moves
 LARGEST_K = 4096  # slate size up to which the smallest is looked for
 HEAVIEST = 0.99  # weight up to which the smallest is looked for
 
@@ -240,6 +241,13 @@ def smallest_k(front: FloatArray, groups: IntArray, weights: FloatArray, j: int)
     return high
 
 
+def settled_share(end: Limit, groups: IntArray, group: int) -> float:
+    """Return a group's share of a limit, or of where the loop hardly moves any more; nan where it does."""
+    if not end.settles and not end.residual < STILL:
+        return math.nan
+    return float(end.law[groups == group].sum())
+
+
 def phase(
     rewards: ArrayLike,
     ks: ArrayLike,
@@ -251,7 +259,7 @@ def phase(
 ) -> FloatArray:
     """Return the group's share of the limit for every slate size and weight, (slate sizes, weights).
 
-    nan where the loop does not settle. The other groups keep their proportions.
+    nan where it still moves after ``SHORT`` rounds. The other groups keep their proportions.
     """
     matrix = np.asarray(rewards, float) / temperature
     base = check_weights(weights, matrix.shape[1])
@@ -261,5 +269,5 @@ def phase(
     for a, k in enumerate(np.ravel(ks)):
         for b, weight in enumerate(np.ravel(shares)):
             end = _end(front, _with_weight(base, group, float(weight)), float(k), SHORT)
-            out[a, b] = np.bincount(groups, end.law, base.size)[group] if end.settles else math.nan
+            out[a, b] = settled_share(end, groups, group)
     return out
