@@ -257,10 +257,10 @@ def test_the_band_is_no_wider_than_it_says(name):
 
 @pytest.mark.parametrize("name", [n for n in LOOPS if n != "real data"])
 def test_transmission_is_of_the_order_of_its_error(name):
-    """Where retraining reproduces the picks' law: mean 0 and spread 1, to four and 3.7 standard errors."""
-    z = np.array([c.transmission / c.transmission_error for c in simulate(name, 30)])
+    """Where retraining reproduces the picks' law: mean 0 and spread 1, to four standard errors and 3.5."""
+    z = np.array([c.transmission / c.transmission_error for c in simulate(name, 20)])
     assert abs(z.mean()) < 4 * z.std() / np.sqrt(z.size)
-    assert 0.78 < z.std() < 1.22
+    assert 0.75 < z.std() < 1.25
 
 
 def test_retraining_that_loses_something_shows():

@@ -178,7 +178,11 @@ def test_from_picks_to_a_forecast(tmp_path):
 
 @pytest.mark.parametrize(
     ("noise", "lapse", "temperature", "shown"),
-    [("gumbel", 0.3, 0.3, "lapse 0."), ("gaussian", 0.0, 0.3, "gaussian"), ("none", 0.2, 1.0, "noise none")],
+    [
+        ("gumbel", 0.3, 0.3, "lapse 0."),
+        pytest.param("gaussian", 0.0, 0.3, "gaussian", marks=pytest.mark.slow),
+        pytest.param("none", 0.2, 1.0, "noise none", marks=pytest.mark.slow),
+    ],
 )
 def test_a_forecast_takes_over_the_rule_that_fits(tmp_path, noise, lapse, temperature, shown):
     """Where another rule than Luce's predicts better: its first step is the picks' own gain."""
@@ -445,7 +449,6 @@ def test_bad_input(broken, arguments, message):
 def test_a_shell_sees_the_exit_codes(broken, recurate_cli):
     assert recurate_cli("fit", "good.csv", "--json").returncode == 0
     refused(recurate_cli("fit", "empty.csv"))
-    assert recurate_cli("fit", "good.csv", "--nonsense").returncode == 2
 
 
 CELLS = st.sampled_from(
@@ -494,7 +497,7 @@ def tables(draw):
 
 
 GARBAGE = st.one_of(tables(), st.binary(max_size=200), st.text(max_size=200).map(str.encode))
-SETTINGS = settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=100)
+SETTINGS = settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=70)
 
 
 @given(data=GARBAGE, ending=st.sampled_from(["csv", "jsonl", "json"]))
@@ -512,7 +515,7 @@ def test_garbage_is_fitted_or_refused(tmp_path, data, ending):
 
 
 @given(form=st.sampled_from(list(FILES)), fraction=st.floats(0, 0.99))
-@settings(SETTINGS, max_examples=40)
+@settings(SETTINGS, max_examples=30)
 def test_truncated_files_never_crash(tmp_path, form, fraction):
     path = FILES[form](tmp_path, np.random.default_rng(0))
     whole = path.read_bytes()

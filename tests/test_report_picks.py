@@ -57,9 +57,10 @@ def an_audit(kind: str):
     return audit(log, parse_declared({"k": 4, "temperature": 1.0}), str)
 
 
-@pytest.fixture(
-    scope="module", params=["fit of features", "fit of items", "honest audit", "audit with a fault"]
-)
+SLOWLY = [pytest.param(name, marks=pytest.mark.slow) for name in ("fit of items", "audit with a fault")]
+
+
+@pytest.fixture(scope="module", params=["fit of features", "honest audit", *SLOWLY])
 def page(request, tmp_path_factory):
     """A page, how many charts it has, and what it is about."""
     folder = tmp_path_factory.mktemp("pages")

@@ -273,8 +273,11 @@ def _newton_on(u: FloatArray, w: FloatArray, p: FloatArray, y: FloatArray) -> Fl
     n, m = u.shape
     for _ in range(8):
         system = np.zeros((n + m, n + m))
-        system[:m, :m], system[:m, m:], system[m:, :m] = np.diag(w / np.square(y)), u.T, u
-        short = np.concatenate([w / y - p @ u, 1.0 - u @ y])
+        with np.errstate(divide="ignore", over="ignore"):  # prices may be next to nothing
+            system[:m, :m], system[:m, m:], system[m:, :m] = np.diag(w / np.square(y)), u.T, u
+            short = np.concatenate([w / y - p @ u, 1.0 - u @ y])
+        if not (np.isfinite(system).all() and np.isfinite(short).all()):
+            return None
         if float(np.abs(short).max()) < 4e-16 * n:
             break
         step = np.linalg.lstsq(system, short, rcond=1e-13)[0]
@@ -286,4 +289,5 @@ def _newton_on(u: FloatArray, w: FloatArray, p: FloatArray, y: FloatArray) -> Fl
 
 
 def _excess(u: FloatArray, w: FloatArray, p: FloatArray) -> float:
-    return float(np.max(u @ (w / (p @ u))))
+    means = p @ u
+    return float(np.max(u @ (w / means))) if means.min() > 0 else np.inf
