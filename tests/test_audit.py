@@ -129,6 +129,7 @@ def test_with_other_slates_and_temperatures(fault, k, temperature):
     check_accused(six(fault, 0, k, temperature), *SIX[fault])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("fault", [f for f in SIX if f != "seeds"])
 def test_one_round_shows_five_of_them(fault):
     """Without later rounds picks at random are not told from rewards of another draw: either is named."""
@@ -138,7 +139,7 @@ def test_one_round_shows_five_of_them(fault):
         assert "another draw" in line(found, "rewards of the picks").evidence
 
 
-@pytest.mark.parametrize(("k", "temperature", "rounds"), [(4, 1.0, 4), (8, 0.2, 4), (4, 1.0, 1)])
+@pytest.mark.parametrize(("k", "temperature", "rounds"), [(4, 1.0, 4), slowly(8, 0.2, 4), slowly(4, 1.0, 1)])
 def test_an_honest_loop_of_this_size_is_not_accused(k, temperature, rounds):
     found = six(None, 0, k, temperature, rounds)
     assert not accused(found)
@@ -306,7 +307,7 @@ def none_accused(kind: dict, count: int) -> bool:
     ids=str,
 )
 def test_honest_loops_of_kinds_that_could_be_mistaken(kind):
-    assert none_accused(kind, 2)
+    assert none_accused(kind, 1)
 
 
 @pytest.mark.xfail(strict=True, reason="places and rewards are one there, and the test supposes Luce's model")

@@ -81,13 +81,11 @@ def test_further_faults(fault, tmp_path):
 
 
 def test_a_shell_sees_the_exit_codes(tmp_path, recurate_cli):
-    for fault, code in (("divided", 1), (None, 0)):
-        table = loops.loop_log(np.random.default_rng(0), slates=1000, fault=fault)
-        pq.write_table(table, tmp_path / "log.parquet")
-        done = recurate_cli("audit", "log.parquet", "--declared", "k = 4, temperature = 1", "--json")
+    pq.write_table(loops.loop_log(np.random.default_rng(0), slates=500), tmp_path / "log.parquet")
+    for temperature, code in ((1, 0), (10, 1)):
+        done = recurate_cli("audit", "log.parquet", "--declared", f"temperature = {temperature}", "--json")
         assert done.returncode == code, done.stderr
         assert strict(done.stdout)["mismatch"] is bool(code)
-    refused(recurate_cli("audit", "nothing.csv"))
 
 
 # --- every form, and what is declared -------------------------------------------------------------
@@ -118,8 +116,8 @@ def test_without_a_declaration_it_says_what_the_log_shows(tmp_path):
 
 def test_a_temperature_that_the_picks_cannot_tell_is_not_judged(tmp_path):
     """Rewards fitted from the picks have no scale of their own."""
-    write_csv(tmp_path / "x.csv", long_rows(np.random.default_rng(0), 500))
-    for temperature in (0.5, 1, 2):
+    write_csv(tmp_path / "x.csv", long_rows(np.random.default_rng(0), 200))
+    for temperature in (0.5, 2):
         done = call("audit", "x.csv", "--declared", f"k = 3, temperature = {temperature}", cwd=tmp_path)
         assert done.returncode == 0, done.stdout
     call("fit", "x.csv", cwd=tmp_path)
@@ -423,7 +421,7 @@ def test_odd_logs_are_audited(rows, tmp_path):
     assert result(tmp_path / "x-audit")["mismatch"] is bool(done.returncode)
 
 
-SETTINGS = settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=60)
+SETTINGS = settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=40)
 
 
 @given(
