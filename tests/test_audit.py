@@ -48,7 +48,7 @@ ODD = {
     "worst": ({"rule"}, set()),
     "sign": ({"temperature"}, set()),
     "one noise a round": ({"position effects"}, REPEATED),
-    "noise repeated": ({"noise of the picks"}, set()),
+    "noise repeated": ({"noise of the picks"}, REPEATED),
     "texts repeated": ({"items of neighbouring rounds"}, set()),
     "weights": ({"weights"}, set()),
     "propensities sharper": ({"propensities"}, set()),
@@ -179,7 +179,8 @@ def test_further_faults_are_named(fault, seed):
 @functools.cache
 def odd(fault: str, seed: int) -> Audit:
     more = {"weights": [0.5, 0.5]} if fault in ("weights", "divided, two rewards") else {}
-    slates = 5000 if fault == "lapses" else 2000  # lapses of a tenth look like a temperature in fewer
+    # In fewer slates these two may pass for another temperature.
+    slates = 5000 if fault in ("lapses", "thurstone") else 2000
     table = loops.odd_log(np.random.default_rng([9, seed]), fault, slates=slates)
     return audited(table, claim(slates=slates, **more))
 

@@ -204,7 +204,13 @@ ONE_REWARD = merged(
 )
 
 
-@pytest.fixture(scope="module", params=[GAUSSIANS, ONE_REWARD], ids=["two rewards", "one reward"])
+RUNS = [
+    pytest.param(GAUSSIANS, id="two rewards", marks=pytest.mark.slow),
+    pytest.param(ONE_REWARD, id="one reward"),
+]
+
+
+@pytest.fixture(scope="module", params=RUNS)
 def finished(request, tmp_path_factory):
     folder = tmp_path_factory.mktemp("audits") / "run"
     raw = {

@@ -367,6 +367,16 @@ def test_names_that_are_markup_or_not_ascii(tmp_path):
     assert "ünïcödé 猫" in html
 
 
+def test_groups_of_hardly_any_choosers(tmp_path):
+    """Nothing tells two groups apart there; it is said, or refused."""
+    (tmp_path / "x.csv").write_text("price_a,price_b,winner,user\n-0.72,-0.78,a,u0\n-0.68,-1.55,b,u1\n")
+    done = call("fit", "x.csv", "--groups", 2, cwd=tmp_path)
+    if done.returncode:
+        refused(done)
+    else:
+        assert "not identified" in done.stdout
+
+
 # --- bad input ------------------------------------------------------------------------------------
 
 

@@ -426,10 +426,8 @@ def _result(
     _refuse_mirage(sample, theta, point)
     observed = point.observed()
     covariance = sandwich = None
-    if (
-        np.linalg.eigvalsh(observed / np.sqrt(np.abs(np.outer(np.diag(observed), np.diag(observed)))))[0]
-        > 1e-9
-    ):
+    size = np.sqrt(np.maximum(np.diag(observed), 0.0))
+    if size.min() > 0 and np.linalg.eigvalsh(observed / np.outer(size, size))[0] > 1e-9:
         covariance = solver(observed)(np.eye(len(observed)))
         sandwich = sandwich_of(covariance, point.scores, sample.count)
     norm = _norm(sample, point)
