@@ -427,9 +427,9 @@ def _result(
     observed = point.observed()
     covariance = sandwich = None
     size = np.sqrt(np.maximum(np.diag(observed), 0.0))
-    # Slates of k tell at most k - 1 numbers each; what rounding leaves of a singular matrix may look positive.
-    told = sample.choices.slates.rows - len(sample.choices)
-    if told >= len(observed) and size.min() > 0 and np.linalg.eigvalsh(observed / np.outer(size, size))[0] > 1e-9:
+    # Slates of k tell at most k - 1 numbers each; rounding may make a singular matrix look positive.
+    told = sample.choices.slates.rows - len(sample.choices) >= len(observed)
+    if told and size.min() > 0 and np.linalg.eigvalsh(observed / np.outer(size, size))[0] > 1e-9:
         covariance = solver(observed)(np.eye(len(observed)))
         sandwich = sandwich_of(covariance, point.scores, sample.count)
     norm = _norm(sample, point)
