@@ -172,11 +172,14 @@ def test_the_multiplier_equals_a_plain_sum(noise, k, keep):
     np.testing.assert_allclose(found, expected, rtol=1e-10)
 
 
-def test_seeded_luce_draws_use_the_gumbels_alone():
+@pytest.mark.parametrize("rule", [Rule(4, 0.3, GAUSSIAN), Rule(4, 0.3, keep=2)], ids=["thurstone", "keep"])
+def test_seeded_draws_use_the_noise_alone(rule):
+    """Luce's picks do not: see test_luce_picks."""
     rewards = np.random.default_rng(0).normal(size=(50, 4))
     rng, twin = np.random.default_rng(5), np.random.default_rng(5)
-    slots = Rule(4, 0.3).draw(rewards, rng)
-    np.testing.assert_array_equal(slots, np.argmax(rewards / 0.3 + twin.gumbel(size=rewards.shape), axis=1))
+    slots = rule.draw(rewards, rng)
+    noisy = rewards / 0.3 + rule.noise.draw(twin, rewards.shape)
+    np.testing.assert_array_equal(first_kept(slots), np.argmax(noisy, axis=1))
     assert rng.random() == twin.random()
 
 

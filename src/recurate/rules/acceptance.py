@@ -26,7 +26,8 @@ from numpy.typing import ArrayLike, NDArray
 from recurate.errors import InputError, is_number
 from recurate.rules import ranks
 from recurate.rules.noise import NO_NOISE, REACH, Noise
-from recurate.rules.rule import RANKS, check_lapse, check_noise, check_temperature, scaled
+from recurate.rules.rule import RANKS, check_lapse, check_noise, check_temperature
+from recurate.rules.utilities import scaled
 
 FloatArray = NDArray[np.float64]
 BoolArray = NDArray[np.bool_]

@@ -28,8 +28,9 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from recurate.errors import InputError, is_number
-from recurate.rules import ranks
+from recurate.rules import luce, ranks
 from recurate.rules.noise import GUMBEL, NO_NOISE, Noise
+from recurate.rules.utilities import of_slates
 
 FloatArray = NDArray[np.float64]
 IntArray = NDArray[np.int64]
@@ -162,6 +163,8 @@ class Rule:
         Gumbel with keep = 1: the softmax; Gumbel with keep = 2 and no noise: closed forms as well. Else
         by quadrature, to 1e-14 absolutely. Empty slots have 0.
         """
+        if self._is_luce:
+            return luce.chances(np.asarray(rewards, float), self.temperature, self.lapse)
         utilities = self._utilities(rewards)
         chances = self._chances(utilities)
         if not self.lapse:
@@ -173,15 +176,23 @@ class Rule:
     def _chances(self, utilities: FloatArray) -> FloatArray:
         if self.noise == NO_NOISE:
             return ranks.best_chances(utilities, self.keep)
-        if self.noise == GUMBEL and self.keep <= 2:
-            return _softmax(utilities) if self.keep == 1 else _softmax_twice(utilities)
+        if self.noise == GUMBEL and self.keep == 2:
+            return _softmax_twice(utilities)
         return ranks.chances(self.noise, utilities, self.keep)
 
     def draw(self, rewards: FloatArray, rng: np.random.Generator) -> IntArray:
         """Return the kept slots of each slate: (slates,), or (slates, keep), best first, for keep > 1.
 
-        Without lapse it uses ``noise.draw(rng, rewards.shape)`` alone (no noise: uniform tie-breaks).
+        What it draws from ``rng``:
+
+        - Luce (Gumbel noise, keep = 1): ``rng.random(slates)``, one uniform number a slate, of which lapses
+          are made too; a slate's pick depends on its rewards and its number alone. See
+          :mod:`recurate.rules.luce`, which says how a number becomes a pick.
+        - else: with a lapse share ``rng.random(slates)``, then ``noise.draw(rng, rewards.shape)`` (no noise:
+          uniform tie-breaks).
         """
+        if self._is_luce:
+            return luce.pick(np.asarray(rewards, float), self.temperature, self.lapse, rng)
         utilities = self._utilities(rewards)
         if self.lapse:
             lapsed = rng.random(len(utilities)) < self.lapse
@@ -264,22 +275,12 @@ class Rule:
 
     def _utilities(self, rewards: ArrayLike) -> FloatArray:
         """Return rewards / temperature (plain rewards without noise), checked."""
-        values = np.asarray(rewards, float)
-        if values.ndim != 2:
-            raise InputError(
-                "the rewards of slates must be a table (slates, width)",
-                got=f"shape {values.shape}",
-                remedy="one slate is rewards[None, :]",
-            )
-        utilities = scaled(values, 1.0 if self.noise == NO_NOISE else self.temperature)
-        fewest = int((utilities > -np.inf).sum(axis=1).min(initial=utilities.shape[1]))
-        if len(utilities) and fewest < self.keep:
-            raise InputError(
-                f"{self.keep} candidates are kept from every slate, so each must have that many",
-                got=f"a slate with {fewest}",
-                remedy="drop slates that are too small (empty slots have the reward -inf)",
-            )
-        return utilities
+        temperature = 1.0 if self.noise == NO_NOISE else self.temperature
+        return of_slates(np.asarray(rewards, float), temperature, self.keep)
+
+    @property
+    def _is_luce(self) -> bool:
+        return self.keep == 1 and self.noise == GUMBEL
 
     def _slots(self, kept: ArrayLike, utilities: FloatArray) -> IntArray:
         slots = np.asarray(kept)
@@ -303,35 +304,14 @@ class Rule:
         return slots.astype(np.int64)
 
 
-def scaled(rewards: FloatArray, temperature: float) -> FloatArray:
-    """Return rewards / temperature after checking them: finite, or -inf for absent candidates."""
-    with np.errstate(over="ignore"):
-        utilities = rewards / temperature
-    if np.any(np.isnan(utilities) | (utilities == np.inf)) or np.any(
-        np.isneginf(utilities) & ~np.isneginf(rewards)
-    ):
-        raise InputError(
-            "rewards divided by the temperature must be numbers (-inf marks an empty slot)",
-            got="nan, inf or an overflow",
-            remedy="drop or repair those candidates; for an overflow use a higher temperature",
-        )
-    return utilities
-
-
-def _softmax(utilities: FloatArray) -> FloatArray:
-    """Return Luce's probabilities, (slates, width)."""
-    odds = np.exp(utilities - utilities.max(axis=1, keepdims=True))
-    return np.asarray(odds / odds.sum(axis=1, keepdims=True))
-
-
 def _softmax_twice(utilities: FloatArray) -> FloatArray:
     """Return the probabilities to be picked first or second, (slates, width)."""
-    first = _softmax(utilities)
+    first = luce.chances(utilities)
     total = first.copy()
     for j in range(utilities.shape[1]):
         rest = utilities.copy()
         rest[:, j] = -np.inf
-        total += first[:, j, None] * _softmax(rest)
+        total += first[:, j, None] * luce.chances(rest)
     return total
 
 

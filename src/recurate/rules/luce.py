@@ -1,0 +1,129 @@
+r"""Luce's choice from slates, one of each: chances and picks, in blocks that the second-level cache holds.
+
+**Picks** invert the cumulative chances at one uniform number v a slate: the pick is the first slot j with
+
+.. math:: C_j > v\, C_K, \qquad C_j = \sum_{i \le j} e^{u_i - \max u}.
+
+Such a slot has a chance above zero, for two reasons that no rounding undoes. v <= 1 - 2^-53, so that v C_K
+rounds to less than C_K, and a slot is found; and an empty slot, or one whose chance is lost in the sum, has
+C_j = C_{j-1}, so that it never is the first. Chances are kept to 2^-53, the grain of the uniform numbers,
+and to the rounding of C.
+
+Blocks of narrow slates are laid out slot by slot, so that every operation runs along slates; wide ones are
+left as they are. Either way the slots are axis 0 below.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+from numpy.typing import NDArray
+
+from recurate.rules import utilities
+
+FloatArray = NDArray[np.float64]
+IntArray = NDArray[np.int64]
+
+BLOCK_DOUBLES = 32_768  # utilities of a block: 256 kB
+NARROW = 128  # most slots of a narrow slate, for picks (counted in bytes: below 256)
+NARROW_TABLE = 32  # and for chances, which are laid back
+LEAST = 2.0**-54  # what the number 0 stands for: the middle of the first cell of the uniform numbers' grid
+MOST = 1 - 2.0**-53  # the largest uniform number
+
+
+def pick(rewards: FloatArray, temperature: float, lapse: float, rng: np.random.Generator) -> IntArray:
+    """Return the slot picked from each slate, (slates,), for rewards (slates, width), -inf where empty.
+
+    Draws ``rng.random(slates)``, however wide the slates are and whatever the lapse share. A slate whose
+    number u is below ``lapse`` is judged at random, by v = u / lapse; else v = (u - lapse) / (1 - lapse).
+
+    Raises:
+        InputError: as :func:`recurate.rules.utilities.of_slates`.
+    """
+    utilities.check_table(rewards)
+    slots = np.empty(len(rewards), np.int64)
+    narrow = rewards.shape[1] <= NARROW
+    for some, u, top in _blocks(rewards, temperature, narrow):
+        uniform = rng.random(top.size)
+        if lapse:
+            lapsed = np.flatnonzero(uniform < lapse)
+            at_random = uniform[lapsed] / lapse
+            uniform -= lapse
+            uniform /= (1 - lapse) or 1.0
+            uniform[lapsed] = at_random
+            u[:, lapsed] = np.where(u[:, lapsed] == -np.inf, -np.inf, 0.0)
+            top[lapsed] = 0.0
+        np.clip(uniform, LEAST, MOST, out=uniform)
+        odds = _odds(u, top)
+        if narrow:
+            for j in range(1, len(odds)):
+                odds[j] += odds[j - 1]
+        else:
+            np.add.accumulate(odds, axis=0, out=odds)
+        uniform *= odds[-1]
+        passed = (odds <= uniform).view(np.uint8)
+        slots[some] = passed.sum(axis=0, dtype=np.uint8 if narrow else np.int64)
+    return slots
+
+
+def chances(rewards: FloatArray, temperature: float = 1.0, lapse: float = 0.0) -> FloatArray:
+    """Return the probability that each slot is picked, (slates, width); 0 where empty.
+
+    Raises:
+        InputError: as :func:`recurate.rules.utilities.of_slates`.
+    """
+    utilities.check_table(rewards)
+    out = np.empty(rewards.shape)
+    narrow = rewards.shape[1] <= NARROW_TABLE
+    for some, u, top in _blocks(rewards, temperature, narrow):
+        present = (u > -np.inf) if lapse else None
+        odds = _odds(u, top)
+        if narrow:
+            total = odds[0].copy()  # one by one: the same order whatever the number of slates in a block
+            for column in odds[1:]:
+                total += column
+        else:
+            total = odds.sum(axis=0)
+        if present is not None:
+            odds /= total
+            odds *= 1 - lapse
+            odds += present * (lapse / present.sum(axis=0))
+            total = np.ones_like(total)
+        if narrow:
+            for j, column in enumerate(odds):
+                np.divide(column, total, out=out[some, j])
+        else:
+            np.divide(odds, total, out=out[some].T)
+    return out
+
+
+def _blocks(
+    rewards: FloatArray, temperature: float, narrow: bool
+) -> Iterator[tuple[slice, FloatArray, FloatArray]]:
+    """Yield (slates, their utilities (width, slates), the largest of each (slates,)); the next overwrites."""
+    slates, width = rewards.shape
+    if not width:
+        utilities.of_slates(rewards, temperature, 1)  # refuses slates of nothing
+        return
+    step = max(1, BLOCK_DOUBLES // width)
+    scratch = np.empty(min(step, slates) * width)
+    for start in range(0, slates, step):
+        block = rewards[start : start + step].T
+        u = scratch[: block.size]  # contiguous even in the last block: one path through np.exp for all
+        u = u.reshape(block.shape) if narrow else u.reshape(block.shape[::-1]).T
+        with np.errstate(over="ignore"):
+            np.divide(block, temperature, out=u) if temperature != 1 else np.copyto(u, block)
+        top = u.max(axis=0)
+        if not (top.min() > -np.inf and top.max() < np.inf):  # nan is neither
+            utilities.of_slates(rewards, temperature, 1)
+        if temperature < 1 and u.min() == -np.inf:  # an empty slot or an overflow, which no higher one makes
+            utilities.scaled(block, temperature)
+        yield slice(start, start + step), u, top
+
+
+def _odds(u: FloatArray, top: FloatArray) -> FloatArray:
+    """Return exp(u - top) in the place of u."""
+    with np.errstate(over="ignore"):  # a gap beyond the largest double is infinite, its odds 0
+        u -= top
+    return np.exp(u, out=u)
