@@ -25,13 +25,14 @@ from recurate.rules import utilities
 FloatArray = NDArray[np.float64]
 IntArray = NDArray[np.int64]
 
-BLOCK_DOUBLES = 32_768  # utilities of a block: 256 kB
+BLOCK_DOUBLES = 49_152  # utilities of a block: 384 kB
 NARROW = 128  # most slots of a narrow slate, for picks (counted in bytes: below 256)
 NARROW_TABLE = 32  # and for chances, which are laid back
 LEAST = 2.0**-54  # what the number 0 stands for: the middle of the first cell of the uniform numbers' grid
 MOST = 1 - 2.0**-53  # the largest uniform number
 
 
+@np.errstate(over="ignore")  # gaps may be infinite, and odds then 0; utilities are checked for overflow
 def pick(rewards: FloatArray, temperature: float, lapse: float, rng: np.random.Generator) -> IntArray:
     """Return the slot picked from each slate, (slates,), for rewards (slates, width), -inf where empty.
 
@@ -54,7 +55,8 @@ def pick(rewards: FloatArray, temperature: float, lapse: float, rng: np.random.G
             uniform[lapsed] = at_random
             u[:, lapsed] = np.where(u[:, lapsed] == -np.inf, -np.inf, 0.0)
             top[lapsed] = 0.0
-        np.clip(uniform, LEAST, MOST, out=uniform)
+        if lapse or np.minimum.reduce(uniform) < LEAST:
+            np.clip(uniform, LEAST, MOST, out=uniform)
         odds = _odds(u, top)
         if narrow:
             for j in range(1, len(odds)):
@@ -62,11 +64,12 @@ def pick(rewards: FloatArray, temperature: float, lapse: float, rng: np.random.G
         else:
             np.add.accumulate(odds, axis=0, out=odds)
         uniform *= odds[-1]
-        passed = (odds <= uniform).view(np.uint8)
+        passed = (odds[:-1] <= uniform).view(np.uint8)  # the last never is
         slots[some] = passed.sum(axis=0, dtype=np.uint8 if narrow else np.int64)
     return slots
 
 
+@np.errstate(over="ignore")
 def chances(rewards: FloatArray, temperature: float = 1.0, lapse: float = 0.0) -> FloatArray:
     """Return the probability that each slot is picked, (slates, width); 0 where empty.
 
@@ -112,10 +115,9 @@ def _blocks(
         block = rewards[start : start + step].T
         u = scratch[: block.size]  # contiguous even in the last block: one path through np.exp for all
         u = u.reshape(block.shape) if narrow else u.reshape(block.shape[::-1]).T
-        with np.errstate(over="ignore"):
-            np.divide(block, temperature, out=u) if temperature != 1 else np.copyto(u, block)
-        top = u.max(axis=0)
-        if not (top.min() > -np.inf and top.max() < np.inf):  # nan is neither
+        np.divide(block, temperature, out=u) if temperature != 1 else np.copyto(u, block)
+        top = np.maximum.reduce(u, axis=0)
+        if not (np.minimum.reduce(top) > -np.inf and np.maximum.reduce(top) < np.inf):  # nan is neither
             utilities.of_slates(rewards, temperature, 1)
         if temperature < 1 and u.min() == -np.inf:  # an empty slot or an overflow, which no higher one makes
             utilities.scaled(block, temperature)
@@ -124,6 +126,5 @@ def _blocks(
 
 def _odds(u: FloatArray, top: FloatArray) -> FloatArray:
     """Return exp(u - top) in the place of u."""
-    with np.errstate(over="ignore"):  # a gap beyond the largest double is infinite, its odds 0
-        u -= top
+    u -= top
     return np.exp(u, out=u)
