@@ -8,7 +8,7 @@ from typing import Annotated, NoReturn
 
 import typer
 
-from recurate.commands import forecasts, loops, picks, plans
+from recurate.commands import comparing, forecasts, loops, picks, plans
 from recurate.errors import RecurateError
 
 app = typer.Typer(
@@ -23,7 +23,8 @@ app = typer.Typer(
     "and again. 'run' does this with a real model; 'forecast' says where it will go, exactly, from the "
     "rewards of one round; 'plan' chooses K, real data and preference weights; 'fit' learns rewards "
     "and preference groups from logged picks; 'audit' tells "
-    "whether a loop that was run did what it claims; 'report' rebuilds a run's report.",
+    "whether a loop that was run did what it claims; 'compare' overlays runs; 'report' rebuilds a run's "
+    "report.",
 )
 
 
@@ -44,7 +45,9 @@ def _main(
     pass
 
 
-for command in (loops.run, forecasts.forecast, plans.plan, picks.fit, picks.audit, loops.report):
+for command in (
+    loops.run, forecasts.forecast, plans.plan, picks.fit, picks.audit, comparing.compare, loops.report,
+):  # fmt: skip
     app.command()(command)
 
 

@@ -1,15 +1,11 @@
-"""What a person sees while a run goes on."""
+"""Who is told what happens in a run: views for people (``views.py``), loggers for tools (``loggers.py``)."""
 
 from __future__ import annotations
 
-import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
-from recurate.trajectory import FORECAST, MEASURED, Trajectory
-
-WIDTH = 23
-SHOWN = ("mean_reward", "mean_exp_reward", "kl_to_reference", "entropy")
+from recurate.trajectory import Trajectory
 
 
 class Monitor(Protocol):
@@ -22,10 +18,19 @@ class Monitor(Protocol):
         """A stage of a round begins: fit, sample, pick, measure, save."""
 
     def warn(self, warnings: Sequence[str]) -> None:
-        """The forecast has been made, with these warnings."""
+        """Something is to be known, such as the forecast's warnings."""
+
+    def counts(self, round: int, counts: dict[str, int]) -> None:  # noqa: A002
+        """Exact sizes in a round: trained_on_picks, trained_on_real, candidates, slates, picks."""
+
+    def alarm(self, round: int, message: str, action: str) -> None:  # noqa: A002
+        """Something in a round is not as it should be; ``action`` says what was done about it."""
 
     def finished(self, round: int, trajectory: Trajectory) -> None:  # noqa: A002
         """A round is safely on disk; ``trajectory`` holds everything so far."""
+
+    def close(self) -> None:
+        """The run has ended, or died: give back what is held. May be called more than once."""
 
 
 class Silent:
@@ -40,71 +45,75 @@ class Silent:
     def warn(self, warnings: Sequence[str]) -> None:
         """Do nothing."""
 
+    def counts(self, round: int, counts: dict[str, int]) -> None:  # noqa: A002
+        """Do nothing."""
+
+    def alarm(self, round: int, message: str, action: str) -> None:  # noqa: A002
+        """Do nothing."""
+
     def finished(self, round: int, trajectory: Trajectory) -> None:  # noqa: A002
         """Do nothing."""
 
+    def close(self) -> None:
+        """Do nothing."""
 
-class Console:
-    """A line a round, measured beside forecast; on a terminal also the current stage."""
 
-    def __init__(self) -> None:
-        from rich.console import Console as RichConsole
+class Several:
+    """Forwards to all; one that raises is reported once to the others, and dropped: the run goes on.
 
-        self._console = RichConsole(highlight=False, markup=False, emoji=False)
-        self._status = self._console.status("starting") if self._console.is_terminal else None
-        self._rounds = 0
-        self._since = time.perf_counter()
-        self._columns: list[tuple[str, str | None]] = []
+    Args:
+        monitors: in the order in which they are told.
+
+    Attributes:
+        dropped: a line for each that was dropped.
+    """
+
+    def __init__(self, monitors: Sequence[Monitor]) -> None:
+        self._monitors = list(monitors)
+        self.dropped: list[str] = []
+
+    def tells(self, monitor: Monitor) -> bool:
+        """Whether this one is still told."""
+        return any(m is monitor for m in self._monitors)
 
     def started(self, facts: dict[str, Any]) -> None:
-        """Print what is run."""
-        self._rounds = int(facts["rounds"])
-        for name, value in facts.items():
-            text = f"{value:.1%}" if name.endswith("accuracy") else str(value)
-            self._console.print(f"{name.replace('_', ' '):>30}  {text}", soft_wrap=True)
-        if self._status is not None:
-            self._status.start()
-        self._since = time.perf_counter()
+        """Forward, a copy to each."""
+        self._each(lambda m: m.started(dict(facts)))
 
     def stage(self, round: int, name: str) -> None:  # noqa: A002
-        """Show the stage on a terminal."""
-        if self._status is not None:
-            self._status.update(f"round {round} of {self._rounds}: {name}")
+        """Forward."""
+        self._each(lambda m: m.stage(round, name))
 
     def warn(self, warnings: Sequence[str]) -> None:
-        """Print the warnings."""
-        for warning in warnings:
-            self._console.print(f"warning: {warning}", soft_wrap=True)
+        """Forward."""
+        self._each(lambda m: m.warn(tuple(warnings)))
+
+    def counts(self, round: int, counts: dict[str, int]) -> None:  # noqa: A002
+        """Forward, a copy to each."""
+        self._each(lambda m: m.counts(round, dict(counts)))
+
+    def alarm(self, round: int, message: str, action: str) -> None:  # noqa: A002
+        """Forward."""
+        self._each(lambda m: m.alarm(round, message, action))
 
     def finished(self, round: int, trajectory: Trajectory) -> None:  # noqa: A002
-        """Print the round's line, after a heading before the first."""
-        now = time.perf_counter()
-        if not self._columns:
-            self._columns = [(q, r) for q, r, _ in trajectory.about(MEASURED) if q in SHOWN]
-            titles = "".join(f"{_title(q, r):>{WIDTH}}" for q, r in self._columns)
-            self._console.print("\nmeasured (forecast)", soft_wrap=True)
-            self._console.print(f"round{titles}   seconds", soft_wrap=True)
-        cells = "".join(f"{_cell(trajectory, round, q, r):>{WIDTH}}" for q, r in self._columns)
-        self._console.print(f"{round:5d}{cells}{now - self._since:10.1f}", soft_wrap=True)
-        self._since = now
-        if round == self._rounds and self._status is not None:
-            self._status.stop()
+        """Forward."""
+        self._each(lambda m: m.finished(round, trajectory))
 
     def close(self) -> None:
-        """Give the terminal back."""
-        if self._status is not None:
-            self._status.stop()
+        """Forward, the last first: loggers that fail only now can still be reported by a view."""
+        self._each(lambda m: m.close(), backwards=True)
 
+    def _each(self, tell: Callable[[Monitor], None], *, backwards: bool = False) -> None:
+        for monitor in reversed(self._monitors) if backwards else tuple(self._monitors):
+            try:
+                tell(monitor)
+            except Exception as error:
+                self._drop(monitor, error)
 
-def _title(quantity: str, reward: str | None) -> str:
-    return quantity if reward in (None, "reward") else f"{quantity} {reward}"
-
-
-def _cell(trajectory: Trajectory, t: int, quantity: str, reward: str | None) -> str:
-    values = {
-        row.source: row.value
-        for row in trajectory.rows
-        if (row.round, row.quantity, row.reward) == (t, quantity, reward)
-    }
-    forecast = values.get(FORECAST)
-    return f"{values[MEASURED]:.4g}" + (f" ({forecast:.4g})" if forecast is not None else "")
+    def _drop(self, monitor: Monitor, error: Exception) -> None:
+        self._monitors = [m for m in self._monitors if m is not monitor]
+        first = (str(error).strip() or "no message").splitlines()[0]
+        line = f"{type(monitor).__name__} failed and is told no more ({type(error).__name__}: {first})"
+        self.dropped.append(line)
+        self._each(lambda m: m.warn((f"{line}; the run goes on",)))

@@ -111,6 +111,20 @@ def _scripts() -> list[str]:
 
 def write_run_report(folder: RunFolder) -> Path:
     """Write ``report.html`` into a run folder, from what the folder holds."""
+    path = folder.path / "report.html"
+    write_text(path, _run_page(folder).render())
+    return path
+
+
+def run_charts(folder: RunFolder) -> list[tuple[str, dict[str, Any]]]:
+    """Return the charts of a run's report, each with what stands above it."""
+    page = _run_page(folder)
+    titles = {identity: name for name, identity in (*page.quantities, *page.planes)}
+    titles[page.shares] = "Share of the candidates"
+    return [(titles[identity], json.loads(text)) for identity, text in page.specs]
+
+
+def _run_page(folder: RunFolder) -> _Page:
     config = folder.config()
     folder.verify()
     try:
@@ -135,9 +149,7 @@ def write_run_report(folder: RunFolder) -> Path:
     page.add_trajectory(trajectory)
     page.add_bounds(folder.bounds())
     _add_candidates(page, folder)
-    path = folder.path / "report.html"
-    write_text(path, page.render())
-    return path
+    return page
 
 
 def write_forecast_report(found: LogForecast, path: Path, *, name: str, table: list[list[str]]) -> None:

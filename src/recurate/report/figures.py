@@ -1,0 +1,286 @@
+"""Charts as figures for papers: SVG and PNG, drawn offline by vl-convert.
+
+A figure is a chart of a page restyled: as wide as a column, with small type, a palette that colour-blind
+readers can tell apart, the quantity at its axis and the legend where the chart is emptiest.
+"""
+
+from __future__ import annotations
+
+import copy
+import math
+import textwrap
+from collections.abc import Iterator, Sequence
+from importlib.util import find_spec
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+from recurate.errors import InputError
+from recurate.files import atomic_path, write_text
+from recurate.report.charts import COLOURS
+from recurate.trajectory import FORECAST, MEASURED, RENEWED, TAIL
+
+# Okabe and Ito's colours, those that stand out on white first, and two more.
+PALETTE = (
+    "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#882255", "#999999",
+    "#F0E442",
+)  # fmt: skip
+PRINTED = {FORECAST: "#0072B2", MEASURED: "#D55E00", RENEWED: "#009E73", TAIL: "#CC79A7"}
+WIDTH, HEIGHT = 230, 160  # points; with axes about 3.7 inches, a column of most journals
+PPI = 300
+MOST_TICKS = 12
+TYPE = 9  # points
+FONT = "Liberation Sans, Arial, Helvetica, sans-serif"
+CONFIG: dict[str, Any] = {
+    "background": "white",
+    "font": FONT,
+    "view": {"stroke": None},
+    "axis": {
+        "labelFontSize": TYPE - 1, "titleFontSize": TYPE, "titleFontWeight": "normal", "titlePadding": 5,
+        "gridColor": "#e6e6e6", "domainColor": "#333333", "tickColor": "#333333",
+        "labelColor": "#111111", "titleColor": "#111111", "tickSize": 3,
+        "gridWidth": 0.5, "domainWidth": 0.8, "tickWidth": 0.8,
+    },
+    "legend": {
+        "labelFontSize": TYPE - 1, "titleFontSize": TYPE - 1, "titleFontWeight": "normal", "labelLimit": 110,
+        "labelColor": "#111111", "rowPadding": 1, "columnPadding": 6, "symbolSize": 36, "offset": 4,
+        "padding": 3, "cornerRadius": 2,
+    },
+    "title": {"fontSize": TYPE, "fontWeight": "normal"},
+}  # fmt: skip
+
+
+def need_figures_extra() -> None:
+    """Refuse to go on without the package that draws.
+
+    Raises:
+        InputError: it is not installed.
+    """
+    if not find_spec("vl_convert"):
+        raise InputError(
+            "figures need more than the plain installation",
+            got="no vl-convert-python",
+            remedy="pip install 'recurate[figures]'",
+        )
+
+
+def write_figures(charts: Sequence[tuple[str, dict[str, Any]]], folder: Path) -> Path:
+    """Write each chart, (title, specification), as SVG and PNG; figures of an earlier time are removed.
+
+    Returns:
+        The folder.
+    """
+    import altair
+    import vl_convert
+
+    version = ".".join(altair.SCHEMA_VERSION.removeprefix("v").split(".")[:2])
+    if version not in vl_convert.get_vegalite_versions():
+        version = vl_convert.get_vegalite_versions()[-1]
+    drawn = {}
+    for title, spec in charts:
+        figure = printed(spec, title)
+        svg = vl_convert.vegalite_to_svg(figure, vl_version=version, allowed_base_urls=[])
+        png = vl_convert.vegalite_to_png(figure, vl_version=version, ppi=PPI, allowed_base_urls=[])
+        name = base = _view(spec) or "chart"
+        number = 2
+        while name in drawn:
+            name, number = f"{base}_{number}", number + 1
+        drawn[name] = (svg, png)
+    folder.mkdir(parents=True, exist_ok=True)
+    for old in (*folder.glob("*.svg"), *folder.glob("*.png")):
+        old.unlink()
+    for name, (svg, png) in drawn.items():
+        write_text(folder / f"{name}.svg", svg)
+        with atomic_path(folder / f"{name}.png") as partial:
+            partial.write_bytes(png)
+    return folder
+
+
+def printed(spec: dict[str, Any], title: str) -> dict[str, Any]:
+    """Return a chart's specification for paper.
+
+    Args:
+        spec: as on the page.
+        title: what the page says above it; it goes to the vertical axis where that has no title.
+    """
+    figure = copy.deepcopy(spec)
+    figure["params"] = [p for p in figure.get("params", ()) if "select" not in p]
+    slider = [p for p in figure["params"] if "bind" in p]
+    for param in slider:
+        del param["bind"]
+    for node in _nodes(figure):
+        condition = node.get("condition")
+        first = condition[0] if isinstance(condition, list) and condition else condition
+        if isinstance(first, dict) and "param" in first:  # what a click would single out
+            del node["condition"]
+            node["value"] = first.get("value", 1)
+        if isinstance(node.get("range"), list):
+            node["range"] = [_colour(c) for c in node["range"]]
+        if node.get("scheme") == "tableau10":
+            del node["scheme"]
+            node["range"] = list(PALETTE)
+        if isinstance(node.get("mark"), dict):
+            _print_mark(node["mark"])
+        node.pop("tooltip", None)
+    square = bool(slider)
+    figure["width"], figure["height"] = (WIDTH, WIDTH) if square else (WIDTH, HEIGHT)
+    figure["config"] = CONFIG
+    if square:
+        figure["title"] = f"{title}, round {slider[0]['value']}"
+    else:
+        _name_axis(figure, title)
+        _place_legend(figure)
+    return figure
+
+
+def _print_mark(mark: dict[str, Any]) -> None:
+    if "strokeWidth" in mark:
+        mark["strokeWidth"] = min(mark["strokeWidth"], 1.3)
+    if mark.get("type") == "point" and "size" in mark:
+        mark["size"] = min(mark["size"], 26)
+    if "color" in mark:
+        mark["color"] = _colour(mark["color"])
+
+
+def _colour(colour: Any) -> Any:
+    return {COLOURS[source]: PRINTED[source] for source in COLOURS}.get(colour, colour)
+
+
+def _name_axis(figure: dict[str, Any], title: str) -> None:
+    """Put the title to the vertical axis, and ticks at whole rounds where there is room for each."""
+    rounds = sorted({row["round"] for row in _rows(figure) if "round" in row})
+    for encoding in _encodings(figure):
+        y, x = encoding.get("y"), encoding.get("x")
+        if isinstance(y, dict) and "field" in y:
+            y["title"] = y.get("title") or textwrap.wrap(title, 30)
+        if isinstance(x, dict) and x.get("title") == "round" and 0 < len(rounds) <= MOST_TICKS:
+            x["axis"] = {**(x.get("axis") or {}), "values": rounds}
+
+
+def _place_legend(figure: dict[str, Any]) -> None:
+    """Put the legend into the corner with the fewest marks; where all have some, room is made above."""
+    names = _legend_names(figure)
+    if not names:
+        return
+    columns = 1 if len(names) <= 4 else 2
+    width = min(columns * (16 + 4.6 * max(len(n) for n in names)), 0.9 * WIDTH) / WIDTH
+    height = (4 + (TYPE + 3) * math.ceil(len(names) / columns)) / HEIGHT
+    marks = _marks(figure)
+    corners = {
+        "top-left": (0, 1 - height), "top-right": (1 - width, 1 - height),
+        "bottom-right": (1 - width, 0), "bottom-left": (0, 0),
+    }  # fmt: skip
+    crowd = {
+        name: sum(x <= a <= x + width and y <= b <= y + height for a, b in marks)
+        for name, (x, y) in corners.items()
+    }
+    chosen = min(crowd, key=lambda name: crowd[name])
+    if crowd[chosen]:
+        chosen = min(("top-left", "top-right"), key=lambda name: crowd[name])
+        _make_room(figure, min(height, 0.5))
+    for encoding in _encodings(figure):
+        for channel in ("color", "shape", "strokeDash"):
+            part = encoding.get(channel)
+            if isinstance(part, dict) and isinstance(part.get("legend"), dict):
+                kept = {n: part["legend"][n] for n in ("symbolType",) if n in part["legend"]}
+                part["legend"] = None if len(names) == 1 else {
+                    "title": None, "orient": chosen, "direction": "vertical", "columns": columns,
+                    "fillColor": "rgba(255,255,255,0.85)", "symbolOpacity": 1,
+                    **kept,
+                }  # fmt: skip
+
+
+def _legend_names(figure: dict[str, Any]) -> list[str]:
+    for encoding in _encodings(figure):
+        colour = encoding.get("color")
+        if isinstance(colour, dict) and isinstance(colour.get("legend"), dict):
+            domain = colour.get("scale", {}).get("domain") or colour.get("sort")
+            if isinstance(domain, list):
+                return [str(name) for name in domain]
+    return []
+
+
+def _spread(figure: dict[str, Any]) -> tuple[float, float, bool] | None:
+    """Return the span of what is drawn upwards, in the scale's units, and whether that is a logarithm."""
+    log = any(e.get("y", {}).get("scale", {}).get("type") == "log" for e in _encodings(figure))
+    values = [
+        row[name]
+        for row in _rows(figure)
+        for name in ("value", "lower", "upper")
+        if row.get(name) is not None
+    ]
+    if log:
+        values = [math.log(v) for v in values if v > 0]
+    return (min(values), max(values), log) if values and min(values) < max(values) else None
+
+
+def _marks(figure: dict[str, Any]) -> list[tuple[float, float]]:
+    """Return where marks and lines are, each in 0 to 1 from the lower left."""
+    spread = _spread(figure)
+    rows = [row for row in _rows(figure) if row.get("value") is not None and "round" in row]
+    if spread is None or not rows:
+        return []
+    low, high, log = spread
+    first, last = min(r["round"] for r in rows), max(r["round"] for r in rows)
+    series: dict[tuple[Any, ...], list[tuple[float, float]]] = {}
+    for row in rows:
+        key = tuple(row.get(n) for n in ("source", "group", "run"))
+        for name in ("value", "lower", "upper"):
+            value = row.get(name)
+            if value is not None and (value > 0 or not log):
+                height = ((math.log(value) if log else value) - low) / (high - low)
+                x = (row["round"] - first) / max(last - first, 1)
+                series.setdefault((*key, name), []).append((0.05 + 0.9 * x, 0.04 + 0.92 * height))
+    found = []
+    for points in series.values():
+        points.sort()
+        found += points
+        for (a, b), (c, d) in pairwise(points):
+            found += [(a + (c - a) * i / 8, b + (d - b) * i / 8) for i in range(1, 8)]
+    return found
+
+
+def _make_room(figure: dict[str, Any], share: float) -> None:
+    spread = _spread(figure)
+    if spread is None:
+        return
+    low, high, log = spread
+    zero = not log and any(e.get("y", {}).get("scale", {}).get("zero", True) for e in _encodings(figure))
+    top = high + (high - (min(low, 0) if zero else low)) * share / (1 - share)
+    for encoding in _encodings(figure):
+        y = encoding.get("y")
+        if isinstance(y, dict) and "field" in y:
+            scale = {k: v for k, v in (y.get("scale") or {}).items() if k != "padding"}
+            y["scale"] = scale | {"domainMax": math.exp(top) if log else top}
+
+
+def _rows(figure: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    yield from (row for rows in figure.get("datasets", {}).values() for row in rows)
+    for node in _nodes(figure):
+        data = node.get("data")
+        if isinstance(data, dict) and isinstance(data.get("values"), list):
+            yield from data["values"]
+
+
+def _encodings(figure: dict[str, Any]) -> list[dict[str, Any]]:
+    return [n["encoding"] for n in _nodes(figure) if isinstance(n.get("encoding"), dict)]
+
+
+def _nodes(node: Any) -> Iterator[dict[str, Any]]:
+    """Yield every table in a specification but its data, outermost first."""
+    if isinstance(node, dict):
+        yield node
+        for name, child in node.items():
+            if name not in ("data", "datasets", "values"):
+                yield from _nodes(child)
+    elif isinstance(node, list):
+        for child in node:
+            yield from _nodes(child)
+
+
+def _view(spec: dict[str, Any]) -> str:
+    for node in _nodes(spec):
+        name = node.get("name")
+        if isinstance(name, str) and name.startswith("view_"):
+            return name.removeprefix("view_")
+    return ""
