@@ -11,11 +11,16 @@ from pydantic import Field
 from scipy.special import betainc, ndtri
 
 from recurate.loop.seen import Seen, error_of
+from recurate.measures import MAX_DEPTH
 from recurate.settings import Settings
 from recurate.theory.drift import CARRIERS, LEVEL, from_scale, to_scale
 from recurate.trajectory import FORECAST, Row
 
 Action = Literal["warn", "stop", "rollback"]
+
+CELLS = 2**MAX_DEPTH  # at most, behind a divergence
+ROUNDED = 1e-20  # what rounding may leave of a variance
+UNSEEN = 0.31  # largest bias of a cell's share of a divergence, times the number of candidates
 
 
 @dataclass(frozen=True)
@@ -54,8 +59,10 @@ class _Levelled(_Watch):
 class DivergenceAlarm(_Levelled):
     """The divergence from the reference is certainly above a limit.
 
-    Hypothesis: KL <= limit. Rejected if (KL_hat - limit) / se > z. Near zero KL_hat is skewed to the right,
-    but se grows with it (about as its root), which makes the test conservative there.
+    Hypothesis: KL <= limit. Rejected if (KL_hat - CELLS UNSEEN / n - limit) / se > z. Near zero KL_hat is
+    skewed to the right, but se grows with it (about as its root), which makes the test conservative there. In
+    a cell of the partition that expects l of the n candidates, few, KL_hat is too large even after its bias
+    correction: by (E X log X - l log l - P(X > 0) / 2) / n, X ~ Poisson(l), at most UNSEEN / n for every l.
     """
 
     kind: Literal["divergence"] = "divergence"
@@ -63,9 +70,11 @@ class DivergenceAlarm(_Levelled):
 
     def find(self, seen: Seen, t: int) -> list[Finding]:
         """Test the one divergence there is."""
-        row = seen.at(t, "kl_to_reference")
+        row, n = seen.at(t, "kl_to_reference"), seen.count(t)
         se = None if row is None else error_of(row)
-        if row is None or se is None or row.value - self.limit <= _critical(self.spent(t, 1)) * se:
+        if row is None or se is None or n is None:
+            return []
+        if row.value - CELLS * UNSEEN / n - self.limit <= _critical(self.spent(t, 1)) * se:
             return []
         words = f"kl_to_reference is {row.value:.3g} nats, above the limit of {self.limit:.3g}"
         return [Finding(row, self.limit, words)]
@@ -108,11 +117,11 @@ class VarianceAlarm(_Levelled):
         """Return the standard error of the ratio's logarithm, or None where it cannot be told."""
         counts = seen.count(start.round), seen.count(row.round)
         first = error_of(start)
-        now = 0.0 if row.value == 0 else error_of(row)
+        now = 0.0 if row.value <= ROUNDED * start.value else error_of(row)
         if counts[0] is None or counts[1] is None or first is None or now is None or start.value <= 0:
             return None
         shape = counts[0] * (first / start.value) ** 2
-        if row.value > 0:
+        if now > 0:
             shape = max(shape, counts[1] * (now / row.value) ** 2)
         carriers = min(counts[0], counts[1]) / shape
         return math.sqrt(shape * (1 / counts[0] + 1 / counts[1])) if carriers >= CARRIERS else None
@@ -149,11 +158,11 @@ class ShareAlarm(_Levelled):
 
 
 class FrechetAlarm(_Levelled):
-    r"""The Frechet distance is certainly above a multiple of round 0's.
+    """The Frechet distance is certainly above a multiple of round 0's.
 
     Hypothesis: F_t <= factor F_0. Rejected if (F_t - factor F_0) / sqrt(se_t^2 + factor^2 se_0^2) > z. A
-    Frechet distance of n samples is biased upwards, by about b / n with the same b in all rounds that are
-    alike: with the same n in all of them, and factor >= 1, the difference has the bias (1 - factor) b / n <= 0.
+    Frechet distance of n samples is biased upwards, by about b / n with the same b in rounds that are alike:
+    with the same n in all of them, and factor >= 1, the difference by (1 - factor) b / n, never upwards.
     """
 
     kind: Literal["frechet"] = "frechet"
@@ -224,7 +233,7 @@ def _difference(high: Row | None, low: Row | None) -> float:
 
 
 class BandAlarm(_Watch):
-    r"""A measured value is outside the forecast's simultaneous band.
+    """A measured value is outside the forecast's simultaneous band.
 
     The forecast's bands contain the model's law in all rounds and quantities together with 95 % probability,
     but not the error of a measurement from finitely many candidates. On the scale on which a band is

@@ -9,8 +9,8 @@ where nothing is wrong, however long the run is; and a run that is prolonged kee
 round the level is split evenly (Bonferroni) over rewards, groups, spaces or pairs of rounds. Round 0 is what
 others are compared with and raises nothing; what was wrong from the start is told in round 1. Tests are
 one-sided. A standard error is taken from the measured row's 95 % interval, from its side that is not cut
-off; a row without one is not judged. The kinds and their tests: :mod:`recurate.loop.alarmkinds`. The forecast's
-bands are the exception: they hold for all of its rounds together.
+off; a row without one is not judged. The kinds and their tests: :mod:`recurate.loop.alarmkinds`. The
+forecast's bands are the exception: they hold for all of its rounds together.
 """
 
 from __future__ import annotations
