@@ -93,7 +93,7 @@ def plain_vendi(kernel):
 
 
 def plain_kl(x, y, k):
-    """The estimator's definition with digamma of whole numbers as a sum; for samples without ties."""
+    """The estimator's definition, with digamma of whole numbers as a sum."""
 
     def psi(count):
         return -np.euler_gamma + sum(1 / j for j in range(1, count))
@@ -105,7 +105,9 @@ def plain_kl(x, y, k):
         own = sorted(plain_distance(a, b) for j, b in enumerate(x) if j != i)
         other = sorted(plain_distance(a, b) for b in y)
         reach = max(own[k - 1], other[k - 1])
-        total += psi(sum(v < reach for v in own) + 1) - psi(sum(v < reach for v in other) + 1)
+        tied = sum(abs(v - reach) < 1e-9 for v in own + other) > 1
+        limit = reach + 1e-9 if tied else reach - 1e-9
+        total += psi(sum(v < limit for v in own) + 1) - psi(sum(v < limit for v in other) + 1)
     return total / len(x) + psi(len(y) + 1) - psi(len(x))
 
 
@@ -146,6 +148,27 @@ def test_kl_is_its_definition():
     x, y = shifted(3, d=2)
     assert kl_neighbours(x, y, 3).value == pytest.approx(plain_kl(x, y, 3))
     assert kl_neighbours(x, y, 3).value != pytest.approx(plain_kl(x, y, 4))
+    for decimals in (0, 1):  # ties at the centre and on the surface
+        a, b = np.round(x, decimals), np.round(y, decimals)
+        assert kl_neighbours(a, b, 3).value == pytest.approx(plain_kl(a, b, 3))
+
+
+def test_frechet_errors_are_derivatives():
+    """The influence function is the derivative of the distance in the weight of one point."""
+    rng = np.random.default_rng(21)
+    x, y = rng.normal(0.5, 1.5, size=(150, 2)), rng.normal(size=(120, 2)) @ np.array([[1.0, 0.5], [0.0, 1.0]])
+
+    def distance(weights_x, weights_y):
+        one, two = (np.cov(s.T, aweights=w, ddof=0) for s, w in ((x, weights_x), (y, weights_y)))
+        shift = np.average(x, axis=0, weights=weights_x) - np.average(y, axis=0, weights=weights_y)
+        return shift @ shift + np.trace(one + two) - 2 * np.sqrt(np.linalg.eigvals(one @ two)).sum()
+
+    ones_x, ones_y, step = np.ones(150), np.ones(120), 1e-4
+    slopes_x = [(distance(ones_x + e, ones_y) - distance(ones_x - e, ones_y)) / 2 for e in step * np.eye(150)]
+    slopes_y = [(distance(ones_x, ones_y + e) - distance(ones_x, ones_y - e)) / 2 for e in step * np.eye(120)]
+    error = math.hypot(*(np.linalg.norm(slopes) / step for slopes in (slopes_x, slopes_y)))
+    assert quality.frechet(x, y).se == pytest.approx(error, rel=0.015)
+    assert quality.frechet(y, x).se == pytest.approx(error, rel=0.015)
 
 
 def test_vendi_errors_are_derivatives():
@@ -443,6 +466,7 @@ def test_constants_and_duplicates_are_measured(x, y):
         found = [quality.frechet(x, y), *quality.precision_recall(x, y), *quality.density_coverage(x, y)]
         found += [quality.vendi(x), quality.vendi(x, 1.0), quality.memorisation(x, y, y), kl_neighbours(x, y)]
     assert np.isfinite([(e.value, e.se) for e in found]).all()
+    assert {type(v) for e in found for v in (e.value, e.se)} == {float}
 
 
 GOOD = np.random.default_rng(20).normal(size=(40, 2))

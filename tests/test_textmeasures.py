@@ -120,6 +120,7 @@ def test_empty_texts_are_measured():
             found = [textmeasures.lengths(texts), textmeasures.distinct(texts, 2)]
             found.append(textmeasures.self_bleu(texts, np.random.default_rng(0), references=4))
             assert np.isfinite([(e.value, e.se) for e in found]).all()
+            assert {type(v) for e in found for v in (e.value, e.se)} == {float}
     assert textmeasures.self_bleu([""] * 10, np.random.default_rng(0), references=4).value == 1
 
 

@@ -27,17 +27,17 @@ def kl_neighbours(x: ArrayLike, y: ArrayLike, k: int = 5) -> Estimate:
 
         mean_i [psi(a_i + 1) - psi(b_i + 1)] + psi(m + 1) - psi(n).
 
-    It is the estimator with both neighbours at one radius of Wang, Kulkarni & Verdu (2009, IEEE Trans. Inf.
-    Theory 55(5), sec. V), where the volumes cancel. It is unbiased if p / q is constant within each ball,
-    since psi(count + 1) - log(mass) is a martingale of the shrinking ball. As no dimension enters, it is
-    right for rewards with point masses, for rewards on lines, and for mixtures of such parts: where several
-    points lie on a ball's surface, as they do at an atom, they count as inside (Gao, Kannan, Oh & Viswanath
-    2017, arXiv 1709.06212, do so for mutual information).
+    It is the bias-reduced estimator of Wang, Kulkarni & Verdu (2009, IEEE Trans. Inf. Theory 55(5)), which
+    takes both neighbours at one radius, with that radius also in the volumes, so that they cancel. It is
+    unbiased if p / q is constant within each ball, since psi(count + 1) - log(mass) is a martingale of the
+    shrinking ball. As no dimension enters, it is right for rewards with point masses, for rewards on lines,
+    and for mixtures of such parts: where several points lie on a ball's surface, as they do at an atom, they
+    count as inside (Gao, Kannan, Oh & Viswanath 2017, arXiv 1709.06212, do so for mutual information).
 
     Columns are divided by their pooled standard deviations, so that units do not matter. The estimate is
     biased, mostly towards zero, where p / q changes within the balls, which are wide where y is scarce: of
     3.1 nats at n = m = 1000 it finds 2.7. An atom that y never shows gives a finite value, which grows with
-    m. Near zero it can be negative.
+    m. Near zero it can be negative. It is meant for a few columns: the cost grows with the balls' contents.
 
     The standard error takes both samples as random: it is that of each point's influence on the counts, at
     fixed radii. The neighbours' own noise in a score, of variance 1 / (a_i + 1) + 1 / (b_i + 1), is part of
@@ -45,7 +45,7 @@ def kl_neighbours(x: ArrayLike, y: ArrayLike, k: int = 5) -> Estimate:
 
     Args:
         x: shape (n, c), n > k.
-        y: shape (m, c), m >= k.
+        y: shape (m, c), m > k.
         k: how many neighbours.
 
     Raises:
@@ -61,8 +61,8 @@ def kl_neighbours(x: ArrayLike, y: ArrayLike, k: int = 5) -> Estimate:
     inner, influence = _ball_counts(atoms, np.stack([own, other]), k)
     scores = digamma(inner[0] + 1) - digamma(inner[1] + 1)
     used = own > 0
-    value = float(own[used] @ scores[used]) / sizes[0] + float(digamma(sizes[1] + 1) - digamma(sizes[0]))
-    noise = float(own[used] @ (1.0 / (inner[:, used] + 1)).sum(axis=0)) / sizes[0]
+    value = float(own[used] @ scores[used] / sizes[0] + digamma(sizes[1] + 1) - digamma(sizes[0]))
+    noise = float(own[used] @ (1.0 / (inner[:, used] + 1)).sum(axis=0) / sizes[0])
     spread_x = max(_variance(scores + influence[0], own) - noise, 0.0)
     spread_y = _variance(influence[1] * (sizes[1] / sizes[0]), other)
     return Estimate(value, math.sqrt(spread_x / sizes[0] + spread_y / sizes[1]))

@@ -117,7 +117,7 @@ def density_coverage(x: ArrayLike, y: ArrayLike, k: int = 5) -> tuple[Estimate, 
     The balls are closed and reach to each y's k-th nearest other y. Density is the mean number of them that
     an x is in, over k: 1 where both laws agree, and possibly more elsewhere. Coverage is the share of balls
     with an x inside: nearly 1 - 2^-k for samples of one law, as many x as y (Naeem et al. 2020, arXiv
-    2002.09797, eq. 3 and 4).
+    2002.09797, sec. 3).
 
     Standard errors: density's takes the real balls as fixed; coverage's takes both samples as random, from
     the spread over parts of both, see :func:`_spread`.
@@ -293,7 +293,7 @@ def memorisation(x: ArrayLike, train: ArrayLike, held_out: ArrayLike) -> Estimat
     With D the distance to the nearest training row, it is P(D(x) < D(y)) + P(D(x) = D(y)) / 2, x generated
     and y held-out: 1/2 for fresh real data, 1 for copies, below 1/2 for samples away from the training data.
     It is the Mann-Whitney statistic of the data-copying test, without cells and turned round (Meehan,
-    Chaudhuri & Dasgupta 2020, arXiv 2004.05675, sec. 3). The standard error is that of DeLong, DeLong &
+    Chaudhuri & Dasgupta 2020, arXiv 2004.05675). The standard error is that of DeLong, DeLong &
     Clarke-Pearson (1988, Biometrics 44): both samples random, the training data fixed; 0 where the value is 0
     or 1.
 

@@ -37,7 +37,7 @@ def lengths(texts: Sequence[str]) -> Estimate:
 def distinct(texts: Sequence[str], n: int = 2, cap: int = 500) -> Estimate:
     """Return distinct-n of the first ``cap`` texts: different n-grams over all n-grams (0 if there are none).
 
-    (Li et al. 2016, arXiv 1510.03055, sec. 5.) It **falls with the number of texts**, as common n-grams come
+    (Li et al. 2016, arXiv 1510.03055.) It **falls with the number of texts**, as common n-grams come
     again: values compare only at one number of texts, hence the cap. The error is that of the ratio D / N for
     this number of texts. Taking one text off changes D by its own n-grams only; the jackknife from that
     counts twice what depends on pairs of texts, so a Good-Toulmin series takes the excess off (see
@@ -96,7 +96,7 @@ def self_bleu(
 ) -> Estimate:
     r"""Return self-BLEU, the mean BLEU-n of each text with others as references: 1 where all are alike.
 
-    (Zhu et al. 2018, arXiv 1802.01886, sec. 2.2.) It rises with the number of references, so that is fixed:
+    (Zhu et al. 2018, arXiv 1802.01886.) It rises with the number of references, so that is fixed:
     texts are drawn without replacement into blocks of ``references`` + 1, and each text of a block has the
     others of its block as references. Blocks share no texts, so the error is that of the mean over blocks.
 
