@@ -13,7 +13,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from recurate import measures
 from recurate.errors import InputError
-from recurate.measures import Estimate
+from recurate.measures import Clusters, Estimate, Strata
 from recurate.records import Log
 from recurate.trajectory import MEASURED, Row
 
@@ -275,12 +275,14 @@ class Describer:
         group_names: the groups to report, in order.
         reward_scale: largest reward / temperature seen anywhere in this comparison, per reward;
             ``mean_exp_reward`` is left out beyond ``LARGEST_EXPONENT``.
+        stratified: whether contexts are the same in all samples, and not drawn by chance.
     """
 
     candidates: Candidates
     temperature: float
     group_names: tuple[str, ...] = ()
     reward_scale: tuple[float, ...] = ()
+    stratified: bool = False
 
     def values(self, law: FloatArray | None = None, kl: Estimate | None = None) -> Values:
         """Return the quantities of a law (masses (n,)), or of the candidates as a sample if None."""
@@ -322,9 +324,7 @@ class Describer:
             for quantity, reward, group, estimate, limits in found
         ]
 
-    def _of_reward(
-        self, index: int, law: FloatArray | None, clusters: IntArray | None
-    ) -> dict[str, Estimate]:
+    def _of_reward(self, index: int, law: FloatArray | None, clusters: Clusters) -> dict[str, Estimate]:
         found = {"mean_reward": measures.mean(self.candidates.rewards[:, index], law, clusters)}
         exponentials = self.exponentials[index]
         if exponentials is not None:
@@ -351,10 +351,11 @@ class Describer:
         return group_codes(self.candidates.groups, self.group_names)
 
     @cached_property
-    def _clusters(self) -> IntArray | None:
+    def _clusters(self) -> Clusters:
         if self.candidates.contexts is None:
             return None
-        return measures.encode(self.candidates.contexts)[0]
+        codes = measures.encode(self.candidates.contexts)[0]
+        return Strata(codes) if self.stratified else codes
 
 
 def group_names(candidates: Candidates, reference: Candidates | None) -> tuple[str, ...]:

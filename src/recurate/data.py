@@ -6,23 +6,32 @@ from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
 import numpy as np
+import pyarrow as pa
 from numpy.typing import NDArray
 from pydantic import Field
 
+from recurate.errors import InputError, nearest
+from recurate.samplefiles import Samples, from_column, is_text
 from recurate.seeds import Stream
 from recurate.settings import Settings
-
-Samples = NDArray[np.float32]
+from recurate.tables import read_table
 
 
 @dataclass(frozen=True)
 class Dataset:
-    """Samples (n, ...) and labels (n,) as text; the held-out part is never trained on."""
+    """Samples (n, ...), labels (n,) as text, contexts (n,) or None; what is held out is never trained on."""
 
     train: Samples
     labels: NDArray[Any]
     held_out: Samples
     held_out_labels: NDArray[Any]
+    contexts: NDArray[Any] | None = None
+    held_out_contexts: NDArray[Any] | None = None
+
+    @property
+    def labelled(self) -> bool:
+        """Whether the labels tell anything."""
+        return bool((self.labels != "").any())
 
 
 class Gaussians(Settings):
@@ -72,4 +81,79 @@ class Digits(Settings):
         return Dataset(images[train], labels[train], images[rest], labels[rest])
 
 
-DataSettings = Annotated[Gaussians | Digits, Field(discriminator="kind")]
+class TableData(Settings):
+    """Real data from a table (Parquet, JSON lines, CSV): texts, points, or arrays of any one shape."""
+
+    kind: Literal["table"]
+    path: str = Field(description="the file, seen from the current folder")
+    sample: str | tuple[str, ...] = Field(
+        "sample", description="column of texts or (nested) lists of numbers, or several columns of numbers"
+    )
+    context: str | None = Field(None, description="column of contexts (prompts); none if absent")
+    label: str | None = Field(
+        None, description="column of labels, for classifiers and groups; none if absent"
+    )
+    held_out: float = Field(0.1, ge=0.001, le=0.9, description="share of rows held out")
+
+    def load(self, rng: Stream) -> Dataset:
+        """Read the table and split it at random.
+
+        Raises:
+            InputError: the file or a column is missing, or samples are not usable.
+        """
+        text = [name for name in (self.context, self.label) if name is not None]
+        if isinstance(self.sample, str) and ".csv" in self.path:
+            text.append(self.sample)  # in CSV a text may look like a number
+        table = read_table(self.path, text=text)
+        samples = self._samples(table)
+        labels = self._texts(table, self.label)
+        contexts = self._texts(table, self.context)
+        order = rng.generator().permutation(len(samples))
+        cut = round(len(samples) * (1 - self.held_out))
+        if not 1 <= cut < len(samples):
+            raise InputError(
+                f"{self.path} has too few rows to hold some out",
+                got=len(samples),
+                remedy="give it at least two",
+            )
+        train, rest = order[:cut], order[cut:]
+        if labels is None:
+            labels = np.full(len(samples), "")
+        both = (None, None) if contexts is None else (contexts[train], contexts[rest])
+        return Dataset(samples[train], labels[train], samples[rest], labels[rest], *both)
+
+    def _samples(self, table: pa.Table) -> Samples:
+        if isinstance(self.sample, str):
+            return from_column(self._column(table, self.sample), f"{self.path}: column {self.sample!r}")
+        parts = [from_column(self._column(table, c), f"{self.path}: column {c!r}") for c in self.sample]
+        if any(is_text(part) or part.shape[1:] != (1,) for part in parts):
+            raise InputError(
+                f"{self.path}: several sample columns must all hold numbers",
+                got=", ".join(self.sample),
+                remedy="name one column of texts or lists, or columns of plain numbers",
+            )
+        return np.concatenate(parts, axis=1)
+
+    def _texts(self, table: pa.Table, name: str | None) -> NDArray[Any] | None:
+        if name is None:
+            return None
+        column = self._column(table, name)
+        if column.null_count:
+            raise InputError(
+                f"{self.path}: column {name!r} has {column.null_count} empty values",
+                got="an empty value",
+                remedy="fill it in every row",
+            )
+        return np.asarray(column.cast(pa.string()).to_numpy(zero_copy_only=False)).astype(str)
+
+    def _column(self, table: pa.Table, name: str) -> Any:
+        if name not in table.column_names:
+            raise InputError(
+                f"{self.path} has no column {name!r}",
+                got=f"columns {', '.join(table.column_names)}",
+                remedy=nearest(name, table.column_names),
+            )
+        return table.column(name)
+
+
+DataSettings = Annotated[Gaussians | Digits | TableData, Field(discriminator="kind")]

@@ -30,6 +30,25 @@ class InputError(RecurateError, ValueError):
         super().__init__(f"{what}\n  got:    {self.got}\n  remedy: {remedy}")
 
 
+class Stopped(RecurateError):
+    """A run stopped itself because of an alarm; everything complete is kept.
+
+    Args:
+        message: which alarm, and what follows.
+    """
+
+
+class Diverged(InputError):
+    """Training went to infinity: the loss or the weights are no longer numbers."""
+
+    def __init__(self, what: str, learning_rate: float) -> None:
+        super().__init__(
+            f"training the {what} diverged: its loss is not a finite number",
+            got=f"learning_rate = {learning_rate:g}",
+            remedy="what was complete before is kept; lower the learning rate in a new run",
+        )
+
+
 def is_number(value: object) -> bool:
     """Whether a value is a number that fits a double (NumPy's too), not text or a truth value."""
     if isinstance(value, bool | str | bytes) or value is None:

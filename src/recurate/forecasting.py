@@ -338,6 +338,7 @@ def measured(
     track: Sequence[str] = (),
     cells: Cells | None = None,
     names: tuple[str, ...] = (),
+    stratified: bool = False,
 ) -> Trajectory:
     """Return the same quantities as measured in every round of a log, on the model's candidates.
 
@@ -348,6 +349,8 @@ def measured(
         track: further columns whose mean is measured.
         cells: partition behind ``kl_to_reference``; None leaves it out.
         names: groups to report beside those that occur.
+        stratified: whether all rounds have the same contexts in the same numbers, so that errors do not count
+            the contexts' choice.
     """
     generated = log.select(source=MODEL)
     rows: list[Row] = []
@@ -356,7 +359,7 @@ def measured(
     labels = tuple(sorted({*names, *group_names(everything, None)}))
     for t in generated.rounds():
         candidates = everything.take(generated.column("round") == t)
-        describer = Describer(candidates, temperature, labels, tuple(top.tolist()))
+        describer = Describer(candidates, temperature, labels, tuple(top.tolist()), stratified)
         kl = cells.kl(cells.assign(candidates.rewards)) if cells is not None else None
         rows += describer.rows(t, MEASURED, describer.values(kl=kl))
     return Trajectory(tuple(rows))

@@ -33,19 +33,38 @@ class Estimate:
         return max(self.value - reach, low), min(self.value + reach, high)
 
 
-def standard_error(influence: FloatArray, clusters: IntArray | None = None) -> float:
+@dataclass(frozen=True)
+class Strata:
+    """Values that come in the same numbers from each of some contexts: their levels are no chance.
+
+    Attributes:
+        codes: context of each value, (n,), from 0.
+    """
+
+    codes: IntArray
+
+
+Clusters = IntArray | Strata | None
+
+
+def standard_error(influence: FloatArray, clusters: Clusters = None) -> float:
     """Return sqrt(sum_c (sum_{i in c} psi_i)^2) / n for influences psi (n,).
 
     Args:
         influence: psi, with mean zero.
         clusters: shape (n,), non-negative integers; candidates of one context are one cluster because
-            they are not independent. None: every value on its own.
+            they are not independent. None: every value on its own. Strata: only the spread within counts.
     """
+    if isinstance(clusters, Strata):
+        counts = np.bincount(clusters.codes)
+        within = influence - (np.bincount(clusters.codes, influence) / np.maximum(counts, 1))[clusters.codes]
+        lost = max(influence.size - np.count_nonzero(counts), 1)  # degrees of freedom left
+        return float(np.sqrt(np.square(within).sum() / lost / influence.size))
     sums = influence if clusters is None else np.bincount(clusters, influence)
     return float(np.sqrt(np.square(sums).sum()) / influence.size)
 
 
-def mean(values: FloatArray, law: FloatArray | None = None, clusters: IntArray | None = None) -> Estimate:
+def mean(values: FloatArray, law: FloatArray | None = None, clusters: Clusters = None) -> Estimate:
     """Return E values."""
     if law is not None:
         return Estimate(float(values @ law))
@@ -53,7 +72,7 @@ def mean(values: FloatArray, law: FloatArray | None = None, clusters: IntArray |
     return Estimate(average, standard_error(values - average, clusters))
 
 
-def variance(values: FloatArray, law: FloatArray | None = None, clusters: IntArray | None = None) -> Estimate:
+def variance(values: FloatArray, law: FloatArray | None = None, clusters: Clusters = None) -> Estimate:
     """Return Var values (of the law; of a sample, dividing by n)."""
     centre = mean(values, law).value
     squares = np.square(values - centre)
@@ -67,7 +86,7 @@ def shares(
     codes: IntArray,
     groups: int,
     law: FloatArray | None = None,
-    clusters: IntArray | None = None,
+    clusters: Clusters = None,
 ) -> list[Estimate]:
     """Return the share of each group 0, ..., groups - 1, for group codes (n,)."""
     if law is not None:
@@ -86,7 +105,7 @@ def entropy(
     codes: IntArray,
     groups: int,
     law: FloatArray | None = None,
-    clusters: IntArray | None = None,
+    clusters: Clusters = None,
 ) -> Estimate:
     """Return the Shannon entropy of the group shares, -sum s log s, in nats."""
     fractions = np.array([s.value for s in shares(codes, groups, law)])

@@ -21,6 +21,7 @@ from recurate.tables import read_table, write_table
 
 FORECAST, MEASURED = "forecast", "measured"
 TAIL, RENEWED = "fitted tail", "renewed"  # a forecast continued; one made anew from every round
+CONTROL = "control"  # measured in a second loop without selection
 
 SCHEMA = pa.schema(
     [

@@ -15,8 +15,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Self
 
 import numpy as np
+from numpy.typing import NDArray
 from pydantic import Field
 
+from recurate.errors import Diverged
 from recurate.generators.protocol import Samples
 from recurate.generators.torches import choose_device, import_torch, threads
 from recurate.seeds import Stream
@@ -28,6 +30,7 @@ if TYPE_CHECKING:
 
     from recurate.generators.networks import VelocityMLP
 
+CHECKED = 100  # training steps between two looks at the loss
 CHUNK = 4096  # samples at a time: activations stay in the cache
 
 
@@ -68,8 +71,12 @@ class FlowMatching:
     scale: Samples = field(default_factory=lambda: np.ones(0, np.float32))
     weights: dict[str, Any] = field(default_factory=dict)
 
-    def fit(self, data: Samples, *, rng: Stream) -> Self:
-        """Return a generator trained on data (n, ...), from these weights if there are any."""
+    def fit(self, data: Samples, *, rng: Stream, contexts: NDArray[Any] | None = None, real: int = 0) -> Self:
+        """Return a generator trained on data (n, ...), from these weights if there are any.
+
+        Raises:
+            Diverged: the weights are no longer numbers.
+        """
         torch = import_torch()
         flat = data.reshape(len(data), -1)
         mean, scale, steps = self.mean, self.scale, self.settings.steps
@@ -83,7 +90,7 @@ class FlowMatching:
             weights = _train(network, standard, steps, self.settings, torch_rng)
         return type(self)(self.settings, data.shape[1:], mean, scale, weights)
 
-    def sample(self, n: int, *, rng: Stream) -> Samples:
+    def sample(self, n: int, *, rng: Stream, contexts: NDArray[Any] | None = None) -> Samples:
         """Return n samples, shape (n, *shape)."""
         torch = import_torch()
         torch_rng = torch.Generator().manual_seed(rng.integer())
@@ -156,9 +163,13 @@ def _train(
         torch.autograd.backward(loss)
         optimiser.step()
         schedule.step()
+        if step % CHECKED == 0 and not math.isfinite(loss.item()):
+            raise Diverged("generator", settings.learning_rate)
         # Early steps count less: an average that starts at the old weights would lag behind.
         weight = 1 - min(settings.ema, (step + 1) / (step + 10))
         torch._foreach_lerp_(average, [p.detach() for p in parameters], weight)
+    if not all(bool(value.isfinite().all()) for value in average):
+        raise Diverged("generator", settings.learning_rate)
     names = [name for name, _ in network.named_parameters()]
     return {name: value.cpu() for name, value in zip(names, average, strict=True)}
 

@@ -3,29 +3,36 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Protocol, Self
+from typing import Any, Protocol, Self
 
-import numpy as np
 from numpy.typing import NDArray
 
+from recurate.samplefiles import Samples
 from recurate.seeds import Stream
 
-Samples = NDArray[np.float32]  # (n, ...): one candidate along the first axis
+__all__ = ["Generator", "Samples"]
 
 
 class Generator(Protocol):
     """An immutable value: settings and weights."""
 
-    def fit(self, data: Samples, *, rng: Stream) -> Self:
-        """Return a new generator trained on ``data``, warm-started from this one."""
+    def fit(self, data: Samples, *, rng: Stream, contexts: NDArray[Any] | None = None, real: int = 0) -> Self:
+        """Return a new generator trained on ``data``, warm-started from this one.
+
+        Args:
+            data: the training set, (n, ...).
+            rng: its randomness.
+            contexts: the context of each sample, (n,) texts; None for unconditional models.
+            real: how many samples, counted from the last, are real data.
+        """
         ...
 
-    def sample(self, n: int, *, rng: Stream) -> Samples:
-        """Return n samples with the shape of the training data."""
+    def sample(self, n: int, *, rng: Stream, contexts: NDArray[Any] | None = None) -> Samples:
+        """Return n samples with the shape of the training data, one for each context."""
         ...
 
     def save(self, folder: Path) -> None:
-        """Write safetensors and JSON into an existing folder."""
+        """Write the model into an existing folder: never a pickle."""
         ...
 
     @classmethod

@@ -12,13 +12,23 @@ from pydantic import BaseModel, Field, ValidationError, model_validator
 
 from recurate.data import DataSettings, Gaussians
 from recurate.errors import InputError, nearest
+from recurate.generators.external import ExternalSettings
 from recurate.generators.flow import FlowSettings
+from recurate.generators.kinds import GeneratorSettings
+from recurate.loop.alarms import AlarmSettings
+from recurate.loop.contexts import ContextSettings
+from recurate.loop.mixing import Retraining
+from recurate.loop.watching import MeasureSettings
 from recurate.records import COLUMNS
 from recurate.rewards.classifier import ClassifierRewardSettings, ClassifierSettings
+from recurate.rewards.command import CommandSettings
 from recurate.rewards.geometry import DistanceSettings
+from recurate.rewards.imported import NAME, ImportedSettings
 from recurate.rewards.learned import LearnedRewardSettings
 from recurate.rules import Rule, noise_named
 from recurate.settings import Settings
+
+TAGGED = {"data": 1, "generator": 1, "rewards": 2, "tracked": 2, "alarms": 2}  # unions, and how deep they lie
 
 
 class Selection(Settings):
@@ -49,28 +59,33 @@ class Selection(Settings):
         return self.slates or self.picks
 
 
-class Retraining(Settings):
-    """What each retraining set is made of."""
-
-    real_fraction: float = Field(
-        0.0, ge=0, le=0.999, description="share of real data in each retraining set: 1 / (1 + lambda)"
-    )
-
-    def real_count(self, picks: int) -> int:
-        """Return how many real samples go with ``picks`` picks."""
-        return round(picks * self.real_fraction / (1 - self.real_fraction))
-
-
 class Groups(Settings):
     """Which group each sample belongs to, for shares and entropy."""
 
-    kind: Literal["nearest", "classifier"] = Field(
-        description="nearest centre of the data's Gaussians, or the classifier's label"
+    kind: Literal["nearest", "classifier", "import"] = Field(
+        description="nearest centre of the data's Gaussians, the classifier's label, or a function's"
+    )
+    function: str | None = Field(
+        None, pattern=NAME, description="module:name of a function of the samples, where kind is 'import'"
     )
 
+    @model_validator(mode="after")
+    def _function_where_needed(self) -> Self:
+        if (self.kind == "import") != (self.function is not None):
+            raise ValueError("give function with kind = 'import', and only then")
+        return self
 
+
+REWARDS = (
+    DistanceSettings,
+    ClassifierRewardSettings,
+    LearnedRewardSettings,
+    ImportedSettings,
+    CommandSettings,
+)
 RewardSettings = Annotated[
-    DistanceSettings | ClassifierRewardSettings | LearnedRewardSettings, Field(discriminator="kind")
+    DistanceSettings | ClassifierRewardSettings | LearnedRewardSettings | ImportedSettings | CommandSettings,
+    Field(discriminator="kind"),
 ]
 
 
@@ -79,22 +94,43 @@ class Config(Settings):
 
     seed: int = Field(0, ge=0, description="root of all randomness")
     rounds: int = Field(6, ge=1, le=100_000, description="rounds of curation and retraining")
-    data: DataSettings
-    generator: FlowSettings = FlowSettings()
+    control: bool = Field(
+        False, description="whether a second loop without selection is run beside it, for comparison"
+    )
+    data: DataSettings | None = Field(
+        None, description="the real data; only an external generator can do without"
+    )
+    contexts: ContextSettings | None = None
+    generator: GeneratorSettings = FlowSettings()
     classifier: ClassifierSettings = ClassifierSettings()
     rewards: tuple[RewardSettings, ...] = Field(min_length=1)
+    tracked: tuple[RewardSettings, ...] = Field((), description="measured like rewards, and never picked by")
     groups: Groups | None = None
     selection: Selection = Selection()
     retraining: Retraining = Retraining()
+    measures: MeasureSettings = MeasureSettings()
+    alarms: tuple[AlarmSettings, ...] = ()
+    attempts: int = Field(
+        2, ge=1, le=100, description="how often a round is played at most if an alarm rolls it back each time"
+    )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _flow_unless_said(cls, values: Any) -> Any:
+        if isinstance(values, dict) and isinstance(values.get("generator"), dict):
+            return values | {"generator": {"kind": "flow"} | values["generator"]}
+        return values
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
-        names = [reward.name for reward in self.rewards]
+        names = [reward.name for reward in (*self.rewards, *self.tracked)]
         if len(set(names)) < len(names):
             raise ValueError(f"rewards need different names, and got {', '.join(names)}")
         taken = set(names) & {*COLUMNS, "group"}
         if taken:
             raise ValueError(f"a reward cannot be called {', '.join(taken)}: the log has such a column")
+        if any(reward.weight is not None for reward in self.tracked):
+            raise ValueError("what is tracked is not picked by, and has no weight")
         given = [reward.weight for reward in self.rewards if reward.weight is not None]
         if given and len(given) < len(names):
             raise ValueError("give every reward a weight, or none")
@@ -103,6 +139,25 @@ class Config(Settings):
         by_centre = self.groups is not None and self.groups.kind == "nearest"
         if by_centre and not isinstance(self.data, Gaussians):
             raise ValueError("groups.kind = 'nearest' needs data.kind = 'gaussians'")
+        return self
+
+    @model_validator(mode="after")
+    def _data_where_needed(self) -> Self:
+        external = isinstance(self.generator, ExternalSettings)
+        if self.contexts is not None and not external:
+            raise ValueError("contexts need a generator that knows prompts: generator.kind = 'external'")
+        if self.data is not None:
+            return self
+        if not isinstance(self.generator, ExternalSettings) or self.generator.start is None:
+            raise ValueError("without [data] there must be an external generator with a start checkpoint")
+        if self.generator.fit_first:
+            raise ValueError("without [data] nothing can be fitted first: set generator.fit_first = false")
+        if self.retraining.real_fraction or self.retraining.mode == "accumulate":
+            raise ValueError(
+                "without [data] no real data can be mixed in: real_fraction = 0, mode = 'replace'"
+            )
+        if self.needs_classifier:
+            raise ValueError("without [data] no classifier can be trained")
         return self
 
     @property
@@ -114,7 +169,7 @@ class Config(Settings):
     @property
     def needs_classifier(self) -> bool:
         """Whether a reward or the groups use the classifier."""
-        by_reward = any(isinstance(r, ClassifierRewardSettings) for r in self.rewards)
+        by_reward = any(isinstance(r, ClassifierRewardSettings) for r in (*self.rewards, *self.tracked))
         return by_reward or (self.groups is not None and self.groups.kind == "classifier")
 
 
@@ -187,13 +242,9 @@ def _keys(loc: tuple[int | str, ...], raw: Any) -> list[int | str]:
 
     After ``data`` or ``rewards.0`` pydantic inserts the kind that it found there.
     """
-    tagged = 1 if loc[:1] == ("data",) else 2 if loc[:1] == ("rewards",) else 0
-    if tagged and len(loc) > tagged:
-        node = raw
-        for part in loc[:tagged]:
-            node = node[part]
-        if isinstance(node, dict) and node.get("kind", "gaussians") == loc[tagged]:
-            return [*loc[:tagged], *loc[tagged + 1 :]]
+    tagged = TAGGED.get(str(loc[0]), 0) if loc else 0
+    if tagged and len(loc) > tagged and loc[tagged] in _kinds(str(loc[0])):
+        return [*loc[:tagged], *loc[tagged + 1 :]]
     return list(loc)
 
 
@@ -201,29 +252,32 @@ def _valid_keys(where: list[int | str], raw: dict[str, Any]) -> list[str]:
     """Return the keys that are valid in the table at ``where``."""
     if not where:
         return list(Config.model_fields)
-    kind = raw
+    node: Any = raw
     for part in where:
-        kind = kind[part]  # type: ignore[index]
-    kind = kind if isinstance(kind, dict) else {}
-    for model in _models_at(str(where[0])):
-        tag = model.model_fields.get("kind")
-        if tag is None or len(_models_at(str(where[0]))) == 1:
-            return list(model.model_fields)
-        if kind.get("kind") in getattr(tag.annotation, "__args__", ()):
-            return list(model.model_fields)
-    return []
+        node = node[part]
+    kind = node.get("kind") if isinstance(node, dict) else None
+    models = models_at(str(where[0]))
+    chosen = [m for m in models if kind in _tags(m)] if len(models) > 1 else models
+    return list((chosen or models)[0].model_fields)
 
 
-def _models_at(table: str) -> list[type[BaseModel]]:
-    from recurate.data import Digits
+def models_at(table: str) -> list[type[BaseModel]]:
+    """Return the settings that a table of the configuration may hold, by kind if there are several."""
+    found: list[type[BaseModel]] = []
+    stack: list[Any] = [Config.model_fields[table].annotation]
+    while stack:
+        kind = stack.pop(0)
+        if isinstance(kind, type) and issubclass(kind, BaseModel):
+            found.append(kind)
+        else:
+            stack = [*getattr(kind, "__args__", ()), *stack]
+    return found
 
-    tables: dict[str, list[type[BaseModel]]] = {
-        "data": [Gaussians, Digits],
-        "generator": [FlowSettings],
-        "classifier": [ClassifierSettings],
-        "rewards": [DistanceSettings, ClassifierRewardSettings, LearnedRewardSettings],
-        "groups": [Groups],
-        "selection": [Selection],
-        "retraining": [Retraining],
-    }
-    return tables[table]
+
+def _kinds(table: str) -> list[str]:
+    return [tag for model in models_at(table) for tag in _tags(model)]
+
+
+def _tags(model: type[BaseModel]) -> tuple[str, ...]:
+    field = model.model_fields.get("kind")
+    return getattr(field.annotation, "__args__", ()) if field is not None else ()

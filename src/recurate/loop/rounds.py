@@ -1,31 +1,41 @@
 """One round of the loop: a function of explicit values.
 
 Round 0 trains the first model on real data. Round t >= 1 retrains the model of round t - 1 on its picks
-mixed with real data. Every round then samples candidates, scores them, measures them and picks.
+mixed with real data. Every round then samples candidates, scores them, picks and measures them.
 All randomness is named by (seed, "round", t, purpose), so a round does not depend on what ran before it in
-the same process.
+the same process. A round that was rolled back is played again at (seed, "round", t, "attempt", n, purpose).
+
+The *control arm* is a second loop from the same first model, with the same mixing, whose picks are not
+selected: one candidate is proposed for each slate, and taken.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from recurate.candidates import Candidates, group_names
+from recurate.attribution import attribute
+from recurate.candidates import Candidates, from_log, group_names
 from recurate.errors import InputError
 from recurate.forecasting import measured
-from recurate.generators.flow import FlowMatching
-from recurate.generators.protocol import Generator, Samples
+from recurate.generators.external import ExternalSettings
+from recurate.generators.protocol import Generator
 from recurate.loop.config import Config
+from recurate.loop.contexts import draw_contexts
+from recurate.loop.mixing import Picks, TrainingSet, first_set, training_set
+from recurate.loop.watching import to_rows
 from recurate.loop.world import World
+from recurate.measures import NORMAL_975
 from recurate.records import MODEL, REAL, Log, as_log
+from recurate.samplefiles import Samples, is_text
 from recurate.seeds import Stream
-from recurate.trajectory import Trajectory
+from recurate.theory.setting import Setting
+from recurate.trajectory import CONTROL, MEASURED, Row, Trajectory
 
 Stage = Callable[[int, str], None]  # called with the round and what begins
 
@@ -37,12 +47,16 @@ class State:
     Attributes:
         round: the round about to be played.
         generator: the model of the round before (untrained before round 0).
-        picked: the picks of the round before, shape (picks, ...); empty before round 0.
+        batches: the picks of the round before; of all rounds so far, where data accumulate.
+        before: the candidates of the round before and which of them were picked, or None.
+        control: the same of the control arm, or None.
     """
 
     round: int
     generator: Generator
-    picked: Samples
+    batches: tuple[Picks, ...] = ()
+    before: tuple[Candidates, NDArray[np.bool_]] | None = None
+    control: State | None = None
 
 
 @dataclass(frozen=True)
@@ -54,8 +68,10 @@ class Record:
         generator: its model.
         samples: its candidates, shape (slates * k, ...), slate by slate; ``item`` in the log counts them.
         log: one row per candidate, losers included; in round 0 also the real training data.
-        measured: its quantities.
+        measured: its quantities, those of the control arm among them.
         counts: sizes of the retraining set and of what was shown.
+        control: what the control arm leaves, or None.
+        notes: what a reader should be told, such as a measure that could not be had.
     """
 
     round: int
@@ -64,32 +80,50 @@ class Record:
     log: Log
     measured: Trajectory
     counts: dict[str, int]
+    control: Record | None = None
+    notes: tuple[str, ...] = ()
 
 
-def first_state(config: Config, world: World) -> State:
-    """Return the state before round 0: an untrained model."""
-    return State(0, FlowMatching(config.generator), world.dataset.train[:0])
+def first_state(config: Config, model: Generator) -> State:
+    """Return the state before round 0, with the model that there is then."""
+    return State(0, model, control=State(0, model) if config.control else None)
 
 
-def play(state: State, config: Config, world: World, stage: Stage) -> tuple[State, Record]:
+def play(
+    state: State, config: Config, world: World, setting: Setting, stage: Stage, attempt: int = 0
+) -> tuple[State, Record]:
     """Play one round and return the next state with this round's record."""
     t = state.round
     stream = Stream(config.seed).at("round", t)
+    if attempt:
+        stream = stream.at("attempt", attempt)
     stage(t, "fit")
-    training, counts = _training_set(state, config, world, stream)
-    generator = state.generator.fit(training, rng=stream.at("fit"))
+    generator, counts = _fit(state, config, world, stream)
     stage(t, "sample")
-    samples = generator.sample(config.selection.shown * config.selection.k, rng=stream.at("sample"))
+    contexts = _slate_contexts(t, config, world, stream)
+    samples = _sample(generator, config.selection.k, contexts, config, world, stream.at("sample"))
+    stage(t, "reward")
+    scored = world.score(samples, _each(contexts, config.selection.k))
     stage(t, "pick")
-    scored = world.score(samples)
     log, winners = _pick(t, scored, config, stream.at("pick"))
-    if t == 0:
+    if t == 0 and world.reference is not None:
         log = _with_reference(log, world.reference)
     stage(t, "measure")
     found = measure(log, config, world)
+    after = (scored, _mask(len(scored), winners))
+    found += _changes(state, after, setting, world)
+    values, missed = world.watch.rows(t, samples, scored.rewards, stream.at("measure"), stage)
+    found += Trajectory(tuple(to_rows(t, MEASURED, values)))
     counts |= {"candidates": len(samples), "slates": config.selection.shown, "picks": len(winners)}
-    record = Record(t, generator, samples, log, found, counts)
-    return State(t + 1, generator, samples[winners]), record
+    picks = Picks(samples[winners], None if scored.contexts is None else scored.contexts[winners])
+    record = Record(t, generator, samples, log, found, counts, notes=tuple(missed))
+    following = State(t + 1, generator, _kept(state, picks, config), after)
+    if state.control is not None:
+        stage(t, "control arm")
+        arm, left = _control(state.control, record, config, world, stream.at("control"), contexts)
+        record = replace(record, control=left, measured=record.measured + left.measured)
+        following = replace(following, control=arm)
+    return following, record
 
 
 def measure(log: Log, config: Config, world: World) -> Trajectory:
@@ -98,13 +132,18 @@ def measure(log: Log, config: Config, world: World) -> Trajectory:
         log,
         temperature=config.selection.temperature,
         group=None if world.grouping is None else "group",
+        track=tuple(world.tracked),
         cells=world.cells,
-        names=() if world.grouping is None else group_labels(world),
+        names=group_labels(world),
+        # Each context is shown equally often, up to a remainder: which there are is no chance.
+        stratified=world.contexts is not None and len(world.contexts) <= config.selection.shown,
     )
 
 
 def group_labels(world: World) -> tuple[str, ...]:
     """Return the names of all groups that the real data have, sorted."""
+    if world.grouping is None or world.reference is None:
+        return ()
     return group_names(world.reference, None)
 
 
@@ -116,35 +155,143 @@ def winners_of(log: Log, config: Config) -> NDArray[np.int64]:
     return np.asarray(items[: config.selection.picks], np.int64)
 
 
-def _training_set(
-    state: State, config: Config, world: World, stream: Stream
-) -> tuple[Samples, dict[str, int]]:
-    real = world.dataset.train
+def candidates_of(log: Log, config: Config) -> tuple[Candidates, NDArray[np.bool_]]:
+    """Return a saved round's candidates, and which of them enter the next retraining set."""
+    generated = log.select(source=MODEL)
+    found = from_log(
+        generated, group=None if config.groups is None else "group", track=[s.name for s in config.tracked]
+    )
+    return found, _mask(len(found), winners_of(log, config))
+
+
+def _mask(count: int, rows: NDArray[np.int64]) -> NDArray[np.bool_]:
+    mask = np.zeros(count, bool)
+    mask[rows] = True
+    return mask
+
+
+def _kept(state: State, picks: Picks, config: Config) -> tuple[Picks, ...]:
+    return (*state.batches, picks) if config.retraining.mode == "accumulate" else (picks,)
+
+
+# --- the steps ---
+
+
+def _fit(state: State, config: Config, world: World, stream: Stream) -> tuple[Generator, dict[str, int]]:
+    """Return the retrained model and the exact sizes of what it was trained on."""
+    settings = config.generator
+    if state.round == 0 and isinstance(settings, ExternalSettings) and not settings.fit_first:
+        return state.generator, {"trained_on_picks": 0, "trained_on_real": 0}
+    training = _training(state, config, world)
+    model = state.generator.fit(
+        training.samples, rng=stream.at("fit"), contexts=training.contexts, real=training.real
+    )
+    return model, dict(training.counts)
+
+
+def _training(state: State, config: Config, world: World) -> TrainingSet:
     if state.round == 0:
-        return real, {"trained_on_picks": 0, "trained_on_real": len(real)}
-    count = config.retraining.real_count(len(state.picked))
-    chosen = _draw_real(len(real), count, stream.at("mix"))
-    sizes = {"trained_on_picks": len(state.picked), "trained_on_real": count}
-    return np.concatenate([state.picked, real[chosen]]), sizes
+        assert world.dataset is not None  # the configuration checks it
+        return first_set(world.dataset)
+    mixed = config.retraining.real_fraction > 0 or config.retraining.mode == "accumulate"
+    data = world.dataset if mixed else None
+    return training_set(state.batches, state.round, data, config.retraining, Stream(config.seed))
 
 
-def _draw_real(available: int, count: int, rng: Stream) -> NDArray[np.int64]:
-    """Return ``count`` rows of the real data: whole passes, then a random part without replacement."""
-    whole, rest = divmod(count, available)
-    part = rng.generator().permutation(available)[:rest]
-    return np.concatenate([np.tile(np.arange(available), whole), part])
+def _slate_contexts(t: int, config: Config, world: World, stream: Stream) -> NDArray[Any] | None:
+    if world.contexts is None:
+        return None
+    order = "fresh" if config.contexts is None else config.contexts.order
+    return draw_contexts(world.contexts, config.selection.shown, t, order, stream.at("contexts"))
+
+
+def _each(contexts: NDArray[Any] | None, k: int) -> NDArray[Any] | None:
+    return None if contexts is None else np.repeat(contexts, k)
+
+
+def _sample(
+    generator: Generator, k: int, contexts: NDArray[Any] | None, config: Config, world: World, rng: Stream
+) -> Samples:
+    """Return k candidates a slate; they must be what the real data are: texts, or numbers of one shape."""
+    samples = generator.sample(config.selection.shown * k, rng=rng, contexts=_each(contexts, k))
+    if world.dataset is not None:
+        wanted, got = _form(world.dataset.train), _form(samples)
+        if wanted != got:
+            raise InputError(
+                "the generator's samples are not of the real data's form",
+                got=f"{got}, where the data are {wanted}",
+                remedy="write samples as the training set has them",
+            )
+    return samples
+
+
+def _form(samples: Samples) -> str:
+    return "texts" if is_text(samples) else f"numbers of shape {samples.shape[1:]}"
+
+
+def _control(
+    state: State,
+    main: Record,
+    config: Config,
+    world: World,
+    stream: Stream,
+    contexts: NDArray[Any] | None,
+) -> tuple[State, Record]:
+    """Play the control arm's round: one candidate a slate, and it is taken."""
+    t = state.round
+    if t == 0:  # the same model, and the first candidate of each slate
+        generator, samples = main.generator, main.samples[:: config.selection.k]
+        counts: dict[str, int] = {}
+    else:
+        generator, counts = _fit(state, config, world, stream)
+        samples = _sample(generator, 1, contexts, config, world, stream.at("sample"))
+    scored = world.score(samples, contexts)
+    alone = config.model_copy(update={"selection": config.selection.model_copy(update={"k": 1})})
+    log, winners = _pick(t, scored, alone, stream.at("pick"))
+    found = measure(log, config, world)
+    rows = tuple(replace(row, source=CONTROL) for row in found.rows)
+    picks = Picks(samples[winners], None if scored.contexts is None else scored.contexts[winners])
+    record = Record(t, generator, samples, log, Trajectory(rows), counts)
+    return State(t + 1, generator, _kept(state, picks, config)), record
+
+
+def _changes(
+    state: State, after: tuple[Candidates, NDArray[np.bool_]], setting: Setting, world: World
+) -> Trajectory:
+    """Return what selection, sampling and transmission made of each mean reward since the round before."""
+    if state.before is None:
+        return Trajectory()
+    t = state.round
+    before, picked = state.before
+    # Accumulated data are not the last round's alone: the split would be another one.
+    if setting.accumulate:
+        return Trajectory()
+    real = world.reference if setting.real_fraction else None
+    rows: list[Row] = []
+    for change in attribute([before, after[0]], [picked, after[1]], [t - 1, t], setting, real):
+        reach = NORMAL_975 * change.transmission_error
+        rows += [
+            Row(t, MEASURED, "selection", change.selection, change.reward),
+            Row(t, MEASURED, "sampling", change.sampling, change.reward),
+            Row(t, MEASURED, "sampling_band", change.band, change.reward),
+            Row(
+                t,
+                MEASURED,
+                "transmission",
+                change.transmission,
+                change.reward,
+                None,
+                change.transmission - reach,
+                change.transmission + reach,
+            ),
+        ]
+    return Trajectory(tuple(rows))
 
 
 def _pick(t: int, scored: Candidates, config: Config, stream: Stream) -> tuple[Log, NDArray[np.int64]]:
     """Pick one candidate a slate by the rule; each slate is judged by one reward, drawn by weight."""
     k, slates = config.selection.k, config.selection.shown
-    bad = np.flatnonzero(~np.isfinite(scored.rewards).all(axis=1))
-    if bad.size:
-        raise InputError(
-            f"{bad.size} of {len(scored)} candidates got a reward that is not a finite number",
-            got=f"{scored.rewards[bad[0]].tolist()} for candidate {bad[0]}",
-            remedy="the model may have diverged (lower generator.learning_rate), or the reward is faulty",
-        )
+    _refuse_infinite(scored)
     rule = config.selection.rule()
     rewards = scored.rewards.reshape(slates, k, -1)
     judge = stream.at("judge").generator().choice(len(scored.names), size=slates, p=config.weights)
@@ -156,6 +303,18 @@ def _pick(t: int, scored: Candidates, config: Config, stream: Stream) -> tuple[L
     table = _log_table(t, scored, k, slots, np.array(scored.names)[judge], propensity.ravel())
     log = as_log(table, rewards=scored.names, name="this round's log")
     return log, winners_of(log, config)
+
+
+def _refuse_infinite(scored: Candidates) -> None:
+    columns = {name: scored.rewards[:, i] for i, name in enumerate(scored.names)} | dict(scored.tracked)
+    for name, values in columns.items():
+        bad = np.flatnonzero(~np.isfinite(values))
+        if bad.size:
+            raise InputError(
+                f"{bad.size} of {len(scored)} candidates got a reward {name!r} that is not a finite number",
+                got=f"{values[bad[0]]} for candidate {bad[0]}",
+                remedy="the model may have diverged (lower generator.learning_rate), or the reward is faulty",
+            )
 
 
 def _log_table(
@@ -170,12 +329,15 @@ def _log_table(
     slot = np.tile(np.arange(k, dtype=np.int32), slates)
     columns: dict[str, Any] = {
         "round": np.full(count, t, np.int32),
-        "context": pa.repeat("", count),
+        "context": pa.repeat("", count)
+        if scored.contexts is None
+        else pa.array(scored.contexts.tolist(), pa.string()),
         "slate": np.repeat(np.arange(slates), k),
         "slot": slot,
         "item": np.arange(count),
         "source": pa.repeat(MODEL, count),
         **{name: scored.rewards[:, i] for i, name in enumerate(scored.names)},
+        **scored.tracked,
         "picked": slot == np.repeat(slots, k),
         "chooser": np.repeat(choosers, k),
         # A candidate far below its rivals has probability 0 in double precision.
@@ -190,9 +352,12 @@ def _with_reference(log: Log, reference: Candidates) -> Log:
     """Append the real data, shown to nobody."""
     count = len(reference)
     columns: dict[str, Any] = {name: reference.rewards[:, i] for i, name in enumerate(reference.names)}
+    columns |= dict(reference.tracked)
     columns |= {"source": pa.repeat(REAL, count), "item": np.arange(count)}
     if reference.groups is not None:
         columns["group"] = reference.groups
+    if reference.contexts is not None:
+        columns["context"] = pa.array(reference.contexts.tolist(), pa.string())
     real = as_log(pa.table(columns), rewards=reference.names, name="the real data")
     table = pa.concat_tables([log.table, real.table.select(log.table.column_names)])
     return Log(table, log.rewards)

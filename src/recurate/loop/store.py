@@ -5,7 +5,10 @@
     config.toml         the resolved configuration, defaults included
     manifest.json       format, versions, code revision, machine, seed
     setup/              what was trained before round 0 (classifier, learned rewards), contents.json
-    rounds/000/         log.parquet, samples.safetensors, measures.parquet, model/, contents.json
+    rounds/000/         log.parquet, samples.safetensors (texts: .parquet), measures.parquet, model/,
+                        contents.json; with a control arm also control/
+    rejected/003-0/     rounds that an alarm rolled back
+    commands/           what an external generator's programs printed
     trajectory.parquet  forecast and measured, all rounds
     bounds.json         the proved statements, checked on the forecast's laws
     report.html
@@ -20,25 +23,30 @@ import os
 import platform
 import shutil
 import subprocess
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
 from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 import recurate
 from recurate.errors import InputError
 from recurate.files import sync, write_text
-from recurate.generators.flow import FlowMatching
+from recurate.generators.external import External
+from recurate.generators.kinds import first_model, load_model
+from recurate.generators.protocol import Generator
 from recurate.loop import world as worlds
 from recurate.loop.config import Config, read_config, write_config
-from recurate.loop.rounds import Record, State, winners_of
+from recurate.loop.mixing import Picks
+from recurate.loop.rounds import Record, State, candidates_of, first_state, winners_of
 from recurate.loop.world import World
-from recurate.records import RUN_FORMAT, Log, check_format, read_log, write_log
+from recurate.records import MODEL, RUN_FORMAT, Log, check_format, read_log, write_log
+from recurate.samplefiles import Samples, load_samples, save_samples
 from recurate.trajectory import Trajectory
 
 CONTENTS = "contents.json"  # facts about a folder, and the hash of every file in it
+LOCK = ".lock"
 PACKAGES = ("numpy", "scipy", "pyarrow", "torch", "scikit-learn", "safetensors")
 
 
@@ -123,11 +131,42 @@ class RunFolder:
         then, now = self.manifest().get("packages", {}), {name: _version(name) for name in PACKAGES}
         return {name: (then.get(name), now[name]) for name in PACKAGES if then.get(name) != now[name]}
 
+    @contextmanager
+    def locked(self) -> Iterator[None]:
+        """Keep other processes out of the folder; a process that dies gives it free.
+
+        Raises:
+            InputError: another process works here.
+        """
+        from filelock import FileLock, Timeout
+
+        self.path.mkdir(parents=True, exist_ok=True)
+        lock = FileLock(self.path / LOCK, blocking=False)
+        try:
+            lock.acquire()
+        except Timeout:
+            raise InputError(
+                "another process is running this loop", got=self.path, remedy="wait for it, or stop it first"
+            ) from None
+        try:
+            yield
+        finally:
+            lock.release()
+
     # --- set-up ---
 
     def world(self, config: Config) -> World:
         """Load what was prepared when the run began."""
-        return worlds.prepare(config, self.path / "setup")
+        world = worlds.prepare(config, self.path / "setup")
+        known = self.facts().get("files", {})
+        changed = [path for path, digest in world.files.items() if known.get(path, digest) != digest]
+        if changed:
+            raise InputError(
+                "a file that the run reads has changed since it began",
+                got=changed[0],
+                remedy="restore it, or start a new run",
+            )
+        return world
 
     def facts(self) -> dict[str, Any]:
         """Return facts about the data."""
@@ -165,29 +204,47 @@ class RunFolder:
             t += 1
         return t
 
-    def save_round(self, record: Record) -> None:
-        """Write a round; it appears in one rename."""
+    def save_round(
+        self, record: Record, alarms: Sequence[dict[str, Any]] = (), *, reject: int | None = None
+    ) -> None:
+        """Write a round; it appears in one rename.
+
+        Args:
+            record: what the round left.
+            alarms: what went off in it.
+            reject: which attempt this was, if it is rolled back: it is kept aside, and does not count as
+                played.
+        """
 
         def fill(folder: Path) -> None:
-            from safetensors.numpy import save_file
-
-            (folder / "model").mkdir()
-            record.generator.save(folder / "model")
-            save_file({"samples": record.samples}, folder / "samples.safetensors")
-            write_log(record.log, folder / "log.parquet")
+            _save_arm(record, folder)
             record.measured.write(folder / "measures.parquet")
+            if record.control is not None:
+                (folder / "control").mkdir()
+                _save_arm(record.control, folder / "control")
 
-        _write_folder(self.round_path(record.round), fill, {"round": record.round, **record.counts})
+        target = self.round_path(record.round)
+        if reject is not None:
+            target = self._rejected(record.round, reject)
+        _write_folder(target, fill, {"round": record.round, **record.counts, "alarms": list(alarms)})
+
+    def attempts(self, t: int) -> int:
+        """Return how often round t was played and rolled back."""
+        attempt = 0
+        while self._rejected(t, attempt).is_dir():
+            attempt += 1
+        return attempt
+
+    def _rejected(self, t: int, attempt: int) -> Path:
+        return self.path / "rejected" / f"{t:03d}-{attempt}"
 
     def log(self, t: int) -> Log:
         """Read a round's log."""
         return read_log(self.round_path(t) / "log.parquet")
 
-    def samples(self, t: int) -> Any:
+    def samples(self, t: int) -> Samples:
         """Read a round's candidates, shape (candidates, ...)."""
-        from safetensors.numpy import load_file
-
-        return load_file(self.round_path(t) / "samples.safetensors")["samples"]
+        return load_samples(self.round_path(t))
 
     def measured(self) -> Trajectory:
         """Read what was measured in all complete rounds."""
@@ -205,17 +262,62 @@ class RunFolder:
 
     def counts(self, t: int) -> dict[str, int]:
         """Read a round's counts."""
-        return dict(_read_json(self.round_path(t) / CONTENTS, "restore it")["facts"])
+        facts = dict(_read_json(self.round_path(t) / CONTENTS, "restore it")["facts"])
+        facts.pop("alarms", None)
+        return facts
+
+    def alarms(self, t: int) -> list[dict[str, Any]]:
+        """Read which alarms went off in a round."""
+        return list(_read_json(self.round_path(t) / CONTENTS, "restore it")["facts"].get("alarms", ()))
+
+    # --- the state of the loop ---
+
+    def first(self, config: Config) -> State:
+        """Return the state before round 0."""
+        return first_state(config, first_model(config.generator, self.workspace, self.path / "commands"))
 
     def state(self, config: Config) -> State | None:
         """Return the state after the last complete round, or None before the first."""
         done = self.complete()
         if done == 0:
             return None
-        samples = self.samples(done - 1)
-        picked = samples[winners_of(self.log(done - 1), config)]
-        generator = FlowMatching.load(self.round_path(done - 1) / "model")
-        return State(done, generator, np.asarray(picked))
+        last = self.round_path(done - 1)
+        control = None
+        if config.control:
+            alone = config.model_copy(update={"selection": config.selection.model_copy(update={"k": 1})})
+            model = self.model(last / "control", config)
+            control = State(done, model, self._batches(config, alone, "control"))
+        before = candidates_of(self.log(done - 1), config)
+        return State(done, self.model(last, config), self._batches(config, config, "."), before, control)
+
+    def settled(self, state: State, config: Config) -> State:
+        """Return the state with external checkpoints where they were saved, for the workspace is emptied."""
+        if not isinstance(state.generator, External):
+            return state
+        last = self.round_path(state.round - 1)
+        control = state.control
+        if control is not None:
+            control = replace(control, generator=self.model(last / "control", config))
+        return replace(state, generator=self.model(last, config), control=control)
+
+    def model(self, folder: Path, config: Config) -> Generator:
+        """Return the model that a round's folder (or its control arm's) holds."""
+        return load_model(config.generator, folder / "model", self.workspace, self.path / "commands")
+
+    @property
+    def workspace(self) -> Path:
+        """Where an external generator works; emptied whenever a round begins."""
+        return self.path / ".work"
+
+    def clear_workspace(self) -> None:
+        """Remove what programs have left."""
+        shutil.rmtree(self.workspace, ignore_errors=True)
+
+    def _batches(self, config: Config, arm: Config, part: str) -> tuple[Picks, ...]:
+        """Return the picks that the next training set is made of."""
+        done = self.complete()
+        first = 0 if config.retraining.mode == "accumulate" else done - 1
+        return tuple(_picks(self.round_path(t) / part, arm) for t in range(first, done))
 
     # --- timings ---
 
@@ -226,19 +328,38 @@ class RunFolder:
             file.write(line + "\n")
 
 
+def _save_arm(record: Record, folder: Path) -> None:
+    (folder / "model").mkdir()
+    record.generator.save(folder / "model")
+    save_samples(record.samples, folder)
+    write_log(record.log, folder / "log.parquet")
+
+
+def _picks(folder: Path, config: Config) -> Picks:
+    log = read_log(folder / "log.parquet")
+    winners = winners_of(log, config)
+    contexts = log.select(source=MODEL).column("context")[winners]
+    conditional = bool((contexts != "").any())
+    return Picks(load_samples(folder)[winners], contexts if conditional else None)
+
+
 def _write_folder(target: Path, fill: Callable[[Path], None], facts: dict[str, Any]) -> None:
     """Write a folder that appears in one rename, with facts and the hash of every file in it."""
     partial = target.with_name(f".{target.name}.partial")
     shutil.rmtree(partial, ignore_errors=True)  # left by a crash
     partial.mkdir(parents=True)
-    fill(partial)
-    files = sorted(p for p in partial.rglob("*") if p.is_file())
-    sums = {p.relative_to(partial).as_posix(): _sha256(p) for p in files}
-    text = json.dumps({"facts": facts, "sha256": sums}, indent=2) + "\n"
-    (partial / CONTENTS).write_text(text, encoding="utf-8")
-    for path in (*partial.rglob("*"), partial):
-        sync(path)
-    os.replace(partial, target)
+    try:
+        fill(partial)
+        files = sorted(p for p in partial.rglob("*") if p.is_file())
+        sums = {p.relative_to(partial).as_posix(): _sha256(p) for p in files}
+        text = json.dumps({"facts": facts, "sha256": sums}, indent=2) + "\n"
+        (partial / CONTENTS).write_text(text, encoding="utf-8")
+        for path in (*partial.rglob("*"), partial):
+            sync(path)
+        os.replace(partial, target)
+    except BaseException:
+        shutil.rmtree(partial, ignore_errors=True)  # on a full disk this makes room
+        raise
     sync(target.parent)
 
 
@@ -262,12 +383,19 @@ def _read_json(path: Path, remedy: str) -> dict[str, Any]:
 
 def _is_a_start(path: Path, config: Config) -> bool:
     """Whether a folder is empty, or what this very run leaves if it dies before its manifest is written."""
-    leftovers = {"config.toml", ".config.toml.partial", ".manifest.json.partial", "setup", ".setup.partial"}
+    leftovers = {
+        LOCK,
+        "config.toml",
+        ".config.toml.partial",
+        ".manifest.json.partial",
+        "setup",
+        ".setup.partial",
+    }
     names = {entry.name for entry in path.iterdir()}
     if "config.toml" in names:
         same = (path / "config.toml").read_text(encoding="utf-8", errors="replace") == write_config(config)
         return same and names <= leftovers
-    return names <= {".config.toml.partial"}
+    return names <= {LOCK, ".config.toml.partial"}
 
 
 def _sha256(path: Path) -> str:

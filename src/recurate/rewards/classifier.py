@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Self
@@ -97,22 +98,33 @@ class Classifier:
     def probabilities(self, samples: Samples) -> FloatArray:
         """Return q, shape (n, classes)."""
         torch = import_torch()
+        return self._apply(samples, len(self.labels), lambda net, x: torch.softmax(net(x).double(), dim=1))
+
+    def features(self, samples: Samples) -> FloatArray:
+        """Return the activations of the last hidden layer, shape (n, width)."""
+        return self._apply(samples, self.settings.width, lambda net, x: net[:-1](x).double())
+
+    def _apply(self, samples: Samples, size: int, function: Callable[[Any, Any], Any]) -> FloatArray:
+        """Return function(network, inputs) for all samples, (n, size)."""
+        torch = import_torch()
         flat = samples.reshape(len(samples), -1)
-        out = np.empty((len(flat), len(self.labels)))
+        out = np.empty((len(flat), size))
         with threads(self.settings.threads), torch.inference_mode():
             network = _network(flat.shape[1], self.settings.width, len(self.labels), 0)
             network.load_state_dict(self.weights)
             for start in range(0, len(flat), CHUNK):
                 rows = slice(start, start + CHUNK)
                 inputs = torch.from_numpy((flat[rows] - self.mean) / np.float32(self.scale))
-                out[rows] = torch.softmax(network.eval()(inputs).double(), dim=1).numpy()
+                out[rows] = function(network.eval(), inputs).numpy()
         return out
 
     def predict(self, samples: Samples) -> NDArray[Any]:
         """Return the most probable label of each sample, shape (n,)."""
         return np.asarray(np.array(self.labels)[self.probabilities(samples).argmax(axis=1)])
 
-    __call__ = predict  # a classifier is a grouping
+    def __call__(self, samples: Samples, contexts: NDArray[Any] | None = None) -> NDArray[Any]:
+        """Return one label a sample: a classifier is a grouping."""
+        return self.predict(samples)
 
     def save(self, folder: Path) -> None:
         """Write ``classifier.safetensors`` and ``classifier.json``."""
@@ -162,7 +174,7 @@ class ClassifierReward:
                 remedy=nearest(label, self.classifier.labels),
             )
 
-    def __call__(self, samples: Samples) -> FloatArray:
+    def __call__(self, samples: Samples, contexts: NDArray[Any] | None = None) -> FloatArray:
         """Return one reward a sample, shape (n,)."""
         probabilities = self.classifier.probabilities(samples)
         if self.settings.label is None:

@@ -11,6 +11,7 @@ from pydantic import Field
 
 from recurate.errors import InputError
 from recurate.rewards.protocol import FloatArray, Samples
+from recurate.samplefiles import is_text
 from recurate.settings import Settings
 
 
@@ -31,7 +32,7 @@ class DistanceReward:
 
     settings: DistanceSettings
 
-    def __call__(self, samples: Samples) -> FloatArray:
+    def __call__(self, samples: Samples, contexts: NDArray[Any] | None = None) -> FloatArray:
         """Return one reward a sample, shape (n,)."""
         beyond = distances(samples, np.array([self.settings.centre]))[:, 0] - self.settings.radius
         return np.asarray(-self.settings.gamma * np.maximum(beyond, 0.0))
@@ -43,13 +44,17 @@ class NearestCentre:
 
     centres: FloatArray
 
-    def __call__(self, samples: Samples) -> NDArray[Any]:
+    def __call__(self, samples: Samples, contexts: NDArray[Any] | None = None) -> NDArray[Any]:
         """Return one label a sample, shape (n,)."""
         return np.asarray(distances(samples, self.centres).argmin(axis=1).astype(str))
 
 
 def distances(samples: Samples, centres: FloatArray) -> FloatArray:
     """Return Euclidean distances (n, centres) of samples (n, d) from centres (centres, d)."""
+    if is_text(samples):
+        raise InputError(
+            "distances need points, and these samples are texts", got="texts", remedy="use another reward"
+        )
     if samples.ndim != 2 or samples.shape[1] != centres.shape[1]:
         raise InputError(
             "distances need points and centres of one dimension",

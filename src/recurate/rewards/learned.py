@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Self
 
 import numpy as np
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 from pydantic import Field, ValidationError, model_validator
 
 from recurate.choices.likelihood import luce_logs
@@ -155,7 +155,7 @@ class LearnedReward:
         facts = facts_of(utilities - centre, choices, split, best_step)
         return cls(settings, samples.shape[1:], mean, scale, centre, _weights(network), facts)
 
-    def __call__(self, samples: Samples) -> FloatArray:
+    def __call__(self, samples: Samples, contexts: NDArray[Any] | None = None) -> FloatArray:
         """Return one reward a sample, shape (n,), always computed on the CPU.
 
         Raises:
@@ -233,7 +233,7 @@ class ScaledReward:
     settings: LearnedRewardSettings
     learned: LearnedReward
 
-    def __call__(self, samples: Samples) -> FloatArray:
+    def __call__(self, samples: Samples, contexts: NDArray[Any] | None = None) -> FloatArray:
         """Return one reward a sample, shape (n,)."""
         return np.asarray(self.settings.gamma * self.learned(samples))
 

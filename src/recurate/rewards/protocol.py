@@ -7,21 +7,24 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-Samples = NDArray[np.float32]
+from recurate.samplefiles import Samples
+
+__all__ = ["FloatArray", "Grouping", "Reward", "Samples"]
+
 FloatArray = NDArray[np.float64]
 
 
 class Reward(Protocol):
     """A reward: larger is preferred."""
 
-    def __call__(self, samples: Samples) -> FloatArray:
-        """Return one reward a sample, shape (n,)."""
+    def __call__(self, samples: Samples, contexts: NDArray[Any] | None = None) -> FloatArray:
+        """Return one reward a sample, shape (n,); contexts (n,) are prompts, None where there are none."""
         ...
 
 
 class Grouping(Protocol):
     """A partition of samples into named groups, for shares and entropy."""
 
-    def __call__(self, samples: Samples) -> NDArray[Any]:
+    def __call__(self, samples: Samples, contexts: NDArray[Any] | None = None) -> NDArray[Any]:
         """Return one label a sample, shape (n,), text."""
         ...

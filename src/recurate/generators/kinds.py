@@ -1,0 +1,46 @@
+"""All kinds of generators: the settings that name them, the first model, and models on disk."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Annotated
+
+from pydantic import Field
+
+from recurate.generators import external
+from recurate.generators.external import External, ExternalSettings
+from recurate.generators.flow import FlowMatching, FlowSettings
+from recurate.generators.protocol import Generator
+
+GeneratorSettings = Annotated[FlowSettings | ExternalSettings, Field(discriminator="kind")]
+
+
+def first_model(
+    settings: FlowSettings | ExternalSettings, workspace: Path | None = None, logs: Path | None = None
+) -> Generator:
+    """Return the model before round 0: an untrained one, or the one to begin with.
+
+    Args:
+        settings: of the generator.
+        workspace: where an external generator exchanges files and keeps new checkpoints.
+        logs: where its programs' output is kept.
+
+    Raises:
+        InputError: an external generator's first checkpoint is not there.
+    """
+    if isinstance(settings, ExternalSettings):
+        return replace(external.first(settings), workspace=workspace, logs=logs)
+    return FlowMatching(settings)
+
+
+def load_model(
+    settings: FlowSettings | ExternalSettings,
+    folder: Path,
+    workspace: Path | None = None,
+    logs: Path | None = None,
+) -> Generator:
+    """Return the model that was saved in a folder; see :func:`first_model`."""
+    if isinstance(settings, ExternalSettings):
+        return replace(External.load(folder), workspace=workspace, logs=logs)
+    return FlowMatching.load(folder)
