@@ -137,7 +137,9 @@ def picks(report: Report, slates: int) -> None:
     least = mine.median / copy.cpu.min(), mine.wall_median / copy.wall.min()
     report.add(Line("1", "recurate's median / the least time of rewards.copy()", *least, "x", 5, 2.5))
     users = mine.user_median / copy.user_median
-    report.add(Line("1", "recurate / rewards.copy(), the kernel's time (new pages) left out", users, None, "x"))
+    report.add(
+        Line("1", "recurate / rewards.copy(), the kernel's time (new pages) left out", users, None, "x")
+    )
     for name in list(WAYS)[1:]:
         report.add(Line("1", f"{name} / recurate", *found[name].over(mine), "x"))
     for name in ("temperature 0.7", "lapse 0.1", "half of the slates padded"):
