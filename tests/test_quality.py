@@ -444,7 +444,7 @@ def test_errors_of_frechet_and_vendi_are_as_documented():
     same = calibration(lambda: quality.frechet(normal(size=(400, 8)), normal(size=(400, 8))))
     assert 1.2 < same < 1.8
     spread = calibration(lambda: quality.vendi(normal(size=(150, 32)), 4.0))
-    assert 0.6 < spread < 1.0
+    assert 0.6 < spread < 0.95, quality.vendi(normal(size=(150, 32)), 4.0)
 
 
 # --- degenerate and bad input ---------------------------------------------------------------------

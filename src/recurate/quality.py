@@ -213,9 +213,9 @@ def vendi(x: ArrayLike, bandwidth: float | None = None) -> Estimate:
     the caller caps n.
 
     The value is biased downwards, the more so the closer it is to n. The standard error takes x as random and
-    the bandwidth as given: it is the score times that of the entropy, from the influence function -phi^T
-    log(C) phi - entropy, C = E phi phi^T the kernel's covariance operator. Where the score exceeds n / 6 it
-    is too small, by 15 to 30 %.
+    the bandwidth as given: it is the score times that of the entropy, from the influence function
+    -phi^T log(C) phi - entropy, C = E phi phi^T the kernel's covariance operator. It is too small where the
+    score is no small part of n: by 12 % at n / 12, 20 % at n / 4, up to 35 % above.
 
     Args:
         x: shape (n, d), n >= 2.
