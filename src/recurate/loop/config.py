@@ -28,7 +28,8 @@ from recurate.rewards.learned import LearnedRewardSettings
 from recurate.rules import Rule, noise_named
 from recurate.settings import Settings
 
-TAGGED = {"data": 1, "generator": 1, "rewards": 2, "tracked": 2, "alarms": 2}  # unions, and how deep they lie
+LISTS = ("rewards", "tracked", "alarms")
+TAGGED = {"data": 1, "generator": 1, **dict.fromkeys(LISTS, 2)}  # unions, and how deep they lie
 
 
 class Selection(Settings):
@@ -76,13 +77,6 @@ class Groups(Settings):
         return self
 
 
-REWARDS = (
-    DistanceSettings,
-    ClassifierRewardSettings,
-    LearnedRewardSettings,
-    ImportedSettings,
-    CommandSettings,
-)
 RewardSettings = Annotated[
     DistanceSettings | ClassifierRewardSettings | LearnedRewardSettings | ImportedSettings | CommandSettings,
     Field(discriminator="kind"),
@@ -257,7 +251,7 @@ def _valid_keys(where: list[int | str], raw: dict[str, Any]) -> list[str]:
         node = node[part]
     kind = node.get("kind") if isinstance(node, dict) else None
     models = models_at(str(where[0]))
-    chosen = [m for m in models if kind in _tags(m)] if len(models) > 1 else models
+    chosen = [m for m in models if kind in tags(m)] if len(models) > 1 else models
     return list((chosen or models)[0].model_fields)
 
 
@@ -275,9 +269,10 @@ def models_at(table: str) -> list[type[BaseModel]]:
 
 
 def _kinds(table: str) -> list[str]:
-    return [tag for model in models_at(table) for tag in _tags(model)]
+    return [tag for model in models_at(table) for tag in tags(model)]
 
 
-def _tags(model: type[BaseModel]) -> tuple[str, ...]:
+def tags(model: type[BaseModel]) -> tuple[str, ...]:
+    """Return the kinds that settings answer to."""
     field = model.model_fields.get("kind")
     return getattr(field.annotation, "__args__", ()) if field is not None else ()
