@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from recurate import exchange
 from recurate.errors import InputError
 from recurate.programs import Program, check_placeholders, fill
-from recurate.samplefiles import as_texts, load_samples, save_samples
+from recurate.samples import as_texts, load_samples, save_samples
 from recurate.tables import write_table
 
 

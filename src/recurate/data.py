@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from pydantic import Field
 
 from recurate.errors import InputError, nearest
-from recurate.samplefiles import Samples, from_column, is_text
+from recurate.samples import Samples, from_column, is_text
 from recurate.seeds import Stream
 from recurate.settings import Settings
 from recurate.tables import read_table

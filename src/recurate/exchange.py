@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from recurate.errors import InputError
 from recurate.records import MODEL, REAL
-from recurate.samplefiles import COLUMN, Samples, from_column, to_column
+from recurate.samples import COLUMN, Samples, from_column, to_column
 from recurate.tables import read_table, write_table
 
 Format = Literal["jsonl", "parquet"]

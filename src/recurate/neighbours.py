@@ -13,7 +13,7 @@ from scipy.spatial import cKDTree
 from scipy.special import digamma
 
 from recurate.measures import Estimate, FloatArray, IntArray
-from recurate.samples import neighbour_count, paired
+from recurate.samplechecks import neighbour_count, paired
 
 BLOCK = 1_000_000  # pairs of neighbours at a time
 TIED = 1e-10  # distances closer than this, relatively, are equal

@@ -17,7 +17,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from recurate.errors import InputError
 from recurate.measures import Estimate, FloatArray, IntArray
-from recurate.samples import neighbour_count, paired, sample
+from recurate.samplechecks import neighbour_count, paired, sample
 
 BLOCK = 1_000_000  # entries of a block of distances: 8 MB
 ROUNDING = 1e-12  # relative error of squared distances from inner products

@@ -1,48 +1,102 @@
-"""Samples of features or rewards, one row each: checked before anything is measured of them."""
+"""Samples: arrays of numbers (n, ...) or of texts (n,), and how they are kept in files.
+
+Numbers are float32 in ``samples.safetensors``; texts are Python strings in an object array, kept as the
+column ``sample`` of ``samples.parquet``.
+"""
 
 from __future__ import annotations
 
+from pathlib import Path
+from typing import Any
+
 import numpy as np
-from numpy.typing import ArrayLike
+import pyarrow as pa
+from numpy.typing import NDArray
 
 from recurate.errors import InputError
-from recurate.measures import FloatArray
+from recurate.tables import read_table, write_table
 
-LARGEST = 1e100  # larger numbers have no squares
+Samples = NDArray[Any]  # (n, ...) float32, or (n,) objects that are texts
+Texts = NDArray[Any]  # (n,) objects that are texts
+
+COLUMN = "sample"
 
 
-def sample(values: ArrayLike, name: str, least: int) -> FloatArray:
-    """Return a sample as a matrix of floats, or raise InputError."""
-    try:
-        rows = np.asarray(values, dtype=np.float64)
-    except (TypeError, ValueError) as error:
+def is_text(samples: Samples) -> bool:
+    """Whether the samples are texts."""
+    return samples.dtype == object
+
+
+def as_texts(values: Any) -> Texts:
+    """Return an object array of strings, (n,)."""
+    found = np.empty(len(values), object)
+    found[:] = [str(value) for value in values]
+    return found
+
+
+def from_column(column: pa.ChunkedArray | pa.Array, name: str) -> Samples:
+    """Return what a table's column holds: texts, numbers, or nested lists of numbers of one shape.
+
+    Args:
+        column: of strings, numbers, or (nested) lists of numbers.
+        name: of the column and its file, for errors.
+
+    Raises:
+        InputError: values are missing, of different shapes, or not finite.
+    """
+    values = column.to_pylist()
+    missing = [i for i, value in enumerate(values) if value is None]
+    if missing:
         raise InputError(
-            f"{name} is not numeric", got=error, remedy="give an array of numbers (n, d)"
+            f"{name} lacks {len(missing)} of {len(values)} samples",
+            got=f"an empty value in row {missing[0] + 1}",
+            remedy="give every row a sample",
+        )
+    if values and all(isinstance(value, str) for value in values):
+        return as_texts(values)
+    try:
+        numbers = np.asarray(values, np.float32)
+    except (TypeError, ValueError):
+        raise InputError(
+            f"{name} must hold texts, numbers, or lists of numbers of one shape",
+            got=f"{type(values[0]).__name__} in the first row, or rows of different lengths",
+            remedy="write every sample in the same form",
         ) from None
-    if rows.ndim != 2 or rows.shape[1] == 0:
-        remedy = "give one row a sample, one column a feature: (n, d)"
-        raise InputError(f"{name} is not a matrix", got=f"shape {rows.shape}", remedy=remedy)
-    if len(rows) < least:
-        raise InputError(f"{name} is too small", got=f"{len(rows)} rows", remedy=f"give {least} or more")
-    wrong = ~(np.abs(rows) <= LARGEST)
-    if wrong.any():
-        where = tuple(int(i) for i in np.argwhere(wrong)[0])
-        remedy = f"drop such rows; numbers up to {LARGEST:.0e} are accepted"
-        raise InputError(f"{name} is not finite", got=f"{rows[where]} at {where}", remedy=remedy)
-    return rows
+    numbers = numbers[:, None] if numbers.ndim == 1 else numbers
+    bad = np.flatnonzero(~np.isfinite(numbers.reshape(len(numbers), -1)).all(axis=1))
+    if bad.size:
+        raise InputError(
+            f"{name} holds {bad.size} samples that are not finite",
+            got=f"row {bad[0] + 1}",
+            remedy="drop or repair them; if a model made them, it may have diverged",
+        )
+    return numbers
 
 
-def paired(x: ArrayLike, y: ArrayLike, least: int, name: str = "y") -> tuple[FloatArray, FloatArray]:
-    """Return two samples of the same width, the second with ``least`` rows or more."""
-    one, two = sample(x, "x", max(least, 2)), sample(y, name, least)
-    if one.shape[1] != two.shape[1]:
-        got = f"{one.shape[1]} and {two.shape[1]}"
-        raise InputError(f"x and {name} differ in columns", got=got, remedy="use the same features for both")
-    return one, two
+def to_column(samples: Samples) -> pa.Array:
+    """Return samples as an Arrow column: strings, or (nested) lists of float32."""
+    if is_text(samples):
+        return pa.array(samples.tolist(), pa.string())
+    column = pa.array(np.ascontiguousarray(samples, np.float32).ravel())
+    for size in reversed(samples.shape[1:]):
+        column = pa.FixedSizeListArray.from_arrays(column, size)
+    return column
 
 
-def neighbour_count(k: int) -> int:
-    """Return k if it is a count of neighbours, or raise InputError."""
-    if isinstance(k, bool) or not isinstance(k, int | np.integer) or k < 1:
-        raise InputError("k is not a count", got=k, remedy="use a whole number of neighbours, 1 or more")
-    return int(k)
+def save_samples(samples: Samples, folder: Path) -> None:
+    """Write ``samples.safetensors`` or ``samples.parquet``."""
+    from safetensors.numpy import save_file
+
+    if is_text(samples):
+        write_table(pa.table({COLUMN: to_column(samples)}), folder / "samples.parquet")
+    else:
+        save_file({"samples": np.ascontiguousarray(samples)}, folder / "samples.safetensors")
+
+
+def load_samples(folder: Path) -> Samples:
+    """Read what :func:`save_samples` wrote."""
+    from safetensors.numpy import load_file
+
+    if (folder / "samples.parquet").exists():
+        return as_texts(read_table(folder / "samples.parquet").column(COLUMN).to_pylist())
+    return np.asarray(load_file(folder / "samples.safetensors")["samples"])

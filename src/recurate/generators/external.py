@@ -25,7 +25,7 @@ from recurate import exchange
 from recurate.errors import InputError
 from recurate.exchange import Format
 from recurate.programs import Program, check_placeholders
-from recurate.samplefiles import Samples
+from recurate.samples import Samples
 from recurate.seeds import Stream
 from recurate.settings import Settings
 

@@ -7,7 +7,7 @@ from typing import Any, Protocol, Self
 
 from numpy.typing import NDArray
 
-from recurate.samplefiles import Samples
+from recurate.samples import Samples
 from recurate.seeds import Stream
 
 __all__ = ["Generator", "Samples"]

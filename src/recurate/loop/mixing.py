@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from pydantic import Field
 
 from recurate.data import Dataset
-from recurate.samplefiles import Samples
+from recurate.samples import Samples
 from recurate.seeds import Stream
 from recurate.settings import Settings
 

@@ -16,7 +16,7 @@ from recurate.generators.kinds import first_model
 from recurate.generators.protocol import Generator
 from recurate.loop.config import Config
 from recurate.loop.world import World, prepare
-from recurate.samplefiles import Samples, is_text
+from recurate.samples import Samples, is_text
 from recurate.seeds import Stream
 
 ITEMS = 10

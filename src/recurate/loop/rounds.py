@@ -32,7 +32,7 @@ from recurate.loop.watching import to_rows
 from recurate.loop.world import World
 from recurate.measures import NORMAL_975
 from recurate.records import MODEL, REAL, Log, as_log
-from recurate.samplefiles import Samples, is_text
+from recurate.samples import Samples, is_text
 from recurate.seeds import Stream
 from recurate.theory.setting import Setting
 from recurate.trajectory import CONTROL, MEASURED, Row, Trajectory

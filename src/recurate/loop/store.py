@@ -42,7 +42,7 @@ from recurate.loop.mixing import Picks
 from recurate.loop.rounds import Record, State, candidates_of, first_state, winners_of
 from recurate.loop.world import World
 from recurate.records import MODEL, RUN_FORMAT, Log, check_format, read_log, write_log
-from recurate.samplefiles import Samples, load_samples, save_samples
+from recurate.samples import Samples, load_samples, save_samples
 from recurate.trajectory import Trajectory
 
 CONTENTS = "contents.json"  # facts about a folder, and the hash of every file in it

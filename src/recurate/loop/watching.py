@@ -20,7 +20,7 @@ from recurate.errors import InputError
 from recurate.measures import Estimate
 from recurate.rewards.classifier import Classifier
 from recurate.rewards.imported import NAME, call, load_function
-from recurate.samplefiles import Samples, is_text
+from recurate.samples import Samples, is_text
 from recurate.seeds import Stream
 from recurate.settings import Settings
 from recurate.trajectory import Row

@@ -23,7 +23,7 @@ from recurate.rewards.geometry import DistanceReward, NearestCentre
 from recurate.rewards.imported import ImportedGroups, ImportedReward, ImportedSettings, load_function
 from recurate.rewards.learned import LearnedReward, LearnedRewardSettings, ScaledReward
 from recurate.rewards.protocol import Grouping, Reward
-from recurate.samplefiles import Samples, is_text
+from recurate.samples import Samples, is_text
 from recurate.seeds import Stream
 
 

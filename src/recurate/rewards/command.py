@@ -16,7 +16,7 @@ from recurate import exchange
 from recurate.exchange import Format
 from recurate.programs import Program, check_placeholders
 from recurate.rewards.protocol import FloatArray
-from recurate.samplefiles import Samples
+from recurate.samples import Samples
 from recurate.settings import Settings
 
 NAMES = ("candidates", "rewards", "count")

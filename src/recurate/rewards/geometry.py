@@ -11,7 +11,7 @@ from pydantic import Field
 
 from recurate.errors import InputError
 from recurate.rewards.protocol import FloatArray, Samples
-from recurate.samplefiles import is_text
+from recurate.samples import is_text
 from recurate.settings import Settings
 
 

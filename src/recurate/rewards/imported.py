@@ -16,7 +16,7 @@ from pydantic import Field
 
 from recurate.errors import InputError
 from recurate.rewards.protocol import FloatArray
-from recurate.samplefiles import Samples
+from recurate.samples import Samples
 from recurate.settings import Settings
 
 NAME = r"^[A-Za-z_][\w.]*:[A-Za-z_]\w*$"

@@ -7,7 +7,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from recurate.samplefiles import Samples
+from recurate.samples import Samples
 
 __all__ = ["FloatArray", "Grouping", "Reward", "Samples"]
 
