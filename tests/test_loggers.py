@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import socket
 import struct
 import subprocess
@@ -127,7 +128,7 @@ def kept(logged):
 def expected(kept: Trajectory, source: str) -> dict[str, list[tuple[int, float]]]:
     found: dict[str, list[tuple[int, float]]] = {}
     for row in kept.where(source).rows:
-        name = "/".join(p for p in row.key if p is not None and p != "reward")
+        name = "/".join(p for p in row.key if p is not None and p != "reward").replace(":", "/")
         found.setdefault(name, []).append((row.round, row.value))
     return found
 
@@ -179,6 +180,8 @@ def test_the_run_is_the_same_with_loggers_as_without(logged, tmp_path):
     found = {n: b for n, b in contents(logged[0]).items() if not n.startswith("loggers/")}
     del found["report.html"]
     plain = contents(tmp_path / "plain")
+    for files in (found, plain):  # somebody may commit meanwhile
+        files["manifest.json"] = re.sub(rb'"code_revision".*', b"", files["manifest.json"])
     assert found == plain
 
 
@@ -197,7 +200,7 @@ def test_tensorboard(logged, kept):
         wanted = expected(kept, source)
         assert found.keys() == wanted.keys()
         for name, pairs in wanted.items():
-            assert [t for t, _ in found[name]] == list(range(ROUNDS + 1)), "each round once, in order"
+            assert [t for t, _ in found[name]] == [t for t, _ in pairs], "each round once, in order"
             assert [v for _, v in found[name]] == pytest.approx([v for _, v in pairs], rel=1e-6)
         if source == MEASURED:
             facts = read.Tensors("facts")[0].tensor_proto.string_val[0].decode()
@@ -261,7 +264,8 @@ def test_wandb(logged, kept):
     assert [row["_step"] for row in rows] == list(range(ROUNDS + 1))
     for source in (MEASURED, FORECAST):
         for name, pairs in expected(kept, source).items():
-            assert [(row["round"], row[f"{source}/{name}"]) for row in rows] == pairs
+            full = f"{source}/{name}"
+            assert [(row["round"], row[full]) for row in rows if full in row] == pairs
 
 
 # --- one logger alone, told by hand ---
@@ -274,7 +278,9 @@ def told(t: int) -> Trajectory:
     return Trajectory(tuple(rows))
 
 
-@pytest.mark.parametrize("make", [TensorBoard, WandB, MLflow], ids=lambda m: m.name)
+@pytest.mark.parametrize(
+    "make", [TensorBoard, WandB, pytest.param(MLflow, marks=pytest.mark.slow)], ids=lambda m: m.name
+)
 def test_a_gap_is_filled_counts_and_alarms_are_kept_and_odd_names_stay_apart(make, tmp_path):
     facts = {"rounds": 3, "k": 2, "odd name!": "a|b\nc"}
     for rounds in ((0,), (2, 3)):  # round 1 died between its folder and its logger

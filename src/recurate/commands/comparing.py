@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import shutil
+import textwrap
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -78,10 +80,11 @@ def compare(
     if found.settings:
         print("\nwhat differs in the settings")
         _print_table([["", *(run.name for run in found.runs)], *([k, *v] for k, v in found.settings)])
+    width = shutil.get_terminal_size((120, 24)).columns
     if found.notes:
         print()
     for note in found.notes:
-        print(f"note: {note}")
+        print(textwrap.fill(f"note: {note}", width, subsequent_indent="      "))
     extra = f", {folder / 'figures'}" if figures else ""
     print(f"\nwritten: {folder / 'report.html'}, table.csv, trajectories.parquet{extra}")
 

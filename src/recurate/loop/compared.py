@@ -151,7 +151,10 @@ def flat(value: Any, prefix: str = "") -> dict[str, str]:
         return {} if value is None else {prefix: _text(value)}
     found: dict[str, str] = {}
     for name, part in tables:
-        found |= flat(part, f"{prefix}.{name}" if prefix else str(name))
+        if not (isinstance(value, list) and isinstance(part, dict)):
+            found |= flat(part, f"{prefix}.{name}" if prefix else str(name))
+        else:  # its name is in the key
+            found |= flat({k: v for k, v in part.items() if k != "name"}, f"{prefix}.{name}")
     return found
 
 

@@ -242,6 +242,8 @@ class WandB(_Logger):
         kept = self.folder / "rounds.json"
         state = json.loads(kept.read_text(encoding="utf-8")) if kept.exists() else {}
         self._id = str(state.get("id") or secrets.token_hex(4))
+        while list(self.folder.glob(f"wandb/*run-{time.strftime('%Y%m%d_%H%M%S')}-{self._id}")):
+            time.sleep(0.1)  # wandb names folders by the second, and would write over an earlier session's
         settings = wandb.Settings(
             console="off", silent=True, save_code=False, disable_code=True, disable_git=True,
             x_disable_stats=True, x_disable_meta=True, init_timeout=60,
@@ -316,7 +318,9 @@ class _Names:
 
     def __call__(self, key: tuple[str, str | None, str | None]) -> str:
         if key not in self._given:
-            parts = [part for part in key if part is not None and part != "reward"]
+            quantity, reward, group = key
+            parts = [*quantity.split(":"), *(p for p in (reward, group) if p is not None)]
+            parts = parts[: -1 if reward == "reward" and group is None else None]
             name = base = "/".join(_safe(part) for part in parts)
             number = 2
             while name in self._given.values():

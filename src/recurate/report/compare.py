@@ -26,6 +26,7 @@ SHAPES = (
     "triangle-right",
     "triangle-left",
 )
+PARTS = ("selection", "sampling", "sampling_band", "transmission")  # of a change: in the charts and files
 SUPPORT = "effective_support"  # a forecast's; what was measured has one only in name
 DODGE = 0.3  # of a round: how far apart the runs' points are in all
 
@@ -37,7 +38,7 @@ def comparison_charts(found: Comparison) -> list[tuple[str, dict[str, Any]]]:
     rows = [row for run in found.runs for row in run.trajectory.rows if row.key in set(shares)]
     largest = charts.largest_groups(rows)
     ordered += [key for group in largest for key in shares if key[2] == group]
-    known = {*QUANTITIES, "share", SUPPORT}
+    known = {*QUANTITIES, "share", SUPPORT, "sampling_band"}
     ordered += [key for key in found.keys if key[0] not in known]
     ordered += [key for key in found.keys if key[0] == SUPPORT]
     return [(_title(found, key), overlay_chart(found.runs, key)) for key in ordered]
@@ -142,7 +143,7 @@ def _shown(found: Comparison) -> list[Key]:
     rows = [c.row for c in found.cells if c.row is not None and c.key[0] == "share"]
     groups = charts.largest_groups(rows)
     shares = [key for group in groups for key in keys if key[0] == "share" and key[2] == group]
-    other = [key for key in keys if key[0] not in (*MAIN, "share", "var_exp_reward", SUPPORT)]
+    other = [key for key in keys if key[0] not in (*MAIN, *PARTS, "share", "var_exp_reward", SUPPORT)]
     return [key for quantity in MAIN for key in keys if key[0] == quantity] + shares + other
 
 

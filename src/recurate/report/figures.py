@@ -29,6 +29,7 @@ PRINTED = {FORECAST: "#0072B2", MEASURED: "#D55E00", RENEWED: "#009E73", TAIL: "
 WIDTH, HEIGHT = 230, 160  # points; with axes about 3.7 inches, a column of most journals
 PPI = 300
 MOST_TICKS = 12
+GAP = 0.02  # between legend and marks, of the chart's size
 TYPE = 9  # points
 FONT = "Liberation Sans, Arial, Helvetica, sans-serif"
 CONFIG: dict[str, Any] = {
@@ -171,7 +172,7 @@ def _place_legend(figure: dict[str, Any]) -> None:
         "bottom-right": (1 - width, 0), "bottom-left": (0, 0),
     }  # fmt: skip
     crowd = {
-        name: sum(x <= a <= x + width and y <= b <= y + height for a, b in marks)
+        name: sum(x - GAP <= a <= x + width + GAP and y - GAP <= b <= y + height + GAP for a, b in marks)
         for name, (x, y) in corners.items()
     }
     chosen = min(crowd, key=lambda name: crowd[name])

@@ -137,8 +137,9 @@ def _run_page(folder: RunFolder) -> _Page:
         "real_fraction": config.retraining.real_fraction,
         "weights": list(config.weights),
     }
+    data = "no data" if config.data is None else config.data.kind
     page = _Page(
-        title=f"Loop on {config.data.kind}, rewarded by {', '.join(_title(r) for r in config.rewards)}",
+        title=f"Loop on {data}, rewarded by {', '.join(_title(r) for r in config.rewards)}",
         subtitle=f"recurate {manifest['recurate']}, seed {config.seed}, rounds 0 to {folder.complete() - 1}",
         summary=words.what_happened(trajectory, facts),
         warnings=_support_warning(trajectory),
