@@ -17,7 +17,7 @@ import time
 from pathlib import Path
 
 import numpy as np
-from measuring import machine
+from measuring import machine, table
 from scipy.stats import beta
 
 sys.path.insert(0, str(Path(__file__).parent.parent / "tests"))
@@ -27,11 +27,6 @@ from alarming import ALARMS, FAULTS, LIMITS, LOOP_ROUNDS, ONSET, ROUNDS
 
 LEVELS = (0.01, 0.2)
 FAULTY_ROUNDS = 12
-
-
-def table(head: list[str], rows: list[list[object]]) -> list[str]:
-    lines = [head, ["---"] * len(head), *rows]
-    return ["| " + " | ".join(str(cell) for cell in line) + " |" for line in lines] + [""]
 
 
 def rate(count: int, runs: int) -> str:
@@ -52,7 +47,7 @@ def at_limits(runs: int) -> list[str]:
         "exactly at the limit",
         *(f"level {level:.0%}, of which {level * spent:.2%} spent" for level in LEVELS),
     ]
-    return table(head, rows)
+    return [*table(head, rows), ""]
 
 
 def healthy(runs: int) -> list[str]:
@@ -63,19 +58,19 @@ def healthy(runs: int) -> list[str]:
         any_alarm += bool(found)
         for kind in found:
             counts[kind] += 1
-    rows: list[list[object]] = [[a.kind, f"{a.level:.0%}", rate(counts[a.kind], runs)] for a in ALARMS]
+    rows: list[list[str]] = [[a.kind, f"{a.level:.0%}", rate(counts[a.kind], runs)] for a in ALARMS]
     rows.append(["any", f"{sum(a.level for a in ALARMS):.0%}", rate(any_alarm, runs)])
-    return table(["alarm", "stated level", f"healthy loops that raise it, of {runs}"], rows)
+    return [*table(["alarm", "stated level", f"healthy loops that raise it, of {runs}"], rows), ""]
 
 
 def faulty(runs: int) -> list[str]:
-    rows: list[list[object]] = []
+    rows: list[list[str]] = []
     for fault in FAULTS:
         for kind, delays in alarming.detections(fault, runs, FAULTY_ROUNDS).items():
             found = [delay for delay in delays if delay is not None]
             median = f"{np.median(found):g} ({min(found)} to {max(found)})" if found else "-"
             rows.append([fault, kind, f"{len(found)} of {len(delays)}", median])
-    return table(["fault", "alarm", "found", "delay in rounds, median (range)"], rows)
+    return [*table(["fault", "alarm", "found", "delay in rounds, median (range)"], rows), ""]
 
 
 def main() -> None:
@@ -96,19 +91,19 @@ def main() -> None:
         "# Alarms: how often false, how soon right", "", f"`{command}`", "",
         *(f"- {name}: {value}" for name, value in facts.items()), "",
         "## False alarms at the limit", "",
-        f"{runs} trajectories of {ROUNDS} rounds whose true value is exactly at the limit in every round, measured "
-        f"from real samples; in {ROUNDS} rounds an alarm spends {ROUNDS}/{ROUNDS + 1} of its level. Shares of "
-        "trajectories that ever raise the alarm, with 95 % intervals.", "",
+        f"{runs} trajectories of {ROUNDS} rounds whose true value is exactly at the limit in every round, "
+        f"measured from real samples; in {ROUNDS} rounds an alarm spends {ROUNDS}/{ROUNDS + 1} of its level. "
+        "Shares of trajectories that ever raise the alarm, with 95 % intervals.", "",
         *limits,
         "## Healthy loops", "",
-        f"Loops of {LOOP_ROUNDS} rounds: a generator that draws from its training set, {alarming.PICKS} picks of "
-        f"K = {alarming.K}, {alarming.MIX:.0%} real data, a mixture of four Gaussians with a group each; all six "
-        f"alarms: {', '.join(settings)}.", "",
+        f"Loops of {LOOP_ROUNDS} rounds: a generator that draws from its training set, {alarming.PICKS} "
+        f"picks of K = {alarming.K}, {alarming.MIX:.0%} real data, a mixture of four Gaussians with a group each; "
+        f"all six alarms: {', '.join(settings)}.", "",
         *whole,
         "## Planted faults", "",
-        f"The same loops over {FAULTY_ROUNDS} rounds, wrong from round {ONSET} on; a delay of 0 is an alarm in that "
-        "round. The noise first brings the samples nearer to the reference, which is off by 0.4 in both coordinates: "
-        "hence the delay of its alarm.", "",
+        f"The same loops over {FAULTY_ROUNDS} rounds, wrong from round {ONSET} on; a delay of 0 is an alarm "
+        "in that round. The noise first brings the samples nearer to the reference, which is off by 0.4 in both "
+        "coordinates: hence the delay of its alarm.", "",
         *planted,
     ]  # fmt: skip
     arguments.out.mkdir(parents=True, exist_ok=True)
