@@ -97,13 +97,13 @@ def main() -> None:
         *limits,
         "## Healthy loops", "",
         f"Loops of {LOOP_ROUNDS} rounds: a generator that draws from its training set, {alarming.PICKS} "
-        f"picks of K = {alarming.K}, {alarming.MIX:.0%} real data, a mixture of four Gaussians with a group each; "
+        f"picks of K = {alarming.K}, {alarming.MIX:.0%} real data, four Gaussians with a group each; "
         f"all six alarms: {', '.join(settings)}.", "",
         *whole,
         "## Planted faults", "",
         f"The same loops over {FAULTY_ROUNDS} rounds, wrong from round {ONSET} on; a delay of 0 is an alarm "
-        "in that round. The noise first brings the samples nearer to the reference, which is off by 0.4 in both "
-        "coordinates: hence the delay of its alarm.", "",
+        "in that round. The noise first brings the samples nearer to the reference, which is off by 0.4 in "
+        "both coordinates: hence the delay of its alarm.", "",
         *planted,
     ]  # fmt: skip
     arguments.out.mkdir(parents=True, exist_ok=True)
