@@ -32,7 +32,7 @@ class Generator(Protocol):
         ...
 
     def save(self, folder: Path) -> None:
-        """Write the model into an existing folder: safetensors and JSON, or an external checkpoint as it is."""
+        """Write the model into an existing folder: safetensors and JSON, or an external checkpoint."""
         ...
 
     @classmethod

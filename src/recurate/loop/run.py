@@ -183,7 +183,7 @@ def _facts(folder: RunFolder, config: Config, world: World) -> dict[str, Any]:
         "run": str(folder.path),
         "data": "none" if config.data is None else config.data.kind,
         "rewards": ", ".join(f"{r.name} ({r.kind})" for r in config.rewards),
-        **world.facts(),
+        **{name: fact for name, fact in world.facts().items() if name != "files"},
         "k": config.selection.k,
         "picks_a_round": config.selection.picks,
         "real_fraction": config.retraining.real_fraction,

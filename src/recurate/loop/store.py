@@ -86,7 +86,8 @@ class RunFolder:
         path.mkdir(parents=True, exist_ok=True)
         write_text(path / "config.toml", write_config(config))
         shutil.rmtree(path / "setup", ignore_errors=True)
-        _write_folder(path / "setup", lambda folder: worlds.save(world, folder), world.facts())
+        facts = world.facts() | {"real_data": worlds.real_facts(world, config)}
+        _write_folder(path / "setup", lambda folder: worlds.save(world, folder), facts)
         write_text(path / "manifest.json", json.dumps(_manifest(config), indent=2) + "\n")
         return cls(path)
 

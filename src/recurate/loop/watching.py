@@ -142,6 +142,15 @@ class Watch:
                 missed.append(f"round {t}: {name} could not be measured: {error.what} ({error.got})")
         return found, missed
 
+    def baseline(self, train: Samples, rewards: FloatArray, stream: Stream) -> dict[str, float]:
+        """Return what real training samples, as many as are looked at of candidates, measure against the
+        same.
+
+        What they would tell of themselves (memorisation, divergence) is left out.
+        """
+        found, _ = self.rows(0, train, rewards, stream, lambda *_: None)
+        return {name: e.value for name, e in found if not name.startswith(("memorisation", "kl"))}
+
     def _measures(self, samples: Samples, rewards: FloatArray, stream: Stream) -> Iterator[Measure]:
         rows = spread(len(samples), self.sample)
         few = samples[rows]

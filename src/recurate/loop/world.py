@@ -76,6 +76,14 @@ class World:
         return found
 
 
+def real_facts(world: World, config: Config) -> dict[str, float]:
+    """Return what the samples' measures are for real data."""
+    if world.dataset is None or world.reference is None:
+        return {}
+    stream = Stream(config.seed).at("baseline")
+    return world.watch.baseline(world.dataset.train, world.reference.rewards, stream)
+
+
 def prepare(config: Config, folder: Path | None = None) -> World:
     """Load the data, train the classifier and read learned rewards.
 

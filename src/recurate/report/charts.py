@@ -12,9 +12,9 @@ from typing import Any
 
 import altair as alt
 
-from recurate.trajectory import FORECAST, MEASURED, RENEWED, TAIL, Row, Trajectory
+from recurate.trajectory import CONTROL, FORECAST, MEASURED, RENEWED, TAIL, Row, Trajectory
 
-COLOURS = {FORECAST: "#2f6f9f", MEASURED: "#d9632b", RENEWED: "#3a8f5c", TAIL: "#8a63b0"}
+COLOURS = {FORECAST: "#2f6f9f", MEASURED: "#d9632b", RENEWED: "#3a8f5c", TAIL: "#8a63b0", CONTROL: "#7d8790"}
 HEIGHT = 230
 GROUPS = 10  # groups whose shares are drawn
 
@@ -75,7 +75,7 @@ def quantity_chart(trajectory: Trajectory, key: tuple[str, str | None, str | Non
     )
     bars = (
         base.mark_rule(strokeWidth=1.5)
-        .transform_filter(f"datum.source == '{MEASURED}' && isValid(datum.lower)")
+        .transform_filter(f"datum.source != '{FORECAST}' && isValid(datum.lower)")
         .encode(y=alt.Y("lower:Q"), y2="upper:Q")
     )
     points = base.mark_point(filled=True, size=55).encode(y=y, tooltip=tooltip)

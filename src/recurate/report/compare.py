@@ -12,7 +12,8 @@ from recurate.files import write_text
 from recurate.loop.compared import Cell, Compared, Comparison, Key, label
 from recurate.report import charts
 from recurate.report.figures import PALETTE
-from recurate.report.page import QUANTITIES, place, render
+from recurate.report.html import place, render
+from recurate.report.page import QUANTITIES
 from recurate.trajectory import FORECAST, MEASURED
 
 MAIN = ("mean_reward", "mean_exp_reward", "kl_to_reference", "entropy")  # printed, with the largest shares
@@ -28,6 +29,7 @@ SHAPES = (
 )
 PARTS = ("selection", "sampling", "sampling_band", "transmission")  # of a change: in the charts and files
 SUPPORT = "effective_support"  # a forecast's; what was measured has one only in name
+DASHES = ([1, 0], [7, 3], [2, 2], [9, 3, 2, 3])
 DODGE = 0.3  # of a round: how far apart the runs' points are in all
 
 
@@ -48,7 +50,9 @@ def _title(found: Comparison, key: Key) -> str:
     if key[0] == "share":
         return f"Share of {key[2]}"
     row = next(row for run in found.runs for row in run.trajectory.rows if row.key == key)
-    return charts.title(row)
+    title = charts.title(row)
+    plain = title.replace(":", ": ").replace("_", " ")  # a quantity without a title of its own
+    return title if title != row.quantity else plain[0].upper() + plain[1:]
 
 
 def overlay_chart(runs: tuple[Compared, ...], key: Key) -> dict[str, Any]:
@@ -64,11 +68,15 @@ def overlay_chart(runs: tuple[Compared, ...], key: Key) -> dict[str, Any]:
     present = [i for i, name in enumerate(names) if any(v["run"] == name for v in values)]
     colours, shapes = [PALETTE[i % len(PALETTE)] for i in present], [SHAPES[i % len(SHAPES)] for i in present]
     names = [names[i] for i in present]
-    legend = alt.Legend(title=None, orient="top", symbolOpacity=1, columns=4, labelLimit=150)
+    legend = alt.Legend(
+        title=None, orient="top", symbolOpacity=1, symbolDash=[1, 0], columns=4, labelLimit=150
+    )
     colour = alt.Color("run:N", scale=alt.Scale(domain=names, range=colours), legend=legend)
     shape = alt.Shape("run:N", scale=alt.Scale(domain=names, range=shapes), legend=legend)
     axis = alt.Axis(format="d", **({"values": rounds} if len(rounds) <= 12 else {"tickMinStep": 1}))
     wide = alt.Scale(zero=False, nice=False, padding=10)
+    dashes = [DASHES[i % len(DASHES)] for i in present]  # equal lines show through each other's gaps
+    dash = alt.StrokeDash("run:N", scale=alt.Scale(domain=names, range=dashes), legend=None)
     x = alt.X("round:Q", title="round", axis=axis, scale=wide)
     beside = alt.X("x:Q", title="round", axis=axis, scale=wide)
     log = key[0] == SUPPORT and min(v["value"] for v in values) > 0
@@ -79,7 +87,11 @@ def overlay_chart(runs: tuple[Compared, ...], key: Key) -> dict[str, Any]:
     )  # fmt: skip
     faded = alt.when(pick).then(alt.value(1)).otherwise(alt.value(0.1))
     base = alt.Chart(alt.InlineData(values=values)).encode(color=colour, opacity=faded)
-    line = base.mark_line(strokeWidth=2).transform_filter(f"datum.source == '{FORECAST}'").encode(x=x, y=y)
+    line = (
+        base.mark_line(strokeWidth=2)
+        .transform_filter(f"datum.source == '{FORECAST}'")
+        .encode(x=x, y=y, strokeDash=dash)
+    )
     measured = base.transform_filter(f"datum.source == '{MEASURED}'")
     bars = (
         measured.mark_rule(strokeWidth=1.5)

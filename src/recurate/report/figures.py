@@ -18,14 +18,14 @@ from typing import Any
 from recurate.errors import InputError
 from recurate.files import atomic_path, write_text
 from recurate.report.charts import COLOURS
-from recurate.trajectory import FORECAST, MEASURED, RENEWED, TAIL
+from recurate.trajectory import CONTROL, FORECAST, MEASURED, RENEWED, TAIL
 
 # Okabe and Ito's colours, those that stand out on white first, and two more.
 PALETTE = (
     "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#882255", "#999999",
     "#F0E442",
 )  # fmt: skip
-PRINTED = {FORECAST: "#0072B2", MEASURED: "#D55E00", RENEWED: "#009E73", TAIL: "#CC79A7"}
+PRINTED = {FORECAST: "#0072B2", MEASURED: "#D55E00", RENEWED: "#009E73", TAIL: "#CC79A7", CONTROL: "#7d8790"}
 WIDTH, HEIGHT = 230, 160  # points; with axes about 3.7 inches, a column of most journals
 PPI = 300
 MOST_TICKS = 12
@@ -144,7 +144,8 @@ def _print_mark(mark: dict[str, Any]) -> None:
 
 
 def _colour(colour: Any) -> Any:
-    return {COLOURS[source]: PRINTED[source] for source in COLOURS}.get(colour, colour)
+    known = {COLOURS[source]: printed_colour for source, printed_colour in PRINTED.items()}
+    return known.get(colour, colour) if isinstance(colour, str) else colour
 
 
 def _name_axis(figure: dict[str, Any], title: str) -> None:
@@ -186,7 +187,7 @@ def _place_legend(figure: dict[str, Any]) -> None:
                 kept = {n: part["legend"][n] for n in ("symbolType",) if n in part["legend"]}
                 part["legend"] = None if len(names) == 1 else {
                     "title": None, "orient": chosen, "direction": "vertical", "columns": columns,
-                    "fillColor": "rgba(255,255,255,0.85)", "symbolOpacity": 1,
+                    "fillColor": "rgba(255,255,255,0.85)", "symbolOpacity": 1, "symbolDash": [1, 0],
                     **kept,
                 }  # fmt: skip
 
@@ -246,13 +247,16 @@ def _make_room(figure: dict[str, Any], share: float) -> None:
     if spread is None:
         return
     low, high, log = spread
-    zero = not log and any(e.get("y", {}).get("scale", {}).get("zero", True) for e in _encodings(figure))
-    top = high + (high - (min(low, 0) if zero else low)) * share / (1 - share)
+    zero = not log and all(e.get("y", {}).get("scale", {}).get("zero", True) for e in _encodings(figure))
+    bottom = min(low, 0) if zero else low - 0.04 * (high - low)
+    top = high + (high - bottom) * share / (1 - share)
+    ends = {"domainMax": math.exp(top) if log else top}
+    ends |= {} if zero else {"domainMin": math.exp(bottom) if log else bottom}
     for encoding in _encodings(figure):
         y = encoding.get("y")
         if isinstance(y, dict) and "field" in y:
             scale = {k: v for k, v in (y.get("scale") or {}).items() if k != "padding"}
-            y["scale"] = scale | {"domainMax": math.exp(top) if log else top}
+            y["scale"] = scale | ends
 
 
 def _rows(figure: dict[str, Any]) -> Iterator[dict[str, Any]]:

@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import json
-import re
 from dataclasses import dataclass, field
-from functools import cache
-from importlib import resources
 from pathlib import Path
 from typing import Any
 
@@ -17,11 +14,13 @@ from recurate.forecasting import SUPPORT
 from recurate.logforecast import LogForecast
 from recurate.loop.store import RunFolder
 from recurate.report import charts, samples, words
+from recurate.report.html import place, render
+from recurate.report.rounds import run_sections
+from recurate.report.sections import Section
 from recurate.report.tables import note_lines
 from recurate.theory.evidence import plain_bounds
-from recurate.trajectory import FORECAST, RENEWED, TAIL, Trajectory
+from recurate.trajectory import CONTROL, FORECAST, RENEWED, TAIL, Trajectory
 
-SCRIPTS = ("vega", "vega-lite", "vega-embed")
 QUANTITIES = ("mean_reward", "mean_exp_reward", "var_exp_reward", "kl_to_reference", "entropy")
 
 
@@ -47,6 +46,8 @@ class _Page:
     tail: bool = False
     notes: list[str] = field(default_factory=list)
     bounds: list[dict[str, str]] = field(default_factory=list)
+    sections: list[Section] = field(default_factory=list)
+    controlled: bool = False
     specs: list[tuple[str, str]] = field(default_factory=list)
 
     def place(self, spec: dict[str, Any]) -> str:
@@ -69,6 +70,7 @@ class _Page:
             ordered += [k for k in keys if k[0] == "effective_support"]
         sources = {row.source for row in trajectory.rows}
         self.renewed, self.tail = RENEWED in sources, TAIL in sources
+        self.controlled = CONTROL in sources
         self.bands = any(r.lower is not None for r in trajectory.where(FORECAST).rows)
         for key in ordered:
             row = next(r for r in trajectory.rows if r.key == key)
@@ -81,32 +83,6 @@ class _Page:
     def render(self) -> str:
         """Return the HTML."""
         return render("page.html.j2", **vars(self))
-
-
-def place(specs: list[tuple[str, str]], spec: dict[str, Any]) -> str:
-    """Add a chart to ``specs`` and return the id of its place."""
-    identity = f"chart-{len(specs)}"
-    text = json.dumps(spec, separators=(",", ":"), sort_keys=True).replace("<", "\\u003c")
-    specs.append((identity, text))
-    return identity
-
-
-def render(template: str, **values: Any) -> str:
-    """Return a page made from one of the templates beside this module."""
-    import jinja2
-
-    folder = resources.files("recurate.report")
-    loader = jinja2.FunctionLoader(lambda name: folder.joinpath(name).read_text(encoding="utf-8"))
-    environment = jinja2.Environment(autoescape=True, trim_blocks=True, loader=loader)
-    return environment.get_template(template).render(**values, scripts=_scripts())
-
-
-@cache
-def _scripts() -> list[str]:
-    """Return Vega's JavaScript, without the comments that would make browsers look for source maps."""
-    folder = resources.files("recurate.report").joinpath("assets")
-    found = [folder.joinpath(f"{name}.min.js").read_text(encoding="utf-8") for name in SCRIPTS]
-    return [re.sub(r"//# sourceMappingURL=\S+", "", text).replace("</script", "<\\/script") for text in found]
 
 
 def write_run_report(folder: RunFolder) -> Path:
@@ -136,6 +112,7 @@ def _run_page(folder: RunFolder) -> _Page:
     facts = config.selection.rule().facts() | {
         "real_fraction": config.retraining.real_fraction,
         "weights": list(config.weights),
+        "accumulate": config.retraining.mode == "accumulate",
     }
     data = "no data" if config.data is None else config.data.kind
     page = _Page(
@@ -149,6 +126,7 @@ def _run_page(folder: RunFolder) -> _Page:
     )
     page.add_trajectory(trajectory)
     page.add_bounds(folder.bounds())
+    page.sections = run_sections(folder, trajectory)
     _add_candidates(page, folder)
     return page
 
@@ -189,7 +167,11 @@ def _title(reward: Any) -> str:
 
 def _run_facts(folder: RunFolder, manifest: dict[str, Any]) -> list[tuple[str, str]]:
     counts = folder.counts(folder.complete() - 1)
-    facts: dict[str, Any] = {k.replace("_", " "): v for k, v in folder.facts().items()}
+    known = folder.facts()
+    known.pop("real_data", None)  # in a table of its own
+    files = [f"{path} (SHA-256 {digest[:12]}...)" for path, digest in known.pop("files", {}).items()]
+    facts: dict[str, Any] = {k.replace("_", " "): v for k, v in known.items()}
+    facts |= {"files": ", ".join(files)} if files else {}
     if "classifier held out accuracy" in facts:
         facts["classifier held out accuracy"] = f"{facts['classifier held out accuracy']:.1%}"
     facts |= {f"last round: {k.replace('_', ' ')}": v for k, v in counts.items()}

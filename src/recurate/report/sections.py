@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from recurate.files import write_text
-from recurate.report.page import place, render
+from recurate.report.html import place, render
 
 WIDEST = 46  # characters of a cell before it is wrapped, at least
 
