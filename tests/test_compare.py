@@ -87,6 +87,7 @@ def test_the_trajectories_are_tidy_and_complete(compared, runs):
     for name, path in (("first <&>", "one"), ("second", "two")):
         kept = Trajectory.read(runs / path / "trajectory.parquet")
         mine = table.filter(np.array(table.column("run").to_pylist()) == name)
+        assert len(mine) == len(kept.rows)
         assert set(Trajectory.from_table(mine).rows) == set(kept.rows)
 
 

@@ -172,17 +172,19 @@ def test_the_trap_hears_weights_and_biases_once_it_is_online(tmp_path):
     trap.close()
 
 
-@pytest.mark.parametrize("logged", ["others", MAKING_A_STORE_TAKES_LONG], indirect=True)
-def test_the_run_is_the_same_with_loggers_as_without(logged, tmp_path):
+def record(folder: Path) -> dict[str, bytes]:
+    """Everything of a run but its loggers and timings, and the revision: somebody may commit meanwhile."""
     from test_run import contents
 
+    found = {n: b for n, b in contents(folder).items() if not n.startswith("loggers/") and n != "report.html"}
+    found["manifest.json"] = re.sub(rb'"code_revision".*', b"", found["manifest.json"])
+    return found
+
+
+@pytest.mark.parametrize("logged", ["others", MAKING_A_STORE_TAKES_LONG], indirect=True)
+def test_the_run_is_the_same_with_loggers_as_without(logged, tmp_path):
     run(parse_config(merged(GAUSSIANS, rounds=ROUNDS)), tmp_path / "plain")
-    found = {n: b for n, b in contents(logged[0]).items() if not n.startswith("loggers/")}
-    del found["report.html"]
-    plain = contents(tmp_path / "plain")
-    for files in (found, plain):  # somebody may commit meanwhile
-        files["manifest.json"] = re.sub(rb'"code_revision".*', b"", files["manifest.json"])
-    assert found == plain
+    assert record(logged[0]) == record(tmp_path / "plain")
 
 
 @pytest.mark.parametrize("logged", ["others"], indirect=True)
@@ -344,8 +346,6 @@ READERS = {"tensorboard": read_tensorboard, "mlflow": read_mlflow, "wandb": read
 
 
 def test_a_logger_that_fails_is_dropped_and_the_run_goes_on(tmp_path, monkeypatch):
-    from test_run import contents
-
     def full(self, t, values):
         raise OSError(28, "No space left on device")
 
@@ -358,10 +358,7 @@ def test_a_logger_that_fails_is_dropped_and_the_run_goes_on(tmp_path, monkeypatc
     quiet = call("run", "tiny.toml", "--out", "two", "--logger", "tensorboard", "--quiet", cwd=tmp_path)
     assert quiet.stdout == "report: two/report.html\n"
     assert quiet.stderr.count("TensorBoard failed") == 1
-    one, two = contents(tmp_path / "out"), contents(tmp_path / "two")
-    assert {n: b for n, b in one.items() if "loggers" not in n} == {
-        n: b for n, b in two.items() if "loggers" not in n
-    }
+    assert record(tmp_path / "out") == record(tmp_path / "two")
 
 
 @pytest.mark.parametrize("name", list(loggers.LOGGERS))

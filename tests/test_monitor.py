@@ -190,6 +190,23 @@ def test_quiet_prints_where_the_report_is(config, tmp_path):
     assert (done.returncode, done.stdout, done.stderr) == (0, "report: out/report.html\n", "")
 
 
+@pytest.mark.slow
+def test_a_reader_that_leaves_does_not_stop_the_run(config, tmp_path):
+    process = subprocess.Popen(
+        [sys.executable, "-m", "recurate.cli", "run", "tiny.toml", "--out", "out", "--json"],
+        cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    assert process.stdout is not None
+    assert process.stderr is not None
+    process.stdout.readline()
+    process.stdout.close()
+    message = process.stderr.read()
+    process.wait(60)
+    assert "JsonLines failed" in message
+    assert "Traceback" not in message
+    assert (tmp_path / "out" / "report.html").exists()
+
+
 def test_json_errors_go_to_standard_error(tmp_path):
     done = call("run", "nothing.toml", "--json", cwd=tmp_path)
     assert done.returncode == 2

@@ -98,7 +98,7 @@ def run(
         except Stopped as stop:
             monitor.close()
             path = write_run_report(RunFolder.open(folder))
-            if told is not None:
+            if told is not None and monitor.tells(told):
                 told.done(folder, path)
             print(f"{stop}\nreport: {path}", file=sys.stderr)
             raise SystemExit(3) from None
@@ -113,7 +113,8 @@ def run(
         for line in () if monitor.tells(view) and not quiet else monitor.dropped:
             print(f"warning: {line}", file=sys.stderr)
     if told is not None:
-        told.done(folder, path)
+        if monitor.tells(told):  # whoever read the lines may have left
+            told.done(folder, path)
     else:
         print(f"report: {path}" if quiet else f"\nreport: {path}")
 

@@ -68,15 +68,11 @@ def overlay_chart(runs: tuple[Compared, ...], key: Key) -> dict[str, Any]:
     present = [i for i, name in enumerate(names) if any(v["run"] == name for v in values)]
     colours, shapes = [PALETTE[i % len(PALETTE)] for i in present], [SHAPES[i % len(SHAPES)] for i in present]
     names = [names[i] for i in present]
-    legend = alt.Legend(
-        title=None, orient="top", symbolOpacity=1, symbolDash=[1, 0], columns=4, labelLimit=150
-    )
+    legend = alt.Legend(title=None, orient="top", symbolOpacity=1, columns=4, labelLimit=150)
     colour = alt.Color("run:N", scale=alt.Scale(domain=names, range=colours), legend=legend)
     shape = alt.Shape("run:N", scale=alt.Scale(domain=names, range=shapes), legend=legend)
     axis = alt.Axis(format="d", **({"values": rounds} if len(rounds) <= 12 else {"tickMinStep": 1}))
     wide = alt.Scale(zero=False, nice=False, padding=10)
-    dashes = [DASHES[i % len(DASHES)] for i in present]  # equal lines show through each other's gaps
-    dash = alt.StrokeDash("run:N", scale=alt.Scale(domain=names, range=dashes), legend=None)
     x = alt.X("round:Q", title="round", axis=axis, scale=wide)
     beside = alt.X("x:Q", title="round", axis=axis, scale=wide)
     log = key[0] == SUPPORT and min(v["value"] for v in values) > 0
@@ -87,11 +83,14 @@ def overlay_chart(runs: tuple[Compared, ...], key: Key) -> dict[str, Any]:
     )  # fmt: skip
     faded = alt.when(pick).then(alt.value(1)).otherwise(alt.value(0.1))
     base = alt.Chart(alt.InlineData(values=values)).encode(color=colour, opacity=faded)
-    line = (
-        base.mark_line(strokeWidth=2)
-        .transform_filter(f"datum.source == '{FORECAST}'")
-        .encode(x=x, y=y, strokeDash=dash)
-    )
+    # Equal lines show through each other's gaps. A scale of dashes would dash the legend's symbols too.
+    lines = [
+        base.mark_line(strokeWidth=2, strokeDash=dash)
+        .transform_filter(f"datum.source == '{FORECAST}' && datum.dash == {number}")
+        .encode(x=x, y=y)
+        for number, dash in enumerate(DASHES)
+        if any(v["dash"] == number for v in values)
+    ]
     measured = base.transform_filter(f"datum.source == '{MEASURED}'")
     bars = (
         measured.mark_rule(strokeWidth=1.5)
@@ -106,11 +105,11 @@ def overlay_chart(runs: tuple[Compared, ...], key: Key) -> dict[str, Any]:
         alt.Tooltip("lower:Q", format=".5g", title="95 % from"),
         alt.Tooltip("upper:Q", format=".5g", title="to"),
     ]
-    # Where nothing was measured the points carry the forecast's values, unseen.
+    # Where nothing was measured the points mark the forecast's values.
     shown = measured if any(v["source"] == MEASURED for v in values) else base
     points = shown.mark_point(filled=True, size=60).encode(x=beside, y=y, shape=shape, tooltip=tooltip)
     named = points.properties(name=f"view_{name}").add_params(pick, zoom)
-    finished = alt.layer(line, bars, named).properties(width="container", height=charts.HEIGHT)
+    finished = alt.layer(*lines, bars, named).properties(width="container", height=charts.HEIGHT)
     spec: dict[str, Any] = finished.configure_view(stroke=None).to_dict()
     return spec
 
@@ -125,6 +124,7 @@ def _values(run: Compared, key: Key, index: int, count: int) -> list[dict[str, A
             if numbers["value"] is not None:
                 values.append(
                     {
+                        "dash": index % len(DASHES),
                         "run": run.name,
                         "source": row.source,
                         "round": row.round,

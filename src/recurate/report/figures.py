@@ -179,7 +179,7 @@ def _place_legend(figure: dict[str, Any]) -> None:
     chosen = min(crowd, key=lambda name: crowd[name])
     if crowd[chosen]:
         chosen = min(("top-left", "top-right"), key=lambda name: crowd[name])
-        _make_room(figure, min(height, 0.5))
+        _make_room(figure, min(height + 4 * GAP, 0.6))
     for encoding in _encodings(figure):
         for channel in ("color", "shape", "strokeDash"):
             part = encoding.get(channel)
@@ -187,7 +187,7 @@ def _place_legend(figure: dict[str, Any]) -> None:
                 kept = {n: part["legend"][n] for n in ("symbolType",) if n in part["legend"]}
                 part["legend"] = None if len(names) == 1 else {
                     "title": None, "orient": chosen, "direction": "vertical", "columns": columns,
-                    "fillColor": "rgba(255,255,255,0.85)", "symbolOpacity": 1, "symbolDash": [1, 0],
+                    "fillColor": "rgba(255,255,255,0.85)", "symbolOpacity": 1,
                     **kept,
                 }  # fmt: skip
 

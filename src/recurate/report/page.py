@@ -97,7 +97,7 @@ def run_charts(folder: RunFolder) -> list[tuple[str, dict[str, Any]]]:
     page = _run_page(folder)
     titles = {identity: name for name, identity in (*page.quantities, *page.planes)}
     titles[page.shares] = "Share of the candidates"
-    return [(titles[identity], json.loads(text)) for identity, text in page.specs]
+    return [(titles.get(identity, ""), json.loads(text)) for identity, text in page.specs]
 
 
 def _run_page(folder: RunFolder) -> _Page:
