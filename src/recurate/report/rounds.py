@@ -113,7 +113,7 @@ def _measures(folder: RunFolder, trajectory: Trajectory) -> Section | None:
         table.append([title, known, *cells, costs.get(_stage(name, space), "")])
     share = _share(folder)
     text = (
-        "Candidates against held-out real data, in the named feature spaces, with 95 % intervals; under 'real "
+        "Candidates against held-out real data, in named feature spaces, with 95 % intervals; under 'real "
         "data' what as many real training samples give. Frechet distances are biased upwards by few samples: "
         "compare with that column. Memorisation is the chance that a candidate lies nearer to the training "
         "data than held-out data do (one half: like fresh data)."
