@@ -10,6 +10,7 @@ import typer
 
 from recurate.commands import comparing, forecasts, loops, picks, plans
 from recurate.errors import RecurateError
+from recurate.files import is_full
 
 app = typer.Typer(
     name="recurate",
@@ -63,9 +64,9 @@ def main() -> NoReturn:
         raise SystemExit(2) from None
     except OSError as error:
         name = error.filename or "a file"
-        print(
-            f"error: {error.strerror or error}\n  got:    {name}\n  remedy: check the path", file=sys.stderr
-        )
+        what = "the disk is full" if is_full(error) else error.strerror or error
+        remedy = "make room, then give the command again" if is_full(error) else "check the path"
+        print(f"error: {what}\n  got:    {name}\n  remedy: {remedy}", file=sys.stderr)
         raise SystemExit(2) from None
     raise SystemExit(0)
 

@@ -25,6 +25,7 @@ def atomic_path(path: Path) -> Iterator[Path]:
         yield partial
         sync(partial)
         os.replace(partial, path)
+        sync(path.absolute().parent)
     finally:
         partial.unlink(missing_ok=True)
 
@@ -72,14 +73,14 @@ def full_disk_explained(path: Path, remedy: str) -> Iterator[None]:
     except InputError:
         raise
     except Exception as error:
-        if not _is_full(error):
+        if not is_full(error):
             raise
         raise InputError(
             "the disk is full; everything complete is kept, and nothing else", got=path, remedy=remedy
         ) from error
 
 
-def _is_full(error: BaseException) -> bool:
+def is_full(error: BaseException) -> bool:
     """Whether an error says that there is no room; not all libraries keep the number."""
     full = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
     numbered = isinstance(error, OSError) and error.errno in full

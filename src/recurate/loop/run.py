@@ -43,8 +43,9 @@ def run(config: Config, out: Path, monitor: Monitor | None = None) -> Trajectory
         world = prepare(config)  # finds what does not fit before a folder is made
         _check_alarms(config, world)
         with RunFolder(out).locked():
-            RunFolder.check_vacant(out, config)
-            return _drive(RunFolder.create(out, config, world), config, world, watcher)
+            with uninterrupted():
+                folder = RunFolder.create(out, config, world)
+            return _drive(folder, config, world, watcher)
 
 
 def resume(folder: Path, monitor: Monitor | None = None) -> Trajectory:
@@ -57,7 +58,7 @@ def resume(folder: Path, monitor: Monitor | None = None) -> Trajectory:
     store = RunFolder.open(folder)
     with threadpool_limits(1), full_disk_explained(folder, _AGAIN.format(folder)), store.locked():
         config = store.config()
-        store.verify()
+        store.verify(results=False)
         _check_device(config)
         return _drive(store, config, store.world(config), monitor or Silent())
 
@@ -171,8 +172,9 @@ def _rolled_back(folder: RunFolder, alarms: list[Alarm], t: int, times: int) -> 
 
 def _write_trajectory(folder: RunFolder, forecast: Forecast, found: Trajectory) -> Trajectory:
     trajectory = forecast.trajectory + found
-    trajectory.write(folder.path / "trajectory.parquet")
-    folder.save_bounds(plain_bounds(forecast.bounds))
+    with uninterrupted():
+        trajectory.write(folder.path / "trajectory.parquet")
+        folder.save_bounds(plain_bounds(forecast.bounds))
     return trajectory
 
 

@@ -10,9 +10,12 @@
     rejected/003-0/     rounds that an alarm rolled back
     commands/           what an external generator's programs printed
     trajectory.parquet  forecast and measured, all rounds
-    bounds.json         the proved statements, checked on the forecast's laws
+    bounds.json         the proved statements, checked on the forecast's laws; the trajectory's hash
     report.html
     timings.jsonl       seconds a stage: the only file that differs between equal runs
+
+``contents.json``, ``manifest.json`` and ``bounds.json`` are hashed by nothing else: each ends with a *seal*,
+the hash of what stands before it.
 """
 
 from __future__ import annotations
@@ -47,6 +50,14 @@ from recurate.trajectory import Trajectory
 
 CONTENTS = "contents.json"  # facts about a folder, and the hash of every file in it
 LOCK = ".lock"
+SEAL = "seal"
+UNSEALED = {  # keys of files that were written before there were seals
+    CONTENTS: {"facts", "sha256"},
+    "bounds.json": {"bounds"},
+    "manifest.json": {
+        "format", "recurate", "code_revision", "python", "packages", "machine", "seed", "config_sha256",
+    },
+}  # fmt: skip
 PACKAGES = ("numpy", "scipy", "pyarrow", "torch", "scikit-learn", "safetensors")
 
 
@@ -84,11 +95,12 @@ class RunFolder:
         """
         cls.check_vacant(path, config)
         path.mkdir(parents=True, exist_ok=True)
+        sync(path.absolute().parent)
         write_text(path / "config.toml", write_config(config))
         shutil.rmtree(path / "setup", ignore_errors=True)
         facts = world.facts() | {"real_data": worlds.real_facts(world, config)}
         _write_folder(path / "setup", lambda folder: worlds.save(world, folder), facts)
-        write_text(path / "manifest.json", json.dumps(_manifest(config), indent=2) + "\n")
+        write_text(path / "manifest.json", _sealed(_manifest(config)))
         return cls(path)
 
     @classmethod
@@ -173,8 +185,11 @@ class RunFolder:
         """Return facts about the data."""
         return dict(_read_json(self.path / "setup" / CONTENTS, "restore it")["facts"])
 
-    def verify(self) -> None:
+    def verify(self, *, results: bool = True) -> None:
         """Check that set-up and rounds are what was written, and that no round is missing.
+
+        Args:
+            results: whether the trajectory and the bounds count too, which a resumed run writes again.
 
         Raises:
             InputError: naming the first file that is missing, truncated or altered.
@@ -190,7 +205,13 @@ class RunFolder:
             )
         for t in range(done):
             remedy = f"restore it, or delete rounds {t} and later to play them again"
-            _verify(self.round_path(t), remedy)
+            _verify(self.round_path(t), remedy, t)
+        trajectory = self.path / "trajectory.parquet"
+        if results and trajectory.exists():
+            remedy = f"recurate run --resume {self.path} writes it again"
+            known = _read_json(self.path / "bounds.json", remedy).get("trajectory_sha256")
+            if known is not None and known != _sha256(trajectory):
+                raise _altered(trajectory, remedy)
 
     # --- rounds ---
 
@@ -253,8 +274,9 @@ class RunFolder:
         return sum(parts, Trajectory())
 
     def save_bounds(self, bounds: list[dict[str, Any]]) -> None:
-        """Write the proved statements as they were checked."""
-        write_text(self.path / "bounds.json", json.dumps({"bounds": bounds}, indent=1) + "\n")
+        """Write the proved statements as they were checked, after the trajectory, whose hash they bear."""
+        found = {"bounds": bounds, "trajectory_sha256": _sha256(self.path / "trajectory.parquet")}
+        write_text(self.path / "bounds.json", _sealed(found))
 
     def bounds(self) -> list[dict[str, Any]]:
         """Read them; none where there is no such file, which older runs lack."""
@@ -353,8 +375,7 @@ def _write_folder(target: Path, fill: Callable[[Path], None], facts: dict[str, A
         fill(partial)
         files = sorted(p for p in partial.rglob("*") if p.is_file())
         sums = {p.relative_to(partial).as_posix(): _sha256(p) for p in files}
-        text = json.dumps({"facts": facts, "sha256": sums}, indent=2) + "\n"
-        (partial / CONTENTS).write_text(text, encoding="utf-8")
+        (partial / CONTENTS).write_text(_sealed({"facts": facts, "sha256": sums}), encoding="utf-8")
         for path in (*partial.rglob("*"), partial):
             sync(path)
         os.replace(partial, target)
@@ -362,24 +383,46 @@ def _write_folder(target: Path, fill: Callable[[Path], None], facts: dict[str, A
         shutil.rmtree(partial, ignore_errors=True)  # on a full disk this makes room
         raise
     sync(target.parent)
+    sync(target.absolute().parent.parent)  # it may be new too
 
 
-def _verify(folder: Path, remedy: str) -> None:
-    sums = _read_json(folder / CONTENTS, remedy).get("sha256", {})
-    for name, digest in sums.items():
+def _verify(folder: Path, remedy: str, t: int | None = None) -> None:
+    """Check a folder's files; of a round's also that it is round t."""
+    contents = _read_json(folder / CONTENTS, remedy)
+    if t is not None and contents["facts"].get("round") != t:
+        raise _altered(folder / CONTENTS, remedy)
+    for name, digest in contents["sha256"].items():
         path = folder / name
         if not path.is_file() or _sha256(path) != digest:
-            raise InputError("a file of the run is not what was written", got=path, remedy=remedy)
+            raise _altered(path, remedy)
+
+
+def _altered(path: Path, remedy: str) -> InputError:
+    return InputError("a file of the run is not what was written", got=path, remedy=remedy)
 
 
 def _read_json(path: Path, remedy: str) -> dict[str, Any]:
     try:
-        found = json.loads(path.read_text(encoding="utf-8"))
+        text = path.read_text(encoding="utf-8")
+        found = json.loads(text)
     except (OSError, ValueError):
-        found = None
-    if not isinstance(found, dict) or (path.name == CONTENTS and not {"facts", "sha256"} <= found.keys()):
-        raise InputError("a file of the run is not what was written", got=path, remedy=remedy)
+        raise _altered(path, remedy) from None
+    if not isinstance(found, dict) or not _seal_holds(path.name, found, text):
+        raise _altered(path, remedy)
+    found.pop(SEAL, None)
     return found
+
+
+def _sealed(found: dict[str, Any]) -> str:
+    """Return JSON that ends with the hash of all before it."""
+    digest = hashlib.sha256(json.dumps(found, indent=2).encode()).hexdigest()
+    return json.dumps({**found, SEAL: digest}, indent=2) + "\n"
+
+
+def _seal_holds(name: str, found: dict[str, Any], text: str) -> bool:
+    if SEAL not in found:
+        return found.keys() == UNSEALED[name]
+    return text == _sealed({key: value for key, value in found.items() if key != SEAL})
 
 
 def _is_a_start(path: Path, config: Config) -> bool:
