@@ -1,6 +1,6 @@
-"""Write the example's real data: weather reports for twelve towns (corpus.jsonl), and the prompts (prompts.txt).
+"""Write the example's data: weather reports for twelve towns (corpus.jsonl) and prompts (prompts.txt).
 
-    python examples/external/corpus.py
+python examples/external/corpus.py
 """
 
 from __future__ import annotations

@@ -55,7 +55,11 @@ def train(args: argparse.Namespace) -> None:
         model, words = load(old)
         steps = STEPS
     else:
-        words = ["<end>", "<answer>", *sorted({w for r in rows for w in (r["context"] + " " + r["sample"]).split()})]
+        words = [
+            "<end>",
+            "<answer>",
+            *sorted({w for r in rows for w in (r["context"] + " " + r["sample"]).split()}),
+        ]
         model, steps = Model(len(words)), STEPS_FIRST
     index = {word: i for i, word in enumerate(words)}
     prompts = [[*encode(row["context"], index), 1] for row in rows]

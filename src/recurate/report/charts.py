@@ -28,8 +28,28 @@ TITLES = {
 }
 
 
+# What is measured of the samples: the quantity, without its feature space, and its name.
+MEASURES = {
+    "frechet": "Frechet distance",
+    "precision": "Precision",
+    "recall": "Recall",
+    "density": "Density",
+    "coverage": "Coverage",
+    "vendi": "Vendi score",
+    "memorisation": "Memorisation",
+    "kl_neighbours": "KL to the reference, by neighbours (nats)",
+    "length": "Length (words)",
+    "distinct_1": "Distinct words",
+    "distinct_2": "Distinct pairs of words",
+    "self_bleu": "Self-BLEU",
+}
+
+
 def title(row: Row) -> str:
     """Return a quantity's title for people."""
+    name, _, space = row.quantity.partition(":")
+    if name in MEASURES:
+        return MEASURES[name] + (f", {space}" if space else "")
     base = TITLES.get(row.quantity, row.quantity.replace("mean:", "Mean of "))
     return base if row.reward in (None, "reward") else f"{base}: {row.reward}"
 

@@ -8,24 +8,11 @@ from collections import defaultdict
 from typing import Any
 
 from recurate.loop.store import RunFolder
+from recurate.report.charts import MEASURES, title
 from recurate.report.samples import chosen_rounds
 from recurate.report.sections import Section
 from recurate.trajectory import MEASURED, Row, Trajectory
 
-MEASURES = {  # quantity, without its feature space: what it is called, and what it tells
-    "frechet": "Frechet distance",
-    "precision": "precision",
-    "recall": "recall",
-    "density": "density",
-    "coverage": "coverage",
-    "vendi": "Vendi score",
-    "memorisation": "memorisation",
-    "kl_neighbours": "KL to the reference, by neighbours",
-    "length": "length (words)",
-    "distinct_1": "distinct words",
-    "distinct_2": "distinct pairs of words",
-    "self_bleu": "self-BLEU",
-}
 STAGES = {
     "precision": "neighbours",
     "recall": "neighbours",
@@ -109,8 +96,7 @@ def _measures(folder: RunFolder, trajectory: Trajectory) -> Section | None:
         name, _, space = quantity.partition(":")
         cells = [f"{series[t].value:.3g}{_margin(series[t])}" if t in series else "" for t in rounds]
         known = f"{real[quantity]:.3g}" if quantity in real else ""
-        title = MEASURES[name] + (f", {space}" if space else "")
-        table.append([title, known, *cells, costs.get(_stage(name, space), "")])
+        table.append([title(next(iter(series.values()))), known, *cells, costs.get(_stage(name, space), "")])
     share = _share(folder)
     text = (
         "Candidates against held-out real data, in named feature spaces, with 95 % intervals; under 'real "
