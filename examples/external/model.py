@@ -3,7 +3,8 @@
     python model.py train --data FILE --load FOLDER --save FOLDER --seed N
     python model.py answer --prompts FILE --out FILE --load FOLDER --seed N
 
-Data are JSON lines with "context" (the prompt) and "sample" (the answer). An empty --load folder starts afresh.
+Data are JSON lines with "context" (the prompt) and "sample" (the answer); an empty --load folder starts
+afresh.
 """
 
 from __future__ import annotations
@@ -55,11 +56,8 @@ def train(args: argparse.Namespace) -> None:
         model, words = load(old)
         steps = STEPS
     else:
-        words = [
-            "<end>",
-            "<answer>",
-            *sorted({w for r in rows for w in (r["context"] + " " + r["sample"]).split()}),
-        ]
+        seen = {word for row in rows for word in (row["context"] + " " + row["sample"]).split()}
+        words = ["<end>", "<answer>", *sorted(seen)]
         model, steps = Model(len(words)), STEPS_FIRST
     index = {word: i for i, word in enumerate(words)}
     prompts = [[*encode(row["context"], index), 1] for row in rows]
