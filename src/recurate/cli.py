@@ -8,7 +8,7 @@ from typing import Annotated, NoReturn
 
 import typer
 
-from recurate.commands import comparing, forecasts, loops, picks, plans
+from recurate.commands import comparing, forecasts, loops, picks, plans, reproductions
 from recurate.errors import RecurateError
 from recurate.files import is_full
 
@@ -25,7 +25,7 @@ app = typer.Typer(
     "rewards of one round; 'plan' chooses K, real data and preference weights; 'fit' learns rewards "
     "and preference groups from logged picks; 'audit' tells "
     "whether a loop that was run did what it claims; 'compare' overlays runs; 'report' rebuilds a run's "
-    "report.",
+    "report; 'reproduce' runs published experiments.",
 )
 
 
@@ -48,6 +48,7 @@ def _main(
 
 for command in (
     loops.run, forecasts.forecast, plans.plan, picks.fit, picks.audit, comparing.compare, loops.report,
+    reproductions.reproduce,
 ):  # fmt: skip
     app.command()(command)
 

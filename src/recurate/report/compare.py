@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import altair as alt
 
 import recurate
 from recurate.files import write_text
-from recurate.loop.compared import Cell, Compared, Comparison, Key, label
+from recurate.loop.compared import Cell, Comparison, Key, label
 from recurate.report import charts
 from recurate.report.figures import PALETTE
 from recurate.report.html import place, render
 from recurate.report.page import QUANTITIES
-from recurate.trajectory import FORECAST, MEASURED
+from recurate.trajectory import FORECAST, MEASURED, Trajectory
 
 MAIN = ("mean_reward", "mean_exp_reward", "kl_to_reference", "entropy")  # printed, with the largest shares
 SHAPES = (
@@ -43,19 +44,34 @@ def comparison_charts(found: Comparison) -> list[tuple[str, dict[str, Any]]]:
     known = {*QUANTITIES, "share", SUPPORT, "sampling_band"}
     ordered += [key for key in found.keys if key[0] not in known]
     ordered += [key for key in found.keys if key[0] == SUPPORT]
-    return [(_title(found, key), overlay_chart(found.runs, key)) for key in ordered]
+    return [(key_title(found.runs, key), overlay_chart(found.runs, key)) for key in ordered]
 
 
-def _title(found: Comparison, key: Key) -> str:
+class Named(Protocol):
+    """What is overlaid: anything with a name and a trajectory."""
+
+    @property
+    def name(self) -> str:
+        """What it is called."""
+        ...
+
+    @property
+    def trajectory(self) -> Trajectory:
+        """Its values."""
+        ...
+
+
+def key_title(runs: Sequence[Named], key: Key) -> str:
+    """Return a quantity's title for people."""
     if key[0] == "share":
         return f"Share of {key[2]}"
-    row = next(row for run in found.runs for row in run.trajectory.rows if row.key == key)
+    row = next(row for run in runs for row in run.trajectory.rows if row.key == key)
     title = charts.title(row)
     plain = title.replace(":", ": ").replace("_", " ")  # a quantity without a title of its own
     return title if title != row.quantity else plain[0].upper() + plain[1:]
 
 
-def overlay_chart(runs: tuple[Compared, ...], key: Key) -> dict[str, Any]:
+def overlay_chart(runs: Sequence[Named], key: Key) -> dict[str, Any]:
     """Return one quantity of all runs over rounds: measured as points with intervals, forecasts as lines."""
     name = "".join(c if c.isalnum() and c.isascii() else "_" for c in "_".join(p for p in key if p))
     names = [run.name for run in runs]
@@ -114,7 +130,7 @@ def overlay_chart(runs: tuple[Compared, ...], key: Key) -> dict[str, Any]:
     return spec
 
 
-def _values(run: Compared, key: Key, index: int, count: int) -> list[dict[str, Any]]:
+def _values(run: Named, key: Key, index: int, count: int) -> list[dict[str, Any]]:
     shift = DODGE * (index / (count - 1) - 0.5) / max(1, 8 / count)
     values = []
     for row in run.trajectory.rows:

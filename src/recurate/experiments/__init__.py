@@ -1,0 +1,1 @@
+"""Published experiments: their settings, what they claim, and whether it holds here."""
