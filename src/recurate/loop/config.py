@@ -10,7 +10,8 @@ from typing import Annotated, Any, Literal, Self
 import numpy as np
 from pydantic import BaseModel, Field, ValidationError, model_validator
 
-from recurate.data import DataSettings, Gaussians
+from recurate.data.kinds import DataSettings
+from recurate.data.synthetic import Gaussians
 from recurate.errors import InputError, nearest
 from recurate.generators.external import ExternalSettings
 from recurate.generators.flow import FlowSettings

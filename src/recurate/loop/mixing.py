@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 
-from recurate.data import Dataset
+from recurate.data.dataset import Dataset
 from recurate.samples import Samples
 from recurate.seeds import Stream
 from recurate.settings import Settings

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,7 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from recurate.candidates import Candidates
-from recurate.data import Dataset, Gaussians, TableData
+from recurate.data.dataset import Dataset
+from recurate.data.places import sha256
+from recurate.data.synthetic import Gaussians
 from recurate.errors import InputError
 from recurate.loop.config import Config, RewardSettings
 from recurate.loop.contexts import read_contexts
@@ -153,9 +154,10 @@ def _all_contexts(config: Config, dataset: Dataset | None) -> NDArray[Any] | Non
 
 def _files(config: Config) -> dict[str, str]:
     """Return the hashes of the files that are read again whenever the run goes on."""
-    paths = [config.data.path] if isinstance(config.data, TableData) else []
-    paths += [config.contexts.path] if config.contexts is not None else []
-    return {path: hashlib.sha256(Path(path).read_bytes()).hexdigest() for path in paths}
+    found = {} if config.data is None else config.data.files()
+    if config.contexts is not None:
+        found[config.contexts.path] = sha256(Path(config.contexts.path))
+    return found
 
 
 def save(world: World, folder: Path) -> None:

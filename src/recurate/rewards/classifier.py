@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field, model_validator
 
-from recurate.data import Dataset
+from recurate.data.dataset import Dataset
 from recurate.errors import InputError, nearest
 from recurate.generators.torches import import_torch, threads
 from recurate.rewards.protocol import FloatArray, Samples
