@@ -27,6 +27,8 @@ from recurate.theory.setting import Setting
 
 FloatArray = NDArray[np.float64]
 
+STEPS = 10  # quantiles of a pool that a function of rewards is fitted by
+
 
 @dataclass(frozen=True)
 class Change:
@@ -62,6 +64,7 @@ def attribute(
     labels: Sequence[int],
     setting: Setting,
     reference: Candidates | None = None,
+    slates: Sequence[NDArray[np.int64]] | None = None,
 ) -> list[Change]:
     """Take the changes between neighbouring rounds apart.
 
@@ -71,6 +74,8 @@ def attribute(
         labels: the rounds' numbers.
         setting: what happens every round (rule, weights, real fraction).
         reference: real data; None: the first round's candidates.
+        slates: the slate of every candidate, (candidates,) each: then the band leaves out what slates tell of
+            their pool, which selection has in it already. None: it is wider than it need be.
     """
     real = reference or rounds[0]
     targets = training_values(rounds, setting, real, None)
@@ -94,7 +99,9 @@ def attribute(
                     end - start,
                     selected - start,
                     mixed - selected,
-                    NORMAL_975 * (1 - rho) * _error(rounds[t], now, picked[t], kept),
+                    NORMAL_975
+                    * (1 - rho)
+                    * _error(rounds[t], now, picked[t], kept, None if slates is None else slates[t]),
                     end - mixed,
                     _mean_error(rounds[t + 1], then, rounds[t]),
                 )
@@ -112,8 +119,18 @@ def _real_mean(real: Candidates, candidates: Candidates, j: int) -> float:
     return float(np.average(means, weights=shares))
 
 
-def _error(candidates: Candidates, rewards: FloatArray, picked: NDArray[np.bool_], kept: FloatArray) -> float:
-    """Return the standard error of the picks' mean; contexts are as they are, not drawn."""
+def _error(
+    candidates: Candidates,
+    rewards: FloatArray,
+    picked: NDArray[np.bool_],
+    kept: FloatArray,
+    slates: NDArray[np.int64] | None,
+) -> float:
+    """Return the standard error of the picks' mean about selection; contexts are as they are, not drawn."""
+    if slates is not None and candidates.contexts is None:
+        told = _error_within(rewards, picked, slates)
+        if told is not None:
+            return told
     values = kept
     if candidates.contexts is not None:
         codes = encode(candidates.contexts[picked])[0]
@@ -126,6 +143,28 @@ def _error(candidates: Candidates, rewards: FloatArray, picked: NDArray[np.bool_
         means = np.bincount(every, rewards) / np.bincount(every)
         values = rewards - means[every]
     return float(values.std()) / math.sqrt(kept.size)
+
+
+def _error_within(rewards: FloatArray, picked: NDArray[np.bool_], slates: NDArray[np.int64]) -> float | None:
+    r"""Return the error of the picks' mean given the pool, or None where slates have not one pick each.
+
+    Selection is a functional of the pool, to first order a mean of some function g over its candidates
+    (Hajek's projection). What a slate's pick differs by from the sum of g over that slate is what chance
+    adds; g is fitted by steps on the pool's quantiles.
+    """
+    shown = np.flatnonzero(slates >= 0)
+    codes = np.unique(slates[shown], return_inverse=True)[1]
+    count = int(codes.max(initial=-1)) + 1
+    winners = picked[shown]
+    if count < 4 * STEPS or (np.bincount(codes, winners, count) != 1).any():
+        return None
+    values = rewards[shown]
+    edges = np.quantile(values, np.arange(1, STEPS) / STEPS)
+    step = np.searchsorted(edges, values)
+    design = np.bincount(codes * STEPS + step, minlength=count * STEPS).reshape(count, STEPS).astype(float)
+    picks = np.bincount(codes, np.where(winners, values, 0.0), count)
+    rest = picks - design @ np.linalg.lstsq(design, picks)[0]
+    return math.sqrt(float(np.square(rest).sum()) / (count - STEPS) / count)
 
 
 def _mean_error(candidates: Candidates, values: FloatArray, before: Candidates) -> float:

@@ -178,13 +178,15 @@ def _changes(
     picks_of = np.asarray(own.column("picked"), bool)
     rounds = [everything.take(np.flatnonzero(rounds_of == t)) for t in ids]
     picked = [picks_of[rounds_of == t] for t in ids]
+    slated = own.table.column("slate").fill_null(-1).to_numpy()
+    slates = [np.asarray(slated[rounds_of == t], np.int64) for t in ids]
     real = log.select(source=REAL)
     reference = from_log(real) if real.table.num_rows else None
     weights = found.weights or (1.0,) * len(observed.names)
     total = sum(weights)
     setting = Setting(rule, tuple(w / total for w in weights), declared.real_fraction or 0.0, 1)
     try:
-        return attribute(rounds, picked, [int(t) for t in ids], setting, reference), []
+        return attribute(rounds, picked, [int(t) for t in ids], setting, reference, slates), []
     except InputError as error:
         return [], [f"changes were not taken apart: {error.what} ({error.got})"]
 

@@ -32,6 +32,7 @@ from recurate.loop.watching import to_rows
 from recurate.loop.world import World
 from recurate.measures import NORMAL_975
 from recurate.records import MODEL, REAL, Log, as_log, complete
+from recurate.rules import Rule
 from recurate.samples import Samples, is_text
 from recurate.seeds import Stream
 from recurate.theory.setting import Setting
@@ -268,7 +269,9 @@ def _changes(
         return Trajectory()
     real = world.reference if setting.real_fraction else None
     rows: list[Row] = []
-    for change in attribute([before, after[0]], [picked, after[1]], [t - 1, t], setting, real):
+    k = int(setting.rule.largest) if isinstance(setting.rule, Rule) else 1
+    slates = [np.arange(len(c)) // k for c in (before, after[0])]
+    for change in attribute([before, after[0]], [picked, after[1]], [t - 1, t], setting, real, slates):
         reach = NORMAL_975 * change.transmission_error
         rows += [
             Row(t, MEASURED, "selection", change.selection, change.reward),
