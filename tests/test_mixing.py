@@ -5,6 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from commands import call
 from recurate.data import Dataset
 from recurate.loop.config import parse_config
 from recurate.loop.mixing import Picks, Retraining, training_set
@@ -90,8 +91,12 @@ def test_an_accumulating_run(tmp_path):
     (tmp_path / "part" / "config.toml").write_text(text.replace("rounds = 1", "rounds = 2"))
     resume(tmp_path / "part")
     assert contents(tmp_path / "part") == contents(tmp_path / "whole")
-    # The forecast is that of accumulation: it moves less than that of replacement.
+    # So does the forecast from its folder, and it is that of accumulation: it moves less than replacement's.
+    done = call("forecast", tmp_path / "whole", "--rounds", 2, "--out", tmp_path / "f", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    told = Trajectory.read(tmp_path / "f" / "trajectory.parquet").values("mean_reward", reward="east")
     found = Trajectory.read(tmp_path / "whole" / "trajectory.parquet").values("mean_reward", reward="east")
+    np.testing.assert_allclose(told, found, rtol=1e-12)
     run(parse_config(GAUSSIANS), tmp_path / "replaced")
     other = Trajectory.read(tmp_path / "replaced" / "trajectory.parquet").values("mean_reward", reward="east")
     assert found[0] == pytest.approx(other[0])

@@ -196,6 +196,7 @@ def arguments_of(path: Path, log: Log, options: LogOptions) -> dict[str, Any]:
         **{name: own[name] for name in ("noise", "lapse") if name in own},
         **options.arguments,
     }
+    arguments["accumulate"] = bool(own.get("accumulate") or arguments.get("accumulate"))
     if options.threshold is not None or options.top is not None:
         arguments = _without_slates(arguments, options)
     noise = noise_named(str(arguments.get("noise", "none" if "rule" in arguments else "gumbel")))
@@ -299,6 +300,7 @@ def _run_settings(path: Path) -> dict[str, Any]:
             "temperature": selection["temperature"],
             "real_fraction": config["retraining"]["real_fraction"],
             "weights": None if None in weights else weights,
+            "accumulate": config["retraining"].get("mode") == "accumulate",
             **{name: selection[name] for name in ("noise", "lapse") if name in selection},
         }
     except (tomllib.TOMLDecodeError, UnicodeDecodeError, KeyError, TypeError, AttributeError) as error:

@@ -64,6 +64,7 @@ class Declared:
 
 NAMES = tuple(f.name for f in fields(Declared))
 WHOLE = {"k", "keep", "picks", "slates"}
+MIXING = ("mode", "real_sample")
 SHARES = {"lapse", "top", "real_fraction"}
 
 
@@ -120,7 +121,9 @@ def parse_declared(raw: Mapping[str, Any], name: str = "the declaration") -> Dec
     of_run = isinstance(raw.get("selection"), Mapping) or isinstance(raw.get("rewards"), list)
     found = dict(raw)
     if of_run:
-        found = {**raw.get("selection", {}), **raw.get("retraining", {})}
+        retraining = raw.get("retraining", {})
+        # How picks and real data are mixed shows in no log: only the share of real data is asked for.
+        found = {**raw.get("selection", {}), **{k: v for k, v in retraining.items() if k not in MIXING}}
         weights = [r.get("weight") for r in raw.get("rewards", []) if isinstance(r, Mapping)]
         if len(weights) > 1:
             equal = [1 / len(weights)] * len(weights)
