@@ -7,8 +7,10 @@ import math
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
 FREQUENCIES = 8
+LOWEST = 8  # the U-Net halves images until a side is no longer
 
 
 class VelocityMLP(nn.Module):
@@ -37,3 +39,119 @@ class VelocityMLP(nn.Module):
         inputs = torch.cat([x, t, torch.sin(phases), torch.cos(phases)], dim=1)
         out: Tensor = self.body(inputs)
         return out
+
+
+class UNet(nn.Module):
+    """A velocity or noise field for images: convolutions at falling and rising resolutions, with skips.
+
+    Rows are images flattened as (height, width, channels), PyTorch's ``channels_last`` in memory: no value is
+    moved on the way in or out. Resolutions are halved until a side is 8 or less, channels double
+    once; one layer of attention stands at the lowest (Ho et al. 2020, arXiv 2006.11239, made small).
+
+    Args:
+        shape: (height, width, channels).
+        width: channels at full resolution, a multiple of 8.
+        depth: residual blocks a resolution, on each side.
+    """
+
+    def __init__(self, shape: tuple[int, int, int], width: int, depth: int) -> None:
+        super().__init__()
+        self.shape, self.halvings = shape, 0
+        while min(shape[:2]) > LOWEST << self.halvings:
+            self.halvings += 1
+        times = 4 * width
+        self.time = nn.Sequential(nn.Linear(1 + 2 * FREQUENCIES, times), nn.SiLU(), nn.Linear(times, times))
+        self.enter = nn.Conv2d(shape[2], width, 3, padding=1)
+        self.down, self.up, skips = nn.ModuleList(), nn.ModuleList(), [width]
+        for level in range(self.halvings + 1):
+            channels = width * min(level + 1, 2)
+            for _ in range(depth):
+                self.down.append(Block(skips[-1], channels, times))
+                skips.append(channels)
+            if level < self.halvings:
+                self.down.append(nn.Conv2d(channels, channels, 3, stride=2, padding=1))
+                skips.append(channels)
+        now = skips[-1]
+        self.middle = nn.ModuleList([Block(now, now, times), Attention(now), Block(now, now, times)])
+        for level in reversed(range(self.halvings + 1)):
+            channels = width * min(level + 1, 2)
+            for _ in range(depth + 1):
+                self.up.append(Block(now + skips.pop(), channels, times))
+                now = channels
+            if level:
+                self.up.append(nn.Sequential(nn.Upsample(scale_factor=2), nn.Conv2d(now, now, 3, padding=1)))
+        self.leave = nn.Sequential(norm(now), nn.SiLU(), zero(nn.Conv2d(now, shape[2], 3, padding=1)))
+        self.frequencies: Tensor
+        steps = torch.arange(1, FREQUENCIES + 1, dtype=torch.float32)
+        self.register_buffer("frequencies", math.pi * steps, persistent=False)
+
+    def forward(self, x: Tensor, t: Tensor) -> Tensor:
+        """Return the field for x (n, height * width * channels) at times t (n, 1) in [0, 1]."""
+        height, width, channels = self.shape
+        phases = t * self.frequencies
+        times = self.time(torch.cat([t, torch.sin(phases), torch.cos(phases)], dim=1))
+        h = x.view(-1, height, width, channels).permute(0, 3, 1, 2)
+        unit = 1 << self.halvings
+        h = self.enter(functional.pad(h, (0, -width % unit, 0, -height % unit)) if unit > 1 else h)
+        skips = [h]
+        for part in self.down:
+            h = part(h, times) if isinstance(part, Block) else part(h)
+            skips.append(h)
+        for part in self.middle:
+            h = part(h, times) if isinstance(part, Block) else part(h)
+        for part in self.up:
+            h = part(torch.cat([h, skips.pop()], dim=1), times) if isinstance(part, Block) else part(h)
+        out: Tensor = self.leave(h)[:, :, :height, :width]
+        return out.permute(0, 2, 3, 1).reshape(len(x), -1)
+
+
+class Block(nn.Module):
+    """Two convolutions around a skip; the time scales and shifts what is between them."""
+
+    def __init__(self, channels: int, out: int, times: int) -> None:
+        super().__init__()
+        self.first = nn.Sequential(norm(channels), nn.SiLU(), nn.Conv2d(channels, out, 3, padding=1))
+        self.time = nn.Sequential(nn.SiLU(), nn.Linear(times, 2 * out))
+        self.norm = norm(out)
+        self.second = nn.Sequential(nn.SiLU(), zero(nn.Conv2d(out, out, 3, padding=1)))
+        self.skip = nn.Conv2d(channels, out, 1) if channels != out else nn.Identity()
+
+    def forward(self, x: Tensor, times: Tensor) -> Tensor:
+        """Return (n, out, height, width) for x (n, channels, height, width) and times (n, times)."""
+        scale, shift = self.time(times)[:, :, None, None].chunk(2, dim=1)
+        out: Tensor = self.skip(x) + self.second(self.norm(self.first(x)) * (1 + scale) + shift)
+        return out
+
+
+class Attention(nn.Module):
+    """Every place looks at every other, with one head for 64 channels."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.heads = max(channels // 64, 1) if channels % max(channels // 64, 1) == 0 else 1
+        self.norm = norm(channels)
+        self.ask = nn.Conv2d(channels, 3 * channels, 1)
+        self.answer = zero(nn.Conv2d(channels, channels, 1))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return an array of the same shape (n, channels, height, width)."""
+        n, channels, height, width = x.shape
+        parts = self.ask(self.norm(x)).permute(0, 2, 3, 1).reshape(n, height * width, 3, self.heads, -1)
+        query, key, value = parts.permute(2, 0, 3, 1, 4)
+        seen = functional.scaled_dot_product_attention(query, key, value)
+        seen = seen.transpose(1, 2).reshape(n, height, width, channels).permute(0, 3, 1, 2)
+        out: Tensor = x + self.answer(seen)
+        return out
+
+
+def norm(channels: int) -> nn.GroupNorm:
+    """Return a normalisation of channels in groups of eight or so."""
+    return nn.GroupNorm(math.gcd(channels, max(channels // 8, 1)), channels)
+
+
+def zero(layer: nn.Conv2d) -> nn.Conv2d:
+    """Return a layer that begins as zero, so that a deep network begins as the identity."""
+    nn.init.zeros_(layer.weight)
+    if layer.bias is not None:
+        nn.init.zeros_(layer.bias)
+    return layer

@@ -75,9 +75,9 @@ def rehearse(config: Config) -> list[Step]:
 
 
 def _quick(settings: Any) -> Any:
-    if isinstance(settings, ExternalSettings):
-        return settings
-    return settings.model_copy(update={"first_steps": 1, "steps": 1})
+    """Return the settings of the same model, trained for a step: those that know no steps as they are."""
+    quick = {name: 1 for name in ("first_steps", "steps") if name in type(settings).model_fields}
+    return settings.model_copy(update=quick)
 
 
 def _train(
