@@ -19,6 +19,8 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import functools
+import gc
 import importlib
 import json
 import os
@@ -268,8 +270,8 @@ def _no_partial(path: Path) -> Iterator[Path]:
 def break_product(mutant: str) -> None:
     """Take one safety away."""
     from recurate import files, tables
-    from recurate.loop import rounds, run, store
     from recurate.files import sync
+    from recurate.loop import rounds, run, store
     from recurate.seeds import Stream
 
     module: Any
@@ -356,6 +358,17 @@ def _import_all() -> None:
                 importlib.import_module(name)
     os.waitpid(child, 0)
     shutil.rmtree(folder)
+    import typer
+
+    from recurate import cli
+    from recurate.loop import store
+
+    # Made once here, not in every fork.
+    cli.app = typer.main.get_command(cli.app)  # type: ignore[assignment]
+    store._version = functools.cache(store._version)
+    for package in store.PACKAGES:
+        store._version(package)
+    gc.freeze()  # forks share these objects as long as nobody writes into them
 
 
 def serve() -> None:
@@ -428,6 +441,7 @@ class Server:
     def __call__(self, *words: Any, root: Path, **rest: Any) -> Done:
         """Run ``recurate WORDS``; ``root`` is the folder whose operations count."""
         request = self._request(words, root, rest)
+        Path(request["log"]).touch()
         return self._done(self._ask(request), request["log"])
 
     def start(self, *words: Any, root: Path, **rest: Any) -> tuple[int, str]:
