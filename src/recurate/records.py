@@ -245,7 +245,8 @@ def _validate_slates(table: pa.Table, name: str, *, several: bool) -> None:
     if slated.num_rows == 0:
         return
     _refuse(pc.is_null(slated.column("slot")), slated, "slot", name, "is empty inside a slate")
-    by_slate = slated.append_column("one", pc.cast(slated.column("picked"), pa.int32()))
+    needed = slated.select(["round", "slate", "slot", "context"])  # a reward may be called "one"
+    by_slate = needed.append_column("one", pc.cast(slated.column("picked"), pa.int32()))
     facts = by_slate.group_by(["round", "slate"]).aggregate(
         [
             ("one", "sum"),

@@ -22,6 +22,7 @@ from recurate.loop.mixing import Retraining
 from recurate.loop.watching import MeasureSettings
 from recurate.records import COLUMNS
 from recurate.rewards.classifier import ClassifierRewardSettings, ClassifierSettings
+from recurate.rewards.colour import ColourSettings
 from recurate.rewards.command import CommandSettings
 from recurate.rewards.geometry import DistanceSettings
 from recurate.rewards.imported import NAME, ImportedSettings
@@ -79,7 +80,12 @@ class Groups(Settings):
 
 
 RewardSettings = Annotated[
-    DistanceSettings | ClassifierRewardSettings | LearnedRewardSettings | ImportedSettings | CommandSettings,
+    DistanceSettings
+    | ClassifierRewardSettings
+    | ColourSettings
+    | LearnedRewardSettings
+    | ImportedSettings
+    | CommandSettings,
     Field(discriminator="kind"),
 ]
 
@@ -151,8 +157,8 @@ class Config(Settings):
             raise ValueError(
                 "without [data] no real data can be mixed in: real_fraction = 0, mode = 'replace'"
             )
-        if self.needs_classifier:
-            raise ValueError("without [data] no classifier can be trained")
+        if self.needs_classifier and self.classifier.folder is None:
+            raise ValueError("without [data] no classifier can be trained: name one with classifier.folder")
         return self
 
     @property
@@ -163,9 +169,10 @@ class Config(Settings):
 
     @property
     def needs_classifier(self) -> bool:
-        """Whether a reward or the groups use the classifier."""
+        """Whether a reward or the groups use the classifier, or one that is trained already is named."""
         by_reward = any(isinstance(r, ClassifierRewardSettings) for r in (*self.rewards, *self.tracked))
-        return by_reward or (self.groups is not None and self.groups.kind == "classifier")
+        by_groups = self.groups is not None and self.groups.kind == "classifier"
+        return by_reward or by_groups or self.classifier.folder is not None
 
 
 def read_config(path: Path | str) -> Config:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,7 @@ from recurate.loop.contexts import read_contexts
 from recurate.loop.watching import Watch, watch
 from recurate.measures import Cells, partition
 from recurate.rewards.classifier import Classifier, ClassifierReward, ClassifierRewardSettings
+from recurate.rewards.colour import ColourReward, ColourSettings
 from recurate.rewards.command import CommandReward, CommandSettings
 from recurate.rewards.geometry import DistanceReward, NearestCentre
 from recurate.rewards.imported import ImportedGroups, ImportedReward, ImportedSettings, load_function
@@ -68,7 +69,7 @@ class World:
         if self.contexts is not None:
             found["contexts"] = len(self.contexts)
         if self.classifier is not None:
-            found["classifier_held_out_accuracy"] = self.classifier.held_out_accuracy
+            found |= self.classifier.facts()
         for name, reward in (self.rewards | self.tracked).items():
             if isinstance(reward, ScaledReward):
                 found[f"{name}_learned_from_picks"] = reward.learned.facts.summary()
@@ -130,6 +131,12 @@ def _classifier(
         return None
     if folder is not None:
         return Classifier.load(folder)
+    if config.classifier.folder is not None:
+        known = Classifier.load(config.classifier.folder)
+        known = replace(
+            known, settings=known.settings.model_copy(update={"threads": config.classifier.threads})
+        )
+        return known if dataset is None else known.scored(dataset)
     assert dataset is not None  # the configuration checks it
     if is_text(dataset.train) or not dataset.labelled:
         raise InputError(
@@ -184,6 +191,8 @@ def _reward(settings: RewardSettings, classifier: Classifier | None, kept: Path 
         return ImportedReward(settings, load_function(settings.function))
     if isinstance(settings, CommandSettings):
         return CommandReward(settings)
+    if isinstance(settings, ColourSettings):
+        return ColourReward(settings)
     return DistanceReward(settings)
 
 

@@ -1,63 +1,126 @@
-"""Rewards and groups from a classifier that is trained on the real data."""
+"""Rewards and groups from a classifier that is trained on the real data, or was trained before."""
 
 from __future__ import annotations
 
+import hashlib
 import json
 import math
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Self
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import Field, model_validator
+from pydantic import Field, ValidationError, model_validator
 
 from recurate.data.dataset import Dataset
-from recurate.errors import InputError, nearest
+from recurate.errors import Diverged, InputError, nearest
+from recurate.files import atomic_path, write_text
 from recurate.generators.torches import import_torch, threads
+from recurate.rewards import classnets
+from recurate.rewards.calibration import Scores, scores
+from recurate.rewards.classnets import Kind
 from recurate.rewards.protocol import FloatArray, Samples
 from recurate.seeds import Stream
 from recurate.settings import Settings
 
 if TYPE_CHECKING:
+    from torch import Tensor
     from torch.nn import Sequential
 
-CHUNK = 8192
+FORMAT = 2  # of saved classifiers
+WEIGHTS, CARD = "classifier.safetensors", "classifier.json"
 
 
 class ClassifierSettings(Settings):
-    """The classifier itself: an MLP on standardised pixels, trained with AdamW."""
+    """The classifier itself, trained on the standardised real data with AdamW, or read from a folder."""
 
-    width: int = Field(128, ge=1, description="hidden units a layer (two layers)")
+    folder: str | None = Field(
+        None,
+        description="a trained classifier, as `Classifier.save` writes it and RUN/setup has it, seen from "
+        "the current folder; nothing is trained then, and the run keeps a copy",
+    )
+    network: Kind | None = Field(
+        None,
+        description="two hidden layers, or three convolutions and one hidden layer; if absent 'conv' for "
+        f"images of {classnets.FROM} pixels a side or more",
+    )
+    width: int = Field(128, ge=1, description="units of a hidden layer")
     steps: int = Field(1500, ge=1, description="training steps")
     batch: int = Field(128, ge=1, description="training batch")
     learning_rate: float = Field(2e-3, gt=0, description="AdamW's step size, cosine-annealed to zero")
     weight_decay: float = Field(0.05, ge=0, description="AdamW's weight decay")
-    noise: float = Field(1.0, ge=0, description="sd of the noise added to standardised inputs in training")
-    label_smoothing: float = Field(
-        0.05, ge=0, lt=1, description="keeps it from being overconfident on its training data"
+    noise: float | None = Field(
+        None,
+        ge=0,
+        description="sd of the noise added to standardised inputs in training; if absent 1 for 'mlp', and "
+        "0 for 'conv'",
+    )
+    shift: int = Field(
+        2, ge=0, le=64, description="'conv': batches are moved by up to so many pixels each way in training"
+    )
+    label_smoothing: float | None = Field(
+        None,
+        ge=0,
+        lt=1,
+        description="keeps it from being overconfident on its training data; if absent 0.05 for 'mlp', "
+        "0 for 'conv'",
     )
     threads: int = Field(1, ge=1, description="CPU threads")
 
+    @model_validator(mode="after")
+    def _trained_or_read(self) -> Self:
+        if self.folder is not None:
+            own = {"folder", "threads"}
+            changed = [
+                n
+                for n, f in type(self).model_fields.items()
+                if n not in own and getattr(self, n) != f.default
+            ]
+            if changed:
+                raise ValueError(f"with folder nothing is trained: leave out {', '.join(changed)}")
+        return self
+
 
 class ClassifierRewardSettings(Settings):
-    """Reward gamma q_class(x), or gamma max_i q_i(x), q the classifier's probabilities."""
+    """Reward gamma q_a(x), gamma max_i q_i(x), or gamma times a margin, q the classifier's probabilities.
+
+    The margin for class a is log q_a - max over b != a of log q_b: positive where the classifier says a.
+    Without a class it is that of the most probable one, log q_(1) - log q_(2): 0 where two are alike.
+    """
 
     kind: Literal["classifier"]
     name: str = Field("reward", pattern=r"^[A-Za-z_]\w*$", description="name of the reward's column")
     weight: float | None = Field(None, ge=0, le=1, description="share of slates picked by this reward")
-    score: Literal["probability", "confidence"] = Field(
-        "probability", description="probability of one class, or the largest probability"
+    score: Literal["probability", "confidence", "margin"] = Field(
+        "probability",
+        description="probability of one class, the largest probability, or by how much the log probability "
+        "of the class (without label: of the most probable one) exceeds that of the best other",
     )
-    label: str | None = Field(None, description="the class, where score is 'probability'")
-    gamma: float = Field(1.0, gt=0, description="reward of probability one")
+    label: str | None = Field(
+        None, description="the class; needed where score is 'probability', possible where it is 'margin'"
+    )
+    gamma: float = Field(1.0, gt=0, description="multiplies the score")
 
     @model_validator(mode="after")
     def _label_where_needed(self) -> Self:
-        if (self.score == "probability") != (self.label is not None):
-            raise ValueError("give label with score = 'probability', and only then")
+        if self.score != "margin" and (self.score == "probability") != (self.label is not None):
+            raise ValueError("give label with score = 'probability' (or 'margin'), and not with 'confidence'")
         return self
+
+
+class _Card(Settings):
+    """What ``classifier.json`` holds."""
+
+    format: int
+    settings: ClassifierSettings
+    network: Kind
+    shape: tuple[int, ...]
+    labels: tuple[str, ...]
+    scale: float
+    scores: Scores | None
+    sha256: str  # of classifier.safetensors
 
 
 @dataclass(frozen=True)
@@ -66,34 +129,78 @@ class Classifier:
 
     Attributes:
         settings: see :class:`ClassifierSettings`.
+        network: kind of its network.
+        shape: of one sample.
         labels: the classes' names, in order.
-        mean, scale: inputs are standardised with these.
+        mean, scale: inputs are standardised with these: one mean a coordinate, one scale for all.
         weights: the network's weights by name.
-        held_out_accuracy: share of held-out real samples that it labels correctly.
+        scores: on held-out real data, or None if there were no labels.
     """
 
     settings: ClassifierSettings
+    network: Kind
+    shape: tuple[int, ...]
     labels: tuple[str, ...]
     mean: Samples
     scale: float
     weights: dict[str, Any] = field(repr=False)
-    held_out_accuracy: float = math.nan
+    scores: Scores | None = None
 
     @classmethod
     def train(cls, data: Dataset, settings: ClassifierSettings, *, rng: Stream) -> Self:
-        """Train on the real data's training part and score on its held-out part."""
+        """Train on the real data's training part and score on its held-out part.
+
+        Raises:
+            InputError: there is one class only, the network does not fit the samples, or training diverged.
+        """
         torch = import_torch()
         labels, targets = np.unique(data.labels, return_inverse=True)
+        if len(labels) < 2:
+            raise InputError(
+                "a classifier needs two classes or more", got=f"only {labels[0]!r}", remedy="check the labels"
+            )
+        shape = data.train.shape[1:]
+        kind = settings.network or classnets.usual(shape)
         flat = data.train.reshape(len(data.train), -1)
-        mean, scale = flat.mean(0), float(flat.std())
+        mean, scale = flat.mean(0), float(flat.std()) or 1.0
         torch_rng = torch.Generator().manual_seed(rng.integer())
         with threads(settings.threads):
-            network = _network(flat.shape[1], settings.width, len(labels), rng.integer())
-            inputs = torch.from_numpy((flat - mean) / np.float32(scale))
-            weights = _fit(network, inputs, torch.from_numpy(targets), settings, torch_rng)
-        trained = cls(settings, tuple(str(v) for v in labels), mean, scale, weights)
-        correct = trained.predict(data.held_out) == data.held_out_labels
-        return cls(settings, trained.labels, mean, scale, weights, float(correct.mean()))
+            network = classnets.build(kind, shape, settings.width, len(labels), rng.integer())
+            trained = cls(settings, kind, shape, tuple(str(v) for v in labels), mean, scale, {})
+            weights = _fit(network, trained, flat, torch.from_numpy(targets), torch_rng)
+        return replace(trained, weights=weights).scored(data)
+
+    @property
+    def held_out_accuracy(self) -> float:
+        """Share of held-out real samples that it labels correctly; nan if there were none with labels."""
+        return math.nan if self.scores is None else self.scores.accuracy
+
+    def facts(self) -> dict[str, float]:
+        """Return how good it is on held-out real data, for readers; its card has all digits."""
+        if self.scores is None:
+            return {}
+        return {
+            "classifier_held_out_accuracy": self.scores.accuracy,
+            f"classifier_calibration_error_{self.scores.bins}_bins": round(self.scores.calibration_error, 4),
+            "classifier_brier_score": round(self.scores.brier, 4),
+        }
+
+    def scored(self, data: Dataset) -> Self:
+        """Return the classifier with its scores on held-out data; as it was if they have no labels.
+
+        Raises:
+            InputError: the samples have another shape than those that it was trained on.
+        """
+        if not (data.labelled and (data.held_out_labels != "").all() and len(data.held_out)):
+            self.check(data.train)
+            return self
+        numbers = {label: number for number, label in enumerate(self.labels)}
+        classes = np.array([numbers.get(str(label), -1) for label in data.held_out_labels], np.int64)
+        return replace(self, scores=scores(self.probabilities(data.held_out), classes))
+
+    def logits(self, samples: Samples) -> FloatArray:
+        """Return log q up to a constant of each sample, shape (n, classes)."""
+        return self._apply(samples, len(self.labels), lambda net, x: net(x).double())
 
     def probabilities(self, samples: Samples) -> FloatArray:
         """Return q, shape (n, classes)."""
@@ -104,19 +211,43 @@ class Classifier:
         """Return the activations of the last hidden layer, shape (n, width)."""
         return self._apply(samples, self.settings.width, lambda net, x: net[:-1](x).double())
 
+    def check(self, samples: Samples) -> None:
+        """Refuse samples of another shape than those that it was trained on.
+
+        Raises:
+            InputError: they have another shape, or are texts.
+        """
+        if samples.dtype == object or samples.shape[1:] != self.shape:
+            raise InputError(
+                "the classifier was trained on samples of another shape",
+                got=f"{'texts' if samples.dtype == object else samples.shape[1:]}, trained on {self.shape}",
+                remedy="use data like those that it was trained on, or train another one",
+            )
+
+    def standard(self, flat: Samples) -> Tensor:
+        """Return samples (n, d) standardised, as the network takes them."""
+        torch = import_torch()
+        inputs: Tensor = torch.from_numpy((flat - self.mean) / np.float32(self.scale))
+        return classnets.arrange(self.network, self.shape, inputs)
+
     def _apply(self, samples: Samples, size: int, function: Callable[[Any, Any], Any]) -> FloatArray:
         """Return function(network, inputs) for all samples, (n, size)."""
         torch = import_torch()
-        flat = samples.reshape(len(samples), -1)
+        self.check(samples)
+        flat = samples.reshape(len(samples), math.prod(self.shape))
         out = np.empty((len(flat), size))
+        step = classnets.chunk(self.network, self.shape)
         with threads(self.settings.threads), torch.inference_mode():
-            network = _network(flat.shape[1], self.settings.width, len(self.labels), 0)
+            network = self._network()
             network.load_state_dict(self.weights)
-            for start in range(0, len(flat), CHUNK):
-                rows = slice(start, start + CHUNK)
-                inputs = torch.from_numpy((flat[rows] - self.mean) / np.float32(self.scale))
-                out[rows] = function(network.eval(), inputs).numpy()
+            network.eval()
+            for start in range(0, len(flat), step):
+                rows = slice(start, start + step)
+                out[rows] = function(network, self.standard(flat[rows])).numpy()
         return out
+
+    def _network(self) -> Sequential:
+        return classnets.build(self.network, self.shape, self.settings.width, len(self.labels), 0)
 
     def predict(self, samples: Samples) -> NDArray[Any]:
         """Return the most probable label of each sample, shape (n,)."""
@@ -126,36 +257,58 @@ class Classifier:
         """Return one label a sample: a classifier is a grouping."""
         return self.predict(samples)
 
-    def save(self, folder: Path) -> None:
-        """Write ``classifier.safetensors`` and ``classifier.json``."""
+    def save(self, folder: Path | str) -> None:
+        """Write ``classifier.safetensors`` and ``classifier.json`` into a folder, made if need be."""
         from safetensors.torch import save_file
 
         torch = import_torch()
-        save_file(self.weights | {"mean": torch.from_numpy(self.mean)}, folder / "classifier.safetensors")
-        facts = {
-            "settings": self.settings.model_dump(),
-            "labels": list(self.labels),
-            "scale": self.scale,
-            "held_out_accuracy": self.held_out_accuracy,
-        }
-        (folder / "classifier.json").write_text(json.dumps(facts, indent=2) + "\n", encoding="utf-8")
+        folder = Path(folder)
+        folder.mkdir(parents=True, exist_ok=True)
+        with atomic_path(folder / WEIGHTS) as partial:
+            save_file(self.weights | {"mean": torch.from_numpy(self.mean)}, partial)
+        card = _Card(
+            format=FORMAT,
+            settings=self.settings,
+            network=self.network,
+            shape=self.shape,
+            labels=self.labels,
+            scale=self.scale,
+            scores=self.scores,
+            sha256=_sha256(folder / WEIGHTS),
+        )
+        write_text(folder / CARD, json.dumps(card.model_dump(), indent=2) + "\n")
 
     @classmethod
-    def load(cls, folder: Path) -> Self:
-        """Read what :meth:`save` wrote."""
+    def load(cls, folder: Path | str) -> Self:
+        """Read what :meth:`save` wrote.
+
+        Args:
+            folder: the folder, or the ``classifier.safetensors`` in it.
+
+        Raises:
+            InputError: a file is missing, damaged, altered, or of another format; the message names it.
+        """
+        from safetensors import SafetensorError
         from safetensors.torch import load_file
 
-        facts = json.loads((folder / "classifier.json").read_text(encoding="utf-8"))
-        weights = load_file(folder / "classifier.safetensors")
-        mean = weights.pop("mean").numpy()
-        return cls(
-            ClassifierSettings(**facts["settings"]),
-            tuple(facts["labels"]),
-            mean,
-            facts["scale"],
-            weights,
-            facts["held_out_accuracy"],
-        )
+        folder = Path(folder)
+        folder = folder.parent if folder.name == WEIGHTS else folder
+        card, path = _read_card(folder / CARD), folder / WEIGHTS
+        if not path.is_file() or _sha256(path) != card.sha256:
+            fault = f"its SHA-256 is not the one in {CARD}" if path.is_file() else "no such file"
+            raise _damaged(path, fault)
+        try:
+            weights = load_file(path)
+            mean = weights.pop("mean").numpy()
+            found = cls(
+                card.settings, card.network, card.shape, card.labels, mean, card.scale, weights, card.scores
+            )
+            if mean.shape != (math.prod(card.shape),):
+                raise _damaged(folder / CARD, f"shape {card.shape} for weights of {mean.size} inputs")
+            found._network().load_state_dict(weights)
+        except (SafetensorError, KeyError, RuntimeError) as error:
+            raise _damaged(folder, str(error).strip().splitlines()[0]) from None
+        return found
 
 
 @dataclass(frozen=True)
@@ -176,43 +329,94 @@ class ClassifierReward:
 
     def __call__(self, samples: Samples, contexts: NDArray[Any] | None = None) -> FloatArray:
         """Return one reward a sample, shape (n,)."""
+        label = self.settings.label
+        number = None if label is None else self.classifier.labels.index(label)
+        if self.settings.score == "margin":
+            return np.asarray(self.settings.gamma * margins(self.classifier.logits(samples), number))
         probabilities = self.classifier.probabilities(samples)
-        if self.settings.label is None:
-            chosen = probabilities.max(axis=1)
-        else:
-            chosen = probabilities[:, self.classifier.labels.index(self.settings.label)]
+        chosen = probabilities.max(axis=1) if number is None else probabilities[:, number]
         return np.asarray(self.settings.gamma * chosen)
 
 
-def _network(inputs: int, width: int, classes: int, seed: int) -> Sequential:
-    import torch
-    from torch import nn
+def margins(logits: FloatArray, number: int | None) -> FloatArray:
+    """Return log q_a - max_{b != a} log q_b, a a class's number or each sample's most probable class.
 
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        return nn.Sequential(
-            nn.Linear(inputs, width), nn.SiLU(), nn.Linear(width, width), nn.SiLU(), nn.Linear(width, classes)
-        )
+    Args:
+        logits: log q up to a constant of each sample, shape (n, classes).
+        number: of the class, or None.
+    """
+    if number is None:
+        two = np.partition(logits, -2, axis=1)[:, -2:]
+        return np.asarray(two[:, 1] - two[:, 0])
+    return np.asarray(logits[:, number] - np.delete(logits, number, axis=1).max(axis=1))
 
 
-def _fit(
-    network: Sequential, inputs: Any, targets: Any, settings: ClassifierSettings, rng: Any
-) -> dict[str, Any]:
+def _fit(network: Sequential, model: Classifier, flat: Samples, targets: Tensor, rng: Any) -> dict[str, Any]:
     """Train in place; return the weights."""
     import torch
     from torch.nn.functional import cross_entropy
 
+    settings, conv = model.settings, model.network == "conv"
+    noise = settings.noise if settings.noise is not None else 0.0 if conv else 1.0
+    smoothing = settings.label_smoothing if settings.label_smoothing is not None else 0.0 if conv else 0.05
     optimiser = torch.optim.AdamW(
         network.parameters(), lr=settings.learning_rate, weight_decay=settings.weight_decay
     )
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, settings.steps)
     for _ in range(settings.steps):
-        rows = torch.randint(len(inputs), (settings.batch,), generator=rng)
-        batch = inputs[rows]
-        batch = batch + settings.noise * torch.randn(batch.shape, generator=rng)
-        loss = cross_entropy(network(batch), targets[rows], label_smoothing=settings.label_smoothing)
+        rows = torch.randint(len(flat), (settings.batch,), generator=rng)
+        batch = model.standard(flat[rows.numpy()])
+        if conv and settings.shift:
+            batch = classnets.moved(batch, settings.shift, rng)
+        if noise:
+            batch = batch + noise * torch.randn(batch.shape, generator=rng)
+        loss = cross_entropy(network(batch), targets[rows], label_smoothing=smoothing)
         optimiser.zero_grad()
         torch.autograd.backward(loss)
         optimiser.step()
         schedule.step()
-    return {name: value.detach() for name, value in network.state_dict().items()}
+    if not torch.isfinite(loss):
+        raise Diverged("classifier", settings.learning_rate)
+    return {name: value.detach().contiguous() for name, value in network.state_dict().items()}
+
+
+# --- files ---
+
+
+def _read_card(path: Path) -> _Card:
+    try:
+        raw = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise InputError(
+            "there is no saved classifier",
+            got=path,
+            remedy="name a folder that Classifier.save has written, such as RUN/setup",
+        ) from None
+    except (OSError, ValueError):
+        raise _damaged(path, "not JSON") from None
+    version = raw.get("format") if isinstance(raw, dict) else None
+    if version != FORMAT:
+        newer = isinstance(version, int) and version > FORMAT
+        raise InputError(
+            f"{path} was written by {'a newer' if newer else 'an older'} recurate",
+            got=f"format {version}; this version reads format {FORMAT}",
+            remedy="upgrade recurate" if newer else "train the classifier again",
+        )
+    try:
+        return _Card.model_validate(raw)
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        raise _damaged(path, f"{'.'.join(map(str, first['loc']))}: {first['msg']}") from None
+
+
+def _damaged(path: Path, fault: str) -> InputError:
+    return InputError(
+        "a file of the saved classifier is not what was written",
+        got=f"{path}: {fault}",
+        remedy="restore it, or train it again",
+    )
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
