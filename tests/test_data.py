@@ -193,6 +193,13 @@ def test_a_folder_with_its_own_test_images(tmp_path):
     assert load(tmp_path, held_out=0.25).held_out.shape == (3, 6, 5, 3), "a share, where one is asked for"
 
 
+def test_deep_grey_images(tmp_path):
+    for i, image in enumerate(GREY):
+        Image.fromarray(image.astype(np.uint16) * 257).save(tmp_path / f"{i:03}.png")
+    data = load(tmp_path)
+    assert_holds(data, GREY, [""] * 12)
+
+
 def test_jpeg(tmp_path):
     write_folder(tmp_path, COLOUR, "jpg")
     found, _ = together(load(tmp_path))
@@ -473,7 +480,9 @@ def test_objects_are_never_read(tmp_path):
     python.mkdir()
     for name in ("data_batch_1", "batches.meta"):
         (python / name).write_bytes(b"\x80\x04N.")
-    for path in (python, python / "data_batch_1"):
+    (tmp_path / "other").mkdir()
+    (tmp_path / "other" / "images.pickle").write_bytes(b"\x80\x04N.")
+    for path in (python, python / "data_batch_1", tmp_path / "other", tmp_path / "other" / "images.pickle"):
         complaint = refused(path)
         assert "never read" in complaint
         assert "cifar-10-binary" in complaint
@@ -495,6 +504,8 @@ def test_damaged_npz(tmp_path):
     assert "one label an image" in refused(path)
     np.savez(path, images=GREY.astype(np.float32), labels=LABELS)
     assert "from 0 to 1" in refused(path)
+    np.savez(path, images=GREY.astype(str), labels=LABELS)
+    assert "must hold numbers" in refused(path)
     np.savez(path, images=GREY.reshape(12, 30), labels=LABELS)
     assert "(n, h, w)" in refused(path)
     np.savez(path, images=np.full((3, 4, 4), np.nan))

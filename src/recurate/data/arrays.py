@@ -81,8 +81,14 @@ def _known(key: str, keys: set[str], path: Path) -> str:
 
 
 def _part(path: Path, image: str, label: str | None) -> Part:
-    with _member(path, image) as (_, stored, _):
+    with _member(path, image) as (_, stored, kind):
         shape = stored
+    if kind.kind not in "buif":
+        raise InputError(
+            f"{path}: array {image!r} must hold numbers",
+            got=f"type {kind}",
+            remedy="name another with data.image",
+        )
     arrange = _arrangement(shape, f"{path}: array {image!r}")
     labels = None if label is None else _labels(path, label, shape[0])
 

@@ -16,7 +16,7 @@ from recurate.errors import InputError
 
 TEST = ("test", "validation", "valid", "val")
 IDX = re.compile(r"(?P<prefix>.*?)(?P<part>train|t10k|test)[-_.]images[-_.]idx3[-_.]ubyte(\.gz|\.xz)?")
-OBJECTS = {".pkl", ".pickle", ".pt", ".pth", ".joblib"}
+OBJECTS = re.compile(r"\.(pkl|pick\w+|pt|pth|joblib)")  # endings of files of Python objects
 REMEDY = "see docs/running.md for the formats that can be read"
 
 
@@ -96,7 +96,7 @@ def _file(path: Path) -> Layout:
         return Layout("npz", path, (path,))
     if path.suffix == ".parquet":
         return Layout("parquet", path, (path,))
-    if path.suffix in OBJECTS or re.fullmatch(r"data_batch_\d|test_batch|batches\.meta", path.name):
+    if OBJECTS.fullmatch(path.suffix) or re.fullmatch(r"data_batch_\d|test_batch|batches\.meta", path.name):
         raise _objects(path)
     raise InputError(
         f"{path} is not a file of images that can be read",
@@ -215,7 +215,7 @@ def _info(folder: Path) -> tuple[Path, ...]:
 
 def _folder(place: Path) -> Layout:
     if not folders.pictures_in(place):
-        wrong = [p for p in sorted(place.iterdir()) if p.suffix in OBJECTS]
+        wrong = [p for p in sorted(place.iterdir()) if OBJECTS.fullmatch(p.suffix)]
         if wrong:
             raise _objects(wrong[0])
         raise InputError(f"there are no images in {place}", got=_listing(place), remedy=REMEDY)

@@ -125,8 +125,8 @@ def assemble(
     if like is not None:
         colour, first = len(like) == 3, "the first image of the training data"
         out = np.empty((len(rows), *like), np.float32)
-    for i, picture in enumerate(part.read(rows)):
-        row = int(rows[i])
+    # The iterator must end with the rows: one that ends early would leave images undefined.
+    for i, (row, picture) in enumerate(zip(rows.tolist(), part.read(rows), strict=True)):
         if colour is None:
             colour = picture.ndim == 3
         if grey is None and not colour and picture.ndim == 3:
