@@ -218,8 +218,8 @@ def test_runs_are_repeated_byte_by_byte(server, whole, tmp_path):
 def test_killed_at_some_write_points(server, whole, record_property):
     run = whole("plain")
     count = len(run.done.points)
-    passed(sweep(server, run, "kill", range(0, count, 12), dead), record_property)
-    passed(sweep(server, run, "half", half(run.done.points)[::10], dead), record_property)
+    passed(sweep(server, run, "kill", range(0, count, 20), dead), record_property)
+    passed(sweep(server, run, "half", half(run.done.points)[::14], dead), record_property)
     passed(sweep(server, run, "power", range(3, count, 25), dead), record_property)
 
 
