@@ -616,6 +616,18 @@ def test_what_was_there_before_is_as_it_was():
 
 
 @needs_real_data
+def test_fashion_mnist_its_smaller_half(tmp_path):
+    for what in ("images-idx3-ubyte.xz", "labels-idx1-ubyte.gz"):
+        (tmp_path / f"train-{what}").symlink_to(Path(REAL) / "fashion_mnist" / f"t10k-{what}")
+    data = load(tmp_path, size=500, classes=("1", "8"))
+    assert data.train.shape == (500, 28, 28)
+    assert data.held_out.shape == (200, 28, 28)
+    bright = [data.train[data.labels == c].mean() for c in ("1", "8")]
+    assert bright == pytest.approx([0.22, 0.35], abs=0.03)  # trousers and bags
+
+
+@pytest.mark.slow
+@needs_real_data
 def test_fashion_mnist():
     data = load(Path(REAL) / "fashion_mnist", size=500)
     assert data.train.shape == (500, 28, 28)

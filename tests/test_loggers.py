@@ -177,7 +177,7 @@ def record(folder: Path) -> dict[str, bytes]:
     from test_run import contents
 
     found = {n: b for n, b in contents(folder).items() if not n.startswith("loggers/") and n != "report.html"}
-    found["manifest.json"] = re.sub(rb'"code_revision".*', b"", found["manifest.json"])
+    found["manifest.json"] = re.sub(rb'"(code_revision|seal)".*', b"", found["manifest.json"])
     return found
 
 

@@ -169,7 +169,7 @@ def test_scores_are_told(classifier, tmp_path):
 # --- convolutions ---
 
 
-def squares(count=400, side=18, colour=False):
+def squares(count=300, side=16, colour=False):
     """Images whose class is the quarter in which a bright square lies."""
     rng = np.random.default_rng(1)
     images = rng.random((count, side, side), np.float32) * 0.5
@@ -186,12 +186,12 @@ def squares(count=400, side=18, colour=False):
 @pytest.mark.parametrize("colour", [False, True])
 def test_a_convolutional_classifier(colour, tmp_path):
     data = squares(colour=colour)
-    settings = ClassifierSettings(steps=150, batch=32, width=24, shift=1)
+    settings = ClassifierSettings(steps=100, batch=24, width=24, shift=1)
     found = Classifier.train(data, settings, rng=Stream(0))
     assert found.network == "conv"
     assert found.held_out_accuracy > 0.8
     features = found.features(data.held_out)
-    assert features.shape == (100, 24)
+    assert features.shape == (75, 24)
     found.save(tmp_path)
     again = Classifier.load(tmp_path / "classifier.safetensors")
     np.testing.assert_array_equal(again.probabilities(data.held_out), found.probabilities(data.held_out))
@@ -204,7 +204,7 @@ def test_features_of_convolutions_in_chunks(monkeypatch):
     data = squares(200)
     found = Classifier.train(data, ClassifierSettings(steps=3, batch=16, width=8), rng=Stream(0))
     whole = found.features(data.train)
-    monkeypatch.setattr(classnets, "PIXELS", 18 * 18 * 9)
+    monkeypatch.setattr(classnets, "PIXELS", 16 * 16 * 9)
     np.testing.assert_allclose(found.features(data.train), whole, atol=1e-5)
     monkeypatch.undo()
     seen = watch(MeasureSettings(), data.train, data.held_out, found, None)

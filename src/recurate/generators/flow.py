@@ -25,8 +25,10 @@ class FlowSettings(NetworkSettings):
     """Settings of a flow-matching generator."""
 
     kind: Literal["flow"] = "flow"
-    coupling: Literal["ot", "independent"] = Field(
-        "ot", description="pairing of noise and data: minibatch optimal transport, or none"
+    coupling: Literal["auto", "ot", "independent"] = Field(
+        "auto",
+        description="pairing of noise and data: minibatch optimal transport (for the mlp), "
+        "or none (for the unet, which would wait for it)",
     )
     coupling_batch: int = Field(128, ge=1, description="pairs solved together by optimal transport")
     ode_steps: int = Field(12, ge=1, description="midpoint steps when sampling (two evaluations each)")
@@ -44,7 +46,8 @@ class FlowMatching(Neural):
         import torch
 
         noise = torch.randn(target.shape, generator=rng, device=target.device)
-        if self.settings.coupling == "ot":
+        coupling = self.settings.coupling
+        if coupling == "ot" or (coupling == "auto" and self.settings.recipe(self.shape).network == "mlp"):
             noise = _couple(noise, target, self.settings.coupling_batch)
         t = torch.rand(len(target), 1, generator=rng, device=target.device)
         velocity = target - noise

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
@@ -78,12 +78,12 @@ class Neural:
         if standard is None or not settings.warm_start:
             standard = Standard.of_images(data) if recipe.network == "unet" else Standard.of_points(data)
             weights, steps = {}, settings.first_steps
-        seed = rng.integer()
+        seed, loss = rng.integer(), replace(self, shape=shape).loss
         with threads(settings.threads), repeatable(device):
             network = build(recipe, shape, seed, weights, device)
             rows = torch.from_numpy(standard.rows(data)).to(device)
             torch_rng = torch.Generator(device).manual_seed(seed)
-            weights = train(network, rows, steps, recipe, settings, self.loss, torch_rng)
+            weights = train(network, rows, steps, recipe, settings, loss, torch_rng)
         return type(self)(settings, shape, standard, weights)
 
     def sample(self, n: int, *, rng: Stream, contexts: NDArray[Any] | None = None) -> Samples:
