@@ -226,12 +226,23 @@ def test_mlflow(logged, kept):
             assert sorted((m.step, m.value) for m in history) == pairs
 
 
-def wandb_records(path: Path):
-    """Read an offline file: LevelDB's log in blocks of 32 KiB, its records parsed by wandb's own classes."""
+def wandb_records(path: Path, seconds: float = 30.0):
+    """Read an offline file once wandb's service, a process of its own, has written its last record."""
+    end = time.monotonic() + seconds
+    while True:
+        found = list(_parsed(path))
+        if any(r.WhichOneof("record_type") == "exit" for r in found) or time.monotonic() > end:
+            return found
+        time.sleep(0.1)
+
+
+def _parsed(path: Path):
+    """Parse LevelDB's log in blocks of 32 KiB, its records by wandb's own classes."""
     from wandb.proto import wandb_internal_pb2
 
     data = path.read_bytes()
-    assert data[:4] == b":W&B"
+    if data[:4] != b":W&B":
+        return
     position, part = 7, b""
     while position + 7 <= len(data):
         left = 32768 - position % 32768
