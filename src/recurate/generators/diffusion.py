@@ -30,6 +30,9 @@ class DiffusionSettings(NetworkSettings):
 
     kind: Literal["diffusion"] = "diffusion"
     schedule: Literal["cosine", "linear"] = Field("cosine", description="how the noise grows with its level")
+    prediction: Literal["velocity", "noise"] = Field(
+        "velocity", description="what the network is trained to tell: see the module; samples are made alike"
+    )
     levels: int = Field(1000, ge=2, le=100_000, description="noise levels T")
     sampling_steps: int = Field(50, ge=1, description="levels visited when sampling, one evaluation each")
     eta: float | None = Field(
@@ -63,7 +66,8 @@ class Diffusion(Neural):
         noise = torch.randn(target.shape, generator=rng, device=device)
         a = signals[level]
         noisy = a.sqrt() * target + (1 - a).sqrt() * noise
-        return (network(noisy, (level + 1) / s.levels) - noise).square().mean()
+        wanted = noise if s.prediction == "noise" else a.sqrt() * noise - (1 - a).sqrt() * target
+        return (network(noisy, (level + 1) / s.levels) - wanted).square().mean()
 
     def walk(
         self, network: Network, noise: Tensor, bounds: tuple[Tensor, Tensor], rng: TorchGenerator
@@ -82,7 +86,12 @@ class Diffusion(Neural):
         for k, following in zip(visited, [*signals[visited[1:]], 1.0], strict=True):
             a, b = float(signals[k]), float(following)
             t = torch.full((len(x), 1), (k + 1) / s.levels, device=x.device)
-            clean = ((x - (1 - a) ** 0.5 * network(x, t)) / a**0.5).clamp(*bounds)
+            said = network(x, t)
+            if s.prediction == "noise":
+                clean = (x - (1 - a) ** 0.5 * said) / a**0.5
+            else:
+                clean = a**0.5 * x - (1 - a) ** 0.5 * said
+            clean = clean.clamp(*bounds)
             told = (x - a**0.5 * clean) / (1 - a) ** 0.5
             added = eta * ((1 - b) / (1 - a) * (1 - a / b)) ** 0.5
             x = b**0.5 * clean + max(1 - b - added**2, 0.0) ** 0.5 * told
