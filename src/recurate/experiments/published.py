@@ -219,9 +219,19 @@ def _rises(arm: str, quantity: str, title: str, **which: str) -> tuple[Claim, Cl
     """Return the claims that a quantity rises, and does so in every round."""
     return (
         Claim(
-            f"the {title} rises", f"last round less round 0, {arm}", rise(arm, quantity, **which), True, 0.0
+            f"the {title} rises",
+            f"{title}, last round less round 0, {arm}",
+            rise(arm, quantity, **which),
+            True,
+            0.0,
         ),
-        Claim("every round", f"rounds with a certain fall, {arm}", falls(arm, quantity, **which), False, 0.5),
+        Claim(
+            f"the {title} rises every round",
+            f"rounds in which the {title} certainly falls, {arm}",
+            falls(arm, quantity, **which),
+            False,
+            0.5,
+        ),
     )
 
 
