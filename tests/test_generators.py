@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from itertools import product
 from typing import Any
 
 import numpy as np
@@ -34,6 +35,7 @@ KINDS = {  # name: settings, and whether they are for images
     "flow-scratch": (FlowSettings(**MLP, warm_start=False, ode_steps=3), False),
     "flow-unet": (FlowSettings(**UNET, ode_steps=1), True),
     "diffusion": (DiffusionSettings(**MLP, sampling_steps=5), False),
+    "diffusion-noise": (DiffusionSettings(**MLP, sampling_steps=5, prediction="noise"), False),
     "diffusion-scratch": (DiffusionSettings(**MLP, sampling_steps=5, warm_start=False), False),
     "diffusion-ddpm": (DiffusionSettings(**MLP, schedule="linear", sampling_steps=5, eta=1.0), False),
     "diffusion-unet": (DiffusionSettings(**UNET, sampling_steps=2), True),
@@ -63,7 +65,7 @@ def same_draws(one, two, n: int = 17) -> None:
     np.testing.assert_array_equal(one.sample(n, rng=Stream(2)), two.sample(n, rng=Stream(2)))
 
 
-@pytest.mark.parametrize(("settings", "data"), cases())
+@pytest.mark.parametrize(("settings", "data"), list(cases()))
 def test_protocol(settings, data, tmp_path):
     untrained = first_model(settings)
     with pytest.raises(InputError, match="not been trained"):
@@ -110,7 +112,6 @@ def test_every_kind_goes_through_the_protocol():
     adapter = TypeAdapter(GeneratorSettings)
     for settings, _ in KINDS.values():
         assert adapter.validate_python(settings.model_dump(mode="json")) == settings
-        assert not type(first_model(settings)).__dataclass_params__.eq or first_model(settings)
 
 
 @pytest.mark.parametrize("kind", [FlowSettings, DiffusionSettings])
@@ -239,20 +240,24 @@ def test_schedules_go_from_data_to_noise(schedule, levels):
 
 
 def test_ddim_is_exact_for_one_gaussian():
-    """With the true noise of N(m, s^2) data, walking down the levels gives N(m, s^2), for any eta."""
+    """With the true noise or velocity of N(m, s^2) data, walking down gives N(m, s^2), for any eta."""
     m, s, n = 0.7, 0.5, 40_000
-    for schedule in ("cosine", "linear"):
-        a = torch.from_numpy(signal(schedule, 1000)).float()
+    for schedule, prediction in product(("cosine", "linear"), ("noise", "velocity")):
+        signals = torch.from_numpy(signal(schedule, 1000)).float()
 
-        def truth(x, t, a=a):
-            now = a[(t * 1000).round().long() - 1]
-            return (1 - now).sqrt() * (x - now.sqrt() * m) / (now * s**2 + 1 - now)
+        def truth(x, t, signals=signals, prediction=prediction):
+            a = signals[(t * 1000).round().long() - 1]
+            noise = (1 - a).sqrt() * (x - a.sqrt() * m) / (a * s**2 + 1 - a)
+            clean = m + a.sqrt() * s**2 * (x - a.sqrt() * m) / (a * s**2 + 1 - a)
+            return noise if prediction == "noise" else a.sqrt() * noise - (1 - a).sqrt() * clean
 
         for eta in (0.0, 1.0):
-            model = first_model(DiffusionSettings(schedule=schedule, sampling_steps=200, eta=eta))
+            settings = DiffusionSettings(
+                schedule=schedule, prediction=prediction, sampling_steps=200, eta=eta
+            )
             rng = torch.Generator().manual_seed(0)
             wide = (torch.full((1,), -9.0), torch.full((1,), 9.0))
-            x = model.walk(truth, torch.randn(n, 1, generator=rng), wide, rng)
+            x = first_model(settings).walk(truth, torch.randn(n, 1, generator=rng), wide, rng)
             assert x.mean().item() == pytest.approx(m, abs=0.02)
             assert x.std().item() == pytest.approx(s, abs=0.03 if eta else 0.01)  # narrow by 1 / steps
 

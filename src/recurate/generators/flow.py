@@ -30,7 +30,7 @@ class FlowSettings(NetworkSettings):
         description="pairing of noise and data: minibatch optimal transport (for the mlp), "
         "or none (for the unet, which would wait for it)",
     )
-    coupling_batch: int = Field(128, ge=1, description="pairs solved together by optimal transport")
+    coupling_batch: int = Field(32, ge=1, description="pairs solved together by optimal transport")
     ode_steps: int = Field(12, ge=1, description="midpoint steps when sampling (two evaluations each)")
 
 

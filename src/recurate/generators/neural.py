@@ -41,6 +41,7 @@ class Neural:
     """
 
     Settings: ClassVar[type[NetworkSettings]]
+    GAIN: ClassVar[float] = 1.0  # of an MLP's first weights
     settings: NetworkSettings
     shape: tuple[int, ...] = ()
     standard: Standard | None = None
@@ -80,7 +81,7 @@ class Neural:
             weights, steps = {}, settings.first_steps
         seed, loss = rng.integer(), replace(self, shape=shape).loss
         with threads(settings.threads), repeatable(device):
-            network = build(recipe, shape, seed, weights, device)
+            network = build(recipe, shape, seed, weights, device, self.GAIN)
             rows = torch.from_numpy(standard.rows(data)).to(device)
             torch_rng = torch.Generator(device).manual_seed(seed)
             weights = train(network, rows, steps, recipe, settings, loss, torch_rng)

@@ -109,8 +109,10 @@ class NetworkSettings(Settings):
         )
 
 
-def build(recipe: Recipe, shape: tuple[int, ...], seed: int, weights: dict[str, Any], device: str) -> Module:
-    """Return a network on a device, with the given weights, or fresh ones if there are none."""
+def build(
+    recipe: Recipe, shape: tuple[int, ...], seed: int, weights: dict[str, Any], device: str, gain: float = 1.0
+) -> Module:
+    """Return a network on a device, with the given weights, or fresh ones times a gain if there are none."""
     import torch
 
     from recurate.generators.networks import UNet, VelocityMLP
@@ -122,7 +124,7 @@ def build(recipe: Recipe, shape: tuple[int, ...], seed: int, weights: dict[str, 
             height, width, channels = (*shape, 1)[:3]
             network = UNet((height, width, channels), recipe.width, recipe.depth)
         else:
-            network = VelocityMLP(math.prod(shape), recipe.width, recipe.depth)
+            network = VelocityMLP(math.prod(shape), recipe.width, recipe.depth, gain)
     if weights:
         network.load_state_dict(weights)
     layout = torch.channels_last if recipe.network == "unet" else torch.preserve_format
