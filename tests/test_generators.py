@@ -284,7 +284,7 @@ def mmd_rejects(x, y, rng: np.random.Generator, permutations: int = 200) -> bool
     z = np.concatenate([x, y]).astype(np.float64)
     squares = np.square(z[:, None] - z).sum(axis=2)
     median = np.median(squares[squares > 0])
-    kernel = sum(np.exp(-squares / (median * f)) for f in (0.01, 0.1, 1.0))
+    kernel = sum(np.exp(-squares / (median * f)) for f in (0.001, 0.01, 0.1, 1.0))
     np.fill_diagonal(kernel, 0.0)
     sign = np.repeat([1.0, -1.0], [len(x), len(y)])
     null = [v @ kernel @ v for v in (rng.permutation(sign) for _ in range(permutations))]

@@ -36,7 +36,11 @@ class DiffusionSettings(NetworkSettings):
         description="what the network tells: the noise, or the velocity, which is better at strong noise",
     )
     levels: int = Field(1000, ge=2, le=100_000, description="noise levels T")
-    sampling_steps: int = Field(50, ge=1, description="levels visited when sampling, one evaluation each")
+    sampling_steps: int = Field(
+        100,
+        ge=1,
+        description="levels visited when sampling, one evaluation each; few of them narrow the data's modes",
+    )
     eta: float = Field(0.0, ge=0, le=1, description="noise added when sampling: 0 none (DDIM), 1 as DDPM")
 
     @model_validator(mode="after")
