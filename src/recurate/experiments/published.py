@@ -173,6 +173,7 @@ def _images(scale: str, data: str, rounds: int, reward: dict[str, Any]) -> dict[
                 "width": 320,
                 "learning_rate": 4e-3,
                 "batch": 128,
+                "coupling_batch": 128,
                 "first_steps": 5000,
                 "steps": 800,
             },

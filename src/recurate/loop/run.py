@@ -12,8 +12,8 @@ from threadpoolctl import threadpool_limits
 from recurate.errors import Stopped
 from recurate.files import full_disk_explained, uninterrupted
 from recurate.forecasting import Forecast, predict, split_log
-from recurate.generators.flow import FlowSettings
 from recurate.generators.torches import choose_device
+from recurate.generators.training import NetworkSettings
 from recurate.loop.alarms import Alarm, check_names, raised
 from recurate.loop.config import Config
 from recurate.loop.monitor import Monitor, Silent
@@ -67,7 +67,7 @@ _AGAIN = "make room, then recurate run --resume {}"
 
 
 def _check_device(config: Config) -> None:
-    if isinstance(config.generator, FlowSettings):
+    if isinstance(config.generator, NetworkSettings):
         choose_device(config.generator.device)
 
 

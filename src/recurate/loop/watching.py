@@ -29,6 +29,7 @@ FloatArray = NDArray[np.float64]
 Measure = tuple[str, Callable[[], dict[str, Estimate]]]  # a name, and what computes its quantities
 
 FEWEST = 20  # held-out samples, below which nothing is compared
+MOST_VALUES = 512  # numbers a sample, beyond which principal components stand for them
 LARGEST_VENDI = 1000  # samples of an eigenproblem
 LIMITS = {
     "precision",
@@ -46,10 +47,9 @@ class MeasureSettings(Settings):
 
     features: tuple[str, ...] | None = Field(
         None,
-        description="feature spaces: 'values' (numbers as they are), 'classifier' (its last hidden "
-        "layer), 'pca:N' (of "
-        "the real data), or module:name; if absent 'values', and 'classifier' where there is one; "
-        "[] for none",
+        description="feature spaces: 'values' (numbers as they are), 'classifier' (its last hidden layer), "
+        "'pca:N' (of the real data), or module:name; if absent 'values' ('pca:50' of more than 512 "
+        "numbers), and 'classifier' where there is one; [] for none",
     )
     sample: int = Field(1000, ge=50, le=100_000, description="candidates that are looked at, at most")
     every: int = Field(1, ge=1, description="measure in every round, or in each second, third, ...")
@@ -179,7 +179,7 @@ def watch(
     if train is not None and held_out is not None:
         names = settings.features
         if names is None:
-            names = () if is_text(train) else ("values", *(("classifier",) if classifier else ()))
+            names = () if is_text(train) else (_plain(train), *(("classifier",) if classifier else ()))
             names = names if len(held_out) >= FEWEST else ()
         spaces = [_space(name, train, held_out, classifier, settings.sample) for name in names]
     if reference is not None:
@@ -246,6 +246,11 @@ def _features(name: str, train: Samples, classifier: Classifier | None) -> Calla
             )
         return classifier.features
     return _principal(train, int(name.removeprefix("pca:")))
+
+
+def _plain(train: Samples) -> str:
+    """Return the space of the numbers as they are, or of their main directions where they are many."""
+    return "values" if train[0].size <= MOST_VALUES else f"pca:{min(50, len(train) - 1)}"
 
 
 def _flat(samples: Samples) -> FloatArray:
