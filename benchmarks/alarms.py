@@ -1,4 +1,4 @@
-"""How often are alarms false, and how soon do they find planted faults? See tests/alarming.py.
+"""How often are alarms false, and how soon do they find planted faults? See tests/helpers/alarming.py.
 
 python benchmarks/alarms.py [--quick] [--out benchmarks/results]
 """

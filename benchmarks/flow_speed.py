@@ -30,10 +30,10 @@ from torchcfm.conditional_flow_matching import (
 )
 from torchdiffeq import odeint
 
-from recurate.data import Gaussians
-from recurate.generators.flow import FlowMatching, FlowSettings
-from recurate.generators.training import build
-from recurate.seeds import Stream
+from recurate.components.data import Gaussians
+from recurate.components.generators.flow import FlowMatching, FlowSettings
+from recurate.components.nets.training import build
+from recurate.core.seeds import Stream
 
 TRIALS = 5  # disjoint samples that are tested
 MUST = 5.0

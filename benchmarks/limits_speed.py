@@ -24,8 +24,8 @@ import cvxpy as cp
 import numpy as np
 from measuring import Array, Line, Report, Times, check, machine, markdown, spell, table, write_csv
 
-from recurate.planning import plan
 from recurate.theory.nash import maximise_nash
+from recurate.verbs.plan.plan import plan
 
 KINDS = ("smooth", "normal")
 REWARDS = (2, 5, 20)
@@ -289,7 +289,7 @@ def planning(report: Report, count: int) -> None:
     if len(made.outcomes) != 1000:
         raise SystemExit(f"{len(made.outcomes)} settings instead of 1,000")
     report.times.append(("4", "plan", Times(*np.array([[cpu, wall, kernel_time() - kernel]]).T)))
-    what = f"recurate.planning.plan, 1,000 settings, 10 rounds, {power(count)} candidates, two rewards"
+    what = f"recurate.verbs.plan.plan.plan, 1,000 settings, 10 rounds, {power(count)} candidates, two rewards"
     report.add(Line("4", what, wall, cpu, "s", 20.0))
     report.note("4", f"made once; largest difference to the exact forecasts {made.error:.1g}")
 

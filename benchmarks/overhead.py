@@ -30,8 +30,8 @@ import numpy as np
 from measuring import Line, Report, machine, markdown, resident, table
 
 from recurate.loop.config import parse_config
-from recurate.loop.monitor import Silent
-from recurate.loop.run import run
+from recurate.loop.driver import run
+from recurate.loop.monitors.protocol import Silent
 
 ROOT = Path(__file__).parent.parent
 MODEL = ("fit", "sample", "reward", "control arm")

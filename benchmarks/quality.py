@@ -27,14 +27,14 @@ from pathlib import Path
 
 import numpy as np
 
-from recurate.data import Digits, Gaussians
-from recurate.generators.diffusion import DiffusionSettings
-from recurate.generators.flow import FlowSettings
-from recurate.generators.kernels import KernelSettings
-from recurate.generators.kinds import first_model
-from recurate.generators.mixture import MixtureSettings
-from recurate.quality import frechet, precision_recall
-from recurate.seeds import Stream
+from recurate.components.data import Digits, Gaussians
+from recurate.components.generators.diffusion import DiffusionSettings
+from recurate.components.generators.flow import FlowSettings
+from recurate.components.generators.kde import KernelSettings
+from recurate.components.generators.mixture import MixtureSettings
+from recurate.components.registry import first_model
+from recurate.core.seeds import Stream
+from recurate.metrics.quality import frechet, precision_recall
 
 HERE = Path(__file__).parent
 POINTS, PERMUTATIONS = 2000, 1000  # of the MMD test: points a sample, permutations

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from measuring import machine, table
 
-from recurate.loop.store import RunFolder
+from recurate.loop.run_folder import RunFolder
 
 HEAD = ("published", "measured here", "bound", "seeds", "here (95 %)", "verdict")
 

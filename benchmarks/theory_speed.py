@@ -44,7 +44,7 @@ from measuring import (
 
 import recurate
 from recurate.rules import Rule
-from recurate.theory.compressed import Compressed, rate_of, sweep
+from recurate.theory.chebyshev import Compressed, rate_of, sweep
 from recurate.theory.population import Population
 from recurate.theory.setting import Setting
 

@@ -16,9 +16,9 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from recurate.generators.diffusion import Diffusion, DiffusionSettings
-from recurate.generators.flow import FlowMatching, FlowSettings
-from recurate.generators.training import NetworkSettings, build, prepare, repeatable, train
+from recurate.components.generators.diffusion import Diffusion, DiffusionSettings
+from recurate.components.generators.flow import FlowMatching, FlowSettings
+from recurate.components.nets.training import NetworkSettings, build, prepare, repeatable, train
 
 MUST = 0.9
 SIZES = {"cpu": (16, 64, 6), "cuda": (64, 512, 100)}  # width, batch, steps

@@ -12,9 +12,6 @@ from typing import Any
 import pytest
 from hypothesis import settings
 
-ROOT = Path(__file__).parent.parent
-GOLDENS = Path(__file__).parent / "goldens"
-
 # Derandomised: a test run's verdict depends on the code alone.
 settings.register_profile("recurate", deadline=None, derandomize=True, max_examples=60)
 settings.load_profile("recurate")
@@ -36,13 +33,3 @@ def recurate_cli(tmp_path: Path) -> Callable[..., subprocess.CompletedProcess[st
         )
 
     return call
-
-
-def refused(done: subprocess.CompletedProcess[str]) -> str:
-    """Assert that a command refused bad input as promised, and return its message."""
-    assert done.returncode == 2, done.stderr
-    assert "Traceback" not in done.stderr
-    assert "error: " in done.stderr
-    assert "got:" in done.stderr
-    assert "remedy:" in done.stderr
-    return done.stderr

@@ -12,7 +12,7 @@ from itertools import chain
 import pytest
 
 import recurate
-from conftest import ROOT
+from helpers.paths import ROOT
 
 SOURCE = ROOT / "src" / "recurate"
 ARCHITECTURE = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
@@ -85,12 +85,12 @@ def test_rooms_import_only_from_rooms_above(path):
 
 
 def test_the_check_can_fail():
-    path = SOURCE / "seeds.py"
-    assert violations(path, "from recurate.forecasting import forecast")
+    path = SOURCE / "core" / "seeds.py"
+    assert violations(path, "from recurate.verbs.forecast.forecast import forecast")
     assert violations(path, "from recurate import forecast")
     assert violations(path, "def f():\n    import torch")
-    assert violations(SOURCE / "measures.py", "import altair")
-    assert not violations(path, "from recurate.errors import InputError")
+    assert violations(SOURCE / "metrics" / "estimates.py", "import altair")
+    assert not violations(path, "from recurate.core.errors import InputError")
 
 
 def test_torch_is_loaded_lazily():
@@ -98,7 +98,7 @@ def test_torch_is_loaded_lazily():
     names = [
         ".".join(("recurate", *p.relative_to(SOURCE).with_suffix("").parts))
         for p in modules()
-        if p.stem != "networks"
+        if p.stem != "fields"
     ]
     code = "import sys, importlib\n"
     code += f"for name in {names!r}: importlib.import_module(name.removesuffix('.__init__'))\n"

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from conftest import ROOT
+from helpers.paths import ROOT
 
 PAGES = [
     ROOT / "README.md",
@@ -48,7 +48,14 @@ def test_references_are_generated(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "name", ["recurate", "recurate.seeds", "recurate.picklog", "recurate.forecasting", "recurate.trajectory"]
+    "name",
+    [
+        "recurate",
+        "recurate.core.seeds",
+        "recurate.log.logger",
+        "recurate.verbs.forecast.forecast",
+        "recurate.log.trajectory",
+    ],
 )
 def test_docstring_examples_run(name):
     module = importlib.import_module(name)

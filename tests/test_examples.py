@@ -11,8 +11,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from conftest import ROOT
-from recurate.trajectory import MEASURED, Trajectory, agreement
+from helpers.paths import ROOT
+from recurate.log.trajectory import MEASURED, Trajectory, agreement
 
 pytestmark = pytest.mark.slow
 

@@ -13,21 +13,16 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
-    from recurate.auditing import Audit, audit_log
-    from recurate.audits.declared import Declared, read_declared
-    from recurate.candidates import Candidates, as_candidates
     from recurate.choices import Choices, NoEstimate, conditional_logit, item_rewards, latent_classes
-    from recurate.errors import InputError, RecurateError
-    from recurate.fitting import Fit, FitOptions, fit_log
-    from recurate.forecasting import Forecast, forecast
+    from recurate.core.errors import InputError, RecurateError
+    from recurate.log.candidates import Candidates, as_candidates
+    from recurate.log.logger import PickLogger
+    from recurate.log.schema import Log, read_log, write_log
+    from recurate.log.trajectory import Trajectory
     from recurate.loop.config import read_config
-    from recurate.loop.run import resume, run
-    from recurate.picklog import PickLogger
-    from recurate.plandesk import Constraints
-    from recurate.planning import Plan, plan
-    from recurate.records import Log, read_log, write_log
-    from recurate.rules.acceptance import Threshold, TopFraction
+    from recurate.loop.driver import resume, run
     from recurate.rules.noise import GAUSSIAN, GUMBEL, NO_NOISE, Noise
+    from recurate.rules.pools import Threshold, TopFraction
     from recurate.rules.rule import Rule
     from recurate.theory.bounds import check_bounds
     from recurate.theory.limits import Limit, attractors, limit
@@ -35,46 +30,51 @@ if TYPE_CHECKING:
     from recurate.theory.setting import Setting, Stage
     from recurate.theory.survival import survival
     from recurate.theory.welfare import welfare
-    from recurate.trajectory import Trajectory
+    from recurate.verbs.audit.audit import Audit, audit_log
+    from recurate.verbs.audit.declared import Declared, read_declared
+    from recurate.verbs.fit.fit import Fit, FitOptions, fit_log
+    from recurate.verbs.forecast.forecast import Forecast, forecast
+    from recurate.verbs.plan.evaluation import Constraints
+    from recurate.verbs.plan.plan import Plan, plan
 
 # Loaded on first use, so that `import recurate` is instant.
 _HOMES = {
-    "Audit": "recurate.auditing",
-    "audit_log": "recurate.auditing",
-    "Declared": "recurate.audits.declared",
-    "read_declared": "recurate.audits.declared",
+    "Audit": "recurate.verbs.audit.audit",
+    "audit_log": "recurate.verbs.audit.audit",
+    "Declared": "recurate.verbs.audit.declared",
+    "read_declared": "recurate.verbs.audit.declared",
     "Choices": "recurate.choices",
     "NoEstimate": "recurate.choices",
     "conditional_logit": "recurate.choices",
     "item_rewards": "recurate.choices",
     "latent_classes": "recurate.choices",
-    "Fit": "recurate.fitting",
-    "FitOptions": "recurate.fitting",
-    "fit_log": "recurate.fitting",
-    "Candidates": "recurate.candidates",
-    "as_candidates": "recurate.candidates",
-    "InputError": "recurate.errors",
-    "RecurateError": "recurate.errors",
-    "Forecast": "recurate.forecasting",
-    "forecast": "recurate.forecasting",
+    "Fit": "recurate.verbs.fit.fit",
+    "FitOptions": "recurate.verbs.fit.fit",
+    "fit_log": "recurate.verbs.fit.fit",
+    "Candidates": "recurate.log.candidates",
+    "as_candidates": "recurate.log.candidates",
+    "InputError": "recurate.core.errors",
+    "RecurateError": "recurate.core.errors",
+    "Forecast": "recurate.verbs.forecast.forecast",
+    "forecast": "recurate.verbs.forecast.forecast",
     "read_config": "recurate.loop.config",
-    "run": "recurate.loop.run",
-    "resume": "recurate.loop.run",
-    "PickLogger": "recurate.picklog",
-    "Log": "recurate.records",
-    "read_log": "recurate.records",
-    "write_log": "recurate.records",
+    "run": "recurate.loop.driver",
+    "resume": "recurate.loop.driver",
+    "PickLogger": "recurate.log.logger",
+    "Log": "recurate.log.schema",
+    "read_log": "recurate.log.schema",
+    "write_log": "recurate.log.schema",
     "GAUSSIAN": "recurate.rules.noise",
     "GUMBEL": "recurate.rules.noise",
     "NO_NOISE": "recurate.rules.noise",
     "Noise": "recurate.rules.noise",
     "Rule": "recurate.rules.rule",
-    "Threshold": "recurate.rules.acceptance",
-    "TopFraction": "recurate.rules.acceptance",
+    "Threshold": "recurate.rules.pools",
+    "TopFraction": "recurate.rules.pools",
     "check_bounds": "recurate.theory.bounds",
-    "Constraints": "recurate.plandesk",
-    "Plan": "recurate.planning",
-    "plan": "recurate.planning",
+    "Constraints": "recurate.verbs.plan.evaluation",
+    "Plan": "recurate.verbs.plan.plan",
+    "plan": "recurate.verbs.plan.plan",
     "Limit": "recurate.theory.limits",
     "attractors": "recurate.theory.limits",
     "limit": "recurate.theory.limits",
@@ -83,7 +83,7 @@ _HOMES = {
     "Setting": "recurate.theory.setting",
     "Stage": "recurate.theory.setting",
     "Population": "recurate.theory.population",
-    "Trajectory": "recurate.trajectory",
+    "Trajectory": "recurate.log.trajectory",
 }
 
 __all__ = [*_HOMES, "__version__"]

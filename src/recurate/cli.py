@@ -8,9 +8,14 @@ from typing import Annotated, NoReturn
 
 import typer
 
-from recurate.commands import comparing, forecasts, loops, picks, plans, reproductions
-from recurate.errors import RecurateError
-from recurate.files import is_full
+from recurate.core.errors import RecurateError
+from recurate.core.files import is_full
+from recurate.verbs.compare import command as comparing
+from recurate.verbs.fit import command as picks
+from recurate.verbs.forecast import command as forecasts
+from recurate.verbs.plan import command as plans
+from recurate.verbs.reproduce import command as reproductions
+from recurate.verbs.run import command as loops
 
 app = typer.Typer(
     name="recurate",

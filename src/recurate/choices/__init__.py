@@ -1,9 +1,9 @@
 """From picks to rewards: choice tables, estimates with their evidence, tests of the choice model."""
 
-from recurate.choices.existence import NoEstimate
-from recurate.choices.groups import ClassFit, latent_classes
-from recurate.choices.logit import LogitFit, conditional_logit
-from recurate.choices.luce import ItemFit, item_rewards
+from recurate.choices.models.identifiability import NoEstimate
+from recurate.choices.models.items import ItemFit, item_rewards
+from recurate.choices.models.latent_classes import ClassFit, latent_classes
+from recurate.choices.models.logit import LogitFit, conditional_logit
 from recurate.choices.table import Choices
 
 __all__ = [

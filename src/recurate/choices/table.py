@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from recurate.choices.slates import Slates
-from recurate.errors import InputError
+from recurate.core.errors import InputError
+from recurate.rules.slates import Slates
 
 FloatArray = NDArray[np.float64]
 IntArray = NDArray[np.int64]

@@ -10,25 +10,25 @@ from typing import Annotated, Any, Literal, Self
 import numpy as np
 from pydantic import BaseModel, Field, ValidationError, model_validator
 
-from recurate.data.kinds import DataSettings
-from recurate.data.synthetic import Gaussians
-from recurate.errors import InputError, nearest
-from recurate.generators.external import ExternalSettings
-from recurate.generators.flow import FlowSettings
-from recurate.generators.kinds import GeneratorSettings
-from recurate.loop.alarms import AlarmSettings
+from recurate.components.data.kinds import DataSettings
+from recurate.components.data.synthetic import Gaussians
+from recurate.components.generators.external import ExternalSettings
+from recurate.components.generators.flow import FlowSettings
+from recurate.components.registry import GeneratorSettings
+from recurate.components.rewards.classifier import ClassifierRewardSettings, ClassifierSettings
+from recurate.components.rewards.colour import ColourSettings
+from recurate.components.rewards.command import CommandSettings
+from recurate.components.rewards.distance import DistanceSettings
+from recurate.components.rewards.imported import NAME, ImportedSettings
+from recurate.components.rewards.learned import LearnedRewardSettings
+from recurate.core.errors import InputError, nearest
+from recurate.core.settings import Settings
+from recurate.log.schema import COLUMNS
+from recurate.loop.alarms.raising import AlarmSettings
 from recurate.loop.contexts import ContextSettings
 from recurate.loop.mixing import Retraining
-from recurate.loop.watching import MeasureSettings
-from recurate.records import COLUMNS
-from recurate.rewards.classifier import ClassifierRewardSettings, ClassifierSettings
-from recurate.rewards.colour import ColourSettings
-from recurate.rewards.command import CommandSettings
-from recurate.rewards.geometry import DistanceSettings
-from recurate.rewards.imported import NAME, ImportedSettings
-from recurate.rewards.learned import LearnedRewardSettings
+from recurate.loop.sample_metrics import MeasureSettings
 from recurate.rules import Rule, noise_named
-from recurate.settings import Settings
 
 LISTS = ("rewards", "tracked", "alarms")
 TAGGED = {"data": 1, "generator": 1, **dict.fromkeys(LISTS, 2)}  # unions, and how deep they lie

@@ -9,10 +9,10 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 
-from recurate.errors import InputError, nearest
-from recurate.seeds import Stream
-from recurate.settings import Settings
-from recurate.tables import read_table
+from recurate.core.errors import InputError, nearest
+from recurate.core.seeds import Stream
+from recurate.core.settings import Settings
+from recurate.core.tables import read_table
 
 Texts = NDArray[Any]  # (n,)
 

@@ -15,10 +15,10 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 
-from recurate.data.dataset import Dataset
-from recurate.samples import Samples
-from recurate.seeds import Stream
-from recurate.settings import Settings
+from recurate.components.data.dataset import Dataset
+from recurate.core.seeds import Stream
+from recurate.core.settings import Settings
+from recurate.log.samples import Samples
 
 
 class Retraining(Settings):

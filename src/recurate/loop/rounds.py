@@ -19,24 +19,24 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from recurate.attribution import attribute
-from recurate.candidates import Candidates, from_log, group_names
-from recurate.errors import InputError
-from recurate.forecasting import measured
-from recurate.generators.external import ExternalSettings
-from recurate.generators.protocol import Generator
+from recurate.components.generators.external import ExternalSettings
+from recurate.components.protocols import Generator
+from recurate.core.errors import InputError
+from recurate.core.seeds import Stream
+from recurate.log.candidates import Candidates, from_log, group_names
+from recurate.log.samples import Samples, is_text
+from recurate.log.schema import MODEL, REAL, Log, as_log, complete
+from recurate.log.trajectory import CONTROL, MEASURED, Row, Trajectory
 from recurate.loop.config import Config
 from recurate.loop.contexts import draw_contexts
+from recurate.loop.environment import World
 from recurate.loop.mixing import Picks, TrainingSet, first_set, training_set
-from recurate.loop.watching import to_rows
-from recurate.loop.world import World
-from recurate.measures import NORMAL_975
-from recurate.records import MODEL, REAL, Log, as_log, complete
+from recurate.loop.sample_metrics import to_rows
+from recurate.metrics.estimates import NORMAL_975
 from recurate.rules import Rule
-from recurate.samples import Samples, is_text
-from recurate.seeds import Stream
+from recurate.theory.attribution import attribute
 from recurate.theory.setting import Setting
-from recurate.trajectory import CONTROL, MEASURED, Row, Trajectory
+from recurate.verbs.forecast.forecast import measured
 
 Stage = Callable[[int, str], None]  # called with the round and what begins
 

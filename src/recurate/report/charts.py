@@ -12,7 +12,7 @@ from typing import Any
 
 import altair as alt
 
-from recurate.trajectory import CONTROL, FORECAST, MEASURED, RENEWED, TAIL, Row, Trajectory
+from recurate.log.trajectory import CONTROL, FORECAST, MEASURED, RENEWED, TAIL, Row, Trajectory
 
 COLOURS = {FORECAST: "#2f6f9f", MEASURED: "#d9632b", RENEWED: "#3a8f5c", TAIL: "#8a63b0", CONTROL: "#7d8790"}
 HEIGHT = 230

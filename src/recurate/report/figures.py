@@ -15,10 +15,10 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
-from recurate.errors import InputError
-from recurate.files import atomic_path, write_text
+from recurate.core.errors import InputError
+from recurate.core.files import atomic_path, write_text
+from recurate.log.trajectory import CONTROL, FORECAST, MEASURED, RENEWED, TAIL
 from recurate.report.charts import COLOURS
-from recurate.trajectory import CONTROL, FORECAST, MEASURED, RENEWED, TAIL
 
 # Okabe and Ito's colours, those that stand out on white first, and two more.
 PALETTE = (

@@ -8,18 +8,19 @@ from pathlib import Path
 from typing import Any
 
 import recurate
-from recurate.errors import InputError
-from recurate.files import write_text
-from recurate.forecasting import SUPPORT
-from recurate.logforecast import LogForecast
-from recurate.loop.store import RunFolder
-from recurate.report import charts, samples, words
+from recurate.core.errors import InputError
+from recurate.core.files import write_text
+from recurate.log.trajectory import CONTROL, FORECAST, RENEWED, TAIL, Trajectory
+from recurate.loop.run_folder import RunFolder
+from recurate.report import charts, narrative
 from recurate.report.html import place, render
-from recurate.report.rounds import run_sections
 from recurate.report.sections import Section
-from recurate.report.tables import note_lines
 from recurate.theory.evidence import plain_bounds
-from recurate.trajectory import CONTROL, FORECAST, RENEWED, TAIL, Trajectory
+from recurate.verbs.forecast.forecast import SUPPORT
+from recurate.verbs.forecast.from_log import LogForecast
+from recurate.verbs.forecast.report import note_lines
+from recurate.verbs.run import samples_section
+from recurate.verbs.run.rounds_section import run_sections
 
 QUANTITIES = ("mean_reward", "mean_exp_reward", "var_exp_reward", "kl_to_reference", "entropy")
 
@@ -35,7 +36,7 @@ class _Page:
     facts: list[tuple[str, str]] = field(default_factory=list)
     config: str = ""
     table: list[list[str]] = field(default_factory=list)
-    comparisons: list[words.Comparison] = field(default_factory=list)
+    comparisons: list[narrative.Comparison] = field(default_factory=list)
     quantities: list[tuple[str, str]] = field(default_factory=list)
     planes: list[tuple[str, str]] = field(default_factory=list)
     images: list[dict[str, Any]] = field(default_factory=list)
@@ -118,11 +119,11 @@ def _run_page(folder: RunFolder) -> _Page:
     page = _Page(
         title=f"Loop on {data}, rewarded by {', '.join(_title(r) for r in config.rewards)}",
         subtitle=f"recurate {manifest['recurate']}, seed {config.seed}, rounds 0 to {folder.complete() - 1}",
-        summary=words.what_happened(trajectory, facts),
+        summary=narrative.what_happened(trajectory, facts),
         warnings=_support_warning(trajectory),
         facts=_run_facts(folder, manifest),
         config=(folder.path / "config.toml").read_text(encoding="utf-8"),
-        comparisons=words.comparisons(trajectory),
+        comparisons=narrative.comparisons(trajectory),
     )
     page.add_trajectory(trajectory)
     page.add_bounds(folder.bounds())
@@ -138,11 +139,11 @@ def write_forecast_report(found: LogForecast, path: Path, *, name: str, table: l
     page = _Page(
         title=f"Forecast from {name}",
         subtitle=f"recurate {recurate.__version__}",
-        summary=words.what_happened(trajectory, facts),
+        summary=narrative.what_happened(trajectory, facts),
         warnings=result.warnings,
         facts=[(k.replace("_", " "), "infinitely many" if v is None else str(v)) for k, v in facts.items()],
         table=table,
-        comparisons=words.comparisons(trajectory),
+        comparisons=narrative.comparisons(trajectory),
         notes=note_lines(found),
     )
     page.add_trajectory(trajectory)
@@ -192,16 +193,16 @@ def _add_candidates(page: _Page, folder: RunFolder) -> None:
     shape = folder.samples(0).shape[1:]
     if shape == (2,):
         found, rewards, picked = {}, {}, {}
-        for t in samples.chosen_rounds(len(rounds)):
+        for t in samples_section.chosen_rounds(len(rounds)):
             log = folder.log(t).select(source="model")
             found[t], rewards[t] = folder.samples(t), log.reward_matrix()[:, 0]
             picked[t] = log.column("picked")
-        for name, spec in samples.plane_charts(found, rewards, picked):
+        for name, spec in samples_section.plane_charts(found, rewards, picked):
             page.planes.append((name, page.place(spec)))
-    elif samples.is_image(shape):
-        for t in samples.chosen_rounds(len(rounds)):
+    elif samples_section.is_image(shape):
+        for t in samples_section.chosen_rounds(len(rounds)):
             images, log = folder.samples(t), folder.log(t).select(source="model")
             winners = images[log.column("picked").astype(bool)]
             for kind, shown in (("proposed", images), ("picked", winners)):
-                uri, count = samples.image_grid(shown), min(len(shown), samples.GRID**2)
+                uri, count = samples_section.image_grid(shown), min(len(shown), samples_section.GRID**2)
                 page.images.append({"uri": uri, "count": count, "caption": f"round {t}: {kind}"})

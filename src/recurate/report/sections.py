@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from recurate.files import write_text
+from recurate.core.files import write_text
 from recurate.report.html import place, render
 
 WIDEST = 46  # characters of a cell before it is wrapped, at least

@@ -1,7 +1,7 @@
 """How candidates are selected, and what that does to a population."""
 
-from recurate.rules.acceptance import Threshold, TopFraction
 from recurate.rules.noise import GAUSSIAN, GUMBEL, NO_NOISE, Noise, noise_named
+from recurate.rules.pools import Threshold, TopFraction
 from recurate.rules.rule import Rule
 from recurate.rules.selection import Selection
 

@@ -34,7 +34,7 @@ import math
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from recurate.errors import InputError
+from recurate.core.errors import InputError
 from recurate.rules.convolution import NARROW, Convolution
 from recurate.rules.lattice import Lattice, shorten_gaps
 from recurate.rules.noise import GUMBEL, REACH, Noise

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from recurate.errors import InputError, nearest
+from recurate.core.errors import InputError, nearest
 
 FloatArray = NDArray[np.float64]
 Function = Callable[[FloatArray], FloatArray]
@@ -281,7 +281,9 @@ def _step_cdf(z: FloatArray) -> FloatArray:
 
 
 def _no_pdf(z: FloatArray) -> FloatArray:
-    raise InputError("no noise has no density", got="noise = none", remedy="use recurate.rules.ranks instead")
+    raise InputError(
+        "no noise has no density", got="noise = none", remedy="use recurate.rules.best_of_k instead"
+    )
 
 
 def _zeros(rng: np.random.Generator, shape: tuple[int, ...]) -> FloatArray:

@@ -27,8 +27,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from recurate.errors import InputError, is_number
-from recurate.rules import luce, ranks
+from recurate.core.errors import InputError, is_number
+from recurate.rules import best_of_k, luce
 from recurate.rules.noise import GUMBEL, NO_NOISE, Noise
 from recurate.rules.utilities import of_slates
 
@@ -122,7 +122,7 @@ class Rule:
     def setup(self, rewards: FloatArray) -> Any:
         """Prepare one population's rewards (N,), finite, for :meth:`weigh` at any law."""
         if self.noise == NO_NOISE:
-            return ranks.Ranks(rewards)
+            return best_of_k.Ranks(rewards)
         from recurate.rules.multiplier import Multiplier
 
         if self.temperature == 1:
@@ -151,7 +151,7 @@ class Rule:
         """Return H (N,) such that what is kept from ``law`` (N,) has the law ``law * H``.
 
         Use :meth:`setup` and :meth:`weigh` for one population at many laws. See
-        :mod:`recurate.rules.multiplier` and, without noise, :mod:`recurate.rules.ranks`.
+        :mod:`recurate.rules.multiplier` and, without noise, :mod:`recurate.rules.best_of_k`.
         """
         return self.weigh(self.setup(np.asarray(rewards, float)), np.asarray(law, float))
 
@@ -175,10 +175,10 @@ class Rule:
 
     def _chances(self, utilities: FloatArray) -> FloatArray:
         if self.noise == NO_NOISE:
-            return ranks.best_chances(utilities, self.keep)
+            return best_of_k.best_chances(utilities, self.keep)
         if self.noise == GUMBEL and self.keep == 2:
             return _softmax_twice(utilities)
-        return ranks.chances(self.noise, utilities, self.keep)
+        return best_of_k.chances(self.noise, utilities, self.keep)
 
     def draw(self, rewards: FloatArray, rng: np.random.Generator) -> IntArray:
         """Return the kept slots of each slate: (slates,), or (slates, keep), best first, for keep > 1.
@@ -198,7 +198,7 @@ class Rule:
             lapsed = rng.random(len(utilities)) < self.lapse
             utilities = np.where(lapsed[:, None] & np.isfinite(utilities), 0.0, utilities)
         if self.noise == NO_NOISE:
-            slots = ranks.best_slots(utilities, self.keep, rng)
+            slots = best_of_k.best_slots(utilities, self.keep, rng)
         else:
             noisy = utilities + self.noise.draw(rng, utilities.shape)
             if self.keep == 1:
@@ -228,7 +228,7 @@ class Rule:
                 (Plackett-Luce) and for none only.
 
         Closed forms for Gumbel rankings (and sets of up to three) and without noise; else by quadrature (see
-        :mod:`recurate.rules.ranks`). Rewards may be hundreds of units apart. Without noise and lapse,
+        :mod:`recurate.rules.best_of_k`). Rewards may be hundreds of units apart. Without noise and lapse,
         keeping anything but the best has probability 0 and the log-likelihood -inf: best-of-K needs a
         lapse share to have a likelihood that can be fitted.
 
@@ -251,10 +251,10 @@ class Rule:
 
     def _log_chosen(self, utilities: FloatArray, slots: IntArray, ordered: bool) -> FloatArray:
         if self.keep == 1 and self.noise not in (GUMBEL, NO_NOISE):
-            return ranks.log_first(self.noise, utilities, slots[:, 0])
+            return best_of_k.log_first(self.noise, utilities, slots[:, 0])
         if ordered:
             if self.noise == NO_NOISE:
-                return _log_ranking(ranks.log_best_first, utilities, slots)
+                return _log_ranking(best_of_k.log_best_first, utilities, slots)
             if self.noise == GUMBEL:
                 return _log_ranking(_log_softmax, utilities, slots)
             raise InputError(
@@ -265,13 +265,13 @@ class Rule:
         chosen = np.zeros(utilities.shape, bool)
         np.put_along_axis(chosen, slots, True, axis=1)
         if self.noise == NO_NOISE:
-            return ranks.log_best_kept(utilities, chosen)
+            return best_of_k.log_best_kept(utilities, chosen)
         if self.noise == GUMBEL and self.keep <= 3:
             # Few rankings make the set: cheaper than quadrature.
             orders = itertools.permutations(slots.T)
             each = [_log_ranking(_log_softmax, utilities, np.column_stack(order)) for order in orders]
             return np.asarray(np.logaddexp.reduce(each))
-        return ranks.log_kept(self.noise, utilities, chosen)
+        return best_of_k.log_kept(self.noise, utilities, chosen)
 
     def _utilities(self, rewards: ArrayLike) -> FloatArray:
         """Return rewards / temperature (plain rewards without noise), checked."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from recurate.errors import InputError
+from recurate.core.errors import InputError
 
 FloatArray = NDArray[np.float64]
 

@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from recurate.measures import kl_atoms, partition
+from recurate.metrics.estimates import kl_atoms, partition
 from recurate.rules import Rule
 
 FloatArray = NDArray[np.float64]

@@ -7,14 +7,14 @@ from typing import Any
 
 import numpy as np
 
-from recurate.candidates import Candidates, Describer
-from recurate.errors import InputError
+from recurate.core.errors import InputError
+from recurate.log.candidates import Candidates, Describer
+from recurate.log.trajectory import TAIL, Row
 from recurate.rules.rule import Rule
 from recurate.theory.bounds import Bound, check_bounds
-from recurate.theory.loopmodel import LoopModel
+from recurate.theory.loop_model import LoopModel
 from recurate.theory.population import Population
 from recurate.theory.tail import FittedTail, fit_tail
-from recurate.trajectory import TAIL, Row
 
 
 def check_model(model: LoopModel) -> tuple[Bound, ...]:

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from recurate.theory.loopmodel import LoopModel
+from recurate.theory.loop_model import LoopModel
 
 FloatArray = NDArray[np.float64]
 

@@ -12,7 +12,7 @@ p = rho p_ref / (1 - a D) with D = sum_i y_i u_i and E_p u_i = w_i / y_i, the mi
 -a sum_i w_i log y_i - (1 - a) sum_x p_ref log(1 - a D(x)) in m variables, by Newton's method.
 
 **Finite K**, other rules, several stages: attracting fixed points of the map itself
-(:mod:`recurate.theory.settling`), from p_0 or from several starts; or none, where the loop does not settle.
+(:mod:`recurate.theory.fixed_points`), from p_0 or from several starts; or none, where the loop cycles.
 """
 
 from __future__ import annotations
@@ -25,12 +25,12 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from recurate.errors import InputError
+from recurate.core.errors import InputError
 from recurate.rules import GUMBEL, Rule, Selection
+from recurate.theory.fixed_points import LONGEST, FixedPoint, settle
 from recurate.theory.nash import maximise_nash
 from recurate.theory.population import Population, check_law, check_weights
 from recurate.theory.setting import Stage, check_real_fraction
-from recurate.theory.settling import LONGEST, FixedPoint, settle
 
 FloatArray = NDArray[np.float64]
 IntArray = NDArray[np.int64]
@@ -468,7 +468,7 @@ def attractors(
 
 def _starts(rewards: FloatArray, count: int, seed: int) -> list[FloatArray]:
     """Return laws on all atoms: uniform, then tilted towards what random mixtures of rewards like."""
-    from recurate.seeds import Stream
+    from recurate.core.seeds import Stream
 
     generator = Stream(seed).at("starts").generator()
     n, m = rewards.shape

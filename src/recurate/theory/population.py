@@ -18,9 +18,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from recurate.candidates import reward_matrix
-from recurate.errors import InputError
-from recurate.rules.acceptance import NothingPasses
+from recurate.core.errors import InputError
+from recurate.log.candidates import reward_matrix
+from recurate.rules.pools import NothingPasses
 from recurate.rules.selection import Selection
 from recurate.theory.setting import Setting, Stage, play
 

@@ -18,11 +18,11 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from recurate.candidates import Candidates, Describer, Values
-from recurate.measures import Cells, Estimate, entropy_of
-from recurate.theory.loopmodel import LoopModel
+from recurate.log.candidates import Candidates, Describer, Values
+from recurate.log.trajectory import RENEWED, Row
+from recurate.metrics.estimates import Cells, Estimate, entropy_of
+from recurate.theory.loop_model import LoopModel
 from recurate.theory.setting import Setting
-from recurate.trajectory import RENEWED, Row
 
 Key = tuple[str, str | None, str | None]
 

@@ -26,7 +26,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from recurate.errors import InputError, is_number
+from recurate.core.errors import InputError, is_number
 from recurate.rules.selection import Selection
 
 FloatArray = NDArray[np.float64]

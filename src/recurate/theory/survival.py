@@ -19,12 +19,12 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from recurate.errors import InputError
+from recurate.core.errors import InputError
 from recurate.rules import Rule
+from recurate.theory.fixed_points import LONGEST, settle
 from recurate.theory.limits import Limit, Loop, limit
 from recurate.theory.population import check_weights
 from recurate.theory.setting import Stage
-from recurate.theory.settling import LONGEST, settle
 
 FloatArray = NDArray[np.float64]
 IntArray = NDArray[np.int64]

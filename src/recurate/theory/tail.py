@@ -10,7 +10,7 @@ with a finite end for shape xi < 0, an exponential tail at 0 and a power law abo
 exceedances, and :meth:`FittedTail.extended` puts it in their place.
 
 This is extrapolation: nothing in the pool can confirm it, and it is to be named wherever it is shown. How
-much it helps (``pytest -s tests/test_tail.py``; pools of 4,000, K = 4, median error of the mean reward):
+much it helps (``tests/theory/test_tail.py``; pools of 4,000, K = 4, median error of the mean reward):
 nothing while the plain forecast rests on more than about 10 candidates, unless the law has exactly such a
 tail; a third to a half below that; nothing where rewards just end. With shape xi >= 0, E exp(reward) is
 infinite or depends on the cut (:attr:`FittedTail.finite_exp`): leave it out.
@@ -29,7 +29,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from recurate.errors import InputError
+from recurate.core.errors import InputError
 
 FloatArray = NDArray[np.float64]
 

@@ -20,7 +20,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from recurate.measures import entropy_of
+from recurate.metrics.estimates import entropy_of
 from recurate.theory.nash import maximise_nash
 from recurate.theory.population import check_law, check_weights
 

@@ -1,1 +1,0 @@
-"""What a log tells of the loop that wrote it: counts, the rule really used, what was reused across rounds."""

@@ -1,0 +1,1 @@
+"""Does the model of choice hold?"""

@@ -1,0 +1,177 @@
+"""Whether slates depend on each other: choosers whose tastes differ, equal slates not picked from alike."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from recurate.choices.checks.score_tests import Check, strongest_features
+from recurate.choices.checks.statistics import three_moment_tail
+from recurate.choices.table import Choices
+
+FloatArray = NDArray[np.float64]
+IntArray = NDArray[np.int64]
+
+FEW_REPEATS = 30  # pairs of equal slates below which nothing is tested
+
+
+def check_choosers(choices: Choices, beta: FloatArray) -> Check:
+    r"""Test whether choosers' tastes differ: overdispersion of their scores.
+
+    With whitened scores g of slates, T = sum_c sum_{i != j in c} g_i' g_j is zero on average if everybody has
+    one beta, and grows with the variance of beta between people. Its tail is that of the shifted gamma law
+    with T's mean (the estimate's own share taken off), variance and third moment.
+    """
+    blank = Check("choosers", "Overdispersion between choosers")
+    if choices.choosers is None:
+        return replace(blank, why="choosers were not recorded")
+    if not choices.names:
+        return replace(blank, why="no features describe the candidates")
+    counts = np.bincount(choices.choosers)
+    repeated = counts[counts > 1]
+    if repeated.size < 5:
+        return replace(blank, why=f"only {repeated.size} choosers picked more than once")
+    strongest = strongest_features(choices, beta)
+    t, moments, share = _pair_statistic(choices, beta, strongest, choices.choosers)
+    p = three_moment_tail(t, *moments)
+    effect = f"choosers' scores vary {max(share, 0.0):.2f} times as much as one taste for all allows"
+    return replace(blank, p=p, statistic=share, df=None, effect=effect)
+
+
+def _pair_statistic(
+    choices: Choices, beta: FloatArray, columns: IntArray, codes: IntArray
+) -> tuple[float, tuple[float, float, float], float]:
+    """Return T, its (mean, variance, third central moment), and the ratio of variances."""
+    order = np.argsort(codes, kind="stable")
+    choices, codes = choices.take(order), codes[order]
+    p, _ = choices.slates.softmax(choices.features @ beta)
+    x = choices.features[:, columns]
+    residual = -p
+    residual[choices.picked_rows] += 1.0
+    weights = np.ones(len(choices)) if choices.weights is None else choices.weights
+    matrix = _information_at(choices, x, p, weights)
+    values, vectors = np.linalg.eigh(matrix)
+    good = values > 1e-10 * values[-1]
+    root = vectors[:, good] / np.sqrt(values[good])  # whitens: root' I root = 1
+    z = x @ root
+    means = choices.slates.sums(z * p[:, None])
+    g = choices.slates.sums(z * residual[:, None]) * weights[:, None]
+    starts = np.flatnonzero(np.r_[True, codes[1:] != codes[:-1]])
+    q = z.shape[1]
+    total, own = np.add.reduceat(g, starts, axis=0), np.square(g).sum()
+    t = float(np.square(total).sum() - own)
+    pair2 = pair3 = single2 = 0.0
+    bounds = np.r_[starts, len(choices)]
+    for first, stop in _runs(bounds, max(1, 2_000_000 // max(q * q, 1))):
+        some = slice(int(bounds[first]), int(bounds[stop]))
+        each = _slate_informations(choices, z, p, means, weights, some)
+        joint = np.add.reduceat(each, bounds[first:stop] - some.start, axis=0)
+        index = np.repeat(np.arange(stop - first), np.diff(bounds[first : stop + 1]))
+        squares = np.einsum("nab,nab->", each, each)
+        single2 += squares
+        pair2 += float(np.einsum("nab,nab->", joint, joint)) - squares
+        cubes = np.einsum("nab,nbc->nac", each, each)
+        pair3 += float(np.einsum("nab,nbc,nca->", joint, joint, joint, optimize=True))
+        pair3 -= 3 * float(np.einsum("nab,nab->", cubes, joint[index]))
+        pair3 += 2 * float(np.einsum("nab,nab->", cubes, each))
+    ratio = 1.0 + t / max(float(q), 1.0)
+    return t, (-pair2, 2 * pair2, 8 * max(pair3, 0.0)), ratio
+
+
+def _information_at(choices: Choices, x: FloatArray, p: FloatArray, weights: FloatArray) -> FloatArray:
+    centred = x - choices.slates.spread(choices.slates.sums(x * p[:, None]))
+    scale = p * choices.slates.spread(weights)
+    return np.asarray((centred * scale[:, None]).T @ centred)
+
+
+def _slate_informations(
+    choices: Choices, z: FloatArray, p: FloatArray, means: FloatArray, weights: FloatArray, some: slice
+) -> FloatArray:
+    """Return each slate's covariance of z' (y - p), (slates, q, q)."""
+    rows = slice(int(choices.slates.offsets[some.start]), int(choices.slates.offsets[some.stop]))
+    sizes = choices.slates.sizes[some]
+    index = np.repeat(np.arange(sizes.size), sizes)
+    centred = z[rows] - means[some][index]
+    outer = np.einsum("na,nb->nab", centred * p[rows, None], centred)
+    starts = choices.slates.offsets[some] - rows.start
+    return np.asarray(np.add.reduceat(outer, starts, axis=0) * np.square(weights[some])[:, None, None])
+
+
+def _runs(bounds: IntArray, most: int) -> list[tuple[int, int]]:
+    """Cut groups 0, 1, ... with these bounds into runs of about ``most`` members."""
+    runs, first = [], 0
+    last = bounds.size - 1
+    while first < last:
+        stop = int(np.searchsorted(bounds, bounds[first] + most, side="right")) - 1
+        stop = min(max(stop, first + 1), last)
+        runs.append((first, stop))
+        first = stop
+    return runs
+
+
+def check_repeats(choices: Choices, beta: FloatArray) -> Check:
+    r"""Test whether equal slates are picked from as independently, and as predicted.
+
+    With residuals e = y - p of the slots, T = sum over pairs of equal slates of e_i' e_j: zero on average
+    unless predictions are off for particular slates, or picks from one slate depend on each other.
+    """
+    blank = Check("repeats", "Repeated slates")
+    codes, order = _equal_slates(choices)
+    counts = np.bincount(codes)
+    pairs = int((counts * (counts - 1) // 2).sum())
+    if pairs < FEW_REPEATS:
+        return replace(blank, why=f"only {pairs} pairs of slates show the same candidates")
+    keep = np.flatnonzero(counts[codes] > 1)
+    t = mean = variance = third = 0.0
+    p_all, _ = choices.slates.softmax(choices.features @ beta)
+    inverse = np.linalg.pinv(
+        _information_at(choices, choices.features, p_all, np.ones(len(choices))), hermitian=True
+    )
+    for code in np.unique(codes[keep]):
+        some = keep[codes[keep] == code] if keep.size < 2000 else _members(codes, keep, code)
+        n = some.size
+        rows = choices.slates.offsets[some][:, None] + np.arange(choices.slates.sizes[some[0]])
+        slots = np.take_along_axis(rows, order[some][:, : rows.shape[1]], axis=1)
+        p = p_all[slots[0]]
+        picked = slots == choices.picked_rows[some][:, None]
+        e = picked - p
+        t += float(np.square(e.sum(axis=0)).sum() - np.square(e).sum())
+        sigma = np.diag(p) - np.outer(p, p)
+        jacobian = sigma @ choices.features[slots[0]]
+        ordered = n * (n - 1)
+        mean -= ordered * float(np.einsum("ka,ab,kb->", jacobian, inverse, jacobian))
+        variance += 2 * ordered * float(np.square(sigma).sum())
+        third += 8 * ordered * (n - 2) * float(np.trace(sigma @ sigma @ sigma)) + 4 * ordered * _third(p)
+    ratio = t / math.sqrt(variance)
+    effect = f"equal slates agree in their picks {'more' if t > mean else 'less'} than predicted"
+    tail = three_moment_tail(t, mean, variance, third)
+    return replace(blank, p=min(1.0, 2 * min(tail, 1 - tail)), statistic=ratio, effect=effect)
+
+
+def _members(codes: IntArray, keep: IntArray, code: int) -> IntArray:
+    return np.asarray(keep[codes[keep] == code])
+
+
+def _third(p: FloatArray) -> float:
+    """Return E (e_1' e_2)^3 for two independent picks from one slate."""
+    products = np.eye(p.size) - p[:, None] - p[None, :] + float(p @ p)
+    return float(p @ products**3 @ p)
+
+
+def _equal_slates(choices: Choices) -> tuple[IntArray, IntArray]:
+    """Return a code for each slate, equal for the same candidates in any order, and slots in that order."""
+    width = int(choices.slates.sizes.max())
+    # Items of one name may come at several prices: both must agree.
+    looks = choices.features if choices.items is None else np.column_stack([choices.items, choices.features])
+    keys = np.unique(looks, axis=0, return_inverse=True)[1].astype(np.int64).ravel()
+    table = np.full((len(choices), width), -1, np.int64)
+    table[choices.slates.index(), choices.slates.slots()] = keys
+    # Absent slots go last: they sort first as -1, so shift them.
+    masked = np.where(table < 0, np.iinfo(np.int64).max, table)
+    order = np.argsort(masked, axis=1, kind="stable")
+    ordered = np.take_along_axis(masked, order, axis=1)
+    codes = np.unique(ordered, axis=0, return_inverse=True)[1].astype(np.int64).ravel()
+    return codes, order

@@ -1,0 +1,221 @@
+"""Rival rules by held-out log-likelihood, and the number of classes likewise."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from recurate.choices.checks.score_tests import position_columns
+from recurate.choices.checks.statistics import normal_quantile
+from recurate.choices.models import rival_rules
+from recurate.choices.models.identifiability import NoEstimate
+from recurate.choices.models.latent_classes import ClassFit, latent_classes
+from recurate.choices.models.likelihood import luce_logs
+from recurate.choices.models.logit import LogitFit, conditional_logit
+from recurate.choices.table import Choices
+from recurate.core.seeds import Stream
+
+FloatArray = NDArray[np.float64]
+IntArray = NDArray[np.int64]
+
+LUCE, LAPSE, THURSTONE, BEST, UNIFORM = (
+    "Luce",
+    "Luce with lapses",
+    "Thurstone",
+    "best of K with lapses",
+    "uniform",
+)
+RULES = (LUCE, LAPSE, THURSTONE, BEST, UNIFORM)
+FOLDS = 3
+FEW = 100  # slates below which nothing is held out
+
+
+@dataclass(frozen=True)
+class RuleScore:
+    """A rule's held-out log-likelihood, against Luce's.
+
+    Attributes:
+        name: one of ``RULES``.
+        per_slate: mean held-out log-likelihood of a slate, in nats.
+        gain: by how much it exceeds Luce's.
+        interval: for the gain, 95 % for all rivals at once (Bonferroni), clustered as standard errors are.
+    """
+
+    name: str
+    per_slate: float
+    gain: float
+    interval: tuple[float, float]
+
+    @property
+    def better(self) -> bool:
+        """Whether it predicts better than Luce's rule beyond chance."""
+        return self.interval[0] > 0
+
+
+def folds_of(choices: Choices, count: int, rng: np.random.Generator) -> IntArray:
+    """Return a fold for each slate, (slates,); clusters stay together."""
+    codes = choices.clusters if choices.clusters is not None else np.arange(len(choices))
+    labels = np.unique(codes, return_inverse=True)[1].ravel()
+    return np.asarray(rng.permutation(int(labels.max()) + 1)[labels] % count)
+
+
+def compare_rules(choices: Choices, *, seed: int = 0) -> list[RuleScore]:
+    """Return the rules' scores on held-out slates, by cross-validation; none with fewer than ``FEW`` slates.
+
+    Raises:
+        NoEstimate: Luce's rule has no estimate on some fold.
+    """
+    if len(choices) < FEW:
+        return []
+    folds = folds_of(choices, FOLDS, Stream(seed).at("rules").generator())
+    logs = {name: np.empty(len(choices)) for name in RULES}
+    for fold in range(FOLDS):
+        held = np.flatnonzero(folds == fold)
+        if not held.size:
+            continue
+        train, test = choices.take(np.flatnonzero(folds != fold)), choices.take(held)
+        for name, found in _held_out(train, test).items():
+            logs[name][held] = found
+    reach = normal_quantile(1 - 0.025 / (len(RULES) - 1))
+    return [_score(choices, name, logs[name], logs[LUCE], reach) for name in RULES]
+
+
+def _held_out(train: Choices, test: Choices) -> dict[str, FloatArray]:
+    pooled = conditional_logit(train, clustered=False)
+    x = test.features
+    lapse = rival_rules.lapse_logit(train, pooled=pooled)
+    probit = rival_rules.thurstone(train, pooled=pooled)
+    best = rival_rules.best_of_k(train, train.features @ pooled.coefficients)
+    assert lapse.lapse is not None
+    assert best.lapse is not None
+    # A lapse share that training data put at zero would make one surprise infinitely bad.
+    least = 1.0 / (len(train) + 2)
+    return {
+        LUCE: luce_logs(test, x @ pooled.coefficients),
+        LAPSE: rival_rules.lapse_logs(test, x @ lapse.coefficients, lapse.lapse),
+        THURSTONE: rival_rules.thurstone_logs(test, x @ probit.coefficients),
+        BEST: rival_rules.best_logs(test, x @ pooled.coefficients, max(best.lapse, least)),
+        UNIFORM: -np.log(test.slates.sizes),
+    }
+
+
+def _score(choices: Choices, name: str, logs: FloatArray, base: FloatArray, reach: float) -> RuleScore:
+    weights = np.ones(len(choices)) if choices.weights is None else choices.weights
+    mean, gain, error = mean_difference(logs, base, weights, choices.clusters)
+    return RuleScore(name, mean, gain, (gain - reach * error, gain + reach * error))
+
+
+def mean_difference(
+    logs: FloatArray, base: FloatArray, weights: FloatArray, clusters: IntArray | None
+) -> tuple[float, float, float]:
+    """Return the mean of logs, of logs - base, and the standard error of the latter."""
+    total = float(weights.sum())
+    gain = float((logs - base) @ weights) / total
+    influence = (logs - base - gain) * weights
+    sums = influence if clusters is None else np.bincount(clusters, influence)
+    return float(logs @ weights) / total, gain, math.sqrt(float(np.square(sums).sum())) / total
+
+
+# --- how many classes -----------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class ClassScore:
+    """How well a number of classes does.
+
+    Attributes:
+        classes: how many.
+        log_likelihood: on all slates.
+        bic: smaller is better.
+        held_out: log-likelihood per slate of choosers that were not fitted, in nats.
+        gain: over one class fewer, per slate.
+        gain_error: its standard error.
+    """
+
+    classes: int
+    log_likelihood: float
+    bic: float
+    held_out: float
+    gain: float
+    gain_error: float
+
+
+FEW_CHOOSERS = 20  # below which no number of classes is told
+
+
+def select_classes(
+    choices: Choices, *, most: int = 4, starts: int = 5, seed: int = 0
+) -> tuple[ClassFit, list[ClassScore]]:
+    """Return the fit with the chosen number of classes and the scores of all that were tried.
+
+    A further class is taken as long as it raises the held-out log-likelihood by more than a standard error
+    of the gain; the search stops at the first that does not.
+
+    Args:
+        choices: slates, features, picks and choosers.
+        most: classes, at most.
+        starts: for each number.
+        seed: of starts and of the choosers held out.
+    """
+    assert choices.choosers is not None
+    held = folds_of(choices, 4, Stream(seed).at("classes").generator()) == 0
+    train, test = choices.take(np.flatnonzero(~held)), choices.take(np.flatnonzero(held))
+    pooled, own = conditional_logit(choices, clustered=False), conditional_logit(train, clustered=False)
+    scores: list[ClassScore] = []
+    best: ClassFit | None = None
+    before: FloatArray | None = None
+    for classes in range(1, most + 1):
+        try:
+            whole = latent_classes(choices, classes=classes, starts=starts, seed=seed, pooled=pooled)
+            part = latent_classes(train, classes=classes, starts=starts, seed=seed, pooled=own)
+        except NoEstimate:
+            break
+        logs = chooser_logs(test, part)
+        slates = len(test)
+        gain = error = 0.0
+        if before is not None:
+            gain = float((logs - before).sum()) / slates
+            error = float(np.std(logs - before) * math.sqrt(logs.size)) / slates
+        scores.append(
+            ClassScore(classes, whole.log_likelihood, whole.bic, float(logs.sum()) / slates, gain, error)
+        )
+        if best is not None and gain <= error:
+            break
+        best, before = whole, logs
+    assert best is not None
+    return best, scores
+
+
+def chooser_logs(choices: Choices, fit: ClassFit) -> FloatArray:
+    """Return each chooser's log-likelihood under fitted classes, (choosers,)."""
+    assert choices.choosers is not None
+    people = np.unique(choices.choosers, return_inverse=True)[1].ravel()
+    joint = np.column_stack(
+        [
+            np.bincount(people, luce_logs(choices, choices.features @ beta)) + math.log(max(w, 1e-300))
+            for beta, w in zip(fit.coefficients, fit.weights, strict=True)
+        ]
+    )
+    return np.asarray(np.logaddexp.reduce(joint, axis=1))
+
+
+def position_fit(choices: Choices) -> LogitFit | None:
+    """Return the fit with an indicator for every place but the first, or None where places are not told."""
+    columns, places = position_columns(choices)
+    if columns is None:
+        return None
+    names = [*choices.names, *(f"place {int(p) + 1}" for p in places[1:])]
+    both = choices.with_features(np.column_stack([choices.features, columns]), names)
+    try:
+        return conditional_logit(both)
+    except NoEstimate:
+        return None
+
+
+def names_of(scores: Sequence[RuleScore]) -> list[str]:
+    """Return the names of the rules that predict better than Luce's."""
+    return [score.name for score in scores if score.better]

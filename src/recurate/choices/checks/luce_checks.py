@@ -1,0 +1,296 @@
+"""Does Luce's model hold? Tests of what it supposes, corrected for their number."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from recurate.choices.checks.dependence import check_choosers, check_repeats
+from recurate.choices.checks.score_tests import Check, dummies, score_test, strongest_features
+from recurate.choices.checks.statistics import chi2_tail, holm
+from recurate.choices.models.identifiability import NoEstimate
+from recurate.choices.models.logit import conditional_logit
+from recurate.choices.table import Choices
+from recurate.core.seeds import Stream
+from recurate.rules.slates import Slates
+
+FloatArray = NDArray[np.float64]
+IntArray = NDArray[np.int64]
+
+MOST_SLATES = 60_000  # that a test looks at
+MOST_NESTS = 15
+FEW_SLATES = 50  # below which nothing is tested
+BINS = 5  # of predicted probabilities, in the calibration test
+
+
+def check_position(choices: Choices, beta: FloatArray) -> Check:
+    """Test whether the place in which a candidate was shown matters, other things equal."""
+    blank = Check("position", "Position bias")
+    if choices.positions is None:
+        return replace(blank, why="positions were not recorded")
+    columns, found = dummies(choices.positions)
+    if columns.shape[1] == 0:
+        return replace(blank, why="every candidate was shown in the same place")
+    statistic, df, step = score_test(choices, beta, columns)
+    if df == 0:
+        return replace(blank, why="positions cannot be told from the features: the order never varied")
+    odds = np.r_[0.0, step]
+    best, worst = int(np.argmax(odds)), int(np.argmin(odds))
+    effect = (
+        f"place {found[best] + 1} has {math.exp(min(odds[best] - odds[worst], 50)):.2f} times the odds of "
+        f"place {found[worst] + 1}, other things equal"
+    )
+    return replace(blank, p=chi2_tail(statistic, df), statistic=statistic, df=df, effect=effect)
+
+
+def check_iia(choices: Choices, beta: FloatArray, nests: FloatArray | None = None) -> Check:
+    """Test independence of irrelevant alternatives: universal logit against nested alternatives.
+
+    For every nest A (a set of alike candidates) the column is 1[i in A] (I_A - V_i), I_A the log of the
+    nest's sum of exp V: the derivative of a nested logit's utilities by its dissimilarity at one, where it
+    is Luce's model (McFadden, Train and Tye 1977; McFadden 1987). Where slates vary in size, so may the
+    scale.
+
+    Args:
+        choices: slates, features and picks.
+        beta: the fitted coefficients.
+        nests: membership of each row, (rows, nests) of 0 and 1; None: see :func:`make_nests`.
+    """
+    blank = Check("iia", "Independence of irrelevant alternatives")
+    if choices.slates.sizes.max() < 3:
+        return replace(blank, why="it says nothing about pairs: slates of three or more are needed")
+    members, titles = (nests, []) if nests is not None else make_nests(choices, beta)
+    columns = [_nest_column(choices, beta, members[:, j]) for j in range(members.shape[1])]
+    sizes = choices.slates.sizes
+    if sizes.max() > sizes.min():
+        worth = choices.features @ beta
+        columns.append(worth * choices.slates.spread((sizes - sizes.mean()) / sizes.std()))
+    if not columns:
+        return replace(blank, why="no candidates are alike in any way that is known")
+    statistic, df, step = score_test(choices, beta, np.column_stack(columns))
+    if df == 0:
+        return replace(blank, why="no slate holds two of one nest and one of another")
+    worst = int(np.argmax(np.abs(step)))
+    named = titles[worst] if worst < len(titles) else "the slate's size"
+    effect = f"strongest for {named}" if titles or worst >= members.shape[1] else ""
+    return replace(blank, p=chi2_tail(statistic, df), statistic=statistic, df=df, effect=effect)
+
+
+def make_nests(choices: Choices, beta: FloatArray) -> tuple[FloatArray, list[str]]:
+    """Return nests of alike candidates (rows, nests), and what they are.
+
+    Pairs of items where at most six recur; else for each feature (those that move utilities most, up to ten)
+    the candidates with a value above its median.
+    """
+    columns: list[FloatArray] = []
+    titles: list[str] = []
+    if choices.items is not None and 3 <= len(choices.item_names) <= 6:
+        for a in range(len(choices.item_names)):
+            for b in range(a + 1, len(choices.item_names)):
+                columns.append(((choices.items == a) | (choices.items == b)).astype(float))
+                titles.append(f"{choices.item_names[a]} and {choices.item_names[b]}")
+        return np.column_stack(columns[:MOST_NESTS]), titles[:MOST_NESTS]
+    reach = np.abs(beta) * choices.features.std(axis=0)
+    for j in np.argsort(-reach)[:10]:
+        values = choices.features[:, j]
+        middle = float(np.median(values))
+        upper = values > middle if (values > middle).mean() > 0.05 else values >= middle
+        if 0.02 < upper.mean() < 0.98:
+            columns.append(upper.astype(float))
+            titles.append(f"candidates with high {choices.names[j]}")
+    if not columns:
+        return np.zeros((choices.slates.rows, 0)), []
+    return np.column_stack(columns), titles
+
+
+def _nest_column(choices: Choices, beta: FloatArray, member: FloatArray) -> FloatArray:
+    worth = choices.features @ beta
+    slates = choices.slates
+    inside = member > 0
+    masked = np.where(inside, worth, -np.inf)
+    tops = slates.maxima(masked)
+    tops = np.where(np.isfinite(tops), tops, 0.0)
+    sums = slates.sums(np.where(inside, np.exp(masked - slates.spread(tops)), 0.0))
+    with np.errstate(divide="ignore"):
+        logs = np.log(sums) + tops
+    count = slates.sums(inside.astype(float))
+    usable = (count >= 2) & (count < slates.sizes)
+    column = np.where(inside, slates.spread(np.where(usable, logs, 0.0)) - worth, 0.0)
+    return np.where(slates.spread(usable), column, 0.0)
+
+
+def check_calibration(choices: Choices, beta: FloatArray) -> Check:
+    """Test whether candidates are picked as often as predicted, by predicted probability.
+
+    Bins hold about equally much variance p (1 - p), not equally many candidates: with strong rewards most
+    candidates are hopeless, and the rare pick among them has no normal law.
+    """
+    blank = Check("calibration", "Calibration")
+    p, _ = choices.slates.softmax(choices.features @ beta)
+    ordered = np.sort(p)
+    variance = np.cumsum(ordered * (1 - ordered))
+    cuts = np.unique(ordered[np.searchsorted(variance, variance[-1] * np.arange(1, BINS) / BINS)])
+    bins = np.searchsorted(cuts, p, side="right")
+    columns, _ = dummies(bins)
+    if columns.shape[1] == 0:
+        return replace(blank, why="all predictions are alike")
+    statistic, df, _ = score_test(choices, beta, columns)
+    if df == 0:
+        return replace(blank, why="the features can give every probability its own picks")
+    rows = calibration_table(choices, p)
+    worst = max(rows, key=lambda row: abs(row[1] - row[0]))
+    effect = f"candidates predicted at {worst[0]:.3f} were picked at {worst[1]:.3f}, the largest gap"
+    return replace(blank, p=chi2_tail(statistic, df), statistic=statistic, df=df, effect=effect)
+
+
+def calibration_table(
+    choices: Choices, p: FloatArray, bins: int = 10
+) -> list[tuple[float, float, float, int]]:
+    """Return (predicted, picked, standard error, candidates) for bins of about equally many candidates."""
+    cuts = np.unique(np.quantile(p, np.linspace(0, 1, bins + 1)[1:-1]))
+    place = np.searchsorted(cuts, p, side="right")
+    y = np.zeros(p.size)
+    y[choices.picked_rows] = 1.0
+    weights = np.ones(p.size) if choices.weights is None else choices.slates.spread(choices.weights)
+    rows = []
+    for b in range(cuts.size + 1):
+        inside = place == b
+        total = float(weights[inside].sum())
+        if total > 0:
+            predicted = float(p[inside] @ weights[inside]) / total
+            error = math.sqrt(float((p[inside] * (1 - p[inside])) @ np.square(weights[inside]))) / total
+            rows.append((predicted, float(y[inside] @ weights[inside]) / total, error, int(inside.sum())))
+    return rows
+
+
+def check_drift(choices: Choices, beta: FloatArray) -> Check:
+    """Test whether later slates (in each chooser's second half) were picked with other coefficients."""
+    blank = Check("drift", "Drift over time")
+    if not beta.size:
+        return replace(blank, why="no features describe the candidates")
+    late = _later_half(choices)
+    strongest = strongest_features(choices, beta)
+    columns = choices.features[:, strongest] * choices.slates.spread(late.astype(float))[:, None]
+    statistic, df, step = score_test(choices, beta, columns)
+    if df == 0:
+        return replace(blank, why="features do not vary in both halves")
+    change = step * choices.features[:, strongest].std(axis=0)
+    worst = strongest[int(np.argmax(np.abs(change)))]
+    effect = f"strongest for {choices.names[worst]}"
+    return replace(blank, p=chi2_tail(statistic, df), statistic=statistic, df=df, effect=effect)
+
+
+def _later_half(choices: Choices) -> NDArray[np.bool_]:
+    """Return which slates are in the later half: of each chooser's, or of all where choosers are unknown."""
+    n = len(choices)
+    if choices.choosers is None:
+        return np.arange(n) >= n // 2
+    order = np.argsort(choices.choosers, kind="stable")
+    counts = np.bincount(choices.choosers)
+    starts = np.concatenate([[0], np.cumsum(counts)[:-1]])
+    place = np.empty(n, np.int64)
+    place[order] = np.arange(n) - starts[choices.choosers[order]]
+    return np.asarray(place >= counts[choices.choosers] / 2)
+
+
+# --- Hausman and McFadden -------------------------------------------------------------------------
+
+
+def check_hausman(choices: Choices, beta: FloatArray, covariance: FloatArray, seed: int = 0) -> Check:
+    """Compare coefficients on full and on reduced slates (Hausman and McFadden 1984).
+
+    Under Luce's model leaving out candidates changes nothing. Here one candidate of each slate, drawn at
+    random, is left out, with the slates that picked it. The difference of the two covariances need not be
+    positive, and the statistic's law is a rough approximation: it stands beside the main test, uncorrected.
+    """
+    blank = Check("hausman", "Hausman-McFadden (uncorrected)", main=False)
+    sizes = choices.slates.sizes
+    usable = sizes >= 3
+    if usable.sum() < FEW_SLATES:
+        return replace(blank, why="slates of three or more are needed")
+    part = choices.take(np.flatnonzero(usable))
+    drop = (Stream(seed).at("hausman").generator().random(len(part)) * part.slates.sizes).astype(np.int64)
+    kept_slates = np.flatnonzero(drop != part.picked)
+    own = part.take(kept_slates)
+    dropped = drop[kept_slates]
+    rows = np.ones(own.slates.rows, bool)
+    rows[own.slates.offsets[:-1] + dropped] = False
+    reduced = _with_rows(own, rows, own.picked - (own.picked > dropped))
+    try:
+        fit = conditional_logit(reduced, clustered=False)
+    except NoEstimate as error:
+        return replace(blank, why=f"no estimate on the reduced slates: {error.got}")
+    difference = fit.coefficients - beta
+    spread = fit.covariance - covariance
+    values, vectors = np.linalg.eigh(spread)
+    if values[0] < -1e-6 * values[-1]:
+        return replace(blank, why="the difference of covariances is not positive: the statistic is undefined")
+    good = values > 1e-8 * values[-1]
+    along = vectors[:, good].T @ difference
+    statistic, df = float((np.square(along) / values[good]).sum()), int(good.sum())
+    p = chi2_tail(statistic, df)
+    return replace(blank, p=p, corrected=p, statistic=statistic, df=df, effect="")
+
+
+def _with_rows(choices: Choices, rows: NDArray[np.bool_], picked: IntArray) -> Choices:
+    """Return the slates without the rows that are False."""
+    sizes = choices.slates.sums(rows.astype(np.int64)).astype(np.int64)
+    slates = Slates(np.r_[0, np.cumsum(sizes)].astype(np.int64))
+
+    def of(values: NDArray[Any] | None) -> Any:
+        return None if values is None else values[rows]
+
+    return replace(
+        choices,
+        features=choices.features[rows],
+        slates=slates,
+        picked=picked,
+        positions=of(choices.positions),
+        items=of(choices.items),
+        tie_rows=of(choices.tie_rows),
+    )
+
+
+TESTS = (check_position, check_iia, check_repeats, check_choosers, check_calibration, check_drift)
+
+
+def part_of(choices: Choices, most: int = MOST_SLATES) -> Choices:
+    """Return evenly spread slates where there are more than ``most``: whole choosers where they are known."""
+    if len(choices) <= most:
+        return choices
+    if choices.choosers is not None:
+        counts = np.bincount(choices.choosers)
+        step = -(-len(choices) // most)
+        kept = np.isin(choices.choosers, np.flatnonzero(counts)[::step])
+        if 0 < kept.sum() <= 2 * most:
+            return choices.take(np.flatnonzero(kept))
+    return choices.take(np.unique(np.linspace(0, len(choices) - 1, most).astype(np.int64)))
+
+
+def run_checks(
+    choices: Choices, beta: FloatArray, covariance: FloatArray, *, seed: int = 0, only: Sequence[str] = ()
+) -> list[Check]:
+    """Run all tests, the main ones corrected for their number (Holm).
+
+    Args:
+        choices: slates, features and picks.
+        beta: the fitted coefficients, at the maximum.
+        covariance: theirs.
+        seed: of the candidates left out in Hausman and McFadden's test.
+        only: names of the tests to run; all if empty.
+    """
+    if len(choices) < FEW_SLATES:
+        return [Check("all", "All tests", why=f"{len(choices)} slates are too few (at least {FEW_SLATES})")]
+    found = [t(choices, beta) for t in TESTS if not only or t.__name__.removeprefix("check_") in only]
+    tested = [i for i, check in enumerate(found) if check.p is not None]
+    corrected = holm([found[i].p or 0.0 for i in tested])
+    for i, p in zip(tested, corrected, strict=True):
+        found[i] = replace(found[i], corrected=p)
+    if not only or "hausman" in only:
+        found.append(check_hausman(choices, beta, covariance, seed))
+    return found

@@ -1,0 +1,1 @@
+"""Models of choice, estimated from picks."""

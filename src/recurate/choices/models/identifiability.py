@@ -1,0 +1,157 @@
+"""Whether an estimate exists: collinear features, separated picks, and which features are to blame."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from recurate.choices.models.likelihood import evaluate
+from recurate.choices.table import Choices
+from recurate.core.errors import InputError
+
+FloatArray = NDArray[np.float64]
+IntArray = NDArray[np.int64]
+
+FEWEST = 4000  # slates of a subsample, at least
+PART = 20  # a subsample is one in so many slates
+SINGULAR = 1e-11  # smallest pivot of a scaled information that counts as none
+STRIDE = 64  # neighbouring slates that a subsample takes together: files are often sorted
+LARGEST_PROGRAM = 20_000  # rows of a linear program
+
+
+class NoEstimate(InputError):
+    """The likelihood has no (unique, finite) maximum, and why."""
+
+
+def check_identified(choices: Choices, shrinkage: float = 0.0) -> tuple[FloatArray, Choices | None]:
+    """Return each feature's root mean square within slates (d,), and a subsample that identifies all.
+
+    The subsample is None where the whole is small, or where only the whole identifies them.
+
+    Raises:
+        NoEstimate: a feature is the same throughout every slate, or features are collinear within slates.
+    """
+    part = None if shrinkage else subsample(choices)  # the penalty is in units of the whole
+    if part is not None:
+        scale, information = _null_information(part)
+        if not (scale <= 0).any() and rank_deficit(information) is None:
+            return scale, part
+    scale, information = _null_information(choices)
+    constant = np.flatnonzero(scale <= 0)
+    if constant.size:
+        raise NoEstimate(
+            "features that are the same for all candidates of a slate say nothing about picks",
+            got=", ".join(choices.names[j] for j in constant),
+            remedy="leave them out, or multiply them with features that vary within slates",
+        )
+    deficit = None if shrinkage else rank_deficit(information)
+    if deficit is not None:
+        raise NoEstimate(
+            "features are collinear within slates",
+            got=", ".join(choices.names[j] for j in deficit),
+            remedy="leave out one of them (a set of dummies needs a base level)",
+        )
+    return scale, None
+
+
+def subsample(choices: Choices) -> Choices | None:
+    """Return one slate in ``PART``, in strips of neighbours, at least ``FEWEST``; None if that is not few."""
+    n = len(choices)
+    wanted = max(n // PART, FEWEST, 100 * choices.features.shape[1])
+    if wanted * 4 > n:
+        return None
+    strips = -(-wanted // STRIDE)
+    starts = np.linspace(0, n - STRIDE, strips).astype(np.int64)
+    index = np.unique((starts[:, None] + np.arange(STRIDE)).ravel())
+    return choices.take(index)
+
+
+def _null_information(choices: Choices) -> tuple[FloatArray, FloatArray]:
+    """Return root mean squares within slates (d,), and the information of uniform picks, scaled."""
+    information = evaluate(choices, np.zeros(choices.features.shape[1]), information=True).information
+    assert information is not None
+    size = np.sqrt(np.maximum(np.square(choices.features).mean(axis=0), 0.0))
+    scale = np.sqrt(np.diag(information) / choices.total_weight)
+    scale = np.where(scale > 1e-12 * size, scale, 0.0)  # rounding of a constant
+    safe = np.where(scale > 0, scale, 1.0)
+    return scale, information / (safe * safe[:, None]) / choices.total_weight
+
+
+def rank_deficit(information: FloatArray) -> IntArray | None:
+    """Return the features in the null space of a scaled information (d, d), or None if there is none."""
+    values, vectors = np.linalg.eigh(information)
+    if values[0] > SINGULAR * max(values[-1], 1e-300) * len(values):
+        return None
+    weak = np.abs(vectors[:, 0])
+    return np.flatnonzero(weak > 0.05 * weak.max())
+
+
+def separating_direction(choices: Choices, beta: FloatArray) -> FloatArray | None:
+    """Return b with b' (x_pick - x_k) >= 0 for all candidates of all slates, > 0 for some; None without.
+
+    Such a b exists iff the likelihood has no finite maximum (Albert and Anderson 1984). ``beta`` itself is
+    tried first; else a linear program is solved (Konis 2007) on a part of the slates, and its solution tried
+    on all.
+    """
+    if np.any(beta) and _separates(choices, beta / np.linalg.norm(beta)):
+        return beta / np.linalg.norm(beta)
+    slates = max(1, LARGEST_PROGRAM * len(choices) // choices.slates.rows)
+    part = choices
+    if len(choices) > slates:
+        part = choices.take(np.unique(np.linspace(0, len(choices) - 1, slates).astype(np.int64)))
+    found = _program(part)
+    if found is None:
+        return None
+    return found if part is choices or _separates(choices, found) else None
+
+
+def _differences(choices: Choices) -> FloatArray:
+    """Return x_pick - x_k for every row that is not a pick, (rows - slates, d)."""
+    gaps = choices.slates.spread(choices.features[choices.picked_rows]) - choices.features
+    rivals = np.ones(len(gaps), bool)
+    rivals[choices.picked_rows] = False
+    return np.asarray(gaps[rivals])
+
+
+def _separates(choices: Choices, direction: FloatArray) -> bool:
+    worth = choices.features @ direction
+    gaps = choices.slates.spread(worth[choices.picked_rows]) - worth
+    size = max(float(np.abs(worth).max()), 1e-300)
+    return bool(gaps.min() >= -1e-9 * size and gaps.max() > 1e-7 * size)
+
+
+def _program(choices: Choices) -> FloatArray | None:
+    from scipy.optimize import linprog
+
+    gaps = _differences(choices)
+    scale = np.sqrt(np.square(gaps).mean(axis=0))
+    scale[scale == 0] = 1.0
+    scaled = gaps / scale
+    done = linprog(
+        -scaled.sum(axis=0), A_ub=-scaled, b_ub=np.zeros(len(scaled)), bounds=[(-1, 1)] * scaled.shape[1]
+    )
+    if done.status != 0 or -done.fun < 1e-6 * max(1.0, float(np.abs(scaled).max())):
+        return None
+    return np.asarray(done.x / scale)
+
+
+def explain_separation(choices: Choices, direction: FloatArray) -> NoEstimate:
+    """Return the error that says which features separate the picks from the rest."""
+    reach = np.abs(direction) * np.sqrt(np.square(_differences(choices)).mean(axis=0))
+    order = np.argsort(-reach)
+    blamed = [choices.names[j] for j in order if reach[j] > 0.05 * reach.max()]
+    return NoEstimate(
+        "the picks are separated: some combination of features is never lower for the picked candidate than "
+        "for its rivals, so no finite coefficients are the most likely ones",
+        got=f"separated by {listed(blamed)}",
+        remedy="drop these features, gather more picks, or set a shrinkage (a lapse share fits "
+        "best-of-K picks)",
+    )
+
+
+def listed(names: Sequence[str], most: int = 6) -> str:
+    """Return names separated by commas, the first ``most`` of them."""
+    shown = ", ".join(names[:most])
+    return shown if len(names) <= most else f"{shown} and {len(names) - most} more"

@@ -1,0 +1,283 @@
+"""The log-likelihoods of item rewards: top-1 picks, and pairs with ties, as sparse products."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from recurate.rules.slates import Slates
+
+FloatArray = NDArray[np.float64]
+IntArray = NDArray[np.int64]
+BoolArray = NDArray[np.bool_]
+
+
+class Point(Protocol):
+    """The log-likelihood at one theta.
+
+    Attributes:
+        value: in nats.
+        gradient: (parameters,).
+        diagonal: of the information, or an upper bound of it, (parameters,).
+    """
+
+    value: float
+    gradient: FloatArray
+    diagonal: FloatArray
+
+    def times(self, v: FloatArray) -> FloatArray:
+        """Return information @ v."""
+        ...
+
+    def dense_information(self) -> FloatArray:
+        """Return the information, (parameters, parameters)."""
+        ...
+
+    def scores(self) -> Any:
+        """Return each slate's gradient, a sparse matrix (slates, parameters)."""
+        ...
+
+    def drawn_gradient(self, rng: np.random.Generator) -> FloatArray:
+        """Return the gradient for picks drawn anew from the model: its covariance is the information."""
+        ...
+
+
+class Model(Protocol):
+    """A log-likelihood of item rewards."""
+
+    @property
+    def total(self) -> float:
+        """Weight of all slates."""
+        ...
+
+    def start(self) -> FloatArray:
+        """Return parameters to start from."""
+        ...
+
+    def part(self) -> Model | None:
+        """Return the likelihood of a subsample that covers all items well, or None."""
+        ...
+
+    def at(self, theta: FloatArray) -> Point:
+        """Return the log-likelihood at theta."""
+        ...
+
+
+# --- top-1 picks ----------------------------------------------------------------------------------
+
+
+@dataclass
+class OneHot:
+    """Top-1 picks: s = A w, A the matrix (slates, items) that counts items in slates."""
+
+    matrix: Any
+    winners: IntArray
+    weights: FloatArray | None
+
+    @classmethod
+    def build(
+        cls, codes: IntArray, slates: Slates, winners: IntArray, weights: FloatArray | None, count: int
+    ) -> OneHot:
+        """Return the likelihood of picks from slates of item codes (rows,)."""
+        from scipy import sparse
+
+        index = np.int32 if slates.rows < 2**31 else np.int64
+        matrix = sparse.csr_matrix(
+            (np.ones(codes.size), codes.astype(index), slates.offsets.astype(index)),
+            shape=(len(slates), count),
+        )
+        return cls(matrix, winners, weights)
+
+    @cached_property
+    def total(self) -> float:
+        """Weight of all slates."""
+        return float(self.matrix.shape[0]) if self.weights is None else float(self.weights.sum())
+
+    @cached_property
+    def wins(self) -> FloatArray:
+        """How often each item was picked, (items,)."""
+        return np.bincount(self.winners, self.weights, self.matrix.shape[1]).astype(float)
+
+    def start(self) -> FloatArray:
+        """Return the log of wins over wins expected at random."""
+        share = (1.0 if self.weights is None else self.weights) / np.diff(self.matrix.indptr)
+        return np.asarray(np.log((self.wins + 0.5) / (self.matrix.T @ share + 0.5)))
+
+    def part(self) -> OneHot | None:
+        """Return the likelihood of one slate in sixteen (or more), if every item still wins there."""
+        n, m = self.matrix.shape
+        wanted = max(n // 16, 60 * m)
+        if wanted * 3 > n:
+            return None
+        some = np.arange(0, n, n // wanted)
+        weights = None if self.weights is None else self.weights[some]
+        part = OneHot(self.matrix[some], self.winners[some], weights)
+        return part if part.wins.min() > 5 else None
+
+    def at(self, theta: FloatArray) -> OneHotPoint:
+        """Return the log-likelihood at theta."""
+        return OneHotPoint(self, theta)
+
+
+class OneHotPoint:
+    """The log-likelihood of top-1 picks at one theta."""
+
+    def __init__(self, model: OneHot, theta: FloatArray) -> None:
+        self.model = model
+        self.w = np.exp(theta - theta.max())
+        self.s = model.matrix @ self.w
+        inverse = 1.0 / self.s
+        logs = np.log(self.s)
+        lost = float(logs.sum() if model.weights is None else logs @ model.weights)
+        self.value = float(model.wins @ (theta - theta.max())) - lost
+        over = inverse if model.weights is None else inverse * model.weights
+        self.diagonal = self.w * (model.matrix.T @ over)  # expected wins
+        self.gradient = model.wins - self.diagonal
+        self._inverse, self._over = inverse, over  # not their product: it overflows where s is tiny
+
+    def times(self, v: FloatArray) -> FloatArray:
+        """Return information @ v."""
+        cross = self.model.matrix.T @ (self._over * (self._inverse * (self.model.matrix @ (self.w * v))))
+        return np.asarray(self.diagonal * v - self.w * cross)
+
+    def dense_information(self) -> FloatArray:
+        """Return the information, (items, items)."""
+        from scipy import sparse
+
+        roots = np.sqrt(self._over) * np.sqrt(self._inverse)
+        scaled = sparse.diags(roots) @ self.model.matrix @ sparse.diags(self.w)
+        return np.asarray(np.diag(self.diagonal) - (scaled.T @ scaled).toarray())
+
+    def scores(self) -> Any:
+        """Return each slate's gradient, sparse (slates, items)."""
+        from scipy import sparse
+
+        a, n = self.model.matrix, self.s.size
+        picks = sparse.csr_matrix((np.ones(n), (np.arange(n), self.model.winners)), shape=a.shape)
+        found = picks - sparse.diags(1.0 / self.s) @ a @ sparse.diags(self.w)
+        return found if self.model.weights is None else sparse.diags(self.model.weights) @ found
+
+    def drawn_gradient(self, rng: np.random.Generator) -> FloatArray:
+        """Return the gradient for picks drawn anew from the model."""
+        a = self.model.matrix
+        running = np.concatenate([[0.0], np.cumsum(self.w[a.indices] * a.data)])
+        low, high = running[a.indptr[:-1]], running[a.indptr[1:]]
+        at = np.searchsorted(running, low + rng.random(low.size) * (high - low), side="right") - 1
+        winners = a.indices[np.clip(at, a.indptr[:-1], a.indptr[1:] - 1)]
+        # A weight multiplies the information, so a drawn score by its root.
+        scale = None if self.model.weights is None else np.sqrt(self.model.weights)
+        over = 1.0 / self.s if scale is None else scale / self.s
+        return np.asarray(np.bincount(winners, scale, self.w.size) - self.w * (a.T @ over))
+
+
+# --- pairs with ties ------------------------------------------------------------------------------
+
+
+@dataclass
+class Davidson:
+    """Pairs with ties: utilities theta_i, theta_j and log nu + (theta_i + theta_j) / 2 for the tie."""
+
+    design: Any  # 3 pairs x (items + 1), sparse
+    outcome: IntArray  # 0, 1, or 2 for a tie
+    weights: FloatArray  # (pairs,)
+    wins: FloatArray  # of each item, a tie half a win
+    shown: FloatArray  # half the pairs of each item
+
+    @classmethod
+    def build(
+        cls,
+        codes: IntArray,
+        slates: Slates,
+        slots: IntArray,
+        weights: FloatArray | None,
+        tied: BoolArray,
+        count: int,
+    ) -> Davidson:
+        """Return the likelihood of pairs of item codes (2 pairs,), some of them tied."""
+        from scipy import sparse
+
+        n = len(slates)
+        left, right = codes[0::2], codes[1::2]
+        rows = np.arange(n) * 3
+        data = np.concatenate([np.ones(2 * n), np.full(2 * n, 0.5), np.ones(n)])
+        row = np.concatenate([rows, rows + 1, rows + 2, rows + 2, rows + 2])
+        column = np.concatenate([left, right, left, right, np.full(n, count)])
+        design = sparse.csr_matrix((data, (row, column)), shape=(3 * n, count + 1))
+        own = np.ones(n) if weights is None else weights
+        won = [own * np.where(tied, 0.5, (slots == side).astype(float)) for side in (0, 1)]
+        wins = np.bincount(left, won[0], count) + np.bincount(right, won[1], count)
+        shown = np.bincount(left, own / 2, count) + np.bincount(right, own / 2, count)
+        return cls(design, np.where(tied, 2, slots), own, wins.astype(float), shown.astype(float))
+
+    @cached_property
+    def total(self) -> float:
+        """Weight of all pairs."""
+        return float(self.weights.sum())
+
+    def start(self) -> FloatArray:
+        """Return the log of wins over wins expected at random, and the log odds of a tie."""
+        ties = float((self.outcome == 2).mean())
+        odds = math.log((ties + 1e-3) / (1 - ties + 1e-3) * 2)
+        return np.append(np.log((self.wins + 0.5) / (self.shown + 0.5)), odds)
+
+    def part(self) -> None:
+        """Return None: pairs with ties are not subsampled."""
+
+    def at(self, theta: FloatArray) -> DavidsonPoint:
+        """Return the log-likelihood at (theta, log nu)."""
+        return DavidsonPoint(self, theta)
+
+
+class DavidsonPoint:
+    """The log-likelihood of pairs with ties at one (theta, log nu)."""
+
+    def __init__(self, model: Davidson, theta: FloatArray) -> None:
+        self.model = model
+        u = (model.design @ theta).reshape(-1, 3)
+        u -= u.max(axis=1, keepdims=True)
+        odds = np.exp(u)
+        self.p = odds / odds.sum(axis=1, keepdims=True)
+        logs = u[np.arange(len(u)), model.outcome] - np.log(odds.sum(axis=1))
+        self.value = float(logs @ model.weights)
+        self.gradient = self._gradient(model.outcome, model.weights)
+        shares = (self.p * model.weights[:, None]).ravel()
+        self.diagonal = np.asarray(model.design.multiply(model.design).T @ shares) + 1e-300
+
+    def _residuals(self, outcome: IntArray, scale: FloatArray) -> FloatArray:
+        picks = np.zeros(self.p.shape)
+        picks[np.arange(len(picks)), outcome] = 1.0
+        return np.asarray(((picks - self.p) * scale[:, None]).ravel())
+
+    def _gradient(self, outcome: IntArray, scale: FloatArray) -> FloatArray:
+        return np.asarray(self.model.design.T @ self._residuals(outcome, scale))
+
+    def times(self, v: FloatArray) -> FloatArray:
+        """Return information @ v."""
+        a = (self.model.design @ v).reshape(-1, 3)
+        centred = a - (self.p * a).sum(axis=1, keepdims=True)
+        return np.asarray(self.model.design.T @ (self.model.weights[:, None] * self.p * centred).ravel())
+
+    def dense_information(self) -> FloatArray:
+        """Return the information, (items + 1, items + 1)."""
+        return np.column_stack([self.times(e) for e in np.eye(self.gradient.size)])
+
+    def scores(self) -> Any:
+        """Return each pair's gradient, sparse (pairs, items + 1)."""
+        from scipy import sparse
+
+        n = len(self.p)
+        residuals = sparse.diags(self._residuals(self.model.outcome, self.model.weights))
+        together = sparse.csr_matrix(
+            (np.ones(3 * n), np.arange(3 * n), np.arange(0, 3 * n + 1, 3)), shape=(n, 3 * n)
+        )
+        return together @ (residuals @ self.model.design)
+
+    def drawn_gradient(self, rng: np.random.Generator) -> FloatArray:
+        """Return the gradient for outcomes drawn anew from the model."""
+        outcome = (self.p.cumsum(axis=1) < rng.random(len(self.p))[:, None]).sum(axis=1).clip(max=2)
+        return self._gradient(outcome, np.sqrt(self.model.weights))

@@ -1,0 +1,359 @@
+r"""Item rewards: Luce's model with one parameter an item, for top-1 picks, rankings and tied pairs.
+
+P(pick i from S) = w_i / sum_{k in S} w_k with w = exp(theta) (Luce 1959; Bradley-Terry for pairs; a ranking
+is a sequence of picks, Plackett-Luce). The rewards theta are identified up to a constant within every
+connected part, and finite iff every item can be reached from every other along "was picked over" (Ford 1957;
+Hunter 2004). Tied pairs have an outcome of their own, with weight nu sqrt(w_i w_j) (Davidson 1970).
+
+The log-likelihood is climbed by Newton's method whose linear systems are solved by conjugate gradients,
+preconditioned by the diagonal: with the 0/1 matrix A of slates and items, s = A w, the gradient is
+wins - w A'(1/s) and the information times v is w (A'(1/s) v) - w A' ((A (w v)) / s^2), so every product
+costs one pass over A. A subsample serves as a start, and its information for the first steps, where it
+covers all items.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from recurate.choices.models.connectivity import check_connected
+from recurate.choices.models.identifiability import NoEstimate
+from recurate.choices.models.item_likelihoods import Davidson, Model, OneHot, Point
+from recurate.choices.models.lbfgs import Secants
+from recurate.choices.table import _check_picks, _check_weights
+from recurate.core.errors import InputError, is_number
+from recurate.core.seeds import Stream
+from recurate.rules.slates import Slates
+
+FloatArray = NDArray[np.float64]
+IntArray = NDArray[np.int64]
+Operator = Callable[[FloatArray], FloatArray]
+
+TOLERANCE = 1e-6  # largest entry of the gradient per slate, times the number of items: wins missed by an item
+STEPS = 100  # of Newton's method, at most
+SOLVES = 500  # of conjugate gradients in a step, at most
+DENSE = 1500  # items up to which the information is inverted exactly
+DRAWS = 64  # of the estimate's sampling law, for standard errors of more items: off by 9 %
+
+
+@dataclass(frozen=True)
+class ItemFit:
+    """Fitted item rewards with their evidence.
+
+    Attributes:
+        rewards: theta, (items,), with mean zero.
+        names: the items.
+        log_likelihood: at the estimate, in nats.
+        null_log_likelihood: of picking uniformly.
+        tie_log_odds: log of Davidson's nu, or None where no pair can tie.
+        gradient_norm: largest entry of the log-likelihood's gradient, per slate and times the items.
+        steps: of Newton's method on the whole sample.
+        slates: how many.
+        shrinkage: lambda of the penalty lambda / 2 sum theta^2.
+    """
+
+    rewards: FloatArray
+    names: tuple[str, ...] = field(repr=False)
+    log_likelihood: float
+    null_log_likelihood: float
+    tie_log_odds: float | None
+    gradient_norm: float
+    steps: int
+    slates: int
+    shrinkage: float
+    _model: Model = field(repr=False)
+    _clusters: IntArray | None = field(repr=False)
+
+    @cached_property
+    def standard_errors(self) -> FloatArray:
+        """Model-based standard errors of the rewards (their mean held at zero), (items,)."""
+        return self._errors(None)
+
+    @cached_property
+    def clustered_errors(self) -> FloatArray | None:
+        """Standard errors clustered by chooser, (items,), or None without choosers."""
+        return None if self._clusters is None else self._errors(self._clusters)
+
+    @property
+    def errors(self) -> FloatArray:
+        """The standard errors to rely on: clustered where choosers (or rankings) are known."""
+        return self.standard_errors if self.clustered_errors is None else self.clustered_errors
+
+    @property
+    def exact_errors(self) -> bool:
+        """Whether standard errors are exact; else from ``DRAWS`` draws of the estimate's sampling law."""
+        return self._parameters.size <= DENSE
+
+    @cached_property
+    def _parameters(self) -> FloatArray:
+        tail = [] if self.tie_log_odds is None else [self.tie_log_odds]
+        return np.concatenate([self.rewards, tail])
+
+    def _errors(self, clusters: IntArray | None) -> FloatArray:
+        point, m = self._model.at(self._parameters), self.rewards.size
+        if self.exact_errors:
+            bread = _pseudo_inverse(point.dense_information(), m, self.shrinkage)
+            if clusters is None:
+                return np.sqrt(np.maximum(np.diag(bread), 0.0))[:m]
+            half = _by_cluster(point.scores(), clusters) @ bread
+            count = max(len(np.unique(clusters)), 2)
+            return np.asarray(np.sqrt(np.square(half).sum(axis=0) * count / (count - 1))[:m])
+        generator = Stream(0).at("item errors").generator()
+        spread = np.zeros(self._parameters.size)
+        observed = None if clusters is None else _by_cluster(point.scores(), clusters)
+        for _ in range(DRAWS):
+            if observed is None:
+                score = point.drawn_gradient(generator)
+                score[:m] += math.sqrt(self.shrinkage) * generator.standard_normal(m)
+            else:
+                score = np.asarray(observed.T @ generator.choice([-1.0, 1.0], observed.shape[0])).ravel()
+            spread += np.square(_centred(_solve(point, score, m, self.shrinkage, 1e-3)[0], m))
+        return np.sqrt(spread / DRAWS)[:m]
+
+
+def item_rewards(
+    items: ArrayLike,
+    picked: ArrayLike,
+    *,
+    offsets: ArrayLike | None = None,
+    names: tuple[str, ...] | None = None,
+    weights: ArrayLike | None = None,
+    clusters: IntArray | None = None,
+    ties: ArrayLike | None = None,
+    shrinkage: float = 0.0,
+) -> ItemFit:
+    r"""Fit item rewards by maximum likelihood; see the module's text.
+
+    Args:
+        items: item codes from 0, shape (slates, K); or (rows,) with ``offsets``.
+        picked: slot of each slate's pick, (slates,).
+        offsets: where slates begin, (slates + 1,), for slates of varying size.
+        names: of the items; "0", "1", ... if None.
+        weights: how much each slate counts, (slates,).
+        clusters: codes of choosers (or rankings), (slates,), for clustered standard errors.
+        ties: which slates, all pairs, were tied, (slates,) of bool; their ``picked`` is not read. Then every
+            pair may tie.
+        shrinkage: lambda >= 0 of the penalty lambda / 2 sum theta^2, which makes an estimate exist.
+
+    Raises:
+        NoEstimate: the graph of picks is not strongly connected (and there is no shrinkage).
+        InputError: shapes disagree or values are out of range.
+
+    >>> fit = item_rewards([[0, 1]] * 4, [0, 1, 1, 1])
+    >>> (fit.rewards[1] - fit.rewards[0]).round(6)  # log of the odds 3 : 1
+    np.float64(1.098612)
+    """
+    if not is_number(shrinkage) or not (math.isfinite(shrinkage) and shrinkage >= 0):
+        raise InputError(
+            "shrinkage must be a number >= 0", got=shrinkage, remedy="0 is none; 1 is a usual value"
+        )
+    codes, slates = _layout(items, offsets)
+    slots = _check_picks(picked, slates)
+    count = int(codes.max()) + 1 if names is None else len(names)
+    labels = names if names is not None else tuple(str(i) for i in range(count))
+    shares = None if weights is None else _check_weights(weights, len(slates))
+    tied = None if ties is None else _check_ties(ties, slates)
+    winners = codes[slates.offsets[:-1] + slots]
+    if tied is not None and tied.all():
+        raise NoEstimate(
+            "every pair was tied", got=f"{tied.size} ties", remedy="at least some must have a pick"
+        )
+    if not shrinkage:
+        check_connected(codes, slates, winners, tied, labels)
+    model: Model
+    if tied is None or not tied.any():
+        model = OneHot.build(codes, slates, winners, shares, count)
+    else:
+        model = Davidson.build(codes, slates, slots, shares, tied, count)
+    start = model.start()
+    part = model.part()
+    if part is not None:
+        start, _, steps = _climb(part, start, count, shrinkage * part.total / model.total, helper=None)
+        part = part if steps else None
+    theta, point, steps = _climb(model, start, count, shrinkage, helper=part)
+    shift = theta[:count].mean()
+    theta[:count] -= shift
+    logs = -np.log(slates.sizes + (0 if tied is None or not tied.any() else 1))
+    return ItemFit(
+        theta[:count],
+        labels,
+        point.value,
+        float(logs.sum() if shares is None else logs @ shares),
+        float(theta[count]) if theta.size > count else None,
+        _norm(point, theta, count, shrinkage, model.total),
+        steps,
+        len(slates),
+        shrinkage,
+        model,
+        clusters,
+    )
+
+
+# --- the ascent -----------------------------------------------------------------------------------
+
+
+def _climb(
+    model: Model, theta: FloatArray, count: int, shrinkage: float, *, helper: Model | None
+) -> tuple[FloatArray, Point, int]:
+    """Return the estimate, its point and the number of steps.
+
+    With a ``helper``, a subsample's likelihood, steps use its information as long as they contract well.
+    """
+    theta = _centred(theta.copy(), count)
+    point = model.at(theta)
+    value = point.value - 0.5 * shrinkage * float(np.square(theta[:count]).sum())
+    steps, norm = 0, _norm(point, theta, count, shrinkage, model.total)
+    ratio = 1.0 if helper is None else model.total / helper.total
+    assistant = None if helper is None else _assistant(helper.at(theta), count, shrinkage, ratio)
+    while norm > TOLERANCE and steps < STEPS:
+        gradient = _slope(point, theta, count, shrinkage)
+        if assistant is not None:
+            step = assistant(gradient)
+        else:
+            step, _ = _solve(point, gradient, count, shrinkage, min(0.1, math.sqrt(norm)))
+        scale = min(1.0, 3.0 / max(float(np.abs(step).max()), 1e-300))
+        for _ in range(40):
+            new = model.at(_centred(theta + scale * step, count))
+            moved = _centred(theta + scale * step, count)
+            found = new.value - 0.5 * shrinkage * float(np.square(moved[:count]).sum())
+            if found >= value - 1e-12 * abs(value):
+                break
+            scale /= 2
+        else:
+            break
+        if assistant is not None:
+            assistant.add(moved - theta, gradient - _slope(new, moved, count, shrinkage))
+        theta, point, value = moved, new, found
+        before, norm = norm, _norm(point, theta, count, shrinkage, model.total)
+        if assistant is not None and norm > 0.3 * before:
+            assistant = None
+        steps += 1
+    if norm > 100 * TOLERANCE:
+        raise NoEstimate(
+            "the item rewards have not converged",
+            got=f"a gradient of {norm:.2g} per slate and item after {steps} steps",
+            remedy="set a shrinkage: some comparisons are nearly one-sided",
+        )
+    return theta, point, steps
+
+
+def _assistant(point: Point, count: int, shrinkage: float, ratio: float) -> Secants:
+    """Return steps with the information of a subsample that is ``ratio`` times smaller."""
+    return Secants(lambda g: _solve(point, g / ratio, count, shrinkage / ratio, 1e-2)[0])
+
+
+def _slope(point: Point, theta: FloatArray, count: int, shrinkage: float) -> FloatArray:
+    """Return the gradient of the penalised log-likelihood."""
+    gradient = point.gradient.copy()
+    gradient[:count] -= shrinkage * theta[:count]
+    return gradient
+
+
+def _norm(point: Point, theta: FloatArray, count: int, shrinkage: float, total: float) -> float:
+    return float(np.abs(_slope(point, theta, count, shrinkage)).max()) / total * count
+
+
+def _centred(v: FloatArray, count: int) -> FloatArray:
+    """Return v with the mean of its first ``count`` entries taken off them, in place."""
+    v[:count] -= v[:count].mean()
+    return v
+
+
+def _solve(
+    point: Point, rhs: FloatArray, count: int, shrinkage: float, tolerance: float
+) -> tuple[FloatArray, int]:
+    """Return information^-1 rhs by preconditioned conjugate gradients, the rewards' mean held at zero."""
+    ridge = np.zeros(rhs.size)
+    ridge[:count] = shrinkage
+    inverse = 1.0 / (point.diagonal + ridge)
+    x = np.zeros(rhs.size)
+    r = rhs.copy()
+    if not shrinkage:
+        r[:count] -= r[:count].mean()  # the information maps constants to zero: so must the right side
+    z = inverse * r
+    p, rz = z.copy(), float(r @ z)
+    goal = tolerance**2 * rz
+    for n in range(SOLVES):
+        if rz <= goal or rz == 0:
+            return _centred(x, count) if not shrinkage else x, n
+        q = point.times(p) + ridge * p
+        curvature = float(p @ q)
+        if curvature <= 0:
+            break
+        alpha = rz / curvature
+        x += alpha * p
+        r -= alpha * q
+        z = inverse * r
+        before, rz = rz, float(r @ z)
+        p = z + (rz / before) * p
+    return _centred(x, count) if not shrinkage else x, SOLVES
+
+
+def _pseudo_inverse(information: FloatArray, count: int, shrinkage: float) -> FloatArray:
+    """Return the inverse on the rewards of mean zero, shrinkage included."""
+    matrix = information.copy()
+    matrix[np.arange(count), np.arange(count)] += shrinkage
+    level = float(np.diag(information)[:count].mean())
+    constant = np.zeros(len(information))
+    constant[:count] = 1.0 / math.sqrt(count)
+    shift = np.outer(constant, constant)
+    return np.asarray(np.linalg.inv(matrix + level * shift) - shift / (level + shrinkage))
+
+
+def _by_cluster(scores: Any, clusters: IntArray) -> Any:
+    from scipy import sparse
+
+    codes = np.unique(clusters, return_inverse=True)[1]
+    members = sparse.csr_matrix((np.ones(codes.size), (codes, np.arange(codes.size))))
+    return members @ scores
+
+
+# --- arguments ------------------------------------------------------------------------------------
+
+
+def _layout(items: ArrayLike, offsets: ArrayLike | None) -> tuple[IntArray, Slates]:
+    codes = np.asarray(items)
+    if codes.dtype.kind not in "iu" or codes.ndim != (2 if offsets is None else 1) or not codes.size:
+        raise InputError(
+            "items must be whole numbers from 0, shape (slates, K), or (rows,) with offsets",
+            got=f"shape {codes.shape}, type {codes.dtype}",
+            remedy="encode names first: np.unique(names, return_inverse=True)[1]",
+        )
+    if codes.min() < 0:
+        raise InputError("item codes count from 0", got=int(codes.min()), remedy="drop or recode such rows")
+    if offsets is None:
+        if codes.shape[1] < 2:
+            raise InputError(
+                "a slate needs at least two items", got=codes.shape[1], remedy="drop such slates"
+            )
+        return codes.ravel(), Slates.of_size(codes.shape[1], len(codes))
+    found = np.asarray(offsets, np.int64)
+    if found[0] != 0 or found[-1] != codes.size or np.diff(found).min() < 2:
+        raise InputError(
+            "offsets must lead from 0 to the number of rows, two or more a slate",
+            got=f"{found[0]} to {found[-1]} for {codes.size} rows",
+            remedy="slate s has the rows offsets[s] to offsets[s + 1] - 1",
+        )
+    return codes, Slates(found)
+
+
+def _check_ties(ties: ArrayLike, slates: Slates) -> NDArray[np.bool_]:
+    tied = np.asarray(ties)
+    if tied.dtype != bool or tied.shape != (len(slates),):
+        raise InputError(
+            "ties must be True or False for every slate", got=f"shape {tied.shape}", remedy="pass booleans"
+        )
+    if tied.any() and slates.width != 2:
+        raise InputError(
+            "ties are modelled for pairs only",
+            got=f"slates of up to {slates.sizes.max()}",
+            remedy="split larger slates into pairs, or break their ties",
+        )
+    return tied

@@ -1,0 +1,112 @@
+r"""The log-likelihood of conditional logit with its derivatives, in one pass over the rows.
+
+With utilities :math:`u = X \beta`, p the softmax within each slate, y the indicator of the pick and w the
+slates' weights,
+
+.. math::
+    \ell = \sum_s w_s (u_{pick} - \log \sum_k e^{u_k}), \quad
+    \nabla \ell = \sum_s w_s X_s' (y_s - p_s), \quad
+    I = -\nabla^2 \ell = \sum_s w_s (X_s - 1 m_s')' \mathrm{diag}(p_s) (X_s - 1 m_s'),
+
+:math:`m_s = X_s' p_s` (McFadden 1974).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from recurate.choices.table import Choices
+from recurate.rules.slates import Slates
+
+FloatArray = NDArray[np.float64]
+IntArray = NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class Pass:
+    """What one pass over the rows found.
+
+    Attributes:
+        log_likelihood: in nats.
+        gradient: of the log-likelihood, (d,).
+        information: minus its second derivative, (d, d), or None if not asked for.
+        cluster_scores: gradient of each cluster's log-likelihood, (clusters, d), or None.
+    """
+
+    log_likelihood: float
+    gradient: FloatArray
+    information: FloatArray | None = None
+    cluster_scores: FloatArray | None = None
+
+
+def evaluate(
+    choices: Choices, beta: FloatArray, *, information: bool = False, clusters: IntArray | None = None
+) -> Pass:
+    """Return the log-likelihood at ``beta`` (d,) and its derivatives.
+
+    Args:
+        choices: slates, features and picks.
+        beta: coefficients.
+        information: whether to return the information matrix.
+        clusters: codes (slates,) whose scores are summed, or None.
+    """
+    d = beta.size
+    total, gradient = 0.0, np.zeros(d)
+    matrix = np.zeros((d, d)) if information else None
+    scores = None if clusters is None else np.zeros((int(clusters.max()) + 1, d))
+    for some, rows, slates in choices.slates.blocks(d):
+        x = choices.features[rows]
+        weights = None if choices.weights is None else choices.weights[some]
+        u = x @ beta
+        p, log_total = slates.softmax(u)
+        at = choices.picked_rows[some] - rows.start
+        logs = u[at] - log_total
+        total += float(logs.sum() if weights is None else logs @ weights)
+        if matrix is not None:
+            matrix += information_of(x, p, slates, weights)
+        p[at] -= 1.0
+        if weights is not None:
+            p *= slates.spread(weights)
+        gradient -= x.T @ p
+        if scores is not None and clusters is not None:
+            add_by_code(scores, clusters[some], -slates.sums(x * p[:, None]))
+    return Pass(total, gradient, matrix, scores)
+
+
+def information_of(
+    x: FloatArray, p: FloatArray, slates: Slates, weights: FloatArray | None = None
+) -> FloatArray:
+    """Return sum_s w_s (X - 1 m')' diag(p) (X - 1 m'), (d, d), for one block of rows."""
+    centred = x - slates.spread(slates.sums(x * p[:, None]))
+    scale = p if weights is None else p * slates.spread(weights)
+    centred *= np.sqrt(scale)[:, None]
+    return np.asarray(centred.T @ centred)
+
+
+def add_by_code(totals: FloatArray, codes: IntArray, values: FloatArray) -> None:
+    """Add values (n, d) to the rows of totals (codes, d) that their codes (n,) name."""
+    if codes.size and np.all(codes[1:] >= codes[:-1]):  # slates usually come chooser by chooser
+        starts = np.flatnonzero(np.r_[True, codes[1:] != codes[:-1]])
+        totals[codes[starts]] += np.add.reduceat(values, starts, axis=0)
+    else:
+        found, index = np.unique(codes, return_inverse=True)
+        for j in range(values.shape[1]):
+            totals[found, j] += np.bincount(index, values[:, j], found.size)
+
+
+def utilities(choices: Choices, beta: FloatArray) -> FloatArray:
+    """Return X beta, (rows,)."""
+    return np.asarray(choices.features @ beta)
+
+
+def log_probabilities(choices: Choices, beta: FloatArray) -> FloatArray:
+    """Return the log probability of each slate's pick under Luce's rule, (slates,)."""
+    return luce_logs(choices, utilities(choices, beta))
+
+
+def luce_logs(choices: Choices, u: FloatArray) -> FloatArray:
+    """Return the log probability of each slate's pick for utilities (rows,), (slates,)."""
+    return np.asarray(u[choices.picked_rows] - choices.slates.softmax(u)[1])

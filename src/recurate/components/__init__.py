@@ -1,0 +1,1 @@
+"""What strangers replace: data, generators, rewards."""

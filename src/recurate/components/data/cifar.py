@@ -1,0 +1,56 @@
+"""CIFAR-10's binary version: records of a label and 3 x 32 x 32 bytes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from recurate.components.data.dataset import IntArray
+from recurate.components.data.decoding import Part, Picture, numbered
+from recurate.core.errors import InputError
+
+SIDE, PIXELS = 32, 3 * 32 * 32
+CLASSES = 10
+
+
+def part(paths: Sequence[Path], names: Path | None, name: str) -> Part:
+    """Return the images of several files; labels are the classes' names where a file has them.
+
+    Raises:
+        InputError: a file does not consist of whole records.
+    """
+    batches = [_records(path) for path in paths]
+    starts = np.cumsum([0, *(len(batch) for batch in batches)])
+    codes = np.concatenate([batch[:, 0] for batch in batches])
+    labels = codes.astype(str)
+    if names is not None:
+        known = names.read_text(encoding="utf-8").split()
+        if len(known) == CLASSES:
+            labels = np.array(known)[codes]
+
+    def read(rows: IntArray) -> Iterator[Picture]:
+        for row in rows:
+            which = int(np.searchsorted(starts, row, side="right")) - 1
+            yield batches[which][row - starts[which], 1:].reshape(3, SIDE, SIDE).transpose(1, 2, 0)
+
+    return Part(name, len(labels), labels, read, numbered(name))
+
+
+def _records(path: Path) -> Picture:
+    size = path.stat().st_size
+    if size == 0 or size % (PIXELS + 1):
+        raise InputError(
+            f"{path} is not CIFAR-10's binary version",
+            got=f"{size} bytes, not a multiple of {PIXELS + 1}",
+            remedy="fetch cifar-10-binary.tar.gz again",
+        )
+    found = np.memmap(path, np.uint8, "r").reshape(-1, PIXELS + 1)
+    if found[:, 0].max() >= CLASSES:
+        raise InputError(
+            f"{path} is not CIFAR-10's binary version",
+            got=f"a label {found[:, 0].max()}, not 0 to 9",
+            remedy="CIFAR-100 can be read as Parquet, NPZ or a folder of images",
+        )
+    return found

@@ -1,0 +1,195 @@
+"""Images one by one: what a source of them offers, how encoded ones are decoded, cropped and scaled."""
+
+from __future__ import annotations
+
+import io
+import struct
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from recurate.components.data.dataset import IntArray
+from recurate.core.errors import InputError
+from recurate.log.samples import Samples
+
+Picture = NDArray[Any]  # (h, w) or (h, w, 3): whole numbers or truth values as stored, or floats in [0, 1]
+
+LUMA = np.array([0.299, 0.587, 0.114], np.float32)  # ITU-R BT.601
+UNREADABLE: tuple[type[Exception], ...] = (
+    OSError,
+    ValueError,
+    SyntaxError,
+    EOFError,
+    struct.error,
+    IndexError,
+    KeyError,
+)
+
+
+@dataclass(frozen=True)
+class Part:
+    """Images of a source, for training or held out, of which any may be read.
+
+    Attributes:
+        name: of the part, for errors.
+        count: number of images.
+        labels: (count,) texts, or None.
+        read: yields the images of the given rows, which ascend.
+        title: name of one image, for errors.
+    """
+
+    name: str
+    count: int
+    labels: NDArray[Any] | None
+    read: Callable[[IntArray], Iterator[Picture]]
+    title: Callable[[int], str]
+
+
+def numbered(name: str) -> Callable[[int], str]:
+    """Return titles of images that have none: by number, from 1."""
+    return lambda row: f"{name}: image {row + 1}"
+
+
+def decode(content: bytes | Path, title: str) -> Picture:
+    """Decode an image by Pillow: grey or RGB, 8 bits, or grey with 16; transparency is dropped.
+
+    Raises:
+        InputError: it is not an image that Pillow can read whole.
+    """
+    try:
+        from PIL import Image
+    except ImportError:
+        raise InputError(
+            "images need Pillow, which is not installed",
+            got="no module named PIL",
+            remedy="pip install 'recurate[run]'",
+        ) from None
+    wrong: tuple[type[Exception], ...] = (*UNREADABLE, Image.DecompressionBombError)
+    try:
+        with Image.open(io.BytesIO(content) if isinstance(content, bytes) else content) as image:
+            mode = image.mode
+            if mode in ("I", "F"):
+                raise ValueError(f"pixels of mode {mode}, whose range is not known")
+            if mode.startswith("I;16"):
+                return np.asarray(image).astype(np.uint16)
+            return np.asarray(image.convert("L" if mode in ("1", "L", "LA", "La") else "RGB"))
+    except wrong as error:
+        raise InputError(
+            "an image cannot be read",
+            got=f"{title}: {str(error).splitlines()[0] if str(error) else type(error).__name__}",
+            remedy="repair or remove it",
+        ) from None
+
+
+@contextmanager
+def damage_explained(path: Path, *errors: type[Exception]) -> Iterator[None]:
+    """Turn what libraries raise on damaged files into one error that names the file.
+
+    Raises:
+        InputError: one of the errors was raised.
+    """
+    try:
+        yield
+    except InputError:
+        raise
+    except (*UNREADABLE, *errors) as error:
+        raise InputError(
+            f"cannot read {path}",
+            got=str(error).splitlines()[0] if str(error) else type(error).__name__,
+            remedy="the file is truncated, altered or not what its name says; fetch it again",
+        ) from None
+
+
+def assemble(
+    part: Part, rows: IntArray, *, grey: bool | None, side: int | None, like: tuple[int, ...] | None = None
+) -> Samples:
+    """Read images as float32 in [0, 1], shape (n, h, w) or (n, h, w, 3), in the order of ``rows``.
+
+    Args:
+        part: where they are.
+        rows: of the images, ascending.
+        grey: True for shades of grey, False for colour, None for what the first image is.
+        side: images are cropped to the square in their middle and scaled to this size; None leaves them.
+        like: shape that each must have; that of the first if None.
+
+    Raises:
+        InputError: images differ in size, or in colour where nothing was asked for, or one cannot be read.
+    """
+    first, colour = "", None if grey is None else not grey
+    out: Samples = np.empty(0, np.float32)
+    if like is not None:
+        colour, first = len(like) == 3, "the first image of the training data"
+        out = np.empty((len(rows), *like), np.float32)
+    # The iterator must end with the rows: one that ends early would leave images undefined.
+    for i, (row, picture) in enumerate(zip(rows.tolist(), part.read(rows), strict=True)):
+        if colour is None:
+            colour = picture.ndim == 3
+        if grey is None and not colour and picture.ndim == 3:
+            raise InputError(
+                "some images are grey and others are in colour",
+                got=f"{part.title(row)} in colour, the first one grey",
+                remedy="set data.grey = true or data.grey = false",
+            )
+        image = _scaled(_floats(picture, colour, part, row), side)
+        if not first:
+            first = part.title(row)
+            out = np.empty((len(rows), *image.shape), np.float32)
+        if image.shape != out.shape[1:]:
+            height, width = image.shape[:2]
+            raise InputError(
+                "images differ in size",
+                got=f"{part.title(row)} is {height} x {width}, {first} {out.shape[1]} x {out.shape[2]}",
+                remedy="set data.resize to a number of pixels: each is cropped to a square and scaled",
+            )
+        out[i] = image
+    return out
+
+
+def _floats(picture: Picture, colour: bool, part: Part, row: int) -> Samples:
+    """Return an image as float32 in [0, 1], in colour or grey."""
+    kind = picture.dtype.kind
+    if kind == "b":
+        image = picture.astype(np.float32)
+    elif kind == "u" and picture.dtype.itemsize <= 2:
+        image = np.divide(picture, np.float32(np.iinfo(picture.dtype).max), dtype=np.float32)
+    else:
+        low, high = (0, 255) if kind in "iu" else (0.0, 1.0)
+        if not (picture.min(initial=low) >= low and picture.max(initial=low) <= high):
+            raise InputError(
+                f"pixels of type {picture.dtype} must be from 0 to {high:g}",
+                got=f"{part.title(row)}: {picture.min():g} to {picture.max():g}",
+                remedy="scale them to that range",
+            )
+        image = picture.astype(np.float32) / np.float32(high)
+    if colour and image.ndim == 2:
+        return np.repeat(image[..., None], 3, axis=2)
+    if not colour and image.ndim == 3:
+        return np.asarray(np.minimum(image @ LUMA, 1.0), np.float32)
+    return image
+
+
+def _scaled(image: Samples, side: int | None) -> Samples:
+    """Return the square in the middle of an image, scaled to ``side`` pixels."""
+    height, width = image.shape[:2]
+    if side is None or height == width == side:
+        return image
+    from PIL import Image
+
+    short = min(height, width)
+    top, left = (height - short) // 2, (width - short) // 2
+    square = np.atleast_3d(image[top : top + short, left : left + short])
+    planes = [
+        np.asarray(
+            Image.fromarray(np.ascontiguousarray(square[..., c])).resize(
+                (side, side), Image.Resampling.BILINEAR
+            )
+        )
+        for c in range(square.shape[2])
+    ]
+    found = np.stack(planes, axis=-1).reshape(side, side, *image.shape[2:])
+    return np.asarray(np.clip(found, 0.0, 1.0))

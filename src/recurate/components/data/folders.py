@@ -1,0 +1,48 @@
+"""Folders of images: the class is the name of the subfolder."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+
+from recurate.components.data.dataset import IntArray
+from recurate.components.data.decoding import Part, Picture, decode
+from recurate.core.errors import InputError
+
+ENDINGS = {".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".ppm", ".pgm", ".pbm"}
+
+
+def pictures_in(folder: Path) -> list[Path]:
+    """Return the images below a folder, sorted; hidden files and folders are left out."""
+    found = (path for path in folder.rglob("*") if path.suffix.lower() in ENDINGS)
+    return sorted(
+        path
+        for path in found
+        if not any(part.startswith(".") for part in path.relative_to(folder).parts) and path.is_file()
+    )
+
+
+def part(folder: Path) -> Part:
+    """Return the images below a folder, by subfolder, or without labels if there are no subfolders.
+
+    Raises:
+        InputError: some images lie in subfolders and others do not.
+    """
+    paths = pictures_in(folder)
+    classes = [path.relative_to(folder).parts[:-1] for path in paths]
+    loose = [path for path, below in zip(paths, classes, strict=True) if not below]
+    if loose and len(loose) < len(paths):
+        raise InputError(
+            f"some images in {folder} lie in a subfolder, their class, and others do not",
+            got=loose[0].name,
+            remedy="move it to the subfolder of its class, or away",
+        )
+    labels = None if loose else np.array([below[0] for below in classes])
+
+    def read(rows: IntArray) -> Iterator[Picture]:
+        for row in rows:
+            yield decode(paths[row], str(paths[row]))
+
+    return Part(str(folder), len(paths), labels, read, lambda row: str(paths[row]))

@@ -1,0 +1,249 @@
+"""What lies at a path: which format of images, and which files are for training and which are held out."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from recurate.components.data import cifar, folders, idx, npz, parquet
+from recurate.components.data.decoding import Part, damage_explained
+from recurate.components.data.paths import sha256, sha256_of_all
+from recurate.core.errors import InputError
+
+TEST = ("test", "validation", "valid", "val")
+IDX = re.compile(r"(?P<prefix>.*?)(?P<part>train|t10k|test)[-_.]images[-_.]idx3[-_.]ubyte(\.gz|\.xz)?")
+OBJECTS = re.compile(r"\.(pkl|pick\w+|pt|pth|joblib)")  # endings of files of Python objects
+REMEDY = "see docs/running.md for the formats that can be read"
+
+
+@dataclass(frozen=True)
+class Layout:
+    """Files of images.
+
+    Attributes:
+        kind: the format.
+        place: the path.
+        train, test: files (for ``folder``: one folder each; for ``npz`` one file has both).
+        beside: other files that are read: names of classes, labels.
+    """
+
+    kind: Literal["idx", "folder", "npz", "parquet", "saved", "cifar"]
+    place: Path
+    train: tuple[Path, ...]
+    test: tuple[Path, ...] = ()
+    beside: tuple[Path, ...] = ()
+
+    def parts(self, image: str | None, label: str | None) -> tuple[Part, Part | None]:
+        """Return the images for training and those that the source holds out; see :class:`ImageData`."""
+        if self.kind == "npz":
+            return npz.parts(self.train[0], image, label)
+        train = self._part(self.train, image, label)
+        return train, self._part(self.test, image, label) if self.test else None
+
+    def _part(self, paths: tuple[Path, ...], image: str | None, label: str | None) -> Part:
+        name = str(self.place) if paths == self.train else f"{self.place} (held out)"
+        beside = self.beside[0] if self.beside else None
+        if self.kind == "idx":
+            return idx.part(paths[0], next((p for p in paths[1:]), None), name)
+        if self.kind == "folder":
+            return folders.part(paths[0])
+        if self.kind == "parquet":
+            return parquet.parquet_part(paths, image, label, name)
+        if self.kind == "saved":
+            return parquet.saved_part(paths, beside, image, label, name)
+        return cifar.part(paths, beside, name)
+
+    def hashes(self, name: str) -> dict[str, str]:
+        """Return the SHA-256 of what is read, one for all images of a folder; names begin with ``name``."""
+        if self.kind == "folder":
+            return {name: sha256_of_all(self.place, folders.pictures_in(self.place))}
+        files = (*self.train, *self.test, *self.beside)
+        if files == (self.place,):
+            return {name: sha256(self.place)}
+        return {f"{name}/{path.relative_to(self.place).as_posix()}": sha256(path) for path in files}
+
+
+def layout(place: Path) -> Layout:
+    """Find out which format of images lies at a path.
+
+    Raises:
+        InputError: none that can be read.
+    """
+    if place.is_file():
+        return _file(place)
+    for find in (_saved, _idx, _cifar, _parquet):
+        found = find(place)
+        if found is not None:
+            return found
+    archives = sorted(place.glob("*.npz"))
+    if len(archives) == 1:
+        return Layout("npz", place, (archives[0],))
+    if archives:
+        raise InputError(
+            "there are several NPZ files",
+            got=", ".join(path.name for path in archives),
+            remedy="name one as data.path, and the one with held-out images as data.test",
+        )
+    return _folder(place)
+
+
+def _file(path: Path) -> Layout:
+    if path.suffix == ".npz":
+        return Layout("npz", path, (path,))
+    if path.suffix == ".parquet":
+        return Layout("parquet", path, (path,))
+    if OBJECTS.fullmatch(path.suffix) or re.fullmatch(r"data_batch_\d|test_batch|batches\.meta", path.name):
+        raise _objects(path)
+    raise InputError(
+        f"{path} is not a file of images that can be read",
+        got=f"the ending {path.suffix!r}",
+        remedy=f"name an .npz or .parquet file, or the folder of other files; {REMEDY}",
+    )
+
+
+def _idx(place: Path) -> Layout | None:
+    found: dict[str, dict[str, Path]] = {}
+    for path in sorted(place.iterdir(), reverse=True):  # so that a plain file comes last, and stays
+        match = IDX.fullmatch(path.name)
+        if match:
+            found.setdefault(match["prefix"], {})[match["part"]] = path
+    if not found:
+        return None
+    if len(found) > 1 or "train" not in next(iter(found.values())):
+        raise InputError(
+            f"{place} must hold one set of IDX files with images to train on",
+            got=", ".join(sorted(p.name for parts in found.values() for p in parts.values())),
+            remedy="give each set a folder of its own: train-images-idx3-ubyte, train-labels-idx1-ubyte, "
+            "t10k-images-idx3-ubyte, t10k-labels-idx1-ubyte",
+        )
+    parts = next(iter(found.values()))
+    test = parts.get("t10k", parts.get("test"))
+    return Layout("idx", place, _with_labels(parts["train"]), () if test is None else _with_labels(test))
+
+
+def _with_labels(images: Path) -> tuple[Path, ...]:
+    """Return a file of images with the file of its labels, however that is compressed, if there is one."""
+    stem = re.sub(r"(\.gz|\.xz)$", "", images.name).replace("images", "labels").replace("idx3", "idx1")
+    for ending in ("", ".gz", ".xz"):
+        path = images.with_name(stem + ending)
+        if path.is_file():
+            return images, path
+    return (images,)
+
+
+def _cifar(place: Path) -> Layout | None:
+    train = tuple(sorted(place.glob("data_batch_*.bin")))
+    if train:
+        test, names = place / "test_batch.bin", place / "batches.meta.txt"
+        return Layout(
+            "cifar",
+            place,
+            train,
+            (test,) if test.is_file() else (),
+            (names,) if names.is_file() else (),
+        )
+    stored = [place / name for name in ("data_batch_1", "batches.meta", "test_batch", "meta")]
+    if any(path.is_file() for path in stored):
+        raise _objects(next(path for path in stored if path.is_file()))
+    return None
+
+
+def _parquet(place: Path) -> Layout | None:
+    paths = sorted(place.rglob("*.parquet"))
+    if not paths:
+        return None
+    by_part: dict[str, list[Path]] = {}
+    for path in paths:
+        by_part.setdefault(_split_of(path.relative_to(place)), []).append(path)
+    names = [name for name in TEST if name in by_part]
+    train = by_part.get("train") or by_part.get("")
+    if train is None:
+        raise _no_training(place, by_part)
+    return Layout("parquet", place, tuple(train), tuple(by_part[names[0]]) if names else ())
+
+
+def _split_of(path: Path) -> str:
+    """Return which split a file belongs to, by its name or its folder's: "" if neither tells."""
+    words = [re.split(r"[-_.]", path.name)[0], *path.parts[:-1]]
+    return next((word for word in words if word in ("train", *TEST)), "")
+
+
+def _saved(place: Path) -> Layout | None:
+    """Find what ``save_to_disk`` of the ``datasets`` library wrote: one data set, or several by name."""
+    listed = place / "dataset_dict.json"
+    if listed.is_file():
+        with damage_explained(listed):
+            splits = [str(name) for name in json.loads(listed.read_text(encoding="utf-8"))["splits"]]
+        if "train" not in splits:
+            raise _no_training(place, splits)
+        test = next((name for name in TEST if name in splits), None)
+        return Layout(
+            "saved",
+            place,
+            _streams(place / "train"),
+            () if test is None else _streams(place / test),
+            _info(place / "train"),
+        )
+    if (place / "state.json").is_file():
+        return Layout("saved", place, _streams(place), (), _info(place))
+    return None
+
+
+def _streams(folder: Path) -> tuple[Path, ...]:
+    state = folder / "state.json"
+    with damage_explained(state, TypeError):
+        files = json.loads(state.read_text(encoding="utf-8"))["_data_files"]
+        paths = tuple(folder / Path(file["filename"]).name for file in files)
+    if not paths or not all(path.is_file() for path in paths):
+        missing = [path.name for path in paths if not path.is_file()]
+        raise InputError(
+            f"{folder} lacks files that its state.json names",
+            got=", ".join(missing) or "no file named",
+            remedy="save the data set again",
+        )
+    return paths
+
+
+def _info(folder: Path) -> tuple[Path, ...]:
+    path = folder / "dataset_info.json"
+    return (path,) if path.is_file() else ()
+
+
+def _folder(place: Path) -> Layout:
+    if not folders.pictures_in(place):
+        wrong = [p for p in sorted(place.iterdir()) if OBJECTS.fullmatch(p.suffix)]
+        if wrong:
+            raise _objects(wrong[0])
+        raise InputError(f"there are no images in {place}", got=_listing(place), remedy=REMEDY)
+    train = place / "train"
+    if not train.is_dir():
+        return Layout("folder", place, (place,))
+    test = [place / name for name in TEST if folders.pictures_in(place / name)]
+    if not folders.pictures_in(train):
+        raise _no_training(place, [p.name for p in test])
+    return Layout("folder", place, (train,), tuple(test[:1]))
+
+
+def _listing(place: Path) -> str:
+    names = sorted(path.name for path in place.iterdir())
+    return ", ".join(names[:5]) + (f" and {len(names) - 5} more" if len(names) > 5 else "") or "nothing"
+
+
+def _no_training(place: Path, splits: Iterable[str]) -> InputError:
+    return InputError(
+        f"{place} has no images to train on",
+        got=f"parts {', '.join(sorted(splits))}",
+        remedy="call one part 'train', or name the file or folder of one part",
+    )
+
+
+def _objects(path: Path) -> InputError:
+    return InputError(
+        f"{path} holds pickled Python objects, which are never read: they could run any program",
+        got=path.name,
+        remedy="use another form of the data; for CIFAR-10 the binary version, cifar-10-binary.tar.gz",
+    )

@@ -1,0 +1,96 @@
+"""IDX files, MNIST's format: plain, gzipped or xz-compressed."""
+
+from __future__ import annotations
+
+import gzip
+import lzma
+import math
+import struct
+import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO, Any
+
+import numpy as np
+
+from recurate.components.data.dataset import IntArray
+from recurate.components.data.decoding import Part, Picture, damage_explained, numbered
+from recurate.core.errors import InputError
+
+OPENERS: dict[str, Any] = {".gz": gzip.open, ".xz": lzma.open}
+
+
+def part(images: Path, labels: Path | None, name: str) -> Part:
+    """Return the images of one file, with the labels of another: the labels' numbers as text.
+
+    Raises:
+        InputError: a file is not IDX or truncated, or their counts differ.
+    """
+    with _opened(images, 3) as (_, shape):
+        count, height, width = shape
+    texts = None
+    if labels is not None:
+        with _opened(labels, 1) as (file, (number,)):
+            texts = np.frombuffer(_exactly(file, number, labels), np.uint8).astype(str)
+            _ends(file, labels)
+        if number != count:
+            raise InputError(
+                "there must be one label an image",
+                got=f"{count} images in {images}, {number} labels in {labels}",
+                remedy="fetch both files again, from one place",
+            )
+
+    def read(rows: IntArray) -> Iterator[Picture]:
+        size, wanted = height * width, set(rows.tolist())
+        with _opened(images, 3) as (file, _):
+            for row in range(count):  # all of them: a truncated file is never taken for a whole one
+                content = _exactly(file, size, images)
+                if row in wanted:
+                    yield np.frombuffer(content, np.uint8).reshape(height, width)
+            _ends(file, images)
+
+    return Part(name, count, texts, read, numbered(str(images)))
+
+
+@contextmanager
+def _opened(path: Path, dimensions: int) -> Iterator[tuple[IO[bytes], tuple[int, ...]]]:
+    """Open a file of bytes with so many dimensions; yield it behind its header, and its shape."""
+    with damage_explained(path, EOFError, lzma.LZMAError, zlib.error), _plain(path) as file:
+        magic = file.read(4)
+        if magic[:2] != b"\0\0" or len(magic) < 4:
+            raise InputError(
+                f"{path} is not an IDX file",
+                got=f"it begins with {magic.hex(' ') or 'nothing'}, not with 00 00",
+                remedy="fetch it again; it may be compressed twice, or a web page",
+            )
+        if magic[2] != 8 or magic[3] != dimensions:
+            raise InputError(
+                f"{path} must hold bytes in {dimensions} dimension{'s' if dimensions > 1 else ''}",
+                got=f"its magic number is {magic.hex(' ')}, not 00 00 08 0{dimensions}",
+                remedy="images and labels may have been exchanged; fetch them again",
+            )
+        shape = struct.unpack(f">{dimensions}I", _exactly(file, 4 * dimensions, path))
+        if not math.prod(shape):
+            raise InputError(f"{path} is empty", got=f"shape {shape}", remedy="fetch it again")
+        yield file, shape
+
+
+def _plain(path: Path) -> IO[bytes]:
+    opener = OPENERS.get(path.suffix)
+    found: IO[bytes] = path.open("rb") if opener is None else opener(path, "rb")
+    return found
+
+
+def _exactly(file: IO[bytes], size: int, path: Path) -> bytes:
+    content = file.read(size)
+    if len(content) < size:
+        raise InputError(f"{path} is truncated", got="it ends before its last item", remedy="fetch it again")
+    return content
+
+
+def _ends(file: IO[bytes], path: Path) -> None:
+    if file.read(1):
+        raise InputError(
+            f"{path} is longer than its header says", got="bytes after its last item", remedy="fetch it again"
+        )

@@ -1,0 +1,151 @@
+"""Real images from files."""
+
+from __future__ import annotations
+
+from typing import Any, Literal, Self
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import Field, model_validator
+
+from recurate.components.data.dataset import Dataset, IntArray, Source, split
+from recurate.components.data.decoding import Part, assemble
+from recurate.components.data.formats import layout
+from recurate.components.data.paths import locate
+from recurate.core.errors import InputError, nearest
+from recurate.core.seeds import Stream
+
+SHARE = 0.1  # held out where neither the source nor the settings tell
+
+
+class ImageData(Source):
+    """Images, by what lies at the path: IDX, a folder of images, NPZ, Parquet, Arrow, binary CIFAR-10.
+
+    They become float32 in [0, 1], of shape (n, h, w) in grey and (n, h, w, 3) in colour.
+    """
+
+    kind: Literal["images"]
+    path: str = Field(description="file or folder, seen from the current folder, then from RECURATE_DATA")
+    test: str | None = Field(
+        None, description="file or folder of the held-out images, where it is another one"
+    )
+    image: str | None = Field(
+        None, description="NPZ, tables: key or column of images, if it has an unusual name"
+    )
+    label: str | None = Field(
+        None, description="NPZ, tables: key or column of labels, if it has an unusual name"
+    )
+    size: int | None = Field(None, ge=1, description="take so many images to train on; all if absent")
+    take: Literal["evenly", "random"] = Field(
+        "evenly",
+        description="with size: as many of each class as there are, or regardless of class; both at random",
+    )
+    classes: tuple[str, ...] = Field((), description="take these classes only; all if empty")
+    held_out: float | None = Field(
+        None,
+        ge=0.001,
+        le=0.9,
+        description="share held out of the training images; if absent, the source's own test images are, "
+        "or a tenth where it has none",
+    )
+    grey: bool | None = Field(
+        None, description="shades of grey, or three channels; if absent, as the first image is"
+    )
+    resize: int | None = Field(
+        None, ge=1, le=4096, description="pixels a side: images are cropped to a square and scaled"
+    )
+
+    @model_validator(mode="after")
+    def _one_way_to_hold_out(self) -> Self:
+        if self.test is not None and self.held_out is not None:
+            raise ValueError("give test or held_out, not both")
+        return self
+
+    def load(self, rng: Stream) -> Dataset:
+        """Read and choose the images.
+
+        Raises:
+            InputError: nothing at the path can be read, a file is damaged, or the images do not fit together.
+        """
+        train, test = layout(locate(self.path)).parts(self.image, self.label)
+        if self.test is not None:
+            test = layout(locate(self.test)).parts(self.image, self.label)[0]
+        rows = self._of_classes(train)
+        if test is None or self.held_out is not None:
+            share = SHARE if self.held_out is None else self.held_out
+            kept, rest = split(len(rows), share, rng.at("split"), self.path)
+            rows, held_out, source = rows[np.sort(kept)], rows[np.sort(rest)], train
+        else:
+            held_out, source = self._of_classes(test), test
+        rows = self._sized(train, rows, rng.at("size"))
+        images = assemble(train, rows, grey=self.grey, side=self.resize)
+        others = assemble(source, held_out, grey=self.grey, side=self.resize, like=images.shape[1:])
+        if (train.labels is None) != (source.labels is None):
+            raise InputError(
+                "either all images have labels or none",
+                got=f"none in {(train if train.labels is None else source).name}",
+                remedy="label them, or hold out a share of the training images: data.held_out = 0.1",
+            )
+        return Dataset(images, _texts(train, rows), others, _texts(source, held_out))
+
+    def files(self) -> dict[str, str]:
+        """Return the SHA-256 of every file; of a folder of images one for all."""
+        found = layout(locate(self.path)).hashes(self.path)
+        if self.test is not None:
+            found |= layout(locate(self.test)).hashes(self.test)
+        return found
+
+    def _of_classes(self, part: Part) -> IntArray:
+        """Return the rows of the classes that are wanted."""
+        if not self.classes:
+            return np.arange(part.count)
+        if part.labels is None:
+            raise InputError(
+                "images without labels cannot be chosen by class",
+                got=f"classes = {list(self.classes)}, and no labels in {part.name}",
+                remedy="leave data.classes out, or label the images",
+            )
+        known = set(part.labels.tolist())
+        for name in self.classes:
+            if name not in known:
+                raise InputError(
+                    f"there are no images of a class that data.classes names in {part.name}",
+                    got=name,
+                    remedy=nearest(name, known),
+                )
+        return np.flatnonzero(np.isin(part.labels, self.classes))
+
+    def _sized(self, part: Part, rows: IntArray, rng: Stream) -> IntArray:
+        """Return as many rows as are wanted, in their order."""
+        if self.size is None:
+            return rows
+        if self.size > len(rows):
+            raise InputError(
+                "there are fewer images to train on than data.size asks for",
+                got=f"size = {self.size}, and {len(rows)} images",
+                remedy="lower it, or leave it out to take all",
+            )
+        draw = rng.generator()
+        order = draw.permutation(rows)
+        if self.take == "random" or part.labels is None:
+            return np.sort(order[: self.size])
+        _, codes, counts = np.unique(part.labels[order], return_inverse=True, return_counts=True)
+        chosen = [order[codes == c][:quota] for c, quota in enumerate(_quotas(counts, self.size))]
+        return np.sort(np.concatenate(chosen))
+
+
+def _quotas(counts: IntArray, size: int) -> IntArray:
+    """Share ``size`` among classes as evenly as their counts allow; the first ones get what is left over."""
+    quotas = np.zeros(len(counts), np.int64)
+    while (left := size - int(quotas.sum())) > 0:
+        room = np.flatnonzero(quotas < counts)
+        each = left // len(room)
+        if each == 0:
+            quotas[room[:left]] += 1
+            break
+        quotas[room] = np.minimum(quotas[room] + each, counts[room])
+    return quotas
+
+
+def _texts(part: Part, rows: IntArray) -> NDArray[Any]:
+    return np.full(len(rows), "") if part.labels is None else part.labels[rows]

@@ -1,0 +1,205 @@
+"""NPZ files: arrays of images, read a block at a time; or JPEG scans that share one header."""
+
+from __future__ import annotations
+
+import math
+import zipfile
+import zlib
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from recurate.components.data.dataset import IntArray
+from recurate.components.data.decoding import Part, Picture, damage_explained, decode, numbered
+from recurate.core.errors import InputError, nearest
+
+IMAGES = ("images", "image", "x", "X", "data", "arr_0")
+LABELS = ("labels", "label", "y", "Y", "targets", "target", "arr_1")
+NAMES = ("label_names", "class_names", "classes", "names")
+TRAIN, TEST = ("train",), ("test", "val", "valid", "validation")
+SCANS = {"header", "scans", "lengths"}
+BLOCK = 2**20  # bytes
+
+
+def parts(path: Path, image: str | None, label: str | None) -> tuple[Part, Part | None]:
+    """Return the images of an NPZ file, and those that it calls a test set.
+
+    Args:
+        path: the file.
+        image: key of the images; found by usual names if None.
+        label: key of the labels; found by usual names if None.
+
+    Raises:
+        InputError: nothing looks like images, arrays do not fit each other, or they hold objects.
+    """
+    keys = _keys(path)
+    if keys >= SCANS and image is None:
+        return _scans(path, label or _first(LABELS, keys)), None
+    if image is not None:
+        return _part(path, _known(image, keys, path), label and _known(label, keys, path)), None
+    pair = _named(keys, TRAIN)
+    if pair is not None:
+        test = _named(keys, TEST)
+        return (
+            _part(path, pair[0], label or pair[1]),
+            None if test is None else _part(path, *test),
+        )
+    found = _first(IMAGES, keys)
+    if found is None:
+        raise InputError(
+            f"{path} has no array of a usual name for images",
+            got=f"arrays {', '.join(sorted(keys))}",
+            remedy="name it with data.image, and the labels with data.label",
+        )
+    return _part(path, found, (label and _known(label, keys, path)) or _first(LABELS, keys)), None
+
+
+def _named(keys: set[str], prefixes: Sequence[str]) -> tuple[str, str | None] | None:
+    """Return the keys of images and labels of a part: ``x_train``, ``train_images``, ..."""
+    for prefix in prefixes:
+        images = [k for name in IMAGES for k in (f"{prefix}_{name}", f"{name}_{prefix}") if k in keys]
+        labels = [k for name in LABELS for k in (f"{prefix}_{name}", f"{name}_{prefix}") if k in keys]
+        if images:
+            return images[0], labels[0] if labels else None
+    return None
+
+
+def _first(names: Sequence[str], keys: set[str]) -> str | None:
+    return next((name for name in names if name in keys), None)
+
+
+def _known(key: str, keys: set[str], path: Path) -> str:
+    if key not in keys:
+        raise InputError(
+            f"{path} has no array {key!r}", got=f"arrays {', '.join(sorted(keys))}", remedy=nearest(key, keys)
+        )
+    return key
+
+
+def _part(path: Path, image: str, label: str | None) -> Part:
+    with _member(path, image) as (_, stored, kind):
+        shape = stored
+    if kind.kind not in "buif":
+        raise InputError(
+            f"{path}: array {image!r} must hold numbers",
+            got=f"type {kind}",
+            remedy="name another with data.image",
+        )
+    arrange = _arrangement(shape, f"{path}: array {image!r}")
+    labels = None if label is None else _labels(path, label, shape[0])
+
+    def read(rows: IntArray) -> Iterator[Picture]:
+        with _member(path, image) as (file, _, dtype):
+            size = dtype.itemsize * math.prod(shape[1:])
+            block, wanted = max(BLOCK // max(size, 1), 1), set(rows.tolist())
+            for start in range(0, shape[0], block):
+                number = min(block, shape[0] - start)
+                content = file.read(number * size)
+                found = np.frombuffer(content, dtype).reshape(number, *shape[1:])
+                for row in range(start, start + number):
+                    if row in wanted:
+                        yield arrange(found[row - start])
+            file.read(1)  # past the end, where the checksum is compared
+
+    return Part(f"{path}: {image}", shape[0], labels, read, numbered(f"{path}: {image}"))
+
+
+def _arrangement(shape: tuple[int, ...], name: str) -> Any:
+    """Return what turns a stored image into (h, w) or (h, w, 3)."""
+    if len(shape) == 3:
+        return lambda image: image
+    if len(shape) == 4 and shape[3] == 3:
+        return lambda image: image
+    if len(shape) == 4 and shape[3] == 1:
+        return lambda image: image[..., 0]
+    if len(shape) == 4 and shape[1] == 3:
+        return lambda image: image.transpose(1, 2, 0)
+    if len(shape) == 4 and shape[1] == 1:
+        return lambda image: image[0]
+    raise InputError(
+        f"{name} must have the shape (n, h, w), (n, h, w, 3) or (n, 3, h, w)",
+        got=f"shape {shape}",
+        remedy="reshape it, or name another array with data.image",
+    )
+
+
+def _labels(path: Path, key: str, count: int) -> NDArray[Any]:
+    found = _load(path, key)
+    if found.ndim == 2 and found.shape[1] == 1:
+        found = found[:, 0]
+    if found.shape != (count,) or found.dtype.kind not in "iubUS":
+        raise InputError(
+            f"{path}: array {key!r} must hold one label an image: whole numbers or texts",
+            got=f"shape {found.shape} of {found.dtype} for {count} images",
+            remedy="name the labels with data.label",
+        )
+    named = _first(NAMES, _keys(path))
+    if found.dtype.kind in "iu" and named is not None:
+        names = _load(path, named).astype(str)
+        if names.ndim == 1 and found.min() >= 0 and found.max() < len(names):
+            return np.asarray(names[found])
+    return found.astype(str)
+
+
+def _scans(path: Path, label: str | None) -> Part:
+    """Return JPEG images of one header and many scans: ``header``, ``scans``, ``lengths``, ``labels``."""
+    header, scans = _load(path, "header").tobytes(), _load(path, "scans")
+    ends = np.concatenate([[0], np.cumsum(_load(path, "lengths").astype(np.int64))])
+    if scans.dtype != np.uint8 or ends[-1] != scans.size or (np.diff(ends) < 0).any():
+        raise InputError(
+            f"{path}: the scans must be bytes as long as their lengths say",
+            got=f"{scans.size} of {scans.dtype}, lengths that sum to {ends[-1]}",
+            remedy="fetch it again",
+        )
+    labels = None if label is None else _labels(path, label, len(ends) - 1)
+
+    def read(rows: IntArray) -> Iterator[Picture]:
+        for row in rows:
+            scan = scans[ends[row] : ends[row + 1]].tobytes()
+            yield decode(header + scan, numbered(str(path))(row))
+
+    return Part(str(path), len(ends) - 1, labels, read, numbered(str(path)))
+
+
+def _keys(path: Path) -> set[str]:
+    with damage_explained(path, zipfile.BadZipFile), zipfile.ZipFile(path) as archive:
+        return {name.removesuffix(".npy") for name in archive.namelist() if name.endswith(".npy")}
+
+
+def _load(path: Path, key: str) -> NDArray[Any]:
+    with _member(path, key):
+        pass  # objects are refused there
+    with damage_explained(path, zipfile.BadZipFile, zlib.error), np.load(path, allow_pickle=False) as archive:
+        return np.asarray(archive[key])
+
+
+@contextmanager
+def _member(path: Path, key: str) -> Iterator[tuple[IO[bytes], tuple[int, ...], np.dtype[Any]]]:
+    """Open an array inside the file; yield it behind its header, with its shape and type."""
+    with (
+        damage_explained(path, zipfile.BadZipFile, zlib.error),
+        zipfile.ZipFile(path) as archive,
+        archive.open(f"{key}.npy") as file,
+    ):
+        version = np.lib.format.read_magic(file)
+        header = (
+            np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
+        )
+        shape, fortran, dtype = header(file)
+        if dtype.hasobject:
+            raise InputError(
+                f"{path}: array {key!r} holds Python objects, which could run any program and are never read",
+                got=f"type {dtype}",
+                remedy="save it as an array of numbers or texts, such as array.astype(str)",
+            )
+        if fortran and len(shape) > 1:
+            raise InputError(
+                f"{path}: array {key!r} is stored column by column",
+                got="Fortran order",
+                remedy="save numpy.ascontiguousarray of it",
+            )
+        yield file, shape, dtype

@@ -1,0 +1,88 @@
+"""Real data from a table."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+from pydantic import Field
+
+from recurate.components.data.dataset import Dataset, Source, split
+from recurate.components.data.paths import locate, sha256
+from recurate.core.errors import InputError, nearest
+from recurate.core.seeds import Stream
+from recurate.core.tables import read_table
+from recurate.log.samples import Samples, from_column, is_text
+
+
+class TableData(Source):
+    """Real data from a table (Parquet, JSON lines, CSV): texts, points, or arrays of any one shape."""
+
+    kind: Literal["table"]
+    path: str = Field(description="the file, seen from the current folder, then from RECURATE_DATA")
+    sample: str | tuple[str, ...] = Field(
+        "sample", description="column of texts or (nested) lists of numbers, or several columns of numbers"
+    )
+    context: str | None = Field(None, description="column of contexts (prompts); none if absent")
+    label: str | None = Field(
+        None, description="column of labels, for classifiers and groups; none if absent"
+    )
+    held_out: float = Field(0.1, ge=0.001, le=0.9, description="share of rows held out")
+
+    def load(self, rng: Stream) -> Dataset:
+        """Read the table and split it at random.
+
+        Raises:
+            InputError: the file or a column is missing, or samples are not usable.
+        """
+        text = [name for name in (self.context, self.label) if name is not None]
+        if isinstance(self.sample, str) and ".csv" in self.path:
+            text.append(self.sample)  # in CSV a text may look like a number
+        table = read_table(locate(self.path), text=text)
+        samples = self._samples(table)
+        labels = self._texts(table, self.label)
+        contexts = self._texts(table, self.context)
+        train, rest = split(len(samples), self.held_out, rng, self.path)
+        if labels is None:
+            labels = np.full(len(samples), "")
+        both = (None, None) if contexts is None else (contexts[train], contexts[rest])
+        return Dataset(samples[train], labels[train], samples[rest], labels[rest], *both)
+
+    def files(self) -> dict[str, str]:
+        """Return the SHA-256 of the table."""
+        return {self.path: sha256(locate(self.path))}
+
+    def _samples(self, table: pa.Table) -> Samples:
+        if isinstance(self.sample, str):
+            return from_column(self._column(table, self.sample), f"{self.path}: column {self.sample!r}")
+        parts = [from_column(self._column(table, c), f"{self.path}: column {c!r}") for c in self.sample]
+        if any(is_text(part) or part.shape[1:] != (1,) for part in parts):
+            raise InputError(
+                f"{self.path}: several sample columns must all hold numbers",
+                got=", ".join(self.sample),
+                remedy="name one column of texts or lists, or columns of plain numbers",
+            )
+        return np.concatenate(parts, axis=1)
+
+    def _texts(self, table: pa.Table, name: str | None) -> NDArray[Any] | None:
+        if name is None:
+            return None
+        column = self._column(table, name)
+        if column.null_count:
+            raise InputError(
+                f"{self.path}: column {name!r} has {column.null_count} empty values",
+                got="an empty value",
+                remedy="fill it in every row",
+            )
+        return np.asarray(column.cast(pa.string()).to_numpy(zero_copy_only=False)).astype(str)
+
+    def _column(self, table: pa.Table, name: str) -> Any:
+        if name not in table.column_names:
+            raise InputError(
+                f"{self.path} has no column {name!r}",
+                got=f"columns {', '.join(table.column_names)}",
+                remedy=nearest(name, table.column_names),
+            )
+        return table.column(name)

@@ -1,0 +1,214 @@
+"""Any model: two programs, one that samples and one that trains, which exchange files with recurate.
+
+*sample* gets a table of wanted candidates (``item``, ``context``) and a folder with a checkpoint, and writes
+a table of candidates (``item``, ``sample``). *fit* gets a training set (``item``, ``context``, ``source``,
+``sample``) and the folder of the checkpoint to start from (empty before the first training), and fills a
+new, empty folder. Neither needs to know of recurate: :mod:`recurate.log.exchange` has the formats,
+:mod:`recurate.core.programs` the care they are run with.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import tempfile
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any, Literal, Self
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import Field, field_validator, model_validator
+
+from recurate.core.errors import InputError
+from recurate.core.programs import Program, check_placeholders
+from recurate.core.seeds import Stream
+from recurate.core.settings import Settings
+from recurate.log import exchange
+from recurate.log.exchange import Format
+from recurate.log.samples import Samples
+
+CHECKPOINT = "checkpoint"  # folder within a saved model
+SEEDS = 2**31  # many libraries take no larger seeds
+
+SAMPLE_NAMES = ("contexts", "candidates", "checkpoint", "seed", "count")
+FIT_NAMES = ("training", "checkpoint", "new_checkpoint", "seed", "count")
+
+
+class ExternalSettings(Settings):
+    """Settings of an external generator."""
+
+    kind: Literal["external"]
+    sample: tuple[str, ...] = Field(
+        min_length=1,
+        description="command that samples, word by word; {contexts} names the file of wanted "
+        "candidates, {candidates} "
+        "the file to write, {checkpoint} the model's folder; also {seed}, {count} and {python}",
+    )
+    fit: tuple[str, ...] = Field(
+        min_length=1,
+        description="command that trains; {training} names the training set, {checkpoint} the "
+        "folder to start from "
+        "(empty before the first training), {new_checkpoint} the empty folder to fill; also {seed}, "
+        "{count}, {python}",
+    )
+    start: str | None = Field(
+        None, description="folder with a first checkpoint, seen from the current folder; none if absent"
+    )
+    fit_first: bool = Field(
+        True, description="whether the first model is trained on the real data; false: it is `start` as it is"
+    )
+    folder: str = Field(".", description="where both commands run, seen from the current folder")
+    exchange: Format = Field("jsonl", description="format of the files: jsonl or parquet")
+    sample_timeout: float = Field(3600.0, gt=0, description="seconds after which sampling has failed")
+    fit_timeout: float = Field(86_400.0, gt=0, description="seconds after which training has failed")
+    retries: int = Field(1, ge=0, le=100, description="how often a failed command is started again")
+
+    @field_validator("sample")
+    @classmethod
+    def _sample_names(cls, command: tuple[str, ...]) -> tuple[str, ...]:
+        check_placeholders(command, SAMPLE_NAMES, ("candidates",))
+        return command
+
+    @field_validator("fit")
+    @classmethod
+    def _fit_names(cls, command: tuple[str, ...]) -> tuple[str, ...]:
+        check_placeholders(command, FIT_NAMES, ("training", "new_checkpoint"))
+        return command
+
+    @model_validator(mode="after")
+    def _something_to_begin_with(self) -> Self:
+        if not self.fit_first and self.start is None:
+            raise ValueError("fit_first = false needs start, the model to begin with")
+        return self
+
+
+@dataclass(frozen=True)
+class External:
+    """An external generator: settings and the folder of its checkpoint.
+
+    Attributes:
+        settings: see :class:`ExternalSettings`.
+        checkpoint: folder of the model; None before the first training.
+        workspace: where files are exchanged and new checkpoints made; None: temporary folders.
+        logs: where the programs' output is kept; None: in the workspace.
+    """
+
+    settings: ExternalSettings
+    checkpoint: Path | None = None
+    workspace: Path | None = field(default=None, compare=False)
+    logs: Path | None = field(default=None, compare=False)
+
+    def fit(self, data: Samples, *, rng: Stream, contexts: NDArray[Any] | None = None, real: int = 0) -> Self:
+        """Return the generator whose checkpoint *fit* made; see :class:`Generator`."""
+        work = self._folder("fit")
+        training = work / f"training.{self.settings.exchange}"
+        exchange.write_training(training, data, _contexts(contexts, len(data)), real)
+        old = work / "nothing" if self.checkpoint is None else self.checkpoint.resolve()
+        new = work / CHECKPOINT
+        (work / "nothing").mkdir()
+
+        def prepare() -> None:
+            shutil.rmtree(new, ignore_errors=True)
+            new.mkdir()
+
+        def check() -> Path:
+            if not any(new.iterdir()):
+                raise InputError(
+                    "it made no checkpoint", got=f"nothing in {new}", remedy="fill {new_checkpoint}"
+                )
+            return new
+
+        values = {"training": training, "checkpoint": old, "new_checkpoint": new, "count": len(data)}
+        made = self._program("fit", self.settings.fit, self.settings.fit_timeout).run(
+            values | {"seed": rng.integer() % SEEDS},
+            self._log(rng, "fit", work),
+            prepare=prepare,
+            check=check,
+        )
+        training.unlink()
+        return replace(self, checkpoint=made)
+
+    def sample(self, n: int, *, rng: Stream, contexts: NDArray[Any] | None = None) -> Samples:
+        """Return the candidates that *sample* made, n of them, one for each context."""
+        work = self._folder("sample")
+        wanted, answer = (work / f"{name}.{self.settings.exchange}" for name in ("contexts", "candidates"))
+        exchange.write_wanted(wanted, _contexts(contexts, n))
+        values = {"contexts": wanted, "candidates": answer, "checkpoint": self._checkpoint(), "count": n}
+        found = self._program("sample", self.settings.sample, self.settings.sample_timeout).run(
+            values | {"seed": rng.integer() % SEEDS},
+            self._log(rng, "sample", work),
+            prepare=lambda: answer.unlink(missing_ok=True),
+            check=lambda: exchange.read_candidates(answer, n),
+        )
+        shutil.rmtree(work)
+        return found
+
+    def save(self, folder: Path) -> None:
+        """Write the checkpoint (linked where a command has just made it: it may be large) and settings."""
+        found = self._checkpoint()
+        own = self.workspace is not None and found.is_relative_to(self.workspace.resolve())
+        shutil.copytree(found, folder / CHECKPOINT, copy_function=_link if own else shutil.copy2)
+        facts = {"settings": self.settings.model_dump(mode="json")}
+        (folder / "generator.json").write_text(json.dumps(facts, indent=2) + "\n", encoding="utf-8")
+
+    @classmethod
+    def load(cls, folder: Path) -> Self:
+        """Read what :meth:`save` wrote; the checkpoint stays where it is."""
+        facts = json.loads((folder / "generator.json").read_text(encoding="utf-8"))
+        return cls(ExternalSettings(**facts["settings"]), folder / CHECKPOINT)
+
+    def _checkpoint(self) -> Path:
+        found = self.checkpoint
+        if found is None or not found.is_dir():
+            raise InputError(
+                "the external generator has no checkpoint",
+                got=found or "no generator.start, and nothing trained yet",
+                remedy="name a folder in generator.start, or train on real data first",
+            )
+        return found.resolve()
+
+    def _folder(self, purpose: str) -> Path:
+        base = self.workspace
+        if base is not None:
+            base.mkdir(parents=True, exist_ok=True)
+        return Path(tempfile.mkdtemp(prefix=f"{purpose}-", dir=base)).resolve()
+
+    def _log(self, rng: Stream, purpose: str, work: Path) -> Path:
+        """Return the file for a program's output, named by the coordinates of the randomness."""
+        if self.logs is None:
+            return work.with_suffix(".log")
+        name = "-".join(str(part) for part in rng.path) or purpose
+        return self.logs.resolve() / f"{name}.log"
+
+    def _program(self, purpose: str, command: tuple[str, ...], timeout: float) -> Program:
+        s = self.settings
+        return Program(f"generator.{purpose}", command, Path(s.folder), timeout, s.retries)
+
+
+def first(settings: ExternalSettings) -> External:
+    """Return the generator before its first training, with the checkpoint to start from, if there is one.
+
+    Raises:
+        InputError: ``start`` is not a folder with something in it.
+    """
+    if settings.start is None:
+        return External(settings)
+    start = Path(settings.start).resolve()
+    if not start.is_dir() or not any(start.iterdir()):
+        raise InputError(
+            "generator.start must be a folder with a checkpoint", got=start, remedy="check the path"
+        )
+    return External(settings, start)
+
+
+def _contexts(contexts: NDArray[Any] | None, count: int) -> NDArray[Any]:
+    return np.full(count, "", object) if contexts is None else contexts
+
+
+def _link(source: str, target: str) -> None:
+    try:
+        os.link(source, target)
+    except OSError:  # another file system, or one without links
+        shutil.copy2(source, target)

@@ -1,0 +1,104 @@
+"""The scale on which models work: data of any shape as rows of numbers around zero, and back."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from recurate.components.protocols import Samples
+from recurate.core.errors import InputError
+from recurate.log.samples import is_text
+
+MARGIN = 0.25  # how far bounds lie outside the data, in widths of the data's range
+
+
+@dataclass(frozen=True)
+class Standard:
+    """A shift, a scale and bounds a coordinate, fixed by the data that a model is first trained on.
+
+    Attributes:
+        mean, scale: of the data, (d,); one is row * scale + mean.
+        low, high: bounds of rows, (d,), in units of the scale.
+    """
+
+    mean: NDArray[np.float32]
+    scale: NDArray[np.float32]
+    low: NDArray[np.float32]
+    high: NDArray[np.float32]
+
+    @classmethod
+    def of_points(cls, data: Samples) -> Self:
+        """Return mean zero for each coordinate, one scale for all, and bounds a margin outside the data."""
+        flat = data.reshape(len(data), -1)
+        mean, spread = flat.mean(0), flat.std()
+        usable = np.isfinite(spread) and spread > 1e-6 * float(np.abs(mean).max())
+        scale = np.full(flat.shape[1], spread if usable else 1.0, np.float32)
+        low, high = (flat.min(0) - mean) / scale, (flat.max(0) - mean) / scale
+        margin = MARGIN * (high - low)
+        return cls(mean, scale, low - margin, high + margin)
+
+    @classmethod
+    def of_images(cls, data: Samples) -> Self:
+        """Return -1 to 1 for grey or colour values from 0 to 1, or for the data's range if it is another."""
+        low, high = float(data.min()), float(data.max())
+        if low >= 0.0 and high <= 1.0:
+            low, high = 0.0, 1.0
+        size = int(np.prod(data.shape[1:]))
+        half = (high - low) / 2 if high > low else 1.0
+        parts = ((high + low) / 2, half, -1.0, 1.0)
+        return cls(*(np.full(size, part, np.float32) for part in parts))
+
+    def rows(self, data: Samples) -> NDArray[np.float32]:
+        """Return data (n, ...) as rows (n, d)."""
+        return np.ascontiguousarray((data.reshape(len(data), -1) - self.mean) / self.scale, np.float32)
+
+    def samples(self, rows: NDArray[np.float32], shape: tuple[int, ...]) -> Samples:
+        """Return rows (n, d) as samples (n, *shape)."""
+        return np.asarray(rows * self.scale + self.mean, np.float32).reshape(len(rows), *shape)
+
+    def arrays(self) -> dict[str, NDArray[np.float32]]:
+        """Return the arrays to be saved, by name."""
+        return {"mean": self.mean, "scale": self.scale, "low": self.low, "high": self.high}
+
+
+def check_numbers(data: Samples, shape: tuple[int, ...] = ()) -> None:
+    """Refuse training data that a model of numbers cannot learn from.
+
+    Args:
+        data: the training set.
+        shape: of the samples that the model was trained on before; empty if it was not.
+
+    Raises:
+        InputError: data are texts, none, not finite, or of another shape than before.
+    """
+    if is_text(data):
+        raise InputError(
+            "this generator makes numbers and cannot learn texts",
+            got=f"{len(data)} texts",
+            remedy="use generator.kind = 'external' with a language model of yours",
+        )
+    if not data.size:
+        raise InputError(
+            "a generator needs data to learn from", got=f"shape {data.shape}", remedy="give some"
+        )
+    if not np.isfinite(data).all():
+        bad = np.flatnonzero(~np.isfinite(data.reshape(len(data), -1)).all(axis=1))
+        raise InputError(
+            f"{bad.size} of {len(data)} training samples are not finite",
+            got=f"row {bad[0] + 1}",
+            remedy="drop or repair them; if a model made them, it may have diverged",
+        )
+    if shape and data.shape[1:] != shape:
+        raise InputError(
+            "training data are of another shape than before",
+            got=f"{data.shape[1:]} after {shape}",
+            remedy="give every sample the same shape",
+        )
+
+
+def untrained() -> InputError:
+    """Return the complaint about samples from a model that has learnt nothing."""
+    return InputError("the generator has not been trained", got="no weights", remedy="call fit first")

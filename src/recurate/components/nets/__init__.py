@@ -1,0 +1,1 @@
+"""Neural networks: devices, training, fields."""

@@ -1,0 +1,80 @@
+"""Rewards by colour, for images in red, green and blue."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Literal, Self
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import Field, model_validator
+
+from recurate.components.rewards.protocol import FloatArray, Samples
+from recurate.core.errors import InputError
+from recurate.core.settings import Settings
+
+BLOCK = 2**22  # numbers at a time
+
+
+class ColourSettings(Settings):
+    """Reward gamma times how much of a colour c = rgb an image has.
+
+    With x_p the colour of pixel p, clipped to [0, 1] as on a screen: ``direction`` is the mean over p of
+    <x_p, c> / |c|, ``closeness`` minus the mean of |x_p - c|, and ``share`` the share of p with |x_p - c|
+    of at most radius.
+    """
+
+    kind: Literal["colour"]
+    name: str = Field("reward", pattern=r"^[A-Za-z_]\w*$", description="name of the reward's column")
+    weight: float | None = Field(None, ge=0, le=1, description="share of slates picked by this reward")
+    rgb: tuple[float, float, float] = Field(
+        description="the colour, red, green and blue from 0 to 1; as a direction also negative: "
+        "[1, -0.5, -0.5] rewards red and not brightness"
+    )
+    score: Literal["direction", "closeness", "share"] = Field(
+        "direction",
+        description="mean of the pixels' projection on rgb, minus their mean distance from rgb, or the "
+        "share of pixels within radius of rgb",
+    )
+    radius: float | None = Field(None, gt=0, description="distance from rgb, where score is 'share'")
+    gamma: float = Field(1.0, gt=0, description="multiplies it")
+
+    @model_validator(mode="after")
+    def _fits_together(self) -> Self:
+        if (self.score == "share") != (self.radius is not None):
+            raise ValueError("give radius with score = 'share', and only then")
+        if self.score == "direction" and not any(self.rgb):
+            raise ValueError("rgb = [0, 0, 0] is no direction: use score = 'closeness'")
+        if self.score != "direction" and not all(0 <= value <= 1 for value in self.rgb):
+            raise ValueError("rgb must be a colour, three numbers from 0 to 1")
+        return self
+
+
+@dataclass(frozen=True)
+class ColourReward:
+    """See :class:`ColourSettings`."""
+
+    settings: ColourSettings
+
+    def __call__(self, samples: Samples, contexts: NDArray[Any] | None = None) -> FloatArray:
+        """Return one reward a sample, shape (n,)."""
+        if samples.ndim != 4 or samples.shape[3] != 3:
+            raise InputError(
+                "the colour reward needs images with three channels, (n, h, w, 3)",
+                got=f"samples of shape {samples.shape[1:]}",
+                remedy="set data.grey = false, or use another reward",
+            )
+        block = max(BLOCK // max(samples[0].size, 1), 1) if len(samples) else 1
+        parts = [self._score(samples[i : i + block]) for i in range(0, len(samples), block)]
+        return self.settings.gamma * np.concatenate([np.empty(0), *parts])
+
+    def _score(self, images: Samples) -> FloatArray:
+        pixels = np.clip(images.reshape(len(images), -1, 3).astype(np.float64), 0.0, 1.0)
+        colour = np.array(self.settings.rgb)
+        if self.settings.score == "direction":
+            return np.asarray(pixels.mean(axis=1) @ colour / np.linalg.norm(colour))
+        distance = np.linalg.norm(pixels - colour, axis=2)
+        if self.settings.score == "closeness":
+            return np.asarray(-distance.mean(axis=1))
+        assert self.settings.radius is not None
+        return np.asarray((distance <= self.settings.radius).mean(axis=1))

@@ -1,0 +1,71 @@
+"""Rewards from anyone's program, such as a reward model in an environment of its own."""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import Field, field_validator
+
+from recurate.components.rewards.protocol import FloatArray
+from recurate.core.programs import Program, check_placeholders
+from recurate.core.settings import Settings
+from recurate.log import exchange
+from recurate.log.exchange import Format
+from recurate.log.samples import Samples
+
+NAMES = ("candidates", "rewards", "count")
+
+
+class CommandSettings(Settings):
+    """Reward gamma r, r written by a command that reads candidates (``item``, ``context``, ``sample``)."""
+
+    kind: Literal["command"]
+    name: str = Field("reward", pattern=r"^[A-Za-z_]\w*$", description="name of the reward's column")
+    weight: float | None = Field(None, ge=0, le=1, description="share of slates picked by this reward")
+    command: tuple[str, ...] = Field(
+        min_length=1,
+        description="word by word; {candidates} names the file to score, {rewards} the file to write "
+        "(item, reward); also {count} and {python}",
+    )
+    folder: str = Field(".", description="where it runs, seen from the current folder")
+    exchange: Format = Field("jsonl", description="format of the files: jsonl or parquet")
+    timeout: float = Field(3600.0, gt=0, description="seconds after which it has failed")
+    retries: int = Field(1, ge=0, le=100, description="how often it is started again if it failed")
+    gamma: float = Field(1.0, gt=0, description="multiplies the rewards that it writes")
+
+    @field_validator("command")
+    @classmethod
+    def _names(cls, command: tuple[str, ...]) -> tuple[str, ...]:
+        check_placeholders(command, NAMES, ("candidates", "rewards"))
+        return command
+
+
+@dataclass(frozen=True)
+class CommandReward:
+    """See :class:`CommandSettings`."""
+
+    settings: CommandSettings
+
+    def __call__(self, samples: Samples, contexts: NDArray[Any] | None = None) -> FloatArray:
+        """Return one reward a sample, shape (n,)."""
+        s, count = self.settings, len(samples)
+        work = Path(tempfile.mkdtemp(prefix="recurate-reward-")).resolve()
+        asked, answer = work / f"candidates.{s.exchange}", work / f"rewards.{s.exchange}"
+        exchange.write_candidates(
+            asked, samples, np.full(count, "", object) if contexts is None else contexts
+        )
+        program = Program(f"rewards.{s.name}", s.command, Path(s.folder), s.timeout, s.retries)
+        rewards = program.run(
+            {"candidates": asked, "rewards": answer, "count": count},
+            work / "output.log",
+            prepare=lambda: answer.unlink(missing_ok=True),
+            check=lambda: exchange.read_scores(answer, count, "reward"),
+        )
+        shutil.rmtree(work)  # after a failure it stays, for its log
+        return s.gamma * rewards

@@ -1,0 +1,115 @@
+"""Rewards and groups from anyone's function: ``module:name``."""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import Field
+
+from recurate.components.rewards.protocol import FloatArray
+from recurate.core.errors import InputError
+from recurate.core.settings import Settings
+from recurate.log.samples import Samples
+
+NAME = r"^[A-Za-z_][\w.]*:[A-Za-z_]\w*$"
+
+
+class ImportedSettings(Settings):
+    """Reward gamma f(samples), f an importable function of samples, and of ``contexts`` if it names them."""
+
+    kind: Literal["import"]
+    name: str = Field("reward", pattern=r"^[A-Za-z_]\w*$", description="name of the reward's column")
+    weight: float | None = Field(None, ge=0, le=1, description="share of slates picked by this reward")
+    function: str = Field(
+        pattern=NAME, description="module:name, looked for in the current folder and where Python looks"
+    )
+    gamma: float = Field(1.0, gt=0, description="multiplies what the function returns")
+
+
+@dataclass(frozen=True)
+class ImportedReward:
+    """See :class:`ImportedSettings`."""
+
+    settings: ImportedSettings
+    function: Callable[..., Any]
+
+    def __call__(self, samples: Samples, contexts: NDArray[Any] | None = None) -> FloatArray:
+        """Return one reward a sample, shape (n,)."""
+        found = call(self.function, self.settings.function, samples, contexts)
+        try:
+            numbers = np.asarray(found, float)
+        except (TypeError, ValueError):
+            numbers = np.empty(0)
+        if numbers.shape != (len(samples),):
+            raise InputError(
+                f"{self.settings.function} must return one number a sample",
+                got=f"shape {np.shape(found)} of {type(found).__name__} for {len(samples)} samples",
+                remedy="return an array of shape (n,)",
+            )
+        return self.settings.gamma * numbers
+
+
+@dataclass(frozen=True)
+class ImportedGroups:
+    """Groups from a function of the samples."""
+
+    title: str
+    function: Callable[..., Any]
+
+    def __call__(self, samples: Samples, contexts: NDArray[Any] | None = None) -> NDArray[Any]:
+        """Return one label a sample, shape (n,)."""
+        labels = np.asarray(call(self.function, self.title, samples, contexts)).astype(str)
+        if labels.shape != (len(samples),):
+            raise InputError(
+                f"{self.title} must return one label a sample",
+                got=f"shape {labels.shape} for {len(samples)} samples",
+                remedy="return a sequence of n texts",
+            )
+        return labels
+
+
+def load_function(title: str) -> Callable[..., Any]:
+    """Import ``module:name``; modules in the current folder are found.
+
+    Raises:
+        InputError: there is no such module or function.
+    """
+    module, _, name = title.partition(":")
+    here = str(Path.cwd())
+    if here not in sys.path:
+        sys.path.append(here)  # last: a file here must not hide a library
+    try:
+        found = getattr(importlib.import_module(module), name)
+    except (ImportError, AttributeError, SyntaxError) as error:
+        raise InputError(
+            f"{title} cannot be imported",
+            got=error,
+            remedy="check module:name; the current folder is searched too",
+        ) from None
+    if not callable(found):
+        raise InputError(f"{title} is not a function", got=type(found).__name__, remedy="name a function")
+    return found  # type: ignore[no-any-return]
+
+
+def call(function: Callable[..., Any], title: str, samples: Samples, contexts: NDArray[Any] | None) -> Any:
+    """Call somebody's function; what it raises becomes an error that names it."""
+    try:
+        if "contexts" in inspect.signature(function).parameters:
+            return function(samples, contexts=contexts)
+        return function(samples)
+    except InputError:
+        raise
+    except Exception as error:
+        raise InputError(
+            f"{title} failed",
+            got=f"{type(error).__name__}: {error}",
+            remedy="try it on a few samples of this run",
+        ) from error

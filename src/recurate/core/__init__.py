@@ -1,0 +1,1 @@
+"""The ground: errors, settings, random streams, files, tables. It knows no loop."""

@@ -1,0 +1,204 @@
+"""Tables in files: Parquet, JSON lines, JSON arrays or CSV, by the file's ending; the texts also gzipped."""
+
+from __future__ import annotations
+
+import gzip
+import json
+import zlib
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import IO, Any
+
+import pyarrow as pa
+
+from recurate.core.errors import InputError
+from recurate.core.files import atomic_path
+
+TEXT = ("context", "source", "chooser", "group")  # columns of a log that are always text
+
+
+def read_table(path: Path | str, *, text: Sequence[str] = ()) -> pa.Table:
+    """Read a table from Parquet, JSON lines, a JSON array or CSV, by the file's ending.
+
+    Args:
+        path: the file.
+        text: columns of a CSV file that are text even if they look like numbers.
+
+    Raises:
+        InputError: the file is missing, empty, truncated or of an unknown kind.
+    """
+    path = Path(path)
+    reader = by_suffix(path, READERS)
+    if not path.is_file():
+        raise InputError(
+            "no such file" if not path.exists() else "this is not a file",
+            got=path,
+            remedy="check the path",
+        )
+    if path.stat().st_size == 0:
+        raise InputError("the file is empty", got=path, remedy="a log has at least one row")
+    try:
+        table = reader(path, tuple(text))
+        names = table.column_names  # decodes them, which garbage does not survive
+    except (pa.ArrowException, ValueError, OSError, EOFError, RecursionError, zlib.error) as error:
+        raise InputError(
+            f"cannot read {path}",
+            got=_first_line(error) + _where_json_breaks(path),
+            remedy="the file is truncated, altered or not what its ending says; write it again",
+        ) from None
+    if table.num_rows == 0 or table.num_columns == 0:
+        raise InputError("the file has no rows", got=path, remedy="a log has at least one row")
+    repeated = {name for name in names if names.count(name) > 1}
+    if repeated:
+        raise InputError(
+            f"{path} has several columns of one name",
+            got=", ".join(sorted(repeated)),
+            remedy="rename them",
+        )
+    return table
+
+
+def write_table(table: pa.Table, path: Path | str) -> None:
+    """Write a table atomically, as Parquet, JSON lines or CSV by the file's ending."""
+    path = Path(path)
+    writer = by_suffix(path, WRITERS)
+    with atomic_path(path) as partial:
+        writer(table, partial)
+
+
+def _read_parquet(path: Path, text: tuple[str, ...]) -> pa.Table:
+    import pyarrow.parquet as pq
+
+    return pq.ParquetFile(path).read()
+
+
+def _read_csv(path: Path, text: tuple[str, ...]) -> pa.Table:
+    import pyarrow.csv as csv
+
+    # Only these are nulls: a context, item or group may well be the word "null" or "NA".
+    options = csv.ConvertOptions(
+        null_values=[""], strings_can_be_null=False, column_types=dict.fromkeys((*TEXT, *text), pa.string())
+    )
+    with _open(path) as file:
+        table = csv.read_csv(file, convert_options=options)
+    wrong = [field.name for field in table.schema if pa.types.is_binary(field.type)]
+    if wrong:
+        raise ValueError(f"the text of column {wrong[0]!r} is not UTF-8")
+    return table
+
+
+def _open(path: Path) -> IO[bytes]:
+    """Open a file for reading, gzipped or not."""
+    return gzip.open(path, "rb") if path.suffix.lower() == ".gz" else path.open("rb")  # type: ignore[return-value]
+
+
+def _read_json(path: Path, text: tuple[str, ...]) -> pa.Table:
+    """Read an array of objects; a key that some lack is null there."""
+    with _open(path) as file:
+        rows = json.loads(file.read())
+    if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
+        raise ValueError("this is not an array of objects")
+    names = dict.fromkeys(name for row in rows for name in row)
+    return pa.table({name: _column([row.get(name) for row in rows]) for name in names})
+
+
+def _column(values: list[Any]) -> pa.Array:
+    """Return an array; of text where types are mixed."""
+    try:
+        return pa.array(values)
+    except (pa.ArrowInvalid, pa.ArrowTypeError, OverflowError):
+        words = [v if v is None or isinstance(v, str) else json.dumps(v, ensure_ascii=False) for v in values]
+        return pa.array(words, pa.string())
+
+
+def _read_jsonl(path: Path, text: tuple[str, ...]) -> pa.Table:
+    import pyarrow.json as arrow_json
+
+    # One line must fit in one block.
+    options = arrow_json.ReadOptions(block_size=1 << 26)
+    # Words that look like dates stay words: whatever is text in the first row is text.
+    with _open(path) as file:
+        try:
+            first = json.loads(file.readline())
+        except (ValueError, RecursionError):
+            first = {}
+    words = [k for k, v in first.items() if isinstance(v, str)] if isinstance(first, dict) else []
+    schema = pa.schema([(name, pa.string()) for name in dict.fromkeys((*TEXT, *words, *text))])
+    parse = arrow_json.ParseOptions(explicit_schema=schema)
+    with _open(path) as file:
+        table = arrow_json.read_json(file, read_options=options, parse_options=parse)
+    table.validate(full=True)  # texts are UTF-8
+    unused = [n for n in TEXT if n in table.column_names and n not in first and _all_null(table, n)]
+    return table.drop_columns(unused)
+
+
+def _all_null(table: pa.Table, name: str) -> bool:
+    return bool(table.column(name).null_count == table.num_rows)
+
+
+def _write_parquet(table: pa.Table, path: Path) -> None:
+    import pyarrow.parquet as pq
+
+    pq.write_table(table, path, compression="zstd")
+
+
+def _write_csv(table: pa.Table, path: Path) -> None:
+    import pyarrow.csv as csv
+
+    csv.write_csv(table, path)
+
+
+def _write_jsonl(table: pa.Table, path: Path) -> None:
+    with path.open("w", encoding="utf-8") as file:
+        for batch in table.to_batches(max_chunksize=65536):
+            file.writelines(json.dumps(row, ensure_ascii=False) + "\n" for row in batch.to_pylist())
+
+
+READERS: dict[str, Callable[[Path, tuple[str, ...]], pa.Table]] = {
+    ".parquet": _read_parquet,
+    ".jsonl": _read_jsonl,
+    ".ndjson": _read_jsonl,
+    ".csv": _read_csv,
+    ".json": _read_json,
+    ".jsonl.gz": _read_jsonl,
+    ".csv.gz": _read_csv,
+    ".json.gz": _read_json,
+}
+WRITERS: dict[str, Callable[[pa.Table, Path], None]] = {
+    ".parquet": _write_parquet,
+    ".jsonl": _write_jsonl,
+    ".ndjson": _write_jsonl,
+    ".csv": _write_csv,
+}
+
+
+def by_suffix(path: Path, table: Mapping[str, Callable[..., Any]]) -> Callable[..., Any]:
+    """Return the reader or writer for a file's ending, or raise InputError."""
+    suffixes = [suffix.lower() for suffix in path.suffixes]
+    ending = "".join(suffixes[-2:]) if suffixes[-1:] == [".gz"] else "".join(suffixes[-1:])
+    try:
+        return table[ending]
+    except KeyError:
+        raise InputError(
+            "the file's ending says what it is, and this one is not known",
+            got=path,
+            remedy=f"use one of {', '.join(table)}",
+        ) from None
+
+
+def _where_json_breaks(path: Path) -> str:
+    """Name the first line that is not a JSON object, for JSON lines."""
+    if path.suffix.lower() not in (".jsonl", ".ndjson"):
+        return ""
+    with path.open("rb") as file:
+        for number, line in enumerate(file, start=1):
+            try:
+                if line.strip() and not isinstance(json.loads(line), dict):
+                    return f" (line {number} is not an object)"
+            except (ValueError, RecursionError):
+                return f" (line {number} is not valid JSON)"
+    return ""
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]

@@ -1,1 +1,0 @@
-"""Published experiments: their settings, what they claim, and whether it holds here."""

@@ -1,0 +1,1 @@
+"""What a loop writes down, and how it is read back."""

@@ -1,0 +1,395 @@
+"""Candidates with what is known of each, and the quantities of a law or a sample of them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import ArrayLike, NDArray
+
+from recurate.core.errors import InputError
+from recurate.log.schema import Log
+from recurate.log.trajectory import MEASURED, Row
+from recurate.metrics import estimates
+from recurate.metrics.estimates import Clusters, Estimate, Strata
+
+FloatArray = NDArray[np.float64]
+IntArray = NDArray[np.int64]
+
+# Beyond this, the fourth power of exp(reward / temperature) is not a double; the variance's error needs it.
+LARGEST_EXPONENT = 170.0
+
+
+@dataclass(frozen=True)
+class Candidates:
+    """n candidates, one row each.
+
+    Attributes:
+        rewards: shape (n, m), finite.
+        names: the m rewards' names.
+        groups: group of each candidate as text, shape (n,), or None.
+        tracked: further columns by name, each (n,) numbers.
+        contexts: context of each candidate as text, shape (n,), or None for one context.
+        labels: all groups that there are, where more are known than occur among these candidates.
+    """
+
+    rewards: FloatArray
+    names: tuple[str, ...]
+    groups: NDArray[Any] | None = None
+    tracked: Mapping[str, FloatArray] = field(default_factory=dict)
+    contexts: NDArray[Any] | None = None
+    labels: tuple[str, ...] = ()
+
+    def __len__(self) -> int:
+        return len(self.rewards)
+
+    def take(self, rows: NDArray[Any]) -> Candidates:
+        """Return some of the candidates."""
+        return Candidates(
+            self.rewards[rows],
+            self.names,
+            None if self.groups is None else self.groups[rows],
+            {name: values[rows] for name, values in self.tracked.items()},
+            None if self.contexts is None else self.contexts[rows],
+            self.labels,
+        )
+
+    def join(self, other: Candidates) -> Candidates:
+        """Return these candidates followed by others with the same columns.
+
+        Raises:
+            InputError: ``other`` lacks a column of these.
+        """
+        if other.names != self.names:
+            raise InputError(
+                "the reference must have the same rewards as the candidates",
+                got=f"{', '.join(other.names)} against {', '.join(self.names)}",
+                remedy="score the real data with the same reward functions",
+            )
+        lacking = set(self.tracked) - set(other.tracked)
+        lacking |= {"group"} if self.groups is not None and other.groups is None else set()
+        lacking |= {"context"} if self.contexts is not None and other.contexts is None else set()
+        if lacking:
+            raise InputError(
+                "the reference lacks columns that the candidates have",
+                got=f"no {', '.join(sorted(lacking))}",
+                remedy="real data in the mix need every column that is forecast",
+            )
+        return Candidates(
+            np.concatenate([self.rewards, other.rewards]),
+            self.names,
+            None if self.groups is None else np.concatenate([self.groups, other.groups]),
+            {k: np.concatenate([v, other.tracked[k]]) for k, v in self.tracked.items()},
+            None if self.contexts is None else np.concatenate([self.contexts, other.contexts]),
+            group_names(self, other),
+        )
+
+
+def as_candidates(
+    rewards: ArrayLike | Candidates,
+    *,
+    names: Sequence[str] | None = None,
+    groups: ArrayLike | None = None,
+    track: Mapping[str, ArrayLike] | None = None,
+    contexts: ArrayLike | None = None,
+) -> Candidates:
+    """Check arrays and bind them together.
+
+    Raises:
+        InputError: shapes disagree, or a value is not a finite number.
+    """
+    if isinstance(rewards, Candidates):
+        given = {"names": names, "groups": groups, "track": track, "contexts": contexts}
+        if any(value is not None for value in given.values()):
+            raise InputError(
+                "Candidates bring their own names, groups, tracked columns and contexts",
+                got=", ".join(name for name, value in given.items() if value is not None),
+                remedy="give them to as_candidates",
+            )
+        return rewards
+    matrix = reward_matrix(rewards)
+    count, dimension = matrix.shape
+    labels = tuple(names) if names else _default_names(dimension)
+    if len(labels) != dimension:
+        raise InputError(
+            f"there must be one name for each of the {dimension} rewards",
+            got=f"{len(labels)} names",
+            remedy="pass names in the order of the columns",
+        )
+    if len(set(labels)) < dimension:
+        raise InputError(
+            "rewards need different names", got=", ".join(labels), remedy="name each reward once"
+        )
+    if track is not None and not isinstance(track, Mapping):
+        raise InputError(
+            "track must map names to columns", got=type(track).__name__, remedy="track={'length': [...]}"
+        )
+    tracked = {name: _numbers(name, values, count) for name, values in (track or {}).items()}
+    return Candidates(
+        matrix,
+        labels,
+        _texts("groups", groups, count),
+        tracked,
+        _contexts(contexts, count),
+    )
+
+
+def from_log(log: Log, *, group: str | None = None, track: Sequence[str] = ()) -> Candidates:
+    """Return a log's candidates; contexts only where there is more than one."""
+    return as_candidates(
+        log.reward_matrix(),
+        names=log.rewards,
+        groups=None if group is None else _group_column(log, group),
+        track={name: log.column(name) for name in track},
+        contexts=log.column("context").astype(str),
+    )
+
+
+def _group_column(log: Log, name: str) -> NDArray[Any]:
+    column: Any = log.table.column(name) if name in log.table.column_names else log.column(name)
+    if column.null_count:
+        row = next(i for i, value in enumerate(column) if not value.is_valid)
+        raise InputError(
+            f"column {name!r} names no group in {column.null_count} rows",
+            got=f"an empty value in row {row + 1} of the selected rows",
+            remedy="give every candidate a group ('other' will do)",
+        )
+    try:
+        return np.asarray(column.cast("string").to_numpy()).astype(str)
+    except pa.ArrowException:
+        raise InputError(
+            f"column {name!r} cannot be a group", got=column.type, remedy="use a column of words or numbers"
+        ) from None
+
+
+def _default_names(dimension: int) -> tuple[str, ...]:
+    return ("reward",) if dimension == 1 else tuple(f"reward_{i}" for i in range(dimension))
+
+
+def reward_matrix(rewards: ArrayLike) -> FloatArray:
+    """Return rewards as a matrix (candidates, rewards) of finite numbers, or raise InputError."""
+    try:
+        values = np.asarray(rewards, dtype=np.float64)
+    except (TypeError, ValueError):
+        raise InputError(
+            "rewards must be an array of numbers",
+            got=type(rewards).__name__,
+            remedy="pass shape (candidates,) or (candidates, rewards)",
+        ) from None
+    values = values[:, None] if values.ndim == 1 else values
+    if values.ndim != 2 or 0 in values.shape:
+        raise InputError(
+            "rewards must have shape (candidates,) or (candidates, rewards), at least one of each",
+            got=f"shape {np.shape(rewards)}",
+            remedy="one row a candidate, one column a reward",
+        )
+    bad = np.argwhere(~np.isfinite(values))
+    if bad.size:
+        row, column = bad[0]
+        raise InputError(
+            f"reward {column} of candidate {row} is not a finite number",
+            got=values[row, column],
+            remedy=f"drop or repair such candidates ({len(np.unique(bad[:, 0]))} in all)",
+        )
+    return values
+
+
+def _numbers(name: str, values: ArrayLike, count: int) -> FloatArray:
+    try:
+        numbers = np.asarray(values, dtype=np.float64)
+    except (TypeError, ValueError):
+        raise InputError(
+            f"the tracked column {name!r} must hold numbers",
+            got=repr(np.asarray(values).ravel()[:1].tolist()),
+            remedy="track numeric columns; use groups for labels",
+        ) from None
+    if numbers.shape != (count,) or not np.isfinite(numbers).all():
+        raise InputError(
+            f"the tracked column {name!r} must hold one finite number a candidate",
+            got=f"shape {numbers.shape}, {int((~np.isfinite(numbers)).sum())} not finite",
+            remedy=f"pass {count} finite numbers",
+        )
+    return numbers
+
+
+def _contexts(values: ArrayLike | None, count: int) -> NDArray[Any] | None:
+    """Return contexts as text, or None where all are the same."""
+    texts = _texts("contexts", values, count)
+    return None if texts is None or (texts == texts[0]).all() else texts
+
+
+def _texts(name: str, values: ArrayLike | None, count: int) -> NDArray[Any] | None:
+    if values is None:
+        return None
+    given = np.asarray(values)
+    blank = given.dtype == object and any(v is None or v != v for v in given.ravel())
+    if blank or (given.dtype.kind == "f" and np.isnan(given).any()):
+        raise InputError(
+            f"{name} must hold a label for every candidate", got="None or NaN", remedy="label all ('other')"
+        )
+    texts = given.astype(str)
+    if texts.shape != (count,):
+        raise InputError(
+            f"{name} must hold one label a candidate",
+            got=f"shape {texts.shape}",
+            remedy=f"pass {count} labels",
+        )
+    return texts
+
+
+# --- quantities -----------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Values:
+    """The quantities of one round.
+
+    Attributes:
+        moments: for each reward ``mean_reward``, ``mean_exp_reward`` and ``var_exp_reward``, as far as known.
+        support: effective support.
+        kl: divergence of the reward laws from the reference, or None.
+        shares: of each group, or None without groups.
+        entropy: of the shares, or None.
+        tracked: expectations of further columns.
+    """
+
+    moments: Sequence[Mapping[str, Estimate]]
+    support: float
+    kl: Estimate | None = None
+    shares: Sequence[Estimate] | None = None
+    entropy: Estimate | None = None
+    tracked: Mapping[str, Estimate] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Describer:
+    """Turns a law on fixed candidates, or the candidates as a sample, into trajectory rows.
+
+    Attributes:
+        candidates: whom to describe.
+        temperature: exp_reward is exp(reward / temperature).
+        group_names: the groups to report, in order.
+        reward_scale: largest reward / temperature seen anywhere in this comparison, per reward;
+            ``mean_exp_reward`` is left out beyond ``LARGEST_EXPONENT``.
+        stratified: whether contexts are the same in all samples, and not drawn by chance.
+    """
+
+    candidates: Candidates
+    temperature: float
+    group_names: tuple[str, ...] = ()
+    reward_scale: tuple[float, ...] = ()
+    stratified: bool = False
+
+    def values(self, law: FloatArray | None = None, kl: Estimate | None = None) -> Values:
+        """Return the quantities of a law (masses (n,)), or of the candidates as a sample if None."""
+        clusters = self._clusters if law is None else None
+        shares = entropy = None
+        if self.codes is not None:
+            groups = len(self.group_names)
+            shares = estimates.shares(self.codes, groups, law, clusters)
+            entropy = estimates.entropy(self.codes, groups, law, clusters)
+        return Values(
+            [self._of_reward(i, law, clusters) for i in range(len(self.candidates.names))],
+            len(self.candidates) if law is None else estimates.effective_support(law),
+            kl,
+            shares,
+            entropy,
+            {name: estimates.mean(v, law, clusters) for name, v in self.candidates.tracked.items()},
+        )
+
+    def rows(self, round: int, source: str, values: Values) -> list[Row]:  # noqa: A002
+        """Return the rows of one round; ``source`` is ``forecast`` or ``measured``."""
+        found: list[tuple[str, str | None, str | None, Estimate, tuple[float, float]]] = []
+        infinite = (-np.inf, np.inf)
+        for name, moments in zip(self.candidates.names, values.moments, strict=True):
+            for quantity, estimate in moments.items():
+                low = -np.inf if quantity == "mean_reward" else 0.0
+                found.append((quantity, name, None, estimate, (low, np.inf)))
+        if values.kl is not None:
+            found.append(("kl_to_reference", None, None, values.kl, (0.0, np.inf)))
+        if values.shares is not None and values.entropy is not None:
+            for group, share in zip(self.group_names, values.shares, strict=True):
+                found.append(("share", None, group, share, (0.0, 1.0)))
+            limit = float(np.log(len(self.group_names)))
+            found.append(("entropy", None, None, values.entropy, (0.0, limit)))
+        found.append(("effective_support", None, None, Estimate(values.support), infinite))
+        for name, estimate in values.tracked.items():
+            found.append((f"mean:{name}", None, None, estimate, infinite))
+        return [
+            _row(round, source, quantity, reward, group, estimate, limits)
+            for quantity, reward, group, estimate, limits in found
+        ]
+
+    def _of_reward(self, index: int, law: FloatArray | None, clusters: Clusters) -> dict[str, Estimate]:
+        found = {"mean_reward": estimates.mean(self.candidates.rewards[:, index], law, clusters)}
+        exponentials = self.exponentials[index]
+        if exponentials is not None:
+            found["mean_exp_reward"] = estimates.mean(exponentials, law, clusters)
+            found["var_exp_reward"] = estimates.variance(exponentials, law, clusters)
+        return found
+
+    @cached_property
+    def exponentials(self) -> list[FloatArray | None]:
+        """exp(reward / temperature) for each reward, or None beyond LARGEST_EXPONENT."""
+        with np.errstate(over="ignore"):
+            utilities = self.candidates.rewards.T / self.temperature
+        scales = self.reward_scale or [float(u.max()) for u in utilities]
+        return [
+            np.exp(u) if scale < LARGEST_EXPONENT else None
+            for u, scale in zip(utilities, scales, strict=True)
+        ]
+
+    @cached_property
+    def codes(self) -> IntArray | None:
+        """Index in ``group_names`` of each candidate's group, or None without groups."""
+        if self.candidates.groups is None or not self.group_names:
+            return None
+        return group_codes(self.candidates.groups, self.group_names)
+
+    @cached_property
+    def _clusters(self) -> Clusters:
+        if self.candidates.contexts is None:
+            return None
+        codes = estimates.encode(self.candidates.contexts)[0]
+        return Strata(codes) if self.stratified else codes
+
+
+def group_names(candidates: Candidates, reference: Candidates | None) -> tuple[str, ...]:
+    """Return the groups that occur among the candidates or the real data, or are known, sorted."""
+    if candidates.groups is None:
+        return ()
+    names = set(np.unique(candidates.groups).tolist()) | set(candidates.labels)
+    if reference is not None and reference.groups is not None:
+        names |= set(np.unique(reference.groups).tolist()) | set(reference.labels)
+    return tuple(sorted(names))
+
+
+def group_codes(groups: NDArray[Any], names: Sequence[str]) -> IntArray:
+    """Return the index in ``names`` of each group, or raise InputError if one is not there."""
+    order = np.argsort(np.asarray(names))
+    found = order[np.minimum(np.searchsorted(np.asarray(names)[order], groups), len(names) - 1)]
+    wrong = np.flatnonzero(np.asarray(names)[found] != groups)
+    if wrong.size:
+        raise InputError(
+            f"{wrong.size} candidates are of a group that is not known",
+            got=repr(str(groups[wrong[0]])),
+            remedy=f"the groups are {', '.join(names)}",
+        )
+    return np.asarray(found, np.int64)
+
+
+def _row(
+    round: int,  # noqa: A002
+    source: str,
+    quantity: str,
+    reward: str | None,
+    group: str | None,
+    estimate: Estimate,
+    limits: tuple[float, float],
+) -> Row:
+    lower, upper = estimate.interval(*limits) if source == MEASURED and estimate.se else (None, None)
+    return Row(round, source, quantity, estimate.value, reward, group, lower, upper)

@@ -1,0 +1,290 @@
+"""Every form of file as one row a candidate, in the log's column names."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from recurate.core.errors import InputError
+from recurate.log.reading.roles import AVAILABLE, Mapping
+
+# Standard columns of an unfolded table; "result" says how a candidate fared.
+STANDARD = ("round", "slate", "slot", "item", "chooser", "context", "time", "source_row", "result")
+TIE_WORDS = {"tie", "tied", "both", "equal", "draw", "same", "bothbad", "tie (bothbad)", "both_bad"}
+YES, NO = {"1", "true", "yes", "y", "t", "1.0"}, {"0", "false", "no", "n", "f", "0.0"}
+RANK, PICK = "rank", "pick"
+
+
+class Unfolded:
+    """A long table and what was left out on the way.
+
+    Attributes:
+        columns: the standard ones, then attributes; arrays of one length. ``result`` holds ranks (1 is best)
+            or 1 and 0 for picked and not, nan for what cannot be read.
+        kind: ``rank`` or ``pick``: what ``result`` holds.
+        notes: what was supposed on the way.
+    """
+
+    def __init__(self, columns: dict[str, NDArray[Any]], kind: str, notes: list[str]) -> None:
+        self.columns = columns
+        self.kind = kind
+        self.notes = notes
+
+
+def unfold(table: pa.Table, mapping: Mapping) -> Unfolded:
+    """Return a table's slates with one row a candidate."""
+    if mapping.form == "long":
+        return _from_long(table, mapping)
+    if mapping.form == "lists":
+        return _from_lists(table, mapping)
+    return _from_wide(table, mapping)
+
+
+def array_of(table: pa.Table, name: str) -> NDArray[Any]:
+    """Return a column as an array: numbers as they are (nulls nan), anything else as objects."""
+    column = table.column(name)
+    if pa.types.is_dictionary(column.type):
+        column = column.cast(column.type.value_type)
+    if pa.types.is_boolean(column.type):
+        values = column.to_numpy(zero_copy_only=False)
+        return values.astype(float) if column.null_count == 0 else _objects(column)
+    if pa.types.is_integer(column.type) or pa.types.is_floating(column.type):
+        return np.asarray(column.to_numpy())
+    if pa.types.is_temporal(column.type):
+        return np.asarray(column.to_numpy())
+    return _objects(column)
+
+
+def _objects(column: Any) -> NDArray[Any]:
+    out = np.empty(len(column), object)
+    out[:] = column.to_pylist()
+    return out
+
+
+def _from_long(table: pa.Table, mapping: Mapping) -> Unfolded:
+    roles = mapping.roles
+    named = {"round": "round", "item": "item", "chooser": "chooser", "context": "context", "time": "time",
+             "position": "slot"}  # fmt: skip
+    columns: dict[str, NDArray[Any]] = {}
+    for role, name in named.items():
+        if role in roles:
+            columns[name] = array_of(table, roles[role])
+    slate = array_of(table, roles["slate"])
+    columns["slate"] = slate
+    if slate.dtype == object:
+        absent = np.array([v is None or v == "" for v in slate])
+    else:
+        absent = np.isnan(slate) if slate.dtype.kind == "f" else np.zeros(slate.size, bool)
+    notes = []
+    if absent.any():  # candidates shown to nobody
+        notes.append(f"{int(absent.sum())} rows belong to no slate")
+    if "source" in table.column_names and "source" not in roles.values():
+        source = array_of(table, "source")
+        if set(np.unique(source.astype(str)).tolist()) <= {"model", "real"}:
+            real = source.astype(str) == "real"
+            notes += [f"{int(real.sum())} rows of real data are no candidates"] if real.any() else []
+            absent |= real
+    kind = RANK if "rank" in roles else PICK
+    given = array_of(table, roles[kind])
+    columns["result"] = _ranks(given) if kind == RANK else _flags(given)
+    for name in table.column_names:
+        if name not in roles.values():
+            columns[_free(name, columns)] = array_of(table, name)
+    return Unfolded({n: v[~absent] for n, v in columns.items()}, kind, notes)
+
+
+def _free(name: str, columns: dict[str, NDArray[Any]]) -> str:
+    return (
+        name if name not in columns and name not in ("result", "source_row") else _free(f"{name}_", columns)
+    )
+
+
+def _flags(values: NDArray[Any]) -> NDArray[np.float64]:
+    """Return 1 for yes, 0 for no, nan for what is neither."""
+    if values.dtype != object:
+        numbers = values.astype(float)
+        return np.where((numbers == 0) | (numbers == 1), numbers, np.nan)
+    out = np.full(values.size, np.nan)
+    words = np.array(["" if v is None else str(v).strip().lower() for v in values])
+    out[np.isin(words, list(YES))] = 1.0
+    out[np.isin(words, list(NO))] = 0.0
+    return out
+
+
+def _ranks(values: NDArray[Any]) -> NDArray[np.float64]:
+    if values.dtype != object:
+        return values.astype(float)
+    out = np.full(values.size, np.nan)
+    for i, value in enumerate(values):
+        try:
+            out[i] = float(value)
+        except (TypeError, ValueError):
+            continue
+    return out
+
+
+def _from_lists(table: pa.Table, mapping: Mapping) -> Unfolded:
+    roles = mapping.roles
+    listed = {n: table.column(n).to_pylist() for n in mapping.stems}
+    kind = RANK if "rank" in roles else PICK
+    outcome = table.column(roles[kind]).to_pylist()
+    inner = {**listed, **({"result": outcome} if kind == RANK else {})}
+    if "item" in roles:
+        inner["item"] = table.column(roles["item"]).to_pylist()
+    lengths = [max((len(v[i] or ()) for v in inner.values()), default=0) for i in range(table.num_rows)]
+    total = sum(lengths)
+    columns: dict[str, NDArray[Any]] = {}
+    index = np.repeat(np.arange(table.num_rows), lengths)
+    columns["slate"] = index
+    columns["slot"] = np.concatenate([np.arange(n) for n in lengths]) if total else np.empty(0, int)
+    for name, values in inner.items():
+        flat = np.empty(total, object)
+        at = 0
+        for i, n in enumerate(lengths):
+            row = list(values[i] or ())[:n]
+            flat[at : at + len(row)] = row  # the rest stays None: a list that is too short
+            at += n
+        columns["result" if name == "result" else _free(name, columns)] = flat
+    if kind == RANK:
+        columns["result"] = _ranks(columns["result"])
+    else:
+        places = _ranks(_as_objects(outcome))
+        columns["result"] = np.where(
+            np.isnan(places)[index], np.nan, (columns["slot"] == places[index]).astype(float)
+        )
+    _add_constants(columns, table, mapping, index)
+    empty = lengths.count(0)
+    return Unfolded(columns, kind, [f"{empty} rows list no candidates"] if empty else [])
+
+
+def _as_objects(values: list[Any]) -> NDArray[Any]:
+    out = np.empty(len(values), object)
+    out[:] = values
+    return out
+
+
+def _add_constants(
+    columns: dict[str, NDArray[Any]], table: pa.Table, mapping: Mapping, index: NDArray[Any]
+) -> None:
+    """Add the columns that say the same of every candidate of a row."""
+    for role in ("chooser", "context", "round", "time"):
+        if role in mapping.roles:
+            columns[role] = array_of(table, mapping.roles[role])[index]
+
+
+def _from_wide(table: pa.Table, mapping: Mapping) -> Unfolded:
+    k, n = len(mapping.alternatives), table.num_rows
+    notes: list[str] = []
+    votes = mapping.votes or ("",)
+    slates = n * len(votes)
+    row_of = np.repeat(np.arange(n), len(votes))  # of each slate
+    index = np.repeat(row_of, k)
+    slot = np.tile(np.arange(k), slates)
+    columns: dict[str, NDArray[Any]] = {"slate": np.repeat(np.arange(slates), k)}
+    if mapping.form != "pairs":  # chosen and rejected are no places
+        columns["slot"] = slot
+    if len(votes) > 1:
+        columns["source_row"] = index
+        columns["chooser"] = np.repeat(np.tile(np.array(votes, object), n), k)
+    _add_constants(columns, table, mapping, index)
+    picks = np.zeros(slates) if mapping.form == "pairs" else _decode(table, mapping, notes)
+    # nan: nothing readable; -1: a tie.
+    result = np.where(
+        np.isnan(picks)[columns["slate"]], np.nan, (slot == picks[columns["slate"]]).astype(float)
+    )
+    columns["result"] = np.where((picks == -1)[columns["slate"]], 1.0, result)
+    here = np.ones(slates * k, bool)
+    for stem, names in mapping.stems.items():
+        values = _spread_stem(table, names, index, slot, stem, notes)
+        if stem.lower() in AVAILABLE:
+            here = _flags(values) == 1
+        elif stem.lower() in ("item", "model", "alternative", "name", "option", "candidate"):
+            columns["item"] = values
+        else:
+            columns[_free(stem, columns)] = values
+    if mapping.joined is not None:
+        column, separator = mapping.joined
+        texts = array_of(table, column)
+        parts = np.array([v.split(separator) if v else [None] * k for v in texts], object)
+        columns["item"] = parts[index, slot]
+    elif "item" not in columns and not _mere_numbers(mapping.alternatives) and mapping.form == "wide":
+        columns["item"] = np.array(mapping.alternatives, object)[slot]
+    empty = slates - np.unique(columns["slate"][here]).size
+    if empty:
+        notes.append(f"{empty} slates offer no alternative")
+    kept = {name: values[here] for name, values in columns.items()}
+    return Unfolded(kept, PICK, notes)
+
+
+def _mere_numbers(alternatives: tuple[str, ...]) -> bool:
+    return all(a.isdigit() or (len(a) == 1) or a.lower() in ("left", "right") for a in alternatives)
+
+
+def _spread_stem(
+    table: pa.Table,
+    names: tuple[str | None, ...],
+    index: NDArray[Any],
+    slot: NDArray[Any],
+    stem: str,
+    notes: list[str],
+) -> NDArray[Any]:
+    """Return an attribute of every candidate from its column for every alternative; 0 where it has none."""
+    parts = [None if name is None else array_of(table, name) for name in names]
+    words = any(p is not None and p.dtype == object for p in parts)
+    out: NDArray[Any] = np.empty(index.size, object) if words else np.zeros(index.size)
+    for place, values in enumerate(parts):
+        if values is None:
+            notes.append(f"{stem!r} has no column for alternative {place + 1}: 0 there")
+            out[slot == place] = None if words else 0.0
+        else:
+            out[slot == place] = values[index[slot == place]]
+    return out
+
+
+def _decode(table: pa.Table, mapping: Mapping, notes: list[str]) -> NDArray[np.float64]:
+    """Return the picked alternative's number for each slate; -1 for a tie, nan for none."""
+    k = len(mapping.alternatives)
+    columns = [array_of(table, name) for name in mapping.votes]
+    numeric = all(c.dtype != object for c in columns)
+    if numeric:
+        codes = np.column_stack([c.astype(float) for c in columns])
+        found = set(np.unique(codes[~np.isnan(codes)]).tolist())
+        if not _mere_numbers(mapping.alternatives) and not mapping.ordered:
+            raise InputError(
+                "the choices are numbers and the alternatives are names: which is which is not known",
+                got=f"codes {', '.join(f'{v:g}' for v in sorted(found))}; alternatives "
+                f"{', '.join(mapping.alternatives)}",
+                remedy="--alternatives A,B,C in the order of the codes",
+            )
+        if k in found or found <= set(range(1, k + 1)):
+            zero = 0.0 in found
+            if zero and k == 2:
+                notes.append("picks count from 1, and 0 is taken for a tie")
+            elif zero:
+                notes.append("picks count from 1, and 0 is taken for no pick")
+            picks = np.where(codes == 0, -1.0 if k == 2 else np.nan, codes - 1)
+        else:
+            notes.append("picks count from 0")
+            picks = codes
+        picks = np.where(np.isnan(picks) | (picks == -1) | np.isin(picks, np.arange(k)), picks, np.nan)
+        return np.asarray(picks.ravel())
+    flat = np.column_stack(columns).ravel()
+    names = {a.lower(): i for i, a in enumerate(mapping.alternatives)}
+    names |= {f"{s}_{a}".lower(): i for s in ("model", "response", "option", "answer")
+              for i, a in enumerate(mapping.alternatives)}  # fmt: skip
+    names |= {f"{s}{a}".lower(): i for s in mapping.stems for i, a in enumerate(mapping.alternatives)}
+    places = {str(i + 1): i for i in range(k)}
+    out = np.full(flat.size, np.nan)
+    for i, value in enumerate(flat):
+        word = "" if value is None else str(value).strip().lower()
+        number = word.removesuffix(".0")
+        if word in names:
+            out[i] = names[word]
+        elif word in TIE_WORDS:
+            out[i] = -1
+        elif number in places:
+            out[i] = places[number]
+    return out

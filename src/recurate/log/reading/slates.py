@@ -1,0 +1,496 @@
+"""From a file to a choice table: what is used, what each excluded slate lacks, and how features were made."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from recurate.choices.models.explode import Expansion
+from recurate.choices.models.identifiability import listed
+from recurate.choices.table import Choices
+from recurate.core.errors import InputError, nearest
+from recurate.log.reading.forms import RANK, STANDARD, Unfolded, unfold
+from recurate.log.reading.roles import Mapping
+from recurate.rules.slates import Slates
+
+FloatArray = NDArray[np.float64]
+IntArray = NDArray[np.int64]
+
+LEVELS = 20  # distinct words up to which a column is a category
+SCORE, FEATURES, ITEMS, POSITIONS = "score", "features", "items", "positions"
+TIES = ("davidson", "half", "drop")
+CHARACTERS = "characters:"  # prefix of the feature that counts a text's characters, in hundreds
+IDENTITY = {"id", "idx", "index", "uid", "uuid", "propensity", "row", "row_id", "seed", "weights", "weight"}
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """What the user asks of the columns; empty: decide by what is there.
+
+    Attributes:
+        features: columns, or ``characters:COLUMN``, that describe candidates.
+        scores: columns of a score that the picker is supposed to have used.
+        model: ``score``, ``features`` or ``items``.
+        ties: what ties are: an outcome of their own (``davidson``, for pairs), half a win each, or dropped.
+    """
+
+    features: tuple[str, ...] = ()
+    scores: tuple[str, ...] = ()
+    model: str | None = None
+    ties: str = "davidson"
+
+
+@dataclass(frozen=True)
+class Exclusion:
+    """Slates left out, and why.
+
+    Attributes:
+        reason: what they lack.
+        slates, rows: how many.
+        example: where the first one is.
+    """
+
+    reason: str
+    slates: int
+    rows: int
+    example: str
+
+
+@dataclass(frozen=True)
+class Reading:
+    """A choice table with how it was made.
+
+    Attributes:
+        choices: slates with one pick each; rankings taken apart, ties as asked.
+        strict: the same without ties: for tests of Luce's model.
+        model: what describes candidates: ``score``, ``features``, ``items``, or nothing but their
+            ``positions``.
+        mapping: which column was taken for what.
+        exclusions: slates left out, by reason.
+        left_out: columns that describe nothing, and why.
+        table: the included candidates, slate by slate, with the file's columns in standard names.
+        matrix: their features, (rows, d).
+        slates: of these candidates (before rankings were taken apart).
+        tied: which of these slates were tied pairs.
+        notes: what was supposed on the way.
+        facts: counts, for people.
+    """
+
+    choices: Choices
+    strict: Choices
+    model: str
+    mapping: Mapping
+    exclusions: tuple[Exclusion, ...]
+    left_out: dict[str, str]
+    table: dict[str, NDArray[Any]] = field(repr=False)
+    matrix: FloatArray = field(repr=False)
+    slates: Slates = field(repr=False)
+    tied: NDArray[np.bool_] = field(repr=False)
+    notes: tuple[str, ...] = ()
+    facts: dict[str, Any] = field(default_factory=dict)
+
+
+def read_choices(table: pa.Table, mapping: Mapping, wanted: Wanted | None = None) -> Reading:
+    """Return a table's choices.
+
+    Args:
+        table: as it was read.
+        mapping: which column means what; see :func:`recurate.log.reading.roles.guess`.
+        wanted: what describes the candidates, and what ties are.
+
+    Raises:
+        InputError: a wanted column is not there or holds no numbers, or no slate can be used.
+    """
+    wanted = wanted or Wanted()
+    _check_wanted(wanted)
+    long = unfold(table, mapping)
+    if not len(long.columns["slate"]):
+        raise InputError("no row belongs to a slate", got="0 rows", remedy="fill in the column of slates")
+    order, slates = _slates(long)
+    columns = {name: values[order] for name, values in long.columns.items()}
+    scores, features, categories, left_out = _describe(columns, slates, wanted)
+    if wanted.model == ITEMS:  # what is not used excludes no slate
+        scores, features, categories = [], [], ["item"] if "item" in columns else []
+    elif scores and not wanted.features and wanted.model != FEATURES:
+        features, categories = [], []
+    reasons = _Reasons(slates, columns)
+    result = columns["result"]
+    _exclude(reasons, columns, result, slates, long.kind, [*scores, *features], categories)
+    keep = reasons.kept()
+    if not keep.size:
+        raise InputError(
+            "no slate can be used",
+            got="; ".join(f"{e.slates} {e.reason} ({e.example})" for e in reasons.exclusions()),
+            remedy="check which column was taken for what: name others with --slate, --pick and so on",
+        )
+    own, rows = slates.take(keep)
+    columns = {name: values[rows] for name, values in columns.items()}
+    model = _model(wanted, scores, features, categories, columns)
+    matrix, names, dropped = _matrix(columns, own, model, scores, features, categories)
+    left_out |= dropped
+    base = _base(columns, own, matrix, names)
+    expanded = Expansion.of(base, columns["result"], long.kind, wanted.ties)
+    facts = _facts(base, columns, own, expanded)
+    return Reading(
+        expanded.choices, expanded.strict, model, mapping, tuple(reasons.exclusions()), left_out, columns,
+        matrix, own, expanded.tied, tuple(long.notes), facts,
+    )  # fmt: skip
+
+
+def _check_wanted(wanted: Wanted) -> None:
+    for value, valid, what in (
+        (wanted.model, (SCORE, FEATURES, ITEMS), "model"),
+        (wanted.ties, TIES, "ties"),
+    ):
+        if value is not None and value not in valid:
+            raise InputError(f"--{what} is not known", got=value, remedy=nearest(value, valid))
+
+
+# --- slates ---------------------------------------------------------------------------------------
+
+
+def _slates(long: Unfolded) -> tuple[IntArray, Slates]:
+    """Return the order that brings slates together (by time, then first appearance), and the slates."""
+    codes = _codes(long.columns["slate"])
+    if "round" in long.columns:  # slates are numbered within rounds
+        other = _codes(long.columns["round"])
+        codes = _codes(codes * (other.max() + 1) + other)
+    first = np.full(codes.max() + 1, codes.size)
+    np.minimum.at(first, codes, np.arange(codes.size))
+    rank = np.empty(first.size, np.int64)
+    when = _codes(long.columns["time"])[first] if "time" in long.columns else np.zeros(first.size)
+    rank[np.lexsort((first, when))] = np.arange(first.size)
+    slots = long.columns.get("slot")
+    place = np.arange(codes.size)
+    if slots is not None and slots.dtype.kind in "iuf" and np.isfinite(slots.astype(float)).all():
+        order = np.lexsort((place, slots, rank[codes]))
+    else:
+        order = np.lexsort((place, rank[codes]))
+    sizes = np.bincount(rank[codes])
+    return order, Slates(np.r_[0, np.cumsum(sizes)].astype(np.int64))
+
+
+def _codes(values: NDArray[Any]) -> IntArray:
+    """Return codes for values of any kind, None apart."""
+    if values.dtype == object:
+        values = np.array(["\0" if v is None else str(v) for v in values])
+    elif values.dtype.kind == "f":
+        values = np.nan_to_num(values, nan=-np.inf)
+    return np.unique(values, return_inverse=True)[1].astype(np.int64).ravel()
+
+
+class _Reasons:
+    """Why slates are excluded: the first reason found counts."""
+
+    def __init__(self, slates: Slates, columns: dict[str, NDArray[Any]]) -> None:
+        self.slates = slates
+        self.labels = columns["slate"]
+        self.code = np.zeros(len(slates), np.int64)
+        self.names: list[str] = []
+
+    def add(self, bad: NDArray[np.bool_], reason: str) -> None:
+        new = bad & (self.code == 0)
+        if new.any():
+            self.names.append(reason)
+            self.code[new] = len(self.names)
+
+    def add_rows(self, bad: NDArray[np.bool_], reason: str) -> None:
+        if bad.any():
+            self.add(self.slates.sums(bad.astype(float)) > 0, reason)
+
+    def kept(self) -> IntArray:
+        return np.flatnonzero(self.code == 0)
+
+    def exclusions(self) -> list[Exclusion]:
+        found = []
+        for i, name in enumerate(self.names, start=1):
+            which = np.flatnonzero(self.code == i)
+            label = self.labels[self.slates.offsets[which[0]]]
+            found.append(
+                Exclusion(name, which.size, int(self.slates.sizes[which].sum()), f"first: slate {label}")
+            )
+        return sorted(found, key=lambda e: -e.slates)
+
+
+def _exclude(
+    reasons: _Reasons,
+    columns: dict[str, NDArray[Any]],
+    result: FloatArray,
+    slates: Slates,
+    kind: str,
+    numeric: Sequence[str],
+    categories: Sequence[str],
+) -> None:
+    reasons.add(slates.sizes < 2, "of one candidate: a pick from one tells nothing")
+    reasons.add_rows(
+        np.isnan(result), f"with a {'rank' if kind == RANK else 'pick'} that cannot be read, or none"
+    )
+    if kind == RANK:
+        reasons.add(slates.maxima(result) == -slates.maxima(-result), "with all candidates tied")
+    else:
+        picks = slates.sums(result)
+        reasons.add(picks == 0, "without a pick")
+        reasons.add((picks == slates.sizes) & (slates.sizes > 2), "with all candidates picked")
+    for name in numeric:
+        values = _numbers(columns, name)
+        if values is not None:
+            reasons.add_rows(~np.isfinite(values), f"with a missing or infinite {name!r}")
+    for name in categories:
+        reasons.add_rows(np.array([v is None or v == "" for v in columns[name]]), f"with an empty {name!r}")
+    if "slot" in columns and columns["slot"].dtype.kind in "iuf":
+        slots = columns["slot"].astype(float)
+        index = slates.index()
+        order = np.lexsort((slots, index))
+        twice = np.zeros(slots.size, bool)
+        same = (np.diff(slots[order]) == 0) & (np.diff(index[order]) == 0)
+        twice[order[1:][same]] = True
+        reasons.add_rows(twice, "with two candidates in one place")
+    if "chooser" in columns:
+        who = columns["chooser"]
+        if who.dtype == object:
+            blank = np.array([v is None or v == "" for v in who])
+        else:
+            blank = np.isnan(who) if who.dtype.kind == "f" else np.zeros(who.size, bool)
+        if not blank.all():
+            reasons.add_rows(blank, "without a chooser, where others have one")
+
+
+# --- what describes candidates --------------------------------------------------------------------
+
+
+def _numbers(columns: dict[str, NDArray[Any]], name: str) -> FloatArray | None:
+    """Return a column as numbers (nan for what is none), or None where it is text."""
+    if name.startswith(CHARACTERS):
+        texts = columns[name.removeprefix(CHARACTERS)]
+        return np.array([np.nan if t is None else len(str(t)) / 100 for t in texts])
+    values = columns[name]
+    if values.dtype.kind in "iufb":
+        return values.astype(float)
+    if values.dtype != object:
+        return None
+    out = np.full(values.size, np.nan)
+    for i, value in enumerate(values):
+        if isinstance(value, bool | int | float):
+            out[i] = value
+        elif isinstance(value, str):
+            try:
+                out[i] = float(value)
+            except ValueError:
+                continue
+    return out if np.isfinite(out).mean() > 0.5 else None
+
+
+def _describe(
+    columns: dict[str, NDArray[Any]], slates: Slates, wanted: Wanted
+) -> tuple[list[str], list[str], list[str], dict[str, str]]:
+    """Return score columns, numeric features, categories, and what was left out and why."""
+    candidates = [n for n in columns if n not in STANDARD]
+    for name in (*wanted.features, *wanted.scores):
+        column = name.removeprefix(CHARACTERS)
+        if column not in columns or column == "result":
+            raise InputError(
+                f"there is no column {column!r} to describe candidates",
+                got=f"columns {', '.join(n for n in columns if n != 'result')}",
+                remedy=nearest(column, [n for n in columns if n != "result"]),
+            )
+    if wanted.features:
+        numeric = [n for n in wanted.features if _numbers(columns, n) is not None]
+        words = [n for n in wanted.features if n not in numeric]
+        for name in words:
+            _check_levels(columns, name)
+        return list(wanted.scores), numeric, words, {}
+    if wanted.scores:
+        for name in wanted.scores:
+            if _numbers(columns, name) is None:
+                raise InputError(
+                    f"the score {name!r} must hold numbers",
+                    got=repr(columns[name][0]),
+                    remedy="name a numeric column",
+                )
+        return list(wanted.scores), [], [], {}
+    named = [n for n in candidates if n.lower() in ("reward", "score") or n.lower().startswith("reward_")]
+    scores = [n for n in named if _numbers(columns, n) is not None]
+    numeric, words, left_out = [], [], {}
+    for name in [n for n in candidates if n not in scores]:
+        why = _useless(columns, slates, name)
+        if why:
+            left_out[name] = why
+        elif _numbers(columns, name) is not None:
+            numeric.append(name)
+        else:
+            words.append(name)
+    if "item" in columns and _levels(columns["item"]) <= LEVELS and wanted.model != ITEMS:
+        words.append("item")
+    return scores, numeric, words, left_out
+
+
+def _useless(columns: dict[str, NDArray[Any]], slates: Slates, name: str) -> str:
+    """Return why a column describes no candidate, or nothing."""
+    if name.lower() in IDENTITY:
+        return "its name says that it describes no candidate"
+    values = columns[name]
+    codes = _codes(values)
+    if not (slates.maxima(codes.astype(float)) > -slates.maxima(-codes.astype(float))).any():
+        return "the same for all candidates of a slate"
+    if _numbers(columns, name) is None and codes.max() + 1 > LEVELS:
+        return (
+            f"text with {codes.max() + 1} different values (--feature {CHARACTERS}{name} counts "
+            f"its characters)"
+        )
+    return ""
+
+
+def _levels(values: NDArray[Any]) -> int:
+    return int(_codes(values).max()) + 1
+
+
+def _check_levels(columns: dict[str, NDArray[Any]], name: str) -> None:
+    found = _levels(columns[name])
+    if found > 10 * LEVELS:
+        raise InputError(
+            f"the feature {name!r} is text with too many different values for a category",
+            got=found,
+            remedy=f"--feature {CHARACTERS}{name} counts its characters; --model items rewards items",
+        )
+
+
+def _model(
+    wanted: Wanted,
+    scores: Sequence[str],
+    features: Sequence[str],
+    categories: Sequence[str],
+    columns: dict[str, NDArray[Any]],
+) -> str:
+    if wanted.model is not None:
+        lacks = {SCORE: not scores, FEATURES: not (features or categories), ITEMS: "item" not in columns}
+        if lacks[wanted.model]:
+            remedy = {SCORE: "--score COLUMN", FEATURES: "--feature COLUMN", ITEMS: "--item COLUMN"}
+            raise InputError(
+                f"there is nothing for --model {wanted.model}",
+                got=f"columns {', '.join(n for n in columns if n != 'result')}",
+                remedy=remedy[wanted.model],
+            )
+        return wanted.model
+    if wanted.features:
+        return FEATURES
+    if scores:
+        return SCORE
+    if features or any(c != "item" for c in categories):
+        return FEATURES
+    if "item" in columns and _recurs(columns["item"]):
+        return ITEMS
+    if "slot" in columns:
+        return POSITIONS
+    raise InputError(
+        "nothing describes the candidates",
+        got=f"columns {', '.join(n for n in columns if n != 'result')}",
+        remedy="name a score (--score), features (--feature) or items that recur (--item)",
+    )
+
+
+def _recurs(items: NDArray[Any]) -> bool:
+    """Whether items are shown often enough, twice on average, to have rewards of their own."""
+    return _levels(items) * 2 <= items.size
+
+
+def _matrix(
+    columns: dict[str, NDArray[Any]],
+    slates: Slates,
+    model: str,
+    scores: Sequence[str],
+    features: Sequence[str],
+    categories: Sequence[str],
+) -> tuple[FloatArray, list[str], dict[str, str]]:
+    """Return the features (rows, d), their names, and what turned out to vary in no slate."""
+    if model in (ITEMS, POSITIONS):
+        return np.zeros((slates.rows, 0)), [], {}
+    parts: list[FloatArray] = []
+    names: list[str] = []
+    dropped: dict[str, str] = {}
+    for name in scores if model == SCORE else [*scores, *features]:
+        values = _numbers(columns, name)
+        assert values is not None
+        if not (slates.maxima(values) > -slates.maxima(-values)).any():
+            dropped[name] = "the same for all candidates of a slate"
+        else:
+            parts.append(values)
+            names.append(name)
+    for name in categories if model == FEATURES else ():
+        levels = np.unique(np.array([str(v) for v in columns[name]]))
+        texts = np.array([str(v) for v in columns[name]])
+        for level in levels[1:]:
+            parts.append((texts == level).astype(float))
+            names.append(f"{name}={level}")
+    if not parts:
+        raise InputError(
+            "nothing that describes candidates varies within slates",
+            got=listed(list(dropped)),
+            remedy="name features that differ between the candidates of a slate",
+        )
+    return np.ascontiguousarray(np.column_stack(parts)), names, dropped
+
+
+def _base(
+    columns: dict[str, NDArray[Any]], slates: Slates, matrix: FloatArray, names: Sequence[str]
+) -> Choices:
+    """Return the slates with all that is known of them; the picks are filled in later."""
+    firsts = slates.offsets[:-1]
+
+    def per_slate(name: str) -> IntArray | None:
+        return _codes(columns[name][firsts]) if name in columns else None
+
+    choosers = per_slate("chooser")
+    if choosers is not None and choosers.max() == 0:
+        choosers = None
+    item_codes, item_names = None, ()
+    if "item" in columns:
+        texts = np.array(["" if v is None else str(v) for v in columns["item"]])
+        found, codes = np.unique(texts, return_inverse=True)
+        item_codes, item_names = codes.astype(np.int64).ravel(), tuple(found.tolist())
+    positions = None
+    if "slot" in columns:
+        named = columns["slot"].dtype == object  # left and right; else rows are in the order of their slots
+        positions = _codes(columns["slot"]) if named else slates.slots()
+    return Choices(
+        matrix, slates, np.zeros(len(slates), np.int64), tuple(names),
+        choosers=choosers,
+        sources=per_slate("source_row"),
+        positions=positions,
+        items=item_codes,
+        item_names=item_names,
+        contexts=per_slate("context"),
+    )  # fmt: skip
+
+
+def _facts(
+    base: Choices, columns: dict[str, NDArray[Any]], slates: Slates, expanded: Expansion
+) -> dict[str, Any]:
+    sizes, counts = np.unique(slates.sizes, return_counts=True)
+    facts: dict[str, Any] = {
+        "slates": len(slates),
+        "candidates": slates.rows,
+        "slate sizes": ", ".join(
+            f"{k} ({c})" if sizes.size > 1 else str(k) for k, c in zip(sizes, counts, strict=True)
+        ),
+    }
+    if expanded.stages != len(slates):
+        facts["picks"] = f"{expanded.stages} (rankings and ties taken apart)"
+    if expanded.tied.any():
+        facts["ties"] = int(expanded.tied.sum())
+    if base.choosers is not None:
+        people = np.bincount(base.choosers)
+        people = people[people > 0]
+        single = int((people == 1).sum())
+        facts["choosers"] = f"{people.size}, {people.mean():.1f} slates each" + (
+            f" ({single} with a single one)" if single else ""
+        )
+    if base.items is not None:
+        facts["items"] = len(base.item_names)
+    if base.contexts is not None:
+        facts["contexts"] = int(np.unique(base.contexts).size)
+    return facts

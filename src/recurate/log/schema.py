@@ -1,0 +1,378 @@
+"""The log: one row per candidate. A run is a log, and everything else reads it.
+
+Columns (see ``docs/log.md``):
+
+============  =================  ==========================================================
+round         int32              retraining round, from 0
+context       string             the prompt; empty for unconditional models
+slate         int64, nullable    slate within the round; null for candidates shown to nobody
+slot          int32, nullable    position within the slate, from 0
+item          int64 or string    which sample this is; null if not recorded
+source        string             ``model`` (generated) or ``real`` (real data)
+rewards       float64            one or more columns: ``reward``, ``reward_...``, or named ones
+picked        bool               whether this candidate was picked from its slate
+chooser       string, nullable   who picked
+propensity    float64, nullable  probability with which this candidate would be picked, (0, 1]
+============  =================  ==========================================================
+
+Any other column is carried along (``group`` is the usual name for a class or mode). Only a reward
+column is required; the others have the defaults of :func:`complete`.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from numpy.typing import NDArray
+
+from recurate.core.errors import InputError, nearest
+from recurate.core.tables import read_table, write_table
+
+FORMAT = 1  # of logs
+RUN_FORMAT = 1  # of run folders
+METADATA_KEY = b"recurate"
+
+COLUMNS: dict[str, pa.DataType] = {
+    "round": pa.int32(),
+    "context": pa.string(),
+    "slate": pa.int64(),
+    "slot": pa.int32(),
+    "item": pa.int64(),
+    "source": pa.string(),
+    "picked": pa.bool_(),
+    "chooser": pa.string(),
+    "propensity": pa.float64(),
+}
+NULLABLE = {"slate", "slot", "item", "chooser", "propensity"}
+MODEL, REAL = "model", "real"
+
+
+@dataclass(frozen=True)
+class Log:
+    """A validated log: a table in the schema above and the names of its reward columns."""
+
+    table: pa.Table
+    rewards: tuple[str, ...]
+
+    def column(self, name: str) -> NDArray[Any]:
+        """Return one column as a NumPy array (nulls of numbers become NaN, of strings None)."""
+        if name not in self.table.column_names:
+            raise InputError(
+                f"the log has no column {name!r}",
+                got=f"columns {', '.join(self.table.column_names)}",
+                remedy=nearest(name, self.table.column_names),
+            )
+        return np.asarray(self.table.column(name).to_numpy())
+
+    def reward_matrix(self) -> NDArray[np.float64]:
+        """Return the rewards, shape (rows, rewards)."""
+        return np.column_stack([self.column(name) for name in self.rewards])
+
+    def rounds(self) -> list[int]:
+        """Return the rounds that occur, in order."""
+        return [int(r) for r in np.unique(self.column("round"))]
+
+    def select(self, *, source: str | None = None, round: int | None = None) -> Log:  # noqa: A002
+        """Return the rows of one source, of one round, or both."""
+        keep: Any = pa.array(np.ones(self.table.num_rows, bool))
+        if source is not None:
+            keep = pc.and_(keep, pc.equal(self.table.column("source"), source))
+        if round is not None:
+            keep = pc.and_(keep, pc.equal(self.table.column("round"), round))
+        return Log(self.table.filter(keep), self.rewards)
+
+    def slate_sizes(self) -> NDArray[np.int64]:
+        """Return the size of every slate, in order of (round, slate)."""
+        slated = self.table.filter(pc.is_valid(self.table.column("slate")))
+        counts = slated.group_by(["round", "slate"]).aggregate([([], "count_all")])
+        counts = counts.sort_by([("round", "ascending"), ("slate", "ascending")])
+        return np.asarray(counts.column("count_all").to_numpy(), np.int64)
+
+
+def read_log(
+    path: Path | str,
+    rewards: Sequence[str] | None = None,
+    *,
+    text: Sequence[str] = (),
+    several: bool = False,
+) -> Log:
+    """Read and validate a log.
+
+    Args:
+        path: a ``.parquet``, ``.jsonl`` or ``.csv`` file, or a run folder (the logs of all its rounds).
+        rewards: the reward columns; None: those that the file's metadata name, or else every column
+            called ``reward`` or ``reward_...``.
+        text: further columns to take as text, such as groups: CSV would make numbers of 01 and 1.
+        several: whether any number of candidates may be picked from a slate, or outside slates.
+
+    Raises:
+        InputError: the file cannot be read or a row is wrong; the message names row and column.
+    """
+    path = Path(path)
+    table = _read_run(path) if path.is_dir() else read_table(path, text=text)
+    return as_log(table, rewards=rewards, name=str(path), several=several)
+
+
+def _read_run(folder: Path) -> pa.Table:
+    """Read the logs of all complete rounds of a run folder, or the log of a fit's folder."""
+    if (folder / "fit.json").is_file():
+        return read_table(folder / "log.parquet")
+    parts = sorted(folder.glob("rounds/[0-9]*/log.parquet"))
+    if not parts:
+        raise InputError(
+            "this folder is not a run with a complete round, nor a fit",
+            got=folder,
+            remedy="name a log, a run's folder or a fit's",
+        )
+    check_format(folder / "manifest.json")
+    tables = [read_table(part) for part in parts]
+    for part, table in zip(parts, tables, strict=True):
+        if not table.schema.equals(tables[0].schema):
+            raise InputError(
+                "the rounds' logs have different columns", got=part, remedy="read one round's log at a time"
+            )
+    return pa.concat_tables(tables)
+
+
+def check_format(manifest: Path) -> None:
+    """Refuse a run folder whose manifest is missing, damaged or of a newer format."""
+    if not manifest.is_file():
+        raise InputError(
+            "this is not a run folder",
+            got=manifest.parent,
+            remedy="name a folder that recurate run has made (it has a manifest.json)",
+        )
+    try:
+        version = int(json.loads(manifest.read_text(encoding="utf-8"))["format"])
+    except (ValueError, KeyError, TypeError):
+        raise InputError(
+            "the run's manifest is damaged", got=manifest, remedy="restore manifest.json"
+        ) from None
+    if version > RUN_FORMAT:
+        raise InputError(
+            "the run was written by a newer recurate",
+            got=f"format {version}; this version reads up to {RUN_FORMAT}",
+            remedy="upgrade recurate",
+        )
+
+
+def as_log(
+    table: pa.Table,
+    *,
+    rewards: Sequence[str] | None = None,
+    name: str = "the log",
+    several: bool = False,
+) -> Log:
+    """Complete and validate a table; see :func:`read_log`."""
+    stored = _stored_rewards(table, name)
+    names = tuple(rewards) if rewards else stored or _reward_columns(table, name)
+    if len(set(names)) < len(names) or set(names) & COLUMNS.keys():
+        raise InputError(
+            f"{name}: reward columns must differ from each other and from the log's own columns",
+            got=", ".join(names),
+            remedy="name each reward column once",
+        )
+    for reward in names:
+        if reward not in table.column_names:
+            raise InputError(
+                f"{name} has no reward column {reward!r}",
+                got=f"columns {', '.join(table.column_names)}",
+                remedy=nearest(reward, table.column_names),
+            )
+    log = Log(complete(table, names, name), names)
+    validate(log, name, several=several)
+    return log
+
+
+def complete(table: pa.Table, rewards: Sequence[str], name: str = "the log") -> pa.Table:
+    """Return the table with every column of the schema, in its type.
+
+    Defaults: round 0, empty context, no slate, slots in order of rows, source ``model``, not picked.
+    """
+    rows = table.num_rows
+    columns: dict[str, Any] = {}
+    for column, kind in COLUMNS.items():
+        if column == "picked":  # rewards stand before it
+            columns |= {r: _cast(table, r, pa.float64(), name) for r in rewards}
+        if column in table.column_names:
+            columns[column] = _cast(table, column, kind, name)
+        elif column != "slot":
+            columns[column] = _default(column, kind, rows)
+        else:
+            columns[column] = None
+    if columns["slot"] is None:
+        columns["slot"] = _slots_in_order(columns["round"], columns["slate"])
+    extra = {c: table.column(c) for c in table.column_names if c not in columns}
+    metadata = {METADATA_KEY: json.dumps({"format": FORMAT, "rewards": list(rewards)}).encode()}
+    return pa.table(columns | extra).replace_schema_metadata(metadata)
+
+
+def validate(log: Log, name: str = "the log", *, several: bool = False) -> None:
+    """Check every row of a log; ``several``: any number of picks a slate, and outside slates, is right.
+
+    Raises:
+        InputError: naming the first offending row (from 1) and its column.
+    """
+    table = log.table
+    for column in COLUMNS:
+        if column not in NULLABLE:
+            _refuse(pc.is_null(table.column(column)), table, column, name, "is empty")
+    for reward in log.rewards:
+        values = table.column(reward)
+        bad = pc.invert(pc.fill_null(pc.is_finite(values), False))
+        _refuse(bad, table, reward, name, "is not a finite number", "drop or repair the row")
+    _refuse(pc.less(table.column("round"), 0), table, "round", name, "is negative")
+    known = pc.is_in(table.column("source"), value_set=pa.array([MODEL, REAL]))
+    _refuse(pc.invert(known), table, "source", name, "is neither 'model' nor 'real'")
+    propensity = table.column("propensity")
+    outside = pc.invert(pc.and_(pc.greater(propensity, 0), pc.less_equal(propensity, 1)))
+    _refuse(outside, table, "propensity", name, "is not a probability in (0, 1]")
+    if not several:
+        homeless = pc.and_(table.column("picked"), pc.is_null(table.column("slate")))
+        _refuse(homeless, table, "picked", name, "is true outside any slate", "fill in the slate column")
+    _validate_slates(table, name, several=several)
+
+
+def _validate_slates(table: pa.Table, name: str, *, several: bool) -> None:
+    slated = table.filter(pc.is_valid(table.column("slate")))
+    if slated.num_rows == 0:
+        return
+    _refuse(pc.is_null(slated.column("slot")), slated, "slot", name, "is empty inside a slate")
+    needed = slated.select(["round", "slate", "slot", "context"])  # a reward may be called "one"
+    by_slate = needed.append_column("one", pc.cast(slated.column("picked"), pa.int32()))
+    facts = by_slate.group_by(["round", "slate"]).aggregate(
+        [
+            ("one", "sum"),
+            ("slot", "count_distinct"),
+            ("slot", "count"),
+            ("context", "count_distinct"),
+        ]
+    )
+    checks = {
+        "more than one pick": pc.greater(facts.column("one_sum"), pa.scalar(2**40 if several else 1)),
+        "one slot twice": pc.less(facts.column("slot_count_distinct"), facts.column("slot_count")),
+        "more than one context": pc.greater(facts.column("context_count_distinct"), 1),
+    }
+    for fault, bad in checks.items():
+        where = np.flatnonzero(bad.to_numpy())
+        if where.size:
+            first = facts.slice(int(where[0]), 1).to_pylist()[0]
+            raise InputError(
+                f"{name}: a slate has {fault}",
+                got=f"round {first['round']}, slate {first['slate']} ({where.size} such slates)",
+                remedy="number slates within each round, one pick and one context a slate",
+            )
+
+
+def _refuse(
+    bad: Any, table: pa.Table, column: str, name: str, fault: str, remedy: str = "repair the row"
+) -> None:
+    where = np.flatnonzero(np.asarray(pc.fill_null(bad, False).to_numpy(zero_copy_only=False)))
+    if where.size:
+        row = int(where[0])
+        raise InputError(
+            f"{name}: column {column!r} {fault} in row {row + 1} ({where.size} such rows)",
+            got=table.column(column)[row].as_py(),
+            remedy=remedy,
+        )
+
+
+def _cast(table: pa.Table, column: str, kind: pa.DataType, name: str) -> Any:
+    """Cast a column to the schema's type, naming the first value that does not fit."""
+    values = table.column(column)
+    if pa.types.is_dictionary(values.type):
+        values = values.cast(values.type.value_type)
+    if column == "item" and not pa.types.is_integer(values.type):
+        kind = pa.string()  # items are numbers or names
+    if column == "chooser":  # CSV knows no nulls among words
+        values = pc.if_else(pc.equal(values.cast(pa.string()), ""), None, values.cast(pa.string()))
+    if values.type == kind:
+        return values
+    if pa.types.is_boolean(kind) and (pa.types.is_floating(values.type) or pa.types.is_integer(values.type)):
+        yes_or_no = pc.is_in(values, value_set=pa.array([0, 1], values.type))
+        _refuse(pc.invert(yes_or_no), table, column, name, "is neither 0 nor 1")
+    try:
+        return values.cast(kind)
+    except (pa.ArrowException, ValueError):
+        pass
+    for row, value in enumerate(values):
+        try:
+            value.cast(kind)
+        except (pa.ArrowException, ValueError):
+            raise InputError(
+                f"{name}: column {column!r} must hold {kind}, and row {row + 1} does not fit",
+                got=repr(value.as_py()),
+                remedy="repair the row, or name another column",
+            ) from None
+    raise InputError(
+        f"{name}: column {column!r} must hold {kind}",
+        got=str(values.type),
+        remedy="convert the column, or name another one",
+    )
+
+
+def _default(column: str, kind: pa.DataType, rows: int) -> Any:
+    value = {"round": 0, "context": "", "source": MODEL, "picked": False}.get(column)
+    return pa.chunked_array([pa.repeat(pa.scalar(value, kind), rows)])
+
+
+def _slots_in_order(rounds: Any, slates: Any) -> Any:
+    """Number the rows of each slate 0, 1, ... in their order; null outside slates."""
+    inside = np.asarray(pc.is_valid(slates).to_numpy())
+    if not inside.any():
+        return pa.nulls(len(slates), pa.int32())
+    round_of = np.asarray(rounds.to_numpy(), float)
+    slate_of = np.asarray(pc.fill_null(slates, -1).to_numpy(), float)
+    order = np.lexsort((slate_of, round_of))
+    starts = np.r_[True, (np.diff(round_of[order]) != 0) | (np.diff(slate_of[order]) != 0)]
+    index = np.arange(order.size)
+    slots = np.empty(order.size, np.int32)
+    slots[order] = index - np.maximum.accumulate(np.where(starts, index, 0))
+    return pa.array(slots, mask=~inside)
+
+
+def _stored_rewards(table: pa.Table, name: str) -> tuple[str, ...]:
+    """Return the reward columns that the file's metadata name, if any."""
+    stored = (table.schema.metadata or {}).get(METADATA_KEY)
+    found: tuple[str, ...] = ()
+    if stored:
+        try:
+            facts = json.loads(stored)
+            found, version = tuple(str(r) for r in facts["rewards"]), int(facts["format"])
+        except (ValueError, KeyError, TypeError):
+            raise InputError(
+                f"the metadata of {name} are damaged",
+                got=stored[:80],
+                remedy="name the reward columns yourself",
+            ) from None
+        if version > FORMAT:
+            raise InputError(
+                f"{name} was written by a newer recurate",
+                got=f"log format {version}; this version reads up to {FORMAT}",
+                remedy="upgrade recurate",
+            )
+    return found
+
+
+def _reward_columns(table: pa.Table, name: str) -> tuple[str, ...]:
+    """Return the columns that are called like rewards."""
+    found = tuple(c for c in table.column_names if c == "reward" or c.startswith("reward_"))
+    if not found:
+        raise InputError(
+            f"{name} has no reward column",
+            got=f"columns {', '.join(table.column_names)}",
+            remedy="name it (--reward COLUMN), or call it 'reward'",
+        )
+    return found
+
+
+def write_log(log: Log, path: Path | str) -> None:
+    """Write a log atomically, as Parquet, JSON lines or CSV by the file's ending."""
+    write_table(log.table, path)

@@ -1,0 +1,217 @@
+"""The driver: plays rounds, keeps the folder, forecasts from round 0."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from threadpoolctl import threadpool_limits
+
+from recurate.components.nets.devices import choose_device
+from recurate.components.nets.training import NetworkSettings
+from recurate.core.errors import Stopped
+from recurate.core.files import full_disk_explained, uninterrupted
+from recurate.core.seeds import Stream
+from recurate.log.schema import Log
+from recurate.log.trajectory import Trajectory
+from recurate.loop.alarms.raising import Alarm, check_names, raised
+from recurate.loop.config import Config
+from recurate.loop.environment import World, prepare
+from recurate.loop.monitors.protocol import Monitor, Silent
+from recurate.loop.rounds import group_labels, play
+from recurate.loop.run_folder import RunFolder
+from recurate.theory.evidence import plain_bounds
+from recurate.theory.setting import Setting
+from recurate.verbs.forecast.forecast import Forecast, predict, split_log
+
+
+def run(config: Config, out: Path, monitor: Monitor | None = None) -> Trajectory:
+    """Run a loop into a new folder and return forecast and measurement of every round.
+
+    Raises:
+        InputError: the folder is not empty or in use, something in the configuration does not fit the data,
+            the model diverged, a program failed, or the disk is full. What is complete is kept.
+        Stopped: an alarm stopped the run.
+    """
+    RunFolder.check_vacant(out, config)
+    _check_device(config)
+    watcher = monitor or Silent()
+    watcher.stage(-1, "set-up")
+    with threadpool_limits(1), full_disk_explained(out, _AGAIN.format(out)):
+        world = prepare(config)  # finds what does not fit before a folder is made
+        _check_alarms(config, world)
+        with RunFolder(out).locked():
+            with uninterrupted():
+                folder = RunFolder.create(out, config, world)
+            return _drive(folder, config, world, watcher)
+
+
+def resume(folder: Path, monitor: Monitor | None = None) -> Trajectory:
+    """Continue a run after its last complete round; the result equals an uninterrupted run's.
+
+    Raises:
+        InputError: the folder is not a run, is in use, of a newer format, or was altered; and as :func:`run`.
+        Stopped: an alarm stopped the run.
+    """
+    store = RunFolder.open(folder)
+    with threadpool_limits(1), full_disk_explained(folder, _AGAIN.format(folder)), store.locked():
+        config = store.config()
+        store.verify(results=False)
+        _check_device(config)
+        return _drive(store, config, store.world(config), monitor or Silent())
+
+
+_AGAIN = "make room, then recurate run --resume {}"
+
+
+def _check_device(config: Config) -> None:
+    if isinstance(config.generator, NetworkSettings):
+        choose_device(config.generator.device)
+
+
+def _check_alarms(config: Config, world: World) -> None:
+    check_names(
+        config.alarms,
+        tuple(world.rewards),
+        tuple(world.tracked),
+        None if world.grouping is None else group_labels(world),
+        tuple(space.name for space in world.watch.spaces),
+    )
+
+
+def forecast_run(log: Log, config: Config, world: World) -> Forecast:
+    """Forecast all rounds from round 0's log, with the run's own settings."""
+    group = "group" if config.groups is not None else None
+    candidates, reference = split_log(log, group=group, track=tuple(world.tracked))
+    return predict(
+        candidates,
+        setting(config),
+        reference=reference,
+        cells=world.cells,
+        stream=Stream(config.seed).at("forecast"),
+        bounds=True,
+    )
+
+
+def setting(config: Config) -> Setting:
+    """Return what the forecast needs to know of a configuration."""
+    return Setting(
+        rule=config.selection.rule(),
+        weights=config.weights,
+        real_fraction=config.retraining.real_fraction,
+        rounds=config.rounds,
+        picks=config.selection.picks,
+        accumulate=config.retraining.mode == "accumulate",
+    )
+
+
+def _drive(folder: RunFolder, config: Config, world: World, monitor: Monitor) -> Trajectory:
+    """Play all rounds that are left. BLAS runs on one thread: its sums depend on how many there are."""
+    stage = _Stages(folder, monitor)
+    monitor.started(_facts(folder, config, world))
+    chosen = setting(config)
+    state = folder.state(config) or folder.first(config)
+    forecast = forecast_run(folder.log(0), config, world) if state.round > 0 else None
+    found = folder.measured()
+    while state.round <= config.rounds:
+        t, attempt = state.round, folder.attempts(state.round)
+        folder.clear_workspace()
+        following, record = play(state, config, world, chosen, stage, attempt)
+        monitor.counts(t, record.counts)
+        monitor.warn(record.notes)
+        known = Trajectory() if forecast is None else forecast.trajectory
+        alarms = raised(config.alarms, known + found + record.measured, t)
+        for alarm in alarms:
+            monitor.alarm(t, alarm.message, alarm.action)
+        back = any(alarm.action == "rollback" for alarm in alarms)
+        stage(t, "save")
+        with uninterrupted():
+            folder.save_round(record, [asdict(a) for a in alarms], reject=attempt if back else None)
+        if back:
+            stage.stop()
+            if attempt + 1 >= config.attempts:
+                raise Stopped(_rolled_back(folder, alarms, t, attempt + 1))
+            continue
+        state = folder.settled(following, config)
+        found += record.measured
+        del following, record  # a round's samples may be large
+        if forecast is None:
+            stage(t, "forecast")
+            forecast = forecast_run(folder.log(0), config, world)
+            monitor.warn(forecast.warnings)
+        stage(t, "trajectory")
+        trajectory = _write_trajectory(folder, forecast, found)
+        stage.stop()
+        monitor.finished(t, trajectory)
+        if any(alarm.action == "stop" for alarm in alarms):
+            raise Stopped(_stopped(folder, alarms, t))
+    folder.clear_workspace()
+    assert forecast is not None  # a run has a round 0
+    # Again, in case the process died between the last round and its trajectory.
+    return _write_trajectory(folder, forecast, found)
+
+
+def _stopped(folder: RunFolder, alarms: list[Alarm], t: int) -> str:
+    cause = next(alarm for alarm in alarms if alarm.action == "stop")
+    return (
+        f"stopped after round {t}: {cause.message}\n  recurate run --resume {folder.path} goes "
+        f"on all the same"
+    )
+
+
+def _rolled_back(folder: RunFolder, alarms: list[Alarm], t: int, times: int) -> str:
+    cause = next(alarm for alarm in alarms if alarm.action == "rollback")
+    return (
+        f"rolled back to round {t - 1}: round {t} was played {times} times, and each time an alarm went off: "
+        f"{cause.message}\n  what it left is in {folder.path / 'rejected'}; "
+        f"recurate run --resume {folder.path} tries once more"
+    )
+
+
+def _write_trajectory(folder: RunFolder, forecast: Forecast, found: Trajectory) -> Trajectory:
+    trajectory = forecast.trajectory + found
+    with uninterrupted():
+        trajectory.write(folder.path / "trajectory.parquet")
+        folder.save_bounds(plain_bounds(forecast.bounds))
+    return trajectory
+
+
+def _facts(folder: RunFolder, config: Config, world: World) -> dict[str, Any]:
+    done = folder.complete()
+    changed = [f"{k} {a} -> {b}" for k, (a, b) in folder.changed_packages().items()]
+    return {
+        "run": str(folder.path),
+        "data": "none" if config.data is None else config.data.kind,
+        "rewards": ", ".join(f"{r.name} ({r.kind})" for r in config.rewards),
+        **{name: fact for name, fact in world.facts().items() if name != "files"},
+        "k": config.selection.k,
+        "picks_a_round": config.selection.picks,
+        "real_fraction": config.retraining.real_fraction,
+        **({"retraining": "accumulates"} if config.retraining.mode == "accumulate" else {}),
+        **({"alarms": ", ".join(f"{a.kind} ({a.action})" for a in config.alarms)} if config.alarms else {}),
+        "rounds": config.rounds,
+        **({"complete_rounds_found": done} if done else {}),
+        **({"packages_changed_since": ", ".join(changed)} if changed else {}),
+    }
+
+
+class _Stages:
+    """Tells the monitor what begins and writes down how long it took."""
+
+    def __init__(self, folder: RunFolder, monitor: Monitor) -> None:
+        self._folder = folder
+        self._monitor = monitor
+        self._current: tuple[int, str, float] | None = None
+
+    def __call__(self, round: int, name: str) -> None:  # noqa: A002
+        self.stop()
+        self._current = (round, name, time.perf_counter())
+        self._monitor.stage(round, name)
+
+    def stop(self) -> None:
+        if self._current is not None:
+            t, name, since = self._current
+            self._folder.add_timing(t, name, time.perf_counter() - since)
+        self._current = None

@@ -1,0 +1,225 @@
+"""What stays the same in all rounds of a run: data, contexts, rewards, groups."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from recurate.components.data.dataset import Dataset
+from recurate.components.data.paths import sha256
+from recurate.components.data.synthetic import Gaussians
+from recurate.components.rewards.classifier import Classifier, ClassifierReward, ClassifierRewardSettings
+from recurate.components.rewards.colour import ColourReward, ColourSettings
+from recurate.components.rewards.command import CommandReward, CommandSettings
+from recurate.components.rewards.distance import DistanceReward, NearestCentre
+from recurate.components.rewards.imported import (
+    ImportedGroups,
+    ImportedReward,
+    ImportedSettings,
+    load_function,
+)
+from recurate.components.rewards.learned import LearnedReward, LearnedRewardSettings, ScaledReward
+from recurate.components.rewards.protocol import Grouping, Reward
+from recurate.core.errors import InputError
+from recurate.core.seeds import Stream
+from recurate.log.candidates import Candidates
+from recurate.log.samples import Samples, is_text
+from recurate.loop.config import Config, RewardSettings
+from recurate.loop.contexts import read_contexts
+from recurate.loop.sample_metrics import Watch, watch
+from recurate.metrics.estimates import Cells, partition
+
+
+@dataclass(frozen=True)
+class World:
+    """Data, contexts, rewards and groups of a run, and the reference they are compared with.
+
+    Attributes:
+        dataset: the real data, or None.
+        contexts: what slates' contexts are drawn from, or None for unconditional models.
+        rewards: reward functions by name.
+        tracked: functions that are measured and not picked by, by name.
+        grouping: group of a sample, or None.
+        classifier: trained on the real data, or None if nothing needs it.
+        reference: the real training data as candidates: the law p_ref; None without data.
+        cells: partition of reward space behind ``kl_to_reference``, or None.
+        watch: what is measured of the samples every round.
+        files: SHA-256 of the files that every start reads again, by path.
+    """
+
+    dataset: Dataset | None
+    contexts: NDArray[Any] | None
+    rewards: dict[str, Reward]
+    tracked: dict[str, Reward]
+    grouping: Grouping | None
+    classifier: Classifier | None
+    reference: Candidates | None
+    cells: Cells | None
+    watch: Watch
+    files: dict[str, str]
+
+    def score(self, samples: Samples, contexts: NDArray[Any] | None = None) -> Candidates:
+        """Return samples with their rewards, tracked values and groups."""
+        return _score(samples, contexts, self.rewards, self.tracked, self.grouping)
+
+    def facts(self) -> dict[str, Any]:
+        """Return what a reader of the run should know of it."""
+        found: dict[str, Any] = {}
+        if self.dataset is not None:
+            found |= {"real_train": len(self.dataset.train), "real_held_out": len(self.dataset.held_out)}
+        if self.contexts is not None:
+            found["contexts"] = len(self.contexts)
+        if self.classifier is not None:
+            found |= self.classifier.facts()
+        for name, reward in (self.rewards | self.tracked).items():
+            if isinstance(reward, ScaledReward):
+                found[f"{name}_learned_from_picks"] = reward.learned.facts.summary()
+        if self.files:
+            found["files"] = self.files
+        return found
+
+
+def real_facts(world: World, config: Config) -> dict[str, float]:
+    """Return what the samples' measures are for real data."""
+    if world.dataset is None or world.reference is None:
+        return {}
+    stream = Stream(config.seed).at("baseline")
+    return world.watch.baseline(world.dataset.train, world.reference.rewards, stream)
+
+
+def prepare(config: Config, folder: Path | None = None) -> World:
+    """Load the data, train the classifier and read learned rewards.
+
+    Args:
+        config: of the run.
+        folder: what :func:`save` wrote; nothing is trained then, and learned rewards are read from there.
+
+    Raises:
+        InputError: something in the configuration does not fit the data, or a saved file is damaged.
+    """
+    stream = Stream(config.seed)
+    dataset = None if config.data is None else config.data.load(stream.at("data"))
+    classifier = _classifier(config, dataset, folder, stream.at("classifier"))
+    settings = (*config.rewards, *config.tracked)
+    made = {
+        s.name: _reward(s, classifier, None if folder is None else _kept(folder, number))
+        for number, s in enumerate(settings)
+    }
+    rewards = {s.name: made[s.name] for s in config.rewards}
+    tracked = {s.name: made[s.name] for s in config.tracked}
+    grouping = _grouping(config, classifier)
+    contexts = _all_contexts(config, dataset)
+    reference, cells = None, None
+    if dataset is not None:
+        reference = _score(dataset.train, dataset.contexts, rewards, tracked, grouping)
+        cells = partition(reference.rewards) if contexts is None else None
+    seen = watch(
+        config.measures,
+        None if dataset is None else dataset.train,
+        None if dataset is None else dataset.held_out,
+        classifier,
+        None if reference is None or contexts is not None else reference.rewards,
+    )
+    return World(
+        dataset, contexts, rewards, tracked, grouping, classifier, reference, cells, seen, _files(config)
+    )
+
+
+def _classifier(
+    config: Config, dataset: Dataset | None, folder: Path | None, rng: Stream
+) -> Classifier | None:
+    if not config.needs_classifier:
+        return None
+    if folder is not None:
+        return Classifier.load(folder)
+    if config.classifier.folder is not None:
+        known = Classifier.load(config.classifier.folder)
+        known = replace(
+            known, settings=known.settings.model_copy(update={"threads": config.classifier.threads})
+        )
+        return known if dataset is None else known.scored(dataset)
+    assert dataset is not None  # the configuration checks it
+    if is_text(dataset.train) or not dataset.labelled:
+        raise InputError(
+            "a classifier needs numbers with labels",
+            got="texts" if is_text(dataset.train) else "no labels",
+            remedy="name data.label, or use another reward (kind = 'import' takes any function)",
+        )
+    return Classifier.train(dataset, config.classifier, rng=rng)
+
+
+def _all_contexts(config: Config, dataset: Dataset | None) -> NDArray[Any] | None:
+    """Return what slates' contexts are drawn from: those of the file, or of the real data."""
+    known = None if dataset is None else dataset.contexts
+    if config.contexts is None:
+        return None if known is None else np.asarray(known, object)
+    if dataset is not None and known is None:
+        raise InputError(
+            "with contexts, the real data need contexts too", got="no data.context", remedy="name its column"
+        )
+    return read_contexts(config.contexts)
+
+
+def _files(config: Config) -> dict[str, str]:
+    """Return the hashes of the files that are read again whenever the run goes on."""
+    found = {} if config.data is None else config.data.files()
+    if config.contexts is not None:
+        found[config.contexts.path] = sha256(Path(config.contexts.path))
+    return found
+
+
+def save(world: World, folder: Path) -> None:
+    """Write what :func:`prepare` trained or read, so that a run needs no other folder than its own."""
+    if world.classifier is not None:
+        world.classifier.save(folder)
+    for number, reward in enumerate((*world.rewards.values(), *world.tracked.values())):
+        if isinstance(reward, ScaledReward):
+            reward.learned.save(_kept(folder, number))
+
+
+def _kept(folder: Path, number: int) -> Path:
+    """Return where a learned reward is kept: by number, because names may differ in case alone."""
+    return folder / f"reward-{number}"
+
+
+def _reward(settings: RewardSettings, classifier: Classifier | None, kept: Path | None) -> Reward:
+    if isinstance(settings, ClassifierRewardSettings):
+        assert classifier is not None  # needs_classifier saw this reward
+        return ClassifierReward(settings, classifier)
+    if isinstance(settings, LearnedRewardSettings):
+        return ScaledReward(settings, LearnedReward.load(kept or settings.folder))
+    if isinstance(settings, ImportedSettings):
+        return ImportedReward(settings, load_function(settings.function))
+    if isinstance(settings, CommandSettings):
+        return CommandReward(settings)
+    if isinstance(settings, ColourSettings):
+        return ColourReward(settings)
+    return DistanceReward(settings)
+
+
+def _grouping(config: Config, classifier: Classifier | None) -> Grouping | None:
+    if config.groups is None:
+        return None
+    if config.groups.kind == "classifier":
+        return classifier
+    if config.groups.function is not None:
+        return ImportedGroups(config.groups.function, load_function(config.groups.function))
+    assert isinstance(config.data, Gaussians)  # the configuration checks it
+    return NearestCentre(config.data.centres())
+
+
+def _score(
+    samples: Samples,
+    contexts: NDArray[Any] | None,
+    rewards: dict[str, Reward],
+    tracked: dict[str, Reward],
+    grouping: Grouping | None,
+) -> Candidates:
+    matrix = np.column_stack([reward(samples, contexts) for reward in rewards.values()])
+    groups: NDArray[Any] | None = None if grouping is None else grouping(samples, contexts).astype(str)
+    values = {name: reward(samples, contexts) for name, reward in tracked.items()}
+    return Candidates(matrix, tuple(rewards), groups, values, contexts)

@@ -1,0 +1,1 @@
+"""Who is shown what happens in a run."""

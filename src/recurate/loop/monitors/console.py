@@ -1,0 +1,347 @@
+"""What a person or a program sees while a run goes on: a live view, plain lines, or JSON lines."""
+
+from __future__ import annotations
+
+import json
+import math
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from statistics import median
+from typing import IO, TYPE_CHECKING, Any
+
+from recurate.log.trajectory import FORECAST, MEASURED, Row, Trajectory
+
+if TYPE_CHECKING:
+    from rich.console import RenderableType
+
+WIDTH = 23
+ROUND_WIDTH = 5
+SHOWN = ("mean_reward", "mean_exp_reward", "kl_to_reference", "entropy")
+LIVE_ROUNDS = 8  # in the live table while the run goes on
+LAST_ROUNDS = 30  # and when it ends
+KEPT = 3  # alarms and warnings that stay in sight
+
+Key = tuple[str, str | None, str | None]
+
+
+def on_a_terminal() -> bool:
+    """Whether standard output is a terminal that can be drawn on."""
+    from rich.console import Console
+
+    return sys.stdout.isatty() and not Console().is_dumb_terminal
+
+
+class Lines:
+    """A line a round, measured beside forecast: plain text, no control characters."""
+
+    def __init__(self) -> None:
+        self._since = time.perf_counter()
+        self._columns: list[Key] = []
+
+    def started(self, facts: dict[str, Any]) -> None:
+        """Print what is run."""
+        for name, text in plain_facts(facts):
+            _print(f"{name:>30}  {text}")
+        self._since = time.perf_counter()
+
+    def stage(self, round: int, name: str) -> None:  # noqa: A002
+        """Say nothing: a line a round is enough."""
+
+    def warn(self, warnings: Sequence[str]) -> None:
+        """Print the warnings."""
+        for warning in warnings:
+            _print(_printable(f"warning: {warning}"))
+
+    def counts(self, round: int, counts: dict[str, int]) -> None:  # noqa: A002
+        """Say nothing: they are in the report."""
+
+    def alarm(self, round: int, message: str, action: str) -> None:  # noqa: A002
+        """Print the alarm."""
+        _print(_printable(f"alarm in round {round}: {message} ({action})"))
+
+    def finished(self, round: int, trajectory: Trajectory) -> None:  # noqa: A002
+        """Print the round's line, after a heading before the first."""
+        now = time.perf_counter()
+        if not self._columns:
+            self._columns = main_columns(trajectory)
+            _print("\nmeasured (forecast)")
+            _print("round" + "".join(f"{_title(key):>{WIDTH}}" for key in self._columns) + "   seconds")
+        found = _cells(trajectory, round)
+        cells = "".join(f"{found.get(key, ''):>{WIDTH}}" for key in self._columns)
+        _print(f"{round:{ROUND_WIDTH}d}{cells}{now - self._since:10.1f}")
+        self._since = now
+
+    def close(self) -> None:
+        """Do nothing."""
+
+
+class Live:
+    """A live view on a terminal: stage, pace, time left, the last rounds, the last alarms."""
+
+    def __init__(self) -> None:
+        from rich.console import Console
+        from rich.live import Live as RichLive
+
+        self._console = Console(highlight=False, markup=False, emoji=False)
+        self._rounds = 0
+        self._columns: list[Key] = []
+        self._cells: dict[int, dict[Key, str]] = {}
+        self._played: list[int] = []
+        self._seconds: dict[int, float] = {}
+        self._candidates: dict[int, int] = {}
+        self._said: list[str] = []
+        self._stage: tuple[int, str] = (-1, "set-up")
+        self._stage_since = self._round_since = time.perf_counter()
+        self._ended = self._begun = False
+        self._live = RichLive(
+            console=self._console, get_renderable=self.frame, refresh_per_second=4, vertical_overflow="crop"
+        )
+
+    def started(self, facts: dict[str, Any]) -> None:
+        """Print what is run; it stays above the live part."""
+        self._rounds = int(facts["rounds"])
+        for name, text in plain_facts(facts):
+            self._console.print(f"{name:>30}  {text}", soft_wrap=True)
+        self._round_since = time.perf_counter()
+        self._begin()
+
+    def stage(self, round: int, name: str) -> None:  # noqa: A002
+        """Show the stage."""
+        now = time.perf_counter()
+        if round != self._stage[0]:
+            self._round_since = now
+        self._stage, self._stage_since = (round, name), now
+        self._begin()
+
+    def warn(self, warnings: Sequence[str]) -> None:
+        """Keep the last warnings in sight."""
+        self._said += [f"warning: {_printable(w)}" for w in warnings]
+
+    def counts(self, round: int, counts: dict[str, int]) -> None:  # noqa: A002
+        """Keep the candidates, for the pace."""
+        self._candidates[round] = counts.get("candidates", 0)
+
+    def alarm(self, round: int, message: str, action: str) -> None:  # noqa: A002
+        """Keep the last alarms in sight."""
+        self._said.append(f"alarm in round {round}: {_printable(message)} ({_printable(action)})")
+
+    def finished(self, round: int, trajectory: Trajectory) -> None:  # noqa: A002
+        """Add the round to the table."""
+        self._seconds[round] = time.perf_counter() - self._round_since
+        self._columns = self._columns or main_columns(trajectory)
+        self._cells[round] = _cells(trajectory, round)
+        self._played.append(round)
+        if round == self._rounds:
+            self._stage = (round, "report")
+            self._stage_since = time.perf_counter()
+
+    def close(self) -> None:
+        """Leave the last frame, with all rounds, and give the terminal back."""
+        self._ended = True
+        if self._begun:
+            self._begun = False
+            self._live.vertical_overflow = "visible"
+            self._live.stop()
+
+    def _begin(self) -> None:
+        if not self._begun and not self._ended:
+            self._begun = True
+            self._live.start()
+
+    def seconds_left(self, now: float) -> float | None:
+        """Return the time left, judged by the rounds played so far; None before the first is done.
+
+        Round 0 trains a new model, which later rounds do not: it counts only until there is another.
+        """
+        later = [s for t, s in self._seconds.items() if t > 0]
+        if not self._seconds:
+            return None
+        pace = median(later or self._seconds.values())
+        todo = self._rounds - max(self._seconds)
+        spent = now - self._round_since if self._stage[0] > max(self._seconds) else 0.0
+        return max(todo * pace - min(spent, pace), 0.0)
+
+    def frame(self) -> RenderableType:
+        """Return what is seen now."""
+        from rich.console import Group
+        from rich.text import Text
+
+        now = time.perf_counter()
+        parts: list[RenderableType] = []
+        if self._played:
+            parts.append(self._table())
+        shown = self._said if self._ended else self._said[-KEPT:]
+        more = len(self._said) - len(shown)
+        if more:
+            parts.append(Text(f"{more} earlier alarms and warnings, not shown", style="dim"))
+        parts += [Text(line, style="red" if line.startswith("alarm") else "yellow") for line in shown]
+        if not self._ended:
+            parts += [Text(), self._progress(now)]
+        return Group(*parts)
+
+    def _table(self) -> RenderableType:
+        from rich.console import Group
+        from rich.text import Text
+
+        limit = LAST_ROUNDS if self._ended else max(3, min(LIVE_ROUNDS, self._console.height - 12))
+        rounds = self._played[-limit:]
+        cells = [[_title(k), *(self._cells[t].get(k, "") for t in rounds)] for k in self._columns]
+        widths = [max(map(len, column)) + 2 for column in cells]
+        room = self._console.width - ROUND_WIDTH - 10
+        shown = max(sum(sum(widths[: i + 1]) <= room for i in range(len(widths))), 1)
+        lines = []
+        for i, t in enumerate([None, *rounds]):
+            start, end = ("round", "seconds") if t is None else (str(t), f"{self._seconds[t]:.1f}")
+            row = "".join(f"{c[i]:>{w}}" for c, w in zip(cells[:shown], widths, strict=False))
+            line = f"{start:>{ROUND_WIDTH}}{row}{end:>9}"
+            lines.append(Text(line, style="bold" if t is None else "", no_wrap=True))
+        notes = []
+        if len(self._played) > len(rounds):
+            notes.append(f"{len(self._played) - len(rounds)} earlier rounds")
+        if shown < len(widths):
+            notes.append(f"{len(widths) - shown} more columns on a wider terminal")
+        if notes:
+            lines.append(Text(", ".join(notes), style="dim"))
+        return Group(Text("\nmeasured (forecast)", style="dim"), *lines)
+
+    def _progress(self, now: float) -> RenderableType:
+        from rich.console import Group
+        from rich.progress_bar import ProgressBar
+        from rich.text import Text
+
+        t, name = self._stage
+        done = max(self._seconds, default=max(t, 0) - 1) + 1
+        where = f"round {t} of {self._rounds}: {name}" if t >= 0 else name
+        line = Text.assemble((where, "bold cyan"), f"  {clock(now - self._stage_since)}")
+        pace = self._pace()
+        left = self.seconds_left(now)
+        if left is not None and name != "report":
+            pace.append(f"{clock(left)} left")
+        elif t >= 0 and not self._played:
+            pace.append("time left: known after this round")
+        parts: list[RenderableType] = [line]
+        if pace:
+            parts.append(Text(", ".join(pace), style="dim"))
+        if self._rounds > 0:
+            width = min(self._console.width, 60)
+            parts.append(ProgressBar(total=self._rounds + 1, completed=done, width=width))
+        return Group(*parts)
+
+    def _pace(self) -> list[str]:
+        if not self._seconds:
+            return []
+        later = [t for t in self._seconds if t > 0] or list(self._seconds)
+        seconds = sum(self._seconds[t] for t in later) / len(later)
+        parts = [f"{seconds:.3g} s a round"]
+        candidates = [(self._candidates[t], self._seconds[t]) for t in later if self._candidates.get(t)]
+        if candidates:
+            rate = sum(n for n, _ in candidates) / max(sum(s for _, s in candidates), 1e-9)
+            parts.append(f"{rate:,.0f} candidates a second")
+        return parts
+
+
+class JsonLines:
+    """One JSON object a line for every event; nothing else goes where they go.
+
+    Args:
+        stream: where to; it is flushed after each line.
+    """
+
+    def __init__(self, stream: IO[str]) -> None:
+        self._stream = stream
+
+    def started(self, facts: dict[str, Any]) -> None:
+        """Write the facts."""
+        self._say("started", facts={n: v if _is_plain(v) else str(v) for n, v in facts.items()})
+
+    def stage(self, round: int, name: str) -> None:  # noqa: A002
+        """Write the stage."""
+        self._say("stage", round=round, stage=name)
+
+    def warn(self, warnings: Sequence[str]) -> None:
+        """Write a line a warning."""
+        for warning in warnings:
+            self._say("warning", message=str(warning))
+
+    def counts(self, round: int, counts: dict[str, int]) -> None:  # noqa: A002
+        """Write the counts."""
+        self._say("counts", round=round, counts={n: int(v) for n, v in counts.items()})
+
+    def alarm(self, round: int, message: str, action: str) -> None:  # noqa: A002
+        """Write the alarm."""
+        self._say("alarm", round=round, message=message, action=action)
+
+    def finished(self, round: int, trajectory: Trajectory) -> None:  # noqa: A002
+        """Write everything measured and forecast of the round."""
+        values = [_plain_row(row) for row in trajectory.where(round=round).rows]
+        self._say("round", round=round, values=values)
+
+    def done(self, folder: Path, report: Path) -> None:
+        """Write where everything is."""
+        self._say("done", run=str(folder), report=str(report))
+
+    def close(self) -> None:
+        """Do nothing."""
+
+    def _say(self, event: str, **what: Any) -> None:
+        self._stream.write(json.dumps({"event": event, **what}, allow_nan=False) + "\n")
+        self._stream.flush()
+
+
+def plain_facts(facts: dict[str, Any]) -> list[tuple[str, str]]:
+    """Return facts as lines of text: name, value."""
+    return [
+        (name.replace("_", " "), _printable(f"{value:.1%}" if name.endswith("accuracy") else str(value)))
+        for name, value in facts.items()
+    ]
+
+
+def main_columns(trajectory: Trajectory) -> list[Key]:
+    """Return what a table shows: the main quantities that were measured."""
+    return [key for key in trajectory.about(MEASURED) if key[0] in SHOWN]
+
+
+def clock(seconds: float) -> str:
+    """Return a duration as 0:07, 12:30 or 1:02:03."""
+    whole = int(seconds + 0.5)
+    hours, minutes = whole // 3600, whole // 60 % 60
+    return f"{hours}:{minutes:02d}:{whole % 60:02d}" if hours else f"{minutes}:{whole % 60:02d}"
+
+
+def _title(key: Key) -> str:
+    quantity, reward, _ = key
+    text = quantity if reward in (None, "reward") else f"{quantity} {reward}"
+    return _printable(text if len(text) < WIDTH else text[: WIDTH - 3] + "..")
+
+
+def _cells(trajectory: Trajectory, t: int) -> dict[Key, str]:
+    """Return a round's cells: measured (forecast)."""
+    rows = trajectory.where(round=t).rows
+    forecast = {row.key: f" ({row.value:.4g})" for row in rows if row.source == FORECAST}
+    return {row.key: f"{row.value:.4g}{forecast.get(row.key, '')}" for row in rows if row.source == MEASURED}
+
+
+def _plain_row(row: Row) -> dict[str, Any]:
+    named = {n: getattr(row, n) for n in ("source", "quantity", "reward", "group")}
+    return named | {n: _finite(getattr(row, n)) for n in ("value", "lower", "upper")}
+
+
+def _finite(value: float | None) -> float | None:
+    return None if value is None or not math.isfinite(value) else float(value)
+
+
+def _is_plain(value: object) -> bool:
+    if isinstance(value, float):
+        return math.isfinite(value)
+    return value is None or isinstance(value, str | int | bool)
+
+
+def _printable(text: str) -> str:
+    """Names from files may hold anything; terminals obey some of it."""
+    return "".join(c if c.isprintable() else "?" for c in text)
+
+
+def _print(text: str) -> None:
+    print(text, flush=True)

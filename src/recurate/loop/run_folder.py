@@ -1,0 +1,495 @@
+"""The run folder: everything that a run leaves, each piece written whole or not at all.
+
+::
+
+    config.toml         the resolved configuration, defaults included
+    manifest.json       format, versions, code revision, machine, seed
+    setup/              what was trained before round 0 (classifier, learned rewards), contents.json
+    rounds/000/         log.parquet, samples.safetensors (texts: .parquet), measures.parquet, model/,
+                        contents.json; with a control arm also control/
+    rejected/003-0/     rounds that an alarm rolled back
+    commands/           what an external generator's programs printed
+    trajectory.parquet  forecast and measured, all rounds
+    bounds.json         the proved statements, checked on the forecast's laws; the trajectory's hash
+    report.html
+    timings.jsonl       seconds a stage: the only file that differs between equal runs
+
+``contents.json``, ``manifest.json`` and ``bounds.json`` are hashed by nothing else: each ends with a *seal*,
+the hash of what stands before it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import platform
+import shutil
+import subprocess
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import recurate
+from recurate.components.generators.external import External
+from recurate.components.protocols import Generator
+from recurate.components.registry import first_model, load_model
+from recurate.core.errors import InputError
+from recurate.core.files import sync, write_text
+from recurate.log.samples import Samples, load_samples, save_samples
+from recurate.log.schema import MODEL, RUN_FORMAT, Log, check_format, read_log, write_log
+from recurate.log.trajectory import Trajectory
+from recurate.loop import environment as worlds
+from recurate.loop.config import Config, read_config, write_config
+from recurate.loop.environment import World
+from recurate.loop.mixing import Picks
+from recurate.loop.rounds import Record, State, candidates_of, first_state, winners_of
+
+CONTENTS = "contents.json"  # facts about a folder, and the hash of every file in it
+LOCK = ".lock"
+SEAL = "seal"
+UNSEALED = {  # keys of files that were written before there were seals
+    CONTENTS: {"facts", "sha256"},
+    "bounds.json": {"bounds"},
+    "manifest.json": {
+        "format", "recurate", "code_revision", "python", "packages", "machine", "seed", "config_sha256",
+    },
+}  # fmt: skip
+PACKAGES = ("numpy", "scipy", "pyarrow", "torch", "scikit-learn", "safetensors")
+
+
+class RunFolder:
+    """One run on disk.
+
+    Args:
+        path: the folder; see :meth:`create` and :meth:`open`.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    @classmethod
+    def check_vacant(cls, path: Path, config: Config) -> None:
+        """Refuse a folder that holds anything but the start of this very run.
+
+        Raises:
+            InputError: the folder exists and is not empty.
+        """
+        if path.exists() and not path.is_dir():
+            raise InputError("--out names a file", got=path, remedy="name a new folder")
+        if not path.exists() or _is_a_start(path, config):
+            return
+        resumable = (path / "manifest.json").exists()
+        hint = f"recurate run --resume {path} continues it" if resumable else "choose another --out"
+        raise InputError("the output folder is not empty", got=path, remedy=hint)
+
+    @classmethod
+    def create(cls, path: Path, config: Config, world: World) -> RunFolder:
+        """Start a run folder: configuration, set-up, and last the manifest, with which it can be resumed.
+
+        Raises:
+            InputError: the folder exists and is not empty.
+        """
+        cls.check_vacant(path, config)
+        path.mkdir(parents=True, exist_ok=True)
+        sync(path.absolute().parent)
+        write_text(path / "config.toml", write_config(config))
+        shutil.rmtree(path / "setup", ignore_errors=True)
+        facts = world.facts() | {"real_data": worlds.real_facts(world, config)}
+        _write_folder(path / "setup", lambda folder: worlds.save(world, folder), facts)
+        write_text(path / "manifest.json", _sealed(_manifest(config)))
+        return cls(path)
+
+    @classmethod
+    def open(cls, path: Path) -> RunFolder:
+        """Open an existing run folder.
+
+        Raises:
+            InputError: it is not a run folder, or of a newer format.
+        """
+        check_format(path / "manifest.json")
+        return cls(path)
+
+    def config(self) -> Config:
+        """Read the resolved configuration.
+
+        Raises:
+            InputError: it is not what the run began with (more rounds may be added).
+        """
+        path = self.path / "config.toml"
+        config = read_config(path)
+        if config.rounds < self.complete() - 1:
+            raise InputError(
+                "the run has more rounds already",
+                got=f"rounds = {config.rounds} in {path}, {self.complete() - 1} played",
+                remedy="rounds can grow, not shrink",
+            )
+        if self.manifest().get("config_sha256") != _fingerprint(config):
+            raise InputError(
+                "the run's configuration was changed since it began",
+                got=path,
+                remedy="undo the change (only 'rounds' may grow), or start a new run",
+            )
+        return config
+
+    def manifest(self) -> dict[str, Any]:
+        """Read the manifest."""
+        return _read_json(self.path / "manifest.json", "restore it")
+
+    def changed_packages(self) -> dict[str, tuple[str | None, str | None]]:
+        """Return packages whose version is not what the run began with: (then, now)."""
+        then, now = self.manifest().get("packages", {}), {name: _version(name) for name in PACKAGES}
+        return {name: (then.get(name), now[name]) for name in PACKAGES if then.get(name) != now[name]}
+
+    @contextmanager
+    def locked(self) -> Iterator[None]:
+        """Keep other processes out of the folder; a process that dies gives it free.
+
+        Raises:
+            InputError: another process works here.
+        """
+        from filelock import FileLock, Timeout
+
+        self.path.mkdir(parents=True, exist_ok=True)
+        lock = FileLock(self.path / LOCK, blocking=False)
+        try:
+            lock.acquire()
+        except Timeout:
+            raise InputError(
+                "another process is running this loop", got=self.path, remedy="wait for it, or stop it first"
+            ) from None
+        try:
+            yield
+        finally:
+            lock.release()
+
+    # --- set-up ---
+
+    def world(self, config: Config) -> World:
+        """Load what was prepared when the run began."""
+        world = worlds.prepare(config, self.path / "setup")
+        known = self.facts().get("files", {})
+        changed = [path for path, digest in world.files.items() if known.get(path, digest) != digest]
+        if changed:
+            raise InputError(
+                "a file that the run reads has changed since it began",
+                got=changed[0],
+                remedy="restore it, or start a new run",
+            )
+        return world
+
+    def facts(self) -> dict[str, Any]:
+        """Return facts about the data."""
+        return dict(_read_json(self.path / "setup" / CONTENTS, "restore it")["facts"])
+
+    def verify(self, *, results: bool = True) -> None:
+        """Check that set-up and rounds are what was written, and that no round is missing.
+
+        Args:
+            results: whether the trajectory and the bounds count too, which a resumed run writes again.
+
+        Raises:
+            InputError: naming the first file that is missing, truncated or altered.
+        """
+        _verify(self.path / "setup", "restore it, or start a new run")
+        done = self.complete()
+        later = [p for p in (self.path / "rounds").glob("[0-9]*") if int(p.name) >= done]
+        if later:
+            raise InputError(
+                f"round {done} is missing, and later ones are there",
+                got=", ".join(sorted(str(p) for p in later)),
+                remedy=f"restore round {done}, or delete the later ones to play them again",
+            )
+        for t in range(done):
+            remedy = f"restore it, or delete rounds {t} and later to play them again"
+            _verify(self.round_path(t), remedy, t)
+        trajectory = self.path / "trajectory.parquet"
+        if results and trajectory.exists():
+            remedy = f"recurate run --resume {self.path} writes it again"
+            known = _read_json(self.path / "bounds.json", remedy).get("trajectory_sha256")
+            if known is not None and known != _sha256(trajectory):
+                raise _altered(trajectory, remedy)
+
+    # --- rounds ---
+
+    def round_path(self, t: int) -> Path:
+        """Return the folder of round t."""
+        return self.path / "rounds" / f"{t:03d}"
+
+    def complete(self) -> int:
+        """Return how many rounds are safely on disk."""
+        t = 0
+        while self.round_path(t).is_dir():
+            t += 1
+        return t
+
+    def save_round(
+        self, record: Record, alarms: Sequence[dict[str, Any]] = (), *, reject: int | None = None
+    ) -> None:
+        """Write a round; it appears in one rename.
+
+        Args:
+            record: what the round left.
+            alarms: what went off in it.
+            reject: which attempt this was, if it is rolled back: it is kept aside, and does not count as
+                played.
+        """
+
+        def fill(folder: Path) -> None:
+            _save_arm(record, folder)
+            record.measured.write(folder / "measures.parquet")
+            if record.control is not None:
+                (folder / "control").mkdir()
+                _save_arm(record.control, folder / "control")
+
+        target = self.round_path(record.round)
+        if reject is not None:
+            target = self._rejected(record.round, reject)
+        _write_folder(target, fill, {"round": record.round, **record.counts, "alarms": list(alarms)})
+
+    def attempts(self, t: int) -> int:
+        """Return how often round t was played and rolled back."""
+        attempt = 0
+        while self._rejected(t, attempt).is_dir():
+            attempt += 1
+        return attempt
+
+    def _rejected(self, t: int, attempt: int) -> Path:
+        return self.path / "rejected" / f"{t:03d}-{attempt}"
+
+    def log(self, t: int) -> Log:
+        """Read a round's log."""
+        return read_log(self.round_path(t) / "log.parquet")
+
+    def samples(self, t: int) -> Samples:
+        """Read a round's candidates, shape (candidates, ...)."""
+        return load_samples(self.round_path(t))
+
+    def measured(self) -> Trajectory:
+        """Read what was measured in all complete rounds."""
+        parts = [Trajectory.read(self.round_path(t) / "measures.parquet") for t in range(self.complete())]
+        return sum(parts, Trajectory())
+
+    def save_bounds(self, bounds: list[dict[str, Any]]) -> None:
+        """Write the proved statements as they were checked, after the trajectory, whose hash they bear."""
+        found = {"bounds": bounds, "trajectory_sha256": _sha256(self.path / "trajectory.parquet")}
+        write_text(self.path / "bounds.json", _sealed(found))
+
+    def bounds(self) -> list[dict[str, Any]]:
+        """Read them; none where there is no such file, which older runs lack."""
+        path = self.path / "bounds.json"
+        return list(_read_json(path, "resume the run")["bounds"]) if path.exists() else []
+
+    def counts(self, t: int) -> dict[str, int]:
+        """Read a round's counts."""
+        facts = dict(_read_json(self.round_path(t) / CONTENTS, "restore it")["facts"])
+        facts.pop("alarms", None)
+        return facts
+
+    def alarms(self, t: int) -> list[dict[str, Any]]:
+        """Read which alarms went off in a round."""
+        return list(_read_json(self.round_path(t) / CONTENTS, "restore it")["facts"].get("alarms", ()))
+
+    # --- the state of the loop ---
+
+    def first(self, config: Config) -> State:
+        """Return the state before round 0."""
+        return first_state(config, first_model(config.generator, self.workspace, self.path / "commands"))
+
+    def state(self, config: Config) -> State | None:
+        """Return the state after the last complete round, or None before the first."""
+        done = self.complete()
+        if done == 0:
+            return None
+        last = self.round_path(done - 1)
+        control = None
+        if config.control:
+            alone = config.model_copy(update={"selection": config.selection.model_copy(update={"k": 1})})
+            model = self.model(last / "control", config)
+            control = State(done, model, self._batches(config, alone, "control"))
+        before = candidates_of(self.log(done - 1), config)
+        return State(done, self.model(last, config), self._batches(config, config, "."), before, control)
+
+    def settled(self, state: State, config: Config) -> State:
+        """Return the state with external checkpoints where they were saved, for the workspace is emptied."""
+        if not isinstance(state.generator, External):
+            return state
+        last = self.round_path(state.round - 1)
+        control = state.control
+        if control is not None:
+            control = replace(control, generator=self.model(last / "control", config))
+        return replace(state, generator=self.model(last, config), control=control)
+
+    def model(self, folder: Path, config: Config) -> Generator:
+        """Return the model that a round's folder (or its control arm's) holds."""
+        return load_model(config.generator, folder / "model", self.workspace, self.path / "commands")
+
+    @property
+    def workspace(self) -> Path:
+        """Where an external generator works; emptied whenever a round begins."""
+        return self.path / ".work"
+
+    def clear_workspace(self) -> None:
+        """Remove what programs have left."""
+        shutil.rmtree(self.workspace, ignore_errors=True)
+
+    def _batches(self, config: Config, arm: Config, part: str) -> tuple[Picks, ...]:
+        """Return the picks that the next training set is made of."""
+        done = self.complete()
+        first = 0 if config.retraining.mode == "accumulate" else done - 1
+        return tuple(_picks(self.round_path(t) / part, arm) for t in range(first, done))
+
+    # --- timings ---
+
+    def add_timing(self, t: int, stage: str, seconds: float) -> None:
+        """Append one line to the only file that may differ between equal runs."""
+        line = json.dumps({"round": t, "stage": stage, "seconds": round(seconds, 3)})
+        with (self.path / "timings.jsonl").open("a", encoding="utf-8") as file:
+            file.write(line + "\n")
+
+
+def _save_arm(record: Record, folder: Path) -> None:
+    (folder / "model").mkdir()
+    record.generator.save(folder / "model")
+    save_samples(record.samples, folder)
+    write_log(record.log, folder / "log.parquet")
+
+
+def _picks(folder: Path, config: Config) -> Picks:
+    log = read_log(folder / "log.parquet")
+    winners = winners_of(log, config)
+    contexts = log.select(source=MODEL).column("context")[winners]
+    conditional = bool((contexts != "").any())
+    return Picks(load_samples(folder)[winners], contexts if conditional else None)
+
+
+def _write_folder(target: Path, fill: Callable[[Path], None], facts: dict[str, Any]) -> None:
+    """Write a folder that appears in one rename, with facts and the hash of every file in it."""
+    partial = target.with_name(f".{target.name}.partial")
+    shutil.rmtree(partial, ignore_errors=True)  # left by a crash
+    partial.mkdir(parents=True)
+    try:
+        fill(partial)
+        files = sorted(p for p in partial.rglob("*") if p.is_file())
+        sums = {p.relative_to(partial).as_posix(): _sha256(p) for p in files}
+        (partial / CONTENTS).write_text(_sealed({"facts": facts, "sha256": sums}), encoding="utf-8")
+        for path in (*partial.rglob("*"), partial):
+            sync(path)
+        os.replace(partial, target)
+    except BaseException:
+        shutil.rmtree(partial, ignore_errors=True)  # on a full disk this makes room
+        raise
+    sync(target.parent)
+    sync(target.absolute().parent.parent)  # it may be new too
+
+
+def _verify(folder: Path, remedy: str, t: int | None = None) -> None:
+    """Check a folder's files; of a round's also that it is round t."""
+    contents = _read_json(folder / CONTENTS, remedy)
+    if t is not None and contents["facts"].get("round") != t:
+        raise _altered(folder / CONTENTS, remedy)
+    for name, digest in contents["sha256"].items():
+        path = folder / name
+        if not path.is_file() or _sha256(path) != digest:
+            raise _altered(path, remedy)
+
+
+def _altered(path: Path, remedy: str) -> InputError:
+    return InputError("a file of the run is not what was written", got=path, remedy=remedy)
+
+
+def _read_json(path: Path, remedy: str) -> dict[str, Any]:
+    try:
+        text = path.read_text(encoding="utf-8")
+        found = json.loads(text)
+    except (OSError, ValueError):
+        raise _altered(path, remedy) from None
+    if not isinstance(found, dict) or not _seal_holds(path.name, found, text):
+        raise _altered(path, remedy)
+    found.pop(SEAL, None)
+    return found
+
+
+def _sealed(found: dict[str, Any]) -> str:
+    """Return JSON that ends with the hash of all before it."""
+    digest = hashlib.sha256(json.dumps(found, indent=2).encode()).hexdigest()
+    return json.dumps({**found, SEAL: digest}, indent=2) + "\n"
+
+
+def _seal_holds(name: str, found: dict[str, Any], text: str) -> bool:
+    if SEAL not in found:
+        return found.keys() == UNSEALED[name]
+    return text == _sealed({key: value for key, value in found.items() if key != SEAL})
+
+
+def _is_a_start(path: Path, config: Config) -> bool:
+    """Whether a folder is empty, or what this very run leaves if it dies before its manifest is written."""
+    leftovers = {
+        LOCK,
+        "config.toml",
+        ".config.toml.partial",
+        ".manifest.json.partial",
+        "setup",
+        ".setup.partial",
+    }
+    names = {entry.name for entry in path.iterdir()}
+    if "config.toml" in names:
+        same = (path / "config.toml").read_text(encoding="utf-8", errors="replace") == write_config(config)
+        return same and names <= leftovers
+    return names <= {LOCK, ".config.toml.partial"}
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _manifest(config: Config) -> dict[str, Any]:
+    return {
+        "format": RUN_FORMAT,
+        "recurate": recurate.__version__,
+        "code_revision": _code_revision(),
+        "python": platform.python_version(),
+        "packages": {name: _version(name) for name in PACKAGES},
+        "machine": {
+            "system": platform.system(),
+            "release": platform.release(),
+            "architecture": platform.machine(),
+            "cores": os.cpu_count(),
+        },
+        "seed": config.seed,
+        "config_sha256": _fingerprint(config),
+    }
+
+
+def _fingerprint(config: Config) -> str:
+    """Return a hash of everything but the number of rounds, which a resumed run may raise."""
+    text = json.dumps(config.model_dump(mode="json", exclude={"rounds"}), sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def _version(package: str) -> str | None:
+    try:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:
+        return None
+
+
+def _code_revision() -> str | None:
+    """Return the git commit of a source checkout, with a mark if files differ from it."""
+    here = Path(recurate.__file__).parent
+    if not (here.parent.parent / ".git").exists():
+        return None  # installed from a package, perhaps inside somebody else's checkout
+    try:
+        answers = [
+            subprocess.run(
+                ["git", "-C", str(here), *arguments], capture_output=True, text=True, check=True, timeout=10
+            ).stdout.strip()
+            for arguments in (("rev-parse", "HEAD"), ("status", "--porcelain", "--", "."))
+        ]
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return answers[0] + ("-modified" if answers[1] else "")

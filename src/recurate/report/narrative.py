@@ -1,0 +1,172 @@
+"""What happened, in words and in tables of text."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+from recurate.log.trajectory import FORECAST, MEASURED, Row, Trajectory, agreement
+from recurate.report.charts import title
+
+COMPARED = ("mean_reward", "mean_exp_reward", "var_exp_reward", "kl_to_reference", "entropy")
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """One quantity's rounds, forecast against measured, as text."""
+
+    title: str
+    rows: list[tuple[str, str, str, str, str]]  # round, measured, forecast, difference, relative
+    verdict: str
+
+
+def what_happened(trajectory: Trajectory, facts: dict[str, Any]) -> str:
+    """Return one paragraph on a run or a forecast."""
+    source = MEASURED if trajectory.where(MEASURED).rows else FORECAST
+    sentences = [_setting(facts)]
+    rewards = list(dict.fromkeys(r.reward for r in trajectory.rows if r.reward is not None))
+    for reward in rewards:
+        rows = _rows(trajectory, source, "mean_exp_reward", reward) or _rows(
+            trajectory, source, "mean_reward", reward
+        )
+        first, last = rows[0], rows[-1]
+        of = "reward" if reward == "reward" else f"{reward}"
+        cooled = of if facts.get("temperature", 1.0) == 1 else f"{of} / {facts['temperature']:g}"
+        name = f"E exp({cooled})" if first.quantity == "mean_exp_reward" else f"the mean {of}"
+        factor = last.value / first.value if first.value > 0 else math.nan
+        verb = _verb(first, last, source)
+        fold = f", {factor:.2g}-fold" if factor >= 1.1 else ""
+        sentences.append(
+            f"{name[0].upper()}{name[1:]} {verb} from {first.value:.3g} in round {first.round} to "
+            f"{last.value:.3g} in round {last.round}{fold}."
+        )
+    if source == MEASURED:
+        sentences += [_forecast_quality(trajectory, reward) for reward in rewards]
+    sentences += [_groups(trajectory, source), _divergence(trajectory, source)]
+    return " ".join(s for s in sentences if s)
+
+
+def _verb(first: Row, last: Row, source: str) -> str:
+    """Say up or down, unless the two values cannot be told apart."""
+    apart = abs(last.value - first.value)
+    unsure = sum(r.upper - r.value for r in (first, last) if r.upper is not None)
+    if apart <= unsure or apart <= 0.01 * abs(first.value):
+        return "stayed about the same," if source == MEASURED else "is forecast to stay about the same,"
+    direction = "up" if last.value > first.value else "down"
+    return f"went {direction}" if source == MEASURED else f"is forecast to go {direction}"
+
+
+MODELS = {"gumbel": "by Luce choice", "gaussian": "by Thurstone's model", "none": "as the best"}
+
+
+def _setting(facts: dict[str, Any]) -> str:
+    picking = "Every round, " + _picking(facts)
+    weights = facts.get("weights", [])
+    if len(weights) > 1:
+        picking += f" (a slate is judged by one of {len(weights)} rewards, with weights "
+        picking += f"{', '.join(f'{w:g}' for w in weights)})"
+    for stage in facts.get("then", []):
+        picking += f"; from what is kept {_picking(stage)}"
+    share = float(facts.get("real_fraction", 0.0))
+    mixed = f"mixed with {share:.0%} real data" if share else "without any real data"
+    kept = " of this and all earlier rounds" if facts.get("accumulate") else ""
+    part = facts.get("efficacy", 1.0)
+    way = "" if part == 1 else f", which moves it {part:.0%} of the way"
+    return f"{picking} and the picks{kept}, {mixed}, are what the model is retrained on{way}."
+
+
+def _picking(facts: dict[str, Any]) -> str:
+    """Say how a stage selects, as a clause."""
+    k, noise = facts.get("k"), str(facts.get("noise", "gumbel"))
+    if "level" in facts:
+        return f"every candidate passes whose reward reaches {facts['level']:g}{_noisily(facts)}"
+    if "fraction" in facts:
+        return f"the best {facts['fraction']:.0%} of all candidates are kept{_noisily(facts)}"
+    if k == 1:
+        return "samples are taken unselected (K = 1)"
+    if k == "inf" and noise == "gumbel":
+        return "candidates are picked in proportion to exp(reward) (K = infinity)"
+    sizes = " or ".join(k) if isinstance(k, dict) else str(k)
+    keep = facts.get("keep", 1)
+    many = "one" if keep == 1 else str(keep)
+    lapse = facts.get("lapse", 0.0)
+    at_random = f" ({lapse:.0%} of the slates at random)" if lapse else ""
+    model = MODELS.get(noise, f"with {noise} noise")
+    return f"{many} of {sizes} candidates {'is' if keep == 1 else 'are'} picked {model}{at_random}"
+
+
+def _noisily(facts: dict[str, Any]) -> str:
+    return f", with {facts['noise']} noise" if facts.get("noise", "none") != "none" else ""
+
+
+def _forecast_quality(trajectory: Trajectory, reward: str | None) -> str:
+    found = agreement(trajectory, ("mean_exp_reward", reward, None))
+    if found is None:
+        return ""
+    worst = max(found.relative, key=lambda t: abs(found.relative[t]))
+    of = "" if reward == "reward" else f" for {reward}"
+    text = (
+        f"The forecast made from round 0 alone{of} was off by at most {abs(found.relative[worst]):.1%} "
+        f"of the measured value (round {worst})"
+    )
+    if math.isfinite(found.error_ratio):
+        text += f"; its error is {found.error_ratio:.0%} of that of assuming that nothing changes"
+    return text + "."
+
+
+def _groups(trajectory: Trajectory, source: str) -> str:
+    entropy = _rows(trajectory, source, "entropy", None)
+    groups = {r.group for r in trajectory.rows if r.quantity == "share"}
+    if not entropy or len(groups) < 2:
+        return ""
+    last = entropy[-1].round
+    shares = [r for r in trajectory.rows if r.source == source and r.quantity == "share"]
+    final = max((r for r in shares if r.round == last), key=lambda r: r.value)
+    start = next(r for r in shares if r.round == entropy[0].round and r.group == final.group)
+    return (
+        f"The largest group in round {last} is {final.group!r} with {final.value:.0%} (round "
+        f"{entropy[0].round}: {start.value:.0%}); the entropy of the shares goes from "
+        f"{entropy[0].value:.2f} to {entropy[-1].value:.2f} nats."
+    )
+
+
+def _divergence(trajectory: Trajectory, source: str) -> str:
+    rows = _rows(trajectory, source, "kl_to_reference", None)
+    if not rows:
+        return ""
+    first, last = rows[0].value, rows[-1].value
+    return f"The reward law's divergence from the reference goes from {first:.2f} to {last:.2f} nats."
+
+
+def _rows(trajectory: Trajectory, source: str, quantity: str, reward: str | None) -> list[Row]:
+    rows = [r for r in trajectory.rows if r.key == (quantity, reward, None) and r.source == source]
+    return sorted(rows, key=lambda r: r.round)
+
+
+def comparisons(trajectory: Trajectory) -> list[Comparison]:
+    """Return, for every compared quantity, by how much each round differed from the forecast."""
+    found = []
+    for key in trajectory.about(MEASURED):
+        compared = agreement(trajectory, key) if key[0] in COMPARED else None
+        if compared is None:
+            continue
+        values = {(r.source, r.round): r.value for r in trajectory.rows if r.key == key}
+        rows = [
+            (
+                str(t),
+                f"{values[MEASURED, t]:.5g}",
+                f"{values[FORECAST, t]:.5g}",
+                f"{difference:+.3g}",
+                f"{compared.relative[t]:+.1%}",
+            )
+            for t, difference in compared.differences.items()
+        ]
+        verdict = (
+            f"Forecast error {compared.rmse:.3g} (root mean square over rounds), "
+            f"{compared.error_ratio:.0%} of the error {compared.persistence_rmse:.3g} of a forecast that "
+            "nothing changes."
+        )
+        row = next(r for r in trajectory.rows if r.key == key)
+        found.append(Comparison(title(row), rows, verdict))
+    return found

@@ -1,0 +1,179 @@
+r"""Each round's change taken apart: selection, sampling, transmission.
+
+With m_t the mean reward of round t's candidates, S_t the mean of the training law that the rule makes of
+these very candidates (exact), and P_t the mean of what was really picked (mixed with real data likewise),
+
+.. math:: m_{t+1} - m_t = (S_t - m_t) + (P_t - S_t) + (m_{t+1} - P_t):
+
+what selection asks for, what the chance of finitely many picks added (its 95 % band says how much is usual),
+and
+what retraining added or lost: transmission. A rule that is not the real one shows as sampling outside its
+    band.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from recurate.log.candidates import Candidates
+from recurate.metrics.estimates import NORMAL_975, encode, standard_error
+from recurate.theory.renewal import training_values
+from recurate.theory.setting import Setting
+
+FloatArray = NDArray[np.float64]
+
+STEPS = 10  # quantiles of a pool that a function of rewards is fitted by
+
+
+@dataclass(frozen=True)
+class Change:
+    """One reward's change from one round to the next.
+
+    Attributes:
+        before, after: the rounds.
+        reward: its name.
+        start: its mean before.
+        change: by how much the mean changed.
+        selection: what the rule asks for, exactly.
+        sampling: what finitely many picks added.
+        band: half the width of the 95 % interval of ``sampling`` about zero.
+        transmission: what retraining added or lost.
+        transmission_error: its standard error.
+    """
+
+    before: int
+    after: int
+    reward: str
+    start: float
+    change: float
+    selection: float
+    sampling: float
+    band: float
+    transmission: float
+    transmission_error: float
+
+
+def attribute(
+    rounds: Sequence[Candidates],
+    picked: Sequence[NDArray[np.bool_]],
+    labels: Sequence[int],
+    setting: Setting,
+    reference: Candidates | None = None,
+    slates: Sequence[NDArray[np.int64]] | None = None,
+) -> list[Change]:
+    """Take the changes between neighbouring rounds apart.
+
+    Args:
+        rounds: the candidates of every round.
+        picked: which of them were picked, (candidates,) each.
+        labels: the rounds' numbers.
+        setting: what happens every round (rule, weights, real fraction).
+        reference: real data; None: the first round's candidates.
+        slates: the slate of every candidate, (candidates,) each: then the band leaves out what slates tell of
+            their pool, which selection has in it already. None: it is wider than it need be.
+    """
+    real = reference or rounds[0]
+    targets = training_values(rounds, setting, real, None)
+    rho = setting.real_fraction
+    found = []
+    for t, target in enumerate(targets):
+        for j, name in enumerate(rounds[t].names):
+            now, then = rounds[t].rewards[:, j], rounds[t + 1].rewards[:, j]
+            kept = now[picked[t]]
+            if not kept.size:
+                continue
+            selected = target.moments[j]["mean_reward"].value
+            mixed = (1 - rho) * float(kept.mean()) + (rho * _real_mean(real, rounds[t], j) if rho else 0.0)
+            start, end = float(now.mean()), float(then.mean())
+            found.append(
+                Change(
+                    labels[t],
+                    labels[t + 1],
+                    name,
+                    start,
+                    end - start,
+                    selected - start,
+                    mixed - selected,
+                    NORMAL_975
+                    * (1 - rho)
+                    * _error(rounds[t], now, picked[t], kept, None if slates is None else slates[t]),
+                    end - mixed,
+                    _mean_error(rounds[t + 1], then, rounds[t]),
+                )
+            )
+    return found
+
+
+def _real_mean(real: Candidates, candidates: Candidates, j: int) -> float:
+    """Return the real data's mean reward ``j``: they never change the contexts' own shares."""
+    if candidates.contexts is None or real.contexts is None:
+        return float(real.rewards[:, j].mean())
+    names, shares = np.unique(candidates.contexts, return_counts=True)
+    codes = np.searchsorted(names, real.contexts)  # of the same contexts
+    means = np.bincount(codes, real.rewards[:, j]) / np.bincount(codes)
+    return float(np.average(means, weights=shares))
+
+
+def _error(
+    candidates: Candidates,
+    rewards: FloatArray,
+    picked: NDArray[np.bool_],
+    kept: FloatArray,
+    slates: NDArray[np.int64] | None,
+) -> float:
+    """Return the standard error of the picks' mean about selection; contexts are as they are, not drawn."""
+    if slates is not None and candidates.contexts is None:
+        told = _error_within(rewards, picked, slates)
+        if told is not None:
+            return told
+    values = kept
+    if candidates.contexts is not None:
+        codes = encode(candidates.contexts[picked])[0]
+        counts = np.bincount(codes)
+        if counts.mean() >= 2:
+            values = kept - (np.bincount(codes, kept) / counts)[codes]
+            return math.sqrt(float(np.square(values).sum()) / max(kept.size - counts.size, 1) / kept.size)
+        # One pick a context: the spread of all candidates within contexts stands for it.
+        every = encode(candidates.contexts)[0]
+        means = np.bincount(every, rewards) / np.bincount(every)
+        values = rewards - means[every]
+    return float(values.std()) / math.sqrt(kept.size)
+
+
+def _error_within(rewards: FloatArray, picked: NDArray[np.bool_], slates: NDArray[np.int64]) -> float | None:
+    r"""Return the error of the picks' mean given the pool, or None where slates have not one pick each.
+
+    Selection is a functional of the pool, to first order a mean of some function g over its candidates
+    (Hajek's projection). What a slate's pick differs by from the sum of g over that slate is what chance
+    adds; g is fitted by steps on the pool's quantiles.
+    """
+    shown = np.flatnonzero(slates >= 0)
+    codes = np.unique(slates[shown], return_inverse=True)[1]
+    count = int(codes.max(initial=-1)) + 1
+    winners = picked[shown]
+    if count < 4 * STEPS or (np.bincount(codes, winners, count) != 1).any():
+        return None
+    values = rewards[shown]
+    edges = np.quantile(values, np.arange(1, STEPS) / STEPS)
+    step = np.searchsorted(edges, values)
+    design = np.bincount(codes * STEPS + step, minlength=count * STEPS).reshape(count, STEPS).astype(float)
+    picks = np.bincount(codes, np.where(winners, values, 0.0), count)
+    rest = picks - design @ np.linalg.lstsq(design, picks)[0]
+    return math.sqrt(float(np.square(rest).sum()) / (count - STEPS) / count)
+
+
+def _mean_error(candidates: Candidates, values: FloatArray, before: Candidates) -> float:
+    if candidates.contexts is None:
+        return standard_error(values - values.mean())
+    codes = encode(candidates.contexts)[0]
+    counts = np.bincount(codes)
+    if before.contexts is None or not np.array_equal(np.sort(candidates.contexts), np.sort(before.contexts)):
+        return standard_error(values - values.mean(), codes)
+    # The same contexts as before, equally often: their levels are no chance.
+    within = values - (np.bincount(codes, values) / counts)[codes]
+    return math.sqrt(float(np.square(within).sum()) / max(values.size - counts.size, 1) / values.size)

@@ -1,0 +1,452 @@
+r"""Bands: how far a real loop may stray from its forecast.
+
+The forecast is the infinite-data law, computed from a pool. A real loop differs because the pool was
+only a sample of its model's law, and because every round picks finitely many and draws finitely many real
+data. With Q(p, noise) a quantity after some rounds from the law p, the difference is
+
+.. math:: Q(p, \text{noise}) - Q(\hat p) = [Q(p, \text{noise}) - Q(p)] - [Q(\hat p) - Q(p)].
+
+Both brackets are simulated with the pool in the place of the unknown p: the first by loops that draw their
+picks (and real data) at random, the second by forecasts from pools drawn anew. They enter with opposite
+signs, hence so do their biases. The difference D of independent copies of the two, on a scale where a
+quantity is about symmetric (logarithms, arcsine roots of shares, cube roots of divergences), has mean c
+and standard deviation s in each round and quantity. The band is Q + c +- z s with one z for all: the 95 %
+quantile of max abs(D - c) / s over rounds and quantities, so that a whole loop stays inside with 95 %
+probability.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, replace
+
+import numpy as np
+import scipy.sparse
+from numpy.typing import NDArray
+
+from recurate.core.seeds import Stream
+from recurate.log.trajectory import Row
+from recurate.metrics import estimates
+from recurate.rules.convolution import NARROW
+from recurate.rules.lattice import shorten_gaps
+from recurate.theory.coarsening import FEWEST_CONTEXTS, smaller
+from recurate.theory.extinction import Extinction, Losses
+from recurate.theory.loop_model import LoopModel
+from recurate.theory.population import Population
+from recurate.theory.setting import play
+
+FloatArray = NDArray[np.float64]
+IntArray = NDArray[np.int64]
+
+LEVEL = 0.95
+REPLICATES = 399  # so that the 95 % quantile is one of the values: the 380th
+FEWEST_REPLICATES = 99
+WORK = 4_000_000  # atoms times replicates worked on at once
+APART = 60.0  # candidates further apart are, for bands, so far apart
+WIDEST = 400.0  # over more nats hundreds of loops would take too long
+CARRIERS = 50  # atoms that carry an error, below which its size cannot be told
+SMALLEST_POOL = 250  # fewer candidates say too little about their own spread
+
+Key = tuple[str, str | None, str | None]  # quantity, reward, group
+
+
+@dataclass(frozen=True)
+class Bands:
+    """The bands of a forecast.
+
+    Attributes:
+        critical: z, the half-width in standard deviations.
+        centre: mean of D by (round, key), on the quantity's scale.
+        sd: standard deviation of D, likewise.
+        groups: how many groups there are.
+        extinctions: of every group that may die out.
+    """
+
+    critical: float
+    centre: dict[tuple[int, Key], float]
+    sd: dict[tuple[int, Key], float]
+    groups: int = 1
+    extinctions: tuple[Extinction, ...] = ()
+
+    def around(self, row: Row) -> Row:
+        """Return the row with its band; unchanged where there is none."""
+        at = (row.round, row.key)
+        if at not in self.sd or (row.quantity == "var_exp_reward" and row.value < 1e-20):
+            return row
+        middle = to_scale(row.key, np.array(row.value), self.groups) + self.centre[at]
+        reach = self.critical * self.sd[at]
+        low, high = (float(from_scale(row.key, middle + side * reach, self.groups)) for side in (-1, 1))
+        return replace(row, lower=min(low, row.value), upper=max(high, row.value))
+
+
+def to_scale(key: Key, values: FloatArray, groups: int) -> FloatArray:
+    """Map a quantity to where its errors are about symmetric; ``groups`` bounds the entropy by its log."""
+    if key[0] in ("share", "entropy"):
+        top = max(math.log(groups), 1e-300) if key[0] == "entropy" else 1.0
+        return np.asarray(np.arcsin(np.sqrt(np.clip(values / top, 0.0, 1.0))))
+    if key[0] in ("mean_exp_reward", "var_exp_reward"):
+        return np.asarray(np.log(np.maximum(values, 1e-300)))
+    if key[0] == "kl_to_reference":
+        return np.asarray(np.cbrt(np.maximum(values, 0.0)))
+    return values
+
+
+def from_scale(key: Key, values: FloatArray, groups: int) -> FloatArray:
+    """Invert :func:`to_scale`."""
+    if key[0] in ("share", "entropy"):
+        top = math.log(groups) if key[0] == "entropy" else 1.0
+        return np.asarray(top * np.square(np.sin(np.clip(values, 0.0, math.pi / 2))))
+    if key[0] in ("mean_exp_reward", "var_exp_reward"):
+        return np.asarray(np.exp(np.minimum(values, 700.0)))
+    if key[0] == "kl_to_reference":
+        return np.asarray(np.maximum(values, 0.0) ** 3)
+    return values
+
+
+def bands(model: LoopModel, stream: Stream) -> Bands | None:
+    """Return simultaneous 95 % bands around the model's forecast; None if the pool is too small.
+
+    Args:
+        model: the loop's model, with its setting.
+        stream: randomness.
+    """
+    if model.candidates < SMALLEST_POOL or (
+        model.residuals is not None and np.count_nonzero(model.residuals.sizes) < FEWEST_CONTEXTS
+    ):
+        return None
+    temperature = model.setting.temperature
+    last = model.last_law  # before cells, with which it could not be had on a few nodes
+    part, share, pool = smaller(_with_cells(model), last, stream.at("part").generator())
+    part = _nearer(part)
+    span = float(np.ptp(part.population.rewards, axis=0).max()) / temperature
+    if span > WIDEST:
+        return None
+    affordable = WORK // len(part.population.law) if span < NARROW else 0  # wide lattices cost much more
+    count = int(min(REPLICATES, max(FEWEST_REPLICATES, affordable)))
+    count = (count + 1) // 20 * 20 - 1
+    noisy, losses = _noisy_loops(part, share, count, stream.at("noise").generator())
+    laws = list(part.population.play(part.setting))
+    excess = [_kl_excess(part, law, pool) for law in laws]
+    redrawn = _redrawn_pools(part, pool, count, excess, stream.at("pool").generator())
+    units = pool / share
+    if model.residuals is not None:
+        units = float(np.count_nonzero(model.residuals.sizes))
+    told = _told(part, laws, units)
+    difference = {at: noisy[at] - redrawn[at] for at in noisy if at in told}
+    groups = max(len(model.describer.group_names), 1)
+    return _simultaneous(difference, share, groups, losses) if difference else None
+
+
+def _with_cells(model: LoopModel) -> LoopModel:
+    """Return the model with a divergence in cells: between single atoms picks' laws have no sensible one."""
+    if model.cells is not None or not model.has_kl or model.mode != "one":
+        return model
+    cells = estimates.partition(model.describer.candidates.rewards)
+    codes = cells.assign(model.describer.candidates.rewards)
+    own = np.bincount(codes, model.population.reference, cells.reference.size)
+    floor = np.maximum(own, 0.5 / len(codes))
+    return replace(model, cells=replace(cells, reference=floor / floor.sum()), cell_codes=codes)
+
+
+def _nearer(model: LoopModel) -> LoopModel:
+    """Return the model with long gaps between rewards shortened: a choice across them is certain anyway."""
+    population, temperature = model.population, model.setting.temperature
+    if model.context_codes is not None or np.ptp(population.rewards) < NARROW * temperature:
+        return model
+    near = np.stack([shorten_gaps(r, APART) for r in population.rewards.T / temperature]) * temperature
+    same = population.reference is population.law
+    reference = None if same else population.reference
+    return replace(
+        model,
+        population=Population(near.T, law=population.law, reference=reference, weights=population.weights),
+    )
+
+
+def _simultaneous(
+    difference: dict[tuple[int, Key], FloatArray],
+    share: float,
+    groups: int,
+    losses: tuple[Extinction, ...],
+) -> Bands:
+    """Turn replicates of D, from a part of the pool, into bands for the whole."""
+    centre: dict[tuple[int, Key], float] = {}
+    sd: dict[tuple[int, Key], float] = {}
+    worst = np.zeros(len(next(iter(difference.values()))))
+    for at, values in difference.items():
+        spread = float(values.std(ddof=1))
+        if not math.isfinite(spread) or spread <= 1e-12 * max(float(np.abs(values).max()), 1e-3):
+            continue
+        worst = np.maximum(worst, np.abs(values - values.mean()) / spread)
+        # Biases fall with the size of the pool, standard deviations with its root.
+        centre[at] = share * float(values.mean())
+        sd[at] = math.sqrt(share) * spread
+    critical = float(np.sort(worst)[round(LEVEL * (worst.size + 1)) - 1])
+    return Bands(critical, centre, sd, groups, losses)
+
+
+# --- the two simulations --------------------------------------------------------------------------
+
+
+def _noisy_loops(
+    model: LoopModel, share: float, count: int, rng: np.random.Generator
+) -> tuple[dict[tuple[int, Key], FloatArray], tuple[Extinction, ...]]:
+    """Run ``count`` loops with finitely many picks; return their quantities and the groups' losses."""
+    setting, population = model.setting, model.population
+    start = np.repeat(population.law[:, None], count, axis=1)
+    reference = np.repeat(population.reference[:, None], count, axis=1)
+    picks = None if setting.picks is None else max(round(setting.picks * share), 1)
+    describe = _Columns(model)
+    whole = share == 1 and model.residuals is None  # residual laws have no groups of their own
+    watch = Losses(model, setting.picks if whole else None, count)
+    rho = setting.real_fraction
+
+    def curate(law: FloatArray) -> FloatArray:
+        # Rounding may leave a mass of -1e-20 where real data were moved.
+        picked = population.select(np.maximum(law, 0.0), setting.stages)
+        if picks is None:
+            return picked
+        watch.see(picked)
+        drawn = _resample(population, picked, picks, rng)
+        if 0 < rho < 1:  # real data are drawn too; what they miss is moved to the picks' side of the mixture
+            real = _resample(population, reference, max(round(picks * rho / (1 - rho)), 1), rng)
+            drawn = drawn + rho / (1 - rho) * (real - reference)
+        watch.drawn(drawn)
+        return drawn
+
+    cells = _cell_laws(model, start)
+    found: dict[tuple[int, Key], FloatArray] = {}
+    for t, law in enumerate(play(setting, start, reference, curate)):
+        for key, values in describe(law, start, reference, cells).items():
+            found[t, key] = values
+    return found, watch.result()
+
+
+def _redrawn_pools(
+    model: LoopModel,
+    pool: float,
+    count: int,
+    excess: list[float],
+    rng: np.random.Generator,
+) -> dict[tuple[int, Key], FloatArray]:
+    """Forecast from ``count`` pools drawn anew; ``excess`` is the bias of their divergences, by round."""
+    population, setting = model.population, model.setting
+    start, reference = _draw_pools(model, pool, count, rng)
+    describe, cells = _Columns(model), _cell_laws(model, start)
+    found: dict[tuple[int, Key], FloatArray] = {}
+    for t, law in enumerate(
+        play(setting, start, reference, lambda law: population.select(law, setting.stages))
+    ):
+        for key, values in describe(law, start, reference, cells, excess[t]).items():
+            found[t, key] = values
+    return found
+
+
+def _told(model: LoopModel, laws: list[FloatArray], units: float) -> set[tuple[int, Key]]:
+    """Return the rounds and quantities whose own error a pool of ``units`` independent parts can tell.
+
+    An atom's influence on E_t f is about a_t v, v = f - E_t f and a_t = p_t / p_0; the pool's error has the
+    variance E_p0 (a_t v)^2 / N, and a pick's has E_p0 a_t v^2. Where few atoms carry those (the variance of
+    e^r, or late rounds of a small pool), a simulation from the pool cannot know how large the error is. A
+    mean E s of positive s is carried by N (E s)^2 / E s^2 atoms.
+    """
+    start, describe = model.population.law, _Columns(model)
+    picked = model.setting.picks is not None
+    found = set()
+    for t, law in enumerate(laws):
+        density = np.where(start > 0, law / np.where(start > 0, start, 1.0), 0.0)
+        for key, column in describe.influences(law).items():
+            parts = [_even(_even(density) * _even(column)) ** 2]
+            if picked and t:
+                parts.append(_even(density) * _even(column) ** 2)
+            carriers = units * min(_evenness(part, start) for part in parts)
+            near_zero = key[0] == "kl_to_reference" and t == 0  # its errors there are one-sided
+            if carriers >= CARRIERS and not near_zero:
+                found.add((t, key))
+    return found
+
+
+def _even(values: FloatArray) -> FloatArray:
+    """Return values relative to the largest: their squares may not be doubles."""
+    top = float(np.abs(values).max())
+    return values / top if 0 < top < math.inf else np.zeros_like(values)
+
+
+def _evenness(values: FloatArray, law: FloatArray) -> float:
+    """Return (E s)^2 / E s^2 of values s >= 0: one where all are alike (or zero)."""
+    scaled = _even(values)
+    return float(law @ scaled) ** 2 / max(float(law @ np.square(scaled)), 1e-300) if scaled.any() else 1.0
+
+
+def _resample(population: Population, laws: FloatArray, n: int, rng: np.random.Generator) -> FloatArray:
+    """Return empirical laws (N, B) of n draws from each."""
+    return np.column_stack([population.resample(law, n, rng) for law in laws.T])
+
+
+def _draw_pools(
+    model: LoopModel, pool: float, count: int, rng: np.random.Generator
+) -> tuple[FloatArray, FloatArray]:
+    """Draw candidates anew, (N, B), whole contexts where those are pooled; and the reference, (N, B).
+
+    A reference of its own is the real data that are mixed in, which are what they are.
+    """
+    population = model.population
+    if model.residuals is not None and model.context_codes is not None:
+        codes = model.context_codes
+        used = np.unique(codes[: model.candidates])
+        times = rng.multinomial(used.size, np.full(used.size, 1 / used.size), size=count).T
+        weight = times[np.searchsorted(used, codes)]
+        start = population.law[:, None] * weight
+        start = start / start.sum(axis=0)
+        if population.reference is not population.law:  # with the contexts drawn
+            reference = population.reference[:, None] * weight
+            return start, reference / reference.sum(axis=0)
+        return start, start
+    many = np.repeat(population.law[:, None], count, axis=1)
+    start = _resample(population, many, max(round(pool), 1), rng)
+    if population.reference is population.law:
+        return start, start
+    return start, np.repeat(population.reference[:, None], count, axis=1)
+
+
+# --- quantities of many laws at once --------------------------------------------------------------
+
+
+class _Columns:
+    """The quantities of B laws at once, as linear functionals where they are linear."""
+
+    def __init__(self, model: LoopModel) -> None:
+        self._model = model
+        atoms, describer = model.describer.candidates, model.describer
+        self._names: list[Key] = [("mean_reward", name, None) for name in atoms.names]
+        columns = list(atoms.rewards.T)
+        for name, values in atoms.tracked.items():
+            self._names.append((f"mean:{name}", None, None))
+            columns.append(values)
+        if describer.codes is not None:
+            for i, group in enumerate(describer.group_names):
+                self._names.append(("share", None, group))
+                columns.append((describer.codes == i).astype(float))
+        matrix = np.stack(columns)
+        residuals = model.residuals
+        self._linear = matrix if residuals is None else residuals.deviations(matrix.T).T
+        thin = np.zeros(matrix.shape[1], bool) if residuals is None else residuals.thin
+        self._fixed = np.where(thin, matrix, 0.0)  # what the initial law contributes in thin contexts
+        self._thin = thin
+        self._exps = describer.exponentials
+        self._own = None
+        if residuals is not None:
+            with np.errstate(over="ignore"):
+                self._own = np.exp(residuals.residuals.T / model.setting.temperature)
+
+    def __call__(
+        self,
+        law: FloatArray,
+        start: FloatArray,
+        reference: FloatArray,
+        cells: FloatArray | None,
+        excess: float = 0.0,
+    ) -> dict[Key, FloatArray]:
+        """Return every quantity, shape (B,), of the laws (N, B), on its scale.
+
+        ``reference`` (N, B) and ``cells`` (cells, B) are what divergences refer to, less ``excess``.
+        """
+        values = self._linear @ law
+        if self._thin.any():
+            values += self._fixed @ start
+        found: dict[Key, FloatArray] = dict(zip(self._names, values, strict=True))
+        for i, exps in enumerate(self._exps):
+            if exps is not None:
+                name = self._model.describer.candidates.names[i]
+                first, second = (self._exp(i, exps, power, law, start) for power in (1, 2))
+                found["mean_exp_reward", name, None] = first
+                found["var_exp_reward", name, None] = np.maximum(second - first**2, 0.0)
+        shares = [v for key, v in found.items() if key[0] == "share"]
+        if shares:
+            found["entropy", None, None] = _entropy(np.maximum(shares, 0.0))
+        if self._model.has_kl:
+            found["kl_to_reference", None, None] = self._kl(law, reference, cells) - excess
+        groups = len(self._model.describer.group_names)
+        return {key: to_scale(key, column, max(groups, 1)) for key, column in found.items()}
+
+    def influences(self, law: FloatArray) -> dict[Key, FloatArray]:
+        """Return how much an atom more changes each quantity of a law (N,), shape (N,)."""
+        linear = dict(zip(self._names, self._linear, strict=True))
+        found = {key: column - column @ law for key, column in linear.items()}
+        for i, exps in enumerate(self._exps):
+            if exps is not None:
+                name = self._model.describer.candidates.names[i]
+                values = exps if self._own is None else self._own[i]
+                centred = values - values @ law
+                found["mean_exp_reward", name, None] = centred
+                found["var_exp_reward", name, None] = np.square(centred) - np.square(centred) @ law
+        shares = {key: column for key, column in linear.items() if key[0] == "share"}
+        if shares:
+            masses = {key: max(float(column @ law), 1e-300) for key, column in shares.items()}
+            own = -sum(column * math.log(masses[key]) for key, column in shares.items())
+            found["entropy", None, None] = own - own @ law
+        if self._model.has_kl:
+            reference = self._model.population.reference
+            alive = (law > 0) & (reference > 0)
+            logs = np.log(np.where(alive, law, 1.0)) - np.log(np.where(alive, reference, 1.0))
+            found["kl_to_reference", None, None] = logs - logs @ law
+        return found
+
+    def _exp(self, i: int, exps: FloatArray, power: int, law: FloatArray, start: FloatArray) -> FloatArray:
+        values, thin = exps**power, self._thin
+        if self._own is None:
+            return np.asarray(values @ law)
+        own = self._own[i] ** power
+        ratio = (own[thin] @ law[thin]) / (own[thin] @ start[thin])
+        return np.asarray(values[~thin] @ law[~thin] + (values[thin] @ start[thin]) * ratio)
+
+    def _kl(self, law: FloatArray, reference: FloatArray, cells: FloatArray | None) -> FloatArray:
+        p, q = law, reference
+        if cells is not None and self._model.cell_codes is not None:
+            p, q = _in_cells(self._model.cell_codes, law, len(cells)), cells
+        ratio = np.where((p > 0) & (q > 0), p / np.where(q > 0, q, 1.0), 1.0)
+        return np.asarray(np.maximum((p * np.log(ratio)).sum(axis=0), 0.0))
+
+
+def _in_cells(codes: IntArray, laws: FloatArray, size: int) -> FloatArray:
+    """Return the masses, (cells, B), of laws (N, B)."""
+    members = scipy.sparse.csr_array(
+        (np.ones(codes.size), (codes, np.arange(codes.size))), shape=(size, codes.size)
+    )
+    return np.asarray(members @ laws)
+
+
+def _kl_excess(model: LoopModel, law: FloatArray, pool: float) -> float:
+    """Return the bias of a divergence in cells from a pool drawn anew, which the forecast's is free of."""
+    if model.cells is None or model.cell_codes is None or _own_cells(model):
+        return 0.0
+    start, q = model.population.law, model.cells.reference
+    p = np.bincount(model.cell_codes, law, q.size)
+    noise = np.bincount(model.cell_codes, np.square(law) / np.where(start > 0, start, np.inf), q.size) / pool
+    alive = p > 0
+    own = float((noise[alive] / p[alive]).sum() - noise.sum())
+    return 0.5 * own
+
+
+def _own_cells(model: LoopModel) -> bool:
+    """Whether the cells' reference is the first round itself."""
+    if model.cells is None or model.cell_codes is None:
+        return False
+    own = np.bincount(model.cell_codes, model.population.law, model.cells.reference.size)
+    return bool(np.allclose(own, model.cells.reference, atol=1e-12))
+
+
+def _cell_laws(model: LoopModel, start: FloatArray) -> FloatArray | None:
+    """Return the reference's masses in cells, (cells, B), given the first laws (N, B)."""
+    if model.cells is None or model.cell_codes is None:
+        return None
+    size = model.cells.reference.size
+    if not _own_cells(model):
+        return np.repeat(model.cells.reference[:, None], start.shape[1], axis=1)
+    drawn = np.maximum(_in_cells(model.cell_codes, start, size), 0.5 / model.cells.reference_size)
+    return np.asarray(drawn / drawn.sum(axis=0))
+
+
+def _entropy(shares: FloatArray) -> FloatArray:
+    """Return the entropy, (B,), of shares (groups, B)."""
+    shares = shares / shares.sum(axis=0)
+    return np.asarray(-(shares * np.log(np.where(shares > 0, shares, 1.0))).sum(axis=0))

@@ -1,0 +1,204 @@
+"""A few hundred weighted atoms that stand for a population wherever a forecast puts mass.
+
+Bands run hundreds of copies of a loop. They need no atom's exact place, only how mass moves, so atoms that
+lie close together in rewards and tracked columns, and are of one group, are put together.
+"""
+
+from __future__ import annotations
+
+import heapq
+import math
+from dataclasses import replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from recurate.log.candidates import Candidates
+from recurate.metrics import estimates
+from recurate.theory.loop_model import LoopModel
+from recurate.theory.population import Population
+
+FloatArray = NDArray[np.float64]
+IntArray = NDArray[np.int64]
+
+CELLS = 600  # atoms that stand for one context's population
+TRACKED_CELLS = 1200  # with tracked columns or several rewards, which need more
+CONTEXTS = 20  # contexts looked at, where each is a population of its own
+THIN = 10_000  # candidates looked at in thin contexts
+FEWEST_CONTEXTS = 30  # fewer contexts say too little about their own spread
+SMALL_GROUP = 2000  # smaller groups are not sampled but taken whole
+SAMPLED = 50_000  # larger populations are sampled first, in proportion to the mass that matters
+
+
+def smaller(model: LoopModel, last: FloatArray, rng: np.random.Generator) -> tuple[LoopModel, float, float]:
+    """Return a model with fewer atoms, its share of the pool, and the size of the pool.
+
+    ``last`` is the model's law after its last round, shape (atoms,): cells are fine where it has mass.
+    """
+    if model.context_codes is not None:
+        return _fewer_contexts(model, rng)
+    population = model.population
+    pool = estimates.effective_support(population.law)
+    atoms = model.describer.candidates
+    cells = CELLS if len(atoms.names) == 1 and not atoms.tracked else TRACKED_CELLS
+    if len(atoms) <= cells:
+        return model, 1.0, pool
+    matters = population.law + population.reference + last
+    codes = model.describer.codes
+    rows, stand_for = sample_rows(matters, rng) if codes is None else _by_group(matters, codes, rng)
+    groups = np.zeros(rows.size, np.int64) if codes is None else codes[rows]
+    if model.cells is not None and model.cell_codes is not None:  # atoms stay in their cells
+        groups = groups * model.cells.reference.size + model.cell_codes[rows]
+    features = _features(atoms.take(rows), model.setting.temperature)
+    labels = gather(features, (matters[rows] * stand_for), groups, cells)
+    return _merged(model, rows, stand_for, labels), 1.0, pool
+
+
+def _by_group(weights: FloatArray, codes: IntArray, rng: np.random.Generator) -> tuple[IntArray, FloatArray]:
+    """Sample rows like :func:`sample_rows`, but all of small groups, and every group with its own weight."""
+    if weights.size <= SAMPLED:
+        return sample_rows(weights, rng)
+    small = (np.bincount(codes) < SMALL_GROUP)[codes]
+    rest = np.flatnonzero(~small)
+    sampled, stand_for = sample_rows(weights[rest], rng)
+    rows = np.concatenate([np.flatnonzero(small), rest[sampled]])
+    stand_for = np.concatenate([np.ones(int(small.sum())), stand_for])
+    wanted = np.bincount(codes, weights)
+    found = np.bincount(codes[rows], weights[rows] * stand_for, wanted.size)
+    return rows, stand_for * (wanted / np.where(found > 0, found, 1.0))[codes[rows]]
+
+
+def _features(atoms: Candidates, temperature: float) -> FloatArray:
+    """Return rewards in nats and tracked columns in standard deviations, shape (n, d)."""
+    tracked = [v / (v.std() or 1.0) for v in atoms.tracked.values()]
+    return np.column_stack([atoms.rewards / temperature, *tracked])
+
+
+def _merged(model: LoopModel, rows: IntArray, stand_for: FloatArray, labels: IntArray) -> LoopModel:
+    """Return the model with the rows of each label put together."""
+    population, atoms = model.population, model.describer.candidates.take(rows)
+    size = int(labels.max()) + 1
+    law = _sums(labels, population.law[rows] * stand_for, size)
+    reference = _sums(labels, population.reference[rows] * stand_for, size)
+    weight = (population.law + population.reference)[rows] * stand_for
+    total = np.bincount(labels, weight, size)
+    first = np.zeros(size, np.int64)
+    first[labels[::-1]] = np.arange(labels.size)[::-1]
+
+    def mean(column: FloatArray) -> FloatArray:
+        sums = np.bincount(labels, weight * column, size)
+        return np.where(total > 0, sums / np.where(total > 0, total, 1.0), column[first])
+
+    def stretched(column: FloatArray) -> FloatArray:
+        """Give a merged column the spread that merging took from it."""
+        means = mean(column)
+        centre = float(weight @ column / weight.sum())
+        lost = float(weight @ np.square(column - centre)) / max(
+            float(total @ np.square(means - centre)), 1e-300
+        )
+        return centre + (means - centre) * math.sqrt(lost)
+
+    merged = Candidates(
+        np.column_stack([mean(r) for r in atoms.rewards.T]),
+        atoms.names,
+        None if atoms.groups is None else atoms.groups[first],
+        {name: stretched(values) for name, values in atoms.tracked.items()},
+        None,
+        atoms.labels,
+    )
+    same = population.reference is population.law
+    smaller = Population(
+        merged.rewards, law=law, reference=None if same else reference, weights=population.weights
+    )
+    return replace(
+        model,
+        population=smaller,
+        candidates=size,
+        describer=replace(model.describer, candidates=merged),
+        cell_codes=None if model.cell_codes is None else model.cell_codes[rows][first],
+    )
+
+
+def _sums(labels: IntArray, values: FloatArray, size: int) -> FloatArray:
+    return np.asarray(np.bincount(labels, values, size), np.float64)
+
+
+def _fewer_contexts(model: LoopModel, rng: np.random.Generator) -> tuple[LoopModel, float, float]:
+    """Return the model of some contexts only: their errors are like all others'."""
+    codes = model.context_codes
+    assert codes is not None
+    names = np.unique(codes[: model.candidates])
+    share = CONTEXTS / names.size
+    if model.residuals is not None:
+        share = max(THIN / model.candidates, FEWEST_CONTEXTS / names.size)
+    smaller, share = (model, 1.0) if share >= 1 else (model.of_contexts(rng.permutation(names), share), share)
+    return smaller, share, estimates.effective_support(smaller.population.law)
+
+
+def sample_rows(
+    weights: FloatArray, rng: np.random.Generator, most: int = SAMPLED
+) -> tuple[IntArray, FloatArray]:
+    """Return rows that stand for all and how many rows each stands for, by probability in ``weights``.
+
+    Systematic sampling: rows with a large weight are all there.
+
+    Args:
+        weights: what matters, shape (N,), with a positive sum.
+        rng: where the sampling starts.
+        most: how many rows at most.
+    """
+    if weights.size <= most:
+        return np.arange(weights.size), np.ones(weights.size)
+    order = rng.permutation(weights.size)
+    expected = weights[order] * (most / weights.sum())
+    edges = np.floor(np.cumsum(expected) + rng.random())
+    chosen = np.flatnonzero(np.diff(edges, prepend=0.0) > 0)
+    return order[chosen], 1.0 / np.minimum(expected[chosen], 1.0)
+
+
+def gather(features: FloatArray, weights: FloatArray, groups: IntArray, cells: int) -> IntArray:
+    """Return the cell, 0, 1, ..., of each row: no two groups in one, rows alike in ``features``.
+
+    The cell with the most weight times spread is halved, along the feature that spreads most, until there
+    are ``cells`` of them (or nothing is left to halve).
+
+    Args:
+        features: shape (n, d), each in a unit in which differences of 1 matter alike.
+        weights: shape (n,), non-negative: where fine cells are wanted.
+        groups: shape (n,), integers.
+        cells: how many.
+    """
+    labels = np.zeros(len(features), np.int64)
+    heap: list[tuple[float, int, IntArray]] = []
+    done = 0
+    for group in np.unique(groups):
+        rows = np.flatnonzero(groups == group)
+        heap.append((-_spread(features[rows], weights[rows])[0], int(rows[0]), rows))
+    heapq.heapify(heap)
+    while heap and len(heap) + done < cells and heap[0][0] < 0:
+        _, _, rows = heapq.heappop(heap)
+        _, feature, cut = _spread(features[rows], weights[rows])
+        low = features[rows, feature] <= cut
+        for part in (rows[low], rows[~low]):
+            heapq.heappush(heap, (-_spread(features[part], weights[part])[0], int(part[0]), part))
+    for cell, (_, _, rows) in enumerate(heap):
+        labels[rows] = cell
+    return labels
+
+
+def _spread(features: FloatArray, weights: FloatArray) -> tuple[float, int, float]:
+    """Return (total weight times variance, widest feature, where to cut it); zero spread if all are alike."""
+    total = weights.sum()
+    if len(features) < 2 or total <= 0:
+        return 0.0, 0, 0.0
+    means = weights @ features / total
+    spreads = weights @ np.square(features - means)
+    feature = int(np.argmax(spreads))
+    column = features[:, feature]
+    top = column.max()
+    if spreads[feature] <= 0 or top == column.min():
+        return 0.0, 0, 0.0
+    cut = means[feature]
+    # Rounding, or all weight on one side, may leave a side empty.
+    cut = min(max(cut, column.min()), column[column < top].max())
+    return float(spreads[feature]), feature, float(cut)

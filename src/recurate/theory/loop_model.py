@@ -1,0 +1,424 @@
+"""A loop as a model of laws: a population, its contexts, and how its laws are described."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from functools import cached_property
+
+import numpy as np
+from numpy.typing import NDArray
+
+from recurate.core.errors import InputError
+from recurate.log.candidates import LARGEST_EXPONENT, Candidates, Describer, Values, group_names
+from recurate.metrics import estimates
+from recurate.metrics.estimates import Cells, Estimate
+from recurate.rules.pools import Threshold
+from recurate.rules.rule import Rule
+from recurate.theory.chebyshev import Compressed, compressible, rate_of
+from recurate.theory.population import Population
+from recurate.theory.residuals import Correction, PooledResiduals, equal_spread_p_value, first_correction
+from recurate.theory.setting import Setting, play
+from recurate.theory.ustatistic import OneRound, unbiased_law
+
+FloatArray = NDArray[np.float64]
+IntArray = NDArray[np.int64]
+
+THICK = 500  # candidates a context from which each context is a population of its own
+MANY = 20_000  # atoms from which compressing pays
+FAINT = 1e-60  # masses below that part of an even one are pushed atom by atom
+GROUPS = 64  # more groups than that are counted atom by atom
+LARGEST_SLATE = 256  # beyond it the unbiased first round costs too much
+
+
+@dataclass(frozen=True)
+class LoopModel:
+    """A population with what is needed to describe its laws.
+
+    Attributes:
+        population: the candidates (then the reference's atoms, if real data are in the mix).
+        candidates: how many of the atoms are candidates.
+        setting: what happens every round.
+        describer: turns laws into quantities and rows.
+        mode: how contexts are treated: ``one``, ``each``, ``pooled residuals`` or ``each and pooled``.
+        context_codes: context of each atom, or None for one context.
+        residuals: where contexts are thin, their rewards split into locations and residuals.
+        cells: the partition behind ``kl_to_reference``, or None.
+        cell_codes: each atom's cell, or None.
+        has_kl: whether ``kl_to_reference`` can be told.
+    """
+
+    population: Population
+    candidates: int
+    setting: Setting
+    describer: Describer
+    mode: str
+    context_codes: IntArray | None
+    residuals: PooledResiduals | None
+    cells: Cells | None
+    cell_codes: IntArray | None
+    has_kl: bool = True
+
+    @classmethod
+    def build(
+        cls,
+        candidates: Candidates,
+        law: FloatArray | None,
+        reference: Candidates | None,
+        setting: Setting,
+        cells: Cells | None,
+    ) -> LoopModel:
+        """Build the model of a loop that starts from ``candidates``; see ``theory.forecast.predict``."""
+        count = len(candidates)
+        mixed = reference is not None and (setting.real_fraction > 0 or setting.accumulate)
+        atoms = candidates.join(reference) if mixed and reference is not None else candidates
+        extra = len(atoms) - count
+        start = None if law is None and not extra else _padded(law, count, extra)
+        mode, codes, residuals = _treat_contexts(atoms, count)
+        if residuals is not None:
+            _check_thin(residuals, setting, start)
+        population = Population(
+            atoms.rewards if residuals is None else residuals.residuals,
+            law=start,
+            reference=_reference_law(start, codes, count, extra) if extra else None,
+            weights=np.array(setting.weights),
+            blocks=_blocks(codes, residuals),
+        )
+        describer = Describer(atoms, setting.temperature, group_names(candidates, reference))
+        return cls(
+            population,
+            count,
+            setting,
+            describer,
+            mode,
+            codes,
+            residuals,
+            cells,
+            cells.assign(atoms.rewards) if cells is not None else None,
+            has_kl=reference is None or cells is not None,
+        )
+
+    def of_contexts(self, order: IntArray, share: float) -> LoopModel:
+        """Return the model of a share of the contexts: the first of ``order``, an order of context codes."""
+        assert self.context_codes is not None
+        chosen = order[: max(round(share * order.size), 1)]
+        rows = np.flatnonzero(np.isin(self.context_codes, chosen))
+        own, real = rows[rows < self.candidates], rows[rows >= self.candidates]
+        atoms, law = self.describer.candidates, self.population.law[own]
+        reference = atoms.take(real) if real.size else None
+        model = LoopModel.build(atoms.take(own), law / law.sum(), reference, self.setting, self.cells)
+        # All groups are described, those that no chosen context has too.
+        names = self.describer.group_names
+        return replace(model, describer=replace(model.describer, group_names=names), has_kl=self.has_kl)
+
+    # --- laws and what they say -------------------------------------------------------------------
+
+    def values(self) -> Iterator[Values]:
+        """Yield the quantities of rounds 0, 1, ...: exactly, in the infinite-data limit."""
+        if self.compressed is not None:
+            yield from self._compressed_values(self.compressed)
+            return
+        offsets = self._offsets()
+        for t, law in enumerate(self.population.play(self.setting)):
+            yield self.describe(law, offsets[t])
+
+    @cached_property
+    def last_law(self) -> FloatArray:
+        """The law of the last round on the atoms, shape (atoms,)."""
+        if self.compressed is None:
+            *_, law = self.population.play(self.setting)
+            return law
+        *_, densities = self.compressed.play(self.setting)
+        laws = [self.population.law, self.population.reference]
+        found = sum(p * self.compressed.at_atoms(d) for p, d in zip(laws, densities, strict=False))
+        law = np.maximum(found, 0.0)
+        return np.asarray(law / law.sum())
+
+    def describe(self, law: FloatArray, offset: float = 0.0) -> Values:
+        """Return the quantities of a law; ``offset`` times the unbiased first round's correction is added."""
+        if self.residuals is None:
+            return self.describer.values(law, self._kl(law))
+        initial = self.population.law
+        effective = self.residuals.effective_law(law, initial)
+        exponentials = self.residuals.exp_moments(law, initial, self.setting.temperature)
+        if offset and self._correction is not None:
+            effective += offset * self._correction.masses
+            exponentials = [
+                (own[0] + offset * added[0], own[1] + offset * added[1]) if own and added else None
+                for own, added in zip(exponentials, self._correction.exps, strict=True)
+            ]
+        found = self.describer.values(effective)
+        moments = []
+        for own, exps in zip(found.moments, exponentials, strict=True):
+            part = {"mean_reward": own["mean_reward"]}
+            if exps is not None:
+                part["mean_exp_reward"] = Estimate(exps[0])
+                part["var_exp_reward"] = Estimate(max(exps[1] - exps[0] ** 2, 0.0))
+            moments.append(part)
+        return replace(found, moments=moments, support=estimates.effective_support(law), kl=self._kl(law))
+
+    def _kl(self, law: FloatArray) -> Estimate | None:
+        if self.cells is not None and self.cell_codes is not None:
+            return self.cells.kl(self.cell_codes, law, self.candidates)
+        if not self.has_kl:
+            return None
+        return Estimate(estimates.kl_atoms(law, self.population.reference))
+
+    # --- one reward, many atoms -------------------------------------------------------------------
+
+    @cached_property
+    def compressed(self) -> Compressed | None:
+        """The population on a few thousand nodes, where its laws are smooth functions of one reward."""
+        atoms, setting = self.describer.candidates, self.setting
+        if (
+            self.mode != "one"
+            or len(atoms.names) > 1
+            or self.cells is not None
+            or len(atoms) < MANY
+            or len(self.describer.group_names) > GROUPS
+            or self.describer.exponentials[0] is None
+            or not compressible(setting)
+            or self._faintest() < FAINT
+        ):
+            return None
+        columns = {f"mean:{name}": values for name, values in atoms.tracked.items()}
+        if self.describer.codes is not None:
+            columns |= {
+                f"share:{i}": (self.describer.codes == i).astype(float)
+                for i in range(len(self.describer.group_names))
+            }
+        laws = [self.population.law]
+        if self.population.reference is not self.population.law:
+            laws.append(self.population.reference)
+        columns["square"] = np.sum(laws, axis=0)  # candidates and reference have no atoms in common
+        return Compressed.of(
+            atoms.rewards[:, 0] / setting.temperature,
+            laws[0],
+            laws[1] if len(laws) > 1 else None,
+            rate=rate_of(setting),
+            columns=columns,
+        )
+
+    def _faintest(self) -> float:
+        """Return the smallest positive mass, relative to an even one: densities grow up to its inverse."""
+        masses = self.population.law + self.population.reference
+        return float(masses[masses > 0].min()) * masses.size
+
+    def _compressed_values(self, nodes: Compressed) -> Iterator[Values]:
+        exps = np.exp(nodes.utilities)
+        for densities in nodes.play(self.setting):
+            mass = nodes.law(densities)
+            mean_exp = float(mass @ exps)
+            moments = {
+                "mean_reward": float(mass @ nodes.utilities) * self.setting.temperature,
+                "mean_exp_reward": mean_exp,
+                "var_exp_reward": max(float(mass @ np.square(exps - mean_exp)), 0.0),
+            }
+            names = [name for name in nodes.masses if name.startswith("share:")]
+            shares = np.maximum([nodes.mean(densities, name) for name in names], 0.0)
+            support = 1.0 / float(nodes.mean(np.square(densities), "square"))
+            yield Values(
+                [{name: Estimate(value) for name, value in moments.items()}],
+                support,
+                Estimate(_kl_of_density(densities[0], mass)) if self.has_kl else None,
+                [Estimate(float(s)) for s in shares] if names else None,
+                Estimate(estimates.entropy_of(shares)) if names else None,
+                {
+                    name.removeprefix("mean:"): Estimate(float(nodes.mean(densities, name)))
+                    for name in nodes.masses
+                    if name.startswith("mean:")
+                },
+            )
+
+    # --- thin contexts ----------------------------------------------------------------------------
+
+    @cached_property
+    def first_round(self) -> OneRound | None:
+        """The first round's picks in thin contexts, without bias; None where that cannot be had."""
+        rule = self.setting.rule
+        if self.residuals is None or self.setting.then or not isinstance(rule, Rule) or rule.keep != 1:
+            return None
+        rows = self._thin_candidates
+        codes = np.unique(self.residuals.codes[rows], return_inverse=True)[1]
+        smallest = min(size for size, _ in rule.sizes)
+        if smallest > min(np.bincount(codes).max(), LARGEST_SLATE):
+            return None
+        law = self.population.law[rows]
+        found = unbiased_law(
+            self.residuals.rewards[rows], codes, rule, self.population.weights, law=law / law.sum()
+        )
+        return found if found.usable.any() else None
+
+    @cached_property
+    def _thin_candidates(self) -> IntArray:
+        assert self.residuals is not None
+        return np.flatnonzero(self.residuals.thin[: self.candidates])
+
+    @cached_property
+    def _first_picks(self) -> FloatArray:
+        """The residual model's law of the first picks, shape (atoms,)."""
+        return self.population.select(self.population.law, self.setting.stages)
+
+    @cached_property
+    def _correction(self) -> Correction | None:
+        if self.residuals is None or self.first_round is None:
+            return None
+        initial, rows = self.population.law, self._thin_candidates
+        usable = self.first_round.usable[self.first_round.codes]
+        return first_correction(
+            self.residuals,
+            rows[usable],
+            (self.first_round.law * initial[rows].sum())[usable],
+            self._first_picks,
+            initial,
+            self.setting.temperature,
+        )
+
+    def _offsets(self) -> FloatArray:
+        """Return what is left of the first picks' correction in each round, shape (rounds + 1,).
+
+        It enters with the first picks, and later rounds dilute it with real data like everything else.
+        """
+        if self._correction is None:
+            return np.zeros(self.setting.rounds + 1)
+        entered = iter([1.0] + [0.0] * self.setting.rounds)
+        zero = np.zeros(())
+        return np.array(list(play(self.setting, zero, zero, lambda x: x + next(entered))))
+
+    # --- what to know -----------------------------------------------------------------------------
+
+    def warnings(self) -> list[str]:
+        """Return what to know before relying on this model."""
+        atoms = self.describer.candidates
+        found = [
+            f"E exp({name}) exceeds the range of doubles and is left out; subtract a constant"
+            for name, top in zip(atoms.names, atoms.rewards.max(axis=0), strict=True)
+            if top / self.setting.temperature >= LARGEST_EXPONENT
+        ]
+        if self.residuals is not None:
+            found += self._about_thin_contexts(self.residuals)
+        return found
+
+    def _about_thin_contexts(self, residuals: PooledResiduals) -> list[str]:
+        rows = self._thin_candidates
+        codes, rewards = residuals.codes[rows], residuals.rewards[rows]
+        names = self.describer.candidates.names
+        smallest = int(residuals.sizes[residuals.sizes > 0].min())
+        found = [
+            f"contexts are thin (from {smallest} candidates): residuals from their mean rewards are "
+            "pooled, which supposes that contexts differ in location only"
+        ]
+        codes = np.unique(codes, return_inverse=True)[1]
+        p_values = [equal_spread_p_value(r, codes, np.random.default_rng(0)) for r in rewards.T]
+        for name, p_value in zip(names, p_values, strict=True):
+            if p_value is None:
+                found.append(f"whether {name} spreads alike in all contexts cannot be told from so few")
+            elif p_value < 0.01:
+                found.append(
+                    f"the spread of {name} differs between contexts (p = {p_value:.1g}): the forecast is "
+                    "an approximation"
+                )
+        return found + self._about_first_round(residuals)
+
+    def _about_first_round(self, residuals: PooledResiduals) -> list[str]:
+        if self.first_round is None:
+            return []
+        found = []
+        rows, initial = self._thin_candidates, self.population.law
+        picked = self._first_picks
+        usable = self.first_round.usable[self.first_round.codes]  # what the estimate is about
+        change = (residuals.effective_law(picked, initial) - initial)[rows] * usable
+        change /= (initial[rows] * usable).sum()
+        for i, name in enumerate(self.describer.candidates.names):
+            column = residuals.rewards[rows, i]
+            gain, error = self.first_round.gain(column)
+            own = float(column @ change)
+            if math.isfinite(error) and abs(gain - own) > 4 * error + 0.05 * abs(gain):
+                found.append(
+                    f"the pooled residuals make {name} gain {own:.3g} in the first round's picks, and "
+                    f"an unbiased estimate, used for round 1, says {gain:.3g}: do not rely on this forecast "
+                    "beyond round 1"
+                )
+        if self.first_round.share_usable < 1:
+            found.append(
+                f"contexts with {1 - self.first_round.share_usable:.0%} of the mass have fewer candidates "
+                "than a slate: their first round rests on the pooled residuals too"
+            )
+        return found
+
+
+def _kl_of_density(density: FloatArray, mass: FloatArray) -> float:
+    """Return sum of p_t log(p_t / p_0), for p_t = p_0 a with the density a at the nodes."""
+    logs = np.log(np.where(density > 0, density, 1.0))
+    return max(float(mass @ logs), 0.0)
+
+
+def _padded(law: FloatArray | None, count: int, extra: int) -> FloatArray:
+    masses = np.full(count, 1.0) if law is None else law
+    return np.concatenate([masses, np.zeros(extra)])
+
+
+def _reference_law(start: FloatArray | None, codes: IntArray | None, count: int, extra: int) -> FloatArray:
+    """Return p_ref: uniform on the real data, with every context's mass that of the candidates.
+
+    Contexts are drawn from a law of their own, which real data in another mix must not change.
+    """
+    masses = np.concatenate([np.zeros(count), np.ones(extra)])
+    if codes is None:
+        return masses
+    wanted = np.bincount(codes, start)
+    real = np.bincount(codes, masses)
+    return np.asarray(masses * (wanted / np.where(real > 0, real, 1.0))[codes])
+
+
+def _treat_contexts(atoms: Candidates, count: int) -> tuple[str, IntArray | None, PooledResiduals | None]:
+    """Return the mode, context codes and, for thin contexts, the residuals."""
+    if atoms.contexts is None:
+        return "one", None, None
+    codes, names = estimates.encode(atoms.contexts)
+    own = np.bincount(codes[:count], minlength=len(names))
+    real = np.bincount(codes[count:], minlength=len(names))
+    for missing, whose, where in (
+        (own == 0, "the reference", "candidate"),
+        (real == 0, "the log", "real data"),
+    ):
+        if len(codes) > count and missing.any():
+            raise InputError(
+                f"{whose} has contexts that no {where} has",
+                got=f"{names[int(np.argmax(missing))]!r} ({int(missing.sum())} such contexts)",
+                remedy="real data in the mix need the same contexts as the candidates",
+            )
+    if own.min() >= THICK:
+        return "each", codes, None
+    residuals = PooledResiduals.of(atoms.rewards, codes, count, THICK)
+    return "pooled residuals" if residuals.thin.all() else "each and pooled", codes, residuals
+
+
+def _check_thin(residuals: PooledResiduals, setting: Setting, law: FloatArray | None) -> None:
+    """Refuse what residuals from contexts' means cannot tell."""
+    if any(isinstance(stage.rule, Threshold) for stage in setting.stages):
+        raise InputError(
+            "a threshold is about rewards themselves, and thin contexts are forecast from residuals",
+            got=f"contexts with {int(residuals.sizes[residuals.sizes > 0].min())} candidates",
+            remedy=f"log at least {THICK} candidates a context, or use a rule that compares candidates",
+        )
+    if law is None:
+        return
+    codes, masses = residuals.codes[: residuals.count], law[: residuals.count]
+    even = (np.bincount(codes, masses) / np.maximum(residuals.sizes, 1))[codes]
+    if not np.allclose(masses, even, rtol=1e-9) and residuals.thin.any():
+        raise InputError(
+            "candidates of one thin context must have equal masses",
+            got="unequal masses within a context",
+            remedy="leave the law out: every candidate then stands for its context alike",
+        )
+
+
+def _blocks(codes: IntArray | None, residuals: PooledResiduals | None) -> IntArray | None:
+    """Return the block of each atom: its context, but one block for all thin contexts together."""
+    if codes is None or residuals is None:
+        return codes
+    if residuals.thin.all():
+        return None
+    return np.where(residuals.thin, -1, codes)

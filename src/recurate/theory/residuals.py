@@ -1,0 +1,227 @@
+r"""Selection within contexts (prompts), for populations with many contexts and few candidates in each.
+
+Adding a constant to all rewards of a context changes no pick, so the multiplier of a candidate depends
+on its reward relative to the others of its context. If the laws of these *residuals* are equal up to
+location, one pooled residual population has every context's law: forecast that, then add the locations
+back. (Pooling raw rewards instead counts differences between contexts as selection.)
+
+With J candidates a context the locations are estimated, so the pooled residuals are a little wrong in
+shape (their variance is put right): the fewer candidates and the less normal the rewards, the more. The
+first round needs none of this: :mod:`recurate.theory.ustatistic`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+from numpy.typing import NDArray
+
+from recurate.core.errors import InputError
+from recurate.log.candidates import LARGEST_EXPONENT
+
+FloatArray = NDArray[np.float64]
+IntArray = NDArray[np.int64]
+BoolArray = NDArray[np.bool_]
+
+
+@dataclass(frozen=True)
+class PooledResiduals:
+    """Rewards (n, m) split into the location of each context and residuals.
+
+    Thick contexts, which are populations of their own, keep their rewards as they are.
+
+    Attributes:
+        rewards: the rewards themselves.
+        codes: context of each atom, shape (n,).
+        count: how many atoms, from the first, are candidates; the others are real data.
+        sizes: candidates J of each context.
+        thin: whether each atom's context is thin, shape (n,).
+        stretch: in thin contexts, what puts the residuals' variance right: sqrt(J / (J - 1)) for
+            candidates, whose location is estimated from the same J rewards; sqrt(J / (J + 1)) for real
+            data, whose location is estimated from J others. 1 elsewhere. Shape (n,).
+        residuals: see :meth:`deviations`, of the rewards. Shape (n, m).
+    """
+
+    rewards: FloatArray
+    codes: IntArray
+    count: int
+    sizes: IntArray
+    thin: BoolArray
+    stretch: FloatArray
+    residuals: FloatArray
+
+    @classmethod
+    def of(cls, rewards: FloatArray, codes: IntArray, count: int, thick: int) -> PooledResiduals:
+        """Split rewards (n, m) by context codes (n,); the first ``count`` are candidates.
+
+        Contexts with fewer than ``thick`` candidates are thin.
+
+        Raises:
+            InputError: a context has one candidate only, so nothing is known of its spread.
+        """
+        own = codes[:count]
+        sizes = np.bincount(own)
+        if np.any(sizes == 1):
+            raise InputError(
+                "every context needs at least two candidates",
+                got=f"{int((sizes == 1).sum())} contexts with one",
+                remedy="log every candidate of each prompt's slate, losers included",
+            )
+        thin = (sizes < thick)[codes]
+        stretch = np.ones(len(rewards))
+        stretch[:count] = np.sqrt(sizes / np.maximum(sizes - 1, 1))[own]
+        stretch[count:] = np.sqrt(sizes / (sizes + 1))[codes[count:]]
+        stretch[~thin] = 1.0
+        found = cls(rewards, codes, count, sizes, thin, stretch, rewards)
+        return cls(rewards, codes, count, sizes, thin, stretch, found.deviations(rewards))
+
+    def deviations(self, columns: FloatArray) -> FloatArray:
+        """Return (f - mean f of the context's candidates) * stretch, (n, m), f itself in thick contexts.
+
+        Real data are stretched about their own mean deviation: how they differ from the candidates on
+        the whole is not noise.
+        """
+        own = self.codes[: self.count]
+        sums = np.column_stack([np.bincount(own, f) for f in columns[: self.count].T])
+        found = columns - (sums / np.maximum(self.sizes, 1)[:, None])[self.codes]
+        shift = np.zeros_like(found)
+        if self._real.size:
+            shift[self._real] = found[self._real].mean(axis=0)
+        return np.where(self.thin[:, None], shift + (found - shift) * self.stretch[:, None], columns)
+
+    @cached_property
+    def _real(self) -> IntArray:
+        """Real data in thin contexts."""
+        return self.count + np.flatnonzero(self.thin[self.count :])
+
+    def effective_law(self, law: FloatArray, initial: FloatArray) -> FloatArray:
+        """Return signed masses v (n,) such that E f = v @ f for any column f, not only rewards.
+
+        In thin contexts E_t f is the initial mean of f plus the mean, under the residual law, of
+        f's deviation from its context's mean, stretched like the rewards. What does not vary within contexts
+        therefore never changes, and v @ reward equals location + residual. Elsewhere v is the law.
+        """
+        stretched = self.stretch * law
+        if self._real.size:  # the transpose of stretching about the real data's mean deviation
+            left = float((law - stretched)[self._real].sum())
+            stretched[self._real] += left / self._real.size
+        totals = np.bincount(self.codes, stretched, self.sizes.size)
+        effective = stretched.copy()
+        own = self.codes[: self.count]
+        correction = initial[: self.count] - totals[own] / self.sizes[own]
+        effective[: self.count] += np.where(self.thin[: self.count], correction, 0.0)
+        return effective
+
+    def exp_moments(
+        self, law: FloatArray, initial: FloatArray, temperature: float
+    ) -> list[tuple[float, float] | None]:
+        """Return E e^u and E e^(2 u) of every reward u = reward / temperature under a residual law.
+
+        The location of a context is independent of the residual in this model, so E e^u over thin contexts
+        is the initial E e^u times :meth:`exp_ratio`. None beyond the range of doubles.
+        """
+        found: list[tuple[float, float] | None] = []
+        for i, utilities in enumerate(self.rewards.T / temperature):
+            if utilities.max() >= LARGEST_EXPONENT:
+                found.append(None)
+                continue
+            first, second = (
+                float(np.exp(power * utilities[~self.thin]) @ law[~self.thin])
+                + float(np.exp(power * utilities[self.thin]) @ initial[self.thin])
+                * self.exp_ratio(i, power / temperature, law, initial)
+                for power in (1, 2)
+            )
+            found.append((first, second))
+        return found
+
+    def exp_ratio(self, reward: int, power: float, law: FloatArray, initial: FloatArray) -> float:
+        """Return E_p e^(power * residual) / E_p0 e^(power * residual) over thin contexts."""
+        exponents = power * self.residuals[self.thin, reward]
+        values = np.exp(exponents - exponents.max())
+        return float((values @ law[self.thin]) / (values @ initial[self.thin]))
+
+
+@dataclass(frozen=True)
+class Correction:
+    """What the unbiased first round adds to the residual model's.
+
+    Attributes:
+        masses: signed, over atoms (n,): E f gains ``masses @ f``.
+        exps: what E e^u and E e^(2 u) gain, for each reward, or None beyond the range of doubles.
+    """
+
+    masses: FloatArray
+    exps: list[tuple[float, float] | None]
+
+
+def first_correction(
+    residuals: PooledResiduals,
+    rows: IntArray,
+    unbiased: FloatArray,
+    picked: FloatArray,
+    initial: FloatArray,
+    temperature: float,
+) -> Correction:
+    """Compare an unbiased law of the first picks with the residual model's.
+
+    Args:
+        residuals: the model.
+        rows: the candidates, all of thin contexts, for which the unbiased law is known, shape (u,).
+        unbiased: its masses there, (u,), with each context's mass kept.
+        picked: the residual model's law of the first picks, shape (n,).
+        initial: p_0, shape (n,).
+        temperature: divides the rewards inside exponentials.
+    """
+    masses = np.zeros(initial.size)
+    masses[rows] = unbiased - residuals.effective_law(picked, initial)[rows]
+    exps: list[tuple[float, float] | None] = []
+    for i, utilities in enumerate(residuals.rewards.T / temperature):
+        if utilities.max() >= LARGEST_EXPONENT:
+            exps.append(None)
+            continue
+        first, second = (
+            float(values @ unbiased)
+            - float(values @ initial[rows]) * residuals.exp_ratio(i, power / temperature, picked, initial)
+            for power in (1, 2)
+            for values in (np.exp(power * utilities[rows]),)
+        )
+        exps.append((first, second))
+    return Correction(masses, exps)
+
+
+def equal_spread_p_value(values: FloatArray, codes: IntArray, rng: np.random.Generator) -> float | None:
+    """Return a p-value for equal spread of values (n,) in all contexts; None if it cannot be tested.
+
+    Every context gives two disjoint pairs of candidates or more; the absolute differences within pairs are
+    independent, and identically distributed if spreads are equal, whatever the law. One-way analysis of
+    variance on their normal scores compares contexts (needs four candidates in some of them).
+    """
+    from scipy.special import fdtrc, ndtri
+    from scipy.stats import rankdata
+
+    order = _shuffled(codes, rng)
+    sizes = np.bincount(codes)
+    rank_in = np.arange(order.size) - np.repeat(np.cumsum(sizes) - sizes, sizes)
+    usable = (sizes >= 4)[codes[order]]
+    first = np.flatnonzero(usable & (rank_in % 2 == 0) & (rank_in + 1 < sizes[codes[order]]))
+    if first.size == 0:
+        return None
+    gaps = np.abs(values[order[first]] - values[order[first + 1]])
+    group = np.unique(codes[order[first]], return_inverse=True)[1]
+    counts = np.bincount(group)
+    if counts.size < 2:
+        return None
+    scores = ndtri(rankdata(gaps) / (gaps.size + 1))
+    means = np.bincount(group, scores) / counts
+    between = float(counts @ np.square(means - scores.mean())) / (counts.size - 1)
+    within = float(np.square(scores - means[group]).sum()) / (scores.size - counts.size)
+    if within == 0:
+        return 1.0 if between == 0 else 0.0
+    return float(fdtrc(counts.size - 1, scores.size - counts.size, between / within))
+
+
+def _shuffled(codes: IntArray, rng: np.random.Generator) -> IntArray:
+    """Return an order of rows by context, random within each: logs may be sorted by reward."""
+    return np.lexsort((rng.random(codes.size), codes)).astype(np.int64)

@@ -1,0 +1,1 @@
+"""What recurate does: one folder per verb."""

@@ -1,0 +1,240 @@
+"""Did the loop that was run do what it claims? Declared, recovered, evidence, and each round's change."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+import recurate
+from recurate.choices.models import recovery
+from recurate.choices.models.recovery import Recovered, recover
+from recurate.choices.observed import Observed
+from recurate.core.errors import InputError
+from recurate.core.files import write_text
+from recurate.core.tables import read_table
+from recurate.log.candidates import from_log
+from recurate.log.reading.slates import Wanted, read_choices
+from recurate.log.schema import MODEL, REAL, Log, as_log, read_log
+from recurate.theory.attribution import Change, attribute
+from recurate.theory.setting import Setting
+from recurate.verbs.audit.counting import counts, training_counts
+from recurate.verbs.audit.declared import Declared
+from recurate.verbs.audit.findings import MISMATCH, Finding
+from recurate.verbs.audit.judging import judge_rule
+from recurate.verbs.audit.reuse import judge_propensities, judge_reuse
+from recurate.verbs.fit.files import finite, log_columns, scored_table
+from recurate.verbs.fit.fit import FitOptions, fit_log, read_picks
+
+Progress = Callable[[str], None]
+
+FITTED = (
+    "the log has no rewards: they were fitted from these very picks, so the temperature is 1 by construction"
+)
+
+
+@dataclass(frozen=True)
+class AuditOptions:
+    """How to read the log.
+
+    Attributes:
+        rewards: reward columns; None: as the log has them.
+        roles: role (slate, pick, ...) to column, where names are not the log's.
+        form, alternatives: of a file that is no log; see :class:`recurate.verbs.fit.fit.FitOptions`.
+        wanted: what describes the candidates of a file without rewards, which are fitted then.
+    """
+
+    rewards: Sequence[str] | None = None
+    roles: dict[str, str] = field(default_factory=dict)
+    form: str | None = None
+    alternatives: tuple[str, ...] = ()
+    wanted: Wanted = field(default_factory=Wanted)
+
+
+@dataclass(frozen=True)
+class Audit:
+    """An audit's result.
+
+    Attributes:
+        findings: line by line.
+        recovered: the rule that made the picks.
+        changes: every round's change taken apart.
+        facts: counts.
+        warnings: what to know before relying on it.
+    """
+
+    findings: tuple[Finding, ...]
+    recovered: Recovered
+    changes: tuple[Change, ...] = ()
+    facts: dict[str, Any] = field(default_factory=dict)
+    warnings: tuple[str, ...] = ()
+
+    @property
+    def mismatches(self) -> list[Finding]:
+        """The lines in which log and claim differ."""
+        return [f for f in self.findings if f.verdict == MISMATCH]
+
+
+def audit_log(
+    path: Path,
+    declared: Declared | None = None,
+    options: AuditOptions | None = None,
+    progress: Progress | None = None,
+) -> Audit:
+    """Audit the log at ``path``; see :class:`Audit`.
+
+    Args:
+        path: a log, a table of choices in any form that ``fit`` reads, or a run's folder.
+        declared: what the loop claims to do; None: nothing.
+        options: how to read it.
+        progress: called with what begins.
+
+    Raises:
+        InputError: the log cannot be read or used.
+    """
+    say = progress or (lambda _: None)
+    say("reading")
+    log, warnings, placed = _read(path, options or AuditOptions(), say)
+    if declared is not None and FITTED in warnings:
+        declared = replace(declared, temperature=None)
+    found = audit(log, declared or Declared(), say, placed=placed)
+    extra = training_counts(path, declared) if path.is_dir() else []
+    return replace(found, findings=found.findings + tuple(extra), warnings=tuple(warnings) + found.warnings)
+
+
+def _read(path: Path, options: AuditOptions, say: Progress) -> tuple[Log, list[str], bool]:
+    """Return the log, warnings, and whether the places of candidates are known."""
+    if path.is_dir():
+        warnings = [FITTED] if (path / "fit.json").is_file() else []
+        return read_log(path, options.rewards, several=True), warnings, True
+    table = read_table(path)
+    names = set(table.column_names)
+    rewards = options.rewards or [n for n in table.column_names if n == "reward" or n.startswith("reward_")]
+    if rewards and not options.roles and "picked" in names:
+        return as_log(table, rewards=options.rewards, name=str(path), several=True), [], True
+    wanted = replace(options.wanted, scores=tuple(options.rewards or options.wanted.scores))
+    fit_options = FitOptions(options.roles, options.form, options.alternatives, wanted, classes=0)
+    if options.rewards:
+        reading = read_choices(*read_picks(path, fit_options), wanted)
+        columns = {f"given_{r}": reading.matrix[:, j] for j, r in enumerate(reading.choices.names)}
+        plain = log_columns(reading) | columns
+        warnings = [f"{e.slates} slates were left out: {e.reason}" for e in reading.exclusions]
+        placed = reading.choices.positions is not None
+        return as_log(pa.table(plain), rewards=list(columns), several=True), warnings, placed
+    say("no rewards were logged: fitting them from the picks")
+    found = fit_log(path, fit_options)
+    warnings = [f"{e.slates} slates were left out: {e.reason}" for e in found.reading.exclusions]
+    warnings.append(FITTED)
+    return as_log(scored_table(found), several=True), warnings, found.reading.strict.positions is not None
+
+
+def audit(log: Log, declared: Declared, say: Progress, *, placed: bool = True) -> Audit:
+    """Audit a log that was read already; ``placed``: whether its slots are where candidates were shown."""
+    observed = Observed.of(log)
+    if not placed:
+        observed = replace(observed, slots=np.full(observed.slots.size, -1))
+    say("recovering the rule")
+    found = recover(observed)
+    findings = counts(observed, declared)
+    findings += judge_rule(observed, declared, found)
+    say("looking for reuse across rounds")
+    findings += judge_reuse(observed, found)
+    say("taking the changes apart")
+    changes, warnings = _changes(log, observed, declared, found)
+    findings += _other_draw(declared, found, findings, changes)
+    findings += judge_propensities(observed)
+    facts = {
+        "candidates": len(observed.rounds),
+        "rounds": observed.round_ids.size,
+        "slates": len(observed.slates),
+        "picks": int(observed.picked.sum()),
+        "rewards": ", ".join(observed.names),
+    }
+    return Audit(tuple(findings), found, tuple(changes), facts, tuple(warnings))
+
+
+# --- changes --------------------------------------------------------------------------------------
+
+
+def _changes(
+    log: Log, observed: Observed, declared: Declared, found: Recovered
+) -> tuple[list[Change], list[str]]:
+    ids = observed.round_ids
+    if ids.size < 2 or found.name == "not told":
+        return [], []
+    sizes, counts = np.unique(observed.slates.sizes[observed.picks_per_slate > 0], return_counts=True)
+    rule = found.rule(dict(zip(sizes.tolist(), (counts / counts.sum()).tolist(), strict=True)) or 1.0)
+    if rule is None:
+        return [], [f"changes were not taken apart: there is no forecast for {found.name!r}"]
+    own = log.select(source=MODEL)
+    everything = from_log(own)
+    rounds_of = own.column("round")
+    picks_of = np.asarray(own.column("picked"), bool)
+    rounds = [everything.take(np.flatnonzero(rounds_of == t)) for t in ids]
+    picked = [picks_of[rounds_of == t] for t in ids]
+    slated = own.table.column("slate").fill_null(-1).to_numpy()
+    slates = [np.asarray(slated[rounds_of == t], np.int64) for t in ids]
+    real = log.select(source=REAL)
+    reference = from_log(real) if real.table.num_rows else None
+    weights = found.weights or (1.0,) * len(observed.names)
+    total = sum(weights)
+    setting = Setting(rule, tuple(w / total for w in weights), declared.real_fraction or 0.0, 1)
+    try:
+        return attribute(rounds, picked, [int(t) for t in ids], setting, reference, slates), []
+    except InputError as error:
+        return [], [f"changes were not taken apart: {error.what} ({error.got})"]
+
+
+def _other_draw(
+    declared: Declared, found: Recovered, findings: Sequence[Finding], changes: Sequence[Change]
+) -> list[Finding]:
+    """Name the fault behind picks that do not follow the logged rewards."""
+    if (
+        not declared.says_rule
+        or found.name != recovery.UNIFORM
+        or not any(f.aspect in ("rule", "temperature") and f.verdict == MISMATCH for f in findings)
+    ):
+        return []
+    rises = [c.transmission / c.transmission_error for c in changes if c.transmission_error > 0]
+    evidence = "picks at random, or rewards logged from another draw than the one picked from"
+    shown = "picks do not depend on the logged rewards"
+    if rises and np.mean(rises) * math.sqrt(len(rises)) > 5:
+        mean = float(np.mean([c.change for c in changes]))
+        shown = "rewards were logged from another draw than the one picked from"
+        evidence = (
+            f"the mean reward rises by {mean:.3g} a round although the logged rewards of the picks "
+            f"are no higher "
+            "than those of their rivals: the picks followed other values"
+        )
+    return [Finding("rewards of the picks", "those picked by", shown, evidence, MISMATCH)]
+
+
+# --- what is written ------------------------------------------------------------------------------
+
+
+def facts_of(found: Audit, source: str) -> dict[str, Any]:
+    """Return an audit as plain values."""
+    facts = {
+        "recurate": recurate.__version__,
+        "source": source,
+        "mismatch": bool(found.mismatches),
+        "facts": found.facts,
+        "findings": [vars(f) for f in found.findings],
+        "changes": [vars(c) for c in found.changes],
+        "warnings": list(found.warnings),
+    }
+    return dict(finite(facts))
+
+
+def write_audit(found: Audit, folder: Path, source: str) -> None:
+    """Write ``audit.json``."""
+    if folder.exists() and not folder.is_dir():
+        raise InputError("--out names a file", got=folder, remedy="name a folder")
+    folder.mkdir(parents=True, exist_ok=True)
+    write_text(folder / "audit.json", json.dumps(facts_of(found, source), indent=2, default=float) + "\n")

@@ -1,0 +1,169 @@
+"""What a loop claims to do: a run's configuration, a small TOML file, or ``k = 4, temperature = 1``."""
+
+from __future__ import annotations
+
+import math
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any
+
+from recurate.core.errors import InputError, is_number, nearest
+from recurate.rules import Rule, Selection, Threshold, TopFraction, noise_named
+
+
+@dataclass(frozen=True)
+class Declared:
+    """A declaration; None where nothing is claimed.
+
+    Attributes:
+        k: slate size.
+        temperature: divides the rewards.
+        noise: ``gumbel`` (Luce choice), ``gaussian`` (Thurstone) or ``none`` (best of K).
+        lapse: share of slates picked from at random.
+        keep: how many of a slate are kept.
+        top: share of the pool that is kept, in place of slates.
+        threshold: level of a verifier, in place of slates.
+        picks: kept a round.
+        slates: shown a round.
+        real_fraction: share of real data in each retraining set.
+        weights: share of slates picked by each reward.
+    """
+
+    k: int | None = None
+    temperature: float | None = None
+    noise: str | None = None
+    lapse: float | None = None
+    keep: int | None = None
+    top: float | None = None
+    threshold: float | None = None
+    picks: int | None = None
+    slates: int | None = None
+    real_fraction: float | None = None
+    weights: tuple[float, ...] | None = None
+
+    @property
+    def says_rule(self) -> bool:
+        """Whether anything is claimed of how candidates are picked."""
+        rule = (self.k, self.temperature, self.noise, self.lapse, self.keep, self.top, self.threshold)
+        return any(value is not None for value in rule)
+
+    def rule(self, k: float) -> Selection:
+        """Return the declared rule, with what is not said at its default, for slates of ``k``."""
+        temperature = 1.0 if self.temperature is None else self.temperature
+        if self.top is not None:
+            return TopFraction(self.top, temperature, noise_named(self.noise or "none"))
+        if self.threshold is not None:
+            return Threshold(self.threshold, temperature, noise_named(self.noise or "none"))
+        return Rule(
+            k if self.k is None else self.k, temperature, noise_named(self.noise or "gumbel"), self.keep or 1,
+            self.lapse or 0.0,
+        )  # fmt: skip
+
+
+NAMES = tuple(f.name for f in fields(Declared))
+WHOLE = {"k", "keep", "picks", "slates"}
+MIXING = ("mode", "real_sample")
+SHARES = {"lapse", "top", "real_fraction"}
+
+
+def read_declared(text: str | Path) -> Declared:
+    """Read a declaration: a TOML file (a run's configuration too), or ``k = 4, temperature = 1`` itself.
+
+    Raises:
+        InputError: there is no such file, it is not TOML, or a key or value is not known.
+    """
+    path = Path(text)
+    try:
+        exists = path.is_file()
+    except (OSError, ValueError):  # too long for a name
+        exists = False
+    if exists:
+        try:
+            raw = tomllib.loads(path.read_text(encoding="utf-8"))
+        except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+            raise InputError(f"{path} is not valid TOML", got=error, remedy="repair the line") from None
+        return parse_declared(raw, str(path))
+    if "=" not in str(text):
+        raise InputError(
+            "there is no such declaration", got=path, remedy='name a TOML file, or say "k = 4, noise = none"'
+        )
+    pairs = [_pair(part) for part in _parts(str(text))]
+    twice = [name for i, (name, _) in enumerate(pairs) if name in dict(pairs[:i])]
+    if twice:
+        raise InputError("--declared says something twice", got=", ".join(twice), remedy="say it once")
+    return parse_declared(dict(pairs), "--declared")
+
+
+def _parts(text: str) -> list[str]:
+    """Split at commas and line ends outside brackets."""
+    parts, depth = [""], 0
+    for letter in text:
+        depth += (letter == "[") - (letter == "]")
+        if letter in ",\n" and depth == 0:
+            parts.append("")
+        else:
+            parts[-1] += letter
+    return [p for p in parts if p.strip()]
+
+
+def _pair(part: str) -> tuple[str, Any]:
+    name, _, value = (piece.strip() for piece in part.partition("="))
+    try:
+        return name, tomllib.loads(f"value = {value}")["value"]
+    except tomllib.TOMLDecodeError:
+        return name, value  # a word without quotes
+
+
+def parse_declared(raw: Mapping[str, Any], name: str = "the declaration") -> Declared:
+    """Check a declaration given as a dictionary; a run's configuration has its own tables."""
+    of_run = isinstance(raw.get("selection"), Mapping) or isinstance(raw.get("rewards"), list)
+    found = dict(raw)
+    if of_run:
+        retraining = raw.get("retraining", {})
+        # How picks and real data are mixed shows in no log: only the share of real data is asked for.
+        found = {**raw.get("selection", {}), **{k: v for k, v in retraining.items() if k not in MIXING}}
+        weights = [r.get("weight") for r in raw.get("rewards", []) if isinstance(r, Mapping)]
+        if len(weights) > 1:
+            equal = [1 / len(weights)] * len(weights)
+            found["weights"] = equal if None in weights else weights
+        found.setdefault("slates", found.get("picks"))
+        for key, default in (("temperature", 1.0), ("noise", "gumbel"), ("lapse", 0.0), ("k", 4)):
+            found.setdefault(key, default)
+        found = {k: v for k, v in found.items() if v is not None}
+    for key in found:
+        if key not in NAMES:
+            raise InputError(
+                f"{name}: {key!r} cannot be declared", got=repr(found[key]), remedy=nearest(key, NAMES)
+            )
+    checked = {key: _check(key, value, name) for key, value in found.items()}
+    declared = Declared(**checked)
+    if declared.says_rule:
+        declared.rule(2 if declared.keep is None else declared.keep + 1)  # refuses what no rule has
+    return declared
+
+
+def _check(key: str, value: Any, name: str) -> Any:
+    if key == "noise":
+        return noise_named(str(value)).name
+    if key == "weights":
+        numbers = tuple(value) if isinstance(value, list | tuple) else ()
+        if not numbers or not all(is_number(v) and v >= 0 for v in numbers) or abs(sum(numbers) - 1) > 1e-6:
+            raise InputError(
+                f"{name}: weights must be shares that sum to one", got=value, remedy="[0.4, 0.6]"
+            )
+        return numbers
+    if (
+        not is_number(value)
+        or not math.isfinite(value)
+        or (key in WHOLE and (value != int(value) or value < 1))
+    ):
+        raise InputError(
+            f"{name}: {key} must be a {'whole number from 1 on' if key in WHOLE else 'number'}",
+            got=repr(value),
+            remedy=f"for example {key} = {4 if key in WHOLE else 1.0}",
+        )
+    if key in SHARES and not 0 <= value <= 1:
+        raise InputError(f"{name}: {key} is a share", got=value, remedy="a number from 0 to 1")
+    return int(value) if key in WHOLE else float(value)

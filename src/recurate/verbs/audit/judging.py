@@ -1,0 +1,315 @@
+"""The recovered rule against the declared one: family, temperature, lapses, weights, positions."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+from numpy.typing import NDArray
+
+from recurate.choices.checks.score_tests import position_columns, score_test
+from recurate.choices.checks.statistics import chi2_tail
+from recurate.choices.models import recovery, rival_rules
+from recurate.choices.models.identifiability import NoEstimate
+from recurate.choices.models.likelihood import luce_logs
+from recurate.choices.models.logit import conditional_logit
+from recurate.choices.models.recovery import Recovered
+from recurate.choices.observed import Observed
+from recurate.choices.table import Choices
+from recurate.core.errors import InputError
+from recurate.rules import Rule
+from recurate.verbs.audit.declared import Declared
+from recurate.verbs.audit.findings import LEVEL, LIKELY, MISMATCH, OK, UNTOLD, Finding, judge, p_text
+
+FloatArray = NDArray[np.float64]
+IntArray = NDArray[np.int64]
+
+FAR = 3.72  # standard errors: two-sided, the level of every single test
+
+
+def judge_rule(observed: Observed, declared: Declared, found: Recovered) -> list[Finding]:
+    """Compare the rule that made the picks with the declared one."""
+    text = _rule_text(declared) if declared.says_rule else ""
+    if found.name == "not told":
+        return [Finding("rule", text, "not told", found.evidence, UNTOLD)]
+    if found.name in (recovery.TOP, recovery.POOL_SOFTMAX, recovery.POOL_UNIFORM, recovery.VERIFIER):
+        return _pool_rule(declared, found, text)
+    if found.keep != 1:
+        return _kept_rule(declared, found, text)
+    single = observed.single_picks()
+    assert single is not None
+    choices, which = single
+    part = recovery.thinned(choices)
+    rounds = observed.slate_rounds[which]
+    findings = _slate_rule(part, declared, found, text)
+    if len(observed.names) == 1 and found.name in (recovery.LUCE, recovery.LAPSE, recovery.THURSTONE):
+        if found.name == recovery.LUCE and declared.noise in (None, "gumbel") and not declared.lapse:
+            findings += _steadiness(choices, rounds, declared)
+        findings += _positions(choices, rounds, declared)
+    return findings
+
+
+def _rule_text(declared: Declared) -> str:
+    if declared.top is not None:
+        return f"top {declared.top:g} of the pool"
+    if declared.threshold is not None:
+        return f"rewards from {declared.threshold:g} on"
+    names = {"gumbel": recovery.LUCE, "gaussian": recovery.THURSTONE, "none": recovery.BEST}
+    name = names[declared.noise or "gumbel"]
+    return name + (f", lapse {declared.lapse:g}" if declared.lapse else "")
+
+
+def _pool_rule(declared: Declared, found: Recovered, text: str) -> list[Finding]:
+    share = found.share or 0.0
+    recovered = f"{found.name} ({share:.3g})"
+    right = False
+    if declared.top is not None:
+        noise = declared.noise or "none"
+        name = recovery.TOP if noise == "none" else recovery.POOL_SOFTMAX
+        right = found.name == name and abs(share - declared.top) <= max(0.005, 2.0 / max(found.picks, 1))
+    elif declared.threshold is not None:
+        right = found.cut is not None and found.cut[0] < declared.threshold <= found.cut[1]
+    verdict = judge(declared.says_rule, right)
+    if declared.threshold is not None and declared.noise not in (None, "none"):
+        verdict = UNTOLD  # noisy thresholds are not fitted
+    findings = [Finding("rule", text, recovered, found.evidence, verdict)]
+    if found.inverse is not None:
+        findings.append(_pool_temperature(declared, found))
+    return findings
+
+
+def _pool_temperature(declared: Declared, found: Recovered) -> Finding:
+    assert found.inverse is not None
+    beta, error = found.inverse
+    wanted = declared.temperature if declared.top is not None and declared.noise == "gumbel" else None
+    right = wanted is None or abs(beta - 1 / wanted) <= 4 * error + 0.05 / wanted  # kept ones are dependent
+    text = "" if wanted is None else f"{wanted:g}"
+    return Finding("temperature", text, found.temperature_text(), "", judge(wanted is not None, right))
+
+
+def _kept_rule(declared: Declared, found: Recovered, text: str) -> list[Finding]:
+    noise = declared.noise or "gumbel"
+    best = found.name == recovery.BEST
+    right = (noise == "none") == best and found.name != recovery.UNIFORM and declared.keep == found.keep
+    name = f"best {found.keep} of K" if best else found.name
+    findings = [Finding("rule", text, name, found.evidence, judge(declared.says_rule, right))]
+    if found.inverse is not None and declared.temperature is not None and noise == "gumbel":
+        beta, error = found.inverse
+        right = abs(beta - 1 / declared.temperature) <= 3.9 * error
+        text = f"{declared.temperature:g}"
+        findings.append(Finding("temperature", text, found.temperature_text(), "", judge(True, right)))
+    return findings
+
+
+def _slate_rule(choices: Choices, declared: Declared, found: Recovered, text: str) -> list[Finding]:
+    """Judge family, temperature and lapse share of slates with one pick."""
+    claim = declared.rule(int(choices.slates.sizes.max())) if declared.says_rule else None
+    if len(found.weights or ()) > 1:
+        return _mixture_rule(choices, declared, found, text)
+    if claim is None or not isinstance(claim, Rule):
+        return [
+            Finding("rule", text, found.name, found.evidence, judge(claim is not None, False)),
+            *_recovered_values(found),
+        ]
+    log_declared = _declared_log(choices, claim)
+    fitted, df = _own_family(claim, found)
+    rival = found.logs.get(found.name, -math.inf)
+    own_noise = claim.noise.name
+    other = found.name == recovery.WORST or recovery.NOISES.get(found.name, own_noise) != own_noise
+    lost = max(rival, fitted or -math.inf) - log_declared
+    gap = rival - max(fitted if fitted is not None else log_declared, log_declared)
+    told_apart = found.name == recovery.WORST or (other and (gap > LIKELY or math.isinf(log_declared)))
+    p = 1.0 if fitted is None else chi2_tail(2 * max(fitted - log_declared, 0.0), df)
+    random = found.name == recovery.UNIFORM and p < LEVEL
+    evidence = found.evidence
+    if told_apart or random:
+        evidence += f"; {_nats(lost)} better than the declared rule"
+    elif found.name != recovery.UNIFORM and other:
+        evidence += "; cannot be told from the declared rule"
+    shown = found.name if told_apart or random or not other else _rule_text(declared)
+    findings = [Finding("rule", text, shown, evidence, OK if not (told_apart or random) else MISMATCH)]
+    findings += _temperature_and_lapse(claim, found, p, declared, told_apart)
+    return findings
+
+
+def _nats(value: float) -> str:
+    return "infinitely" if math.isinf(value) else f"{value:.0f} nats"
+
+
+def _declared_log(choices: Choices, claim: Rule) -> float:
+    """Return the log-likelihood of the picks under the declared rule, as it is."""
+    worth = choices.features[:, 0]
+    with np.errstate(divide="ignore"):
+        if claim.noise.name == "none":
+            right = rival_rules.best_chances(choices, worth)
+            return float(np.log((1 - claim.lapse) * right + claim.lapse / choices.slates.sizes).sum())
+        if claim.noise.name == "gaussian":
+            logs = rival_rules.thurstone_logs(choices, worth / claim.temperature)
+        else:
+            logs = luce_logs(choices, worth / claim.temperature)
+        if claim.lapse:
+            logs = np.logaddexp(
+                np.log1p(-claim.lapse) + logs if claim.lapse < 1 else -np.inf,
+                math.log(claim.lapse) - np.log(choices.slates.sizes),
+            )
+    return float(logs.sum())
+
+
+def _own_family(claim: Rule, found: Recovered) -> tuple[float | None, int]:
+    """Return the log-likelihood of the declared family, fitted, and how many parameters were fitted."""
+    if claim.noise.name == "none":
+        return found.logs.get(recovery.BEST), 1
+    if claim.noise.name == "gaussian":
+        return (found.logs.get(recovery.THURSTONE), 1) if not claim.lapse else (None, 1)
+    if claim.lapse:
+        return found.logs.get(recovery.LAPSE), 2
+    return found.logs.get(recovery.LUCE), 1
+
+
+def _temperature_and_lapse(
+    claim: Rule, found: Recovered, p: float, declared: Declared, told_apart: bool
+) -> list[Finding]:
+    findings = []
+    wrong = False
+    if claim.noise.name != "none":
+        text = "" if declared.temperature is None else f"{declared.temperature:g}"
+        if found.inverse is not None:
+            beta, error = found.inverse
+            ratio = claim.temperature * beta
+            wrong = p < LEVEL and (not claim.lapse or found.name != recovery.THURSTONE)
+            if found.name == recovery.LAPSE or claim.lapse:  # p is about lapses, too
+                wrong = wrong and abs(ratio - 1) > FAR * claim.temperature * error
+            evidence = p_text(p) + (f"; rewards count {ratio:.3g} times what was declared" if wrong else "")
+            verdict = judge(declared.temperature is not None, not wrong)
+            findings.append(Finding("temperature", text, found.temperature_text(), evidence, verdict))
+            if claim.lapse and found.name == recovery.LUCE:
+                verdict = judge(declared.lapse is not None, p >= LEVEL or wrong)
+                findings.append(Finding("lapse share", f"{claim.lapse:g}", "none", p_text(p), verdict))
+        elif found.name == recovery.UNIFORM:
+            verdict = judge(declared.temperature is not None, p >= LEVEL)
+            findings.append(Finding("temperature", text, "infinity", p_text(p), verdict))
+        elif found.name == recovery.BEST and told_apart:
+            verdict = judge(declared.temperature is not None, False)
+            findings.append(Finding("temperature", text, "zero", "no pick but the best", verdict))
+    if found.lapse is not None:
+        share, low, high = found.lapse
+        wanted = claim.lapse
+        bad = not low - 1e-9 <= wanted <= high + 1e-9 and found.name == recovery.LAPSE
+        if claim.noise.name == "none":
+            bad = p < LEVEL or (wanted == 0 and share > 0)
+        elif found.name == recovery.BEST:
+            bad = False  # told by the rule already
+        if claim.lapse and found.name == recovery.LAPSE:
+            bad = p < LEVEL and (bad or not wrong)
+        findings.append(
+            Finding(
+                "lapse share",
+                f"{wanted:g}",
+                f"{share:.3g} ({low:.2g} to {high:.2g})",
+                "",
+                OK if not bad else MISMATCH,
+            )
+        )
+    return findings
+
+
+def _recovered_values(found: Recovered) -> list[Finding]:
+    findings = []
+    if found.inverse is not None:
+        findings.append(Finding("temperature", "", found.temperature_text(), ""))
+    if found.lapse is not None:
+        share, low, high = found.lapse
+        findings.append(Finding("lapse share", "", f"{share:.3g} ({low:.2g} to {high:.2g})"))
+    return findings
+
+
+def _mixture_rule(choices: Choices, declared: Declared, found: Recovered, text: str) -> list[Finding]:
+    assert found.weights is not None
+    recovered = ", ".join(f"{w:.3f}" for w in found.weights)
+    if not declared.says_rule:
+        return [
+            Finding("rule", text, found.name, found.evidence),
+            Finding("weights", "", recovered),
+            *_recovered_values(found),
+        ]
+    claim = declared.rule(int(choices.slates.sizes.max()))
+    m = choices.features.shape[1]
+    weights = np.array(declared.weights or [1 / m] * m)
+    if weights.size != m:
+        raise InputError(
+            "there must be one weight for each reward", got=f"{weights.size} for {m}", remedy="list them all"
+        )
+    if not isinstance(claim, Rule) or claim.noise.name != "gumbel" or claim.lapse:
+        return [
+            Finding("rule", text, found.name, "several rewards are only told apart for Luce choice", UNTOLD)
+        ]
+    beta = 1 / claim.temperature
+    if declared.temperature is None and found.inverse is not None:
+        beta = found.inverse[0]
+    log_declared = float(recovery.mixture_logs(choices, choices.features, weights, beta).sum())
+    p = chi2_tail(2 * max(found.logs[recovery.LUCE] - log_declared, 0.0), m)
+    verdict = judge(declared.weights is not None, p >= LEVEL)
+    return [
+        Finding(
+            "rule",
+            text,
+            found.name,
+            found.evidence,
+            OK if found.name == recovery.LUCE or p >= LEVEL else MISMATCH,
+        ),
+        Finding(
+            "weights",
+            ", ".join(f"{w:g}" for w in declared.weights or ()),
+            recovered,
+            f"{p_text(p)} (with the temperature)",
+            verdict,
+        ),
+        *_recovered_values(found),
+    ]
+
+
+def _steadiness(choices: Choices, rounds: IntArray, declared: Declared) -> list[Finding]:
+    p, where = recovery.temperature_drift_p(choices, rounds)
+    if not where:
+        return []
+    text = "the same in all rounds" if declared.says_rule else ""
+    steady = p >= LEVEL
+    shown = "the same in all rounds" if steady else "changes between rounds"
+    evidence = p_text(p) + ("" if steady else f"; {where}")
+    return [Finding("temperature over rounds", text, shown, evidence, judge(declared.says_rule, steady))]
+
+
+def _positions(choices: Choices, rounds: IntArray, declared: Declared) -> list[Finding]:
+    """Test places over all rounds, and in each round by itself: the same noise in every slate."""
+    columns, _ = position_columns(choices)
+    text = "none" if declared.says_rule else ""
+    if columns is None:
+        return [Finding("position effects", text, "not told", "places were not logged", UNTOLD)]
+    try:
+        pooled = conditional_logit(choices, clustered=False)
+    except NoEstimate:
+        return []
+    statistic, df, step = score_test(choices, pooled.coefficients, columns, robust=True)
+    p = chi2_tail(statistic, df) if df else 1.0
+    p_rounds = _positions_by_round(choices, rounds, pooled.coefficients)
+    reach = float(np.ptp(np.r_[0.0, step])) if step.size else 0.0
+    wrong = p < LEVEL or p_rounds < LEVEL
+    shown = "none" if not wrong else f"odds of up to {math.exp(min(reach, 50.0)):.2f} between places"
+    evidence = f"{p_text(p)}; within rounds {p_text(p_rounds)}"
+    if p >= LEVEL and p_rounds < LEVEL:
+        shown = "another one in every round"
+        evidence += ": the same noise in all slates of a round?"
+    return [Finding("position effects", text, shown, evidence, judge(declared.says_rule, not wrong))]
+
+
+def _positions_by_round(choices: Choices, rounds: IntArray, beta: FloatArray) -> float:
+    ids = np.unique(rounds)
+    total, freedom = 0.0, 0
+    for t in ids[:: max(1, ids.size // 20)]:
+        part = choices.take(np.flatnonzero(rounds == t))
+        columns, _ = position_columns(part)
+        if columns is None or len(part) < 100:
+            continue
+        statistic, df, _ = score_test(part, beta, columns, robust=True)
+        total, freedom = total + statistic, freedom + df
+    return chi2_tail(total, freedom) if freedom else 1.0

@@ -1,0 +1,87 @@
+"""An audit as sections: declared, recovered, evidence, and each round's change."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import recurate
+from recurate.report import charts
+from recurate.report.sections import Section, write_sections
+from recurate.verbs.audit.audit import Audit
+from recurate.verbs.audit.findings import MISMATCH
+
+
+def write_audit_report(found: Audit, path: Path, name: str) -> None:
+    """Write the page of an audit."""
+    write_sections(
+        audit_sections(found), path, title=f"Audit of {name}", subtitle=f"recurate {recurate.__version__}",
+        summary=summary_of(found), warnings=found.warnings,
+    )  # fmt: skip
+
+
+def summary_of(found: Audit) -> str:
+    """Return the result in a sentence or two."""
+    if found.mismatches:
+        parts = "; ".join(f"{f.aspect}: {_versus(f.declared, f.recovered)}" for f in found.mismatches)
+        count = len(found.mismatches)
+        return f"{count} {'mismatch' if count == 1 else 'mismatches'}. {parts}."
+    if any(f.declared for f in found.findings):
+        return "The log agrees with what was declared, as far as it can tell."
+    return "Nothing was declared; this is what the log shows."
+
+
+def _versus(declared: str, recovered: str) -> str:
+    return f"declared {declared}, found {recovered}" if declared else recovered
+
+
+def audit_sections(found: Audit) -> list[Section]:
+    """Return all sections of an audit."""
+    table = [["", "", "declared", "recovered", "evidence"]]
+    table += [[f.verdict, f.aspect, f.declared, f.recovered, f.evidence] for f in found.findings]
+    sections = [
+        Section("What was read", table=[["", ""], *([k, str(v)] for k, v in found.facts.items())]),
+        Section("Declared and recovered", "", table, marked=MISMATCH),
+    ]
+    if found.changes:
+        sections.append(_changes(found))
+    return sections
+
+
+def _changes(found: Audit) -> Section:
+    several = len({c.reward for c in found.changes}) > 1
+    table = [
+        [
+            "rounds",
+            *(["reward"] if several else []),
+            "mean before",
+            "change",
+            "selection",
+            "sampling (95 %)",
+            "transmission (se)",
+        ]
+    ]
+    bars = []
+    for c in found.changes:
+        mark = " *" if abs(c.sampling) > 2 * c.band else ""
+        table.append(
+            [
+                f"{c.before} to {c.after}", *([c.reward] if several else []), f"{c.start:.4g}",
+                f"{c.change:+.4f}",
+                f"{c.selection:+.4f}", f"{c.sampling:+.4f} (± {c.band:.4f}){mark}",
+                f"{c.transmission:+.4f} ({c.transmission_error:.4f})",
+            ]
+        )  # fmt: skip
+        bars += [
+            {"round": c.after, "part": part, "value": getattr(c, part), "reward": c.reward}
+            for part in ("selection", "sampling", "transmission")
+        ]
+    text = (
+        "Change of the mean reward = selection (what the recovered rule asks for, exactly) + "
+        "sampling (the chance of "
+        "finitely many picks; * is beyond twice its band) + transmission (what retraining added or lost)."
+    )
+    first = found.changes[0].reward
+    return Section(
+        "Each round's change", text, table,
+        chart=charts.parts_chart([b for b in bars if b["reward"] == first]),
+    )  # fmt: skip

@@ -1,0 +1,258 @@
+r"""Whether rounds share what they should not: candidates, seeds, the noise of picks.
+
+All statistics compare what stands at the same slate and slot in two rounds with what stands at other slots of
+the same slates. For an honest loop candidates are independent given their context, so that with
+d the within-slate ranks, centred over the slate and over all slates' slots,
+
+.. math:: S_s = \sum_k d_{t,s,k} d_{t+1,s,k}
+
+has mean zero for every slate, whatever the contexts; z = sum S / sqrt(sum S^2). The same with equality of
+items, and with the residuals y - p of picks in place of ranks, for the noise of the picks.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from recurate.choices.checks.statistics import normal_tail
+from recurate.choices.models import recovery
+from recurate.choices.models.recovery import Recovered
+from recurate.choices.observed import Observed
+from recurate.verbs.audit.findings import LEVEL, MISMATCH, OK, UNTOLD, Finding, p_text
+
+FloatArray = NDArray[np.float64]
+IntArray = NDArray[np.int64]
+
+FEW = 30  # slates that two rounds have in common, below which nothing is told
+ROUNDING = 0.006  # of each propensity that was logged with two decimals
+MATERIAL = 0.02  # correlation below which reuse is of no account
+
+
+@dataclass(frozen=True)
+class Reuse:
+    """What two neighbouring rounds have in common, over all rounds.
+
+    Attributes:
+        correlation: of the quantity at equal slates and slots, 0 if independent, 1 if the same.
+        p: one-sided p-value of independence; 1 where it could not be tested.
+        pairs: slates compared.
+        why: why nothing was told.
+    """
+
+    correlation: float = 0.0
+    p: float = 1.0
+    pairs: int = 0
+    why: str = ""
+
+    def found(self, level: float) -> bool:
+        """Whether reuse is beyond chance and of account."""
+        return self.p < level and self.correlation > MATERIAL
+
+
+def reward_reuse(observed: Observed) -> Reuse:
+    """Compare the rewards' order within slates between neighbouring rounds."""
+    worth = observed.rewards[: observed.slated]
+    ranks = np.column_stack([_ranks(observed, worth[:, j]) for j in range(worth.shape[1])])
+    return max(
+        (_positional(observed, ranks[:, j]) for j in range(ranks.shape[1])),
+        key=lambda r: (r.p < 0.5, r.correlation),
+    )
+
+
+def pick_reuse(observed: Observed, probabilities: FloatArray) -> Reuse:
+    """Compare the residuals of picks, y - p, between neighbouring rounds.
+
+    Args:
+        observed: the log.
+        probabilities: of each slated row to be picked, under the rule that fits, (rows,).
+    """
+    return _positional(observed, observed.picked[: observed.slated] - probabilities)
+
+
+def item_reuse(observed: Observed) -> tuple[Reuse, float, float]:
+    """Return reuse of item texts, the share of repeats within rounds, and across neighbouring rounds."""
+    if observed.items is None:
+        return Reuse(why="items are not texts"), 0.0, 0.0
+    within = []
+    sets = []
+    for t in observed.round_ids:
+        own = observed.items[observed.rounds == t]
+        found = np.unique(own)
+        within.append(1 - found.size / own.size)
+        sets.append(found)
+    across = [float(np.isin(b, a).mean()) for a, b in itertools.pairwise(sets)]
+    return _equal_items(observed), float(np.mean(within)), float(np.mean(across)) if across else 0.0
+
+
+def _neighbours(observed: Observed) -> Iterator[tuple[IntArray, IntArray]]:
+    """Yield rows (slates, K) of two neighbouring rounds, slate by slate and slot by slot.
+
+    Slates are matched by their order in the round, among those of one context where contexts recur.
+    """
+    slates = observed.slates
+    slate_context = observed.contexts[: observed.slated][slates.offsets[:-1]]
+    for a, b in itertools.pairwise(observed.round_ids):
+        left = np.flatnonzero(observed.slate_rounds == a)
+        right = np.flatnonzero(observed.slate_rounds == b)
+        n = min(left.size, right.size)
+        left, right = left[:n], right[:n]
+        same = (slates.sizes[left] == slates.sizes[right]) & (slates.sizes[left] > 1)
+        if (slate_context[left] == slate_context[right]).mean() > 0.5:
+            same &= slate_context[left] == slate_context[right]
+        for k in np.unique(slates.sizes[left][same]):
+            chosen = same & (slates.sizes[left] == k)
+            span = np.arange(k)
+            yield slates.offsets[left[chosen]][:, None] + span, slates.offsets[right[chosen]][:, None] + span
+
+
+def _ranks(observed: Observed, worth: FloatArray) -> FloatArray:
+    """Return mid-ranks within slates, centred, between -1/2 and 1/2."""
+    out = np.empty(observed.slated)
+    sizes = observed.slates.sizes
+    for k in np.unique(sizes):
+        rows = observed.slates.offsets[np.flatnonzero(sizes == k)][:, None] + np.arange(k)
+        values = worth[rows]
+        if k <= 64:
+            below = (values[:, :, None] > values[:, None, :]).sum(axis=2)
+            equal = (values[:, :, None] == values[:, None, :]).sum(axis=2)
+            out[rows] = (below + (equal - 1) / 2) / max(k - 1, 1) - 0.5
+        else:
+            out[rows] = np.argsort(np.argsort(values, axis=1), axis=1) / (k - 1) - 0.5
+    return out
+
+
+def _positional(observed: Observed, values: FloatArray) -> Reuse:
+    products: list[FloatArray] = []
+    norms = np.zeros(2)
+    for left, right in _neighbours(observed):
+        x, y = values[left], values[right]
+        x, y = x - x.mean(axis=0), y - y.mean(axis=0)  # what belongs to a slot in every slate
+        products.append((x * y).sum(axis=1))
+        norms += np.square(x).sum(), np.square(y).sum()
+    every = np.concatenate(products) if products else np.empty(0)
+    if every.size < FEW:
+        return Reuse(pairs=every.size, why="too few slates recur in two rounds")
+    size = math.sqrt(float(np.square(every).sum()))
+    if size == 0 or norms.min() < 1e-20 * every.size:  # but for rounding
+        return Reuse(pairs=every.size, why="nothing varies between slates")
+    correlation = float(every.sum()) / math.sqrt(float(norms[0] * norms[1]))
+    return Reuse(correlation, normal_tail(float(every.sum()) / size), every.size)
+
+
+def _equal_items(observed: Observed) -> Reuse:
+    """Compare items at equal slots with items at other slots of the same two slates."""
+    assert observed.items is not None
+    excess: list[FloatArray] = []
+    equal = 0
+    total = 0
+    for left, right in _neighbours(observed):
+        x, y = observed.items[left], observed.items[right]
+        k = x.shape[1]
+        here = (x == y).sum(axis=1)
+        anywhere = (x[:, :, None] == y[:, None, :]).sum(axis=(1, 2))
+        excess.append(here - anywhere / k)
+        equal += int(here.sum())
+        total += x.size
+    every = np.concatenate(excess) if excess else np.empty(0)
+    if every.size < FEW:
+        return Reuse(pairs=every.size, why="too few slates recur in two rounds")
+    size = math.sqrt(float(np.square(every).sum()))
+    if size == 0:
+        return Reuse(pairs=every.size)
+    return Reuse(equal / total, normal_tail(float(every.sum()) / size), every.size)
+
+
+# --- as findings ----------------------------------------------------------------------------------
+
+
+def judge_reuse(observed: Observed, found: Recovered) -> list[Finding]:
+    """Say whether neighbouring rounds share candidates, items or the noise of their picks."""
+    if observed.round_ids.size < 2 or not len(observed.slates):
+        return []
+    findings = []
+    same = reward_reuse(observed)
+    findings.append(_reuse_line("candidates of neighbouring rounds", same, "independent", "the same seeds"))
+    items, within, across = item_reuse(observed)
+    if observed.items is not None:
+        evidence = (
+            f"repeats: {within:.1%} within a round, {across:.1%} of a round's items were in the round before"
+        )
+        if items.found(LEVEL):
+            shown = f"{items.correlation:.1%} equal at the same slate and slot"
+            findings.append(Finding("items of neighbouring rounds", "independent", shown, evidence, MISMATCH))
+        else:
+            findings.append(Finding("repeated items", "", f"{within:.1%} within a round", evidence))
+    chances = _chances(observed, found)
+    if chances is not None:
+        noise = pick_reuse(observed, chances)
+        findings.append(_reuse_line("noise of the picks", noise, "independent", "the same seeds"))
+    return findings
+
+
+def _reuse_line(aspect: str, same: Reuse, wanted: str, cause: str) -> Finding:
+    if same.why:
+        return Finding(aspect, wanted, "not told", same.why, UNTOLD)
+    evidence = (
+        f"correlation {same.correlation:.3f} at equal slates and slots ({same.pairs} pairs), {p_text(same.p)}"
+    )
+    if same.found(LEVEL):
+        return Finding(aspect, wanted, f"shared: {cause} every round", evidence, MISMATCH)
+    return Finding(aspect, wanted, "independent", evidence, OK)
+
+
+def _chances(observed: Observed, found: Recovered) -> FloatArray | None:
+    """Return each slated row's probability to be picked under the recovered rule, or None without one."""
+    if (
+        found.keep != 1
+        or found.name not in (recovery.LUCE, recovery.LAPSE, recovery.THURSTONE)
+        or len(observed.names) > 1
+    ):
+        return None
+    beta = found.inverse[0] if found.inverse else 0.0
+    p, _ = observed.slates.softmax(beta * observed.rewards[: observed.slated, 0])
+    if found.name == recovery.LAPSE and found.lapse is not None:
+        p = (1 - found.lapse[0]) * p + observed.slates.spread(found.lapse[0] / observed.slates.sizes)
+    return np.asarray(p * observed.slates.spread((observed.picks_per_slate == 1).astype(float)))
+
+
+def judge_propensities(observed: Observed) -> list[Finding]:
+    """Compare logged propensities with what was picked."""
+    if observed.propensities is None or not len(observed.slates):
+        return []
+    p = observed.propensities[: observed.slated]
+    known = np.isfinite(p)
+    if not known.all():
+        return [Finding("propensities", "", "incomplete", f"{(~known).mean():.1%} of them are missing")]
+    single = observed.picks_per_slate == 1
+    if not single.any():
+        return [Finding("propensities", "", "not told", "no slate has one pick", UNTOLD)]
+    off = np.abs(observed.slates.sums(p) - 1)[single]
+    rounded = bool((off <= ROUNDING * observed.slates.sizes[single]).all())
+    picked = observed.picked[: observed.slated]
+    # Under its own propensities a log's surprises have this mean: a score test of their sharpness.
+    centred = observed.slates.sums((picked - p) * np.log(np.maximum(p, 1e-300)))[single]
+    spread = float(_surprise_variance(observed, p)[single].sum())
+    z = float(centred.sum()) / math.sqrt(spread) if spread > 1e-12 * centred.size else 0.0
+    fits = rounded and abs(z) < 3.9
+    evidence = f"sums within slates off by up to {off.max():.2g}; sharpness z = {z:.1f}"
+    return [
+        Finding(
+            "propensities",
+            "those of the picks",
+            "fit" if fits else "do not fit",
+            evidence,
+            OK if fits else MISMATCH,
+        )
+    ]
+
+
+def _surprise_variance(observed: Observed, p: FloatArray) -> FloatArray:
+    logs = np.log(np.maximum(p, 1e-300))
+    mean = observed.slates.sums(p * logs)
+    return np.asarray(observed.slates.sums(p * np.square(logs)) - np.square(mean))

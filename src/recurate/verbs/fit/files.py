@@ -1,0 +1,205 @@
+"""What a fit leaves: plain values, and the candidates with their fitted rewards as a log."""
+
+from __future__ import annotations
+
+import json
+import math
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+import recurate
+from recurate.choices.models.items import ItemFit
+from recurate.choices.models.latent_classes import ClassFit
+from recurate.choices.models.logit import LogitFit
+from recurate.core.errors import InputError
+from recurate.core.files import write_text
+from recurate.log.reading.slates import Reading
+from recurate.log.schema import MODEL, as_log, write_log
+from recurate.verbs.fit.fit import Fit
+
+FORMAT = 1  # of fit.json
+
+
+def write_fit(found: Fit, folder: Path, source: str) -> None:
+    """Write ``fit.json`` and ``log.parquet``: the candidates with fitted rewards, ready to forecast from."""
+    if folder.exists() and not folder.is_dir():
+        raise InputError("--out names a file", got=folder, remedy="name a folder")
+    folder.mkdir(parents=True, exist_ok=True)
+    write_log(as_log(scored_table(found), rewards=reward_names(found)), folder / "log.parquet")
+    write_text(folder / "fit.json", json.dumps(facts_of(found, source), indent=2, allow_nan=False) + "\n")
+
+
+def reward_names(found: Fit) -> list[str]:
+    """Return the names of the fitted rewards' columns."""
+    count = found.rewards.shape[1]
+    return ["reward"] if count == 1 else [f"reward_{i + 1}" for i in range(count)]
+
+
+def scored_table(found: Fit) -> pa.Table:
+    """Return the included candidates as a log, with the fitted rewards."""
+    columns = log_columns(found.reading)
+    own = set(columns)
+    columns |= {n: found.rewards[:, i] for i, n in enumerate(reward_names(found))}
+    table, rows = found.reading.table, found.reading.slates.rows
+    for name, values in table.items():
+        if name not in own and name not in ("result", "source_row", "time", "propensity"):
+            kept = name if not name.startswith("reward") else f"given_{name}"
+            columns[kept] = values if values.dtype != object else _texts(values, rows)
+    return pa.table({n: pa.array(v) for n, v in columns.items()})
+
+
+def log_columns(reading: Reading) -> dict[str, Any]:
+    """Return the log's own columns of the included candidates."""
+    table, slates = reading.table, reading.slates
+    columns: dict[str, Any] = {
+        "round": _whole(table.get("round"), slates.rows),
+        "context": _texts(table.get("context"), slates.rows),
+        "slate": slates.index(),
+        "slot": slates.slots().astype(np.int32),
+        "source": np.full(slates.rows, MODEL),
+        "picked": _picked(reading),
+    }
+    for name in ("item", "chooser"):
+        if name in table:
+            columns[name] = _texts(table[name], slates.rows)
+    items = columns.get("item")
+    if items is not None and all(t.isascii() and t.isdigit() and len(t) < 19 for t in items):
+        columns["item"] = items.astype(np.int64)  # as in a log, they only count
+    return columns
+
+
+def _picked(reading: Reading) -> NDArray[np.bool_]:
+    """Return the single best candidate of every slate; none where several are tied."""
+    result = reading.table["result"].astype(float)
+    better = -result if "rank" in reading.mapping.roles else result
+    top = better == reading.slates.spread(reading.slates.maxima(better))
+    single = reading.slates.sums(top.astype(float)) == 1
+    return np.asarray(top & reading.slates.spread(single))
+
+
+def _whole(values: NDArray[Any] | None, rows: int) -> NDArray[np.int32]:
+    if values is None or values.dtype.kind not in "iuf" or not (np.abs(values.astype(float)) < 2**31).all():
+        return np.zeros(rows, np.int32)
+    return values.astype(np.int32)
+
+
+def _texts(values: NDArray[Any] | None, rows: int) -> NDArray[Any]:
+    if values is None:
+        return np.full(rows, "")
+    return np.array(["" if v is None else str(v) for v in values])
+
+
+def facts_of(found: Fit, source: str) -> dict[str, Any]:
+    """Return all numbers of a fit as plain values (JSON has no infinity: null)."""
+    reading = found.reading
+    facts: dict[str, Any] = {
+        "format": FORMAT,
+        "recurate": recurate.__version__,
+        "source": source,
+        "model": reading.model,
+        "mapping": dict(reading.mapping.lines()),
+        "facts": reading.facts,
+        "excluded": [vars(e) for e in reading.exclusions],
+        "left_out": reading.left_out,
+        "notes": list(reading.notes),
+        "settings": found.settings(),
+        "verdict": {
+            "holds": found.verdict.holds,
+            "sentence": found.verdict.sentence,
+            "implies": list(found.verdict.implies),
+            "rule": found.verdict.rule,
+        },
+        "checks": [vars(c) for c in found.checks],
+        "rules": [vars(r) for r in found.rules],
+        "class_scores": [vars(s) for s in found.class_scores],
+        "warnings": list(found.warnings),
+    }
+    if found.logit is not None:
+        facts["coefficients"] = logit_rows(found.logit)
+        facts["evidence"] = {
+            "log_likelihood": found.logit.log_likelihood,
+            "null_log_likelihood": found.logit.null_log_likelihood,
+            "gradient_norm": found.logit.gradient_norm,
+            "passes": found.logit.passes,
+            "clusters": found.logit.clusters,
+        }
+    if found.temperature is not None:
+        facts["temperature"] = dict(zip(("value", "lower", "upper"), found.temperature, strict=True))
+    if found.items is not None:
+        facts["items"] = item_rows(found.items)
+        facts["tie_log_odds"] = found.items.tie_log_odds
+    if found.positions is not None:
+        facts["positions"] = [
+            row for row in logit_rows(found.positions) if str(row["name"]).startswith("place ")
+        ]
+    for name, fitted in (("lapse", found.lapse), ("thurstone", found.thurstone), ("best_of_k", found.best)):
+        if fitted is not None:
+            facts[name] = {
+                "coefficients": fitted.coefficients.tolist(),
+                "lapse": fitted.lapse,
+                "lapse_interval": fitted.lapse_interval,
+                "log_likelihood": fitted.log_likelihood,
+            }
+    if found.groups is not None:
+        facts["groups"] = group_rows(found.groups)
+    plain: dict[str, Any] = finite(facts)
+    return plain
+
+
+def logit_rows(fitted: LogitFit) -> list[dict[str, Any]]:
+    """Return one row a coefficient: name, value, standard errors, z."""
+    clustered = fitted.clustered_errors
+    return [
+        {
+            "name": name,
+            "coefficient": float(fitted.coefficients[j]),
+            "se": float(fitted.standard_errors[j]),
+            "se_clustered": None if clustered is None else float(clustered[j]),
+            "z": float(fitted.coefficients[j] / fitted.errors[j]) if fitted.errors[j] > 0 else None,
+        }
+        for j, name in enumerate(fitted.names)
+    ]
+
+
+def item_rows(fitted: ItemFit, most: int | None = None) -> list[dict[str, Any]]:
+    """Return one row an item, the best first: name, reward, standard errors."""
+    order = np.argsort(-fitted.rewards, kind="stable")[:most]
+    clustered = fitted.clustered_errors
+    return [
+        {
+            "name": fitted.names[i],
+            "reward": float(fitted.rewards[i]),
+            "se": float(fitted.standard_errors[i]),
+            "se_clustered": None if clustered is None else float(clustered[i]),
+        }
+        for i in order
+    ]
+
+
+def group_rows(groups: ClassFit) -> list[dict[str, Any]]:
+    """Return one row a group: weight and coefficients with standard errors."""
+    errors, weight_errors = groups.standard_errors, groups.weight_errors
+    return [
+        {
+            "weight": float(groups.weights[z]),
+            "weight_se": None if weight_errors is None else float(weight_errors[z]),
+            "coefficients": dict(zip(groups.names, groups.coefficients[z].tolist(), strict=True)),
+            "se": None if errors is None else dict(zip(groups.names, errors[z].tolist(), strict=True)),
+        }
+        for z in range(groups.classes)
+    ]
+
+
+def finite(value: Any) -> Any:
+    """Return plain values without numbers that JSON does not have."""
+    if isinstance(value, dict):
+        return {k: finite(v) for k, v in value.items()}
+    if isinstance(value, list | tuple):
+        return [finite(v) for v in value]
+    if isinstance(value, np.generic):
+        value = value.item()
+    return None if isinstance(value, float) and not math.isfinite(value) else value

@@ -1,0 +1,355 @@
+"""What do these picks say? Rewards, temperature, lapses, positions, groups, and whether Luce holds."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from recurate.choices.checks.held_out import (
+    BEST,
+    FEW_CHOOSERS,
+    LAPSE,
+    THURSTONE,
+    ClassScore,
+    RuleScore,
+    compare_rules,
+    position_fit,
+    select_classes,
+)
+from recurate.choices.checks.luce_checks import calibration_table, part_of, run_checks
+from recurate.choices.checks.score_tests import Check
+from recurate.choices.checks.verdict import Verdict, judge
+from recurate.choices.models import rival_rules
+from recurate.choices.models.identifiability import NoEstimate
+from recurate.choices.models.items import ItemFit, item_rewards
+from recurate.choices.models.latent_classes import ClassFit, latent_classes
+from recurate.choices.models.logit import LogitFit, conditional_logit
+from recurate.choices.models.rival_rules import FamilyFit
+from recurate.choices.table import Choices
+from recurate.core.errors import InputError
+from recurate.core.tables import read_table
+from recurate.log.reading.roles import Mapping, guess
+from recurate.log.reading.slates import ITEMS, POSITIONS, SCORE, Reading, Wanted, read_choices
+from recurate.log.schema import read_log
+from recurate.metrics.estimates import NORMAL_975
+
+FloatArray = NDArray[np.float64]
+
+FEW_ITEMS = 40  # items up to which their rewards are features like any other
+FOR_RULES = 9000  # slates on which rival rules are compared
+FOR_CLASSES = 60_000  # slates on which the number of classes is chosen
+FEW_PICKS = 2.0  # mean slates a chooser below which classes are not looked for
+THIN = 10.0  # mean slates a chooser below which more starts are taken
+
+Progress = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class FitOptions:
+    """How to read and what to fit.
+
+    Attributes:
+        roles: role (slate, pick, rank, chooser, item, position, context, round, time) to column.
+        form: ``long``, ``wide``, ``pairs``, ``lists``, or None to guess.
+        alternatives: of a wide file, in the order of the codes in its picks.
+        wanted: what describes candidates, and what ties are.
+        classes: how many preference groups; 0 for none, None to choose.
+        most_classes: up to how many to choose from.
+        starts: for each number of classes; None: 5, or 15 where choosers picked rarely.
+        shrinkage: of coefficients or item rewards.
+        seed: of random starts and of what is held out.
+    """
+
+    roles: dict[str, str] = field(default_factory=dict)
+    form: str | None = None
+    alternatives: tuple[str, ...] = ()
+    wanted: Wanted = field(default_factory=Wanted)
+    classes: int | None = None
+    most_classes: int = 4
+    starts: int | None = None
+    shrinkage: float = 0.0
+    seed: int = 0
+
+
+@dataclass(frozen=True)
+class Fit:
+    """All that was fitted, with its evidence.
+
+    Attributes:
+        reading: the choice table and how it was read.
+        logit: coefficients of features, or of the score; None for items alone.
+        items: rewards of items, or None.
+        positions: the fit with an effect for every place, or None where places are not told.
+        lapse, thurstone, best: other rules fitted to the same picks (on at most ``FOR_RULES`` slates), or
+            None.
+        groups: preference groups, or None.
+        class_scores: how well each number of groups did.
+        checks: tests of Luce's model.
+        rules: rival rules on held-out slates.
+        calibration: (predicted, picked, standard error, candidates) by predicted probability.
+        verdict: what this adds up to.
+        rewards: of the included candidates, (rows, groups or 1), at temperature 1, with mean zero.
+        weights: of these rewards.
+        warnings: what to know before relying on it.
+    """
+
+    reading: Reading
+    logit: LogitFit | None
+    items: ItemFit | None
+    positions: LogitFit | None
+    lapse: FamilyFit | None
+    thurstone: FamilyFit | None
+    best: FamilyFit | None
+    groups: ClassFit | None
+    class_scores: tuple[ClassScore, ...]
+    checks: tuple[Check, ...]
+    rules: tuple[RuleScore, ...]
+    calibration: tuple[tuple[float, float, float, int], ...]
+    verdict: Verdict
+    rewards: FloatArray = field(repr=False)
+    weights: tuple[float, ...]
+    warnings: tuple[str, ...] = ()
+
+    @property
+    def temperature(self) -> tuple[float, float, float] | None:
+        """1 / beta of a single score with its 95 % interval (inf where beta may be zero); None for others."""
+        if self.reading.model != SCORE or self.logit is None or self.logit.coefficients.size != 1:
+            return None
+        beta, error = float(self.logit.coefficients[0]), float(self.logit.errors[0])
+        low, high = beta - NORMAL_975 * error, beta + NORMAL_975 * error
+        inverse = [1 / b if b > 0 else math.inf for b in (beta, high, low)]
+        return inverse[0], inverse[1], inverse[2]
+
+    def settings(self) -> dict[str, Any]:
+        """Return what a forecast takes from it: temperature, weights, noise and lapse."""
+        found: dict[str, Any] = {"temperature": 1.0}
+        if len(self.weights) > 1:
+            found["weights"] = list(self.weights)
+        elif self.verdict.rule == LAPSE and self.lapse is not None:
+            found["lapse"] = self.lapse.lapse
+        elif self.verdict.rule == THURSTONE:
+            found["noise"] = "gaussian"
+        elif self.verdict.rule == BEST and self.best is not None:
+            found |= {"noise": "none", "lapse": self.best.lapse}
+        return found
+
+
+def fit_log(path: Path, options: FitOptions | None = None, progress: Progress | None = None) -> Fit:
+    """Read a file of picks and fit all of it; see :class:`Fit`.
+
+    Args:
+        path: a log, a table in any form of :mod:`recurate.log.reading.roles`, or a run's folder.
+        options: how to read it and what to fit.
+        progress: called with what begins.
+
+    Raises:
+        InputError: the file cannot be read or used; :class:`NoEstimate` where no estimate exists, and why.
+    """
+    options = options or FitOptions()
+    say = progress or (lambda _: None)
+    say("reading")
+    table, mapping = read_picks(path, options)
+    reading = read_choices(table, mapping, options.wanted)
+    say(f"fitting {len(reading.choices)} picks")
+    return fit(reading, options, say)
+
+
+def read_picks(path: Path, options: FitOptions) -> tuple[pa.Table, Mapping]:
+    """Return the table at ``path`` and which of its columns means what."""
+    text = [options.roles[r] for r in ("item", "chooser", "context") if r in options.roles]
+    table = read_log(path).table if path.is_dir() else read_table(path, text=text)
+    return table, guess(table, options.roles, form=options.form, alternatives=options.alternatives)
+
+
+def fit(reading: Reading, options: FitOptions, say: Progress) -> Fit:
+    """Fit a choice table that was read already."""
+    warnings: list[str] = []
+    items = _fit_items(reading, options) if reading.model == ITEMS else None
+    design = _design(reading, items)
+    logit = None
+    if reading.model == POSITIONS:
+        warnings.append("nothing describes the candidates but their place: their rewards are all zero")
+    elif items is None or len(items.names) <= FEW_ITEMS:
+        logit = conditional_logit(design, shrinkage=options.shrinkage)
+    strict, beta, covariance = _strict(reading, design, items, logit, options)
+    say("testing Luce's model")
+    part = part_of(strict)
+    checks = run_checks(part, beta, covariance, seed=options.seed)
+    if len(part) < len(strict):
+        warnings.append(f"Luce's model was tested on {len(part)} of {len(strict)} slates")
+    say("comparing rules on held-out slates")
+    few = part_of(strict, FOR_RULES)
+    rules, lapse, probit, best = _rules(few, options, warnings)
+    p, _ = strict.slates.softmax(strict.features @ beta)
+    groups, scores = _groups(design, strict, options, say, warnings)
+    verdict = judge(checks, rules)
+    clusters = None if logit is None else logit.clusters
+    if clusters is not None and clusters < FEW_CHOOSERS:
+        warnings.append(f"standard errors clustered by only {clusters} choosers are likely too short")
+    if len(reading.slates) < 200:
+        warnings.append(f"{len(reading.slates)} slates tell little: intervals are wide and tests weak")
+    rival = {LAPSE: lapse, THURSTONE: probit}.get(verdict.rule)
+    rewards, weights = _rewards(reading, design, items, logit, groups, rival)
+    rewards = rewards - rewards.mean(axis=0)  # known up to a constant
+    return Fit(
+        reading, logit, items, position_fit(strict), lapse, probit, best, groups, tuple(scores),
+        tuple(checks), tuple(rules), tuple(calibration_table(strict, p)), verdict, rewards, weights,
+        tuple(warnings),
+    )  # fmt: skip
+
+
+# --- the pieces -----------------------------------------------------------------------------------
+
+
+def _fit_items(reading: Reading, options: FitOptions) -> ItemFit:
+    choices = reading.choices if reading.choices.tie_rows is None else reading.strict
+    assert choices.items is not None
+    if reading.choices.tie_rows is None:
+        codes, slates, picked, tied = choices.items, choices.slates, choices.picked, None
+    else:  # every pair, ties included
+        codes = _long_items(reading)
+        slates, tied = reading.slates, reading.tied
+        picked = np.where(tied, 0, reading.choices.picked)
+        choices = reading.choices
+    appearances = np.bincount(codes, minlength=len(reading.strict.item_names))
+    if appearances.max() <= 1:
+        raise InputError(
+            "no item recurs, so items have no rewards that one pick could tell from another",
+            got=f"{appearances.size} items, each shown once",
+            remedy="name features or a score that describe them (--feature, --score)",
+        )
+    return item_rewards(
+        codes, picked, offsets=slates.offsets, names=reading.strict.item_names, weights=choices.weights,
+        clusters=choices.clusters, ties=tied, shrinkage=options.shrinkage,
+    )  # fmt: skip
+
+
+def _long_items(reading: Reading) -> NDArray[np.int64]:
+    names = {name: i for i, name in enumerate(reading.strict.item_names)}
+    return np.array([names["" if v is None else str(v)] for v in reading.table["item"]], np.int64)
+
+
+def _design(reading: Reading, items: ItemFit | None) -> Choices:
+    """Return the choices with features: those read, indicators of few items, or fitted rewards of many."""
+    choices = reading.choices
+    if items is None:
+        return choices
+    if choices.tie_rows is not None:
+        choices = reading.strict
+    assert choices.items is not None
+    if len(items.names) <= FEW_ITEMS:
+        indicators = (choices.items[:, None] == np.arange(1, len(items.names))).astype(float)
+        return choices.with_features(indicators, [f"item={n}" for n in items.names[1:]])
+    return choices.with_features(items.rewards[choices.items][:, None], ["item reward"])
+
+
+def _strict(
+    reading: Reading, design: Choices, items: ItemFit | None, logit: LogitFit | None, options: FitOptions
+) -> tuple[Choices, FloatArray, FloatArray]:
+    """Return the choices without ties, and their coefficients with covariance, for the tests."""
+    if reading.model == POSITIONS:
+        return reading.strict, np.empty(0), np.empty((0, 0))
+    if items is None and reading.strict is not reading.choices:
+        own = conditional_logit(reading.strict, shrinkage=options.shrinkage, clustered=False)
+        return reading.strict, own.coefficients, own.covariance
+    if logit is None:  # rewards of many items, taken as given
+        return design, np.ones(1), np.zeros((1, 1))
+    return design, logit.coefficients, logit.covariance
+
+
+def _rules(
+    choices: Choices, options: FitOptions, warnings: list[str]
+) -> tuple[list[RuleScore], FamilyFit | None, FamilyFit | None, FamilyFit | None]:
+    if not choices.names:
+        return [], None, None, None
+    try:
+        rules = compare_rules(choices, seed=options.seed)
+        pooled = conditional_logit(choices, clustered=False)
+        lapse = rival_rules.lapse_logit(choices, pooled=pooled)
+        probit = rival_rules.thurstone(choices, pooled=pooled)
+        best = rival_rules.best_of_k(choices, choices.features @ pooled.coefficients)
+    except NoEstimate as error:
+        warnings.append(f"rival rules were not compared: on a part of the slates {error.what} ({error.got})")
+        return [], None, None, None
+    warnings += [
+        f"the rule {f.name!r} has not converged (gradient per slate {f.gradient_norm:.1e})"
+        for f in (lapse, probit)
+        if not f.converged
+    ]
+    return rules, lapse, probit, best
+
+
+def _groups(
+    design: Choices, strict: Choices, options: FitOptions, say: Progress, warnings: list[str]
+) -> tuple[ClassFit | None, list[ClassScore]]:
+    unknown = design.choosers is None or not design.names
+    if options.classes == 0 or (options.classes is None and unknown):
+        return None, []
+    people = 0 if design.choosers is None else int(np.unique(design.choosers).size)
+    mean = len(design) / max(people, 1)
+    if options.classes is None and (people < FEW_CHOOSERS or mean < FEW_PICKS):
+        warnings.append(
+            f"preference groups were not looked for: {people} choosers with {mean:.1f} slates each "
+            f"are too few"
+        )
+        return None, []
+    starts = options.starts or (5 if mean >= THIN else 15)
+    if mean < THIN:
+        warnings.append(f"choosers picked {mean:.1f} times each: preference groups are told weakly")
+    say("looking for preference groups")
+    if options.classes is not None:
+        fitted = latent_classes(design, classes=options.classes, starts=starts, seed=options.seed)
+        return fitted, []
+    part = part_of(strict if design.tie_rows is not None else design, FOR_CLASSES)
+    try:
+        found, scores = select_classes(part, most=options.most_classes, starts=starts, seed=options.seed)
+    except NoEstimate as error:  # where only a shrinkage makes rewards exist
+        warnings.append(f"preference groups were not looked for: {error.what} ({error.got})")
+        return None, []
+    if len(part) < len(design) or design.tie_rows is not None:
+        found = latent_classes(design, classes=found.classes, starts=starts, seed=options.seed)
+    if not found.converged:
+        warnings.append(
+            f"the groups have not converged (gradient per slate {found.gradient_norm:.1e}): they "
+            f"are hardly told apart"
+        )
+    if found.classes > 1 and found.agreeing == 1 and len(found.starts) > 1:
+        warnings.append(f"only one of {len(found.starts)} starts reached these groups: try --starts 30")
+    return (found if found.classes > 1 else None), scores
+
+
+def _rewards(
+    reading: Reading,
+    design: Choices,
+    items: ItemFit | None,
+    logit: LogitFit | None,
+    groups: ClassFit | None,
+    rival: FamilyFit | None,
+) -> tuple[FloatArray, tuple[float, ...]]:
+    """Return the rewards of all included candidates at temperature 1, one column a group, and weights.
+
+    Those of the groups, else of the rule that predicts better than Luce's (``rival``), else of Luce's.
+    """
+    matrix = reading.matrix
+    if reading.model == POSITIONS:
+        return np.zeros((reading.slates.rows, 1)), (1.0,)
+    if items is not None:
+        codes = _long_items(reading)
+        if groups is None and rival is None:
+            return items.rewards[codes][:, None], (1.0,)
+        few = len(items.names) <= FEW_ITEMS  # see _design
+        matrix = (codes[:, None] == np.arange(1, len(items.names))) if few else items.rewards[codes][:, None]
+    d = matrix.shape[1]
+    if groups is not None:
+        return matrix @ groups.coefficients[:, :d].T, tuple(groups.weights.tolist())
+    if rival is not None:
+        return (matrix @ rival.coefficients[:d])[:, None], (1.0,)
+    assert logit is not None
+    return (matrix @ logit.coefficients[:d])[:, None], (1.0,)

@@ -1,0 +1,263 @@
+"""A fit as sections: what was read, rewards, rules, groups, tests of Luce's model."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import Any
+
+import recurate
+from recurate.choices.checks.held_out import LUCE, UNIFORM
+from recurate.choices.models.items import ItemFit
+from recurate.report import charts
+from recurate.report.sections import Section, write_sections
+from recurate.verbs.fit.files import item_rows, logit_rows
+from recurate.verbs.fit.fit import Fit
+
+MOST_ITEMS = 20  # items listed
+
+
+def write_fit_report(found: Fit, path: Path, name: str) -> None:
+    """Write the page of a fit."""
+    write_sections(
+        fit_sections(found)[1:], path, title=f"Picks of {name}", subtitle=f"recurate {recurate.__version__}",
+        summary=summary_of(found), warnings=found.warnings,
+    )  # fmt: skip
+
+
+def summary_of(found: Fit) -> str:
+    """Return the verdict and what it implies, as one paragraph."""
+    implied = " ".join(f"{text[0].upper()}{text[1:]}." for text in found.verdict.implies)
+    return f"{found.verdict.sentence} {implied}".strip()
+
+
+def fit_sections(found: Fit) -> list[Section]:
+    """Return all sections of a fit, the verdict first."""
+    sections = [
+        Section("Verdict", found.verdict.sentence, lines=tuple(found.verdict.implies)),
+        _read_section(found),
+        *_excluded(found),
+        *_reward_sections(found),
+        *_position_section(found),
+        *_rule_section(found),
+        *_group_sections(found),
+        _check_section(found),
+        *_calibration(found),
+    ]
+    return [s for s in sections if s is not None]
+
+
+def number(value: float | None, digits: int = 4) -> str:
+    """Return a number for people."""
+    return "" if value is None or not math.isfinite(value) else f"{value:.{digits}g}"
+
+
+def p_text(value: float | None) -> str:
+    """Return a p-value for people."""
+    if value is None:
+        return ""
+    return "< 1e-6" if value < 1e-6 else f"{value:.3g}"
+
+
+def _read_section(found: Fit) -> Section:
+    reading = found.reading
+    rows = [[str(k), str(v)] for k, v in reading.facts.items()]
+    rows += [[role, column] for role, column in reading.mapping.lines()]
+    described = {
+        "score": "a score",
+        "features": "features",
+        "items": "rewards of items",
+        "positions": "nothing but their place",
+    }[reading.model]
+    rows.append(
+        [
+            "described by",
+            described + (f": {', '.join(reading.choices.names)}" if reading.choices.names else ""),
+        ]
+    )
+    notes = [*reading.notes, *(f"{name} is left out: {why}" for name, why in reading.left_out.items())]
+    return Section("What was read", table=[["", ""], *rows], lines=tuple(notes))
+
+
+def _excluded(found: Fit) -> list[Section]:
+    if not found.reading.exclusions:
+        return []
+    rows = [["slates", "rows", "reason"]]
+    rows += [[str(e.slates), str(e.rows), f"{e.reason} ({e.example})"] for e in found.reading.exclusions]
+    return [Section("Left out", "Slates that could not be used.", rows)]
+
+
+def _reward_sections(found: Fit) -> list[Section]:
+    sections = []
+    if found.items is not None:
+        sections.append(_items_section(found.items))
+    if found.logit is not None and found.items is None:
+        sections.append(_coefficients(found))
+    return sections
+
+
+def _coefficients(found: Fit) -> Section:
+    fitted = found.logit
+    assert fitted is not None
+    rows = logit_rows(fitted)
+    clustered = fitted.clustered_errors is not None
+    table = [["feature", "coefficient", "se", *(["se, clustered"] if clustered else []), "z"]]
+    for row in rows:
+        cells = [row["name"], number(row["coefficient"]), number(row["se"], 3)]
+        cells += [number(row["se_clustered"], 3)] if clustered else []
+        table.append([*cells, number(row["z"], 3)])
+    text = (
+        f"Log-likelihood {fitted.log_likelihood:.3f} (uniform picks: "
+        f"{fitted.null_log_likelihood:.3f}; explained "
+        f"{fitted.explained:.1%}); gradient per slate {fitted.gradient_norm:.1e} after "
+        f"{fitted.passes} passes."
+    )
+    if found.temperature is not None:
+        value, low, high = found.temperature
+        upper = "infinity" if math.isinf(high) else f"{high:.4g}"
+        text += f" Temperature of the score: {value:.4g} (95 %: {low:.4g} to {upper})."
+    spread = fitted.errors
+    bars = [
+        {"name": row["name"], "value": row["coefficient"], "error": 1.96 * float(e), "group": "all"}
+        for row, e in zip(rows, spread, strict=True)
+    ]
+    title = "Temperature of the score" if found.reading.model == "score" else "What features are worth"
+    return Section(title, text, table, chart=charts.interval_chart(bars, "coefficients"))
+
+
+def _items_section(items: ItemFit) -> Section:
+    rows = item_rows(items, MOST_ITEMS)
+    clustered = items.clustered_errors is not None
+    table = [["item", "reward", "se", *(["se, clustered"] if clustered else [])]]
+    for row in rows:
+        cells = [row["name"], number(row["reward"]), number(row["se"], 3)]
+        table.append(cells + ([number(row["se_clustered"], 3)] if clustered else []))
+    text = (
+        f"{len(items.names)} items, rewards with mean zero. Log-likelihood "
+        f"{items.log_likelihood:.3f} (uniform "
+        f"picks: {items.null_log_likelihood:.3f}); gradient per slate and item {items.gradient_norm:.1e}."
+    )
+    if items.tie_log_odds is not None:
+        text += (
+            f" Two equal items tie with odds {math.exp(items.tie_log_odds):.3g} to 1 of either (Davidson)."
+        )
+    if not items.exact_errors:
+        text += " Standard errors from draws of the estimate's sampling law."
+    bars = [
+        {
+            "name": row["name"][:40], "value": row["reward"],
+            "error": 1.96 * (row["se_clustered"] if clustered else row["se"]), "group": "all",
+        }
+        for row in rows
+    ]  # fmt: skip
+    return Section("What items are worth", text, table, chart=charts.interval_chart(bars, "items"))
+
+
+def _position_section(found: Fit) -> list[Section]:
+    fitted = found.positions
+    if fitted is None:
+        return []
+    rows = [r for r in logit_rows(fitted) if str(r["name"]).startswith("place ")]
+    table = [["place", "log odds against place 1", "se", "z"]]
+    errors = fitted.errors[-len(rows) :]
+    for row, error in zip(rows, errors, strict=True):
+        cells = [row["name"].removeprefix("place "), number(row["coefficient"], 3), number(float(error), 2)]
+        table.append([*cells, number(row["z"], 3)])
+    return [Section("Position effects", "Rewards being equal.", table)]
+
+
+def _rule_section(found: Fit) -> list[Section]:
+    if not found.rules:
+        return []
+    extra = {}
+    if found.lapse is not None and found.lapse.lapse is not None and found.lapse.lapse_interval is not None:
+        low, high = found.lapse.lapse_interval
+        extra["Luce with lapses"] = f"lapse share {found.lapse.lapse:.3g} ({low:.2g} to {high:.2g})"
+    if found.best is not None and found.best.lapse is not None:
+        extra["best of K with lapses"] = f"lapse share {found.best.lapse:.3g}"
+    table = [["rule", "log-likelihood a slate", "gain over Luce", "95 %, all at once", "fitted"]]
+    for rule in found.rules:
+        gain = "" if rule.name == LUCE else f"{rule.gain:+.4f}"
+        interval = "" if rule.name == LUCE else f"{rule.interval[0]:+.4f} to {rule.interval[1]:+.4f}"
+        mark = " (better)" if rule.better and rule.name != UNIFORM else ""
+        table.append([rule.name + mark, f"{rule.per_slate:.4f}", gain, interval, extra.get(rule.name, "")])
+    return [Section("Which rule", "Log-likelihood of held-out slates, three-fold.", table)]
+
+
+def _group_sections(found: Fit) -> list[Section]:
+    sections = []
+    if found.class_scores:
+        table = [["groups", "held-out log-likelihood a slate", "gain", "se", "BIC"]]
+        for s in found.class_scores:
+            gain = "" if s.classes == 1 else f"{s.gain:+.4f}"
+            table.append(
+                [
+                    str(s.classes),
+                    f"{s.held_out:.4f}",
+                    gain,
+                    "" if s.classes == 1 else f"{s.gain_error:.4f}",
+                    f"{s.bic:.1f}",
+                ]
+            )
+        sections.append(Section("How many preference groups", "On choosers that were not fitted.", table))
+    if found.groups is not None:
+        sections.append(_groups(found))
+    return sections
+
+
+def _groups(found: Fit) -> Section:
+    groups = found.groups
+    assert groups is not None
+    errors, weight_errors = groups.standard_errors, groups.weight_errors
+    names = [f"group {z + 1}" for z in range(groups.classes)]
+
+    def cell(value: float, error: float | None) -> str:
+        return f"{value:.3g}" if error is None else f"{value:.3g} ± {error:.2g}"
+
+    table: list[list[str]] = [["", *names]]
+    shares = [None] * groups.classes if weight_errors is None else weight_errors.tolist()
+    table.append(["weight", *(cell(w, e) for w, e in zip(groups.weights.tolist(), shares, strict=True))])
+    bars: list[dict[str, Any]] = []
+    for j, name in enumerate(groups.names):
+        row = [name]
+        for z in range(groups.classes):
+            error = None if errors is None else float(errors[z, j])
+            row.append(cell(float(groups.coefficients[z, j]), error))
+            bars.append(
+                {
+                    "name": name,
+                    "value": float(groups.coefficients[z, j]),
+                    "error": 1.96 * (error or 0.0),
+                    "group": names[z],
+                }
+            )
+        table.append(row)
+    text = (
+        f"{groups.choosers} choosers; log-likelihood {groups.log_likelihood:.3f}, gradient per slate "
+        f"{groups.gradient_norm:.1e}; {groups.agreeing} of {max(len(groups.starts), 1)} starts led here."
+    )
+    if errors is None:
+        text += " The information is not positive: the groups are not identified."
+    return Section("Preference groups", text, table, chart=charts.interval_chart(bars, "groups"))
+
+
+def _check_section(found: Fit) -> Section:
+    table = [["test", "p", "p, corrected", "statistic", "what was found"]]
+    for c in found.checks:
+        said = c.effect if c.p is not None else f"not tested: {c.why}"
+        statistic = number(c.statistic, 3) + (f" ({c.df} df)" if c.df else "")
+        table.append([c.title, p_text(c.p), p_text(c.corrected) if c.main else "", statistic, said])
+    return Section(
+        "Does Luce's model hold?",
+        "p-values corrected for the number of main tests (Holm); a small one speaks against the model.",
+        table,
+    )
+
+
+def _calibration(found: Fit) -> list[Section]:
+    rows = [
+        {"predicted": p, "picked": q, "error": 1.96 * e, "candidates": n} for p, q, e, n in found.calibration
+    ]
+    table = [["predicted", "picked", "95 %", "candidates"]]
+    table += [[f"{p:.3f}", f"{q:.3f}", f"± {1.96 * e:.3f}", str(n)] for p, q, e, n in found.calibration]
+    return [Section("Calibration", "", table, chart=charts.calibration_chart(rows))] if len(rows) > 1 else []

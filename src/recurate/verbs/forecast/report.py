@@ -1,0 +1,195 @@
+"""A forecast as a table of text."""
+
+from __future__ import annotations
+
+import math
+import shutil
+import textwrap
+from typing import TYPE_CHECKING
+
+from recurate.log.trajectory import FORECAST, MEASURED, Trajectory
+from recurate.theory.bounds import Bound
+from recurate.verbs.forecast.forecast import SUPPORT, Forecast
+
+if TYPE_CHECKING:
+    from recurate.theory.renewal import Efficacy, Renewal
+    from recurate.theory.welfare import Welfare
+    from recurate.verbs.forecast.from_log import LogForecast
+
+
+def forecast_table(trajectory: Trajectory, result: Forecast) -> list[list[str]]:
+    """Return the forecast as a table of text, heading first: one line a round, one column a quantity."""
+    keys = result.trajectory.about(FORECAST)
+    values = {(r.source, r.round, r.key): r.value for r in trajectory.rows}
+    both = any(source == MEASURED for source, _, _ in values)
+    heading = ["round", *(_heading(key, many=sum(k[0] == key[0] for k in keys) > 1) for key in keys)]
+    lines = [heading]
+    for t in range(result.setting.rounds + 1):
+        beyond = values[FORECAST, t, ("effective_support", None, None)] < SUPPORT
+        line = [f"{t}{'*' if beyond else ''}"]
+        for key in keys:
+            cell = f"{values[FORECAST, t, key]:.4g}" if (FORECAST, t, key) in values else ""
+            found = values.get((MEASURED, t, key))
+            line.append(cell + (f" ({found:.4g})" if both and found is not None else ""))
+        lines.append(line)
+    return lines
+
+
+def _heading(key: tuple[str, str | None, str | None], *, many: bool) -> str:
+    quantity, reward, group = key
+    if group is not None:
+        return f"share {group}"
+    return f"{quantity} {reward}" if many and reward is not None else quantity
+
+
+def print_table(lines: list[list[str]]) -> None:
+    """Print aligned columns, in stacked blocks where they are wider than the terminal."""
+    widths = [max(len(line[i]) for line in lines) + 2 for i in range(len(lines[0]))]
+    limit = shutil.get_terminal_size((120, 24)).columns
+    blocks: list[list[int]] = [[]]
+    used = widths[0]
+    for column in range(1, len(widths)):
+        if used + widths[column] > limit and blocks[-1]:
+            blocks.append([])
+            used = widths[0]
+        blocks[-1].append(column)
+        used += widths[column]
+    for index, block in enumerate(blocks):
+        if index:
+            print()
+        for line in lines:
+            print(line[0].rjust(widths[0]) + "".join(line[c].rjust(widths[c]) for c in block))
+    notes = []
+    if any(line[0].endswith("*") for line in lines):
+        notes.append("* beyond support: fewer than 100 effective candidates are left")
+    if any("(" in cell for line in lines[1:] for cell in line):
+        notes.append("in brackets: measured in the log's rounds")
+    for note in notes:
+        print(note)
+
+
+def print_evidence(found: LogForecast) -> None:
+    """Print what else is known: the rule, groups that may die out, renewed forecasts, proved statements."""
+    facts = found.result.setting.facts()
+    print("\n" + ", ".join(f"{_label(name)} {_short(value)}" for name, value in facts.items()))
+    for line in note_lines(found):
+        print(line)
+    if found.result.bounds:
+        print("\nproved statements, checked on this population")
+        print_plain(bound_rows(found.result.bounds))
+
+
+def _label(name: str) -> str:
+    return "K =" if name == "k" else name.replace("_", " ")
+
+
+def _short(value: object) -> str:
+    if isinstance(value, float):
+        return f"{value:g}"
+    if isinstance(value, list) and all(isinstance(v, float) for v in value):
+        return ", ".join(f"{v:g}" for v in value)
+    return "infinitely many" if value is None else str(value)
+
+
+def note_lines(found: LogForecast) -> list[str]:
+    """Return what else is known of a forecast, as lines of text."""
+    lines = extinction_lines(found.result)
+    lines += [welfare_line(name, w) for name, w in found.welfare]
+    if found.fitted is not None:
+        lines.append("the forecast uses an " + efficacy_line(found.fitted))
+    if found.renewal is not None:
+        lines += renewal_lines(found.renewal) + ahead_lines(found)
+    return lines
+
+
+def welfare_line(name: str, w: Welfare) -> str:
+    """Return diversity and fairness as a line of text."""
+    return (
+        f"{name}: Nash welfare {w.nash:.4g} ({w.nash_gap:.3g} below what these candidates allow), "
+        f"utilitarian {w.utilitarian:.4g}, worst group {w.worst:.4g}; groups by favourite: "
+        f"entropy {w.entropy:.3f}, effective number {w.hill[2]:.2f}, "
+        f"distance from the weights {w.distance:.3f}"
+    )
+
+
+def efficacy_line(eta: Efficacy) -> str:
+    """Return an estimated efficacy as a line of text."""
+    cut = f"; {eta.usable:g} is used" if eta.usable != eta.value else ""
+    return (
+        f"efficacy {eta.value:.3f} (standard error {eta.se:.2g}, from {eta.changes} changes{cut}): how much "
+        "of the way to its training law retraining moved the model"
+    )
+
+
+def extinction_lines(result: Forecast) -> list[str]:
+    """Return a line for every group that finitely many picks may lose for good."""
+    last = result.setting.rounds
+    return [
+        f"group {e.group!r} is lost for good by round {last} with probability {e.probability[-1]:.2g}"
+        + (f" (half of such losses by round {e.time})" if e.time is not None else "")
+        for e in result.extinctions
+        if e.probability[-1] >= 1e-6
+    ]
+
+
+def renewal_lines(renewal: Renewal) -> list[str]:
+    """Return what renewed forecasts found, as lines of text."""
+    lines = [efficacy_line(renewal.efficacy)]
+    for score in renewal.scores:
+        if score.key[0] == "share" or math.isnan(score.ratio):
+            continue
+        name = _heading(score.key, many=score.key[1] != "reward")
+        lines.append(
+            f"one round ahead, {name}: error {score.renewed:.3g}, {score.ratio:.0%} of that of a forecast "
+            f"that nothing changes ({score.rounds} rounds)"
+        )
+    return lines
+
+
+def ahead_lines(found: LogForecast) -> list[str]:
+    """Return where the loop goes from its last measured round on, as lines of text."""
+    if found.ahead is None:
+        return []
+    keys = [
+        k for k in found.ahead.trajectory.about() if k[0] in ("mean_reward", "mean_exp_reward", "entropy")
+    ]
+    lines = []
+    for key in keys:
+        rows = [row for row in found.ahead.trajectory.rows if row.key == key]
+        name = _heading(key, many=key[1] != "reward")
+        values = ", ".join(f"{row.value:.4g}" for row in rows)
+        lines.append(f"from round {rows[0].round} on, {name}: {values}")
+    return lines
+
+
+BOUND_HEADING = ["statement", "verdict", "round", "bound", "here", "slack"]
+
+
+def bound_rows(bounds: tuple[Bound, ...]) -> list[list[str]]:
+    """Return the statements that apply as rows of text, heading first; then a line for each reason not to."""
+    rows = [BOUND_HEADING]
+    for bound in bounds:
+        if bound.verdict != "does not apply":
+            numbers = [
+                f"{v:.4g}" if v is not None else "" for v in (bound.value, bound.measured, bound.slack)
+            ]
+            at = "" if bound.round is None else str(bound.round)
+            rows.append([bound.name, bound.verdict, at, *numbers])
+    reasons: dict[str, list[str]] = {}
+    for bound in bounds:
+        if bound.verdict == "does not apply":
+            reasons.setdefault(bound.why, []).append(bound.name)
+    return rows + [[f"does not apply: {', '.join(names)}: {why}"] for why, names in reasons.items()]
+
+
+def print_plain(rows: list[list[str]]) -> None:
+    """Print rows of text: whole ones in aligned columns, single cells as wrapped lines."""
+    whole = [row for row in rows if len(row) == len(rows[0])]
+    widths = [max(len(row[i]) for row in whole) + 2 for i in range(len(rows[0]))]
+    for row in rows:
+        if len(row) < len(widths):
+            print("\n".join(textwrap.wrap(row[0], 116, subsequent_indent="    ")))
+        elif len(whole) > 1:
+            cells = [row[0].ljust(widths[0]), row[1].ljust(widths[1])]
+            cells += [cell.rjust(width) for cell, width in zip(row[2:], widths[2:], strict=True)]
+            print("".join(cells).rstrip())

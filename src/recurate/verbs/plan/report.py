@@ -1,0 +1,219 @@
+"""A plan as sections: the setting, what binds, frontiers, sensitivity, limits, survivors, phase diagrams."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import Any
+
+import recurate
+from recurate.report import charts
+from recurate.report.sections import Section, write_sections
+from recurate.verbs.plan.evaluation import Choice, Outcome
+from recurate.verbs.plan.from_log import LogPlan, Phases
+
+
+def write_plan_report(found: LogPlan, path: Path, name: str) -> None:
+    """Write the page of a plan."""
+    write_sections(
+        plan_sections(found), path, title=f"Plan from {name}", subtitle=f"recurate {recurate.__version__}",
+        summary=summary_of(found), warnings=found.plan.warnings,
+    )  # fmt: skip
+
+
+def summary_of(found: LogPlan) -> str:
+    """Return the plan in a sentence or two."""
+    p, o = found.plan, found.setting
+    where = "in the limit" if p.rounds is None else f"after {p.rounds} rounds"
+    if p.best is None:
+        missed = ", ".join(f"{name} (by {miss:.1%})" for name, miss in o.missed.items())
+        return (
+            f"Impossible: no setting keeps every constraint. The closest is "
+            f"{_setting(o.choice)}; it misses {missed}."
+        )
+    binds = "" if not p.binding else f" What binds: {', '.join(name for name, _ in p.binding)}."
+    return (
+        f"{_setting(o.choice)[0].upper()}{_setting(o.choice)[1:]}: objective {o.objective:.4g} "
+        f"{where}.{binds}"
+    )
+
+
+def _setting(c: Choice) -> str:
+    parts = [f"K = {c.k}", f"real fraction {c.real_fraction:.3g}"]
+    if len(c.weights) > 1:
+        parts.append("weights " + ", ".join(f"{w:.3g}" for w in c.weights))
+    if c.temperature != 1:
+        parts.append(f"temperature {c.temperature:.3g}")
+    return ", ".join(parts)
+
+
+def plan_sections(found: LogPlan) -> list[Section]:
+    """Return all sections of a plan."""
+    sections = [_outcome(found), *_binding(found), *_frontiers(found), *_sensitivity(found)]
+    return sections + _limits(found) + _survivors(found) + [_phase(p) for p in found.phases]
+
+
+def _row(o: Outcome, several: bool) -> list[str]:
+    c = o.choice
+    cells = [str(c.k), f"{c.real_fraction:.3g}"]
+    cells += [", ".join(f"{w:.3g}" for w in c.weights)] if several else []
+    cells += [f"{c.temperature:.3g}", f"{o.objective:.4g}", ", ".join(f"{r:.3g}" for r in o.rewards)]
+    cells += [", ".join(f"{s:.3g}" for s in o.shares), f"{o.entropy:.3g}", f"{o.kl:.3g}", f"{o.variance:.3g}"]
+    return [*cells, f"{o.cost:.4g}", ", ".join(o.missed) or ("" if o.settles else "does not settle")]
+
+
+def _heading(several: bool) -> list[str]:
+    weights = ["weights"] if several else []
+    return [
+        "K", "real fraction", *weights, "temperature", "objective", "rewards", "shares", "entropy", "KL",
+        "variance kept", "candidates", "misses",
+    ]  # fmt: skip
+
+
+def _outcome(found: LogPlan) -> Section:
+    p = found.plan
+    several = len(p.rewards) > 1
+    text = (
+        f"{len(p.outcomes)} settings were forecast on a compressed population (its largest error against all "
+        f"candidates, over the settings below: {p.error:.2g}); what is shown here is exact. Rewards: "
+        f"{', '.join(p.rewards)}; groups: {', '.join(p.groups)}."
+    )
+    title = "The plan" if p.best is not None else "Impossible: this is the closest"
+    return Section(title, text, [_heading(several), _row(found.setting, several)])
+
+
+def _binding(found: LogPlan) -> list[Section]:
+    if not found.plan.binding:
+        return []
+    rows = [["constraint", "objective lost to it"], *([n, f"{g:.4g}"] for n, g in found.plan.binding)]
+    return [Section("What binds", "Dropping one of these alone would allow a higher objective.", rows)]
+
+
+def _frontiers(found: LogPlan) -> list[Section]:
+    several = len(found.plan.rewards) > 1
+    sections = []
+    for title, outcomes, key in (
+        ("Objective against diversity", found.plan.diversity, "entropy"),
+        ("Objective against compute", found.plan.compute, "cost"),
+    ):
+        if len(outcomes) < 2:
+            continue
+        points = [
+            {
+                "x": getattr(o, key),
+                "y": o.objective,
+                "label": f"K = {o.choice.k}, real {o.choice.real_fraction:.3g}",
+            }
+            for o in outcomes
+        ]
+        here = {"x": getattr(found.setting, key), "y": found.setting.objective}
+        axis = "entropy of the shares (nats)" if key == "entropy" else "candidates"
+        sections.append(
+            Section(
+                title, "Settings that none beats in both; constraints are not looked at.",
+                [_heading(several), *(_row(o, several) for o in outcomes)],
+                chart=charts.frontier_chart(points, here, axis, key),
+            )
+        )  # fmt: skip
+    return sections
+
+
+def _sensitivity(found: LogPlan) -> list[Section]:
+    rows = [["rewards times", "the plan's objective then", "misses", "what would be planned"]]
+    for s in found.plan.sensitivity:
+        again = (
+            "nothing"
+            if s.replanned is None
+            else f"{_setting(s.replanned.choice)}: {s.replanned.objective:.4g}"
+        )
+        rows.append([f"{s.factor:g}", f"{s.outcome.objective:.4g}", ", ".join(s.outcome.missed), again])
+    return [Section("If rewards are off by 10 %", "", rows)] if len(rows) > 1 else []
+
+
+def _limits(found: LogPlan) -> list[Section]:
+    if found.nash is None:
+        return []
+    n = found.nash
+    text = (
+        f"At K = infinity without real data the loop maximises weighted Nash welfare. Certificate: within "
+        f"{max(math.log1p(max(n.gap, 0.0)), 0.0):.1e} nats of the maximum; {len(n.support)} "
+        f"candidates are left; the "
+        f"maximiser is {'unique' if n.unique else 'not unique'}. Shares: "
+        f"{', '.join(f'{s:.3f}' for s in n.shares)}."
+    )
+    rows = [
+        [
+            "",
+            "entropy",
+            "effective groups",
+            "Nash welfare",
+            "below its maximum",
+            "utilitarian",
+            "worst",
+            "distance",
+        ]
+    ]
+    for name, w in found.welfare:
+        rows.append(
+            [
+                name, f"{w.entropy:.3f}", f"{w.hill[2]:.2f}", f"{w.nash:.4g}", f"{w.nash_gap:.3g}",
+                f"{w.utilitarian:.4g}", f"{w.worst:.4g} ({found.plan.rewards[w.worst_group]})",
+                f"{w.distance:.3f}",
+            ]
+        )  # fmt: skip
+    return [Section("Where it would end", text, rows)]
+
+
+def _survivors(found: LogPlan) -> list[Section]:
+    if not found.survivors:
+        return []
+    k = found.setting.choice.k
+    rows = [
+        [
+            "reward",
+            "weight",
+            "share of the limit",
+            "survives",
+            "smallest weight",
+            "smallest K",
+            "invasion multiplier",
+            "K w",
+        ]
+    ]
+    for s in found.survivors:
+        share = "does not settle" if math.isnan(s.share) else f"{s.share:.4f}"
+        rows.append(
+            [
+                found.plan.rewards[s.group], f"{s.weight:.3g}", share, "yes" if s.survives else "no",
+                f"{s.smallest_weight:.4f}", str(s.smallest_k or "none"),
+                "" if math.isnan(s.invasion) else f"{s.invasion:.4f}", f"{s.kq:.3g}",
+            ]
+        )  # fmt: skip
+    law = (
+        "Nobody likes another group's items: a group survives iff K w > 1."
+        if found.survivors[0].law_applies
+        else ""
+    )
+    told, front = found.front
+    part = "" if told == front else f" Told on {told} of the {front} candidates of the Pareto front."
+    return [Section("Who survives", f"At K = {k} without real data.{part} {law}", rows)]
+
+
+def _phase(p: Phases) -> Section:
+    cells: list[dict[str, Any]] = [
+        {"k": str(k), "value": f"{v:g}", "share": None if math.isnan(s) else float(f"{s:.4g}")}
+        for k, row in zip(p.ks, p.shares, strict=True)
+        for v, s in zip(p.values, row, strict=True)
+    ]
+    here = None
+    if p.here is not None:
+        k = min(p.ks, key=lambda x: abs(math.log(x / p.here[0])))  # type: ignore[index]
+        value = min(p.values, key=lambda x: abs(x - p.here[1]))  # type: ignore[index]
+        here = {"k": str(k), "value": f"{value:g}"}
+    rows = [["K", *(f"{v:g}" for v in p.values)]]
+    for k, row in zip(p.ks, p.shares, strict=True):
+        rows.append([str(k), *("moves" if math.isnan(s) else f"{s:.2f}" for s in row)])
+    title = f"First reward's share of the limit, by K and {p.axis}"
+    text = ("The plan's place is marked. " if here else "") + "'moves': not settled within 800 rounds."
+    order = ([str(k) for k in p.ks], [f"{v:g}" for v in p.values])
+    return Section(title, text, rows, chart=charts.phase_chart(cells, order, here, p.axis))

@@ -1,0 +1,296 @@
+"""The experiments of Ferbach, Bertrand, Bose & Gidel 2024 (arXiv 2407.09499, section 4), at two scales.
+
+*small* takes minutes on two processor cores: points in the plane as published, and handwritten digits in
+place of CIFAR-10. *paper* takes CIFAR-10 and a GPU. What is not published (numbers of picks, the share of
+real data, training steps) is ours, and the same in both arms.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from recurate.core.errors import InputError, nearest
+from recurate.verbs.reproduce.claims import (
+    Claim,
+    drift_of_shares,
+    falls,
+    last,
+    less,
+    ratio,
+    rise,
+    smallest_share,
+)
+
+SOURCE = "Ferbach et al. 2024, arXiv 2407.09499, section 4"
+PURE, MIXED = "without real data", "with real data"
+REAL = 0.5  # share of real data in the arm that has any
+
+
+@dataclass(frozen=True)
+class Experiment:
+    """A published experiment at one scale.
+
+    Attributes:
+        name: as on the command line.
+        source: where it is published.
+        setting: what it is, in a sentence.
+        arms: configurations of runs, without seed, by name.
+        claims: what is claimed.
+    """
+
+    name: str
+    source: str
+    setting: str
+    arms: Mapping[str, dict[str, Any]]
+    claims: tuple[Claim, ...]
+
+
+def experiment(name: str, scale: str, data: str | None = None) -> Experiment:
+    """Return an experiment.
+
+    Args:
+        name: one of NAMES.
+        scale: ``small`` or ``paper``.
+        data: path of CIFAR-10, for the scale of the paper.
+
+    Raises:
+        InputError: there is no such experiment or scale.
+    """
+    if name not in MAKERS:
+        raise InputError("there is no such experiment", got=name, remedy=nearest(name, MAKERS))
+    if scale not in ("small", "paper"):
+        raise InputError("there is no such scale", got=scale, remedy="use 'small' or 'paper'")
+    return MAKERS[name](scale, data or "cifar10")
+
+
+def _arms(base: dict[str, Any]) -> dict[str, dict[str, Any]]:
+    """Return the arms without and with real data."""
+    return {
+        PURE: base | {"retraining": {"real_fraction": 0.0}},
+        MIXED: base | {"retraining": {"real_fraction": REAL}},
+    }
+
+
+# --- points in the plane --------------------------------------------------------------------------
+
+
+def _plane(
+    data: dict[str, Any], groups: str, centre: list[float], radius: float, gamma: float
+) -> dict[str, Any]:
+    return {
+        "rounds": 8,
+        "data": data,
+        "generator": {
+            "kind": "flow",
+            "coupling": "independent",
+            "first_steps": 4000,
+            "steps": 1500,
+        },
+        "rewards": [{"kind": "distance", "centre": centre, "radius": radius, "gamma": gamma}],
+        "groups": {"kind": groups},
+        "selection": {"k": 4, "picks": 5000},
+    }
+
+
+def _plane_claims(preferred: str, fewest: float) -> tuple[Claim, ...]:
+    return (
+        Claim(
+            "without real data the model collapses onto the mode of highest reward",
+            "share of that mode in the last round",
+            last(PURE, "share", group=preferred),
+            True,
+            0.9,
+        ),
+        Claim(
+            "the expected reward rises towards its maximum",
+            "certain falls of E exp(reward), rounds, without real data",
+            falls(PURE, "mean_exp_reward", reward="reward"),
+            False,
+            0.5,
+        ),
+        Claim(
+            "the variance of the reward vanishes",
+            "Var exp(reward), last round / round 0, without real data",
+            ratio(PURE, "var_exp_reward", reward="reward"),
+            False,
+            0.5,
+        ),
+        Claim(
+            "with real data all modes are kept",
+            "smallest share in the last round",
+            smallest_share(MIXED),
+            True,
+            fewest,
+        ),
+        Claim(
+            "with real data the reward still rises",
+            "E exp(reward), last round less round 0",
+            rise(MIXED, "mean_exp_reward", reward="reward"),
+            True,
+            0.0,
+        ),
+    )
+
+
+def _gaussians(scale: str, data: str) -> Experiment:
+    points = {"kind": "gaussians", "modes": 8, "radius": 2.0, "sd": 0.1, "size": 20_000}
+    arms = _arms(_plane(points, "nearest", [2.0, 0.0], 0.3, 1.0))
+    return Experiment(
+        "F-gaussians",
+        SOURCE,
+        "Eight Gaussians on a circle; reward -max(0, distance to one of them - 0.3); one of four is picked.",
+        arms,
+        _plane_claims("0", 0.02),
+    )
+
+
+def _moons(scale: str, data: str) -> Experiment:
+    points = {"kind": "moons", "size": 20_000}
+    arms = _arms(_plane(points, "classifier", [-1.0, 0.0], 0.2, 2.0))
+    return Experiment(
+        "F-moons",
+        SOURCE,
+        "Two moons; reward -2 max(0, distance to the tip of one - 0.2); one of four is picked.",
+        arms,
+        _plane_claims("0", 0.1),
+    )
+
+
+# --- images ---------------------------------------------------------------------------------------
+
+
+def _images(scale: str, data: str, rounds: int, reward: dict[str, Any]) -> dict[str, Any]:
+    """Return the base configuration of a loop on images."""
+    if scale == "small":
+        return {
+            "rounds": rounds,
+            "data": {"kind": "digits"},
+            "generator": {
+                "kind": "flow",
+                "coupling": "ot",
+                "width": 320,
+                "learning_rate": 4e-3,
+                "batch": 128,
+                "coupling_batch": 128,
+                "first_steps": 5000,
+                "steps": 800,
+            },
+            "rewards": [reward],
+            "groups": {"kind": "classifier"},
+            "selection": {"k": 4, "picks": 1500},
+        }
+    return {
+        "rounds": rounds,
+        "data": {"kind": "images", "path": data},
+        "generator": {
+            "kind": "flow",
+            "coupling": "ot",
+            "batch": 256,
+            "learning_rate": 2e-4,
+            "first_steps": 100_000,
+            "steps": 10_000,
+            "ema": 0.999,
+            "ode_steps": 50,
+        },
+        "rewards": [reward],
+        "groups": {"kind": "classifier"},
+        "selection": {"k": 4, "picks": 25_000},
+    }
+
+
+def _airplane(scale: str, data: str) -> Experiment:
+    label = "3" if scale == "small" else "airplane"
+    reward = {"kind": "classifier", "score": "probability", "label": label, "gamma": 5.0}
+    claims: list[Claim] = []
+    for arm in (PURE, MIXED):
+        claims += _rises(arm, "share", f"share of {label!r}", group=label)
+        claims += _rises(arm, "mean_reward", "mean reward", reward="reward")
+    return Experiment(
+        "F-cifar-airplane",
+        SOURCE,
+        f"{_what(scale)}; reward 5 q(x), q a classifier's probability of {label!r}; one of four is picked.",
+        _arms(_images(scale, data, 10, reward)),
+        tuple(claims),
+    )
+
+
+def _rises(arm: str, quantity: str, title: str, **which: str) -> tuple[Claim, Claim]:
+    """Return the claims that a quantity rises, and does so in every round."""
+    return (
+        Claim(
+            f"the {title} rises",
+            f"{title}, last round less round 0, {arm}",
+            rise(arm, quantity, **which),
+            True,
+            0.0,
+        ),
+        Claim(
+            f"the {title} rises every round",
+            f"rounds in which the {title} certainly falls, {arm}",
+            falls(arm, quantity, **which),
+            False,
+            0.5,
+        ),
+    )
+
+
+def _confidence(scale: str, data: str) -> Experiment:
+    reward = {"kind": "classifier", "score": "confidence", "gamma": 5.0}
+    frechet = "frechet:classifier"
+    return Experiment(
+        "F-cifar-confidence",
+        SOURCE,
+        f"{_what(scale)}; reward 5 max q(x), a classifier's confidence; one of four is picked.",
+        _arms(_images(scale, data, 20, reward)),
+        (
+            Claim(
+                "the classes' shares drift apart although none is preferred",
+                "total variation of shares, last round against round 0, without real data",
+                drift_of_shares(PURE),
+                True,
+                0.1,
+            ),
+            Claim(
+                "with real data the shares stay stable",
+                "total variation of shares, last round against round 0, with real data",
+                drift_of_shares(MIXED),
+                False,
+                0.1,
+            ),
+            Claim(
+                "real data hold the shares",
+                "total variation of shares, without less with real data",
+                less(drift_of_shares(PURE), drift_of_shares(MIXED)),
+                True,
+                0.0,
+            ),
+            Claim(
+                "with real data FID stays stable",
+                "Frechet distance (classifier's features), last round / round 1, with real data",
+                ratio(MIXED, frechet, first=1),
+                False,
+                1.5,
+            ),
+            Claim(
+                "with real data the reward rises all the same",
+                "mean reward, last round less round 0, with real data",
+                rise(MIXED, "mean_reward", reward="reward"),
+                True,
+                0.0,
+            ),
+        ),
+    )
+
+
+def _what(scale: str) -> str:
+    return "Handwritten digits (8 x 8) in place of CIFAR-10" if scale == "small" else "CIFAR-10"
+
+
+MAKERS = {
+    "F-gaussians": _gaussians,
+    "F-moons": _moons,
+    "F-cifar-airplane": _airplane,
+    "F-cifar-confidence": _confidence,
+}

@@ -1,0 +1,159 @@
+"""What a run's rounds were made of: alarms, where changes came from, measures of the samples, counts."""
+
+from __future__ import annotations
+
+import json
+import statistics
+from collections import defaultdict
+from typing import Any
+
+from recurate.log.trajectory import MEASURED, Row, Trajectory
+from recurate.loop.run_folder import RunFolder
+from recurate.report.charts import MEASURES, title
+from recurate.report.sections import Section
+from recurate.verbs.run.samples_section import chosen_rounds
+
+STAGES = {
+    "precision": "neighbours",
+    "recall": "neighbours",
+    "density": "neighbours",
+    "coverage": "neighbours",
+}
+TEXTS = ("length", "distinct_1", "distinct_2", "self_bleu")
+
+
+def run_sections(folder: RunFolder, trajectory: Trajectory) -> list[Section]:
+    """Return what a run's report tells of its rounds, as far as there is any of it."""
+    found = [_alarms(folder), _changes(trajectory), _measures(folder, trajectory), _counts(folder)]
+    return [section for section in found if section is not None]
+
+
+def _alarms(folder: RunFolder) -> Section | None:
+    lines = [
+        f"round {t}: {alarm['message']} ({alarm['action']})"
+        for t in range(folder.complete())
+        for alarm in folder.alarms(t)
+    ]
+    lines += [
+        f"round {t} was rolled back {folder.attempts(t)} times"
+        for t in range(folder.complete() + 1)
+        if folder.attempts(t)
+    ]
+    watched = folder.config().alarms
+    if not watched and not lines:
+        return None
+    rates = ", ".join(f"{a.kind} {getattr(a, 'level', 0.05):.0%}" for a in watched)
+    text = (
+        f"Watched, with the chance of ever being raised although nothing is wrong: {rates}."
+        if watched
+        else ""
+    )
+    return Section("Alarms", text, lines=tuple(lines) or ("none was raised",))
+
+
+def _changes(trajectory: Trajectory) -> Section | None:
+    """Tell selection, sampling and transmission apart, for every reward and round."""
+    rows: dict[tuple[str, int], dict[str, Row]] = defaultdict(dict)
+    for row in trajectory.where(MEASURED).rows:
+        if row.quantity in ("selection", "sampling", "sampling_band", "transmission") and row.reward:
+            rows[row.reward, row.round][row.quantity] = row
+    if not rows:
+        return None
+    several = len({reward for reward, _ in rows}) > 1
+    table = [[*(["reward"] if several else []), "round", "change", "selection", "sampling", "transmission"]]
+    for (reward, t), parts in rows.items():
+        chance, lost = parts["sampling"].value, parts["transmission"]
+        total = parts["selection"].value + chance + lost.value
+        table.append(
+            [
+                *([reward] if several else []),
+                f"{t - 1} to {t}",
+                f"{total:+.4g}",
+                f"{parts['selection'].value:+.4g}",
+                f"{chance:+.3g} (usual: ± {parts['sampling_band'].value:.2g})",
+                f"{lost.value:+.3g}{_margin(lost)}",
+            ]
+        )
+    text = (
+        "Mean rewards move from one round to the next by what selection asks for (exact, from these very "
+        "candidates), by the chance of finitely many picks, and by what retraining added or lost."
+    )
+    return Section("Where each change came from", text, table)
+
+
+def _measures(folder: RunFolder, trajectory: Trajectory) -> Section | None:
+    rows: dict[str, dict[int, Row]] = defaultdict(dict)
+    for row in trajectory.where(MEASURED).rows:
+        if row.quantity.partition(":")[0] in MEASURES:
+            rows[row.quantity][row.round] = row
+    if not rows:
+        return None
+    rounds = sorted({t for series in rows.values() for t in series})
+    rounds = [rounds[i] for i in chosen_rounds(len(rounds))]
+    real, costs = folder.facts().get("real_data", {}), _costs(folder)
+    table = [["measure", "real data", *(f"round {t}" for t in rounds), "seconds"]]
+    for quantity, series in rows.items():
+        name, _, space = quantity.partition(":")
+        cells = [f"{series[t].value:.3g}{_margin(series[t])}" if t in series else "" for t in rounds]
+        known = f"{real[quantity]:.3g}" if quantity in real else ""
+        table.append([title(next(iter(series.values()))), known, *cells, costs.get(_stage(name, space), "")])
+    share = _share(folder)
+    text = (
+        "Candidates against held-out real data, in named feature spaces, with 95 % intervals; under 'real "
+        "data' what as many real training samples give. Frechet distances are biased upwards by few samples: "
+        "compare with that column. Memorisation is the chance that a candidate lies nearer to the training "
+        "data than held-out data do (one half: like fresh data)."
+        + (f" Together they took {share:.1%} of the time." if share is not None else "")
+    )
+    return Section("The samples themselves", text, table)
+
+
+def _counts(folder: RunFolder) -> Section | None:
+    rounds = chosen_rounds(folder.complete())
+    counts = {t: folder.counts(t) for t in rounds}
+    names = [
+        n for n in ("trained_on_picks", "trained_on_real", "slates", "candidates", "picks") if n in counts[0]
+    ]
+    table = [["round", *(name.replace("_", " ") for name in names)]]
+    table += [[str(t), *(f"{counts[t].get(name, 0):,}" for name in names)] for t in rounds]
+    return Section("What each round was made of", "Exact numbers of samples.", table)
+
+
+def _margin(row: Row) -> str:
+    if row.lower is None or row.upper is None:
+        return ""
+    return f" ± {max(row.upper - row.value, row.value - row.lower):.2g}"
+
+
+def _stage(name: str, space: str) -> str:
+    if name in TEXTS:
+        return "measure text"
+    stage = STAGES.get(name, name)
+    return f"measure {stage}:{space}" if space else f"measure {stage}"
+
+
+def _timings(folder: RunFolder) -> list[dict[str, Any]]:
+    path = folder.path / "timings.jsonl"
+    found = []
+    for line in path.read_text(encoding="utf-8").splitlines() if path.exists() else []:
+        try:
+            found.append(dict(json.loads(line)))
+        except ValueError:
+            continue  # a line that a crash cut off
+    return found
+
+
+def _costs(folder: RunFolder) -> dict[str, str]:
+    """Return the median seconds of every stage."""
+    seconds: dict[str, list[float]] = defaultdict(list)
+    for line in _timings(folder):
+        seconds[line["stage"]].append(line["seconds"])
+    return {stage: f"{statistics.median(values):.2g}" for stage, values in seconds.items()}
+
+
+def _share(folder: RunFolder) -> float | None:
+    """Return the share of the rounds' time that measuring took."""
+    lines = [line for line in _timings(folder) if line["round"] >= 0]
+    total = sum(line["seconds"] for line in lines)
+    spent = sum(line["seconds"] for line in lines if line["stage"].startswith("measure "))
+    return spent / total if total else None

@@ -1,0 +1,308 @@
+"""Each round's change = selection + sampling + transmission: selection exact, sampling in its band."""
+
+from __future__ import annotations
+
+import itertools
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from recurate.log.candidates import Candidates, as_candidates
+from recurate.rules import Rule, Threshold, TopFraction, noise_named
+from recurate.theory.attribution import Change, attribute
+from recurate.theory.setting import Setting
+
+NONE, GAUSSIAN = noise_named("none"), noise_named("gaussian")
+
+
+def changes(
+    rounds, picked, rule, *, real_fraction=0.0, reference=None, weights=(1.0,), k=None
+) -> list[Change]:
+    setting = Setting(rule, weights, real_fraction, 1)
+    slates = None if k is None else [np.arange(len(c)) // k for c in rounds]
+    return attribute(rounds, picked, list(range(len(rounds))), setting, reference, slates)
+
+
+def played(
+    rng: np.random.Generator,
+    rule: Rule,
+    *,
+    slates: int = 400,
+    k: int = 4,
+    rounds: int = 6,
+    contexts: int = 0,
+    real_fraction: float = 0.0,
+) -> tuple[list[Candidates], list[np.ndarray], Candidates]:
+    """Play an honest loop whose model is its training set: retraining neither adds nor loses anything."""
+    where = np.arange(slates) % max(contexts, 1)
+    level = rng.normal(0, 2, max(contexts, 1)) if contexts else np.zeros(1)
+    real = rng.normal(size=2000)
+    where_real = np.arange(real.size) % max(contexts, 1)
+
+    def named(values, codes):
+        return as_candidates(values, contexts=codes.astype(str) if contexts else None)
+
+    found, picks, pool = [], [], real
+    for _ in range(rounds):
+        worth = pool[rng.integers(0, pool.size, (slates, k))]
+        rewards = worth + level[where][:, None]
+        picked = np.arange(k) == rule.draw(rewards, rng)[:, None]
+        found.append(named(rewards.ravel(), where.repeat(k)))
+        picks.append(picked.ravel())
+        part = round(real_fraction / (1 - real_fraction) * slates)
+        pool = np.concatenate([worth[picked], rng.permutation(real)[:part]])
+    return found, picks, named(real + level[where_real], where_real)
+
+
+# --- the identity ---------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "rule",
+    [
+        Rule(4, 0.5),
+        Rule(3, 1.0, NONE, lapse=0.1),
+        Rule(4, 1.0, GAUSSIAN),
+        Rule(4, 1.0, keep=2),
+        TopFraction(0.25, 1.0, NONE),
+        Threshold(0.0),
+    ],
+    ids=["luce", "best", "thurstone", "keep 2", "top", "threshold"],
+)
+@pytest.mark.parametrize("real_fraction", [0.0, 0.3])
+def test_the_parts_add_up_to_the_change(rule, real_fraction):
+    """Whatever the picks were: the identity is no statement about the rule."""
+    rng = np.random.default_rng(0)
+    rounds = [as_candidates(rng.normal(t, 1 + t, size=(60 + 20 * t, 2)) * 1e3) for t in range(4)]
+    picked = [rng.random(len(c)) < 0.4 for c in rounds]
+    reference = as_candidates(rng.normal(size=(50, 2)))
+    weights = (0.25, 0.75)
+    found = changes(rounds, picked, rule, real_fraction=real_fraction, reference=reference, weights=weights)
+    assert [(c.before, c.after, c.reward) for c in found] == [
+        (t, t + 1, name) for t in range(3) for name in rounds[0].names
+    ]
+    for c, (t, j) in zip(found, itertools.product(range(3), range(2)), strict=True):
+        scale = 1e3
+        assert c.change == pytest.approx(c.selection + c.sampling + c.transmission, abs=1e-12 * scale)
+        means = [float(rounds[s].rewards[:, j].mean()) for s in (t, t + 1)]
+        assert c.start == means[0]
+        assert c.change == pytest.approx(means[1] - means[0], abs=1e-12 * scale)
+        kept = float(rounds[t].rewards[picked[t], j].mean())
+        mixed = (1 - real_fraction) * kept + real_fraction * float(reference.rewards[:, j].mean())
+        assert c.transmission == pytest.approx(means[1] - mixed, abs=1e-12 * scale)
+        assert c.band > 0
+        assert c.transmission_error > 0
+
+
+def test_the_parts_add_up_with_contexts_and_labels():
+    rng = np.random.default_rng(1)
+    rounds, picked, reference = played(rng, Rule(4), contexts=7, real_fraction=0.25)
+    setting = Setting(Rule(4), (1.0,), 0.25, 1)
+    found = attribute(rounds, picked, [3, 5, 6, 9, 10, 11], setting, reference)
+    assert [(c.before, c.after) for c in found] == [(3, 5), (5, 6), (6, 9), (9, 10), (10, 11)]
+    for c in found:
+        assert c.change == pytest.approx(c.selection + c.sampling + c.transmission, abs=1e-12)
+
+
+def test_a_round_without_picks_is_left_out():
+    rng = np.random.default_rng(2)
+    rounds = [as_candidates(rng.normal(size=40)) for _ in range(3)]
+    picked = [np.arange(40) % 4 == 0, np.zeros(40, bool), np.zeros(40, bool)]
+    assert [c.before for c in changes(rounds, picked, Rule(4))] == [0]
+
+
+# --- selection, by enumeration --------------------------------------------------------------------
+
+
+def pick_chances(rewards: np.ndarray, rule: Rule) -> np.ndarray:
+    """Return who is picked from slates (slates, k), in plain arithmetic."""
+    if rule.noise == NONE:
+        best = rewards == rewards.max(axis=1, keepdims=True)
+        chances = best / best.sum(axis=1, keepdims=True)
+    else:
+        odds = np.exp(rewards / rule.temperature)
+        chances = odds / odds.sum(axis=1, keepdims=True)
+    return (1 - rule.lapse) * chances + rule.lapse / rewards.shape[1]
+
+
+def mean_pick(values: np.ndarray, judged: np.ndarray, rule: Rule, *, replaced: bool) -> float:
+    """Return the mean value of the picks over all slates, drawn with or without replacement."""
+    k, n = int(rule.largest), range(len(values))
+    every = itertools.product(n, repeat=k) if replaced else itertools.combinations(n, k)
+    slates = np.array(list(every))
+    return float((pick_chances(judged[slates], rule) * values[slates]).sum(axis=1).mean())
+
+
+RULES = {
+    "luce": Rule(3, 0.7),
+    "pairs": Rule(2, 1.0),
+    "best": Rule(3, 1.0, NONE),
+    "lapses": Rule(3, 0.5, lapse=0.2),
+    "four": Rule(4, 2.0),
+}
+
+
+@pytest.mark.parametrize("real_fraction", [0.0, 0.3])
+@pytest.mark.parametrize("rule", RULES.values(), ids=RULES)
+def test_selection_is_that_of_all_slates(rule, real_fraction):
+    rng = np.random.default_rng(3)
+    values = rng.normal(size=8).round(1)  # some are equal
+    pool, real = as_candidates(values), as_candidates(rng.normal(size=5) + 1)
+    (found,) = changes(
+        [pool, pool], [np.arange(8) < 3] * 2, rule, real_fraction=real_fraction, reference=real
+    )
+    picks = mean_pick(values, values, rule, replaced=True)
+    expected = (1 - real_fraction) * picks + real_fraction * real.rewards.mean() - values.mean()
+    assert found.selection == pytest.approx(expected, abs=1e-12)
+
+
+def test_selection_by_two_rewards_is_that_of_all_slates():
+    rng = np.random.default_rng(4)
+    values = rng.normal(size=(7, 2))
+    pool, rule, weights = as_candidates(values), Rule(3, 0.7), (0.3, 0.7)
+    found = changes([pool, pool], [np.arange(7) < 3] * 2, rule, weights=weights)
+    for j, c in enumerate(found):
+        means = [mean_pick(values[:, j], values[:, i], rule, replaced=True) for i in range(2)]
+        expected = np.dot(weights, means) - values[:, j].mean()
+        assert c.selection == pytest.approx(expected, abs=1e-12)
+
+
+@pytest.mark.parametrize("rule", RULES.values(), ids=RULES)
+def test_selection_within_few_candidates_is_that_of_all_slates_of_each_context(rule):
+    """Thin contexts: slates without replacement, which is unbiased; contexts keep their shares."""
+    rng = np.random.default_rng(5)
+    values = rng.normal(size=11) + np.repeat([0.0, 3.0], [5, 6])
+    contexts = np.repeat(["a", "b"], [5, 6])
+    pool = as_candidates(values, contexts=contexts)
+    (found,) = changes([pool, pool], [np.arange(11) % 3 == 0] * 2, rule)
+    picks = sum(
+        (contexts == c).mean() * mean_pick(values[contexts == c], values[contexts == c], rule, replaced=False)
+        for c in "ab"
+    )
+    assert found.selection == pytest.approx(picks - values.mean(), abs=1e-12)
+
+
+def test_selection_within_large_contexts_is_that_of_their_own_pools():
+    """500 candidates or more are a population; two values each, so that slates can be counted."""
+    values = np.r_[np.repeat([0.0, 1.0], [400, 200]), np.repeat([5.0, 7.0], [300, 300])]
+    contexts = np.repeat(["a", "b"], 600)
+    pool, rule = as_candidates(values, contexts=contexts), Rule(3, 0.7)
+    (found,) = changes([pool, pool], [np.arange(1200) % 3 == 0] * 2, rule)
+    expected = 0.0
+    for low, high, share in ((0.0, 1.0, 1 / 3), (5.0, 7.0, 1 / 2)):
+        for ups in itertools.product((0, 1), repeat=3):
+            slate = np.array([high if up else low for up in ups])[None]
+            weight = np.prod([share if up else 1 - share for up in ups])
+            expected += 0.5 * weight * float((pick_chances(slate, rule) * slate).sum())
+    assert found.selection == pytest.approx(expected - values.mean(), abs=1e-12)
+
+
+def test_selection_is_linear_in_scale_and_temperature():
+    rng = np.random.default_rng(6)
+    values = rng.normal(size=200)
+    picked = [np.arange(200) % 4 == 0] * 2
+    one, two = (changes([as_candidates(c * values + 5)] * 2, picked, Rule(4, c * 0.5))[0] for c in (1.0, 3.0))
+    for name in ("change", "selection", "sampling", "band", "transmission_error"):
+        assert getattr(two, name) == pytest.approx(3 * getattr(one, name), abs=1e-11)
+
+
+# --- sampling and transmission, by simulation -----------------------------------------------------
+
+LOOPS = {
+    "luce": (Rule(4), {}),
+    "best of 4": (Rule(4, 1.0, NONE), {}),
+    "eight": (Rule(8, 0.5), {"k": 8}),
+    "real data": (Rule(4, 0.5), {"real_fraction": 0.5}),
+    "five prompts": (Rule(4), {"contexts": 5}),
+    "a prompt a slate": (Rule(4), {"contexts": 400}),
+}
+
+
+def simulate(name: str, count: int) -> list[Change]:
+    rule, more = LOOPS[name]
+    found = []
+    for r in range(count):
+        rng = np.random.default_rng([3, r])
+        rounds, picked, reference = played(rng, rule, **more)
+        real = {k: more[k] for k in ("real_fraction",) if k in more}
+        k = more.get("k", 4)
+        found += changes(rounds, picked, rule, reference=reference if real else None, k=k, **real)
+    return found
+
+
+@pytest.mark.parametrize("name", LOOPS)
+def test_sampling_lies_in_its_band(name):
+    """Of 100 at 95 %, fewer than 86 lie inside with probability 1e-4."""
+    found = simulate(name, 20)
+    assert len(found) == 100
+    assert sum(abs(c.sampling) <= c.band for c in found) >= 86
+    # On average it is nothing, to four standard errors.
+    z = np.array([c.sampling / c.band for c in found])
+    assert abs(z.mean()) < 4 * z.std() / 10
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", LOOPS)
+def test_sampling_lies_in_its_band_95_times_of_100(name):
+    """Of 500 at 95 %, fewer than 455 lie inside with probability 1e-4."""
+    found = simulate(name, 100)
+    assert sum(abs(c.sampling) <= c.band for c in found) >= 455
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["luce", "best of 4"])
+def test_the_band_is_no_wider_than_it_says(name):
+    """Of 500 at 95 %, more than 491 lie inside with probability 1e-4."""
+    found = simulate(name, 100)
+    assert sum(abs(c.sampling) <= c.band for c in found) <= 491
+
+
+@pytest.mark.parametrize("name", [n for n in LOOPS if n != "real data"])
+def test_transmission_is_of_the_order_of_its_error(name):
+    """Where retraining reproduces the picks' law: mean 0 and spread 1, to four standard errors and 3.5."""
+    z = np.array([c.transmission / c.transmission_error for c in simulate(name, 20)])
+    assert abs(z.mean()) < 4 * z.std() / np.sqrt(z.size)
+    assert 0.75 < z.std() < 1.25
+
+
+def test_retraining_that_loses_something_shows():
+    rounds, picked, _ = played(np.random.default_rng(7), Rule(4))
+    shifted = [replace(c, rewards=c.rewards - 0.2 * t) for t, c in enumerate(rounds)]
+    for c in changes(shifted, picked, Rule(4)):
+        assert c.transmission == pytest.approx(-0.2, abs=5 * c.transmission_error)
+        assert c.transmission < -3 * c.transmission_error
+
+
+def test_another_rule_than_the_real_one_shows_as_sampling():
+    rounds, picked, _ = played(np.random.default_rng(8), Rule(4, 1.0, NONE), rounds=3)
+    assert all(c.sampling > 2 * c.band for c in changes(rounds, picked, Rule(4, 1.0)))
+    assert all(abs(c.sampling) <= c.band for c in changes(rounds, picked, Rule(4, 1.0, NONE)))
+
+
+def test_real_data_do_not_change_the_contexts_shares():
+    """Contexts of very different levels, and real data that have one of them far more often."""
+    rng = np.random.default_rng(9)
+    where, level = np.arange(400) % 5, 2.0 * np.arange(5)
+    rewards = rng.normal(size=(400, 4)) + level[where][:, None]
+    picked = (np.arange(4) == Rule(4).draw(rewards, rng)[:, None]).ravel()
+    pool = as_candidates(rewards.ravel(), contexts=where.repeat(4).astype(str))
+    codes = rng.choice(5, 2000, p=[0.6, 0.1, 0.1, 0.1, 0.1])
+    real = as_candidates(rng.normal(size=2000) + level[codes], contexts=codes.astype(str))
+    (found,) = changes([pool, pool], [picked] * 2, Rule(4), real_fraction=0.5, reference=real)
+    assert abs(found.sampling) <= found.band
+    assert abs(found.selection) < 0.5, "half of the gain of picks; levels differ by eight"
+
+
+def test_each_reward_has_a_band_of_its_own():
+    """Also where every context has a single pick."""
+    rng = np.random.default_rng(10)
+    values = rng.normal(size=(400, 2)) * [1.0, 50.0]
+    for contexts in (None, np.arange(100).repeat(4).astype(str)):
+        one = as_candidates(values, contexts=contexts)
+        other = as_candidates(values[:, ::-1], contexts=contexts)
+        picked = [np.arange(400) % 4 == 0] * 2
+        bands = [c.band for c in changes([one, one], picked, Rule(4), weights=(0.5, 0.5))]
+        swapped = [c.band for c in changes([other, other], picked, Rule(4), weights=(0.5, 0.5))]
+        assert swapped == pytest.approx(bands[::-1], rel=1e-12)
+        assert bands[1] > 20 * bands[0]

@@ -1,0 +1,242 @@
+"""Plans: exact outcomes, constraints kept, frontiers, what binds, sensitivity; and by the command line."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from helpers.paths import refused
+from recurate.core.errors import InputError
+from recurate.theory.crowd import Crowd
+from recurate.theory.limits import limit
+from recurate.theory.survival import favourites
+from recurate.verbs.forecast.forecast import forecast
+from recurate.verbs.plan.evaluation import Constraints
+from recurate.verbs.plan.plan import plan
+
+SMALL = {"ks": (2, 4, 8), "real_fractions": (0.0, 0.2, 0.5), "weights": [(0.3, 0.7), (0.5, 0.5), (0.7, 0.3)]}
+
+
+def opposed(n: int = 3000, seed: int = 0):
+    """Two rewards that are at odds."""
+    rewards = np.random.default_rng([51, seed]).normal(size=(n, 2))
+    rewards[:, 1] -= 0.5 * rewards[:, 0]
+    return rewards
+
+
+@pytest.fixture(scope="module")
+def planned():
+    bounds = Constraints(floor=0.2, kl=1.5, budget=60_000)
+    return plan(opposed(), objective="nash", constraints=bounds, rounds=6, **SMALL)
+
+
+def test_outcomes_are_the_exact_forecast(planned):
+    best = planned.best
+    rewards = opposed()
+    c = best.choice
+    groups = favourites(rewards, rewards.max(axis=0)).astype(str)
+    found = forecast(
+        rewards, k=c.k, rounds=6, weights=c.weights, real_fraction=c.real_fraction, groups=groups
+    ).trajectory
+    last = {row.key: row.value for row in found.where(round=6).rows}
+    np.testing.assert_allclose(
+        best.rewards, [last["mean_reward", f"reward_{i}", None] for i in (0, 1)], rtol=1e-9
+    )
+    np.testing.assert_allclose(best.shares, [last["share", None, str(i)] for i in (0, 1)], rtol=1e-9)
+    assert best.kl == pytest.approx(last["kl_to_reference", None, None], rel=1e-9)
+    assert best.entropy == pytest.approx(last["entropy", None, None], rel=1e-9)
+    assert best.cost == c.k * 1000 * 6
+
+
+def test_the_plan_keeps_its_constraints_and_nothing_tried_is_better(planned):
+    best = planned.best
+    assert best.exact
+    assert best.feasible
+    assert min(best.shares) >= 0.2
+    assert best.kl <= 1.5
+    assert best.cost <= 60_000
+    rivals = [o for o in planned.outcomes if o.feasible and o.objective > best.objective * (1 + 1e-3)]
+    assert not rivals
+
+
+def test_what_binds_really_does(planned):
+    names = [name for name, _ in planned.binding]
+    assert "kl" in names
+    free = plan(
+        opposed(), objective="nash", constraints=Constraints(floor=0.2, budget=60_000), rounds=6, **SMALL
+    )
+    assert free.best.objective > planned.best.objective
+    slack = plan(opposed(), objective="nash", constraints=Constraints(floor=0.01, kl=1e6), rounds=6, **SMALL)
+    assert slack.binding == ()
+
+
+def test_frontiers_hold_nothing_dominated(planned):
+    for outcomes, key in ((planned.diversity, lambda o: o.entropy), (planned.compute, lambda o: -o.cost)):
+        assert all(o.exact for o in outcomes)
+        for a in outcomes:
+            for b in outcomes:
+                assert not (b.objective > a.objective + 1e-6 and key(b) > key(a) + 1e-6)
+
+
+def test_sensitivity_is_a_plan_for_scaled_rewards(planned):
+    for s in planned.sensitivity:
+        again = plan(
+            s.factor * opposed(), objective="nash", constraints=Constraints(floor=0.2, kl=1.5, budget=60_000),
+            rounds=6, **SMALL,
+        )  # fmt: skip
+        same = [o for o in again.outcomes if o.choice == planned.best.choice]
+        assert same
+        assert s.outcome.objective == pytest.approx(same[0].objective, rel=1e-2)
+
+
+def test_impossible_constraints_get_the_closest():
+    found = plan(opposed(), constraints=Constraints(kl=1e-6, variance=5.0), rounds=3, **SMALL)
+    assert found.best is None
+    assert found.closest.missed
+    assert found.closest.exact
+    assert found.sensitivity == ()
+
+
+def test_plans_for_the_limit_use_limits():
+    found = plan(opposed(400), constraints=Constraints(floor=0.1), rounds=None, refine=False, **SMALL)
+    best = found.best
+    c = best.choice
+    rewards = opposed(400)
+    end = limit(rewards, c.weights, k=c.k, real_fraction=c.real_fraction)
+    np.testing.assert_allclose(best.rewards, end.law @ rewards, atol=1e-6)
+    assert best.settles
+
+
+def test_objectives_differ():
+    rewards = opposed() + np.array([0.0, -1.0])
+    by = {
+        o: plan(rewards, objective=o, rounds=4, refine=False, **SMALL).best
+        for o in ("reward", "nash", "worst")
+    }
+    assert by["worst"].objective == pytest.approx(min(by["worst"].rewards))
+    assert by["reward"].objective == pytest.approx(np.mean(by["reward"].rewards))
+    assert by["worst"].objective >= min(by["reward"].rewards) - 1e-9
+    weighted = plan(rewards, importance=[1.0, 0.0], rounds=4, refine=False, **SMALL).best
+    assert weighted.choice.weights == (0.7, 0.3)
+
+
+def test_one_reward_and_real_data_of_its_own():
+    rng = np.random.default_rng(3)
+    rewards, real = rng.normal(size=2000), rng.normal(-0.5, 1, size=1000)
+    free = plan(rewards, rounds=5, reference=real)
+    assert free.best.choice.weights == (1.0,)
+    assert free.best.choice.k == 32
+    assert free.best.choice.real_fraction == 0.0
+    # Between the laws of rewards, in regions of the real data's, as forecasts tell it.
+    held = plan(rewards, rounds=5, reference=real, constraints=Constraints(kl=0.5))
+    c = held.best.choice
+    found = forecast(rewards, k=c.k, rounds=5, real_fraction=c.real_fraction, reference=real).trajectory
+    last = found.values("kl_to_reference")[-1]
+    assert held.best.kl <= 0.5
+    assert held.best.kl == pytest.approx(last, abs=0.1)  # the forecast takes off its sampling bias
+    assert held.best.objective < free.best.objective
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"constraints": Constraints(floor=0.6)}, "sum to more than one"),
+        ({"constraints": Constraints(entropy=2.0)}, "entropy"),
+        ({"constraints": Constraints(kl=-1.0)}, "number >= 0"),
+        ({"objective": "profit"}, "objective"),
+        ({"rounds": 0}, "rounds"),
+        ({"ks": (2.5,)}, "whole numbers"),
+        ({"real_fractions": (1.0,)}, "real fractions"),
+        ({"weights": [(0.5, 0.6)]}, "sum"),
+        ({"temperatures": (0.0,)}, "positive"),
+        ({"ks": ()}, "nothing to choose"),
+        ({"groups": ["a"] * 2999}, "label"),
+    ],
+)
+def test_bad_input(options, words):
+    with pytest.raises(InputError, match=words):
+        plan(opposed(), **{**SMALL, **options})
+
+
+def test_constant_rewards_and_empty_groups():
+    with pytest.raises(InputError, match="constant"):
+        plan(np.ones((100, 2)))
+    with pytest.raises(InputError, match="no members"):
+        plan(np.column_stack([np.arange(100.0), np.arange(100.0)]))
+
+
+def test_compression_is_close_and_says_how_close():
+    rewards = opposed(30_000)
+    groups = favourites(rewards, rewards.max(axis=0))
+    crowd = Crowd.of(rewards, groups, 2)
+    small = crowd.compressed()
+    assert len(small.rewards) < 5000
+    assert small.start.sum() == pytest.approx(1)
+    np.testing.assert_allclose(small.start @ small.rewards, crowd.start @ crowd.rewards, atol=1e-12)
+    np.testing.assert_allclose(small.start @ small.squares, crowd.start @ crowd.squares, atol=1e-12)
+    np.testing.assert_allclose(small.start @ small.members, crowd.start @ crowd.members, atol=1e-12)
+    found = plan(rewards, rounds=5, refine=False, **SMALL)
+    assert 0 < found.error < 0.02
+
+
+# --- the command line -----------------------------------------------------------------------------
+
+
+@pytest.fixture
+def two(tmp_path):
+    rewards = opposed(2000)
+    pq.write_table(pa.table({"a": rewards[:, 0], "b": rewards[:, 1]}), tmp_path / "two.parquet")
+
+
+def test_plan_command(two, tmp_path, recurate_cli):
+    done = recurate_cli(
+        "plan", "two.parquet", "--reward", "a", "--reward", "b", "--maximise", "nash", "--floor", 0.2,
+        "--budget", 60_000, "--kl", 1.5, "--rounds", 6, "--k", "2,4,8", "--real-fraction", "0,0.2,0.5",
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    for words in (
+        "The plan",
+        "What binds",
+        "Objective against diversity",
+        "Who survives",
+        "phase",
+        "off by 10 %",
+    ):
+        assert words.lower() in done.stdout.lower() or words == "phase"
+    facts = json.loads((tmp_path / "two-plan" / "plan.json").read_text())
+    assert facts["feasible"]
+    assert min(facts["best"]["shares"]) >= 0.2
+    assert len(facts["survivors"]) == 2
+    page = (tmp_path / "two-plan" / "report.html").read_text()
+    assert "limit, by K and weight" in page
+    assert "limit, by K and real fraction" in page
+
+
+def test_impossible_on_the_command_line(two, recurate_cli):
+    done = recurate_cli(
+        "plan", "two.parquet", "--reward", "a", "--reward", "b", "--kl", "1e-9", "--variance", 9,
+        "--rounds", 2, "--k", "2", "--real-fraction", "0,0.1",
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert "impossible" in done.stdout.lower()
+    assert "closest" in done.stdout.lower()
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        ("--floor", "0.7"),
+        ("--rounds", "soon"),
+        ("--maximise", "profit"),
+        ("--k", "many"),
+        ("--weights", "0.5,0.6"),
+        ("--reward", "c"),
+        ("--group", "nowhere"),
+    ],
+)
+def test_bad_options(two, recurate_cli, options):
+    refused(recurate_cli("plan", "two.parquet", "--reward", "a", "--reward", "b", *options))

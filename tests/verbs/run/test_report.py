@@ -1,0 +1,181 @@
+"""Reports: one file, offline, drawn by a real browser, the same bytes twice."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+import subprocess
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import recurate
+from helpers.browser import CHROMIUM, FLAGS, PROBE
+from helpers.tiny import DIGITS, GAUSSIANS
+from recurate.log.trajectory import FORECAST, MEASURED, Row, Trajectory
+from recurate.loop.config import parse_config
+from recurate.loop.driver import run
+from recurate.loop.run_folder import RunFolder
+from recurate.report import narrative
+from recurate.report.page import write_forecast_report, write_run_report
+from recurate.verbs.forecast.from_log import LogForecast
+from recurate.verbs.forecast.report import forecast_table
+from recurate.verbs.run.samples_section import chosen_rounds, image_grid, is_image
+
+
+@pytest.fixture(scope="module", params=["gaussians", "digits", "forecast"])
+def report(request, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("reports")
+    if request.param == "forecast":
+        rng = np.random.default_rng(0)
+        result = recurate.forecast(
+            rng.normal(size=(600, 2)),
+            groups=rng.choice(["<a>", "b&c"], 600),
+            rounds=3,
+            names=["one", "two"],
+            picks=20,
+            bounds=True,
+        )
+        write_forecast_report(
+            LogForecast(result),
+            folder / "report.html",
+            name="x.csv",
+            table=forecast_table(result.trajectory, result),
+        )
+        return folder / "report.html"
+    run(parse_config({"gaussians": GAUSSIANS, "digits": DIGITS}[request.param]), folder / "run")
+    return write_run_report(RunFolder.open(folder / "run"))
+
+
+def test_it_is_one_small_file_that_asks_for_nothing(report):
+    html = report.read_text()
+    assert len(html) < 3e6
+    own = re.sub(r"<script>.*?</script>", "", html, flags=re.S)
+    assert not re.search(r"(src|href)\s*=\s*[\"'](?!data:)", own), "nothing is fetched"
+    assert "url(http" not in html
+    assert "width=device-width" in own
+
+
+@pytest.mark.skipif(CHROMIUM is None, reason="no Chromium on this machine")
+@pytest.mark.parametrize("width", [400, 1200])
+def test_a_browser_draws_every_chart_and_nothing_overflows(report, tmp_path, width):
+    page = tmp_path / "page.html"
+    html = report.read_text()
+    page.write_text(PROBE.join(html.rsplit("</body>", 1)))
+    done = subprocess.run(
+        [CHROMIUM, *FLAGS, f"--user-data-dir={tmp_path}/data", f"--window-size={width},900", page.as_uri()],
+        capture_output=True, text=True, timeout=120, check=True,
+    )  # fmt: skip
+    wanted = html.count('type="application/json"')
+    assert wanted >= 5
+    assert len(re.findall(r"<svg[^>]*class=\"marks\"", done.stdout)) == wanted
+    assert "could not be drawn" not in re.sub(r"<script>.*?</script>", "", done.stdout, flags=re.S)
+    title = re.search(r"<title>(\d+) (\d+)</title>", done.stdout)
+    assert title is not None
+    assert int(title[1]) <= int(title[2]), "the page is no wider than the screen"
+
+
+SLIDE = """<script>
+setTimeout(() => {
+  const slider = document.querySelector(".vega-bind input[type=range]");
+  const drawn = () => slider.closest(".chart").querySelector("svg").innerHTML;
+  const before = drawn();
+  slider.value = 0;
+  slider.dispatchEvent(new Event("input"));
+  setTimeout(() => { document.title = before === drawn() ? "unchanged" : "changed"; }, 2000);
+}, 4000);
+</script></body>"""
+
+
+@pytest.mark.skipif(CHROMIUM is None, reason="no Chromium on this machine")
+def test_the_slider_moves_through_the_rounds(tmp_path):
+    run(parse_config(GAUSSIANS), tmp_path / "run")
+    html = write_run_report(RunFolder.open(tmp_path / "run")).read_text()
+    page = tmp_path / "page.html"
+    page.write_text(SLIDE.join(html.rsplit("</body>", 1)))
+    done = subprocess.run(
+        [CHROMIUM, *FLAGS, f"--user-data-dir={tmp_path}/data", page.as_uri()],
+        capture_output=True, text=True, timeout=120, check=True,
+    )  # fmt: skip
+    assert "<title>changed</title>" in done.stdout
+
+
+def test_a_rebuilt_report_has_the_same_bytes(tmp_path):
+    run(parse_config(GAUSSIANS), tmp_path / "run")
+    store = RunFolder.open(tmp_path / "run")
+    first = write_run_report(store).read_bytes()
+    assert write_run_report(store).read_bytes() == first
+
+
+def test_it_says_what_was_run_and_how_far_off_the_forecast_was(tmp_path):
+    run(parse_config(GAUSSIANS), tmp_path / "run")
+    html = write_run_report(RunFolder.open(tmp_path / "run")).read_text()
+    for text in (
+        "By how much each round differed",
+        "torch",
+        "seed",
+        "real_fraction = 0.25",
+        "one of 3 candidates",
+    ):
+        assert text in html
+
+
+def test_the_shipped_javascript_is_what_the_readme_says():
+    import altair
+
+    folder = Path(recurate.__file__).parent / "report" / "assets"
+    sums = dict(re.findall(r"\| (\S+\.js) \|.*\| (\w{64}) \|", (folder / "README.md").read_text()))
+    scripts = sorted(folder.glob("*.js"))
+    assert sorted(sums) == [p.name for p in scripts]
+    for path in scripts:
+        assert hashlib.sha256(path.read_bytes()).hexdigest() == sums[path.name]
+    version = re.search(r"vega-lite (\d+)\.", (folder / "README.md").read_text())
+    assert version is not None
+    assert altair.SCHEMA_VERSION.startswith(f"v{version[1]}.")
+
+
+def test_the_paragraph_names_direction_and_error():
+    def rows(source, values):
+        return [Row(t, source, "mean_exp_reward", v, "reward") for t, v in enumerate(values)]
+
+    up = Trajectory((*rows(FORECAST, [1, 2, 4]), *rows(MEASURED, [1, 2.5, 4])))
+    text = narrative.what_happened(up, {"k": 4, "real_fraction": 0.25})
+    assert "one of 4 candidates" in text
+    assert "25% real data" in text
+    assert "went up from 1 in round 0 to 4 in round 2, 4-fold" in text
+    assert "off by at most 20.0% of the measured value (round 1)" in text
+    down = narrative.what_happened(Trajectory(tuple(rows(FORECAST, [2, 1]))), {"k": "inf"})
+    assert "is forecast to go down from 2" in down
+
+
+def test_images():
+    assert is_image((8, 8))
+    assert is_image((32, 32, 3))
+    assert not is_image((2,))
+    assert image_grid(np.zeros((7, 8, 8))).startswith("data:image/png;base64,")
+    assert chosen_rounds(3) == [0, 1, 2]
+    assert chosen_rounds(101)[0] == 0
+    assert chosen_rounds(101)[-1] == 100
+    assert len(chosen_rounds(101)) == 12
+
+
+@pytest.mark.parametrize(
+    ("facts", "phrase"),
+    [
+        (
+            {"k": 4, "noise": "gaussian", "lapse": 0.1},
+            "picked by Thurstone's model (10% of the slates at random)",
+        ),
+        ({"k": {"2": 0.5, "4": 0.5}, "noise": "none"}, "one of 2 or 4 candidates is picked as the best"),
+        ({"k": 8, "keep": 2}, "2 of 8 candidates are picked by Luce choice"),
+        ({"level": 0.5}, "every candidate passes whose reward reaches 0.5 and"),
+        ({"fraction": 0.25, "noise": "gumbel"}, "the best 25% of all candidates are kept, with gumbel noise"),
+        ({"k": 4, "then": [{"k": 2}]}, "; from what is kept one of 2 candidates is picked by Luce choice"),
+        ({"k": 4, "accumulate": True}, "the picks of this and all earlier rounds"),
+        ({"k": 4, "efficacy": 0.5}, "which moves it 50% of the way"),
+    ],
+)
+def test_the_summary_says_what_happens_every_round(facts, phrase):
+    row = [Row(t, FORECAST, "mean_reward", float(t), reward="reward") for t in (0, 1)]
+    assert phrase in narrative.what_happened(Trajectory(tuple(row)), facts)
