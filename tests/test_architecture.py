@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import ast
+import graphlib
 import re
 import subprocess
 import sys
 import tomllib
+import warnings
 from itertools import chain
 
 import pytest
@@ -18,63 +20,78 @@ SOURCE = ROOT / "src" / "recurate"
 ARCHITECTURE = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
 
 
-def rooms() -> list[str]:
+def rooms(indent: int) -> list[str]:
     """Read the rooms, lowest first, from the picture in docs/architecture.md."""
     block = re.search(r"```\nsrc/recurate/\n(.*?)```", ARCHITECTURE, flags=re.S)
     assert block is not None
-    return [m[1] for m in re.finditer(r"^  ([a-z_]+)(?:\.py|/) ", block[1], flags=re.M)]
+    return [m[1] for m in re.finditer(rf"^ {{{indent}}}([a-z_]+)(?:\.py|/) ", block[1], flags=re.M)]
 
 
-ROOMS = rooms()
+ROOMS = rooms(2)
+VERBS = rooms(4)
 HOMES = recurate._HOMES  # what `from recurate import name` really imports
+FLOORS = [
+    room for top in ROOMS for room in ([f"verbs.{verb}" for verb in VERBS] if top == "verbs" else [top])
+]
 
 
 def modules():
     return [p for p in SOURCE.rglob("*.py") if p != SOURCE / "__init__.py"]
 
 
+def dotted(path) -> str:
+    parts = path.relative_to(SOURCE.parent).with_suffix("").parts
+    return ".".join(parts).removesuffix(".__init__")
+
+
 def imports(tree: ast.AST):
-    """Yield the dotted name of every import, wherever it stands, with whether it is typing only."""
-    typing_only = {
-        id(inner)
-        for node in ast.walk(tree)
-        if isinstance(node, ast.If) and getattr(node.test, "id", "") == "TYPE_CHECKING"
-        for inner in ast.walk(node)
-    }
+    """Yield the dotted name of every import, wherever it stands, typing-only ones included."""
     for node in ast.walk(tree):
         if isinstance(node, ast.Import):
-            yield from ((alias.name, id(node) in typing_only) for alias in node.names)
+            yield from (alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
             assert node.level == 0, "imports are absolute"
             assert node.module is not None
-            for alias in node.names:
-                yield f"{node.module}.{alias.name}", id(node) in typing_only
+            yield from (f"{node.module}.{alias.name}" for alias in node.names)
 
 
-def room(dotted: str) -> str:
-    return dotted.split(".")[1]
+def floor(name: str) -> int:
+    """Return on which floor a module of recurate lies; an unknown one is an error."""
+    parts = name.split(".")[1:]
+    return FLOORS.index(".".join(parts[: 2 if parts[0] == "verbs" else 1]))
+
+
+def names_in(folder):
+    found = {p.name if p.is_dir() else p.stem for p in folder.iterdir() if p.suffix in ("", ".py")}
+    return found - {"__init__", "__pycache__", "assets"}
 
 
 def test_the_picture_shows_every_room():
-    found = {p.name if p.is_dir() else p.stem for p in SOURCE.iterdir() if p.suffix in ("", ".py")}
-    assert found - {"__init__", "__pycache__"} == set(ROOMS)
-    assert len(ROOMS) == len(set(ROOMS))
+    assert names_in(SOURCE) == set(ROOMS)
+    assert names_in(SOURCE / "verbs") == set(VERBS)
+    assert len(FLOORS) == len(set(FLOORS))
+
+
+LIBRARIES = {  # package: the folders that may import it
+    "torch": ("components",),
+    "torchvision": (),
+    "altair": ("report",),
+    "jinja2": ("report",),
+    "PIL": ("report", "components", "verbs/run"),
+}
 
 
 def violations(path, text: str) -> list[str]:
-    own = path.relative_to(SOURCE).with_suffix("").parts[0]
-    found = []
-    for name, _ in imports(ast.parse(text)):
+    own, found = dotted(path), []
+    place = path.relative_to(SOURCE).as_posix()
+    for name in imports(ast.parse(text)):
         top = name.split(".")[0]
-        if top == "recurate" and name.count(".") >= 1:
-            other = room(HOMES.get(name.removeprefix("recurate."), name))
-            if other in ROOMS and ROOMS.index(other) > ROOMS.index(own):
+        if top == "recurate":
+            if name == "recurate" or name.removeprefix("recurate.") in HOMES:
+                found.append(f"{own} imports the package's face: {name}")
+            elif own.count(".") and floor(name) > floor(own):
                 found.append(f"{own} imports {name}, which stands below it")
-        if top in ("torch", "torchvision") and own not in ("generators", "rewards"):
-            found.append(f"{own} imports {name}")
-        if top in ("altair", "matplotlib", "jinja2") and own != "report":
-            found.append(f"{own} imports {name}")
-        if top == "PIL" and own not in ("report", "data"):
+        elif top in LIBRARIES and not place.startswith(LIBRARIES[top]):
             found.append(f"{own} imports {name}")
     return found
 
@@ -88,9 +105,22 @@ def test_the_check_can_fail():
     path = SOURCE / "core" / "seeds.py"
     assert violations(path, "from recurate.verbs.forecast.forecast import forecast")
     assert violations(path, "from recurate import forecast")
+    assert violations(path, "import recurate")
     assert violations(path, "def f():\n    import torch")
     assert violations(SOURCE / "metrics" / "estimates.py", "import altair")
+    assert violations(SOURCE / "verbs" / "fit" / "fit.py", "from recurate.verbs.audit.audit import audit")
     assert not violations(path, "from recurate.core.errors import InputError")
+
+
+def test_no_module_imports_itself_through_others():
+    """Modules form no circle, whatever imports them first."""
+    known = {dotted(p): p for p in modules()}
+    arrows = {}
+    for name, path in known.items():
+        found = imports(ast.parse(path.read_text(encoding="utf-8")))
+        wanted = {full if full in known else full.rsplit(".", 1)[0] for full in found}
+        arrows[name] = {other for other in wanted if other in known and other != name}
+    graphlib.TopologicalSorter(arrows).prepare()  # raises CycleError, which names the circle
 
 
 def test_torch_is_loaded_lazily():
@@ -120,4 +150,5 @@ def test_no_pickle_and_no_big_modules():
     for path in modules():
         text = path.read_text(encoding="utf-8")
         assert not re.search(r"\bpickle\b|torch\.load|torch\.save|allow_pickle=True", text), path
-        assert len(text.splitlines()) <= 500, path
+        if len(text.splitlines()) > 800:
+            warnings.warn(f"{path} has more than 800 lines: is there a joint to cut it at?", stacklevel=1)

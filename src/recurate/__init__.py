@@ -10,8 +10,6 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-__version__ = "0.1.0"
-
 if TYPE_CHECKING:
     from recurate.choices import Choices, NoEstimate, conditional_logit, item_rewards, latent_classes
     from recurate.core.errors import InputError, RecurateError
@@ -25,6 +23,7 @@ if TYPE_CHECKING:
     from recurate.rules.pools import Threshold, TopFraction
     from recurate.rules.rule import Rule
     from recurate.theory.bounds import check_bounds
+    from recurate.theory.forecast import Forecast
     from recurate.theory.limits import Limit, attractors, limit
     from recurate.theory.population import Population
     from recurate.theory.setting import Setting, Stage
@@ -33,7 +32,7 @@ if TYPE_CHECKING:
     from recurate.verbs.audit.audit import Audit, audit_log
     from recurate.verbs.audit.declared import Declared, read_declared
     from recurate.verbs.fit.fit import Fit, FitOptions, fit_log
-    from recurate.verbs.forecast.forecast import Forecast, forecast
+    from recurate.verbs.forecast.forecast import forecast
     from recurate.verbs.plan.evaluation import Constraints
     from recurate.verbs.plan.plan import Plan, plan
 
@@ -55,7 +54,7 @@ _HOMES = {
     "as_candidates": "recurate.log.candidates",
     "InputError": "recurate.core.errors",
     "RecurateError": "recurate.core.errors",
-    "Forecast": "recurate.verbs.forecast.forecast",
+    "Forecast": "recurate.theory.forecast",
     "forecast": "recurate.verbs.forecast.forecast",
     "read_config": "recurate.loop.config",
     "run": "recurate.loop.driver",
@@ -90,6 +89,8 @@ __all__ = [*_HOMES, "__version__"]
 
 
 def __getattr__(name: str) -> Any:
+    if name == "__version__":
+        return import_module("recurate.core.version").VERSION
     if name not in _HOMES:
         raise AttributeError(f"module 'recurate' has no attribute {name!r}")
     value = getattr(import_module(_HOMES[name]), name)

@@ -10,12 +10,14 @@ import typer
 
 from recurate.core.errors import RecurateError
 from recurate.core.files import is_full
-from recurate.verbs.compare import command as comparing
-from recurate.verbs.fit import command as picks
-from recurate.verbs.forecast import command as forecasts
-from recurate.verbs.plan import command as plans
-from recurate.verbs.reproduce import command as reproductions
-from recurate.verbs.run import command as loops
+from recurate.core.version import VERSION
+from recurate.verbs.audit.command import audit
+from recurate.verbs.compare.command import compare
+from recurate.verbs.fit.command import fit
+from recurate.verbs.forecast.command import forecast
+from recurate.verbs.plan.command import plan
+from recurate.verbs.reproduce.command import reproduce
+from recurate.verbs.run.command import report, run
 
 app = typer.Typer(
     name="recurate",
@@ -36,9 +38,7 @@ app = typer.Typer(
 
 def _version(wanted: bool) -> None:
     if wanted:
-        import recurate
-
-        print(recurate.__version__)
+        print(VERSION)
         raise typer.Exit
 
 
@@ -52,8 +52,7 @@ def _main(
 
 
 for command in (
-    loops.run, forecasts.forecast, plans.plan, picks.fit, picks.audit, comparing.compare, loops.report,
-    reproductions.reproduce,
+    run, forecast, plan, fit, audit, compare, report, reproduce,
 ):  # fmt: skip
     app.command()(command)
 

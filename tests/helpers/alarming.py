@@ -13,7 +13,7 @@ import pyarrow as pa
 from scipy.special import ndtr
 
 from recurate.core.seeds import Stream
-from recurate.log.candidates import Candidates, Describer, as_candidates
+from recurate.log.candidates import Candidates, as_candidates
 from recurate.log.schema import Log, as_log
 from recurate.log.trajectory import MEASURED, Row, Trajectory
 from recurate.loop.alarms.raising import (
@@ -27,9 +27,12 @@ from recurate.loop.alarms.raising import (
     raised,
 )
 from recurate.metrics import estimates
+from recurate.metrics.describe import Describer
 from recurate.metrics.estimates import Estimate
+from recurate.metrics.partition import partition
 from recurate.rules import Rule
-from recurate.verbs.forecast.forecast import measured, predict, reference_cells, setting_of
+from recurate.theory.forecast import measured, predict, reference_cells
+from recurate.verbs.forecast.forecast import setting_of
 
 Array = np.ndarray
 Rng = np.random.Generator
@@ -87,7 +90,7 @@ def at_divergence(shift: float, scale: float, n: int, real: int) -> Callable[[Rn
     """The divergence (in the cells of a new reference) equals the limit in all rounds."""
 
     def make(rng: Rng) -> tuple[AlarmSettings, Trajectory]:
-        cells = estimates.partition(rng.normal(size=(real, 1)))
+        cells = partition(rng.normal(size=(real, 1)))
         edges = np.r_[-np.inf, sorted(split[1] for split in cells.splits if split), np.inf]
         order = cells.assign((np.r_[edges[1], edges[1:-1] + 1e-9])[:, None])  # cell of each interval
         p, q = (np.diff(ndtr((edges - m) / s)) for m, s in ((shift, scale), (0, 1)))

@@ -252,14 +252,14 @@ def _rename_back(source: str, target: str, spare: str | None) -> None:
 
 def _in_place(target: Path, fill: Callable[[Path], None], facts: dict[str, Any]) -> None:
     """Write a folder where it belongs, its contents last."""
-    from recurate.loop import run_folder
+    from recurate.core import sealed
 
     target.mkdir(parents=True, exist_ok=True)
     fill(target)
     files = sorted(p for p in target.rglob("*") if p.is_file())
-    sums = {p.relative_to(target).as_posix(): run_folder._sha256(p) for p in files}
+    sums = {p.relative_to(target).as_posix(): sealed.sha256(p) for p in files}
     found = {"facts": facts, "sha256": sums}
-    (target / run_folder.CONTENTS).write_text(json.dumps(found) + "\n", encoding="utf-8")
+    (target / sealed.CONTENTS).write_text(json.dumps(found) + "\n", encoding="utf-8")
 
 
 @contextlib.contextmanager
@@ -269,22 +269,26 @@ def _no_partial(path: Path) -> Iterator[Path]:
 
 def break_product(mutant: str) -> None:
     """Take one safety away."""
-    from recurate.core import files, tables
+    from recurate.core import files, sealed, tables
     from recurate.core.files import sync
     from recurate.core.seeds import Stream
     from recurate.loop import driver, rounds, run_folder
 
     module: Any
     for module, name, other in {
-        "folders in place": [(run_folder, "_write_folder", _in_place)],
+        "folders in place": [(run_folder, "write_folder", _in_place)],
         "files in place": [(files, "atomic_path", _no_partial), (tables, "atomic_path", _no_partial)],
         "no fsync of folders": [
-            (m, "sync", lambda p: None if p.is_dir() else sync(p)) for m in (files, run_folder)
+            (m, "sync", lambda p: None if p.is_dir() else sync(p)) for m in (files, sealed, run_folder)
         ],
-        "no fsync": [(files, "sync", lambda path: None), (run_folder, "sync", lambda path: None)],
+        "no fsync": [
+            (files, "sync", lambda path: None),
+            (sealed, "sync", lambda path: None),
+            (run_folder, "sync", lambda path: None),
+        ],
         "no hashes": [
-            (run_folder, "_verify", lambda *rest: None),
-            (run_folder, "_seal_holds", lambda *rest: True),
+            (run_folder, "verify", lambda *rest: None),
+            (sealed, "seal_holds", lambda *rest: True),
         ],
         "no lock": [(run_folder.RunFolder, "locked", lambda folder: contextlib.nullcontext())],
         "no shield": [(driver, "uninterrupted", contextlib.nullcontext)],
@@ -316,13 +320,13 @@ def _child(request: dict[str, Any]) -> None:
 
 
 def _command(request: dict[str, Any]) -> int:
-    import recurate.report.page
+    import recurate.verbs.run.report
     from recurate.cli import main
     from recurate.loop import run_folder
 
     run_folder._code_revision = lambda: "tested"  # others may work in this checkout meanwhile
     if not request["report"]:
-        recurate.report.page.write_run_report = lambda folder: folder.path / "no report was asked for"
+        recurate.verbs.run.report.write_run_report = lambda folder: folder.path / "no report was asked for"
     if request["mutant"]:
         break_product(request["mutant"])
     sys.argv = ["recurate", *request["words"]]

@@ -22,7 +22,7 @@ from recurate.log.trajectory import Trajectory
 from recurate.loop.config import parse_config
 from recurate.loop.driver import resume, run
 from recurate.loop.run_folder import RunFolder
-from recurate.verbs.forecast.forecast import split_log
+from recurate.theory.forecast import split_log
 
 
 @pytest.fixture(scope="module")

@@ -17,7 +17,7 @@ from scipy.special import betainc, log_ndtr
 
 from helpers.paths import GOLDENS
 from recurate.core.errors import InputError
-from recurate.rules import best_of_k
+from recurate.rules import best_of_k, quadrature
 from recurate.rules.best_of_k import Ranks
 from recurate.rules.noise import GAUSSIAN, GUMBEL, Noise
 
@@ -187,7 +187,7 @@ def test_wrong_rewards_are_refused(rewards):
 def test_pairs_of_gaussians_have_a_closed_form():
     gaps = np.array([0.0, 0.3, -3.0, 9.0, -9.0, 40.0, -40.0, 300.0, -300.0, 5000.0, -5000.0])
     u = np.column_stack([gaps, np.zeros_like(gaps)])
-    found = best_of_k.log_first(GAUSSIAN, u, np.zeros(gaps.size, int))
+    found = quadrature.log_first(GAUSSIAN, u, np.zeros(gaps.size, int))
     np.testing.assert_allclose(found, log_ndtr(gaps / math.sqrt(2)), rtol=1e-13, atol=3e-15)
 
 
@@ -199,7 +199,7 @@ def test_quadrature_gives_luce_for_gumbel_noise(spread):
     slots = rng.integers(0, 3, 60)
     softmax = u[np.arange(60), slots] - np.logaddexp.reduce(u, axis=1)
     np.testing.assert_allclose(
-        best_of_k.log_first(GUMBEL, u, slots), softmax, rtol=1e-12, atol=2e-14 + 1e-16 * spread
+        quadrature.log_first(GUMBEL, u, slots), softmax, rtol=1e-12, atol=2e-14 + 1e-16 * spread
     )
 
 
@@ -216,7 +216,7 @@ def test_sets_sum_over_rankings(spread):
             term += left[:, slot] - np.logaddexp.reduce(left, axis=1)
             left[:, slot] = -np.inf
         total = np.logaddexp(total, term)
-    np.testing.assert_allclose(best_of_k.log_kept(GUMBEL, u, kept), total, rtol=1e-12, atol=1e-13)
+    np.testing.assert_allclose(quadrature.log_kept(GUMBEL, u, kept), total, rtol=1e-12, atol=1e-13)
 
 
 @pytest.mark.parametrize("keep", [1, 2, 3])
@@ -230,9 +230,9 @@ def test_chances_are_sums_over_sets(keep):
             kept = np.tile(np.isin(np.arange(5), chosen), (10, 1))
             possible = np.isfinite(np.where(kept, u, 0)).all(axis=1)
             total[possible] += (
-                kept[possible] * np.exp(best_of_k.log_kept(noise, u[possible], kept[possible]))[:, None]
+                kept[possible] * np.exp(quadrature.log_kept(noise, u[possible], kept[possible]))[:, None]
             )
-        np.testing.assert_allclose(best_of_k.chances(noise, u, keep), total, atol=1e-13)
+        np.testing.assert_allclose(quadrature.chances(noise, u, keep), total, atol=1e-13)
         np.testing.assert_allclose(total.sum(axis=1), keep, rtol=1e-13)
 
 
@@ -242,8 +242,8 @@ def test_large_pools_are_resolved():
     kept = (np.arange(900) < 300)[None, :]
     log_sets = -(math.lgamma(901) - math.lgamma(301) - math.lgamma(601))
     for noise in (GAUSSIAN, GUMBEL):
-        np.testing.assert_allclose(best_of_k.log_kept(noise, u, kept), log_sets, rtol=1e-13)
-    np.testing.assert_allclose(best_of_k.chances(GAUSSIAN, u[:, :90], 30), 1 / 3, rtol=1e-12)
+        np.testing.assert_allclose(quadrature.log_kept(noise, u, kept), log_sets, rtol=1e-13)
+    np.testing.assert_allclose(quadrature.chances(GAUSSIAN, u[:, :90], 30), 1 / 3, rtol=1e-12)
 
 
 def test_far_apart_candidates_without_log_functions():
@@ -259,8 +259,8 @@ def test_far_apart_candidates_without_log_functions():
     expected = np.array(
         [0.5, (1 + 4 * math.exp(5)) / (math.expm1(5)) ** 2, 99 * math.exp(-100), 299 * math.exp(-300)]
     )
-    np.testing.assert_allclose(np.exp(best_of_k.log_first(plain, u, np.zeros(4, int))), expected, rtol=1e-11)
-    farther = best_of_k.log_first(plain, np.array([[-1e4, 0.0]]), np.zeros(1, int))
+    np.testing.assert_allclose(np.exp(quadrature.log_first(plain, u, np.zeros(4, int))), expected, rtol=1e-11)
+    farther = quadrature.log_first(plain, np.array([[-1e4, 0.0]]), np.zeros(1, int))
     assert farther[0] < -600
 
 

@@ -11,10 +11,12 @@ from recurate.core.seeds import Stream
 from recurate.log.candidates import as_candidates
 from recurate.log.trajectory import FORECAST
 from recurate.metrics import estimates
+from recurate.metrics.partition import partition
 from recurate.rules import Rule
 from recurate.theory.coarsening import gather, sample_rows
+from recurate.theory.forecast import predict
 from recurate.theory.setting import Setting
-from recurate.verbs.forecast.forecast import forecast, predict
+from recurate.verbs.forecast.forecast import forecast
 
 GROUPS = ("high", "odd", "plain")
 
@@ -70,7 +72,7 @@ def covered(seed, k, picks, pool, rounds, rho, grouped, referenced):
     real = reference = cells = None
     if referenced:
         real = rng.normal(size=(1400, 2))
-        reference, cells = as_candidates(real[:, 0], groups=groups_of(real)), estimates.partition(real[:, :1])
+        reference, cells = as_candidates(real[:, 0], groups=groups_of(real)), partition(real[:, :1])
     setting = Setting(Rule(k), (1.0,), rho, rounds, picks=picks)
     result = predict(candidates, setting, reference=reference, cells=cells, stream=Stream(seed[-1]))
     inside, bands = True, 0

@@ -124,7 +124,7 @@ def test_several_rewards_share_the_efficacy():
 
 def test_a_second_moment_is_mixed_not_a_variance():
     """Half-way between two point masses' laws the variance is that of the mixture."""
-    from recurate.log.candidates import Values
+    from recurate.metrics.describe import Values
     from recurate.metrics.estimates import Estimate
     from recurate.theory.renewal import _between
 

@@ -22,9 +22,9 @@ from recurate.loop.environment import World, prepare
 from recurate.loop.monitors.protocol import Monitor, Silent
 from recurate.loop.rounds import group_labels, play
 from recurate.loop.run_folder import RunFolder
-from recurate.theory.evidence import plain_bounds
+from recurate.theory.bounds import plain_bounds
+from recurate.theory.forecast import Forecast, predict, split_log
 from recurate.theory.setting import Setting
-from recurate.verbs.forecast.forecast import Forecast, predict, split_log
 
 
 def run(config: Config, out: Path, monitor: Monitor | None = None) -> Trajectory:

@@ -31,7 +31,7 @@ from recurate.log.samples import Samples, is_text
 from recurate.loop.config import Config, RewardSettings
 from recurate.loop.contexts import read_contexts
 from recurate.loop.sample_metrics import Watch, watch
-from recurate.metrics.estimates import Cells, partition
+from recurate.metrics.partition import Cells, partition
 
 
 @dataclass(frozen=True)

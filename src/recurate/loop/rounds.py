@@ -35,8 +35,8 @@ from recurate.loop.sample_metrics import to_rows
 from recurate.metrics.estimates import NORMAL_975
 from recurate.rules import Rule
 from recurate.theory.attribution import attribute
+from recurate.theory.forecast import measured
 from recurate.theory.setting import Setting
-from recurate.verbs.forecast.forecast import measured
 
 Stage = Callable[[int, str], None]  # called with the round and what begins
 

@@ -26,19 +26,20 @@ import os
 import platform
 import shutil
 import subprocess
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-import recurate
 from recurate.components.generators.external import External
 from recurate.components.protocols import Generator
 from recurate.components.registry import first_model, load_model
 from recurate.core.errors import InputError
 from recurate.core.files import sync, write_text
+from recurate.core.sealed import CONTENTS, altered, read_json, sealed, sha256, verify, write_folder
+from recurate.core.version import VERSION
 from recurate.log.samples import Samples, load_samples, save_samples
 from recurate.log.schema import MODEL, RUN_FORMAT, Log, check_format, read_log, write_log
 from recurate.log.trajectory import Trajectory
@@ -48,16 +49,7 @@ from recurate.loop.environment import World
 from recurate.loop.mixing import Picks
 from recurate.loop.rounds import Record, State, candidates_of, first_state, winners_of
 
-CONTENTS = "contents.json"  # facts about a folder, and the hash of every file in it
 LOCK = ".lock"
-SEAL = "seal"
-UNSEALED = {  # keys of files that were written before there were seals
-    CONTENTS: {"facts", "sha256"},
-    "bounds.json": {"bounds"},
-    "manifest.json": {
-        "format", "recurate", "code_revision", "python", "packages", "machine", "seed", "config_sha256",
-    },
-}  # fmt: skip
 PACKAGES = ("numpy", "scipy", "pyarrow", "torch", "scikit-learn", "safetensors")
 
 
@@ -99,8 +91,8 @@ class RunFolder:
         write_text(path / "config.toml", write_config(config))
         shutil.rmtree(path / "setup", ignore_errors=True)
         facts = world.facts() | {"real_data": worlds.real_facts(world, config)}
-        _write_folder(path / "setup", lambda folder: worlds.save(world, folder), facts)
-        write_text(path / "manifest.json", _sealed(_manifest(config)))
+        write_folder(path / "setup", lambda folder: worlds.save(world, folder), facts)
+        write_text(path / "manifest.json", sealed(_manifest(config)))
         return cls(path)
 
     @classmethod
@@ -137,7 +129,7 @@ class RunFolder:
 
     def manifest(self) -> dict[str, Any]:
         """Read the manifest."""
-        return _read_json(self.path / "manifest.json", "restore it")
+        return read_json(self.path / "manifest.json", "restore it")
 
     def changed_packages(self) -> dict[str, tuple[str | None, str | None]]:
         """Return packages whose version is not what the run began with: (then, now)."""
@@ -183,7 +175,7 @@ class RunFolder:
 
     def facts(self) -> dict[str, Any]:
         """Return facts about the data."""
-        return dict(_read_json(self.path / "setup" / CONTENTS, "restore it")["facts"])
+        return dict(read_json(self.path / "setup" / CONTENTS, "restore it")["facts"])
 
     def verify(self, *, results: bool = True) -> None:
         """Check that set-up and rounds are what was written, and that no round is missing.
@@ -194,7 +186,7 @@ class RunFolder:
         Raises:
             InputError: naming the first file that is missing, truncated or altered.
         """
-        _verify(self.path / "setup", "restore it, or start a new run")
+        verify(self.path / "setup", "restore it, or start a new run")
         done = self.complete()
         later = [p for p in (self.path / "rounds").glob("[0-9]*") if int(p.name) >= done]
         if later:
@@ -205,13 +197,13 @@ class RunFolder:
             )
         for t in range(done):
             remedy = f"restore it, or delete rounds {t} and later to play them again"
-            _verify(self.round_path(t), remedy, t)
+            verify(self.round_path(t), remedy, t)
         trajectory = self.path / "trajectory.parquet"
         if results and trajectory.exists():
             remedy = f"recurate run --resume {self.path} writes it again"
-            known = _read_json(self.path / "bounds.json", remedy).get("trajectory_sha256")
-            if known is not None and known != _sha256(trajectory):
-                raise _altered(trajectory, remedy)
+            known = read_json(self.path / "bounds.json", remedy).get("trajectory_sha256")
+            if known is not None and known != sha256(trajectory):
+                raise altered(trajectory, remedy)
 
     # --- rounds ---
 
@@ -248,7 +240,7 @@ class RunFolder:
         target = self.round_path(record.round)
         if reject is not None:
             target = self._rejected(record.round, reject)
-        _write_folder(target, fill, {"round": record.round, **record.counts, "alarms": list(alarms)})
+        write_folder(target, fill, {"round": record.round, **record.counts, "alarms": list(alarms)})
 
     def attempts(self, t: int) -> int:
         """Return how often round t was played and rolled back."""
@@ -275,23 +267,23 @@ class RunFolder:
 
     def save_bounds(self, bounds: list[dict[str, Any]]) -> None:
         """Write the proved statements as they were checked, after the trajectory, whose hash they bear."""
-        found = {"bounds": bounds, "trajectory_sha256": _sha256(self.path / "trajectory.parquet")}
-        write_text(self.path / "bounds.json", _sealed(found))
+        found = {"bounds": bounds, "trajectory_sha256": sha256(self.path / "trajectory.parquet")}
+        write_text(self.path / "bounds.json", sealed(found))
 
     def bounds(self) -> list[dict[str, Any]]:
         """Read them; none where there is no such file, which older runs lack."""
         path = self.path / "bounds.json"
-        return list(_read_json(path, "resume the run")["bounds"]) if path.exists() else []
+        return list(read_json(path, "resume the run")["bounds"]) if path.exists() else []
 
     def counts(self, t: int) -> dict[str, int]:
         """Read a round's counts."""
-        facts = dict(_read_json(self.round_path(t) / CONTENTS, "restore it")["facts"])
+        facts = dict(read_json(self.round_path(t) / CONTENTS, "restore it")["facts"])
         facts.pop("alarms", None)
         return facts
 
     def alarms(self, t: int) -> list[dict[str, Any]]:
         """Read which alarms went off in a round."""
-        return list(_read_json(self.round_path(t) / CONTENTS, "restore it")["facts"].get("alarms", ()))
+        return list(read_json(self.round_path(t) / CONTENTS, "restore it")["facts"].get("alarms", ()))
 
     # --- the state of the loop ---
 
@@ -366,65 +358,6 @@ def _picks(folder: Path, config: Config) -> Picks:
     return Picks(load_samples(folder)[winners], contexts if conditional else None)
 
 
-def _write_folder(target: Path, fill: Callable[[Path], None], facts: dict[str, Any]) -> None:
-    """Write a folder that appears in one rename, with facts and the hash of every file in it."""
-    partial = target.with_name(f".{target.name}.partial")
-    shutil.rmtree(partial, ignore_errors=True)  # left by a crash
-    partial.mkdir(parents=True)
-    try:
-        fill(partial)
-        files = sorted(p for p in partial.rglob("*") if p.is_file())
-        sums = {p.relative_to(partial).as_posix(): _sha256(p) for p in files}
-        (partial / CONTENTS).write_text(_sealed({"facts": facts, "sha256": sums}), encoding="utf-8")
-        for path in (*partial.rglob("*"), partial):
-            sync(path)
-        os.replace(partial, target)
-    except BaseException:
-        shutil.rmtree(partial, ignore_errors=True)  # on a full disk this makes room
-        raise
-    sync(target.parent)
-    sync(target.absolute().parent.parent)  # it may be new too
-
-
-def _verify(folder: Path, remedy: str, t: int | None = None) -> None:
-    """Check a folder's files; of a round's also that it is round t."""
-    contents = _read_json(folder / CONTENTS, remedy)
-    if t is not None and contents["facts"].get("round") != t:
-        raise _altered(folder / CONTENTS, remedy)
-    for name, digest in contents["sha256"].items():
-        path = folder / name
-        if not path.is_file() or _sha256(path) != digest:
-            raise _altered(path, remedy)
-
-
-def _altered(path: Path, remedy: str) -> InputError:
-    return InputError("a file of the run is not what was written", got=path, remedy=remedy)
-
-
-def _read_json(path: Path, remedy: str) -> dict[str, Any]:
-    try:
-        text = path.read_text(encoding="utf-8")
-        found = json.loads(text)
-    except (OSError, ValueError):
-        raise _altered(path, remedy) from None
-    if not isinstance(found, dict) or not _seal_holds(path.name, found, text):
-        raise _altered(path, remedy)
-    found.pop(SEAL, None)
-    return found
-
-
-def _sealed(found: dict[str, Any]) -> str:
-    """Return JSON that ends with the hash of all before it."""
-    digest = hashlib.sha256(json.dumps(found, indent=2).encode()).hexdigest()
-    return json.dumps({**found, SEAL: digest}, indent=2) + "\n"
-
-
-def _seal_holds(name: str, found: dict[str, Any], text: str) -> bool:
-    if SEAL not in found:
-        return found.keys() == UNSEALED[name]
-    return text == _sealed({key: value for key, value in found.items() if key != SEAL})
-
-
 def _is_a_start(path: Path, config: Config) -> bool:
     """Whether a folder is empty, or what this very run leaves if it dies before its manifest is written."""
     leftovers = {
@@ -442,15 +375,10 @@ def _is_a_start(path: Path, config: Config) -> bool:
     return names <= {LOCK, ".config.toml.partial"}
 
 
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
 def _manifest(config: Config) -> dict[str, Any]:
     return {
         "format": RUN_FORMAT,
-        "recurate": recurate.__version__,
+        "recurate": VERSION,
         "code_revision": _code_revision(),
         "python": platform.python_version(),
         "packages": {name: _version(name) for name in PACKAGES},
@@ -480,7 +408,7 @@ def _version(package: str) -> str | None:
 
 def _code_revision() -> str | None:
     """Return the git commit of a source checkout, with a mark if files differ from it."""
-    here = Path(recurate.__file__).parent
+    here = Path(__file__).parent.parent
     if not (here.parent.parent / ".git").exists():
         return None  # installed from a package, perhaps inside somebody else's checkout
     try:

@@ -17,6 +17,7 @@ from pydantic import Field, field_validator
 
 from recurate.components.rewards.classifier import Classifier
 from recurate.components.rewards.imported import NAME, call, load_function
+from recurate.core.arrays import FloatArray
 from recurate.core.errors import InputError
 from recurate.core.seeds import Stream
 from recurate.core.settings import Settings
@@ -25,7 +26,6 @@ from recurate.log.trajectory import Row
 from recurate.metrics import neighbours, quality, text
 from recurate.metrics.estimates import Estimate
 
-FloatArray = NDArray[np.float64]
 Measure = tuple[str, Callable[[], dict[str, Estimate]]]  # a name, and what computes its quantities
 
 FEWEST = 20  # held-out samples, below which nothing is compared

@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import ArrayLike
 
+from recurate.core.arrays import FloatArray
 from recurate.core.errors import InputError
-from recurate.metrics.estimates import FloatArray
 
 LARGEST = 1e100  # larger numbers have no squares
 

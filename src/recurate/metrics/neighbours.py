@@ -12,8 +12,9 @@ from numpy.typing import ArrayLike
 from scipy.spatial import cKDTree
 from scipy.special import digamma
 
+from recurate.core.arrays import FloatArray, IntArray
 from recurate.metrics.checks import neighbour_count, paired
-from recurate.metrics.estimates import Estimate, FloatArray, IntArray
+from recurate.metrics.estimates import Estimate
 
 BLOCK = 1_000_000  # pairs of neighbours at a time
 TIED = 1e-10  # distances closer than this, relatively, are equal

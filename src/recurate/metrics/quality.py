@@ -15,9 +15,10 @@ from collections.abc import Callable, Iterator
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from recurate.core.arrays import FloatArray, IntArray
 from recurate.core.errors import InputError
 from recurate.metrics.checks import neighbour_count, paired, sample
-from recurate.metrics.estimates import Estimate, FloatArray, IntArray
+from recurate.metrics.estimates import Estimate
 
 BLOCK = 1_000_000  # entries of a block of distances: 8 MB
 ROUNDING = 1e-12  # relative error of squared distances from inner products

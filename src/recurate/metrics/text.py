@@ -12,8 +12,9 @@ from itertools import chain
 
 import numpy as np
 
+from recurate.core.arrays import FloatArray, IntArray
 from recurate.core.errors import InputError
-from recurate.metrics.estimates import Estimate, FloatArray, IntArray
+from recurate.metrics.estimates import Estimate
 
 Grams = tuple[IntArray, IntArray]  # of n-grams: the text of each, shape (g,), and which n-gram it is
 

@@ -17,13 +17,10 @@ import math
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
+from recurate.core.arrays import FloatArray, IntArray
 from recurate.rules.lattice import NODE, POINTS
 from recurate.rules.noise import GUMBEL, REACH, Noise
-
-FloatArray = NDArray[np.float64]
-IntArray = NDArray[np.int64]
 
 BLOCK = REACH  # block length
 NARROW = 34.0  # widest span that one block holds, with its margins

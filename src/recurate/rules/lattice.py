@@ -20,7 +20,7 @@ import numpy as np
 import scipy.sparse
 from numpy.typing import NDArray
 
-FloatArray = NDArray[np.float64]
+from recurate.core.arrays import FloatArray
 
 NODE = 0.05  # spacing, in units of the noise
 POINTS = 10  # Lagrange interpolation points

@@ -18,12 +18,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import numpy as np
-from numpy.typing import NDArray
 
+from recurate.core.arrays import FloatArray, IntArray
 from recurate.rules import utilities
-
-FloatArray = NDArray[np.float64]
-IntArray = NDArray[np.int64]
 
 BLOCK_DOUBLES = 49_152  # utilities of a block: 384 kB
 NARROW = 128  # most slots of a narrow slate, for picks (counted in bytes: below 256)

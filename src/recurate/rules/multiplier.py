@@ -32,14 +32,13 @@ from __future__ import annotations
 import math
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
+from recurate.core.arrays import FloatArray
 from recurate.core.errors import InputError
 from recurate.rules.convolution import NARROW, Convolution
 from recurate.rules.lattice import Lattice, shorten_gaps
 from recurate.rules.noise import GUMBEL, REACH, Noise
-
-FloatArray = NDArray[np.float64]
 
 STEP = 0.25  # largest quadrature step
 FINEST = STEP / 64

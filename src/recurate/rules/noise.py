@@ -15,11 +15,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
+from recurate.core.arrays import FloatArray
 from recurate.core.errors import InputError, nearest
 
-FloatArray = NDArray[np.float64]
 Function = Callable[[FloatArray], FloatArray]
 Draw = Callable[[np.random.Generator, tuple[int, ...]], FloatArray]
 

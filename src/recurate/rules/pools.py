@@ -21,17 +21,14 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
+from recurate.core.arrays import BoolArray, FloatArray
 from recurate.core.errors import InputError, is_number
-from recurate.rules import best_of_k
+from recurate.rules import best_of_k, quadrature
 from recurate.rules.noise import NO_NOISE, REACH, Noise
 from recurate.rules.rule import RANKS, check_lapse, check_noise, check_temperature
 from recurate.rules.utilities import scaled
-
-FloatArray = NDArray[np.float64]
-BoolArray = NDArray[np.bool_]
-
 
 TINY = 5e-324  # the smallest double
 
@@ -271,7 +268,7 @@ class TopFraction:
             return np.ones(keep)
         if self.noise == NO_NOISE:
             return best_of_k.best_chances(utilities, keep).ravel()
-        return best_of_k.chances(self.noise, utilities, keep).ravel()
+        return quadrature.chances(self.noise, utilities, keep).ravel()
 
     def draw(self, rewards: FloatArray, rng: np.random.Generator) -> BoolArray:
         """Return which candidates of the pool are kept, (n,): the best :meth:`count` of them."""
@@ -300,7 +297,7 @@ class TopFraction:
         log_kept = (
             best_of_k.log_best_kept(utilities, mask)
             if self.noise == NO_NOISE
-            else best_of_k.log_kept(self.noise, utilities, mask)
+            else quadrature.log_kept(self.noise, utilities, mask)
         )
         return float(log_kept[0])
 

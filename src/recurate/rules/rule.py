@@ -25,15 +25,14 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
+from recurate.core.arrays import FloatArray, IntArray
 from recurate.core.errors import InputError, is_number
-from recurate.rules import best_of_k, luce
+from recurate.rules import best_of_k, luce, quadrature
 from recurate.rules.noise import GUMBEL, NO_NOISE, Noise
 from recurate.rules.utilities import of_slates
 
-FloatArray = NDArray[np.float64]
-IntArray = NDArray[np.int64]
 Sizes = tuple[tuple[float, float], ...]
 RANKS = ("ranks",)  # the key of set-ups that depend on nothing but the order of rewards
 
@@ -178,7 +177,7 @@ class Rule:
             return best_of_k.best_chances(utilities, self.keep)
         if self.noise == GUMBEL and self.keep == 2:
             return _softmax_twice(utilities)
-        return best_of_k.chances(self.noise, utilities, self.keep)
+        return quadrature.chances(self.noise, utilities, self.keep)
 
     def draw(self, rewards: FloatArray, rng: np.random.Generator) -> IntArray:
         """Return the kept slots of each slate: (slates,), or (slates, keep), best first, for keep > 1.
@@ -251,7 +250,7 @@ class Rule:
 
     def _log_chosen(self, utilities: FloatArray, slots: IntArray, ordered: bool) -> FloatArray:
         if self.keep == 1 and self.noise not in (GUMBEL, NO_NOISE):
-            return best_of_k.log_first(self.noise, utilities, slots[:, 0])
+            return quadrature.log_first(self.noise, utilities, slots[:, 0])
         if ordered:
             if self.noise == NO_NOISE:
                 return _log_ranking(best_of_k.log_best_first, utilities, slots)
@@ -271,7 +270,7 @@ class Rule:
             orders = itertools.permutations(slots.T)
             each = [_log_ranking(_log_softmax, utilities, np.column_stack(order)) for order in orders]
             return np.asarray(np.logaddexp.reduce(each))
-        return best_of_k.log_kept(self.noise, utilities, chosen)
+        return quadrature.log_kept(self.noise, utilities, chosen)
 
     def _utilities(self, rewards: ArrayLike) -> FloatArray:
         """Return rewards / temperature (plain rewards without noise), checked."""

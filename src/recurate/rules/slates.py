@@ -10,8 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-FloatArray = NDArray[np.float64]
-IntArray = NDArray[np.int64]
+from recurate.core.arrays import FloatArray, IntArray
 
 BLOCK_DOUBLES = 80_000  # numbers of a block: 640 kB, which second-level caches hold
 SAFE_RANGE = 600.0  # exponents within this range of each other neither overflow nor vanish

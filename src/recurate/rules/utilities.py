@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import numpy as np
-from numpy.typing import NDArray
 
+from recurate.core.arrays import FloatArray
 from recurate.core.errors import InputError
-
-FloatArray = NDArray[np.float64]
 
 
 def scaled(rewards: FloatArray, temperature: float) -> FloatArray:

@@ -20,12 +20,11 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from recurate.core.arrays import FloatArray
 from recurate.log.candidates import Candidates
 from recurate.metrics.estimates import NORMAL_975, encode, standard_error
 from recurate.theory.renewal import training_values
 from recurate.theory.setting import Setting
-
-FloatArray = NDArray[np.float64]
 
 STEPS = 10  # quantiles of a pool that a function of rewards is fitted by
 

@@ -22,11 +22,11 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 import scipy.sparse
-from numpy.typing import NDArray
 
+from recurate.core.arrays import FloatArray, IntArray
 from recurate.core.seeds import Stream
 from recurate.log.trajectory import Row
-from recurate.metrics import estimates
+from recurate.metrics.partition import partition
 from recurate.rules.convolution import NARROW
 from recurate.rules.lattice import shorten_gaps
 from recurate.theory.coarsening import FEWEST_CONTEXTS, smaller
@@ -34,9 +34,6 @@ from recurate.theory.extinction import Extinction, Losses
 from recurate.theory.loop_model import LoopModel
 from recurate.theory.population import Population
 from recurate.theory.setting import play
-
-FloatArray = NDArray[np.float64]
-IntArray = NDArray[np.int64]
 
 LEVEL = 0.95
 REPLICATES = 399  # so that the 95 % quantile is one of the values: the 380th
@@ -141,7 +138,7 @@ def _with_cells(model: LoopModel) -> LoopModel:
     """Return the model with a divergence in cells: between single atoms picks' laws have no sensible one."""
     if model.cells is not None or not model.has_kl or model.mode != "one":
         return model
-    cells = estimates.partition(model.describer.candidates.rewards)
+    cells = partition(model.describer.candidates.rewards)
     codes = cells.assign(model.describer.candidates.rewards)
     own = np.bincount(codes, model.population.reference, cells.reference.size)
     floor = np.maximum(own, 0.5 / len(codes))

@@ -30,15 +30,15 @@ import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property, partial
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
+from recurate.core.arrays import BoolArray, FloatArray
 from recurate.core.errors import InputError
-
-FloatArray = NDArray[np.float64]
-BoolArray = NDArray[np.bool_]
+from recurate.rules.rule import Rule
+from recurate.theory.loop_model import LoopModel
 
 ROUNDING = 1e-9  # a shortfall below this part of the terms compared is rounding (laws carry about 1e-13)
 FLOOR = 1e-305  # smaller masses and means have lost digits to underflow: nothing is concluded from them
@@ -495,3 +495,44 @@ STATEMENTS: tuple[tuple[Callable[[_Loop], _Evidence], str, str, str], ...] = (
     (_nash_share, "Nash share (Cor 3.8)", "[P] Corollary 3.8 (the limit); the distance derived here",
      "abs(s_T - q) <= max_i w_i (k_i M_j + o)/(M_i + k_i M_j + o), the law before: 0 as k_i, o -> 0"),
 )
+
+
+def check_model(model: LoopModel) -> tuple[Bound, ...]:
+    """Return every proved statement of :mod:`recurate.theory.bounds`, checked on the model's laws.
+
+    None where selection happens within contexts or by a rule that is not of the random-utility kind: the
+    statements are about one population and slates.
+    """
+    setting, population = model.setting, model.population
+    rules = [stage.rule for stage in setting.stages]
+    if model.mode != "one" or not all(isinstance(rule, Rule) for rule in rules):
+        return ()
+    slates = [rule for rule in rules if isinstance(rule, Rule)]
+    noises = {rule.noise.name for rule in slates}
+    return check_bounds(
+        population.rewards,
+        list(population.play(setting)),
+        weights=population.weights,
+        k=slates[0].largest,
+        temperature=setting.temperature,
+        real_fraction=setting.real_fraction,
+        reference=population.reference,
+        noise=noises.pop() if len(noises) == 1 else "mixed",
+        stages=[rule.largest for rule in slates],
+        accumulate=setting.accumulate,
+        efficacy=setting.efficacy,
+        lapse=max(rule.lapse for rule in slates),
+        keep=slates[0].keep,
+        varied=any(len(rule.sizes) > 1 for rule in slates),
+    )
+
+
+def plain_bounds(bounds: tuple[Bound, ...]) -> list[dict[str, Any]]:
+    """Return bounds as plain values, for files and reports."""
+    names = ("name", "statement", "source", "verdict", "why", "round", "value", "measured", "slack")
+    return [{name: _finite(getattr(bound, name)) for name in names} for bound in bounds]
+
+
+def _finite(value: Any) -> Any:
+    """JSON knows no infinities."""
+    return str(value) if isinstance(value, float) and not math.isfinite(value) else value

@@ -29,13 +29,12 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from recurate.core.arrays import FloatArray
 from recurate.rules.lattice import CHUNK, occupied_cells
 from recurate.rules.multiplier import Multiplier
 from recurate.rules.noise import GUMBEL
 from recurate.rules.rule import Rule
 from recurate.theory.setting import Setting, play
-
-FloatArray = NDArray[np.float64]
 
 POINTS = 20  # Chebyshev nodes a cell
 REACH = 8.0  # cell width times the largest growth rate

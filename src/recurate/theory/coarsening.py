@@ -11,15 +11,12 @@ import math
 from dataclasses import replace
 
 import numpy as np
-from numpy.typing import NDArray
 
+from recurate.core.arrays import FloatArray, IntArray
 from recurate.log.candidates import Candidates
 from recurate.metrics import estimates
 from recurate.theory.loop_model import LoopModel
 from recurate.theory.population import Population
-
-FloatArray = NDArray[np.float64]
-IntArray = NDArray[np.int64]
 
 CELLS = 600  # atoms that stand for one context's population
 TRACKED_CELLS = 1200  # with tracked columns or several rewards, which need more

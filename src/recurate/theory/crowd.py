@@ -14,11 +14,10 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from recurate.metrics.estimates import kl_atoms, partition
+from recurate.core.arrays import FloatArray, IntArray
+from recurate.metrics.estimates import kl_atoms
+from recurate.metrics.partition import partition
 from recurate.rules import Rule
-
-FloatArray = NDArray[np.float64]
-IntArray = NDArray[np.int64]
 
 TOP = 250  # best atoms of each reward, and of their sum, that are kept as they are
 CELLS = 600  # cells of the others, for each group

@@ -10,11 +10,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
+from recurate.core.arrays import FloatArray
 from recurate.theory.loop_model import LoopModel
-
-FloatArray = NDArray[np.float64]
 
 
 @dataclass(frozen=True)

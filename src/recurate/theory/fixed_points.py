@@ -22,8 +22,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-FloatArray = NDArray[np.float64]
-IntArray = NDArray[np.int64]
+from recurate.core.arrays import FloatArray, IntArray
+
 Map = Callable[[FloatArray], FloatArray]
 
 RESIDUAL = 1e-11  # sum of absolute differences of T(p) and p at a fixed point

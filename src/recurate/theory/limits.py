@@ -25,15 +25,13 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from recurate.core.arrays import FloatArray, IntArray
 from recurate.core.errors import InputError
 from recurate.rules import GUMBEL, Rule, Selection
 from recurate.theory.fixed_points import LONGEST, FixedPoint, settle
 from recurate.theory.nash import maximise_nash
 from recurate.theory.population import Population, check_law, check_weights
 from recurate.theory.setting import Stage, check_real_fraction
-
-FloatArray = NDArray[np.float64]
-IntArray = NDArray[np.int64]
 
 TIGHT = 1e-9  # 1 - D at which an atom can be in a limit
 PRESENT = 1e-9  # mass from which on an atom is in the support

@@ -8,12 +8,14 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
-from numpy.typing import NDArray
 
+from recurate.core.arrays import FloatArray, IntArray
 from recurate.core.errors import InputError
-from recurate.log.candidates import LARGEST_EXPONENT, Candidates, Describer, Values, group_names
+from recurate.log.candidates import Candidates, group_names
 from recurate.metrics import estimates
-from recurate.metrics.estimates import Cells, Estimate
+from recurate.metrics.describe import LARGEST_EXPONENT, Describer, Values
+from recurate.metrics.estimates import Estimate
+from recurate.metrics.partition import Cells
 from recurate.rules.pools import Threshold
 from recurate.rules.rule import Rule
 from recurate.theory.chebyshev import Compressed, compressible, rate_of
@@ -21,9 +23,6 @@ from recurate.theory.population import Population
 from recurate.theory.residuals import Correction, PooledResiduals, equal_spread_p_value, first_correction
 from recurate.theory.setting import Setting, play
 from recurate.theory.ustatistic import OneRound, unbiased_law
-
-FloatArray = NDArray[np.float64]
-IntArray = NDArray[np.int64]
 
 THICK = 500  # candidates a context from which each context is a population of its own
 MANY = 20_000  # atoms from which compressing pays

@@ -19,10 +19,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
-FloatArray = NDArray[np.float64]
-IntArray = NDArray[np.int64]
+from recurate.core.arrays import FloatArray, IntArray
 
 GAP = 1e-10  # max D - 1 at which a law is optimal
 TIGHT = 1e-13  # complementarity of the core at the end

@@ -18,14 +18,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from recurate.core.arrays import FloatArray, IntArray
 from recurate.core.errors import InputError
 from recurate.log.candidates import reward_matrix
 from recurate.rules.pools import NothingPasses
 from recurate.rules.selection import Selection
 from recurate.theory.setting import Setting, Stage, play
-
-FloatArray = NDArray[np.float64]
-IntArray = NDArray[np.int64]
 
 EXACT = 4e-15  # closer to one, a total mass is left as it is: the next round renormalises what it grows to
 KEPT = 4  # set-ups kept, one for every noise and temperature used

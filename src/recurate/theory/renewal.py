@@ -18,9 +18,11 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from recurate.log.candidates import Candidates, Describer, Values
+from recurate.log.candidates import Candidates
 from recurate.log.trajectory import RENEWED, Row
-from recurate.metrics.estimates import Cells, Estimate, entropy_of
+from recurate.metrics.describe import Describer, Values
+from recurate.metrics.estimates import Estimate, entropy_of
+from recurate.metrics.partition import Cells
 from recurate.theory.loop_model import LoopModel
 from recurate.theory.setting import Setting
 

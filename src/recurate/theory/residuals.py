@@ -16,14 +16,10 @@ from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
-from numpy.typing import NDArray
 
+from recurate.core.arrays import BoolArray, FloatArray, IntArray
 from recurate.core.errors import InputError
-from recurate.log.candidates import LARGEST_EXPONENT
-
-FloatArray = NDArray[np.float64]
-IntArray = NDArray[np.int64]
-BoolArray = NDArray[np.bool_]
+from recurate.metrics.describe import LARGEST_EXPONENT
 
 
 @dataclass(frozen=True)

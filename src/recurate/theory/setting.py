@@ -24,12 +24,11 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
+from recurate.core.arrays import FloatArray
 from recurate.core.errors import InputError, is_number
 from recurate.rules.selection import Selection
-
-FloatArray = NDArray[np.float64]
 
 
 @dataclass(frozen=True)

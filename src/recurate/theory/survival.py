@@ -19,15 +19,13 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from recurate.core.arrays import FloatArray, IntArray
 from recurate.core.errors import InputError
 from recurate.rules import Rule
 from recurate.theory.fixed_points import LONGEST, settle
 from recurate.theory.limits import Limit, Loop, limit
 from recurate.theory.population import check_weights
 from recurate.theory.setting import Stage
-
-FloatArray = NDArray[np.float64]
-IntArray = NDArray[np.int64]
 
 ALIVE = 1e-6  # share in the limit from which on a group survives
 NEVER = 20.0  # nats between own and others' items from which on the law K q > 1 is that of the landscape

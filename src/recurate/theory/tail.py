@@ -27,11 +27,14 @@ import math
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
+from recurate.core.arrays import FloatArray
 from recurate.core.errors import InputError
-
-FloatArray = NDArray[np.float64]
+from recurate.log.candidates import Candidates
+from recurate.log.trajectory import TAIL, Row
+from recurate.metrics.describe import Describer
+from recurate.theory.loop_model import LoopModel
+from recurate.theory.population import Population
 
 ENOUGH = 200  # exceedances wanted
 FEWEST = 100  # exceedances needed
@@ -285,3 +288,42 @@ def _distance(exceedances: FloatArray, weights: FloatArray, shape: float, scale:
     level = np.cumsum(weights)[:-1]
     middle = np.square(level) @ np.diff(log_below) - np.square(1.0 - level) @ np.diff(log_above)
     return count * float(middle - log_below[-1] - log_above[0] - 1.0)
+
+
+def continue_tail(model: LoopModel, ends: int | None) -> tuple[list[Row], list[str]]:
+    """Return the rounds from ``ends`` on as forecast with a fitted tail, and what to know of it.
+
+    Nothing is returned while the effective support lasts (``ends`` is None).
+    """
+    atoms = model.describer.candidates
+    if ends is None:
+        return [], []
+    if model.mode != "one" or len(atoms.names) > 1:
+        return [], ["a fitted tail needs one reward and one context: none is shown"]
+    if model.population.reference is not model.population.law:
+        return [], ["a fitted tail needs the model's own law as the reference: none is shown"]
+    try:
+        fitted = fit_tail(atoms.rewards[:, 0], model.population.law)
+        rewards, law = fitted.extended(atoms.rewards[:, 0], model.population.law)
+    except InputError as error:
+        return [], [f"no tail could be fitted: {error.what} (got: {error.got})"]
+    population = Population(rewards, law=law, weights=np.array(model.setting.weights))
+    describer = Describer(Candidates(population.rewards, atoms.names), model.setting.temperature)
+    rows = []
+    for t, law_t in enumerate(population.play(model.setting)):
+        if t >= ends:
+            rows += [
+                row
+                for row in describer.rows(t, TAIL, describer.values(law_t))
+                if row.quantity == "mean_reward" or (fitted.finite_exp and row.quantity == "mean_exp_reward")
+            ]
+    return rows, [_about(fitted, ends)]
+
+
+def _about(fitted: FittedTail, ends: int) -> str:
+    end = "without end" if math.isinf(fitted.end) else f"up to {fitted.end:.4g}"
+    return (
+        f"from round {ends} on a fitted tail continues the forecast: a generalized Pareto law above "
+        f"{fitted.threshold:.4g} (shape {fitted.shape:.2f}, standard error {fitted.shape_error:.2f}, from "
+        f"{fitted.count:.0f} candidates), {end}; it is a guess beyond the data"
+    )

@@ -26,15 +26,11 @@ import math
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
+from recurate.core.arrays import BoolArray, FloatArray, IntArray
 from recurate.core.errors import InputError
 from recurate.rules.noise import GUMBEL, NO_NOISE, Noise
 from recurate.rules.rule import Rule
-
-FloatArray = NDArray[np.float64]
-IntArray = NDArray[np.int64]
-BoolArray = NDArray[np.bool_]
 
 STEP = 0.25  # quadrature step, noise units: error 1.8e-16 for Gumbel noise
 NEGLIGIBLE = 1e-20  # noise outside the quantiles at this probability is left out

@@ -18,13 +18,11 @@ import math
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
 from recurate.metrics.estimates import entropy_of
 from recurate.theory.nash import maximise_nash
 from recurate.theory.population import check_law, check_weights
-
-FloatArray = NDArray[np.float64]
 
 
 @dataclass(frozen=True)

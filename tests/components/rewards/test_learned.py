@@ -35,8 +35,8 @@ from recurate.log.schema import as_log
 from recurate.loop.config import parse_config, write_config
 from recurate.loop.driver import resume, run
 from recurate.loop.run_folder import RunFolder
-from recurate.report.page import write_run_report
 from recurate.verbs.fit.neural import _slates, learn_reward
+from recurate.verbs.run.report import write_run_report
 
 QUICK = LearnedSettings(width=16, steps=60, batch=32)
 

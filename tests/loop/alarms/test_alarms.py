@@ -14,7 +14,7 @@ from scipy.stats import beta, binom, norm, poisson
 from helpers import alarming
 from helpers.alarming import ALARMS, FAULTS, LIMITS, LOOP_ROUNDS
 from recurate.core.errors import InputError
-from recurate.log.candidates import Describer, as_candidates
+from recurate.log.candidates import as_candidates
 from recurate.log.trajectory import FORECAST, MEASURED, Row, Trajectory
 from recurate.loop.alarms.history import Seen, error_of
 from recurate.loop.alarms.kinds import UNSEEN
@@ -29,6 +29,7 @@ from recurate.loop.alarms.raising import (
     check_names,
     raised,
 )
+from recurate.metrics.describe import Describer
 from recurate.metrics.estimates import Estimate
 
 FALSE = 1e-5  # probability at most that a correct alarm fails one test of its rate

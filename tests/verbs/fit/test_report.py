@@ -13,7 +13,8 @@ from helpers import loops
 from helpers.browser import CHROMIUM, FLAGS, PROBE
 from helpers.choosing import WORTH, write_csv
 from recurate.log.schema import as_log
-from recurate.report.sections import Section, print_sections, print_wrapped, write_sections
+from recurate.report.console import print_sections, print_wrapped
+from recurate.report.sections import Section, write_sections
 from recurate.verbs.audit.audit import audit
 from recurate.verbs.audit.declared import parse_declared
 from recurate.verbs.audit.report import audit_sections, summary_of, write_audit_report

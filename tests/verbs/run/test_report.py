@@ -18,9 +18,9 @@ from recurate.loop.config import parse_config
 from recurate.loop.driver import run
 from recurate.loop.run_folder import RunFolder
 from recurate.report import narrative
-from recurate.report.page import write_forecast_report, write_run_report
 from recurate.verbs.forecast.from_log import LogForecast
-from recurate.verbs.forecast.report import forecast_table
+from recurate.verbs.forecast.report import forecast_table, write_forecast_report
+from recurate.verbs.run.report import write_run_report
 from recurate.verbs.run.samples_section import chosen_rounds, image_grid, is_image
 
 

@@ -6,14 +6,11 @@ import math
 from dataclasses import replace
 
 import numpy as np
-from numpy.typing import NDArray
 
 from recurate.choices.checks.score_tests import Check, strongest_features
 from recurate.choices.checks.statistics import three_moment_tail
 from recurate.choices.table import Choices
-
-FloatArray = NDArray[np.float64]
-IntArray = NDArray[np.int64]
+from recurate.core.arrays import FloatArray, IntArray
 
 FEW_REPEATS = 30  # pairs of equal slates below which nothing is tested
 

@@ -7,7 +7,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
 from recurate.choices.checks.score_tests import position_columns
 from recurate.choices.checks.statistics import normal_quantile
@@ -17,10 +16,8 @@ from recurate.choices.models.latent_classes import ClassFit, latent_classes
 from recurate.choices.models.likelihood import luce_logs
 from recurate.choices.models.logit import LogitFit, conditional_logit
 from recurate.choices.table import Choices
+from recurate.core.arrays import FloatArray, IntArray
 from recurate.core.seeds import Stream
-
-FloatArray = NDArray[np.float64]
-IntArray = NDArray[np.int64]
 
 LUCE, LAPSE, THURSTONE, BEST, UNIFORM = (
     "Luce",

@@ -16,11 +16,9 @@ from recurate.choices.checks.statistics import chi2_tail, holm
 from recurate.choices.models.identifiability import NoEstimate
 from recurate.choices.models.logit import conditional_logit
 from recurate.choices.table import Choices
+from recurate.core.arrays import FloatArray, IntArray
 from recurate.core.seeds import Stream
 from recurate.rules.slates import Slates
-
-FloatArray = NDArray[np.float64]
-IntArray = NDArray[np.int64]
 
 MOST_SLATES = 60_000  # that a test looks at
 MOST_NESTS = 15

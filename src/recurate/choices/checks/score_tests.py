@@ -13,14 +13,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
 from recurate.choices.checks.statistics import quadratic_test
 from recurate.choices.models.likelihood import evaluate
 from recurate.choices.table import Choices
-
-FloatArray = NDArray[np.float64]
-IntArray = NDArray[np.int64]
+from recurate.core.arrays import FloatArray, IntArray
 
 FEW_CLUSTERS = 30  # people below which scores' variance is taken from the model
 MOST_FEATURES = 20  # whose variation a test looks at

@@ -6,9 +6,8 @@ import math
 from collections.abc import Sequence
 
 import numpy as np
-from numpy.typing import NDArray
 
-FloatArray = NDArray[np.float64]
+from recurate.core.arrays import FloatArray
 
 
 def chi2_tail(statistic: float, df: int) -> float:

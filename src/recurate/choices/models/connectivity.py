@@ -6,9 +6,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from recurate.choices.models.identifiability import NoEstimate, listed
+from recurate.core.arrays import IntArray
 from recurate.rules.slates import Slates
-
-IntArray = NDArray[np.int64]
 
 
 def check_connected(

@@ -9,12 +9,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from recurate.choices.table import Choices
+from recurate.core.arrays import FloatArray, IntArray
 from recurate.core.errors import InputError
 from recurate.log.reading.forms import RANK
 from recurate.rules.slates import Slates
-
-FloatArray = NDArray[np.float64]
-IntArray = NDArray[np.int64]
 
 
 @dataclass(frozen=True)

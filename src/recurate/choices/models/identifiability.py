@@ -5,14 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
-from numpy.typing import NDArray
 
 from recurate.choices.models.likelihood import evaluate
 from recurate.choices.table import Choices
+from recurate.core.arrays import FloatArray, IntArray
 from recurate.core.errors import InputError
-
-FloatArray = NDArray[np.float64]
-IntArray = NDArray[np.int64]
 
 FEWEST = 4000  # slates of a subsample, at least
 PART = 20  # a subsample is one in so many slates

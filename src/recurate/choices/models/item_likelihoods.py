@@ -8,13 +8,9 @@ from functools import cached_property
 from typing import Any, Protocol
 
 import numpy as np
-from numpy.typing import NDArray
 
+from recurate.core.arrays import BoolArray, FloatArray, IntArray
 from recurate.rules.slates import Slates
-
-FloatArray = NDArray[np.float64]
-IntArray = NDArray[np.int64]
-BoolArray = NDArray[np.bool_]
 
 
 class Point(Protocol):

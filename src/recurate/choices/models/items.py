@@ -28,12 +28,11 @@ from recurate.choices.models.identifiability import NoEstimate
 from recurate.choices.models.item_likelihoods import Davidson, Model, OneHot, Point
 from recurate.choices.models.lbfgs import Secants
 from recurate.choices.table import _check_picks, _check_weights
+from recurate.core.arrays import FloatArray, IntArray
 from recurate.core.errors import InputError, is_number
 from recurate.core.seeds import Stream
 from recurate.rules.slates import Slates
 
-FloatArray = NDArray[np.float64]
-IntArray = NDArray[np.int64]
 Operator = Callable[[FloatArray], FloatArray]
 
 TOLERANCE = 1e-6  # largest entry of the gradient per slate, times the number of items: wins missed by an item

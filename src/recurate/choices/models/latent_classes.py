@@ -20,7 +20,6 @@ from dataclasses import dataclass, field
 from functools import cached_property
 
 import numpy as np
-from numpy.typing import NDArray
 
 from recurate.choices.models.identifiability import NoEstimate
 from recurate.choices.models.likelihood import evaluate, information_of
@@ -33,12 +32,10 @@ from recurate.choices.models.logit import (
 )
 from recurate.choices.models.people import Sample, part_of_sample
 from recurate.choices.table import Choices
+from recurate.core.arrays import FloatArray
 from recurate.core.errors import InputError
 from recurate.core.seeds import Stream
 from recurate.rules.slates import Slates
-
-FloatArray = NDArray[np.float64]
-IntArray = NDArray[np.int64]
 
 TOLERANCE = 1e-7  # scaled gradient per slate
 STEPS = 300  # at most, on a subsample and on the whole

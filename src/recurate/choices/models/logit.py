@@ -16,7 +16,6 @@ from dataclasses import dataclass, field
 from functools import cached_property
 
 import numpy as np
-from numpy.typing import NDArray
 
 from recurate.choices.models.identifiability import (
     NoEstimate,
@@ -27,9 +26,8 @@ from recurate.choices.models.identifiability import (
 from recurate.choices.models.lbfgs import Secants
 from recurate.choices.models.likelihood import Pass, evaluate
 from recurate.choices.table import Choices
+from recurate.core.arrays import FloatArray
 from recurate.core.errors import InputError, is_number
-
-FloatArray = NDArray[np.float64]
 
 TOLERANCE = 1e-7  # scaled gradient per slate at which an estimate is one
 CONTRACTION = 0.03  # of the error in a step with a subsample's information, before one is known

@@ -6,14 +6,11 @@ import itertools
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
 from recurate.choices.models.likelihood import evaluate
 from recurate.choices.table import Choices
+from recurate.core.arrays import FloatArray, IntArray
 from recurate.rules.slates import BLOCK_DOUBLES
-
-FloatArray = NDArray[np.float64]
-IntArray = NDArray[np.int64]
 
 SUBSAMPLE = 30_000  # slates on which starts are climbed, about
 FEWEST_CHOOSERS = 300  # of a subsample

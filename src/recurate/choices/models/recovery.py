@@ -13,7 +13,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
-from numpy.typing import NDArray
 
 from recurate.choices.checks.statistics import chi2_tail, quadratic_test
 from recurate.choices.models import rival_rules
@@ -23,12 +22,9 @@ from recurate.choices.models.logit import conditional_logit
 from recurate.choices.models.rival_rules import best_chances
 from recurate.choices.observed import Observed
 from recurate.choices.table import Choices
+from recurate.core.arrays import BoolArray, FloatArray, IntArray
 from recurate.rules import Rule, Selection, Threshold, TopFraction, noise_named
 from recurate.rules.slates import Slates
-
-FloatArray = NDArray[np.float64]
-IntArray = NDArray[np.int64]
-BoolArray = NDArray[np.bool_]
 
 UNIFORM, LUCE, LAPSE, THURSTONE, BEST, WORST = (
     "uniformly random",

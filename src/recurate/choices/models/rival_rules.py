@@ -14,14 +14,11 @@ from dataclasses import dataclass, field
 from functools import lru_cache
 
 import numpy as np
-from numpy.typing import NDArray
 
 from recurate.choices.models.identifiability import NoEstimate
 from recurate.choices.models.logit import LogitFit, conditional_logit
 from recurate.choices.table import Choices
-
-FloatArray = NDArray[np.float64]
-IntArray = NDArray[np.int64]
+from recurate.core.arrays import FloatArray, IntArray
 
 NODES = 21  # of Gauss-Hermite quadrature about the mode: relative error 1e-8 for K = 8, 2e-7 for K = 20
 MODE_STEPS = 12  # of Newton's method to the mode, which come from one side and square the error

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import numpy as np
 
-from recurate.components.data.dataset import IntArray
 from recurate.components.data.decoding import Part, Picture, numbered
+from recurate.core.arrays import IntArray
 from recurate.core.errors import InputError
 
 SIDE, PIXELS = 32, 3 * 32 * 32

@@ -5,15 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
 from numpy.typing import NDArray
 
+from recurate.core.arrays import IntArray
 from recurate.core.errors import InputError
 from recurate.core.seeds import Stream
 from recurate.core.settings import Settings
 from recurate.log.samples import Samples
-
-IntArray = NDArray[np.int64]
 
 
 @dataclass(frozen=True)

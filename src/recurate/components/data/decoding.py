@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from recurate.components.data.dataset import IntArray
+from recurate.core.arrays import IntArray
 from recurate.core.errors import InputError
 from recurate.log.samples import Samples
 

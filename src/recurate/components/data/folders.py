@@ -7,8 +7,8 @@ from pathlib import Path
 
 import numpy as np
 
-from recurate.components.data.dataset import IntArray
 from recurate.components.data.decoding import Part, Picture, decode
+from recurate.core.arrays import IntArray
 from recurate.core.errors import InputError
 
 ENDINGS = {".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".ppm", ".pgm", ".pbm"}

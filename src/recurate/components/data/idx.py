@@ -14,8 +14,8 @@ from typing import IO, Any
 
 import numpy as np
 
-from recurate.components.data.dataset import IntArray
 from recurate.components.data.decoding import Part, Picture, damage_explained, numbered
+from recurate.core.arrays import IntArray
 from recurate.core.errors import InputError
 
 OPENERS: dict[str, Any] = {".gz": gzip.open, ".xz": lzma.open}

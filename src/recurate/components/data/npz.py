@@ -13,8 +13,8 @@ from typing import IO, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from recurate.components.data.dataset import IntArray
 from recurate.components.data.decoding import Part, Picture, damage_explained, decode, numbered
+from recurate.core.arrays import IntArray
 from recurate.core.errors import InputError, nearest
 
 IMAGES = ("images", "image", "x", "X", "data", "arr_0")

@@ -11,8 +11,8 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from recurate.components.data.dataset import IntArray
 from recurate.components.data.decoding import Part, Picture, damage_explained, decode, numbered
+from recurate.core.arrays import IntArray
 from recurate.core.errors import InputError, nearest
 
 IMAGES = ("image", "img", "picture", "jpg", "png", "webp")

@@ -14,7 +14,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from recurate.components.rewards.protocol import FloatArray
+from recurate.core.arrays import FloatArray
 from recurate.core.settings import Settings
 
 BINS = 15

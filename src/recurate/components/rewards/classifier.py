@@ -19,7 +19,8 @@ from recurate.components.nets import classifiers
 from recurate.components.nets.classifiers import Kind
 from recurate.components.nets.devices import import_torch, threads
 from recurate.components.rewards.calibration import Scores, scores
-from recurate.components.rewards.protocol import FloatArray, Samples
+from recurate.components.rewards.protocol import Samples
+from recurate.core.arrays import FloatArray
 from recurate.core.errors import Diverged, InputError, nearest
 from recurate.core.files import atomic_path, write_text
 from recurate.core.seeds import Stream

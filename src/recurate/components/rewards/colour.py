@@ -9,7 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field, model_validator
 
-from recurate.components.rewards.protocol import FloatArray, Samples
+from recurate.components.rewards.protocol import Samples
+from recurate.core.arrays import FloatArray
 from recurate.core.errors import InputError
 from recurate.core.settings import Settings
 

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field, field_validator
 
-from recurate.components.rewards.protocol import FloatArray
+from recurate.core.arrays import FloatArray
 from recurate.core.programs import Program, check_placeholders
 from recurate.core.settings import Settings
 from recurate.log import exchange

@@ -5,20 +5,17 @@ from __future__ import annotations
 import math
 
 import numpy as np
-from numpy.typing import NDArray
 
 from recurate.choices.models.identifiability import NoEstimate
 from recurate.choices.models.likelihood import luce_logs
 from recurate.choices.models.logit import conditional_logit
 from recurate.choices.models.rival_rules import best_chances
 from recurate.choices.table import Choices
-from recurate.components.rewards.protocol import FloatArray
+from recurate.core.arrays import FloatArray, IntArray
 from recurate.core.errors import InputError
 from recurate.core.seeds import Stream
 from recurate.core.settings import Settings
 from recurate.metrics.estimates import Estimate, mean
-
-IntArray = NDArray[np.int64]
 
 
 class LearnedFacts(Settings):

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 
-from recurate.components.rewards.protocol import FloatArray
+from recurate.core.arrays import FloatArray
 from recurate.core.errors import InputError
 from recurate.core.settings import Settings
 from recurate.log.samples import Samples

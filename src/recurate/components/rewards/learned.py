@@ -28,8 +28,9 @@ from pydantic import Field, ValidationError, model_validator
 from recurate.choices.models.likelihood import luce_logs
 from recurate.choices.table import Choices, codes_of
 from recurate.components.nets.devices import choose_device, import_torch, threads
-from recurate.components.rewards.heldout import IntArray, LearnedFacts, facts_of, parts
-from recurate.components.rewards.protocol import FloatArray, Samples
+from recurate.components.rewards.heldout import LearnedFacts, facts_of, parts
+from recurate.components.rewards.protocol import Samples
+from recurate.core.arrays import FloatArray, IntArray
 from recurate.core.errors import InputError
 from recurate.core.files import atomic_path, write_text
 from recurate.core.seeds import Stream

@@ -4,14 +4,12 @@ from __future__ import annotations
 
 from typing import Any, Protocol
 
-import numpy as np
 from numpy.typing import NDArray
 
+from recurate.core.arrays import FloatArray
 from recurate.log.samples import Samples
 
 __all__ = ["FloatArray", "Grouping", "Reward", "Samples"]
-
-FloatArray = NDArray[np.float64]
 
 
 class Reward(Protocol):

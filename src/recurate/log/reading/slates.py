@@ -13,13 +13,11 @@ from numpy.typing import NDArray
 from recurate.choices.models.explode import Expansion
 from recurate.choices.models.identifiability import listed
 from recurate.choices.table import Choices
+from recurate.core.arrays import FloatArray, IntArray
 from recurate.core.errors import InputError, nearest
 from recurate.log.reading.forms import RANK, STANDARD, Unfolded, unfold
 from recurate.log.reading.roles import Mapping
 from recurate.rules.slates import Slates
-
-FloatArray = NDArray[np.float64]
-IntArray = NDArray[np.int64]
 
 LEVELS = 20  # distinct words up to which a column is a category
 SCORE, FEATURES, ITEMS, POSITIONS = "score", "features", "items", "positions"

@@ -13,7 +13,7 @@ from scipy.special import betainc, ndtri
 from recurate.core.settings import Settings
 from recurate.log.trajectory import FORECAST, Row
 from recurate.loop.alarms.history import Seen, error_of
-from recurate.metrics.estimates import MAX_DEPTH
+from recurate.metrics.partition import MAX_DEPTH
 from recurate.theory.bands import CARRIERS, LEVEL, from_scale, to_scale
 
 Action = Literal["warn", "stop", "rollback"]

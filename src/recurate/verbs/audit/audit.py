@@ -12,13 +12,13 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-import recurate
 from recurate.choices.models import recovery
 from recurate.choices.models.recovery import Recovered, recover
 from recurate.choices.observed import Observed
 from recurate.core.errors import InputError
 from recurate.core.files import write_text
 from recurate.core.tables import read_table
+from recurate.core.version import VERSION
 from recurate.log.candidates import from_log
 from recurate.log.reading.slates import Wanted, read_choices
 from recurate.log.schema import MODEL, REAL, Log, as_log, read_log
@@ -221,7 +221,7 @@ def _other_draw(
 def facts_of(found: Audit, source: str) -> dict[str, Any]:
     """Return an audit as plain values."""
     facts = {
-        "recurate": recurate.__version__,
+        "recurate": VERSION,
         "source": source,
         "mismatch": bool(found.mismatches),
         "facts": found.facts,

@@ -6,13 +6,11 @@ import json
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
 
 from recurate.choices.observed import Observed
+from recurate.core.arrays import IntArray
 from recurate.verbs.audit.declared import Declared
 from recurate.verbs.audit.findings import Finding, judge
-
-IntArray = NDArray[np.int64]
 
 
 def _shares(values: IntArray, most: int = 4) -> str:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 
 import numpy as np
-from numpy.typing import NDArray
 
 from recurate.choices.checks.score_tests import position_columns, score_test
 from recurate.choices.checks.statistics import chi2_tail
@@ -16,13 +15,11 @@ from recurate.choices.models.logit import conditional_logit
 from recurate.choices.models.recovery import Recovered
 from recurate.choices.observed import Observed
 from recurate.choices.table import Choices
+from recurate.core.arrays import FloatArray, IntArray
 from recurate.core.errors import InputError
 from recurate.rules import Rule
 from recurate.verbs.audit.declared import Declared
 from recurate.verbs.audit.findings import LEVEL, LIKELY, MISMATCH, OK, UNTOLD, Finding, judge, p_text
-
-FloatArray = NDArray[np.float64]
-IntArray = NDArray[np.int64]
 
 FAR = 3.72  # standard errors: two-sided, the level of every single test
 

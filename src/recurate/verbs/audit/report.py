@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import recurate
+from recurate.core.version import VERSION
 from recurate.report import charts
 from recurate.report.sections import Section, write_sections
 from recurate.verbs.audit.audit import Audit
@@ -14,7 +14,7 @@ from recurate.verbs.audit.findings import MISMATCH
 def write_audit_report(found: Audit, path: Path, name: str) -> None:
     """Write the page of an audit."""
     write_sections(
-        audit_sections(found), path, title=f"Audit of {name}", subtitle=f"recurate {recurate.__version__}",
+        audit_sections(found), path, title=f"Audit of {name}", subtitle=f"recurate {VERSION}",
         summary=summary_of(found), warnings=found.warnings,
     )  # fmt: skip
 

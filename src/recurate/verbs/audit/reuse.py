@@ -18,16 +18,13 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
 from recurate.choices.checks.statistics import normal_tail
 from recurate.choices.models import recovery
 from recurate.choices.models.recovery import Recovered
 from recurate.choices.observed import Observed
+from recurate.core.arrays import FloatArray, IntArray
 from recurate.verbs.audit.findings import LEVEL, MISMATCH, OK, UNTOLD, Finding, p_text
-
-FloatArray = NDArray[np.float64]
-IntArray = NDArray[np.int64]
 
 FEW = 30  # slates that two rounds have in common, below which nothing is told
 ROUNDING = 0.006  # of each propensity that was logged with two decimals

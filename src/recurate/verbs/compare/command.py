@@ -11,7 +11,7 @@ from typing import Annotated, Any
 import typer
 
 from recurate.core.errors import InputError
-from recurate.verbs.run.command import fresh_folder, need_run_extra
+from recurate.verbs.options import fresh_folder, need_run_extra
 
 
 def compare(

@@ -8,8 +8,8 @@ from typing import Any, Protocol
 
 import altair as alt
 
-import recurate
 from recurate.core.files import write_text
+from recurate.core.version import VERSION
 from recurate.log.trajectory import FORECAST, MEASURED, Trajectory
 from recurate.report import charts
 from recurate.report.figures import PALETTE
@@ -201,7 +201,7 @@ def write_comparison(found: Comparison, path: Path) -> None:
         path,
         render(
             "compare.html.j2", title=" and ".join([", ".join(names[:-1]), names[-1]]) + " compared",
-            subtitle=f"recurate {recurate.__version__}", summary=summary_of(found), warnings=found.notes,
+            subtitle=f"recurate {VERSION}", summary=summary_of(found), warnings=found.notes,
             charts=shown, table=table_rows(found), round=found.round, names=names, first=names[0],
             settings=found.settings, folders=folders, specs=specs,
         ),

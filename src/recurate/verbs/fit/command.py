@@ -10,53 +10,30 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from recurate.core.errors import InputError
-from recurate.verbs.options import beside, words
+from recurate.verbs.options import (
+    Alternatives,
+    Chooser,
+    Context,
+    Feature,
+    Form,
+    Item,
+    Json,
+    Log,
+    Out,
+    Pick,
+    Position,
+    Rank,
+    Slate,
+    Ties,
+    beside,
+    roles,
+    say,
+    wanted,
+    words,
+)
 
 if TYPE_CHECKING:
-    from recurate.log.reading.slates import Wanted
-
-MISMATCH_EXIT = 1  # of an audit whose log is not what was declared
-
-Log = Annotated[
-    Path,
-    typer.Argument(
-        metavar="LOG", help="A log, a table of choices (.csv, .jsonl, .json, .parquet) or a run's folder."
-    ),
-]
-Slate = Annotated[str | None, typer.Option(metavar="COLUMN", help="Column of slates (one row a candidate).")]
-Pick = Annotated[
-    str | None, typer.Option(metavar="COLUMN", help="Column of picks: yes/no, or the picked alternative.")
-]
-Rank = Annotated[
-    str | None, typer.Option(metavar="COLUMN", help="Column of ranks, 1 the best; equal ones are ties.")
-]
-Chooser = Annotated[str | None, typer.Option(metavar="COLUMN", help="Column of who picked.")]
-Item = Annotated[str | None, typer.Option(metavar="COLUMN", help="Column of items or kinds of candidates.")]
-Position = Annotated[
-    str | None, typer.Option(metavar="COLUMN", help="Column of where a candidate was shown.")
-]
-Context = Annotated[str | None, typer.Option(metavar="COLUMN", help="Column of contexts (prompts).")]
-Form = Annotated[
-    str | None,
-    typer.Option(metavar="FORM", help="long, wide, pairs or lists. Default: a guess, which is shown."),
-]
-Alternatives = Annotated[
-    str | None,
-    typer.Option(
-        metavar="A,B,C", help="Alternatives of a wide file, in the order of the codes in its picks."
-    ),
-]
-Feature = Annotated[
-    list[str] | None,
-    typer.Option(
-        metavar="COLUMN", help="What describes candidates, repeatable; characters:COLUMN counts a text's."
-    ),
-]
-Ties = Annotated[
-    str, typer.Option(metavar="HOW", help="Tied pairs: davidson (an outcome of their own), half, or drop.")
-]
-Out = Annotated[Path | None, typer.Option(metavar="FOLDER", help="Where to write.")]
-Json = Annotated[bool, typer.Option("--json", help="Print all numbers as JSON instead of tables.")]
+    pass
 
 
 def fit(
@@ -114,7 +91,7 @@ def fit(
 
       recurate forecast picks-fit --k 8
     """
-    from recurate.report.sections import print_sections
+    from recurate.report.console import print_sections
     from recurate.verbs.fit.files import facts_of, write_fit
     from recurate.verbs.fit.fit import FitOptions, fit_log
     from recurate.verbs.fit.report import fit_sections, write_fit_report
@@ -122,16 +99,16 @@ def fit(
     if neural:
         _check_neural(log)
     options = FitOptions(
-        roles=_roles(slate, pick, rank, chooser, item, position, context),
+        roles=roles(slate, pick, rank, chooser, item, position, context),
         form=form,
         alternatives=words(alternatives),
-        wanted=_wanted(feature, score, model, ties),
+        wanted=wanted(feature, score, model, ties),
         classes=_groups(groups),
         starts=starts,
         shrinkage=shrinkage,
         seed=seed,
     )
-    found = fit_log(log, options, _say)
+    found = fit_log(log, options, say)
     folder = out or beside(log, "fit")
     write_fit(found, folder, log.name)
     write_fit_report(found, folder / "report.html", log.resolve().name)
@@ -149,98 +126,6 @@ def fit(
     print(f"go on with: recurate forecast {folder}")
 
 
-def audit(
-    log: Log,
-    declared: Annotated[
-        str | None,
-        typer.Option(
-            metavar="CONFIG",
-            help="What the loop claims: a TOML file, a run's configuration, or 'k = 4, temperature "
-            "= 1, picks = 500'. "
-            "Default: a run's own configuration.",
-        ),
-    ] = None,
-    reward: Annotated[
-        list[str] | None,
-        typer.Option(metavar="COLUMN", help="Reward column, repeatable. Default: 'reward', 'reward_...'."),
-    ] = None,
-    slate: Slate = None,
-    pick: Pick = None,
-    rank: Rank = None,
-    chooser: Chooser = None,
-    item: Item = None,
-    position: Position = None,
-    context: Context = None,
-    form: Form = None,
-    alternatives: Alternatives = None,
-    feature: Feature = None,
-    ties: Ties = "davidson",
-    out: Out = None,
-    as_json: Json = False,
-) -> None:
-    """Tell whether a loop did what it claims: declared, recovered, evidence. Exit code 1 on a mismatch.
-
-    Recovers from the log how many were shown and kept, the rule that really picked (Luce, Thurstone, best of
-    K, a fraction of the pool, one softmax over the pool, at random) with its temperature and lapses, position
-    effects, and whether rounds share candidates or seeds. Each round's change is taken apart into selection,
-    sampling and transmission. A log without rewards has them fitted from its picks. Can be declared: k,
-    temperature, noise, lapse, keep, top, threshold, picks, slates, real_fraction, weights.
-
-    For example:
-
-      recurate audit picks.jsonl --declared loop.toml
-
-      recurate audit picks.jsonl --declared "k = 4, temperature = 1, noise = gumbel, picks = 500"
-
-      recurate audit my-run
-    """
-    from recurate.report.sections import print_sections
-    from recurate.verbs.audit.audit import AuditOptions, audit_log, facts_of, write_audit
-    from recurate.verbs.audit.declared import read_declared
-    from recurate.verbs.audit.report import audit_sections, summary_of, write_audit_report
-
-    own = log / "config.toml"
-    claim = read_declared(declared) if declared else read_declared(own) if own.is_file() else None
-    options = AuditOptions(
-        rewards=reward,
-        roles=_roles(slate, pick, rank, chooser, item, position, context),
-        form=form,
-        alternatives=words(alternatives),
-        wanted=_wanted(feature, None, None, ties),
-    )
-    found = audit_log(log, claim, options, _say)
-    folder = out or beside(log, "audit")
-    write_audit(found, folder, log.name)
-    write_audit_report(found, folder / "report.html", log.resolve().name)
-    if as_json:
-        print(json.dumps(facts_of(found, log.name), default=float))
-    else:
-        print_sections(audit_sections(found))
-        for warning in found.warnings:
-            print(f"warning: {warning}", file=sys.stderr)
-        print(f"\n{summary_of(found)}")
-        print(f"written: {folder / 'audit.json'}, {folder / 'report.html'}")
-    if found.mismatches:
-        raise SystemExit(MISMATCH_EXIT)
-
-
-def _say(text: str) -> None:
-    """Tell a person at a terminal what is being done."""
-    if sys.stderr.isatty():
-        print(f"{text} ...", file=sys.stderr)
-
-
-def _roles(*columns: str | None) -> dict[str, str]:
-    names = ("slate", "pick", "rank", "chooser", "item", "position", "context")
-    return {name: column for name, column in zip(names, columns, strict=True) if column is not None}
-
-
-def _wanted(feature: list[str] | None, score: list[str] | None, model: str | None, ties: str) -> Wanted:
-    from recurate.log.reading.slates import Wanted
-
-    return Wanted(tuple(feature or ()), tuple(score or ()), model, ties)
-
-
 def _groups(text: str) -> int | None:
     if text == "auto":
         return None
@@ -252,7 +137,7 @@ def _groups(text: str) -> int | None:
 
 
 def _check_neural(log: Path) -> None:
-    from recurate.verbs.run.command import need_run_extra
+    from recurate.verbs.options import need_run_extra
 
     if not log.is_dir():
         raise InputError(
@@ -264,7 +149,7 @@ def _check_neural(log: Path) -> None:
 def _learn(log: Path, folder: Path, seed: int) -> str:
     from recurate.verbs.fit.neural import learn_reward
 
-    _say("learning a neural reward")
+    say("learning a neural reward")
     learned = learn_reward(log, seed=seed)
     target = folder / "reward"
     target.mkdir(parents=True, exist_ok=True)

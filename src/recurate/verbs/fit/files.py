@@ -11,12 +11,12 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-import recurate
 from recurate.choices.models.items import ItemFit
 from recurate.choices.models.latent_classes import ClassFit
 from recurate.choices.models.logit import LogitFit
 from recurate.core.errors import InputError
 from recurate.core.files import write_text
+from recurate.core.version import VERSION
 from recurate.log.reading.slates import Reading
 from recurate.log.schema import MODEL, as_log, write_log
 from recurate.verbs.fit.fit import Fit
@@ -98,7 +98,7 @@ def facts_of(found: Fit, source: str) -> dict[str, Any]:
     reading = found.reading
     facts: dict[str, Any] = {
         "format": FORMAT,
-        "recurate": recurate.__version__,
+        "recurate": VERSION,
         "source": source,
         "model": reading.model,
         "mapping": dict(reading.mapping.lines()),

@@ -33,14 +33,13 @@ from recurate.choices.models.latent_classes import ClassFit, latent_classes
 from recurate.choices.models.logit import LogitFit, conditional_logit
 from recurate.choices.models.rival_rules import FamilyFit
 from recurate.choices.table import Choices
+from recurate.core.arrays import FloatArray
 from recurate.core.errors import InputError
 from recurate.core.tables import read_table
 from recurate.log.reading.roles import Mapping, guess
 from recurate.log.reading.slates import ITEMS, POSITIONS, SCORE, Reading, Wanted, read_choices
 from recurate.log.schema import read_log
 from recurate.metrics.estimates import NORMAL_975
-
-FloatArray = NDArray[np.float64]
 
 FEW_ITEMS = 40  # items up to which their rewards are features like any other
 FOR_RULES = 9000  # slates on which rival rules are compared

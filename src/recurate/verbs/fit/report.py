@@ -6,9 +6,9 @@ import math
 from pathlib import Path
 from typing import Any
 
-import recurate
 from recurate.choices.checks.held_out import LUCE, UNIFORM
 from recurate.choices.models.items import ItemFit
+from recurate.core.version import VERSION
 from recurate.report import charts
 from recurate.report.sections import Section, write_sections
 from recurate.verbs.fit.files import item_rows, logit_rows
@@ -20,7 +20,7 @@ MOST_ITEMS = 20  # items listed
 def write_fit_report(found: Fit, path: Path, name: str) -> None:
     """Write the page of a fit."""
     write_sections(
-        fit_sections(found)[1:], path, title=f"Picks of {name}", subtitle=f"recurate {recurate.__version__}",
+        fit_sections(found)[1:], path, title=f"Picks of {name}", subtitle=f"recurate {VERSION}",
         summary=summary_of(found), warnings=found.warnings,
     )  # fmt: skip
 

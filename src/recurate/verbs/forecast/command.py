@@ -126,8 +126,9 @@ def forecast(
 
       recurate forecast my-run --renew --efficacy fit
     """
+    from recurate.report.console import print_table
     from recurate.verbs.forecast.from_log import LogOptions, forecast_log, parse_size
-    from recurate.verbs.forecast.report import forecast_table, print_evidence, print_table
+    from recurate.verbs.forecast.report import forecast_table, print_evidence
 
     arguments: dict[str, Any] = {
         "rounds": rounds, "accumulate": accumulate, "tail": tail, "bounds": True, "seed": seed,
@@ -174,7 +175,7 @@ def _stage(text: str) -> tuple[float, list[float] | None]:
 
 
 def _write_forecast(found: LogForecast, folder: Path, name: str, lines: list[list[str]]) -> None:
-    from recurate.report.page import write_forecast_report
+    from recurate.verbs.forecast.report import write_forecast_report
 
     if folder.exists() and not folder.is_dir():
         raise InputError("--out names a file", got=folder, remedy="name a folder")

@@ -18,19 +18,13 @@ from recurate.core.errors import InputError
 from recurate.log.candidates import Candidates, from_log, group_names
 from recurate.log.schema import MODEL, REAL, Log, read_log
 from recurate.log.trajectory import RENEWED, Trajectory
-from recurate.metrics import estimates
+from recurate.metrics.partition import Cells, partition
 from recurate.rules import Rule, Selection, Threshold, TopFraction, noise_named
+from recurate.theory.forecast import Forecast, measured, reference_cells, split_log
 from recurate.theory.renewal import Efficacy, Renewal, renew
 from recurate.theory.setting import Stage
 from recurate.theory.welfare import Welfare, welfare
-from recurate.verbs.forecast.forecast import (
-    Forecast,
-    forecast,
-    measured,
-    reference_cells,
-    setting_of,
-    split_log,
-)
+from recurate.verbs.forecast.forecast import forecast, setting_of
 
 
 @dataclass(frozen=True)
@@ -281,10 +275,10 @@ def _round(log: Log, t: int, options: LogOptions, first: Candidates) -> Candidat
     return replace(found, labels=first.labels)
 
 
-def _cells(candidates: Candidates, real: Candidates | None, *, several: bool) -> estimates.Cells | None:
+def _cells(candidates: Candidates, real: Candidates | None, *, several: bool) -> Cells | None:
     if real is not None:
         return reference_cells(candidates, real)[0]
-    return estimates.partition(candidates.rewards) if several and candidates.contexts is None else None
+    return partition(candidates.rewards) if several and candidates.contexts is None else None
 
 
 def _real_rows(log: Log) -> Log:

@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import math
-import shutil
-import textwrap
+from pathlib import Path
 from typing import TYPE_CHECKING
 
+from recurate.core.files import write_text
+from recurate.core.version import VERSION
 from recurate.log.trajectory import FORECAST, MEASURED, Trajectory
-from recurate.theory.bounds import Bound
-from recurate.verbs.forecast.forecast import SUPPORT, Forecast
+from recurate.report import narrative
+from recurate.report.console import print_plain
+from recurate.report.page import _Page
+from recurate.theory.bounds import Bound, plain_bounds
+from recurate.theory.forecast import SUPPORT, Forecast
+from recurate.verbs.forecast.from_log import LogForecast
 
 if TYPE_CHECKING:
     from recurate.theory.renewal import Efficacy, Renewal
@@ -40,32 +45,6 @@ def _heading(key: tuple[str, str | None, str | None], *, many: bool) -> str:
     if group is not None:
         return f"share {group}"
     return f"{quantity} {reward}" if many and reward is not None else quantity
-
-
-def print_table(lines: list[list[str]]) -> None:
-    """Print aligned columns, in stacked blocks where they are wider than the terminal."""
-    widths = [max(len(line[i]) for line in lines) + 2 for i in range(len(lines[0]))]
-    limit = shutil.get_terminal_size((120, 24)).columns
-    blocks: list[list[int]] = [[]]
-    used = widths[0]
-    for column in range(1, len(widths)):
-        if used + widths[column] > limit and blocks[-1]:
-            blocks.append([])
-            used = widths[0]
-        blocks[-1].append(column)
-        used += widths[column]
-    for index, block in enumerate(blocks):
-        if index:
-            print()
-        for line in lines:
-            print(line[0].rjust(widths[0]) + "".join(line[c].rjust(widths[c]) for c in block))
-    notes = []
-    if any(line[0].endswith("*") for line in lines):
-        notes.append("* beyond support: fewer than 100 effective candidates are left")
-    if any("(" in cell for line in lines[1:] for cell in line):
-        notes.append("in brackets: measured in the log's rounds")
-    for note in notes:
-        print(note)
 
 
 def print_evidence(found: LogForecast) -> None:
@@ -182,14 +161,20 @@ def bound_rows(bounds: tuple[Bound, ...]) -> list[list[str]]:
     return rows + [[f"does not apply: {', '.join(names)}: {why}"] for why, names in reasons.items()]
 
 
-def print_plain(rows: list[list[str]]) -> None:
-    """Print rows of text: whole ones in aligned columns, single cells as wrapped lines."""
-    whole = [row for row in rows if len(row) == len(rows[0])]
-    widths = [max(len(row[i]) for row in whole) + 2 for i in range(len(rows[0]))]
-    for row in rows:
-        if len(row) < len(widths):
-            print("\n".join(textwrap.wrap(row[0], 116, subsequent_indent="    ")))
-        elif len(whole) > 1:
-            cells = [row[0].ljust(widths[0]), row[1].ljust(widths[1])]
-            cells += [cell.rjust(width) for cell, width in zip(row[2:], widths[2:], strict=True)]
-            print("".join(cells).rstrip())
+def write_forecast_report(found: LogForecast, path: Path, *, name: str, table: list[list[str]]) -> None:
+    """Write a forecast's report."""
+    result, trajectory = found.result, found.trajectory
+    facts = result.setting.facts() | {"candidates": result.candidates, "contexts": result.contexts}
+    page = _Page(
+        title=f"Forecast from {name}",
+        subtitle=f"recurate {VERSION}",
+        summary=narrative.what_happened(trajectory, facts),
+        warnings=result.warnings,
+        facts=[(k.replace("_", " "), "infinitely many" if v is None else str(v)) for k, v in facts.items()],
+        table=table,
+        comparisons=narrative.comparisons(trajectory),
+        notes=note_lines(found),
+    )
+    page.add_trajectory(trajectory)
+    page.add_bounds(plain_bounds(result.bounds))
+    write_text(path, page.render())

@@ -98,7 +98,7 @@ def plan(
 
       recurate plan picks-fit --rounds limit --floor 0.1
     """
-    from recurate.report.sections import print_sections
+    from recurate.report.console import print_sections
     from recurate.verbs.plan.evaluation import Constraints
     from recurate.verbs.plan.from_log import PlanOptions, facts_of, plan_log, write_plan
     from recurate.verbs.plan.report import plan_sections, summary_of, write_plan_report

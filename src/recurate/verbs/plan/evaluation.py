@@ -8,8 +8,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
-from numpy.typing import NDArray
 
+from recurate.core.arrays import FloatArray, IntArray
 from recurate.core.errors import InputError, is_number
 from recurate.log.candidates import Candidates
 from recurate.metrics.estimates import encode, entropy_of
@@ -17,9 +17,6 @@ from recurate.rules import Rule
 from recurate.theory.crowd import Crowd
 from recurate.theory.limits import limit
 from recurate.theory.survival import favourites
-
-FloatArray = NDArray[np.float64]
-IntArray = NDArray[np.int64]
 
 OBJECTIVES = ("reward", "nash", "worst")
 LONG = 150  # rounds that stand for the limit on the compressed population

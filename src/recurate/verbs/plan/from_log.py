@@ -10,13 +10,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
-import recurate
+from recurate.core.arrays import FloatArray, IntArray
 from recurate.core.errors import InputError
 from recurate.core.files import write_text
+from recurate.core.version import VERSION
 from recurate.log.candidates import Candidates, from_log
 from recurate.log.schema import REAL, read_log
+from recurate.theory.forecast import split_log
 from recurate.theory.limits import Limit, limit
 from recurate.theory.survival import (
     SHORT,
@@ -28,12 +29,8 @@ from recurate.theory.survival import (
     survival,
 )
 from recurate.theory.welfare import Welfare, welfare
-from recurate.verbs.forecast.forecast import split_log
 from recurate.verbs.plan.evaluation import Constraints, Outcome
 from recurate.verbs.plan.plan import KS, REAL_FRACTIONS, Plan, plan
-
-FloatArray = NDArray[np.float64]
-IntArray = NDArray[np.int64]
 
 PHASE_KS = (2, 3, 4, 6, 8, 16, 32)
 PHASE_WEIGHTS = (0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95)
@@ -213,7 +210,7 @@ def facts_of(found: LogPlan, source: str) -> dict[str, Any]:
     """Return a plan as plain values."""
     p = found.plan
     return {
-        "recurate": recurate.__version__,
+        "recurate": VERSION,
         "source": source,
         "rounds": p.rounds,
         "feasible": p.best is not None,

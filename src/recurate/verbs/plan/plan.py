@@ -15,15 +15,12 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
 from recurate.core.errors import InputError, is_number
 from recurate.log.candidates import Candidates, as_candidates
 from recurate.theory.population import check_weights
 from recurate.verbs.plan.evaluation import Choice, Constraints, Desk, Outcome
-
-FloatArray = NDArray[np.float64]
-IntArray = NDArray[np.int64]
 
 KS = (2, 3, 4, 6, 8, 12, 16, 32)
 REAL_FRACTIONS = (0.0, 0.02, 0.05, 0.1, 0.2, 0.3, 0.5, 0.7)

@@ -6,7 +6,7 @@ import math
 from pathlib import Path
 from typing import Any
 
-import recurate
+from recurate.core.version import VERSION
 from recurate.report import charts
 from recurate.report.sections import Section, write_sections
 from recurate.verbs.plan.evaluation import Choice, Outcome
@@ -16,7 +16,7 @@ from recurate.verbs.plan.from_log import LogPlan, Phases
 def write_plan_report(found: LogPlan, path: Path, name: str) -> None:
     """Write the page of a plan."""
     write_sections(
-        plan_sections(found), path, title=f"Plan from {name}", subtitle=f"recurate {recurate.__version__}",
+        plan_sections(found), path, title=f"Plan from {name}", subtitle=f"recurate {VERSION}",
         summary=summary_of(found), warnings=found.plan.warnings,
     )  # fmt: skip
 

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from recurate.core.errors import InputError
-from recurate.verbs.run.command import need_run_extra
+from recurate.verbs.options import need_run_extra
 
 
 def reproduce(
@@ -48,7 +48,7 @@ def reproduce(
     """
     need_run_extra()
     from recurate.core.tables import write_table
-    from recurate.report.sections import print_sections
+    from recurate.report.console import print_sections
     from recurate.verbs.reproduce.report import findings_table, sections, write_reproduction
     from recurate.verbs.reproduce.reproduce import reproduce as run_all
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pyarrow as pa
 
-import recurate
+from recurate.core.version import VERSION
 from recurate.log.trajectory import MEASURED, Trajectory
 from recurate.report.charts import largest_groups
 from recurate.report.sections import Section, write_sections
@@ -77,7 +77,7 @@ def write_reproduction(found: Reproduction, folder: Path) -> Path:
         shown,
         path,
         title=f"{found.experiment.name}, reproduced",
-        subtitle=f"recurate {recurate.__version__}, scale {found.scale}",
+        subtitle=f"recurate {VERSION}, scale {found.scale}",
         summary=f"{agreed} of {len(found.findings)} claims agree.",
     )
     return path

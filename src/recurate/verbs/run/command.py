@@ -10,6 +10,7 @@ from typing import Annotated
 import typer
 
 from recurate.core.errors import InputError, Stopped
+from recurate.verbs.options import fresh_folder, need_run_extra
 
 
 def run(
@@ -81,7 +82,7 @@ def run(
     from recurate.loop.monitors.loggers import make_loggers
     from recurate.loop.monitors.protocol import Several, Silent
     from recurate.loop.run_folder import RunFolder
-    from recurate.report.page import write_run_report
+    from recurate.verbs.run.report import write_run_report
 
     told = JsonLines(sys.stdout) if as_json else None
     view = told or (Silent() if quiet else Live() if on_a_terminal() else Lines())
@@ -145,7 +146,7 @@ def report(
     need_run_extra()
     from recurate.loop.run_folder import RunFolder
     from recurate.report.figures import need_figures_extra, write_figures
-    from recurate.report.page import run_charts, write_run_report
+    from recurate.verbs.run.report import run_charts, write_run_report
 
     if figures:
         need_figures_extra()
@@ -157,26 +158,3 @@ def report(
     print(f"report: {write_run_report(store)}")
     if figures:
         print(f"figures: {write_figures(run_charts(store), folder / 'figures')}")
-
-
-def fresh_folder(base: Path) -> Path:
-    """Return ``base-N`` with the smallest N >= 1 that does not exist."""
-    number = 1
-    while (folder := base.with_name(f"{base.name}-{number}")).exists():
-        number += 1
-    return folder
-
-
-def need_run_extra() -> None:
-    """Refuse to go on without what the plain installation lacks."""
-    from importlib.util import find_spec
-
-    missing = [
-        m for m in ("torch", "pydantic", "safetensors", "sklearn", "tomli_w", "PIL") if not find_spec(m)
-    ]
-    if missing:
-        raise InputError(
-            "running loops needs more than the plain installation",
-            got=f"no {', '.join(missing)}",
-            remedy="pip install 'recurate[run]'",
-        )

@@ -10,7 +10,7 @@ import pytest
 
 from recurate.log.trajectory import TAIL
 from recurate.rules import Rule, TopFraction
-from recurate.theory.evidence import plain_bounds
+from recurate.theory.bounds import plain_bounds
 from recurate.theory.setting import Stage
 from recurate.verbs.forecast.forecast import forecast
 

@@ -1,0 +1,219 @@
+"""From one round's candidates to every later round."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+from recurate.core.arrays import FloatArray
+from recurate.core.errors import InputError
+from recurate.core.seeds import Stream
+from recurate.log.candidates import Candidates, from_log, group_names
+from recurate.log.schema import MODEL, REAL, Log
+from recurate.log.trajectory import FORECAST, MEASURED, Row, Trajectory
+from recurate.metrics.describe import Describer
+from recurate.metrics.partition import FEWEST_CELLS, Cells, partition
+from recurate.theory.bands import SMALLEST_POOL, bands
+from recurate.theory.bounds import Bound, check_model
+from recurate.theory.coarsening import FEWEST_CONTEXTS
+from recurate.theory.extinction import Extinction
+from recurate.theory.loop_model import LoopModel
+from recurate.theory.setting import Setting
+from recurate.theory.tail import continue_tail
+
+UNCOVERED = 0.01  # mass beyond the real data's rewards from which on it is mentioned
+
+
+SUPPORT = 100.0  # effective support below which a forecast is "beyond support"
+
+
+@dataclass(frozen=True)
+class Forecast:
+    """A forecast with its evidence.
+
+    Attributes:
+        trajectory: rounds 0, 1, ..., with 95 % bands where the pool is large enough.
+        setting: what was forecast.
+        candidates: how many candidates it was made from.
+        law: the law of the last round on the candidates (then the reference's atoms, if real data are
+            in the mix), shape (atoms,).
+        contexts: how contexts were treated: ``one``, ``each`` (every context its own population),
+            ``pooled residuals`` or ``each and pooled``.
+        support_ends: first round whose effective support is below 100, or None.
+        warnings: what to know before relying on it.
+        extinctions: for groups that finitely many picks may lose for good, when.
+        bounds: the proved statements, checked on this population, if asked for.
+    """
+
+    trajectory: Trajectory
+    setting: Setting
+    candidates: int
+    law: FloatArray
+    contexts: str = "one"
+    support_ends: int | None = None
+    warnings: tuple[str, ...] = ()
+    extinctions: tuple[Extinction, ...] = ()
+    bounds: tuple[Bound, ...] = ()
+
+
+def predict(
+    candidates: Candidates,
+    setting: Setting,
+    *,
+    law: FloatArray | None = None,
+    reference: Candidates | None = None,
+    cells: Cells | None = None,
+    stream: Stream | None = None,
+    tail: bool = False,
+    bounds: bool = False,
+) -> Forecast:
+    """Forecast from candidates; see :func:`forecast`.
+
+    Args:
+        candidates: the first round's.
+        setting: what happens every round.
+        law: p_0 on the candidates; uniform if None.
+        reference: real data; None: p_ref = p_0.
+        cells: partition behind ``kl_to_reference`` where forecast and measurement must be alike; None:
+            made from the reference, or exact on the atoms if p_ref = p_0.
+        stream: randomness of the bands; None: no bands.
+        tail: whether to continue beyond the effective support by a fitted tail.
+        bounds: whether to check the proved statements.
+    """
+    warnings: list[str] = []
+    if reference is not None and cells is None:
+        cells, warnings = reference_cells(candidates, reference)
+    model = LoopModel.build(candidates, law, reference, setting, cells)
+    values = list(model.values())
+    rows = [row for t, found in enumerate(values) for row in model.describer.rows(t, FORECAST, found)]
+    ends = next((t for t, found in enumerate(values) if found.support < SUPPORT), None)
+    warnings += model.warnings()
+    extinctions: tuple[Extinction, ...] = ()
+    if stream is not None:
+        found = bands(model, stream)
+        if found is None:
+            warnings.append(
+                f"no bands: {len(candidates)} candidates are too few (at least {SMALLEST_POOL} are needed, "
+                f"and {FEWEST_CONTEXTS} contexts if they are thin), too uneven, or too many nats apart"
+            )
+        else:
+            rows = [found.around(row) for row in rows]
+            extinctions = found.extinctions
+    if ends is not None:
+        warnings.append(
+            f"from round {ends} on the effective support is below {SUPPORT:g} candidates "
+            f"({values[ends].support:.0f}): those values are beyond what this pool can tell"
+        )
+    last = model.last_law
+    if reference is not None:
+        warnings += _about_coverage(candidates, reference, last, setting.rounds)
+    if tail:
+        continued, why = continue_tail(model, ends)
+        rows += continued
+        warnings += why
+    return Forecast(
+        Trajectory(tuple(rows)),
+        setting,
+        len(candidates),
+        last,
+        model.mode,
+        ends,
+        tuple(warnings),
+        extinctions,
+        check_model(model) if bounds else (),
+    )
+
+
+def _about_coverage(candidates: Candidates, reference: Candidates, law: FloatArray, rounds: int) -> list[str]:
+    """Say how much of the last law lies where there are no real data."""
+    low, high = reference.rewards.min(axis=0), reference.rewards.max(axis=0)
+    outside = ((candidates.rewards < low) | (candidates.rewards > high)).any(axis=1)
+    share = float(law[: len(candidates)] @ outside)
+    if share < UNCOVERED:
+        return []
+    return [
+        f"in round {rounds} {share:.0%} of the model's mass has rewards beyond those of the real data: they "
+        "do not hold it back there, and kl_to_reference counts it with the outermost of them"
+    ]
+
+
+def reference_cells(candidates: Candidates, reference: Candidates) -> tuple[Cells | None, list[str]]:
+    """Return the partition behind ``kl_to_reference`` for a reference of its own, or None and why."""
+    if reference.names != candidates.names:
+        raise InputError(
+            "the reference must have the same rewards as the candidates",
+            got=f"{', '.join(reference.names)} against {', '.join(candidates.names)}",
+            remedy="score the real data with the same reward functions, in the same order",
+        )
+    if candidates.contexts is not None:
+        return None, ["kl_to_reference is left out: within contexts it is not told from a reference sample"]
+    cells = partition(reference.rewards)
+    if cells.reference.size < FEWEST_CELLS:
+        return None, [
+            f"kl_to_reference is left out: {len(reference)} real samples are too few "
+            f"(or too alike) to tell reward laws apart"
+        ]
+    return cells, []
+
+
+def measured(
+    log: Log,
+    *,
+    temperature: float,
+    group: str | None = None,
+    track: Sequence[str] = (),
+    cells: Cells | None = None,
+    names: tuple[str, ...] = (),
+    stratified: bool = False,
+) -> Trajectory:
+    """Return the same quantities as measured in every round of a log, on the model's candidates.
+
+    Args:
+        log: one or several rounds.
+        temperature: of exp_reward.
+        group: column of groups, or None.
+        track: further columns whose mean is measured.
+        cells: partition behind ``kl_to_reference``; None leaves it out.
+        names: groups to report beside those that occur.
+        stratified: whether all rounds have the same contexts in the same numbers, so that errors do not count
+            the contexts' choice.
+    """
+    generated = log.select(source=MODEL)
+    rows: list[Row] = []
+    top = generated.reward_matrix().max(axis=0) / temperature
+    everything = from_log(generated, group=group, track=track)
+    labels = tuple(sorted({*names, *group_names(everything, None)}))
+    for t in generated.rounds():
+        candidates = everything.take(generated.column("round") == t)
+        describer = Describer(candidates, temperature, labels, tuple(top.tolist()), stratified)
+        kl = cells.kl(cells.assign(candidates.rewards)) if cells is not None else None
+        rows += describer.rows(t, MEASURED, describer.values(kl=kl))
+    return Trajectory(tuple(rows))
+
+
+def split_log(
+    log: Log, *, group: str | None = None, track: Sequence[str] = ()
+) -> tuple[Candidates, Candidates | None]:
+    """Return the first round's candidates and all real data (None if the log holds none).
+
+    The candidates know the groups of all rounds.
+
+    Raises:
+        InputError: the log has no generated candidates.
+    """
+    generated = log.select(source=MODEL)
+    if generated.table.num_rows == 0:
+        raise InputError(
+            "the log holds no generated candidates",
+            got=f"sources {sorted(set(log.column('source').tolist()))}",
+            remedy=f"candidates have source {MODEL!r}, real data {REAL!r}",
+        )
+    first = generated.rounds()[0]
+    candidates = from_log(generated.select(round=first), group=group, track=track)
+    if group is not None:
+        everything = from_log(generated, group=group)
+        candidates = replace(candidates, labels=group_names(everything, None))
+    real = log.select(source=REAL)
+    if real.table.num_rows == 0:
+        return candidates, None
+    return candidates, from_log(real, group=group, track=track)
