@@ -79,7 +79,7 @@ def _read_csv(path: Path, text: tuple[str, ...]) -> pa.Table:
     options = csv.ConvertOptions(
         null_values=[""], strings_can_be_null=False, column_types=dict.fromkeys((*TEXT, *text), pa.string())
     )
-    with _open(path) as file:
+    with _stream(path) as file:
         table = csv.read_csv(file, convert_options=options)
     wrong = [field.name for field in table.schema if pa.types.is_binary(field.type)]
     if wrong:
@@ -87,8 +87,17 @@ def _read_csv(path: Path, text: tuple[str, ...]) -> pa.Table:
     return table
 
 
+def _stream(path: Path) -> pa.NativeFile:
+    """Open a file for Arrow, gzipped or not.
+
+    Never a Python file: a worker thread of Arrow's may free the last block while the interpreter ends, and
+    needs the interpreter's lock for that if Python owns the file; the process then aborts.
+    """
+    return pa.input_stream(str(path), compression="gzip" if path.suffix.lower() == ".gz" else None)
+
+
 def _open(path: Path) -> IO[bytes]:
-    """Open a file for reading, gzipped or not."""
+    """Open a file for reading in Python, gzipped or not."""
     return gzip.open(path, "rb") if path.suffix.lower() == ".gz" else path.open("rb")  # type: ignore[return-value]
 
 
@@ -118,14 +127,17 @@ def _read_jsonl(path: Path, text: tuple[str, ...]) -> pa.Table:
     options = arrow_json.ReadOptions(block_size=1 << 26)
     # Words that look like dates stay words: whatever is text in the first row is text.
     with _open(path) as file:
-        try:
-            first = json.loads(file.readline())
-        except (ValueError, RecursionError):
-            first = {}
+        line = next((line for line in file if line.strip()), b"{}")
+    if line.strip() == b"null":
+        raise ValueError("the first row is null, not an object")  # Arrow would crash on it
+    try:
+        first = json.loads(line)
+    except (ValueError, RecursionError):
+        first = {}
     words = [k for k, v in first.items() if isinstance(v, str)] if isinstance(first, dict) else []
     schema = pa.schema([(name, pa.string()) for name in dict.fromkeys((*TEXT, *words, *text))])
     parse = arrow_json.ParseOptions(explicit_schema=schema)
-    with _open(path) as file:
+    with _stream(path) as file:
         table = arrow_json.read_json(file, read_options=options, parse_options=parse)
     table.validate(full=True)  # texts are UTF-8
     unused = [n for n in TEXT if n in table.column_names and n not in first and _all_null(table, n)]
