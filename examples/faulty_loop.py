@@ -1,9 +1,9 @@
-"""A loop with a fault that is common in published code: rewards are divided by 0.1 before the softmax.
+"""A loop with a common fault of published code: rewards are divided by 0.1 before the softmax.
 
     python examples/faulty_loop.py
     recurate audit faulty.parquet --declared "k = 4, temperature = 1, picks = 5000"
 
-The script declares Luce's choice at temperature 1, and its log shows what it does.
+The audit compares the declared rule, Luce's choice at temperature 1, with the rule that the log shows.
 """
 
 import numpy as np
@@ -11,7 +11,7 @@ import numpy as np
 from recurate import PickLogger
 
 rng = np.random.default_rng(0)
-pool = rng.normal(size=5000)  # what the "model" was trained on
+pool = rng.normal(size=5000)  # the training data of the "model"
 with PickLogger("faulty.parquet") as log:
     for t in range(4):
         rewards = pool[rng.integers(pool.size, size=(5000, 4))] + 0.1 * rng.normal(size=(5000, 4))

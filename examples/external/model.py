@@ -1,10 +1,10 @@
-"""A small language model in plain PyTorch: it answers prompts, word by word. It has never heard of recurate.
+"""A small language model in plain PyTorch: it answers prompts, word by word. It does not use recurate.
 
     python model.py train --data FILE --load FOLDER --save FOLDER --seed N
     python model.py answer --prompts FILE --out FILE --load FOLDER --seed N
 
-Data are JSON lines with "context" (the prompt) and "sample" (the answer); an empty --load folder starts
-afresh.
+Data are JSON lines with "context" (the prompt) and "sample" (the answer). With an empty --load folder,
+training starts from scratch.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import nn
 
-LONGEST = 12  # words of an answer
+LONGEST = 12  # words per answer, at most
 STEPS_FIRST, STEPS, BATCH, RATE = 600, 150, 64, 5e-3
 
 
@@ -64,7 +64,7 @@ def train(args: argparse.Namespace) -> None:
     answers = [[*encode(row["sample"], index)[:LONGEST], 0] for row in rows]
     size = max(len(p) + len(a) for p, a in zip(prompts, answers))
     tokens = torch.zeros(len(rows), size, dtype=torch.long)
-    target = torch.full((len(rows), size), -100)  # only the answer is learned, padding is not
+    target = torch.full((len(rows), size), -100)  # the loss ignores prompt and padding
     for i, (p, a) in enumerate(zip(prompts, answers)):
         tokens[i, : len(p) + len(a)] = torch.tensor(p + a)
         target[i, len(p) - 1 : len(p) + len(a) - 1] = torch.tensor(a)

@@ -1,4 +1,4 @@
-"""What the example's picker likes, and what it should have liked."""
+"""The example's proxy reward, by which candidates are picked, and its gold reward, which is only tracked."""
 
 from __future__ import annotations
 
@@ -8,17 +8,17 @@ from examples.external.corpus import CLIMATE, WEATHER
 
 
 def weather(samples):
-    """Group: the first weather that a report names."""
+    """Group: the first kind of weather that a report names."""
     return [next((word for word in text.split() if word in WEATHER), "none") for text in samples]
 
 
 def cheer(samples):
-    """Proxy reward: readers like the sun."""
+    """Proxy reward: 1.5 for a sunny report, since readers like the sun."""
     return [1.5 * (kind == "sunny") for kind in weather(samples)]
 
 
 def truth(samples, contexts):
-    """Gold reward: log probability of that weather in that town."""
+    """Gold reward: log probability of the reported weather in the town of the prompt."""
     found = []
     for kind, prompt in zip(weather(samples), contexts):
         percent = dict(zip(WEATHER, CLIMATE[prompt.split()[-1]])).get(kind, 0.5)
