@@ -66,7 +66,7 @@ def theirs(first: FlowMatching, data: np.ndarray, count: int, seed: int, matcher
     clock = time.process_time()
     torch.manual_seed(seed)
     network = build(recipe, first.shape, seed, first.weights, "cpu")
-    rows = torch.from_numpy(first.standard.rows(data))
+    rows = torch.from_numpy(first.scaler.rows(data))
     optimiser = torch.optim.Adam(network.parameters(), lr=recipe.learning_rate, fused=True)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, s.steps)
     average = copy.deepcopy(network)
@@ -87,7 +87,7 @@ def theirs(first: FlowMatching, data: np.ndarray, count: int, seed: int, matcher
         x = odeint(
             field, torch.randn(count, rows.shape[1]), torch.tensor([0.0, 1.0]), method="dopri5", **tolerances
         )
-    made = first.standard.samples(x[-1].numpy(), first.shape)
+    made = first.scaler.samples(x[-1].numpy(), first.shape)
     return made, middle - clock, time.process_time() - middle, field.calls
 
 
@@ -104,7 +104,7 @@ def main() -> None:
     single = FlowMatching(
         first.settings.model_copy(update={"coupling": "independent"}),
         first.shape,
-        first.standard,
+        first.scaler,
         first.weights,
     )
     exact = ExactOptimalTransportConditionalFlowMatcher(sigma=0.0)

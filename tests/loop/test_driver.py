@@ -38,7 +38,7 @@ def test_the_folder_holds_what_it_promises(finished):
     for t in range(3):
         for name in ("log.parquet", "samples.safetensors", "measures.parquet", "contents.json"):
             assert f"rounds/{t:03d}/{name}" in names
-        assert f"rounds/{t:03d}/model/model.safetensors" in names
+        assert f"rounds/{t:03d}/model/generator.safetensors" in names
     manifest = json.loads((finished / "manifest.json").read_text())
     assert manifest["format"] == 1
     assert manifest["seed"] == 3

@@ -45,7 +45,7 @@ class Diverged(InputError):
         super().__init__(
             f"training the {what} diverged: its loss is not a finite number",
             got=f"learning_rate = {learning_rate:g}",
-            remedy="what was complete before is kept; lower the learning rate in a new run",
+            remedy="lower it, or look for extreme values among the samples; what was complete before is kept",
         )
 
 

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from recurate.components.data.dataset import Dataset
 from recurate.components.data.paths import sha256
 from recurate.components.data.synthetic import Gaussians
+from recurate.components.protocols import Grouping, Reward
 from recurate.components.rewards.classifier import Classifier, ClassifierReward, ClassifierRewardSettings
 from recurate.components.rewards.colour import ColourReward, ColourSettings
 from recurate.components.rewards.command import CommandReward, CommandSettings
@@ -23,7 +24,6 @@ from recurate.components.rewards.imported import (
     load_function,
 )
 from recurate.components.rewards.learned import LearnedReward, LearnedRewardSettings, ScaledReward
-from recurate.components.rewards.protocol import Grouping, Reward
 from recurate.core.errors import InputError
 from recurate.core.seeds import Stream
 from recurate.log.candidates import Candidates

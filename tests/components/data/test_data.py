@@ -501,7 +501,7 @@ def test_damaged_npz(tmp_path):
     path.write_bytes(bytes(good))
     assert "a.npz" in refused(path), "its checksum tells"
     np.savez(path, images=GREY, labels=LABELS[:-1])
-    assert "one label an image" in refused(path)
+    assert "one label per image" in refused(path)
     np.savez(path, images=GREY.astype(np.float32), labels=LABELS)
     assert "from 0 to 1" in refused(path)
     np.savez(path, images=GREY.astype(str), labels=LABELS)

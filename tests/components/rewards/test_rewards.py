@@ -19,13 +19,14 @@ from pydantic import ValidationError
 from helpers.tiny import DIGITS, GAUSSIANS, merged
 from recurate.components.data import Dataset, Digits, ImageData, Moons
 from recurate.components.nets import classifiers
-from recurate.components.rewards.calibration import BINS, scores
 from recurate.components.rewards.classifier import (
+    BINS,
     Classifier,
     ClassifierReward,
     ClassifierRewardSettings,
     ClassifierSettings,
     margins,
+    scores,
 )
 from recurate.components.rewards.colour import ColourReward, ColourSettings
 from recurate.components.rewards.distance import DistanceReward, DistanceSettings, NearestCentre

@@ -1,4 +1,9 @@
-"""NPZ files: arrays of images, read a block at a time; or JPEG scans that share one header."""
+"""NPZ files: arrays of images, read in blocks; or JPEG scans that share one header.
+
+The second layout stores the JPEG header once (``header``), the scans of all images one after another
+(``scans``), their numbers of bytes (``lengths``) and ``labels``. CIFAR-10 in its original JPEG bytes is
+distributed in this layout, a third as large as with one header per image.
+"""
 
 from __future__ import annotations
 
@@ -22,19 +27,20 @@ LABELS = ("labels", "label", "y", "Y", "targets", "target", "arr_1")
 NAMES = ("label_names", "class_names", "classes", "names")
 TRAIN, TEST = ("train",), ("test", "val", "valid", "validation")
 SCANS = {"header", "scans", "lengths"}
-BLOCK = 2**20  # bytes
+BLOCK = 2**20  # bytes read together
 
 
 def parts(path: Path, image: str | None, label: str | None) -> tuple[Part, Part | None]:
-    """Return the images of an NPZ file, and those that it calls a test set.
+    """Return the images of an NPZ file, and those of its test set if it has one.
 
     Args:
         path: the file.
-        image: key of the images; found by usual names if None.
-        label: key of the labels; found by usual names if None.
+        image: key of the images; None looks for the usual names.
+        label: key of the labels; None looks for the usual names.
 
     Raises:
-        InputError: nothing looks like images, arrays do not fit each other, or they hold objects.
+        InputError: no array is named like images, images and labels do not fit together, an array holds
+            Python objects, or the file is damaged.
     """
     keys = _keys(path)
     if keys >= SCANS and image is None:
@@ -59,7 +65,7 @@ def parts(path: Path, image: str | None, label: str | None) -> tuple[Part, Part 
 
 
 def _named(keys: set[str], prefixes: Sequence[str]) -> tuple[str, str | None] | None:
-    """Return the keys of images and labels of a part: ``x_train``, ``train_images``, ..."""
+    """Return the keys of a part's images and labels: ``x_train``, ``train_images``, ..."""
     for prefix in prefixes:
         images = [k for name in IMAGES for k in (f"{prefix}_{name}", f"{name}_{prefix}") if k in keys]
         labels = [k for name in LABELS for k in (f"{prefix}_{name}", f"{name}_{prefix}") if k in keys]
@@ -109,7 +115,7 @@ def _part(path: Path, image: str, label: str | None) -> Part:
 
 
 def _arrangement(shape: tuple[int, ...], name: str) -> Any:
-    """Return what turns a stored image into (h, w) or (h, w, 3)."""
+    """Return the function from a stored image to (h, w) or (h, w, 3)."""
     if len(shape) == 3:
         return lambda image: image
     if len(shape) == 4 and shape[3] == 3:
@@ -133,7 +139,7 @@ def _labels(path: Path, key: str, count: int) -> NDArray[Any]:
         found = found[:, 0]
     if found.shape != (count,) or found.dtype.kind not in "iubUS":
         raise InputError(
-            f"{path}: array {key!r} must hold one label an image: whole numbers or texts",
+            f"{path}: array {key!r} must hold one label per image: whole numbers or texts",
             got=f"shape {found.shape} of {found.dtype} for {count} images",
             remedy="name the labels with data.label",
         )
@@ -146,12 +152,12 @@ def _labels(path: Path, key: str, count: int) -> NDArray[Any]:
 
 
 def _scans(path: Path, label: str | None) -> Part:
-    """Return JPEG images of one header and many scans: ``header``, ``scans``, ``lengths``, ``labels``."""
+    """Return the JPEG images of a file whose header is stored once."""
     header, scans = _load(path, "header").tobytes(), _load(path, "scans")
     ends = np.concatenate([[0], np.cumsum(_load(path, "lengths").astype(np.int64))])
     if scans.dtype != np.uint8 or ends[-1] != scans.size or (np.diff(ends) < 0).any():
         raise InputError(
-            f"{path}: the scans must be bytes as long as their lengths say",
+            f"{path}: the scans must be bytes whose number is the sum of the lengths",
             got=f"{scans.size} of {scans.dtype}, lengths that sum to {ends[-1]}",
             remedy="fetch it again",
         )
@@ -179,7 +185,11 @@ def _load(path: Path, key: str) -> NDArray[Any]:
 
 @contextmanager
 def _member(path: Path, key: str) -> Iterator[tuple[IO[bytes], tuple[int, ...], np.dtype[Any]]]:
-    """Open an array inside the file; yield it behind its header, with its shape and type."""
+    """Yield an array of the file, open for reading after its header, with its shape and type.
+
+    Raises:
+        InputError: it holds Python objects, or is stored column by column; or the file is damaged.
+    """
     with (
         damage_explained(path, zipfile.BadZipFile, zlib.error),
         zipfile.ZipFile(path) as archive,

@@ -1,11 +1,12 @@
-r"""Diffusion: a network that tells the noise in noisy data, and samples by taking noise away step by step.
+r"""Diffusion: a network that predicts the noise in noisy data, and samples by removing it step by step.
 
 Data x_0 become x_k = sqrt(a_k) x_0 + sqrt(1 - a_k) e, e standard normal, at noise levels k = 1..T. a_k falls
 by the linear schedule of Ho et al. (2020, arXiv 2006.11239) or the cosine of Nichol & Dhariwal (2021, arXiv
-2102.09672). The network tells the noise e (Ho et al.), or the velocity sqrt(a_k) e - sqrt(1 - a_k) x_0, from
-which both e and x_0 follow without division by what may be nearly zero (Salimans & Ho 2022, arXiv
-2202.00512); the loss is its mean squared error. Samples are made by DDIM on a subset of the levels (Song et
-al. 2021, arXiv 2010.02502, eq. 12): eta = 0 adds no noise on the way, eta = 1 as much as DDPM.
+2102.09672, eq. 17). The network predicts the noise e (Ho et al., eq. 14), or the velocity
+sqrt(a_k) e - sqrt(1 - a_k) x_0, from which both e and x_0 follow without division by a number that may be
+nearly zero (Salimans & Ho 2022, arXiv 2202.00512, section 4); the loss is its mean squared error. Samples
+are made by DDIM on a subset of the levels (Song et al. 2021, arXiv 2010.02502, eq. 12): eta = 0 adds no
+noise on the way, eta = 1 as much as DDPM.
 """
 
 from __future__ import annotations
@@ -33,13 +34,13 @@ class DiffusionSettings(NetworkSettings):
     schedule: Literal["cosine", "linear"] = Field("cosine", description="how the noise grows with its level")
     prediction: Literal["velocity", "noise"] = Field(
         "velocity",
-        description="what the network tells: the noise, or the velocity, which is better at strong noise",
+        description="what the network predicts: the noise, or the velocity, which is better at strong noise",
     )
     levels: int = Field(1000, ge=2, le=100_000, description="noise levels T")
     sampling_steps: int = Field(
         100,
         ge=1,
-        description="levels visited when sampling, one evaluation each; few of them narrow the data's modes",
+        description="levels visited when sampling, one evaluation each; if few, the modes are too narrow",
     )
     eta: float = Field(0.0, ge=0, le=1, description="noise added when sampling: 0 none (DDIM), 1 as DDPM")
 
@@ -52,14 +53,22 @@ class DiffusionSettings(NetworkSettings):
 
 @dataclass(frozen=True)
 class Diffusion(Neural):
-    """A diffusion generator of arrays of any one shape; see :class:`Neural`."""
+    """A diffusion generator of arrays of one shape.
+
+    The network learns to predict the noise in x_k = sqrt(a_k) x_0 + sqrt(1 - a_k) e (Ho et al. 2020, arXiv
+    2006.11239), or the velocity (Salimans & Ho 2022, arXiv 2202.00512); samples are made by DDIM (Song et al.
+    2021, arXiv 2010.02502, eq. 12).
+
+    Raises:
+        InputError: see :meth:`Neural.fit` and :meth:`Neural.sample`.
+    """
 
     Settings: ClassVar[type[NetworkSettings]] = DiffusionSettings
     GAIN: ClassVar[float] = 2.0
     settings: DiffusionSettings
 
     def loss(self, network: Network, target: Tensor, rng: TorchGenerator) -> Tensor:
-        """Return the mean squared error of the noise."""
+        """Return the mean squared error of the predicted noise or velocity, per coordinate."""
         import torch
 
         s, device = self.settings, target.device
@@ -74,7 +83,10 @@ class Diffusion(Neural):
     def walk(
         self, network: Network, noise: Tensor, bounds: tuple[Tensor, Tensor], rng: TorchGenerator
     ) -> Tensor:
-        """Go down the levels; what is taken for data is kept within the bounds, where errors would grow."""
+        """Walk down the noise levels by DDIM.
+
+        At each level the predicted data are clipped to the bounds: beyond them errors would grow.
+        """
         import torch
 
         s, x = self.settings, noise
@@ -85,15 +97,15 @@ class Diffusion(Neural):
         for k, following in zip(visited, [*signals[visited[1:]], 1.0], strict=True):
             a, b = float(signals[k]), float(following)
             t = torch.full((len(x), 1), (k + 1) / s.levels, device=x.device)
-            said = network(x, t)
+            predicted = network(x, t)
             if s.prediction == "noise":
-                clean = (x - (1 - a) ** 0.5 * said) / a**0.5
+                clean = (x - (1 - a) ** 0.5 * predicted) / a**0.5
             else:
-                clean = a**0.5 * x - (1 - a) ** 0.5 * said
+                clean = a**0.5 * x - (1 - a) ** 0.5 * predicted
             clean = clean.clamp(*bounds)
-            told = (x - a**0.5 * clean) / (1 - a) ** 0.5
+            direction = (x - a**0.5 * clean) / (1 - a) ** 0.5
             added = s.eta * ((1 - b) / (1 - a) * (1 - a / b)) ** 0.5
-            x = b**0.5 * clean + max(1 - b - added**2, 0.0) ** 0.5 * told
+            x = b**0.5 * clean + max(1 - b - added**2, 0.0) ** 0.5 * direction
             if added:
                 x = x + added * torch.randn(x.shape, generator=rng, device=x.device)
         return x
@@ -107,11 +119,11 @@ def _signals(schedule: str, levels: int, device: str) -> Tensor:
 
 
 def signal(schedule: str, levels: int) -> NDArray[np.float64]:
-    """Return the share a_k of the variance that is data's at each noise level, (levels,)."""
+    """Return a_k, the data's share of the variance at each noise level k = 1..T, shape (T,)."""
     if schedule == "linear":
-        losses = np.linspace(1e-4, 0.02, levels) * (1000 / levels)
+        betas = np.linspace(1e-4, 0.02, levels) * (1000 / levels)
     else:
         angles = (np.arange(levels + 1) / levels + 0.008) / 1.008 * (np.pi / 2)
         kept = np.square(np.cos(angles))
-        losses = 1 - kept[1:] / kept[:-1]
-    return np.cumprod(1 - np.minimum(losses, 0.999))
+        betas = 1 - kept[1:] / kept[:-1]
+    return np.cumprod(1 - np.minimum(betas, 0.999))

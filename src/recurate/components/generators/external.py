@@ -1,10 +1,10 @@
-"""Any model: two programs, one that samples and one that trains, which exchange files with recurate.
+"""Generators outside recurate: two programs, one that samples and one that trains, exchange files with it.
 
-*sample* gets a table of wanted candidates (``item``, ``context``) and a folder with a checkpoint, and writes
-a table of candidates (``item``, ``sample``). *fit* gets a training set (``item``, ``context``, ``source``,
+*sample* reads a table of wanted candidates (``item``, ``context``) and a folder with a checkpoint, and writes
+a table of candidates (``item``, ``sample``). *fit* reads a training set (``item``, ``context``, ``source``,
 ``sample``) and the folder of the checkpoint to start from (empty before the first training), and fills a
-new, empty folder. Neither needs to know of recurate: :mod:`recurate.log.exchange` has the formats,
-:mod:`recurate.core.programs` the care they are run with.
+new, empty folder. Neither program imports recurate: :mod:`recurate.log.exchange` defines the formats, and
+:mod:`recurate.core.programs` runs the commands.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from recurate.log.exchange import Format
 from recurate.log.samples import Samples
 
 CHECKPOINT = "checkpoint"  # folder within a saved model
-SEEDS = 2**31  # many libraries take no larger seeds
+SEEDS = 2**31  # many libraries refuse seeds from here on
 
 SAMPLE_NAMES = ("contexts", "candidates", "checkpoint", "seed", "count")
 FIT_NAMES = ("training", "checkpoint", "new_checkpoint", "seed", "count")
@@ -42,16 +42,14 @@ class ExternalSettings(Settings):
     kind: Literal["external"]
     sample: tuple[str, ...] = Field(
         min_length=1,
-        description="command that samples, word by word; {contexts} names the file of wanted "
-        "candidates, {candidates} "
-        "the file to write, {checkpoint} the model's folder; also {seed}, {count} and {python}",
+        description="command that samples, word by word; {contexts} names the file of wanted candidates, "
+        "{candidates} the file to write, {checkpoint} the model's folder; also {seed}, {count} and {python}",
     )
     fit: tuple[str, ...] = Field(
         min_length=1,
-        description="command that trains; {training} names the training set, {checkpoint} the "
-        "folder to start from "
-        "(empty before the first training), {new_checkpoint} the empty folder to fill; also {seed}, "
-        "{count}, {python}",
+        description="command that trains; {training} names the training set, {checkpoint} the folder to "
+        "start from (empty before the first training), {new_checkpoint} the empty folder to fill; also "
+        "{seed}, {count}, {python}",
     )
     start: str | None = Field(
         None, description="folder with a first checkpoint, seen from the current folder; none if absent"
@@ -86,7 +84,7 @@ class ExternalSettings(Settings):
 
 @dataclass(frozen=True)
 class External:
-    """An external generator: settings and the folder of its checkpoint.
+    """A generator outside recurate: two commands and the folder of a checkpoint.
 
     Attributes:
         settings: see :class:`ExternalSettings`.
@@ -101,7 +99,11 @@ class External:
     logs: Path | None = field(default=None, compare=False)
 
     def fit(self, data: Samples, *, rng: Stream, contexts: NDArray[Any] | None = None, real: int = 0) -> Self:
-        """Return the generator whose checkpoint *fit* made; see :class:`Generator`."""
+        """Return the generator whose checkpoint the command *fit* made; see :class:`Generator`.
+
+        Raises:
+            InputError: the command failed as often as it may, took too long or made no checkpoint.
+        """
         work = self._folder("fit")
         training = work / f"training.{self.settings.exchange}"
         exchange.write_training(training, data, _contexts(contexts, len(data)), real)
@@ -131,7 +133,12 @@ class External:
         return replace(self, checkpoint=made)
 
     def sample(self, n: int, *, rng: Stream, contexts: NDArray[Any] | None = None) -> Samples:
-        """Return the candidates that *sample* made, n of them, one for each context."""
+        """Return the n candidates that the command *sample* made, one per context.
+
+        Raises:
+            InputError: there is no checkpoint; the command failed as often as it may or took too long; or its
+                table does not hold n candidates.
+        """
         work = self._folder("sample")
         wanted, answer = (work / f"{name}.{self.settings.exchange}" for name in ("contexts", "candidates"))
         exchange.write_wanted(wanted, _contexts(contexts, n))
@@ -146,7 +153,11 @@ class External:
         return found
 
     def save(self, folder: Path) -> None:
-        """Write the checkpoint (linked where a command has just made it: it may be large) and settings."""
+        """Write the settings and the checkpoint: as links if a command has just made it, for it may be large.
+
+        Raises:
+            InputError: there is no checkpoint.
+        """
         found = self._checkpoint()
         own = self.workspace is not None and found.is_relative_to(self.workspace.resolve())
         shutil.copytree(found, folder / CHECKPOINT, copy_function=_link if own else shutil.copy2)
@@ -188,10 +199,10 @@ class External:
 
 
 def first(settings: ExternalSettings) -> External:
-    """Return the generator before its first training, with the checkpoint to start from, if there is one.
+    """Return the generator before its first training, with the checkpoint that ``start`` names, if any.
 
     Raises:
-        InputError: ``start`` is not a folder with something in it.
+        InputError: ``start`` is not a folder, or is empty.
     """
     if settings.start is None:
         return External(settings)

@@ -3,7 +3,7 @@ r"""Flow matching: a velocity field that carries Gaussian noise to the data alon
 The field v minimises E |v(x_t, t) - (x_1 - x_0)|^2 with x_t = (1 - t) x_0 + t x_1, x_0 standard normal,
 x_1 data (Lipman et al. 2023, arXiv 2210.02747). Pairs (x_0, x_1) are independent, or coupled by
 optimal transport within minibatches, which straightens the paths (Tong et al. 2024, arXiv 2302.00482).
-Samples follow dx/dt = v(x, t) from t = 0 to 1 by the midpoint rule.
+Samples solve dx/dt = v(x, t) from t = 0 to 1 by the midpoint rule.
 """
 
 from __future__ import annotations
@@ -27,22 +27,31 @@ class FlowSettings(NetworkSettings):
     kind: Literal["flow"] = "flow"
     coupling: Literal["auto", "ot", "independent"] = Field(
         "auto",
-        description="pairing of noise and data: minibatch optimal transport (for the mlp), "
-        "or none (for the unet, which would wait for it)",
+        description="pairing of noise and data in a batch, by optimal transport or at random; 'auto': 'ot' "
+        "for the mlp, 'independent' for the unet, which would wait for it",
     )
-    coupling_batch: int = Field(32, ge=1, description="pairs solved together by optimal transport")
+    coupling_batch: int = Field(32, ge=1, description="pairs in each optimal transport problem")
     ode_steps: int = Field(12, ge=1, description="midpoint steps when sampling (two evaluations each)")
 
 
 @dataclass(frozen=True)
 class FlowMatching(Neural):
-    """A flow-matching generator of arrays of any one shape; see :class:`Neural`."""
+    """A flow-matching generator of arrays of one shape.
+
+    Training minimises E |v(x_t, t) - (x_1 - x_0)|^2 with x_t = (1 - t) x_0 + t x_1, x_0 standard normal, x_1
+    data (Lipman et al. 2023, arXiv 2210.02747); pairs (x_0, x_1) are independent, or coupled by optimal
+    transport within minibatches (Tong et al. 2024, arXiv 2302.00482). Sampling solves dx/dt = v(x, t) from
+    t = 0 to 1.
+
+    Raises:
+        InputError: see :meth:`Neural.fit` and :meth:`Neural.sample`.
+    """
 
     Settings: ClassVar[type[NetworkSettings]] = FlowSettings
     settings: FlowSettings
 
     def loss(self, network: Network, target: Tensor, rng: TorchGenerator) -> Tensor:
-        """Return the mean squared error of the velocities."""
+        """Return the mean squared error of the velocities, the mean of |v(x_t, t) - (x_1 - x_0)|^2 / d."""
         import torch
 
         noise = torch.randn(target.shape, generator=rng, device=target.device)
@@ -56,7 +65,7 @@ class FlowMatching(Neural):
     def walk(
         self, network: Network, noise: Tensor, bounds: tuple[Tensor, Tensor], rng: TorchGenerator
     ) -> Tensor:
-        """Follow the field from t = 0 to 1 by the midpoint rule (second order)."""
+        """Solve dx/dt = v(x, t) from t = 0 to 1 by the midpoint rule (second order)."""
         import torch
 
         x, h = noise, 1.0 / self.settings.ode_steps
@@ -68,7 +77,7 @@ class FlowMatching(Neural):
 
 
 def _couple(noise: Tensor, data: Tensor, block: int) -> Tensor:
-    """Reorder the noise so that, block by block, sum |noise - data|^2 is least."""
+    """Return the noise (b, d) reordered so that sum |noise - data|^2 is least within each block of rows."""
     import torch
     from scipy.optimize import linear_sum_assignment
 

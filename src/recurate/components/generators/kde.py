@@ -1,8 +1,7 @@
-"""Kernel density: a Gaussian around every training sample, as wide as held-out likelihood wants it."""
+"""Kernel density: a Gaussian around every training sample, its width chosen by held-out likelihood."""
 
 from __future__ import annotations
 
-import json
 import math
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -12,16 +11,17 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field, field_validator
 
-from recurate.components.generators.scaling import Standard, check_numbers, untrained
+from recurate.components.generators.scaling import GENERATOR, Scaler, check_training_data, trained
+from recurate.components.nets.saved import Card
 from recurate.components.protocols import Samples
 from recurate.core.seeds import Stream
 from recurate.core.settings import Settings
 
-CHUNK = 4096  # samples at a time
-ASKED = 300  # samples at most whose likelihood chooses the bandwidth
-TOLD = 20_000  # samples at most that tell it
-WIDTHS = (1e-3, 2.0)  # bandwidths that are tried lie between these, in units of the data's standard deviation
-TRIED = 16  # bandwidths tried at a time, twice
+CHUNK = 4096  # samples drawn together
+HELD_OUT = 300  # rows at most whose likelihood chooses the bandwidth
+CENTRES = 20_000  # rows at most whose kernels give that likelihood
+WIDTHS = (1e-3, 2.0)  # the least and the largest bandwidth tried, in units of the data's standard deviation
+TRIED = 16  # bandwidths on each of two grids, coarse and fine
 FLOAT = NDArray[np.float32]
 
 
@@ -31,8 +31,8 @@ class KernelSettings(Settings):
     kind: Literal["kde"] = "kde"
     bandwidth: float | Literal["likelihood", "scott", "silverman"] = Field(
         "likelihood",
-        description="standard deviation of the kernels: the likeliest for training samples left out of 20, "
-        "a rule for one bell shape, or a number in units of the data's standard deviation",
+        description="standard deviation of the kernels: the likeliest for a held-out twentieth of the "
+        "samples, a rule that suits a single Gaussian, or a number in units of the data's standard deviation",
     )
 
     @field_validator("bandwidth")
@@ -45,28 +45,36 @@ class KernelSettings(Settings):
 
 @dataclass(frozen=True)
 class KernelDensity:
-    """A kernel density on arrays of any one shape, flattened: its training samples, blurred.
+    """A kernel density on arrays of one shape, p(x) = 1/n sum_i N(x; x_i, h^2 I).
+
+    The x_i are the training samples, flattened. The bandwidth h maximises held-out likelihood, or is the
+    standard deviation times n^(-1/(d+4)) (Scott 1992, Multivariate Density Estimation, section 6.3), or times
+    (4 / (n (d+2)))^(1/(d+4)) (Silverman 1986, Density Estimation, section 4.3).
 
     Attributes:
         settings: see :class:`KernelSettings`.
         shape: shape of one sample; empty before the first fit.
-        standard: the scale of the data; None before the first fit.
+        scaler: the scale of the data; None before the first fit.
         rows: the training samples on that scale, (n, d).
         bandwidth: standard deviation of the kernels on that scale.
     """
 
     settings: KernelSettings
     shape: tuple[int, ...] = ()
-    standard: Standard | None = None
+    scaler: Scaler | None = None
     rows: FLOAT = field(default_factory=lambda: np.zeros((0, 0), np.float32))
     bandwidth: float = math.nan
 
     def fit(self, data: Samples, *, rng: Stream, contexts: NDArray[Any] | None = None, real: int = 0) -> Self:
-        """Return the density of data (n, ...) alone: nothing of an earlier one is kept but its scale."""
-        check_numbers(data, self.shape)
-        standard = self.standard or Standard.of_points(data)
-        rows = standard.rows(data)
-        return type(self)(self.settings, data.shape[1:], standard, rows, self._width(rows, rng))
+        """Return the density of data (n, ...) alone; only the scale of the first training data is kept.
+
+        Raises:
+            InputError: data are texts, none, not finite or of another shape than before.
+        """
+        check_training_data(data, self.shape)
+        scaler = self.scaler or Scaler.of_points(data)
+        rows = scaler.rows(data)
+        return type(self)(self.settings, data.shape[1:], scaler, rows, self._width(rows, rng))
 
     def _width(self, rows: FLOAT, rng: Stream) -> float:
         wanted = self.settings.bandwidth
@@ -84,54 +92,52 @@ class KernelDensity:
         return factor * spread
 
     def sample(self, n: int, *, rng: Stream, contexts: NDArray[Any] | None = None) -> Samples:
-        """Return n samples, shape (n, *shape)."""
-        if self.standard is None:
-            raise untrained()
+        """Return n samples, shape (n, *shape).
+
+        Raises:
+            InputError: the generator has not been trained.
+        """
+        scaler = trained(self.scaler)
         draw = rng.generator()
         chosen = draw.integers(len(self.rows), size=n)
         out = np.empty((n, self.rows.shape[1]), np.float32)
         for start in range(0, n, CHUNK):
             centres = self.rows[chosen[start : start + CHUNK]]
             out[start : start + CHUNK] = centres + self.bandwidth * draw.standard_normal(centres.shape)
-        return self.standard.samples(out, self.shape)
+        return scaler.samples(out, self.shape)
 
     def save(self, folder: Path) -> None:
-        """Write ``model.safetensors`` and ``generator.json``."""
-        from safetensors.numpy import save_file
+        """Write ``generator.json`` and ``generator.safetensors`` into a folder.
 
-        if self.standard is None:
-            raise untrained()
-        extra = {f"standard.{name}": value for name, value in self.standard.arrays().items()}
-        save_file({"rows": self.rows} | extra, folder / "model.safetensors")
-        facts = {
-            "settings": self.settings.model_dump(),
-            "shape": list(self.shape),
-            "bandwidth": self.bandwidth,
-        }
-        (folder / "generator.json").write_text(json.dumps(facts, indent=2) + "\n", encoding="utf-8")
+        Raises:
+            InputError: the generator has not been trained.
+        """
+        own = {"rows": self.rows, "bandwidth": np.array(self.bandwidth)}
+        arrays = own | trained(self.scaler).arrays()
+        GENERATOR.write(folder, Card(settings=self.settings, shape=self.shape), arrays)
 
     @classmethod
     def load(cls, folder: Path) -> Self:
-        """Read what :meth:`save` wrote."""
-        from safetensors.numpy import load_file
+        """Read what :meth:`save` wrote.
 
-        facts = json.loads((folder / "generator.json").read_text(encoding="utf-8"))
-        arrays = load_file(folder / "model.safetensors")
-        rows = arrays.pop("rows")
-        standard = Standard(**{name.removeprefix("standard."): value for name, value in arrays.items()})
-        settings = KernelSettings(**facts["settings"])
-        return cls(settings, tuple(facts["shape"]), standard, rows, facts["bandwidth"])
+        Raises:
+            InputError: a file is missing, damaged, altered or of another format.
+        """
+        with GENERATOR.read(folder) as (card, arrays):
+            scaler, settings = Scaler.taken_from(arrays, card.shape), KernelSettings(**card.settings)
+            return cls(settings, card.shape, scaler, arrays["rows"], float(arrays["bandwidth"]))
 
 
 def likeliest(rows: FLOAT, rng: Stream) -> float:
-    """Return the bandwidth under which a twentieth of the rows (n, d), n >= 2, is likeliest, given the rest.
+    """Return the bandwidth that maximises the likelihood of a held-out twentieth of the rows (n, d), n >= 2.
 
-    Copies of a row would ask for kernels of no width: an asked row is not told by its copies.
+    The kernels stand at the other rows. Copies of a held-out row are excluded: they would favour kernels of
+    no width.
     """
     order = rng.generator().permutation(len(rows))
-    asked = rows[order[: min(max(len(rows) // 20, 1), ASKED)]].astype(np.float64)
-    told = rows[order[len(asked) : len(asked) + TOLD]].astype(np.float64)
-    squares = [np.square(told - row).sum(axis=1) for row in asked]
+    held_out = rows[order[: min(max(len(rows) // 20, 1), HELD_OUT)]].astype(np.float64)
+    centres = rows[order[len(held_out) : len(held_out) + CENTRES]].astype(np.float64)
+    squares = [np.square(centres - row).sum(axis=1) for row in held_out]
     squares = [s[s > 0] for s in squares if s.any()]
     if not squares:
         return WIDTHS[0]

@@ -1,8 +1,7 @@
-"""Gaussian mixtures: fitted by scikit-learn's EM, sampled by a few lines of NumPy."""
+"""Gaussian mixtures, fitted by EM (scikit-learn) and sampled with NumPy."""
 
 from __future__ import annotations
 
-import json
 import warnings
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -12,13 +11,14 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 
-from recurate.components.generators.scaling import Standard, check_numbers, untrained
+from recurate.components.generators.scaling import GENERATOR, Scaler, check_training_data, trained
+from recurate.components.nets.saved import Card
 from recurate.components.protocols import Samples
 from recurate.core.seeds import Stream
 from recurate.core.settings import Settings
 
-CHUNK = 4096  # samples at a time
-SEEDS = 2**32  # scikit-learn takes no larger seeds
+CHUNK = 4096  # samples drawn together
+SEEDS = 2**32  # scikit-learn's seeds are below this
 
 Covariance = Literal["full", "tied", "diag", "spherical"]
 
@@ -28,13 +28,13 @@ class MixtureSettings(Settings):
 
     kind: Literal["mixture"] = "mixture"
     components: int = Field(
-        8, ge=1, le=10_000, description="Gaussians; fewer where there are fewer training samples"
+        8, ge=1, le=10_000, description="number of Gaussians; at most one per training sample"
     )
     covariance: Covariance = Field(
-        "full", description="shape of each Gaussian: any, one for all, along the axes, or a ball"
+        "full", description="shape of the Gaussians: any, any but common to all, along the axes, or spheres"
     )
-    n_init: int = Field(1, ge=1, description="starts from k-means, of which the likeliest is kept")
-    max_iter: int = Field(200, ge=1, description="steps of EM at most")
+    n_init: int = Field(1, ge=1, description="number of starts from k-means; the likeliest result is kept")
+    max_iter: int = Field(200, ge=1, description="EM steps at most")
     reg: float = Field(1e-6, gt=0, description="added to variances, in units of the data's mean variance")
     warm_start: bool = Field(
         True, description="retraining starts from the Gaussians of the round before; false: from k-means"
@@ -43,30 +43,36 @@ class MixtureSettings(Settings):
 
 @dataclass(frozen=True)
 class Mixture:
-    """A Gaussian mixture on arrays of any one shape, flattened.
+    """A Gaussian mixture on arrays of one shape: p(x) = sum_j w_j N(x; m_j, C_j) on flattened samples.
+
+    It is fitted by expectation maximisation (Dempster et al. 1977, J. R. Stat. Soc. B 39(1), section 4.3).
 
     Attributes:
         settings: see :class:`MixtureSettings`.
         shape: shape of one sample; empty before the first fit.
-        standard: the scale of the data; None before the first fit.
+        scaler: the scale of the data; None before the first fit.
         parts: ``weights`` (m,), ``means`` (m, d) and ``roots``: covariances are root @ root.T for ``full``
             (m, d, d) and ``tied`` (d, d); standard deviations (m, d) for ``diag``, (m,) for ``spherical``.
     """
 
     settings: MixtureSettings
     shape: tuple[int, ...] = ()
-    standard: Standard | None = None
+    scaler: Scaler | None = None
     parts: dict[str, NDArray[Any]] = field(default_factory=dict)
 
     def fit(self, data: Samples, *, rng: Stream, contexts: NDArray[Any] | None = None, real: int = 0) -> Self:
-        """Return the mixture fitted to data (n, ...); see :class:`Generator`."""
-        check_numbers(data, self.shape)
-        standard = self.standard or Standard.of_points(data)
-        rows = standard.rows(data).astype(np.float64)
-        if len(rows) == 1:  # scikit-learn wants two
+        """Return the mixture fitted to data (n, ...), starting from this one if ``warm_start`` is true.
+
+        Raises:
+            InputError: data are texts, none, not finite or of another shape than before.
+        """
+        check_training_data(data, self.shape)
+        scaler = self.scaler or Scaler.of_points(data)
+        rows = scaler.rows(data).astype(np.float64)
+        if len(rows) == 1:  # scikit-learn needs two
             rows = np.repeat(rows, 2, axis=0)
         parts = self._em(rows, min(self.settings.components, len(data)), rng)
-        return type(self)(self.settings, data.shape[1:], standard, parts)
+        return type(self)(self.settings, data.shape[1:], scaler, parts)
 
     def _em(self, rows: NDArray[np.float64], count: int, rng: Stream) -> dict[str, NDArray[Any]]:
         from sklearn.exceptions import ConvergenceWarning
@@ -76,7 +82,7 @@ class Mixture:
         s = self.settings
         known: dict[str, Any] = {}
         if s.warm_start and self.parts and len(self.parts["weights"]) == count:
-            weights = self.parts["weights"] + 1e-3 / count  # EM cannot revive what has weight zero
+            weights = self.parts["weights"] + 1e-3 / count  # EM cannot revive a Gaussian of weight zero
             known = {"weights_init": weights / weights.sum(), "means_init": self.parts["means"]}
             known["precisions_init"] = _precisions(self.parts["roots"], s.covariance)
         model = GaussianMixture(
@@ -97,9 +103,12 @@ class Mixture:
         return {"weights": model.weights_, "means": model.means_, "roots": roots}
 
     def sample(self, n: int, *, rng: Stream, contexts: NDArray[Any] | None = None) -> Samples:
-        """Return n samples, shape (n, *shape)."""
-        if self.standard is None:
-            raise untrained()
+        """Return n samples, shape (n, *shape).
+
+        Raises:
+            InputError: the generator has not been trained.
+        """
+        scaler = trained(self.scaler)
         weights, means, roots = (self.parts[name] for name in ("weights", "means", "roots"))
         draw = rng.generator()
         chosen = draw.choice(len(weights), size=n, p=weights / weights.sum())
@@ -110,7 +119,7 @@ class Mixture:
             for j in np.unique(own):
                 its = own == j
                 out[start : start + CHUNK][its] = means[j] + self._shaped(noise[its], roots, j)
-        return self.standard.samples(out, self.shape)
+        return scaler.samples(out, self.shape)
 
     def _shaped(self, noise: NDArray[Any], roots: NDArray[Any], j: int) -> NDArray[Any]:
         kind = self.settings.covariance
@@ -119,32 +128,28 @@ class Mixture:
         return np.asarray(noise @ roots[j].T if kind == "full" else noise * roots[j])
 
     def save(self, folder: Path) -> None:
-        """Write ``model.safetensors`` and ``generator.json``."""
-        from safetensors.numpy import save_file
+        """Write ``generator.json`` and ``generator.safetensors`` into a folder.
 
-        if self.standard is None:
-            raise untrained()
-        extra = {f"standard.{name}": value for name, value in self.standard.arrays().items()}
-        save_file(
-            {k: np.ascontiguousarray(v) for k, v in (self.parts | extra).items()},
-            folder / "model.safetensors",
-        )
-        facts = {"settings": self.settings.model_dump(), "shape": list(self.shape)}
-        (folder / "generator.json").write_text(json.dumps(facts, indent=2) + "\n", encoding="utf-8")
+        Raises:
+            InputError: the generator has not been trained.
+        """
+        arrays = self.parts | trained(self.scaler).arrays()
+        GENERATOR.write(folder, Card(settings=self.settings, shape=self.shape), arrays)
 
     @classmethod
     def load(cls, folder: Path) -> Self:
-        """Read what :meth:`save` wrote."""
-        from safetensors.numpy import load_file
+        """Read what :meth:`save` wrote.
 
-        facts = json.loads((folder / "generator.json").read_text(encoding="utf-8"))
-        parts = load_file(folder / "model.safetensors")
-        arrays = {n: parts.pop(f"standard.{n}") for n in ("mean", "scale", "low", "high")}
-        return cls(MixtureSettings(**facts["settings"]), tuple(facts["shape"]), Standard(**arrays), parts)
+        Raises:
+            InputError: a file is missing, damaged, altered or of another format.
+        """
+        with GENERATOR.read(folder) as (card, arrays):
+            scaler = Scaler.taken_from(arrays, card.shape)
+            return cls(MixtureSettings(**card.settings), card.shape, scaler, arrays)
 
 
 def _precisions(roots: NDArray[Any], kind: Covariance) -> NDArray[Any]:
-    """Return inverse covariances as scikit-learn wants them."""
+    """Return inverse covariances in scikit-learn's form."""
     if kind in ("full", "tied"):
         inverse = np.linalg.inv(roots)
         return np.asarray(np.swapaxes(inverse, -1, -2) @ inverse)

@@ -1,27 +1,33 @@
-"""The scale on which models work: data of any shape as rows of numbers around zero, and back."""
+"""Scale, checks and files that all generators of numbers share."""
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Self
 
 import numpy as np
 from numpy.typing import NDArray
 
-from recurate.components.protocols import Samples
+from recurate.components.nets.saved import Arrays, Card, Kept
 from recurate.core.errors import InputError
-from recurate.log.samples import is_text
+from recurate.log.samples import Samples, is_text
 
-MARGIN = 0.25  # how far bounds lie outside the data, in widths of the data's range
+MARGIN = 0.25  # of the data's range, by which bounds lie outside the data
+GENERATOR = Kept(
+    "generator", Card, "name a folder that a generator was saved in, such as RUN/rounds/000/model"
+)
 
 
 @dataclass(frozen=True)
-class Standard:
-    """A shift, a scale and bounds a coordinate, fixed by the data that a model is first trained on.
+class Scaler:
+    """Samples of any one shape as rows of numbers around zero, and back: sample = row * scale + mean.
+
+    It is fixed by the data that a model is first trained on, and kept by every retraining.
 
     Attributes:
-        mean, scale: of the data, (d,); one is row * scale + mean.
-        low, high: bounds of rows, (d,), in units of the scale.
+        mean, scale: of the data, (d,) each.
+        low, high: bounds of rows, (d,) each, in units of the scale.
     """
 
     mean: NDArray[np.float32]
@@ -31,7 +37,7 @@ class Standard:
 
     @classmethod
     def of_points(cls, data: Samples) -> Self:
-        """Return mean zero for each coordinate, one scale for all, and bounds a margin outside the data."""
+        """Return a scaler to mean 0 in each coordinate and standard deviation 1 over all of them together."""
         flat = data.reshape(len(data), -1)
         mean, spread = flat.mean(0), flat.std()
         usable = np.isfinite(spread) and spread > 1e-6 * float(np.abs(mean).max())
@@ -42,7 +48,7 @@ class Standard:
 
     @classmethod
     def of_images(cls, data: Samples) -> Self:
-        """Return -1 to 1 for grey or colour values from 0 to 1, or for the data's range if it is another."""
+        """Return a scaler from [0, 1], or from the data's range if it exceeds [0, 1], to [-1, 1]."""
         low, high = float(data.min()), float(data.max())
         if low >= 0.0 and high <= 1.0:
             low, high = 0.0, 1.0
@@ -59,13 +65,37 @@ class Standard:
         """Return rows (n, d) as samples (n, *shape)."""
         return np.asarray(rows * self.scale + self.mean, np.float32).reshape(len(rows), *shape)
 
-    def arrays(self) -> dict[str, NDArray[np.float32]]:
+    def arrays(self) -> Arrays:
         """Return the arrays to be saved, by name."""
-        return {"mean": self.mean, "scale": self.scale, "low": self.low, "high": self.high}
+        return {f"scaler.{name}": value for name, value in vars(self).items()}
+
+    @classmethod
+    def taken_from(cls, arrays: Arrays, shape: tuple[int, ...]) -> Self:
+        """Take the scaler for samples of a shape out of the arrays that were saved.
+
+        Raises:
+            KeyError: it is not among them.
+            ValueError: it is for samples of another size.
+        """
+        found = cls(*(arrays.pop(f"scaler.{name}") for name in ("mean", "scale", "low", "high")))
+        if found.mean.shape != (math.prod(shape),):
+            raise ValueError(f"shape {shape} for a scaler of {found.mean.size} coordinates")
+        return found
 
 
-def check_numbers(data: Samples, shape: tuple[int, ...] = ()) -> None:
-    """Refuse training data that a model of numbers cannot learn from.
+def trained(scaler: Scaler | None) -> Scaler:
+    """Return the scaler of a model that has been trained.
+
+    Raises:
+        InputError: there is none.
+    """
+    if scaler is None:
+        raise InputError("the generator has not been trained", got="no weights", remedy="call fit first")
+    return scaler
+
+
+def check_training_data(data: Samples, shape: tuple[int, ...] = ()) -> None:
+    """Refuse training data from which a model of numbers cannot learn.
 
     Args:
         data: the training set.
@@ -97,8 +127,3 @@ def check_numbers(data: Samples, shape: tuple[int, ...] = ()) -> None:
             got=f"{data.shape[1:]} after {shape}",
             remedy="give every sample the same shape",
         )
-
-
-def untrained() -> InputError:
-    """Return the complaint about samples from a model that has learnt nothing."""
-    return InputError("the generator has not been trained", got="no weights", remedy="call fit first")

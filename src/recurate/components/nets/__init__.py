@@ -1,1 +1,1 @@
-"""Neural networks: devices, training, fields."""
+"""Neural networks: architectures, devices, training; and how trained models are kept."""

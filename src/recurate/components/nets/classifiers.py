@@ -1,4 +1,4 @@
-"""The classifiers' networks: sequences whose last layer is linear, after one of ``width`` hidden units."""
+"""Networks of classifiers: sequences of layers; the last is linear and reads ``width`` hidden units."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ if TYPE_CHECKING:
 Kind = Literal["mlp", "conv"]
 
 CHANNELS = (16, 32, 64)
-FROM = 16  # pixels a side, from which images are looked at by convolutions
-SEEN = 32  # pixels a side: images of twice that or more are averaged down, to less than twice that
-SMALLEST = 4
-CHUNK = 8192  # samples at a time
-PIXELS = 2**19  # at a time, where there are convolutions
+FROM = 16  # pixels per side: images of that size or larger get convolutions
+SEEN = 32  # pixels per side: images of twice that size or larger are first averaged down towards it
+SMALLEST = 4  # pixels per side that convolutions need
+CHUNK = 8192  # samples evaluated together by an MLP
+PIXELS = 2**19  # evaluated together by convolutions
 
 
 def usual(shape: tuple[int, ...]) -> Kind:
-    """Return the network for samples of a shape: convolutions for images of 16 pixels a side or more."""
+    """Return the default kind of network: ``conv`` for images of 16 x 16 pixels or more, else ``mlp``."""
     return "conv" if is_image(shape) and min(shape[:2]) >= FROM else "mlp"
 
 
@@ -32,10 +32,20 @@ def is_image(shape: tuple[int, ...]) -> bool:
 
 
 def build(kind: Kind, shape: tuple[int, ...], width: int, classes: int, seed: int) -> Sequential:
-    """Return a new network for samples of a shape.
+    """Return a network with random weights.
+
+    ``mlp`` has two hidden layers. ``conv`` has up to three stages (convolution 3 x 3, batch normalisation,
+    halving), then one hidden layer.
+
+    Args:
+        kind: of the network.
+        shape: of one sample.
+        width: hidden units per layer.
+        classes: outputs, the logits.
+        seed: of the weights.
 
     Raises:
-        InputError: convolutions are asked for, and the samples are no images.
+        InputError: convolutions are asked for, and the samples are not images.
     """
     import torch
     from torch import nn
@@ -52,7 +62,7 @@ def build(kind: Kind, shape: tuple[int, ...], width: int, classes: int, seed: in
             )
         if not is_image(shape) or min(shape[:2]) < SMALLEST:
             raise InputError(
-                f"a convolutional classifier needs images of {SMALLEST} pixels a side or more",
+                f"a convolutional classifier needs images of {SMALLEST} x {SMALLEST} pixels or more",
                 got=f"samples of shape {shape}",
                 remedy="set classifier.network = 'mlp', or leave it out",
             )
@@ -75,19 +85,19 @@ def build(kind: Kind, shape: tuple[int, ...], width: int, classes: int, seed: in
             nn.SiLU(),
             nn.Linear(width, classes),
         ]
-        # Pixel by pixel with all channels together: a third faster on CPUs than channel by channel.
+        # channels_last is a third faster on CPUs than PyTorch's usual layout.
         network = nn.Sequential(*layers)
         network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         return network
 
 
 def chunk(kind: Kind, shape: tuple[int, ...]) -> int:
-    """Return how many samples are looked at together, so that memory stays small."""
+    """Return how many samples to evaluate together, so that memory stays small."""
     return CHUNK if kind == "mlp" else max(PIXELS // math.prod(shape[:2]), 8)
 
 
 def arrange(kind: Kind, shape: tuple[int, ...], flat: Tensor) -> Tensor:
-    """Return flat samples (n, d) as the network takes them: channels first for convolutions."""
+    """Return flat samples (n, d) in the network's layout: (n, d) for ``mlp``, (n, c, h, w) for ``conv``."""
     if kind == "mlp":
         return flat
     images = flat.reshape(len(flat), *shape[:2], -1)
@@ -95,7 +105,7 @@ def arrange(kind: Kind, shape: tuple[int, ...], flat: Tensor) -> Tensor:
 
 
 def moved(images: Tensor, most: int, rng: object) -> Tensor:
-    """Return images (n, c, h, w) moved by up to so many pixels each way, all alike, their edges repeated."""
+    """Return images (n, c, h, w) shifted by one random vector of up to ``most`` pixels, edges repeated."""
     import torch
     from torch.nn.functional import pad
 

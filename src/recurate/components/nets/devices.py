@@ -1,4 +1,4 @@
-"""The few things that all PyTorch code here shares."""
+"""PyTorch itself, its devices and its threads; the only place that chooses them."""
 
 from __future__ import annotations
 
@@ -10,7 +10,11 @@ from recurate.core.errors import InputError
 
 
 def import_torch() -> ModuleType:
-    """Return torch, or say how to install it."""
+    """Return the module torch.
+
+    Raises:
+        InputError: it is not installed.
+    """
     try:
         import torch
     except ImportError:
@@ -23,19 +27,23 @@ def import_torch() -> ModuleType:
 
 
 def choose_device(name: str) -> str:
-    """Return a device that exists: ``auto`` takes a GPU where there is one."""
+    """Return the name of a device of this machine; ``auto`` is a GPU if there is one, else the CPU.
+
+    Raises:
+        InputError: this machine has no such device.
+    """
     torch = import_torch()
     gpu = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else None
     if name == "auto":
         return gpu or "cpu"
     if name != "cpu" and name.split(":")[0] != gpu:
-        raise InputError("there is no such device here", got=name, remedy="use 'auto' or 'cpu'")
+        raise InputError("this machine has no such device", got=name, remedy="use 'auto' or 'cpu'")
     return name
 
 
 @contextmanager
 def threads(count: int) -> Iterator[None]:
-    """Use ``count`` CPU threads inside; small networks are fastest on one."""
+    """Let PyTorch use ``count`` CPU threads within the block; small networks are fastest on one."""
     torch = import_torch()
     before = torch.get_num_threads()
     torch.set_num_threads(count)

@@ -1,4 +1,4 @@
-"""Networks of the generators. Import this module lazily: it loads PyTorch."""
+"""Networks of generators: fields f(x, t) on vectors and images. Import it lazily: it loads PyTorch."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 FREQUENCIES = 8
-LOWEST = 8  # the U-Net halves images until a side is no longer
+LOWEST = 8  # pixels: the U-Net halves images until a side is no longer than that
 
 
 class VelocityMLP(nn.Module):
@@ -18,10 +18,10 @@ class VelocityMLP(nn.Module):
 
     Args:
         dimension: length of x.
-        width: hidden units a layer.
+        width: hidden units per layer.
         depth: hidden layers.
-        gain: times PyTorch's usual weights at the start. From 1, where the best linear field is zero
-            (diffusion's velocity), training stays at zero for thousands of steps; from 2 it does not.
+        gain: multiplies PyTorch's initial weights. Where the best linear field is zero (diffusion's
+            velocity), training with gain 1 stays there for thousands of steps; with gain 2 it does not.
     """
 
     def __init__(self, dimension: int, width: int, depth: int, gain: float = 1.0) -> None:
@@ -47,16 +47,17 @@ class VelocityMLP(nn.Module):
 
 
 class UNet(nn.Module):
-    """A velocity or noise field for images: convolutions at falling and rising resolutions, with skips.
+    """A velocity or noise field for images: convolutions at falling, then rising resolutions, with skips.
 
-    Rows are images flattened as (height, width, channels), PyTorch's ``channels_last`` in memory: no value is
-    moved on the way in or out. Resolutions are halved until a side is 8 or less, channels double
-    once; one layer of attention stands at the lowest (Ho et al. 2020, arXiv 2006.11239, made small).
+    Resolutions are halved until a side has 8 pixels or fewer, channels double once, and the lowest resolution
+    has one layer of attention: the network of Ho et al. (2020, arXiv 2006.11239, appendix B), made small.
+    Rows are images flattened as (height, width, channels), which is PyTorch's ``channels_last`` layout: no
+    value is moved on the way in or out.
 
     Args:
         shape: (height, width, channels).
         width: channels at full resolution, a multiple of 8.
-        depth: residual blocks a resolution, on each side.
+        depth: residual blocks per resolution, on each side.
     """
 
     def __init__(self, shape: tuple[int, int, int], width: int, depth: int) -> None:
@@ -111,7 +112,7 @@ class UNet(nn.Module):
 
 
 class Block(nn.Module):
-    """Two convolutions around a skip; the time scales and shifts what is between them."""
+    """A residual block: two convolutions, with values between them scaled and shifted by the time."""
 
     def __init__(self, channels: int, out: int, times: int) -> None:
         super().__init__()
@@ -129,33 +130,33 @@ class Block(nn.Module):
 
 
 class Attention(nn.Module):
-    """Every place looks at every other, with one head for 64 channels."""
+    """Self-attention over all pixels, with one head per 64 channels and a residual connection."""
 
     def __init__(self, channels: int) -> None:
         super().__init__()
         self.heads = max(channels // 64, 1) if channels % max(channels // 64, 1) == 0 else 1
         self.norm = norm(channels)
-        self.ask = nn.Conv2d(channels, 3 * channels, 1)
-        self.answer = zero(nn.Conv2d(channels, channels, 1))
+        self.qkv = nn.Conv2d(channels, 3 * channels, 1)
+        self.project = zero(nn.Conv2d(channels, channels, 1))
 
     def forward(self, x: Tensor) -> Tensor:
         """Return an array of the same shape (n, channels, height, width)."""
         n, channels, height, width = x.shape
-        parts = self.ask(self.norm(x)).permute(0, 2, 3, 1).reshape(n, height * width, 3, self.heads, -1)
+        parts = self.qkv(self.norm(x)).permute(0, 2, 3, 1).reshape(n, height * width, 3, self.heads, -1)
         query, key, value = parts.permute(2, 0, 3, 1, 4)
-        seen = functional.scaled_dot_product_attention(query, key, value)
-        seen = seen.transpose(1, 2).reshape(n, height, width, channels).permute(0, 3, 1, 2)
-        out: Tensor = x + self.answer(seen)
+        mixed = functional.scaled_dot_product_attention(query, key, value)
+        mixed = mixed.transpose(1, 2).reshape(n, height, width, channels).permute(0, 3, 1, 2)
+        out: Tensor = x + self.project(mixed)
         return out
 
 
 def norm(channels: int) -> nn.GroupNorm:
-    """Return a normalisation of channels in groups of eight or so."""
+    """Return a group normalisation with about eight channels per group."""
     return nn.GroupNorm(math.gcd(channels, max(channels // 8, 1)), channels)
 
 
 def zero(layer: nn.Conv2d) -> nn.Conv2d:
-    """Return a layer that begins as zero, so that a deep network begins as the identity."""
+    """Return the layer with weights of zero, so that a residual block begins as the identity."""
     nn.init.zeros_(layer.weight)
     if layer.bias is not None:
         nn.init.zeros_(layer.bias)

@@ -1,4 +1,4 @@
-"""Training of networks, whatever they learn: settings, optimiser, moving average, precision, devices."""
+"""Training of networks: the one loop, and the settings, networks and precision of generators."""
 
 from __future__ import annotations
 
@@ -6,11 +6,12 @@ import math
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal, Self
+from typing import TYPE_CHECKING, Any, Literal, Self, TypeVar
 
 from pydantic import Field, model_validator
 
 from recurate.components.nets.devices import import_torch
+from recurate.components.nets.saved import Arrays
 from recurate.core.errors import Diverged, InputError
 from recurate.core.settings import Settings
 
@@ -22,13 +23,15 @@ if TYPE_CHECKING:
 Network = Callable[["Tensor", "Tensor"], "Tensor"]  # network(x, t): velocities or noise
 Loss = Callable[[Network, "Tensor", "TorchGenerator"], "Tensor"]
 
-CHECKED = 100  # training steps between two looks at the loss
-SIDE = 16  # images at least so high and wide are for the U-Net, unless said
+Batch = TypeVar("Batch")
+
+CHECKED = 100  # training steps between two checks of the loss
+SIDE = 16  # pixels: with 'auto', images at least so high and wide are for the U-Net
 
 
 @dataclass(frozen=True)
 class Recipe:
-    """A network's kind, size and training, resolved for samples of one shape."""
+    """Kind, size and training of a generator's network, resolved for samples of one shape."""
 
     network: Literal["mlp", "unet"]
     width: int
@@ -41,7 +44,7 @@ USUAL = {"mlp": Recipe("mlp", 128, 3, 512, 2e-3), "unet": Recipe("unet", 32, 1, 
 
 
 class NetworkSettings(Settings):
-    """Settings of a generator that is a network."""
+    """Settings that all generators with a network share."""
 
     network: Literal["auto", "mlp", "unet"] = Field(
         "auto",
@@ -49,10 +52,10 @@ class NetworkSettings(Settings):
         "'auto': 'unet' from 16 x 16",
     )
     width: int | None = Field(
-        None, ge=1, description="hidden units a layer (mlp; 128), or channels at full resolution (unet; 32)"
+        None, ge=1, description="hidden units per layer (mlp; 128), or channels at full resolution (unet; 32)"
     )
     depth: int | None = Field(
-        None, ge=1, description="hidden layers (mlp; 3), or residual blocks a resolution (unet; 1)"
+        None, ge=1, description="hidden layers (mlp; 3), or residual blocks per resolution (unet; 1)"
     )
     first_steps: int = Field(4000, ge=1, description="training steps of a model that starts from scratch")
     steps: int = Field(1000, ge=1, description="training steps of every retraining")
@@ -83,10 +86,10 @@ class NetworkSettings(Settings):
         return self
 
     def recipe(self, shape: tuple[int, ...]) -> Recipe:
-        """Return what these settings mean for samples of a shape.
+        """Resolve these settings for samples of a shape.
 
         Raises:
-            InputError: a U-Net is wanted, and the samples are no images.
+            InputError: the settings or the shape ask for a U-Net, and the samples are not images.
         """
         network = self.network
         image = len(shape) in (2, 3) and (len(shape) == 2 or shape[2] <= 4) and min(shape[:2]) >= 4
@@ -110,9 +113,18 @@ class NetworkSettings(Settings):
 
 
 def build(
-    recipe: Recipe, shape: tuple[int, ...], seed: int, weights: dict[str, Any], device: str, gain: float = 1.0
+    recipe: Recipe, shape: tuple[int, ...], seed: int, weights: Arrays, device: str, gain: float = 1.0
 ) -> Module:
-    """Return a network on a device, with the given weights, or fresh ones times a gain if there are none."""
+    """Return a generator's network on a device.
+
+    Args:
+        recipe: its kind and size.
+        shape: of one sample.
+        seed: of its initial weights.
+        weights: replace the initial ones, unless empty.
+        device: where it is placed.
+        gain: multiplies the initial weights of an MLP.
+    """
     import torch
 
     from recurate.components.nets.fields import UNet, VelocityMLP
@@ -126,14 +138,14 @@ def build(
         else:
             network = VelocityMLP(math.prod(shape), recipe.width, recipe.depth, gain)
     if weights:
-        network.load_state_dict(weights)
+        set_weights(network, weights)
     layout = torch.channels_last if recipe.network == "unet" else torch.preserve_format
     placed: Module = network.to(device=device, memory_format=layout)  # type: ignore[call-overload]
     return placed
 
 
 def prepare(network: Module, recipe: Recipe, settings: NetworkSettings) -> Network:
-    """Return the function to call: the network, compiled, spread over GPUs and in low precision if wanted."""
+    """Return the network as a function: compiled, spread over GPUs, in low precision, as the settings ask."""
     import torch
 
     device = next(network.parameters()).device
@@ -154,6 +166,110 @@ def prepare(network: Module, recipe: Recipe, settings: NetworkSettings) -> Netwo
     return lowered
 
 
+@dataclass(frozen=True)
+class Descent:
+    """How a loss is minimised: AdamW, its step size annealed to zero along a cosine.
+
+    Sources: Kingma & Ba 2015 (arXiv 1412.6980), algorithm 1; Loshchilov & Hutter 2019 (arXiv 1711.05101),
+    algorithm 2 for the weight decay; 2017 (arXiv 1608.03983), eq. 5 for the cosine.
+
+    Attributes:
+        name: of what is trained, for messages.
+        steps: training steps at most.
+        learning_rate: the first step size.
+        weight_decay: decoupled from the gradient; 0 makes it Adam.
+    """
+
+    name: str
+    steps: int
+    learning_rate: float
+    weight_decay: float = 0.0
+
+
+def optimise(
+    network: Module,
+    batches: Iterator[Batch],
+    loss: Callable[[Batch], Tensor],
+    settings: Descent,
+    after: Callable[[int], bool | None] = lambda done: None,
+) -> None:
+    """Train a network in place: the one training loop.
+
+    Args:
+        network: its parameters are changed.
+        batches: one per step, drawn just before the loss is computed: both may share one random generator.
+        loss: of a batch, a scalar.
+        settings: of the optimiser.
+        after: called with the number of steps done, first with 0; returns true to stop.
+
+    Raises:
+        Diverged: the loss or the weights are not finite numbers.
+    """
+    import torch
+
+    diverged = Diverged(settings.name, settings.learning_rate)
+    parameters = list(network.parameters())
+    optimiser = torch.optim.AdamW(
+        parameters, lr=settings.learning_rate, weight_decay=settings.weight_decay, fused=True
+    )
+    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, settings.steps)
+    if after(0):
+        return
+    for step, batch in zip(range(settings.steps), batches, strict=False):
+        value = loss(batch)
+        optimiser.zero_grad()
+        torch.autograd.backward(value)
+        optimiser.step()
+        schedule.step()
+        if step % CHECKED == 0 and not math.isfinite(value.item()):
+            raise diverged
+        if after(step + 1):
+            break
+    if not all(bool(found.isfinite().all()) for found in (value, *parameters)):
+        raise diverged
+
+
+class Average:
+    """The moving average of a network's weights, to be called after every step of :func:`optimise`.
+
+    With decay e it moves towards the weights by 1 - min(e, n / (n + 9)) after n steps: early steps count
+    less, because an average that starts at the old weights would lag behind.
+    """
+
+    def __init__(self, network: Module, decay: float) -> None:
+        self.names = [name for name, _ in network.named_parameters()]
+        self.parameters = [p.detach() for p in network.parameters()]
+        self.average = [p.clone() for p in self.parameters]
+        self.decay = decay
+
+    def __call__(self, done: int) -> None:
+        """Move towards the weights after so many steps."""
+        import torch
+
+        weight = 1 - min(self.decay, done / (done + 9))
+        torch._foreach_lerp_(self.average, self.parameters, weight)
+
+    def weights(self) -> Arrays:
+        """Return the average, by name of the parameter."""
+        return {n: a.cpu().contiguous().numpy() for n, a in zip(self.names, self.average, strict=True)}
+
+
+def weights_of(network: Module) -> Arrays:
+    """Return a copy of a network's weights and buffers, by name, that no later step changes."""
+    return {name: value.cpu().numpy().copy() for name, value in network.state_dict().items()}
+
+
+def set_weights(network: Module, weights: Arrays) -> None:
+    """Give a network weights that :func:`weights_of` or :class:`Average` returned.
+
+    Raises:
+        RuntimeError: they are of another network.
+    """
+    import torch
+
+    network.load_state_dict({name: torch.tensor(value) for name, value in weights.items()})
+
+
 def train(
     network: Module,
     data: Tensor,
@@ -162,42 +278,30 @@ def train(
     settings: NetworkSettings,
     loss_of: Loss,
     rng: TorchGenerator,
-) -> dict[str, Tensor]:
-    """Train in place; return the moving average of the weights, on the CPU.
+) -> Arrays:
+    """Train a generator's network in place; return the moving average of its weights.
 
     The data and the random numbers live on the network's device, so that no step waits for a copy.
 
     Raises:
-        Diverged: the loss or the weights are no longer numbers.
+        Diverged: the loss or the weights are not finite numbers.
     """
     import torch
 
-    field = prepare(network, recipe, settings)
-    optimiser = torch.optim.Adam(network.parameters(), lr=recipe.learning_rate, fused=True)
-    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, steps)
-    parameters = list(network.parameters())
-    average = [p.detach().clone() for p in parameters]
-    for step in range(steps):
-        rows = torch.randint(len(data), (recipe.batch,), generator=rng, device=data.device)
-        loss = loss_of(field, data[rows], rng)
-        optimiser.zero_grad()
-        torch.autograd.backward(loss)
-        optimiser.step()
-        schedule.step()
-        if step % CHECKED == 0 and not math.isfinite(loss.item()):
-            raise Diverged("generator", recipe.learning_rate)
-        # Early steps count less: an average that starts at the old weights would lag behind.
-        weight = 1 - min(settings.ema, (step + 1) / (step + 10))
-        torch._foreach_lerp_(average, [p.detach() for p in parameters], weight)
-    if not all(bool(value.isfinite().all()) for value in average):
-        raise Diverged("generator", recipe.learning_rate)
-    names = [name for name, _ in network.named_parameters()]
-    return {name: value.cpu().contiguous() for name, value in zip(names, average, strict=True)}
+    field, average = prepare(network, recipe, settings), Average(network, settings.ema)
+
+    def batches() -> Iterator[Tensor]:
+        while True:
+            yield data[torch.randint(len(data), (recipe.batch,), generator=rng, device=data.device)]
+
+    descent = Descent("generator", steps, recipe.learning_rate)
+    optimise(network, batches(), lambda rows: loss_of(field, rows, rng), descent, average)
+    return average.weights()
 
 
 @contextmanager
 def repeatable(device: str) -> Iterator[None]:
-    """Have cuDNN use the same algorithms every time inside; elsewhere than on CUDA nothing."""
+    """Let cuDNN use deterministic algorithms within the block; without effect on other devices."""
     torch = import_torch()
     if not device.startswith("cuda"):
         yield

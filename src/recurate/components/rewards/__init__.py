@@ -1,1 +1,1 @@
-"""Functions from samples to numbers, and from samples to groups. PyTorch is imported lazily."""
+"""Rewards, functions from samples to numbers; and groupings, functions from samples to labels."""

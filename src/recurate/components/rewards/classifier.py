@@ -1,28 +1,26 @@
-"""Rewards and groups from a classifier that is trained on the real data, or was trained before."""
+"""Rewards and groups from a classifier, trained on the real data or read from a folder."""
 
 from __future__ import annotations
 
-import hashlib
-import json
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Self
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import Field, ValidationError, model_validator
+from pydantic import Field, model_validator
 
 from recurate.components.data.dataset import Dataset
 from recurate.components.nets import classifiers
 from recurate.components.nets.classifiers import Kind
 from recurate.components.nets.devices import import_torch, threads
-from recurate.components.rewards.calibration import Scores, scores
-from recurate.components.rewards.protocol import Samples
+from recurate.components.nets.saved import Arrays, Card, Kept
+from recurate.components.nets.training import Descent, optimise, set_weights, weights_of
+from recurate.components.protocols import RewardSettings, Samples
 from recurate.core.arrays import FloatArray
-from recurate.core.errors import Diverged, InputError, nearest
-from recurate.core.files import atomic_path, write_text
+from recurate.core.errors import InputError, nearest
 from recurate.core.seeds import Stream
 from recurate.core.settings import Settings
 
@@ -30,9 +28,8 @@ if TYPE_CHECKING:
     from torch import Tensor
     from torch.nn import Sequential
 
-FORMAT = 2  # of saved classifiers
-WEIGHTS, CARD = "classifier.safetensors", "classifier.json"
-USUAL: dict[Kind, dict[str, float]] = {  # settings that are absent
+BINS = 15  # of confidence
+USUAL: dict[Kind, dict[str, float]] = {  # values of settings that are None
     "mlp": {"noise": 1.0, "label_smoothing": 0.05, "learning_rate": 2e-3},
     "conv": {"noise": 0.0, "label_smoothing": 0.02, "learning_rate": 6e-3},
 }
@@ -49,7 +46,7 @@ class ClassifierSettings(Settings):
     network: Kind | None = Field(
         None,
         description="two hidden layers, or three convolutions and one hidden layer; if absent 'conv' for "
-        f"images of {classifiers.FROM} pixels a side or more",
+        f"images of {classifiers.FROM} x {classifiers.FROM} pixels or more",
     )
     width: int = Field(128, ge=1, description="units of a hidden layer")
     steps: int = Field(1500, ge=1, description="training steps")
@@ -67,7 +64,7 @@ class ClassifierSettings(Settings):
         "0 for 'conv'",
     )
     shift: int = Field(
-        1, ge=0, le=64, description="'conv': batches are moved by up to so many pixels each way in training"
+        1, ge=0, le=64, description="'conv': batches are shifted by up to so many pixels each way in training"
     )
     label_smoothing: float | None = Field(
         None,
@@ -92,25 +89,22 @@ class ClassifierSettings(Settings):
         return self
 
 
-class ClassifierRewardSettings(Settings):
+class ClassifierRewardSettings(RewardSettings):
     """Reward gamma q_a(x), gamma max_i q_i(x), or gamma times a margin, q the classifier's probabilities.
 
-    The margin for class a is log q_a - max over b != a of log q_b: positive where the classifier says a.
-    Without a class it is that of the most probable one, log q_(1) - log q_(2): 0 where two are alike.
+    The margin of class a is log q_a - max over b != a of log q_b: positive where a is the most probable one.
+    Without a class it is the margin of the most probable one, log q_(1) - log q_(2): 0 where two are equal.
     """
 
     kind: Literal["classifier"]
-    name: str = Field("reward", pattern=r"^[A-Za-z_]\w*$", description="name of the reward's column")
-    weight: float | None = Field(None, ge=0, le=1, description="share of slates picked by this reward")
     score: Literal["probability", "confidence", "margin"] = Field(
         "probability",
-        description="probability of one class, the largest probability, or by how much the log probability "
-        "of the class (without label: of the most probable one) exceeds that of the best other",
+        description="probability of one class, the largest probability, or the log probability of the class "
+        "(without label: of the most probable one) minus the largest of the others",
     )
     label: str | None = Field(
-        None, description="the class; needed where score is 'probability', possible where it is 'margin'"
+        None, description="the class; required if score is 'probability', optional if it is 'margin'"
     )
-    gamma: float = Field(1.0, gt=0, description="multiplies the score")
 
     @model_validator(mode="after")
     def _label_where_needed(self) -> Self:
@@ -119,31 +113,59 @@ class ClassifierRewardSettings(Settings):
         return self
 
 
-class _Card(Settings):
+class Scores(Settings):
+    r"""How good a classifier is on held-out real data.
+
+    With q_i(x) the probability of class i, c = max_i q_i the confidence, n samples:
+
+    - accuracy: share of samples whose most probable class is the right one;
+    - expected calibration error: sum_b n_b / n |accuracy_b - mean confidence_b| over 15 bins of confidence
+      of equal width, (0, 1/15], ..., (14/15, 1] (Guo et al. 2017, arXiv 1706.04599, eq. 3). It is biased
+      upwards by few samples: that of a perfectly calibrated classifier is up to 0.4 sqrt(15 / n) on average;
+    - Brier score: mean of sum_i (q_i - [i is the right class])^2, from 0 to 2 (Brier 1950, Monthly Weather
+      Review 78(1)).
+
+    Attributes:
+        count: number of samples, n.
+        accuracy, calibration_error, brier: see above.
+        bins: of confidence, behind the calibration error.
+    """
+
+    count: int
+    accuracy: float
+    calibration_error: float
+    brier: float
+    bins: int = BINS
+
+
+class _Card(Card):
     """What ``classifier.json`` holds."""
 
-    format: int
     settings: ClassifierSettings
     network: Kind
-    shape: tuple[int, ...]
     labels: tuple[str, ...]
     scale: float
     scores: Scores | None
-    sha256: str  # of classifier.safetensors
+
+
+CLASSIFIER = Kept("classifier", _Card, "name a folder that Classifier.save has written, such as RUN/setup")
 
 
 @dataclass(frozen=True)
 class Classifier:
-    """A trained classifier.
+    """A trained classifier: q_i(x), the probability of class i given sample x.
+
+    It minimises the cross-entropy with smoothed labels (Szegedy et al. 2016, arXiv 1512.00567, section 7) on
+    the standardised real data.
 
     Attributes:
         settings: see :class:`ClassifierSettings`.
         network: kind of its network.
         shape: of one sample.
         labels: the classes' names, in order.
-        mean, scale: inputs are standardised with these: one mean a coordinate, one scale for all.
-        weights: the network's weights by name.
-        scores: on held-out real data, or None if there were no labels.
+        mean, scale: standardise the inputs: one mean per coordinate, (d,), and one scale for all.
+        weights: of the network, by name.
+        scores: on held-out real data; None if these have no labels.
     """
 
     settings: ClassifierSettings
@@ -152,7 +174,7 @@ class Classifier:
     labels: tuple[str, ...]
     mean: Samples
     scale: float
-    weights: dict[str, Any] = field(repr=False)
+    weights: Arrays = field(repr=False)
     scores: Scores | None = None
 
     @classmethod
@@ -160,7 +182,8 @@ class Classifier:
         """Train on the real data's training part and score on its held-out part.
 
         Raises:
-            InputError: there is one class only, the network does not fit the samples, or training diverged.
+            InputError: there is only one class, or the network does not fit the samples.
+            Diverged: the loss or the weights are not finite numbers.
         """
         torch = import_torch()
         labels, targets = np.unique(data.labels, return_inverse=True)
@@ -181,11 +204,11 @@ class Classifier:
 
     @property
     def held_out_accuracy(self) -> float:
-        """Share of held-out real samples that it labels correctly; nan if there were none with labels."""
+        """Share of held-out real samples that it labels correctly; nan if these have no labels."""
         return math.nan if self.scores is None else self.scores.accuracy
 
     def facts(self) -> dict[str, float]:
-        """Return how good it is on held-out real data, for readers; its card has all digits."""
+        """Return its scores on held-out real data, rounded for readers; its card has all digits."""
         if self.scores is None:
             return {}
         return {
@@ -195,10 +218,10 @@ class Classifier:
         }
 
     def scored(self, data: Dataset) -> Self:
-        """Return the classifier with its scores on held-out data; as it was if they have no labels.
+        """Return the classifier with its scores on held-out data; itself if these have no labels.
 
         Raises:
-            InputError: the samples have another shape than those that it was trained on.
+            InputError: the samples have another shape than its training data.
         """
         if not (data.labelled and (data.held_out_labels != "").all() and len(data.held_out)):
             self.check(data.train)
@@ -208,7 +231,7 @@ class Classifier:
         return replace(self, scores=scores(self.probabilities(data.held_out), classes))
 
     def logits(self, samples: Samples) -> FloatArray:
-        """Return log q up to a constant of each sample, shape (n, classes)."""
+        """Return log q up to one constant per sample, shape (n, classes)."""
         return self._apply(samples, len(self.labels), lambda net, x: net(x).double())
 
     def probabilities(self, samples: Samples) -> FloatArray:
@@ -221,7 +244,7 @@ class Classifier:
         return self._apply(samples, self.settings.width, lambda net, x: net[:-1](x).double())
 
     def check(self, samples: Samples) -> None:
-        """Refuse samples of another shape than those that it was trained on.
+        """Refuse samples of another shape than its training data.
 
         Raises:
             InputError: they have another shape, or are texts.
@@ -234,7 +257,7 @@ class Classifier:
             )
 
     def standard(self, flat: Samples) -> Tensor:
-        """Return samples (n, d) standardised, as the network takes them."""
+        """Return samples (n, d), standardised, in the network's layout."""
         torch = import_torch()
         inputs: Tensor = torch.from_numpy((flat - self.mean) / np.float32(self.scale))
         return classifiers.arrange(self.network, self.shape, inputs)
@@ -248,7 +271,7 @@ class Classifier:
         step = classifiers.chunk(self.network, self.shape)
         with threads(self.settings.threads), torch.inference_mode():
             network = self._network()
-            network.load_state_dict(self.weights)
+            set_weights(network, self.weights)
             network.eval()
             for start in range(0, len(flat), step):
                 rows = slice(start, start + step)
@@ -263,29 +286,14 @@ class Classifier:
         return np.asarray(np.array(self.labels)[self.probabilities(samples).argmax(axis=1)])
 
     def __call__(self, samples: Samples, contexts: NDArray[Any] | None = None) -> NDArray[Any]:
-        """Return one label a sample: a classifier is a grouping."""
+        """Return one label per sample: a classifier is a grouping."""
         return self.predict(samples)
 
     def save(self, folder: Path | str) -> None:
-        """Write ``classifier.safetensors`` and ``classifier.json`` into a folder, made if need be."""
-        from safetensors.torch import save_file
-
-        torch = import_torch()
-        folder = Path(folder)
-        folder.mkdir(parents=True, exist_ok=True)
-        with atomic_path(folder / WEIGHTS) as partial:
-            save_file(self.weights | {"mean": torch.from_numpy(self.mean)}, partial)
-        card = _Card(
-            format=FORMAT,
-            settings=self.settings,
-            network=self.network,
-            shape=self.shape,
-            labels=self.labels,
-            scale=self.scale,
-            scores=self.scores,
-            sha256=_sha256(folder / WEIGHTS),
-        )
-        write_text(folder / CARD, json.dumps(card.model_dump(), indent=2) + "\n")
+        """Write ``classifier.json`` and ``classifier.safetensors`` into a folder, made if need be."""
+        names = ("settings", "network", "shape", "labels", "scale", "scores")
+        card = _Card(**{name: getattr(self, name) for name in names})
+        CLASSIFIER.write(Path(folder), card, self.weights | {"mean": self.mean})
 
     @classmethod
     def load(cls, folder: Path | str) -> Self:
@@ -295,34 +303,27 @@ class Classifier:
             folder: the folder, or the ``classifier.safetensors`` in it.
 
         Raises:
-            InputError: a file is missing, damaged, altered, or of another format; the message names it.
+            InputError: a file is missing, damaged, altered or of another format; the message names it.
         """
-        from safetensors import SafetensorError
-        from safetensors.torch import load_file
-
         folder = Path(folder)
-        folder = folder.parent if folder.name == WEIGHTS else folder
-        card, path = _read_card(folder / CARD), folder / WEIGHTS
-        if not path.is_file() or _sha256(path) != card.sha256:
-            fault = f"its SHA-256 is not the one in {CARD}" if path.is_file() else "no such file"
-            raise _damaged(path, fault)
-        try:
-            weights = load_file(path)
-            mean = weights.pop("mean").numpy()
-            found = cls(
-                card.settings, card.network, card.shape, card.labels, mean, card.scale, weights, card.scores
-            )
+        folder = folder.parent if folder.name in CLASSIFIER.files else folder
+        with CLASSIFIER.read(folder) as (card, arrays):
+            mean = arrays.pop("mean")
             if mean.shape != (math.prod(card.shape),):
-                raise _damaged(folder / CARD, f"shape {card.shape} for weights of {mean.size} inputs")
-            found._network().load_state_dict(weights)
-        except (SafetensorError, KeyError, RuntimeError) as error:
-            raise _damaged(folder, str(error).strip().splitlines()[0]) from None
-        return found
+                raise ValueError(f"shape {card.shape} for weights of {mean.size} inputs")
+            found = cls(mean=mean, weights=arrays, **dict(card))
+            set_weights(found._network(), arrays)
+            return found
 
 
 @dataclass(frozen=True)
 class ClassifierReward:
-    """See :class:`ClassifierRewardSettings`."""
+    """The reward gamma s(x), s a class's probability, the confidence or a margin of a classifier.
+
+    Raises:
+        InputError: the classifier does not have the class, or samples have another shape than its training
+            data.
+    """
 
     settings: ClassifierRewardSettings
     classifier: Classifier
@@ -337,7 +338,7 @@ class ClassifierReward:
             )
 
     def __call__(self, samples: Samples, contexts: NDArray[Any] | None = None) -> FloatArray:
-        """Return one reward a sample, shape (n,)."""
+        """Return one reward per sample, shape (n,)."""
         label = self.settings.label
         number = None if label is None else self.classifier.labels.index(label)
         if self.settings.score == "margin":
@@ -348,11 +349,11 @@ class ClassifierReward:
 
 
 def margins(logits: FloatArray, number: int | None) -> FloatArray:
-    """Return log q_a - max_{b != a} log q_b, a a class's number or each sample's most probable class.
+    """Return log q_a - max_{b != a} log q_b, shape (n,), for one class a or each sample's most probable one.
 
     Args:
-        logits: log q up to a constant of each sample, shape (n, classes).
-        number: of the class, or None.
+        logits: log q up to one constant per sample, shape (n, classes).
+        number: of the class a; None for the most probable one.
     """
     if number is None:
         two = np.partition(logits, -2, axis=1)[:, -2:]
@@ -360,73 +361,45 @@ def margins(logits: FloatArray, number: int | None) -> FloatArray:
     return np.asarray(logits[:, number] - np.delete(logits, number, axis=1).max(axis=1))
 
 
-def _fit(network: Sequential, model: Classifier, flat: Samples, targets: Tensor, rng: Any) -> dict[str, Any]:
+def _fit(network: Sequential, model: Classifier, flat: Samples, targets: Tensor, rng: Any) -> Arrays:
     """Train in place; return the weights."""
     import torch
     from torch.nn.functional import cross_entropy
 
-    settings, conv = model.settings, model.network == "conv"
-    usual = USUAL[model.network]
+    settings, usual = model.settings, USUAL[model.network]
     noise, smoothing, rate = (
         usual[name] if getattr(settings, name) is None else getattr(settings, name)
         for name in ("noise", "label_smoothing", "learning_rate")
     )
-    optimiser = torch.optim.AdamW(network.parameters(), lr=rate, weight_decay=settings.weight_decay)
-    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, settings.steps)
-    for _ in range(settings.steps):
-        rows = torch.randint(len(flat), (settings.batch,), generator=rng)
-        batch = model.standard(flat[rows.numpy()])
-        if conv and settings.shift:
-            batch = classifiers.moved(batch, settings.shift, rng)
-        if noise:
-            batch = batch + noise * torch.randn(batch.shape, generator=rng)
-        loss = cross_entropy(network(batch), targets[rows], label_smoothing=smoothing)
-        optimiser.zero_grad()
-        torch.autograd.backward(loss)
-        optimiser.step()
-        schedule.step()
-    if not torch.isfinite(loss):
-        raise Diverged("classifier", rate)
-    return {name: value.detach().contiguous() for name, value in network.state_dict().items()}
+
+    def batches() -> Iterator[tuple[Tensor, Tensor]]:
+        while True:
+            rows = torch.randint(len(flat), (settings.batch,), generator=rng)
+            batch = model.standard(flat[rows.numpy()])
+            if model.network == "conv" and settings.shift:
+                batch = classifiers.moved(batch, settings.shift, rng)
+            if noise:
+                batch = batch + noise * torch.randn(batch.shape, generator=rng)
+            yield batch, targets[rows]
+
+    def loss(batch: tuple[Tensor, Tensor]) -> Tensor:
+        return cross_entropy(network(batch[0]), batch[1], label_smoothing=smoothing)
+
+    optimise(network, batches(), loss, Descent("classifier", settings.steps, rate, settings.weight_decay))
+    return weights_of(network)
 
 
-# --- files ---
-
-
-def _read_card(path: Path) -> _Card:
-    try:
-        raw = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise InputError(
-            "there is no saved classifier",
-            got=path,
-            remedy="name a folder that Classifier.save has written, such as RUN/setup",
-        ) from None
-    except (OSError, ValueError):
-        raise _damaged(path, "not JSON") from None
-    version = raw.get("format") if isinstance(raw, dict) else None
-    if version != FORMAT:
-        newer = isinstance(version, int) and version > FORMAT
-        raise InputError(
-            f"{path} was written by {'a newer' if newer else 'an older'} recurate",
-            got=f"format {version}; this version reads format {FORMAT}",
-            remedy="upgrade recurate" if newer else "train the classifier again",
-        )
-    try:
-        return _Card.model_validate(raw)
-    except ValidationError as error:
-        first = error.errors(include_url=False)[0]
-        raise _damaged(path, f"{'.'.join(map(str, first['loc']))}: {first['msg']}") from None
-
-
-def _damaged(path: Path, fault: str) -> InputError:
-    return InputError(
-        "a file of the saved classifier is not what was written",
-        got=f"{path}: {fault}",
-        remedy="restore it, or train it again",
+def scores(probabilities: FloatArray, classes: NDArray[np.int64]) -> Scores:
+    """Return the scores of probabilities (n, classes) given the right classes (n,), -1 for unknown ones."""
+    confidence, known = probabilities.max(axis=1), classes >= 0
+    right = probabilities.argmax(axis=1) == classes
+    bins = np.clip(np.ceil(confidence * BINS).astype(int) - 1, 0, BINS - 1)
+    gaps = np.bincount(bins, right - confidence, BINS)
+    brier = np.square(probabilities).sum(axis=1) + 1.0
+    brier[known] -= 2 * probabilities[known, classes[known]]
+    return Scores(
+        count=len(classes),
+        accuracy=float(right.mean()),
+        calibration_error=float(np.abs(gaps).sum() / len(classes)),
+        brier=float(brier.mean()),
     )
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -1,4 +1,4 @@
-"""Rewards by colour, for images in red, green and blue."""
+"""Rewards by colour, for images with channels red, green and blue."""
 
 from __future__ import annotations
 
@@ -9,25 +9,22 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field, model_validator
 
-from recurate.components.rewards.protocol import Samples
+from recurate.components.protocols import RewardSettings, Samples
 from recurate.core.arrays import FloatArray
 from recurate.core.errors import InputError
-from recurate.core.settings import Settings
 
-BLOCK = 2**22  # numbers at a time
+BLOCK = 2**22  # numbers evaluated together
 
 
-class ColourSettings(Settings):
-    """Reward gamma times how much of a colour c = rgb an image has.
+class ColourSettings(RewardSettings):
+    """Reward gamma s(x), s the amount of a colour c = rgb in an image.
 
-    With x_p the colour of pixel p, clipped to [0, 1] as on a screen: ``direction`` is the mean over p of
-    <x_p, c> / |c|, ``closeness`` minus the mean of |x_p - c|, and ``share`` the share of p with |x_p - c|
-    of at most radius.
+    With x_p the colour of pixel p, clipped to [0, 1] as on a screen, s is, for ``direction``, the mean over p
+    of <x_p, c> / |c|; for ``closeness``, minus the mean of |x_p - c|; for ``share``, the share of pixels with
+    |x_p - c| <= radius.
     """
 
     kind: Literal["colour"]
-    name: str = Field("reward", pattern=r"^[A-Za-z_]\w*$", description="name of the reward's column")
-    weight: float | None = Field(None, ge=0, le=1, description="share of slates picked by this reward")
     rgb: tuple[float, float, float] = Field(
         description="the colour, red, green and blue from 0 to 1; as a direction also negative: "
         "[1, -0.5, -0.5] rewards red and not brightness"
@@ -38,7 +35,6 @@ class ColourSettings(Settings):
         "share of pixels within radius of rgb",
     )
     radius: float | None = Field(None, gt=0, description="distance from rgb, where score is 'share'")
-    gamma: float = Field(1.0, gt=0, description="multiplies it")
 
     @model_validator(mode="after")
     def _fits_together(self) -> Self:
@@ -53,12 +49,16 @@ class ColourSettings(Settings):
 
 @dataclass(frozen=True)
 class ColourReward:
-    """See :class:`ColourSettings`."""
+    """The reward gamma s(x) of images (n, h, w, 3); :class:`ColourSettings` defines s.
+
+    Raises:
+        InputError: samples are not such images.
+    """
 
     settings: ColourSettings
 
     def __call__(self, samples: Samples, contexts: NDArray[Any] | None = None) -> FloatArray:
-        """Return one reward a sample, shape (n,)."""
+        """Return one reward per sample, shape (n,)."""
         if samples.ndim != 4 or samples.shape[3] != 3:
             raise InputError(
                 "the colour reward needs images with three channels, (n, h, w, 3)",

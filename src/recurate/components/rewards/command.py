@@ -1,4 +1,4 @@
-"""Rewards from anyone's program, such as a reward model in an environment of its own."""
+"""Rewards from another program, such as a reward model in an environment of its own."""
 
 from __future__ import annotations
 
@@ -12,22 +12,19 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field, field_validator
 
+from recurate.components.protocols import RewardSettings, Samples
 from recurate.core.arrays import FloatArray
 from recurate.core.programs import Program, check_placeholders
-from recurate.core.settings import Settings
 from recurate.log import exchange
 from recurate.log.exchange import Format
-from recurate.log.samples import Samples
 
 NAMES = ("candidates", "rewards", "count")
 
 
-class CommandSettings(Settings):
-    """Reward gamma r, r written by a command that reads candidates (``item``, ``context``, ``sample``)."""
+class CommandSettings(RewardSettings):
+    """Reward gamma r(x), r written by a command that reads candidates (``item``, ``context``, ``sample``)."""
 
     kind: Literal["command"]
-    name: str = Field("reward", pattern=r"^[A-Za-z_]\w*$", description="name of the reward's column")
-    weight: float | None = Field(None, ge=0, le=1, description="share of slates picked by this reward")
     command: tuple[str, ...] = Field(
         min_length=1,
         description="word by word; {candidates} names the file to score, {rewards} the file to write "
@@ -36,8 +33,7 @@ class CommandSettings(Settings):
     folder: str = Field(".", description="where it runs, seen from the current folder")
     exchange: Format = Field("jsonl", description="format of the files: jsonl or parquet")
     timeout: float = Field(3600.0, gt=0, description="seconds after which it has failed")
-    retries: int = Field(1, ge=0, le=100, description="how often it is started again if it failed")
-    gamma: float = Field(1.0, gt=0, description="multiplies the rewards that it writes")
+    retries: int = Field(1, ge=0, le=100, description="how often it is started again after a failure")
 
     @field_validator("command")
     @classmethod
@@ -48,12 +44,17 @@ class CommandSettings(Settings):
 
 @dataclass(frozen=True)
 class CommandReward:
-    """See :class:`CommandSettings`."""
+    """The reward gamma r(x), r written by a command for a file of candidates.
+
+    Raises:
+        InputError: the command failed as often as it may, took too long, or did not write one number per
+            candidate.
+    """
 
     settings: CommandSettings
 
     def __call__(self, samples: Samples, contexts: NDArray[Any] | None = None) -> FloatArray:
-        """Return one reward a sample, shape (n,)."""
+        """Return one reward per sample, shape (n,)."""
         s, count = self.settings, len(samples)
         work = Path(tempfile.mkdtemp(prefix="recurate-reward-")).resolve()
         asked, answer = work / f"candidates.{s.exchange}", work / f"rewards.{s.exchange}"

@@ -1,4 +1,4 @@
-"""Rewards and groups by distance, for points."""
+"""Rewards and groups by distance from points."""
 
 from __future__ import annotations
 
@@ -9,49 +9,60 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 
-from recurate.components.rewards.protocol import Samples
+from recurate.components.protocols import RewardSettings, Samples
 from recurate.core.arrays import FloatArray
 from recurate.core.errors import InputError
-from recurate.core.settings import Settings
 from recurate.log.samples import is_text
 
 
-class DistanceSettings(Settings):
+class DistanceSettings(RewardSettings):
     """Reward -gamma max(0, |x - centre| - radius) (Ferbach et al. 2024, section 4)."""
 
     kind: Literal["distance"]
-    name: str = Field("reward", pattern=r"^[A-Za-z_]\w*$", description="name of the reward's column")
-    weight: float | None = Field(None, ge=0, le=1, description="share of slates picked by this reward")
     centre: tuple[float, ...] = Field(min_length=1, description="the preferred point")
     radius: float = Field(0.0, ge=0, description="within this distance the reward is 0, its maximum")
-    gamma: float = Field(1.0, gt=0, description="reward lost per unit of distance")
 
 
 @dataclass(frozen=True)
 class DistanceReward:
-    """See :class:`DistanceSettings`."""
+    """The reward r(x) = -gamma max(0, |x - centre| - radius) of points (Ferbach et al. 2024, section 4).
+
+    Raises:
+        InputError: samples are texts, or have another dimension than the centre.
+    """
 
     settings: DistanceSettings
 
     def __call__(self, samples: Samples, contexts: NDArray[Any] | None = None) -> FloatArray:
-        """Return one reward a sample, shape (n,)."""
+        """Return one reward per sample, shape (n,)."""
         beyond = distances(samples, np.array([self.settings.centre]))[:, 0] - self.settings.radius
         return np.asarray(-self.settings.gamma * np.maximum(beyond, 0.0))
 
 
 @dataclass(frozen=True)
 class NearestCentre:
-    """Group = number of the nearest centre; ``centres`` has shape (groups, dimension)."""
+    """Groups points by their nearest centre; labels are the centres' numbers.
+
+    Attributes:
+        centres: shape (groups, dimension).
+
+    Raises:
+        InputError: samples are texts, or have another dimension than the centres.
+    """
 
     centres: FloatArray
 
     def __call__(self, samples: Samples, contexts: NDArray[Any] | None = None) -> NDArray[Any]:
-        """Return one label a sample, shape (n,)."""
+        """Return one label per sample, shape (n,)."""
         return np.asarray(distances(samples, self.centres).argmin(axis=1).astype(str))
 
 
 def distances(samples: Samples, centres: FloatArray) -> FloatArray:
-    """Return Euclidean distances (n, centres) of samples (n, d) from centres (centres, d)."""
+    """Return Euclidean distances (n, m) of samples (n, d) from centres (m, d).
+
+    Raises:
+        InputError: samples are texts, or have another dimension than the centres.
+    """
     if is_text(samples):
         raise InputError(
             "distances need points, and these samples are texts", got="texts", remedy="use another reward"

@@ -1,4 +1,4 @@
-"""Rewards and groups from anyone's function: ``module:name``."""
+"""Rewards and groups from Python functions named ``module:name``."""
 
 from __future__ import annotations
 
@@ -14,35 +14,35 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 
+from recurate.components.protocols import RewardSettings, Samples
 from recurate.core.arrays import FloatArray
 from recurate.core.errors import InputError
-from recurate.core.settings import Settings
-from recurate.log.samples import Samples
 
 NAME = r"^[A-Za-z_][\w.]*:[A-Za-z_]\w*$"
 
 
-class ImportedSettings(Settings):
-    """Reward gamma f(samples), f an importable function of samples, and of ``contexts`` if it names them."""
+class ImportedSettings(RewardSettings):
+    """Reward gamma f(x), f an importable function of samples, and of ``contexts`` if it has that argument."""
 
     kind: Literal["import"]
-    name: str = Field("reward", pattern=r"^[A-Za-z_]\w*$", description="name of the reward's column")
-    weight: float | None = Field(None, ge=0, le=1, description="share of slates picked by this reward")
     function: str = Field(
         pattern=NAME, description="module:name, looked for in the current folder and where Python looks"
     )
-    gamma: float = Field(1.0, gt=0, description="multiplies what the function returns")
 
 
 @dataclass(frozen=True)
 class ImportedReward:
-    """See :class:`ImportedSettings`."""
+    """The reward gamma f(x), f an imported function.
+
+    Raises:
+        InputError: the function raised an error, or did not return one number per sample.
+    """
 
     settings: ImportedSettings
     function: Callable[..., Any]
 
     def __call__(self, samples: Samples, contexts: NDArray[Any] | None = None) -> FloatArray:
-        """Return one reward a sample, shape (n,)."""
+        """Return one reward per sample, shape (n,)."""
         found = call(self.function, self.settings.function, samples, contexts)
         try:
             numbers = np.asarray(found, float)
@@ -50,7 +50,7 @@ class ImportedReward:
             numbers = np.empty(0)
         if numbers.shape != (len(samples),):
             raise InputError(
-                f"{self.settings.function} must return one number a sample",
+                f"{self.settings.function} must return one number per sample",
                 got=f"shape {np.shape(found)} of {type(found).__name__} for {len(samples)} samples",
                 remedy="return an array of shape (n,)",
             )
@@ -59,17 +59,25 @@ class ImportedReward:
 
 @dataclass(frozen=True)
 class ImportedGroups:
-    """Groups from a function of the samples."""
+    """Groups by an imported function.
+
+    Attributes:
+        title: its name, for messages.
+        function: returns one label per sample.
+
+    Raises:
+        InputError: the function raised an error, or did not return one label per sample.
+    """
 
     title: str
     function: Callable[..., Any]
 
     def __call__(self, samples: Samples, contexts: NDArray[Any] | None = None) -> NDArray[Any]:
-        """Return one label a sample, shape (n,)."""
+        """Return one label per sample, shape (n,)."""
         labels = np.asarray(call(self.function, self.title, samples, contexts)).astype(str)
         if labels.shape != (len(samples),):
             raise InputError(
-                f"{self.title} must return one label a sample",
+                f"{self.title} must return one label per sample",
                 got=f"shape {labels.shape} for {len(samples)} samples",
                 remedy="return a sequence of n texts",
             )
@@ -77,7 +85,7 @@ class ImportedGroups:
 
 
 def load_function(title: str) -> Callable[..., Any]:
-    """Import ``module:name``; modules in the current folder are found.
+    """Return the function ``module:name``; modules in the current folder are found too.
 
     Raises:
         InputError: there is no such module or function.
@@ -100,7 +108,11 @@ def load_function(title: str) -> Callable[..., Any]:
 
 
 def call(function: Callable[..., Any], title: str, samples: Samples, contexts: NDArray[Any] | None) -> Any:
-    """Call somebody's function; what it raises becomes an error that names it."""
+    """Return what an imported function returns.
+
+    Raises:
+        InputError: it raised an error; the message names both.
+    """
     try:
         if "contexts" in inspect.signature(function).parameters:
             return function(samples, contexts=contexts)

@@ -1,12 +1,13 @@
 r"""A reward learned from picks: conditional logit with a network for utilities.
 
-A chooser who takes candidate x of a slate S with probability exp r(x) / sum_{y in S} exp r(y) (Luce choice,
-Bradley-Terry for two) is fitted by minimising
+A chooser who picks candidate x of slate s with probability exp r(x) / sum_{y in s} exp r(y) (Luce 1959,
+Individual Choice Behavior; Bradley-Terry for pairs) is fitted by minimising
 
     - 1/S sum_s log [ exp r(x_pick) / sum_{y in slate s} exp r(y) ]
 
-over networks r. Picks tell r up to a constant only, so that the mean over the training candidates is set to
-zero, and its unit is the chooser's noise: picks by rewards at temperature T teach reward / T.
+over networks r and S slates; for pairs this is the reward model of Christiano et al. (2017, arXiv 1706.03741,
+eq. 1). Picks identify r up to a constant, so that its mean over the training candidates is set to zero. Its
+unit is the chooser's noise: from picks by rewards at temperature T, reward / T is learned.
 
 Slates are split in three. The network is trained on the first part; the second chooses the step at which
 training stops; the third, on which nothing was chosen, gives the numbers that are reported.
@@ -14,54 +15,59 @@ training stops; the third, on which nothing was chosen, gives the numbers that a
 
 from __future__ import annotations
 
-import hashlib
-import json
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Self
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from pydantic import Field, ValidationError, model_validator
+from pydantic import Field, model_validator
 
+from recurate.choices.models.identifiability import NoEstimate
 from recurate.choices.models.likelihood import luce_logs
+from recurate.choices.models.logit import conditional_logit
+from recurate.choices.models.rival_rules import best_chances
 from recurate.choices.table import Choices, codes_of
 from recurate.components.nets.devices import choose_device, import_torch, threads
-from recurate.components.rewards.heldout import LearnedFacts, facts_of, parts
-from recurate.components.rewards.protocol import Samples
+from recurate.components.nets.saved import Arrays, Card, Kept
+from recurate.components.nets.training import Descent, optimise, set_weights, weights_of
+from recurate.components.protocols import RewardSettings, Samples
 from recurate.core.arrays import FloatArray, IntArray
-from recurate.core.errors import InputError
-from recurate.core.files import atomic_path, write_text
+from recurate.core.errors import Diverged, InputError
 from recurate.core.seeds import Stream
 from recurate.core.settings import Settings
+from recurate.metrics.estimates import Estimate, mean
 
 if TYPE_CHECKING:
     from torch import Tensor
     from torch.nn import Sequential
 
-FORMAT = 1  # of saved rewards
-WEIGHTS, CARD = "reward.safetensors", "reward.json"
-CHUNK = 8192  # candidates at a time
-CHECK = 10  # steps between looks at the validation part
-FEWEST = 20  # slates
+CHUNK = 8192  # candidates evaluated together
+CHECK = 10  # training steps between two validations
+FEWEST = 20  # slates from which a reward can be learned
 
 
 class LearnedSettings(Settings):
-    """The network itself and how it is trained: an MLP of two layers, AdamW, the best step kept."""
+    """Network and training: an MLP of two hidden layers, AdamW, and the weights of the best step."""
 
-    width: int = Field(64, ge=1, description="hidden units a layer (two layers)")
+    width: int = Field(64, ge=1, description="hidden units per layer (two layers)")
     steps: int = Field(2000, ge=1, description="training steps at most")
-    batch: int = Field(128, ge=1, description="slates a step")
+    batch: int = Field(128, ge=1, description="slates per training step")
     learning_rate: float = Field(1e-3, gt=0, description="AdamW's step size, cosine-annealed to zero")
     weight_decay: float = Field(0.05, ge=0, description="AdamW's weight decay")
     noise: float = Field(
         0.0, ge=0, description="sd of the noise added to standardised inputs in training; 1 helps with images"
     )
-    patience: int = Field(500, ge=1, description="stop after so many steps without a better validation loss")
-    validation: float = Field(0.2, gt=0, lt=1, description="share of slates that choose where to stop")
+    patience: int = Field(
+        500, ge=1, description="steps without a better validation loss after which training stops"
+    )
+    validation: float = Field(
+        0.2, gt=0, lt=1, description="share of slates that choose the step at which training stops"
+    )
     held_out: float = Field(0.2, gt=0, lt=1, description="share of slates kept for the reported numbers")
-    device: str = Field("cpu", description="where it is trained: 'cpu', 'auto', 'cuda', ...")
+    device: str = Field("cpu", description="device for training: 'cpu', 'auto', 'cuda', ...")
     threads: int = Field(1, ge=1, description="CPU threads")
 
     @model_validator(mode="after")
@@ -71,36 +77,77 @@ class LearnedSettings(Settings):
         return self
 
 
-class LearnedRewardSettings(Settings):
+class LearnedRewardSettings(RewardSettings):
     """Reward gamma r(x), r learned from picks and saved by `LearnedReward.save`."""
 
     kind: Literal["learned"]
-    name: str = Field("reward", pattern=r"^[A-Za-z_]\w*$", description="name of the reward's column")
-    weight: float | None = Field(None, ge=0, le=1, description="share of slates picked by this reward")
     folder: str = Field(description="the saved reward, seen from the current folder; the run keeps a copy")
-    gamma: float = Field(1.0, gt=0, description="multiplies the learned reward")
 
 
-class _Card(Settings):
+class LearnedFacts(Settings):
+    """How good a learned reward is; all numbers but the counts are of held-out slates.
+
+    Attributes:
+        training, validation, held_out: numbers of slates.
+        best_step: the step whose weights were kept; at 0 the reward is constant: nothing was learned.
+        log_likelihood, log_likelihood_error: mean log-likelihood of a pick, in nats per slate, and its
+            standard error.
+        uniform: the same for picks at random, - mean log(slate size).
+        gain_error: standard error of the difference of the two.
+        accuracy: share of slates whose pick has the largest reward (ties shared out).
+        slope, slope_error: the factor on the rewards that maximises the likelihood, 1 for calibrated rewards,
+            and its standard error; None if no finite factor maximises it.
+    """
+
+    training: int
+    validation: int
+    held_out: int
+    best_step: int
+    log_likelihood: float
+    log_likelihood_error: float
+    uniform: float
+    gain_error: float
+    accuracy: float
+    slope: float | None
+    slope_error: float | None
+
+    @property
+    def gain(self) -> float:
+        """Log-likelihood above that of picks at random, in nats per slate."""
+        return self.log_likelihood - self.uniform
+
+    def summary(self) -> str:
+        """Return one line."""
+        slope = "unknown" if self.slope is None else f"{self.slope:.2f} ± {self.slope_error:.2f}"
+        return (
+            f"held-out log-likelihood {self.log_likelihood:.3f} ± {self.log_likelihood_error:.3f} per slate "
+            f"(at random {self.uniform:.3f}), accuracy {self.accuracy:.1%}, calibration slope {slope}; "
+            f"slates: {self.training} training, {self.validation} validation, {self.held_out} held out"
+        )
+
+
+class _Card(Card):
     """What ``reward.json`` holds."""
 
-    format: int
     settings: LearnedSettings
-    shape: tuple[int, ...]
+    scale: float
+    centre: float
     facts: LearnedFacts
-    sha256: str  # of reward.safetensors
+
+
+REWARD = Kept("reward", _Card, "name a folder that LearnedReward.save has written")
 
 
 @dataclass(frozen=True)
 class LearnedReward:
-    """A reward learned from picks.
+    """A reward r learned from picks: slate s picks x with probability exp r(x) / sum_{y in s} exp r(y).
 
     Attributes:
         settings: see :class:`LearnedSettings`.
         shape: shape of one sample.
-        mean, scale: inputs are standardised with these: one mean a coordinate, one scale for all.
-        centre: subtracted from the network's output.
-        weights: the network's weights by name.
+        mean, scale: standardise the inputs: one mean per coordinate, (d,), and one scale for all.
+        centre: subtracted from the network's output, so that r has mean 0 on the training candidates.
+        weights: of the network, by name.
         facts: how good it is, see :class:`LearnedFacts`.
     """
 
@@ -109,7 +156,7 @@ class LearnedReward:
     mean: Samples
     scale: float
     centre: float
-    weights: dict[str, Any] = field(repr=False)
+    weights: Arrays = field(repr=False)
     facts: LearnedFacts
 
     @classmethod
@@ -123,20 +170,21 @@ class LearnedReward:
         rng: Stream,
         clusters: ArrayLike | None = None,
     ) -> Self:
-        """Learn from one pick a slate.
+        """Learn from one pick per slate.
 
         Args:
-            samples: all candidates slate by slate, shape (n, ...).
+            samples: all candidates, slate by slate, shape (n, ...).
             offsets: slate s is rows offsets[s] to offsets[s + 1] - 1, shape (S + 1,); sizes may vary.
             picked: the pick's place in its slate, from 0, shape (S,).
             settings: of the network and its training.
             rng: for the split, the first weights and the batches.
-            clusters: chooser or context of each slate, shape (S,): whole ones stay on one side of the split,
-                and slates within them count as dependent in standard errors.
+            clusters: chooser or context of each slate, shape (S,). The split never divides a cluster, and
+                standard errors are clustered by it.
 
         Raises:
-            InputError: fewer than 20 slates, slates of fewer than two candidates, picks outside them, numbers
-                that are not finite, picks that cannot tell candidates apart, or training diverged.
+            InputError: there are fewer than 20 slates; a slate has fewer than two candidates, or its pick
+                lies outside; samples are not finite; the picks identify nothing; or clusters are too few.
+            Diverged: the loss, the weights or the rewards are not finite numbers.
         """
         settings = settings or LearnedSettings()
         samples = np.asarray(samples, np.float32)
@@ -154,88 +202,63 @@ class LearnedReward:
             utilities = _utilities(network, inputs)
         centre = float(utilities[rows].mean())
         facts = facts_of(utilities - centre, choices, split, best_step)
-        return cls(settings, samples.shape[1:], mean, scale, centre, _weights(network), facts)
+        return cls(settings, samples.shape[1:], mean, scale, centre, weights_of(network), facts)
 
     def __call__(self, samples: Samples, contexts: NDArray[Any] | None = None) -> FloatArray:
-        """Return one reward a sample, shape (n,), always computed on the CPU.
+        """Return one reward per sample, shape (n,), always computed on the CPU.
 
         Raises:
-            InputError: the samples have another shape than those it learned from.
+            InputError: the samples have another shape than the training data.
         """
         samples = np.asarray(samples, np.float32)
         if samples.shape[1:] != self.shape or samples.ndim == 0:
             raise InputError(
                 "the learned reward was trained on samples of another shape",
                 got=f"samples of shape {samples.shape[1:]}, trained on {self.shape}",
-                remedy="use data like those that it learned from, or learn a reward from picks of these",
+                remedy="use data of that shape, or learn a reward from picks of these",
             )
         flat = samples.reshape(len(samples), math.prod(self.shape))
         with threads(self.settings.threads):
             network = _network(flat.shape[1], self.settings.width, 0)
-            network.load_state_dict(self.weights)
+            set_weights(network, self.weights)
             found = _utilities(network, _standard(flat, self.mean, self.scale))
         return np.asarray(found - self.centre)
 
     def save(self, folder: Path | str) -> None:
-        """Write ``reward.safetensors`` and ``reward.json`` into a folder, made if need be."""
-        from safetensors.torch import save_file
-
-        torch = import_torch()
-        folder = Path(folder)
-        folder.mkdir(parents=True, exist_ok=True)
-        numbers = {
-            "mean": torch.from_numpy(self.mean),
-            "scale": torch.tensor([self.scale], dtype=torch.float64),
-            "centre": torch.tensor([self.centre], dtype=torch.float64),
-        }
-        with atomic_path(folder / WEIGHTS) as partial:
-            save_file(self.weights | numbers, partial)
+        """Write ``reward.json`` and ``reward.safetensors`` into a folder, made if need be."""
         card = _Card(
-            format=FORMAT,
-            settings=self.settings,
-            shape=self.shape,
-            facts=self.facts,
-            sha256=_sha256(folder / WEIGHTS),
+            settings=self.settings, shape=self.shape, scale=self.scale, centre=self.centre, facts=self.facts
         )
-        write_text(folder / CARD, json.dumps(card.model_dump(), indent=2) + "\n")
+        REWARD.write(Path(folder), card, self.weights | {"mean": self.mean})
 
     @classmethod
     def load(cls, folder: Path | str) -> Self:
         """Read what :meth:`save` wrote.
 
         Raises:
-            InputError: a file is missing, damaged, altered, or of a newer format; the message names it.
+            InputError: a file is missing, damaged, altered or of another format; the message names it.
         """
-        from safetensors import SafetensorError
-        from safetensors.torch import load_file
-
-        folder = Path(folder)
-        card = _read_card(folder / CARD)
-        path = folder / WEIGHTS
-        if not path.is_file() or _sha256(path) != card.sha256:
-            raise _damaged(
-                path, "its SHA-256 is not the one in reward.json" if path.is_file() else "no such file"
-            )
-        try:
-            weights = load_file(path)
-            mean, scale, centre = (weights.pop(name).numpy() for name in ("mean", "scale", "centre"))
+        with REWARD.read(Path(folder)) as (card, arrays):
+            mean = arrays.pop("mean")
             if mean.shape != (math.prod(card.shape),):
-                raise _damaged(folder / CARD, f"shape {card.shape} for weights of {mean.size} inputs")
-            _network(mean.size, card.settings.width, 0).load_state_dict(weights)
-        except (SafetensorError, KeyError, RuntimeError) as error:
-            raise _damaged(folder, str(error).strip().splitlines()[0]) from None
-        return cls(card.settings, card.shape, mean, float(scale[0]), float(centre[0]), weights, card.facts)
+                raise ValueError(f"shape {card.shape} for weights of {mean.size} inputs")
+            set_weights(_network(mean.size, card.settings.width, 0), arrays)
+            return cls(mean=mean, weights=arrays, **dict(card))
 
 
 @dataclass(frozen=True)
 class ScaledReward:
-    """See :class:`LearnedRewardSettings`."""
+    """The reward gamma r(x), r learned from picks.
+
+    Raises:
+        InputError: samples have another shape than those that r was learned from.
+    """
 
     settings: LearnedRewardSettings
     learned: LearnedReward
 
     def __call__(self, samples: Samples, contexts: NDArray[Any] | None = None) -> FloatArray:
-        """Return one reward a sample, shape (n,)."""
+        """Return one reward per sample, shape (n,)."""
         return np.asarray(self.settings.gamma * self.learned(samples))
 
 
@@ -243,7 +266,7 @@ class ScaledReward:
 
 
 def _choices(rows: int, offsets: ArrayLike, picked: ArrayLike, clusters: ArrayLike | None) -> Choices:
-    """Check slates and picks, and bind them together; clusters are the choosers, by default one a slate."""
+    """Return slates and picks, checked; clusters are the choosers, by default one per slate."""
     count = np.size(picked)
     if count < FEWEST or rows < 2 * FEWEST:
         raise InputError(
@@ -257,7 +280,7 @@ def _choices(rows: int, offsets: ArrayLike, picked: ArrayLike, clusters: ArrayLi
 
 
 def _check(flat: Samples, choices: Choices) -> None:
-    """Refuse samples of which nothing can be learned."""
+    """Refuse samples from which nothing can be learned."""
     bad = np.flatnonzero(~np.isfinite(flat).all(axis=1))
     if bad.size:
         raise InputError(
@@ -275,7 +298,7 @@ def _check(flat: Samples, choices: Choices) -> None:
     low, high = (f.reduceat(flat, choices.slates.offsets[:-1], axis=0) for f in (np.minimum, np.maximum))
     if (low == high).all():
         raise InputError(
-            "picks among candidates that are alike tell nothing",
+            "picks among candidates that are alike identify nothing",
             got=f"{len(choices)} slates, each of one sample repeated",
             remedy="learn from slates whose candidates differ",
         )
@@ -288,7 +311,7 @@ def _standard(flat: Samples, mean: Samples, scale: float) -> Tensor:
 
 
 def _network(inputs: int, width: int, seed: int) -> Sequential:
-    """Return a network that says 0 everywhere at first, so that at step 0 all candidates are equal."""
+    """Return a network that is 0 everywhere before training, so that all candidates are equal at step 0."""
     torch = import_torch()
     from torch import nn
 
@@ -307,56 +330,60 @@ def _fit(
 
     device = choose_device(settings.device)
     training, rows = choices.slates.take(split[0])
-    train, watch = inputs[rows].to(device), inputs[choices.slates.take(split[1])[1]].to(device)
-    validation = choices.take(split[1])
-    told = training.offsets[:-1], training.sizes, choices.picked[split[0]]
-    arrays = [torch.from_numpy(a).to(device) for a in told]
+    train = inputs[rows].to(device)
+    layout = (training.offsets[:-1], training.sizes, choices.picked[split[0]])
+    arrays = [torch.from_numpy(a).to(device) for a in layout]
     network = _network(inputs.shape[1], settings.width, rng.at("network").integer()).to(device)
-    optimiser = torch.optim.AdamW(
-        network.parameters(), lr=settings.learning_rate, weight_decay=settings.weight_decay
-    )
-    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, settings.steps)
     torch_rng = torch.Generator().manual_seed(rng.at("batches").integer())
-    best, best_step, kept = -math.inf, 0, _weights(network)
-    for step in range(settings.steps + 1):
-        if step % CHECK == 0 or step == settings.steps:
-            found = _utilities(network, watch)
-            _refuse_divergence(bool(np.isfinite(found).all()), step)
-            value = float(luce_logs(validation, found).mean())
-            if value > best:
-                best, best_step, kept = value, step, _weights(network)
-            if step == settings.steps or step - best_step >= settings.patience:
-                break
-        which = torch.randint(len(training), (settings.batch,), generator=torch_rng).to(device)
-        starts, sizes, picked = (a[which] for a in arrays)
-        slots = torch.arange(int(sizes.max()), device=device)
-        inside = slots < sizes[:, None]
-        batch = train[(starts[:, None] + slots)[inside]]
-        if settings.noise > 0:
-            batch = batch + settings.noise * torch.randn(batch.shape, generator=torch_rng).to(device)
+
+    def batches() -> Iterator[tuple[Tensor, Tensor, Tensor]]:
+        """Yield candidates (n, d), their places in a table (slates, largest size), and the picks' slots."""
+        while True:
+            which = torch.randint(len(training), (settings.batch,), generator=torch_rng).to(device)
+            starts, sizes, picked = (a[which] for a in arrays)
+            slots = torch.arange(int(sizes.max()), device=device)
+            inside = slots < sizes[:, None]
+            batch = train[(starts[:, None] + slots)[inside]]
+            if settings.noise > 0:
+                batch = batch + settings.noise * torch.randn(batch.shape, generator=torch_rng).to(device)
+            yield batch, inside, picked
+
+    def loss(batch: tuple[Tensor, Tensor, Tensor]) -> Tensor:
+        candidates, inside, picked = batch
         # Slates of one batch differ in size: places beyond the end have probability 0.
         blank = torch.full(inside.shape, -math.inf, device=device)
-        loss = torch.nn.functional.cross_entropy(blank.masked_scatter(inside, network(batch)), picked)
-        _refuse_divergence(bool(torch.isfinite(loss)), step)
-        optimiser.zero_grad()
-        torch.autograd.backward(loss)
-        optimiser.step()
-        schedule.step()
-    network.load_state_dict(kept)
-    return network, best_step
+        return torch.nn.functional.cross_entropy(blank.masked_scatter(inside, network(candidates)), picked)
+
+    best = _Best(
+        network, settings, inputs[choices.slates.take(split[1])[1]].to(device), choices.take(split[1])
+    )
+    descent = Descent("reward", settings.steps, settings.learning_rate, settings.weight_decay)
+    optimise(network, batches(), loss, descent, best)
+    set_weights(network, best.weights)
+    return network, best.step
 
 
-def _refuse_divergence(finite: bool, step: int) -> None:
-    if not finite:
-        raise InputError(
-            "training the reward diverged",
-            got=f"a number that is not finite at step {step}",
-            remedy="lower learning_rate, or look for extreme values in the samples",
-        )
+class _Best:
+    """The weights with the best validation likelihood, to be called after every step of :func:`optimise`."""
 
+    def __init__(
+        self, network: Sequential, settings: LearnedSettings, inputs: Tensor, validation: Choices
+    ) -> None:
+        self.network, self.settings = network, settings
+        self.inputs, self.validation = inputs, validation
+        self.likelihood, self.step, self.weights = -math.inf, 0, weights_of(network)
 
-def _weights(network: Sequential) -> dict[str, Any]:
-    return {name: value.detach().cpu().clone() for name, value in network.state_dict().items()}
+    def __call__(self, done: int) -> bool:
+        """Validate after every tenth step; return whether patience is at an end."""
+        if done % CHECK and done != self.settings.steps:
+            return False
+        found = _utilities(self.network, self.inputs)
+        if not np.isfinite(found).all():
+            raise Diverged("reward", self.settings.learning_rate)
+        likelihood = float(luce_logs(self.validation, found).mean())
+        if likelihood > self.likelihood:
+            self.likelihood, self.step, self.weights = likelihood, done, weights_of(self.network)
+        return done - self.step >= self.settings.patience
 
 
 def _utilities(network: Sequential, inputs: Tensor) -> FloatArray:
@@ -371,40 +398,97 @@ def _utilities(network: Sequential, inputs: Tensor) -> FloatArray:
     return out
 
 
-# --- files ---
+# --- held-out slates ---
 
 
-def _read_card(path: Path) -> _Card:
-    try:
-        raw = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
+def parts(
+    clusters: IntArray, shares: tuple[float, float], rng: Stream
+) -> tuple[IntArray, IntArray, IntArray]:
+    """Split slates in three at random, without dividing a cluster.
+
+    Args:
+        clusters: cluster of each slate, codes from 0, shape (S,).
+        shares: shares of slates wanted in the second and the third part.
+        rng: which clusters go where.
+
+    Returns:
+        Slates of the training, the validation and the held-out part, in order. A cluster joins the held-out
+        part if that brings this part closer to its share, else the validation part under the same condition,
+        else the training part.
+
+    Raises:
+        InputError: the clusters are too few or too large: fewer than two would be held out (one alone has no
+            standard error), or none would be left for another part.
+    """
+    sizes = np.bincount(clusters)
+    wanted = (shares[1] * clusters.size, shares[0] * clusters.size)
+    filled = [0, 0]
+    part = np.zeros(sizes.size, np.int64)  # 0: trained on; 1: held out; 2: validation
+    for cluster in rng.generator().permutation(sizes.size):
+        for number in (0, 1):
+            after = filled[number] + sizes[cluster]
+            if abs(after - wanted[number]) < abs(filled[number] - wanted[number]):
+                filled[number] = after
+                part[cluster] = number + 1
+                break
+    counts = np.bincount(part, minlength=3)
+    if counts[0] < 1 or counts[1] < 2 or counts[2] < 1:
         raise InputError(
-            "there is no saved reward", got=path, remedy="name a folder that LearnedReward.save has written"
-        ) from None
-    except (OSError, ValueError):
-        raise _damaged(path, "not JSON") from None
-    version = raw.get("format") if isinstance(raw, dict) else None
-    if isinstance(version, int) and version > FORMAT:
-        raise InputError(
-            f"{path} was written by a newer recurate",
-            got=f"format {version}; this version reads up to {FORMAT}",
-            remedy="upgrade recurate",
+            "the clusters are too few or too large to keep some for validation and two or more held out",
+            got=f"{sizes.size} clusters, the largest with {sizes.max()} of {clusters.size} slates",
+            remedy="give finer clusters or none, or change the shares held_out and validation",
         )
-    try:
-        return _Card.model_validate(raw)
-    except ValidationError as error:
-        first = error.errors(include_url=False)[0]
-        raise _damaged(path, f"{'.'.join(map(str, first['loc']))}: {first['msg']}") from None
+    found = part[clusters]
+    return np.flatnonzero(found == 0), np.flatnonzero(found == 2), np.flatnonzero(found == 1)
 
 
-def _damaged(path: Path, fault: str) -> InputError:
-    return InputError(
-        "a file of the saved reward is not what was written",
-        got=f"{path}: {fault}",
-        remedy="restore it, or learn it again",
+def facts_of(
+    rewards: FloatArray,
+    choices: Choices,
+    split: tuple[IntArray, IntArray, IntArray],
+    best_step: int,
+) -> LearnedFacts:
+    """Return how good rewards are on the held-out slates.
+
+    Args:
+        rewards: of all candidates, (rows,).
+        choices: all slates, their clusters as choosers.
+        split: see :func:`parts`.
+        best_step: the training step whose weights give the rewards.
+    """
+    held_out, rewards = choices.take(split[2]), rewards[choices.slates.take(split[2])[1]]
+    logs, uniform = luce_logs(held_out, rewards), -np.log(held_out.slates.sizes)
+    found, slope = _mean(logs, held_out.clusters), _slope(held_out, rewards)
+    return LearnedFacts(
+        training=len(split[0]),
+        validation=len(split[1]),
+        held_out=len(split[2]),
+        best_step=best_step,
+        log_likelihood=found.value,
+        log_likelihood_error=found.se,
+        uniform=float(uniform.mean()),
+        gain_error=_mean(logs - uniform, held_out.clusters).se,
+        accuracy=float(best_chances(held_out, rewards).mean()),
+        slope=None if slope is None else slope.value,
+        slope_error=None if slope is None else slope.se,
     )
 
 
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+def _mean(values: FloatArray, clusters: IntArray | None) -> Estimate:
+    """Return the mean of values (S,), its error times sqrt(c / (c - 1)) for c clusters, as that of slopes."""
+    found = mean(values, clusters=clusters)
+    count = values.size if clusters is None else np.unique(clusters).size
+    return Estimate(found.value, found.se * math.sqrt(count / max(count - 1, 1)))
+
+
+def _slope(choices: Choices, rewards: FloatArray) -> Estimate | None:
+    """Return the factor on rewards (rows,) that maximises the likelihood, with its clustered error.
+
+    None if no finite factor maximises it: rewards are constant in every slate, or every pick has the largest
+    (the smallest) reward of its slate.
+    """
+    try:
+        fit = conditional_logit(choices.with_features(rewards[:, None], ["reward"]))
+    except NoEstimate:
+        return None
+    return Estimate(float(fit.coefficients[0]), float(fit.errors[0]))
