@@ -32,7 +32,7 @@ from recurate.metrics.estimates import Estimate
 from recurate.metrics.partition import partition
 from recurate.rules import Rule
 from recurate.theory.forecast import measured, predict, reference_cells
-from recurate.verbs.forecast.forecast import setting_of
+from recurate.theory.setting import Setting
 
 Array = np.ndarray
 Rng = np.random.Generator
@@ -322,7 +322,7 @@ def loop(seed: int, *, fault: str | None = None, rounds: int = LOOP_ROUNDS, band
     )
     if not band:
         return found
-    setting = setting_of(1, k=K, rounds=rounds, real_fraction=MIX, picks=PICKS)
+    setting = Setting.of(k=K, rounds=rounds, real_fraction=MIX, picks=PICKS)
     return found + predict(first, setting, reference=reference, cells=cells, stream=Stream(seed)).trajectory
 
 

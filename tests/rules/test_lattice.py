@@ -77,6 +77,7 @@ CASES = {
 def test_any_range(case, k):
     rewards, law = CASES[case]
     from recurate.theory.population import Population
+    from recurate.theory.setting import Setting
 
     population = Population(rewards, law=law)
     from recurate.rules import Rule
@@ -85,7 +86,7 @@ def test_any_range(case, k):
     assert np.isfinite(multiplier).all()
     assert (multiplier >= 0).all()
     assert population.law @ multiplier == pytest.approx(1, abs=1e-12)
-    for _, after in zip(range(6), population.trajectory(Rule(k), rounds=5), strict=True):
+    for _, after in zip(range(6), population.play(Setting(Rule(k), rounds=5)), strict=True):
         assert np.isfinite(after).all()
         assert (after >= 0).all()
         assert after.sum() == pytest.approx(1, abs=1e-12)
@@ -95,14 +96,15 @@ def test_any_range(case, k):
 def test_ten_million_atoms():
     from recurate.rules import Rule
     from recurate.theory.population import Population
+    from recurate.theory.setting import Setting
 
     rng = np.random.default_rng(3)
     population = Population(rng.normal(size=10**7))
-    law = population.step(population.law, Rule(4))
+    law = population.step(population.law, Setting(Rule(4)))
     assert law.sum() == pytest.approx(1, abs=1e-12)
     # E r of the best by Luce choice of 4 normal rewards, by a population of quantiles.
     from scipy.special import ndtri
 
     quantiles = Population(ndtri((np.arange(200_000) + 0.5) / 200_000))
-    expected = quantiles.step(quantiles.law, Rule(4)) @ quantiles.rewards[:, 0]
+    expected = quantiles.step(quantiles.law, Setting(Rule(4))) @ quantiles.rewards[:, 0]
     assert law @ population.rewards[:, 0] == pytest.approx(expected, abs=3e-3)

@@ -11,8 +11,11 @@ import pytest
 
 from helpers.paths import GOLDENS
 from recurate.core.errors import InputError
+from recurate.rules import Rule, TopFraction
 from recurate.theory import bounds
 from recurate.theory.bounds import Bound, check_bounds
+from recurate.theory.population import Population
+from recurate.theory.setting import Setting, Stage
 
 NASH = {case["name"]: case for case in json.loads((GOLDENS / "kernel.json").read_text())["nash"]}
 TRAJECTORIES = json.loads((GOLDENS / "trajectories.json").read_text())
@@ -49,6 +52,19 @@ def play(rewards, law, k, rounds, *, weights=None, real_fraction=0.0, reference=
 
 def verdicts(found: tuple[Bound, ...]) -> dict[str, str]:
     return {bound.name: bound.verdict for bound in found}
+
+
+def checked(
+    rewards, laws, *, weights=None, real_fraction=0.0, reference=None, multipliers=None, eps=None,
+    stages=(), accumulate=False, efficacy=1.0, noise="gumbel", **rule,
+) -> tuple[Bound, ...]:  # fmt: skip
+    """Check laws by a setting that is spelled out, p_ref being the first of them if not given."""
+    setting = Setting.of(
+        noise=noise, **rule, weights=weights, real_fraction=real_fraction, accumulate=accumulate,
+        efficacy=efficacy, then=[Stage(Rule(k)) for k in stages],
+    )  # fmt: skip
+    population = Population(rewards, law=laws[0], reference=reference)
+    return check_bounds(population, setting, laws, multipliers=multipliers, eps=eps)
 
 
 def get(found: tuple[Bound, ...], name: str) -> Bound:
@@ -115,7 +131,7 @@ def test_no_statement_is_violated_on_two_thousand_random_loops():
     applied, false = Counter(), 0
     for case in range(2000):
         rewards, laws, settings = random_case(rng)
-        for bound in check_bounds(rewards, laws, **settings):
+        for bound in checked(rewards, laws, **settings):
             consistent(bound)
             applied[bound.name] += bound.verdict != "does not apply"
             if bound.name == MAIN_TEXT:
@@ -172,7 +188,7 @@ BROKEN = [
 
 @pytest.mark.parametrize(("name", "rewards", "laws", "settings"), BROKEN)
 def test_wrong_laws_are_noticed(name, rewards, laws, settings):
-    bound = get(check_bounds(rewards, laws, **settings), name)
+    bound = get(checked(rewards, laws, **settings), name)
     consistent(bound)
     assert bound.verdict == "violated", bound
     assert bound.slack < 0
@@ -183,14 +199,14 @@ def test_variance_and_nash_product_are_facts_about_laws_and_their_arithmetic_can
     """Theorems 3.6 and 3.7 hold for any law at all, so the mutation is in the arithmetic."""
     laws = play(PAIR, [0.4, 0.6], INF, 3)
     name = "variance between basins"
-    assert get(check_bounds(PAIR, laws, k=INF), name).verdict == "holds"
+    assert get(checked(PAIR, laws, k=INF), name).verdict == "holds"
     original = bounds._moments
     monkeypatch.setattr(bounds, "_moments", lambda p, x: (original(p, x)[0], 0.999 * original(p, x)[1]))
-    assert get(check_bounds(PAIR, laws, k=INF), name).verdict == "violated"
+    assert get(checked(PAIR, laws, k=INF), name).verdict == "violated"
     monkeypatch.undo()
-    at_q = get(check_bounds(PAIR, [[0.3, 0.7], [0.3, 0.7]], k=INF, weights=[0.3, 0.7]), "Nash product")
+    at_q = get(checked(PAIR, [[0.3, 0.7], [0.3, 0.7]], k=INF, weights=[0.3, 0.7]), "Nash product")
     assert at_q.slack == pytest.approx(0, abs=1e-15)  # attained at s = q
-    away = get(check_bounds(PAIR, [[0.4, 0.6], [0.4, 0.6]], k=INF, weights=[0.3, 0.7]), "Nash product")
+    away = get(checked(PAIR, [[0.4, 0.6], [0.4, 0.6]], k=INF, weights=[0.3, 0.7]), "Nash product")
     kl = 0.3 * math.log(0.3 / 0.4) + 0.7 * math.log(0.7 / 0.6)
     assert away.slack == pytest.approx(kl, rel=1e-12)  # and nowhere else
     assert away.value == pytest.approx(0.3 * math.log(0.3 * 5) + 0.7 * math.log(0.7 * 5))
@@ -208,7 +224,7 @@ def test_a_compromise_breaks_the_main_text_and_fails_the_appendix_hypothesis():
     rewards, weights, limit = golden("compromise-wins")
     laws = play(rewards, U, INF, 3000, weights=weights)
     np.testing.assert_allclose(laws[-1], limit, atol=1e-8)
-    found = check_bounds(rewards, laws[:50], weights=weights, k=INF)
+    found = checked(rewards, laws[:50], weights=weights, k=INF)
     main, appendix = get(found, MAIN_TEXT), get(found, APPENDIX)
     assert (main.verdict, main.round) == ("violated", 1)
     assert appendix.verdict == "does not apply"
@@ -221,20 +237,20 @@ def test_a_compromise_breaks_the_main_text_and_fails_the_appendix_hypothesis():
 def test_two_disjoint_groups_end_at_the_golden_share():
     rewards, weights, limit = golden("two-disjoint")
     laws = play(rewards, [0.5, 0.5], INF, 30, weights=weights)
-    found = check_bounds(rewards, laws, weights=weights, k=INF)
+    found = checked(rewards, laws, weights=weights, k=INF)
     bound = get(found, "two-atom limit")
     assert bound.verdict == "holds"
     assert bound.value == pytest.approx(limit[0], rel=1e-15)
     assert bound.measured == pytest.approx(limit[0], abs=1e-12)
     assert get(found, "Nash share").measured == pytest.approx(weights[0] - limit[0])
-    early = get(check_bounds(rewards, laws[:3], weights=weights, k=INF), "Nash share")
+    early = get(checked(rewards, laws[:3], weights=weights, k=INF), "Nash share")
     assert "not settled yet" in early.why
 
 
 @pytest.mark.parametrize("case", TRAJECTORIES, ids=lambda c: c["name"])
 def test_golden_trajectories_break_nothing(case):
     real = 0.0 if case["lam"] is None else 1 / (1 + float(case["lam"]))
-    found = check_bounds(
+    found = checked(
         np.array(case["rewards"], float).T,
         np.array(case["p"], float),
         weights=np.array(case["weights"], float),
@@ -255,9 +271,7 @@ def test_golden_trajectories_break_nothing(case):
 def test_thousands_of_nats_and_masses_next_to_nothing(m, k, real, law):
     rewards = np.array([[5000.0, -5000, 1], [-5000, 5000, 2], [0, 0, 3], [4999, 3, 5000]])[:, :m]
     for rounds in (0, 1, 6):
-        found = check_bounds(
-            rewards, play(rewards, law, k, rounds, real_fraction=real), k=k, real_fraction=real
-        )
+        found = checked(rewards, play(rewards, law, k, rounds, real_fraction=real), k=k, real_fraction=real)
         for bound in found:
             consistent(bound)
             assert bound.verdict != "violated" or bound.name == MAIN_TEXT
@@ -266,31 +280,28 @@ def test_thousands_of_nats_and_masses_next_to_nothing(m, k, real, law):
 
 @pytest.mark.parametrize("m", [1, 2, 3])
 def test_one_atom(m):
-    found = check_bounds(np.zeros((1, m)), [[1.0], [1.0]], k=4)
+    found = checked(np.zeros((1, m)), [[1.0], [1.0]], k=4)
     assert "violated" not in verdicts(found).values()
     assert (verdicts(found)["reward gain (Lemma 2.2)"] == "holds") == (m == 1)
 
 
 def test_what_underflowed_is_not_concluded_from():
     rewards, law = np.array([0.0, -800.0]), np.array([0.0, 1.0])
-    bound = get(check_bounds(rewards, [[5e-324, 1.0], law], k=2), "reward gain")
+    bound = get(checked(rewards, [[5e-324, 1.0], law], k=2), "reward gain")
     assert "keeps its digits (the least is" in bound.why
 
 
 def test_rewards_shift_scale_and_unit():
     """Shifts and the rewards' unit change no verdict; eps is in the rewards' unit."""
     laws = play(R1, U, 4, 3)
-    plain, moved = check_bounds(R1, laws, k=4), check_bounds(7 * R1 + 1e4, laws, k=4, temperature=7.0)
+    plain, moved = checked(R1, laws, k=4), checked(7 * R1 + 1e4, laws, k=4, temperature=7.0)
     for one, other in zip(plain, moved, strict=True):
         assert one.verdict == other.verdict
         assert one.value is None or one.value == pytest.approx(other.value, rel=1e-9)
     laws = play(PAIR, [0.4, 0.6], INF, 3)
-    wide = get(check_bounds(2 * PAIR, laws, k=INF, temperature=2.0, eps=10.0), "share interval")
+    wide = get(checked(2 * PAIR, laws, k=INF, temperature=2.0, eps=10.0), "share interval")
     assert "disjoint basins, D_i > 2 eps (atoms in both: 2" in wide.why
-    assert (
-        get(check_bounds(2 * PAIR, laws, k=INF, temperature=2.0, eps=9.9), "share interval").verdict
-        == "holds"
-    )
+    assert get(checked(2 * PAIR, laws, k=INF, temperature=2.0, eps=9.9), "share interval").verdict == "holds"
 
 
 # --- hypotheses
@@ -302,14 +313,14 @@ def test_rewards_shift_scale_and_unit():
         ({"noise": "gaussian"}, "the noise is gaussian"),
         ({"lapse": 0.25}, "a share 0.25 of the picks is random"),
         ({"keep": 2}, "2 are kept"),
-        ({"stages": (4, 2)}, "slate sizes (4, 2)"),
+        ({"stages": (2,)}, "slate sizes 4, 2"),
         ({"accumulate": True}, "data accumulate"),
         ({"efficacy": 0.5}, "it is 0.5"),
     ],
 )
 def test_other_rules_are_named(settings, why):
     laws = play(R1, U, 4, 2, real_fraction=0.95)
-    found = check_bounds(R1, laws, k=4, real_fraction=0.95, **settings)
+    found = checked(R1, laws, k=4, real_fraction=0.95, **settings)
     assert why in get(found, "reward gain").why
     general = {get(found, name).verdict for name in ("density ratio", "divergence")}
     assert general == ({"does not apply"} if "accumulate" in settings else {"holds"})
@@ -318,13 +329,11 @@ def test_other_rules_are_named(settings, why):
 def test_stages_multiply_and_keeping_divides_in_theorem_2_4():
     laws = play(R1, U, 4, 2, real_fraction=0.8)
     settings = {"k": 4, "real_fraction": 0.8}
-    assert get(check_bounds(R1, laws, **settings), "density ratio").value == pytest.approx(
-        0.8 / (1 - 0.2 * 4)
-    )
-    halved = get(check_bounds(R1, laws, keep=2, **settings), "density ratio")
+    assert get(checked(R1, laws, **settings), "density ratio").value == pytest.approx(0.8 / (1 - 0.2 * 4))
+    halved = get(checked(R1, laws, keep=2, **settings), "density ratio")
     assert halved.value == pytest.approx(0.8 / (1 - 0.2 * 2))
-    assert "a is 0.2, K is 16" in get(check_bounds(R1, laws, stages=(4, 4), **settings), "density ratio").why
-    other = get(check_bounds(R1, laws, reference=[0.98, 0.01, 0.01], **settings), "density ratio")
+    assert "a is 0.2, K is 16" in get(checked(R1, laws, stages=(4,), **settings), "density ratio").why
+    other = get(checked(R1, laws, reference=[0.98, 0.01, 0.01], **settings), "density ratio")
     assert "sup p_0/p_ref is 33.33" in other.why
 
 
@@ -336,7 +345,7 @@ def test_theorem_2_4_is_tight_for_a_rare_best_item():
         return np.array([k, (1 - k * p[0]) / p[1]])  # best of k, p_0 -> 0
 
     laws = play(rewards, law, 4, 120, real_fraction=0.8, multiplier=sure)
-    bound = get(check_bounds(rewards, laws, k=4, real_fraction=0.8), "density ratio")
+    bound = get(checked(rewards, laws, k=4, real_fraction=0.8), "density ratio")
     assert bound.value == pytest.approx(4)
     assert 0 <= bound.slack < 1e-9
 
@@ -345,23 +354,23 @@ def test_given_multipliers_are_used():
     laws = play(TRIPLE, U, INF, 2)
     given = [np.array([1.4, 1.4, 0.1])] * 2
     settings = {"k": INF, "weights": [0.5, 0.5], "multipliers": given}
-    assert verdicts(check_bounds(TRIPLE, laws, **settings))[APPENDIX] == "holds"
+    assert verdicts(checked(TRIPLE, laws, **settings))[APPENDIX] == "holds"
     settings["multipliers"] = [np.array([1.4, 1.4, 1.5])] * 2
-    assert "is 1.5 >= 1 in round 0" in get(check_bounds(TRIPLE, laws, **settings), APPENDIX).why
-    found = check_bounds(R1, [U, U], k=2, real_fraction=0.9, multipliers=[[3.0, 0.0, 0.0]])
+    assert "is 1.5 >= 1 in round 0" in get(checked(TRIPLE, laws, **settings), APPENDIX).why
+    found = checked(R1, [U, U], k=2, real_fraction=0.9, multipliers=[[3.0, 0.0, 0.0]])
     assert "the largest W is 3, K is 2" in get(found, "density ratio").why
 
 
 def test_a_group_below_the_leakage_has_no_interval():
     laws = play(PAIR, [0.5, 0.5], INF, 3, weights=[0.001, 0.999])
-    bound = get(check_bounds(PAIR, laws, k=INF, weights=[0.001, 0.999]), "share interval")
+    bound = get(checked(PAIR, laws, k=INF, weights=[0.001, 0.999]), "share interval")
     assert "k_1 is 0.00674, q is 0.001, k_2 is 0.00674" in bound.why
 
 
 def test_a_reward_without_weight_does_not_count():
     laws = play(R1, U, 4, 2)
     both = np.column_stack([np.array([9.0, -9.0, 0.0]), R1])
-    assert check_bounds(both, laws, k=4, weights=[0.0, 1.0]) == check_bounds(R1, laws, k=4)
+    assert checked(both, laws, k=4, weights=[0.0, 1.0]) == checked(R1, laws, k=4)
 
 
 @pytest.mark.parametrize(
@@ -369,12 +378,30 @@ def test_a_reward_without_weight_does_not_count():
     [
         {"k": 0}, {"k": 2.5}, {"temperature": 0.0}, {"real_fraction": 1.5}, {"efficacy": 2.0},
         {"lapse": -0.1}, {"keep": 5}, {"eps": -1.0}, {"weights": [0.5, 0.5]}, {"reference": [1.0]},
-        {"laws": []}, {"laws": [[0.5, 0.5]]}, {"laws": [[1.0, 1.0, 1.0]]}, {"laws": [[math.nan, 0.5, 0.5]]},
-        {"laws": [[-0.5, 1.0, 0.5]]}, {"multipliers": []}, {"rewards": [0.0, math.inf, 1.0]},
-        {"rewards": []}, {"rewards": [0.0, 1e200, 1.0]},
+        {"multipliers": []}, {"rewards": [0.0, math.inf, 1.0]}, {"rewards": []},
+        {"rewards": [0.0, 1e200, 1.0]},
     ],
 )  # fmt: skip
 def test_wrong_input_is_refused(wrong):
-    arguments = {"rewards": R1, "laws": [U, U], "k": 4} | wrong
     with pytest.raises(InputError):
-        check_bounds(**arguments)
+        checked(**{"rewards": R1, "laws": [U, U], "k": 4} | wrong)
+
+
+@pytest.mark.parametrize(
+    "laws", [[], [[0.5, 0.5]], [[1.0, 1.0, 1.0]], [[math.nan, 0.5, 0.5]], [[-0.5, 1.0, 0.5]]]
+)
+def test_wrong_laws_are_refused(laws):
+    with pytest.raises(InputError, match="law"):
+        check_bounds(Population(R1), Setting(Rule(4)), laws)
+
+
+def test_a_population_brings_its_own_laws():
+    population, setting = Population(R1, law=[0.2, 0.5, 0.3]), Setting(Rule(4), real_fraction=0.1, rounds=5)
+    assert check_bounds(population, setting) == check_bounds(
+        population, setting, list(population.play(setting))
+    )
+
+
+def test_rules_without_slates_are_refused():
+    with pytest.raises(InputError, match="slates"):
+        check_bounds(Population(R1), Setting(Rule(4), then=(Stage(TopFraction(0.5)),)))

@@ -9,7 +9,7 @@ import pytest
 
 from recurate.rules import GAUSSIAN, NO_NOISE, Rule
 from recurate.theory import loop_model
-from recurate.theory.chebyshev import Compressed, compressible, rate_of, sweep
+from recurate.theory.chebyshev import Compressed, compressible, rate_of
 from recurate.theory.population import Population
 from recurate.theory.setting import Setting, Stage
 from recurate.verbs.forecast.forecast import forecast
@@ -54,11 +54,11 @@ def test_every_expectation_equals_that_of_pushed_atoms(name, own_reference):
     )
     exps, node_exps = np.exp(rewards / setting.temperature), np.exp(nodes.utilities)
     for law_t, densities in zip(population.play(setting), nodes.play(setting), strict=True):
-        assert nodes.mean_of(densities, nodes.utilities * setting.temperature) == pytest.approx(
+        assert nodes.law(densities) @ (nodes.utilities * setting.temperature) == pytest.approx(
             law_t @ rewards, rel=1e-8
         )
         for power in (1, 2):
-            assert nodes.mean_of(densities, node_exps**power) == pytest.approx(law_t @ exps**power, rel=1e-8)
+            assert nodes.law(densities) @ node_exps**power == pytest.approx(law_t @ exps**power, rel=1e-8)
         assert nodes.mean(densities, "column") == pytest.approx(law_t @ column, rel=1e-8, abs=1e-10)
     found = sum(
         p * nodes.at_atoms(d) for p, d in zip([population.law, population.reference], densities, strict=False)
@@ -73,19 +73,17 @@ def test_too_few_nodes_are_noticed():
     nodes = Compressed.of(rewards, law, rate=12.0)
     *_, densities = nodes.play(setting)
     *_, last = Population(rewards, law=law).play(setting)
-    assert abs(nodes.mean_of(densities, nodes.utilities) / (last @ rewards) - 1) > 1e-8
-    with pytest.raises(ValueError, match="compressed for growth"):
-        next(sweep(nodes, k=4, real_fraction=0.0, rounds=100))
+    assert abs(nodes.utilities @ nodes.law(densities) / (last @ rewards) - 1) > 1e-8
 
 
-def test_a_sweep_is_many_forecasts():
+def test_many_loops_at_once_are_as_many_forecasts():
     rewards, law, _ = pool(3)
     k, rho = np.array([1, 2, 4, 64, math.inf]), np.array([0.0, 0.5, 0.1, 0.9, 0.3])
     nodes = Compressed.of(rewards, law, rate=22.0)
-    *_, densities = sweep(nodes, k=k, real_fraction=rho, rounds=20)
-    found = nodes.mean_of(densities, nodes.utilities)
+    *_, densities = nodes.play(Setting(Rule(), rounds=20), k=k, real_fraction=rho)
+    found = nodes.utilities @ nodes.law(densities)
     for i in range(k.size):
-        *_, last = Population(rewards, law=law).trajectory(Rule(k[i]), rounds=20, real_fraction=rho[i])
+        *_, last = Population(rewards, law=law).play(Setting(Rule(k[i]), real_fraction=rho[i], rounds=20))
         assert found[i] == pytest.approx(last @ rewards, rel=1e-10)
 
 
@@ -96,9 +94,7 @@ def test_any_range(span):
     setting = Setting(Rule(4), (1.0,), 0.2, 12)
     nodes = Compressed.of(rewards, np.full(20_000, 1 / 20_000), rate=rate_of(setting))
     for law_t, densities in zip(Population(rewards).play(setting), nodes.play(setting), strict=True):
-        assert nodes.mean_of(densities, nodes.utilities) == pytest.approx(
-            law_t @ rewards, rel=1e-8, abs=1e-12
-        )
+        assert nodes.utilities @ nodes.law(densities) == pytest.approx(law_t @ rewards, rel=1e-8, abs=1e-12)
 
 
 def test_what_can_be_compressed():

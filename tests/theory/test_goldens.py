@@ -12,6 +12,7 @@ from helpers.paths import GOLDENS
 from recurate.metrics.estimates import kl_atoms
 from recurate.rules import GAUSSIAN, NO_NOISE, Rule
 from recurate.theory.population import Population
+from recurate.theory.setting import Setting
 from recurate.verbs.forecast.forecast import forecast
 
 KERNEL = json.loads((GOLDENS / "kernel.json").read_text())["kernel"]
@@ -49,7 +50,7 @@ def test_trajectory(case):
         weights=floats(case["weights"]),
     )
     rule = Rule(float(case["K"]))
-    laws = list(population.trajectory(rule, rounds=case["rounds"], real_fraction=real_fraction))
+    laws = list(population.play(Setting(rule, real_fraction=real_fraction, rounds=case["rounds"])))
     np.testing.assert_allclose(laws, np.array(case["p"], float), rtol=1e-12)
     found = [kl_atoms(law, reference) for law in laws]
     np.testing.assert_allclose(found, floats(case["kl_to_ref"]), rtol=1e-10, atol=1e-14)

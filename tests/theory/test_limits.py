@@ -16,7 +16,7 @@ from recurate.rules import Rule, TopFraction
 from recurate.theory.limits import attractors, limit
 from recurate.theory.nash import maximise_nash
 from recurate.theory.population import Population
-from recurate.theory.setting import Stage
+from recurate.theory.setting import Setting, Stage
 from recurate.theory.survival import favourites, pareto_front, phase, survival
 from recurate.theory.welfare import hill_number, welfare
 
@@ -272,7 +272,7 @@ def test_the_radius_is_the_growth_of_small_deviations():
     sizes = []
     for _ in range(200):
         sizes.append(np.linalg.norm(p - 1 / 3))
-        p = population.step(p, rule)
+        p = population.step(p, Setting(rule))
     growth = (sizes[-1] / sizes[0]) ** (1 / 199)
     held = limit(CYCLIC, k=2, real_fraction=0.02, dynamics=True)
     # At the centre real data shrink every deviation by 1 - rho.
@@ -298,7 +298,9 @@ def test_any_rule_has_fixed_points():
         found = limit(rewards, weights, rule=rule, real_fraction=0.2)
         assert found.settles, (rule, found.why)
         population = Population(rewards, weights=weights)
-        np.testing.assert_allclose(population.step(found.law, rule, 0.2), found.law, atol=1e-9)
+        np.testing.assert_allclose(
+            population.step(found.law, Setting(rule, real_fraction=0.2)), found.law, atol=1e-9
+        )
 
 
 @given(st.integers(0, 10_000))

@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 
 from recurate.core.errors import InputError
 from recurate.rules.rule import Rule
-from recurate.theory.population import Population, check_weights
+from recurate.theory.population import Population
+from recurate.theory.setting import Setting, check_weights
 
 CASES = st.tuples(st.integers(0, 10**6), st.integers(2, 40), st.sampled_from([2, 3, 4, 8, 64]))
 
@@ -29,7 +30,7 @@ def test_expected_exp_reward_gains_at_least_its_variance(case):
     seed, atoms, k = case
     population = random_population(seed, atoms)
     u = np.exp(population.rewards[:, 0])
-    laws = list(population.trajectory(Rule(k), rounds=6))
+    laws = list(population.play(Setting(Rule(k), rounds=6)))
     for now, after in itertools.pairwise(laws):
         variance = now @ u**2 - (now @ u) ** 2
         assert after @ u >= now @ u + (k - 1) / k * variance / u.max() - 1e-12 * u.max()
@@ -41,7 +42,7 @@ def test_real_data_bound_the_divergence(case, share):
     seed, atoms, k = case
     lam = share / (k - 1)
     population = random_population(seed, atoms, rewards=2)
-    for law in population.trajectory(Rule(k), rounds=25, real_fraction=1 / (1 + lam)):
+    for law in population.play(Setting(Rule(k), real_fraction=1 / (1 + lam), rounds=25)):
         assert (law / population.law).max() <= 1 / (1 - lam * (k - 1)) + 1e-12
 
 
@@ -52,7 +53,7 @@ def test_pure_curation_ends_on_the_best(case):
     rewards = np.r_[rng.uniform(-3, -1, atoms), 0.0, 0.0]
     law = rng.dirichlet(np.ones(atoms + 2)) * 0.9 + 0.1 / (atoms + 2)
     population = Population(rewards, law=law)
-    *_, last = population.trajectory(Rule(4), rounds=200)
+    *_, last = population.play(Setting(Rule(4), rounds=200))
     best = population.law * (rewards == 0)
     np.testing.assert_allclose(last, best / best.sum(), atol=1e-9)
 
@@ -61,14 +62,14 @@ def test_two_opposed_groups_follow_the_share_map():
     """math: s' = q (1 - (1-s)^K) + (1-q) s^K where each group never likes the other's items."""
     k, q, s = 4, 0.3, 0.5
     population = Population([[0.0, -2000.0], [-2000.0, 0.0]], law=[s, 1 - s], weights=[q, 1 - q])
-    for law in population.trajectory(Rule(k), rounds=30):
+    for law in population.play(Setting(Rule(k), rounds=30)):
         assert law[0] == pytest.approx(s, rel=1e-11)
         s = q * (1 - (1 - s) ** k) + (1 - q) * s**k
 
 
 def test_mass_stays_one_for_a_thousand_rounds():
     population = random_population(3, 200, rewards=2)
-    for law in population.trajectory(Rule(64), rounds=1000):
+    for law in population.play(Setting(Rule(64), rounds=1000)):
         assert law.sum() == pytest.approx(1, abs=1e-12)
         assert (law >= 0).all()
 
@@ -77,9 +78,9 @@ def test_blocks_are_populations_of_their_own():
     rng = np.random.default_rng(0)
     rewards, blocks = rng.normal(size=60), np.repeat([0, 1, 2], 20)
     rewards[blocks == 1] += 100
-    together = Population(rewards, blocks=blocks).step(np.full(60, 1 / 60), Rule(4))
+    together = Population(rewards, blocks=blocks).step(np.full(60, 1 / 60), Setting(Rule(4)))
     for block in range(3):
-        alone = Population(rewards[blocks == block]).step(np.full(20, 1 / 20), Rule(4))
+        alone = Population(rewards[blocks == block]).step(np.full(20, 1 / 20), Setting(Rule(4)))
         np.testing.assert_allclose(together[blocks == block], alone / 3, rtol=1e-12)
 
 
@@ -87,7 +88,7 @@ def test_infinite_k_is_the_tilt_and_one_is_nothing():
     population = random_population(5, 30)
     tilted = population.law * np.exp(population.rewards[:, 0])
     np.testing.assert_allclose(
-        population.step(population.law, Rule(math.inf)), tilted / tilted.sum(), rtol=1e-13
+        population.step(population.law, Setting(Rule(math.inf))), tilted / tilted.sum(), rtol=1e-13
     )
     np.testing.assert_array_equal(population.curate(population.law, Rule(1)), population.law)
 
@@ -110,7 +111,7 @@ def test_mass_stays_one_in_every_block_at_large_k(blocks):
     population = Population(rng.normal(size=(200, 2)), blocks=blocks, law=rng.random(200))
     own = np.zeros(200, int) if blocks is None else blocks
     before = np.bincount(own, population.law)
-    for law in population.trajectory(Rule({64: 0.5, 2: 0.5}), rounds=300):
+    for law in population.play(Setting(Rule({64: 0.5, 2: 0.5}), rounds=300)):
         np.testing.assert_allclose(np.bincount(own, law), before, rtol=1e-12)
 
 

@@ -12,7 +12,7 @@ from recurate.log.candidates import as_candidates
 from recurate.rules import GAUSSIAN, NO_NOISE, Rule, Threshold
 from recurate.theory.population import Population
 from recurate.theory.residuals import PooledResiduals
-from recurate.theory.setting import Stage
+from recurate.theory.setting import Setting, Stage
 from recurate.verbs.forecast.forecast import forecast
 
 
@@ -32,7 +32,9 @@ def skewed(seed: int, contexts: int, each: int) -> tuple[np.ndarray, np.ndarray]
 def true_gain(k: int) -> float:
     """Return the first gain of :func:`skewed`, by the exact law of one context."""
     population = Population([0.0, 3.0], law=[0.1, 0.9])
-    return float((population.step(population.law, Rule(k)) - population.law) @ population.rewards[:, 0])
+    return float(
+        (population.step(population.law, Setting(Rule(k))) - population.law) @ population.rewards[:, 0]
+    )
 
 
 def test_the_first_round_is_unbiased_where_the_residual_model_is_not():
@@ -43,7 +45,7 @@ def test_the_first_round_is_unbiased_where_the_residual_model_is_not():
     assert gain == pytest.approx(true_gain(4), abs=4 * 0.6 / math.sqrt(6000))
     residuals = PooledResiduals.of(rewards[:, None], codes, rewards.size, 500)
     population = Population(residuals.residuals)
-    pooled = (population.step(population.law, Rule(4)) - population.law) @ residuals.residuals[:, 0]
+    pooled = (population.step(population.law, Setting(Rule(4))) - population.law) @ residuals.residuals[:, 0]
     assert abs(pooled - true_gain(4)) > 0.06, "otherwise there was nothing to mend"
     assert any("used for round 1" in w for w in result.warnings)
 
@@ -93,7 +95,7 @@ def test_the_first_round_of_any_rule(rule):
     rewards = rng.normal(size=codes.size) + 3 * rng.normal(size=8000)[codes]
     gain = np.diff(forecast(rewards, rule=rule, rounds=1, contexts=codes).trajectory.values("mean_reward"))[0]
     population = Population(quantiles(20_000))
-    exact = population.step(population.law, rule) @ population.rewards[:, 0]
+    exact = population.step(population.law, Setting(rule)) @ population.rewards[:, 0]
     assert gain == pytest.approx(exact, abs=4 * 1.0 / math.sqrt(8000))
 
 
@@ -144,7 +146,7 @@ def test_several_rewards_within_contexts():
     rewards = rng.normal(size=(codes.size, 2)) + 2 * rng.normal(size=(5000, 2))[codes]
     result = forecast(rewards, k=4, rounds=1, contexts=codes, weights=[0.3, 0.7])
     population = Population(quantiles(5000))
-    exact = population.step(population.law, Rule(4)) @ population.rewards[:, 0]
+    exact = population.step(population.law, Setting(Rule(4))) @ population.rewards[:, 0]
     for name, weight in (("reward_0", 0.3), ("reward_1", 0.7)):
         gain = np.diff(result.trajectory.values("mean_reward", reward=name))[0]
         assert gain == pytest.approx(weight * exact, abs=4 * 0.6 / math.sqrt(5000))

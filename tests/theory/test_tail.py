@@ -14,6 +14,7 @@ from recurate.core.errors import InputError
 from recurate.rules.rule import Rule
 from recurate.theory import tail
 from recurate.theory.population import Population
+from recurate.theory.setting import Setting
 from recurate.theory.tail import fit_tail
 
 RULE, ROUNDS, SEEDS, POOL = Rule(4), 14, 40, 4000
@@ -28,7 +29,7 @@ LAWS = {
 
 def mean_rewards(rewards, law=None):
     population = Population(rewards[:, None], law=law)
-    laws = list(population.trajectory(RULE, rounds=ROUNDS))
+    laws = list(population.play(Setting(RULE, rounds=ROUNDS)))
     return np.array([p @ rewards for p in laws]), np.array([1 / (p @ p) for p in laws])
 
 

@@ -8,7 +8,13 @@ from dataclasses import dataclass
 import numpy as np
 
 from recurate.core.arrays import FloatArray, IntArray
+from recurate.core.cells import Cut, Splits, Tree, assign
 from recurate.metrics.estimates import Estimate
+
+MIN_PER_CELL = 25
+FEWEST_CELLS = 3  # fewer cells say next to nothing about a divergence
+MAX_DEPTH = 7  # at most 128 cells
+WHOLE: Cut = (0.0, 0, 0.0)  # no cut
 
 
 @dataclass(frozen=True)
@@ -25,24 +31,13 @@ class Cells:
         reference_size: size of the reference sample.
     """
 
-    splits: tuple[tuple[int, float] | None, ...]
+    splits: Splits
     reference: FloatArray
     reference_size: int
 
     def assign(self, rewards: FloatArray) -> IntArray:
         """Return the cell of every row of rewards (n, m)."""
-        out = np.zeros(len(rewards), np.int64)
-        stack = [np.arange(len(rewards))]
-        cell = 0
-        for split in self.splits:
-            rows = stack.pop()
-            if split is None:
-                out[rows] = cell
-                cell += 1
-                continue
-            low = rewards[rows, split[0]] <= split[1]
-            stack += [rows[~low], rows[low]]
-        return out
+        return assign(self.splits, rewards)
 
     def kl(self, cells: IntArray, law: FloatArray | None = None, own: int | None = None) -> Estimate:
         """Return KL(law of cells || reference's), in nats, of a sample or of a law on atoms.
@@ -77,39 +72,22 @@ class Cells:
         return Estimate(value, error)
 
 
-MIN_PER_CELL = 25
-
-
-FEWEST_CELLS = 3  # fewer say next to nothing about a divergence
-
-
-MAX_DEPTH = 7  # at most 128 cells
-
-
 def partition(reference: FloatArray) -> Cells:
     """Partition reward space by median splits of a reference sample (n, m).
 
     Every cell is split, at most MAX_DEPTH times, along the reward whose two halves are most even, while
     both keep ``MIN_PER_CELL`` points; a point mass ends up in a cell of its own.
     """
-    splits: list[tuple[int, float] | None] = []
-    counts: list[int] = []
-    stack = [(np.arange(len(reference)), 0)]
-    while stack:
-        rows, depth = stack.pop()
-        split = _even_split(reference[rows]) if depth < MAX_DEPTH else None
-        splits.append(split)
-        if split is None:
-            counts.append(rows.size)
-            continue
-        low = reference[rows, split[0]] <= split[1]
-        stack += [(rows[~low], depth + 1), (rows[low], depth + 1)]
-    return Cells(tuple(splits), np.array(counts) / len(reference), len(reference))
+    tree = Tree.grow(
+        reference, lambda rows, depth: _even_cut(reference[rows]) if depth < MAX_DEPTH else WHOLE
+    )
+    counts = np.bincount(assign(tree.splits, reference))
+    return Cells(tree.splits, counts / len(reference), len(reference))
 
 
-def _even_split(points: FloatArray) -> tuple[int, float] | None:
-    """Return the (reward, threshold) that splits points (n, m) most evenly, or None."""
-    best: tuple[int, int, float] | None = None
+def _even_cut(points: FloatArray) -> Cut:
+    """Return the cut that divides points (n, m) most evenly, worth the size of its smaller side."""
+    best = WHOLE
     for column in range(points.shape[1]):
         values = points[:, column]
         median = float(np.median(values))
@@ -117,6 +95,6 @@ def _even_split(points: FloatArray) -> tuple[int, float] | None:
         for threshold in (median, *([float(below.max())] if below.size else [])):
             low = int(np.count_nonzero(values <= threshold))
             smaller = min(low, values.size - low)
-            if smaller >= MIN_PER_CELL and (best is None or smaller > best[0]):
-                best = (smaller, column, threshold)
-    return None if best is None else best[1:]
+            if smaller >= MIN_PER_CELL and smaller > best[0]:
+                best = float(smaller), column, threshold
+    return best

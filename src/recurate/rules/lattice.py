@@ -21,15 +21,16 @@ import scipy.sparse
 from numpy.typing import NDArray
 
 from recurate.core.arrays import FloatArray
+from recurate.core.cells import Grid
 
 NODE = 0.05  # spacing, in units of the noise
 POINTS = 10  # Lagrange interpolation points
 GAP = 800.0  # longest gap kept between neighbouring utilities: exp(-800) is zero in double precision
 CELL = 0.002  # cell width; the fifth-order term is (CELL / 2)^5 / 120
-MANY = 30_000  # from this many atoms on, cells pay
-ORDER = 4  # moments kept of a cell
+MANY = 30_000  # atoms above which cells pay
+ORDER = 4  # moments kept per cell
 CHUNK = 1 << 16  # atoms worked on at once
-SPARSE = 8  # fewer atoms a cell than that are not worth cells
+SPARSE = 8  # fewer atoms per cell do not repay the cells
 
 
 def shorten_gaps(values: FloatArray, longest: float = GAP) -> FloatArray:
@@ -85,7 +86,7 @@ class Lattice:
 
 @dataclass(frozen=True)
 class _Direct:
-    """One sparse row of Lagrange weights an atom."""
+    """One sparse row of Lagrange weights per atom."""
 
     matrix: scipy.sparse.csr_array
     transpose: scipy.sparse.csc_array
@@ -108,44 +109,37 @@ class _Cells:
     """Atoms in cells.
 
     Attributes:
-        cells: occupied cell of every atom, shape (N,).
-        offsets: place in the cell, in [-1, 1], shape (N,).
+        grid: the cells, and the position of each atom within its own.
         taylor: for each order the sparse (cells, nodes) matrix of Taylor coefficients.
     """
 
-    cells: NDArray[np.int32]
-    offsets: FloatArray
+    grid: Grid
     taylor: list[scipy.sparse.csr_array]
     used: NDArray[np.int64]
 
     @classmethod
     def of(cls, placed: FloatArray, shift: float) -> _Cells | None:
         """Return the cells, or None where there are so many that rows of weights are cheaper."""
-        offsets = (placed - shift) / CELL
-        numbers = np.floor(offsets)
-        offsets -= numbers
-        offsets -= 0.5
-        offsets *= 2.0
-        occupied, cells = occupied_cells(numbers)
-        if SPARSE * occupied.size > placed.size:
+        grid = Grid.of(placed, shift, CELL)
+        if SPARSE * grid.occupied.size > placed.size:
             return None
-        centres = (occupied + 0.5) * (CELL / NODE)
+        centres = (grid.occupied + 0.5) * (CELL / NODE)
         first = np.floor(centres).astype(np.int64) - (POINTS // 2 - 1)
         taylor = [_rows(first, weights) for weights in _taylor(centres - first, 0.5 * CELL / NODE)]
-        return cls(cells, offsets, taylor, np.unique(first))
+        return cls(grid, taylor, np.unique(first))
 
     def spread(self, law: FloatArray) -> FloatArray:
         size = self.taylor[0].shape[0]
         moments = np.zeros((size, ORDER))
         powers = np.ones((CHUNK, ORDER))
         for low in range(0, law.size, CHUNK):
-            offsets = self.offsets[low : low + CHUNK]
+            offsets = self.grid.offsets[low : low + CHUNK]
             own = powers[: offsets.size]
             for k in range(1, ORDER):
                 np.multiply(own[:, k - 1], offsets, out=own[:, k])
-            # One column an atom, with its mass in its cell's row.
+            # One column per atom, with its mass in its cell's row.
             masses = scipy.sparse.csc_array(
-                (law[low : low + CHUNK], self.cells[low : low + CHUNK], _POINTERS[: offsets.size + 1]),
+                (law[low : low + CHUNK], self.grid.places[low : low + CHUNK], _POINTERS[: offsets.size + 1]),
                 shape=(size, offsets.size),
             )
             moments += masses @ own
@@ -156,12 +150,12 @@ class _Cells:
 
     def interpolate(self, values: FloatArray) -> FloatArray:
         coefficients = [matrix @ values for matrix in self.taylor]
-        out = np.empty(self.offsets.size)
+        out = np.empty(self.grid.offsets.size)
         index, part = np.empty(CHUNK, np.intp), np.empty(CHUNK)
         for low in range(0, out.size, CHUNK):
-            offsets, result = self.offsets[low : low + CHUNK], out[low : low + CHUNK]
+            offsets, result = self.grid.offsets[low : low + CHUNK], out[low : low + CHUNK]
             own, term = index[: offsets.size], part[: offsets.size]
-            own[:] = self.cells[low : low + CHUNK]
+            own[:] = self.grid.places[low : low + CHUNK]
             # "clip" skips a check of numbers that are known to be right.
             np.take(coefficients[-1], own, out=result, mode="clip")
             for column in coefficients[-2::-1]:
@@ -171,24 +165,6 @@ class _Cells:
 
 
 _POINTERS = np.arange(CHUNK + 1, dtype=np.int32)
-
-
-def occupied_cells(numbers: FloatArray) -> tuple[NDArray[np.int64], NDArray[np.int32]]:
-    """Return the cell numbers that occur, sorted, and each atom's place among them (N,).
-
-    Args:
-        numbers: cell number of each atom, whole, shape (N,).
-    """
-    low = float(numbers.min())
-    if numbers.max() - low > 8 * numbers.size + 1000:  # too long a range for a table
-        found, places = np.unique(numbers, return_inverse=True)
-        return found.astype(np.int64), places.astype(np.int32)
-    index = (numbers - low).astype(np.int32)
-    there = np.zeros(int(index.max()) + 1, bool)
-    there[index] = True
-    ranks = np.cumsum(there, dtype=np.int32)
-    ranks -= 1
-    return np.flatnonzero(there) + int(low), ranks[index]
 
 
 def _rows(first: NDArray[np.int64], weights: FloatArray) -> scipy.sparse.csr_array:

@@ -151,12 +151,7 @@ def _nearer(model: LoopModel) -> LoopModel:
     if model.context_codes is not None or np.ptp(population.rewards) < NARROW * temperature:
         return model
     near = np.stack([shorten_gaps(r, APART) for r in population.rewards.T / temperature]) * temperature
-    same = population.reference is population.law
-    reference = None if same else population.reference
-    return replace(
-        model,
-        population=Population(near.T, law=population.law, reference=reference, weights=population.weights),
-    )
+    return replace(model, population=population.moved(near.T))
 
 
 def _simultaneous(

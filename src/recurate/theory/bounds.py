@@ -39,6 +39,8 @@ from recurate.core.arrays import BoolArray, FloatArray
 from recurate.core.errors import InputError
 from recurate.rules.rule import Rule
 from recurate.theory.loop_model import LoopModel
+from recurate.theory.population import Population
+from recurate.theory.setting import Setting, check_weights
 
 ROUNDING = 1e-9  # a shortfall below this part of the terms compared is rounding (laws carry about 1e-13)
 FLOOR = 1e-305  # smaller masses and means have lost digits to underflow: nothing is concluded from them
@@ -146,105 +148,111 @@ class _Loop:
 
 
 def check_bounds(
-    rewards: ArrayLike,
-    laws: Iterable[ArrayLike],
+    population: Population,
+    setting: Setting,
+    laws: Iterable[ArrayLike] | None = None,
     *,
-    weights: ArrayLike | None = None,
-    k: float,
-    temperature: float = 1.0,
-    real_fraction: float = 0.0,
-    reference: ArrayLike | None = None,
     multipliers: Sequence[ArrayLike] | None = None,
-    noise: str = "gumbel",
-    stages: Sequence[float] | None = None,
-    accumulate: bool = False,
-    efficacy: float = 1.0,
-    lapse: float = 0.0,
-    keep: int = 1,
-    varied: bool = False,
     eps: float | None = None,
 ) -> tuple[Bound, ...]:
-    """Check every proved statement about the loop on the exact laws of its rounds.
+    r"""Check every proved statement about the loop on the exact laws of its rounds.
+
+    The statements are about p_{t+1} = rho p_ref + (1 - rho) p_t W_t: the reward gain E_{t+1} u >= E_t u +
+    ((K-1)/K) Var_t u / max u with u = e^{r / tau}, collapse onto the maximisers, the reward above the
+    reference, the bound 1 / (1 - lambda (K-1)) on p_t / p_ref (Ferbach et al. 2024, arXiv 2407.09499, Lemma
+    2.2, Theorems 2.1 to 2.4); outside mass, share intervals, variance and the Nash product of two groups
+    (Falahati et al. 2026, arXiv 2605.07724, Lemmas 3.3 and 3.5, Theorems 3.6 and 3.7, Corollary 3.8). Each is
+    checked with its hypotheses, of which this module's text gives the proofs.
 
     Args:
-        rewards: shape (N,) or (N, m), finite, in any unit. Rewards of weight zero are left out.
-        laws: p_0 .. p_T, each (N,) and summing to one (within 1e-6): exact laws, not samples.
-        weights: w, shape (m,), summing to one; equal if None.
-        k: slate size, a whole number >= 1 or ``math.inf``.
-        temperature: tau > 0, in the rewards' unit.
-        real_fraction: 1 - a, in [0, 1].
-        reference: p_ref, shape (N,); p_0 if None.
-        multipliers: W_0 .. W_{T-1}, each (N,). Not needed: W matters only where K is infinite, and there it
-            is sum_i w_i u_i / E u_i. If given they are used instead, and W <= K is checked.
-        noise: "gumbel" is Luce choice; any other name is another rule.
-        stages: slate sizes of the curations of one round; (k,) if None.
-        accumulate: whether the training law is the mixture of all rounds so far.
-        efficacy: how far retraining goes from p_t to its training law, in [0, 1].
-        lapse: share of slates picked from at random, in [0, 1].
-        keep: how many of a slate are kept.
-        varied: whether slate sizes vary at random; k and ``stages`` are then the largest.
-        eps: depth of the basins S_i = {r_i >= r_i* - eps} of [P], in the rewards' unit. None: a tenth of the
-            smaller of r_i* - max r_i over the other reward's maximisers. The statements use the smallest eps
-            with the same basins (0 for single atoms) and the largest D_i; then D_i > 2 eps wherever the
-            basins are disjoint. Where they are not, [P] does not apply.
+        population: the atoms' rewards, shape (N, m), and p_ref. Rewards of weight zero are left out.
+        setting: what happens in every round: rules that pick from slates, real fraction and the like.
+        laws: p_0 .. p_T, each of shape (N,) and summing to one (within 1e-6): exact laws, not samples. None:
+            the population's own laws under the setting.
+        multipliers: W_0 .. W_{T-1}, each of shape (N,). They are not needed: W matters only where K is
+            infinite, and there it is sum_i w_i u_i / E u_i. If given they are used instead, and W <= K is
+            checked.
+        eps: the depth of the basins S_i = {r_i >= r_i* - eps} of two groups, in the rewards' unit. None: a
+            tenth of the smaller of r_i* - max r_i over the other reward's maximisers. The statements use the
+            smallest eps with the same basins (0 for single atoms) and the largest D_i; then D_i > 2 eps
+            wherever the basins are disjoint. Where they are not, the statements about two groups do not
+            apply.
 
     Returns:
-        One :class:`Bound` a statement. "violated" means that the laws are not this loop's, or that the
-        statement is false (Lemma 3.3 as the main text of [P] has it).
+        One :class:`Bound` per statement. "violated" means that the laws are not this loop's, or that the
+        statement is false (Lemma 3.3 as the paper's main text has it).
 
     Raises:
-        InputError: shapes disagree or values are out of range.
+        InputError: shapes disagree, values are out of range, or a rule does not pick from slates.
+
+    >>> from recurate import Population, Rule, Setting
+    >>> found = check_bounds(Population([0.0, 1.0, 2.0]), Setting(Rule(k=4), rounds=3))
+    >>> found[0].name, found[0].verdict
+    ('reward gain (Lemma 2.2)', 'holds')
     """
-    for what, value, good in (
-        ("k must be a whole number >= 1, or inf", k, k == math.inf or (k >= 1 and k % 1 == 0)),
-        ("the temperature must be a positive number", temperature, 0 < temperature < math.inf),
-        ("the real fraction must lie between 0 and 1", real_fraction, 0 <= real_fraction <= 1),
-        ("efficacy and lapse must lie between 0 and 1", (efficacy, lapse), 0 <= efficacy <= 1 >= lapse >= 0),
-        ("keep must lie between 1 and k", keep, 1 <= keep <= k),
-        ("eps must be a number >= 0", eps, eps is None or 0 <= eps < math.inf),
-    ):
-        if not good:
-            raise InputError(what, got=value, remedy="see recurate.theory.bounds.check_bounds")
-    points = np.asarray(rewards, np.float64)
-    points = points[:, None] if points.ndim == 1 else points
-    if points.ndim != 2 or points.size == 0 or not np.abs(points).max() <= WIDEST * min(temperature, 1.0):
-        got = f"shape {points.shape}"
-        raise InputError(f"rewards must be finite, at most {WIDEST:g}", got=got, remedy="pass (N,) or (N, m)")
-    count, dimension = points.shape
-    mixture = np.full(dimension, 1 / dimension) if weights is None else _masses("weights", weights, dimension)
-    path = tuple(_masses(f"law {t}", law, count) for t, law in enumerate(laws))
-    given = () if multipliers is None else multipliers
-    known = [_masses("a multiplier", w, count, total=False) for w in given]
+    rules = [stage.rule for stage in setting.stages]
+    slates = [rule for rule in rules if isinstance(rule, Rule)]
+    if len(slates) < len(rules):
+        got = ", ".join(type(rule).__name__ for rule in rules)
+        raise InputError(
+            "the statements are about picks from slates", got=got, remedy="use Rule in all stages"
+        )
+    if eps is not None and not 0 <= eps < math.inf:
+        raise InputError("eps must be a number >= 0", got=eps, remedy="leave it out")
+    temperature = setting.temperature
+    points, count = population.rewards, len(population.rewards)
+    if not np.abs(points).max() <= WIDEST * min(temperature, 1.0):
+        got = f"up to {np.abs(points).max():.3g}"
+        raise InputError(f"rewards may be at most {WIDEST:g}", got=got, remedy="use another unit")
+    path = tuple(
+        _masses(f"law {t}", law, count)
+        for t, law in enumerate(population.play(setting) if laws is None else laws)
+    )
+    known = [_masses("a multiplier", w, count, total=False) for w in multipliers or ()]
     if not path or (multipliers is not None and len(known) != len(path) - 1):
         got = f"{len(path)} laws, {len(known)} multipliers"
         raise InputError("laws and multipliers disagree", got=got, remedy="pass p_0 .. p_T, W_0 .. W_{T-1}")
-    anchor = path[0] if reference is None else _masses("reference", reference, count)
-    supported = (anchor > 0) & (real_fraction > 0)
+    own = population.weights if setting.weights is None else setting.weights
+    mixture = check_weights(own, points.shape[1])
+    anchor, rho = population.reference, setting.real_fraction
+    supported = (anchor > 0) & (rho > 0)
     for law in path:
         supported |= law > 0
-    points, mixture = points[:, mixture > 0], mixture / mixture.sum()
+    points = points[:, mixture > 0]
     points = np.where(supported[:, None], points, points[supported].min(axis=0))
     apart = float(np.max(np.abs(path[0] - anchor) / np.maximum(np.maximum(path[0], anchor), 1e-323)))
-    sizes = (k,) if stages is None else tuple(stages)
+    first, sizes = slates[0], tuple(rule.largest for rule in slates)
+    k = first.largest
     general = [
         Hypothesis("at least one round", len(path) > 1, "only p_0 is given"),
-        Hypothesis("a round's picks replace earlier ones", not accumulate, "data accumulate"),
-    ]
-    luce = [
-        *general,
-        Hypothesis("Luce choice (Gumbel noise)", noise == "gumbel", f"the noise is {noise}"),
-        Hypothesis("one slate size", not varied, "sizes vary"),
-        Hypothesis("no lapses", lapse == 0, f"a share {lapse:g} of the picks is random"),
-        Hypothesis("one of a slate is kept", keep == 1, f"{keep} are kept"),
-        Hypothesis("one curation a round, of slates of k", sizes == (k,), f"slate sizes {sizes}"),
-        Hypothesis("efficacy 1", efficacy == 1, f"it is {efficacy:g}"),
+        Hypothesis("a round's picks replace earlier ones", not setting.accumulate, "data accumulate"),
     ]
     loop = _Loop(
         (points - points.max(axis=0)) / temperature, float(points[:, 0].max()), mixture[mixture > 0], path,
-        anchor / anchor.sum(), apart, known, len(path) - 1, k, 1 - 1 / k, temperature, 1 - real_fraction,
-        max(math.prod(sizes) / keep, 1.0), None if eps is None else eps / temperature, general, luce,
+        anchor, apart, known, len(path) - 1, k, 1 - 1 / k, temperature, 1 - rho,
+        max(math.prod(sizes) / first.keep, 1.0), None if eps is None else eps / temperature, general,
+        [*general, *_luce(slates, sizes, setting.efficacy)],
     )  # fmt: skip
     return tuple(_judge(name, statement, source, find(loop)) for find, name, source, statement in STATEMENTS)
+
+
+def _luce(slates: Sequence[Rule], sizes: tuple[float, ...], efficacy: float) -> list[Hypothesis]:
+    """Return what the papers suppose of the rules."""
+    noises = {rule.noise.name for rule in slates}
+    noise = noises.pop() if len(noises) == 1 else "mixed"
+    lapse, keep = max(rule.lapse for rule in slates), slates[0].keep
+    return [
+        Hypothesis("Luce choice (Gumbel noise)", noise == "gumbel", f"the noise is {noise}"),
+        Hypothesis("one slate size", all(len(rule.sizes) == 1 for rule in slates), "sizes vary"),
+        Hypothesis("no lapses", lapse == 0, f"a share {lapse:g} of the picks is random"),
+        Hypothesis("one of a slate is kept", keep == 1, f"{keep} are kept"),
+        Hypothesis(
+            "one curation a round, of slates of k",
+            len(sizes) == 1,
+            "slate sizes " + ", ".join(f"{k:g}" for k in sizes),
+        ),
+        Hypothesis("efficacy 1", efficacy == 1, f"it is {efficacy:g}"),
+    ]
 
 
 def _masses(name: str, values: ArrayLike, count: int, *, total: bool = True) -> FloatArray:
@@ -498,33 +506,13 @@ STATEMENTS: tuple[tuple[Callable[[_Loop], _Evidence], str, str, str], ...] = (
 
 
 def check_model(model: LoopModel) -> tuple[Bound, ...]:
-    """Return every proved statement of :mod:`recurate.theory.bounds`, checked on the model's laws.
+    """Return every proved statement, checked on the model's laws.
 
-    None where selection happens within contexts or by a rule that is not of the random-utility kind: the
-    statements are about one population and slates.
+    There are none where selection happens within contexts, or by a rule that does not pick from slates.
     """
-    setting, population = model.setting, model.population
-    rules = [stage.rule for stage in setting.stages]
-    if model.mode != "one" or not all(isinstance(rule, Rule) for rule in rules):
+    if model.mode != "one" or not all(isinstance(stage.rule, Rule) for stage in model.setting.stages):
         return ()
-    slates = [rule for rule in rules if isinstance(rule, Rule)]
-    noises = {rule.noise.name for rule in slates}
-    return check_bounds(
-        population.rewards,
-        list(population.play(setting)),
-        weights=population.weights,
-        k=slates[0].largest,
-        temperature=setting.temperature,
-        real_fraction=setting.real_fraction,
-        reference=population.reference,
-        noise=noises.pop() if len(noises) == 1 else "mixed",
-        stages=[rule.largest for rule in slates],
-        accumulate=setting.accumulate,
-        efficacy=setting.efficacy,
-        lapse=max(rule.lapse for rule in slates),
-        keep=slates[0].keep,
-        varied=any(len(rule.sizes) > 1 for rule in slates),
-    )
+    return check_bounds(model.population, model.setting)
 
 
 def plain_bounds(bounds: tuple[Bound, ...]) -> list[dict[str, Any]]:

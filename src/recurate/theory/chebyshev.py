@@ -27,10 +27,11 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
-from recurate.core.arrays import FloatArray
-from recurate.rules.lattice import CHUNK, occupied_cells
+from recurate.core.arrays import BoolArray, FloatArray
+from recurate.core.cells import Grid
+from recurate.rules.lattice import CHUNK
 from recurate.rules.multiplier import Multiplier
 from recurate.rules.noise import GUMBEL
 from recurate.rules.rule import Rule
@@ -126,10 +127,6 @@ class Compressed:
         """Return E_t of a column, a scalar or shape (B,)."""
         return np.asarray(self.law(densities, column).sum(axis=0))
 
-    def mean_of(self, densities: FloatArray, values: FloatArray) -> FloatArray:
-        """Return E_t of a smooth function of the reward, given at the nodes (n,)."""
-        return np.asarray(values @ self.law(densities))
-
     def at_atoms(self, density: FloatArray) -> FloatArray:
         """Return the atoms' values (N,) of a density given at the nodes, shape (n,)."""
         return self.places.expand(density)
@@ -147,59 +144,42 @@ def compressible(setting: Setting) -> bool:
     return len(temperatures) == 1 and all(isinstance(r, Rule) and r.noise is GUMBEL for r in rules)
 
 
-def sweep(
-    compressed: Compressed, *, k: ArrayLike, real_fraction: ArrayLike, rounds: int
-) -> Iterator[FloatArray]:
-    """Yield the densities (parts, n, B) of B loops with slate sizes k (B,) and real fractions (B,)."""
-    sizes, rho = np.broadcast_arrays(np.asarray(k, float), np.asarray(real_fraction, float))
-    setting = Setting(Rule(), (1.0,), 0.0, rounds)
-    if rounds + 2 > compressed.rate:
-        raise ValueError(f"compressed for growth {compressed.rate:g}, and {rounds} rounds were asked for")
-    return compressed.play(setting, k=sizes.ravel(), real_fraction=rho.ravel())
-
-
 @dataclass(frozen=True)
 class _Places:
     """Where atoms lie in the occupied cells, each cut into PARTS for its moments.
 
-    Without cells (``cells`` is None), where they would not be fewer than atoms, every atom is a node.
+    Without cells (``grid`` is None), where they would not be fewer than atoms, every atom is a node.
     """
 
     nodes: FloatArray  # (cells * POINTS,)
-    cells: NDArray[np.int32] | None  # occupied cell of each atom, (N,)
-    offsets: FloatArray  # place in the cell, in [-1, 1], (N,)
-    alive: NDArray[np.bool_] | None = None  # which atoms are meant, if not all
+    grid: Grid | None
+    alive: BoolArray | None = None  # the atoms that are compressed, if not all
 
     @classmethod
-    def of(cls, utilities: FloatArray, width: float, alive: NDArray[np.bool_] | None = None) -> _Places:
+    def of(cls, utilities: FloatArray, width: float, alive: BoolArray | None = None) -> _Places:
         low = float(utilities.min())
-        offsets = (utilities - low) / width
-        numbers = np.floor(offsets)
-        offsets -= numbers
-        offsets *= 2.0
-        offsets -= 1.0
-        occupied, cells = occupied_cells(numbers)
-        if occupied.size * PARTS > utilities.size:
-            return cls(utilities, None, offsets, alive)
-        middles = low + (occupied + 0.5) * width
+        grid = Grid.of(utilities, low, width)
+        if grid.occupied.size * PARTS > utilities.size:
+            return cls(utilities, None, alive)
+        middles = low + (grid.occupied + 0.5) * width
         nodes = middles[:, None] + 0.5 * width * _chebyshev_nodes()
-        return cls(nodes.ravel(), cells, offsets, alive)
+        return cls(nodes.ravel(), grid, alive)
 
     def compress(self, law: FloatArray) -> FloatArray:
         """Return nodal masses (cells * POINTS,) of masses (N,)."""
         if self.alive is not None:
             law = law[self.alive]
-        if self.cells is None:
+        if self.grid is None:
             return law
         count = self.nodes.size // POINTS * PARTS
         moments = np.zeros((MOMENTS, count))
         for low in range(0, law.size, CHUNK):
-            place = (self.offsets[low : low + CHUNK] + 1.0) * (PARTS / 2)
+            place = (self.grid.offsets[low : low + CHUNK] + 1.0) * (PARTS / 2)
             part = np.minimum(place.astype(np.int64), PARTS - 1)
             place -= part
             place -= 0.5
             place *= 2.0
-            part += self.cells[low : low + CHUNK].astype(np.int64) * PARTS
+            part += self.grid.places[low : low + CHUNK].astype(np.int64) * PARTS
             mass = law[low : low + CHUNK].copy()
             for order in moments:
                 order += np.bincount(part, mass, count)
@@ -210,23 +190,25 @@ class _Places:
 
     def expand(self, values: FloatArray) -> FloatArray:
         """Return the interpolant at the atoms (N,) of values at the nodes; zero at atoms not meant."""
-        found = values if self.cells is None else self._clenshaw(values, self.cells)
+        found = values if self.grid is None else _clenshaw(values, self.grid)
         if self.alive is None:
             return found
         out = np.zeros(self.alive.size)
         out[self.alive] = found
         return out
 
-    def _clenshaw(self, values: FloatArray, cells: NDArray[np.int32]) -> FloatArray:
-        coefficients = np.ascontiguousarray((values.reshape(-1, POINTS) @ _interpolation().T).T)
-        out = np.empty(self.offsets.size)
-        for low in range(0, out.size, CHUNK):
-            x, cell = self.offsets[low : low + CHUNK], cells[low : low + CHUNK]
-            last, before = np.zeros(x.size), np.zeros(x.size)
-            for k in range(POINTS - 1, 0, -1):
-                last, before = 2.0 * x * last - before + coefficients[k][cell], last
-            out[low : low + CHUNK] = x * last - before + coefficients[0][cell]
-        return out
+
+def _clenshaw(values: FloatArray, grid: Grid) -> FloatArray:
+    """Sum the Chebyshev series of values at the nodes of each cell, at every atom (N,)."""
+    coefficients = np.ascontiguousarray((values.reshape(-1, POINTS) @ _interpolation().T).T)
+    out = np.empty(grid.offsets.size)
+    for low in range(0, out.size, CHUNK):
+        x, cell = grid.offsets[low : low + CHUNK], grid.places[low : low + CHUNK]
+        last, before = np.zeros(x.size), np.zeros(x.size)
+        for k in range(POINTS - 1, 0, -1):
+            last, before = 2.0 * x * last - before + coefficients[k][cell], last
+        out[low : low + CHUNK] = x * last - before + coefficients[0][cell]
+    return out
 
 
 @functools.cache

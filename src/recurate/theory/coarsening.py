@@ -6,17 +6,16 @@ lie close together in rewards and tracked columns, and are of one group, are put
 
 from __future__ import annotations
 
-import heapq
 import math
 from dataclasses import replace
 
 import numpy as np
 
 from recurate.core.arrays import FloatArray, IntArray
+from recurate.core.cells import Cut, Merging, Tree
 from recurate.log.candidates import Candidates
 from recurate.metrics import estimates
 from recurate.theory.loop_model import LoopModel
-from recurate.theory.population import Population
 
 CELLS = 600  # atoms that stand for one context's population
 TRACKED_CELLS = 1200  # with tracked columns or several rewards, which need more
@@ -47,8 +46,8 @@ def smaller(model: LoopModel, last: FloatArray, rng: np.random.Generator) -> tup
     if model.cells is not None and model.cell_codes is not None:  # atoms stay in their cells
         groups = groups * model.cells.reference.size + model.cell_codes[rows]
     features = _features(atoms.take(rows), model.setting.temperature)
-    labels = gather(features, (matters[rows] * stand_for), groups, cells)
-    return _merged(model, rows, stand_for, labels), 1.0, pool
+    labels = gather(features, matters[rows] * stand_for, groups, cells)
+    return _merged(model, Merging(labels, rows, stand_for)), 1.0, pool
 
 
 def _by_group(weights: FloatArray, codes: IntArray, rng: np.random.Generator) -> tuple[IntArray, FloatArray]:
@@ -71,53 +70,35 @@ def _features(atoms: Candidates, temperature: float) -> FloatArray:
     return np.column_stack([atoms.rewards / temperature, *tracked])
 
 
-def _merged(model: LoopModel, rows: IntArray, stand_for: FloatArray, labels: IntArray) -> LoopModel:
-    """Return the model with the rows of each label put together."""
-    population, atoms = model.population, model.describer.candidates.take(rows)
-    size = int(labels.max()) + 1
-    law = _sums(labels, population.law[rows] * stand_for, size)
-    reference = _sums(labels, population.reference[rows] * stand_for, size)
-    weight = (population.law + population.reference)[rows] * stand_for
-    total = np.bincount(labels, weight, size)
-    first = np.zeros(size, np.int64)
-    first[labels[::-1]] = np.arange(labels.size)[::-1]
-
-    def mean(column: FloatArray) -> FloatArray:
-        sums = np.bincount(labels, weight * column, size)
-        return np.where(total > 0, sums / np.where(total > 0, total, 1.0), column[first])
+def _merged(model: LoopModel, cells: Merging) -> LoopModel:
+    """Return the model with the rows of each cell put together."""
+    population, atoms = model.population, model.describer.candidates
+    masses = population.law + population.reference
+    weights, total = cells.weights(masses), cells.sums(masses)
 
     def stretched(column: FloatArray) -> FloatArray:
         """Give a merged column the spread that merging took from it."""
-        means = mean(column)
-        centre = float(weight @ column / weight.sum())
-        lost = float(weight @ np.square(column - centre)) / max(
-            float(total @ np.square(means - centre)), 1e-300
-        )
-        return centre + (means - centre) * math.sqrt(lost)
+        means = cells.means(column[:, None], masses)[:, 0]
+        chosen = column if cells.rows is None else column[cells.rows]
+        centre = float(weights @ chosen / weights.sum())
+        lost = float(weights @ np.square(chosen - centre))
+        left = max(float(total @ np.square(means - centre)), 1e-300)
+        return centre + (means - centre) * math.sqrt(lost / left)
 
-    merged = Candidates(
-        np.column_stack([mean(r) for r in atoms.rewards.T]),
-        atoms.names,
-        None if atoms.groups is None else atoms.groups[first],
-        {name: stretched(values) for name, values in atoms.tracked.items()},
-        None,
-        atoms.labels,
-    )
-    same = population.reference is population.law
-    smaller = Population(
-        merged.rewards, law=law, reference=None if same else reference, weights=population.weights
+    smaller = population.coarsened(cells)
+    merged = replace(
+        atoms.take(cells.first),
+        rewards=smaller.rewards,
+        tracked={name: stretched(values) for name, values in atoms.tracked.items()},
+        contexts=None,
     )
     return replace(
         model,
         population=smaller,
-        candidates=size,
+        candidates=cells.size,
         describer=replace(model.describer, candidates=merged),
-        cell_codes=None if model.cell_codes is None else model.cell_codes[rows][first],
+        cell_codes=None if model.cell_codes is None else model.cell_codes[cells.first],
     )
-
-
-def _sums(labels: IntArray, values: FloatArray, size: int) -> FloatArray:
-    return np.asarray(np.bincount(labels, values, size), np.float64)
 
 
 def _fewer_contexts(model: LoopModel, rng: np.random.Generator) -> tuple[LoopModel, float, float]:
@@ -165,26 +146,15 @@ def gather(features: FloatArray, weights: FloatArray, groups: IntArray, cells: i
         groups: shape (n,), integers.
         cells: how many.
     """
-    labels = np.zeros(len(features), np.int64)
-    heap: list[tuple[float, int, IntArray]] = []
-    done = 0
-    for group in np.unique(groups):
-        rows = np.flatnonzero(groups == group)
-        heap.append((-_spread(features[rows], weights[rows])[0], int(rows[0]), rows))
-    heapq.heapify(heap)
-    while heap and len(heap) + done < cells and heap[0][0] < 0:
-        _, _, rows = heapq.heappop(heap)
-        _, feature, cut = _spread(features[rows], weights[rows])
-        low = features[rows, feature] <= cut
-        for part in (rows[low], rows[~low]):
-            heapq.heappush(heap, (-_spread(features[part], weights[part])[0], int(part[0]), part))
-    for cell, (_, _, rows) in enumerate(heap):
-        labels[rows] = cell
-    return labels
+    roots = [np.flatnonzero(groups == group) for group in np.unique(groups)]
+    tree = Tree.grow(
+        features, lambda rows, depth: _widest(features[rows], weights[rows]), roots=roots, most=cells
+    )
+    return tree.labels
 
 
-def _spread(features: FloatArray, weights: FloatArray) -> tuple[float, int, float]:
-    """Return (total weight times variance, widest feature, where to cut it); zero spread if all are alike."""
+def _widest(features: FloatArray, weights: FloatArray) -> Cut:
+    """Return the cut of the widest feature at its mean, worth the total weight times its variance."""
     total = weights.sum()
     if len(features) < 2 or total <= 0:
         return 0.0, 0, 0.0

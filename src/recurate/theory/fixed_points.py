@@ -8,9 +8,8 @@ attracts iff
   is below one (Hofbauer and Sigmund 1998, chapter 15: transversal eigenvalues).
 
 The map is iterated; now and then Newton's method looks for a fixed point nearby, on the atoms that have mass
-left. It
-is taken for the limit only if it attracts: a loop that circles ever more slowly past saddles is not said to
-    settle.
+left. That point is the limit only if it attracts: a loop that circles ever more slowly past saddles does not
+settle.
 """
 
 from __future__ import annotations
@@ -20,9 +19,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
-from recurate.core.arrays import FloatArray, IntArray
+from recurate.core.arrays import BoolArray, FloatArray, IntArray
 
 Map = Callable[[FloatArray], FloatArray]
 
@@ -62,21 +60,42 @@ class FixedPoint:
     why: str
 
 
-def settle(
-    step: Map, growth: Map, start: FloatArray, *, fed: NDArray[np.bool_], longest: int = LONGEST
-) -> FixedPoint:
-    """Iterate a map of laws to a fixed point that attracts, or say that there is none.
+@dataclass(frozen=True)
+class Dynamics:
+    """A map of laws (N,) to laws (N,), from a start.
+
+    Attributes:
+        step: T.
+        growth: p -> (1 - rho) W_p, the factor by which the selected mass of each atom grows.
+        start: p_0, shape (N,).
+        fed: whether real data feed each atom, so that it is never absent, shape (N,).
+    """
+
+    step: Map
+    growth: Map
+    start: FloatArray
+    fed: BoolArray
+
+    @property
+    def transient(self) -> BoolArray:
+        """The atoms that may be absent from a fixed point but can come in, shape (N,)."""
+        return (self.start > 0) & ~self.fed
+
+    def residual(self, law: FloatArray) -> float:
+        """Return the sum of absolute values of T(p) - p."""
+        return float(np.abs(self.step(law) - law).sum())
+
+
+def settle(loop: Dynamics, longest: int = LONGEST) -> FixedPoint:
+    """Iterate a map of laws to a fixed point that attracts, or report that there is none.
 
     Args:
-        step: T, from laws (N,) to laws (N,).
-        growth: p -> (1 - rho) W_p, the factor by which each atom's selected mass grows, (N,).
-        start: p_0.
-        fed: atoms that real data feed every round, which are never absent, (N,).
-        longest: iterations, at most.
+        loop: the map and its start.
+        longest: the largest number of iterations.
     """
     # Too many atoms for Newton's method, and a map that real data make contract: iterates are mixed.
-    advance = _Mixed(step) if fed.sum() > MOST_FED else step
-    law, wait, tries = start, EVERY, 0
+    advance = _Mixed(loop.step) if loop.fed.sum() > MOST_FED else loop.step
+    law, wait, tries = loop.start, EVERY, 0
     moved, guess = math.inf, None
     for count in range(1, longest + 1):
         new = advance(law)
@@ -85,14 +104,14 @@ def settle(
         if count >= wait or moved < RESIDUAL:
             tries += 1
             wait = count + int(EVERY * 1.5**tries)
-            found = _attractor(step, growth, law, start, fed, count)
+            found = _attractor(loop, law, count)
             if found is not None and (_distance(found.law, law) < NEAR or _nears(found.law, law, guess)):
                 return found
             guess = None if found is None else (found.law, law)
             if moved == 0:
                 break
-    radius, invasion = math.nan, growth(law)
-    return FixedPoint(law, False, moved, radius, invasion, count, _why_not(moved, invasion, start, fed))
+    invasion = loop.growth(law)
+    return FixedPoint(law, False, moved, math.nan, invasion, count, _why_not(loop, moved, invasion))
 
 
 class _Mixed:
@@ -139,67 +158,53 @@ def _nears(found: FloatArray, law: FloatArray, guess: tuple[FloatArray, FloatArr
     return _distance(found, law) < min(WITHIN, (1 - 1e-4) * _distance(found, guess[1]))
 
 
-def _why_not(moved: float, invasion: FloatArray, start: FloatArray, fed: NDArray[np.bool_]) -> str:
-    open_to = float(invasion[(start > 0) & ~fed].max(initial=0.0))
+def _why_not(loop: Dynamics, moved: float, invasion: FloatArray) -> str:
+    open_to = float(invasion[loop.transient].max(initial=0.0))
     if moved < 1e-6 and open_to <= 1 + 1e-4:
         return "it still drifts, ever more slowly: a border case, or a limit that attracts at no fixed rate"
     return "it does not settle: it cycles, or wanders past fixed points that do not attract"
 
 
-def _attractor(
-    step: Map, growth: Map, law: FloatArray, start: FloatArray, fed: NDArray[np.bool_], count: int
-) -> FixedPoint | None:
+def _attractor(loop: Dynamics, law: FloatArray, count: int) -> FixedPoint | None:
     """Return the attracting fixed point near a law, or None."""
-    present = fed | (law > FAINT)
-    atoms = np.flatnonzero(present)
-    if atoms.size > (MOST_FED if fed.any() else MOST_ATOMS):
-        return _converged(step, growth, law, start, fed, count)
+    atoms = np.flatnonzero(loop.fed | (law > FAINT))
+    if atoms.size > (MOST_FED if loop.fed.any() else MOST_ATOMS):
+        return _converged(loop, law, count)
     found = law
     for _ in range(3):
-        near = _newton(step, law, atoms)
+        near = _newton(loop.step, law, atoms)
         if near is None:
             return None
         found = near
-        gone = (found[atoms] <= FAINT) & ~fed[atoms]
+        gone = (found[atoms] <= FAINT) & ~loop.fed[atoms]
         if not gone.any():
             break
         atoms = atoms[~gone]
-    radius = spectral_radius(step, found, atoms)
-    if radius > 1 - NEUTRAL:  # fixed points side by side: only the loop itself tells which one it goes to
-        return _converged(step, growth, law, start, fed, count)
-    return _judge(step, growth, found, start, fed, atoms, radius, count)
+    radius = spectral_radius(loop.step, found, atoms)
+    if radius > 1 - NEUTRAL:  # of fixed points side by side only the loop itself reaches the right one
+        return _converged(loop, law, count)
+    return _judge(loop, found, atoms, radius, count)
 
 
-def _converged(
-    step: Map, growth: Map, law: FloatArray, start: FloatArray, fed: NDArray[np.bool_], count: int
-) -> FixedPoint | None:
+def _converged(loop: Dynamics, law: FloatArray, count: int) -> FixedPoint | None:
     """Judge an iterate itself, where atoms are too many for Newton's method."""
-    moved = float(np.abs(step(law) - law).sum())
-    if moved > RESIDUAL:
+    if loop.residual(law) > RESIDUAL:
         return None
-    atoms = np.flatnonzero(fed | (law > FAINT))
-    return _judge(step, growth, law, start, fed, atoms, spectral_radius(step, law, atoms), count)
+    atoms = np.flatnonzero(loop.fed | (law > FAINT))
+    return _judge(loop, law, atoms, spectral_radius(loop.step, law, atoms), count)
 
 
-def _judge(
-    step: Map,
-    growth: Map,
-    law: FloatArray,
-    start: FloatArray,
-    fed: NDArray[np.bool_],
-    atoms: IntArray,
-    radius: float,
-    count: int,
-) -> FixedPoint | None:
-    invasion = growth(law)
-    absent = (start > 0) & ~fed
+def _judge(loop: Dynamics, law: FloatArray, atoms: IntArray, radius: float, count: int) -> FixedPoint | None:
+    """Return a fixed point on some atoms if it attracts, else None."""
+    invasion = loop.growth(law)
+    absent = loop.transient
     absent[atoms] = False
-    if radius > 1 + MARGIN or float(invasion[absent].max(initial=0.0)) > 1 + MARGIN:
+    open_to = float(invasion[absent].max(initial=0.0))
+    if radius > 1 + MARGIN or open_to > 1 + MARGIN:
         return None
-    residual = float(np.abs(step(law) - law).sum())
-    neutral = radius > 1 - NEUTRAL or float(invasion[absent].max(initial=0.0)) > 1 - 1e-9
+    neutral = radius > 1 - NEUTRAL or open_to > 1 - 1e-9
     why = "a fixed point that attracts" if not neutral else "a fixed point, neutral in some direction"
-    return FixedPoint(law, True, residual, radius, invasion, count, why)
+    return FixedPoint(law, True, loop.residual(law), radius, invasion, count, why)
 
 
 def _newton(step: Map, law: FloatArray, atoms: IntArray) -> FloatArray | None:

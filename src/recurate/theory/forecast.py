@@ -113,7 +113,7 @@ def predict(
         warnings += why
     return Forecast(
         Trajectory(tuple(rows)),
-        setting,
+        model.setting,
         len(candidates),
         last,
         model.mode,

@@ -1,5 +1,5 @@
-r"""Where a loop ends: its limit, with a certificate, for any landscape of rewards, any K, with real data or
-without.
+r"""Where a loop ends: its limit, with a certificate, for any landscape of rewards, any K, and real data or
+none.
 
 **K = infinity, no real data.** p_{t+1} = p_t sum_i w_i u_i / E_{p_t} u_i with u = exp(r / tau) is the
 multiplicative algorithm for max N(p) = sum_i w_i log E_p u_i (Cover 1984): weighted Nash welfare, over laws
@@ -27,39 +27,44 @@ from numpy.typing import ArrayLike, NDArray
 
 from recurate.core.arrays import FloatArray, IntArray
 from recurate.core.errors import InputError
-from recurate.rules import GUMBEL, Rule, Selection
-from recurate.theory.fixed_points import LONGEST, FixedPoint, settle
+from recurate.core.seeds import Stream
+from recurate.rules import Rule, Selection
+from recurate.theory.fixed_points import LONGEST, Dynamics, settle
 from recurate.theory.nash import maximise_nash
-from recurate.theory.population import Population, check_law, check_weights
-from recurate.theory.setting import Stage, check_real_fraction
+from recurate.theory.population import Population, check_law
+from recurate.theory.setting import Setting, Stage, check_weights, rule_of
 
 TIGHT = 1e-9  # 1 - D at which an atom can be in a limit
-PRESENT = 1e-9  # mass from which on an atom is in the support
+PRESENT = 1e-9  # mass of an atom in the support, at least
 RIDGES = 60  # Newton steps for limits with real data
 RANK = 1e-9  # relative singular value that counts as none
 
 
 @dataclass(frozen=True)
 class Limit:
-    """Where a loop ends, with its evidence.
+    """The limit of a loop's laws on N atoms under m rewards, with its evidence; see :func:`limit`.
 
     Attributes:
-        law: masses of the atoms, (N,); the last iterate where the loop does not settle.
+        law: the masses p of the atoms, shape (N,); the last iterate where the loop does not settle.
         settles: whether the loop has this limit.
-        gap: certificate for K = infinity: Nash welfare (with real data, the penalised one) is at most
-            log(1 + gap) below its maximum; nan for finite K.
-        residual: sum of absolute values of T(p) - p, one round T applied to the limit.
+        gap: the certificate for K = infinity: Nash welfare (with real data, the penalised one) is at most
+            log(1 + gap) nats below its maximum; nan for finite K.
+        residual: the sum of absolute values of T(p) - p, T being one round.
         unique: whether no other law is a limit for these weights; None where that is not known.
-        invasion: by how much each atom's selected mass would grow in a round, were it rare, (N,): (1 - rho)
-            W.
-        radius: spectral radius of T's derivative at the limit, below one where it attracts; nan if not
+        invasion: the factor (1 - rho) W by which the selected mass of each atom would grow in a round if it
+            were rare, shape (N,).
+        radius: the spectral radius of T's derivative at the limit, below one where it attracts; nan if not
             computed.
-        utilities: E_p exp(r_i / tau), (m,).
-        weights: of the rewards, (m,).
-        iterations: rounds, or steps of the solver.
-        passes: over all atoms, for K = infinity.
-        why: why it stopped.
-        nearest: for each atom the reward whose maximum it is closest to, (N,).
+        utilities: E_p exp(r_i / tau), shape (m,).
+        weights: w, shape (m,).
+        iterations: the number of rounds, or of the solver's steps.
+        passes: the number of passes over all atoms, for K = infinity.
+        why: why the search stopped.
+        nearest: the reward whose maximum each atom is closest to, shape (N,).
+
+    >>> found = limit([0.0, 1.0, 2.0], k=2)
+    >>> found.settles, found.support.tolist(), found.why
+    (True, [2], 'a fixed point that attracts')
     """
 
     law: FloatArray
@@ -78,13 +83,13 @@ class Limit:
 
     @cached_property
     def support(self) -> IntArray:
-        """The atoms with a mass of ``PRESENT`` or more, the largest first."""
+        """The atoms with a mass of 1e-9 or more, the heaviest first."""
         order = np.argsort(-self.law, kind="stable")
         return np.asarray(order[self.law[order] >= PRESENT])
 
     @cached_property
     def shares(self) -> FloatArray:
-        """Mass of the atoms closest to each reward's maximum, (m,): the preference groups' shares."""
+        """The shares of the preference groups: the mass of the atoms closest to each maximum, shape (m,)."""
         return np.bincount(self.nearest, self.law, self.weights.size).astype(float)
 
 
@@ -92,35 +97,50 @@ def limit(
     rewards: ArrayLike,
     weights: ArrayLike | None = None,
     *,
-    k: float = math.inf,
+    k: float | None = None,
     real_fraction: float = 0.0,
     law: ArrayLike | None = None,
     reference: ArrayLike | None = None,
-    temperature: float = 1.0,
+    temperature: float | None = None,
     rule: Selection | None = None,
     then: Sequence[Stage] = (),
     dynamics: bool = False,
     longest: int = LONGEST,
 ) -> Limit:
-    """Return where a loop ends; see the module's text.
+    r"""Return the limit of a loop's laws, with a certificate.
+
+    For Luce choice with K = infinity and u_i = exp(r_i / tau), the loop without real data climbs the weighted
+    Nash welfare
+
+    .. math:: N(p) = \sum_i w_i \log E_p u_i
+
+    over the laws p where p_0 has mass, and with D(x) = sum_i w_i u_i(x) / E_p u_i the certificate is N* -
+    N(p) <= log max D (Cover 1984). With real data the limit is the unique maximiser of (1 - rho) N(p) + rho
+    E_ref log p. Both are solved for directly. For finite K, other rules and several stages the loop itself is
+    followed to an attracting fixed point of p -> rho p_ref + (1 - rho) p W_p; there may be none, as where
+    majorities are cyclic.
+
+    The loop: Ferbach et al. 2024, arXiv 2407.09499, section 2.2; several rewards: Falahati et al. 2026, arXiv
+    2605.07724; stages: Falahati et al. 2026, arXiv 2511.12804. The statement about Nash welfare is derived in
+    ``docs/theory.md``.
 
     Args:
-        rewards: (atoms, rewards), or (atoms,); -inf is allowed for K = infinity without real data.
-        weights: share of slates judged by each reward; equal if None.
-        k: slate size; with ``math.inf`` the limit is solved for directly.
-        real_fraction: share rho of real data in each retraining set.
-        law: p_0, (atoms,); uniform if None.
-        reference: p_ref, (atoms,); p_0 if None.
-        temperature: divides the rewards.
+        rewards: shape (atoms, rewards), or (atoms,); -inf is allowed for K = infinity without real data.
+        weights: w, the share of slates judged by each reward, shape (rewards,); equal if None.
+        k: slate size; infinite if None.
+        real_fraction: rho, the share of real data in each retraining set.
+        law: p_0, shape (atoms,); uniform if None.
+        reference: p_ref, shape (atoms,); p_0 if None.
+        temperature: tau, in the rewards' unit; 1 if None.
         rule: any rule, in place of k and temperature.
         then: further stages of a round.
-        dynamics: whether to follow the loop itself from p_0 also where the limit can be solved for: where the
-            maximiser of Nash welfare is not unique, they differ.
-        longest: rounds to follow, at most.
+        dynamics: whether to follow the loop itself from p_0 also where the limit can be solved for; they
+            differ where the maximiser of Nash welfare is not unique.
+        longest: the largest number of rounds to follow.
 
     Raises:
-        InputError: shapes disagree, a value is out of range, or a weighted reward is -inf wherever p_0 has
-            mass.
+        InputError: shapes disagree, a value is out of range, both a rule and k or temperature are given, or a
+            weighted reward is -inf wherever p_0 has mass.
 
     >>> limit([[5.0, 0.0], [0.0, 5.0]], [0.3, 0.7]).law.round(4)
     array([0.2973, 0.7027])
@@ -129,8 +149,9 @@ def limit(
     shares = check_weights(weights, matrix.shape[1])
     start = check_law("law", law, len(matrix))
     real = start if reference is None else check_law("reference", reference, len(matrix))
-    rho = check_real_fraction(real_fraction)
-    picked = rule or Rule(k, temperature)
+    picked = rule_of(rule, k=math.inf if rule is None and k is None else k, temperature=temperature)
+    setting = Setting(picked, real_fraction=real_fraction, then=tuple(then))
+    rho = setting.real_fraction
     direct = isinstance(picked, Rule) and picked == Rule(math.inf, picked.temperature) and not then
     if not direct and not np.isfinite(matrix).all():
         raise InputError(
@@ -142,7 +163,7 @@ def limit(
         return _nash_limit(matrix / picked.temperature, shares, start)
     if direct and not dynamics and np.isfinite(matrix).all() and rho < 1:
         return _anchored_limit(matrix / picked.temperature, shares, real, rho)
-    return _followed(matrix, shares, start, real, rho, (Stage(picked), *then), longest)
+    return _followed(Population(matrix, law=start, reference=real, weights=shares), setting, longest)
 
 
 def _rewards(rewards: ArrayLike) -> FloatArray:
@@ -332,81 +353,36 @@ def _longest(
 # --- finite K -------------------------------------------------------------------------------------
 
 
-def _followed(
-    rewards: FloatArray,
-    weights: FloatArray,
-    start: FloatArray,
-    real: FloatArray,
-    rho: float,
-    stages: Sequence[Stage],
-    longest: int,
-) -> Limit:
-    loop = Loop(rewards, weights, start, real, rho, stages)
-    found = settle(loop.step, loop.growth, start, fed=loop.fed, longest=longest)
-    return loop.limit(found)
+def dynamics_of(population: Population, setting: Setting) -> Dynamics:
+    """Return one round of a loop as a map of laws, from the population's law."""
+    return Dynamics(
+        lambda law: population.step(law, setting),
+        lambda law: population.growth(law, setting),
+        population.law,
+        (population.reference > 0) & (setting.real_fraction > 0),
+    )
 
 
-@dataclass
-class Loop:
-    """One round as a map of laws.
-
-    Attributes:
-        rewards, weights, start, real, rho: as in :func:`limit`.
-        stages: of a round.
-    """
-
-    rewards: FloatArray
-    weights: FloatArray
-    start: FloatArray
-    real: FloatArray
-    rho: float
-    stages: Sequence[Stage]
-
-    @cached_property
-    def population(self) -> Population:
-        """The atoms."""
-        return Population(self.rewards, law=self.start, reference=self.real, weights=self.weights)
-
-    @property
-    def fed(self) -> NDArray[np.bool_]:
-        """Atoms that real data feed."""
-        return (self.real > 0) & (self.rho > 0)
-
-    def step(self, law: FloatArray) -> FloatArray:
-        """Return the law after one round."""
-        picked = self.population.select(law, self.stages)
-        return (1 - self.rho) * picked + self.rho * self.real if self.rho else picked
-
-    def growth(self, law: FloatArray) -> FloatArray:
-        """Return (1 - rho) W at every atom, W the product of the stages' multipliers, each at its law."""
-        product, now = np.ones_like(law), law
-        for stage in self.stages:
-            w = self.population.multiplier(now, stage.rule, stage.weights)
-            product *= w
-            now = now * w
-            now /= now.sum()
-        return (1 - self.rho) * product
-
-    def limit(self, found: FixedPoint) -> Limit:
-        """Return a fixed point as a limit."""
-        temperature = float(self.stages[0].rule.temperature)
-        with np.errstate(over="ignore"):
-            means = found.law @ np.exp(np.minimum(self.rewards / temperature, 709.0))
-        unique = None
-        return Limit(
-            found.law, found.settles, math.nan, found.residual, unique, found.invasion, found.radius, means,
-            self.weights, found.iterations, found.iterations, found.why,
-            _nearest(self.rewards, self.rewards[self.start > 0].max(axis=0)),
-        )  # fmt: skip
+def _followed(population: Population, setting: Setting, longest: int) -> Limit:
+    """Return where a loop itself goes."""
+    found = settle(dynamics_of(population, setting), longest)
+    rewards, start = population.rewards, population.law
+    with np.errstate(over="ignore"):
+        means = found.law @ np.exp(np.minimum(rewards / setting.temperature, 709.0))
+    return Limit(
+        found.law, found.settles, math.nan, found.residual, None, found.invasion, found.radius, means,
+        population.weights, found.iterations, found.iterations, found.why,
+        _nearest(rewards, rewards[start > 0].max(axis=0)),
+    )  # fmt: skip
 
 
 @dataclass(frozen=True)
 class Attractor:
-    """One of several ends of a loop.
+    """One of several limits of a loop.
 
     Attributes:
-        limit: the end.
-        share: of the starts that led to it.
+        limit: the limit.
+        share: the share of the starts that led to it.
     """
 
     limit: Limit
@@ -417,42 +393,57 @@ def attractors(
     rewards: ArrayLike,
     weights: ArrayLike | None = None,
     *,
-    k: float = 4,
+    k: float | None = None,
     real_fraction: float = 0.0,
     reference: ArrayLike | None = None,
-    temperature: float = 1.0,
+    temperature: float | None = None,
     rule: Selection | None = None,
     then: Sequence[Stage] = (),
     starts: int = 12,
     seed: int = 0,
     longest: int = LONGEST,
 ) -> list[Attractor]:
-    """Return all ends that several starts lead to, each with its share of starts, the commonest first.
+    """Return the limits that a loop p -> rho p_ref + (1 - rho) p W_p reaches from several starts.
 
-    Starts are the uniform law and laws tilted towards each reward's favourites by random amounts.
+    The starts are the uniform law and laws tilted by random amounts towards the favourites of each reward.
+    Two limits within a total variation of 1e-3 count as one, and so do all loops that do not settle. Two
+    opposed stages are an example with two limits (Falahati et al. 2026, arXiv 2511.12804;
+    ``docs/theory.md``).
 
     Args:
-        rewards: as in :func:`limit`.
-        weights: likewise.
-        k: likewise.
-        real_fraction: likewise.
-        reference: likewise.
-        temperature: likewise.
-        rule: likewise.
-        then: likewise.
-        longest: likewise.
-        starts: how many.
+        rewards: shape (atoms, rewards), or (atoms,), finite.
+        weights: the share of slates judged by each reward, shape (rewards,); equal if None.
+        k: slate size; 4 if None.
+        real_fraction: rho, the share of real data in each retraining set.
+        reference: p_ref, shape (atoms,); uniform if None.
+        temperature: divides the rewards, in their unit; 1 if None.
+        rule: any rule, in place of k and temperature.
+        then: further stages of a round.
+        starts: the number of starts.
         seed: of the starts.
+        longest: the largest number of rounds to follow.
+
+    Returns:
+        Each limit with its share of the starts, the commonest first.
+
+    Raises:
+        InputError: shapes disagree, a value is out of range, or both a rule and k or temperature are given.
+
+    >>> from recurate import Rule, Stage
+    >>> opposed = [[200.0, 0.0], [0.0, 200.0]]
+    >>> ends = attractors(opposed, [1.0, 0.0], k=2, then=[Stage(Rule(k=2), (0.0, 1.0))])
+    >>> sorted(end.limit.law.round(3).tolist() for end in ends)
+    [[0.0, 1.0], [1.0, 0.0]]
     """
     matrix = _rewards(rewards)
-    shares = check_weights(weights, matrix.shape[1])
-    rho = check_real_fraction(real_fraction)
+    setting = Setting(
+        rule_of(rule, k=k, temperature=temperature), real_fraction=real_fraction, then=tuple(then)
+    )
     uniform = np.full(len(matrix), 1.0 / len(matrix))
-    real = uniform if reference is None else check_law("reference", reference, len(matrix))
-    stages = (Stage(rule or Rule(k, temperature, GUMBEL)), *then)
+    population = Population(matrix, reference=uniform if reference is None else reference, weights=weights)
     ends: list[tuple[Limit, int]] = []
     for start in _starts(matrix, starts, seed):
-        found = _followed(matrix, shares, start, real, rho, stages, longest)
+        found = _followed(population.started(start), setting, longest)
         for i, (other, count) in enumerate(ends):
             same = found.settles == other.settles and 0.5 * float(np.abs(found.law - other.law).sum()) < 1e-3
             if same or (not found.settles and not other.settles):
@@ -466,8 +457,6 @@ def attractors(
 
 def _starts(rewards: FloatArray, count: int, seed: int) -> list[FloatArray]:
     """Return laws on all atoms: uniform, then tilted towards what random mixtures of rewards like."""
-    from recurate.core.seeds import Stream
-
     generator = Stream(seed).at("starts").generator()
     n, m = rewards.shape
     nearest = _nearest(rewards, rewards.max(axis=0))

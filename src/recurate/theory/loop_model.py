@@ -45,7 +45,7 @@ class LoopModel:
         residuals: where contexts are thin, their rewards split into locations and residuals.
         cells: the partition behind ``kl_to_reference``, or None.
         cell_codes: each atom's cell, or None.
-        has_kl: whether ``kl_to_reference`` can be told.
+        has_kl: whether ``kl_to_reference`` is known.
     """
 
     population: Population
@@ -69,6 +69,7 @@ class LoopModel:
         cells: Cells | None,
     ) -> LoopModel:
         """Build the model of a loop that starts from ``candidates``; see ``theory.forecast.predict``."""
+        setting = setting.over(len(candidates.names))
         count = len(candidates)
         mixed = reference is not None and (setting.real_fraction > 0 or setting.accumulate)
         atoms = candidates.join(reference) if mixed and reference is not None else candidates
@@ -81,7 +82,7 @@ class LoopModel:
             atoms.rewards if residuals is None else residuals.residuals,
             law=start,
             reference=_reference_law(start, codes, count, extra) if extra else None,
-            weights=np.array(setting.weights),
+            weights=setting.weights,
             blocks=_blocks(codes, residuals),
         )
         describer = Describer(atoms, setting.temperature, group_names(candidates, reference))

@@ -13,30 +13,41 @@ from __future__ import annotations
 
 from collections.abc import Hashable, Iterator, Sequence
 from copy import copy
+from itertools import islice
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from recurate.core.arrays import FloatArray, IntArray
+from recurate.core.cells import Merging
 from recurate.core.errors import InputError
 from recurate.log.candidates import reward_matrix
 from recurate.rules.pools import NothingPasses
 from recurate.rules.selection import Selection
-from recurate.theory.setting import Setting, Stage, play
+from recurate.theory.setting import Setting, Stage, as_floats, check_weights, play
 
 EXACT = 4e-15  # closer to one, a total mass is left as it is: the next round renormalises what it grows to
-KEPT = 4  # set-ups kept, one for every noise and temperature used
+KEPT = 4  # set-ups kept, one per noise and temperature
 
 
 class Population:
-    """Atoms with rewards, an initial law p_0 and a reference law p_ref.
+    r"""Atoms with rewards, an initial law p_0 and a reference law p_ref, and their exact law in every round.
+
+    Selection by one rule maps the law p to p W with W = sum_i w_i H_i, where H_i(x) is the expected number of
+    times that an atom x is kept per slate that it is in, relative to chance:
+
+    .. math:: H_i(x) = E_{y_2..y_K \sim p} [ K e^{r_i(x)} / (e^{r_i(x)} + \sum_{j \ge 2} e^{r_i(y_j)}) ]
+
+    for Luce choice at temperature 1 (Ferbach et al. 2024, arXiv 2407.09499, Lemma 2.1; several rewards:
+    Falahati et al. 2026, arXiv 2605.07724). A step costs O(N) at any K and is exact to about 1e-14.
 
     Args:
-        rewards: shape (N, m), finite; one column a reward. Sorted rewards (m = 1) are stepped faster.
+        rewards: shape (N,) or (N, m), finite; one column per reward. Sorted rewards (m = 1) are stepped
+            faster.
         law: p_0, shape (N,), non-negative with a positive sum (normalised here); uniform if None.
         reference: p_ref, likewise; p_0 if None.
-        weights: w, shape (m,), non-negative, summing to one; equal if None.
+        weights: w, shape (m,), non-negative, summing to one; equal if None. A setting's own come first.
         blocks: shape (N,), integers naming the context of each atom when every context is a
             population of its own: selection then happens within blocks and each block keeps its mass.
             None: one block.
@@ -44,16 +55,24 @@ class Population:
     Raises:
         InputError: shapes disagree or values are out of range.
 
-    Laws may also be given B at once, shape (N, B).
+    >>> from recurate import Rule, Setting
+    >>> population = Population([0.0, 1.0, 2.0])
+    >>> population.multiplier(population.law, Rule(k=2)).round(4)
+    array([0.5921, 1.    , 1.4079])
+    >>> for law in population.play(Setting(Rule(k=2), real_fraction=0.5, rounds=2)):
+    ...     print(law.round(4))
+    [0.3333 0.3333 0.3333]
+    [0.2653 0.3333 0.4013]
+    [0.2419 0.3282 0.4299]
     """
 
     def __init__(
         self,
-        rewards: FloatArray,
+        rewards: ArrayLike,
         *,
-        law: FloatArray | None = None,
-        reference: FloatArray | None = None,
-        weights: FloatArray | None = None,
+        law: ArrayLike | None = None,
+        reference: ArrayLike | None = None,
+        weights: ArrayLike | None = None,
         blocks: IntArray | None = None,
     ) -> None:
         self.rewards = reward_matrix(rewards)
@@ -64,20 +83,39 @@ class Population:
         self._members = _split(blocks, count)
         self._prepared: dict[Hashable, list[list[Any]]] = {}
 
-    def with_laws(self, law: FloatArray, reference: FloatArray) -> Population:
-        """Return the same atoms, set up already, with another p_0 and p_ref."""
+    def started(self, law: FloatArray) -> Population:
+        """Return the same atoms, set up already, with another p_0, shape (N,)."""
         other = copy(self)
-        other.law, other.reference = law, reference
+        other.law = law
         return other
 
-    def multiplier(
-        self, law: FloatArray, rule: Selection, weights: Sequence[float] | None = None
-    ) -> FloatArray:
-        """Return W = sum_i w_i H_i at every atom, shape (N,), for the law p of shape (N,).
+    def moved(self, rewards: FloatArray) -> Population:
+        """Return the same masses at other rewards, shape (N, m)."""
+        other = copy(self)
+        other.rewards, other._prepared = rewards, {}
+        return other
+
+    def coarsened(self, cells: Merging) -> Population:
+        """Return the population whose atoms are cells of this one's: masses add up, rewards are means."""
+        assert len(self._members) == 1
+        return Population(
+            cells.means(self.rewards, self.law + self.reference),
+            law=cells.sums(self.law),
+            reference=None if self.reference is self.law else cells.sums(self.reference),
+            weights=self.weights,
+        )
+
+    def multiplier(self, law: FloatArray, rule: Selection, weights: ArrayLike | None = None) -> FloatArray:
+        """Return W = sum_i w_i H_i at every atom.
 
         In a block without mass (a context that only the reference has) W is one.
+
+        Args:
+            law: masses p, shape (N,), or B laws at once, shape (N, B).
+            rule: the rule of selection.
+            weights: w, shape (m,), or shape (m, B) for B laws; None: the population's.
         """
-        shares = self.weights if weights is None else check_weights(weights, self.weights.size)
+        shares = self._shares(weights)
         prepared = self._prepare(rule)
         if len(self._members) == 1:
             return self._mixture(rule, prepared[0], shares, law)
@@ -94,15 +132,26 @@ class Population:
             raise NothingPasses(rule)
         return out
 
+    def _shares(self, weights: ArrayLike | None) -> FloatArray:
+        if weights is None:
+            return self.weights
+        shares = np.asarray(weights, float)
+        return shares if shares.ndim == 2 else check_weights(shares, self.weights.size)
+
     @staticmethod
     def _mixture(rule: Selection, setups: list[Any], shares: FloatArray, law: FloatArray) -> FloatArray:
         found: FloatArray | None = None
         for share, setup in zip(shares, setups, strict=True):
-            if share == 0:
+            used = share != 0
+            if not np.any(used):
                 continue
-            part = rule.weigh(setup, law)
-            if share != 1:
-                part *= share
+            if np.all(used):
+                part = rule.weigh(setup, law)
+                if np.any(share != 1):
+                    part *= share
+            else:  # of several laws at once some do without this reward
+                part = np.zeros_like(law)
+                part[:, used] = share[used] * rule.weigh(setup, law[:, used])
             if found is None:
                 found = part
             else:
@@ -110,8 +159,8 @@ class Population:
         assert found is not None  # weights sum to one
         return found
 
-    def curate(self, law: FloatArray, rule: Selection, weights: Sequence[float] | None = None) -> FloatArray:
-        """Return the law of what is kept, p W, with the mass of every block renormalised.
+    def curate(self, law: FloatArray, rule: Selection, weights: ArrayLike | None = None) -> FloatArray:
+        """Return the law of what is kept, p W, with the mass of every block renormalised, as a new array.
 
         Renormalising matters: an error in the total mass grows by a factor of K each round.
         """
@@ -146,24 +195,50 @@ class Population:
                 drawn[members] = drawn[members] * (law[members].sum() / total) if total > 0 else law[members]
         return np.asarray(drawn / drawn.sum())
 
-    def step(self, law: FloatArray, rule: Selection, real_fraction: float = 0.0) -> FloatArray:
-        """Return the law after one round of one stage: rho p_ref + (1 - rho) p W, shape (N,)."""
-        picked = self.curate(law, rule)
-        if real_fraction:
-            picked *= 1.0 - real_fraction
-            picked += real_fraction * self.reference
-        return picked
+    def growth(self, law: FloatArray, setting: Setting) -> FloatArray:
+        """Return the factor by which one round's selection multiplies the mass of every atom, (1 - rho) W.
 
-    def trajectory(self, rule: Selection, *, rounds: int, real_fraction: float = 0.0) -> Iterator[FloatArray]:
-        """Yield p_0, p_1, ..., p_rounds under one stage; see :meth:`play` for more."""
-        return self.play(Setting(rule, tuple(self.weights), real_fraction, rounds))
+        With several stages W is the product of their multipliers, each at the law that it acts on.
+        """
+        product = np.ones_like(law)
+        for stage in setting.stages:
+            w = self.multiplier(law, stage.rule, stage.weights)
+            product *= w
+            law = law * w
+            law /= law.sum()
+        return (1.0 - setting.real_fraction) * product
+
+    def step(self, law: FloatArray, setting: Setting) -> FloatArray:
+        """Return the law after one round from ``law``, the first one of the loop."""
+        return next(islice(self._rounds(setting, law, self.reference), 1, None))
 
     def play(self, setting: Setting) -> Iterator[FloatArray]:
-        """Yield p_0, p_1, ..., each pushed from the atoms so that errors do not add up."""
-        return play(setting, self.law, self.reference, lambda law: self.select(law, setting.stages))
+        """Yield p_0, p_1, ..., each (N,), and each pushed from the atoms so that errors do not add up."""
+        return self._rounds(setting, self.law, self.reference)
+
+    def play_many(
+        self, setting: Setting, weights: FloatArray, real_fractions: FloatArray
+    ) -> Iterator[FloatArray]:
+        """Yield the laws p_0, p_1, ..., each of shape (N, B), of B loops of one stage.
+
+        Args:
+            setting: what all loops have in common.
+            weights: in place of the setting's, shape (m, B).
+            real_fractions: in place of the setting's, shape (B,).
+        """
+        start = np.repeat(self.law[:, None], real_fractions.size, axis=1)
+
+        def curate(law: FloatArray) -> FloatArray:
+            return self.curate(law, setting.rule, weights)
+
+        return play(setting, start, self.reference[:, None], curate, real_fractions)
+
+    def _rounds(self, setting: Setting, start: FloatArray, reference: FloatArray) -> Iterator[FloatArray]:
+        stages = setting.stages
+        return play(setting, start, reference, lambda law: self.select(law, stages))
 
     def _prepare(self, rule: Selection) -> list[list[Any]]:
-        """Return the set-ups [block][reward], made once for every noise and temperature."""
+        """Return the set-ups [block][reward], made once per noise and temperature."""
         if rule.key not in self._prepared:
             while len(self._prepared) >= KEPT:
                 del self._prepared[next(iter(self._prepared))]
@@ -174,43 +249,11 @@ class Population:
         return self._prepared[rule.key]
 
 
-def check_weights(weights: ArrayLike | None, dimension: int) -> FloatArray:
-    """Return preference weights, shape (dimension,): non-negative and summing to one.
-
-    A sum within 2e-6 of one passes, so that 1/3 may be written 0.333333; it is then made exact.
-    """
-    if weights is None:
-        return np.full(dimension, 1.0 / dimension)
-    values = _floats("weights", weights)
-    if values.shape != (dimension,):
-        raise InputError(
-            f"there must be one weight for each of the {dimension} rewards",
-            got=f"{values.size} weights",
-            remedy="give as many weights as reward columns, in their order",
-        )
-    if not np.all(np.isfinite(values)) or np.any(values < 0) or abs(values.sum() - 1) > 2e-6:
-        raise InputError(
-            "weights must be non-negative numbers that sum to one",
-            got=f"{', '.join(f'{w:g}' for w in values)} (sum {values.sum():g})",
-            remedy="divide each by their sum",
-        )
-    return np.asarray(values / values.sum())
-
-
-def _floats(name: str, values: ArrayLike) -> FloatArray:
-    try:
-        return np.asarray(values, dtype=np.float64)
-    except (TypeError, ValueError):
-        raise InputError(
-            f"{name} must be numbers", got=repr(values), remedy="pass a list of numbers"
-        ) from None
-
-
 def check_law(name: str, law: ArrayLike | None, count: int) -> FloatArray:
     """Return masses (count,), normalised; uniform if None."""
     if law is None:
         return np.full(count, 1.0 / count)
-    values = _floats(name, law)
+    values = as_floats(name, law)
     if values.shape != (count,):
         raise InputError(
             f"{name} must have one mass for each of the {count} candidates",

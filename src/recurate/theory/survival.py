@@ -23,9 +23,9 @@ from recurate.core.arrays import FloatArray, IntArray
 from recurate.core.errors import InputError
 from recurate.rules import Rule
 from recurate.theory.fixed_points import LONGEST, settle
-from recurate.theory.limits import Limit, Loop, limit
-from recurate.theory.population import check_weights
-from recurate.theory.setting import Stage
+from recurate.theory.limits import Limit, dynamics_of, limit
+from recurate.theory.population import Population
+from recurate.theory.setting import Setting, check_weights
 
 ALIVE = 1e-6  # share in the limit from which on a group survives
 NEVER = 20.0  # nats between own and others' items from which on the law K q > 1 is that of the landscape
@@ -166,13 +166,12 @@ def invades(front: FloatArray, groups: IntArray, weights: FloatArray, j: int, k:
     """
     start = (groups != j).astype(float)
     start /= start.sum()
-    rule = Rule(k)
     if math.isinf(k):
         # The others' limit also weighs what group j likes of theirs.
         resident = limit(front, weights, law=start)
         return float(resident.invasion[groups == j].max())
-    loop = Loop(front, weights, start, start, 0.0, (Stage(rule),))
-    found = settle(loop.step, loop.growth, start, fed=np.zeros(len(front), bool))
+    population = Population(front, law=start, weights=weights)
+    found = settle(dynamics_of(population, Setting(Rule(k))))
     return float(found.invasion[groups == j].max()) if found.settles else math.nan
 
 

@@ -307,7 +307,7 @@ def continue_tail(model: LoopModel, ends: int | None) -> tuple[list[Row], list[s
         rewards, law = fitted.extended(atoms.rewards[:, 0], model.population.law)
     except InputError as error:
         return [], [f"no tail could be fitted: {error.what} (got: {error.got})"]
-    population = Population(rewards, law=law, weights=np.array(model.setting.weights))
+    population = Population(rewards, law=law, weights=model.setting.weights)
     describer = Describer(Candidates(population.rewards, atoms.names), model.setting.temperature)
     rows = []
     for t, law_t in enumerate(population.play(model.setting)):

@@ -22,7 +22,8 @@ from numpy.typing import ArrayLike
 
 from recurate.metrics.estimates import entropy_of
 from recurate.theory.nash import maximise_nash
-from recurate.theory.population import check_law, check_weights
+from recurate.theory.population import check_law
+from recurate.theory.setting import check_weights
 
 
 @dataclass(frozen=True)

@@ -224,11 +224,12 @@ def test_every_kind_of_round(table, tmp_path, recurate_cli, arguments):
 def test_the_rule_is_the_one_asked_for(table, tmp_path, recurate_cli):
     from recurate.rules import TopFraction
     from recurate.theory.population import Population
+    from recurate.theory.setting import Setting
 
     done = recurate_cli("forecast", "scores.csv", "--reward", "score", "--rounds", 1, "--top", 0.25)
     assert done.returncode == 0, done.stderr
     population = Population(table["score"])
-    expected = population.step(population.law, TopFraction(0.25)) @ table["score"]
+    expected = population.step(population.law, Setting(TopFraction(0.25))) @ table["score"]
     values = Trajectory.read(tmp_path / "scores-forecast" / "trajectory.parquet").values("mean_reward")
     assert values[1] == pytest.approx(expected)
     assert "fraction 0.25" in done.stdout

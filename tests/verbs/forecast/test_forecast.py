@@ -15,6 +15,7 @@ from recurate.log.trajectory import FORECAST
 from recurate.rules.rule import Rule
 from recurate.theory.population import Population
 from recurate.theory.residuals import equal_spread_p_value
+from recurate.theory.setting import Setting
 from recurate.verbs.forecast.forecast import forecast
 
 
@@ -48,7 +49,7 @@ def test_numbers_are_those_of_the_law():
     tracked = rng.normal(size=300)
     result = forecast(rewards, k=3, temperature=0.5, rounds=4, real_fraction=0.2, track={"x": tracked})
     population = Population(rewards)
-    laws = list(population.trajectory(Rule(3, 0.5), rounds=4, real_fraction=0.2))
+    laws = list(population.play(Setting(Rule(3, 0.5), real_fraction=0.2, rounds=4)))
     np.testing.assert_allclose(result.trajectory.values("mean_reward"), [p @ rewards for p in laws])
     np.testing.assert_allclose(result.trajectory.values("mean:x"), [p @ tracked for p in laws])
     u = np.exp(rewards / 0.5)
@@ -76,7 +77,7 @@ def test_a_reference_may_cover_part_of_the_rewards():
     atoms = np.concatenate([rewards, real])
     start = np.r_[np.full(2000, 1 / 2000), np.zeros(500)]
     population = Population(atoms, law=start, reference=np.r_[np.zeros(2000), np.full(500, 1 / 500)])
-    *_, last = population.trajectory(Rule(4), rounds=3, real_fraction=0.2)
+    *_, last = population.play(Setting(Rule(4), real_fraction=0.2, rounds=3))
     np.testing.assert_allclose(result.law, last, rtol=1e-10)
     beyond = last[:2000][(rewards > real.max()) | (rewards < real.min())].sum()
     assert any(f"{beyond:.0%} of the model's mass has rewards beyond" in w for w in result.warnings)
@@ -149,7 +150,7 @@ def test_tracked_columns_and_shares_follow_the_residual_model():
     np.testing.assert_allclose(result.values("share", group="long"), 1 / 3, rtol=1e-9)
     # The truth of N(location, 1/2) within contexts, by a population of quantiles.
     z = ndtri((np.arange(2000) + 0.5) / 2000) * math.sqrt(0.5)
-    *_, law = Population(z).trajectory(Rule(4), rounds=3)
+    *_, law = Population(z).play(Setting(Rule(4), rounds=3))
     locations = np.unique(rewards.reshape(-1, 4).mean(axis=1)) * math.sqrt(0.5 / 0.625)
     truth = np.mean([law @ (location + z > 1) for location in locations[::10]])
     shares = forecast(rewards, groups=above, **kwargs).trajectory.values("share", group="above")

@@ -11,11 +11,10 @@ import pytest
 
 from helpers.paths import refused
 from recurate.core.errors import InputError
-from recurate.theory.crowd import Crowd
 from recurate.theory.limits import limit
 from recurate.theory.survival import favourites
 from recurate.verbs.forecast.forecast import forecast
-from recurate.verbs.plan.evaluation import Constraints
+from recurate.verbs.plan.evaluation import Atoms, Constraints
 from recurate.verbs.plan.plan import plan
 
 SMALL = {"ks": (2, 4, 8), "real_fractions": (0.0, 0.2, 0.5), "weights": [(0.3, 0.7), (0.5, 0.5), (0.7, 0.3)]}
@@ -172,15 +171,16 @@ def test_constant_rewards_and_empty_groups():
 def test_compression_is_close_and_says_how_close():
     rewards = opposed(30_000)
     groups = favourites(rewards, rewards.max(axis=0))
-    crowd = Crowd.of(rewards, groups, 2)
-    small = crowd.compressed()
-    assert len(small.rewards) < 5000
-    assert small.start.sum() == pytest.approx(1)
-    np.testing.assert_allclose(small.start @ small.rewards, crowd.start @ crowd.rewards, atol=1e-12)
-    np.testing.assert_allclose(small.start @ small.squares, crowd.start @ crowd.squares, atol=1e-12)
-    np.testing.assert_allclose(small.start @ small.members, crowd.start @ crowd.members, atol=1e-12)
+    whole = Atoms.of(rewards, groups, 2)
+    small = whole.coarsened()
+    before, after = whole.population.law, small.population.law
+    assert after.size < 5000
+    assert after.sum() == pytest.approx(1)
+    np.testing.assert_allclose(after @ small.population.rewards, before @ rewards, atol=1e-12)
+    np.testing.assert_allclose(after @ small.squares, before @ whole.squares, atol=1e-12)
+    np.testing.assert_allclose(after @ small.members, before @ whole.members, atol=1e-12)
     found = plan(rewards, rounds=5, refine=False, **SMALL)
-    assert 0 < found.error < 0.02
+    assert 0 < found.error < 0.005
 
 
 # --- the command line -----------------------------------------------------------------------------

@@ -22,9 +22,9 @@ from recurate.metrics.partition import Cells, partition
 from recurate.rules import Rule, Selection, Threshold, TopFraction, noise_named
 from recurate.theory.forecast import Forecast, measured, reference_cells, split_log
 from recurate.theory.renewal import Efficacy, Renewal, renew
-from recurate.theory.setting import Stage
+from recurate.theory.setting import Setting, Stage
 from recurate.theory.welfare import Welfare, welfare
-from recurate.verbs.forecast.forecast import forecast, setting_of
+from recurate.verbs.forecast.forecast import forecast
 
 
 @dataclass(frozen=True)
@@ -121,7 +121,7 @@ def forecast_log(path: Path, options: LogOptions, reference: Path | None = None)
     if options.renew or options.fit_efficacy:
         _check_consecutive(rounds)
         own_arguments = {n: v for n, v in arguments.items() if n not in ("tail", "bounds", "seed")}
-        setting = setting_of(len(candidates.names), **own_arguments | {"efficacy": 1.0})
+        setting = Setting.of(**own_arguments | {"efficacy": 1.0})
         found = [_round(log, t, options, candidates) for t in rounds]
         if options.fit_efficacy:
             half = len(rounds) // 2

@@ -1,4 +1,4 @@
-"""Forecasts of many settings for a plan: constraints, outcomes, on a compressed population and exactly."""
+"""Evaluates settings for a plan, on a coarse population and exactly, against its constraints."""
 
 from __future__ import annotations
 
@@ -9,30 +9,46 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
-from recurate.core.arrays import FloatArray, IntArray
+from recurate.core.arrays import BoolArray, FloatArray, IntArray
+from recurate.core.cells import Merging
 from recurate.core.errors import InputError, is_number
 from recurate.log.candidates import Candidates
-from recurate.metrics.estimates import encode, entropy_of
+from recurate.metrics.estimates import encode, entropy_of, kl_atoms
+from recurate.metrics.partition import partition
 from recurate.rules import Rule
-from recurate.theory.crowd import Crowd
+from recurate.theory.coarsening import gather
 from recurate.theory.limits import limit
+from recurate.theory.population import Population
+from recurate.theory.setting import Setting
 from recurate.theory.survival import favourites
 
 OBJECTIVES = ("reward", "nash", "worst")
-LONG = 150  # rounds that stand for the limit on the compressed population
+LONG = 150  # rounds that stand for the limit on the coarse population
+TOP = 250  # best atoms of each reward, and of their sum, that are kept as they are
+CELLS = 1000  # cells of the others, per group
+FEW = 2500  # atoms up to which nothing is coarsened
+STILL = 1e-8  # sum of absolute changes of masses in a round at which a loop has settled
 SLACK = 1e-9  # by which a constraint may be missed
 
 
 @dataclass(frozen=True)
 class Constraints:
-    """What a plan must keep; None: nothing.
+    """The bounds that a plan must keep; None: no bound.
+
+    With the last law p on the atoms, its groups' shares s, and p_0 the first round's law: min s >= floor,
+    KL(p || p_ref) <= kl, -sum s log s >= entropy, Var_p r_i / Var_{p_0} r_i >= variance for every reward i,
+    and K x picks x rounds <= budget.
 
     Attributes:
-        floor: every group's share, at least.
-        kl: divergence of the last law from the reference, in nats, at most.
-        entropy: of the groups' shares, in nats, at least.
-        variance: share of the first round's variance of every reward that is kept, at least.
-        budget: candidates in all, K times picks times rounds (a round, in the limit), at most.
+        floor: the least share of every group, in [0, 1 / groups].
+        kl: the largest divergence of the last law from the reference, in nats (between reward laws where the
+            reference is a sample of its own).
+        entropy: the least entropy of the groups' shares, in nats.
+        variance: the least share of each reward's first variance that is kept.
+        budget: the largest number of candidates in all (per round, where the limit is planned for).
+
+    >>> Constraints(floor=0.2, kl=1.5)
+    Constraints(floor=0.2, kl=1.5, entropy=None, variance=None, budget=None)
     """
 
     floor: float | None = None
@@ -40,6 +56,75 @@ class Constraints:
     entropy: float | None = None
     variance: float | None = None
     budget: float | None = None
+
+    def check(self, groups: int) -> None:
+        """Raise InputError where a bound is out of range, or out of reach for so many groups."""
+        for name, value in vars(self).items():
+            if value is not None and (not is_number(value) or not (math.isfinite(value) and value >= 0)):
+                raise InputError(
+                    f"the constraint {name} must be a number >= 0", got=value, remedy=f"--{name} 0.1"
+                )
+        if self.floor is not None and self.floor * groups > 1:
+            raise InputError(
+                "the floors of all groups sum to more than one",
+                got=f"{groups} groups, {self.floor:g} each",
+                remedy=f"at most {1 / groups:.3g}",
+            )
+        if self.entropy is not None and self.entropy > math.log(max(groups, 1)) + 1e-12:
+            raise InputError(
+                "no shares have so large an entropy",
+                got=f"{self.entropy:g} nats for {groups} groups",
+                remedy=f"at most {math.log(groups):.3g}",
+            )
+
+    def missed(self, outcome: Outcome) -> dict[str, float]:
+        """Return the bounds that an outcome misses, each with the miss relative to its value."""
+        values = {
+            "floor": min(outcome.shares), "entropy": outcome.entropy, "variance": outcome.variance,
+            "kl": outcome.kl, "budget": outcome.cost,
+        }  # fmt: skip
+        found = {}
+        for name, value in values.items():
+            bound = getattr(self, name)
+            if bound is not None:
+                excess = value - bound if name in ("kl", "budget") else bound - value
+                found[name] = excess / max(abs(bound), 1e-3)
+        return {name: miss for name, miss in found.items() if miss > SLACK}
+
+
+@dataclass(frozen=True)
+class Goal:
+    """The quantity that a plan maximises, and what it must keep; see :func:`recurate.plan`."""
+
+    objective: str
+    importance: FloatArray
+    rounds: int | None
+    picks: int
+    constraints: Constraints
+
+    def __post_init__(self) -> None:
+        if self.objective not in OBJECTIVES:
+            raise InputError(
+                "the objective is not known", got=self.objective, remedy=f"one of {', '.join(OBJECTIVES)}"
+            )
+        rounds, picks = self.rounds, self.picks
+        if rounds is not None and (not is_number(rounds) or rounds != int(rounds) or rounds < 1):
+            raise InputError("rounds must be a whole number >= 1", got=rounds, remedy="--rounds 10, or limit")
+        if not is_number(picks) or picks < 1:
+            raise InputError("picks must be a whole number >= 1", got=picks, remedy="--picks 1000")
+
+    def value(self, law: FloatArray, rewards: FloatArray) -> float:
+        """Return the objective under a law (n,) on atoms with rewards (n, m)."""
+        if self.objective == "worst":
+            return float((law @ rewards).min())
+        if self.objective == "reward":
+            return float(self.importance @ (law @ rewards))
+        tops = rewards.max(axis=0)
+        return float(self.importance @ (np.log(np.maximum(law @ np.exp(rewards - tops), 1e-300)) + tops))
+
+    def cost(self, k: int) -> float:
+        """Return the number of candidates that slates of k take."""
+        return float(k) * int(self.picks) * (self.rounds or 1)
 
 
 @dataclass(frozen=True)
@@ -54,16 +139,18 @@ class Choice:
 
 @dataclass(frozen=True)
 class Outcome:
-    """What a setting leads to.
+    """The outcome of one setting.
 
     Attributes:
         choice: the setting.
-        objective: what is maximised.
-        rewards: E r_i in the end, (m,).
-        shares: of the groups in the end.
-        kl, entropy, variance: as in :class:`Constraints`.
-        cost: candidates.
-        missed: constraint to by how much it is missed, as a share of its value (absolute below one).
+        objective: the maximised quantity.
+        rewards: E r_i under the last law, shape (m,).
+        shares: the groups' shares under the last law.
+        kl: the divergence of the last law from the reference, in nats.
+        entropy: the entropy of the shares, in nats.
+        variance: the least share of a reward's first variance that is kept.
+        cost: the number of candidates.
+        missed: each missed constraint, and by how much, relative to its value.
         exact: whether it was forecast on all candidates.
         settles: whether the limit exists, where the limit is planned for.
     """
@@ -86,159 +173,211 @@ class Outcome:
         return not self.missed and self.settles
 
 
-@dataclass
-class Desk:
-    """What stays the same for all settings.
+@dataclass(frozen=True)
+class Atoms:
+    """A population with the further columns that outcomes are described by.
 
     Attributes:
-        candidates: of one round.
-        whole: all of them (and the real data).
-        crowd: the compressed population.
-        objective, rounds, constraints, picks, importance: see :func:`recurate.verbs.plan.plan.plan`.
-        groups: names.
+        population: the atoms.
+        squares: the mean squared rewards of each atom, shape (n, m).
+        members: the share of each atom's mass in each group, shape (n, groups).
+        variances: of the rewards under p_0, shape (m,).
+        regions: the share of each atom's mass in each region of reward space, shape (n, regions), between
+            which the divergence from real data of their own is measured; None where p_ref is p_0.
+    """
+
+    population: Population
+    squares: FloatArray
+    members: FloatArray
+    variances: FloatArray
+    regions: FloatArray | None = None
+
+    @classmethod
+    def of(cls, rewards: FloatArray, labels: IntArray, groups: int, real: int = 0) -> Atoms:
+        """Return candidates with rewards (N, m) in groups (N,), uniform; the last ``real`` are real data."""
+        own = len(rewards) - real
+        law = np.repeat([1.0 / own, 0.0], [own, real])
+        reference = regions = None
+        if real:
+            reference = np.repeat([0.0, 1.0 / real], [own, real])
+            cells = partition(rewards[own:])
+            regions = np.eye(cells.reference.size)[cells.assign(rewards)]
+        squares = np.square(rewards)
+        variances = law @ squares - (law @ rewards) ** 2
+        population = Population(rewards, law=law, reference=reference)
+        return cls(population, squares, np.eye(groups)[labels], variances, regions)
+
+    def scaled(self, factor: float) -> Atoms:
+        """Return the same with all rewards times a factor."""
+        return replace(
+            self,
+            population=self.population.moved(factor * self.population.rewards),
+            squares=factor**2 * self.squares,
+            variances=factor**2 * self.variances,
+        )
+
+    def coarsened(self) -> Atoms:
+        """Return a few thousand atoms that stand for these.
+
+        The atoms that selection can end on, the best of every reward and of their sums, are kept as they are;
+        the others are put together in cells. A cell has its members' mean rewards and, for variances, mean
+        squares. The error is that of treating rewards within a cell as equal: second order in its width.
+        """
+        rewards = self.population.rewards
+        if len(rewards) <= FEW:
+            return self
+        features = rewards / np.sqrt(np.maximum(self.variances, 1e-300))
+        masses = self.population.law + self.population.reference
+        best = _best_atoms(features)
+        rest = np.flatnonzero(~best)
+        labels = np.empty(len(rewards), np.int64)
+        groups = self.members[rest].argmax(axis=1)
+        labels[rest] = gather(features[rest], masses[rest], groups, CELLS * self.members.shape[1])
+        labels[best] = labels[rest].max(initial=-1) + 1 + np.arange(np.count_nonzero(best))
+        cells = Merging(labels)
+        return Atoms(
+            self.population.coarsened(cells),
+            cells.means(self.squares, masses),
+            cells.means(self.members, masses),
+            self.variances,
+            None if self.regions is None else cells.means(self.regions, masses),
+        )
+
+    def divergence(self, law: FloatArray) -> float:
+        """Return KL(law || p_ref) in nats: on the atoms, or between the laws of regions of reward space."""
+        reference = self.population.reference
+        if self.regions is None:
+            return kl_atoms(law, reference)
+        return kl_atoms(law @ self.regions, reference @ self.regions)
+
+    def laws(self, choices: Sequence[Choice], rounds: int) -> FloatArray:
+        """Return the laws (n, B) that B settings of one K and temperature lead to, or settle at before."""
+        rule = Rule(choices[0].k, choices[0].temperature)
+        weights = np.array([c.weights for c in choices]).T
+        fractions = np.array([c.real_fraction for c in choices])
+        played = self.population.play_many(Setting(rule, rounds=rounds), weights, fractions)
+        laws = next(played)
+        for new in played:
+            moved = float(np.abs(new - laws).sum(axis=0).max())
+            laws = new
+            if moved < STILL:
+                break
+        return laws
+
+    def outcome(self, choice: Choice, law: FloatArray, goal: Goal) -> Outcome:
+        """Describe the last law (n,) of a setting."""
+        rewards = self.population.rewards
+        means = law @ rewards
+        shares = np.maximum(law @ self.members, 0.0)
+        shares = shares / shares.sum()
+        variance = (law @ self.squares - means**2) / self.variances
+        found = Outcome(
+            choice, goal.value(law, rewards), tuple(means.tolist()), tuple(shares.tolist()),
+            self.divergence(law), entropy_of(shares), float(variance.min()), goal.cost(choice.k),
+        )  # fmt: skip
+        return replace(found, missed=goal.constraints.missed(found))
+
+
+def _best_atoms(features: FloatArray) -> BoolArray:
+    """Return which atoms are among the best by a reward, by their sum or by the worst of them, shape (n,)."""
+    found = np.zeros(len(features), bool)
+    for values in (*features.T, features.sum(axis=1), features.min(axis=1)):
+        found[np.argpartition(-values, min(TOP, values.size - 1))[:TOP]] = True
+    return found
+
+
+@dataclass(frozen=True)
+class Evaluator:
+    """Evaluates settings for a plan.
+
+    Attributes:
+        whole: all candidates (and the real data).
+        coarse: a few thousand atoms that stand for them.
+        goal: what is maximised and kept.
+        groups: names of the groups.
         warnings: gathered on the way.
     """
 
-    candidates: Candidates
-    whole: Crowd
-    crowd: Crowd
-    objective: str
-    rounds: int | None
-    constraints: Constraints
-    picks: int
-    importance: FloatArray
+    whole: Atoms
+    coarse: Atoms
+    goal: Goal
     groups: tuple[str, ...]
-    warnings: list[str]
+    warnings: tuple[str, ...] = ()
 
     @classmethod
-    def of(
-        cls,
-        candidates: Candidates,
-        reference: Candidates | None,
-        objective: str,
-        rounds: int | None,
-        constraints: Constraints,
-        picks: int,
-        importance: FloatArray,
-    ) -> Desk:
-        """Check everything and compress the population."""
-        if objective not in OBJECTIVES:
-            raise InputError(
-                "the objective is not known", got=objective, remedy=f"one of {', '.join(OBJECTIVES)}"
-            )
-        if rounds is not None and (not is_number(rounds) or rounds != int(rounds) or rounds < 1):
-            raise InputError("rounds must be a whole number >= 1", got=rounds, remedy="--rounds 10, or limit")
-        if not is_number(picks) or picks < 1:
-            raise InputError("picks must be a whole number >= 1", got=picks, remedy="--picks 1000")
+    def of(cls, candidates: Candidates, reference: Candidates | None, goal: Goal) -> Evaluator:
+        """Check the candidates and coarsen their population."""
         rewards = candidates.rewards
-        if not (np.ptp(rewards, axis=0) > 0).all():
+        warnings: tuple[str, ...] = ()
+        flat = np.ptp(rewards, axis=0) == 0
+        if flat.any():
             raise InputError(
                 "a constant reward leaves nothing to plan",
-                got=", ".join(
-                    n for n, r in zip(candidates.names, np.ptp(rewards, axis=0), strict=True) if r == 0
-                ),
+                got=", ".join(name for name, same in zip(candidates.names, flat, strict=True) if same),
                 remedy="leave it out",
             )
-        warnings: list[str] = []
         if candidates.contexts is not None:
             codes = encode(candidates.contexts)[0]
             counts = np.bincount(codes)
             means = np.column_stack([np.bincount(codes, r) / counts for r in rewards.T])
             rewards = rewards - means[codes] + rewards.mean(axis=0)
-            warnings.append("contexts are taken to differ in the level of their rewards only")
-        if candidates.groups is not None:
-            labels, names = encode(candidates.groups)
-        else:
-            labels = favourites(rewards, rewards.max(axis=0))
-            names = [f"near {name}" for name in candidates.names]
-        if len(names) > 1 and np.bincount(labels, minlength=len(names)).min() == 0:
-            empty = names[int(np.bincount(labels, minlength=len(names)).argmin())]
+            warnings = ("contexts are taken to differ in the level of their rewards only",)
+        labels, names = _labelled(candidates, rewards)
+        counts = np.bincount(labels, minlength=len(names))
+        if len(names) > 1 and counts.min() == 0:
             raise InputError(
-                "a group has no members", got=empty, remedy="leave its reward out, or name --group"
+                "a group has no members",
+                got=names[int(counts.argmin())],
+                remedy="leave its reward out, or name --group",
             )
-        _check_constraints(constraints, len(names))
-        real = None if reference is None else reference.rewards
-        real_labels = None
+        goal.constraints.check(len(names))
+        real = 0
         if reference is not None:
-            real_labels = _reference_labels(reference, candidates, rewards, names)
-        whole = Crowd.of(rewards, labels, len(names), real, real_labels)
-        return cls(
-            candidates, whole, whole.compressed(), objective, rounds, constraints, int(picks), importance,
-            tuple(names), warnings,
-        )  # fmt: skip
+            real = len(reference)
+            labels = np.concatenate([labels, _reference_labels(reference, candidates, rewards, names)])
+            rewards = np.vstack([rewards, reference.rewards])
+        whole = Atoms.of(rewards, labels, len(names), real)
+        return cls(whole, whole.coarsened(), goal, tuple(names), warnings)
+
+    def scaled(self, factor: float) -> Evaluator:
+        """Return the same for rewards that are all times a factor."""
+        return replace(self, whole=self.whole.scaled(factor), coarse=self.coarse.scaled(factor))
 
     def evaluate(self, choices: Sequence[Choice]) -> list[Outcome]:
-        """Return the outcomes of settings on the compressed population, batches of one K at a time."""
+        """Return the outcomes of settings on the coarse population, in batches of one K and temperature."""
         found: dict[Choice, Outcome] = {}
-        keyed = sorted(choices, key=lambda c: (c.k, c.temperature))
-        for (k, temperature), part in itertools.groupby(keyed, key=lambda c: (c.k, c.temperature)):
+        keyed = sorted(choices, key=_batch)
+        for _, part in itertools.groupby(keyed, key=_batch):
             batch = list(part)
-            laws = self.crowd.play(
-                Rule(k, temperature),
-                np.array([c.weights for c in batch]).T,
-                np.array([c.real_fraction for c in batch]),
-                LONG if self.rounds is None else self.rounds,
-            )
+            laws = self.coarse.laws(batch, self.goal.rounds or LONG)
             for choice, law in zip(batch, laws.T, strict=True):
-                found[choice] = self.outcome(choice, self.crowd, law)
+                found[choice] = self.coarse.outcome(choice, law, self.goal)
         return [found[c] for c in choices]
 
     def exactly(self, choice: Choice) -> Outcome:
         """Return a setting's outcome on all candidates."""
-        if self.rounds is None:
+        settles = True
+        if self.goal.rounds is None:
+            population = self.whole.population
             end = limit(
-                self.whole.rewards, choice.weights, k=choice.k, real_fraction=choice.real_fraction,
-                law=self.whole.start, reference=self.whole.real, temperature=choice.temperature,
+                population.rewards, choice.weights, k=choice.k, real_fraction=choice.real_fraction,
+                law=population.law, reference=population.reference, temperature=choice.temperature,
             )  # fmt: skip
-            return replace(self.outcome(choice, self.whole, end.law), exact=True, settles=end.settles)
-        law = self.whole.play(
-            Rule(choice.k, choice.temperature), np.array(choice.weights)[:, None],
-            np.array([choice.real_fraction]), self.rounds,
-        )[:, 0]  # fmt: skip
-        return replace(self.outcome(choice, self.whole, law), exact=True)
+            law, settles = end.law, end.settles
+        else:
+            law = self.whole.laws([choice], self.goal.rounds)[:, 0]
+        return replace(self.whole.outcome(choice, law, self.goal), exact=True, settles=settles)
 
-    def outcome(self, choice: Choice, crowd: Crowd, law: FloatArray) -> Outcome:
-        """Describe a law."""
-        means = law @ crowd.rewards
-        shares = np.maximum(law @ crowd.members, 0.0)
-        shares = shares / shares.sum()
-        variance = (law @ crowd.squares - means**2) / crowd.variances
-        cost = float(choice.k) * self.picks * (self.rounds or 1)
-        found = Outcome(
-            choice, self._value(crowd, law, means), tuple(means.tolist()), tuple(shares.tolist()),
-            crowd.divergence(law), entropy_of(shares), float(variance.min()), cost,
-        )  # fmt: skip
-        return replace(found, missed=self._missed(found))
 
-    def _value(self, crowd: Crowd, law: FloatArray, means: FloatArray) -> float:
-        if self.objective == "worst":
-            return float(means.min())
-        if self.objective == "reward":
-            return float(self.importance @ means)
-        tops = crowd.rewards.max(axis=0)
-        return float(
-            self.importance @ (np.log(np.maximum(law @ np.exp(crowd.rewards - tops), 1e-300)) + tops)
-        )
+def _batch(choice: Choice) -> tuple[float, int]:
+    return choice.temperature, choice.k
 
-    def _missed(self, o: Outcome) -> dict[str, float]:
-        c = self.constraints
-        least = {
-            "floor": (c.floor, min(o.shares)),
-            "entropy": (c.entropy, o.entropy),
-            "variance": (c.variance, o.variance),
-        }
-        most = {"kl": (c.kl, o.kl), "budget": (c.budget, o.cost)}
-        found = {
-            n: (bound - value) / max(abs(bound), 1e-3)
-            for n, (bound, value) in least.items()
-            if bound is not None
-        }
-        found |= {
-            n: (value - bound) / max(abs(bound), 1e-3)
-            for n, (bound, value) in most.items()
-            if bound is not None
-        }
-        return {name: miss for name, miss in found.items() if miss > SLACK}
+
+def _labelled(candidates: Candidates, rewards: FloatArray) -> tuple[IntArray, list[str]]:
+    """Return the group of each candidate, shape (n,), and the groups' names."""
+    if candidates.groups is not None:
+        return encode(candidates.groups)
+    return favourites(rewards, rewards.max(axis=0)), [f"near {name}" for name in candidates.names]
 
 
 def _reference_labels(
@@ -259,24 +398,3 @@ def _reference_labels(
             remedy="leave it out, or label it as another",
         )
     return labels
-
-
-def _check_constraints(c: Constraints, groups: int) -> None:
-    for name in ("floor", "kl", "entropy", "variance", "budget"):
-        value = getattr(c, name)
-        if value is not None and (not is_number(value) or not (math.isfinite(value) and value >= 0)):
-            raise InputError(
-                f"the constraint {name} must be a number >= 0", got=value, remedy=f"--{name} 0.1"
-            )
-    if c.floor is not None and c.floor * groups > 1:
-        raise InputError(
-            "the floors of all groups sum to more than one",
-            got=f"{groups} groups, {c.floor:g} each",
-            remedy=f"at most {1 / groups:.3g}",
-        )
-    if c.entropy is not None and c.entropy > math.log(max(groups, 1)) + 1e-12:
-        raise InputError(
-            "no shares have so large an entropy",
-            got=f"{c.entropy:g} nats for {groups} groups",
-            remedy=f"at most {math.log(groups):.3g}",
-        )

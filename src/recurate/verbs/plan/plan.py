@@ -1,10 +1,5 @@
 r"""Which K, real fraction, preference weights and temperature? The best setting under constraints, from one
 round's rewards.
-
-Every setting on a grid is forecast (the exact law, on a compressed population), then the grid is refined
-around the best. The chosen setting and the frontiers are forecast again on all candidates. What is reported:
-the setting, its outcome, which constraints bind, the frontiers of the objective against diversity and against
-cost, and how the answer moves if rewards are off by 10 %.
 """
 
 from __future__ import annotations
@@ -12,15 +7,15 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import ArrayLike
 
 from recurate.core.errors import InputError, is_number
 from recurate.log.candidates import Candidates, as_candidates
-from recurate.theory.population import check_weights
-from recurate.verbs.plan.evaluation import Choice, Constraints, Desk, Outcome
+from recurate.theory.setting import check_weights
+from recurate.verbs.plan.evaluation import Choice, Constraints, Evaluator, Goal, Outcome
 
 KS = (2, 3, 4, 6, 8, 12, 16, 32)
 REAL_FRACTIONS = (0.0, 0.02, 0.05, 0.1, 0.2, 0.3, 0.5, 0.7)
@@ -31,12 +26,13 @@ FRONTIER = 12  # settings on a frontier that are forecast exactly
 
 @dataclass(frozen=True)
 class Sensitivity:
-    """What happens if all rewards are off by a factor.
+    """The plan where all rewards are off by a factor.
 
     Attributes:
         factor: of the rewards.
-        outcome: of the plan as it is.
-        replanned: what the plan would be.
+        outcome: the outcome of the plan as it is.
+        replanned: the outcome of the best setting for these rewards, or None where none keeps the
+            constraints.
     """
 
     factor: float
@@ -46,22 +42,27 @@ class Sensitivity:
 
 @dataclass(frozen=True)
 class Plan:
-    """A plan with its evidence.
+    """A plan with its evidence; see :func:`recurate.plan`.
 
     Attributes:
         best: the best setting that keeps every constraint, or None.
         closest: the setting that misses least, where none keeps them all.
-        outcomes: of all settings tried, on the compressed population.
+        outcomes: the outcomes of all settings, on the coarse population.
         diversity: the frontier of the objective against the entropy of the shares, exact.
         compute: the frontier of the objective against cost, exact.
-        binding: constraints that keep the objective from being higher, with by how much.
-        sensitivity: for rewards 10 % smaller and larger.
-        error: largest difference between compressed and exact forecast, over the settings that were forecast
+        binding: each constraint that keeps the objective from being higher, and by how much.
+        sensitivity: the plan for rewards 10 % smaller and larger.
+        error: the largest difference between coarse and exact forecasts, over the settings that were forecast
             exactly, of the objective (relative to its range) and of shares.
         groups: names of the groups.
         rewards: names of the rewards.
-        rounds: planned for, or None for the limit.
+        rounds: the number of rounds planned for, or None for the limit.
         warnings: what to know before relying on it.
+
+    >>> from recurate import plan
+    >>> found = plan([0.0, 1.0, 2.0, 3.0], rounds=2, ks=[2, 4], real_fractions=[0.0, 0.5])
+    >>> found.best.choice
+    Choice(k=4, real_fraction=0.0, weights=(1.0,), temperature=1.0)
     """
 
     best: Outcome | None
@@ -94,48 +95,65 @@ def plan(
     reference: ArrayLike | Candidates | None = None,
     refine: bool = True,
 ) -> Plan:
-    """Return the best setting under constraints; see the module's text.
+    r"""Return the setting of a loop with the best outcome under constraints.
+
+    Over slate sizes K, real fractions rho, preference weights w and temperatures tau it maximises an
+    objective of the law p_T that the loop
+
+    .. math:: p_{t+1} = \rho\, p_{ref} + (1 - \rho)\, p_t \sum_i w_i H_i
+
+    reaches after T rounds (Ferbach et al. 2024, arXiv 2407.09499, Lemma 2.1 and section 2.2; several rewards:
+    Falahati et al. 2026, arXiv 2605.07724), subject to :class:`Constraints`. Every setting of a grid is
+    forecast on a coarse population, and the grid is refined around the best. The chosen setting and the
+    frontiers are forecast again on all candidates, exactly; ``error`` is the largest difference.
 
     Args:
-        rewards: of one round's candidates, (candidates, rewards), or ``Candidates``.
-        objective: ``reward`` (sum of importance x E r), ``nash`` (sum of importance x log E exp r) or
+        rewards: of one round's candidates, shape (candidates, rewards) or (candidates,); or ``Candidates``.
+        objective: ``reward`` (sum of importance x E r_i), ``nash`` (sum of importance x log E exp r_i) or
             ``worst`` (the smallest E r_i).
-        rounds: to plan for; None: the limit.
-        constraints: to keep.
-        picks: a round, for the cost.
+        rounds: the number T of rounds; None: the limit.
+        constraints: the bounds to keep; None: none.
+        picks: the number of picks per round, for the cost K x picks x T.
         ks: slate sizes to choose from.
-        real_fractions: to choose from.
-        temperatures: to choose from.
+        real_fractions: real fractions to choose from.
+        temperatures: temperatures to choose from, in the rewards' unit.
         weights: preference weights to choose from; None: with several rewards a grid between them.
-        importance: weight of each reward in the objective; equal if None.
-        groups: group of each candidate; None: the reward whose maximum it is closest to.
+        importance: weight of each reward in the objective, shape (rewards,); equal if None.
+        groups: the group of each candidate, shape (candidates,); None: the reward whose maximum it is closest
+            to.
         reference: rewards of real data; None: the candidates themselves.
         refine: whether to refine the grid around the best setting.
 
     Raises:
         InputError: a value is out of range, floors sum to more than one, rewards are constant, or a group is
             empty.
+
+    >>> from recurate import Constraints, plan
+    >>> found = plan([[3.0, 0.0], [2.0, 2.0], [0.0, 3.0]], constraints=Constraints(floor=0.2), rounds=4)
+    >>> found.best.feasible, min(found.best.shares) >= 0.2
+    (True, True)
     """
     candidates = as_candidates(rewards, groups=groups)
     if reference is not None and not isinstance(reference, Candidates):
         reference = as_candidates(reference, names=candidates.names)
-    desk = Desk.of(
-        candidates, reference, objective, rounds, constraints or Constraints(), picks,
-        check_weights(importance, len(candidates.names)),
-    )  # fmt: skip
-    space = _space(desk, ks, real_fractions, temperatures, weights)
-    outcomes = desk.evaluate(space)
+    shares = check_weights(importance, len(candidates.names))
+    goal = Goal(objective, shares, rounds, picks, constraints or Constraints())
+    evaluator = Evaluator.of(candidates, reference, goal)
+    space = _space(len(candidates.names), ks, real_fractions, temperatures, weights)
+    outcomes = evaluator.evaluate(space)
     if refine:
-        outcomes += desk.evaluate(_around(outcomes, space))
-    best, tried = _best(desk, outcomes)
-    closest = None if best is not None else desk.exactly(min(outcomes, key=_distance).choice)
-    diversity = _frontier(desk, outcomes, lambda o: o.entropy)
-    compute = _frontier(desk, outcomes, lambda o: -o.cost)
+        outcomes += evaluator.evaluate(_around(outcomes, space))
+    best, tried = _best(evaluator, outcomes)
+    closest = None if best is not None else evaluator.exactly(min(outcomes, key=_distance).choice)
+    diversity = _frontier(evaluator, outcomes, lambda o: o.entropy)
+    compute = _frontier(evaluator, outcomes, lambda o: -o.cost)
     exact = [*tried, *diversity, *compute]
-    sensitivity = () if best is None else tuple(_off(desk, best, outcomes, f) for f in (1 - OFF, 1 + OFF))
+    sensitivity = (
+        () if best is None else tuple(_off(evaluator, best, outcomes, f) for f in (1 - OFF, 1 + OFF))
+    )
     return Plan(
         best, closest, tuple(outcomes), tuple(diversity), tuple(compute), tuple(_binding(best, outcomes)),
-        sensitivity, _error(exact, outcomes), desk.groups, candidates.names, rounds, tuple(desk.warnings),
+        sensitivity, _error(exact, outcomes), evaluator.groups, candidates.names, rounds, evaluator.warnings,
     )  # fmt: skip
 
 
@@ -143,13 +161,12 @@ def plan(
 
 
 def _space(
-    desk: Desk,
+    m: int,
     ks: Sequence[int],
     real_fractions: Sequence[float],
     temperatures: Sequence[float],
     weights: Sequence[Sequence[float]] | None,
 ) -> list[Choice]:
-    m = len(desk.candidates.names)
     mixes = [tuple(check_weights(w, m).tolist()) for w in weights] if weights is not None else _mixes(m)
     for k in ks:
         if not is_number(k) or k != int(k) or not 1 <= k < 2**31:
@@ -212,19 +229,21 @@ def _distance(o: Outcome) -> float:
     return sum(o.missed.values()) + (0.0 if o.settles else 1e3)
 
 
-def _best(desk: Desk, outcomes: Iterable[Outcome]) -> tuple[Outcome | None, list[Outcome]]:
+def _best(evaluator: Evaluator, outcomes: Iterable[Outcome]) -> tuple[Outcome | None, list[Outcome]]:
     """Return the best setting that keeps every constraint when forecast exactly, and all that were tried."""
     tried = []
     ranked = sorted((o for o in outcomes if o.feasible), key=lambda o: (-o.objective, o.cost))
     for found in ranked[:TRIES]:
-        exact = desk.exactly(found.choice)
+        exact = evaluator.exactly(found.choice)
         tried.append(exact)
         if exact.feasible:
             return exact, tried
     return None, tried
 
 
-def _frontier(desk: Desk, outcomes: Iterable[Outcome], other: Callable[[Outcome], float]) -> list[Outcome]:
+def _frontier(
+    evaluator: Evaluator, outcomes: Iterable[Outcome], other: Callable[[Outcome], float]
+) -> list[Outcome]:
     """Return settings that none beats in both the objective and another quantity, forecast exactly."""
     ranked = sorted(outcomes, key=lambda o: (-o.objective, -other(o)))
     kept: list[Outcome] = []
@@ -234,7 +253,7 @@ def _frontier(desk: Desk, outcomes: Iterable[Outcome], other: Callable[[Outcome]
     if len(kept) > FRONTIER:
         index = np.unique(np.linspace(0, len(kept) - 1, FRONTIER).round().astype(int))
         kept = [kept[i] for i in index]
-    return [desk.exactly(o.choice) for o in kept]
+    return [evaluator.exactly(o.choice) for o in kept]
 
 
 def _binding(best: Outcome | None, outcomes: Sequence[Outcome]) -> list[tuple[str, float]]:
@@ -251,9 +270,9 @@ def _binding(best: Outcome | None, outcomes: Sequence[Outcome]) -> list[tuple[st
     return sorted(found, key=lambda pair: -pair[1])
 
 
-def _off(desk: Desk, best: Outcome, outcomes: Sequence[Outcome], factor: float) -> Sensitivity:
+def _off(evaluator: Evaluator, best: Outcome, outcomes: Sequence[Outcome], factor: float) -> Sensitivity:
     """Say what happens if all rewards are ``factor`` times what they seem."""
-    other = replace(desk, whole=desk.whole.scaled(factor), crowd=desk.crowd.scaled(factor))
+    other = evaluator.scaled(factor)
     again = other.evaluate([o.choice for o in outcomes])
     feasible = [o for o in again if o.feasible]
     replanned = max(feasible, key=lambda o: o.objective) if feasible else None
