@@ -10,12 +10,12 @@ import numpy as np
 import pytest
 
 from recurate.core.errors import InputError
-from recurate.rules import Rule, Threshold, TopFraction
+from recurate.rules import GAUSSIAN, Rule, Threshold, TopFraction
 from recurate.theory.population import Population
 from recurate.theory.setting import Setting, Stage, check_efficacy, play
 from recurate.verbs.forecast.forecast import forecast
 
-PLAIN = Setting(Rule(4), (1.0,), 0.0, 6)
+PLAIN = Setting(Rule(4), rounds=6)
 
 
 def opposed(share: float) -> Population:
@@ -135,3 +135,53 @@ def test_a_forecast_knows_all_of_it():
 def test_a_wrong_efficacy_is_refused(value):
     with pytest.raises(InputError, match="efficacy"):
         check_efficacy(value)
+
+
+@pytest.mark.parametrize(
+    "part", [{"k": 4}, {"k": 5}, {"temperature": 1.0}, {"noise": "gumbel"}, {"keep": 1}, {"lapse": 0.0}]
+)
+def test_a_rule_and_a_part_of_one_are_refused_together(part):
+    """Whatever the part's value: what is not given is None, not a default that happens to be equal."""
+    with pytest.raises(InputError, match="brings its own"):
+        forecast([0.0, 1.0], rule=Rule(4), **part)
+    with pytest.raises(InputError, match="brings its own"):
+        Setting.of(Rule(4), **part)
+
+
+def test_a_setting_of_parts_is_the_one_with_their_rule():
+    parts = Setting.of(k=3, noise="gaussian", lapse=0.1, rounds=2)
+    assert parts == Setting(Rule(3, noise=GAUSSIAN, lapse=0.1), rounds=2)
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"real_fraction": 1.5}, {"real_fraction": None}, {"rounds": -1}, {"rounds": 2.5}, {"picks": 0},
+        {"efficacy": 0.0}, {"first": -1}, {"weights": (0.5, 0.6)}, {"weights": ("a",)},
+    ],
+)  # fmt: skip
+def test_a_wrong_value_is_refused_where_the_setting_is_made(wrong):
+    with pytest.raises(InputError):
+        Setting(Rule(4), **wrong)
+
+
+def test_weights_are_those_of_the_first_stage_unless_given():
+    setting = Setting(Rule(4), (0.25, 0.75), then=(Stage(Rule(2)), Stage(Rule(3), (1.0, 0.0))))
+    assert [stage.weights for stage in setting.stages] == [(0.25, 0.75), (0.25, 0.75), (1.0, 0.0)]
+    assert Setting(Rule(4), then=(Stage(Rule(2)),)).over(2).stages[1].weights == (0.5, 0.5)
+    with pytest.raises(InputError, match="one weight for each of the 3 rewards"):
+        setting.over(3)
+
+
+@pytest.mark.parametrize("weights", [[[0.3, 1.0, 0.5], [0.7, 0.0, 0.5]], [[1.0, 1.0, 1.0], [0.0, 0.0, 0.0]]])
+def test_many_loops_at_once_are_as_many_loops(weights):
+    rng = np.random.default_rng(4)
+    population = Population(
+        rng.normal(size=(30, 2)), law=rng.dirichlet(np.ones(30)), reference=rng.dirichlet(np.ones(30))
+    )
+    weights, fractions = np.array(weights), np.array([0.0, 0.2, 1.0])
+    together = list(population.play_many(PLAIN, weights, fractions))
+    for b, rho in enumerate(fractions):
+        alone = population.play(replace(PLAIN, weights=tuple(weights[:, b]), real_fraction=float(rho)))
+        for many, one in zip(together, alone, strict=True):
+            np.testing.assert_allclose(many[:, b], one, rtol=1e-12, atol=1e-300)

@@ -62,11 +62,20 @@ class Hypothesis:
 
 @dataclass(frozen=True)
 class Bound:
-    """One proved statement, judged on one trajectory; what is None does not apply.
+    """One proved statement, judged on one trajectory.
 
-    ``round``: index of the law on which it is tightest (relative to its terms); ``value``: the bound there;
-    ``measured``: what it bounds; ``slack`` >= 0 iff it holds (a shortfall within rounding is zero);
-    ``verdict``: "holds", "does not apply" or "violated"; ``why``: what fails and by how much, or where.
+    Attributes:
+        name: the statement's name, with its number in the paper.
+        statement: the inequality.
+        source: the paper, or "derived here" (the proof is in this module's text).
+        hypotheses: its conditions, each with whether it holds here.
+        round: the index of the law on which it is tightest, relative to its terms; None, like the next three,
+            where it does not apply.
+        value: the bound there.
+        measured: the bounded quantity.
+        slack: by how much it holds; >= 0 iff it does (a shortfall within rounding is zero).
+        verdict: "holds", "does not apply" or "violated".
+        why: the failing hypothesis, or where the statement is violated and by how much.
     """
 
     name: str
@@ -103,8 +112,8 @@ class _Loop:
     a: float
     most: float  # the largest W that the rule allows
     eps: float | None  # nats
-    general: list[Hypothesis]  # what even Theorem 2.4 supposes
-    luce: list[Hypothesis]  # what the papers suppose
+    general: list[Hypothesis]  # the assumptions of Theorem 2.4, too
+    luce: list[Hypothesis]  # the papers' assumptions
 
     def law(self, t: int) -> FloatArray:
         return np.asarray(self.raw_laws[t] / self.raw_laws[t].sum())
@@ -190,67 +199,80 @@ def check_bounds(
     >>> found[0].name, found[0].verdict
     ('reward gain (Lemma 2.2)', 'holds')
     """
-    rules = [stage.rule for stage in setting.stages]
-    slates = [rule for rule in rules if isinstance(rule, Rule)]
-    if len(slates) < len(rules):
-        got = ", ".join(type(rule).__name__ for rule in rules)
+    slates = [stage.rule for stage in setting.stages if isinstance(stage.rule, Rule)]
+    if len(slates) < len(setting.stages):
+        got = ", ".join(type(stage.rule).__name__ for stage in setting.stages)
         raise InputError(
             "the statements are about picks from slates", got=got, remedy="use Rule in all stages"
         )
     if eps is not None and not 0 <= eps < math.inf:
         raise InputError("eps must be a number >= 0", got=eps, remedy="leave it out")
-    temperature = setting.temperature
-    points, count = population.rewards, len(population.rewards)
-    if not np.abs(points).max() <= WIDEST * min(temperature, 1.0):
-        got = f"up to {np.abs(points).max():.3g}"
-        raise InputError(f"rewards may be at most {WIDEST:g}", got=got, remedy="use another unit")
-    path = tuple(
-        _masses(f"law {t}", law, count)
-        for t, law in enumerate(population.play(setting) if laws is None else laws)
-    )
+    largest, count = float(np.abs(population.rewards).max()), len(population.rewards)
+    if not largest <= WIDEST * min(setting.temperature, 1.0):
+        got, remedy = f"up to {largest:.3g}", "use another unit"
+        raise InputError(f"rewards may be at most {WIDEST:g}", got=got, remedy=remedy)
+    played = population.play(setting) if laws is None else laws
+    path = tuple(_masses(f"law {t}", law, count) for t, law in enumerate(played))
     known = [_masses("a multiplier", w, count, total=False) for w in multipliers or ()]
     if not path or (multipliers is not None and len(known) != len(path) - 1):
         got = f"{len(path)} laws, {len(known)} multipliers"
         raise InputError("laws and multipliers disagree", got=got, remedy="pass p_0 .. p_T, W_0 .. W_{T-1}")
+    loop = _loop(population, setting, slates, path, known, eps)
+    return tuple(_judge(name, statement, source, find(loop)) for find, name, source, statement in STATEMENTS)
+
+
+def _loop(
+    population: Population,
+    setting: Setting,
+    slates: Sequence[Rule],
+    path: tuple[FloatArray, ...],
+    multipliers: list[FloatArray],
+    eps: float | None,
+) -> _Loop:
     own = population.weights if setting.weights is None else setting.weights
-    mixture = check_weights(own, points.shape[1])
-    anchor, rho = population.reference, setting.real_fraction
-    supported = (anchor > 0) & (rho > 0)
-    for law in path:
-        supported |= law > 0
-    points = points[:, mixture > 0]
+    weights = check_weights(own, population.rewards.shape[1])
+    reference, rho, tau = population.reference, setting.real_fraction, setting.temperature
+    supported = np.any([*(law > 0 for law in path), (reference > 0) & (rho > 0)], axis=0)
+    points = population.rewards[:, weights > 0]
     points = np.where(supported[:, None], points, points[supported].min(axis=0))
-    apart = float(np.max(np.abs(path[0] - anchor) / np.maximum(np.maximum(path[0], anchor), 1e-323)))
-    first, sizes = slates[0], tuple(rule.largest for rule in slates)
-    k = first.largest
+    larger = np.maximum(np.maximum(path[0], reference), 1e-323)
+    k = slates[0].largest
     general = [
         Hypothesis("at least one round", len(path) > 1, "only p_0 is given"),
         Hypothesis("a round's picks replace earlier ones", not setting.accumulate, "data accumulate"),
     ]
-    loop = _Loop(
-        (points - points.max(axis=0)) / temperature, float(points[:, 0].max()), mixture[mixture > 0], path,
-        anchor, apart, known, len(path) - 1, k, 1 - 1 / k, temperature, 1 - rho,
-        max(math.prod(sizes) / first.keep, 1.0), None if eps is None else eps / temperature, general,
-        [*general, *_luce(slates, sizes, setting.efficacy)],
-    )  # fmt: skip
-    return tuple(_judge(name, statement, source, find(loop)) for find, name, source, statement in STATEMENTS)
+    return _Loop(
+        nats=(points - points.max(axis=0)) / tau,
+        top=float(points[:, 0].max()),
+        weights=weights[weights > 0],
+        raw_laws=path,
+        reference=reference,
+        apart=float(np.max(np.abs(path[0] - reference) / larger)),
+        multipliers=multipliers,
+        rounds=len(path) - 1,
+        k=k,
+        gain=1 - 1 / k,
+        temperature=tau,
+        a=1 - rho,
+        most=max(math.prod(rule.largest for rule in slates) / slates[0].keep, 1.0),
+        eps=None if eps is None else eps / tau,
+        general=general,
+        luce=[*general, *_luce(slates, setting.efficacy)],
+    )
 
 
-def _luce(slates: Sequence[Rule], sizes: tuple[float, ...], efficacy: float) -> list[Hypothesis]:
-    """Return what the papers suppose of the rules."""
+def _luce(slates: Sequence[Rule], efficacy: float) -> list[Hypothesis]:
+    """Return the papers' assumptions about the rules."""
     noises = {rule.noise.name for rule in slates}
     noise = noises.pop() if len(noises) == 1 else "mixed"
     lapse, keep = max(rule.lapse for rule in slates), slates[0].keep
+    sizes = ", ".join(f"{rule.largest:g}" for rule in slates)
     return [
         Hypothesis("Luce choice (Gumbel noise)", noise == "gumbel", f"the noise is {noise}"),
         Hypothesis("one slate size", all(len(rule.sizes) == 1 for rule in slates), "sizes vary"),
         Hypothesis("no lapses", lapse == 0, f"a share {lapse:g} of the picks is random"),
         Hypothesis("one of a slate is kept", keep == 1, f"{keep} are kept"),
-        Hypothesis(
-            "one curation a round, of slates of k",
-            len(sizes) == 1,
-            "slate sizes " + ", ".join(f"{k:g}" for k in sizes),
-        ),
+        Hypothesis("one curation per round, of slates of k", len(slates) == 1, f"slate sizes {sizes}"),
         Hypothesis("efficacy 1", efficacy == 1, f"it is {efficacy:g}"),
     ]
 

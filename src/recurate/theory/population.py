@@ -13,7 +13,6 @@ from __future__ import annotations
 
 from collections.abc import Hashable, Iterator, Sequence
 from copy import copy
-from itertools import islice
 from typing import Any
 
 import numpy as np
@@ -25,7 +24,7 @@ from recurate.core.errors import InputError
 from recurate.log.candidates import reward_matrix
 from recurate.rules.pools import NothingPasses
 from recurate.rules.selection import Selection
-from recurate.theory.setting import Setting, Stage, as_floats, check_weights, play
+from recurate.theory.setting import Setting, Stage, as_floats, check_weights, mix, play
 
 EXACT = 4e-15  # closer to one, a total mass is left as it is: the next round renormalises what it grows to
 KEPT = 4  # set-ups kept, one per noise and temperature
@@ -142,16 +141,14 @@ class Population:
     def _mixture(rule: Selection, setups: list[Any], shares: FloatArray, law: FloatArray) -> FloatArray:
         found: FloatArray | None = None
         for share, setup in zip(shares, setups, strict=True):
-            used = share != 0
-            if not np.any(used):
+            if share.ndim:
+                part = _weigh_many(rule, setup, share, law)
+            elif share == 0:
                 continue
-            if np.all(used):
+            else:
                 part = rule.weigh(setup, law)
-                if np.any(share != 1):
+                if share != 1:
                     part *= share
-            else:  # of several laws at once some do without this reward
-                part = np.zeros_like(law)
-                part[:, used] = share[used] * rule.weigh(setup, law[:, used])
             if found is None:
                 found = part
             else:
@@ -209,12 +206,17 @@ class Population:
         return (1.0 - setting.real_fraction) * product
 
     def step(self, law: FloatArray, setting: Setting) -> FloatArray:
-        """Return the law after one round from ``law``, the first one of the loop."""
-        return next(islice(self._rounds(setting, law, self.reference), 1, None))
+        """Return the law after one round from ``law``: rho p_ref + (1 - rho) p W, shape (N,).
+
+        Without accumulation and partial retraining, :meth:`play` does this again and again.
+        """
+        picked = self.select(law, setting.stages)
+        rho = setting.real_fraction
+        return mix(picked, self.reference, rho) if rho else picked
 
     def play(self, setting: Setting) -> Iterator[FloatArray]:
         """Yield p_0, p_1, ..., each (N,), and each pushed from the atoms so that errors do not add up."""
-        return self._rounds(setting, self.law, self.reference)
+        return play(setting, self.law, self.reference, lambda law: self.select(law, setting.stages))
 
     def play_many(
         self, setting: Setting, weights: FloatArray, real_fractions: FloatArray
@@ -233,10 +235,6 @@ class Population:
 
         return play(setting, start, self.reference[:, None], curate, real_fractions)
 
-    def _rounds(self, setting: Setting, start: FloatArray, reference: FloatArray) -> Iterator[FloatArray]:
-        stages = setting.stages
-        return play(setting, start, reference, lambda law: self.select(law, stages))
-
     def _prepare(self, rule: Selection) -> list[list[Any]]:
         """Return the set-ups [block][reward], made once per noise and temperature."""
         if rule.key not in self._prepared:
@@ -247,6 +245,19 @@ class Population:
                 for members in self._members
             ]
         return self._prepared[rule.key]
+
+
+def _weigh_many(rule: Selection, setup: Any, share: FloatArray, law: FloatArray) -> FloatArray:
+    """Return w H of B laws (N, B) with weights (B,), of which some may do without this reward."""
+    used = share != 0
+    if used.all():
+        part = rule.weigh(setup, law)
+        part *= share
+        return part
+    part = np.zeros_like(law)
+    if used.any():
+        part[:, used] = share[used] * rule.weigh(setup, law[:, used])
+    return part
 
 
 def check_law(name: str, law: ArrayLike | None, count: int) -> FloatArray:

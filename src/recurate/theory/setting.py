@@ -21,6 +21,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -126,7 +127,7 @@ class Setting:
         """Return the setting with a rule, or with one made of its parts; ``others`` as for the class."""
         return cls(rule_of(rule, k=k, temperature=temperature, noise=noise, keep=keep, lapse=lapse), **others)
 
-    @property
+    @cached_property
     def stages(self) -> tuple[Stage, ...]:
         """All selections of one round, in order, each with the weights that it uses."""
         own = self.weights
@@ -187,6 +188,13 @@ def rule_of(rule: Selection | None = None, **given: Any) -> Selection:
     return rule
 
 
+def mix(picked: FloatArray, reference: FloatArray, rho: float | FloatArray) -> FloatArray:
+    """Return rho p_ref + (1 - rho) c, in the place of c."""
+    picked *= 1.0 - rho
+    picked += rho * reference
+    return picked
+
+
 def play(
     setting: Setting,
     start: FloatArray,
@@ -206,13 +214,12 @@ def play(
     rho = np.asarray(setting.real_fraction if real_fraction is None else real_fraction)
     # Data kept so far average to the law itself, if the loop has been running.
     law, total = start, (setting.first + 1) * start if setting.first else reference
-    generated, real = 1.0 - rho, rho * reference
+    mixes = bool(rho.any())
     yield law
     for t in range(setting.rounds):
         batch = curate(law)
-        if rho.any():
-            batch *= generated
-            batch += real
+        if mixes:
+            batch = mix(batch, reference, rho)
         if setting.accumulate:
             total = total + batch
             batch = total / (setting.first + t + 2)
