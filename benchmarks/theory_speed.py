@@ -44,12 +44,13 @@ from measuring import (
 
 import recurate
 from recurate.rules import Rule
-from recurate.theory.chebyshev import Compressed, rate_of, sweep
+from recurate.theory.chebyshev import Compressed, rate_of
 from recurate.theory.population import Population
 from recurate.theory.setting import Setting
 
 RULE = Rule(4)
 MIX = 0.3  # real fraction of the forecasts
+PLAIN = Setting(RULE)
 AGREE = 1e-8  # relative, of forecasts with pushing the atoms
 AGREE_STEP = 1e-11  # relative, of a step with direct quadrature
 
@@ -95,15 +96,15 @@ def one_step(report: Report, scale: Scale) -> Times:
     setups = {}
     for name, population in (("1 reward", ours), ("1 reward, sorted", in_order), ("5 rewards", five)):
         start = time.perf_counter()
-        population.step(law, RULE)
+        population.step(law, PLAIN)
         setups[name] = time.perf_counter() - start
     found = interleave(
         {
             "multiply": lambda: np.multiply(law, h, out=q),
-            "step": lambda: ours.step(law, RULE),
-            "step, sorted rewards": lambda: in_order.step(law, RULE),
-            "step, real_fraction 0.3": lambda: ours.step(law, RULE, MIX),
-            "step, 5 rewards": lambda: five.step(law, RULE),
+            "step": lambda: ours.step(law, PLAIN),
+            "step, sorted rewards": lambda: in_order.step(law, PLAIN),
+            "step, real_fraction 0.3": lambda: ours.step(law, Setting(RULE, real_fraction=MIX)),
+            "step, 5 rewards": lambda: five.step(law, PLAIN),
             "multiply, once after the others": lambda: np.multiply(law, h, out=q),
         },
         scale.repeats(31),
@@ -150,7 +151,7 @@ def memory(report: Report, scale: Scale) -> None:
 def memory_child(how: str, count: int) -> None:
     """Print, in doubles an atom, the peak and what stays (job 2)."""
     warm = Population(np.random.default_rng(0).normal(size=31_000))
-    warm.step(warm.law, RULE)
+    warm.step(warm.law, PLAIN)
     del warm
     gc.collect()
     if how == "traced":
@@ -168,7 +169,7 @@ def memory_child(how: str, count: int) -> None:
     now("with law")
     population._prepare(RULE)
     now("set up")
-    law = population.step(population.law, RULE)
+    law = population.step(population.law, PLAIN)
     gc.collect()
     now("stays")
     top = tracemalloc.get_traced_memory()[1] if how == "traced" else resident("VmHWM")
@@ -243,7 +244,7 @@ def against_quadrature(report: Report, scale: Scale) -> None:
 
     found = interleave(
         {
-            "step": lambda: population.step(law, RULE),
+            "step": lambda: population.step(law, PLAIN),
             "direct quadrature, in blocks": lambda: direct(rewards, law, k),
             "direct quadrature, whole tables": lambda: direct_plain(rewards, law, k),
             "direct quadrature for each atom on its own, 2 atoms": lambda: direct_each(
@@ -285,8 +286,8 @@ def expectations(compressed: Compressed, setting: Setting) -> Array:
     return np.array(
         [
             (
-                compressed.mean_of(densities, compressed.utilities),
-                compressed.mean_of(densities, exps),
+                compressed.utilities @ compressed.law(densities),
+                exps @ compressed.law(densities),
                 compressed.mean(densities, "column"),
             )
             for densities in compressed.play(setting)
@@ -317,7 +318,7 @@ def many_rounds(report: Report, scale: Scale, step: Times) -> None:
     repeats = scale.repeats(9)
     found = interleave(
         {
-            "step": lambda: population.step(law, RULE),
+            "step": lambda: population.step(law, PLAIN),
             "forecast, 100 rounds": lambda: expectations(compress(), setting),
             "of which compressing": compress,
             "of which rounds and expectations": lambda: expectations(compressed, setting),
@@ -368,8 +369,9 @@ def many_settings(report: Report, scale: Scale) -> None:
     def forecasts() -> tuple[Array, Array]:
         compressed = Compressed.of(rewards, law, rate=rounds + 2.0)
         exps = np.exp(compressed.utilities)
-        runs = sweep(compressed, k=sizes[:, None], real_fraction=fractions, rounds=rounds)
-        found = [(compressed.mean_of(d, compressed.utilities), compressed.mean_of(d, exps)) for d in runs]
+        k, rho = (a.ravel() for a in np.meshgrid(sizes, fractions, indexing="ij"))
+        runs = compressed.play(Setting(RULE, rounds=rounds), k=k, real_fraction=rho)
+        found = [(compressed.utilities @ mass, exps @ mass) for mass in map(compressed.law, runs)]
         return np.array([m for m, _ in found]), np.array([e for _, e in found])
 
     found = interleave({"1,000 forecasts of 20 rounds": forecasts}, scale.repeats(7))
@@ -378,10 +380,10 @@ def many_settings(report: Report, scale: Scale) -> None:
     population = Population(rewards, law=law)
     worst = 0.0
     for i, j in ((0, 0), (0, 24), (13, 7), (20, 1), (39, 0), (39, 12)):
-        laws = population.trajectory(Rule(sizes[i]), rounds=rounds, real_fraction=fractions[j])
+        laws = population.play(Setting(Rule(sizes[i]), real_fraction=fractions[j], rounds=rounds))
         wanted = pushed(rewards, rewards, laws)
         worst = max(worst, off(means[:, i, j], wanted[:, 0]), off(exps[:, i, j], wanted[:, 1]))
-    check("a sweep", worst, AGREE)
+    check("many settings", worst, AGREE)
     report.note(
         "6",
         f"40 slate sizes from 2 to 64 by 25 real fractions from 0 to 0.96; 6 of them against pushing the "
@@ -412,8 +414,8 @@ def growth(scale: Scale, out: Path) -> None:
         rewards, law = atoms(n)
         population, in_order = Population(rewards, law=law), Population(np.sort(rewards), law=law)
         calls = {
-            "unsorted": lambda p=population, w=law: p.step(w, RULE),
-            "sorted": lambda p=in_order, w=law: p.step(w, RULE),
+            "unsorted": lambda p=population, w=law: p.step(w, PLAIN),
+            "sorted": lambda p=in_order, w=law: p.step(w, PLAIN),
             "set-up": lambda r=rewards, w=law: Population(r, law=w)._prepare(RULE),
         }
         measure("atoms", n, calls)
@@ -421,8 +423,8 @@ def growth(scale: Scale, out: Path) -> None:
     rewards, law = atoms(n)
     population = Population(rewards, law=law)
     for k in (2, 4, 8, 16, 64, 256, 1000, 10_000, 100_000, 1_000_000, math.inf):
-        rule = Rule(k)
-        measure("slate size", k, {"one step": lambda r=rule: population.step(law, r)})
+        setting = Setting(Rule(k))
+        measure("slate size", k, {"one step": lambda s=setting: population.step(law, s)})
     column = np.ones(n)
     for rounds in (1, 2, 5, 10, 20, 50, 100) if scale.quick else (1, 2, 5, 10, 20, 50, 100, 200, 500, 1000):
         setting = Setting(RULE, (1.0,), MIX, rounds)
@@ -437,7 +439,7 @@ def growth(scale: Scale, out: Path) -> None:
     for m in (1, 2, 3, 4, 5, 6, 8):
         rewards, law = atoms(scale.atoms, rewards=m)
         several = Population(rewards, law=law)
-        measure("rewards", m, {"one step": lambda p=several, w=law: p.step(w, RULE)})
+        measure("rewards", m, {"one step": lambda p=several, w=law: p.step(w, PLAIN)})
     titles = {
         "atoms": (f"One step and set-up, K = {RULE.k}", "atoms N"),
         "slate size": (f"One step, {n:,} atoms", "slate size K"),

@@ -55,6 +55,14 @@ def test_references_are_generated(tmp_path):
         "recurate.log.logger",
         "recurate.verbs.forecast.forecast",
         "recurate.log.trajectory",
+        "recurate.theory.bounds",
+        "recurate.theory.limits",
+        "recurate.theory.population",
+        "recurate.theory.setting",
+        "recurate.theory.survival",
+        "recurate.theory.welfare",
+        "recurate.verbs.plan.evaluation",
+        "recurate.verbs.plan.plan",
     ],
 )
 def test_docstring_examples_run(name):

@@ -1,5 +1,4 @@
-r"""Which preference groups survive: their shares in the limit, and the least weight and slate size that keep
-them.
+r"""Which preference groups survive, and the least weight and slate size at which they do.
 
 Two groups that never like each other's items, weights q and 1 - q, move as s' = q (1 - (1 - s)^K) + (1 - q)
 s^K, whose derivative at 0 is K q: a group survives iff **K q > 1** (derived in ``docs/theory.md``). In
@@ -27,31 +26,31 @@ from recurate.theory.limits import Limit, dynamics_of, limit
 from recurate.theory.population import Population
 from recurate.theory.setting import Setting, check_weights
 
-ALIVE = 1e-6  # share in the limit from which on a group survives
-NEVER = 20.0  # nats between own and others' items from which on the law K q > 1 is that of the landscape
-SHORT = 800  # rounds that a cell of a phase diagram is given to settle
+ALIVE = 1e-6  # the least share in the limit of a group that survives
+NEVER = 20.0  # separation of own and others' items, in nats, above which the K q > 1 criterion applies
+SHORT = 800  # rounds in which a cell of a phase diagram may settle
 STILL = 1e-5  # sum of absolute changes of masses in a round at which a loop hardly moves
-LARGEST_K = 4096  # slate size up to which the smallest is looked for
-HEAVIEST = 0.99  # weight up to which the smallest is looked for
+LARGEST_K = 4096  # slate sizes are searched up to this one
+HEAVIEST = 0.99  # weights are searched up to this one
 
 
 @dataclass(frozen=True)
 class Survival:
-    """What becomes of one preference group.
+    """The fate of one preference group; see :func:`survival`.
 
     Attributes:
-        group: number of its reward.
-        weight: share of slates that it judges.
-        share: of the limit closest to its maximum; nan where the loop does not settle.
-        survives: whether that is more than nothing.
+        group: the number of its reward.
+        weight: the share of slates that it judges.
+        share: its share of the limit; nan where the loop does not settle.
+        survives: whether its share exceeds 1e-6.
         smallest_weight: the least weight (the others keeping their proportions) at which it survives; 1 if
-            none.
-        smallest_k: the least slate size at which it survives; None if none up to ``LARGEST_K``.
-        invasion: largest invasion multiplier of its items in the law that the others settle at without it:
-            above one, it comes back from however few; nan where they do not settle.
+            there is none.
+        smallest_k: the least slate size at which it survives; None if there is none up to 4096.
+        invasion: the largest invasion multiplier of its items in the law that the others settle at without
+            it: above one, the group comes back from any small share; nan where the others do not settle.
         kq: slate size times weight.
-        law_applies: whether nobody likes another group's items: then it survives iff kq > 1 (two groups; with
-            more of them, if).
+        law_applies: whether no group likes another one's items: then it survives iff kq > 1 (with more than
+            two groups: if).
     """
 
     group: int
@@ -68,13 +67,22 @@ class Survival:
 def survival(
     rewards: ArrayLike, weights: ArrayLike | None = None, *, k: float = 4, temperature: float = 1.0
 ) -> list[Survival]:
-    """Return what becomes of every preference group, without real data.
+    """Return the fate of every preference group in a loop without real data.
+
+    An atom belongs to the group whose maximum it is closest to. A group survives if it has a share of the law
+    that p_{t+1} = p_t sum_i w_i H_i ends at. Two groups that never like each other's items, with weights q
+    and 1 - q, move as s' = q (1 - (1 - s)^K) + (1 - q) s^K, so that a group survives iff K q > 1 (derived in
+    ``docs/theory.md``; the loop: Falahati et al. 2026, arXiv 2605.07724). In general a group enters iff one
+    of its items has an invasion multiplier above one (Hofbauer and Sigmund 1998, chapter 15).
 
     Args:
-        rewards: (atoms, groups), finite.
-        weights: share of slates judged by each; equal if None.
-        k: slate size, or ``math.inf``.
-        temperature: divides the rewards.
+        rewards: shape (atoms, groups), finite, one column per group.
+        weights: the share of slates judged by each group, shape (groups,); equal if None.
+        k: slate size, a whole number or ``math.inf``.
+        temperature: divides the rewards, in their unit.
+
+    Returns:
+        One :class:`Survival` per group, in the order of the columns.
 
     Raises:
         InputError: there are fewer than two groups, or a group is the favourite of no atom.
@@ -124,12 +132,12 @@ def _end(front: FloatArray, weights: FloatArray, k: float, longest: int = LONGES
 
 
 def favourites(rewards: FloatArray, tops: FloatArray) -> IntArray:
-    """Return for each atom the reward whose maximum ``tops`` (m,) it is closest to, (N,)."""
+    """Return the reward whose maximum, of ``tops`` (m,), each atom is closest to, shape (N,)."""
     return np.asarray(np.argmax(rewards - tops, axis=1), np.int64)
 
 
 def pareto_front(rewards: FloatArray) -> IntArray:
-    """Return the atoms that no other one beats or equals in every reward; one of equal ones."""
+    """Return the atoms that no other one beats or equals in every reward, and one of each set of equals."""
     order = np.lexsort(rewards.T[::-1])[::-1]  # by the first reward, then the second ..., falling
     if rewards.shape[1] == 2:
         second = rewards[order, 1]
@@ -210,7 +218,7 @@ def _with_weight(weights: FloatArray, j: int, weight: float) -> FloatArray:
 
 
 def _threshold(true_above: Callable[[float], bool], high: float, width: float) -> float:
-    """Return the least value in (0, high] from which on something is true; 1 where it is nowhere."""
+    """Return the least value in (0, high] above which a condition holds; 1 where it never does."""
     if true_above(1e-9):
         return 0.0
     if not true_above(high):
@@ -239,7 +247,7 @@ def smallest_k(front: FloatArray, groups: IntArray, weights: FloatArray, j: int)
 
 
 def settled_share(end: Limit, groups: IntArray, group: int) -> float:
-    """Return a group's share of a limit, or of where the loop hardly moves any more; nan where it does."""
+    """Return a group's share of a limit, or of a last law that hardly moves any more; else nan."""
     if not end.settles and not end.residual < STILL:
         return math.nan
     return float(end.law[groups == group].sum())

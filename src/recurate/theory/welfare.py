@@ -6,10 +6,10 @@ exp(entropy) at 1, 1 / sum s^2 at 2 (Hill 1973). For rewards r_i with weights w_
 
 - Nash welfare sum_i w_i log E u_i, which loops maximise as K grows (:mod:`recurate.theory.limits`);
 - utilitarian welfare sum_i w_i E r_i; the worst group's reward min_i E r_i;
-- the Nash point in the paper's sense (Falahati et al. 2026, Theorem 3.7): on mixtures s P_1 + (1 - s) P_2 of
-  two groups' laws the product of (E r_i - d_i)^{w_i}, d_i what group i gets from the other one's law, is
-  largest at s = w_1, and in
-  general at shares equal to the weights: the distance to it is that of shares from weights.
+- the Nash point in the sense of Falahati et al. (2026, arXiv 2605.07724, Theorem 3.7): with d_i the mean
+  reward of group i under the other one's law, the product of (E r_i - d_i)^{w_i} over mixtures s P_1 + (1 -
+  s) P_2 of two groups' laws is largest at s = w_1, and in general at shares equal to the weights. The
+  distance from it is that of the shares from the weights.
 """
 
 from __future__ import annotations
@@ -28,17 +28,17 @@ from recurate.theory.setting import check_weights
 
 @dataclass(frozen=True)
 class Welfare:
-    """Diversity and fairness of one law.
+    """Diversity and fairness of one law; see :func:`welfare`.
 
     Attributes:
-        entropy: of the groups' shares, in nats.
-        hill: Hill numbers of order 0, 1 and 2.
-        nash: sum w log E exp(r / tau), in nats.
-        nash_gap: by how much it is below its maximum over laws on the same atoms, in nats.
-        utilitarian: sum w E r.
+        entropy: the entropy of the groups' shares, in nats.
+        hill: the Hill numbers of order 0, 1 and 2 of the shares.
+        nash: Nash welfare sum_i w_i log E exp(r_i / tau), in nats.
+        nash_gap: the distance of Nash welfare from its maximum over laws on the same atoms, in nats.
+        utilitarian: sum_i w_i E r_i, in the rewards' unit.
         worst: the smallest E r_i.
-        worst_group: whose.
-        distance: total variation between the groups' shares and their weights.
+        worst_group: the number of the reward with the smallest mean.
+        distance: the total variation between the groups' shares and their weights.
     """
 
     entropy: float
@@ -52,7 +52,8 @@ class Welfare:
 
 
 def hill_number(shares: ArrayLike, order: float) -> float:
-    """Return the Hill number of an order >= 0 of shares that sum to one.
+    """Return the Hill number (sum_i s_i^q)^(1 / (1 - q)) of order q >= 0 of shares that sum to one (Hill
+    1973).
 
     >>> hill_number([0.5, 0.5], 2)
     2.0
@@ -75,13 +76,23 @@ def welfare(
 ) -> Welfare:
     """Return diversity and fairness of a law on atoms, or of a sample.
 
-    An atom belongs to the group whose maximum it is closest to.
+    An atom belongs to the group whose maximum it is closest to. With u_i = exp(r_i / tau) the loop at K =
+    infinity climbs Nash welfare sum_i w_i log E u_i (derived in ``docs/theory.md``; Cover 1984); the distance
+    of the groups' shares from their weights is that from the Nash point of Falahati et al. 2026 (arXiv
+    2605.07724, Theorem 3.7).
 
     Args:
-        rewards: (atoms, groups), finite.
-        law: masses (atoms,); None: a sample.
-        weights: of the groups; equal if None.
-        temperature: divides the rewards.
+        rewards: r, shape (atoms, groups), finite, one column per group.
+        law: the masses of the atoms, shape (atoms,); None: a sample, all alike.
+        weights: w, shape (groups,); equal if None.
+        temperature: tau, in the rewards' unit.
+
+    Raises:
+        InputError: shapes disagree or values are out of range.
+
+    >>> found = welfare([[1.0, 0.0], [0.0, 1.0]], [0.25, 0.75])
+    >>> found.worst, found.worst_group, found.distance
+    (0.25, 0, 0.25)
     """
     matrix = np.atleast_2d(np.asarray(rewards, float).T).T
     p = check_law("law", law, len(matrix))
