@@ -1,4 +1,4 @@
-"""Candidates with what is known of each, and the quantities of a law or a sample of them."""
+"""The candidates of one round: rewards, groups, contexts and tracked columns."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from recurate.log.schema import Log
 
 @dataclass(frozen=True)
 class Candidates:
-    """n candidates, one row each.
+    """n candidates with m rewards.
 
     Attributes:
         rewards: shape (n, m), finite.
@@ -25,7 +25,7 @@ class Candidates:
         groups: group of each candidate as text, shape (n,), or None.
         tracked: further columns by name, each (n,) numbers.
         contexts: context of each candidate as text, shape (n,), or None for one context.
-        labels: all groups that there are, where more are known than occur among these candidates.
+        labels: all known groups, where some do not occur among these candidates.
     """
 
     rewards: FloatArray
@@ -176,7 +176,7 @@ def reward_matrix(rewards: ArrayLike) -> FloatArray:
         raise InputError(
             "rewards must have shape (candidates,) or (candidates, rewards), at least one of each",
             got=f"shape {np.shape(rewards)}",
-            remedy="one row a candidate, one column a reward",
+            remedy="one row per candidate, one column per reward",
         )
     bad = np.argwhere(~np.isfinite(values))
     if bad.size:
@@ -200,7 +200,7 @@ def _numbers(name: str, values: ArrayLike, count: int) -> FloatArray:
         ) from None
     if numbers.shape != (count,) or not np.isfinite(numbers).all():
         raise InputError(
-            f"the tracked column {name!r} must hold one finite number a candidate",
+            f"the tracked column {name!r} must hold one finite number per candidate",
             got=f"shape {numbers.shape}, {int((~np.isfinite(numbers)).sum())} not finite",
             remedy=f"pass {count} finite numbers",
         )
@@ -225,7 +225,7 @@ def _texts(name: str, values: ArrayLike | None, count: int) -> NDArray[Any] | No
     texts = given.astype(str)
     if texts.shape != (count,):
         raise InputError(
-            f"{name} must hold one label a candidate",
+            f"{name} must hold one label per candidate",
             got=f"shape {texts.shape}",
             remedy=f"pass {count} labels",
         )

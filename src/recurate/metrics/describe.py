@@ -44,12 +44,12 @@ class Describer:
     """Turns a law on fixed candidates, or the candidates as a sample, into trajectory rows.
 
     Attributes:
-        candidates: whom to describe.
+        candidates: the candidates that are described.
         temperature: exp_reward is exp(reward / temperature).
         group_names: the groups to report, in order.
         reward_scale: largest reward / temperature seen anywhere in this comparison, per reward;
             ``mean_exp_reward`` is left out beyond ``LARGEST_EXPONENT``.
-        stratified: whether contexts are the same in all samples, and not drawn by chance.
+        stratified: whether all samples have the same contexts, not drawn by chance.
     """
 
     candidates: Candidates

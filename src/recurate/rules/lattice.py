@@ -168,7 +168,7 @@ _POINTERS = np.arange(CHUNK + 1, dtype=np.int32)
 
 
 def _rows(first: NDArray[np.int64], weights: FloatArray) -> scipy.sparse.csr_array:
-    """Return the sparse matrix with ``weights`` (rows, POINTS) from column ``first`` (rows,) on."""
+    """Return the sparse matrix with ``weights`` (rows, POINTS) from column ``first`` (rows,)."""
     columns = (first[:, None] + np.arange(POINTS)).astype(np.int32)
     pointers = np.arange(0, POINTS * first.size + 1, POINTS, dtype=np.int32)
     return scipy.sparse.csr_array(

@@ -5,10 +5,9 @@ these very candidates (exact), and P_t the mean of what was really picked (mixed
 
 .. math:: m_{t+1} - m_t = (S_t - m_t) + (P_t - S_t) + (m_{t+1} - P_t):
 
-what selection asks for, what the chance of finitely many picks added (its 95 % band says how much is usual),
-and
-what retraining added or lost: transmission. A rule that is not the real one shows as sampling outside its
-    band.
+the change that selection asks for, the change that the chance of finitely many picks added (with a 95 %
+band), and the change that retraining added or lost: transmission. If the rule is not the real one, sampling
+lies outside its band.
 """
 
 from __future__ import annotations
@@ -38,10 +37,10 @@ class Change:
         reward: its name.
         start: its mean before.
         change: by how much the mean changed.
-        selection: what the rule asks for, exactly.
-        sampling: what finitely many picks added.
+        selection: the change that the rule asks for, exactly.
+        sampling: the change that finitely many picks added.
         band: half the width of the 95 % interval of ``sampling`` about zero.
-        transmission: what retraining added or lost.
+        transmission: the change that retraining added or lost.
         transmission_error: its standard error.
     """
 
@@ -73,8 +72,8 @@ def attribute(
         labels: the rounds' numbers.
         setting: what happens every round (rule, weights, real fraction).
         reference: real data; None: the first round's candidates.
-        slates: the slate of every candidate, (candidates,) each: then the band leaves out what slates tell of
-            their pool, which selection has in it already. None: it is wider than it need be.
+        slates: the slate of every candidate, (candidates,) each: the band then leaves out the part of the
+            slates' variation that selection contains already. None: the band is wider than necessary.
     """
     real = reference or rounds[0]
     targets = training_values(rounds, setting, real, None)
@@ -127,9 +126,9 @@ def _error(
 ) -> float:
     """Return the standard error of the picks' mean about selection; contexts are as they are, not drawn."""
     if slates is not None and candidates.contexts is None:
-        told = _error_within(rewards, picked, slates)
-        if told is not None:
-            return told
+        within = _error_within(rewards, picked, slates)
+        if within is not None:
+            return within
     values = kept
     if candidates.contexts is not None:
         codes = encode(candidates.contexts[picked])[0]
@@ -137,7 +136,7 @@ def _error(
         if counts.mean() >= 2:
             values = kept - (np.bincount(codes, kept) / counts)[codes]
             return math.sqrt(float(np.square(values).sum()) / max(kept.size - counts.size, 1) / kept.size)
-        # One pick a context: the spread of all candidates within contexts stands for it.
+        # One pick per context: the spread of all candidates within contexts stands for it.
         every = encode(candidates.contexts)[0]
         means = np.bincount(every, rewards) / np.bincount(every)
         values = rewards - means[every]

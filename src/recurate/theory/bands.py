@@ -39,10 +39,10 @@ LEVEL = 0.95
 REPLICATES = 399  # so that the 95 % quantile is one of the values: the 380th
 FEWEST_REPLICATES = 99
 WORK = 4_000_000  # atoms times replicates worked on at once
-APART = 60.0  # candidates further apart are, for bands, so far apart
-WIDEST = 400.0  # over more nats hundreds of loops would take too long
-CARRIERS = 50  # atoms that carry an error, below which its size cannot be told
-SMALLEST_POOL = 250  # fewer candidates say too little about their own spread
+APART = 60.0  # longest gap between candidates that bands keep, in nats
+WIDEST = 400.0  # widest range of rewards, in nats, over which hundreds of loops are affordable
+CARRIERS = 50  # minimum effective number of atoms that carry an error
+SMALLEST_POOL = 250  # minimum number of candidates
 
 Key = tuple[str, str | None, str | None]  # quantity, reward, group
 
@@ -128,8 +128,8 @@ def bands(model: LoopModel, stream: Stream) -> Bands | None:
     units = pool / share
     if model.residuals is not None:
         units = float(np.count_nonzero(model.residuals.sizes))
-    told = _told(part, laws, units)
-    difference = {at: noisy[at] - redrawn[at] for at in noisy if at in told}
+    certain = _determined(part, laws, units)
+    difference = {at: noisy[at] - redrawn[at] for at in noisy if at in certain}
     groups = max(len(model.describer.group_names), 1)
     return _simultaneous(difference, share, groups, losses) if difference else None
 
@@ -233,12 +233,12 @@ def _redrawn_pools(
     return found
 
 
-def _told(model: LoopModel, laws: list[FloatArray], units: float) -> set[tuple[int, Key]]:
-    """Return the rounds and quantities whose own error a pool of ``units`` independent parts can tell.
+def _determined(model: LoopModel, laws: list[FloatArray], units: float) -> set[tuple[int, Key]]:
+    """Return the rounds and quantities whose error a pool of ``units`` independent parts determines.
 
     An atom's influence on E_t f is about a_t v, v = f - E_t f and a_t = p_t / p_0; the pool's error has the
     variance E_p0 (a_t v)^2 / N, and a pick's has E_p0 a_t v^2. Where few atoms carry those (the variance of
-    e^r, or late rounds of a small pool), a simulation from the pool cannot know how large the error is. A
+    e^r, or late rounds of a small pool), a simulation from the pool does not estimate the error's size. A
     mean E s of positive s is carried by N (E s)^2 / E s^2 atoms.
     """
     start, describe = model.population.law, _Columns(model)
@@ -279,7 +279,7 @@ def _draw_pools(
 ) -> tuple[FloatArray, FloatArray]:
     """Draw candidates anew, (N, B), whole contexts where those are pooled; and the reference, (N, B).
 
-    A reference of its own is the real data that are mixed in, which are what they are.
+    An external reference is fixed: it is not redrawn.
     """
     population = model.population
     if model.residuals is not None and model.context_codes is not None:

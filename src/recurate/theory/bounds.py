@@ -53,7 +53,7 @@ WIDEST = 1e150  # rewards, and rewards / temperature, whose squares are still do
 
 @dataclass(frozen=True)
 class Hypothesis:
-    """A condition of a statement, whether it holds here, and by how much."""
+    """A condition of a statement, whether it holds here, and its value."""
 
     text: str
     holds: bool

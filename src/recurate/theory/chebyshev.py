@@ -37,7 +37,7 @@ from recurate.rules.noise import GUMBEL
 from recurate.rules.rule import Rule
 from recurate.theory.setting import Setting, play
 
-POINTS = 20  # Chebyshev nodes a cell
+POINTS = 20  # Chebyshev nodes per cell
 REACH = 8.0  # cell width times the largest growth rate
 WIDEST_CELL = 0.5  # beyond it the noise itself is not resolved
 PARTS = 128  # parts of a cell, in each of which
@@ -81,7 +81,7 @@ class Compressed:
             columns: further columns (N,) whose expectations are wanted.
         """
         laws = [law] if reference is None else [law, reference]
-        # Densities at atoms without mass would grow by K a round, for nothing.
+        # Densities at atoms without mass would grow by K per round, to no use.
         alive = np.sum(laws, axis=0) > 0
         whole = bool(alive.all())
         places = _Places.of(
@@ -133,7 +133,7 @@ class Compressed:
 
 
 def rate_of(setting: Setting) -> float:
-    """Return how fast, per unit of utility, densities may grow over the setting's rounds."""
+    """Return the growth rate of densities over the setting's rounds, per unit of utility."""
     return setting.rounds * len(setting.stages) + 2.0
 
 

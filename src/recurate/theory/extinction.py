@@ -1,8 +1,8 @@
 """Groups that die out under finitely many picks.
 
-A share that no pick carries stays zero for good if no real data bring it back. Its
-probability is the mean of (1 - s')^n, s' the group's share of the picks' law, over loops that still have
-it (which has less noise than counting the loops that lost it).
+A group without a pick in a round is lost for good if no real data bring it back. The probability is the mean
+of (1 - s')^n, s' the group's share of the law of the picks, over loops that still have the group; this has
+less noise than the number of loops that lost it.
 """
 
 from __future__ import annotations

@@ -21,27 +21,25 @@ from recurate.theory.loop_model import LoopModel
 from recurate.theory.setting import Setting
 from recurate.theory.tail import continue_tail
 
-UNCOVERED = 0.01  # mass beyond the real data's rewards from which on it is mentioned
-
-
+UNCOVERED = 0.01  # mass beyond the real data's rewards that is reported
 SUPPORT = 100.0  # effective support below which a forecast is "beyond support"
 
 
 @dataclass(frozen=True)
 class Forecast:
-    """A forecast with its evidence.
+    """A forecast with its evidence; see :func:`recurate.forecast`.
 
     Attributes:
-        trajectory: rounds 0, 1, ..., with 95 % bands where the pool is large enough.
-        setting: what was forecast.
-        candidates: how many candidates it was made from.
+        trajectory: the quantities of rounds 0, 1, ..., with 95 % bands where the pool is large enough.
+        setting: the setting that was forecast.
+        candidates: the number of candidates that it rests on.
         law: the law of the last round on the candidates (then the reference's atoms, if real data are
             in the mix), shape (atoms,).
-        contexts: how contexts were treated: ``one``, ``each`` (every context its own population),
+        contexts: the treatment of contexts: ``one``, ``each`` (every context its own population),
             ``pooled residuals`` or ``each and pooled``.
-        support_ends: first round whose effective support is below 100, or None.
-        warnings: what to know before relying on it.
-        extinctions: for groups that finitely many picks may lose for good, when.
+        support_ends: the first round whose effective support is below 100, or None.
+        warnings: reasons to rely on it less.
+        extinctions: the probability, by round, that each group is lost for good by finitely many picks.
         bounds: the proved statements, checked on this population, if asked for.
     """
 
@@ -101,8 +99,8 @@ def predict(
             extinctions = found.extinctions
     if ends is not None:
         warnings.append(
-            f"from round {ends} on the effective support is below {SUPPORT:g} candidates "
-            f"({values[ends].support:.0f}): those values are beyond what this pool can tell"
+            f"the effective support falls below {SUPPORT:g} candidates in round {ends} "
+            f"({values[ends].support:.0f}): values from there on are beyond this pool's support"
         )
     last = model.last_law
     if reference is not None:
@@ -125,7 +123,7 @@ def predict(
 
 
 def _about_coverage(candidates: Candidates, reference: Candidates, law: FloatArray, rounds: int) -> list[str]:
-    """Say how much of the last law lies where there are no real data."""
+    """Report the part of the last law that lies where there are no real data."""
     low, high = reference.rewards.min(axis=0), reference.rewards.max(axis=0)
     outside = ((candidates.rewards < low) | (candidates.rewards > high)).any(axis=1)
     share = float(law[: len(candidates)] @ outside)
@@ -146,12 +144,14 @@ def reference_cells(candidates: Candidates, reference: Candidates) -> tuple[Cell
             remedy="score the real data with the same reward functions, in the same order",
         )
     if candidates.contexts is not None:
-        return None, ["kl_to_reference is left out: within contexts it is not told from a reference sample"]
+        return None, [
+            "kl_to_reference is left out: within contexts it cannot be estimated from a separate reference"
+        ]
     cells = partition(reference.rewards)
     if cells.reference.size < FEWEST_CELLS:
         return None, [
             f"kl_to_reference is left out: {len(reference)} real samples are too few "
-            f"(or too alike) to tell reward laws apart"
+            f"(or too alike) to distinguish reward laws"
         ]
     return cells, []
 
@@ -166,7 +166,7 @@ def measured(
     names: tuple[str, ...] = (),
     stratified: bool = False,
 ) -> Trajectory:
-    """Return the same quantities as measured in every round of a log, on the model's candidates.
+    """Measure the forecast's quantities in every round of a log, on the model's candidates.
 
     Args:
         log: one or several rounds.
@@ -175,8 +175,8 @@ def measured(
         track: further columns whose mean is measured.
         cells: partition behind ``kl_to_reference``; None leaves it out.
         names: groups to report beside those that occur.
-        stratified: whether all rounds have the same contexts in the same numbers, so that errors do not count
-            the contexts' choice.
+        stratified: whether all rounds have the same contexts in the same numbers, so that the choice of
+            contexts adds no error.
     """
     generated = log.select(source=MODEL)
     rows: list[Row] = []

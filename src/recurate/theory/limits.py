@@ -178,7 +178,7 @@ def _rewards(rewards: ArrayLike) -> FloatArray:
         raise InputError(
             "rewards must have shape (atoms, rewards), at least one of each",
             got=f"shape {values.shape}",
-            remedy="one row an atom, one column a reward",
+            remedy="one row per atom, one column per reward",
         )
     if np.isnan(values).any() or (values == np.inf).any():
         raise InputError(

@@ -24,8 +24,8 @@ from recurate.theory.residuals import Correction, PooledResiduals, equal_spread_
 from recurate.theory.setting import Setting, play
 from recurate.theory.ustatistic import OneRound, unbiased_law
 
-THICK = 500  # candidates a context from which each context is a population of its own
-MANY = 20_000  # atoms from which compressing pays
+THICK = 500  # candidates per context that make each context a population of its own
+MANY = 20_000  # atoms above which compressing pays
 FAINT = 1e-60  # masses below that part of an even one are pushed atom by atom
 GROUPS = 64  # more groups than that are counted atom by atom
 LARGEST_SLATE = 256  # beyond it the unbiased first round costs too much
@@ -33,7 +33,7 @@ LARGEST_SLATE = 256  # beyond it the unbiased first round costs too much
 
 @dataclass(frozen=True)
 class LoopModel:
-    """A population with what is needed to describe its laws.
+    """A population, its treatment of contexts, and the description of its laws.
 
     Attributes:
         population: the candidates (then the reference's atoms, if real data are in the mix).
@@ -45,7 +45,7 @@ class LoopModel:
         residuals: where contexts are thin, their rewards split into locations and residuals.
         cells: the partition behind ``kl_to_reference``, or None.
         cell_codes: each atom's cell, or None.
-        has_kl: whether ``kl_to_reference`` is known.
+        has_kl: whether ``kl_to_reference`` can be estimated.
     """
 
     population: Population
@@ -112,7 +112,7 @@ class LoopModel:
         names = self.describer.group_names
         return replace(model, describer=replace(model.describer, group_names=names), has_kl=self.has_kl)
 
-    # --- laws and what they say -------------------------------------------------------------------
+    # --- laws and their quantities ----------------------------------------------------------------
 
     def values(self) -> Iterator[Values]:
         """Yield the quantities of rounds 0, 1, ...: exactly, in the infinite-data limit."""
@@ -276,7 +276,7 @@ class LoopModel:
         )
 
     def _offsets(self) -> FloatArray:
-        """Return what is left of the first picks' correction in each round, shape (rounds + 1,).
+        """Return the part of the first picks' correction that remains in each round, shape (rounds + 1,).
 
         It enters with the first picks, and later rounds dilute it with real data like everything else.
         """
@@ -289,7 +289,7 @@ class LoopModel:
     # --- what to know -----------------------------------------------------------------------------
 
     def warnings(self) -> list[str]:
-        """Return what to know before relying on this model."""
+        """Return the reasons to rely on this model less."""
         atoms = self.describer.candidates
         found = [
             f"E exp({name}) exceeds the range of doubles and is left out; subtract a constant"
@@ -396,12 +396,12 @@ def _treat_contexts(atoms: Candidates, count: int) -> tuple[str, IntArray | None
 
 
 def _check_thin(residuals: PooledResiduals, setting: Setting, law: FloatArray | None) -> None:
-    """Refuse what residuals from contexts' means cannot tell."""
+    """Refuse rules and laws that residuals from contexts' means do not determine."""
     if any(isinstance(stage.rule, Threshold) for stage in setting.stages):
         raise InputError(
             "a threshold is about rewards themselves, and thin contexts are forecast from residuals",
             got=f"contexts with {int(residuals.sizes[residuals.sizes > 0].min())} candidates",
-            remedy=f"log at least {THICK} candidates a context, or use a rule that compares candidates",
+            remedy=f"log at least {THICK} candidates per context, or use a rule that compares candidates",
         )
     if law is None:
         return

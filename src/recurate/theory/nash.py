@@ -78,7 +78,7 @@ class NashSolution:
 
 
 def maximise_nash(utilities: FloatArray, weights: FloatArray, *, gap: float = GAP) -> NashSolution:
-    """Return a law that maximises Nash welfare; see the module's text.
+    """Return a law p that maximises Nash welfare sum_i w_i log E_p u_i, with its certificate.
 
     Args:
         utilities: u, (N, m), each column with a maximum of one, entries >= 0.
@@ -108,7 +108,7 @@ def maximise_nash(utilities: FloatArray, weights: FloatArray, *, gap: float = GA
 
 
 class _Search:
-    """The active atoms and what is known of the prices."""
+    """The active atoms and the current prices."""
 
     def __init__(self, utilities: FloatArray, weights: FloatArray) -> None:
         self.u, self.w = utilities, weights

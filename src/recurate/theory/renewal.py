@@ -196,7 +196,7 @@ class _Change:
 def _changes(
     now: Values, target: Values, after: Values, size: int, t: int, setting: Setting
 ) -> list[_Change]:
-    """Return the change of every reward's mean from round t on, for ``size`` candidates a round."""
+    """Return the change of every reward's mean after round t, for ``size`` candidates per round."""
     step = 1 / (setting.first + t + 2) if setting.accumulate else 1.0
     share = step * (1 - setting.real_fraction)
     found = []

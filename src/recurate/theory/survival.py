@@ -95,7 +95,7 @@ def survival(
         raise InputError(
             "survival is about two or more preference groups",
             got=f"shape {matrix.shape}",
-            remedy="one column of rewards a group",
+            remedy="one column of rewards per group",
         )
     shares = check_weights(weights, matrix.shape[1])
     front = matrix[pareto_front(matrix)]

@@ -1,8 +1,8 @@
 r"""A fitted tail, to continue a one-reward forecast beyond the effective support of its pool.
 
-K-fold selection moves the law up by a factor of at most K a round, so after t rounds what matters is the
-top share K^-t of the pool; once that is a few candidates, the forecast tells their rewards and nothing
-else. Beyond a high threshold u most laws are close to a generalized Pareto law (Pickands 1975),
+K-fold selection multiplies a mass by at most K per round, so after t rounds only the top share K^-t of the
+pool matters; once that is a few candidates, the forecast is about their rewards alone. Beyond a high
+threshold u most laws are close to a generalized Pareto law (Pickands 1975),
 
 .. math:: P(r - u > y \mid r > u) = (1 + \xi y / \sigma)^{-1/\xi}, \qquad \xi = 0: e^{-y / \sigma},
 
@@ -16,7 +16,7 @@ tail; a third to a half below that; nothing where rewards just end. With shape x
 infinite or depends on the cut (:attr:`FittedTail.finite_exp`): leave it out.
 
 **Fit.** Penalised maximum likelihood: a Cauchy prior on xi of scale 0.25 steadies small tails near 0 and
-leaves clear shapes alone (200 exceedances tell xi = 0 to 0.07; penalties: Coles and Dixon 1999). The
+leaves clear shapes alone (200 exceedances determine xi = 0 to 0.07; penalties: Coles and Dixon 1999). The
 likelihood is unbounded for xi < -1, so xi >= -1 is all that is searched. With theta = xi / sigma it has a
 profile in one variable, xi(theta) = E log(1 + theta y) (Grimshaw 1993).
 """
@@ -194,7 +194,7 @@ def fit_tail(
         raise InputError(
             f"a tail needs at least {FEWEST} candidates above its threshold",
             got=f"{count:.0f} (of {rewards.size} candidates, tail share {share:.2g})",
-            remedy="use 1,000 candidates or more, with few ties: a tail cannot be told from less",
+            remedy="use 1,000 candidates or more, with few ties: fewer do not determine a tail",
         )
     shape, scale = _fit(exceedances, weights)
     regular = shape > -0.5
@@ -291,7 +291,7 @@ def _distance(exceedances: FloatArray, weights: FloatArray, shape: float, scale:
 
 
 def continue_tail(model: LoopModel, ends: int | None) -> tuple[list[Row], list[str]]:
-    """Return the rounds from ``ends`` on as forecast with a fitted tail, and what to know of it.
+    """Return the forecast with a fitted tail, from round ``ends``, and its caveats.
 
     Nothing is returned while the effective support lasts (``ends`` is None).
     """

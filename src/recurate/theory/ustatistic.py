@@ -70,7 +70,7 @@ class OneRound:
         """Return mean of the picks minus mean of the candidates, and its standard error.
 
         Over usable contexts alone. What differs between contexts cancels, so the standard error is
-        smaller than that of either mean. NaN where it cannot be told.
+        smaller than that of either mean. NaN below two contexts.
         """
         masses = self.usable * _totals(self.codes, self.initial)
         changes = self.usable * _totals(self.codes, (self.law - self.initial) * column)
@@ -104,7 +104,7 @@ def unbiased_law(
     Every context keeps its mass. It needs at least K candidates, drawn i.i.d. from the context's law.
 
     Args:
-        rewards: shape (n, m), finite; one column a reward.
+        rewards: shape (n, m), finite; one column per reward.
         codes: context of each candidate, shape (n,), integers from 0.
         rule: how one of a slate is picked; with a distribution over slate sizes a context needs the
             largest.
