@@ -19,7 +19,7 @@ the data of every round and of the real data that the first model was trained on
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
@@ -29,8 +29,10 @@ from numpy.typing import ArrayLike
 
 from recurate.core.arrays import FloatArray
 from recurate.core.errors import InputError, is_number
-from recurate.rules import Noise, Rule, noise_named
+from recurate.rules import Rule, noise_named
 from recurate.rules.selection import Selection
+
+PARTS = ("k", "temperature", "noise", "keep", "lapse")  # of a rule
 
 
 @dataclass(frozen=True)
@@ -113,19 +115,10 @@ class Setting:
             object.__setattr__(self, name, value)
 
     @classmethod
-    def of(
-        cls,
-        rule: Selection | None = None,
-        *,
-        k: float | Mapping[float, float] | None = None,
-        temperature: float | None = None,
-        noise: str | Noise | None = None,
-        keep: int | None = None,
-        lapse: float | None = None,
-        **others: Any,
-    ) -> Setting:
-        """Return the setting with a rule, or with one made of its parts; ``others`` as for the class."""
-        return cls(rule_of(rule, k=k, temperature=temperature, noise=noise, keep=keep, lapse=lapse), **others)
+    def of(cls, rule: Selection | None = None, **arguments: Any) -> Setting:
+        """Return the setting with a rule, or with one made of its parts (see :func:`rule_of`)."""
+        parts = {name: arguments.pop(name) for name in PARTS if name in arguments}
+        return cls(rule_of(rule, **parts), **arguments)
 
     @cached_property
     def stages(self) -> tuple[Stage, ...]:
@@ -168,22 +161,22 @@ class Setting:
         return found
 
 
-def rule_of(rule: Selection | None = None, **given: Any) -> Selection:
-    """Return the rule, or one made of k, temperature, noise (or its name), keep and lapse where not None.
+def rule_of(rule: Selection | None = None, **parts: Any) -> Selection:
+    """Return the rule, or one made of k, temperature, noise (or its name), keep and lapse, None if unset.
 
     Raises:
-        InputError: both a rule and one of these are given.
+        InputError: both a rule and one of its parts are given.
     """
-    given = {name: value for name, value in given.items() if value is not None}
+    given = {name: value for name, value in parts.items() if value is not None}
     if rule is None:
         if isinstance(given.get("noise"), str):
             given["noise"] = noise_named(given["noise"])
         return Rule(**given)
     if given:
         raise InputError(
-            "a rule brings its own k, temperature, noise, keep and lapse",
+            f"a rule brings its own {', '.join(PARTS[:-1])} and {PARTS[-1]}",
             got=f"a rule, and {', '.join(given)}",
-            remedy="give either the rule or these",
+            remedy="give either the rule or its parts",
         )
     return rule
 
