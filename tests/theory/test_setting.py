@@ -151,6 +151,7 @@ def test_a_rule_and_a_part_of_one_are_refused_together(part):
 def test_a_setting_of_parts_is_the_one_with_their_rule():
     parts = Setting.of(k=3, noise="gaussian", lapse=0.1, rounds=2)
     assert parts == Setting(Rule(3, noise=GAUSSIAN, lapse=0.1), rounds=2)
+    assert Setting.of(k=None, temperature=None) == Setting(Rule())
 
 
 @pytest.mark.parametrize(

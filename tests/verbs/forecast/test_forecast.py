@@ -299,7 +299,6 @@ def test_rewards_too_large_for_exp_are_left_out_with_a_warning():
         ({"rewards": [1.0, math.nan]}, "reward 0 of candidate 1 is not a finite number"),
         ({"rewards": [1.0, 2.0], "k": 0}, "slate size"),
         ({"rewards": [1.0, 2.0], "k": "4"}, "slate size"),
-        ({"rewards": [1.0, 2.0], "k": None}, "slate size"),
         ({"rewards": [1.0, 2.0], "temperature": "1"}, "temperature"),
         ({"rewards": [1.0, 2.0], "temperature": 1e-320}, "span too much"),
         ({"rewards": [-1e308, 1e308]}, "span too much"),
