@@ -17,7 +17,7 @@ import recurate
 from helpers.paths import TESTS, refused
 from helpers.tiny import DIGITS, GAUSSIANS, contents, merged
 from recurate.core.errors import InputError
-from recurate.log.schema import read_log
+from recurate.log.schema import RUN_FORMAT, read_log
 from recurate.log.trajectory import Trajectory
 from recurate.loop.config import parse_config
 from recurate.loop.driver import resume, run
@@ -40,7 +40,7 @@ def test_the_folder_holds_what_it_promises(finished):
             assert f"rounds/{t:03d}/{name}" in names
         assert f"rounds/{t:03d}/model/generator.safetensors" in names
     manifest = json.loads((finished / "manifest.json").read_text())
-    assert manifest["format"] == 1
+    assert manifest["format"] == RUN_FORMAT
     assert manifest["seed"] == 3
     assert manifest["packages"]["torch"]
     assert (finished / "timings.jsonl").exists()
@@ -265,7 +265,7 @@ def copied(finished: Path, tmp_path: Path) -> Path:
 def test_a_newer_format_is_refused(finished, tmp_path, recurate_cli):
     folder = copied(finished, tmp_path)
     manifest = json.loads((folder / "manifest.json").read_text())
-    (folder / "manifest.json").write_text(json.dumps(manifest | {"format": 2}))
+    (folder / "manifest.json").write_text(json.dumps(manifest | {"format": RUN_FORMAT + 1}))
     assert "newer recurate" in refused(recurate_cli("run", "--resume", folder))
     assert "newer recurate" in refused(recurate_cli("report", folder))
 

@@ -6,6 +6,8 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, model_validator
 
+from recurate.core.fingerprints import Fingerprint
+
 
 class Settings(BaseModel):
     """Settings that come from a configuration file."""
@@ -25,3 +27,11 @@ class Settings(BaseModel):
                     wanted = "a whole number" if whole else "a number"
                     raise ValueError(f"{name} must be {wanted}, and got {value!r}")
         return values
+
+    def rests_on(self, serves: str) -> list[Fingerprint]:
+        """Return what the settings name that can change under a run: files, sources, packages.
+
+        Args:
+            serves: the part of the configuration that these settings are, such as ``rewards.helpful``.
+        """
+        return []

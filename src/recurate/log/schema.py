@@ -36,7 +36,7 @@ from recurate.core.errors import InputError, nearest
 from recurate.core.tables import read_table, write_table
 
 FORMAT = 1  # of logs
-RUN_FORMAT = 1  # of run folders
+RUN_FORMAT = 2  # of run folders
 METADATA_KEY = b"recurate"
 
 COLUMNS: dict[str, pa.DataType] = {
@@ -142,7 +142,7 @@ def _read_run(folder: Path) -> pa.Table:
 
 
 def check_format(manifest: Path) -> None:
-    """Refuse a run folder whose manifest is missing, damaged or of a newer format."""
+    """Refuse a run folder whose manifest is missing, damaged or of another format."""
     if not manifest.is_file():
         raise InputError(
             "this is not a run folder",
@@ -155,11 +155,13 @@ def check_format(manifest: Path) -> None:
         raise InputError(
             "the run's manifest is damaged", got=manifest, remedy="restore manifest.json"
         ) from None
-    if version > RUN_FORMAT:
+    if version != RUN_FORMAT:
+        newer = version > RUN_FORMAT
+        again = f"run {manifest.parent / 'config.toml'} again, or use the version that wrote it"
         raise InputError(
-            "the run was written by a newer recurate",
-            got=f"format {version}; this version reads up to {RUN_FORMAT}",
-            remedy="upgrade recurate",
+            f"the run was written by {'a newer' if newer else 'an older'} recurate",
+            got=f"run format {version}; this version reads format {RUN_FORMAT}",
+            remedy="upgrade recurate" if newer else again,
         )
 
 

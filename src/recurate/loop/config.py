@@ -22,6 +22,7 @@ from recurate.components.rewards.distance import DistanceSettings
 from recurate.components.rewards.imported import NAME, ImportedSettings
 from recurate.components.rewards.learned import LearnedRewardSettings
 from recurate.core.errors import InputError, nearest
+from recurate.core.fingerprints import Fingerprint, of_function
 from recurate.core.settings import Settings
 from recurate.log.schema import COLUMNS
 from recurate.loop.alarms.raising import AlarmSettings
@@ -77,6 +78,10 @@ class Groups(Settings):
         if (self.kind == "import") != (self.function is not None):
             raise ValueError("give function with kind = 'import', and only then")
         return self
+
+    def rests_on(self, serves: str) -> list[Fingerprint]:
+        """Return the sources of the function's module."""
+        return [] if self.function is None else of_function(serves, self.function)
 
 
 RewardSettings = Annotated[

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from pydantic import Field
 
 from recurate.core.errors import InputError, nearest
+from recurate.core.fingerprints import Fingerprint, of_files
 from recurate.core.seeds import Stream
 from recurate.core.settings import Settings
 from recurate.core.tables import read_table
@@ -32,6 +33,10 @@ class ContextSettings(Settings):
         "where the round "
         "before stopped",
     )
+
+    def rests_on(self, serves: str) -> list[Fingerprint]:
+        """Return the file."""
+        return of_files(serves, [Path(self.path)])
 
 
 def read_contexts(settings: ContextSettings) -> Texts:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -13,12 +14,13 @@ from recurate.components.nets.devices import choose_device
 from recurate.components.nets.training import NetworkSettings
 from recurate.core.errors import Stopped
 from recurate.core.files import full_disk_explained, uninterrupted
+from recurate.core.fingerprints import Change
 from recurate.core.seeds import Stream
 from recurate.log.schema import Log
 from recurate.log.trajectory import Trajectory
 from recurate.loop.alarms.raising import Alarm, check_names, raised
 from recurate.loop.config import Config
-from recurate.loop.environment import World, prepare
+from recurate.loop.environment import World, prepare, rests_on
 from recurate.loop.monitors.protocol import Monitor, Silent
 from recurate.loop.rounds import group_labels, play
 from recurate.loop.run_folder import RunFolder
@@ -40,19 +42,26 @@ def run(config: Config, out: Path, monitor: Monitor | None = None) -> Trajectory
     watcher = monitor or Silent()
     watcher.stage(-1, "set-up")
     with threadpool_limits(1), full_disk_explained(out, _AGAIN.format(out)):
+        found = rests_on(config)  # before any of it is read
         world = prepare(config)  # finds what does not fit before a folder is made
         _check_alarms(config, world)
         with RunFolder(out).locked():
             with uninterrupted():
-                folder = RunFolder.create(out, config, world)
+                folder = RunFolder.create(out, config, world, found)
             return _drive(folder, config, world, watcher)
 
 
-def resume(folder: Path, monitor: Monitor | None = None) -> Trajectory:
+def resume(folder: Path, monitor: Monitor | None = None, *, accept_changes: bool = False) -> Trajectory:
     """Continue a run after its last complete round; the result equals an uninterrupted run's.
 
+    Args:
+        folder: of the run.
+        monitor: sees what happens.
+        accept_changes: play on although files that the run rests on have changed; the next round records it.
+
     Raises:
-        InputError: the folder is not a run, is in use, of a newer format, or was altered; and as :func:`run`.
+        InputError: the folder is not a run, is in use, of another format, or was altered, or something that
+            the run rests on was; and as :func:`run`.
         Stopped: an alarm stopped the run.
     """
     store = RunFolder.open(folder)
@@ -60,7 +69,8 @@ def resume(folder: Path, monitor: Monitor | None = None) -> Trajectory:
         config = store.config()
         store.verify(results=False)
         _check_device(config)
-        return _drive(store, config, store.world(config), monitor or Silent())
+        changed = store.check_unchanged(config, accept=accept_changes)
+        return _drive(store, config, store.world(config), monitor or Silent(), changed)
 
 
 _AGAIN = "make room, then recurate run --resume {}"
@@ -107,10 +117,13 @@ def setting(config: Config) -> Setting:
     )
 
 
-def _drive(folder: RunFolder, config: Config, world: World, monitor: Monitor) -> Trajectory:
+def _drive(
+    folder: RunFolder, config: Config, world: World, monitor: Monitor, changed: Sequence[Change] = ()
+) -> Trajectory:
     """Play all rounds that are left. BLAS runs on one thread: its sums depend on how many there are."""
     stage = _Stages(folder, monitor)
     monitor.started(_facts(folder, config, world))
+    monitor.warn([f"{change} since the round before" for change in changed])
     chosen = setting(config)
     state = folder.state(config) or folder.first(config)
     forecast = forecast_run(folder.log(0), config, world) if state.round > 0 else None
@@ -128,12 +141,14 @@ def _drive(folder: RunFolder, config: Config, world: World, monitor: Monitor) ->
         back = any(alarm.action == "rollback" for alarm in alarms)
         stage(t, "save")
         with uninterrupted():
-            folder.save_round(record, [asdict(a) for a in alarms], reject=attempt if back else None)
+            kept = [asdict(a) for a in alarms]
+            folder.save_round(record, kept, changed, reject=attempt if back else None)
         if back:
             stage.stop()
             if attempt + 1 >= config.attempts:
                 raise Stopped(_rolled_back(folder, alarms, t, attempt + 1))
             continue
+        changed = ()
         state = folder.settled(following, config)
         found += record.measured
         del following, record  # a round's samples may be large
@@ -180,12 +195,11 @@ def _write_trajectory(folder: RunFolder, forecast: Forecast, found: Trajectory) 
 
 def _facts(folder: RunFolder, config: Config, world: World) -> dict[str, Any]:
     done = folder.complete()
-    changed = [f"{k} {a} -> {b}" for k, (a, b) in folder.changed_packages().items()]
     return {
         "run": str(folder.path),
         "data": "none" if config.data is None else config.data.kind,
         "rewards": ", ".join(f"{r.name} ({r.kind})" for r in config.rewards),
-        **{name: fact for name, fact in world.facts().items() if name != "files"},
+        **world.facts(),
         "k": config.selection.k,
         "picks_a_round": config.selection.picks,
         "real_fraction": config.retraining.real_fraction,
@@ -193,7 +207,6 @@ def _facts(folder: RunFolder, config: Config, world: World) -> dict[str, Any]:
         **({"alarms": ", ".join(f"{a.kind} ({a.action})" for a in config.alarms)} if config.alarms else {}),
         "rounds": config.rounds,
         **({"complete_rounds_found": done} if done else {}),
-        **({"packages_changed_since": ", ".join(changed)} if changed else {}),
     }
 
 

@@ -10,7 +10,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from recurate.components.data.dataset import Dataset
-from recurate.components.data.paths import sha256
 from recurate.components.data.synthetic import Gaussians
 from recurate.components.protocols import Grouping, Reward
 from recurate.components.rewards.classifier import Classifier, ClassifierReward, ClassifierRewardSettings
@@ -25,6 +24,7 @@ from recurate.components.rewards.imported import (
 )
 from recurate.components.rewards.learned import LearnedReward, LearnedRewardSettings, ScaledReward
 from recurate.core.errors import InputError
+from recurate.core.fingerprints import Fingerprint
 from recurate.core.seeds import Stream
 from recurate.log.candidates import Candidates
 from recurate.log.samples import Samples, is_text
@@ -48,7 +48,6 @@ class World:
         reference: the real training data as candidates: the law p_ref; None without data.
         cells: partition of reward space behind ``kl_to_reference``, or None.
         watch: what is measured of the samples every round.
-        files: SHA-256 of the files that every start reads again, by path.
     """
 
     dataset: Dataset | None
@@ -60,7 +59,6 @@ class World:
     reference: Candidates | None
     cells: Cells | None
     watch: Watch
-    files: dict[str, str]
 
     def score(self, samples: Samples, contexts: NDArray[Any] | None = None) -> Candidates:
         """Return samples with their rewards, tracked values and groups."""
@@ -78,8 +76,6 @@ class World:
         for name, reward in (self.rewards | self.tracked).items():
             if isinstance(reward, ScaledReward):
                 found[f"{name}_learned_from_picks"] = reward.learned.facts.summary()
-        if self.files:
-            found["files"] = self.files
         return found
 
 
@@ -124,9 +120,7 @@ def prepare(config: Config, folder: Path | None = None) -> World:
         classifier,
         None if reference is None or contexts is not None else reference.rewards,
     )
-    return World(
-        dataset, contexts, rewards, tracked, grouping, classifier, reference, cells, seen, _files(config)
-    )
+    return World(dataset, contexts, rewards, tracked, grouping, classifier, reference, cells, seen)
 
 
 def _classifier(
@@ -164,12 +158,17 @@ def _all_contexts(config: Config, dataset: Dataset | None) -> NDArray[Any] | Non
     return read_contexts(config.contexts)
 
 
-def _files(config: Config) -> dict[str, str]:
-    """Return the hashes of the files that are read again whenever the run goes on."""
-    found = {} if config.data is None else config.data.files()
-    if config.contexts is not None:
-        found[config.contexts.path] = sha256(Path(config.contexts.path))
-    return found
+def rests_on(config: Config) -> list[Fingerprint]:
+    """Return the fingerprints of everything outside the run that a configuration names.
+
+    Every table of settings answers for itself, see :meth:`recurate.core.settings.Settings.rests_on`.
+    """
+    tables = ("data", "contexts", "generator", "classifier", "groups", "measures")
+    parts = {name: getattr(config, name) for name in tables}
+    parts |= {f"rewards.{s.name}": s for s in config.rewards}
+    parts |= {f"tracked.{s.name}": s for s in config.tracked}
+    found = [f for name, settings in parts.items() if settings is not None for f in settings.rests_on(name)]
+    return list(dict.fromkeys(found))
 
 
 def save(world: World, folder: Path) -> None:

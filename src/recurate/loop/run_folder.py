@@ -3,7 +3,7 @@
 ::
 
     config.toml         the resolved configuration, defaults included
-    manifest.json       format, versions, code revision, machine, seed
+    manifest.json       format, versions, code revision, machine, device, seed, what the run rests on
     setup/              what was trained before round 0 (classifier, learned rewards), contents.json
     rounds/000/         log.parquet, samples.safetensors (texts: .parquet), measures.parquet, model/,
                         contents.json; with a control arm also control/
@@ -28,16 +28,18 @@ import shutil
 import subprocess
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import replace
-from importlib import metadata
+from dataclasses import asdict, replace
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from recurate.components.generators.external import External
+from recurate.components.nets.devices import choose_device, device_name
 from recurate.components.protocols import Generator
 from recurate.components.registry import first_model, load_model
 from recurate.core.errors import InputError
 from recurate.core.files import sync, write_text
+from recurate.core.fingerprints import DEVICE, PACKAGES, Change, Fingerprint, after, changes, version
 from recurate.core.sealed import CONTENTS, altered, read_json, sealed, sha256, verify, write_folder
 from recurate.core.version import VERSION
 from recurate.log.samples import Samples, load_samples, save_samples
@@ -50,7 +52,7 @@ from recurate.loop.mixing import Picks
 from recurate.loop.rounds import Record, State, candidates_of, first_state, winners_of
 
 LOCK = ".lock"
-PACKAGES = ("numpy", "scipy", "pyarrow", "torch", "scikit-learn", "safetensors")
+NAMED = ("numpy", "scipy", "pyarrow", "torch", "scikit-learn", "safetensors")  # packages that matter
 
 
 class RunFolder:
@@ -79,8 +81,14 @@ class RunFolder:
         raise InputError("the output folder is not empty", got=path, remedy=hint)
 
     @classmethod
-    def create(cls, path: Path, config: Config, world: World) -> RunFolder:
+    def create(cls, path: Path, config: Config, world: World, rests_on: Sequence[Fingerprint]) -> RunFolder:
         """Start a run folder: configuration, set-up, and last the manifest, with which it can be resumed.
+
+        Args:
+            path: the folder.
+            config: of the run.
+            world: what was prepared.
+            rests_on: what the configuration named, as it was before anything of it was used.
 
         Raises:
             InputError: the folder exists and is not empty.
@@ -92,7 +100,7 @@ class RunFolder:
         shutil.rmtree(path / "setup", ignore_errors=True)
         facts = world.facts() | {"real_data": worlds.real_facts(world, config)}
         write_folder(path / "setup", lambda folder: worlds.save(world, folder), facts)
-        write_text(path / "manifest.json", sealed(_manifest(config)))
+        write_text(path / "manifest.json", sealed(_manifest(config, rests_on)))
         return cls(path)
 
     @classmethod
@@ -100,7 +108,7 @@ class RunFolder:
         """Open an existing run folder.
 
         Raises:
-            InputError: it is not a run folder, or of a newer format.
+            InputError: it is not a run folder, or of another format.
         """
         check_format(path / "manifest.json")
         return cls(path)
@@ -131,10 +139,36 @@ class RunFolder:
         """Read the manifest."""
         return read_json(self.path / "manifest.json", "restore it")
 
-    def changed_packages(self) -> dict[str, tuple[str | None, str | None]]:
-        """Return packages whose version is not what the run began with: (then, now)."""
-        then, now = self.manifest().get("packages", {}), {name: _version(name) for name in PACKAGES}
-        return {name: (then.get(name), now[name]) for name in PACKAGES if then.get(name) != now[name]}
+    def changes(self) -> list[Change]:
+        """Return the changes of what the run rests on that rounds were played with."""
+        return [Change(**change) for t in range(self.complete()) for change in self._facts(t)["changes"]]
+
+    def check_unchanged(self, config: Config, *, accept: bool = False) -> list[Change]:
+        """Compare what the run rests on with what its last round was played with.
+
+        Args:
+            config: of the run.
+            accept: whether changed files are accepted; versions of packages and the device always are.
+
+        Returns:
+            What changed, for the next round to record.
+
+        Raises:
+            InputError: a file has changed, and that is not accepted.
+        """
+        began = _fingerprints(self.manifest())
+        now = _fingerprints(_manifest(config, worlds.rests_on(config)))
+        found = changes(after(began, self.changes()), now)
+        refused = [change for change in found if not change.noted and not accept]
+        if refused:
+            raise InputError(
+                "what the run rests on has changed since it began",
+                got=", ".join(map(str, refused)),
+                remedy=f"undo the change, start a new run, or go on with it on record: recurate run --resume "
+                f"{self.path} --accept-changes",
+            )
+        when = datetime.now(UTC).isoformat(timespec="seconds")
+        return [replace(change, round=self.complete(), when=when) for change in found]
 
     @contextmanager
     def locked(self) -> Iterator[None]:
@@ -162,16 +196,7 @@ class RunFolder:
 
     def world(self, config: Config) -> World:
         """Load what was prepared when the run began."""
-        world = worlds.prepare(config, self.path / "setup")
-        known = self.facts().get("files", {})
-        changed = [path for path, digest in world.files.items() if known.get(path, digest) != digest]
-        if changed:
-            raise InputError(
-                "a file that the run reads has changed since it began",
-                got=changed[0],
-                remedy="restore it, or start a new run",
-            )
-        return world
+        return worlds.prepare(config, self.path / "setup")
 
     def facts(self) -> dict[str, Any]:
         """Return facts about the data."""
@@ -201,8 +226,7 @@ class RunFolder:
         trajectory = self.path / "trajectory.parquet"
         if results and trajectory.exists():
             remedy = f"recurate run --resume {self.path} writes it again"
-            known = read_json(self.path / "bounds.json", remedy).get("trajectory_sha256")
-            if known is not None and known != sha256(trajectory):
+            if read_json(self.path / "bounds.json", remedy).get("trajectory_sha256") != sha256(trajectory):
                 raise altered(trajectory, remedy)
 
     # --- rounds ---
@@ -219,13 +243,20 @@ class RunFolder:
         return t
 
     def save_round(
-        self, record: Record, alarms: Sequence[dict[str, Any]] = (), *, reject: int | None = None
+        self,
+        record: Record,
+        alarms: Sequence[dict[str, Any]] = (),
+        changed: Sequence[Change] = (),
+        *,
+        reject: int | None = None,
     ) -> None:
         """Write a round; it appears in one rename.
 
         Args:
             record: what the round left.
             alarms: what went off in it.
+            changed: what the run rests on and has changed since the round before, see
+                :meth:`check_unchanged`.
             reject: which attempt this was, if it is rolled back: it is kept aside, and does not count as
                 played.
         """
@@ -240,7 +271,13 @@ class RunFolder:
         target = self.round_path(record.round)
         if reject is not None:
             target = self._rejected(record.round, reject)
-        write_folder(target, fill, {"round": record.round, **record.counts, "alarms": list(alarms)})
+        facts = {
+            "round": record.round,
+            **record.counts,
+            "alarms": list(alarms),
+            "changes": [asdict(c) for c in changed],
+        }
+        write_folder(target, fill, facts)
 
     def attempts(self, t: int) -> int:
         """Return how often round t was played and rolled back."""
@@ -271,19 +308,20 @@ class RunFolder:
         write_text(self.path / "bounds.json", sealed(found))
 
     def bounds(self) -> list[dict[str, Any]]:
-        """Read them; none where there is no such file, which older runs lack."""
+        """Read them; none where the trajectory was written and they were not yet."""
         path = self.path / "bounds.json"
         return list(read_json(path, "resume the run")["bounds"]) if path.exists() else []
 
     def counts(self, t: int) -> dict[str, int]:
         """Read a round's counts."""
-        facts = dict(read_json(self.round_path(t) / CONTENTS, "restore it")["facts"])
-        facts.pop("alarms", None)
-        return facts
+        return {name: fact for name, fact in self._facts(t).items() if isinstance(fact, int)}
 
     def alarms(self, t: int) -> list[dict[str, Any]]:
         """Read which alarms went off in a round."""
-        return list(read_json(self.round_path(t) / CONTENTS, "restore it")["facts"].get("alarms", ()))
+        return list(self._facts(t)["alarms"])
+
+    def _facts(self, t: int) -> dict[str, Any]:
+        return dict(read_json(self.round_path(t) / CONTENTS, "restore it")["facts"])
 
     # --- the state of the loop ---
 
@@ -375,35 +413,41 @@ def _is_a_start(path: Path, config: Config) -> bool:
     return names <= {LOCK, ".config.toml.partial"}
 
 
-def _manifest(config: Config) -> dict[str, Any]:
+def _manifest(config: Config, rests_on: Sequence[Fingerprint]) -> dict[str, Any]:
+    device = getattr(config.generator, "device", None)  # what has none runs on the processor
     return {
         "format": RUN_FORMAT,
         "recurate": VERSION,
         "code_revision": _code_revision(),
         "python": platform.python_version(),
-        "packages": {name: _version(name) for name in PACKAGES},
+        "packages": {name: version(name) for name in NAMED},
         "machine": {
             "system": platform.system(),
             "release": platform.release(),
             "architecture": platform.machine(),
             "cores": os.cpu_count(),
         },
+        "device": device_name("cpu" if device is None else choose_device(device)),
         "seed": config.seed,
         "config_sha256": _fingerprint(config),
+        "rests_on": [asdict(part) for part in rests_on],
     }
+
+
+def _fingerprints(manifest: dict[str, Any]) -> list[Fingerprint]:
+    """Return all that is compared when a run is resumed."""
+    versions = manifest["packages"] | {name: manifest[name] for name in ("recurate", "python")}
+    return [
+        *(Fingerprint(**part) for part in manifest["rests_on"]),
+        *(Fingerprint(PACKAGES, name, number) for name, number in versions.items()),
+        Fingerprint(DEVICE, "device", manifest["device"]),
+    ]
 
 
 def _fingerprint(config: Config) -> str:
     """Return a hash of everything but the number of rounds, which a resumed run may raise."""
     text = json.dumps(config.model_dump(mode="json", exclude={"rounds"}), sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()
-
-
-def _version(package: str) -> str | None:
-    try:
-        return metadata.version(package)
-    except metadata.PackageNotFoundError:
-        return None
 
 
 def _code_revision() -> str | None:

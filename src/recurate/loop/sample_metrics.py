@@ -19,6 +19,7 @@ from recurate.components.rewards.classifier import Classifier
 from recurate.components.rewards.imported import NAME, call, load_function
 from recurate.core.arrays import FloatArray
 from recurate.core.errors import InputError
+from recurate.core.fingerprints import Fingerprint, of_function
 from recurate.core.seeds import Stream
 from recurate.core.settings import Settings
 from recurate.log.samples import Samples, is_text
@@ -69,6 +70,11 @@ class MeasureSettings(Settings):
                     f"{name!r} is no feature space: 'values', 'classifier', 'pca:N' or 'module:name'"
                 )
         return names
+
+    def rests_on(self, serves: str) -> list[Fingerprint]:
+        """Return the sources of feature spaces that are functions."""
+        functions = [name for name in self.features or () if _is_function(name)]
+        return [found for name in functions for found in of_function(serves, name)]
 
 
 @dataclass(frozen=True)
@@ -227,8 +233,12 @@ def _space(name: str, train: Samples, held_out: Samples, classifier: Classifier 
     return Space(name, function, known, new, quality.median_bandwidth(new))
 
 
+def _is_function(name: str) -> bool:
+    return ":" in name and not name.startswith("pca:")
+
+
 def _features(name: str, train: Samples, classifier: Classifier | None) -> Callable[[Samples], FloatArray]:
-    if ":" in name and not name.startswith("pca:"):
+    if _is_function(name):
         function = load_function(name)
         return functools.partial(_called, function, name)
     if is_text(train):

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from recurate.core.arrays import IntArray
 from recurate.core.errors import InputError
+from recurate.core.fingerprints import Fingerprint
 from recurate.core.seeds import Stream
 from recurate.core.settings import Settings
 from recurate.log.samples import Samples
@@ -41,6 +42,10 @@ class Source(Settings):
     def files(self) -> dict[str, str]:
         """Return the SHA-256 of what :meth:`load` reads, by a name that does not tell where it lies."""
         return {}
+
+    def rests_on(self, serves: str) -> list[Fingerprint]:
+        """Return what :meth:`files` does."""
+        return [Fingerprint(serves, name, digest) for name, digest in self.files().items()]
 
 
 def split(count: int, share: float, rng: Stream, name: str) -> tuple[IntArray, IntArray]:

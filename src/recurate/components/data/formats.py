@@ -11,8 +11,9 @@ from typing import Literal
 
 from recurate.components.data import cifar, folders, idx, npz, parquet
 from recurate.components.data.decoding import Part, damage_explained
-from recurate.components.data.paths import sha256, sha256_of_all
+from recurate.components.data.paths import sha256_of_all
 from recurate.core.errors import InputError
+from recurate.core.sealed import sha256
 
 TEST = ("test", "validation", "valid", "val")
 IDX = re.compile(r"(?P<prefix>.*?)(?P<part>train|t10k|test)[-_.]images[-_.]idx3[-_.]ubyte(\.gz|\.xz)?")

@@ -33,12 +33,6 @@ def locate(path: str) -> Path:
     )
 
 
-def sha256(path: Path) -> str:
-    """Return the hash of a file."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
 def sha256_of_all(folder: Path, paths: Iterable[Path]) -> str:
     """Return one hash of files' names below a folder and of their contents, in the order of the names."""
     whole = hashlib.sha256()

@@ -10,8 +10,9 @@ from numpy.typing import NDArray
 from pydantic import Field
 
 from recurate.components.data.dataset import Dataset, Source, split
-from recurate.components.data.paths import locate, sha256
+from recurate.components.data.paths import locate
 from recurate.core.errors import InputError, nearest
+from recurate.core.sealed import sha256
 from recurate.core.seeds import Stream
 from recurate.core.tables import read_table
 from recurate.log.samples import Samples, from_column, is_text

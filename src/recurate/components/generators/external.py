@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 from pydantic import Field, field_validator, model_validator
 
 from recurate.core.errors import InputError
+from recurate.core.fingerprints import Fingerprint, of_command, of_folder
 from recurate.core.programs import Program, check_placeholders
 from recurate.core.seeds import Stream
 from recurate.core.settings import Settings
@@ -80,6 +81,16 @@ class ExternalSettings(Settings):
         if not self.fit_first and self.start is None:
             raise ValueError("fit_first = false needs start, the model to begin with")
         return self
+
+    def rests_on(self, serves: str) -> list[Fingerprint]:
+        """Return the files that the commands name, and the checkpoint to start from, which round 0 keeps."""
+        folder = Path(self.folder)
+        start = [] if self.start is None else of_folder(f"{serves}.start", Path(self.start), kept=True)
+        return [
+            *of_command(f"{serves}.fit", self.fit, folder),
+            *of_command(f"{serves}.sample", self.sample, folder),
+            *start,
+        ]
 
 
 @dataclass(frozen=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import platform
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import ModuleType
@@ -39,6 +40,13 @@ def choose_device(name: str) -> str:
     if name != "cpu" and name.split(":")[0] != gpu:
         raise InputError("this machine has no such device", got=name, remedy="use 'auto' or 'cpu'")
     return name
+
+
+def device_name(device: str) -> str:
+    """Return what a device is, such as ``cuda (NVIDIA H100)`` or ``cpu (x86_64)``."""
+    if device.startswith("cuda"):
+        return f"{device} ({import_torch().cuda.get_device_name(device)})"
+    return f"{device} ({platform.machine()})"
 
 
 @contextmanager

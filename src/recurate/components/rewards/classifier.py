@@ -21,6 +21,7 @@ from recurate.components.nets.training import Descent, optimise, set_weights, we
 from recurate.components.protocols import RewardSettings, Samples
 from recurate.core.arrays import FloatArray
 from recurate.core.errors import InputError, nearest
+from recurate.core.fingerprints import Fingerprint, of_folder
 from recurate.core.seeds import Stream
 from recurate.core.settings import Settings
 
@@ -87,6 +88,10 @@ class ClassifierSettings(Settings):
             if changed:
                 raise ValueError(f"with folder nothing is trained: leave out {', '.join(changed)}")
         return self
+
+    def rests_on(self, serves: str) -> list[Fingerprint]:
+        """Return the files of a classifier that was trained before."""
+        return [] if self.folder is None else of_folder(serves, Path(self.folder), kept=True)
 
 
 class ClassifierRewardSettings(RewardSettings):

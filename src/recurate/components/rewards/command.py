@@ -14,6 +14,7 @@ from pydantic import Field, field_validator
 
 from recurate.components.protocols import RewardSettings, Samples
 from recurate.core.arrays import FloatArray
+from recurate.core.fingerprints import Fingerprint, of_command
 from recurate.core.programs import Program, check_placeholders
 from recurate.log import exchange
 from recurate.log.exchange import Format
@@ -40,6 +41,10 @@ class CommandSettings(RewardSettings):
     def _names(cls, command: tuple[str, ...]) -> tuple[str, ...]:
         check_placeholders(command, NAMES, ("candidates", "rewards"))
         return command
+
+    def rests_on(self, serves: str) -> list[Fingerprint]:
+        """Return the files that the command names."""
+        return of_command(serves, self.command, Path(self.folder))
 
 
 @dataclass(frozen=True)

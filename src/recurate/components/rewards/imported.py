@@ -17,6 +17,7 @@ from pydantic import Field
 from recurate.components.protocols import RewardSettings, Samples
 from recurate.core.arrays import FloatArray
 from recurate.core.errors import InputError
+from recurate.core.fingerprints import Fingerprint, of_function
 
 NAME = r"^[A-Za-z_][\w.]*:[A-Za-z_]\w*$"
 
@@ -28,6 +29,10 @@ class ImportedSettings(RewardSettings):
     function: str = Field(
         pattern=NAME, description="module:name, looked for in the current folder and where Python looks"
     )
+
+    def rests_on(self, serves: str) -> list[Fingerprint]:
+        """Return the sources of the function's module."""
+        return of_function(serves, self.function)
 
 
 @dataclass(frozen=True)

@@ -36,6 +36,7 @@ from recurate.components.nets.training import Descent, optimise, set_weights, we
 from recurate.components.protocols import RewardSettings, Samples
 from recurate.core.arrays import FloatArray, IntArray
 from recurate.core.errors import Diverged, InputError
+from recurate.core.fingerprints import Fingerprint, of_folder
 from recurate.core.seeds import Stream
 from recurate.core.settings import Settings
 from recurate.metrics.estimates import Estimate, mean
@@ -82,6 +83,10 @@ class LearnedRewardSettings(RewardSettings):
 
     kind: Literal["learned"]
     folder: str = Field(description="the saved reward, seen from the current folder; the run keeps a copy")
+
+    def rests_on(self, serves: str) -> list[Fingerprint]:
+        """Return the files of the saved reward."""
+        return of_folder(serves, Path(self.folder), kept=True)
 
 
 class LearnedFacts(Settings):

@@ -25,7 +25,7 @@ from recurate.loop.monitors.protocol import Monitor
 
 ALARM = "alarm"
 LONGEST = 5000  # characters of a text value
-UNSTABLE = ("complete_rounds_found", "packages_changed_since", "rounds")  # facts that a resumed run changes
+UNSTABLE = ("complete_rounds_found", "rounds")  # facts that a resumed run changes
 
 Values = dict[str, dict[str, float]]  # source -> name -> value
 

@@ -24,11 +24,12 @@ from recurate.log.reading.slates import Wanted, read_choices
 from recurate.log.schema import MODEL, REAL, Log, as_log, read_log
 from recurate.theory.attribution import Change, attribute
 from recurate.theory.setting import Setting
-from recurate.verbs.audit.counting import counts, training_counts
+from recurate.verbs.audit.counting import changed_parts, counts, training_counts
 from recurate.verbs.audit.declared import Declared
 from recurate.verbs.audit.findings import MISMATCH, Finding
 from recurate.verbs.audit.judging import judge_rule
 from recurate.verbs.audit.reuse import judge_propensities, judge_reuse
+from recurate.verbs.audit.transmission import judge_transmission
 from recurate.verbs.fit.files import finite, log_columns, scored_table
 from recurate.verbs.fit.fit import FitOptions, fit_log, read_picks
 
@@ -104,7 +105,7 @@ def audit_log(
     if declared is not None and FITTED in warnings:
         declared = replace(declared, temperature=None)
     found = audit(log, declared or Declared(), say, placed=placed)
-    extra = training_counts(path, declared) if path.is_dir() else []
+    extra = training_counts(path, declared) + changed_parts(path) if path.is_dir() else []
     return replace(found, findings=found.findings + tuple(extra), warnings=tuple(warnings) + found.warnings)
 
 
@@ -147,7 +148,8 @@ def audit(log: Log, declared: Declared, say: Progress, *, placed: bool = True) -
     findings += judge_reuse(observed, found)
     say("taking the changes apart")
     changes, warnings = _changes(log, observed, declared, found)
-    findings += _other_draw(declared, found, findings, changes)
+    other = _other_draw(declared, found, findings, changes)
+    findings += other or judge_transmission(log, changes, mixed=declared.real_fraction != 0)
     findings += judge_propensities(observed)
     facts = {
         "candidates": len(observed.rounds),

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from recurate.choices.observed import Observed
 from recurate.core.arrays import IntArray
+from recurate.core.fingerprints import Change
 from recurate.verbs.audit.declared import Declared
 from recurate.verbs.audit.findings import Finding, judge
 
@@ -94,13 +96,10 @@ def _picks_a_round(observed: Observed, declared: Declared, pooled: bool) -> Find
 
 def training_counts(path: Path, declared: Declared | None) -> list[Finding]:
     """Compare what a run's rounds were trained on with what was declared."""
-    sets = []
-    for contents in sorted(path.glob("rounds/[0-9]*/contents.json"))[1:]:
-        try:
-            facts = json.loads(contents.read_text(encoding="utf-8"))["facts"]
-            sets.append((int(facts["trained_on_real"]), int(facts["trained_on_picks"])))
-        except (ValueError, KeyError, TypeError):
-            return []
+    try:
+        sets = [(int(f["trained_on_real"]), int(f["trained_on_picks"])) for f in _recorded(path)[1:]]
+    except (ValueError, KeyError, TypeError):
+        return []
     if not sets:
         return []
     wanted = None if declared is None else declared.real_fraction
@@ -113,3 +112,19 @@ def training_counts(path: Path, declared: Declared | None) -> list[Finding]:
             f"{len(sets)} retraining sets", judge(wanted is not None, right),
         )
     ]  # fmt: skip
+
+
+def changed_parts(path: Path) -> list[Finding]:
+    """Return what changed under a run, and was accepted: files that it rests on, packages, the device."""
+    try:
+        found = [Change(**change) for facts in _recorded(path) for change in facts["changes"]]
+    except (ValueError, KeyError, TypeError):
+        return []
+    aspect, wanted = "what the run rests on", "as it began"
+    return [Finding(aspect, wanted, str(c), f"from round {c.round} on, accepted at {c.when}") for c in found]
+
+
+def _recorded(path: Path) -> list[dict[str, Any]]:
+    """Return the facts of every round of a run."""
+    files = sorted(path.glob("rounds/[0-9]*/contents.json"))
+    return [json.loads(file.read_text(encoding="utf-8"))["facts"] for file in files]

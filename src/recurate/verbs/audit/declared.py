@@ -122,8 +122,10 @@ def parse_declared(raw: Mapping[str, Any], name: str = "the declaration") -> Dec
     found = dict(raw)
     if of_run:
         retraining = raw.get("retraining", {})
-        # How picks and real data are mixed shows in no log: only the share of real data is asked for.
-        found = {**raw.get("selection", {}), **{k: v for k, v in retraining.items() if k not in MIXING}}
+        # How picks and real data are mixed shows in no log: only the share of real data is asked for, which
+        # changes from round to round where they accumulate.
+        hidden = (*MIXING, "real_fraction") if retraining.get("mode") == "accumulate" else MIXING
+        found = {**raw.get("selection", {}), **{k: v for k, v in retraining.items() if k not in hidden}}
         weights = [r.get("weight") for r in raw.get("rewards", []) if isinstance(r, Mapping)]
         if len(weights) > 1:
             equal = [1 / len(weights)] * len(weights)

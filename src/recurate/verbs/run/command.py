@@ -21,6 +21,13 @@ def run(
     resume: Annotated[
         Path | None, typer.Option(metavar="FOLDER", help="Continue this run after its last complete round.")
     ] = None,
+    accept_changes: Annotated[
+        bool,
+        typer.Option(
+            "--accept-changes",
+            help="With --resume: continue although files that the run rests on have changed, and record it.",
+        ),
+    ] = False,
     dry_run: Annotated[
         bool,
         typer.Option(
@@ -68,6 +75,12 @@ def run(
         raise InputError(
             "--out has no meaning with --resume", got=out, remedy="a resumed run stays in its folder"
         )
+    if accept_changes and resume is None:
+        raise InputError(
+            "--accept-changes has a meaning only with --resume",
+            got="no --resume",
+            remedy="recurate run --resume FOLDER --accept-changes",
+        )
     if as_json and quiet:
         raise InputError(
             "--json and --quiet contradict each other", got="both", remedy="leave one of them out"
@@ -92,7 +105,7 @@ def run(
         monitor = Several([view, *make_loggers(logger or [], folder)])
         try:
             if settings is None:
-                loop.resume(folder, monitor)
+                loop.resume(folder, monitor, accept_changes=accept_changes)
             else:
                 loop.run(settings, folder, monitor)
             path = write_run_report(RunFolder.open(folder))

@@ -1,0 +1,250 @@
+"""What a run rests on, as hashes of files and versions of packages, and what has changed since.
+
+A *fingerprint* is a name with a hash and the part of the configuration that needs it. The fingerprints of an
+imported function are those of its module and of every module of the same folder that it imports, directly or
+through others; the imports are read from the sources, and nothing is executed. A module of an installed
+package is known by the package's version.
+"""
+
+from __future__ import annotations
+
+import ast
+import importlib.util
+import os
+import sys
+import sysconfig
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from importlib import metadata
+from importlib.machinery import ModuleSpec, PathFinder
+from pathlib import Path
+
+from recurate.core.programs import PLACEHOLDER
+from recurate.core.sealed import sha256
+
+PACKAGES, DEVICE = "packages", "device"
+NOTED = (PACKAGES, DEVICE)  # a difference in these is reported, and stops nothing
+
+
+@dataclass(frozen=True)
+class Fingerprint:
+    """One thing that a run rests on.
+
+    Attributes:
+        serves: the part of the configuration that needs it, such as ``rewards.helpful``, or ``packages`` or
+            ``device``.
+        name: a file, seen from the current folder if it lies below, or ``package NAME``.
+        digest: the SHA-256 of a file, the version of a package; None: not installed.
+        kept: whether the run keeps a copy, so that the original may be removed.
+    """
+
+    serves: str
+    name: str
+    digest: str | None
+    kept: bool = False
+
+
+@dataclass(frozen=True)
+class Change:
+    """A fingerprint that is not what it was.
+
+    Attributes:
+        serves, name: as in :class:`Fingerprint`.
+        was, now: its digests; None: it was, or is, not there.
+        round: the first round that was played with it.
+        when: when that was decided, in UTC.
+    """
+
+    serves: str
+    name: str
+    was: str | None
+    now: str | None
+    round: int = 0
+    when: str = ""
+
+    @property
+    def noted(self) -> bool:
+        """Whether it is reported and stops nothing."""
+        return self.serves in NOTED
+
+    def __str__(self) -> str:
+        if self.noted:
+            return f"{self.name} was {self.was or 'not installed'} and is {self.now or 'not installed'}"
+        fate = "was added" if self.was is None else "is missing" if self.now is None else "has changed"
+        return f"{self.name} ({self.serves}) {fate}"
+
+
+def changes(then: Iterable[Fingerprint], now: Iterable[Fingerprint]) -> list[Change]:
+    """Return what differs; a file that is missing is no change if the run keeps a copy."""
+    old = {(f.serves, f.name): f for f in then}
+    new = {(f.serves, f.name): f.digest for f in now}
+    found = []
+    for key in dict.fromkeys([*old, *new]):
+        was, is_now = old[key].digest if key in old else None, new.get(key)
+        copied = key in old and old[key].kept and is_now is None
+        if was != is_now and not copied:
+            found.append(Change(*key, was, is_now))
+    return found
+
+
+def after(then: Iterable[Fingerprint], recorded: Iterable[Change]) -> list[Fingerprint]:
+    """Return what fingerprints are after some changes, in their order."""
+    found = {(f.serves, f.name): f for f in then}
+    for change in recorded:
+        key = change.serves, change.name
+        found[key] = Fingerprint(*key, change.now, kept=key in found and found[key].kept)
+    return list(found.values())
+
+
+# --- files ----------------------------------------------------------------------------------------
+
+
+def of_files(serves: str, paths: Iterable[Path], *, kept: bool = False) -> list[Fingerprint]:
+    """Return the fingerprints of those of the files that exist."""
+    found = dict.fromkeys(path for path in paths if path.is_file())
+    return [Fingerprint(serves, _shown(path), sha256(path), kept) for path in found]
+
+
+def of_folder(serves: str, folder: Path, *, kept: bool = False) -> list[Fingerprint]:
+    """Return the fingerprints of all files below a folder."""
+    return of_files(serves, sorted(folder.rglob("*")), kept=kept)
+
+
+def of_command(serves: str, command: Sequence[str], folder: Path) -> list[Fingerprint]:
+    """Return the fingerprints of the files that a command's words name, seen from the folder it runs in.
+
+    A word names a file by its path, after ``--option=``, or as a module after ``-m``. Of Python scripts what
+    they import from their own folder counts too. The program itself counts if it lies in that folder or the
+    current one, wherever links lead: interpreters do not.
+    """
+    files: list[Path] = []
+    packages: set[str] = set()
+    for i, word in enumerate(command):
+        if PLACEHOLDER.search(word):
+            continue
+        path = folder / (word.partition("=")[2] if word.startswith("-") else word)
+        if i and command[i - 1] == "-m":
+            module, path = word, folder / "-"
+        elif not os.path.isfile(path) or (i == 0 and not _own_program(word, folder)):
+            continue
+        else:
+            files.append(path)
+            module = path.stem if path.suffix == ".py" else ""
+        if module:
+            sources, imported = _imported(module, path.parent)
+            files += sources
+            packages |= imported
+    return of_files(serves, files) + _of_packages(packages)
+
+
+def _own_program(word: str, folder: Path) -> bool:
+    path = (folder / word).resolve()
+    return os.sep in word and any(path.is_relative_to(f.resolve()) for f in (folder, Path.cwd()))
+
+
+def _shown(path: Path) -> str:
+    whole = Path(os.path.normpath(path.absolute()))
+    here = Path.cwd()
+    return (whole.relative_to(here) if whole.is_relative_to(here) else whole).as_posix()
+
+
+# --- modules --------------------------------------------------------------------------------------
+
+
+def of_function(serves: str, title: str) -> list[Fingerprint]:
+    """Return the fingerprints of ``module:name``: sources, or the version of the package it is installed in.
+
+    Packages that the sources import are added with their versions, as ``packages``. A module that cannot be
+    found has none: importing it says why.
+    """
+    module = title.partition(":")[0]
+    root = _root(module.partition(".")[0])
+    if root is None:
+        return []
+    if _installed(root):
+        return [Fingerprint(serves, f"package {f.name}", f.digest) for f in _of_packages([module])]
+    sources, packages = _imported(module, root)
+    return of_files(serves, sources) + _of_packages(packages)
+
+
+def _root(name: str) -> Path | None:
+    """Return the folder that a module or package is imported from; the current folder is searched last."""
+    spec: ModuleSpec | None
+    try:
+        spec = importlib.util.find_spec(name) or PathFinder.find_spec(name, [str(Path.cwd())])
+    except (ImportError, ValueError):  # made by hand, without a file
+        return None
+    if spec is None:
+        return None
+    if spec.submodule_search_locations:
+        return Path(next(iter(spec.submodule_search_locations))).parent
+    return Path(spec.origin).parent if spec.has_location and spec.origin else None
+
+
+def _installed(folder: Path) -> bool:
+    parts = {"site-packages", "dist-packages"}
+    return bool(parts & set(folder.parts)) or folder.is_relative_to(sysconfig.get_path("stdlib"))
+
+
+def _of_packages(modules: Iterable[str]) -> list[Fingerprint]:
+    """Return the versions of the packages that modules belong to, where they are known."""
+    found: dict[str, str | None] = {}
+    for name in sorted({m.partition(".")[0] for m in modules} - sys.stdlib_module_names):
+        owners = [name] if version(name) else metadata.packages_distributions().get(name, ())
+        found |= {owner: version(owner) for owner in owners}
+    return [Fingerprint(PACKAGES, name, number) for name, number in found.items()]
+
+
+def version(package: str) -> str | None:
+    """Return the version of an installed package, or None."""
+    try:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:
+        return None
+
+
+def _imported(module: str, root: Path) -> tuple[list[Path], set[str]]:
+    """Return the sources below ``root`` of a module and its imports, and the names of modules elsewhere."""
+    sources: dict[Path, None] = {}
+    elsewhere: set[str] = set()
+    waiting, seen = [module], set()
+    while waiting:
+        name = waiting.pop()
+        if name in seen:
+            continue
+        seen.add(name)
+        files = _files_of(name, root)
+        if not files and not (root / name.partition(".")[0]).is_dir():
+            elsewhere.add(name)
+        for file in files:
+            if file not in sources:
+                sources[file] = None
+                waiting += _imports(file, root)
+    return sorted(sources), elsewhere
+
+
+def _files_of(name: str, root: Path) -> list[Path]:
+    """Return the source of a module, and the ``__init__.py`` of the packages that it lies in."""
+    place, found = root, []
+    for part in name.split("."):
+        place = place / part
+        found += [place.with_name(f"{part}.py"), place / "__init__.py"]
+    return [path for path in found if path.is_file()]
+
+
+def _imports(file: Path, root: Path) -> list[str]:
+    """Return the dotted names of everything that a source may import."""
+    try:
+        tree = ast.parse(file.read_bytes())
+    except (SyntaxError, ValueError):
+        return []
+    package = file.parent.relative_to(root).parts
+    found = []
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            found += [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            above = package[: len(package) - node.level + 1] if node.level else ()
+            base = ".".join([*above, *([node.module] if node.module else [])])
+            found += [base, *(f"{base}.{alias.name}".lstrip(".") for alias in node.names)]
+    return [name for name in found if name]
