@@ -28,7 +28,8 @@ from recurate.loop.run_folder import RunFolder
 
 
 def write_config(config: dict, folder: Path) -> Path:
-    shutil.copy(functions.__file__, folder)  # what it imports is looked for in the current folder
+    (folder / "helpers").mkdir(exist_ok=True)  # what it imports is looked for in the current folder
+    shutil.copy(functions.__file__, folder / "helpers")
     path = folder / "loop.toml"
     path.write_text(tomli_w.dumps(config), encoding="utf-8")
     return path

@@ -82,9 +82,9 @@ def _run_facts(folder: RunFolder, manifest: dict[str, Any]) -> list[tuple[str, s
     counts = folder.counts(folder.complete() - 1)
     known = folder.facts()
     known.pop("real_data", None)  # in a table of its own
-    files = [f"{path} (SHA-256 {digest[:12]}...)" for path, digest in known.pop("files", {}).items()]
     facts: dict[str, Any] = {k.replace("_", " "): v for k, v in known.items()}
-    facts |= {"files": ", ".join(files)} if files else {}
+    sealed = [f"{part['name']} ({part['serves']}, {part['digest'][:12]})" for part in manifest["rests_on"]]
+    facts |= {"rests on": ", ".join(sealed)} if sealed else {}
     if "classifier held out accuracy" in facts:
         facts["classifier held out accuracy"] = f"{facts['classifier held out accuracy']:.1%}"
     facts |= {f"last round: {k.replace('_', ' ')}": v for k, v in counts.items()}
@@ -94,6 +94,7 @@ def _run_facts(folder: RunFolder, manifest: dict[str, Any]) -> list[tuple[str, s
         "python": manifest["python"],
         "packages": ", ".join(f"{k} {v}" for k, v in manifest["packages"].items() if v),
         "machine": "{system} {release} {architecture}, {cores} cores".format(**manifest["machine"]),
+        "device": manifest["device"],
         "format": manifest["format"],
     }
     return [(name, str(value)) for name, value in facts.items()]

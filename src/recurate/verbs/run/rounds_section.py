@@ -24,8 +24,22 @@ TEXTS = ("length", "distinct_1", "distinct_2", "self_bleu")
 
 def run_sections(folder: RunFolder, trajectory: Trajectory) -> list[Section]:
     """Return what a run's report tells of its rounds, as far as there is any of it."""
-    found = [_alarms(folder), _changes(trajectory), _measures(folder, trajectory), _counts(folder)]
+    of_rounds = [_changes(trajectory), _measures(folder, trajectory), _counts(folder)]
+    found = [_accepted(folder), _alarms(folder), *of_rounds]
     return [section for section in found if section is not None]
+
+
+def _accepted(folder: RunFolder) -> Section | None:
+    changes = folder.changes()
+    if not changes:
+        return None
+    table = [["from round", "what changed", "was", "is", "accepted at"]]
+    table += [[str(c.round), str(c), (c.was or "")[:12], (c.now or "")[:12], c.when] for c in changes]
+    text = (
+        "What the run rests on did not stay as it was when the run began. Rounds before and after such a "
+        "change are not rounds of one loop: their rewards or models may not be comparable."
+    )
+    return Section("What changed under the run", text, table)
 
 
 def _alarms(folder: RunFolder) -> Section | None:
