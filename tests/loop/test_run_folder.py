@@ -1,0 +1,187 @@
+"""What a run rests on: compared when it is resumed, refused if it has changed, recorded if that is accepted."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import sys
+from pathlib import Path
+
+import pytest
+
+from helpers.paths import refused
+from helpers.tiny import GAUSSIANS, merged
+from recurate.core.errors import InputError
+from recurate.loop import run_folder
+from recurate.loop.config import parse_config
+from recurate.loop.driver import resume, run
+from recurate.loop.environment import rests_on
+from recurate.loop.run_folder import RunFolder
+from recurate.verbs.run.report import write_run_report
+
+SCORE = (
+    "import csv, json, sys\n"
+    + "from scoring import value\n"
+    + (
+        "rows = [json.loads(line) for line in open(sys.argv[1])]\n"
+        "with open(sys.argv[2], 'w') as out:\n"
+        "    for row in rows:\n"
+        "        print(json.dumps({'item': row['item'], 'reward': value(row['sample'])}), file=out)\n"
+    )
+)
+SMALL = merged(GAUSSIANS, rounds=1, generator={"kind": "mixture"}, selection={"picks": 100, "slates": 100})
+SMALL["generator"] = {"kind": "mixture"}
+SMALL["rewards"] = [
+    {"kind": "import", "name": "mine", "function": "mine_reward:score", "weight": 0.5},
+    {
+        "kind": "command", "name": "theirs", "weight": 0.5,
+        "command": ["{python}", "score.py", "{candidates}", "{rewards}"],
+    },
+]  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def origin(tmp_path_factory) -> Path:
+    """A folder with a finished run, ``out``, and all that it rests on."""
+    folder = tmp_path_factory.mktemp("origin")
+    (folder / "mine_reward.py").write_text(
+        "import mine_part\n\ndef score(samples):\n    return samples[:, 0]\n"
+    )
+    (folder / "mine_part.py").write_text("")
+    (folder / "score.py").write_text(SCORE)
+    (folder / "scoring.py").write_text("def value(sample):\n    return -abs(sample[1])\n")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        patch.setattr(sys, "path", list(sys.path))
+        run(parse_config(SMALL), folder / "out")
+    for name in ("mine_reward", "mine_part"):
+        sys.modules.pop(name, None)
+    return folder
+
+
+@pytest.fixture
+def folder(origin, tmp_path, monkeypatch) -> Path:
+    shutil.copytree(origin, tmp_path / "copy")
+    monkeypatch.chdir(tmp_path / "copy")
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    yield tmp_path / "copy"
+    for name in ("mine_reward", "mine_part"):
+        sys.modules.pop(name, None)
+
+
+def longer(folder: Path, rounds: int) -> RunFolder:
+    path = folder / "out" / "config.toml"
+    lines = [
+        f"rounds = {rounds}" if line.startswith("rounds") else line for line in path.read_text().split("\n")
+    ]
+    path.write_text("\n".join(lines))
+    return RunFolder.open(folder / "out")
+
+
+def test_everything_that_a_configuration_names(folder):
+    found = rests_on(parse_config(SMALL))
+    assert {(f.serves, f.name) for f in found if f.serves != "packages"} == {
+        ("rewards.mine", "mine_reward.py"), ("rewards.mine", "mine_part.py"),
+        ("rewards.theirs", "score.py"), ("rewards.theirs", "scoring.py"),
+    }  # fmt: skip
+    manifest = json.loads((folder / "out" / "manifest.json").read_text())
+    assert {part["name"] for part in manifest["rests_on"]} == {f.name for f in found}
+    assert manifest["device"].startswith("cpu")
+
+
+def test_nothing_has_changed(folder):
+    store = RunFolder.open(folder / "out")
+    assert store.check_unchanged(store.config()) == []
+    assert store.changes() == []
+
+
+@pytest.mark.parametrize(
+    ("name", "part"),
+    [
+        ("mine_reward.py", "rewards.mine"), ("mine_part.py", "rewards.mine"),
+        ("score.py", "rewards.theirs"), ("scoring.py", "rewards.theirs"),
+    ],
+)  # fmt: skip
+@pytest.mark.parametrize("fate", ["has changed", "is missing"])
+def test_a_change_stops_the_run_and_is_named(folder, name, part, fate):
+    store = longer(folder, 2)
+    if fate == "is missing":
+        (folder / name).unlink()
+    else:
+        (folder / name).write_text((folder / name).read_text() + "\n")
+    with pytest.raises(InputError) as caught:
+        resume(store.path)
+    assert f"{name} ({part}) {fate}" in str(caught.value.got)
+    assert "--accept-changes" in caught.value.remedy
+    assert store.complete() == 2, "nothing was played"
+
+
+def test_an_accepted_change_is_recorded_once_and_sealed(folder):
+    store = longer(folder, 2)
+    (folder / "scoring.py").write_text("def value(sample):\n    return 5.0\n")
+    resume(store.path, accept_changes=True)
+    assert (store.log(2).column("theirs") == 5.0).all(), "it was used"
+    (change,) = store.changes()
+    assert (change.serves, change.name, change.round) == ("rewards.theirs", "scoring.py", 2)
+    assert change.when.endswith("+00:00")
+    assert "scoring.py (rewards.theirs) has changed" in write_run_report(store).read_text()
+    longer(folder, 3)
+    resume(store.path)
+    assert store.changes() == [change], "the next round rests on what was accepted"
+    contents = store.round_path(2) / "contents.json"
+    contents.write_text(contents.read_text().replace(change.when, "2000-01-01T00:00:00+00:00"))
+    with pytest.raises(InputError, match="is not what was written"):
+        resume(store.path)
+
+
+def test_with_the_round_goes_its_record(folder):
+    store = longer(folder, 2)
+    (folder / "scoring.py").write_text("def value(sample):\n    return 5.0\n")
+    resume(store.path, accept_changes=True)
+    shutil.rmtree(store.round_path(2))
+    with pytest.raises(InputError, match="has changed since it began"):
+        resume(store.path)
+
+
+def test_versions_and_device_are_reported_and_recorded(folder, monkeypatch, capsys):
+    store = longer(folder, 2)
+    real = run_folder.version
+    monkeypatch.setattr(run_folder, "version", lambda name: "9.9" if name == "torch" else real(name))
+    monkeypatch.setattr(run_folder, "device_name", lambda device: "cuda (of another machine)")
+    from recurate.loop.monitors.console import Lines
+
+    resume(store.path, Lines())
+    shown = capsys.readouterr().out
+    for name, now in (("torch", "9.9"), ("device", "cuda (of another machine)")):
+        assert any(line.startswith(f"warning: {name} was") and now in line for line in shown.splitlines())
+    assert {(c.serves, c.name) for c in store.changes()} == {("packages", "torch"), ("device", "device")}
+    page = write_run_report(store).read_text()
+    assert "cuda (of another machine)" in page
+    monkeypatch.undo()
+
+
+def test_a_folder_of_which_the_run_keeps_a_copy(tmp_path, monkeypatch):
+    """Changed it is refused, by name; removed it is not missed."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "known").mkdir()
+    for name in ("classifier.json", "classifier.safetensors"):
+        (tmp_path / "known" / name).write_text(name)
+    raw = merged(GAUSSIANS, classifier={"folder": "known"}) | {"classifier": {"folder": "known"}}
+    found = [f for f in rests_on(parse_config(raw)) if f.serves == "classifier"]
+    assert [f.name for f in found] == ["known/classifier.json", "known/classifier.safetensors"]
+    assert all(f.kept for f in found)
+
+
+@pytest.mark.parametrize("command", [("run", "--resume", "out"), ("report", "out"), ("audit", "out")])
+def test_a_run_of_an_older_format_is_refused(folder, recurate_cli, command):
+    manifest = json.loads((folder / "out" / "manifest.json").read_text())
+    older = {name: value for name, value in manifest.items() if name not in ("rests_on", "device", "seal")}
+    (folder / "out" / "manifest.json").write_text(json.dumps(older | {"format": 1}))
+    arguments = [folder / word if word == "out" else word for word in command]
+    message = refused(recurate_cli(*arguments))
+    assert "written by an older recurate" in message
+    assert "run format 1" in message
+
+
+def test_accepting_without_resuming_is_refused(tmp_path, recurate_cli):
+    assert "only with --resume" in refused(recurate_cli("run", "x.toml", "--accept-changes"))
