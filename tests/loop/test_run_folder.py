@@ -1,8 +1,9 @@
-"""What a run rests on: compared when it is resumed, refused if it has changed, recorded if that is accepted."""
+"""What a run rests on: compared on resuming, refused if it has changed, recorded if that is accepted."""
 
 from __future__ import annotations
 
 import json
+import re
 import shutil
 import sys
 from pathlib import Path
@@ -71,10 +72,7 @@ def folder(origin, tmp_path, monkeypatch) -> Path:
 
 def longer(folder: Path, rounds: int) -> RunFolder:
     path = folder / "out" / "config.toml"
-    lines = [
-        f"rounds = {rounds}" if line.startswith("rounds") else line for line in path.read_text().split("\n")
-    ]
-    path.write_text("\n".join(lines))
+    path.write_text(re.sub(r"^rounds = \d+", f"rounds = {rounds}", path.read_text(), flags=re.MULTILINE))
     return RunFolder.open(folder / "out")
 
 
@@ -161,12 +159,12 @@ def test_versions_and_device_are_reported_and_recorded(folder, monkeypatch, caps
 
 
 def test_a_folder_of_which_the_run_keeps_a_copy(tmp_path, monkeypatch):
-    """Changed it is refused, by name; removed it is not missed."""
+    """All its files are hashed; how such files are compared is in tests/core/test_fingerprints.py."""
     monkeypatch.chdir(tmp_path)
     (tmp_path / "known").mkdir()
     for name in ("classifier.json", "classifier.safetensors"):
         (tmp_path / "known" / name).write_text(name)
-    raw = merged(GAUSSIANS, classifier={"folder": "known"}) | {"classifier": {"folder": "known"}}
+    raw = GAUSSIANS | {"classifier": {"folder": "known"}}
     found = [f for f in rests_on(parse_config(raw)) if f.serves == "classifier"]
     assert [f.name for f in found] == ["known/classifier.json", "known/classifier.safetensors"]
     assert all(f.kept for f in found)
