@@ -110,20 +110,21 @@ def test_what_changed():
         Fingerprint("data", "a", "2"),
         Fingerprint("classifier", "d", "2", kept=True),
         Fingerprint("data", "new", "1"),
+        Fingerprint("rewards.mine", "written by the program", "1", word=True),
         Fingerprint("packages", "torch", "2.9"),
     ]
     found = changes(then, now)
     assert found == [
+        Change("classifier", "d", "1", "2"),
         Change("data", "a", "1", "2"),
         Change("data", "b", "1", None),
-        Change("classifier", "d", "1", "2"),
-        Change("packages", "torch", None, "2.9"),
         Change("data", "new", None, "1"),
+        Change("packages", "torch", None, "2.9"),
     ]
-    assert [change.noted for change in found] == [False, False, False, True, False]
+    assert [change.noted for change in found] == [False, False, False, False, True]
     assert [str(change) for change in found] == [
-        "a (data) has changed", "b (data) is missing", "d (classifier) has changed",
-        "torch was not installed and is 2.9", "new (data) was added",
+        "d (classifier) has changed", "a (data) has changed", "b (data) is missing",
+        "new (data) was added", "torch was not installed and is 2.9",
     ]  # fmt: skip
     assert changes(after(then, found), now) == []
     assert changes(after(then, found), then) != []

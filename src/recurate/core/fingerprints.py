@@ -14,7 +14,7 @@ import os
 import sys
 import sysconfig
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib import metadata
 from importlib.machinery import ModuleSpec, PathFinder
 from pathlib import Path
@@ -36,12 +36,14 @@ class Fingerprint:
         name: a file, seen from the current folder if it lies below, or ``package NAME``.
         digest: the SHA-256 of a file, the version of a package; None: not installed.
         kept: whether the run keeps a copy, so that the original may be removed.
+        word: whether a word of a command names it: a program may write such a file, so that it may appear.
     """
 
     serves: str
     name: str
     digest: str | None
     kept: bool = False
+    word: bool = False
 
 
 @dataclass(frozen=True)
@@ -75,16 +77,17 @@ class Change:
 
 
 def changes(then: Iterable[Fingerprint], now: Iterable[Fingerprint]) -> list[Change]:
-    """Return what differs; a file that is missing is no change if the run keeps a copy."""
+    """Return what differs: no copies' originals that are gone, and no words of commands that became files."""
     old = {(f.serves, f.name): f for f in then}
-    new = {(f.serves, f.name): f.digest for f in now}
-    found = []
-    for key in dict.fromkeys([*old, *new]):
-        was, is_now = old[key].digest if key in old else None, new.get(key)
-        copied = key in old and old[key].kept and is_now is None
-        if was != is_now and not copied:
-            found.append(Change(*key, was, is_now))
-    return found
+    new = {(f.serves, f.name): f for f in now}
+    gone = [key for key, part in old.items() if key not in new and part.digest and not part.kept]
+    added = [key for key, part in new.items() if key not in old and not part.word]
+    other = [key for key in old if key in new and old[key].digest != new[key].digest]
+    digest = {key: part.digest for key, part in new.items()}
+    return [
+        Change(*key, old[key].digest if key in old else None, digest.get(key))
+        for key in sorted([*gone, *added, *other])
+    ]
 
 
 def after(then: Iterable[Fingerprint], recorded: Iterable[Change]) -> list[Fingerprint]:
@@ -92,17 +95,19 @@ def after(then: Iterable[Fingerprint], recorded: Iterable[Change]) -> list[Finge
     found = {(f.serves, f.name): f for f in then}
     for change in recorded:
         key = change.serves, change.name
-        found[key] = Fingerprint(*key, change.now, kept=key in found and found[key].kept)
+        found[key] = replace(found.get(key, Fingerprint(*key, None)), digest=change.now)
     return list(found.values())
 
 
 # --- files ----------------------------------------------------------------------------------------
 
 
-def of_files(serves: str, paths: Iterable[Path], *, kept: bool = False) -> list[Fingerprint]:
+def of_files(
+    serves: str, paths: Iterable[Path], *, kept: bool = False, word: bool = False
+) -> list[Fingerprint]:
     """Return the fingerprints of those of the files that exist."""
     found = dict.fromkeys(path for path in paths if path.is_file())
-    return [Fingerprint(serves, _shown(path), sha256(path), kept) for path in found]
+    return [Fingerprint(serves, _shown(path), sha256(path), kept, word) for path in found]
 
 
 def of_folder(serves: str, folder: Path, *, kept: bool = False) -> list[Fingerprint]:
@@ -134,7 +139,7 @@ def of_command(serves: str, command: Sequence[str], folder: Path) -> list[Finger
             sources, imported = _imported(module, path.parent)
             files += sources
             packages |= imported
-    return of_files(serves, files) + _of_packages(packages)
+    return of_files(serves, files, word=True) + _of_packages(packages)
 
 
 def _own_program(word: str, folder: Path) -> bool:

@@ -101,7 +101,8 @@ class Program:
         raise InputError(
             f"{self.title} failed{times}: {why}",
             got=_tail(log),
-            remedy=f"{log} has everything it printed; mend it and run recurate run --resume",
+            remedy=f"{log} has everything it printed; mend it and run recurate run --resume, with "
+            "--accept-changes if a file was edited for that",
         )
 
     def _once(self, words: Sequence[str], log: Path, attempt: int) -> str | None:
