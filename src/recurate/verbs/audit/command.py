@@ -71,8 +71,8 @@ def audit(
     Recovers from the log how many were shown and kept, the rule that really picked (Luce, Thurstone, best of
     K, a fraction of the pool, one softmax over the pool, at random) with its temperature and lapses, position
     effects, and whether rounds share candidates or seeds. Each round's change is taken apart into selection,
-    sampling and transmission; a jump that retraining cannot explain is a mismatch. What changed under a run is
-    listed. A log without rewards has them fitted from its picks. Can be declared: k,
+    sampling and transmission; a jump that retraining cannot explain is a mismatch. Changes of what a run
+    rests on are listed. A log without rewards has them fitted from its picks. Can be declared: k,
     temperature, noise, lapse, keep, top, threshold, picks, slates, real_fraction, weights.
 
     For example:
