@@ -124,7 +124,7 @@ def test_what_changed():
     assert [change.noted for change in found] == [False, False, False, False, True]
     assert [str(change) for change in found] == [
         "d (classifier) has changed", "a (data) has changed", "b (data) is missing",
-        "new (data) was added", "torch was not installed and is 2.9",
+        "new (data) was added", "torch was absent and is 2.9",
     ]  # fmt: skip
     assert changes(after(then, found), now) == []
     assert changes(after(then, found), then) != []

@@ -34,7 +34,7 @@ class Fingerprint:
         serves: the part of the configuration that needs it, such as ``rewards.helpful``, or ``packages`` or
             ``device``.
         name: a file, seen from the current folder if it lies below, or ``package NAME``.
-        digest: the SHA-256 of a file, the version of a package; None: not installed.
+        digest: the SHA-256 of a file, the version of a package; None: absent.
         kept: whether the run keeps a copy, so that the original may be removed.
         word: whether a word of a command names it: a program may write such a file, so that it may appear.
     """
@@ -71,7 +71,7 @@ class Change:
 
     def __str__(self) -> str:
         if self.noted:
-            return f"{self.name} was {self.was or 'not installed'} and is {self.now or 'not installed'}"
+            return f"{self.name} was {self.was or 'absent'} and is {self.now or 'absent'}"
         fate = "was added" if self.was is None else "is missing" if self.now is None else "has changed"
         return f"{self.name} ({self.serves}) {fate}"
 
