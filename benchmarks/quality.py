@@ -32,7 +32,6 @@ from recurate.components.generators.diffusion import DiffusionSettings
 from recurate.components.generators.flow import FlowSettings
 from recurate.components.generators.kde import KernelSettings
 from recurate.components.generators.mixture import MixtureSettings
-from recurate.components.registry import first_model
 from recurate.core.seeds import Stream
 from recurate.metrics.quality import frechet, precision_recall
 
@@ -121,7 +120,7 @@ def fashion(folder: Path, part: str, count: int, seed: int = 0) -> tuple[np.ndar
 def trained(settings, data: np.ndarray, count: int) -> tuple[np.ndarray, float, float]:
     """Return samples, and processor seconds of training and of sampling."""
     clock = time.process_time()
-    model = first_model(settings).fit(data, rng=Stream(1))
+    model = settings.build().fit(data, rng=Stream(1))
     middle = time.process_time()
     made = model.sample(count, rng=Stream(2))
     return made, middle - clock, time.process_time() - middle

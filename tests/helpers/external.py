@@ -86,9 +86,9 @@ def reports_config(folder: Path, **changes: Any) -> dict[str, Any]:
         "data": {"kind": "table", "path": str(path), "sample": "text", "context": "town"},
         "contexts": {"path": str(folder / "towns.txt")},
         "generator": external(),
-        "rewards": [{"kind": "import", "name": "sunny", "function": "helpers.external:sunny"}],
-        "tracked": [{"kind": "import", "name": "short", "function": "helpers.external:short"}],
-        "groups": {"kind": "import", "function": "helpers.external:first_word"},
+        "rewards": [{"kind": "helpers.external:sunny", "name": "sunny"}],
+        "tracked": [{"kind": "helpers.external:short", "name": "short"}],
+        "groups": {"kind": "helpers.external:first_word"},
         "selection": {"k": 3, "picks": 300},
         **changes,
     }

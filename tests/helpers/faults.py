@@ -372,9 +372,9 @@ def _import_all() -> None:
 
     # Made once here, not in every fork.
     cli.app = typer.main.get_command(cli.app)  # type: ignore[assignment]
-    run_folder._version = functools.cache(run_folder._version)
+    run_folder.version = functools.cache(run_folder.version)
     for package in run_folder.PACKAGES:
-        run_folder._version(package)
+        run_folder.version(package)
     gc.freeze()  # forks share these objects as long as nobody writes into them
 
 

@@ -626,7 +626,7 @@ def reward(samples):
 def test_a_reward_that_is_no_number_keeps_the_rounds_before(server, tmp_path, value):
     (tmp_path / "ours.py").write_text(REWARD)
     (tmp_path / "broken").write_text(value)
-    rewards = [{"kind": "import", "function": "ours:reward"}]
+    rewards = [{"kind": "ours:reward"}]
     config = write_config(PLAIN | {"rewards": rewards}, tmp_path)
     out, whole = tmp_path / "out", tmp_path / "whole"
     done = server("run", config, "--out", "out", root=out, cwd=str(tmp_path))

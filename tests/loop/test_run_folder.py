@@ -33,7 +33,7 @@ SCORE = (
 SMALL = merged(GAUSSIANS, rounds=1, generator={"kind": "mixture"}, selection={"picks": 100, "slates": 100})
 SMALL["generator"] = {"kind": "mixture"}
 SMALL["rewards"] = [
-    {"kind": "import", "name": "mine", "function": "mine_reward:score", "weight": 0.5},
+    {"kind": "mine_reward:score", "name": "mine", "weight": 0.5},
     {
         "kind": "command", "name": "theirs", "weight": 0.5,
         "command": ["{python}", "score.py", "{candidates}", "{rewards}"],

@@ -1,19 +1,35 @@
-"""What every generator, every reward and every grouping offers."""
+"""What strangers replace: generators, rewards, groups; and the settings that build them.
+
+Settings hold the keys of a table of the configuration and build what these name. A plain function or class
+needs none: :mod:`recurate.components.plugged` makes them from its arguments.
+"""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol, Self
+from typing import Any, Protocol, Self, runtime_checkable
 
 from numpy.typing import NDArray
 from pydantic import Field
 
+from recurate.components.data.dataset import Dataset, Source
 from recurate.core.arrays import FloatArray
 from recurate.core.seeds import Stream
 from recurate.core.settings import Settings
 from recurate.log.samples import Samples
 
-__all__ = ["Generator", "Grouping", "Reward", "RewardSettings", "Samples"]
+__all__ = [
+    "Copied",
+    "Generator",
+    "GeneratorSettings",
+    "GroupSettings",
+    "Grouping",
+    "Prepared",
+    "Reward",
+    "RewardSettings",
+    "Samples",
+]
 
 
 class Generator(Protocol):
@@ -52,6 +68,19 @@ class Reward(Protocol):
         ...
 
 
+@runtime_checkable
+class Copied(Protocol):
+    """A reward of which a run keeps a copy, and states facts."""
+
+    def save(self, folder: Path) -> None:
+        """Write it into a folder, made if need be."""
+        ...
+
+    def facts(self) -> dict[str, Any]:
+        """Return what a reader of the run should know; each name follows the reward's."""
+        ...
+
+
 class Grouping(Protocol):
     """A partition of samples into named groups, for shares and entropy."""
 
@@ -60,10 +89,102 @@ class Grouping(Protocol):
         ...
 
 
+@dataclass(frozen=True)
+class Prepared:
+    """What settings may build from.
+
+    Attributes:
+        data: settings of the real data, or None.
+        dataset: the real data, or None.
+        classifier: of the real data (:class:`recurate.components.rewards.classifier.Classifier`); None
+            unless some settings need it.
+        kept: the folder into which :class:`Copied` was saved when the run began; None at that time.
+    """
+
+    data: Source | None = None
+    dataset: Dataset | None = None
+    classifier: Any = None
+    kept: Path | None = None
+
+
+class GeneratorSettings(Settings):
+    """Settings of a generator; a subclass builds it."""
+
+    kind: str
+
+    def build(self, workspace: Path | None = None, logs: Path | None = None) -> Generator:
+        """Return the model before round 0: an untrained one, or the one to begin with.
+
+        Args:
+            workspace: where a generator may exchange files and keep new models; emptied in every round.
+            logs: where the output of its programs is kept.
+
+        Raises:
+            InputError: what the settings name is not there.
+        """
+        raise NotImplementedError
+
+    def load(self, folder: Path, workspace: Path | None = None, logs: Path | None = None) -> Generator:
+        """Return the model that was saved in a folder; see :meth:`build`."""
+        raise NotImplementedError
+
+    def check(self) -> None:
+        """Refuse what this machine lacks, before anything is done.
+
+        Raises:
+            InputError: such as a device that is not there.
+        """
+
+    def settled(self, model: Generator, folder: Path) -> Generator:
+        """Return the model, independent of the workspace, after it was saved in ``folder``."""
+        return model
+
+    @property
+    def trains_first(self) -> bool:
+        """Whether the first model is trained on the real data."""
+        return True
+
+    @property
+    def knows_contexts(self) -> bool:
+        """Whether samples can be asked for by context."""
+        return False
+
+
 class RewardSettings(Settings):
-    """The settings that all rewards share; kinds of rewards add their own."""
+    """Settings of a reward; a subclass builds it."""
 
     kind: str
     name: str = Field("reward", pattern=r"^[A-Za-z_]\w*$", description="name of the reward's column")
     weight: float | None = Field(None, ge=0, le=1, description="share of slates picked by this reward")
     gamma: float = Field(1.0, gt=0, description="multiplies the reward")
+
+    def build(self, prepared: Prepared) -> Reward:
+        """Return the reward."""
+        raise NotImplementedError
+
+    @property
+    def needs_classifier(self) -> bool:
+        """Whether a classifier of the real data is needed."""
+        return False
+
+
+class GroupSettings(Settings):
+    """Settings of groups; a subclass builds them."""
+
+    kind: str
+
+    def build(self, prepared: Prepared) -> Grouping:
+        """Return the grouping."""
+        raise NotImplementedError
+
+    def check(self, data: Source | None) -> None:
+        """Refuse real data that these groups do not fit.
+
+        Raises:
+            ValueError: they do not.
+        """
+
+    @property
+    def needs_classifier(self) -> bool:
+        """Whether a classifier of the real data is needed."""
+        return False

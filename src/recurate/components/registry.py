@@ -1,54 +1,159 @@
-"""All kinds of generators: the settings that name them, the first model, and models on disk."""
+"""All kinds by name: data, generators, rewards, groups, report sections; and the settings of a kind.
+
+A kind is one that is built in, an entry point of another package, or ``module:name``
+(:mod:`recurate.core.plugins`). What it is called is written into the run, so that saved models are made again
+by kind. The other seams lie where their kinds do: noises in :mod:`recurate.rules.noise`, alarms in
+:mod:`recurate.loop.alarms.raising`, engines in :mod:`recurate.engines`.
+"""
 
 from __future__ import annotations
 
-from dataclasses import replace
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
-from pydantic import Field
+from recurate.components.data.digits import Digits
+from recurate.components.data.images import ImageData
+from recurate.components.data.synthetic import Gaussians, Moons
+from recurate.components.data.table import TableData
+from recurate.components.generators.diffusion import DiffusionSettings
+from recurate.components.generators.external import ExternalSettings
+from recurate.components.generators.flow import FlowSettings
+from recurate.components.generators.kde import KernelSettings
+from recurate.components.generators.mixture import MixtureSettings
+from recurate.components.plugged import (
+    PluggedDataSettings,
+    PluggedGenerator,
+    PluggedGeneratorSettings,
+    PluggedGroups,
+    PluggedGroupSettings,
+    PluggedReward,
+    PluggedRewardSettings,
+    derived,
+    tried,
+)
+from recurate.components.protocols import (
+    Generator,
+    GeneratorSettings,
+    Grouping,
+    GroupSettings,
+    Prepared,
+    Reward,
+    RewardSettings,
+)
+from recurate.components.rewards.classifier import ClassifierRewardSettings
+from recurate.components.rewards.colour import ColourSettings
+from recurate.components.rewards.command import CommandSettings
+from recurate.components.rewards.distance import DistanceSettings
+from recurate.components.rewards.groups import ClassifierGroupSettings, NearestSettings
+from recurate.components.rewards.learned import LearnedRewardSettings
+from recurate.core.errors import InputError
+from recurate.core.plugins import Seam, call
+from recurate.core.settings import Settings
 
-from recurate.components.generators import external
-from recurate.components.generators.diffusion import Diffusion, DiffusionSettings
-from recurate.components.generators.external import External, ExternalSettings
-from recurate.components.generators.flow import FlowMatching, FlowSettings
-from recurate.components.generators.kde import KernelDensity, KernelSettings
-from recurate.components.generators.mixture import Mixture, MixtureSettings
-from recurate.components.protocols import Generator
+DATA = Seam(
+    "data",
+    "kind of data",
+    {"gaussians": Gaussians, "moons": Moons, "digits": Digits, "table": TableData, "images": ImageData},
+    PluggedDataSettings,
+)
+GENERATORS = Seam(
+    "generators",
+    "generator",
+    {
+        "flow": FlowSettings,
+        "diffusion": DiffusionSettings,
+        "mixture": MixtureSettings,
+        "kde": KernelSettings,
+        "external": ExternalSettings,
+    },
+    PluggedGeneratorSettings,
+    usual="flow",
+)
+REWARDS = Seam(
+    "rewards",
+    "reward",
+    {
+        "distance": DistanceSettings,
+        "classifier": ClassifierRewardSettings,
+        "colour": ColourSettings,
+        "learned": LearnedRewardSettings,
+        "command": CommandSettings,
+    },
+    PluggedRewardSettings,
+)
+GROUPS = Seam(
+    "groups",
+    "kind of groups",
+    {"nearest": NearestSettings, "classifier": ClassifierGroupSettings},
+    PluggedGroupSettings,
+)
+SECTIONS = Seam("sections", "report section", {})  # functions of a RunFolder
 
-AnySettings = FlowSettings | DiffusionSettings | MixtureSettings | KernelSettings | ExternalSettings
-GeneratorSettings = Annotated[AnySettings, Field(discriminator="kind")]
 
-MODELS: dict[type, Any] = {  # those that need nothing but their settings
-    FlowSettings: FlowMatching,
-    DiffusionSettings: Diffusion,
-    MixtureSettings: Mixture,
-    KernelSettings: KernelDensity,
-}
-
-
-def first_model(settings: AnySettings, workspace: Path | None = None, logs: Path | None = None) -> Generator:
-    """Return the model before round 0: an untrained one, or the one to begin with.
-
-    Args:
-        settings: of the generator.
-        workspace: where an external generator exchanges files and keeps new checkpoints.
-        logs: where its programs' output is kept.
+def settings_class(seam: Seam, kind: object) -> type[Settings]:
+    """Return the settings of a kind.
 
     Raises:
-        InputError: an external generator's first checkpoint is not there.
+        InputError: there is no such kind.
     """
-    if isinstance(settings, ExternalSettings):
-        return replace(external.first(settings), workspace=workspace, logs=logs)
-    model: Generator = MODELS[type(settings)](settings)
-    return model
+    if not isinstance(kind, str):
+        raise InputError(
+            f"a {seam.what} needs a kind",
+            got="no kind" if kind is None else repr(kind),
+            remedy=f"use one of: {', '.join(seam.built_in)}; or 'module:name' (docs/extending.md)",
+        )
+    found = seam.find(kind)
+    if isinstance(found, type) and issubclass(found, Settings):
+        return found
+    return derived(seam.base, kind, found, seam.base.given)
+
+
+def settings_of(seam: Seam, values: Any) -> Any:
+    """Check a table of a configuration by the settings of its kind.
+
+    Raises:
+        InputError: there is no such kind.
+        ValueError: the values do not fit it (pydantic's ValidationError, with their places).
+    """
+    if isinstance(values, Settings):
+        return values
+    if not isinstance(values, Mapping):
+        raise ValueError(f"must be a table with a kind, and is {values!r}")
+    kind = values.get("kind", seam.usual or None)
+    return settings_class(seam, kind).model_validate({"kind": kind, **values})
+
+
+def first_model(
+    settings: GeneratorSettings, workspace: Path | None = None, logs: Path | None = None
+) -> Generator:
+    """Return the model before round 0; see :meth:`GeneratorSettings.build`."""
+    return _checked(settings, lambda: settings.build(workspace, logs))
 
 
 def load_model(
-    settings: AnySettings, folder: Path, workspace: Path | None = None, logs: Path | None = None
+    settings: GeneratorSettings, folder: Path, workspace: Path | None = None, logs: Path | None = None
 ) -> Generator:
-    """Return the model that was saved in a folder; see :func:`first_model`."""
-    if isinstance(settings, ExternalSettings):
-        return replace(External.load(folder), workspace=workspace, logs=logs)
-    model: Generator = MODELS[type(settings)].load(folder)
-    return model
+    """Return the model that was saved in a folder; see :meth:`GeneratorSettings.build`."""
+    return _checked(settings, lambda: settings.load(folder, workspace, logs))
+
+
+def _checked(settings: GeneratorSettings, build: Callable[[], Generator]) -> Generator:
+    if settings.kind in GENERATORS.built_in:
+        return build()
+    return PluggedGenerator(settings.kind, call(settings.kind, build))
+
+
+def build_reward(settings: RewardSettings, prepared: Prepared) -> Reward:
+    """Return a reward; one of somebody else is tried on a few real samples."""
+    if settings.kind in REWARDS.built_in:
+        return settings.build(prepared)
+    made = call(settings.kind, settings.build, prepared)
+    return tried(PluggedReward(settings.kind, made, settings.gamma), prepared)
+
+
+def build_groups(settings: GroupSettings, prepared: Prepared) -> Grouping:
+    """Return groups; those of somebody else are tried on a few real samples."""
+    if settings.kind in GROUPS.built_in:
+        return settings.build(prepared)
+    return tried(PluggedGroups(settings.kind, call(settings.kind, settings.build, prepared)), prepared)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Iterable
+from typing import Any
 
 
 class RecurateError(Exception):
@@ -28,6 +29,16 @@ class InputError(RecurateError, ValueError):
         self.got = str(got)
         self.remedy = remedy
         super().__init__(f"{what}\n  got:    {self.got}\n  remedy: {remedy}")
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Return how another process makes the error again: its arguments have names."""
+        return _again, (type(self), str(self), vars(self))
+
+
+def _again(kind: type[InputError], message: str, parts: dict[str, str]) -> InputError:
+    error = kind.__new__(kind, message)
+    vars(error).update(parts)
+    return error
 
 
 class Stopped(RecurateError):

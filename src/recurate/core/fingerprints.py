@@ -45,6 +45,11 @@ class Fingerprint:
     kept: bool = False
     word: bool = False
 
+    @property
+    def is_file(self) -> bool:
+        """Whether it is a file that existed."""
+        return self.serves not in NOTED and self.digest is not None and not self.name.startswith("package ")
+
 
 @dataclass(frozen=True)
 class Change:

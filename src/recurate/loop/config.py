@@ -5,34 +5,63 @@ from __future__ import annotations
 import math
 import tomllib
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Self
 
 import numpy as np
-from pydantic import BaseModel, Field, ValidationError, model_validator
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    Field,
+    SerializeAsAny,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
 
-from recurate.components.data.kinds import DataSettings
-from recurate.components.data.synthetic import Gaussians
-from recurate.components.generators.external import ExternalSettings
-from recurate.components.generators.flow import FlowSettings
-from recurate.components.registry import GeneratorSettings
-from recurate.components.rewards.classifier import ClassifierRewardSettings, ClassifierSettings
-from recurate.components.rewards.colour import ColourSettings
-from recurate.components.rewards.command import CommandSettings
-from recurate.components.rewards.distance import DistanceSettings
-from recurate.components.rewards.imported import NAME, ImportedSettings
-from recurate.components.rewards.learned import LearnedRewardSettings
+from recurate.components.data.dataset import Source
+from recurate.components.protocols import GeneratorSettings, GroupSettings, RewardSettings
+from recurate.components.registry import (
+    DATA,
+    GENERATORS,
+    GROUPS,
+    REWARDS,
+    SECTIONS,
+    settings_class,
+    settings_of,
+)
+from recurate.components.rewards.classifier import ClassifierSettings
 from recurate.core.errors import InputError, nearest
-from recurate.core.fingerprints import Fingerprint, of_function
+from recurate.core.plugins import Seam
 from recurate.core.settings import Settings
 from recurate.log.schema import COLUMNS
-from recurate.loop.alarms.raising import AlarmSettings
+from recurate.loop.alarms.protocol import AlarmSettings
+from recurate.loop.alarms.raising import ALARMS
 from recurate.loop.contexts import ContextSettings
 from recurate.loop.mixing import Retraining
 from recurate.loop.sample_metrics import MeasureSettings
 from recurate.rules import Rule, noise_named
 
 LISTS = ("rewards", "tracked", "alarms")
-TAGGED = {"data": 1, "generator": 1, **dict.fromkeys(LISTS, 2)}  # unions, and how deep they lie
+SEAMS = {  # tables that name a kind
+    "data": DATA,
+    "generator": GENERATORS,
+    "rewards": REWARDS,
+    "tracked": REWARDS,
+    "groups": GROUPS,
+    "alarms": ALARMS,
+}
+
+
+def _of(seam: Seam) -> BeforeValidator:
+    """Return what checks a table by the settings of its kind."""
+    return BeforeValidator(lambda values: settings_of(seam, values))
+
+
+AnyData = Annotated[SerializeAsAny[Source], _of(DATA)]
+AnyGenerator = Annotated[SerializeAsAny[GeneratorSettings], _of(GENERATORS)]
+AnyReward = Annotated[SerializeAsAny[RewardSettings], _of(REWARDS)]
+AnyGroups = Annotated[SerializeAsAny[GroupSettings], _of(GROUPS)]
+AnyAlarm = Annotated[SerializeAsAny[AlarmSettings], _of(ALARMS)]
 
 
 class Selection(Settings):
@@ -40,12 +69,19 @@ class Selection(Settings):
 
     k: int = Field(4, ge=1, description="slate size: one of k candidates is picked")
     temperature: float = Field(1.0, gt=0, description="divides the rewards in the pick")
-    noise: Literal["gumbel", "gaussian", "none"] = Field(
-        "gumbel", description="added to reward / temperature: Luce choice, Thurstone, or none (best of k)"
+    noise: str = Field(
+        "gumbel",
+        description="added to reward / temperature: 'gumbel' (Luce choice), 'gaussian' (Thurstone), 'none' "
+        "(best of k), or one of yours (module:name)",
     )
     lapse: float = Field(0.0, ge=0, le=1, description="share of slates picked from at random")
     picks: int = Field(2000, ge=1, description="picks that enter each retraining set")
     slates: int | None = Field(None, ge=1, description="slates shown a round; as many as picks if absent")
+
+    @field_validator("noise")
+    @classmethod
+    def _known_noise(cls, name: str) -> str:
+        return noise_named(name).name
 
     @model_validator(mode="after")
     def _enough_slates(self) -> Self:
@@ -63,36 +99,19 @@ class Selection(Settings):
         return self.slates or self.picks
 
 
-class Groups(Settings):
-    """Which group each sample belongs to, for shares and entropy."""
+class ReportSettings(Settings):
+    """What the report shows beside the usual; it may be changed after the run has begun."""
 
-    kind: Literal["nearest", "classifier", "import"] = Field(
-        description="nearest centre of the data's Gaussians, the classifier's label, or a function's"
-    )
-    function: str | None = Field(
-        None, pattern=NAME, description="module:name of a function of the samples, where kind is 'import'"
+    sections: tuple[str, ...] = Field(
+        (), description="functions of the run's folder that return sections: entry points, or module:name"
     )
 
-    @model_validator(mode="after")
-    def _function_where_needed(self) -> Self:
-        if (self.kind == "import") != (self.function is not None):
-            raise ValueError("give function with kind = 'import', and only then")
-        return self
-
-    def rests_on(self, serves: str) -> list[Fingerprint]:
-        """Return the sources of the function's module."""
-        return [] if self.function is None else of_function(serves, self.function)
-
-
-RewardSettings = Annotated[
-    DistanceSettings
-    | ClassifierRewardSettings
-    | ColourSettings
-    | LearnedRewardSettings
-    | ImportedSettings
-    | CommandSettings,
-    Field(discriminator="kind"),
-]
+    @field_validator("sections")
+    @classmethod
+    def _known(cls, names: tuple[str, ...]) -> tuple[str, ...]:
+        for name in names:
+            SECTIONS.find(name)
+        return names
 
 
 class Config(Settings):
@@ -103,29 +122,23 @@ class Config(Settings):
     control: bool = Field(
         False, description="whether a second loop without selection is run beside it, for comparison"
     )
-    data: DataSettings | None = Field(
-        None, description="the real data; only an external generator can do without"
+    data: AnyData | None = Field(
+        None, description="the real data; only a generator that is not trained first can do without"
     )
     contexts: ContextSettings | None = None
-    generator: GeneratorSettings = FlowSettings()
+    generator: AnyGenerator = Field(default_factory=lambda: settings_of(GENERATORS, {}))
     classifier: ClassifierSettings = ClassifierSettings()
-    rewards: tuple[RewardSettings, ...] = Field(min_length=1)
-    tracked: tuple[RewardSettings, ...] = Field((), description="measured like rewards, and never picked by")
-    groups: Groups | None = None
+    rewards: tuple[AnyReward, ...] = Field(min_length=1)
+    tracked: tuple[AnyReward, ...] = Field((), description="measured like rewards, and never picked by")
+    groups: AnyGroups | None = None
     selection: Selection = Selection()
     retraining: Retraining = Retraining()
     measures: MeasureSettings = MeasureSettings()
-    alarms: tuple[AlarmSettings, ...] = ()
+    alarms: tuple[AnyAlarm, ...] = ()
+    report: ReportSettings = ReportSettings()
     attempts: int = Field(
         2, ge=1, le=100, description="how often a round is played at most if an alarm rolls it back each time"
     )
-
-    @model_validator(mode="before")
-    @classmethod
-    def _flow_unless_said(cls, values: Any) -> Any:
-        if isinstance(values, dict) and isinstance(values.get("generator"), dict):
-            return values | {"generator": {"kind": "flow"} | values["generator"]}
-        return values
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
@@ -142,22 +155,21 @@ class Config(Settings):
             raise ValueError("give every reward a weight, or none")
         if given and not math.isclose(sum(given), 1.0, abs_tol=2e-6):
             raise ValueError(f"the rewards' weights sum to {sum(given):g} and must sum to 1")
-        by_centre = self.groups is not None and self.groups.kind == "nearest"
-        if by_centre and not isinstance(self.data, Gaussians):
-            raise ValueError("groups.kind = 'nearest' needs data.kind = 'gaussians'")
+        if self.groups is not None:
+            self.groups.check(self.data)
         return self
 
     @model_validator(mode="after")
     def _data_where_needed(self) -> Self:
-        external = isinstance(self.generator, ExternalSettings)
-        if self.contexts is not None and not external:
-            raise ValueError("contexts need a generator that knows prompts: generator.kind = 'external'")
+        if self.contexts is not None and not self.generator.knows_contexts:
+            raise ValueError("contexts need a generator that knows prompts")
         if self.data is not None:
             return self
-        if not isinstance(self.generator, ExternalSettings) or self.generator.start is None:
-            raise ValueError("without [data] there must be an external generator with a start checkpoint")
-        if self.generator.fit_first:
-            raise ValueError("without [data] nothing can be fitted first: set generator.fit_first = false")
+        if self.generator.trains_first:
+            raise ValueError(
+                "without [data] no model can be trained first: use one that starts from a checkpoint, such "
+                "as generator.kind = 'external' with start and fit_first = false"
+            )
         if self.retraining.real_fraction or self.retraining.mode == "accumulate":
             raise ValueError(
                 "without [data] no real data can be mixed in: real_fraction = 0, mode = 'replace'"
@@ -175,9 +187,8 @@ class Config(Settings):
     @property
     def needs_classifier(self) -> bool:
         """Whether a reward or the groups use the classifier, or one that is trained already is named."""
-        by_reward = any(isinstance(r, ClassifierRewardSettings) for r in (*self.rewards, *self.tracked))
-        by_groups = self.groups is not None and self.groups.kind == "classifier"
-        return by_reward or by_groups or self.classifier.folder is not None
+        users = (*self.rewards, *self.tracked, *(() if self.groups is None else (self.groups,)))
+        return self.classifier.folder is not None or any(user.needs_classifier for user in users)
 
 
 def read_config(path: Path | str) -> Config:
@@ -218,19 +229,17 @@ def _explain(error: ValidationError, raw: dict[str, Any], name: str) -> InputErr
     complaints = error.errors(include_url=False)
     # An unknown key explains missing ones (a misspelt key is both), so it goes first.
     first = min(complaints, key=lambda c: c["type"] != "extra_forbidden")
-    where = _keys(first["loc"], raw)
+    where = list(first["loc"])
     dotted = ".".join(str(part) for part in where)
     if first["type"] == "extra_forbidden":
         valid = _valid_keys(where[:-1], raw)
         return InputError(
             f"{name}: unknown key {dotted!r}", got=repr(first["input"]), remedy=nearest(str(where[-1]), valid)
         )
-    if first["type"] in ("union_tag_invalid", "union_tag_not_found"):
-        expected = first.get("ctx", {}).get("expected_tags", "one of the documented kinds")
-        got = first["input"].get("kind") if isinstance(first["input"], dict) else first["input"]
-        return InputError(
-            f"{name}: {dotted}.kind is missing or unknown", got=got, remedy=f"use one of {expected}"
-        )
+    said = first.get("ctx", {}).get("error")
+    if isinstance(said, InputError):
+        dotted += ".kind" if where[0] in SEAMS else ""
+        return InputError(f"{name}: {dotted}: {said.what}", got=said.got, remedy=said.remedy)
     message = first["msg"].removeprefix("Value error, ")
     got = "nothing" if first["type"] == "missing" else repr(first["input"])
     if isinstance(first["input"], dict):
@@ -244,17 +253,6 @@ def _explain(error: ValidationError, raw: dict[str, Any], name: str) -> InputErr
     )
 
 
-def _keys(loc: tuple[int | str, ...], raw: Any) -> list[int | str]:
-    """Return the path of keys in the file: pydantic's location without the tags of unions.
-
-    After ``data`` or ``rewards.0`` pydantic inserts the kind that it found there.
-    """
-    tagged = TAGGED.get(str(loc[0]), 0) if loc else 0
-    if tagged and len(loc) > tagged and loc[tagged] in _kinds(str(loc[0])):
-        return [*loc[:tagged], *loc[tagged + 1 :]]
-    return list(loc)
-
-
 def _valid_keys(where: list[int | str], raw: dict[str, Any]) -> list[str]:
     """Return the keys that are valid in the table at ``where``."""
     if not where:
@@ -262,30 +260,25 @@ def _valid_keys(where: list[int | str], raw: dict[str, Any]) -> list[str]:
     node: Any = raw
     for part in where:
         node = node[part]
-    kind = node.get("kind") if isinstance(node, dict) else None
-    models = models_at(str(where[0]))
-    chosen = [m for m in models if kind in tags(m)] if len(models) > 1 else models
-    return list((chosen or models)[0].model_fields)
+    return list(_model_of(str(where[0]), node).model_fields)
 
 
-def models_at(table: str) -> list[type[BaseModel]]:
-    """Return the settings that a table of the configuration may hold, by kind if there are several."""
-    found: list[type[BaseModel]] = []
-    stack: list[Any] = [Config.model_fields[table].annotation]
-    while stack:
-        kind = stack.pop(0)
-        if isinstance(kind, type) and issubclass(kind, BaseModel):
-            found.append(kind)
-        else:
-            stack = [*getattr(kind, "__args__", ()), *stack]
+def _model_of(table: str, values: dict[str, Any]) -> type[BaseModel]:
+    """Return the settings that a table with these values stands for."""
+    if table in SEAMS:
+        seam = SEAMS[table]
+        return settings_class(seam, values.get("kind", seam.usual))
+    return tables()[table][""]
+
+
+def tables() -> dict[str, dict[str, type[BaseModel]]]:
+    """Return the settings of every table of a configuration, by kind; those without kinds under ""."""
+    found: dict[str, dict[str, type[BaseModel]]] = {}
+    for name, field in Config.model_fields.items():
+        parts = [field.annotation, *getattr(field.annotation, "__args__", ())]
+        models = [p for p in parts if isinstance(p, type) and issubclass(p, BaseModel)]
+        if name in SEAMS:
+            found[name] = dict(SEAMS[name].built_in)
+        elif models:
+            found[name] = {"": models[0]}
     return found
-
-
-def _kinds(table: str) -> list[str]:
-    return [tag for model in models_at(table) for tag in tags(model)]
-
-
-def tags(model: type[BaseModel]) -> tuple[str, ...]:
-    """Return the kinds that settings answer to."""
-    field = model.model_fields.get("kind")
-    return getattr(field.annotation, "__args__", ()) if field is not None else ()

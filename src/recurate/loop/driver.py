@@ -10,23 +10,21 @@ from typing import Any
 
 from threadpoolctl import threadpool_limits
 
-from recurate.components.nets.devices import choose_device
-from recurate.components.nets.training import NetworkSettings
 from recurate.core.errors import Stopped
 from recurate.core.files import full_disk_explained, uninterrupted
 from recurate.core.fingerprints import Change
 from recurate.core.seeds import Stream
 from recurate.log.schema import Log
 from recurate.log.trajectory import Trajectory
-from recurate.loop.alarms.raising import Alarm, check_names, raised
+from recurate.loop.alarms.protocol import Known
+from recurate.loop.alarms.raising import Alarm, raised
 from recurate.loop.config import Config
-from recurate.loop.environment import World, prepare, rests_on
+from recurate.loop.environment import Environment, prepare, rests_on
 from recurate.loop.monitors.protocol import Monitor, Silent
 from recurate.loop.rounds import group_labels, play
 from recurate.loop.run_folder import RunFolder
 from recurate.theory.bounds import plain_bounds
 from recurate.theory.forecast import Forecast, predict, split_log
-from recurate.theory.setting import Setting
 
 
 def run(config: Config, out: Path, monitor: Monitor | None = None) -> Trajectory:
@@ -38,7 +36,7 @@ def run(config: Config, out: Path, monitor: Monitor | None = None) -> Trajectory
         Stopped: an alarm stopped the run.
     """
     RunFolder.check_vacant(out, config)
-    _check_device(config)
+    config.generator.check()
     watcher = monitor or Silent()
     watcher.stage(-1, "set-up")
     with threadpool_limits(1), full_disk_explained(out, _AGAIN.format(out)):
@@ -66,9 +64,11 @@ def resume(folder: Path, monitor: Monitor | None = None, *, accept_changes: bool
     """
     store = RunFolder.open(folder)
     with threadpool_limits(1), full_disk_explained(folder, _AGAIN.format(folder)), store.locked():
+        if not accept_changes:
+            store.check_present()
         config = store.config()
         store.verify(results=False)
-        _check_device(config)
+        config.generator.check()
         changed = store.check_unchanged(config, accept=accept_changes)
         return _drive(store, config, store.world(config), monitor or Silent(), changed)
 
@@ -76,62 +76,45 @@ def resume(folder: Path, monitor: Monitor | None = None, *, accept_changes: bool
 _AGAIN = "make room, then recurate run --resume {}"
 
 
-def _check_device(config: Config) -> None:
-    if isinstance(config.generator, NetworkSettings):
-        choose_device(config.generator.device)
-
-
-def _check_alarms(config: Config, world: World) -> None:
-    check_names(
-        config.alarms,
+def _check_alarms(config: Config, world: Environment) -> None:
+    known = Known(
         tuple(world.rewards),
         tuple(world.tracked),
-        None if world.grouping is None else group_labels(world),
+        group_labels(world),
         tuple(space.name for space in world.watch.spaces),
     )
+    for alarm in config.alarms:
+        alarm.check(known)
 
 
-def forecast_run(log: Log, config: Config, world: World) -> Forecast:
+def forecast_run(log: Log, world: Environment) -> Forecast:
     """Forecast all rounds from round 0's log, with the run's own settings."""
-    group = "group" if config.groups is not None else None
+    group = "group" if world.grouping is not None else None
     candidates, reference = split_log(log, group=group, track=tuple(world.tracked))
     return predict(
         candidates,
-        setting(config),
+        world.setting,
         reference=reference,
         cells=world.cells,
-        stream=Stream(config.seed).at("forecast"),
+        stream=Stream(world.seed).at("forecast"),
         bounds=True,
     )
 
 
-def setting(config: Config) -> Setting:
-    """Return what the forecast needs to know of a configuration."""
-    return Setting(
-        rule=config.selection.rule(),
-        weights=config.weights,
-        real_fraction=config.retraining.real_fraction,
-        rounds=config.rounds,
-        picks=config.selection.picks,
-        accumulate=config.retraining.mode == "accumulate",
-    )
-
-
 def _drive(
-    folder: RunFolder, config: Config, world: World, monitor: Monitor, changed: Sequence[Change] = ()
+    folder: RunFolder, config: Config, world: Environment, monitor: Monitor, changed: Sequence[Change] = ()
 ) -> Trajectory:
     """Play all rounds that are left. BLAS runs on one thread: its sums depend on how many there are."""
     stage = _Stages(folder, monitor)
     monitor.started(_facts(folder, config, world))
     monitor.warn([f"{change} since the round before" for change in changed])
-    chosen = setting(config)
-    state = folder.state(config) or folder.first(config)
-    forecast = forecast_run(folder.log(0), config, world) if state.round > 0 else None
+    state = folder.state(world) or folder.first(world)
+    forecast = forecast_run(folder.log(0), world) if state.round > 0 else None
     found = folder.measured()
     while state.round <= config.rounds:
         t, attempt = state.round, folder.attempts(state.round)
         folder.clear_workspace()
-        following, record = play(state, config, world, chosen, stage, attempt)
+        following, record = play(state, world, stage, attempt)
         monitor.counts(t, record.counts)
         monitor.warn(record.notes)
         known = Trajectory() if forecast is None else forecast.trajectory
@@ -149,12 +132,12 @@ def _drive(
                 raise Stopped(_rolled_back(folder, alarms, t, attempt + 1))
             continue
         changed = ()
-        state = folder.settled(following, config)
+        state = folder.settled(following, world)
         found += record.measured
         del following, record  # a round's samples may be large
         if forecast is None:
             stage(t, "forecast")
-            forecast = forecast_run(folder.log(0), config, world)
+            forecast = forecast_run(folder.log(0), world)
             monitor.warn(forecast.warnings)
         stage(t, "trajectory")
         trajectory = _write_trajectory(folder, forecast, found)
@@ -193,7 +176,7 @@ def _write_trajectory(folder: RunFolder, forecast: Forecast, found: Trajectory) 
     return trajectory
 
 
-def _facts(folder: RunFolder, config: Config, world: World) -> dict[str, Any]:
+def _facts(folder: RunFolder, config: Config, world: Environment) -> dict[str, Any]:
     done = folder.complete()
     return {
         "run": str(folder.path),

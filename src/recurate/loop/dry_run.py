@@ -11,13 +11,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from recurate.components.generators.external import ExternalSettings
 from recurate.components.protocols import Generator
 from recurate.components.registry import first_model
 from recurate.core.seeds import Stream
 from recurate.log.samples import Samples, is_text
 from recurate.loop.config import Config
-from recurate.loop.environment import World, prepare
+from recurate.loop.environment import Environment, prepare
 
 ITEMS = 10
 SHOWN = 3  # samples that are shown
@@ -81,11 +80,10 @@ def _quick(settings: Any) -> Any:
 
 
 def _train(
-    model: Generator, picked: Samples | None, world: World, config: Config, again: bool
+    model: Generator, picked: Samples | None, world: Environment, config: Config, again: bool
 ) -> Generator | None:
     """Train on ten items: real ones first, then what was sampled with as many real ones as there would be."""
-    settings = config.generator
-    if not again and isinstance(settings, ExternalSettings) and not settings.fit_first:
+    if not again and not config.generator.trains_first:
         return None
     rng = Stream(config.seed).at("dry run", "fit", int(again))
     real = None if world.dataset is None else world.dataset.train[:ITEMS]
@@ -98,7 +96,7 @@ def _train(
     return model.fit(picked, rng=rng, contexts=_contexts(world), real=0)
 
 
-def _contexts(world: World) -> NDArray[Any] | None:
+def _contexts(world: Environment) -> NDArray[Any] | None:
     return None if world.contexts is None else np.asarray(np.resize(world.contexts, ITEMS))
 
 

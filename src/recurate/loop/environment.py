@@ -10,32 +10,26 @@ import numpy as np
 from numpy.typing import NDArray
 
 from recurate.components.data.dataset import Dataset
-from recurate.components.data.synthetic import Gaussians
-from recurate.components.protocols import Grouping, Reward
-from recurate.components.rewards.classifier import Classifier, ClassifierReward, ClassifierRewardSettings
-from recurate.components.rewards.colour import ColourReward, ColourSettings
-from recurate.components.rewards.command import CommandReward, CommandSettings
-from recurate.components.rewards.distance import DistanceReward, NearestCentre
-from recurate.components.rewards.imported import (
-    ImportedGroups,
-    ImportedReward,
-    ImportedSettings,
-    load_function,
-)
-from recurate.components.rewards.learned import LearnedReward, LearnedRewardSettings, ScaledReward
+from recurate.components.protocols import Copied, GeneratorSettings, Grouping, Prepared, Reward
+from recurate.components.registry import DATA, GENERATORS, GROUPS, REWARDS, build_groups, build_reward
+from recurate.components.rewards.classifier import Classifier
 from recurate.core.errors import InputError
-from recurate.core.fingerprints import Fingerprint
+from recurate.core.fingerprints import Fingerprint, of_function
 from recurate.core.seeds import Stream
 from recurate.log.candidates import Candidates
 from recurate.log.samples import Samples, is_text
-from recurate.loop.config import Config, RewardSettings
+from recurate.loop.alarms.raising import ALARMS
+from recurate.loop.config import Config, Selection
 from recurate.loop.contexts import read_contexts
+from recurate.loop.mixing import Retraining
 from recurate.loop.sample_metrics import Watch, watch
 from recurate.metrics.partition import Cells, partition
+from recurate.rules.noise import NOISES
+from recurate.theory.setting import Setting
 
 
 @dataclass(frozen=True)
-class World:
+class Environment:
     """Data, contexts, rewards and groups of a run, and the reference they are compared with.
 
     Attributes:
@@ -48,6 +42,13 @@ class World:
         reference: the real training data as candidates: the law p_ref; None without data.
         cells: partition of reward space behind ``kl_to_reference``, or None.
         watch: what is measured of the samples every round.
+        seed: root of all randomness.
+        generator: settings of the model.
+        selection: how candidates are shown and picked.
+        retraining: what training sets are made of.
+        order: how contexts are drawn.
+        setting: the loop as the theory sees it.
+        control: whether a loop without selection is run beside it.
     """
 
     dataset: Dataset | None
@@ -59,10 +60,21 @@ class World:
     reference: Candidates | None
     cells: Cells | None
     watch: Watch
+    seed: int
+    generator: GeneratorSettings
+    selection: Selection
+    retraining: Retraining
+    order: str
+    setting: Setting
+    control: bool
 
     def score(self, samples: Samples, contexts: NDArray[Any] | None = None) -> Candidates:
         """Return samples with their rewards, tracked values and groups."""
         return _score(samples, contexts, self.rewards, self.tracked, self.grouping)
+
+    def alone(self) -> Environment:
+        """Return the same for slates of one candidate, which is taken: the control arm."""
+        return replace(self, selection=self.selection.model_copy(update={"k": 1}))
 
     def facts(self) -> dict[str, Any]:
         """Return what a reader of the run should know of it."""
@@ -74,12 +86,12 @@ class World:
         if self.classifier is not None:
             found |= self.classifier.facts()
         for name, reward in (self.rewards | self.tracked).items():
-            if isinstance(reward, ScaledReward):
-                found[f"{name}_learned_from_picks"] = reward.learned.facts.summary()
+            if isinstance(reward, Copied):
+                found |= {f"{name}_{fact}": value for fact, value in reward.facts().items()}
         return found
 
 
-def real_facts(world: World, config: Config) -> dict[str, float]:
+def real_facts(world: Environment, config: Config) -> dict[str, float]:
     """Return what the samples' measures are for real data."""
     if world.dataset is None or world.reference is None:
         return {}
@@ -87,7 +99,7 @@ def real_facts(world: World, config: Config) -> dict[str, float]:
     return world.watch.baseline(world.dataset.train, world.reference.rewards, stream)
 
 
-def prepare(config: Config, folder: Path | None = None) -> World:
+def prepare(config: Config, folder: Path | None = None) -> Environment:
     """Load the data, train the classifier and read learned rewards.
 
     Args:
@@ -100,14 +112,14 @@ def prepare(config: Config, folder: Path | None = None) -> World:
     stream = Stream(config.seed)
     dataset = None if config.data is None else config.data.load(stream.at("data"))
     classifier = _classifier(config, dataset, folder, stream.at("classifier"))
-    settings = (*config.rewards, *config.tracked)
+    known = Prepared(config.data, dataset, classifier)
     made = {
-        s.name: _reward(s, classifier, None if folder is None else _kept(folder, number))
-        for number, s in enumerate(settings)
+        s.name: build_reward(s, replace(known, kept=None if folder is None else _kept(folder, number)))
+        for number, s in enumerate((*config.rewards, *config.tracked))
     }
     rewards = {s.name: made[s.name] for s in config.rewards}
     tracked = {s.name: made[s.name] for s in config.tracked}
-    grouping = _grouping(config, classifier)
+    grouping = None if config.groups is None else build_groups(config.groups, known)
     contexts = _all_contexts(config, dataset)
     reference, cells = None, None
     if dataset is not None:
@@ -120,7 +132,36 @@ def prepare(config: Config, folder: Path | None = None) -> World:
         classifier,
         None if reference is None or contexts is not None else reference.rewards,
     )
-    return World(dataset, contexts, rewards, tracked, grouping, classifier, reference, cells, seen)
+    return Environment(
+        dataset,
+        contexts,
+        rewards,
+        tracked,
+        grouping,
+        classifier,
+        reference,
+        cells,
+        seen,
+        seed=config.seed,
+        generator=config.generator,
+        selection=config.selection,
+        retraining=config.retraining,
+        order="fresh" if config.contexts is None else config.contexts.order,
+        setting=setting(config),
+        control=config.control,
+    )
+
+
+def setting(config: Config) -> Setting:
+    """Return what the forecast needs to know of a configuration."""
+    return Setting(
+        rule=config.selection.rule(),
+        weights=config.weights,
+        real_fraction=config.retraining.real_fraction,
+        rounds=config.rounds,
+        picks=config.selection.picks,
+        accumulate=config.retraining.mode == "accumulate",
+    )
 
 
 def _classifier(
@@ -141,7 +182,7 @@ def _classifier(
         raise InputError(
             "a classifier needs numbers with labels",
             got="texts" if is_text(dataset.train) else "no labels",
-            remedy="name data.label, or use another reward (kind = 'import' takes any function)",
+            remedy="name data.label, or use another reward (kind = 'module:name' takes any function)",
         )
     return Classifier.train(dataset, config.classifier, rng=rng)
 
@@ -161,54 +202,42 @@ def _all_contexts(config: Config, dataset: Dataset | None) -> NDArray[Any] | Non
 def rests_on(config: Config) -> list[Fingerprint]:
     """Return the fingerprints of everything outside the run that a configuration names.
 
-    Every table of settings answers for itself, see :meth:`recurate.core.settings.Settings.rests_on`.
+    Every table of settings answers for itself, see :meth:`recurate.core.settings.Settings.rests_on`; of
+    plug-ins the sources of their modules count. Report sections do not: they change nothing of the run.
     """
     tables = ("data", "contexts", "generator", "classifier", "groups", "measures")
     parts = {name: getattr(config, name) for name in tables}
     parts |= {f"rewards.{s.name}": s for s in config.rewards}
     parts |= {f"tracked.{s.name}": s for s in config.tracked}
     found = [f for name, settings in parts.items() if settings is not None for f in settings.rests_on(name)]
+    seams = {"data": DATA, "generator": GENERATORS, "groups": GROUPS, "rewards": REWARDS, "tracked": REWARDS}
+    named = [
+        ("selection.noise", NOISES, config.selection.noise),
+        *((f"alarms.{i}", ALARMS, alarm.kind) for i, alarm in enumerate(config.alarms)),
+        *(
+            (name, seams[name.partition(".")[0]], settings.kind)
+            for name, settings in parts.items()
+            if settings is not None and name.partition(".")[0] in seams
+        ),
+    ]
+    for name, seam, kind in named:
+        origin = seam.origin(kind)
+        found += [] if origin is None else of_function(name, origin)
     return list(dict.fromkeys(found))
 
 
-def save(world: World, folder: Path) -> None:
+def save(world: Environment, folder: Path) -> None:
     """Write what :func:`prepare` trained or read, so that a run needs no other folder than its own."""
     if world.classifier is not None:
         world.classifier.save(folder)
     for number, reward in enumerate((*world.rewards.values(), *world.tracked.values())):
-        if isinstance(reward, ScaledReward):
-            reward.learned.save(_kept(folder, number))
+        if isinstance(reward, Copied):
+            reward.save(_kept(folder, number))
 
 
 def _kept(folder: Path, number: int) -> Path:
     """Return where a learned reward is kept: by number, because names may differ in case alone."""
     return folder / f"reward-{number}"
-
-
-def _reward(settings: RewardSettings, classifier: Classifier | None, kept: Path | None) -> Reward:
-    if isinstance(settings, ClassifierRewardSettings):
-        assert classifier is not None  # needs_classifier saw this reward
-        return ClassifierReward(settings, classifier)
-    if isinstance(settings, LearnedRewardSettings):
-        return ScaledReward(settings, LearnedReward.load(kept or settings.folder))
-    if isinstance(settings, ImportedSettings):
-        return ImportedReward(settings, load_function(settings.function))
-    if isinstance(settings, CommandSettings):
-        return CommandReward(settings)
-    if isinstance(settings, ColourSettings):
-        return ColourReward(settings)
-    return DistanceReward(settings)
-
-
-def _grouping(config: Config, classifier: Classifier | None) -> Grouping | None:
-    if config.groups is None:
-        return None
-    if config.groups.kind == "classifier":
-        return classifier
-    if config.groups.function is not None:
-        return ImportedGroups(config.groups.function, load_function(config.groups.function))
-    assert isinstance(config.data, Gaussians)  # the configuration checks it
-    return NearestCentre(config.data.centres())
 
 
 def _score(

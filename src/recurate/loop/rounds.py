@@ -19,7 +19,6 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from recurate.components.generators.external import ExternalSettings
 from recurate.components.protocols import Generator
 from recurate.core.errors import InputError
 from recurate.core.seeds import Stream
@@ -27,16 +26,14 @@ from recurate.log.candidates import Candidates, from_log, group_names
 from recurate.log.samples import Samples, is_text
 from recurate.log.schema import MODEL, REAL, Log, as_log, complete
 from recurate.log.trajectory import CONTROL, MEASURED, Row, Trajectory
-from recurate.loop.config import Config
 from recurate.loop.contexts import draw_contexts
-from recurate.loop.environment import World
+from recurate.loop.environment import Environment
 from recurate.loop.mixing import Picks, TrainingSet, first_set, training_set
 from recurate.loop.sample_metrics import to_rows
 from recurate.metrics.estimates import NORMAL_975
 from recurate.rules import Rule
 from recurate.theory.attribution import attribute
 from recurate.theory.forecast import measured
-from recurate.theory.setting import Setting
 
 Stage = Callable[[int, str], None]  # called with the round and what begins
 
@@ -85,84 +82,82 @@ class Record:
     notes: tuple[str, ...] = ()
 
 
-def first_state(config: Config, model: Generator) -> State:
-    """Return the state before round 0, with the model that there is then."""
-    return State(0, model, control=State(0, model) if config.control else None)
+def first_state(environment: Environment, model: Generator) -> State:
+    """Return the state before round 0, with the model at that time."""
+    return State(0, model, control=State(0, model) if environment.control else None)
 
 
-def play(
-    state: State, config: Config, world: World, setting: Setting, stage: Stage, attempt: int = 0
-) -> tuple[State, Record]:
+def play(state: State, environment: Environment, stage: Stage, attempt: int = 0) -> tuple[State, Record]:
     """Play one round and return the next state with this round's record."""
     t = state.round
-    stream = Stream(config.seed).at("round", t)
+    stream = Stream(environment.seed).at("round", t)
     if attempt:
         stream = stream.at("attempt", attempt)
     stage(t, "fit")
-    generator, counts = _fit(state, config, world, stream)
+    generator, counts = _fit(state, environment, stream)
     stage(t, "sample")
-    contexts = _slate_contexts(t, config, world, stream)
-    samples = _sample(generator, config.selection.k, contexts, config, world, stream.at("sample"))
+    contexts = _slate_contexts(t, environment, stream)
+    samples = _sample(generator, environment.selection.k, contexts, environment, stream.at("sample"))
     stage(t, "reward")
-    scored = world.score(samples, _each(contexts, config.selection.k))
+    scored = environment.score(samples, _each(contexts, environment.selection.k))
     stage(t, "pick")
-    log, winners = _pick(t, scored, config, stream.at("pick"))
-    if t == 0 and world.reference is not None:
-        log = _with_reference(log, world.reference)
+    log, winners = _pick(t, scored, environment, stream.at("pick"))
+    if t == 0 and environment.reference is not None:
+        log = _with_reference(log, environment.reference)
     stage(t, "measure")
-    found = measure(log, config, world)
+    found = measure(log, environment)
     after = (scored, _mask(len(scored), winners))
-    found += _changes(state, after, setting, world)
-    values, missed = world.watch.rows(t, samples, scored.rewards, stream.at("measure"), stage)
+    found += _changes(state, after, environment)
+    values, missed = environment.watch.rows(t, samples, scored.rewards, stream.at("measure"), stage)
     found += Trajectory(tuple(to_rows(t, MEASURED, values)))
-    counts |= {"candidates": len(samples), "slates": config.selection.shown, "picks": len(winners)}
+    counts |= {"candidates": len(samples), "slates": environment.selection.shown, "picks": len(winners)}
     picks = Picks(samples[winners], None if scored.contexts is None else scored.contexts[winners])
     record = Record(t, generator, samples, log, found, counts, notes=tuple(missed))
-    following = State(t + 1, generator, _kept(state, picks, config), after)
+    following = State(t + 1, generator, _kept(state, picks, environment), after)
     if state.control is not None:
         stage(t, "control arm")
-        arm, left = _control(state.control, record, config, world, stream.at("control"), contexts)
+        arm, left = _control(state.control, record, environment, stream.at("control"), contexts)
         record = replace(record, control=left, measured=record.measured + left.measured)
         following = replace(following, control=arm)
     return following, record
 
 
-def measure(log: Log, config: Config, world: World) -> Trajectory:
+def measure(log: Log, environment: Environment) -> Trajectory:
     """Return the quantities of a round's log."""
+    contexts, shown = environment.contexts, environment.selection.shown
     return measured(
         log,
-        temperature=config.selection.temperature,
-        group=None if world.grouping is None else "group",
-        track=tuple(world.tracked),
-        cells=world.cells,
-        names=group_labels(world),
-        # Each context is shown equally often, up to a remainder: which there are is no chance.
-        stratified=world.contexts is not None and len(world.contexts) <= config.selection.shown,
+        temperature=environment.selection.temperature,
+        group=None if environment.grouping is None else "group",
+        track=tuple(environment.tracked),
+        cells=environment.cells,
+        names=group_labels(environment),
+        # Each context is shown equally often, up to a remainder: the set of contexts is not random.
+        stratified=contexts is not None and len(contexts) <= shown,
     )
 
 
-def group_labels(world: World) -> tuple[str, ...]:
+def group_labels(environment: Environment) -> tuple[str, ...]:
     """Return the names of all groups that the real data have, sorted."""
-    if world.grouping is None or world.reference is None:
+    if environment.grouping is None or environment.reference is None:
         return ()
-    return group_names(world.reference, None)
+    return group_names(environment.reference, None)
 
 
-def winners_of(log: Log, config: Config) -> NDArray[np.int64]:
+def winners_of(log: Log, environment: Environment) -> NDArray[np.int64]:
     """Return the items that enter the next retraining set: the first ``picks`` picks, by slate."""
     table = log.table
     picked = np.asarray(table.column("picked").to_numpy(zero_copy_only=False))
     items = np.asarray(table.column("item").to_numpy())[picked]
-    return np.asarray(items[: config.selection.picks], np.int64)
+    return np.asarray(items[: environment.selection.picks], np.int64)
 
 
-def candidates_of(log: Log, config: Config) -> tuple[Candidates, NDArray[np.bool_]]:
+def candidates_of(log: Log, environment: Environment) -> tuple[Candidates, NDArray[np.bool_]]:
     """Return a saved round's candidates, and which of them enter the next retraining set."""
     generated = log.select(source=MODEL)
-    found = from_log(
-        generated, group=None if config.groups is None else "group", track=[s.name for s in config.tracked]
-    )
-    return found, _mask(len(found), winners_of(log, config))
+    group = None if environment.grouping is None else "group"
+    found = from_log(generated, group=group, track=list(environment.tracked))
+    return found, _mask(len(found), winners_of(log, environment))
 
 
 def _mask(count: int, rows: NDArray[np.int64]) -> NDArray[np.bool_]:
@@ -171,39 +166,38 @@ def _mask(count: int, rows: NDArray[np.int64]) -> NDArray[np.bool_]:
     return mask
 
 
-def _kept(state: State, picks: Picks, config: Config) -> tuple[Picks, ...]:
-    return (*state.batches, picks) if config.retraining.mode == "accumulate" else (picks,)
+def _kept(state: State, picks: Picks, environment: Environment) -> tuple[Picks, ...]:
+    return (*state.batches, picks) if environment.retraining.mode == "accumulate" else (picks,)
 
 
 # --- the steps ---
 
 
-def _fit(state: State, config: Config, world: World, stream: Stream) -> tuple[Generator, dict[str, int]]:
+def _fit(state: State, environment: Environment, stream: Stream) -> tuple[Generator, dict[str, int]]:
     """Return the retrained model and the exact sizes of what it was trained on."""
-    settings = config.generator
-    if state.round == 0 and isinstance(settings, ExternalSettings) and not settings.fit_first:
+    if state.round == 0 and not environment.generator.trains_first:
         return state.generator, {"trained_on_picks": 0, "trained_on_real": 0}
-    training = _training(state, config, world)
+    training = _training(state, environment)
     model = state.generator.fit(
         training.samples, rng=stream.at("fit"), contexts=training.contexts, real=training.real
     )
     return model, dict(training.counts)
 
 
-def _training(state: State, config: Config, world: World) -> TrainingSet:
+def _training(state: State, environment: Environment) -> TrainingSet:
     if state.round == 0:
-        assert world.dataset is not None  # the configuration checks it
-        return first_set(world.dataset)
-    mixed = config.retraining.real_fraction > 0 or config.retraining.mode == "accumulate"
-    data = world.dataset if mixed else None
-    return training_set(state.batches, state.round, data, config.retraining, Stream(config.seed))
+        assert environment.dataset is not None  # the configuration checks it
+        return first_set(environment.dataset)
+    mixed = environment.retraining.real_fraction > 0 or environment.retraining.mode == "accumulate"
+    data = environment.dataset if mixed else None
+    return training_set(state.batches, state.round, data, environment.retraining, Stream(environment.seed))
 
 
-def _slate_contexts(t: int, config: Config, world: World, stream: Stream) -> NDArray[Any] | None:
-    if world.contexts is None:
+def _slate_contexts(t: int, environment: Environment, stream: Stream) -> NDArray[Any] | None:
+    if environment.contexts is None:
         return None
-    order = "fresh" if config.contexts is None else config.contexts.order
-    return draw_contexts(world.contexts, config.selection.shown, t, order, stream.at("contexts"))
+    shown, order = environment.selection.shown, environment.order
+    return draw_contexts(environment.contexts, shown, t, order, stream.at("contexts"))
 
 
 def _each(contexts: NDArray[Any] | None, k: int) -> NDArray[Any] | None:
@@ -211,12 +205,16 @@ def _each(contexts: NDArray[Any] | None, k: int) -> NDArray[Any] | None:
 
 
 def _sample(
-    generator: Generator, k: int, contexts: NDArray[Any] | None, config: Config, world: World, rng: Stream
+    generator: Generator,
+    k: int,
+    contexts: NDArray[Any] | None,
+    environment: Environment,
+    rng: Stream,
 ) -> Samples:
     """Return k candidates a slate; they must be what the real data are: texts, or numbers of one shape."""
-    samples = generator.sample(config.selection.shown * k, rng=rng, contexts=_each(contexts, k))
-    if world.dataset is not None:
-        wanted, got = _form(world.dataset.train), _form(samples)
+    samples = generator.sample(environment.selection.shown * k, rng=rng, contexts=_each(contexts, k))
+    if environment.dataset is not None:
+        wanted, got = _form(environment.dataset.train), _form(samples)
         if wanted != got:
             raise InputError(
                 "the generator's samples are not of the real data's form",
@@ -233,41 +231,39 @@ def _form(samples: Samples) -> str:
 def _control(
     state: State,
     main: Record,
-    config: Config,
-    world: World,
+    environment: Environment,
     stream: Stream,
     contexts: NDArray[Any] | None,
 ) -> tuple[State, Record]:
     """Play the control arm's round: one candidate a slate, and it is taken."""
     t = state.round
     if t == 0:  # the same model, and the first candidate of each slate
-        generator, samples = main.generator, main.samples[:: config.selection.k]
+        generator, samples = main.generator, main.samples[:: environment.selection.k]
         counts: dict[str, int] = {}
     else:
-        generator, counts = _fit(state, config, world, stream)
-        samples = _sample(generator, 1, contexts, config, world, stream.at("sample"))
-    scored = world.score(samples, contexts)
-    alone = config.model_copy(update={"selection": config.selection.model_copy(update={"k": 1})})
-    log, winners = _pick(t, scored, alone, stream.at("pick"))
-    found = measure(log, config, world)
+        generator, counts = _fit(state, environment, stream)
+        samples = _sample(generator, 1, contexts, environment, stream.at("sample"))
+    scored = environment.score(samples, contexts)
+    log, winners = _pick(t, scored, environment.alone(), stream.at("pick"))
+    found = measure(log, environment)
     rows = tuple(replace(row, source=CONTROL) for row in found.rows)
     picks = Picks(samples[winners], None if scored.contexts is None else scored.contexts[winners])
     record = Record(t, generator, samples, log, Trajectory(rows), counts)
-    return State(t + 1, generator, _kept(state, picks, config)), record
+    return State(t + 1, generator, _kept(state, picks, environment)), record
 
 
 def _changes(
-    state: State, after: tuple[Candidates, NDArray[np.bool_]], setting: Setting, world: World
+    state: State, after: tuple[Candidates, NDArray[np.bool_]], environment: Environment
 ) -> Trajectory:
     """Return what selection, sampling and transmission made of each mean reward since the round before."""
     if state.before is None:
         return Trajectory()
-    t = state.round
+    t, setting = state.round, environment.setting
     before, picked = state.before
     # Accumulated data are not the last round's alone: the split would be another one.
     if setting.accumulate:
         return Trajectory()
-    real = world.reference if setting.real_fraction else None
+    real = environment.reference if setting.real_fraction else None
     rows: list[Row] = []
     k = int(setting.rule.largest) if isinstance(setting.rule, Rule) else 1
     slates = [np.arange(len(c)) // k for c in (before, after[0])]
@@ -291,22 +287,25 @@ def _changes(
     return Trajectory(tuple(rows))
 
 
-def _pick(t: int, scored: Candidates, config: Config, stream: Stream) -> tuple[Log, NDArray[np.int64]]:
+def _pick(
+    t: int, scored: Candidates, environment: Environment, stream: Stream
+) -> tuple[Log, NDArray[np.int64]]:
     """Pick one candidate a slate by the rule; each slate is judged by one reward, drawn by weight."""
-    k, slates = config.selection.k, config.selection.shown
+    selection, weights = environment.selection, environment.setting.weights or (1.0,)
+    k, slates = selection.k, selection.shown
     _refuse_infinite(scored)
-    rule = config.selection.rule()
+    rule = selection.rule()
     rewards = scored.rewards.reshape(slates, k, -1)
-    judge = stream.at("judge").generator().choice(len(scored.names), size=slates, p=config.weights)
+    judge = stream.at("judge").generator().choice(len(scored.names), size=slates, p=weights)
     judged = np.take_along_axis(rewards, judge[:, None, None], axis=2)[:, :, 0]
     slots = rule.draw(judged, stream.at("draw").generator())
     propensity = np.zeros((slates, k))
-    for i, weight in enumerate(config.weights):
+    for i, weight in enumerate(weights):
         propensity += weight * rule.probabilities(rewards[:, :, i])
     table = _log_table(t, scored, k, slots, np.array(scored.names)[judge], propensity.ravel())
     # Right by construction: validating as many rows as there are candidates would take longer than picking.
     log = Log(complete(table, scored.names), scored.names)
-    return log, winners_of(log, config)
+    return log, winners_of(log, environment)
 
 
 def _refuse_infinite(scored: Candidates) -> None:

@@ -33,7 +33,6 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from recurate.components.generators.external import External
 from recurate.components.nets.devices import choose_device, device_name
 from recurate.components.protocols import Generator
 from recurate.components.registry import first_model, load_model
@@ -47,7 +46,7 @@ from recurate.log.schema import MODEL, RUN_FORMAT, Log, check_format, read_log, 
 from recurate.log.trajectory import Trajectory
 from recurate.loop import environment as worlds
 from recurate.loop.config import Config, read_config, write_config
-from recurate.loop.environment import World
+from recurate.loop.environment import Environment
 from recurate.loop.mixing import Picks
 from recurate.loop.rounds import Record, State, candidates_of, first_state, winners_of
 
@@ -81,7 +80,9 @@ class RunFolder:
         raise InputError("the output folder is not empty", got=path, remedy=hint)
 
     @classmethod
-    def create(cls, path: Path, config: Config, world: World, rests_on: Sequence[Fingerprint]) -> RunFolder:
+    def create(
+        cls, path: Path, config: Config, world: Environment, rests_on: Sequence[Fingerprint]
+    ) -> RunFolder:
         """Start a run folder: configuration, set-up, and last the manifest, with which it can be resumed.
 
         Args:
@@ -131,7 +132,7 @@ class RunFolder:
             raise InputError(
                 "the run's configuration was changed since it began",
                 got=path,
-                remedy="undo the change (only 'rounds' may grow), or start a new run",
+                remedy="undo the change (only 'rounds' may grow, and [report] change), or start a new run",
             )
         return config
 
@@ -156,19 +157,37 @@ class RunFolder:
         Raises:
             InputError: a file has changed, and that is not accepted.
         """
-        began = _fingerprints(self.manifest())
         now = _fingerprints(_manifest(config, worlds.rests_on(config)))
-        found = changes(after(began, self.changes()), now)
-        refused = [change for change in found if not change.noted and not accept]
+        found = changes(self._rested_on(), now)
+        if not accept:
+            self._refuse([change for change in found if not change.noted])
+        when = datetime.now(UTC).isoformat(timespec="seconds")
+        return [replace(change, round=self.complete(), when=when) for change in found]
+
+    def check_present(self) -> None:
+        """Refuse to resume without a file that the run rests on, and of which it keeps no copy.
+
+        A configuration that names a module cannot even be read without it, so this check comes first.
+
+        Raises:
+            InputError: a file is missing.
+        """
+        needed = [part for part in self._rested_on() if part.is_file and not part.kept]
+        gone = [part for part in needed if not Path(part.name).is_file()]
+        self._refuse([Change(part.serves, part.name, part.digest, None) for part in gone])
+
+    def _rested_on(self) -> list[Fingerprint]:
+        """Return what the last round was played with."""
+        return after(_fingerprints(self.manifest()), self.changes())
+
+    def _refuse(self, refused: Sequence[Change]) -> None:
         if refused:
             raise InputError(
                 "what the run rests on has changed since it began",
                 got=", ".join(map(str, refused)),
-                remedy=f"undo the change, start a new run, or go on with it on record: recurate run --resume "
-                f"{self.path} --accept-changes",
+                remedy="undo the change, start a new run, or continue with the change on record: "
+                f"recurate run --resume {self.path} --accept-changes",
             )
-        when = datetime.now(UTC).isoformat(timespec="seconds")
-        return [replace(change, round=self.complete(), when=when) for change in found]
 
     @contextmanager
     def locked(self) -> Iterator[None]:
@@ -194,7 +213,7 @@ class RunFolder:
 
     # --- set-up ---
 
-    def world(self, config: Config) -> World:
+    def world(self, config: Config) -> Environment:
         """Load what was prepared when the run began."""
         return worlds.prepare(config, self.path / "setup")
 
@@ -325,37 +344,38 @@ class RunFolder:
 
     # --- the state of the loop ---
 
-    def first(self, config: Config) -> State:
+    def first(self, environment: Environment) -> State:
         """Return the state before round 0."""
-        return first_state(config, first_model(config.generator, self.workspace, self.path / "commands"))
+        return first_state(
+            environment, first_model(environment.generator, self.workspace, self.path / "commands")
+        )
 
-    def state(self, config: Config) -> State | None:
+    def state(self, environment: Environment) -> State | None:
         """Return the state after the last complete round, or None before the first."""
         done = self.complete()
         if done == 0:
             return None
         last = self.round_path(done - 1)
         control = None
-        if config.control:
-            alone = config.model_copy(update={"selection": config.selection.model_copy(update={"k": 1})})
-            model = self.model(last / "control", config)
-            control = State(done, model, self._batches(config, alone, "control"))
-        before = candidates_of(self.log(done - 1), config)
-        return State(done, self.model(last, config), self._batches(config, config, "."), before, control)
+        if environment.control:
+            model = self.model(last / "control", environment)
+            control = State(done, model, self._batches(environment, "control"))
+        before = candidates_of(self.log(done - 1), environment)
+        return State(done, self.model(last, environment), self._batches(environment, "."), before, control)
 
-    def settled(self, state: State, config: Config) -> State:
-        """Return the state with external checkpoints where they were saved, for the workspace is emptied."""
-        if not isinstance(state.generator, External):
-            return state
+    def settled(self, state: State, environment: Environment) -> State:
+        """Return the state with models that do not need the workspace, which is emptied."""
         last = self.round_path(state.round - 1)
         control = state.control
         if control is not None:
-            control = replace(control, generator=self.model(last / "control", config))
-        return replace(state, generator=self.model(last, config), control=control)
+            settled = environment.generator.settled(control.generator, last / "control" / "model")
+            control = replace(control, generator=settled)
+        settled = environment.generator.settled(state.generator, last / "model")
+        return replace(state, generator=settled, control=control)
 
-    def model(self, folder: Path, config: Config) -> Generator:
+    def model(self, folder: Path, environment: Environment) -> Generator:
         """Return the model that a round's folder (or its control arm's) holds."""
-        return load_model(config.generator, folder / "model", self.workspace, self.path / "commands")
+        return load_model(environment.generator, folder / "model", self.workspace, self.path / "commands")
 
     @property
     def workspace(self) -> Path:
@@ -366,11 +386,11 @@ class RunFolder:
         """Remove what programs have left."""
         shutil.rmtree(self.workspace, ignore_errors=True)
 
-    def _batches(self, config: Config, arm: Config, part: str) -> tuple[Picks, ...]:
+    def _batches(self, environment: Environment, part: str) -> tuple[Picks, ...]:
         """Return the picks that the next training set is made of."""
         done = self.complete()
-        first = 0 if config.retraining.mode == "accumulate" else done - 1
-        return tuple(_picks(self.round_path(t) / part, arm) for t in range(first, done))
+        first = 0 if environment.retraining.mode == "accumulate" else done - 1
+        return tuple(_picks(self.round_path(t) / part, environment) for t in range(first, done))
 
     # --- timings ---
 
@@ -388,9 +408,9 @@ def _save_arm(record: Record, folder: Path) -> None:
     write_log(record.log, folder / "log.parquet")
 
 
-def _picks(folder: Path, config: Config) -> Picks:
+def _picks(folder: Path, environment: Environment) -> Picks:
     log = read_log(folder / "log.parquet")
-    winners = winners_of(log, config)
+    winners = winners_of(log, environment)
     contexts = log.select(source=MODEL).column("context")[winners]
     conditional = bool((contexts != "").any())
     return Picks(load_samples(folder)[winners], contexts if conditional else None)
@@ -445,8 +465,8 @@ def _fingerprints(manifest: dict[str, Any]) -> list[Fingerprint]:
 
 
 def _fingerprint(config: Config) -> str:
-    """Return a hash of everything but the number of rounds, which a resumed run may raise."""
-    text = json.dumps(config.model_dump(mode="json", exclude={"rounds"}), sort_keys=True)
+    """Return a hash of all that a resumed run may not change: the number of rounds and the report may."""
+    text = json.dumps(config.model_dump(mode="json", exclude={"rounds", "report"}), sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()
 
 

@@ -16,10 +16,10 @@ from numpy.typing import NDArray
 from pydantic import Field, field_validator
 
 from recurate.components.rewards.classifier import Classifier
-from recurate.components.rewards.imported import NAME, call, load_function
 from recurate.core.arrays import FloatArray
 from recurate.core.errors import InputError
 from recurate.core.fingerprints import Fingerprint, of_function
+from recurate.core.plugins import NAME, call, from_module
 from recurate.core.seeds import Stream
 from recurate.core.settings import Settings
 from recurate.log.samples import Samples, is_text
@@ -239,8 +239,7 @@ def _is_function(name: str) -> bool:
 
 def _features(name: str, train: Samples, classifier: Classifier | None) -> Callable[[Samples], FloatArray]:
     if _is_function(name):
-        function = load_function(name)
-        return functools.partial(_called, function, name)
+        return functools.partial(_called, from_module(name), name)
     if is_text(train):
         raise InputError(
             f"texts have no {name!r} features", got="texts", remedy="name a function module:name"
@@ -268,7 +267,7 @@ def _flat(samples: Samples) -> FloatArray:
 
 
 def _called(function: Callable[..., Any], name: str, samples: Samples) -> FloatArray:
-    found = np.asarray(call(function, name, samples, None), float)
+    found = np.asarray(call(name, function, samples), float)
     if found.ndim != 2 or len(found) != len(samples):
         raise InputError(
             f"{name} must return features (n, d)", got=f"shape {found.shape}", remedy="one row a sample"

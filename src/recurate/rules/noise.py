@@ -12,12 +12,13 @@ from __future__ import annotations
 import functools
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from recurate.core.arrays import FloatArray
-from recurate.core.errors import InputError, nearest
+from recurate.core.errors import InputError
+from recurate.core.plugins import Seam, call
 
 Function = Callable[[FloatArray], FloatArray]
 Draw = Callable[[np.random.Generator, tuple[int, ...]], FloatArray]
@@ -187,7 +188,10 @@ def _check_density(noise: Noise, z: FloatArray, pdf: FloatArray, cdf: FloatArray
 def _check_draws(noise: Noise) -> None:
     if isinstance(noise.draw, Inversion):
         return
-    values = np.sort(noise.draw(np.random.default_rng(0), (4000,)))
+    values, again = (noise.draw(np.random.default_rng(0), (4000,)) for _ in range(2))
+    if not np.array_equal(values, again):
+        raise _refusal(noise, "needs draws that rng alone decides", "other values from the same rng")
+    values = np.sort(values)
     if values.shape != (4000,):
         raise _refusal(noise, "needs a draw(rng, shape) of that shape", f"{values.shape} for (4000,)")
     # Kolmogorov-Smirnov; by Massart's bound a right draw exceeds 0.06 with probability below 1e-12.
@@ -316,22 +320,40 @@ GAUSSIAN = Noise(
 NO_NOISE = Noise("none", _step_cdf, _no_pdf, draw=_zeros)
 """Zero: the best of K is picked, ties uniformly at random. It has no density."""
 
-NAMES = {
-    "gumbel": GUMBEL,
-    "luce": GUMBEL,
-    "gaussian": GAUSSIAN,
-    "thurstone": GAUSSIAN,
-    "none": NO_NOISE,
-    "best-of-k": NO_NOISE,
-}
+NOISES = Seam(
+    "noises",
+    "noise",
+    {
+        "gumbel": GUMBEL,
+        "luce": GUMBEL,
+        "gaussian": GAUSSIAN,
+        "thurstone": GAUSSIAN,
+        "none": NO_NOISE,
+        "best-of-k": NO_NOISE,
+    },
+)
 
 
 def noise_named(name: str) -> Noise:
     """Return the noise that ``name`` stands for, as configurations and the command line write it.
 
+    A noise of another package or module (``module:name``) is called by that name from then on.
+
     >>> noise_named("thurstone").name
     'gaussian'
+
+    Raises:
+        InputError: there is no such noise, or its functions do not fit together.
     """
-    if not isinstance(name, str) or name not in NAMES:
-        raise InputError("there is no noise of that name", got=name, remedy=nearest(str(name), NAMES))
-    return NAMES[name]
+    found = NOISES.find(str(name))
+    if name in NOISES.built_in:
+        return found  # type: ignore[no-any-return]
+    if not isinstance(found, Noise):
+        raise InputError(
+            f"{name} is not a noise",
+            got=type(found).__name__,
+            remedy="write NAME = Noise('NAME', cdf=..., pdf=...) there (docs/extending.md)",
+        )
+    noise = replace(found, name=name)
+    call(name, noise.check)
+    return noise

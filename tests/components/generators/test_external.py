@@ -28,8 +28,9 @@ from recurate.loop.run_folder import RunFolder
 
 
 def write_config(config: dict, folder: Path) -> Path:
-    (folder / "helpers").mkdir(exist_ok=True)  # what it imports is looked for in the current folder
-    shutil.copy(functions.__file__, folder / "helpers")
+    modules = folder / "helpers"  # what it imports is looked for in the current folder
+    modules.mkdir(exist_ok=True)
+    shutil.copy(functions.__file__, modules)
     path = folder / "loop.toml"
     path.write_text(tomli_w.dumps(config), encoding="utf-8")
     return path
@@ -269,15 +270,15 @@ def test_a_time_limit(tmp_path):
         ({"generator": external(start="nowhere")}, "must be a folder with a checkpoint"),
         ({"generator": {"kind": "flow"}}, "contexts need a generator that knows prompts"),
         ({"contexts": {"path": "no.txt"}}, "no such file of contexts"),
-        ({"rewards": [{"kind": "import", "function": "helpers.external:nothing"}]}, "cannot be imported"),
-        ({"rewards": [{"kind": "import", "function": "external"}]}, "function"),
-        ({"rewards": [{"kind": "import", "function": "helpers.external:wrong_shape"}]}, "one number per"),
-        ({"rewards": [{"kind": "import", "function": "helpers.external:raises"}]}, "nothing to divide by"),
-        ({"rewards": [{"kind": "import", "function": "helpers.external:not_numbers"}]}, "one number per"),
+        ({"rewards": [{"kind": "helpers.external:nothing"}]}, "cannot be imported"),
+        ({"rewards": [{"kind": "external"}]}, "there is no reward called 'external'"),
+        ({"rewards": [{"kind": "helpers.external:wrong_shape"}]}, "one number per"),
+        ({"rewards": [{"kind": "helpers.external:raises"}]}, "nothing to divide by"),
+        ({"rewards": [{"kind": "helpers.external:not_numbers"}]}, "one number per"),
         ({"rewards": [{"kind": "distance", "centre": [1.0]}]}, "texts"),
         ({"rewards": [{"kind": "classifier", "label": "a"}]}, "classifier needs numbers"),
-        ({"groups": {"kind": "import"}}, "give function with kind = 'import'"),
-        ({"tracked": [{"kind": "import", "function": "helpers.external:sunny", "weight": 1.0}]}, "no weight"),
+        ({"groups": {"kind": "import"}}, "there is no kind of groups called 'import'"),
+        ({"tracked": [{"kind": "helpers.external:sunny", "weight": 1.0}]}, "no weight"),
         ({"measures": {"features": ["values"]}}, "texts have no 'values' features"),
         ({"measures": {"features": ["pixel"]}}, "is no feature space"),
         ({"data": {"kind": "table", "path": "no.jsonl"}}, "no such file"),
@@ -293,9 +294,7 @@ def test_bad_configurations(tmp_path, recurate_cli, changes, message):
 
 
 def test_rewards_that_are_not_numbers(tmp_path):
-    config = points_config(
-        tmp_path, rewards=[{"kind": "import", "function": "helpers.external:sometimes_nan"}]
-    )
+    config = points_config(tmp_path, rewards=[{"kind": "helpers.external:sometimes_nan"}])
     with pytest.raises(InputError, match="not a finite number"):
         run(parse_config(config), tmp_path / "out")
 

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from pydantic import TypeAdapter, ValidationError
+from pydantic import ValidationError
 
 from recurate.components.data import Digits, Gaussians
 from recurate.components.generators.diffusion import DiffusionSettings, signal
@@ -21,8 +21,7 @@ from recurate.components.generators.neural import Neural
 from recurate.components.nets import training
 from recurate.components.nets.devices import choose_device
 from recurate.components.nets.fields import UNet
-from recurate.components.nets.training import NetworkSettings
-from recurate.components.registry import MODELS, GeneratorSettings, first_model, load_model
+from recurate.components.registry import GENERATORS, settings_of
 from recurate.core.errors import Diverged, InputError
 from recurate.core.seeds import Stream
 from recurate.log.samples import as_texts
@@ -67,7 +66,7 @@ def same_draws(one, two, n: int = 17) -> None:
 
 @pytest.mark.parametrize(("settings", "data"), list(cases()))
 def test_protocol(settings, data, tmp_path):
-    untrained = first_model(settings)
+    untrained = settings.build()
     with pytest.raises(InputError, match="not been trained"):
         untrained.sample(1, rng=Stream(0))
     kept = data.copy()
@@ -83,7 +82,7 @@ def test_protocol(settings, data, tmp_path):
     assert first.sample(1, rng=Stream(2)).shape == (1, *data.shape[1:])
 
     first.save(tmp_path)
-    loaded = load_model(settings, tmp_path)
+    loaded = settings.load(tmp_path)
     same_draws(loaded, first)
     assert {p.suffix for p in tmp_path.iterdir()} == {".safetensors", ".json"}
     assert json.loads((tmp_path / "generator.json").read_text())["settings"]["kind"] == settings.kind
@@ -108,17 +107,16 @@ def test_protocol(settings, data, tmp_path):
 
 
 def test_every_kind_goes_through_the_protocol():
-    assert {type(settings) for settings, _ in KINDS.values()} == set(MODELS)
-    adapter = TypeAdapter(GeneratorSettings)
+    assert {settings.kind for settings, _ in KINDS.values()} | {"external"} == set(GENERATORS.built_in)
     for settings, _ in KINDS.values():
-        assert adapter.validate_python(settings.model_dump(mode="json")) == settings
+        assert settings_of(GENERATORS, settings.model_dump(mode="json")) == settings
 
 
 @pytest.mark.parametrize("kind", [FlowSettings, DiffusionSettings])
 def test_warm_starts_and_starts_from_scratch(kind):
     data = Gaussians(size=300).load(Stream(0)).train
     for warm in (True, False):
-        untrained = first_model(kind(**MLP, warm_start=warm))
+        untrained = kind(**MLP, warm_start=warm).build()
         again = untrained.fit(data, rng=Stream(1)).fit(data[:200], rng=Stream(2))
         fresh = untrained.fit(data[:200], rng=Stream(2))
         assert np.array_equal(again.sample(9, rng=Stream(3)), fresh.sample(9, rng=Stream(3))) != warm
@@ -137,7 +135,7 @@ def test_a_mixture_starts_from_the_one_before():
 def test_divergence_is_told(settings):
     data = Gaussians(size=300).load(Stream(0)).train
     with pytest.raises(Diverged, match="learning_rate"):
-        first_model(settings(**{**MLP, "learning_rate": 1e30})).fit(data, rng=Stream(1))
+        settings(**{**MLP, "learning_rate": 1e30}).build().fit(data, rng=Stream(1))
 
 
 # --- settings -------------------------------------------------------------------------------------
@@ -148,20 +146,20 @@ def test_divergence_is_told(settings):
     [((2,), "mlp"), ((8, 8), "mlp"), ((28, 28), "unet"), ((32, 32, 3), "unet"), ((16, 15), "mlp")],
 )
 def test_the_network_follows_the_shape(shape, network):
-    recipe = NetworkSettings().recipe(shape)
+    recipe = FlowSettings().recipe(shape)
     assert recipe == training.USUAL[network]
-    assert NetworkSettings(network="mlp", width=7).recipe(shape).width == 7
+    assert FlowSettings(network="mlp", width=7).recipe(shape).width == 7
 
 
 def test_what_settings_refuse():
     for shape in ((3, 32, 32), (2,), (3, 3), (32, 32, 5)):
         with pytest.raises(InputError, match="images must be"):
-            NetworkSettings(network="unet").recipe(shape)
+            FlowSettings(network="unet").recipe(shape)
     with pytest.raises(InputError, match="channels last"):
-        NetworkSettings().recipe((3, 32, 32))
+        FlowSettings().recipe((3, 32, 32))
     for wrong in (
-        lambda: NetworkSettings(compile=True, parallel=True),
-        lambda: NetworkSettings(network="unet", width=12),
+        lambda: FlowSettings(compile=True, parallel=True),
+        lambda: FlowSettings(network="unet", width=12),
         lambda: DiffusionSettings(levels=10, sampling_steps=11),
         lambda: KernelSettings(bandwidth=0.0),
         lambda: KernelSettings(bandwidth="wide"),
@@ -202,9 +200,7 @@ def test_chunks_bound_memory(kind, monkeypatch):
 
     monkeypatch.setitem(neural.PIXELS, "cpu", 2 * 16 * 16)
     sizes: list[int] = []
-    model = first_model(kind(**UNET)).fit(
-        np.random.default_rng(0).random((5, 16, 16), np.float32), rng=Stream(1)
-    )
+    model = kind(**UNET).build().fit(np.random.default_rng(0).random((5, 16, 16), np.float32), rng=Stream(1))
     walk = type(model).walk
 
     def watched(self, network, noise, *rest):
@@ -257,7 +253,7 @@ def test_ddim_is_exact_for_one_gaussian():
             )
             rng = torch.Generator().manual_seed(0)
             wide = (torch.full((1,), -9.0), torch.full((1,), 9.0))
-            x = first_model(settings).walk(truth, torch.randn(n, 1, generator=rng), wide, rng)
+            x = settings.build().walk(truth, torch.randn(n, 1, generator=rng), wide, rng)
             assert x.mean().item() == pytest.approx(m, abs=0.02)
             assert x.std().item() == pytest.approx(s, abs=0.03 if eta else 0.01)  # narrow by 1 / steps
 
@@ -306,7 +302,7 @@ def mmd_rejects(x, y, rng: np.random.Generator, permutations: int = 200) -> bool
 def test_eight_gaussians_are_learnt(settings):
     source = Gaussians(size=10_000)
     found = source.load(Stream(0))
-    samples = first_model(settings).fit(found.train, rng=Stream(1)).sample(20_000, rng=Stream(2))
+    samples = settings.build().fit(found.train, rng=Stream(1)).sample(20_000, rng=Stream(2))
     distances = np.linalg.norm(samples[:, None] - source.centres(), axis=2)
     shares = np.bincount(distances.argmin(axis=1), minlength=8) / len(samples)
     assert np.abs(shares - 1 / 8).max() < 0.02
@@ -334,7 +330,7 @@ def test_the_unet_learns_two_classes_of_images(settings):
     images = 0.1 * draw.random((400, 28, 28), np.float32)
     for image, side in zip(images, right, strict=True):
         image[8:20, 15 if side else 3 : 25 if side else 13] += 0.8
-    model = first_model(settings)
+    model = settings.build()
     assert isinstance(model, Neural)
     made = model.fit(images, rng=Stream(1)).sample(64, rng=Stream(2))
     left, other = made[:, 9:19, 4:12].mean((1, 2)), made[:, 9:19, 16:24].mean((1, 2))

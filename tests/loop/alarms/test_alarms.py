@@ -18,6 +18,7 @@ from recurate.log.candidates import as_candidates
 from recurate.log.trajectory import FORECAST, MEASURED, Row, Trajectory
 from recurate.loop.alarms.history import Seen, error_of
 from recurate.loop.alarms.kinds import UNSEEN
+from recurate.loop.alarms.protocol import Known
 from recurate.loop.alarms.raising import (
     AlarmSettings,
     BandAlarm,
@@ -26,7 +27,6 @@ from recurate.loop.alarms.raising import (
     GoldAlarm,
     ShareAlarm,
     VarianceAlarm,
-    check_names,
     raised,
 )
 from recurate.metrics.describe import Describer
@@ -255,7 +255,7 @@ def test_settings_are_told_apart_by_their_kind_and_checked():
 
 
 def test_names_are_checked():
-    have = {"rewards": ("r",), "tracked": ("g",), "groups": ("a", "b"), "spaces": ("x",)}
+    have = Known(("r",), ("g",), ("a", "b"), ("x",))
     right = (
         *(VarianceAlarm(floor=0.5, reward=r) for r in ("r", None)),
         *(ShareAlarm(floor=0.1, group=g) for g in ("a", None)),
@@ -264,7 +264,8 @@ def test_names_are_checked():
         DivergenceAlarm(limit=1),
         BandAlarm(),
     )
-    check_names(right, **have)
+    for alarm in right:
+        alarm.check(have)
     for wrong, name in (
         (VarianceAlarm(floor=0.5, reward="rr"), "rr"),
         (ShareAlarm(floor=0.1, group="c"), "c"),
@@ -273,10 +274,10 @@ def test_names_are_checked():
         (GoldAlarm(proxy="r", gold="h"), "h"),
     ):
         with pytest.raises(InputError, match=f"unknown (.|\n)*{name}"):
-            check_names((wrong,), **have)
+            wrong.check(have)
     for needy in (right[3], right[5], right[6]):
         with pytest.raises(InputError, match="needs"):
-            check_names((needy,), rewards=("r",), tracked=(), groups=None, spaces=())
+            needy.check(Known(("r",)))
 
 
 # --- by simulation --------------------------------------------------------------------------------

@@ -32,7 +32,7 @@ def loop(tmp_path):
         "rounds": 1,
         "generator": {"kind": "mixture"},
         "selection": RULE,
-        "rewards": [{"kind": "import", "function": "mine:score"}],
+        "rewards": [{"kind": "mine:score"}],
     }
     (tmp_path / "loop.toml").write_text(tomli_w.dumps(config))
     (tmp_path / "mine.py").write_text(REWARD)

@@ -150,28 +150,8 @@ def test_the_command_at_a_tiny_size(tmp_path, monkeypatch):
         arms = {arm: tiny | {"retraining": config["retraining"]} for arm, config in found.arms.items()}
         return dataclasses.replace(found, arms=arms)
 
-    class Here:
-        """Runs at once, in this process: the change above would not reach another one."""
-
-        def __init__(self, *_, **__):
-            self.played = []
-
-        def __enter__(self):
-            return self
-
-        def __exit__(self, *_):
-            pass
-
-        def submit(self, function, *arguments):
-            from concurrent.futures import Future
-
-            done = Future()
-            done.set_result(function(*arguments))
-            return done
-
     monkeypatch.setattr(reproduce, "experiment", small)
-    monkeypatch.setattr(reproduce, "ProcessPoolExecutor", Here)
-    done = call("reproduce", "F-gaussians", "--seeds", 2, "--out", "here", cwd=tmp_path)
+    done = call("reproduce", "F-gaussians", "--seeds", 2, "--engine", "local", "--out", "here", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     assert "Published and here" in done.stdout
     assert "collapses onto the mode" in done.stdout
@@ -181,6 +161,6 @@ def test_the_command_at_a_tiny_size(tmp_path, monkeypatch):
     text = (out / "report.html").read_text()
     assert "F-gaussians, reproduced" in text
     assert (out / "claims.csv").read_text().count("\n") == 1 + 5 * 2
-    again = call("reproduce", "F-gaussians", "--seeds", 2, "--out", "here", cwd=tmp_path)
+    again = call("reproduce", "F-gaussians", "--seeds", 2, "--engine", "local", "--out", "here", cwd=tmp_path)
     assert again.returncode == 0
     assert {p: p.stat().st_mtime_ns for p in out.rglob("rounds/*/log.parquet")} == files

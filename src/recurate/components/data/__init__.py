@@ -3,8 +3,7 @@
 from recurate.components.data.dataset import Dataset
 from recurate.components.data.digits import Digits
 from recurate.components.data.images import ImageData
-from recurate.components.data.kinds import DataSettings
 from recurate.components.data.synthetic import Gaussians, Moons
 from recurate.components.data.table import TableData
 
-__all__ = ["DataSettings", "Dataset", "Digits", "Gaussians", "ImageData", "Moons", "TableData"]
+__all__ = ["Dataset", "Digits", "Gaussians", "ImageData", "Moons", "TableData"]

@@ -7,7 +7,7 @@ from typing import Any
 
 from numpy.typing import NDArray
 
-from recurate.core.arrays import IntArray
+from recurate.core.arrays import FloatArray, IntArray
 from recurate.core.errors import InputError
 from recurate.core.fingerprints import Fingerprint
 from recurate.core.seeds import Stream
@@ -35,6 +35,8 @@ class Dataset:
 class Source(Settings):
     """Settings that real data are loaded by; a subclass loads them."""
 
+    kind: str
+
     def load(self, rng: Stream) -> Dataset:
         """Return the data, split."""
         raise NotImplementedError
@@ -46,6 +48,10 @@ class Source(Settings):
     def rests_on(self, serves: str) -> list[Fingerprint]:
         """Return what :meth:`files` does."""
         return [Fingerprint(serves, name, digest) for name, digest in self.files().items()]
+
+    def centres(self) -> FloatArray | None:
+        """Return the centres (groups, d) around which the data lie; None where there are none."""
+        return None
 
 
 def split(count: int, share: float, rng: Stream, name: str) -> tuple[IntArray, IntArray]:

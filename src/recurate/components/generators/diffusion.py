@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import lru_cache
+from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar, Literal, Self
 
 import numpy as np
@@ -49,6 +50,14 @@ class DiffusionSettings(NetworkSettings):
         if self.sampling_steps > self.levels:
             raise ValueError(f"sampling_steps = {self.sampling_steps} is more than levels = {self.levels}")
         return self
+
+    def build(self, workspace: Path | None = None, logs: Path | None = None) -> Diffusion:
+        """Return the untrained model."""
+        return Diffusion(self)
+
+    def load(self, folder: Path, workspace: Path | None = None, logs: Path | None = None) -> Diffusion:
+        """Return the model that was saved in a folder."""
+        return Diffusion.load(folder)
 
 
 @dataclass(frozen=True)

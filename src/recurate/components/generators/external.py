@@ -21,11 +21,11 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field, field_validator, model_validator
 
+from recurate.components.protocols import Generator, GeneratorSettings
 from recurate.core.errors import InputError
 from recurate.core.fingerprints import Fingerprint, of_command, of_folder
 from recurate.core.programs import Program, check_placeholders
 from recurate.core.seeds import Stream
-from recurate.core.settings import Settings
 from recurate.log import exchange
 from recurate.log.exchange import Format
 from recurate.log.samples import Samples
@@ -37,7 +37,7 @@ SAMPLE_NAMES = ("contexts", "candidates", "checkpoint", "seed", "count")
 FIT_NAMES = ("training", "checkpoint", "new_checkpoint", "seed", "count")
 
 
-class ExternalSettings(Settings):
+class ExternalSettings(GeneratorSettings):
     """Settings of an external generator."""
 
     kind: Literal["external"]
@@ -91,6 +91,38 @@ class ExternalSettings(Settings):
             *of_command(f"{serves}.sample", self.sample, folder),
             *start,
         ]
+
+    def build(self, workspace: Path | None = None, logs: Path | None = None) -> External:
+        """Return the generator before its first training, with the checkpoint to start from if there is one.
+
+        Raises:
+            InputError: ``start`` is not a folder with something in it.
+        """
+        start = None if self.start is None else Path(self.start).resolve()
+        if start is not None and (not start.is_dir() or not any(start.iterdir())):
+            raise InputError(
+                "generator.start must be a folder with a checkpoint", got=start, remedy="check the path"
+            )
+        return External(self, start, workspace, logs)
+
+    def load(self, folder: Path, workspace: Path | None = None, logs: Path | None = None) -> External:
+        """Return the generator whose checkpoint a folder holds."""
+        return replace(External.load(folder), workspace=workspace, logs=logs)
+
+    def settled(self, model: Generator, folder: Path) -> Generator:
+        """Return the generator with the checkpoint that was saved, for the workspace is emptied."""
+        assert isinstance(model, External)
+        return replace(model, checkpoint=folder / CHECKPOINT)
+
+    @property
+    def trains_first(self) -> bool:
+        """Whether the first model is trained on the real data."""
+        return self.fit_first
+
+    @property
+    def knows_contexts(self) -> bool:
+        """Programs get the contexts with the candidates that are wanted."""
+        return True
 
 
 @dataclass(frozen=True)
@@ -207,22 +239,6 @@ class External:
     def _program(self, purpose: str, command: tuple[str, ...], timeout: float) -> Program:
         s = self.settings
         return Program(f"generator.{purpose}", command, Path(s.folder), timeout, s.retries)
-
-
-def first(settings: ExternalSettings) -> External:
-    """Return the generator before its first training, with the checkpoint that ``start`` names, if any.
-
-    Raises:
-        InputError: ``start`` is not a folder, or is empty.
-    """
-    if settings.start is None:
-        return External(settings)
-    start = Path(settings.start).resolve()
-    if not start.is_dir() or not any(start.iterdir()):
-        raise InputError(
-            "generator.start must be a folder with a checkpoint", got=start, remedy="check the path"
-        )
-    return External(settings, start)
 
 
 def _contexts(contexts: NDArray[Any] | None, count: int) -> NDArray[Any]:

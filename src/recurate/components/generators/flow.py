@@ -9,6 +9,7 @@ Samples solve dx/dt = v(x, t) from t = 0 to 1 by the midpoint rule.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar, Literal
 
 from pydantic import Field
@@ -32,6 +33,14 @@ class FlowSettings(NetworkSettings):
     )
     coupling_batch: int = Field(32, ge=1, description="pairs in each optimal transport problem")
     ode_steps: int = Field(12, ge=1, description="midpoint steps when sampling (two evaluations each)")
+
+    def build(self, workspace: Path | None = None, logs: Path | None = None) -> FlowMatching:
+        """Return the untrained model."""
+        return FlowMatching(self)
+
+    def load(self, folder: Path, workspace: Path | None = None, logs: Path | None = None) -> FlowMatching:
+        """Return the model that was saved in a folder."""
+        return FlowMatching.load(folder)
 
 
 @dataclass(frozen=True)

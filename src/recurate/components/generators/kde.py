@@ -13,9 +13,8 @@ from pydantic import Field, field_validator
 
 from recurate.components.generators.scaling import GENERATOR, Scaler, check_training_data, trained
 from recurate.components.nets.saved import Card
-from recurate.components.protocols import Samples
+from recurate.components.protocols import GeneratorSettings, Samples
 from recurate.core.seeds import Stream
-from recurate.core.settings import Settings
 
 CHUNK = 4096  # samples drawn together
 HELD_OUT = 300  # rows at most whose likelihood chooses the bandwidth
@@ -25,7 +24,7 @@ TRIED = 16  # bandwidths on each of two grids, coarse and fine
 FLOAT = NDArray[np.float32]
 
 
-class KernelSettings(Settings):
+class KernelSettings(GeneratorSettings):
     """Settings of a kernel density."""
 
     kind: Literal["kde"] = "kde"
@@ -41,6 +40,14 @@ class KernelSettings(Settings):
         if not isinstance(value, str) and not value > 0:
             raise ValueError(f"bandwidth must be positive, and is {value}")
         return value
+
+    def build(self, workspace: Path | None = None, logs: Path | None = None) -> KernelDensity:
+        """Return the untrained model."""
+        return KernelDensity(self)
+
+    def load(self, folder: Path, workspace: Path | None = None, logs: Path | None = None) -> KernelDensity:
+        """Return the model that was saved in a folder."""
+        return KernelDensity.load(folder)
 
 
 @dataclass(frozen=True)

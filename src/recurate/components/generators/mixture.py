@@ -13,9 +13,8 @@ from pydantic import Field
 
 from recurate.components.generators.scaling import GENERATOR, Scaler, check_training_data, trained
 from recurate.components.nets.saved import Card
-from recurate.components.protocols import Samples
+from recurate.components.protocols import GeneratorSettings, Samples
 from recurate.core.seeds import Stream
-from recurate.core.settings import Settings
 
 CHUNK = 4096  # samples drawn together
 SEEDS = 2**32  # scikit-learn's seeds are below this
@@ -23,7 +22,7 @@ SEEDS = 2**32  # scikit-learn's seeds are below this
 Covariance = Literal["full", "tied", "diag", "spherical"]
 
 
-class MixtureSettings(Settings):
+class MixtureSettings(GeneratorSettings):
     """Settings of a Gaussian mixture."""
 
     kind: Literal["mixture"] = "mixture"
@@ -39,6 +38,14 @@ class MixtureSettings(Settings):
     warm_start: bool = Field(
         True, description="retraining starts from the Gaussians of the round before; false: from k-means"
     )
+
+    def build(self, workspace: Path | None = None, logs: Path | None = None) -> Mixture:
+        """Return the untrained model."""
+        return Mixture(self)
+
+    def load(self, folder: Path, workspace: Path | None = None, logs: Path | None = None) -> Mixture:
+        """Return the model that was saved in a folder."""
+        return Mixture.load(folder)
 
 
 @dataclass(frozen=True)

@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Any, Literal, Self, TypeVar
 
 from pydantic import Field, model_validator
 
-from recurate.components.nets.devices import import_torch
+from recurate.components.nets.devices import choose_device, import_torch
 from recurate.components.nets.saved import Arrays
+from recurate.components.protocols import GeneratorSettings
 from recurate.core.errors import Diverged, InputError
-from recurate.core.settings import Settings
 
 if TYPE_CHECKING:
     from torch import Generator as TorchGenerator
@@ -43,7 +43,7 @@ class Recipe:
 USUAL = {"mlp": Recipe("mlp", 128, 3, 512, 2e-3), "unet": Recipe("unet", 32, 1, 128, 1e-3)}
 
 
-class NetworkSettings(Settings):
+class NetworkSettings(GeneratorSettings):
     """Settings that all generators with a network share."""
 
     network: Literal["auto", "mlp", "unet"] = Field(
@@ -84,6 +84,10 @@ class NetworkSettings(Settings):
         if self.network == "unet" and self.width is not None and self.width % 8:
             raise ValueError(f"the U-Net's width must be a multiple of 8, and is {self.width}")
         return self
+
+    def check(self) -> None:
+        """Refuse a device that is not there."""
+        choose_device(self.device)
 
     def recipe(self, shape: tuple[int, ...]) -> Recipe:
         """Resolve these settings for samples of a shape.

@@ -18,7 +18,7 @@ from recurate.components.nets.classifiers import Kind
 from recurate.components.nets.devices import import_torch, threads
 from recurate.components.nets.saved import Arrays, Card, Kept
 from recurate.components.nets.training import Descent, optimise, set_weights, weights_of
-from recurate.components.protocols import RewardSettings, Samples
+from recurate.components.protocols import Prepared, RewardSettings, Samples
 from recurate.core.arrays import FloatArray
 from recurate.core.errors import InputError, nearest
 from recurate.core.fingerprints import Fingerprint, of_folder
@@ -116,6 +116,15 @@ class ClassifierRewardSettings(RewardSettings):
         if self.score != "margin" and (self.score == "probability") != (self.label is not None):
             raise ValueError("give label with score = 'probability' (or 'margin'), and not with 'confidence'")
         return self
+
+    def build(self, prepared: Prepared) -> ClassifierReward:
+        """Return the reward."""
+        return ClassifierReward(self, prepared.classifier)
+
+    @property
+    def needs_classifier(self) -> bool:
+        """It does."""
+        return True
 
 
 class Scores(Settings):

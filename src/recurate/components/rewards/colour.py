@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field, model_validator
 
-from recurate.components.protocols import RewardSettings, Samples
+from recurate.components.protocols import Prepared, RewardSettings, Samples
 from recurate.core.arrays import FloatArray
 from recurate.core.errors import InputError
 
@@ -45,6 +45,10 @@ class ColourSettings(RewardSettings):
         if self.score != "direction" and not all(0 <= value <= 1 for value in self.rgb):
             raise ValueError("rgb must be a colour, three numbers from 0 to 1")
         return self
+
+    def build(self, prepared: Prepared) -> ColourReward:
+        """Return the reward."""
+        return ColourReward(self)
 
 
 @dataclass(frozen=True)

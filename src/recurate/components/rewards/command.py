@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field, field_validator
 
-from recurate.components.protocols import RewardSettings, Samples
+from recurate.components.protocols import Prepared, RewardSettings, Samples
 from recurate.core.arrays import FloatArray
 from recurate.core.fingerprints import Fingerprint, of_command
 from recurate.core.programs import Program, check_placeholders
@@ -45,6 +45,10 @@ class CommandSettings(RewardSettings):
     def rests_on(self, serves: str) -> list[Fingerprint]:
         """Return the files that the command names."""
         return of_command(serves, self.command, Path(self.folder))
+
+    def build(self, prepared: Prepared) -> CommandReward:
+        """Return the reward."""
+        return CommandReward(self)
 
 
 @dataclass(frozen=True)

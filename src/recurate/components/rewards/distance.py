@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 
-from recurate.components.protocols import RewardSettings, Samples
+from recurate.components.protocols import Prepared, RewardSettings, Samples
 from recurate.core.arrays import FloatArray
 from recurate.core.errors import InputError
 from recurate.log.samples import is_text
@@ -21,6 +21,10 @@ class DistanceSettings(RewardSettings):
     kind: Literal["distance"]
     centre: tuple[float, ...] = Field(min_length=1, description="the preferred point")
     radius: float = Field(0.0, ge=0, description="within this distance the reward is 0, its maximum")
+
+    def build(self, prepared: Prepared) -> DistanceReward:
+        """Return the reward."""
+        return DistanceReward(self)
 
 
 @dataclass(frozen=True)

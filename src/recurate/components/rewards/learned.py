@@ -33,7 +33,7 @@ from recurate.choices.table import Choices, codes_of
 from recurate.components.nets.devices import choose_device, import_torch, threads
 from recurate.components.nets.saved import Arrays, Card, Kept
 from recurate.components.nets.training import Descent, optimise, set_weights, weights_of
-from recurate.components.protocols import RewardSettings, Samples
+from recurate.components.protocols import Prepared, RewardSettings, Samples
 from recurate.core.arrays import FloatArray, IntArray
 from recurate.core.errors import Diverged, InputError
 from recurate.core.fingerprints import Fingerprint, of_folder
@@ -87,6 +87,10 @@ class LearnedRewardSettings(RewardSettings):
     def rests_on(self, serves: str) -> list[Fingerprint]:
         """Return the files of the saved reward."""
         return of_folder(serves, Path(self.folder), kept=True)
+
+    def build(self, prepared: Prepared) -> ScaledReward:
+        """Return the reward: the run's own copy, where there is one."""
+        return ScaledReward(self, LearnedReward.load(prepared.kept or self.folder))
 
 
 class LearnedFacts(Settings):
@@ -265,6 +269,14 @@ class ScaledReward:
     def __call__(self, samples: Samples, contexts: NDArray[Any] | None = None) -> FloatArray:
         """Return one reward per sample, shape (n,)."""
         return np.asarray(self.settings.gamma * self.learned(samples))
+
+    def save(self, folder: Path) -> None:
+        """Write the learned reward; see :meth:`LearnedReward.save`."""
+        self.learned.save(folder)
+
+    def facts(self) -> dict[str, Any]:
+        """Return how good it is."""
+        return {"learned_from_picks": self.learned.facts.summary()}
 
 
 # --- training ---

@@ -3,50 +3,29 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import ClassVar, Literal
 
 import numpy as np
 from pydantic import Field
 from scipy.special import betainc, ndtri
 
-from recurate.core.settings import Settings
 from recurate.log.trajectory import FORECAST, Row
 from recurate.loop.alarms.history import Seen, error_of
+from recurate.loop.alarms.protocol import AlarmSettings, Finding, Known, check_name
 from recurate.metrics.partition import MAX_DEPTH
 from recurate.theory.bands import CARRIERS, LEVEL, from_scale, to_scale
-
-Action = Literal["warn", "stop", "rollback"]
 
 CELLS = 2**MAX_DEPTH  # at most, behind a divergence
 ROUNDED = 1e-20  # what rounding may leave of a variance
 UNSEEN = 0.31  # largest bias of a cell's share of a divergence, times the number of candidates
 
 
-@dataclass(frozen=True)
-class Finding:
-    """What a test rejects in one round: the row, its limit, and both in words."""
-
-    row: Row
-    limit: float
-    words: str
-
-
 def _critical(level: float) -> float:
     return -float(ndtri(level))
 
 
-class _Watch(Settings):
-    """What all alarms have."""
-
-    action: Action = Field("warn", description="what to do when it is raised")
-
-    def find(self, seen: Seen, t: int) -> list[Finding]:
-        """Return what the test of round t >= 1 rejects."""
-        raise NotImplementedError
-
-
-class _Levelled(_Watch):
+class _Levelled(AlarmSettings):
     level: float = Field(
         0.01, gt=0, le=0.5, description="probability of ever being raised in a run although nothing is wrong"
     )
@@ -94,6 +73,11 @@ class VarianceAlarm(_Levelled):
     floor: float = Field(gt=0, lt=1, description="share of round 0's variance that must be left")
     reward: str | None = Field(None, description="which reward; every one if absent")
 
+    def check(self, known: Known) -> None:
+        """Refuse a reward that the run does not have."""
+        if self.reward is not None:
+            check_name(self.kind, "reward", self.reward, known.rewards)
+
     def find(self, seen: Seen, t: int) -> list[Finding]:
         """Test each reward."""
         starts = [row for row in seen.first("var_exp_reward") if self.reward in (None, row.reward)]
@@ -140,6 +124,10 @@ class ShareAlarm(_Levelled):
     floor: float = Field(gt=0, lt=1, description="smallest share that is right")
     group: str | None = Field(None, description="which group; every one that round 0 had if absent")
 
+    def check(self, known: Known) -> None:
+        """Refuse a group that the run does not have."""
+        check_name(self.kind, "group", self.group, known.groups)
+
     def find(self, seen: Seen, t: int) -> list[Finding]:
         """Test each group."""
         groups = [self.group]
@@ -168,6 +156,10 @@ class FrechetAlarm(_Levelled):
     kind: Literal["frechet"] = "frechet"
     factor: float = Field(ge=1, description="how many times round 0's distance is still right")
     space: str | None = Field(None, description="which feature space; every one if absent")
+
+    def check(self, known: Known) -> None:
+        """Refuse a feature space that the run does not have."""
+        check_name(self.kind, "space", self.space, known.spaces)
 
     def find(self, seen: Seen, t: int) -> list[Finding]:
         """Test each space."""
@@ -204,6 +196,11 @@ class GoldAlarm(_Levelled):
     proxy: str = Field(description="the reward by which candidates are picked")
     gold: str = Field(description="the tracked column that should rise with it")
 
+    def check(self, known: Known) -> None:
+        """Refuse columns that the run does not have."""
+        check_name(self.kind, "proxy", self.proxy, known.rewards)
+        check_name(self.kind, "gold", self.gold, known.tracked)
+
     def find(self, seen: Seen, t: int) -> list[Finding]:
         """Test all earlier rounds; report the one since which gold has fallen most certainly."""
         now = seen.at(t, "mean_reward", self.proxy), seen.at(t, f"mean:{self.gold}")
@@ -232,7 +229,7 @@ def _difference(high: Row | None, low: Row | None) -> float:
     return (high.value - low.value) / math.hypot(errors[0], errors[1])
 
 
-class BandAlarm(_Watch):
+class BandAlarm(AlarmSettings):
     """A measured value is outside the forecast's simultaneous band.
 
     The forecast's bands contain the model's law in all rounds and quantities together with 95 % probability,

@@ -15,30 +15,36 @@ forecast's bands are the exception: they hold for all of its rounds together.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Annotated
 
-from pydantic import Field
-
-from recurate.core.errors import InputError, nearest
+from recurate.core.errors import InputError
+from recurate.core.plugins import Seam, call
 from recurate.log.trajectory import MEASURED, Trajectory
 from recurate.loop.alarms.history import Key, Seen
 from recurate.loop.alarms.kinds import (
-    Action,
     BandAlarm,
     DivergenceAlarm,
-    Finding,
     FrechetAlarm,
     GoldAlarm,
     ShareAlarm,
     VarianceAlarm,
 )
+from recurate.loop.alarms.protocol import Action, AlarmSettings, Finding, PluggedAlarm
 
-AlarmSettings = Annotated[
-    DivergenceAlarm | VarianceAlarm | ShareAlarm | FrechetAlarm | GoldAlarm | BandAlarm,
-    Field(discriminator="kind"),
-]
+ALARMS = Seam(
+    "alarms",
+    "alarm",
+    {
+        "divergence": DivergenceAlarm,
+        "variance": VarianceAlarm,
+        "share": ShareAlarm,
+        "frechet": FrechetAlarm,
+        "gold": GoldAlarm,
+        "band": BandAlarm,
+    },
+    PluggedAlarm,
+)
 
 
 @dataclass(frozen=True)
@@ -49,7 +55,7 @@ class Alarm:
         round: when.
         kind: of the alarm's settings.
         action: what its settings ask for.
-        level: probability that it is ever raised in a whole run although nothing is wrong.
+        level: probability that it is ever raised in a whole run although nothing is wrong; None if unknown.
         quantity: what was measured,
         reward: of which reward, or None,
         group: of which group, or None.
@@ -61,7 +67,7 @@ class Alarm:
     round: int
     kind: str
     action: Action
-    level: float
+    level: float | None
     quantity: str
     reward: str | None
     group: str | None
@@ -86,14 +92,28 @@ def raised(alarms: Sequence[AlarmSettings], trajectory: Trajectory, round: int) 
     seen = Seen(Trajectory(tuple(r for r in trajectory.rows if r.source != MEASURED or r.round <= round)))
     found = []
     for alarm in alarms:
-        findings = alarm.find(seen, round)
+        findings = _found(alarm, seen, round)
         found += [_alarm(alarm, f, _since(alarm, seen, f.row.key, round)) for f in findings]
     return found
 
 
+def _found(alarm: AlarmSettings, seen: Seen, t: int) -> list[Finding]:
+    """Return what an alarm finds; the answer of somebody else's is checked."""
+    if alarm.kind in ALARMS.built_in:
+        return alarm.find(seen, t)
+    found = call(alarm.kind, alarm.find, seen, t)
+    if not isinstance(found, list | tuple) or not all(isinstance(one, Finding) for one in found):
+        raise InputError(
+            f"{alarm.kind} must return a list of Finding",
+            got=f"{found!r:.80}",
+            remedy="return [Finding(row, limit, words)], or [] where nothing is wrong",
+        )
+    return list(found)
+
+
 def _since(alarm: AlarmSettings, seen: Seen, key: Key, t: int) -> int:
     """Return the first of the rounds up to t in which the same was found without a gap."""
-    while t > 1 and any(finding.row.key == key for finding in alarm.find(seen, t - 1)):
+    while t > 1 and any(finding.row.key == key for finding in _found(alarm, seen, t - 1)):
         t -= 1
     return t
 
@@ -101,59 +121,12 @@ def _since(alarm: AlarmSettings, seen: Seen, key: Key, t: int) -> int:
 def _alarm(alarm: AlarmSettings, finding: Finding, since: int) -> Alarm:
     row = finding.row
     first = "for the first time" if since == row.round else f"as in every round since round {since}"
-    message = (
-        f"In round {row.round} {finding.words}, {first}; where nothing is wrong, this alarm is ever "
-        f"raised in a run with probability {alarm.level:.2g} at most."
+    level: float | None = getattr(alarm, "level", None)
+    rate = (
+        ""
+        if level is None
+        else "; where nothing is wrong, this alarm is ever raised in a run with probability "
+        f"{level:.2g} at most"
     )
-    return Alarm(
-        row.round, alarm.kind, alarm.action, alarm.level, *row.key, row.value, finding.limit, message
-    )
-
-
-# --- names ----------------------------------------------------------------------------------------
-
-
-def check_names(
-    alarms: Sequence[AlarmSettings],
-    rewards: Sequence[str],
-    tracked: Sequence[str],
-    groups: Sequence[str] | None,
-    spaces: Sequence[str],
-) -> None:
-    """Refuse alarms about what the run does not have.
-
-    Args:
-        alarms: what to watch.
-        rewards: names of the rewards.
-        tracked: names of the tracked columns.
-        groups: names of the groups, or None without groups.
-        spaces: names of the feature spaces of Frechet distances.
-
-    Raises:
-        InputError: an alarm names something unknown.
-    """
-    for alarm in alarms:
-        if isinstance(alarm, VarianceAlarm) and alarm.reward is not None:
-            _check("variance", "reward", alarm.reward, rewards)
-        elif isinstance(alarm, ShareAlarm):
-            _check("share", "group", alarm.group, groups or ())
-        elif isinstance(alarm, FrechetAlarm):
-            _check("frechet", "space", alarm.space, spaces)
-        elif isinstance(alarm, GoldAlarm):
-            _check("gold", "proxy", alarm.proxy, rewards)
-            _check("gold", "gold", alarm.gold, tracked)
-
-
-def _check(kind: str, field: str, name: str | None, valid: Iterable[str]) -> None:
-    names = list(valid)
-    if not names:
-        things = {"group": "groups", "space": "feature spaces", "gold": "tracked columns"}[field]
-        raise InputError(
-            f"the alarm of kind {kind!r} needs {things}",
-            got="a run without any",
-            remedy=f"add {things}, or remove the alarm",
-        )
-    if name is not None and name not in names:
-        raise InputError(
-            f"the alarm of kind {kind!r} names an unknown {field}", got=name, remedy=nearest(name, names)
-        )
+    message = f"In round {row.round} {finding.words}, {first}{rate}."
+    return Alarm(row.round, alarm.kind, alarm.action, level, *row.key, row.value, finding.limit, message)

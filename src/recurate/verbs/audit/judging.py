@@ -52,7 +52,7 @@ def _rule_text(declared: Declared) -> str:
     if declared.threshold is not None:
         return f"rewards from {declared.threshold:g} on"
     names = {"gumbel": recovery.LUCE, "gaussian": recovery.THURSTONE, "none": recovery.BEST}
-    name = names[declared.noise or "gumbel"]
+    name = names.get(declared.noise or "gumbel", f"noise {declared.noise}")
     return name + (f", lapse {declared.lapse:g}" if declared.lapse else "")
 
 

@@ -10,10 +10,10 @@ import numpy as np
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from recurate.components.protocols import Samples
 from recurate.components.rewards.learned import LearnedReward, LearnedSettings
 from recurate.core.errors import InputError
 from recurate.core.seeds import Stream
+from recurate.log.samples import Samples
 from recurate.log.schema import MODEL, Log
 from recurate.loop.run_folder import RunFolder
 

@@ -33,6 +33,9 @@ def reproduce(
     jobs: Annotated[
         int | None, typer.Option(min=1, help="Runs at a time. Default: one a core; one for --scale paper.")
     ] = None,
+    engine: Annotated[
+        str, typer.Option(metavar="NAME", help="Where runs are done: local, processes, or module:name.")
+    ] = "processes",
 ) -> None:
     """Run a published experiment with and without real data, and say which of its claims hold here.
 
@@ -63,6 +66,7 @@ def reproduce(
             seeds=range(seeds),
             data=data,
             jobs=jobs,
+            engine=engine,
             tell=lambda line: print(line, flush=True),
         )
     except KeyboardInterrupt:

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import dataclass
-from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
+from recurate.engines.engine import engine_named
 from recurate.log.trajectory import Trajectory
 from recurate.loop.config import parse_config
 from recurate.loop.driver import resume, run
@@ -47,6 +46,7 @@ def reproduce(
     seeds: Sequence[int] = (0, 1, 2),
     data: str | None = None,
     jobs: int | None = None,
+    engine: str = "processes",
     tell: Tell = lambda _: None,
 ) -> Reproduction:
     """Run an experiment's arms with every seed, each in a folder of its own; what is complete is not run
@@ -59,6 +59,7 @@ def reproduce(
         seeds: roots of the runs' randomness.
         data: where CIFAR-10 is, for the scale of the paper.
         jobs: runs at a time; None: one a processor core, and one on a GPU.
+        engine: where runs are done: ``local``, ``processes``, or another engine's name.
         tell: called with a line whenever something happened.
 
     Raises:
@@ -74,15 +75,8 @@ def reproduce(
         parse_config(config)  # complaints come before work
     out.mkdir(parents=True, exist_ok=True)
     count = jobs or (1 if scale == "paper" else max(1, min(os.cpu_count() or 1, len(tasks))))
-    with ProcessPoolExecutor(count, mp_context=get_context("spawn"), initializer=_one_thread) as pool:
-        waiting = {pool.submit(play_run, config, str(folder)): folder for config, folder in tasks}
-        try:
-            for done in as_completed(waiting):
-                done.result()
-                tell(f"done: {waiting[done]}")
-        except BaseException:
-            pool.shutdown(wait=False, cancel_futures=True)
-            raise
+    for folder in engine_named(engine, count).map(play_run, [(c, str(folder)) for c, folder in tasks]):
+        tell(f"done: {folder}")
     runs = {
         arm: [Trajectory.read(folder_of(out, arm, seed) / "trajectory.parquet") for seed in seeds]
         for arm in chosen.arms
@@ -97,16 +91,11 @@ def folder_of(out: Path, arm: str, seed: int) -> Path:
     return out / arm.replace(" ", "-") / f"seed-{seed}"
 
 
-def play_run(config: dict[str, Any], folder: str) -> None:
-    """Run, go on with or leave alone one run, as its folder needs it."""
-    settings, path = parse_config(config), Path(folder)
+def play_run(task: tuple[dict[str, Any], str]) -> str:
+    """Start, continue or leave alone one run, as its folder needs it; return the folder."""
+    settings, path = parse_config(task[0]), Path(task[1])
     if not (path / "manifest.json").exists():
         run(settings, path)
     elif RunFolder.open(path).complete() <= settings.rounds:
         resume(path)
-
-
-def _one_thread() -> None:
-    """Keep each process to one thread: several runs share the cores."""
-    for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
-        os.environ[name] = "1"
+    return task[1]

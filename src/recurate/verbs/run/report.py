@@ -6,12 +6,15 @@ import json
 from pathlib import Path
 from typing import Any
 
+from recurate.components.registry import SECTIONS
 from recurate.core.errors import InputError
 from recurate.core.files import write_text
+from recurate.core.plugins import call
 from recurate.log.trajectory import FORECAST, Trajectory
 from recurate.loop.run_folder import RunFolder
 from recurate.report import narrative
 from recurate.report.page import _Page
+from recurate.report.sections import Section
 from recurate.theory.forecast import SUPPORT
 from recurate.verbs.run import samples_section
 from recurate.verbs.run.rounds_section import run_sections
@@ -58,9 +61,25 @@ def _run_page(folder: RunFolder) -> _Page:
     )
     page.add_trajectory(trajectory)
     page.add_bounds(folder.bounds())
-    page.sections = run_sections(folder, trajectory)
+    page.sections = [*run_sections(folder, trajectory), *_own_sections(folder)]
     _add_candidates(page, folder)
     return page
+
+
+def _own_sections(folder: RunFolder) -> list[Section]:
+    """Return the sections that the configuration names."""
+    sections: list[Section] = []
+    for name in folder.config().report.sections:
+        made = call(name, SECTIONS.find(name), folder)
+        found = [made] if isinstance(made, Section) else made
+        if not isinstance(found, list | tuple) or not all(isinstance(one, Section) for one in found):
+            raise InputError(
+                f"{name} must return a Section, or a list of them",
+                got=type(made).__name__,
+                remedy="see docs/extending.md; the run itself is complete",
+            )
+        sections += found
+    return sections
 
 
 def _support_warning(trajectory: Trajectory) -> tuple[str, ...]:

@@ -56,7 +56,8 @@ def _alarms(folder: RunFolder) -> Section | None:
     watched = folder.config().alarms
     if not watched and not lines:
         return None
-    rates = ", ".join(f"{a.kind} {getattr(a, 'level', 0.05):.0%}" for a in watched)
+    levels = {a.kind: getattr(a, "level", None) for a in watched}
+    rates = ", ".join(f"{kind} {'unknown' if p is None else f'{p:.0%}'}" for kind, p in levels.items())
     text = (
         f"Watched, with the chance of ever being raised although nothing is wrong: {rates}."
         if watched
