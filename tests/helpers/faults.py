@@ -1,10 +1,11 @@
 """Faults on purpose: runs that are killed, interrupted or refused the disk at a chosen file operation.
 
 A :class:`Server` is a process that has imported everything; each command line runs in a fork of it, which is
-a process of its own that can be killed. The fork counts what it does to files below the run folder
+a process of its own that can be killed. The fork counts what recurate does to files below the run folder
 (:class:`Points`): every audit event of the interpreter (open for writing, mkdir, rename, remove, rmdir, link,
-...), ``os.fsync``, and the writers of Arrow and safetensors, which open files without the interpreter. Before
-the operation of a given number it does what ``how`` says:
+...), ``os.fsync``, and the writers of Arrow and safetensors, which open files without the interpreter. What a
+library does to files in one call is one operation, however many there are inside: releases of libraries differ
+in them. Before the operation of a given number the fork does what ``how`` says:
 
     kill    SIGKILL to itself
     half    SIGKILL, after cutting the file last written to half: death in the middle of its writing
@@ -20,28 +21,31 @@ from __future__ import annotations
 import contextlib
 import errno
 import functools
-import gc
-import importlib
 import json
 import os
 import shutil
 import signal
-import subprocess
 import sys
+import sysconfig
 import tempfile
 import time
-import traceback
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from types import FrameType
 from typing import Any
 
 HERE = Path(__file__).parent.parent
+if __name__ == "__main__":
+    sys.path.insert(0, str(HERE))
+
+import recurate  # noqa: E402
+from helpers import warm  # noqa: E402
+
 WRITING = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_APPEND
 # Audit events whose first argument is a path that is made, changed or removed.
 CHANGES = {"os.mkdir", "os.remove", "os.rmdir", "os.truncate", "os.chmod", "os.utime", "os.symlink"}
 NOT_DURABLE = ("timings.jsonl", ".lock", ".work", "commands")  # nothing relies on them after a crash
-PATIENCE = 120.0  # seconds that a command may take
 
 # --- tiny runs: some thirty files, a third of a second ---
 
@@ -107,6 +111,7 @@ class Points:
         self._really_sync = really_sync
         self._busy = False
         self._last: str | None = None  # file written last
+        self._call: tuple[FrameType, int] | None = None  # of a library, in which the last operation was
         self._durable: dict[str, tuple[int, ...]] = {}
         self._undo: list[tuple[str, Callable[[], None]]] = []  # folder whose fsync makes it durable, and how
         self._spare = tempfile.mkdtemp(prefix="durable-", dir=root.parent) if how == "power" else ""
@@ -133,9 +138,15 @@ class Points:
         """Count an operation; strike if it is the one."""
         if self._busy or not (path == self.root or path.startswith(self.root + os.sep)):
             return
+        call, before = _library_call(), self._call
+        inside = call is not None and call == before
+        if inside:
+            self.seen.pop()  # a library's call is named after its last operation
         self.seen.append((kind, os.path.relpath(path, self.root)))
+        self._call = call
         number = len(self.seen) - 1
-        if number == self.at or (self.how.startswith("E") and 0 <= self.at < number):
+        failing = self.how.startswith("E") and 0 <= self.at <= number
+        if failing or (number == self.at and not inside):
             self._busy = True
             try:
                 self._strike(kind)
@@ -155,7 +166,7 @@ class Points:
                 number = getattr(errno, self.how)
                 raise OSError(number, os.strerror(number))
             return
-        if self.how == "half" and self._last is not None and os.path.exists(self._last):
+        if self.how == "half" and self._last is not None and os.path.isfile(self._last):
             os.truncate(self._last, os.path.getsize(self._last) // 2)
         if self.how == "power":
             self._lose()
@@ -224,6 +235,31 @@ class Points:
         for _, undo in reversed(self._undo if self.at % 2 else []):
             undo()
         shutil.rmtree(self._spare, ignore_errors=True)
+
+
+def _library_call() -> tuple[FrameType, int] | None:
+    """Return where recurate called the library that is at work now, or None if none is.
+
+    The standard library works for whoever called it.
+    """
+    frame: FrameType | None = sys._getframe(1)
+    library = False
+    while frame is not None:
+        owner = _owner(frame.f_code.co_filename)
+        if owner == "recurate":
+            return (frame, frame.f_lasti) if library else None
+        library = library or owner == "library"
+        frame = frame.f_back
+    return None
+
+
+@functools.cache
+def _owner(file: str) -> str:
+    """Return whose code a file is: recurate's, a library's, or (empty) Python's or these tests'."""
+    if file.startswith(os.path.dirname(recurate.__file__) + os.sep):
+        return "recurate"
+    python = file.startswith(sysconfig.get_path("stdlib")) and "site-packages" not in file
+    return "" if python or file.startswith(("<", str(HERE))) else "library"
 
 
 def _absolute(path: Any, folder: Any = -1) -> str:
@@ -301,27 +337,8 @@ def break_product(mutant: str) -> None:
 # --- the server ---
 
 
-def _child(request: dict[str, Any]) -> None:
-    """Run a command line in this fork, and end it."""
-    signal.signal(signal.SIGINT, signal.default_int_handler)  # background jobs of a shell ignore it
-    out = os.open(request["log"], os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
-    for stream in (1, 2):
-        os.dup2(out, stream)
-    os.chdir(request["cwd"])
-    code = 70
-    try:
-        code = _command(request)
-    except BaseException:
-        traceback.print_exc()
-    finally:
-        sys.stdout.flush()
-        sys.stderr.flush()
-        os._exit(code)
-
-
 def _command(request: dict[str, Any]) -> int:
     import recurate.verbs.run.report
-    from recurate.cli import main
     from recurate.loop import run_folder
 
     run_folder._code_revision = lambda: "tested"  # others may work in this checkout meanwhile
@@ -329,41 +346,20 @@ def _command(request: dict[str, Any]) -> int:
         recurate.verbs.run.report.write_run_report = lambda folder: folder.path / "no report was asked for"
     if request["mutant"]:
         break_product(request["mutant"])
-    sys.argv = ["recurate", *request["words"]]
-    sys.path.insert(0, str(HERE))
     points = Points(Path(request["root"]), request["at"], request["how"], request["sync"])
     points.install()
-    code = 70
-    try:
-        main()
-    except SystemExit as stop:
-        code = int(stop.code or 0)
+    code = warm.command(request["words"])
     points._busy = True
-    Path(request["log"] + ".points").write_text(json.dumps(points.seen))
+    Path(request["out"] + ".points").write_text(json.dumps(points.seen))
     return code
 
 
-def _import_all() -> None:
-    """Import what a run imports: a fork of this process tells, so that none of its threads are here."""
+def _prepare() -> None:
     folder = Path(tempfile.mkdtemp())
     config = write_config(CONTROLLED | {"rounds": 1}, folder)
-    read, write = os.pipe()
-    child = os.fork()
-    if not child:
-        null = os.open(os.devnull, os.O_WRONLY)
-        os.dup2(null, 1)
-        os.chdir(folder)
-        sys.argv = ["recurate", "run", str(config), "--out", "out"]
-        with contextlib.suppress(SystemExit):
-            importlib.import_module("recurate.cli").main()
-        os.write(write, json.dumps(sorted(sys.modules)).encode())
-        os._exit(0)
-    os.close(write)
-    with os.fdopen(read) as names:
-        for name in json.load(names):
-            with contextlib.suppress(Exception):
-                importlib.import_module(name)
-    os.waitpid(child, 0)
+    os.chdir(folder)
+    warm.import_like(["run", str(config), "--out", "out"])
+    os.chdir(HERE)
     shutil.rmtree(folder)
     import typer
 
@@ -375,41 +371,6 @@ def _import_all() -> None:
     run_folder.version = functools.cache(run_folder.version)
     for package in run_folder.PACKAGES:
         run_folder.version(package)
-    gc.freeze()  # forks share these objects as long as nobody writes into them
-
-
-def serve() -> None:
-    """Fork and wait, as the lines on the standard input say."""
-    answer = os.fdopen(os.dup(1), "w")
-    os.dup2(2, 1)
-    _import_all()
-    print("{}", file=answer, flush=True)
-    for line in sys.stdin:
-        request = json.loads(line)
-        pid = request.get("wait")
-        started = time.monotonic()
-        if pid is None:
-            pid = os.fork()
-            if not pid:
-                _child(request)
-        found = {"pid": pid}
-        if not request.get("background"):
-            found["code"] = _wait(pid, started, request.get("kill_after"))
-            found["seconds"] = time.monotonic() - started
-        print(json.dumps(found), file=answer, flush=True)
-
-
-def _wait(pid: int, started: float, kill_after: float | None) -> int:
-    end = started + (PATIENCE if kill_after is None else kill_after)
-    while True:
-        done, status = os.waitpid(pid, os.WNOHANG)
-        if done:
-            return os.waitstatus_to_exitcode(status)
-        left = end - time.monotonic()
-        if left <= 0:
-            os.kill(pid, signal.SIGKILL)
-            return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
-        time.sleep(min(0.002, left))
 
 
 # --- in the test ---
@@ -431,34 +392,25 @@ class Server:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self._number = 0
-        self._process = subprocess.Popen(
-            [sys.executable, __file__],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            text=True,
-            cwd=folder,
-            env=os.environ | {"OMP_NUM_THREADS": "1", "COLUMNS": "160", "PYTHONUNBUFFERED": "1"},
-        )
-        self._answer()
+        self._warm = warm.Warm(folder, __file__)
 
     def close(self) -> None:
         """End the process."""
-        self._process.communicate(timeout=30)
+        self._warm.close()
 
     def __call__(self, *words: Any, root: Path, **rest: Any) -> Done:
         """Run ``recurate WORDS``; ``root`` is the folder whose operations count."""
         request = self._request(words, root, rest)
-        Path(request["log"]).touch()
-        return self._done(self._ask(request), request["log"])
+        return self._done(self._warm.ask(request), request["out"])
 
     def start(self, *words: Any, root: Path, **rest: Any) -> tuple[int, str]:
         """Start ``recurate WORDS`` and return its process and log."""
         request = self._request(words, root, rest) | {"background": True}
-        return self._ask(request)["pid"], request["log"]
+        return self._warm.ask(request)["pid"], request["out"]
 
     def wait(self, started: tuple[int, str]) -> Done:
         """Wait for what was started."""
-        return self._done(self._ask({"wait": started[0]}), started[1])
+        return self._done(self._warm.ask({"wait": started[0]}), started[1])
 
     def _request(self, words: tuple[Any, ...], root: Path, rest: dict[str, Any]) -> dict[str, Any]:
         self._number += 1
@@ -467,18 +419,10 @@ class Server:
             "words": [str(word) for word in words],
             "root": str(root),
             "cwd": str(root.parent),
-            "log": str(self.folder / f"log-{self._number}"),
+            "out": (log := str(self.folder / f"log-{self._number}")),
+            "err": log,
             **rest,
         }
-
-    def _ask(self, request: dict[str, Any]) -> dict[str, Any]:
-        assert self._process.stdin is not None
-        print(json.dumps(request), file=self._process.stdin, flush=True)
-        return self._answer()
-
-    def _answer(self) -> dict[str, Any]:
-        assert self._process.stdout is not None
-        return json.loads(self._process.stdout.readline())
 
     def _done(self, found: dict[str, Any], log: str) -> Done:
         text, points = Path(log).read_text(errors="replace"), Path(log + ".points")
@@ -508,5 +452,4 @@ def contents(folder: Path) -> dict[str, bytes | None]:
 
 
 if __name__ == "__main__":
-    sys.path.insert(0, str(HERE))
-    serve()
+    warm.serve(_command, _prepare)

@@ -1,0 +1,214 @@
+"""Command lines in forks of a process that has imported everything: processes of their own, started in no time.
+
+A :class:`Warm` process imports what the commands import and then waits. Each command line runs in a fork of it,
+with its own folder, environment, standard output and error, as if Python had been started anew; only the
+imports, seconds of processor time each, are done once. Tests of start-up itself start Python.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import gc
+import importlib
+import json
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+import traceback
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+PATIENCE = 120.0  # seconds that a command may take
+
+
+# --- in the process ---
+
+
+def serve(run: Callable[[dict[str, Any]], int], prepare: Callable[[], None]) -> None:
+    """Prepare, then fork and wait, as the lines on the standard input say; ``run`` is called in the fork."""
+    answer = os.fdopen(os.dup(1), "w")
+    os.dup2(2, 1)
+    prepare()
+    gc.freeze()  # forks share these objects as long as nobody writes into them
+    print("{}", file=answer, flush=True)
+    for line in sys.stdin:
+        request = json.loads(line)
+        pid = request.get("wait")
+        started = time.monotonic()
+        if pid is None:
+            pid = os.fork()
+            if not pid:
+                _child(request, run)
+        found = {"pid": pid}
+        if not request.get("background"):
+            found["code"] = _wait(pid, started + request.get("kill_after", PATIENCE))
+            found["seconds"] = time.monotonic() - started
+        print(json.dumps(found), file=answer, flush=True)
+
+
+def _child(request: dict[str, Any], run: Callable[[dict[str, Any]], int]) -> None:
+    """Run a command line in this fork, and end it."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # background jobs of a shell ignore it
+    for stream, name in ((1, "out"), (2, "err")):
+        file = os.open(request[name], os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
+        os.dup2(file, stream)
+        os.close(file)
+    code = 70
+    try:
+        os.chdir(request["cwd"])
+        os.environ.clear()
+        os.environ.update(request["env"])
+        code = run(request)
+    except BaseException:
+        traceback.print_exc()
+    finally:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(code)
+
+
+def _wait(pid: int, end: float) -> int:
+    while True:
+        done, status = os.waitpid(pid, os.WNOHANG)
+        if done:
+            return os.waitstatus_to_exitcode(status)
+        left = end - time.monotonic()
+        if left <= 0:
+            os.kill(pid, signal.SIGKILL)
+            return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+        time.sleep(min(0.002, left))
+
+
+def command(words: list[str]) -> int:
+    """Run ``recurate WORDS`` and return its exit code."""
+    from recurate.cli import main
+
+    sys.argv = ["recurate", *words]
+    try:
+        main()
+    except SystemExit as stop:
+        return stop.code if isinstance(stop.code, int) else int(stop.code is not None)
+    return 0
+
+
+def import_like(*commands: list[str]) -> None:
+    """Import what these commands import: a fork does it and says what, so that none of its threads are here."""
+    read, write = os.pipe()
+    child = os.fork()
+    if not child:
+        null = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(null, 1)
+        for words in commands:
+            command(words)
+        os.write(write, json.dumps(sorted(sys.modules)).encode())
+        os._exit(0)
+    os.close(write)
+    with os.fdopen(read) as names:
+        for name in json.load(names):
+            with contextlib.suppress(Exception):
+                importlib.import_module(name)
+    os.waitpid(child, 0)
+
+
+# --- in the test ---
+
+
+class Warm:
+    """Runs command lines in forks of the Python file ``program``, which calls :func:`serve`."""
+
+    def __init__(self, folder: Path, program: str = __file__) -> None:
+        self.folder = folder
+        self._process = subprocess.Popen(
+            [sys.executable, program],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+            cwd=folder,
+            env=os.environ | {"OMP_NUM_THREADS": "1", "COLUMNS": "160", "PYTHONUNBUFFERED": "1"},
+        )
+        self._answer()
+
+    def close(self) -> None:
+        """End the process."""
+        self._process.communicate(timeout=30)
+
+    def ask(self, request: dict[str, Any]) -> dict[str, Any]:
+        """Send a request: ``words``, ``cwd`` and where to put ``out`` and ``err``; return pid, code, seconds."""
+        assert self._process.stdin is not None
+        defaults = {"env": os.environ | {"OMP_NUM_THREADS": "1", "COLUMNS": "160"}}
+        print(json.dumps(defaults | request), file=self._process.stdin, flush=True)
+        return self._answer()
+
+    def __call__(self, *words: Any, cwd: Path, timeout: float = PATIENCE) -> subprocess.CompletedProcess[str]:
+        """Run ``recurate WORDS`` in ``cwd``."""
+        request = {"words": [str(word) for word in words], "cwd": str(cwd), "kill_after": timeout}
+        with tempfile.TemporaryDirectory(dir=self.folder) as folder:
+            out, err = Path(folder, "out"), Path(folder, "err")
+            found = self.ask(request | {"out": str(out), "err": str(err)})
+            if found["code"] == -signal.SIGKILL and found["seconds"] >= timeout:
+                raise subprocess.TimeoutExpired(request["words"], timeout)
+            return subprocess.CompletedProcess(
+                request["words"],
+                found["code"],
+                out.read_text(encoding="utf-8"),
+                err.read_text(encoding="utf-8"),
+            )
+
+    def _answer(self) -> dict[str, Any]:
+        assert self._process.stdout is not None
+        return dict(json.loads(self._process.stdout.readline()))
+
+
+def _import_commands() -> None:
+    """Import what a run of two rewards, its report, a plan, a fit and an audit need."""
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        rows = [
+            f'{{"round": 0, "slate": {s}, "rank": {r}, "reward": {(7 * s + 5 * r) % 11 / 11}, "picked": {r == s % 2}}}'
+            for s in range(30)
+            for r in range(2)
+        ]
+        (folder / "log.jsonl").write_text("\n".join(rows))
+        (folder / "loop.toml").write_text(LOOP)
+        os.chdir(folder)
+        import_like(
+            ["run", "loop.toml", "--out", "run"],
+            ["forecast", "log.jsonl", "--rounds", "1"],
+            ["fit", "log.jsonl"],
+            ["audit", "log.jsonl"],
+            ["plan", "log.jsonl", "--rounds", "1", "--k", "2"],
+        )
+        os.chdir(sys.prefix)
+
+
+LOOP = """
+rounds = 1
+[data]
+kind = "gaussians"
+modes = 2
+size = 60
+[generator]
+kind = "flow"
+width = 4
+depth = 1
+first_steps = 2
+steps = 1
+coupling = "independent"
+ode_steps = 1
+device = "cpu"
+[[rewards]]
+kind = "distance"
+centre = [2.0, 0.0]
+[groups]
+kind = "nearest"
+[selection]
+k = 2
+picks = 20
+"""
+
+if __name__ == "__main__":
+    serve(lambda request: command(request["words"]), _import_commands)
