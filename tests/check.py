@@ -1,14 +1,13 @@
 """What `./run test` runs: linter, formatter, types, tests.
 
-``--all`` adds the slow tests. ``--newest`` reports instead what breaks with the versions that are installed, where
-they are newer than those in constraints.txt; it fails only where it cannot work at all.
+``--all`` adds the slow tests. ``--newest`` reports instead what breaks with the installed versions, where they
+are newer than those in constraints.txt; it fails only where it cannot work at all.
 """
 
 from __future__ import annotations
 
 import importlib.metadata
 import os
-import re
 import signal
 import subprocess
 import sys
@@ -104,7 +103,8 @@ def broken_tests() -> list[str]:
         for case in ElementTree.parse(report).iter("testcase"):
             for what in (*case.iter("failure"), *case.iter("error")):
                 name = f"{case.get('classname', '')}.{case.get('name', '')}".removeprefix("tests.")
-                found.append(f"  {name}: {re.sub(r'[ \n]+', ' ', what.get('message', ''))[:200]}")
+                said = " ".join(what.get("message", "").split())
+                found.append(f"  {name}: {said[:200]}")
         return found
 
 

@@ -3,8 +3,8 @@
 Every package that pyproject.toml asks for, extras and the build backend included, gets one version for each
 Python from 3.11 to 3.14 on Linux and macOS, dependencies of dependencies too. Without ``--check`` the newest
 versions within pyproject.toml's ranges are taken; run ``./run test --all`` with them before committing.
-``--check`` changes nothing: it fails where the file no longer satisfies pyproject.toml, or where a version has no
-wheel on one of the systems. Resolution is uv's (``pip install uv``); nothing is installed.
+``--check`` changes nothing: it fails where the file no longer satisfies pyproject.toml, or where a version has
+no wheel on one of the systems. Resolution is uv's (``pip install uv``); nothing is installed.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ TORCH = "torch==2.13.0"
 CARDS = re.compile(r"^(nvidia|cuda|triton|torch==)")
 HEAD = """\
 # Known-good versions for Python 3.11 to 3.14 on Linux and macOS, which ./run installs.
-# Made by `python tools/lock.py`, checked by `python tools/lock.py --check`; pyproject.toml has the true ranges.
+# Made by `python tools/lock.py`, checked by the same with --check; pyproject.toml has the true ranges.
 # A looser torch range would fetch the newest release with its CUDA packages (gigabytes).
 """
 
@@ -48,13 +48,10 @@ def main() -> int:
         if resolved(folder, known=LOCK.read_text(encoding="utf-8")) != LOCK.read_text(encoding="utf-8"):
             print(f"{LOCK.name} does not satisfy pyproject.toml; run `python tools/lock.py`", file=sys.stderr)
             return 1
-        wrong = [
-            bad for python in PYTHONS for platform in PLATFORMS if (bad := missing(folder, python, platform))
-        ]
+        found = [missing(folder, python, platform) for python in PYTHONS for platform in PLATFORMS]
+        wrong = [words for words in found if words]
         print(
-            "\n".join(wrong)
-            if wrong
-            else f"{LOCK.name} holds on {', '.join(PYTHONS)}, {len(PLATFORMS)} systems each"
+            "\n".join(wrong or [f"{LOCK.name} holds: Python {', '.join(PYTHONS)} on {', '.join(PLATFORMS)}"])
         )
         return bool(wrong)
 
@@ -84,8 +81,9 @@ def missing(folder: Path, python: str, platform: str) -> str:
     out.unlink(missing_ok=True)
     try:
         uv(
-            *inputs(folder), "--constraint", str(LOCK), "--python-version", python, "--python-platform", platform,
-            "--only-binary", ":all:", "--no-header", "--no-annotate", "--output-file", str(out),
+            *inputs(folder), "--constraint", str(LOCK), "--python-version", python,
+            "--python-platform", platform, "--only-binary", ":all:", "--no-header", "--no-annotate",
+            "--output-file", str(out),
         )  # fmt: skip
     except SystemExit as stop:
         return f"Python {python}, {platform}: {stop}"

@@ -1,7 +1,7 @@
-"""Command lines in forks of a process that has imported everything: processes of their own, started in no time.
+"""Command lines in forks of a process that has imported everything: processes of their own, quickly started.
 
-A :class:`Warm` process imports what the commands import and then waits. Each command line runs in a fork of it,
-with its own folder, environment, standard output and error, as if Python had been started anew; only the
+A :class:`Warm` process imports what the commands import and then waits. Each command line runs in a fork of
+it, with its own folder, environment, standard output and error, as if Python had been started anew; only the
 imports, seconds of processor time each, are done once. Tests of start-up itself start Python.
 """
 
@@ -96,7 +96,7 @@ def command(words: list[str]) -> int:
 
 
 def import_like(*commands: list[str]) -> None:
-    """Import what these commands import: a fork does it and says what, so that none of its threads are here."""
+    """Import what these commands import: a fork runs them and says what, so that no threads are left here."""
     read, write = os.pipe()
     child = os.fork()
     if not child:
@@ -137,7 +137,7 @@ class Warm:
         self._process.communicate(timeout=30)
 
     def ask(self, request: dict[str, Any]) -> dict[str, Any]:
-        """Send a request: ``words``, ``cwd`` and where to put ``out`` and ``err``; return pid, code, seconds."""
+        """Send ``words``, ``cwd`` and where to put ``out`` and ``err``; return ``pid``, ``code``, ``seconds``."""
         assert self._process.stdin is not None
         defaults = {"env": os.environ | {"OMP_NUM_THREADS": "1", "COLUMNS": "160"}}
         print(json.dumps(defaults | request), file=self._process.stdin, flush=True)
@@ -151,12 +151,8 @@ class Warm:
             found = self.ask(request | {"out": str(out), "err": str(err)})
             if found["code"] == -signal.SIGKILL and found["seconds"] >= timeout:
                 raise subprocess.TimeoutExpired(request["words"], timeout)
-            return subprocess.CompletedProcess(
-                request["words"],
-                found["code"],
-                out.read_text(encoding="utf-8"),
-                err.read_text(encoding="utf-8"),
-            )
+            texts = (path.read_text(encoding="utf-8") for path in (out, err))
+            return subprocess.CompletedProcess(request["words"], found["code"], *texts)
 
     def _answer(self) -> dict[str, Any]:
         assert self._process.stdout is not None
@@ -164,15 +160,15 @@ class Warm:
 
 
 def _import_commands() -> None:
-    """Import what a run of two rewards, its report, a plan, a fit and an audit need."""
+    """Import what a run, a forecast, a fit, an audit and their reports need."""
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         rows = [
-            f'{{"round": 0, "slate": {s}, "rank": {r}, "reward": {(7 * s + 5 * r) % 11 / 11}, "picked": {r == s % 2}}}'
-            for s in range(30)
-            for r in range(2)
+            {"round": 0, "slate": i, "rank": j, "reward": (7 * i + 5 * j) % 11 / 11, "picked": j == i % 2}
+            for i in range(30)
+            for j in range(2)
         ]
-        (folder / "log.jsonl").write_text("\n".join(rows))
+        (folder / "log.jsonl").write_text("\n".join(json.dumps(row) for row in rows))
         (folder / "loop.toml").write_text(LOOP)
         os.chdir(folder)
         import_like(
@@ -180,7 +176,6 @@ def _import_commands() -> None:
             ["forecast", "log.jsonl", "--rounds", "1"],
             ["fit", "log.jsonl"],
             ["audit", "log.jsonl"],
-            ["plan", "log.jsonl", "--rounds", "1", "--k", "2"],
         )
         os.chdir(sys.prefix)
 
