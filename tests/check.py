@@ -1,7 +1,7 @@
 """What `./run test` runs: linter, formatter, types, tests.
 
-``--all`` adds the slow tests. ``--newest`` reports instead what breaks with the installed versions, where they
-are newer than those in constraints.txt; it fails only where it cannot work at all.
+``--all`` adds the slow tests. ``--newest`` reports instead what breaks with the installed versions, where
+they are newer than those in constraints.txt; it fails only where it cannot work at all.
 """
 
 from __future__ import annotations

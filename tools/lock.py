@@ -3,7 +3,7 @@
 Every package that pyproject.toml asks for, extras and the build backend included, gets one version for each
 Python from 3.11 to 3.14 on Linux and macOS, dependencies of dependencies too. Without ``--check`` the newest
 versions within pyproject.toml's ranges are taken; run ``./run test --all`` with them before committing.
-``--check`` changes nothing: it fails where the file no longer satisfies pyproject.toml, or where a version has
+``--check`` changes nothing: it fails where the file does not satisfy pyproject.toml, or where a version has
 no wheel on one of the systems. Resolution is uv's (``pip install uv``); nothing is installed.
 """
 

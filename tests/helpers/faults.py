@@ -4,7 +4,7 @@ A :class:`Server` is a process that has imported everything; each command line r
 a process of its own that can be killed. The fork counts what recurate does to files below the run folder
 (:class:`Points`): every audit event of the interpreter (open for writing, mkdir, rename, remove, rmdir, link,
 ...), ``os.fsync``, and the writers of Arrow and safetensors, which open files without the interpreter. What a
-library does to files in one call is one operation, however many there are inside: its releases differ in them.
+library does to files in one call is one operation, however many are inside: its releases differ in them.
 Before the operation of a given number the fork does what ``how`` says:
 
     kill    SIGKILL to itself

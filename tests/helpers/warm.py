@@ -137,7 +137,7 @@ class Warm:
         self._process.communicate(timeout=30)
 
     def ask(self, request: dict[str, Any]) -> dict[str, Any]:
-        """Send ``words``, ``cwd`` and where to put ``out`` and ``err``; return ``pid``, ``code``, ``seconds``."""
+        """Send ``words``, ``cwd``, files for ``out`` and ``err``; return ``pid``, ``code``, ``seconds``."""
         assert self._process.stdin is not None
         defaults = {"env": os.environ | {"OMP_NUM_THREADS": "1", "COLUMNS": "160"}}
         print(json.dumps(defaults | request), file=self._process.stdin, flush=True)
