@@ -17,7 +17,15 @@ from recurate.theory.limits import attractors, limit
 from recurate.theory.nash import maximise_nash
 from recurate.theory.population import Population
 from recurate.theory.setting import Setting, Stage
-from recurate.theory.survival import favourites, pareto_front, phase, survival
+from recurate.theory.survival import (
+    favourites,
+    invades,
+    pareto_front,
+    phase,
+    smallest_k,
+    smallest_weight,
+    survival,
+)
 from recurate.theory.welfare import hill_number, welfare
 
 GOLDEN = json.loads((GOLDENS / "kernel.json").read_text())
@@ -217,21 +225,39 @@ def test_bad_input_is_refused(rewards, weights, options):
 @pytest.mark.parametrize("case", GOLDEN["survival"], ids=lambda c: f"K={c['K']},q={c['q']}")
 def test_survival_goldens(case):
     q, k = float(case["q"]), int(case["K"])
-    found = survival(APART, [q, 1 - q], k=k)[0]
-    assert found.share == pytest.approx(float(case["share"]), abs=1e-10)
-    assert found.law_applies
-    assert found.survives == (k * q > 1)
-    assert found.smallest_weight == pytest.approx(1 / k, abs=1e-6)
-    assert found.smallest_k == math.floor(1 / q) + 1
-    assert found.invasion == pytest.approx(k * q, abs=1e-9)
+    weights = np.array([q, 1 - q])
+    share = limit(APART, weights, k=k).law[0]
+    assert share == pytest.approx(float(case["share"]), abs=1e-10)
+    assert (share > 1e-6) == (k * q > 1)
+    assert smallest_k(APART, np.arange(2), weights, 0) == math.floor(1 / q) + 1
+    assert invades(APART, np.arange(2), weights, 0, k) == pytest.approx(k * q, abs=1e-9)
+
+
+@pytest.mark.parametrize("k", sorted({int(case["K"]) for case in GOLDEN["survival"]}))
+def test_the_smallest_weight_is_one_by_k(k):
+    """Whatever the weights are: the group's own is what is looked for."""
+    found = smallest_weight(APART, np.arange(2), np.array([0.3, 0.7]), 0, k)
+    assert found == pytest.approx(1 / k, abs=1e-6)
+
+
+def test_survival_has_all_of_it_for_every_group():
+    found = survival(APART, [0.4, 0.6], k=3)
+    for j, share in enumerate([0.2, 0.8]):
+        assert found[j].share == pytest.approx(share, abs=1e-10)
+        assert found[j].law_applies
+        assert found[j].survives
+        assert found[j].smallest_weight == pytest.approx(1 / 3, abs=1e-6)
+        assert found[j].smallest_k == [3, 2][j]
+        assert found[j].invasion == pytest.approx(3 * found[j].weight, abs=1e-9)
+        assert found[j].kq == pytest.approx(3 * found[j].weight)
 
 
 def test_three_groups_survive_below_the_simple_law():
     """K w = .96 < 1 for the third, which survives all the same (math: w = .4, .36, .24, K = 4)."""
-    found = survival(np.eye(3) * 200, [0.4, 0.36, 0.24], k=4)
-    assert found[2].kq < 1
-    assert found[2].share == pytest.approx(0.0513336, abs=1e-6)
-    assert found[2].invasion > 1
+    weights = np.array([0.4, 0.36, 0.24])
+    assert 4 * weights[2] < 1
+    assert limit(np.eye(3) * 200, weights, k=4).law[2] == pytest.approx(0.0513336, abs=1e-6)
+    assert invades(np.eye(3) * 200, np.arange(3), weights, 2, 4) > 1
 
 
 def written_out(shares, weights, k):
@@ -262,7 +288,7 @@ def test_condorcet_at_two_does_not_settle():
     found = limit(CYCLIC, k=2, law=[0.4, 0.35, 0.25])
     assert not found.settles
     assert "does not settle" in found.why
-    assert [a.limit.settles for a in attractors(CYCLIC, k=2, starts=3)] != [True]
+    assert [a.limit.settles for a in attractors(CYCLIC, k=2, starts=1)] != [True]
 
 
 def test_the_radius_is_the_growth_of_small_deviations():

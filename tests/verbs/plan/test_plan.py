@@ -9,11 +9,13 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from helpers.commands import call
 from helpers.paths import refused
 from recurate.core.errors import InputError
 from recurate.theory.limits import limit
 from recurate.theory.survival import favourites
 from recurate.verbs.forecast.forecast import forecast
+from recurate.verbs.plan import from_log
 from recurate.verbs.plan.evaluation import Atoms, Constraints
 from recurate.verbs.plan.plan import plan
 
@@ -101,7 +103,8 @@ def test_impossible_constraints_get_the_closest():
 
 
 def test_plans_for_the_limit_use_limits():
-    found = plan(opposed(400), constraints=Constraints(floor=0.1), rounds=None, refine=False, **SMALL)
+    few = SMALL | {"ks": (2, 8), "real_fractions": (0.0, 0.2)}
+    found = plan(opposed(400), constraints=Constraints(floor=0.1), rounds=None, refine=False, **few)
     best = found.best
     c = best.choice
     rewards = opposed(400)
@@ -187,15 +190,22 @@ def test_compression_is_close_and_says_how_close():
 
 
 @pytest.fixture
-def two(tmp_path):
+def two(tmp_path, monkeypatch):
+    """Two rewards of 2,000 candidates; the grids of the phase diagrams have few points: each is a limit."""
+    monkeypatch.setattr(from_log, "MOST_FRONT", 8)
+    monkeypatch.setattr(from_log, "PHASE_KS", (2, 8))
+    monkeypatch.setattr(from_log, "PHASE_WEIGHTS", (0.3, 0.5))
+    monkeypatch.setattr(from_log, "PHASE_REAL", (0.0, 0.2))
+    monkeypatch.setattr(from_log, "SPREAD", 20)
     rewards = opposed(2000)
     pq.write_table(pa.table({"a": rewards[:, 0], "b": rewards[:, 1]}), tmp_path / "two.parquet")
 
 
-def test_plan_command(two, tmp_path, recurate_cli):
-    done = recurate_cli(
+def test_plan_command(two, tmp_path):
+    done = call(
         "plan", "two.parquet", "--reward", "a", "--reward", "b", "--maximise", "nash", "--floor", 0.2,
         "--budget", 60_000, "--kl", 1.5, "--rounds", 6, "--k", "2,4,8", "--real-fraction", "0,0.2,0.5",
+        cwd=tmp_path,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     for words in (
@@ -216,10 +226,10 @@ def test_plan_command(two, tmp_path, recurate_cli):
     assert "limit, by K and real fraction" in page
 
 
-def test_impossible_on_the_command_line(two, recurate_cli):
-    done = recurate_cli(
+def test_impossible_on_the_command_line(two, tmp_path):
+    done = call(
         "plan", "two.parquet", "--reward", "a", "--reward", "b", "--kl", "1e-9", "--variance", 9,
-        "--rounds", 2, "--k", "2", "--real-fraction", "0,0.1",
+        "--rounds", 2, "--k", "2", "--real-fraction", "0,0.1", cwd=tmp_path,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     assert "impossible" in done.stdout.lower()
@@ -238,5 +248,5 @@ def test_impossible_on_the_command_line(two, recurate_cli):
         ("--group", "nowhere"),
     ],
 )
-def test_bad_options(two, recurate_cli, options):
-    refused(recurate_cli("plan", "two.parquet", "--reward", "a", "--reward", "b", *options))
+def test_bad_options(two, tmp_path, options):
+    refused(call("plan", "two.parquet", "--reward", "a", "--reward", "b", *options, cwd=tmp_path))

@@ -126,8 +126,7 @@ def overlay_chart(runs: Sequence[Named], key: Key) -> dict[str, Any]:
     points = shown.mark_point(filled=True, size=60).encode(x=beside, y=y, shape=shape, tooltip=tooltip)
     named = points.properties(name=f"view_{name}").add_params(pick, zoom)
     finished = alt.layer(*lines, bars, named).properties(width="container", height=charts.HEIGHT)
-    spec: dict[str, Any] = finished.configure_view(stroke=None).to_dict()
-    return spec
+    return charts.specification(finished.configure_view(stroke=None))
 
 
 def _values(run: Named, key: Key, index: int, count: int) -> list[dict[str, Any]]:
