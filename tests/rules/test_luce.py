@@ -145,8 +145,8 @@ SLATES = {
 @pytest.mark.parametrize("slate", SLATES.values(), ids=SLATES.keys())
 def test_picks_follow_the_chances(slate, lapse):
     """Pearson's test, level 1e-8; slots expected less than five times are pooled."""
-    n, temperature = 300_000, 0.8
-    slate = np.array(slate)
+    slate, temperature = np.array(slate), 0.8
+    n = 300_000 if len(slate) < 100 else 60_000  # of 150 slots, too: each is expected hundreds of times
     present = slate > EMPTY
     expected = (1 - lapse) * softmax(slate / temperature) + lapse * present / present.sum()
     rule = Rule(len(slate), temperature, lapse=lapse)

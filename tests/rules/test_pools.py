@@ -173,7 +173,7 @@ def test_the_cut_keeps_its_fraction(noise, fraction):
 
 @SHARES
 def test_draws_follow_the_likelihood_of_sets(rule):
-    pool, n = np.array([0.0, 1.0, 1.0, -0.5, 0.2]), 20_000
+    pool, n = np.array([0.0, 1.0, 1.0, -0.5, 0.2]), 8_000
     keep = rule.count(5)
     sets = list(itertools.combinations(range(5), keep))
     masks = np.array([np.isin(np.arange(5), chosen) for chosen in sets])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import itertools
 from dataclasses import replace
 
@@ -219,6 +220,7 @@ LOOPS = {
 }
 
 
+@functools.cache
 def simulate(name: str, count: int) -> list[Change]:
     rule, more = LOOPS[name]
     found = []

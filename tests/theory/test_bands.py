@@ -282,6 +282,9 @@ def test_rewards_far_apart_take_no_longer(spread):
     rewards = spread * np.random.default_rng(17).normal(size=1000) - 5 * spread
     result = forecast(rewards, k=4, rounds=3, picks=1000)
     assert np.isfinite(result.trajectory.values("mean_reward")).all()
+
+
+def test_clusters_far_apart_keep_their_bands():
     clusters = np.repeat([0.0, 5000.0], 500) + np.tile(np.random.default_rng(18).normal(size=500), 2)
     assert forecast(clusters, k=4, rounds=2).trajectory.series("mean_reward")[1].lower is not None
 

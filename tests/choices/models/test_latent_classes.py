@@ -71,10 +71,10 @@ def examples():
     rng = np.random.default_rng(0)
     beta = np.array([1.0, -0.5])
     return {
-        "plain": luce(rng, slates=30, beta=beta, choosers=6),
-        "ragged": ragged(rng, slates=30, beta=beta, choosers=7),
-        "weighted": ragged(rng, slates=30, beta=beta, choosers=7, weighted=True),
-        "one-pick": luce(rng, slates=15, beta=beta, choosers=15),
+        "plain": luce(rng, slates=12, beta=beta, choosers=4),
+        "ragged": ragged(rng, slates=12, beta=beta, choosers=5),
+        "weighted": ragged(rng, slates=12, beta=beta, choosers=5, weighted=True),
+        "one-pick": luce(rng, slates=8, beta=beta, choosers=8),
     }
 
 
@@ -422,9 +422,12 @@ def chosen(tastes, shares, sets, people, each, most):
     ("tastes", "shares"), [(TASTES, SHARES), (TASTES[:1], np.ones(1))], ids=["two", "one"]
 )
 def test_the_number_of_classes_is_found_in_most_sets(tastes, shares):
-    """90 % of 200 simulated sets like these (60 choosers, ten picks); 13 of 20 would then fail 1 in 2,000."""
-    found = chosen(tastes, shares, 20, 60, 10, 3)
-    assert found.count(len(shares)) >= 14
+    """90 % of 200 simulated sets like these (60 choosers, ten picks); fewer than 7 of 12: once in 2,000.
+
+    At a rate of 50 % that happens in 61 %; the slow test below hardly ever misses it.
+    """
+    found = chosen(tastes, shares, 12, 60, 10, 3)
+    assert found.count(len(shares)) >= 7
     assert min(found) >= len(shares)  # if wrong, one too many: the groups that are there are not missed
 
 

@@ -371,12 +371,12 @@ def test_thurstone_is_preferred_where_noise_is_gaussian():
 
 
 def test_rivals_are_not_preferred_on_luces_own_picks():
-    """In 1.7 % of 1,000 sets some rival is; more than 7 of 100 then happens once in 1,000."""
+    """In 1.7 % of 1,000 sets some rival is; more than 5 of 60 then happens once in 1,800."""
     found = [
         better(luce(np.random.default_rng([24, r]), slates=200, k=3, beta=np.array([1.0, -0.5])))
-        for r in range(100)
+        for r in range(60)
     ]
-    assert sum(bool(f) for f in found) <= 7
+    assert sum(bool(f) for f in found) <= 5
 
 
 @pytest.mark.slow
