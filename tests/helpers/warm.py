@@ -12,6 +12,7 @@ import gc
 import importlib
 import json
 import os
+import pkgutil
 import signal
 import subprocess
 import sys
@@ -159,51 +160,22 @@ class Warm:
         return dict(json.loads(self._process.stdout.readline()))
 
 
-def _import_commands() -> None:
-    """Import what a run, a forecast, a fit, an audit and their reports need."""
-    with tempfile.TemporaryDirectory() as name:
-        folder = Path(name)
-        rows = [
-            {"round": 0, "slate": i, "rank": j, "reward": (7 * i + 5 * j) % 11 / 11, "picked": j == i % 2}
-            for i in range(30)
-            for j in range(2)
-        ]
-        (folder / "log.jsonl").write_text("\n".join(json.dumps(row) for row in rows))
-        (folder / "loop.toml").write_text(LOOP)
-        os.chdir(folder)
-        import_like(
-            ["run", "loop.toml", "--out", "run"],
-            ["forecast", "log.jsonl", "--rounds", "1"],
-            ["fit", "log.jsonl"],
-            ["audit", "log.jsonl"],
-        )
-        os.chdir(sys.prefix)
+# Imported in functions of recurate, or by PyTorch when it first trains.
+LATE = (
+    "altair", "filelock", "jinja2", "PIL.Image", "pyarrow.compute", "pyarrow.csv", "pyarrow.dataset",
+    "pyarrow.json", "pyarrow.parquet", "safetensors.numpy", "safetensors.torch", "scipy.optimize",
+    "scipy.spatial", "scipy.stats", "sklearn.datasets", "tomli_w", "torch._dynamo",
+)  # fmt: skip
 
 
-LOOP = """
-rounds = 1
-[data]
-kind = "gaussians"
-modes = 2
-size = 60
-[generator]
-kind = "flow"
-width = 4
-depth = 1
-first_steps = 2
-steps = 1
-coupling = "independent"
-ode_steps = 1
-device = "cpu"
-[[rewards]]
-kind = "distance"
-centre = [2.0, 0.0]
-[groups]
-kind = "nearest"
-[selection]
-k = 2
-picks = 20
-"""
+def _import_all() -> None:
+    """Import what any command may need."""
+    import recurate
+
+    names = [module.name for module in pkgutil.walk_packages(recurate.__path__, "recurate.")]
+    for name in (*names, *LATE):
+        importlib.import_module(name)
+
 
 if __name__ == "__main__":
-    serve(lambda request: command(request["words"]), _import_commands)
+    serve(lambda request: command(request["words"]), _import_all)

@@ -109,7 +109,7 @@ def test_mismatches_stand_out(page):
 
 
 @pytest.mark.skipif(CHROMIUM is None, reason="no Chromium on this machine")
-@pytest.mark.parametrize("width", [400, 1200])
+@pytest.mark.parametrize("width", [400, pytest.param(1200, marks=pytest.mark.slow)])
 def test_a_browser_draws_every_chart_and_nothing_overflows(page, tmp_path, width):
     path, sections = page
     target = tmp_path / "page.html"

@@ -24,6 +24,13 @@ from recurate.verbs.run.report import write_run_report
 from recurate.verbs.run.samples_section import chosen_rounds, image_grid, is_image
 
 
+@pytest.fixture(scope="module")
+def gaussians(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("finished") / "run"
+    run(parse_config(GAUSSIANS), folder)
+    return RunFolder.open(folder)
+
+
 @pytest.fixture(scope="module", params=["gaussians", "digits", "forecast"])
 def report(request, tmp_path_factory):
     folder = tmp_path_factory.mktemp("reports")
@@ -44,7 +51,9 @@ def report(request, tmp_path_factory):
             table=forecast_table(result.trajectory, result),
         )
         return folder / "report.html"
-    run(parse_config({"gaussians": GAUSSIANS, "digits": DIGITS}[request.param]), folder / "run")
+    if request.param == "gaussians":
+        return write_run_report(request.getfixturevalue("gaussians"))
+    run(parse_config(DIGITS), folder / "run")
     return write_run_report(RunFolder.open(folder / "run"))
 
 
@@ -58,7 +67,7 @@ def test_it_is_one_small_file_that_asks_for_nothing(report):
 
 
 @pytest.mark.skipif(CHROMIUM is None, reason="no Chromium on this machine")
-@pytest.mark.parametrize("width", [400, 1200])
+@pytest.mark.parametrize("width", [400, pytest.param(1200, marks=pytest.mark.slow)])
 def test_a_browser_draws_every_chart_and_nothing_overflows(report, tmp_path, width):
     page = tmp_path / "page.html"
     html = report.read_text()
@@ -89,9 +98,8 @@ setTimeout(() => {
 
 
 @pytest.mark.skipif(CHROMIUM is None, reason="no Chromium on this machine")
-def test_the_slider_moves_through_the_rounds(tmp_path):
-    run(parse_config(GAUSSIANS), tmp_path / "run")
-    html = write_run_report(RunFolder.open(tmp_path / "run")).read_text()
+def test_the_slider_moves_through_the_rounds(gaussians, tmp_path):
+    html = write_run_report(gaussians).read_text()
     page = tmp_path / "page.html"
     page.write_text(SLIDE.join(html.rsplit("</body>", 1)))
     done = subprocess.run(
@@ -101,16 +109,13 @@ def test_the_slider_moves_through_the_rounds(tmp_path):
     assert "<title>changed</title>" in done.stdout
 
 
-def test_a_rebuilt_report_has_the_same_bytes(tmp_path):
-    run(parse_config(GAUSSIANS), tmp_path / "run")
-    store = RunFolder.open(tmp_path / "run")
-    first = write_run_report(store).read_bytes()
-    assert write_run_report(store).read_bytes() == first
+def test_a_rebuilt_report_has_the_same_bytes(gaussians):
+    first = write_run_report(gaussians).read_bytes()
+    assert write_run_report(gaussians).read_bytes() == first
 
 
-def test_it_says_what_was_run_and_how_far_off_the_forecast_was(tmp_path):
-    run(parse_config(GAUSSIANS), tmp_path / "run")
-    html = write_run_report(RunFolder.open(tmp_path / "run")).read_text()
+def test_it_says_what_was_run_and_how_far_off_the_forecast_was(gaussians):
+    html = write_run_report(gaussians).read_text()
     for text in (
         "By how much each round differed",
         "torch",
