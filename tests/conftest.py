@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -15,6 +16,12 @@ from helpers.warm import Warm
 # Derandomised: a test run's verdict depends on the code alone.
 settings.register_profile("recurate", deadline=None, derandomize=True, max_examples=60)
 settings.load_profile("recurate")
+
+
+def pytest_collection_finish() -> None:
+    """Collect garbage less often: large libraries' objects, which live as long as the process, are many."""
+    gc.freeze()
+    gc.set_threshold(50_000, 20, 50)
 
 
 @pytest.fixture(scope="session")

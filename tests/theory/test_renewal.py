@@ -51,20 +51,21 @@ def loop(seed, eta, *, rounds=5, rho=0.0, accumulate=False, n=4000):
     ],
 )
 def test_the_efficacy_is_estimated_with_its_error(eta, settings):
-    """40 loops: the mean z-score is within 4 / sqrt(40) = 0.63 (false alarms: 6e-5) of zero. Their spread
-    is below 1.5 (chi-squared with 39 degrees of freedom: 1e-4), and not far below one: the error allows
-    for a bad fit and takes picks as drawn with replacement, hence is somewhat too large."""
+    """24 loops: the mean z-score is within 4 / sqrt(24) = 0.82 (false alarms: 6e-5) of zero, which a bias of
+    one standard error passes in one setting of five, in all six once in 10,000. Their spread is below 1.57
+    (chi-squared with 23 degrees of freedom: 1e-4), and not far below one: the error allows for a bad fit and
+    takes picks as drawn with replacement, hence is somewhat too large."""
     setting = replace(SETTING, **settings)
     scores, values = [], []
-    for seed in range(40):
+    for seed in range(24):
         found, real = loop(
             seed, eta, rho=settings.get("real_fraction", 0.0), accumulate=settings.get("accumulate", False)
         )
         efficacy = renew(found, setting, real).efficacy
         scores.append((efficacy.value - eta) / efficacy.se)
         values.append(efficacy.value)
-    assert abs(np.mean(scores)) < 0.63, (np.mean(values), scores)
-    assert 0.4 < np.std(scores) < 1.5
+    assert abs(np.mean(scores)) < 0.82, (np.mean(values), scores)
+    assert 0.4 < np.std(scores) < 1.57
     assert efficacy.changes == 5
 
 

