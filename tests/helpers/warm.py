@@ -63,6 +63,7 @@ def _child(request: dict[str, Any], run: Callable[[dict[str, Any]], int]) -> Non
         os.chdir(request["cwd"])
         os.environ.clear()
         os.environ.update(request["env"])
+        _search_from(request["cwd"])
         code = run(request)
     except BaseException:
         traceback.print_exc()
@@ -70,6 +71,13 @@ def _child(request: dict[str, Any], run: Callable[[dict[str, Any]], int]) -> Non
         sys.stdout.flush()
         sys.stderr.flush()
         os._exit(code)
+
+
+def _search_from(folder: str) -> None:
+    """Set where modules are found, as ``python -m`` does: in the current folder, then PYTHONPATH."""
+    program = os.path.dirname(os.path.abspath(sys.argv[0]))
+    paths = [path for path in os.environ.get("PYTHONPATH", "").split(os.pathsep) if path]
+    sys.path[:] = [folder, *paths, *(path for path in sys.path if path not in (program, *paths))]
 
 
 def _wait(pid: int, end: float) -> int:

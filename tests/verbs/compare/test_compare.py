@@ -15,7 +15,7 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
-from helpers.browser import CHROMIUM, FLAGS, PROBE
+from helpers.browser import CHROMIUM, FLAGS, PROBE, check_charts
 from helpers.commands import call
 from helpers.paths import refused
 from helpers.tiny import DIGITS, GAUSSIANS, merged
@@ -223,6 +223,7 @@ def test_every_chart_is_a_figure_as_svg_and_png(compared):
     folder = compared[1] / "figures"
     svgs, pngs = drawn(folder)
     html = (compared[1] / "report.html").read_text()
+    check_charts(html)
     assert svgs == pngs
     assert len(svgs) == html.count('type="application/json"')
     for name in svgs:

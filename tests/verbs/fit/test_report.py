@@ -10,7 +10,7 @@ import pytest
 from markupsafe import escape
 
 from helpers import loops
-from helpers.browser import CHROMIUM, FLAGS, PROBE
+from helpers.browser import CHROMIUM, FLAGS, PROBE, check_charts
 from helpers.choosing import WORTH, write_csv
 from recurate.log.schema import as_log
 from recurate.report.console import print_sections, print_wrapped
@@ -104,6 +104,7 @@ def test_it_holds_every_section_and_no_markup_of_others(page):
 def test_mismatches_stand_out(page):
     path, sections = page
     html = path.read_text(encoding="utf-8")
+    check_charts(html)
     wrong = [row for s in sections if s.marked for row in s.table[1:] if s.marked in row]
     assert html.count('class="violated"') == len(wrong)
 

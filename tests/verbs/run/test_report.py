@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 import recurate
-from helpers.browser import CHROMIUM, FLAGS, PROBE
+from helpers.browser import CHROMIUM, FLAGS, PROBE, check_charts
 from helpers.tiny import DIGITS, GAUSSIANS
 from recurate.log.trajectory import FORECAST, MEASURED, Row, Trajectory
 from recurate.loop.config import parse_config
@@ -64,6 +64,7 @@ def test_it_is_one_small_file_that_asks_for_nothing(report):
     assert not re.search(r"(src|href)\s*=\s*[\"'](?!data:)", own), "nothing is fetched"
     assert "url(http" not in html
     assert "width=device-width" in own
+    check_charts(html)
 
 
 @pytest.mark.skipif(CHROMIUM is None, reason="no Chromium on this machine")
