@@ -190,7 +190,8 @@ def test_one_slate_with_two_picks_is_named_and_nothing_else():
     ],
 )
 def test_claims_that_do_not_fit(made, claimed, must):
-    table = loops.loop_log(np.random.default_rng(0), slates=2000, rounds=2, **made)
+    rounds = 4 if claimed.get("noise") == "gaussian" else 2  # Thurstone's picks are hardest to distinguish
+    table = loops.loop_log(np.random.default_rng(0), slates=2000, rounds=rounds, **made)
     found = audited(table, claim(slates=2000) | claimed)
     other_family = {"rule", "temperature"} if must & {"rule", "picks a slate"} else set()
     check_accused(found, must, other_family)
