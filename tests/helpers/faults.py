@@ -369,7 +369,7 @@ def _prepare() -> None:
     # Made once here, not in every fork.
     cli.app = typer.main.get_command(cli.app)  # type: ignore[assignment]
     run_folder.version = functools.cache(run_folder.version)
-    for package in run_folder.PACKAGES:
+    for package in run_folder.NAMED:
         run_folder.version(package)
 
 
