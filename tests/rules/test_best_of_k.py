@@ -20,6 +20,7 @@ from recurate.core.errors import InputError
 from recurate.rules import best_of_k, quadrature
 from recurate.rules.best_of_k import Ranks
 from recurate.rules.noise import GAUSSIAN, GUMBEL, Noise
+from recurate.rules.slates import Slates
 
 KERNEL = [
     case
@@ -194,13 +195,14 @@ def test_pairs_of_gaussians_have_a_closed_form():
 @pytest.mark.parametrize("spread", [0.0, 1.0, 30.0, 400.0, 1e5])
 def test_quadrature_gives_luce_for_gumbel_noise(spread):
     rng = np.random.default_rng(0)
-    u = rng.normal(size=(60, 5)) * spread
-    u[:20, 3] = -np.inf
+    everything = rng.normal(size=(60, 5)) * spread
     slots = rng.integers(0, 3, 60)
-    softmax = u[np.arange(60), slots] - np.logaddexp.reduce(u, axis=1)
-    np.testing.assert_allclose(
-        quadrature.log_first(GUMBEL, u, slots), softmax, rtol=1e-12, atol=2e-14 + 1e-16 * spread
-    )
+    for width in (4, 5):
+        u = everything[:, :width]
+        softmax = u[np.arange(60), slots] - np.logaddexp.reduce(u, axis=1)
+        np.testing.assert_allclose(
+            quadrature.log_first(GUMBEL, u, slots), softmax, rtol=1e-12, atol=2e-14 + 1e-16 * spread
+        )
 
 
 @pytest.mark.parametrize("spread", [0.0, 2.0, 50.0, 400.0])
@@ -222,16 +224,13 @@ def test_sets_sum_over_rankings(spread):
 @pytest.mark.parametrize("keep", [1, 2, 3])
 def test_chances_are_sums_over_sets(keep):
     rng = np.random.default_rng(2)
-    u = rng.normal(size=(10, 5)) * np.geomspace(0.1, 300, 10)[:, None]
-    u[:3, 4] = -np.inf
-    for noise in (GAUSSIAN, GUMBEL):
+    everything = rng.normal(size=(10, 5)) * np.geomspace(0.1, 300, 10)[:, None]
+    for noise, width in itertools.product((GAUSSIAN, GUMBEL), (4, 5)):
+        u = everything[:, :width]
         total = np.zeros_like(u)
-        for chosen in itertools.combinations(range(5), keep):
-            kept = np.tile(np.isin(np.arange(5), chosen), (10, 1))
-            possible = np.isfinite(np.where(kept, u, 0)).all(axis=1)
-            total[possible] += (
-                kept[possible] * np.exp(quadrature.log_kept(noise, u[possible], kept[possible]))[:, None]
-            )
+        for chosen in itertools.combinations(range(width), keep):
+            kept = np.tile(np.isin(np.arange(width), chosen), (10, 1))
+            total += kept * np.exp(quadrature.log_kept(noise, u, kept))[:, None]
         np.testing.assert_allclose(quadrature.chances(noise, u, keep), total, atol=1e-13)
         np.testing.assert_allclose(total.sum(axis=1), keep, rtol=1e-13)
 
@@ -265,9 +264,10 @@ def test_far_apart_candidates_without_log_functions():
 
 
 def test_ties_are_shared():
-    u = np.array([[1.0, 1.0, 0.0, -np.inf], [3.0, 2.0, 2.0, 2.0]])
-    np.testing.assert_allclose(best_of_k.best_chances(u, 1), [[0.5, 0.5, 0, 0], [1, 0, 0, 0]])
-    np.testing.assert_allclose(best_of_k.best_chances(u, 2), [[1, 1, 0, 0], [1, 1 / 3, 1 / 3, 1 / 3]])
-    kept = np.array([[True, True, False, False], [True, False, True, False]])
-    np.testing.assert_allclose(np.exp(best_of_k.log_best_kept(u, kept)), [1, 1 / 3])
-    assert best_of_k.log_best_kept(u[:1], np.array([[True, False, True, False]]))[0] == -np.inf
+    u, slates = np.array([1.0, 1.0, 0.0, 3.0, 2.0, 2.0, 2.0]), Slates(np.array([0, 3, 7]))
+    np.testing.assert_allclose(best_of_k.best_chances(u, slates, 1), [0.5, 0.5, 0, 1, 0, 0, 0])
+    np.testing.assert_allclose(best_of_k.best_chances(u, slates, 2), [1, 1, 0, 1, 1 / 3, 1 / 3, 1 / 3])
+    kept = np.array([True, True, False, True, False, True, False])
+    np.testing.assert_allclose(np.exp(best_of_k.log_best_kept(u, slates, kept)), [1, 1 / 3])
+    kept[:3] = True, False, True
+    assert best_of_k.log_best_kept(u, slates, kept)[0] == -np.inf

@@ -1,4 +1,4 @@
-r"""Who ranks first: best-of-K's multiplier, and chances in one slate with noise and without.
+r"""Best of K, without noise: its multiplier, and chances in one slate.
 
 **Populations without noise.** :class:`Ranks` is the multiplier of best-of-K, ties broken uniformly. With
 a = P(r < r(x)), b = P(r <= r(x)) and I the regularised incomplete beta function, a candidate with
@@ -15,17 +15,7 @@ places that candidates above the quantile q leave free, (1/m) sum_{j < m} I_q(K 
 positive. That difference is used where the two differ greatly, Gauss-Legendre quadrature elsewhere, and
 always whichever of q and 1 - q is small, so that digits last at masses of 1e-300 and K of 1e15.
 
-**One slate.** Rewards divided by the temperature are u (slates, K), -inf where a ragged slate has no
-candidate, and u + noise is ranked. Picks and kept sets follow from integrals over the threshold s between
-kept and not,
-
-.. math::
-
-    P(i\ first) = \int f(s - u_i) \prod_{j \ne i} F(s - u_j)\, ds, \qquad
-    P(S\ kept) = \int \prod_{i \in S} (1 - F(s - u_i))\; d \prod_{j \notin S} F(s - u_j),
-
-by the trapezoidal rule in the log domain, on a window around the integrand's peak. Without noise they are
-counts of ties.
+**One slate.** Chances are counts of ties.
 """
 
 from __future__ import annotations
@@ -36,6 +26,7 @@ import numpy as np
 
 from recurate.core.arrays import BoolArray, FloatArray, IntArray
 from recurate.core.errors import InputError
+from recurate.rules.slates import Slates
 
 HIGHEST = 709.0  # exp of it still is a double
 NARROW, WIDE = 0.05, 20.0  # nats that the integrand varies within a tie: 3 points, 20 points, difference
@@ -180,11 +171,11 @@ def _places(k: float, keep: int, q: FloatArray, c: FloatArray) -> FloatArray:
     return total / keep
 
 
-# One slate without noise: u (slates, K), -inf where absent; ties are broken uniformly.
+# Slates without noise: ties are broken uniformly.
 
 
 def best_slots(utilities: FloatArray, keep: int, rng: np.random.Generator) -> IntArray:
-    """Return the best slots, best first, shape (slates, keep)."""
+    """Return the best slots of a table (slates, width), best first, (slates, keep)."""
     tiebreaks = rng.random(utilities.shape)
     if keep == 1:
         best = utilities == utilities.max(axis=1, keepdims=True)
@@ -192,33 +183,32 @@ def best_slots(utilities: FloatArray, keep: int, rng: np.random.Generator) -> In
     return np.asarray(np.lexsort((tiebreaks, -utilities), axis=1)[:, :keep], np.int64)
 
 
-def best_chances(utilities: FloatArray, keep: int) -> FloatArray:
-    """Return the chance of each slot to be among the best ``keep``, (slates, K)."""
-    ordered = np.sort(utilities, axis=1)
-    cut = ordered[:, -keep, None]
-    over, level = utilities > cut, utilities == cut
-    free = keep - over.sum(axis=1, keepdims=True)
-    return np.asarray(np.where(over, 1.0, level * free / level.sum(axis=1, keepdims=True)))
+def best_chances(utilities: FloatArray, slates: Slates, keep: int) -> FloatArray:
+    """Return the chance of each row to be among the best ``keep`` of its slate, (rows,)."""
+    if keep == 1:
+        cut = slates.maxima(utilities)
+    else:
+        order = np.lexsort((-utilities, slates.index()))
+        cut = utilities[order][slates.offsets[:-1] + keep - 1]
+    over, level = utilities > slates.spread(cut), utilities == slates.spread(cut)
+    free = keep - slates.sums(over.astype(float))
+    return np.where(over, 1.0, level * slates.spread(free / slates.sums(level.astype(float))))
 
 
-def log_best_first(utilities: FloatArray, slots: IntArray) -> FloatArray:
-    """Return log P(slot is the best), (slates,): -inf unless it is; ties share."""
-    top = utilities.max(axis=1)
-    chosen = np.take_along_axis(utilities, slots[:, None], axis=1)[:, 0]
-    ties = (utilities == top[:, None]).sum(axis=1)
-    return np.where(chosen == top, -np.log(ties), -np.inf)
+def log_best_first(utilities: FloatArray, slates: Slates, at: IntArray) -> FloatArray:
+    """Return log P(row is the best of its slate), (slates,), for rows (slates,); ties share, else -inf."""
+    top = slates.maxima(utilities)
+    ties = slates.sums((utilities == slates.spread(top)).astype(float))
+    return np.where(utilities[at] == top, -np.log(ties), -np.inf)
 
 
-def log_best_kept(utilities: FloatArray, kept: BoolArray) -> FloatArray:
-    """Return log P(the set is the best), (slates,), for kept (slates, K)."""
+def log_best_kept(utilities: FloatArray, slates: Slates, kept: BoolArray) -> FloatArray:
+    """Return log P(the set is the best), (slates,), for kept (rows,)."""
     from scipy.special import gammaln
 
-    cut = np.where(kept, utilities, np.inf).min(axis=1, keepdims=True)
-    possible = np.all(kept | (utilities <= cut), axis=1)
-    ties = (utilities == cut).sum(axis=1)
-    places = (kept & (utilities == cut)).sum(axis=1)
+    cut = -slates.maxima(np.where(kept, -utilities, -np.inf))
+    possible = slates.maxima(np.where(kept, -np.inf, utilities)) <= cut
+    level = utilities == slates.spread(cut)
+    ties, places = slates.sums(level.astype(float)), slates.sums((kept & level).astype(float))
     ways = gammaln(ties + 1) - gammaln(places + 1) - gammaln(ties - places + 1)
     return np.where(possible, -ways, -np.inf)
-
-
-# One slate with noise.

@@ -1,4 +1,4 @@
-r"""Luce's choice from slates, one of each: chances and picks, in blocks that the second-level cache holds.
+r"""Luce's picks, one of each slate, in blocks that the second-level cache holds.
 
 **Picks** invert the cumulative chances at one uniform number v a slate: the pick is the first slot j with
 
@@ -23,8 +23,7 @@ from recurate.core.arrays import FloatArray, IntArray
 from recurate.rules import utilities
 
 BLOCK_DOUBLES = 49_152  # utilities of a block: 384 kB
-NARROW = 128  # most slots of a narrow slate, for picks (counted in bytes: below 256)
-NARROW_TABLE = 32  # and for chances, which are laid back
+NARROW = 128  # most slots of a narrow slate (counted in bytes: below 256)
 LEAST = 2.0**-54  # what the number 0 stands for: the middle of the first cell of the uniform numbers' grid
 MOST = 1 - 2.0**-53  # the largest uniform number
 
@@ -64,38 +63,6 @@ def pick(rewards: FloatArray, temperature: float, lapse: float, rng: np.random.G
         passed = (odds[:-1] <= uniform).view(np.uint8)  # the last never is
         slots[some] = passed.sum(axis=0, dtype=np.uint8 if narrow else np.int64)
     return slots
-
-
-@np.errstate(over="ignore")
-def chances(rewards: FloatArray, temperature: float = 1.0, lapse: float = 0.0) -> FloatArray:
-    """Return the probability that each slot is picked, (slates, width); 0 where empty.
-
-    Raises:
-        InputError: as :func:`recurate.rules.utilities.of_slates`.
-    """
-    utilities.check_table(rewards)
-    out = np.empty(rewards.shape)
-    narrow = rewards.shape[1] <= NARROW_TABLE
-    for some, u, top in _blocks(rewards, temperature, narrow):
-        present = (u > -np.inf) if lapse else None
-        odds = _odds(u, top)
-        if narrow:
-            total = odds[0].copy()  # one by one: the same order whatever the number of slates in a block
-            for column in odds[1:]:
-                total += column
-        else:
-            total = odds.sum(axis=0)
-        if present is not None:
-            odds /= total
-            odds *= 1 - lapse
-            odds += present * (lapse / present.sum(axis=0))
-            total = np.ones_like(total)
-        if narrow:
-            for j, column in enumerate(odds):
-                np.divide(column, total, out=out[some, j])
-        else:
-            np.divide(odds, total, out=out[some].T)
-    return out
 
 
 def _blocks(

@@ -28,6 +28,7 @@ from recurate.core.errors import InputError, is_number
 from recurate.rules import best_of_k, quadrature
 from recurate.rules.noise import NO_NOISE, REACH, Noise
 from recurate.rules.rule import RANKS, check_lapse, check_noise, check_temperature
+from recurate.rules.slates import Slates
 from recurate.rules.utilities import scaled
 
 TINY = 5e-324  # the smallest double
@@ -267,7 +268,7 @@ class TopFraction:
         if keep == utilities.size:
             return np.ones(keep)
         if self.noise == NO_NOISE:
-            return best_of_k.best_chances(utilities, keep).ravel()
+            return best_of_k.best_chances(utilities[0], _one(utilities), keep)
         return quadrature.chances(self.noise, utilities, keep).ravel()
 
     def draw(self, rewards: FloatArray, rng: np.random.Generator) -> BoolArray:
@@ -295,7 +296,7 @@ class TopFraction:
                 remedy="pass the pool and the kept set of one round; or fit the fraction to them first",
             )
         log_kept = (
-            best_of_k.log_best_kept(utilities, mask)
+            best_of_k.log_best_kept(utilities[0], _one(utilities), mask[0])
             if self.noise == NO_NOISE
             else quadrature.log_kept(self.noise, utilities, mask)
         )
@@ -315,6 +316,10 @@ def _pool(rewards: ArrayLike) -> FloatArray:
             remedy="pass an array of shape (n,) without nan and inf",
         )
     return values
+
+
+def _one(pool: FloatArray) -> Slates:
+    return Slates.of_size(pool.size, 1)
 
 
 def _mask(mask: ArrayLike, rewards: FloatArray) -> BoolArray:

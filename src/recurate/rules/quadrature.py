@@ -1,4 +1,14 @@
-"""Chances of slates under any noise, by quadrature over the utility of the best."""
+r"""Chances of slates of equal size under any noise, by quadrature over the threshold between kept and not.
+
+With utilities u (slates, K), finite, and u + noise ranked,
+
+.. math::
+
+    P(i\ first) = \int f(s - u_i) \prod_{j \ne i} F(s - u_j)\, ds, \qquad
+    P(S\ kept) = \int \prod_{i \in S} (1 - F(s - u_i))\; d \prod_{j \notin S} F(s - u_j),
+
+by the trapezoidal rule in the log domain, on a window around the integrand's peak.
+"""
 
 from __future__ import annotations
 
@@ -12,25 +22,17 @@ from recurate.core.arrays import BoolArray, FloatArray, IntArray
 from recurate.rules.noise import REACH, Function, Noise
 
 STEP = 0.25  # largest quadrature step, in units of the noise
-
-
 NEGLIGIBLE = 42.0  # nats below the peak: exp(-42) = 6e-19
-
-
 PASSES = 60  # each narrows a window to a tenth or less: enough for any double
-
-
 MEMORY = 1 << 20  # doubles in a temporary array
 
 
 def log_first(noise: Noise, utilities: FloatArray, slots: IntArray) -> FloatArray:
-    """Return log P(slot is picked first), (slates,), for u (slates, K), by quadrature.
+    """Return log P(slot is picked first), (slates,), for u (slates, K).
 
     Relative error of P about 1e-13 while the noise's logarithms are accurate, also where P underflows.
     """
-    count, k = utilities.shape
-    own = np.take_along_axis(utilities, slots[:, None], axis=1)
-    rivals = utilities[np.arange(k) != slots[:, None]].reshape(count, k - 1)
+    own, rivals = own_and_rivals(utilities, slots)
 
     def integrand(rows: slice, s: FloatArray) -> FloatArray:
         return np.asarray(noise.log_pdf(s - own[rows]) + _log_product(noise.log_cdf, rivals[rows], s))
@@ -38,9 +40,50 @@ def log_first(noise: Noise, utilities: FloatArray, slots: IntArray) -> FloatArra
     return _log_integral(noise, integrand, utilities)
 
 
+def first_slopes(noise: Noise, utilities: FloatArray, slots: IntArray) -> tuple[FloatArray, FloatArray]:
+    r"""Return log P(slot is picked first), (slates,), and its derivatives by each utility, (slates, K).
+
+    .. math:: \partial P / \partial u_j = -\int f(s - u_i) f(s - u_j) \prod_{l \ne i, j} F(s - u_l)\, ds
+
+    for rivals j; all derivatives sum to zero, as P knows utilities up to a constant.
+    """
+    own, rivals = own_and_rivals(utilities, slots)
+    logs, falls = log_first(noise, utilities, slots), np.empty(rivals.shape)
+    for j in range(rivals.shape[1]):
+        rival, others = rivals[:, j, None], np.delete(rivals, j, axis=1)
+
+        def integrand(
+            rows: slice, s: FloatArray, rival: FloatArray = rival, others: FloatArray = others
+        ) -> FloatArray:
+            both = noise.log_pdf(s - own[rows]) + noise.log_pdf(s - rival[rows])
+            return np.asarray(both + _log_product(noise.log_cdf, others[rows], s))
+
+        falls[:, j] = np.exp(_log_integral(noise, integrand, utilities) - logs)
+    return logs, slopes_of(falls, slots)
+
+
+def own_and_rivals(utilities: FloatArray, slots: IntArray) -> tuple[FloatArray, FloatArray]:
+    """Return the utilities of the slots, (slates, 1), and of all others, (slates, K - 1)."""
+    count, k = utilities.shape
+    own = np.take_along_axis(utilities, slots[:, None], axis=1)
+    return own, utilities[np.arange(k) != slots[:, None]].reshape(count, k - 1)
+
+
+def slopes_of(falls: FloatArray, slots: IntArray) -> FloatArray:
+    """Return derivatives of log P(slot) by all utilities, (slates, K), from minus those by its rivals'."""
+    count, rivals = falls.shape
+    slopes = np.empty((count, rivals + 1))
+    slopes[np.arange(rivals + 1) != slots[:, None]] = -falls.ravel()
+    np.put_along_axis(slopes, slots[:, None], falls.sum(axis=1, keepdims=True), axis=1)
+    return slopes
+
+
 def log_kept(noise: Noise, utilities: FloatArray, kept: BoolArray) -> FloatArray:
-    """Return log P(the set has the largest u + noise), (slates,), for kept (slates, K), by quadrature."""
-    inside, outside = np.where(kept, utilities, -np.inf), np.where(kept, -np.inf, utilities)
+    """Return log P(the set has the largest u + noise), (slates,), for kept (slates, K), m of each slate."""
+    if kept.all():
+        return np.zeros(len(utilities))
+    inside = utilities[kept].reshape(len(utilities), -1)
+    outside = utilities[~kept].reshape(len(utilities), -1)
 
     def integrand(rows: slice, s: FloatArray) -> FloatArray:
         return np.asarray(
@@ -49,8 +92,7 @@ def log_kept(noise: Noise, utilities: FloatArray, kept: BoolArray) -> FloatArray
             + _log_product(noise.log_sf, inside[rows], s)
         )
 
-    everything = np.isneginf(outside).all(axis=1)
-    return np.where(everything, 0.0, _log_integral(noise, integrand, utilities))
+    return _log_integral(noise, integrand, utilities)
 
 
 def quadrature_step(k: int, keep: int = 1) -> float:
@@ -69,8 +111,7 @@ def _log_integral(
     """Return the log of integrals over s, (slates,); ``integrand`` is given rows and s (rows, points)."""
     count, k = utilities.shape
     near, far = _support(noise)
-    low = np.where(np.isfinite(utilities), utilities, np.inf).min(axis=1) + near
-    high = utilities.max(axis=1) + far
+    low, high = utilities.min(axis=1) + near, utilities.max(axis=1) + far
     out = np.empty(count)
     size = max(1, MEMORY // (128 * k))
     for start in range(0, count, size):
@@ -116,25 +157,21 @@ def _parts(utilities: FloatArray, s: FloatArray) -> list[slice]:
 
 
 def _log_product(log_f: Function, utilities: FloatArray, s: FloatArray) -> FloatArray:
-    """Return the sum over present slots of log f(s - u), shape of s (rows, points)."""
+    """Return the sum over slots of log f(s - u), shape of s (rows, points)."""
     total = np.zeros_like(s)
     for part in _parts(utilities, s):
-        u = utilities[:, None, part]
-        present = np.isfinite(u)
-        values = log_f(s[:, :, None] - np.where(present, u, 0.0))
-        total += np.where(present, values, 0.0).sum(axis=2)
+        total += log_f(s[:, :, None] - utilities[:, None, part]).sum(axis=2)
     return total
 
 
 def _log_hazard(noise: Noise, utilities: FloatArray, s: FloatArray) -> FloatArray:
-    """Return the log of the sum over present slots of f(s - u) / F(s - u), shape of s."""
+    """Return the log of the sum over slots of f(s - u) / F(s - u), shape of s."""
     total = np.full_like(s, -np.inf)
     for part in _parts(utilities, s):
-        u = utilities[:, None, part]
-        z = s[:, :, None] - np.where(np.isfinite(u), u, 0.0)
+        z = s[:, :, None] - utilities[:, None, part]
         below = noise.log_cdf(z)
         # Where F underflows the product with all F is zero anyway.
-        usable = np.isfinite(u) & (below > -np.inf)
+        usable = below > -np.inf
         values = np.where(usable, noise.log_pdf(z) - np.where(usable, below, 0.0), -np.inf)
         total = np.logaddexp(total, np.logaddexp.reduce(values, axis=2))
     return total
@@ -151,7 +188,7 @@ def chances(noise: Noise, utilities: FloatArray, keep: int) -> FloatArray:
         return np.zeros_like(utilities)
     near, far = _support(noise)
     placed = _close_up(utilities, far - near)
-    low = np.where(np.isfinite(placed), placed, np.inf).min(axis=1) + near
+    low = placed.min(axis=1) + near
     points = math.ceil(float((placed.max(axis=1) + far - low).max()) / quadrature_step(k, keep)) + 1
     s = np.arange(points) * quadrature_step(k, keep)
     out = np.empty_like(utilities)
@@ -165,11 +202,9 @@ def chances(noise: Noise, utilities: FloatArray, keep: int) -> FloatArray:
 def _chances(noise: Noise, utilities: FloatArray, s: FloatArray, keep: int) -> FloatArray:
     """Return the sums over s (rows, points) of f(s - u_i) P(at most keep - 1 others exceed s)."""
     k = utilities.shape[1]
-    present = np.isfinite(utilities)
-    z = s - np.where(present, utilities, 0.0).T[:, :, None]
+    z = s - utilities.T[:, :, None]
     with np.errstate(over="ignore"):
-        over = np.where(present.T[:, :, None], noise.sf(z), 0.0)
-        density = np.where(present.T[:, :, None], noise.pdf(z), 0.0)
+        over, density = noise.sf(z), noise.pdf(z)
     # before[i][c]: probability that c of the slots before i exceed s (c < keep).
     before = np.zeros((k, keep, *s.shape))
     before[0, 0] = 1.0
@@ -202,10 +237,8 @@ def _support(noise: Noise) -> tuple[float, float]:
 
 def _close_up(utilities: FloatArray, longest: float) -> FloatArray:
     """Shorten gaps within each row: slots further apart than the noise is wide never swap places."""
-    present = np.isfinite(utilities)
-    filled = np.where(present, utilities, np.where(present, utilities, np.inf).min(axis=1, keepdims=True))
-    order = np.argsort(filled, axis=1, kind="stable")
-    steps = np.minimum(np.diff(np.take_along_axis(filled, order, axis=1), axis=1), longest)
-    placed = np.zeros_like(filled)
+    order = np.argsort(utilities, axis=1, kind="stable")
+    steps = np.minimum(np.diff(np.take_along_axis(utilities, order, axis=1), axis=1), longest)
+    placed = np.zeros_like(utilities)
     np.put_along_axis(placed, order[:, 1:], np.cumsum(steps, axis=1), axis=1)
-    return np.where(present, placed, -np.inf)
+    return placed

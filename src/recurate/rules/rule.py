@@ -27,11 +27,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
-from recurate.core.arrays import FloatArray, IntArray
+from recurate.core.arrays import BoolArray, FloatArray, IntArray
 from recurate.core.errors import InputError, is_number
-from recurate.rules import best_of_k, luce, quadrature
-from recurate.rules.noise import GUMBEL, NO_NOISE, Noise
-from recurate.rules.utilities import of_slates
+from recurate.rules import best_of_k, luce, quadrature, thurstone
+from recurate.rules.noise import GAUSSIAN, GUMBEL, NO_NOISE, Noise
+from recurate.rules.slates import Slates
+from recurate.rules.utilities import check_table, laid_out, of_slates
 
 Sizes = tuple[tuple[float, float], ...]
 RANKS = ("ranks",)  # the key of set-ups that depend on nothing but the order of rewards
@@ -50,8 +51,9 @@ class Rule:
         keep: how many are kept from each slate, without replacement; at most the smallest size.
         lapse: share of slates, in [0, 1], that are judged at random.
 
-    Rewards of slates have the shape (slates, width). A slate with fewer candidates than the array is
-    wide has the reward -inf in its empty slots; the width itself is the array's, not ``k``.
+    Rewards of slates have the shape (slates, width), the width being the array's, not ``k``; a slate with
+    fewer candidates has the reward -inf in its empty slots. Or they have the shape (rows,), slate by slate,
+    with the :class:`~recurate.rules.slates.Slates` that say which rows belong together.
 
     Raises:
         InputError: a value is out of range; rewards are nan or inf; a slate has fewer than ``keep``.
@@ -156,28 +158,56 @@ class Rule:
 
     # Slates
 
-    def probabilities(self, rewards: FloatArray) -> FloatArray:
-        """Return the probability that each slot is kept, (slates, width); rows sum to ``keep``.
+    def probabilities(self, rewards: FloatArray, slates: Slates | None = None) -> FloatArray:
+        """Return the probability that each candidate is kept; those of a slate sum to ``keep``.
 
         Gumbel with keep = 1: the softmax; Gumbel with keep = 2 and no noise: closed forms as well. Else
         by quadrature, to 1e-14 absolutely. Empty slots have 0.
         """
+        rewards = np.asarray(rewards, float)
         if self._is_luce:
-            return luce.chances(np.asarray(rewards, float), self.temperature, self.lapse)
-        utilities = self._utilities(rewards)
-        chances = self._chances(utilities)
-        if not self.lapse:
-            return chances
-        present = np.isfinite(utilities)
-        uniform = self.keep * present / present.sum(axis=1, keepdims=True)
-        return np.asarray((1 - self.lapse) * chances + self.lapse * uniform)
+            return self._softmax(rewards, slates)
+        utilities, own, present = self._laid_out(rewards, slates)
+        chances = self._chances(utilities, own)
+        if self.lapse:
+            chances = (1 - self.lapse) * chances + own.spread(self.lapse * self.keep / own.sizes)
+        if present is None:
+            return chances.reshape(rewards.shape)
+        out = np.zeros(rewards.shape)
+        out[present] = chances
+        return out
 
-    def _chances(self, utilities: FloatArray) -> FloatArray:
+    def _softmax(self, rewards: FloatArray, slates: Slates | None) -> FloatArray:
+        """Return Luce's probabilities, block by block: most tables are large."""
+        if slates is None:
+            check_table(rewards)
+        own = slates or Slates.of_size(rewards.shape[1], len(rewards))
+        if slates is not None or not rewards.shape[1]:
+            laid_out(rewards, self.temperature, 1, slates)  # refuses what is not right
+        flat, out = rewards.ravel(), np.empty(rewards.size)
+        for _, rows, block in own.blocks(1):
+            with np.errstate(all="ignore"):  # of which the log of the sum tells
+                utilities = flat[rows] if self.temperature == 1 else flat[rows] / self.temperature
+                chances, log_total = block.softmax(utilities)
+            if not np.isfinite(log_total).all() or (self.temperature < 1 and utilities.min() == -np.inf):
+                laid_out(rewards, self.temperature, 1, slates)
+            if self.lapse:
+                present = (utilities > -np.inf).astype(float)
+                chances *= 1 - self.lapse
+                chances += present * block.spread(self.lapse / block.sums(present))
+            out[rows] = chances
+        return out.reshape(rewards.shape)
+
+    def _chances(self, utilities: FloatArray, slates: Slates) -> FloatArray:
         if self.noise == NO_NOISE:
-            return best_of_k.best_chances(utilities, self.keep)
-        if self.noise == GUMBEL and self.keep == 2:
-            return _softmax_twice(utilities)
-        return quadrature.chances(self.noise, utilities, self.keep)
+            return best_of_k.best_chances(utilities, slates, self.keep)
+        out = np.empty(utilities.shape)
+        for _, rows in slates.by_size():
+            if self.noise == GUMBEL and self.keep == 2:
+                out[rows] = _softmax_twice(utilities[rows])
+            else:
+                out[rows] = quadrature.chances(self.noise, utilities[rows], self.keep)
+        return out
 
     def draw(self, rewards: FloatArray, rng: np.random.Generator) -> IntArray:
         """Return the kept slots of each slate: (slates,), or (slates, keep), best first, for keep > 1.
@@ -192,7 +222,7 @@ class Rule:
         """
         if self._is_luce:
             return luce.pick(np.asarray(rewards, float), self.temperature, self.lapse, rng)
-        utilities = self._utilities(rewards)
+        utilities = of_slates(np.asarray(rewards, float), self._divisor, self.keep)
         if self.lapse:
             lapsed = rng.random(len(utilities)) < self.lapse
             utilities = np.where(lapsed[:, None] & np.isfinite(utilities), 0.0, utilities)
@@ -216,120 +246,208 @@ class Rule:
         k, chances = np.array(self.sizes).T
         return rng.choice(k.astype(np.int64), size=slates, p=chances)
 
-    def log_likelihood(self, rewards: FloatArray, kept: IntArray, *, ordered: bool = True) -> FloatArray:
+    def log_likelihood(
+        self, rewards: FloatArray, kept: IntArray, slates: Slates | None = None, *, ordered: bool = True
+    ) -> FloatArray:
         """Return the log probability of what was kept, (slates,), given each slate's rewards.
 
         Args:
-            rewards: shape (slates, width).
+            rewards: shape (slates, width); or (rows,) with ``slates``.
             kept: slots, shape (slates,), or (slates, keep), best first.
+            slates: which rows belong together, or None for a table.
             ordered: whether the order in which slots are listed counts: a ranking of the best ``keep``.
                 Otherwise they are a set. With keep > 1, rankings have a likelihood for Gumbel noise
                 (Plackett-Luce) and for none only.
 
         Closed forms for Gumbel rankings (and sets of up to three) and without noise; else by quadrature (see
-        :mod:`recurate.rules.best_of_k`). Rewards may be hundreds of units apart. Without noise and lapse,
-        keeping anything but the best has probability 0 and the log-likelihood -inf: best-of-K needs a
-        lapse share to have a likelihood that can be fitted.
+        :mod:`recurate.rules.quadrature`, :mod:`recurate.rules.thurstone`). Rewards may be hundreds of units
+        apart. Without noise and lapse, keeping anything but the best has probability 0 and the
+        log-likelihood -inf: best-of-K needs a lapse share to have a likelihood that can be fitted.
 
         Raises:
             InputError: slots are repeated, empty or out of range; a ranking under another noise.
         """
-        utilities = self._utilities(rewards)
-        slots = self._slots(kept, utilities)
+        utilities, own, present = self._laid_out(rewards, slates)
+        slots = self._slots(kept, own, present)
         ordered = ordered or self.keep == 1
-        chosen = self._log_chosen(utilities, slots, ordered)
-        if not self.lapse:
-            return chosen
-        count = np.isfinite(utilities).sum(axis=1)
-        log_ways = sum((np.log(count - i) for i in range(self.keep)), np.zeros(len(count)))
-        if not ordered:
-            log_ways = log_ways - math.lgamma(self.keep + 1)
-        if self.lapse == 1:
-            return np.asarray(-log_ways)
-        return np.logaddexp(math.log1p(-self.lapse) + chosen, math.log(self.lapse) - log_ways)
+        chosen = self._log_chosen(utilities, own, slots, ordered)
+        return self._with_lapses(chosen, self._log_ways(own, ordered))
 
-    def _log_chosen(self, utilities: FloatArray, slots: IntArray, ordered: bool) -> FloatArray:
-        if self.keep == 1 and self.noise not in (GUMBEL, NO_NOISE):
-            return quadrature.log_first(self.noise, utilities, slots[:, 0])
-        if ordered:
-            if self.noise == NO_NOISE:
-                return _log_ranking(best_of_k.log_best_first, utilities, slots)
-            if self.noise == GUMBEL:
-                return _log_ranking(_log_softmax, utilities, slots)
+    def slopes(
+        self, rewards: FloatArray, picked: IntArray, slates: Slates
+    ) -> tuple[FloatArray, FloatArray, FloatArray]:
+        """Return the log probability of each pick with its derivatives, for estimators; keep = 1.
+
+        Args:
+            rewards: shape (rows,), finite, slate by slate.
+            picked: slot of each slate's pick, (slates,).
+            slates: which rows belong together.
+
+        Returns:
+            log P, (slates,); its derivatives by each reward, (rows,), zero without noise, where P is
+            constant but for jumps; and by the lapse share, (slates,).
+
+        Raises:
+            InputError: the rule keeps more than one; slots are out of range.
+        """
+        if self.keep > 1:
+            raise InputError(
+                "derivatives are known for rules that keep one of each slate",
+                got=self.keep,
+                remedy="keep = 1",
+            )
+        utilities, own, _ = self._laid_out(rewards, slates)
+        slots = self._slots(picked, own, None)[:, 0]
+        logs, by_utility = self._pick_slopes(utilities, own, slots)
+        log_uniform = -self._log_ways(own, True)
+        mixed = self._with_lapses(logs, -log_uniform)
+        with np.errstate(over="ignore"):  # a lapse share of 0 where a pick has no other chance
+            by_lapse = np.exp(log_uniform - mixed) - np.exp(logs - mixed)
+        by_utility *= own.spread((1 - self.lapse) * np.exp(logs - mixed) / self._divisor)
+        return mixed, by_utility, by_lapse
+
+    def _pick_slopes(
+        self, utilities: FloatArray, slates: Slates, slots: IntArray
+    ) -> tuple[FloatArray, FloatArray]:
+        """Return log P(pick), (slates,), and its derivatives by each utility, (rows,), without lapses."""
+        at = slates.offsets[:-1] + slots
+        if self.noise == NO_NOISE:
+            return best_of_k.log_best_first(utilities, slates, at), np.zeros(utilities.shape)
+        if self.noise == GUMBEL:
+            chances, log_total = slates.softmax(utilities)
+            by_utility = -chances
+            by_utility[at] += 1.0
+            return utilities[at] - log_total, by_utility
+        logs, by_utility = np.empty(len(slates)), np.empty(utilities.shape)
+        for some, rows in slates.by_size():
+            if self.noise == GAUSSIAN:
+                logs[some], by_utility[rows] = thurstone.first_slopes(utilities[rows], slots[some])
+            else:
+                logs[some], by_utility[rows] = quadrature.first_slopes(
+                    self.noise, utilities[rows], slots[some]
+                )
+        return logs, by_utility
+
+    def _log_chosen(
+        self, utilities: FloatArray, slates: Slates, slots: IntArray, ordered: bool
+    ) -> FloatArray:
+        """Return the log probability of what was kept, (slates,), without lapses."""
+        at = slates.offsets[:-1, None] + slots
+        if ordered and self.noise in (GUMBEL, NO_NOISE):
+            return _log_ranking(
+                _log_luce if self.noise == GUMBEL else best_of_k.log_best_first, utilities, slates, at
+            )
+        if ordered and self.keep > 1:
             raise InputError(
                 f"rankings of the best {self.keep} have a likelihood for Gumbel noise and none only",
                 got=f"noise = {self.noise.name}",
                 remedy="use ordered=False for the likelihood of the kept set",
             )
-        chosen = np.zeros(utilities.shape, bool)
-        np.put_along_axis(chosen, slots, True, axis=1)
+        kept = np.zeros(utilities.shape, bool)
+        kept[at] = True
         if self.noise == NO_NOISE:
-            return best_of_k.log_best_kept(utilities, chosen)
+            return best_of_k.log_best_kept(utilities, slates, kept)
         if self.noise == GUMBEL and self.keep <= 3:
             # Few rankings make the set: cheaper than quadrature.
-            orders = itertools.permutations(slots.T)
-            each = [_log_ranking(_log_softmax, utilities, np.column_stack(order)) for order in orders]
+            orders = (np.column_stack(order) for order in itertools.permutations(at.T))
+            each = [_log_ranking(_log_luce, utilities, slates, order) for order in orders]
             return np.asarray(np.logaddexp.reduce(each))
-        return quadrature.log_kept(self.noise, utilities, chosen)
+        out = np.empty(len(slates))
+        for some, rows in slates.by_size():
+            if self.keep > 1:
+                out[some] = quadrature.log_kept(self.noise, utilities[rows], kept[rows])
+            elif self.noise == GAUSSIAN:
+                out[some] = thurstone.first_slopes(utilities[rows], slots[some, 0])[0]
+            else:
+                out[some] = quadrature.log_first(self.noise, utilities[rows], slots[some, 0])
+        return out
 
-    def _utilities(self, rewards: ArrayLike) -> FloatArray:
-        """Return rewards / temperature (plain rewards without noise), checked."""
-        temperature = 1.0 if self.noise == NO_NOISE else self.temperature
-        return of_slates(np.asarray(rewards, float), temperature, self.keep)
+    def _log_ways(self, slates: Slates, ordered: bool) -> FloatArray:
+        """Return the log of how many outcomes each slate has, (slates,)."""
+        ways = sum((np.log(slates.sizes - i) for i in range(self.keep)), np.zeros(len(slates)))
+        return np.asarray(ways if ordered else ways - math.lgamma(self.keep + 1))
+
+    def _with_lapses(self, logs: FloatArray, log_ways: FloatArray) -> FloatArray:
+        """Return log((1 - lapse) P + lapse / ways), (slates,)."""
+        if not self.lapse:
+            return logs
+        if self.lapse == 1:
+            return -log_ways
+        return np.logaddexp(math.log1p(-self.lapse) + logs, math.log(self.lapse) - log_ways)
+
+    @property
+    def _divisor(self) -> float:
+        """What divides the rewards: without noise the temperature changes nothing."""
+        return 1.0 if self.noise == NO_NOISE else self.temperature
+
+    def _laid_out(
+        self, rewards: ArrayLike, slates: Slates | None
+    ) -> tuple[FloatArray, Slates, BoolArray | None]:
+        return laid_out(np.asarray(rewards, float), self._divisor, self.keep, slates)
 
     @property
     def _is_luce(self) -> bool:
         return self.keep == 1 and self.noise == GUMBEL
 
-    def _slots(self, kept: ArrayLike, utilities: FloatArray) -> IntArray:
+    def _slots(self, kept: ArrayLike, slates: Slates, present: BoolArray | None) -> IntArray:
+        """Return the kept slots, (slates, keep), checked, counted without a table's empty ones."""
         slots = np.asarray(kept)
         slots = slots[:, None] if slots.ndim == 1 else slots
-        shape, width = (len(utilities), self.keep), utilities.shape[1]
-        if slots.shape != shape or slots.dtype.kind not in "iu" or not np.all((slots >= 0) & (slots < width)):
+        shape = (len(slates), self.keep)
+        sizes = slates.sizes[:, None] if present is None else np.full((len(slates), 1), present.shape[1])
+        if slots.shape != shape or slots.dtype.kind not in "iu" or not np.all((slots >= 0) & (slots < sizes)):
             raise InputError(
-                f"what was kept must be slots from 0 to {width - 1}, shape {shape}",
+                f"what was kept must be slots from 0 to {sizes.max(initial=1) - 1}, shape {shape}",
                 got=f"shape {slots.shape}, type {slots.dtype}"
                 + (f", {slots.min()} to {slots.max()}" if slots.size else ""),
-                remedy="one row a slate, one column for each candidate that the rule keeps",
+                remedy="one row per slate, one column for each candidate that the rule keeps",
             )
         if np.any(np.diff(np.sort(slots, axis=1), axis=1) == 0):
             raise InputError("a slate keeps a slot twice", got=slots.shape, remedy="list each kept slot once")
-        if np.any(np.isneginf(np.take_along_axis(utilities, slots, axis=1))):
+        if present is None:
+            return slots.astype(np.int64)
+        if not np.take_along_axis(present, slots, axis=1).all():
             raise InputError(
                 "a kept slot is empty",
                 got="reward -inf",
                 remedy="empty slots cannot be kept: check the slots",
             )
-        return slots.astype(np.int64)
+        return np.take_along_axis(np.cumsum(present, axis=1) - 1, slots, axis=1)
 
 
 def _softmax_twice(utilities: FloatArray) -> FloatArray:
-    """Return the probabilities to be picked first or second, (slates, width)."""
-    first = luce.chances(utilities)
+    """Return the probabilities to be picked first or second, (slates, K)."""
+    slates = Slates.of_size(utilities.shape[1], len(utilities))
+
+    def softmax(u: FloatArray) -> FloatArray:
+        return slates.softmax(u.ravel())[0].reshape(u.shape)
+
+    first = softmax(utilities)
     total = first.copy()
     for j in range(utilities.shape[1]):
         rest = utilities.copy()
         rest[:, j] = -np.inf
-        total += first[:, j, None] * luce.chances(rest)
+        total += first[:, j, None] * softmax(rest)
     return total
 
 
-def _log_softmax(utilities: FloatArray, slots: IntArray) -> FloatArray:
-    """Return log of Luce's probability of each slate's slot, (slates,)."""
-    relative = utilities - utilities.max(axis=1, keepdims=True)
-    chosen = np.take_along_axis(relative, slots[:, None], axis=1)[:, 0]
-    return np.asarray(chosen - np.log(np.exp(relative).sum(axis=1)))
+def _log_luce(utilities: FloatArray, slates: Slates, at: IntArray) -> FloatArray:
+    """Return log of Luce's probability of each slate's row, (slates,)."""
+    return np.asarray(utilities[at] - slates.softmax(utilities)[1])
 
 
 def _log_ranking(
-    log_first: Callable[[FloatArray, IntArray], FloatArray], utilities: FloatArray, slots: IntArray
+    log_first: Callable[[FloatArray, Slates, IntArray], FloatArray],
+    utilities: FloatArray,
+    slates: Slates,
+    at: IntArray,
 ) -> FloatArray:
-    """Return the log probability of a ranking: each slot is the first among those not listed before."""
+    """Return the log probability of rankings (slates, keep): each row is the first of those not yet listed."""
     remaining = utilities.copy()
-    total = np.zeros(len(utilities))
-    for place in slots.T:
-        total += log_first(remaining, place)
-        np.put_along_axis(remaining, place[:, None], -np.inf, axis=1)
+    total = np.zeros(len(slates))
+    for place in at.T:
+        total += log_first(remaining, slates, place)
+        remaining[place] = -np.inf
     return total
 
 

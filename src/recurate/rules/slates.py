@@ -13,7 +13,10 @@ from numpy.typing import NDArray
 from recurate.core.arrays import FloatArray, IntArray
 
 BLOCK_DOUBLES = 80_000  # numbers of a block: 640 kB, which second-level caches hold
-SAFE_RANGE = 600.0  # exponents within this range of each other neither overflow nor vanish
+LARGEST = 600.0  # exponents up to which odds and their sums do not overflow
+LOWEST = -700.0  # exponents from which on odds are doubles with all digits
+LEAST = 1e-7  # sum of odds above which odds that vanish have no probability
+FEW = 8  # rows of a slate below which columns are summed one by one
 
 
 @dataclass(frozen=True)
@@ -58,8 +61,8 @@ class Slates:
         if not k:
             return np.asarray(np.add.reduceat(values, self.offsets[:-1], axis=0))
         table = values.reshape(len(self), k, *values.shape[1:])
-        if values.ndim == 1:
-            return np.asarray(table @ np.ones(k))
+        if values.ndim == 1 and k >= FEW:
+            return np.asarray(np.einsum("sk->s", table))  # the same in every block, unlike table @ ones
         total = table[:, 0].copy()
         for j in range(1, k):
             total += table[:, j]
@@ -85,20 +88,22 @@ class Slates:
         """Return Luce's probabilities (rows, ...) and the log of each slate's sum of exp, (slates, ...).
 
         Args:
-            utilities: shape (rows,) or (rows, columns), finite; each column on its own.
+            utilities: shape (rows,) or (rows, columns), each column on its own; finite, or -inf for rows
+                that cannot be picked.
+
+        Returns:
+            nan for slates with nan or inf, or with nothing that can be picked.
         """
-        top = utilities.max() if utilities.size else 0.0
-        if top - (utilities.min() if utilities.size else 0.0) < SAFE_RANGE:
-            odds = np.exp(utilities - top)
+        top = utilities.max(initial=-np.inf)
+        shift = 0.0 if -LARGEST < top < LARGEST else top
+        odds = np.exp(utilities - shift if shift else utilities)
+        total = self.sums(odds)
+        if not (total.min(initial=np.inf) > LEAST or utilities.min() - shift > LOWEST):  # nor nan
+            shift = self.maxima(utilities)
+            odds = np.exp(utilities - self.spread(shift))
             total = self.sums(odds)
-            log_total = np.log(total) + top
-        else:
-            tops = self.maxima(utilities)
-            odds = np.exp(utilities - self.spread(tops))
-            total = self.sums(odds)
-            log_total = np.log(total) + tops
         odds *= self.spread(1.0 / total)
-        return odds, log_total
+        return odds, np.log(total) + shift
 
     def take(self, slates: IntArray) -> tuple[Slates, IntArray]:
         """Return some slates, in the order given, and the rows that they had here."""
@@ -106,6 +111,17 @@ class Slates:
         offsets = np.concatenate([[0], np.cumsum(sizes)]).astype(np.int64)
         rows = np.repeat(self.offsets[slates] - offsets[:-1], sizes) + np.arange(offsets[-1])
         return Slates(offsets), rows
+
+    def by_size(self) -> Iterator[tuple[IntArray, IntArray]]:
+        """Yield slates of equal size, (n,), and their rows, (n, size)."""
+        for k in np.unique(self.sizes):
+            some = np.flatnonzero(self.sizes == k)
+            yield some, self.offsets[some][:, None] + np.arange(k)
+
+    def shares(self) -> dict[int, float]:
+        """Return the sizes that occur, increasing, and the share of slates of each."""
+        sizes, counts = np.unique(self.sizes, return_counts=True)
+        return dict(zip(sizes.tolist(), (counts / max(len(self), 1)).tolist(), strict=True))
 
     def blocks(self, columns: int) -> Iterator[tuple[slice, slice, Slates]]:
         """Yield (slates, rows, the slates on their own), ``columns`` numbers a row in cache."""
