@@ -12,9 +12,10 @@ from numpy.typing import ArrayLike, NDArray
 
 from recurate.core.arrays import FloatArray, IntArray
 from recurate.core.errors import InputError
+from recurate.rules.rule import Rule
 from recurate.rules.slates import Slates
 
-FEW_CHOOSERS = 30  # whose number is too small for sums over choosers to tell a variance
+FEW_CHOOSERS = 30  # choosers below which standard errors are not clustered by chooser where sources are known
 
 
 @dataclass(frozen=True)
@@ -84,7 +85,7 @@ class Choices:
         """
         matrix = _matrix(features)
         slates = _slates(len(matrix), k, offsets)
-        slots = _check_picks(picked, slates)
+        slots = check_picks(picked, slates)
         labels = tuple(names) if names is not None else tuple(f"x{j + 1}" for j in range(matrix.shape[1]))
         if len(labels) != matrix.shape[1] or len(set(labels)) < len(labels):
             raise InputError(
@@ -97,7 +98,7 @@ class Choices:
             slates,
             slots,
             labels,
-            weights=None if weights is None else _check_weights(weights, len(slates)),
+            weights=None if weights is None else check_weights(weights, len(slates)),
             choosers=None if choosers is None else codes_of(choosers, len(slates), "choosers"),
             positions=slates.slots() if positions is None else np.asarray(positions, np.int64),
         )
@@ -122,6 +123,10 @@ class Choices:
             return self.choosers if self.sources is None else self.sources
         few = np.unique(self.choosers).size < FEW_CHOOSERS
         return self.sources if few else self.choosers
+
+    def log_likelihood(self, rule: Rule, utilities: FloatArray) -> FloatArray:
+        """Return the log probability of each slate's pick under a rule, (slates,), for rewards (rows,)."""
+        return rule.log_likelihood(utilities, self.picked, self.slates)
 
     def take(self, slates: NDArray[Any]) -> Choices:
         """Return some of the slates (indices, or a mask)."""
@@ -229,7 +234,8 @@ def _slates(rows: int, k: int | None, offsets: ArrayLike | None) -> Slates:
     return Slates(found.astype(np.int64))
 
 
-def _check_picks(picked: ArrayLike, slates: Slates) -> IntArray:
+def check_picks(picked: ArrayLike, slates: Slates) -> IntArray:
+    """Return picks as slots (slates,) after checking that each lies in its slate."""
     slots = np.asarray(picked)
     if slots.shape != (len(slates),) or slots.dtype.kind not in "iu":
         raise InputError(
@@ -248,7 +254,8 @@ def _check_picks(picked: ArrayLike, slates: Slates) -> IntArray:
     return slots.astype(np.int64)
 
 
-def _check_weights(weights: ArrayLike, count: int) -> FloatArray:
+def check_weights(weights: ArrayLike, count: int) -> FloatArray:
+    """Return the weights of slates (count,) after checking that they are positive."""
     values = np.asarray(weights, float)
     if values.shape != (count,) or not np.isfinite(values).all() or not (values > 0).all():
         raise InputError(

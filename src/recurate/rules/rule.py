@@ -270,8 +270,10 @@ class Rule:
         utilities, own, present = self._laid_out(rewards, slates)
         slots = self._slots(kept, own, present)
         ordered = ordered or self.keep == 1
-        chosen = self._log_chosen(utilities, own, slots, ordered)
-        return self._with_lapses(chosen, self._log_ways(own, ordered))
+        log_ways = self._log_ways(own, ordered)
+        if self.lapse == 1:
+            return -log_ways
+        return self._with_lapses(self._log_chosen(utilities, own, slots, ordered), log_ways)
 
     def slopes(
         self, rewards: FloatArray, picked: IntArray, slates: Slates
@@ -371,9 +373,9 @@ class Rule:
         """Return log((1 - lapse) P + lapse / ways), (slates,)."""
         if not self.lapse:
             return logs
-        if self.lapse == 1:
-            return -log_ways
-        return np.logaddexp(math.log1p(-self.lapse) + logs, math.log(self.lapse) - log_ways)
+        with np.errstate(divide="ignore"):
+            judged = np.log1p(-self.lapse) + logs
+        return np.asarray(np.logaddexp(judged, math.log(self.lapse) - log_ways))
 
     @property
     def _divisor(self) -> float:
@@ -442,7 +444,7 @@ def _log_ranking(
     slates: Slates,
     at: IntArray,
 ) -> FloatArray:
-    """Return the log probability of rankings (slates, keep): each row is the first of those not yet listed."""
+    """Return the log probability of rankings, (slates,): each row of ``at`` is the first of those left."""
     remaining = utilities.copy()
     total = np.zeros(len(slates))
     for place in at.T:

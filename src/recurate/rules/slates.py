@@ -118,10 +118,10 @@ class Slates:
             some = np.flatnonzero(self.sizes == k)
             yield some, self.offsets[some][:, None] + np.arange(k)
 
-    def shares(self) -> dict[int, float]:
+    def shares(self) -> dict[float, float]:
         """Return the sizes that occur, increasing, and the share of slates of each."""
         sizes, counts = np.unique(self.sizes, return_counts=True)
-        return dict(zip(sizes.tolist(), (counts / max(len(self), 1)).tolist(), strict=True))
+        return dict(zip(sizes.astype(float).tolist(), (counts / max(len(self), 1)).tolist(), strict=True))
 
     def blocks(self, columns: int) -> Iterator[tuple[slice, slice, Slates]]:
         """Yield (slates, rows, the slates on their own), ``columns`` numbers a row in cache."""

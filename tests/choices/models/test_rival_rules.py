@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import math
 from dataclasses import replace
 
@@ -14,34 +13,24 @@ from scipy.stats import norm
 from helpers.picking import TRUE, bounds, draw, hessian_of, jacobian_of, luce, one_by_one, plain_log, ragged
 from recurate.choices import Choices, NoEstimate, conditional_logit
 from recurate.choices.checks.held_out import (
-    BEST,
     FEW,
     FOLDS,
-    LAPSE,
-    LUCE,
-    RULES,
-    THURSTONE,
-    UNIFORM,
     RuleScore,
     compare_rules,
     folds_of,
     mean_difference,
-    names_of,
     position_fit,
 )
 from recurate.choices.models.rival_rules import (
     GUMBEL_SCALE,
     _lapse_value,
     best_chances,
-    best_logs,
     best_of_k,
     lapse_logit,
-    lapse_logs,
     thurstone,
-    thurstone_logs,
-    thurstone_terms,
 )
 from recurate.core.seeds import Stream
+from recurate.rules.families import RIVALS, Family
 from recurate.rules.noise import GAUSSIAN, NO_NOISE
 from recurate.rules.rule import Rule
 
@@ -60,55 +49,16 @@ def by_rule(choices, utilities, rule):
     return np.array(out)
 
 
+def best_logs(choices, worth, lapse):
+    return choices.log_likelihood(Rule(noise=NO_NOISE, lapse=lapse), worth)
+
+
 def at_random(rng, slates, k, spread):
     """Return slates of k whose only feature is the utility, picks at random (however unlikely)."""
     return Choices.of(spread * rng.normal(size=slates * k), k=k, picked=rng.integers(0, k, slates))
 
 
 # --- Thurstone ------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize(("k", "error"), [(2, 2e-12), (3, 1e-9), (4, 1e-8), (8, 2e-8), (20, 3e-7)])
-@pytest.mark.parametrize("spread", [0.1, 1.0, 3.0, 10.0, 50.0, 1000.0])
-def test_thurstones_probabilities_are_the_rules(k, error, spread):
-    """Also of picks so unlikely that their probability underflows."""
-    choices = at_random(np.random.default_rng(0), 200, k, spread)
-    u = choices.features[:, 0]
-    expected = Rule(k, noise=GAUSSIAN).log_likelihood(u.reshape(-1, k), choices.picked)
-    np.testing.assert_allclose(thurstone_logs(choices, u), expected, rtol=error, atol=error)
-
-
-def test_thurstones_pairs_in_closed_form():
-    """P = Phi((u_i - u_j) / sqrt 2)."""
-    choices = at_random(np.random.default_rng(1), 500, 2, 2.0)
-    u = choices.features.reshape(-1, 2)
-    own = np.take_along_axis(u, choices.picked[:, None], 1)[:, 0]
-    apart = (2 * own - u.sum(axis=1)) / math.sqrt(2)
-    np.testing.assert_allclose(thurstone_logs(choices, u.ravel()), norm.logcdf(apart), rtol=1e-11, atol=1e-11)
-
-
-def test_thurstones_probabilities_sum_to_one():
-    rng = np.random.default_rng(2)
-    choices = at_random(rng, 100, 5, 2.0)
-    total = sum(
-        np.exp(thurstone_logs(replace(choices, picked=np.full(100, j)), choices.features[:, 0]))
-        for j in range(5)
-    )
-    np.testing.assert_allclose(total, 1, atol=2e-8)
-
-
-@pytest.mark.parametrize("spread", [0.3, 3.0, 40.0])
-def test_thurstones_derivatives(spread):
-    """By each candidate's utility, in ragged slates, against differences of the rule's likelihood."""
-    choices = ragged(np.random.default_rng(3), slates=30)
-    u = spread * np.random.default_rng(4).normal(size=choices.slates.rows)
-    logs, slopes = thurstone_terms(choices, u)
-    np.testing.assert_allclose(logs, by_rule(choices, u, Rule(4, noise=GAUSSIAN)), rtol=1e-8, atol=1e-8)
-    for s, (a, b) in enumerate(itertools.pairwise(choices.slates.offsets)):
-        rule, pick = Rule(int(b - a), noise=GAUSSIAN), choices.picked[s : s + 1]
-        expected = jacobian_of(lambda v, r=rule, p=pick: r.log_likelihood(v[None, :], p)[0], u[a:b], 0.1)
-        np.testing.assert_allclose(slopes[a:b], expected, rtol=1e-6, atol=2e-7)
-        assert slopes[a:b].sum() == pytest.approx(0, abs=1e-12 * (1 + spread))
 
 
 def test_thurstones_pairs_have_a_closed_form_estimate():
@@ -119,7 +69,7 @@ def test_thurstones_pairs_have_a_closed_form_estimate():
     error = math.sqrt(0.7 * 0.3 / n) / (norm.pdf(z) / math.sqrt(2))
     assert fit.standard_errors[0] == pytest.approx(error, rel=1e-4)
     assert fit.log_likelihood == pytest.approx(n * (0.7 * math.log(0.7) + 0.3 * math.log(0.3)))
-    assert (fit.name, fit.lapse, fit.lapse_interval) == ("thurstone", None, None)
+    assert (fit.family, fit.lapse, fit.lapse_interval) == (Family.THURSTONE, None, None)
 
 
 @pytest.mark.parametrize("weighted", [False, True])
@@ -196,14 +146,6 @@ def test_lapse_derivatives(weighted, scale):
     value, gradient = _lapse_value(choices, theta)
     assert value == pytest.approx(plain_lapse(slates, theta), rel=1e-12)
     np.testing.assert_allclose(gradient, jacobian_of(lambda t: plain_lapse(slates, t), theta), atol=1e-7)
-
-
-def test_lapse_probabilities_are_the_rules():
-    choices = ragged(np.random.default_rng(10), slates=40)
-    for spread in (1.0, 500.0):
-        u = spread * choices.features[:, 0]
-        expected = by_rule(choices, u, Rule(4, lapse=0.13))
-        np.testing.assert_allclose(lapse_logs(choices, u, 0.13), expected, rtol=1e-12)
 
 
 @pytest.mark.parametrize("weighted", [False, True])
@@ -345,13 +287,13 @@ def test_weights_of_slates_count_in_best_of_k():
 
 
 def better(choices):
-    return names_of(compare_rules(choices))
+    return [score.name for score in compare_rules(choices) if score.better]
 
 
 def test_lapses_are_preferred_where_there_are_some():
     for r in range(5):
         assert better(luce(np.random.default_rng([21, r]), slates=1000, beta=2.5 * TRUE, lapse=0.2)) == [
-            LAPSE
+            Family.LAPSE
         ]
 
 
@@ -359,15 +301,15 @@ def test_best_of_k_is_preferred_where_there_is_no_noise():
     """Luce's rule with a tiny temperature and lapses says nearly the same; both beat Luce's rule alone."""
     for r in range(5):
         found = better(luce(np.random.default_rng([22, r]), slates=400, noise="none", lapse=0.15))
-        assert BEST in found
-        assert THURSTONE not in found
-        assert UNIFORM not in found
+        assert Family.BEST in found
+        assert Family.THURSTONE not in found
+        assert Family.UNIFORM not in found
 
 
 def test_thurstone_is_preferred_where_noise_is_gaussian():
     """It takes many slates of eight and strong rewards to tell the two noises apart."""
     choices = luce(np.random.default_rng(23), slates=5000, k=8, beta=3 * TRUE, noise="gaussian")
-    assert better(choices) == [THURSTONE]
+    assert better(choices) == [Family.THURSTONE]
 
 
 def test_rivals_are_not_preferred_on_luces_own_picks():
@@ -391,7 +333,7 @@ def test_scores_are_means_over_held_out_slates(choosers):
     """Recomputed: fits on two folds of three, the third one's slates under each; errors by chooser."""
     choices = luce(np.random.default_rng(26), slates=240, choosers=choosers)
     scores = {s.name: s for s in compare_rules(choices, seed=5)}
-    assert tuple(scores) == RULES
+    assert tuple(scores) == RIVALS
     folds = folds_of(choices, FOLDS, Stream(5).at("rules").generator())
     luces, gaussian = np.empty(240), np.empty(240)
     for fold in range(FOLDS):
@@ -400,17 +342,17 @@ def test_scores_are_means_over_held_out_slates(choosers):
         luces[folds == fold] = [plain_log(x, p, beta.tolist()) for x, p, _, _ in one_by_one(test)]
         u = test.features @ thurstone(train).coefficients
         gaussian[folds == fold] = Rule(4, noise=GAUSSIAN).log_likelihood(u.reshape(-1, 4), test.picked)
-    assert scores[LUCE].per_slate == pytest.approx(luces.mean(), abs=1e-6)
-    assert scores[THURSTONE].per_slate == pytest.approx(gaussian.mean(), abs=1e-5)
-    assert scores[UNIFORM].per_slate == pytest.approx(-math.log(4))
-    assert scores[LUCE].gain == 0
+    assert scores[Family.LUCE].per_slate == pytest.approx(luces.mean(), abs=1e-6)
+    assert scores[Family.THURSTONE].per_slate == pytest.approx(gaussian.mean(), abs=1e-5)
+    assert scores[Family.UNIFORM].per_slate == pytest.approx(-math.log(4))
+    assert scores[Family.LUCE].gain == 0
     gain = gaussian - luces
-    assert scores[THURSTONE].gain == pytest.approx(gain.mean(), abs=1e-6)
+    assert scores[Family.THURSTONE].gain == pytest.approx(gain.mean(), abs=1e-6)
     apart = gain - gain.mean()
     sums = apart if choosers is None else np.bincount(choices.choosers, apart)
     reach = norm.isf(0.025 / 4) * math.sqrt(np.square(sums).sum()) / 240
     np.testing.assert_allclose(
-        scores[THURSTONE].interval, [gain.mean() - reach, gain.mean() + reach], rtol=1e-3, atol=1e-6
+        scores[Family.THURSTONE].interval, [gain.mean() - reach, gain.mean() + reach], rtol=1e-3, atol=1e-6
     )
 
 
@@ -427,12 +369,12 @@ def test_mean_differences_count_weights():
 
 def test_few_slates_are_not_held_out():
     assert compare_rules(luce(np.random.default_rng(28), slates=FEW - 1)) == []
-    assert len(compare_rules(luce(np.random.default_rng(28), slates=FEW))) == len(RULES)
+    assert len(compare_rules(luce(np.random.default_rng(28), slates=FEW))) == len(RIVALS)
 
 
 def test_a_rival_is_better_where_its_whole_interval_is_above_zero():
-    assert RuleScore("x", -1.0, 0.1, (0.01, 0.2)).better
-    assert not RuleScore("x", -1.0, 0.1, (-0.01, 0.2)).better
+    assert RuleScore(Family.LAPSE, -1.0, 0.1, (0.01, 0.2)).better
+    assert not RuleScore(Family.LAPSE, -1.0, 0.1, (-0.01, 0.2)).better
 
 
 def test_the_fit_with_places():

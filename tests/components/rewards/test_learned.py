@@ -17,7 +17,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from helpers.tiny import DIGITS, GAUSSIANS, contents, merged
-from recurate.choices.models.likelihood import luce_logs
 from recurate.choices.models.rival_rules import best_chances
 from recurate.choices.table import Choices
 from recurate.components.rewards import learned as module
@@ -34,6 +33,7 @@ from recurate.log.schema import as_log
 from recurate.loop.config import parse_config, write_config
 from recurate.loop.driver import resume, run
 from recurate.loop.run_folder import RunFolder
+from recurate.rules.rule import Rule
 from recurate.verbs.fit.neural import _slates, learn_reward
 from recurate.verbs.run.report import write_run_report
 
@@ -85,9 +85,9 @@ def test_the_slope_is_where_the_likelihood_is_largest():
     for factor in (0.25, 1.0, 1e5, -3.0):
         scaled = factor * rewards
         found = module._slope(choices, scaled)
-        best = luce_logs(choices, found.value * scaled).sum()
+        best = choices.log_likelihood(Rule(), found.value * scaled).sum()
         for aside in (0.999, 1.001):
-            assert luce_logs(choices, aside * found.value * scaled).sum() < best
+            assert choices.log_likelihood(Rule(), aside * found.value * scaled).sum() < best
         assert found.value * factor == pytest.approx(module._slope(choices, rewards).value, rel=1e-6)
 
 
@@ -197,12 +197,12 @@ def test_a_planted_reward_comes_back(learned):
     found = learned(points)
     within = [r - np.repeat(r.reshape(-1, 4).mean(1), 4) for r in (found, rewards)]
     assert np.corrcoef(*within)[0, 1] > 0.97
-    lost = luce_logs(choices, rewards) - luce_logs(choices, found)
+    lost = choices.log_likelihood(Rule(), rewards) - choices.log_likelihood(Rule(), found)
     error = lost.std() / 4000**0.5
     assert -3 * error < lost.mean() < 0.02 + 3 * error
     facts = learned.facts
     assert facts.gain > 10 * facts.gain_error
-    fresh = luce_logs(choices, found).mean()
+    fresh = choices.log_likelihood(Rule(), found).mean()
     assert abs(facts.log_likelihood - fresh) < 4 * facts.log_likelihood_error
     assert abs(facts.accuracy - best_chances(choices, found).mean()) < 4 * (0.25 / facts.held_out) ** 0.5
     assert abs(facts.slope - 1) < 3 * facts.slope_error
@@ -216,7 +216,7 @@ def test_the_facts_are_of_the_held_out_slates(learned):
     split = parts(np.arange(3000), (0.2, 0.2), Stream(0).at("split"))
     held_out, (_, rows) = choices.take(split[2]), choices.slates.take(split[2])
     rewards = learned(points[rows])
-    logs = luce_logs(held_out, rewards)
+    logs = held_out.log_likelihood(Rule(), rewards)
     assert learned.facts.log_likelihood == pytest.approx(logs.mean(), rel=1e-6)
     assert learned.facts.log_likelihood_error == pytest.approx(logs.std(ddof=1) / 600**0.5, rel=1e-6)
     assert learned.facts.gain_error == pytest.approx(learned.facts.log_likelihood_error)  # all of one size
@@ -232,7 +232,7 @@ def test_slates_of_many_sizes():
     points, choices, _ = drawn(1500, 3, sizes=(2, 3, 8))
     reward = train(points, choices, LearnedSettings(steps=600))
     fresh, others, rewards = drawn(2000, 4, sizes=(2, 3, 8))
-    lost = luce_logs(others, rewards).mean() - luce_logs(others, reward(fresh)).mean()
+    lost = others.log_likelihood(Rule(), rewards).mean() - others.log_likelihood(Rule(), reward(fresh)).mean()
     assert lost < 0.05
     assert reward.facts.uniform == pytest.approx(-np.log([2, 3, 8]).mean(), abs=0.1)
 

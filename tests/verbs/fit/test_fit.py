@@ -11,7 +11,7 @@ import pytest
 
 from helpers.picking import bounds, draw
 from recurate.choices import NoEstimate, conditional_logit
-from recurate.choices.checks.held_out import BEST, LAPSE, LUCE, THURSTONE, UNIFORM, RuleScore
+from recurate.choices.checks.held_out import RuleScore
 from recurate.choices.checks.score_tests import Check
 from recurate.choices.checks.verdict import IMPLIES, judge
 from recurate.core.errors import InputError
@@ -19,6 +19,7 @@ from recurate.core.tables import write_table
 from recurate.log.reading.roles import guess
 from recurate.log.reading.slates import Wanted, read_choices
 from recurate.log.schema import as_log, read_log
+from recurate.rules.families import Family
 from recurate.verbs.fit.files import facts_of, scored_table, write_fit
 from recurate.verbs.fit.fit import FitOptions, fit_log
 from recurate.verbs.forecast.from_log import LogOptions, forecast_log
@@ -116,11 +117,17 @@ def test_features(tmp_path):
     assert found.logit.names == ("price", "size")
     assert np.all(np.abs(found.logit.coefficients - beta) < 5 * found.logit.errors)  # false alarm 1e-6
     assert found.verdict.holds
-    assert found.verdict.rule == LUCE
+    assert found.verdict.rule == Family.LUCE
     assert found.settings() == {"temperature": 1.0}
     utilities = x.reshape(-1, 2) @ found.logit.coefficients
     np.testing.assert_allclose(found.rewards[:, 0], utilities - utilities.mean(), atol=1e-12)
-    assert [r.name for r in found.rules] == [LUCE, LAPSE, THURSTONE, BEST, UNIFORM]
+    assert [r.name for r in found.rules] == [
+        Family.LUCE,
+        Family.LAPSE,
+        Family.THURSTONE,
+        Family.BEST,
+        Family.UNIFORM,
+    ]
 
 
 @pytest.mark.parametrize("count", [8, 60])
@@ -318,7 +325,7 @@ def test_fitted_rewards_have_temperature_one(tmp_path, slates):
     found = fit_table(
         tmp_path, score_table(np.random.default_rng(slates), slates=slates, temperature=0.6), PLAIN
     )
-    assert found.verdict.rule == LUCE
+    assert found.verdict.rule == Family.LUCE
     log, _ = round_trip(found, tmp_path / "fit")
     assert log.rewards == ("reward",)
     assert "score" in log.table.column_names  # what was given stays
@@ -371,8 +378,8 @@ def test_rankings_are_written_with_their_best(tmp_path):
 @pytest.mark.parametrize(
     ("rule", "arguments", "settings"),
     [
-        (LAPSE, {"temperature": 0.15, "lapse": 0.3}, {"lapse"}),
-        (BEST, {"temperature": 1.0, "noise": "none", "lapse": 0.3}, {"noise", "lapse"}),
+        (Family.LAPSE, {"temperature": 0.15, "lapse": 0.3}, {"lapse"}),
+        (Family.BEST, {"temperature": 1.0, "noise": "none", "lapse": 0.3}, {"noise", "lapse"}),
     ],
 )
 def test_a_rule_that_predicts_better_is_handed_on(tmp_path, rule, arguments, settings):
@@ -399,12 +406,18 @@ def rule(name, gain, reach=0.01):
     return RuleScore(name, -1 + gain, gain, (gain - reach, gain + reach))
 
 
-GOOD = [rule(LUCE, 0.0, 0.0), rule(LAPSE, 0.0), rule(THURSTONE, -0.02), rule(BEST, -0.3), rule(UNIFORM, -0.4)]
+GOOD = [
+    rule(Family.LUCE, 0.0, 0.0),
+    rule(Family.LAPSE, 0.0),
+    rule(Family.THURSTONE, -0.02),
+    rule(Family.BEST, -0.3),
+    rule(Family.UNIFORM, -0.4),
+]
 
 
 def test_a_verdict_that_luce_holds():
     found = judge([check("iia", 0.3), check("drift", 0.06)], GOOD)
-    assert (found.holds, found.rule) == (True, LUCE)
+    assert (found.holds, found.rule) == (True, Family.LUCE)
     assert "tested: iia, drift" in found.sentence
     assert found.implies == ("forecast with the fitted rewards at temperature 1",)
 
@@ -419,7 +432,7 @@ def test_a_verdict_without_tests_says_so():
 
 def test_a_failed_test_refuses_and_says_what_follows():
     found = judge([check("iia", 0.049), check("drift", 1e-9), check("position", 0.9)], GOOD)
-    assert (found.holds, found.rule) == (False, LUCE)
+    assert (found.holds, found.rule) == (False, Family.LUCE)
     assert "iia (p = 0.049)" in found.sentence
     assert "drift (p < 1e-6)" in found.sentence
     assert "position" not in found.sentence
@@ -429,7 +442,8 @@ def test_a_failed_test_refuses_and_says_what_follows():
 
 
 @pytest.mark.parametrize(
-    ("name", "word"), [(LAPSE, "lapse share"), (THURSTONE, "--noise gaussian"), (BEST, "--noise none")]
+    ("name", "word"),
+    [(Family.LAPSE, "lapse share"), (Family.THURSTONE, "--noise gaussian"), (Family.BEST, "--noise none")],
 )
 def test_a_better_rule_refuses_and_is_named(name, word):
     rules = [r for r in GOOD if r.name != name] + [rule(name, 0.05)]
@@ -442,31 +456,31 @@ def test_a_better_rule_refuses_and_is_named(name, word):
 
 def test_the_best_of_several_better_rules_is_named():
     rules = [
-        rule(LUCE, 0, 0),
-        rule(LAPSE, 0.03),
-        rule(THURSTONE, 0.05),
-        rule(BEST, 0.2, 0.3),
-        rule(UNIFORM, -1),
+        rule(Family.LUCE, 0, 0),
+        rule(Family.LAPSE, 0.03),
+        rule(Family.THURSTONE, 0.05),
+        rule(Family.BEST, 0.2, 0.3),
+        rule(Family.UNIFORM, -1),
     ]
-    assert judge([], rules).rule == THURSTONE  # best of K gains more, but not beyond chance
+    assert judge([], rules).rule == Family.THURSTONE  # best of K gains more, but not beyond chance
 
 
 @pytest.mark.parametrize(
     "rules",
     [
-        [rule(LUCE, 0, 0), rule(UNIFORM, -0.001)],
-        [rule(LUCE, 0, 0), rule(UNIFORM, 0.1)],
-        [rule(LUCE, 0, 0), rule(LAPSE, 0.5), rule(UNIFORM, 0.1)],
+        [rule(Family.LUCE, 0, 0), rule(Family.UNIFORM, -0.001)],
+        [rule(Family.LUCE, 0, 0), rule(Family.UNIFORM, 0.1)],
+        [rule(Family.LUCE, 0, 0), rule(Family.LAPSE, 0.5), rule(Family.UNIFORM, 0.1)],
     ],
 )
 def test_chance_that_predicts_as_well_or_better(rules):
     found = judge([check("iia", 0.5)], rules)
-    assert (found.holds, found.rule) == (True, LUCE)
-    assert "hardly told from random" in found.sentence
-    assert found.implies == ("no selection to speak of: the forecast is that little changes",)
+    assert (found.holds, found.rule) == (True, Family.LUCE)
+    assert "hardly be distinguished from random" in found.sentence
+    assert found.implies == ("there is hardly any selection: the forecast is that little changes",)
     failed = judge([check("drift", 1e-9)], rules)  # no chance, but not Luce's rule either
     assert not failed.holds
-    assert failed.rule == (UNIFORM if rules[-1].better else LUCE)
+    assert failed.rule == (Family.UNIFORM if rules[-1].better else Family.LUCE)
     assert failed.implies[0] == IMPLIES["drift"]
     assert ("do not forecast" in failed.implies[-1]) == rules[-1].better
 
@@ -489,7 +503,7 @@ def test_rewards_handed_on_are_those_of_the_rule_that_is_handed_on(tmp_path):
     """With lapses the rewards are those fitted with lapses: Luce's own are flatter, and would lapse twice."""
     table = score_table(np.random.default_rng(21), slates=2500, temperature=0.4, lapse=0.3)
     found = fit_table(tmp_path, table, PLAIN)
-    assert found.verdict.rule == LAPSE
+    assert found.verdict.rule == Family.LAPSE
     scores = np.asarray(table["score"])
     slope = np.polyfit(scores, found.rewards[:, 0], 1)[0]
     assert slope == pytest.approx(found.lapse.coefficients[0], rel=1e-9)

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -13,22 +12,15 @@ from recurate.choices.checks.statistics import normal_quantile
 from recurate.choices.models import rival_rules
 from recurate.choices.models.identifiability import NoEstimate
 from recurate.choices.models.latent_classes import ClassFit, latent_classes
-from recurate.choices.models.likelihood import luce_logs
 from recurate.choices.models.logit import LogitFit, conditional_logit
 from recurate.choices.table import Choices
 from recurate.core.arrays import FloatArray, IntArray
 from recurate.core.seeds import Stream
+from recurate.rules.families import RIVALS, Family
+from recurate.rules.rule import Rule
 
-LUCE, LAPSE, THURSTONE, BEST, UNIFORM = (
-    "Luce",
-    "Luce with lapses",
-    "Thurstone",
-    "best of K with lapses",
-    "uniform",
-)
-RULES = (LUCE, LAPSE, THURSTONE, BEST, UNIFORM)
 FOLDS = 3
-FEW = 100  # slates below which nothing is held out
+FEW = 100  # slates below which none are held out
 
 
 @dataclass(frozen=True)
@@ -36,13 +28,13 @@ class RuleScore:
     """A rule's held-out log-likelihood, against Luce's.
 
     Attributes:
-        name: one of ``RULES``.
+        name: one of :data:`~recurate.rules.families.RIVALS`.
         per_slate: mean held-out log-likelihood of a slate, in nats.
         gain: by how much it exceeds Luce's.
         interval: for the gain, 95 % for all rivals at once (Bonferroni), clustered as standard errors are.
     """
 
-    name: str
+    name: Family
     per_slate: float
     gain: float
     interval: tuple[float, float]
@@ -69,7 +61,7 @@ def compare_rules(choices: Choices, *, seed: int = 0) -> list[RuleScore]:
     if len(choices) < FEW:
         return []
     folds = folds_of(choices, FOLDS, Stream(seed).at("rules").generator())
-    logs = {name: np.empty(len(choices)) for name in RULES}
+    logs = {name: np.empty(len(choices)) for name in RIVALS}
     for fold in range(FOLDS):
         held = np.flatnonzero(folds == fold)
         if not held.size:
@@ -77,30 +69,32 @@ def compare_rules(choices: Choices, *, seed: int = 0) -> list[RuleScore]:
         train, test = choices.take(np.flatnonzero(folds != fold)), choices.take(held)
         for name, found in _held_out(train, test).items():
             logs[name][held] = found
-    reach = normal_quantile(1 - 0.025 / (len(RULES) - 1))
-    return [_score(choices, name, logs[name], logs[LUCE], reach) for name in RULES]
+    reach = normal_quantile(1 - 0.025 / (len(RIVALS) - 1))
+    return [_score(choices, name, logs[name], logs[Family.LUCE], reach) for name in RIVALS]
 
 
-def _held_out(train: Choices, test: Choices) -> dict[str, FloatArray]:
+def _held_out(train: Choices, test: Choices) -> dict[Family, FloatArray]:
+    """Return the log probability of each pick of ``test`` under every family, fitted to ``train``."""
     pooled = conditional_logit(train, clustered=False)
-    x = test.features
+    beta = pooled.coefficients
     lapse = rival_rules.lapse_logit(train, pooled=pooled)
     probit = rival_rules.thurstone(train, pooled=pooled)
-    best = rival_rules.best_of_k(train, train.features @ pooled.coefficients)
-    assert lapse.lapse is not None
-    assert best.lapse is not None
+    best = rival_rules.best_of_k(train, train.features @ beta).rule
     # A lapse share that training data put at zero would make one surprise infinitely bad.
     least = 1.0 / (len(train) + 2)
+    fitted = {
+        Family.LUCE: (Rule(), beta),
+        Family.LAPSE: (lapse.rule, lapse.coefficients),
+        Family.THURSTONE: (probit.rule, probit.coefficients),
+        Family.BEST: (replace(best, lapse=max(best.lapse, least)), beta),
+        Family.UNIFORM: (Rule(lapse=1.0), beta),
+    }
     return {
-        LUCE: luce_logs(test, x @ pooled.coefficients),
-        LAPSE: rival_rules.lapse_logs(test, x @ lapse.coefficients, lapse.lapse),
-        THURSTONE: rival_rules.thurstone_logs(test, x @ probit.coefficients),
-        BEST: rival_rules.best_logs(test, x @ pooled.coefficients, max(best.lapse, least)),
-        UNIFORM: -np.log(test.slates.sizes),
+        family: test.log_likelihood(rule, test.features @ found) for family, (rule, found) in fitted.items()
     }
 
 
-def _score(choices: Choices, name: str, logs: FloatArray, base: FloatArray, reach: float) -> RuleScore:
+def _score(choices: Choices, name: Family, logs: FloatArray, base: FloatArray, reach: float) -> RuleScore:
     weights = np.ones(len(choices)) if choices.weights is None else choices.weights
     mean, gain, error = mean_difference(logs, base, weights, choices.clusters)
     return RuleScore(name, mean, gain, (gain - reach * error, gain + reach * error))
@@ -141,7 +135,7 @@ class ClassScore:
     gain_error: float
 
 
-FEW_CHOOSERS = 20  # below which no number of classes is told
+FEW_CHOOSERS = 20  # below which the number of classes is not chosen
 
 
 def select_classes(
@@ -193,7 +187,8 @@ def chooser_logs(choices: Choices, fit: ClassFit) -> FloatArray:
     people = np.unique(choices.choosers, return_inverse=True)[1].ravel()
     joint = np.column_stack(
         [
-            np.bincount(people, luce_logs(choices, choices.features @ beta)) + math.log(max(w, 1e-300))
+            np.bincount(people, choices.log_likelihood(Rule(), choices.features @ beta))
+            + math.log(max(w, 1e-300))
             for beta, w in zip(fit.coefficients, fit.weights, strict=True)
         ]
     )
@@ -201,7 +196,7 @@ def chooser_logs(choices: Choices, fit: ClassFit) -> FloatArray:
 
 
 def position_fit(choices: Choices) -> LogitFit | None:
-    """Return the fit with an indicator for every place but the first, or None where places are not told."""
+    """Return the fit with an indicator for every place but the first, or None where places are not known."""
     columns, places = position_columns(choices)
     if columns is None:
         return None
@@ -211,8 +206,3 @@ def position_fit(choices: Choices) -> LogitFit | None:
         return conditional_logit(both)
     except NoEstimate:
         return None
-
-
-def names_of(scores: Sequence[RuleScore]) -> list[str]:
-    """Return the names of the rules that predict better than Luce's."""
-    return [score.name for score in scores if score.better]

@@ -5,26 +5,23 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from recurate.choices.checks.held_out import BEST, LAPSE, LUCE, THURSTONE, UNIFORM, RuleScore
+from recurate.choices.checks.held_out import RuleScore
 from recurate.choices.checks.score_tests import Check
+from recurate.rules.families import Family
 
 LEVEL = 0.05
 
 IMPLIES = {
-    "position": "positions blur selection: forecasts from the fitted rewards, with positions drawn "
-    "at random, hold "
-    "on average, but shuffle the candidates or record and model their places",
-    "iia": "alike candidates compete more (or less) with each other than rewards tell: forecast "
-    "shares of alike "
-    "candidates are off in that direction; check them against a real round with `recurate audit`",
-    "repeats": "the rewards miss something about particular candidates: forecasts of averages "
-    "stand, those of single "
-    "candidates do not",
-    "choosers": "people differ: a forecast with one reward overstates how far the loop narrows; "
-    "forecast with "
-    "the fitted groups and their weights",
-    "calibration": "the odds are not those of Luce's rule at the extremes: forecast with the rule "
-    "that predicts best",
+    "position": "positions blur selection: forecasts from the fitted rewards hold on average if positions "
+    "are drawn at random, but shuffle the candidates, or record and model their places",
+    "iia": "alike candidates compete more (or less) with each other than their rewards say: forecast shares "
+    "of alike candidates are off in that direction; check them against a real round with `recurate audit`",
+    "repeats": "the rewards miss something about particular candidates: forecasts of averages stand, those "
+    "of single candidates do not",
+    "choosers": "people differ: a forecast with one reward overstates how far the loop narrows; forecast "
+    "with the fitted groups and their weights",
+    "calibration": "the odds are not those of Luce's rule at the extremes: forecast with the rule that "
+    "predicts best",
     "drift": "what people want changes over time: forecast from the latest picks, and refit",
 }
 
@@ -36,14 +33,14 @@ class Verdict:
     Attributes:
         holds: whether no main test refuses it and no rival predicts better.
         sentence: the verdict.
-        implies: what it means for a forecast, one sentence a finding.
+        implies: what it means for a forecast, one sentence per finding.
         rule: the rule that predicts best, by held-out log-likelihood (Luce's where none is better).
     """
 
     holds: bool
     sentence: str
     implies: tuple[str, ...]
-    rule: str
+    rule: Family
 
 
 def judge(checks: Sequence[Check], rules: Sequence[RuleScore]) -> Verdict:
@@ -51,27 +48,27 @@ def judge(checks: Sequence[Check], rules: Sequence[RuleScore]) -> Verdict:
     tested = [c for c in checks if c.main and c.corrected is not None]
     failed = [c for c in tested if c.corrected is not None and c.corrected < LEVEL]
     better = [r for r in rules if r.better]
-    best = max(better, key=lambda r: r.gain).name if better else LUCE
-    uniform = next((r for r in rules if r.name == UNIFORM), None)
+    best = max(better, key=lambda r: r.gain).name if better else Family.LUCE
+    uniform = next((r for r in rules if r.name == Family.UNIFORM), None)
     if uniform is not None and uniform.better:
-        best = UNIFORM
+        best = Family.UNIFORM
     chance = uniform is not None and (uniform.better or (uniform.interval[1] >= 0 and not better))
     if chance and not failed:
         return Verdict(
             True,
-            "Picks are hardly told from random ones: nothing here predicts them beyond chance.",
-            ("no selection to speak of: the forecast is that little changes",),
-            LUCE,
+            "Picks can hardly be distinguished from random ones: nothing here predicts them beyond chance.",
+            ("there is hardly any selection: the forecast is that little changes",),
+            Family.LUCE,
         )
     if not failed and not better:
         if not tested:
-            return Verdict(True, "Luce's model could not be tested on these data.", (), LUCE)
+            return Verdict(True, "Luce's model could not be tested on these data.", (), Family.LUCE)
         names = ", ".join(c.title.lower() for c in tested)
         return Verdict(
             True,
-            f"Luce's model holds as far as these picks can tell (tested: {names}).",
+            f"Luce's model holds as far as these picks show (tested: {names}).",
             ("forecast with the fitted rewards at temperature 1",),
-            LUCE,
+            Family.LUCE,
         )
     parts = [f"{c.title.lower()} ({_p(c.corrected)})" for c in failed]
     if better:
@@ -81,12 +78,12 @@ def judge(checks: Sequence[Check], rules: Sequence[RuleScore]) -> Verdict:
     return Verdict(False, f"Luce's model does not hold: {'; '.join(parts)}.", tuple(implies), best)
 
 
-def _rule_implies(rule: str) -> str:
+def _rule_implies(rule: Family) -> str:
     return {
-        LAPSE: "forecast with the fitted lapse share, which slows the loop and keeps losers alive",
-        THURSTONE: "forecast with Gaussian noise (--noise gaussian)",
-        BEST: "forecast as best of K with the fitted lapse share (--noise none)",
-        UNIFORM: "the fitted rewards predict worse than chance: do not forecast with them",
+        Family.LAPSE: "forecast with the fitted lapse share, which slows the loop and keeps losers alive",
+        Family.THURSTONE: "forecast with Gaussian noise (--noise gaussian)",
+        Family.BEST: "forecast as best of K with the fitted lapse share (--noise none)",
+        Family.UNIFORM: "the fitted rewards predict worse than chance: do not forecast with them",
     }[rule]
 
 

@@ -27,7 +27,7 @@ from recurate.choices.models.connectivity import check_connected
 from recurate.choices.models.identifiability import NoEstimate
 from recurate.choices.models.item_likelihoods import Davidson, Model, OneHot, Point
 from recurate.choices.models.lbfgs import Secants
-from recurate.choices.table import _check_picks, _check_weights
+from recurate.choices.table import check_picks, check_weights
 from recurate.core.arrays import FloatArray, IntArray
 from recurate.core.errors import InputError, is_number
 from recurate.core.seeds import Stream
@@ -154,10 +154,10 @@ def item_rewards(
             "shrinkage must be a number >= 0", got=shrinkage, remedy="0 is none; 1 is a usual value"
         )
     codes, slates = _layout(items, offsets)
-    slots = _check_picks(picked, slates)
+    slots = check_picks(picked, slates)
     count = int(codes.max()) + 1 if names is None else len(names)
     labels = names if names is not None else tuple(str(i) for i in range(count))
-    shares = None if weights is None else _check_weights(weights, len(slates))
+    shares = None if weights is None else check_weights(weights, len(slates))
     tied = None if ties is None else _check_ties(ties, slates)
     winners = codes[slates.offsets[:-1] + slots]
     if tied is not None and tied.all():

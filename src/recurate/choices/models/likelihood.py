@@ -92,18 +92,3 @@ def add_by_code(totals: FloatArray, codes: IntArray, values: FloatArray) -> None
         found, index = np.unique(codes, return_inverse=True)
         for j in range(values.shape[1]):
             totals[found, j] += np.bincount(index, values[:, j], found.size)
-
-
-def utilities(choices: Choices, beta: FloatArray) -> FloatArray:
-    """Return X beta, (rows,)."""
-    return np.asarray(choices.features @ beta)
-
-
-def log_probabilities(choices: Choices, beta: FloatArray) -> FloatArray:
-    """Return the log probability of each slate's pick under Luce's rule, (slates,)."""
-    return luce_logs(choices, utilities(choices, beta))
-
-
-def luce_logs(choices: Choices, u: FloatArray) -> FloatArray:
-    """Return the log probability of each slate's pick for utilities (rows,), (slates,)."""
-    return np.asarray(u[choices.picked_rows] - choices.slates.softmax(u)[1])

@@ -1,50 +1,38 @@
-r"""Which rule made these picks: families of rules by their likelihood, given the logged rewards.
+r"""The rule that logged picks follow: families of rules by their likelihood, given the logged rewards.
+
+:func:`recover` takes an :class:`~recurate.choices.observed.Observed` log and returns a :class:`Recovered`:
+its ``rule`` is the object that forecasts and plans run forwards, and comes with intervals.
 
 Slates with one pick each: uniform, Luce, Luce with lapses, Thurstone, best of K with lapses. Picks that do
-    not
-come slate by slate: a share of the pool, by rank or by one softmax without replacement, whose picks follow
-P(kept) = 1 - exp(-exp(r / tau - s)) with a threshold s that moves with the round (Gumbel noise).
+not come slate by slate: a share of the pool, by rank or by one softmax without replacement, whose picks
+follow P(kept) = 1 - exp(-exp(r / tau - s)) with a threshold s that moves with the round (Gumbel noise).
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
 from recurate.choices.checks.statistics import chi2_tail, quadratic_test
 from recurate.choices.models import rival_rules
 from recurate.choices.models.identifiability import NoEstimate
-from recurate.choices.models.likelihood import evaluate, luce_logs
+from recurate.choices.models.likelihood import evaluate
 from recurate.choices.models.logit import conditional_logit
-from recurate.choices.models.rival_rules import best_chances
+from recurate.choices.models.rival_rules import RuleFit, best_chances
 from recurate.choices.observed import Observed
 from recurate.choices.table import Choices
 from recurate.core.arrays import BoolArray, FloatArray, IntArray
-from recurate.rules import Rule, Selection, Threshold, TopFraction, noise_named
+from recurate.rules import GUMBEL, NO_NOISE, Rule, Selection, Threshold, TopFraction
+from recurate.rules.families import Family
 from recurate.rules.slates import Slates
 
-UNIFORM, LUCE, LAPSE, THURSTONE, BEST, WORST = (
-    "uniformly random",
-    "Luce choice",
-    "Luce choice with lapses",
-    "Thurstone's model",
-    "best of K",
-    "worst of K",
-)
-KEPT = "several kept of each slate"
-TOP, POOL_SOFTMAX, POOL_UNIFORM, VERIFIER = (
-    "top fraction of the pool",
-    "one softmax over the pool, without replacement",
-    "a random share of the pool",
-    "a verifier's threshold",
-)
-NOISES = {LUCE: "gumbel", LAPSE: "gumbel", THURSTONE: "gaussian", BEST: "none"}
 MOST = 40_000  # slates on which rules are compared
 WORTH_A_PARAMETER = 6.0  # nats of log-likelihood by which a larger family must be better
-ENOUGH = 8.0  # nats by which another family must be better to be told from the simplest one
+ENOUGH = 8.0  # nats by which another family must be better to be distinguished from the simplest one
+NORMAL_975 = 1.96  # standard errors of a 95 % interval
 
 
 @dataclass(frozen=True)
@@ -52,8 +40,8 @@ class Recovered:
     """The rule that the picks follow best.
 
     Attributes:
-        name: one of the families above, or "not told".
-        inverse: 1 / temperature with its standard error, or None where the rule has none.
+        family: of rules; ``Family.UNKNOWN`` where the picks do not identify one.
+        inverse: 1 / temperature with its standard error, or None where the family has none.
         lapse: share of slates picked at random with its 95 % interval, or None.
         keep: kept of each slate, or None for pools.
         share: kept of the pool, or None for slates.
@@ -62,145 +50,162 @@ class Recovered:
         evidence: in words.
         weights: share of slates judged by each reward, with several rewards.
         cut: the highest reward of any round that was not kept and the lowest that was, where rank decides.
+        sizes: sizes of the slates that were picked from, with their shares.
     """
 
-    name: str
+    family: Family
     inverse: tuple[float, float] | None = None
     lapse: tuple[float, float, float] | None = None
     keep: int | None = None
     share: float | None = None
-    logs: dict[str, float] = field(default_factory=dict)
+    logs: dict[Family, float] = field(default_factory=dict)
     picks: int = 0
     evidence: str = ""
     weights: tuple[float, ...] | None = None
     cut: tuple[float, float] | None = None
+    sizes: Mapping[float, float] = field(default_factory=lambda: {1.0: 1.0})
 
     @property
     def temperature(self) -> float | None:
-        """1 / beta, or None where the rule has none or beta is not positive."""
+        """1 / beta, or None where the family has none or beta is not positive."""
         return 1 / self.inverse[0] if self.inverse and self.inverse[0] > 0 else None
 
-    def temperature_text(self) -> str:
-        """Return the temperature with its 95 % interval, in words."""
-        if self.inverse is None:
-            return ""
-        beta, error = self.inverse
-        low, high = beta - 1.96 * error, beta + 1.96 * error
-        if beta <= 0:
-            return f"1 / temperature = {beta:.3g} ± {1.96 * error:.2g}"
-        top = f"{1 / low:.3g}" if low > 0 else "infinity"
-        return f"{1 / beta:.3g} ({1 / high:.3g} to {top})"
+    @property
+    def temperature_interval(self) -> tuple[float, float] | None:
+        """95 % interval of the temperature, infinity included where 1 / temperature may be zero; or None."""
+        if self.inverse is None or self.inverse[0] <= 0:
+            return None
+        low, high = (self.inverse[0] + side * NORMAL_975 * self.inverse[1] for side in (-1, 1))
+        return 1 / high, 1 / low if low > 0 else math.inf
 
-    def rule(self, k: float | dict[float, float]) -> Selection | None:
-        """Return the recovered rule for slates of ``k`` (or sizes with their shares), or None.
-
-        None where it is not one that a forecast knows.
-        """
-        if self.name in (TOP, POOL_SOFTMAX, POOL_UNIFORM) and self.share is not None:
-            noise = "gumbel" if self.name == POOL_SOFTMAX else "none"
-            share = min(max(self.share, 1e-9), 1.0)
-            if self.name == POOL_UNIFORM:
-                return Rule(1)
-            return TopFraction(share, self.temperature or 1.0, noise_named(noise))
-        if self.name == VERIFIER and self.cut is not None:
+    @property
+    def rule(self) -> Selection | None:
+        """The rule for slates of these sizes; None where it is not one that a forecast knows."""
+        if self.inverse is not None and self.temperature is None:
+            return None  # lower rewards are preferred
+        temperature = self.temperature or 1.0
+        if self.family in (Family.TOP, Family.POOL_SOFTMAX) and self.share is not None:
+            noise = GUMBEL if self.family == Family.POOL_SOFTMAX else NO_NOISE
+            return TopFraction(min(max(self.share, 1e-9), 1.0), temperature, noise)
+        if self.family == Family.POOL_UNIFORM:
+            return Rule(1)
+        if self.family == Family.VERIFIER and self.cut is not None:
             return Threshold(self.cut[1])
-        lapse = min(max(self.lapse[0], 0.0), 1.0) if self.lapse else 0.0
-        if self.name == UNIFORM:
-            return Rule(k, lapse=1.0, keep=self.keep or 1)
-        if self.name in NOISES or self.name == KEPT:
-            noise = NOISES.get(self.name, "gumbel")
-            return Rule(k, self.temperature or 1.0, noise_named(noise), self.keep or 1, lapse)
+        if self.family == Family.UNIFORM:
+            return Rule(self.sizes, lapse=1.0, keep=self.keep or 1)
+        if self.family.noise is not None and not self.family.pooled:
+            lapse = min(max(self.lapse[0], 0.0), 1.0) if self.lapse else 0.0
+            return Rule(self.sizes, temperature, self.family.noise, self.keep or 1, lapse)
         return None
 
 
 def recover(observed: Observed) -> Recovered:
-    """Return the rule that made the picks of a log."""
+    """Return the rule that made the picks of a log.
+
+    Args:
+        observed: the model's candidates; see :meth:`~recurate.choices.observed.Observed.of`.
+
+    Returns:
+        The family that the picks follow best, its rule with temperature and lapse share and their intervals,
+        and the log-likelihood of every family tried, in nats.
+    """
+    picked_from = observed.picks_per_slate > 0
+    found = _recover(observed)
+    if not picked_from.any():
+        return found
+    return replace(found, sizes=observed.slates.take(np.flatnonzero(picked_from))[0].shares())
+
+
+def _recover(observed: Observed) -> Recovered:
     counts = observed.picks_per_slate
     total = int(observed.picked.sum())
     if total == 0:
-        return Recovered("not told", evidence="nothing was picked")
+        return Recovered(Family.UNKNOWN, evidence="nothing was picked")
     outside = int(observed.picked[observed.slated :].sum())
     shown = counts[counts > 0]
     if outside == 0 and shown.size and (shown == shown[0]).all():
         keep = int(shown[0])
-        whole = (counts == observed.slates.sizes).all()
-        if whole:
-            return Recovered(
-                "not told", keep=keep, evidence="everything shown was picked: nothing was selected"
-            )
+        if (counts == observed.slates.sizes).all():
+            evidence = "everything shown was picked: nothing was selected"
+            return Recovered(Family.UNKNOWN, keep=keep, evidence=evidence)
         return recover_single(observed) if keep == 1 else recover_kept(observed, keep)
     return recover_pool(observed)
 
 
-# --- one pick a slate -----------------------------------------------------------------------------
+# --- one pick per slate ---------------------------------------------------------------------------
 
 
 def recover_single(observed: Observed) -> Recovered:
     """Compare the families of rules on slates with one pick."""
     found = observed.single_picks()
     if found is None:
-        return Recovered("not told", keep=1, evidence="no slate of two or more has a pick")
+        return Recovered(Family.UNKNOWN, keep=1, evidence="no slate of two or more has a pick")
     choices = thinned(found[0])
     if len(observed.names) > 1:
         return _recover_mixture(choices)
     worth = choices.features[:, 0]
     if not _varies(choices, worth):
-        return Recovered("not told", keep=1, evidence="the rewards of each slate are all equal")
+        return Recovered(Family.UNKNOWN, keep=1, evidence="the rewards of each slate are all equal")
     n = len(choices)
-    uniform = float(-np.log(choices.slates.sizes).sum())
     right = best_chances(choices, worth)
-    logs = {UNIFORM: uniform}
-    with np.errstate(divide="ignore"):
-        if (right > 0).all():
-            logs[BEST] = float(np.log(right).sum())
-            return Recovered(
-                BEST, lapse=(0.0, 0.0, 3.0 / n), keep=1, logs=logs, picks=n,
-                evidence=f"the best was picked in all {n} slates",
-            )  # fmt: skip
-        if (best_chances(choices, -worth) > 0).all():
-            return Recovered(
-                WORST, keep=1, logs=logs, picks=n, evidence=f"the worst was picked in all {n} slates"
-            )
-    best = rival_rules.best_of_k(choices, worth)
-    logs[BEST] = best.log_likelihood
-    inverses: dict[str, tuple[float, float]] = {}
-    lapses = {BEST: _lapse(best.lapse, best.lapse_interval)}
-    scaled = choices.with_features(choices.features / _spread(choices), choices.names)
+    logs = {Family.UNIFORM: _uniform_log(choices)}
+    if (right > 0).all():
+        logs[Family.BEST] = float(np.log(right).sum())
+        return Recovered(
+            Family.BEST, lapse=(0.0, 0.0, 3.0 / n), keep=1, logs=logs, picks=n,
+            evidence=f"the best was picked in all {n} slates",
+        )  # fmt: skip
+    if (best_chances(choices, -worth) > 0).all():
+        evidence = f"the worst was picked in all {n} slates"
+        return Recovered(Family.WORST, keep=1, logs=logs, picks=n, evidence=evidence)
     unit = _spread(choices)
+    fits = {Family.BEST: rival_rules.best_of_k(choices, worth)}
+    inverses: dict[Family, tuple[float, float]] = {}
+    scaled = choices.with_features(choices.features / unit, choices.names)
     try:
         luce = conditional_logit(scaled, clustered=False)
-        logs[LUCE] = luce.log_likelihood
-        inverses[LUCE] = (float(luce.coefficients[0]) / unit, float(luce.standard_errors[0]) / unit)
-        lapse = rival_rules.lapse_logit(scaled, pooled=luce)
-        logs[LAPSE] = lapse.log_likelihood
-        lapses[LAPSE] = _lapse(lapse.lapse, lapse.lapse_interval)
-        error = (
-            math.sqrt(lapse.covariance[0, 0])
-            if lapse.covariance is not None and lapse.covariance[0, 0] > 0
-            else float(luce.standard_errors[0])
-        )
-        inverses[LAPSE] = (float(lapse.coefficients[0]) / unit, error / unit)
-        probit = rival_rules.thurstone(scaled, pooled=luce)
-        logs[THURSTONE] = probit.log_likelihood
-        errors = probit.standard_errors
-        spread = float(errors[0]) if errors is not None else float(luce.standard_errors[0])
-        inverses[THURSTONE] = (float(probit.coefficients[0]) / unit, spread / unit)
+        logs[Family.LUCE] = luce.log_likelihood
+        inverses[Family.LUCE] = (float(luce.coefficients[0]) / unit, float(luce.standard_errors[0]) / unit)
+        for fit in (rival_rules.lapse_logit, rival_rules.thurstone):
+            rival = fit(scaled, pooled=luce)
+            error = _first_error(rival) or float(luce.standard_errors[0])
+            fits[rival.family] = rival
+            inverses[rival.family] = (float(rival.coefficients[0]) / unit, error / unit)
     except NoEstimate:
         pass  # separated: best of K, which has its likelihood already
-    name = _simplest(logs)
-    share = float((right > 0).mean())
-    evidence = f"the best was picked in {share:.1%} of {n} slates"
-    return Recovered(name, inverses.get(name), lapses.get(name), 1, None, logs, n, evidence)
+    logs |= {family: fit.log_likelihood for family, fit in fits.items()}
+    family = _simplest(logs)
+    evidence = f"the best was picked in {float((right > 0).mean()):.1%} of {n} slates"
+    lapse = _lapse(fits[family]) if family in fits else None
+    return Recovered(family, inverses.get(family), lapse, 1, None, logs, n, evidence)
 
 
-def _simplest(logs: dict[str, float]) -> str:
+def _uniform_log(choices: Choices) -> float:
+    return float(choices.log_likelihood(Rule(lapse=1.0), np.zeros(choices.slates.rows)).sum())
+
+
+def _first_error(fit: RuleFit) -> float:
+    """Return the standard error of the first coefficient; 0 where it is not known."""
+    return 0.0 if fit.standard_errors is None else float(fit.standard_errors[0])
+
+
+def _lapse(fit: RuleFit) -> tuple[float, float, float] | None:
+    return None if fit.lapse_interval is None else (fit.rule.lapse, *fit.lapse_interval)
+
+
+def _simplest(logs: dict[Family, float]) -> Family:
     """Return the simplest family that no other one beats by more than its parameters and noise explain."""
-    costs = {UNIFORM: 0.0, LUCE: 1.0, BEST: 1.0, THURSTONE: 1.0, LAPSE: 2.0}
-    scores = {name: value - WORTH_A_PARAMETER * costs[name] for name, value in logs.items()}
-    top = max(scores, key=lambda name: scores[name])
-    if top == THURSTONE and LUCE in logs and logs[THURSTONE] - logs[LUCE] < ENOUGH:
-        return LUCE
-    return top
+    costs = {
+        Family.UNIFORM: 0.0,
+        Family.LUCE: 1.0,
+        Family.BEST: 1.0,
+        Family.THURSTONE: 1.0,
+        Family.LAPSE: 2.0,
+    }
+    scores = {family: value - WORTH_A_PARAMETER * costs[family] for family, value in logs.items()}
+    top = max(scores, key=lambda family: scores[family])
+    close = Family.LUCE in logs and logs[top] - logs[Family.LUCE] < ENOUGH
+    return Family.LUCE if top == Family.THURSTONE and close else top
 
 
 def thinned(choices: Choices, most: int = MOST) -> Choices:
@@ -221,12 +226,6 @@ def _spread(choices: Choices) -> float:
     return max(float(np.sqrt(np.square(centred).mean())), 1e-300)
 
 
-def _lapse(share: float | None, interval: tuple[float, float] | None) -> tuple[float, float, float]:
-    assert share is not None
-    low, high = interval or (0.0, 1.0)
-    return share, low, high
-
-
 # --- several rewards ------------------------------------------------------------------------------
 
 
@@ -239,27 +238,27 @@ def _recover_mixture(choices: Choices) -> Recovered:
     scaled = choices.features / unit
 
     def negative(theta: FloatArray) -> float:
-        beta = math.exp(float(np.clip(theta[0], -20, 20)))
-        return -float(mixture_logs(choices, scaled, _shares(theta[1:]), beta).sum())
+        rule = Rule(temperature=math.exp(-float(np.clip(theta[0], -20, 20))))
+        return -float(mixture_logs(choices, scaled, _shares(theta[1:]), rule).sum())
 
     n = len(choices)
     starts = [np.r_[s, np.zeros(m - 1)] for s in (0.0, 1.5)]
     done = min((minimize(negative, s, method="BFGS") for s in starts), key=lambda d: float(d.fun))
     shares, beta = _shares(done.x[1:]), math.exp(float(np.clip(done.x[0], -20, 20))) / unit
     error = beta * math.sqrt(max(float(done.hess_inv[0, 0]), 0.0))
-    uniform = float(-np.log(choices.slates.sizes).sum())
-    logs = {UNIFORM: uniform, LUCE: -float(done.fun)}
-    name = LUCE if logs[LUCE] - uniform > WORTH_A_PARAMETER * m else UNIFORM
+    uniform = _uniform_log(choices)
+    logs = {Family.UNIFORM: uniform, Family.LUCE: -float(done.fun)}
+    luce = logs[Family.LUCE] - uniform > WORTH_A_PARAMETER * m
     return Recovered(
-        name, (beta, error) if name == LUCE else None, None, 1, None, logs, n,
+        Family.LUCE if luce else Family.UNIFORM, (beta, error) if luce else None, None, 1, None, logs, n,
         f"{n} slates, {m} rewards", tuple(shares.tolist()),
     )  # fmt: skip
 
 
-def mixture_logs(choices: Choices, rewards: FloatArray, weights: FloatArray, beta: float) -> FloatArray:
+def mixture_logs(choices: Choices, rewards: FloatArray, weights: FloatArray, rule: Rule) -> FloatArray:
     """Return the log probability of each pick where one of several rewards (rows, m) judges a slate."""
-    p, _ = choices.slates.softmax(beta * rewards)
-    return np.asarray(np.log(np.maximum(p[choices.picked_rows] @ weights, 1e-300)))
+    chances = [np.exp(choices.log_likelihood(rule, reward)) for reward in rewards.T]
+    return np.asarray(np.log(np.maximum(weights @ np.array(chances), 1e-300)))
 
 
 def _shares(logits: FloatArray) -> FloatArray:
@@ -277,34 +276,32 @@ def recover_kept(observed: Observed, keep: int) -> Recovered:
     which = np.flatnonzero(observed.picks_per_slate == keep)
     own, rows = observed.slates.take(which[:: max(1, len(which) // 4000)])
     worth, picked = observed.rewards[rows, 0], observed.picked[rows]
-    table = np.full((len(own), int(own.sizes.max())), -np.inf)
-    table[own.index(), own.slots()] = worth
     slots = own.slots()[np.flatnonzero(picked)].reshape(-1, keep)
-    exact = _keeps_best(own, worth, picked)
-    ways = np.zeros(len(own))
-    for i in range(keep):
-        ways += np.log(own.sizes - i) - math.log(i + 1)
-    uniform = -float(ways.sum())
-    if exact:
+    n, sizes = len(own), own.shares()
+
+    def log_of(rule: Rule) -> float:
+        return float(rule.log_likelihood(worth, slots, own, ordered=False).sum())
+
+    uniform = log_of(Rule(sizes, keep=keep, lapse=1.0))
+    if _keeps_best(own, worth, picked):
         return Recovered(
-            BEST, lapse=(0.0, 0.0, 3.0 / len(own)), keep=keep, logs={UNIFORM: uniform}, picks=len(own),
-            evidence=f"the best {keep} were kept in all {len(own)} slates",
+            Family.BEST, lapse=(0.0, 0.0, 3.0 / n), keep=keep, logs={Family.UNIFORM: uniform}, picks=n,
+            evidence=f"the best {keep} were kept in all {n} slates",
         )  # fmt: skip
     unit = max(float(np.std(worth)), 1e-300)
 
     def negative(log_beta: float) -> float:
-        rule = Rule(own.sizes.max(), unit * math.exp(-log_beta), noise_named("gumbel"), keep)
-        return -float(rule.log_likelihood(table, slots, ordered=False).sum())
+        return -log_of(Rule(sizes, unit * math.exp(-log_beta), keep=keep))
 
     done = minimize_scalar(negative, bounds=(-6, 5), method="bounded")
     h = 0.02
     curvature = (negative(done.x + h) - 2 * done.fun + negative(done.x - h)) / h**2
     beta = math.exp(done.x) / unit
     error = beta / math.sqrt(max(curvature, 1e-9))
-    name = KEPT if -done.fun - uniform > WORTH_A_PARAMETER else UNIFORM
+    family = Family.KEPT if -done.fun - uniform > WORTH_A_PARAMETER else Family.UNIFORM
     return Recovered(
-        name, (beta, error) if name == KEPT else None, None, keep, None,
-        {UNIFORM: uniform, KEPT: -float(done.fun)}, len(own), f"{keep} were kept of every slate",
+        family, (beta, error) if family == Family.KEPT else None, None, keep, None,
+        {Family.UNIFORM: uniform, Family.KEPT: -float(done.fun)}, n, f"{keep} were kept of every slate",
     )  # fmt: skip
 
 
@@ -324,7 +321,7 @@ def recover_pool(observed: Observed) -> Recovered:
     pools = [(observed.rewards[index == t, 0], observed.picked[index == t]) for t in selected]
     pools = [(r, y) for r, y in pools if not y.all()]
     if not pools:
-        return Recovered("not told", evidence="everything was kept: nothing was selected")
+        return Recovered(Family.UNKNOWN, evidence="everything was kept: nothing was selected")
     kept = sum(int(y.sum()) for _, y in pools)
     size = sum(y.size for _, y in pools)
     share = kept / size
@@ -344,21 +341,28 @@ def recover_pool(observed: Observed) -> Recovered:
         level = cut[0]
         if level <= cut[1] and not steady and len(pools) > 1:
             return Recovered(
-                VERIFIER, share=share, picks=kept, cut=cut,
+                Family.VERIFIER, share=share, picks=kept, cut=cut,
                 evidence=f"{order}everything above {level:.4g} was kept, nothing below",
             )  # fmt: skip
         return Recovered(
-            TOP, share=share, picks=kept, cut=cut,
+            Family.TOP, share=share, picks=kept, cut=cut,
             evidence=f"{order}every kept reward of a round is above every other one",
         )  # fmt: skip
     beta, error, log, uniform = _cloglog(pools)
-    logs = {POOL_UNIFORM: uniform, POOL_SOFTMAX: log}
+    logs = {Family.POOL_UNIFORM: uniform, Family.POOL_SOFTMAX: log}
     if log - uniform > WORTH_A_PARAMETER:
         return Recovered(
-            POOL_SOFTMAX, (beta, error), None, None, share, logs, kept, order + f"{share:.1%} kept"
+            Family.POOL_SOFTMAX, (beta, error), None, None, share, logs, kept, order + f"{share:.1%} kept"
         )
     return Recovered(
-        POOL_UNIFORM, None, None, None, share, logs, kept, order + f"{share:.1%} kept, whatever their reward"
+        Family.POOL_UNIFORM,
+        None,
+        None,
+        None,
+        share,
+        logs,
+        kept,
+        order + f"{share:.1%} kept, whatever their reward",
     )
 
 
@@ -390,18 +394,7 @@ def _cloglog(pools: Sequence[tuple[FloatArray, BoolArray]]) -> tuple[float, floa
     return float(done.x[0]) / unit, error / unit, -float(done.fun), uniform
 
 
-# --- against a declared rule ----------------------------------------------------------------------
-
-
-def temperature_p(choices: Choices, recovered: Recovered, rule: Rule) -> float:
-    """Return the likelihood-ratio p-value of the declared temperature within the declared family."""
-    worth = choices.features[:, 0]
-    if rule.noise.name == "gumbel":
-        declared, fitted = float(luce_logs(choices, worth / rule.temperature).sum()), recovered.logs.get(LUCE)
-    else:
-        declared = float(rival_rules.thurstone_logs(choices, worth / rule.temperature).sum())
-        fitted = recovered.logs.get(THURSTONE)
-    return 1.0 if fitted is None else chi2_tail(2 * (fitted - declared), 1)
+# --- over rounds ----------------------------------------------------------------------------------
 
 
 def temperature_drift_p(choices: Choices, rounds: IntArray, most: int = 50) -> tuple[float, str]:
@@ -417,8 +410,8 @@ def temperature_drift_p(choices: Choices, rounds: IntArray, most: int = 50) -> t
     found = [evaluate(part, pooled.coefficients, information=True) for part in parts]
     scores = np.array([f.gradient[0] for f in found])
     infos = np.array([f.information[0, 0] for f in found if f.information is not None])
-    telling = infos * pooled.coefficients[0] ** 2 >= 10  # with less, the score is far from normal
-    scores, infos, ids = scores[telling], infos[telling], ids[telling]
+    enough = infos * pooled.coefficients[0] ** 2 >= 10  # with less, the score is far from normal
+    scores, infos, ids = scores[enough], infos[enough], ids[enough]
     if ids.size < 2:
         return 1.0, ""
     covariance = np.diag(infos) - np.outer(infos, infos) / max(infos.sum(), 1e-300)

@@ -26,7 +26,6 @@ from numpy.typing import ArrayLike, NDArray
 from pydantic import Field, model_validator
 
 from recurate.choices.models.identifiability import NoEstimate
-from recurate.choices.models.likelihood import luce_logs
 from recurate.choices.models.logit import conditional_logit
 from recurate.choices.models.rival_rules import best_chances
 from recurate.choices.table import Choices, codes_of
@@ -40,6 +39,7 @@ from recurate.core.fingerprints import Fingerprint, of_folder
 from recurate.core.seeds import Stream
 from recurate.core.settings import Settings
 from recurate.metrics.estimates import Estimate, mean
+from recurate.rules.rule import Rule
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -397,7 +397,7 @@ class _Best:
         found = _utilities(self.network, self.inputs)
         if not np.isfinite(found).all():
             raise Diverged("reward", self.settings.learning_rate)
-        likelihood = float(luce_logs(self.validation, found).mean())
+        likelihood = float(self.validation.log_likelihood(Rule(), found).mean())
         if likelihood > self.likelihood:
             self.likelihood, self.step, self.weights = likelihood, done, weights_of(self.network)
         return done - self.step >= self.settings.patience
@@ -474,7 +474,7 @@ def facts_of(
         best_step: the training step whose weights give the rewards.
     """
     held_out, rewards = choices.take(split[2]), rewards[choices.slates.take(split[2])[1]]
-    logs, uniform = luce_logs(held_out, rewards), -np.log(held_out.slates.sizes)
+    logs, uniform = held_out.log_likelihood(Rule(), rewards), -np.log(held_out.slates.sizes)
     found, slope = _mean(logs, held_out.clusters), _slope(held_out, rewards)
     return LearnedFacts(
         training=len(split[0]),

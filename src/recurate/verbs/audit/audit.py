@@ -12,7 +12,6 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from recurate.choices.models import recovery
 from recurate.choices.models.recovery import Recovered, recover
 from recurate.choices.observed import Observed
 from recurate.core.errors import InputError
@@ -22,6 +21,7 @@ from recurate.core.version import VERSION
 from recurate.log.candidates import from_log
 from recurate.log.reading.slates import Wanted, read_choices
 from recurate.log.schema import MODEL, REAL, Log, as_log, read_log
+from recurate.rules.families import Family
 from recurate.theory.attribution import Change, attribute
 from recurate.theory.setting import Setting
 from recurate.verbs.audit.counting import changed_parts, counts, training_counts
@@ -168,12 +168,11 @@ def _changes(
     log: Log, observed: Observed, declared: Declared, found: Recovered
 ) -> tuple[list[Change], list[str]]:
     ids = observed.round_ids
-    if ids.size < 2 or found.name == "not told":
+    if ids.size < 2 or found.family == Family.UNKNOWN:
         return [], []
-    sizes, counts = np.unique(observed.slates.sizes[observed.picks_per_slate > 0], return_counts=True)
-    rule = found.rule(dict(zip(sizes.tolist(), (counts / counts.sum()).tolist(), strict=True)) or 1.0)
+    rule = found.rule
     if rule is None:
-        return [], [f"changes were not taken apart: there is no forecast for {found.name!r}"]
+        return [], [f"changes were not taken apart: there is no forecast for {str(found.family)!r}"]
     own = log.select(source=MODEL)
     everything = from_log(own)
     rounds_of = own.column("round")
@@ -199,7 +198,7 @@ def _other_draw(
     """Name the fault behind picks that do not follow the logged rewards."""
     if (
         not declared.says_rule
-        or found.name != recovery.UNIFORM
+        or found.family != Family.UNIFORM
         or not any(f.aspect in ("rule", "temperature") and f.verdict == MISMATCH for f in findings)
     ):
         return []

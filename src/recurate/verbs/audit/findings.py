@@ -4,13 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from recurate.choices.models import recovery
-
 LEVEL = 2e-4  # of every single test: all together accuse fewer than 1 honest log in 100
 
-LIKELY = recovery.ENOUGH  # nats by which another rule must be better
-
-OK, MISMATCH, NOTE, UNTOLD = "ok", "MISMATCH", "note", "not told"
+OK, MISMATCH, NOTE, UNTESTED = "ok", "MISMATCH", "note", "not tested"
 
 
 @dataclass(frozen=True)
@@ -22,7 +18,7 @@ class Finding:
         declared: what was claimed, or "".
         recovered: what the log shows.
         evidence: why.
-        verdict: ``ok``, ``MISMATCH``, ``note`` (nothing was claimed) or ``not told``.
+        verdict: ``ok``, ``MISMATCH``, ``note`` (nothing was claimed) or ``not tested``.
     """
 
     aspect: str

@@ -3,23 +3,29 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import numpy as np
 
 from recurate.choices.checks.score_tests import position_columns, score_test
 from recurate.choices.checks.statistics import chi2_tail
-from recurate.choices.models import recovery, rival_rules
 from recurate.choices.models.identifiability import NoEstimate
-from recurate.choices.models.likelihood import luce_logs
 from recurate.choices.models.logit import conditional_logit
-from recurate.choices.models.recovery import Recovered
+from recurate.choices.models.recovery import (
+    ENOUGH,
+    Recovered,
+    mixture_logs,
+    temperature_drift_p,
+    thinned,
+)
 from recurate.choices.observed import Observed
 from recurate.choices.table import Choices
 from recurate.core.arrays import FloatArray, IntArray
 from recurate.core.errors import InputError
-from recurate.rules import Rule
+from recurate.rules import GUMBEL, NO_NOISE, Rule, noise_named
+from recurate.rules.families import Family, family_of
 from recurate.verbs.audit.declared import Declared
-from recurate.verbs.audit.findings import LEVEL, LIKELY, MISMATCH, OK, UNTOLD, Finding, judge, p_text
+from recurate.verbs.audit.findings import LEVEL, MISMATCH, OK, UNTESTED, Finding, judge, p_text
 
 FAR = 3.72  # standard errors: two-sided, the level of every single test
 
@@ -27,20 +33,20 @@ FAR = 3.72  # standard errors: two-sided, the level of every single test
 def judge_rule(observed: Observed, declared: Declared, found: Recovered) -> list[Finding]:
     """Compare the rule that made the picks with the declared one."""
     text = _rule_text(declared) if declared.says_rule else ""
-    if found.name == "not told":
-        return [Finding("rule", text, "not told", found.evidence, UNTOLD)]
-    if found.name in (recovery.TOP, recovery.POOL_SOFTMAX, recovery.POOL_UNIFORM, recovery.VERIFIER):
+    if found.family == Family.UNKNOWN:
+        return [Finding("rule", text, found.family, found.evidence, UNTESTED)]
+    if found.family.pooled:
         return _pool_rule(declared, found, text)
     if found.keep != 1:
         return _kept_rule(declared, found, text)
     single = observed.single_picks()
     assert single is not None
     choices, which = single
-    part = recovery.thinned(choices)
+    part = thinned(choices)
     rounds = observed.slate_rounds[which]
     findings = _slate_rule(part, declared, found, text)
-    if len(observed.names) == 1 and found.name in (recovery.LUCE, recovery.LAPSE, recovery.THURSTONE):
-        if found.name == recovery.LUCE and declared.noise in (None, "gumbel") and not declared.lapse:
+    if len(observed.names) == 1 and found.family in (Family.LUCE, Family.LAPSE, Family.THURSTONE):
+        if found.family == Family.LUCE and declared.noise in (None, "gumbel") and not declared.lapse:
             findings += _steadiness(choices, rounds, declared)
         findings += _positions(choices, rounds, declared)
     return findings
@@ -51,24 +57,34 @@ def _rule_text(declared: Declared) -> str:
         return f"top {declared.top:g} of the pool"
     if declared.threshold is not None:
         return f"rewards from {declared.threshold:g} on"
-    names = {"gumbel": recovery.LUCE, "gaussian": recovery.THURSTONE, "none": recovery.BEST}
-    name = names.get(declared.noise or "gumbel", f"noise {declared.noise}")
+    noise = declared.noise or "gumbel"
+    family = family_of(noise_named(noise))
+    name = f"noise {noise}" if family is Family.UNKNOWN else str(family)
     return name + (f", lapse {declared.lapse:g}" if declared.lapse else "")
+
+
+def temperature_text(found: Recovered) -> str:
+    """Return the temperature with its 95 % interval, in words."""
+    if found.inverse is None:
+        return ""
+    if found.temperature is None or found.temperature_interval is None:
+        return f"1 / temperature = {found.inverse[0]:.3g} ± {1.96 * found.inverse[1]:.2g}"
+    low, high = found.temperature_interval
+    return f"{found.temperature:.3g} ({low:.3g} to {'infinity' if math.isinf(high) else f'{high:.3g}'})"
 
 
 def _pool_rule(declared: Declared, found: Recovered, text: str) -> list[Finding]:
     share = found.share or 0.0
-    recovered = f"{found.name} ({share:.3g})"
+    recovered = f"{found.family} ({share:.3g})"
     right = False
     if declared.top is not None:
-        noise = declared.noise or "none"
-        name = recovery.TOP if noise == "none" else recovery.POOL_SOFTMAX
-        right = found.name == name and abs(share - declared.top) <= max(0.005, 2.0 / max(found.picks, 1))
+        family = Family.TOP if declared.noise in (None, "none") else Family.POOL_SOFTMAX
+        right = found.family == family and abs(share - declared.top) <= max(0.005, 2.0 / max(found.picks, 1))
     elif declared.threshold is not None:
         right = found.cut is not None and found.cut[0] < declared.threshold <= found.cut[1]
     verdict = judge(declared.says_rule, right)
     if declared.threshold is not None and declared.noise not in (None, "none"):
-        verdict = UNTOLD  # noisy thresholds are not fitted
+        verdict = UNTESTED  # noisy thresholds are not fitted
     findings = [Finding("rule", text, recovered, found.evidence, verdict)]
     if found.inverse is not None:
         findings.append(_pool_temperature(declared, found))
@@ -81,20 +97,20 @@ def _pool_temperature(declared: Declared, found: Recovered) -> Finding:
     wanted = declared.temperature if declared.top is not None and declared.noise == "gumbel" else None
     right = wanted is None or abs(beta - 1 / wanted) <= 4 * error + 0.05 / wanted  # kept ones are dependent
     text = "" if wanted is None else f"{wanted:g}"
-    return Finding("temperature", text, found.temperature_text(), "", judge(wanted is not None, right))
+    return Finding("temperature", text, temperature_text(found), "", judge(wanted is not None, right))
 
 
 def _kept_rule(declared: Declared, found: Recovered, text: str) -> list[Finding]:
     noise = declared.noise or "gumbel"
-    best = found.name == recovery.BEST
-    right = (noise == "none") == best and found.name != recovery.UNIFORM and declared.keep == found.keep
-    name = f"best {found.keep} of K" if best else found.name
+    best = found.family == Family.BEST
+    right = (noise == "none") == best and found.family != Family.UNIFORM and declared.keep == found.keep
+    name = f"best {found.keep} of K" if best else found.family
     findings = [Finding("rule", text, name, found.evidence, judge(declared.says_rule, right))]
     if found.inverse is not None and declared.temperature is not None and noise == "gumbel":
         beta, error = found.inverse
         right = abs(beta - 1 / declared.temperature) <= 3.9 * error
         text = f"{declared.temperature:g}"
-        findings.append(Finding("temperature", text, found.temperature_text(), "", judge(True, right)))
+        findings.append(Finding("temperature", text, temperature_text(found), "", judge(True, right)))
     return findings
 
 
@@ -105,27 +121,26 @@ def _slate_rule(choices: Choices, declared: Declared, found: Recovered, text: st
         return _mixture_rule(choices, declared, found, text)
     if claim is None or not isinstance(claim, Rule):
         return [
-            Finding("rule", text, found.name, found.evidence, judge(claim is not None, False)),
+            Finding("rule", text, found.family, found.evidence, judge(claim is not None, False)),
             *_recovered_values(found),
         ]
-    log_declared = _declared_log(choices, claim)
+    log_declared = float(choices.log_likelihood(claim, choices.features[:, 0]).sum())
     fitted, df = _own_family(claim, found)
-    rival = found.logs.get(found.name, -math.inf)
-    own_noise = claim.noise.name
-    other = found.name == recovery.WORST or recovery.NOISES.get(found.name, own_noise) != own_noise
+    rival = found.logs.get(found.family, -math.inf)
+    other = found.family == Family.WORST or found.family.noise not in (None, claim.noise)
     lost = max(rival, fitted or -math.inf) - log_declared
     gap = rival - max(fitted if fitted is not None else log_declared, log_declared)
-    told_apart = found.name == recovery.WORST or (other and (gap > LIKELY or math.isinf(log_declared)))
+    distinct = found.family == Family.WORST or (other and (gap > ENOUGH or math.isinf(log_declared)))
     p = 1.0 if fitted is None else chi2_tail(2 * max(fitted - log_declared, 0.0), df)
-    random = found.name == recovery.UNIFORM and p < LEVEL
+    random = found.family == Family.UNIFORM and p < LEVEL
     evidence = found.evidence
-    if told_apart or random:
+    if distinct or random:
         evidence += f"; {_nats(lost)} better than the declared rule"
-    elif found.name != recovery.UNIFORM and other:
-        evidence += "; cannot be told from the declared rule"
-    shown = found.name if told_apart or random or not other else _rule_text(declared)
-    findings = [Finding("rule", text, shown, evidence, OK if not (told_apart or random) else MISMATCH)]
-    findings += _temperature_and_lapse(claim, found, p, declared, told_apart)
+    elif found.family != Family.UNIFORM and other:
+        evidence += "; cannot be distinguished from the declared rule"
+    shown = found.family if distinct or random or not other else _rule_text(declared)
+    findings = [Finding("rule", text, shown, evidence, OK if not (distinct or random) else MISMATCH)]
+    findings += _temperature_and_lapse(claim, found, p, declared, distinct)
     return findings
 
 
@@ -133,70 +148,48 @@ def _nats(value: float) -> str:
     return "infinitely" if math.isinf(value) else f"{value:.0f} nats"
 
 
-def _declared_log(choices: Choices, claim: Rule) -> float:
-    """Return the log-likelihood of the picks under the declared rule, as it is."""
-    worth = choices.features[:, 0]
-    with np.errstate(divide="ignore"):
-        if claim.noise.name == "none":
-            right = rival_rules.best_chances(choices, worth)
-            return float(np.log((1 - claim.lapse) * right + claim.lapse / choices.slates.sizes).sum())
-        if claim.noise.name == "gaussian":
-            logs = rival_rules.thurstone_logs(choices, worth / claim.temperature)
-        else:
-            logs = luce_logs(choices, worth / claim.temperature)
-        if claim.lapse:
-            logs = np.logaddexp(
-                np.log1p(-claim.lapse) + logs if claim.lapse < 1 else -np.inf,
-                math.log(claim.lapse) - np.log(choices.slates.sizes),
-            )
-    return float(logs.sum())
-
-
 def _own_family(claim: Rule, found: Recovered) -> tuple[float | None, int]:
     """Return the log-likelihood of the declared family, fitted, and how many parameters were fitted."""
-    if claim.noise.name == "none":
-        return found.logs.get(recovery.BEST), 1
-    if claim.noise.name == "gaussian":
-        return (found.logs.get(recovery.THURSTONE), 1) if not claim.lapse else (None, 1)
-    if claim.lapse:
-        return found.logs.get(recovery.LAPSE), 2
-    return found.logs.get(recovery.LUCE), 1
+    family = family_of(claim.noise)
+    if not claim.lapse or family == Family.BEST:
+        return found.logs.get(family), 1
+    return (found.logs.get(Family.LAPSE), 2) if family == Family.LUCE else (None, 1)
 
 
 def _temperature_and_lapse(
-    claim: Rule, found: Recovered, p: float, declared: Declared, told_apart: bool
+    claim: Rule, found: Recovered, p: float, declared: Declared, distinct: bool
 ) -> list[Finding]:
     findings = []
     wrong = False
-    if claim.noise.name != "none":
+    if claim.noise != NO_NOISE:
         text = "" if declared.temperature is None else f"{declared.temperature:g}"
         if found.inverse is not None:
             beta, error = found.inverse
             ratio = claim.temperature * beta
-            wrong = p < LEVEL and (not claim.lapse or found.name != recovery.THURSTONE)
-            if found.name == recovery.LAPSE or claim.lapse:  # p is about lapses, too
+            wrong = p < LEVEL and (not claim.lapse or found.family != Family.THURSTONE)
+            if found.family == Family.LAPSE or claim.lapse:  # p is about lapses, too
                 wrong = wrong and abs(ratio - 1) > FAR * claim.temperature * error
             evidence = p_text(p) + (f"; rewards count {ratio:.3g} times what was declared" if wrong else "")
             verdict = judge(declared.temperature is not None, not wrong)
-            findings.append(Finding("temperature", text, found.temperature_text(), evidence, verdict))
-            if claim.lapse and found.name == recovery.LUCE:
+            findings.append(Finding("temperature", text, temperature_text(found), evidence, verdict))
+            if claim.lapse and found.family == Family.LUCE:
                 verdict = judge(declared.lapse is not None, p >= LEVEL or wrong)
                 findings.append(Finding("lapse share", f"{claim.lapse:g}", "none", p_text(p), verdict))
-        elif found.name == recovery.UNIFORM:
+        elif found.family == Family.UNIFORM:
             verdict = judge(declared.temperature is not None, p >= LEVEL)
             findings.append(Finding("temperature", text, "infinity", p_text(p), verdict))
-        elif found.name == recovery.BEST and told_apart:
+        elif found.family == Family.BEST and distinct:
             verdict = judge(declared.temperature is not None, False)
             findings.append(Finding("temperature", text, "zero", "no pick but the best", verdict))
     if found.lapse is not None:
         share, low, high = found.lapse
         wanted = claim.lapse
-        bad = not low - 1e-9 <= wanted <= high + 1e-9 and found.name == recovery.LAPSE
-        if claim.noise.name == "none":
+        bad = not low - 1e-9 <= wanted <= high + 1e-9 and found.family == Family.LAPSE
+        if claim.noise == NO_NOISE:
             bad = p < LEVEL or (wanted == 0 and share > 0)
-        elif found.name == recovery.BEST:
-            bad = False  # told by the rule already
-        if claim.lapse and found.name == recovery.LAPSE:
+        elif found.family == Family.BEST:
+            bad = False  # the rule says so already
+        if claim.lapse and found.family == Family.LAPSE:
             bad = p < LEVEL and (bad or not wrong)
         findings.append(
             Finding(
@@ -213,7 +206,7 @@ def _temperature_and_lapse(
 def _recovered_values(found: Recovered) -> list[Finding]:
     findings = []
     if found.inverse is not None:
-        findings.append(Finding("temperature", "", found.temperature_text(), ""))
+        findings.append(Finding("temperature", "", temperature_text(found), ""))
     if found.lapse is not None:
         share, low, high = found.lapse
         findings.append(Finding("lapse share", "", f"{share:.3g} ({low:.2g} to {high:.2g})"))
@@ -225,7 +218,7 @@ def _mixture_rule(choices: Choices, declared: Declared, found: Recovered, text: 
     recovered = ", ".join(f"{w:.3f}" for w in found.weights)
     if not declared.says_rule:
         return [
-            Finding("rule", text, found.name, found.evidence),
+            Finding("rule", text, found.family, found.evidence),
             Finding("weights", "", recovered),
             *_recovered_values(found),
         ]
@@ -236,23 +229,21 @@ def _mixture_rule(choices: Choices, declared: Declared, found: Recovered, text: 
         raise InputError(
             "there must be one weight for each reward", got=f"{weights.size} for {m}", remedy="list them all"
         )
-    if not isinstance(claim, Rule) or claim.noise.name != "gumbel" or claim.lapse:
-        return [
-            Finding("rule", text, found.name, "several rewards are only told apart for Luce choice", UNTOLD)
-        ]
-    beta = 1 / claim.temperature
-    if declared.temperature is None and found.inverse is not None:
-        beta = found.inverse[0]
-    log_declared = float(recovery.mixture_logs(choices, choices.features, weights, beta).sum())
-    p = chi2_tail(2 * max(found.logs[recovery.LUCE] - log_declared, 0.0), m)
+    if not isinstance(claim, Rule) or claim.noise != GUMBEL or claim.lapse:
+        evidence = "weights of several rewards are estimated for Luce choice only"
+        return [Finding("rule", text, found.family, evidence, UNTESTED)]
+    if declared.temperature is None and found.temperature is not None:
+        claim = replace(claim, temperature=found.temperature)
+    log_declared = float(mixture_logs(choices, choices.features, weights, claim).sum())
+    p = chi2_tail(2 * max(found.logs[Family.LUCE] - log_declared, 0.0), m)
     verdict = judge(declared.weights is not None, p >= LEVEL)
     return [
         Finding(
             "rule",
             text,
-            found.name,
+            found.family,
             found.evidence,
-            OK if found.name == recovery.LUCE or p >= LEVEL else MISMATCH,
+            OK if found.family == Family.LUCE or p >= LEVEL else MISMATCH,
         ),
         Finding(
             "weights",
@@ -266,7 +257,7 @@ def _mixture_rule(choices: Choices, declared: Declared, found: Recovered, text: 
 
 
 def _steadiness(choices: Choices, rounds: IntArray, declared: Declared) -> list[Finding]:
-    p, where = recovery.temperature_drift_p(choices, rounds)
+    p, where = temperature_drift_p(choices, rounds)
     if not where:
         return []
     text = "the same in all rounds" if declared.says_rule else ""
@@ -281,7 +272,7 @@ def _positions(choices: Choices, rounds: IntArray, declared: Declared) -> list[F
     columns, _ = position_columns(choices)
     text = "none" if declared.says_rule else ""
     if columns is None:
-        return [Finding("position effects", text, "not told", "places were not logged", UNTOLD)]
+        return [Finding("position effects", text, "not tested", "places were not logged", UNTESTED)]
     try:
         pooled = conditional_logit(choices, clustered=False)
     except NoEstimate:

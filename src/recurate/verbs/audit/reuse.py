@@ -20,13 +20,14 @@ from dataclasses import dataclass
 import numpy as np
 
 from recurate.choices.checks.statistics import normal_tail
-from recurate.choices.models import recovery
 from recurate.choices.models.recovery import Recovered
 from recurate.choices.observed import Observed
 from recurate.core.arrays import FloatArray, IntArray
-from recurate.verbs.audit.findings import LEVEL, MISMATCH, OK, UNTOLD, Finding, p_text
+from recurate.rules import Rule
+from recurate.rules.families import Family
+from recurate.verbs.audit.findings import LEVEL, MISMATCH, OK, UNTESTED, Finding, p_text
 
-FEW = 30  # slates that two rounds have in common, below which nothing is told
+FEW = 30  # slates that two rounds have in common, below which nothing is tested
 ROUNDING = 0.006  # of each propensity that was logged with two decimals
 MATERIAL = 0.02  # correlation below which reuse is of no account
 
@@ -39,7 +40,7 @@ class Reuse:
         correlation: of the quantity at equal slates and slots, 0 if independent, 1 if the same.
         p: one-sided p-value of independence; 1 where it could not be tested.
         pairs: slates compared.
-        why: why nothing was told.
+        why: why nothing was tested.
     """
 
     correlation: float = 0.0
@@ -194,7 +195,7 @@ def judge_reuse(observed: Observed, found: Recovered) -> list[Finding]:
 
 def _reuse_line(aspect: str, same: Reuse, wanted: str, cause: str) -> Finding:
     if same.why:
-        return Finding(aspect, wanted, "not told", same.why, UNTOLD)
+        return Finding(aspect, wanted, "not tested", same.why, UNTESTED)
     evidence = (
         f"correlation {same.correlation:.3f} at equal slates and slots ({same.pairs} pairs), {p_text(same.p)}"
     )
@@ -205,16 +206,11 @@ def _reuse_line(aspect: str, same: Reuse, wanted: str, cause: str) -> Finding:
 
 def _chances(observed: Observed, found: Recovered) -> FloatArray | None:
     """Return each slated row's probability to be picked under the recovered rule, or None without one."""
-    if (
-        found.keep != 1
-        or found.name not in (recovery.LUCE, recovery.LAPSE, recovery.THURSTONE)
-        or len(observed.names) > 1
-    ):
+    noisy = (Family.LUCE, Family.LAPSE, Family.THURSTONE)
+    rule = found.rule
+    if found.family not in noisy or len(observed.names) > 1 or not isinstance(rule, Rule) or rule.keep > 1:
         return None
-    beta = found.inverse[0] if found.inverse else 0.0
-    p, _ = observed.slates.softmax(beta * observed.rewards[: observed.slated, 0])
-    if found.name == recovery.LAPSE and found.lapse is not None:
-        p = (1 - found.lapse[0]) * p + observed.slates.spread(found.lapse[0] / observed.slates.sizes)
+    p = rule.probabilities(observed.rewards[: observed.slated, 0], observed.slates)
     return np.asarray(p * observed.slates.spread((observed.picks_per_slate == 1).astype(float)))
 
 
@@ -228,7 +224,7 @@ def judge_propensities(observed: Observed) -> list[Finding]:
         return [Finding("propensities", "", "incomplete", f"{(~known).mean():.1%} of them are missing")]
     single = observed.picks_per_slate == 1
     if not single.any():
-        return [Finding("propensities", "", "not told", "no slate has one pick", UNTOLD)]
+        return [Finding("propensities", "", "not tested", "no slate has one pick", UNTESTED)]
     off = np.abs(observed.slates.sums(p) - 1)[single]
     rounded = bool((off <= ROUNDING * observed.slates.sizes[single]).all())
     picked = observed.picked[: observed.slated]

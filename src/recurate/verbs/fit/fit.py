@@ -13,10 +13,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from recurate.choices.checks.held_out import (
-    BEST,
     FEW_CHOOSERS,
-    LAPSE,
-    THURSTONE,
     ClassScore,
     RuleScore,
     compare_rules,
@@ -31,7 +28,7 @@ from recurate.choices.models.identifiability import NoEstimate
 from recurate.choices.models.items import ItemFit, item_rewards
 from recurate.choices.models.latent_classes import ClassFit, latent_classes
 from recurate.choices.models.logit import LogitFit, conditional_logit
-from recurate.choices.models.rival_rules import FamilyFit
+from recurate.choices.models.rival_rules import RuleFit
 from recurate.choices.table import Choices
 from recurate.core.arrays import FloatArray
 from recurate.core.errors import InputError
@@ -40,6 +37,7 @@ from recurate.log.reading.roles import Mapping, guess
 from recurate.log.reading.slates import ITEMS, POSITIONS, SCORE, Reading, Wanted, read_choices
 from recurate.log.schema import read_log
 from recurate.metrics.estimates import NORMAL_975
+from recurate.rules.families import Family
 
 FEW_ITEMS = 40  # items up to which their rewards are features like any other
 FOR_RULES = 9000  # slates on which rival rules are compared
@@ -103,9 +101,9 @@ class Fit:
     logit: LogitFit | None
     items: ItemFit | None
     positions: LogitFit | None
-    lapse: FamilyFit | None
-    thurstone: FamilyFit | None
-    best: FamilyFit | None
+    lapse: RuleFit | None
+    thurstone: RuleFit | None
+    best: RuleFit | None
     groups: ClassFit | None
     class_scores: tuple[ClassScore, ...]
     checks: tuple[Check, ...]
@@ -131,11 +129,11 @@ class Fit:
         found: dict[str, Any] = {"temperature": 1.0}
         if len(self.weights) > 1:
             found["weights"] = list(self.weights)
-        elif self.verdict.rule == LAPSE and self.lapse is not None:
+        elif self.verdict.rule == Family.LAPSE and self.lapse is not None:
             found["lapse"] = self.lapse.lapse
-        elif self.verdict.rule == THURSTONE:
+        elif self.verdict.rule == Family.THURSTONE:
             found["noise"] = "gaussian"
-        elif self.verdict.rule == BEST and self.best is not None:
+        elif self.verdict.rule == Family.BEST and self.best is not None:
             found |= {"noise": "none", "lapse": self.best.lapse}
         return found
 
@@ -194,7 +192,7 @@ def fit(reading: Reading, options: FitOptions, say: Progress) -> Fit:
         warnings.append(f"standard errors clustered by only {clusters} choosers are likely too short")
     if len(reading.slates) < 200:
         warnings.append(f"{len(reading.slates)} slates tell little: intervals are wide and tests weak")
-    rival = {LAPSE: lapse, THURSTONE: probit}.get(verdict.rule)
+    rival = {Family.LAPSE: lapse, Family.THURSTONE: probit}.get(verdict.rule)
     rewards, weights = _rewards(reading, design, items, logit, groups, rival)
     rewards = rewards - rewards.mean(axis=0)  # known up to a constant
     return Fit(
@@ -265,7 +263,7 @@ def _strict(
 
 def _rules(
     choices: Choices, options: FitOptions, warnings: list[str]
-) -> tuple[list[RuleScore], FamilyFit | None, FamilyFit | None, FamilyFit | None]:
+) -> tuple[list[RuleScore], RuleFit | None, RuleFit | None, RuleFit | None]:
     if not choices.names:
         return [], None, None, None
     try:
@@ -278,7 +276,7 @@ def _rules(
         warnings.append(f"rival rules were not compared: on a part of the slates {error.what} ({error.got})")
         return [], None, None, None
     warnings += [
-        f"the rule {f.name!r} has not converged (gradient per slate {f.gradient_norm:.1e})"
+        f"the fit of {f.family} has not converged (gradient per slate {f.gradient_norm:.1e})"
         for f in (lapse, probit)
         if not f.converged
     ]
@@ -330,7 +328,7 @@ def _rewards(
     items: ItemFit | None,
     logit: LogitFit | None,
     groups: ClassFit | None,
-    rival: FamilyFit | None,
+    rival: RuleFit | None,
 ) -> tuple[FloatArray, tuple[float, ...]]:
     """Return the rewards of all included candidates at temperature 1, one column a group, and weights.
 

@@ -6,11 +6,11 @@ import math
 from pathlib import Path
 from typing import Any
 
-from recurate.choices.checks.held_out import LUCE, UNIFORM
 from recurate.choices.models.items import ItemFit
 from recurate.core.version import VERSION
 from recurate.report import charts
 from recurate.report.sections import Section, write_sections
+from recurate.rules.families import Family
 from recurate.verbs.fit.files import item_rows, logit_rows
 from recurate.verbs.fit.fit import Fit
 
@@ -172,14 +172,14 @@ def _rule_section(found: Fit) -> list[Section]:
     extra = {}
     if found.lapse is not None and found.lapse.lapse is not None and found.lapse.lapse_interval is not None:
         low, high = found.lapse.lapse_interval
-        extra["Luce with lapses"] = f"lapse share {found.lapse.lapse:.3g} ({low:.2g} to {high:.2g})"
+        extra[Family.LAPSE] = f"lapse share {found.lapse.lapse:.3g} ({low:.2g} to {high:.2g})"
     if found.best is not None and found.best.lapse is not None:
-        extra["best of K with lapses"] = f"lapse share {found.best.lapse:.3g}"
+        extra[Family.BEST] = f"lapse share {found.best.lapse:.3g}"
     table = [["rule", "log-likelihood a slate", "gain over Luce", "95 %, all at once", "fitted"]]
     for rule in found.rules:
-        gain = "" if rule.name == LUCE else f"{rule.gain:+.4f}"
-        interval = "" if rule.name == LUCE else f"{rule.interval[0]:+.4f} to {rule.interval[1]:+.4f}"
-        mark = " (better)" if rule.better and rule.name != UNIFORM else ""
+        gain = "" if rule.name == Family.LUCE else f"{rule.gain:+.4f}"
+        interval = "" if rule.name == Family.LUCE else f"{rule.interval[0]:+.4f} to {rule.interval[1]:+.4f}"
+        mark = " (better)" if rule.better and rule.name != Family.UNIFORM else ""
         table.append([rule.name + mark, f"{rule.per_slate:.4f}", gain, interval, extra.get(rule.name, "")])
     return [Section("Which rule", "Log-likelihood of held-out slates, three-fold.", table)]
 
