@@ -80,7 +80,8 @@ def test_rules_take_slates_end_to_end_as_tables(noise, keep, lapse):
         (lambda r, s: Rule().probabilities(np.where(r > 0, r, np.nan), s), "must be numbers"),
         (lambda r, s: Rule(keep=3).probabilities(r, s), "that many"),
         (lambda r, s: Rule().log_likelihood(r, SIZES, s), "slots from 0"),
-        (lambda r, s: Rule(keep=2).slopes(r, SIZES * 0, s), "keep one"),
+        (lambda r, s: Rule(keep=2).slopes(r, SIZES * 0, s), "one pick per slate"),
+        (lambda r, s: Rule(noise=LOGISTIC).slopes(r, SIZES * 0, s), "one pick per slate"),
     ],
 )
 def test_wrong_rewards_of_slates_are_refused(act, message):

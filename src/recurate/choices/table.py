@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from recurate.core.arrays import FloatArray, IntArray
+from recurate.core.arrays import BoolArray, FloatArray, IntArray
 from recurate.core.errors import InputError
 from recurate.rules.rule import Rule
 from recurate.rules.slates import Slates
@@ -148,6 +148,23 @@ class Choices:
             items=of(self.items, rows),
             contexts=of(self.contexts, chosen),
             tie_rows=of(self.tie_rows, rows),
+        )
+
+    def with_rows(self, rows: BoolArray, picked: IntArray) -> Choices:
+        """Return the slates without the rows (rows,) that are False; ``picked``: slots among those left."""
+        sizes = self.slates.sums(rows.astype(np.int64))
+
+        def of(values: NDArray[Any] | None) -> Any:
+            return None if values is None else values[rows]
+
+        return replace(
+            self,
+            features=self.features[rows],
+            slates=Slates(np.r_[0, np.cumsum(sizes)].astype(np.int64)),
+            picked=picked,
+            positions=of(self.positions),
+            items=of(self.items),
+            tie_rows=of(self.tie_rows),
         )
 
     def with_features(self, features: FloatArray, names: Sequence[str]) -> Choices:

@@ -40,42 +40,11 @@ def log_first(noise: Noise, utilities: FloatArray, slots: IntArray) -> FloatArra
     return _log_integral(noise, integrand, utilities)
 
 
-def first_slopes(noise: Noise, utilities: FloatArray, slots: IntArray) -> tuple[FloatArray, FloatArray]:
-    r"""Return log P(slot is picked first), (slates,), and its derivatives by each utility, (slates, K).
-
-    .. math:: \partial P / \partial u_j = -\int f(s - u_i) f(s - u_j) \prod_{l \ne i, j} F(s - u_l)\, ds
-
-    for rivals j; all derivatives sum to zero, as P knows utilities up to a constant.
-    """
-    own, rivals = own_and_rivals(utilities, slots)
-    logs, falls = log_first(noise, utilities, slots), np.empty(rivals.shape)
-    for j in range(rivals.shape[1]):
-        rival, others = rivals[:, j, None], np.delete(rivals, j, axis=1)
-
-        def integrand(
-            rows: slice, s: FloatArray, rival: FloatArray = rival, others: FloatArray = others
-        ) -> FloatArray:
-            both = noise.log_pdf(s - own[rows]) + noise.log_pdf(s - rival[rows])
-            return np.asarray(both + _log_product(noise.log_cdf, others[rows], s))
-
-        falls[:, j] = np.exp(_log_integral(noise, integrand, utilities) - logs)
-    return logs, slopes_of(falls, slots)
-
-
 def own_and_rivals(utilities: FloatArray, slots: IntArray) -> tuple[FloatArray, FloatArray]:
     """Return the utilities of the slots, (slates, 1), and of all others, (slates, K - 1)."""
     count, k = utilities.shape
     own = np.take_along_axis(utilities, slots[:, None], axis=1)
     return own, utilities[np.arange(k) != slots[:, None]].reshape(count, k - 1)
-
-
-def slopes_of(falls: FloatArray, slots: IntArray) -> FloatArray:
-    """Return derivatives of log P(slot) by all utilities, (slates, K), from minus those by its rivals'."""
-    count, rivals = falls.shape
-    slopes = np.empty((count, rivals + 1))
-    slopes[np.arange(rivals + 1) != slots[:, None]] = -falls.ravel()
-    np.put_along_axis(slopes, slots[:, None], falls.sum(axis=1, keepdims=True), axis=1)
-    return slopes
 
 
 def log_kept(noise: Noise, utilities: FloatArray, kept: BoolArray) -> FloatArray:

@@ -290,13 +290,13 @@ class Rule:
             constant but for jumps; and by the lapse share, (slates,).
 
         Raises:
-            InputError: the rule keeps more than one; slots are out of range.
+            InputError: the rule keeps more than one, or has another noise; slots are out of range.
         """
-        if self.keep > 1:
+        if self.keep > 1 or self.noise not in (GUMBEL, GAUSSIAN, NO_NOISE):
             raise InputError(
-                "derivatives are known for rules that keep one of each slate",
-                got=self.keep,
-                remedy="keep = 1",
+                "derivatives are known for one pick per slate under Gumbel, Gaussian or no noise",
+                got=f"keep = {self.keep}, noise = {self.noise.name}",
+                remedy="use log_likelihood and differences of it",
             )
         utilities, own, _ = self._laid_out(rewards, slates)
         slots = self._slots(picked, own, None)[:, 0]
@@ -322,12 +322,7 @@ class Rule:
             return utilities[at] - log_total, by_utility
         logs, by_utility = np.empty(len(slates)), np.empty(utilities.shape)
         for some, rows in slates.by_size():
-            if self.noise == GAUSSIAN:
-                logs[some], by_utility[rows] = thurstone.first_slopes(utilities[rows], slots[some])
-            else:
-                logs[some], by_utility[rows] = quadrature.first_slopes(
-                    self.noise, utilities[rows], slots[some]
-                )
+            logs[some], by_utility[rows] = thurstone.first_slopes(utilities[rows], slots[some])
         return logs, by_utility
 
     def _log_chosen(
@@ -354,12 +349,12 @@ class Rule:
             orders = (np.column_stack(order) for order in itertools.permutations(at.T))
             each = [_log_ranking(_log_luce, utilities, slates, order) for order in orders]
             return np.asarray(np.logaddexp.reduce(each))
+        if self.noise == GAUSSIAN and self.keep == 1:
+            return self._pick_slopes(utilities, slates, slots[:, 0])[0]
         out = np.empty(len(slates))
         for some, rows in slates.by_size():
             if self.keep > 1:
                 out[some] = quadrature.log_kept(self.noise, utilities[rows], kept[rows])
-            elif self.noise == GAUSSIAN:
-                out[some] = thurstone.first_slopes(utilities[rows], slots[some, 0])[0]
             else:
                 out[some] = quadrature.log_first(self.noise, utilities[rows], slots[some, 0])
         return out

@@ -14,7 +14,7 @@ import math
 import numpy as np
 
 from recurate.core.arrays import FloatArray, IntArray
-from recurate.rules.quadrature import own_and_rivals, slopes_of
+from recurate.rules.quadrature import own_and_rivals
 
 REACH = 8.0  # exp(-REACH^2 / 2) = 1e-14
 CLOSE = 0.1  # of the integrand's width: how well its mode must be known
@@ -48,7 +48,11 @@ def _block(utilities: FloatArray, slots: IntArray) -> tuple[FloatArray, FloatArr
     total = mass.sum(axis=1, keepdims=True)
     logs = np.log(total * (step * width)) + top - 0.5 * math.log(2 * math.pi)
     falls = np.einsum("sq,sqj->sj", mass / total, _hazard(z, log_cdf))
-    return logs[:, 0], slopes_of(falls, slots)
+    slopes = np.empty(utilities.shape)
+    slopes[np.arange(utilities.shape[1]) != slots[:, None]] = -falls.ravel()
+    # P knows utilities up to a constant: its derivatives sum to zero.
+    np.put_along_axis(slopes, slots[:, None], falls.sum(axis=1, keepdims=True), axis=1)
+    return logs[:, 0], slopes
 
 
 def _mode(own: FloatArray, rivals: FloatArray) -> tuple[FloatArray, FloatArray]:

@@ -15,7 +15,7 @@ from scipy.stats import chi2
 from helpers.picking import bounds, hessian_of, jacobian_of
 from recurate.choices import Choices, NoEstimate, conditional_logit, item_rewards
 from recurate.choices.models import items as luce
-from recurate.choices.models.item_likelihoods import Davidson, OneHot
+from recurate.choices.models.item_likelihoods import Davidson, Top1Likelihood
 from recurate.choices.models.items import DRAWS, TOLERANCE
 from recurate.core.errors import InputError
 from recurate.rules.slates import Slates
@@ -142,7 +142,7 @@ def test_derivatives_of_luces_likelihood(scale, weighted):
     rng = np.random.default_rng(2)
     items, offsets, picked = ragged_of(rng, np.zeros(5), 40)
     weights = rng.uniform(0.3, 2.0, 40) if weighted else None
-    model = OneHot.build(items, Slates(offsets), items[offsets[:-1] + picked], weights, 5)
+    model = Top1Likelihood.build(items, Slates(offsets), items[offsets[:-1] + picked], weights, 5)
     theta = scale * rng.normal(size=5)
     point = model.at(theta)
 
@@ -210,7 +210,7 @@ def test_drawn_gradients_have_mean_zero_and_the_informations_covariance(ties):
     if ties:
         model = Davidson.build(pairs.ravel(), slates, slots, weights, tied, 4)
     else:
-        model = OneHot.build(pairs.ravel(), slates, pairs[np.arange(60), slots], weights, 4)
+        model = Top1Likelihood.build(pairs.ravel(), slates, pairs[np.arange(60), slots], weights, 4)
     point = model.at(rng.normal(size=5 if ties else 4))
     draws = np.array([point.drawn_gradient(rng) for _ in range(4000)])
     information = point.dense_information()
@@ -312,10 +312,12 @@ def test_a_subsample_to_start_from_does_not_matter(monkeypatch):
     for weights in (None, rng.uniform(0.5, 2, 8000)):
         fit = item_rewards(items, picked, weights=weights)
         codes = items.ravel()
-        model = OneHot.build(codes, Slates.of_size(4, 8000), items[np.arange(8000), picked], weights, 10)
+        model = Top1Likelihood.build(
+            codes, Slates.of_size(4, 8000), items[np.arange(8000), picked], weights, 10
+        )
         assert model.part() is not None
         with monkeypatch.context() as patch:
-            patch.setattr(OneHot, "part", lambda self: None)
+            patch.setattr(Top1Likelihood, "part", lambda self: None)
             plain = item_rewards(items, picked, weights=weights)
         np.testing.assert_allclose(fit.rewards, plain.rewards, atol=1e-5)
         assert max(fit.gradient_norm, plain.gradient_norm) <= TOLERANCE

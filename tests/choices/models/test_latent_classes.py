@@ -12,10 +12,9 @@ import pytest
 from helpers.picking import bounds, draw, hessian_of, jacobian_of, luce, one_by_one, plain_log, ragged
 from recurate.choices import Choices, NoEstimate, conditional_logit, latent_classes
 from recurate.choices.checks.held_out import chooser_logs, folds_of, select_classes
-from recurate.choices.models import identifiability, people
+from recurate.choices.models import identifiability
 from recurate.choices.models import latent_classes as groups
-from recurate.choices.models.latent_classes import TOLERANCE, _at, _Theta
-from recurate.choices.models.people import Sample, part_of_sample
+from recurate.choices.models.latent_classes import TOLERANCE, Panel, _at, _Theta, part_of_panel
 from recurate.core.errors import InputError
 from recurate.core.seeds import Stream
 from recurate.rules import slates as slates_module
@@ -88,7 +87,7 @@ def test_derivatives_are_those_of_the_written_out_likelihood(choices, classes, s
     theta = scale * np.random.default_rng(1).normal(size=classes - 1 + 2 * classes)
     people = plain_people(choices)
     start = classes - 1
-    point = _at(Sample.build(choices), _Theta(np.r_[0.0, theta[:start]], theta[start:].reshape(classes, 2)))
+    point = _at(Panel.build(choices), _Theta(np.r_[0.0, theta[:start]], theta[start:].reshape(classes, 2)))
 
     def value(t, own=people):
         return plain_mixture(own, t, classes)
@@ -271,7 +270,7 @@ def test_the_size_of_blocks_does_not_matter(monkeypatch):
     choices, _ = planted(np.random.default_rng(12), 60, 6)
     plain = latent_classes(choices)
     for budget in (1, 333):
-        monkeypatch.setattr(people, "BLOCK_DOUBLES", budget)
+        monkeypatch.setattr(groups, "BLOCK_DOUBLES", budget)
         monkeypatch.setattr(slates_module, "BLOCK_DOUBLES", budget)
         same(latent_classes(choices), plain)
 
@@ -279,10 +278,10 @@ def test_the_size_of_blocks_does_not_matter(monkeypatch):
 def test_starting_on_a_subsample_of_choosers_does_not_matter(monkeypatch):
     choices, _ = planted(np.random.default_rng(13), 800, 6)
     plain = latent_classes(choices)
-    monkeypatch.setattr(people, "FEWEST_CHOOSERS", 80)
-    monkeypatch.setattr(people, "SUBSAMPLE", 100)
+    monkeypatch.setattr(groups, "FEWEST_CHOOSERS", 80)
+    monkeypatch.setattr(groups, "SUBSAMPLE", 100)
     monkeypatch.setattr(identifiability, "FEWEST", 300)
-    part = part_of_sample(Sample.build(choices), 2, np.random.default_rng(0))
+    part = part_of_panel(Panel.build(choices), 2, np.random.default_rng(0))
     assert part.count < 300
     same(latent_classes(choices), plain)
 

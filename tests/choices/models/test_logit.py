@@ -28,15 +28,16 @@ from helpers.picking import (
     ragged,
 )
 from recurate.choices import Choices, NoEstimate, conditional_logit
+from recurate.choices.from_slates import read_choices
 from recurate.choices.models import identifiability
 from recurate.choices.models.identifiability import LARGEST_PROGRAM, subsample
-from recurate.choices.models.likelihood import add_by_code, evaluate, log_probabilities
+from recurate.choices.models.likelihood import add_by_code, evaluate
 from recurate.choices.models.logit import TOLERANCE, null_log_likelihood, sandwich_of, solver
 from recurate.core.errors import InputError
 from recurate.core.tables import read_table
 from recurate.log.reading.roles import guess
-from recurate.log.reading.slates import read_choices
 from recurate.rules import slates as slates_module
+from recurate.rules.rule import Rule
 from recurate.rules.slates import Slates
 
 # Statistical tests here have a false-alarm rate of 1e-6 each, and fixed seeds.
@@ -606,7 +607,7 @@ def test_the_solver_inverts_at_any_scale():
 def test_log_probabilities_are_luces():
     choices = ragged(np.random.default_rng(30), slates=30)
     expected = [plain_log(x, pick, TRUE.tolist()) for x, pick, _, _ in one_by_one(choices)]
-    np.testing.assert_allclose(log_probabilities(choices, TRUE), expected, rtol=1e-12)
+    np.testing.assert_allclose(choices.log_likelihood(Rule(), choices.features @ TRUE), expected, rtol=1e-12)
 
 
 def test_strips_of_a_subsample_are_whole_and_spread():

@@ -14,13 +14,14 @@ from hypothesis import strategies as st
 
 from helpers.picking import data_folder
 from recurate.choices import conditional_logit
+from recurate.choices.from_slates import read_choices
 from recurate.core.errors import InputError
 from recurate.core.tables import read_table, write_table
 from recurate.log.reading.roles import guess
-from recurate.log.reading.slates import Wanted, read_choices
+from recurate.log.reading.slates import Wanted
 from recurate.verbs.fit.fit import FitOptions, read_picks
 
-ONE = "of one candidate: a pick from one tells nothing"
+ONE = "of one candidate: a pick from one says nothing"
 UNREADABLE = "with a pick that cannot be read, or none"
 NO_RANK = "with a rank that cannot be read, or none"
 TIED = "with all candidates tied"

@@ -14,10 +14,11 @@ from recurate.choices import NoEstimate, conditional_logit
 from recurate.choices.checks.held_out import RuleScore
 from recurate.choices.checks.score_tests import Check
 from recurate.choices.checks.verdict import IMPLIES, judge
+from recurate.choices.from_slates import read_choices
 from recurate.core.errors import InputError
 from recurate.core.tables import write_table
 from recurate.log.reading.roles import guess
-from recurate.log.reading.slates import Wanted, read_choices
+from recurate.log.reading.slates import Wanted
 from recurate.log.schema import as_log, read_log
 from recurate.rules.families import Family
 from recurate.verbs.fit.files import facts_of, scored_table, write_fit

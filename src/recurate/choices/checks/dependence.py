@@ -9,6 +9,7 @@ import numpy as np
 
 from recurate.choices.checks.score_tests import Check, strongest_features
 from recurate.choices.checks.statistics import three_moment_tail
+from recurate.choices.models.likelihood import information_of
 from recurate.choices.table import Choices
 from recurate.core.arrays import FloatArray, IntArray
 
@@ -49,7 +50,7 @@ def _pair_statistic(
     residual = -p
     residual[choices.picked_rows] += 1.0
     weights = np.ones(len(choices)) if choices.weights is None else choices.weights
-    matrix = _information_at(choices, x, p, weights)
+    matrix = information_of(x, p, choices.slates, weights)
     values, vectors = np.linalg.eigh(matrix)
     good = values > 1e-10 * values[-1]
     root = vectors[:, good] / np.sqrt(values[good])  # whitens: root' I root = 1
@@ -76,12 +77,6 @@ def _pair_statistic(
         pair3 += 2 * float(np.einsum("nab,nab->", cubes, each))
     ratio = 1.0 + t / max(float(q), 1.0)
     return t, (-pair2, 2 * pair2, 8 * max(pair3, 0.0)), ratio
-
-
-def _information_at(choices: Choices, x: FloatArray, p: FloatArray, weights: FloatArray) -> FloatArray:
-    centred = x - choices.slates.spread(choices.slates.sums(x * p[:, None]))
-    scale = p * choices.slates.spread(weights)
-    return np.asarray((centred * scale[:, None]).T @ centred)
 
 
 def _slate_informations(
@@ -124,11 +119,9 @@ def check_repeats(choices: Choices, beta: FloatArray) -> Check:
     keep = np.flatnonzero(counts[codes] > 1)
     t = mean = variance = third = 0.0
     p_all, _ = choices.slates.softmax(choices.features @ beta)
-    inverse = np.linalg.pinv(
-        _information_at(choices, choices.features, p_all, np.ones(len(choices))), hermitian=True
-    )
+    inverse = np.linalg.pinv(information_of(choices.features, p_all, choices.slates), hermitian=True)
     for code in np.unique(codes[keep]):
-        some = keep[codes[keep] == code] if keep.size < 2000 else _members(codes, keep, code)
+        some = keep[codes[keep] == code]
         n = some.size
         rows = choices.slates.offsets[some][:, None] + np.arange(choices.slates.sizes[some[0]])
         slots = np.take_along_axis(rows, order[some][:, : rows.shape[1]], axis=1)
@@ -146,10 +139,6 @@ def check_repeats(choices: Choices, beta: FloatArray) -> Check:
     effect = f"equal slates agree in their picks {'more' if t > mean else 'less'} than predicted"
     tail = three_moment_tail(t, mean, variance, third)
     return replace(blank, p=min(1.0, 2 * min(tail, 1 - tail)), statistic=ratio, effect=effect)
-
-
-def _members(codes: IntArray, keep: IntArray, code: int) -> IntArray:
-    return np.asarray(keep[codes[keep] == code])
 
 
 def _third(p: FloatArray) -> float:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,9 +15,8 @@ from recurate.choices.checks.statistics import chi2_tail, holm
 from recurate.choices.models.identifiability import NoEstimate
 from recurate.choices.models.logit import conditional_logit
 from recurate.choices.table import Choices
-from recurate.core.arrays import FloatArray, IntArray
+from recurate.core.arrays import FloatArray
 from recurate.core.seeds import Stream
-from recurate.rules.slates import Slates
 
 MOST_SLATES = 60_000  # that a test looks at
 MOST_NESTS = 15
@@ -218,7 +216,7 @@ def check_hausman(choices: Choices, beta: FloatArray, covariance: FloatArray, se
     dropped = drop[kept_slates]
     rows = np.ones(own.slates.rows, bool)
     rows[own.slates.offsets[:-1] + dropped] = False
-    reduced = _with_rows(own, rows, own.picked - (own.picked > dropped))
+    reduced = own.with_rows(rows, own.picked - (own.picked > dropped))
     try:
         fit = conditional_logit(reduced, clustered=False)
     except NoEstimate as error:
@@ -233,25 +231,6 @@ def check_hausman(choices: Choices, beta: FloatArray, covariance: FloatArray, se
     statistic, df = float((np.square(along) / values[good]).sum()), int(good.sum())
     p = chi2_tail(statistic, df)
     return replace(blank, p=p, corrected=p, statistic=statistic, df=df, effect="")
-
-
-def _with_rows(choices: Choices, rows: NDArray[np.bool_], picked: IntArray) -> Choices:
-    """Return the slates without the rows that are False."""
-    sizes = choices.slates.sums(rows.astype(np.int64)).astype(np.int64)
-    slates = Slates(np.r_[0, np.cumsum(sizes)].astype(np.int64))
-
-    def of(values: NDArray[Any] | None) -> Any:
-        return None if values is None else values[rows]
-
-    return replace(
-        choices,
-        features=choices.features[rows],
-        slates=slates,
-        picked=picked,
-        positions=of(choices.positions),
-        items=of(choices.items),
-        tie_rows=of(choices.tie_rows),
-    )
 
 
 TESTS = (check_position, check_iia, check_repeats, check_choosers, check_calibration, check_drift)

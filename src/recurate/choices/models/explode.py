@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from recurate.choices.table import Choices
-from recurate.core.arrays import FloatArray, IntArray
+from recurate.core.arrays import BoolArray, FloatArray
 from recurate.core.errors import InputError
 from recurate.log.reading.forms import RANK
 from recurate.rules.slates import Slates
@@ -28,7 +26,7 @@ class Expansion:
 
     choices: Choices
     strict: Choices
-    tied: NDArray[np.bool_]
+    tied: BoolArray
     stages: int
 
     @classmethod
@@ -65,52 +63,35 @@ def _exploded(base: Choices, better: FloatArray, kind: str, ties: str) -> tuple[
     approximation), or their stage is left out. Candidates that were picked together, without ranks, are such
     a tie at the first stage, and the rest is not told apart.
     """
-    rows: list[IntArray] = []
+    kept: list[BoolArray] = []
     picked: list[int] = []
     origin: list[int] = []
     loose: list[bool] = []
-    slates = base.slates
-    for s in range(len(slates)):
-        here = np.arange(slates.offsets[s], slates.offsets[s + 1])
-        worth = better[here]
+    for s, worth in enumerate(np.split(better, base.slates.offsets[1:-1])):
         levels = np.unique(worth)[::-1]
         for level in levels[:1] if kind != RANK else levels[:-1]:
-            left = here[worth <= level]
-            best = np.flatnonzero(worth[worth <= level] == level)
-            if left.size < 2 or (ties == "drop" and best.size > 1):
+            left = worth <= level
+            best = np.flatnonzero(worth[left] == level)
+            if left.sum() < 2 or (ties == "drop" and best.size > 1):
                 continue
             for b in best:
-                rows.append(left)
+                kept.append(left)
                 picked.append(int(b))
                 origin.append(s)
                 loose.append(best.size > 1)
-    if not rows:
+    if not kept:
         raise InputError(
             "no stage of any ranking has a single best candidate", got="ties only", remedy="--ties half"
         )
     index = np.array(origin)
-    whole = np.concatenate(rows)
-
-    def of(values: NDArray[Any] | None, which: IntArray) -> Any:
-        return None if values is None else values[which]
-
     sources = np.arange(len(base)) if base.sources is None else base.sources
-    choices = replace(
-        base,
-        features=base.features[whole],
-        slates=Slates(np.r_[0, np.cumsum([r.size for r in rows])].astype(np.int64)),
-        picked=np.array(picked, np.int64),
-        choosers=of(base.choosers, index),
-        sources=sources[index],
-        positions=of(base.positions, whole),
-        items=of(base.items, whole),
-        contexts=of(base.contexts, index),
-    )
+    choices = base.take(index).with_rows(np.concatenate(kept), np.array(picked, np.int64))
+    choices = replace(choices, sources=sources[index])
     untied = np.flatnonzero(~np.array(loose))
     return choices, choices.take(untied) if untied.size else choices
 
 
-def _halves(plain: Choices, tied: NDArray[np.bool_]) -> Choices:
+def _halves(plain: Choices, tied: BoolArray) -> Choices:
     """Return every tied pair twice, each candidate picked once, with weight one half."""
     index = np.sort(np.r_[np.arange(len(plain)), np.flatnonzero(tied)], kind="stable")
     again = np.r_[False, np.diff(index) == 0]
@@ -120,7 +101,7 @@ def _halves(plain: Choices, tied: NDArray[np.bool_]) -> Choices:
     return replace(out, picked=np.where(again, 1, out.picked), weights=weights, sources=sources)
 
 
-def _with_tie_rows(plain: Choices, tied: NDArray[np.bool_]) -> Choices:
+def _with_tie_rows(plain: Choices, tied: BoolArray) -> Choices:
     """Return pairs with a third candidate, the tie: mean features and an indicator (Davidson 1970)."""
     n, d = len(plain), plain.features.shape[1]
     pairs = plain.features.reshape(n, 2, d)

@@ -13,7 +13,7 @@ from recurate.core.arrays import BoolArray, FloatArray, IntArray
 from recurate.rules.slates import Slates
 
 
-class Point(Protocol):
+class ItemEvaluation(Protocol):
     """The log-likelihood at one theta.
 
     Attributes:
@@ -43,7 +43,7 @@ class Point(Protocol):
         ...
 
 
-class Model(Protocol):
+class ItemLikelihood(Protocol):
     """A log-likelihood of item rewards."""
 
     @property
@@ -55,11 +55,11 @@ class Model(Protocol):
         """Return parameters to start from."""
         ...
 
-    def part(self) -> Model | None:
+    def part(self) -> ItemLikelihood | None:
         """Return the likelihood of a subsample that covers all items well, or None."""
         ...
 
-    def at(self, theta: FloatArray) -> Point:
+    def at(self, theta: FloatArray) -> ItemEvaluation:
         """Return the log-likelihood at theta."""
         ...
 
@@ -68,7 +68,7 @@ class Model(Protocol):
 
 
 @dataclass
-class OneHot:
+class Top1Likelihood:
     """Top-1 picks: s = A w, A the matrix (slates, items) that counts items in slates."""
 
     matrix: Any
@@ -78,7 +78,7 @@ class OneHot:
     @classmethod
     def build(
         cls, codes: IntArray, slates: Slates, winners: IntArray, weights: FloatArray | None, count: int
-    ) -> OneHot:
+    ) -> Top1Likelihood:
         """Return the likelihood of picks from slates of item codes (rows,)."""
         from scipy import sparse
 
@@ -104,7 +104,7 @@ class OneHot:
         share = (1.0 if self.weights is None else self.weights) / np.diff(self.matrix.indptr)
         return np.asarray(np.log((self.wins + 0.5) / (self.matrix.T @ share + 0.5)))
 
-    def part(self) -> OneHot | None:
+    def part(self) -> Top1Likelihood | None:
         """Return the likelihood of one slate in sixteen (or more), if every item still wins there."""
         n, m = self.matrix.shape
         wanted = max(n // 16, 60 * m)
@@ -112,18 +112,18 @@ class OneHot:
             return None
         some = np.arange(0, n, n // wanted)
         weights = None if self.weights is None else self.weights[some]
-        part = OneHot(self.matrix[some], self.winners[some], weights)
+        part = Top1Likelihood(self.matrix[some], self.winners[some], weights)
         return part if part.wins.min() > 5 else None
 
-    def at(self, theta: FloatArray) -> OneHotPoint:
+    def at(self, theta: FloatArray) -> Top1Evaluation:
         """Return the log-likelihood at theta."""
-        return OneHotPoint(self, theta)
+        return Top1Evaluation(self, theta)
 
 
-class OneHotPoint:
+class Top1Evaluation:
     """The log-likelihood of top-1 picks at one theta."""
 
-    def __init__(self, model: OneHot, theta: FloatArray) -> None:
+    def __init__(self, model: Top1Likelihood, theta: FloatArray) -> None:
         self.model = model
         self.w = np.exp(theta - theta.max())
         self.s = model.matrix @ self.w
@@ -224,12 +224,12 @@ class Davidson:
     def part(self) -> None:
         """Return None: pairs with ties are not subsampled."""
 
-    def at(self, theta: FloatArray) -> DavidsonPoint:
+    def at(self, theta: FloatArray) -> DavidsonEvaluation:
         """Return the log-likelihood at (theta, log nu)."""
-        return DavidsonPoint(self, theta)
+        return DavidsonEvaluation(self, theta)
 
 
-class DavidsonPoint:
+class DavidsonEvaluation:
     """The log-likelihood of pairs with ties at one (theta, log nu)."""
 
     def __init__(self, model: Davidson, theta: FloatArray) -> None:

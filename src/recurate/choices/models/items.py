@@ -25,8 +25,8 @@ from numpy.typing import ArrayLike, NDArray
 
 from recurate.choices.models.connectivity import check_connected
 from recurate.choices.models.identifiability import NoEstimate
-from recurate.choices.models.item_likelihoods import Davidson, Model, OneHot, Point
-from recurate.choices.models.lbfgs import Secants
+from recurate.choices.models.item_likelihoods import Davidson, ItemEvaluation, ItemLikelihood, Top1Likelihood
+from recurate.choices.models.lbfgs import LBFGS
 from recurate.choices.table import check_picks, check_weights
 from recurate.core.arrays import FloatArray, IntArray
 from recurate.core.errors import InputError, is_number
@@ -67,12 +67,12 @@ class ItemFit:
     steps: int
     slates: int
     shrinkage: float
-    _model: Model = field(repr=False)
+    _model: ItemLikelihood = field(repr=False)
     _clusters: IntArray | None = field(repr=False)
 
     @cached_property
     def standard_errors(self) -> FloatArray:
-        """Model-based standard errors of the rewards (their mean held at zero), (items,)."""
+        """ItemLikelihood-based standard errors of the rewards (their mean held at zero), (items,)."""
         return self._errors(None)
 
     @cached_property
@@ -166,9 +166,9 @@ def item_rewards(
         )
     if not shrinkage:
         check_connected(codes, slates, winners, tied, labels)
-    model: Model
+    model: ItemLikelihood
     if tied is None or not tied.any():
-        model = OneHot.build(codes, slates, winners, shares, count)
+        model = Top1Likelihood.build(codes, slates, winners, shares, count)
     else:
         model = Davidson.build(codes, slates, slots, shares, tied, count)
     start = model.start()
@@ -199,8 +199,8 @@ def item_rewards(
 
 
 def _climb(
-    model: Model, theta: FloatArray, count: int, shrinkage: float, *, helper: Model | None
-) -> tuple[FloatArray, Point, int]:
+    model: ItemLikelihood, theta: FloatArray, count: int, shrinkage: float, *, helper: ItemLikelihood | None
+) -> tuple[FloatArray, ItemEvaluation, int]:
     """Return the estimate, its point and the number of steps.
 
     With a ``helper``, a subsample's likelihood, steps use its information as long as they contract well.
@@ -243,19 +243,19 @@ def _climb(
     return theta, point, steps
 
 
-def _assistant(point: Point, count: int, shrinkage: float, ratio: float) -> Secants:
+def _assistant(point: ItemEvaluation, count: int, shrinkage: float, ratio: float) -> LBFGS:
     """Return steps with the information of a subsample that is ``ratio`` times smaller."""
-    return Secants(lambda g: _solve(point, g / ratio, count, shrinkage / ratio, 1e-2)[0])
+    return LBFGS(lambda g: _solve(point, g / ratio, count, shrinkage / ratio, 1e-2)[0])
 
 
-def _slope(point: Point, theta: FloatArray, count: int, shrinkage: float) -> FloatArray:
+def _slope(point: ItemEvaluation, theta: FloatArray, count: int, shrinkage: float) -> FloatArray:
     """Return the gradient of the penalised log-likelihood."""
     gradient = point.gradient.copy()
     gradient[:count] -= shrinkage * theta[:count]
     return gradient
 
 
-def _norm(point: Point, theta: FloatArray, count: int, shrinkage: float, total: float) -> float:
+def _norm(point: ItemEvaluation, theta: FloatArray, count: int, shrinkage: float, total: float) -> float:
     return float(np.abs(_slope(point, theta, count, shrinkage)).max()) / total * count
 
 
@@ -266,7 +266,7 @@ def _centred(v: FloatArray, count: int) -> FloatArray:
 
 
 def _solve(
-    point: Point, rhs: FloatArray, count: int, shrinkage: float, tolerance: float
+    point: ItemEvaluation, rhs: FloatArray, count: int, shrinkage: float, tolerance: float
 ) -> tuple[FloatArray, int]:
     """Return information^-1 rhs by preconditioned conjugate gradients, the rewards' mean held at zero."""
     ridge = np.zeros(rhs.size)

@@ -15,6 +15,7 @@ is not positive. One pick a chooser does not tell classes apart unless there are
 
 from __future__ import annotations
 
+import itertools
 import math
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -30,12 +31,11 @@ from recurate.choices.models.logit import (
     sandwich_of,
     solver,
 )
-from recurate.choices.models.people import Sample, part_of_sample
 from recurate.choices.table import Choices
-from recurate.core.arrays import FloatArray
+from recurate.core.arrays import FloatArray, IntArray
 from recurate.core.errors import InputError
 from recurate.core.seeds import Stream
-from recurate.rules.slates import Slates
+from recurate.rules.slates import BLOCK_DOUBLES, Slates
 
 TOLERANCE = 1e-7  # scaled gradient per slate
 STEPS = 300  # at most, on a subsample and on the whole
@@ -45,6 +45,8 @@ PATIENCE = 8  # steps over which the log-likelihood must rise by
 FLAT, FLAT_COARSE = 1e-9, 1e-6  # a slate, on the whole and on a subsample; else it is on a ridge
 LONGEST = 3.0  # scaled Newton step
 SMALLEST = 1e-6  # share of a class below which it is empty
+SUBSAMPLE = 30_000  # slates on which starts are climbed, about
+FEWEST_CHOOSERS = 300  # of a subsample
 LARGEST = 40.0  # scaled coefficients at which a class picks without noise
 
 
@@ -142,17 +144,17 @@ def latent_classes(
     """
     _check(choices, classes, starts)
     pooled = pooled or conditional_logit(choices, clustered=False)
-    sample = Sample.build(choices)
+    panel = Panel.build(choices)
     if classes == 1:
         theta = _Theta(np.zeros(1), pooled.coefficients[None, :])
-        return _result(sample, *_climb(sample, theta, coarse=False), (), 1)
+        return _result(panel, *_climb(panel, theta, coarse=False), (), 1)
     stream = Stream(seed).at("latent classes", classes)
-    part = part_of_sample(sample, classes, stream.at("part").generator())
+    part = part_of_panel(panel, classes, stream.at("part").generator())
     ends = []
     for number in range(starts):
         first = _start(part, pooled, classes, number, stream.at("start", number).generator())
         try:
-            ends.append(_climb(part, first, coarse=part is not sample))
+            ends.append(_climb(part, first, coarse=part is not panel))
         except NoEstimate:
             continue  # this start led a class to infinity
     if not ends:
@@ -164,8 +166,8 @@ def latent_classes(
     values = [end.value / part.total for _, end, _ in ends]
     best = int(np.argmax(values))
     agreeing = int(sum(v > values[best] - SAME for v in values))
-    theta, point, steps = _climb(sample, ends[best][0], coarse=False)
-    return _result(sample, theta, point, steps, tuple(values), agreeing)
+    theta, point, steps = _climb(panel, ends[best][0], coarse=False)
+    return _result(panel, theta, point, steps, tuple(values), agreeing)
 
 
 def _check(choices: Choices, classes: int, starts: int) -> None:
@@ -186,6 +188,79 @@ def _check(choices: Choices, classes: int, starts: int) -> None:
         raise InputError("there must be at least one start", got=starts, remedy="starts = 5")
 
 
+# --- choosers -------------------------------------------------------------------------------------
+
+
+@dataclass
+class Panel:
+    """Slates sorted by chooser, and where each chooser's begin.
+
+    Attributes:
+        choices: sorted.
+        people: chooser of each slate, codes 0, 1, ... in order.
+        firsts: first slate of each chooser, then the number of slates.
+        scale: root of each feature's information per slate, at uniform picks.
+    """
+
+    choices: Choices
+    people: IntArray
+    firsts: IntArray
+    scale: FloatArray
+
+    @classmethod
+    def build(cls, choices: Choices) -> Panel:
+        """Sort choices by chooser."""
+        assert choices.choosers is not None
+        people = np.unique(choices.choosers, return_inverse=True)[1].astype(np.int64)
+        if np.any(people[1:] < people[:-1]):
+            order = np.argsort(people, kind="stable")
+            choices, people = choices.take(order), people[order]
+        firsts = np.flatnonzero(np.r_[True, people[1:] != people[:-1], True])
+        part = choices.take(np.unique(np.linspace(0, len(choices) - 1, 5000).astype(np.int64)))
+        info = evaluate(part, np.zeros(part.features.shape[1]), information=True).information
+        assert info is not None
+        scale = np.sqrt(np.maximum(np.diag(info) / part.total_weight, 1e-300))
+        return cls(choices, people, firsts, scale)
+
+    @property
+    def count(self) -> int:
+        """How many choosers."""
+        return self.firsts.size - 1
+
+    @property
+    def total(self) -> float:
+        """Weight of all slates."""
+        return self.choices.total_weight
+
+    def blocks(self, columns: int) -> list[tuple[slice, slice]]:
+        """Return (choosers, slates) in blocks of whole choosers that stay in cache."""
+        rows = self.choices.slates.offsets[self.firsts]
+        budget = max(1, BLOCK_DOUBLES // columns)
+        cuts = [0]
+        while cuts[-1] < self.count:
+            nxt = int(np.searchsorted(rows, rows[cuts[-1]] + budget, side="right")) - 1
+            cuts.append(min(max(nxt, cuts[-1] + 1), self.count))
+        return [
+            (slice(a, b), slice(int(self.firsts[a]), int(self.firsts[b])))
+            for a, b in itertools.pairwise(cuts)
+        ]
+
+
+def part_of_panel(panel: Panel, classes: int, rng: np.random.Generator) -> Panel:
+    """Return some choosers, at random, with about ``SUBSAMPLE`` slates; all where that is not far fewer."""
+    d = panel.choices.features.shape[1]
+    per_person = len(panel.choices) / panel.count
+    people = max(FEWEST_CHOOSERS, 40 * classes, round(max(SUBSAMPLE, 400 * classes * d) / per_person))
+    if people * 2 > panel.count:
+        return panel
+    chosen = np.sort(rng.choice(panel.count, people, replace=False))
+    index = np.concatenate([np.arange(panel.firsts[c], panel.firsts[c + 1]) for c in chosen])
+    return Panel.build(panel.choices.take(index))
+
+
+# --- the likelihood -------------------------------------------------------------------------------
+
+
 @dataclass
 class _Theta:
     logits: FloatArray  # log w_z / w_1, (classes,), the first is zero
@@ -204,7 +279,7 @@ class _Theta:
 
 
 @dataclass
-class _Point:
+class _Evaluation:
     """The log-likelihood at one theta, and what the next step needs."""
 
     value: float
@@ -226,16 +301,16 @@ class _Point:
         return whole
 
 
-def _at(sample: Sample, theta: _Theta) -> _Point:
+def _at(panel: Panel, theta: _Theta) -> _Evaluation:
     """Evaluate all of it in one pass over the rows."""
     classes, d = theta.beta.shape
     log_weights = np.log(np.maximum(theta.weights, 1e-300))
-    membership = np.empty((sample.count, classes))
-    own = np.empty((sample.count, classes, d))  # each chooser's score under each class
+    membership = np.empty((panel.count, classes))
+    own = np.empty((panel.count, classes, d))  # each chooser's score under each class
     expected = np.zeros((classes, d, d))
     value = 0.0
-    choices = sample.choices
-    for people, some in sample.blocks(d + 2 * classes):
+    choices = panel.choices
+    for people, some in panel.blocks(d + 2 * classes):
         rows = slice(int(choices.slates.offsets[some.start]), int(choices.slates.offsets[some.stop]))
         slates = Slates(choices.slates.offsets[some.start : some.stop + 1] - rows.start)
         slates.__dict__["width"] = choices.slates.width
@@ -246,7 +321,7 @@ def _at(sample: Sample, theta: _Theta) -> _Point:
         weights = None if choices.weights is None else choices.weights[some]
         if weights is not None:
             logs *= weights[:, None]
-        firsts = sample.firsts[people] - some.start
+        firsts = panel.firsts[people] - some.start
         joint = np.add.reduceat(logs, firsts, axis=0) + log_weights
         top = joint.max(axis=1, keepdims=True)
         odds = np.exp(joint - top)
@@ -270,7 +345,7 @@ def _at(sample: Sample, theta: _Theta) -> _Point:
 
 def _combined(
     value: float, membership: FloatArray, own: FloatArray, expected: FloatArray, theta: _Theta
-) -> _Point:
+) -> _Evaluation:
     """Put gradient, scores and lost information together (Louis 1982)."""
     people, classes, d = own.shape
     size = classes - 1 + classes * d
@@ -289,61 +364,64 @@ def _combined(
         complete[:, part] = own[:, z]
         missing += (complete * h[:, None]).T @ complete
     missing -= scores.T @ scores
-    return _Point(value, scores.sum(axis=0), membership, expected, scores, missing, weights)
+    return _Evaluation(value, scores.sum(axis=0), membership, expected, scores, missing, weights)
 
 
-def _norm(sample: Sample, point: _Point) -> float:
+# --- the ascent -----------------------------------------------------------------------------------
+
+
+def _norm(panel: Panel, point: _Evaluation) -> float:
     classes = point.expected.shape[0]
-    scale = np.r_[np.ones(classes - 1), np.tile(sample.scale, classes)]
-    return float(np.abs(point.gradient / scale).max(initial=0.0)) / sample.total
+    scale = np.r_[np.ones(classes - 1), np.tile(panel.scale, classes)]
+    return float(np.abs(point.gradient / scale).max(initial=0.0)) / panel.total
 
 
-def _climb(sample: Sample, theta: _Theta, *, coarse: bool) -> tuple[_Theta, _Point, int]:
+def _climb(panel: Panel, theta: _Theta, *, coarse: bool) -> tuple[_Theta, _Evaluation, int]:
     """Return the maximum that ``theta`` leads to. ``coarse`` stops at a thousand times the tolerance."""
     goal = TOLERANCE * (1e3 if coarse else 1.0)
-    flat = (FLAT_COARSE if coarse else FLAT) * sample.total
-    point = _at(sample, theta)
+    flat = (FLAT_COARSE if coarse else FLAT) * panel.total
+    point = _at(panel, theta)
     values: list[float] = []
     for steps in range(1, STEPS):
         values.append(point.value)
-        if _norm(sample, point) <= goal:
+        if _norm(panel, point) <= goal:
             return theta, point, steps
         if len(values) > PATIENCE and point.value - values[-1 - PATIENCE] < flat:
             return theta, point, steps  # a ridge: the classes are hardly told apart
         if point.membership.mean(axis=0).min() < SMALLEST:
             return theta, point, steps  # a class has died out: fewer would do
-        if np.abs(theta.beta * sample.scale).max() > LARGEST:
+        if np.abs(theta.beta * panel.scale).max() > LARGEST:
             raise NoEstimate(
                 "a class picks without noise: its coefficients grow without bound",
                 got=f"{np.abs(theta.beta).max():.3g}",
                 remedy="ask for fewer classes or drop features",
             )
-        theta, point = _next(sample, theta, point)
+        theta, point = _next(panel, theta, point)
     return theta, point, STEPS
 
 
-def _next(sample: Sample, theta: _Theta, point: _Point) -> tuple[_Theta, _Point]:
+def _next(panel: Panel, theta: _Theta, point: _Evaluation) -> tuple[_Theta, _Evaluation]:
     """Take a Newton step where the observed information is positive and the step goes up, else EM's."""
     step = _newton_step(point)
     slack = 1e-12 * abs(point.value)
     if step is not None:
-        scale = np.r_[np.ones(theta.logits.size - 1), np.tile(sample.scale, theta.logits.size)]
+        scale = np.r_[np.ones(theta.logits.size - 1), np.tile(panel.scale, theta.logits.size)]
         step = step * min(1.0, LONGEST / float(np.abs(step * scale).max(initial=1e-300)))
         for shorter in (1.0, 0.3, 0.1):
             moved = theta.moved(shorter * step)
-            found = _at(sample, moved)
+            found = _at(panel, moved)
             if found.value >= point.value - slack:
                 return moved, found
     moved = _em(theta, point)
     for _ in range(30):
-        found = _at(sample, moved)
+        found = _at(panel, moved)
         if found.value >= point.value - slack:
             return moved, found
         moved = _Theta((moved.logits + theta.logits) / 2, (moved.beta + theta.beta) / 2)
     return theta, point
 
 
-def _newton_step(point: _Point) -> FloatArray | None:
+def _newton_step(point: _Evaluation) -> FloatArray | None:
     observed = point.observed()
     scale = 1.0 / np.sqrt(np.maximum(np.abs(np.diag(observed)), 1e-300))
     try:
@@ -354,7 +432,7 @@ def _newton_step(point: _Point) -> FloatArray | None:
     return np.asarray(scale * np.linalg.solve(factor.T, half))
 
 
-def _em(theta: _Theta, point: _Point) -> _Theta:
+def _em(theta: _Theta, point: _Evaluation) -> _Theta:
     """One EM step: new weights, and one Newton step for each class's coefficients."""
     classes, d = theta.beta.shape
     weights = np.maximum(point.membership.mean(axis=0), 1e-12)
@@ -366,18 +444,18 @@ def _em(theta: _Theta, point: _Point) -> _Theta:
     return _Theta(logits - logits[0], beta)
 
 
-def _start(sample: Sample, pooled: LogitFit, classes: int, number: int, rng: np.random.Generator) -> _Theta:
+def _start(panel: Panel, pooled: LogitFit, classes: int, number: int, rng: np.random.Generator) -> _Theta:
     """Return a starting point: from clusters of choosers' scores (number 0), or from random ones."""
     from scipy.cluster.vq import kmeans2
 
-    choices = sample.choices
-    found = evaluate(choices, pooled.coefficients, information=True, clusters=sample.people)
+    choices = panel.choices
+    found = evaluate(choices, pooled.coefficients, information=True, clusters=panel.people)
     assert found.cluster_scores is not None
     assert found.information is not None
     solve = solver(found.information / choices.total_weight)
-    sizes = np.bincount(sample.people, choices.weights, sample.count)
+    sizes = np.bincount(panel.people, choices.weights, panel.count)
     each = solve(found.cluster_scores.T).T / np.sqrt(sizes)[:, None]  # one step towards each one's optimum
-    roots = each * sample.scale
+    roots = each * panel.scale
     if number == 0:
         labels = kmeans2(roots, classes, minit="++", rng=rng, iter=25)[1]
     else:
@@ -388,24 +466,24 @@ def _start(sample: Sample, pooled: LogitFit, classes: int, number: int, rng: np.
     for z in range(classes):
         members = labels == z
         shares[z] = max(members.mean(), 0.02)
-        slates = members[sample.people]
+        slates = members[panel.people]
         step = np.zeros(pooled.coefficients.size)
         if slates.any():
             weight = sizes[members].sum()
             step = solve(found.cluster_scores[members].sum(axis=0)) / weight
-        reach = float(np.abs(step * sample.scale).max(initial=0.0))
+        reach = float(np.abs(step * panel.scale).max(initial=0.0))
         beta[z] = pooled.coefficients + step * min(1.0, 2.0 / max(reach, 1e-300))
     logits = np.log(shares)
     return _Theta(logits - logits[0], beta)
 
 
-def _refuse_mirage(sample: Sample, theta: _Theta, point: _Point) -> None:
+def _refuse_mirage(panel: Panel, theta: _Theta, point: _Evaluation) -> None:
     """Raise NoEstimate where the gradient vanishes only because a class's picks are separated."""
     step = _newton_step(point)
     if step is None:
         return
-    moves = np.abs(step[theta.logits.size - 1 :].reshape(theta.beta.shape) * sample.scale).max(axis=1)
-    reach = np.abs(theta.beta * sample.scale).max(axis=1)
+    moves = np.abs(step[theta.logits.size - 1 :].reshape(theta.beta.shape) * panel.scale).max(axis=1)
+    reach = np.abs(theta.beta * panel.scale).max(axis=1)
     if np.any((moves > 1e-2) & (reach > 5.0)):
         raise NoEstimate(
             "a class picks without noise: its coefficients grow without bound",
@@ -415,9 +493,9 @@ def _refuse_mirage(sample: Sample, theta: _Theta, point: _Point) -> None:
 
 
 def _result(
-    sample: Sample,
+    panel: Panel,
     theta: _Theta,
-    point: _Point,
+    point: _Evaluation,
     steps: int,
     starts: tuple[float, ...],
     agreeing: int,
@@ -425,31 +503,31 @@ def _result(
     order = np.argsort(-theta.weights, kind="stable")
     logits = theta.logits[order] - theta.logits[order[0]]
     theta = _Theta(logits, theta.beta[order])
-    point = _at(sample, theta)
-    _refuse_mirage(sample, theta, point)
+    point = _at(panel, theta)
+    _refuse_mirage(panel, theta, point)
     observed = point.observed()
     covariance = sandwich = None
     size = np.sqrt(np.maximum(np.diag(observed), 0.0))
     # Slates of k tell at most k - 1 numbers each; rounding may make a singular matrix look positive.
-    told = sample.choices.slates.rows - len(sample.choices) >= len(observed)
+    told = panel.choices.slates.rows - len(panel.choices) >= len(observed)
     if told and size.min() > 0 and np.linalg.eigvalsh(observed / np.outer(size, size))[0] > 1e-9:
         covariance = solver(observed)(np.eye(len(observed)))
-        sandwich = sandwich_of(covariance, point.scores, sample.count)
-    norm = _norm(sample, point)
+        sandwich = sandwich_of(covariance, point.scores, panel.count)
+    norm = _norm(panel, point)
     return ClassFit(
-        sample.choices.names,
+        panel.choices.names,
         theta.weights,
         theta.beta,
         covariance,
         sandwich,
         point.value,
-        null_log_likelihood(sample.choices),
+        null_log_likelihood(panel.choices),
         point.membership,
         norm,
         steps,
         starts,
         agreeing,
-        len(sample.choices),
-        sample.count,
+        len(panel.choices),
+        panel.count,
         norm <= 10 * TOLERANCE,
     )

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from recurate.core.arrays import FloatArray
 
 
-class Secants:
+class LBFGS:
     """An approximate inverse information, updated by the changes of gradients over steps.
 
     Args:

@@ -23,8 +23,8 @@ from recurate.rules.slates import Slates
 
 
 @dataclass(frozen=True)
-class Pass:
-    """What one pass over the rows found.
+class Evaluation:
+    """The log-likelihood at one beta, with derivatives.
 
     Attributes:
         log_likelihood: in nats.
@@ -41,7 +41,7 @@ class Pass:
 
 def evaluate(
     choices: Choices, beta: FloatArray, *, information: bool = False, clusters: IntArray | None = None
-) -> Pass:
+) -> Evaluation:
     """Return the log-likelihood at ``beta`` (d,) and its derivatives.
 
     Args:
@@ -70,7 +70,7 @@ def evaluate(
         gradient -= x.T @ p
         if scores is not None and clusters is not None:
             add_by_code(scores, clusters[some], -slates.sums(x * p[:, None]))
-    return Pass(total, gradient, matrix, scores)
+    return Evaluation(total, gradient, matrix, scores)
 
 
 def information_of(

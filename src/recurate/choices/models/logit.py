@@ -23,8 +23,8 @@ from recurate.choices.models.identifiability import (
     explain_separation,
     separating_direction,
 )
-from recurate.choices.models.lbfgs import Secants
-from recurate.choices.models.likelihood import Pass, evaluate
+from recurate.choices.models.lbfgs import LBFGS
+from recurate.choices.models.likelihood import Evaluation, evaluate
 from recurate.choices.table import Choices
 from recurate.core.arrays import FloatArray
 from recurate.core.errors import InputError, is_number
@@ -115,25 +115,25 @@ def conditional_logit(
     if choices.features.shape[1] == 0:
         raise NoEstimate("there are no features", got="none", remedy="name at least one feature")
     scale, part = check_identified(choices, shrinkage)
-    climb = _Climb(choices, shrinkage * np.square(scale), scale)
-    first = _first(part, climb, start)
+    ascent = NewtonAscent(choices, shrinkage * np.square(scale), scale)
+    first = _first(part, ascent, start)
     if first is None:
-        beta, found = climb.newton(np.zeros(scale.size) if start is None else start)
+        beta, found = ascent.newton(np.zeros(scale.size) if start is None else start)
     else:
-        beta, found = climb.follow(*first)
-    return _result(climb, beta, found, shrinkage, clustered)
+        beta, found = ascent.follow(*first)
+    return _result(ascent, beta, found, shrinkage, clustered)
 
 
 def _first(
-    part: Choices | None, climb: _Climb, start: FloatArray | None
+    part: Choices | None, ascent: NewtonAscent, start: FloatArray | None
 ) -> tuple[FloatArray, FloatArray] | None:
     """Return the subsample's estimate and information scaled up, or None where there is none."""
     if part is None:
         return None
-    ratio = part.total_weight / climb.choices.total_weight
-    own = _Climb(part, climb.penalty * ratio, climb.scale)
+    ratio = part.total_weight / ascent.choices.total_weight
+    own = NewtonAscent(part, ascent.penalty * ratio, ascent.scale)
     try:
-        beta, found = own.newton(np.zeros(climb.scale.size) if start is None else start)
+        beta, found = own.newton(np.zeros(ascent.scale.size) if start is None else start)
     except NoEstimate:
         return None  # a subsample may be separated where the whole is not
     assert found.information is not None
@@ -141,28 +141,36 @@ def _first(
 
 
 @dataclass
-class _Climb:
-    """Climbs one sample's penalised log-likelihood."""
+class NewtonAscent:
+    """Newton's method on one sample's penalised log-likelihood.
+
+    Attributes:
+        choices: the sample.
+        penalty: lambda s^2 of every feature, (d,).
+        scale: s, root mean square of every feature within slates, (d,).
+        passes: over the sample, so far.
+    """
 
     choices: Choices
     penalty: FloatArray
     scale: FloatArray
     passes: int = 0
 
-    def at(self, beta: FloatArray, *, information: bool) -> Pass:
+    def at(self, beta: FloatArray, *, information: bool) -> Evaluation:
+        """Return the penalised log-likelihood at ``beta`` with its derivatives."""
         self.passes += 1
         found = evaluate(self.choices, beta, information=information)
         if not self.penalty.any():
             return found
         matrix = None if found.information is None else found.information + np.diag(self.penalty)
         value = found.log_likelihood - 0.5 * float(self.penalty @ np.square(beta))
-        return Pass(value, found.gradient - self.penalty * beta, matrix)
+        return Evaluation(value, found.gradient - self.penalty * beta, matrix)
 
     def norm(self, gradient: FloatArray) -> float:
         """Return the gradient's largest entry per slate, each feature in units of its spread."""
         return float(np.abs(gradient / self.scale).max()) / self.choices.total_weight
 
-    def newton(self, beta: FloatArray, found: Pass | None = None) -> tuple[FloatArray, Pass]:
+    def newton(self, beta: FloatArray, found: Evaluation | None = None) -> tuple[FloatArray, Evaluation]:
         """Return the estimate and the last pass, by Newton's method with halved steps."""
         found = found or self.at(beta, information=True)
         for _ in range(STEPS):
@@ -174,12 +182,12 @@ class _Climb:
             beta, found = self._ascend(beta, found, solver(found.information), information=True)
         raise self._lost(beta)
 
-    def follow(self, beta: FloatArray, information: FloatArray) -> tuple[FloatArray, Pass]:
+    def follow(self, beta: FloatArray, information: FloatArray) -> tuple[FloatArray, Evaluation]:
         """Return the estimate and a last pass with information, by steps with a given information.
 
-        What steps and gradients tell of the whole's own information is worked in (BFGS).
+        Pairs of steps and changes of the gradient update it (L-BFGS).
         """
-        solve = Secants(solver(information))
+        solve = LBFGS(solver(information))
         found = self.at(beta, information=False)
         norm, ratio = self.norm(found.gradient), CONTRACTION
         for _ in range(STEPS):
@@ -196,8 +204,13 @@ class _Climb:
         raise self._lost(beta)
 
     def _ascend(
-        self, beta: FloatArray, found: Pass, solve: Callable[[FloatArray], FloatArray], *, information: bool
-    ) -> tuple[FloatArray, Pass]:
+        self,
+        beta: FloatArray,
+        found: Evaluation,
+        solve: Callable[[FloatArray], FloatArray],
+        *,
+        information: bool,
+    ) -> tuple[FloatArray, Evaluation]:
         """Return the next point: a step along ``solve(gradient)``, halved until the value has not fallen."""
         step = solve(found.gradient)
         reach = float(np.abs(step * self.scale).max())
@@ -210,7 +223,7 @@ class _Climb:
             step = step / 2
         raise self._lost(beta)
 
-    def _refuse_mirage(self, beta: FloatArray, found: Pass) -> None:
+    def _refuse_mirage(self, beta: FloatArray, found: Evaluation) -> None:
         """Raise NoEstimate where the gradient vanishes only because the picks are separated.
 
         There Newton's step stays as long as it was; at a maximum it vanishes with the gradient.
@@ -240,11 +253,13 @@ class _Climb:
         )
 
 
-def _result(climb: _Climb, beta: FloatArray, found: Pass, shrinkage: float, clustered: bool) -> LogitFit:
-    choices = climb.choices
+def _result(
+    ascent: NewtonAscent, beta: FloatArray, found: Evaluation, shrinkage: float, clustered: bool
+) -> LogitFit:
+    choices = ascent.choices
     assert found.information is not None
     covariance = solver(found.information)(np.eye(beta.size))
-    value = found.log_likelihood + 0.5 * float(climb.penalty @ np.square(beta))
+    value = found.log_likelihood + 0.5 * float(ascent.penalty @ np.square(beta))
     codes = choices.clusters if clustered else None
     sandwich = clusters = None
     if codes is not None:
@@ -259,8 +274,8 @@ def _result(climb: _Climb, beta: FloatArray, found: Pass, shrinkage: float, clus
         sandwich,
         value,
         null_log_likelihood(choices),
-        climb.norm(found.gradient),
-        climb.passes,
+        ascent.norm(found.gradient),
+        ascent.passes,
         len(choices),
         clusters,
         shrinkage,

@@ -16,6 +16,7 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
+from recurate.choices.checks.luce_checks import part_of
 from recurate.choices.checks.statistics import chi2_tail, quadratic_test
 from recurate.choices.models import rival_rules
 from recurate.choices.models.identifiability import NoEstimate
@@ -140,7 +141,7 @@ def recover_single(observed: Observed) -> Recovered:
     found = observed.single_picks()
     if found is None:
         return Recovered(Family.UNKNOWN, keep=1, evidence="no slate of two or more has a pick")
-    choices = thinned(found[0])
+    choices = part_of(found[0], MOST)
     if len(observed.names) > 1:
         return _recover_mixture(choices)
     worth = choices.features[:, 0]
@@ -206,13 +207,6 @@ def _simplest(logs: dict[Family, float]) -> Family:
     top = max(scores, key=lambda family: scores[family])
     close = Family.LUCE in logs and logs[top] - logs[Family.LUCE] < ENOUGH
     return Family.LUCE if top == Family.THURSTONE and close else top
-
-
-def thinned(choices: Choices, most: int = MOST) -> Choices:
-    """Return evenly spread slates where there are more than ``most``."""
-    if len(choices) <= most:
-        return choices
-    return choices.take(np.unique(np.linspace(0, len(choices) - 1, most).astype(np.int64)))
 
 
 def _varies(choices: Choices, worth: FloatArray) -> bool:

@@ -1,4 +1,4 @@
-"""From a file to a choice table: what is used, what each excluded slate lacks, and how features were made."""
+"""From a file to plain slates: what each column describes, which slates can be used, what others lack."""
 
 from __future__ import annotations
 
@@ -10,9 +10,6 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from recurate.choices.models.explode import Expansion
-from recurate.choices.models.identifiability import listed
-from recurate.choices.table import Choices
 from recurate.core.arrays import FloatArray, IntArray
 from recurate.core.errors import InputError, nearest
 from recurate.log.reading.forms import RANK, STANDARD, Unfolded, unfold
@@ -60,46 +57,61 @@ class Exclusion:
 
 
 @dataclass(frozen=True)
-class Reading:
-    """A choice table with how it was made.
+class PlainSlates:
+    """The slates of a file that can be used, as they were read.
 
     Attributes:
-        choices: slates with one pick each; rankings taken apart, ties as asked.
-        strict: the same without ties: for tests of Luce's model.
+        columns: the candidates, slate by slate, (rows,) each: the file's columns under standard names, and
+            ``result``, which holds ranks (1 is best), or 1 for picked and 0 for not.
+        slates: which of these rows belong together.
+        kind: ``rank`` or ``pick``: what ``result`` holds.
+        mapping: which column was taken for what.
         model: what describes candidates: ``score``, ``features``, ``items``, or nothing but their
             ``positions``.
-        mapping: which column was taken for what.
+        numeric: columns that describe them by numbers, scores first.
+        categories: columns that describe them by words.
         exclusions: slates left out, by reason.
         left_out: columns that describe nothing, and why.
-        table: the included candidates, slate by slate, with the file's columns in standard names.
-        matrix: their features, (rows, d).
-        slates: of these candidates (before rankings were taken apart).
-        tied: which of these slates were tied pairs.
-        notes: what was supposed on the way.
-        facts: counts, for people.
+        notes: what was assumed in reading.
     """
 
-    choices: Choices
-    strict: Choices
-    model: str
-    mapping: Mapping
-    exclusions: tuple[Exclusion, ...]
-    left_out: dict[str, str]
-    table: dict[str, NDArray[Any]] = field(repr=False)
-    matrix: FloatArray = field(repr=False)
+    columns: dict[str, NDArray[Any]] = field(repr=False)
     slates: Slates = field(repr=False)
-    tied: NDArray[np.bool_] = field(repr=False)
+    kind: str
+    mapping: Mapping
+    model: str
+    numeric: tuple[str, ...]
+    categories: tuple[str, ...]
+    exclusions: tuple[Exclusion, ...] = ()
+    left_out: dict[str, str] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
-    facts: dict[str, Any] = field(default_factory=dict)
+
+    def numbers(self, name: str) -> FloatArray:
+        """Return a numeric column, or the length of a text's, (rows,)."""
+        values = _numbers(self.columns, name)
+        assert values is not None
+        return values
+
+    def texts(self, name: str) -> NDArray[np.str_]:
+        """Return a column as texts, (rows,), empty where nothing is known."""
+        return np.array(["" if v is None else str(v) for v in self.columns[name]])
+
+    def codes(self, name: str) -> IntArray:
+        """Return codes 0, 1, ... for the values of a column, (rows,), nothing known being a value."""
+        return _codes(self.columns[name])
+
+    def per_slate(self, name: str) -> IntArray | None:
+        """Return codes for what a column says of each slate, (slates,), or None without that column."""
+        return _codes(self.columns[name][self.slates.offsets[:-1]]) if name in self.columns else None
 
 
-def read_choices(table: pa.Table, mapping: Mapping, wanted: Wanted | None = None) -> Reading:
-    """Return a table's choices.
+def read_slates(table: pa.Table, mapping: Mapping, wanted: Wanted | None = None) -> PlainSlates:
+    """Return the slates of a table.
 
     Args:
         table: as it was read.
         mapping: which column means what; see :func:`recurate.log.reading.roles.guess`.
-        wanted: what describes the candidates, and what ties are.
+        wanted: what describes the candidates.
 
     Raises:
         InputError: a wanted column is not there or holds no numbers, or no slate can be used.
@@ -117,8 +129,7 @@ def read_choices(table: pa.Table, mapping: Mapping, wanted: Wanted | None = None
     elif scores and not wanted.features and wanted.model != FEATURES:
         features, categories = [], []
     reasons = _Reasons(slates, columns)
-    result = columns["result"]
-    _exclude(reasons, columns, result, slates, long.kind, [*scores, *features], categories)
+    _exclude(reasons, columns, slates, long.kind, [*scores, *features], categories)
     keep = reasons.kept()
     if not keep.size:
         raise InputError(
@@ -129,14 +140,11 @@ def read_choices(table: pa.Table, mapping: Mapping, wanted: Wanted | None = None
     own, rows = slates.take(keep)
     columns = {name: values[rows] for name, values in columns.items()}
     model = _model(wanted, scores, features, categories, columns)
-    matrix, names, dropped = _matrix(columns, own, model, scores, features, categories)
-    left_out |= dropped
-    base = _base(columns, own, matrix, names)
-    expanded = Expansion.of(base, columns["result"], long.kind, wanted.ties)
-    facts = _facts(base, columns, own, expanded)
-    return Reading(
-        expanded.choices, expanded.strict, model, mapping, tuple(reasons.exclusions()), left_out, columns,
-        matrix, own, expanded.tied, tuple(long.notes), facts,
+    return PlainSlates(
+        columns, own, long.kind, mapping, model,
+        tuple(scores if model == SCORE else [*scores, *features]),
+        tuple(categories if model == FEATURES else ()),
+        tuple(reasons.exclusions()), left_out, tuple(long.notes),
     )  # fmt: skip
 
 
@@ -218,13 +226,13 @@ class _Reasons:
 def _exclude(
     reasons: _Reasons,
     columns: dict[str, NDArray[Any]],
-    result: FloatArray,
     slates: Slates,
     kind: str,
     numeric: Sequence[str],
     categories: Sequence[str],
 ) -> None:
-    reasons.add(slates.sizes < 2, "of one candidate: a pick from one tells nothing")
+    result = columns["result"]
+    reasons.add(slates.sizes < 2, "of one candidate: a pick from one says nothing")
     reasons.add_rows(
         np.isnan(result), f"with a {'rank' if kind == RANK else 'pick'} that cannot be read, or none"
     )
@@ -394,101 +402,3 @@ def _model(
 def _recurs(items: NDArray[Any]) -> bool:
     """Whether items are shown often enough, twice on average, to have rewards of their own."""
     return _levels(items) * 2 <= items.size
-
-
-def _matrix(
-    columns: dict[str, NDArray[Any]],
-    slates: Slates,
-    model: str,
-    scores: Sequence[str],
-    features: Sequence[str],
-    categories: Sequence[str],
-) -> tuple[FloatArray, list[str], dict[str, str]]:
-    """Return the features (rows, d), their names, and what turned out to vary in no slate."""
-    if model in (ITEMS, POSITIONS):
-        return np.zeros((slates.rows, 0)), [], {}
-    parts: list[FloatArray] = []
-    names: list[str] = []
-    dropped: dict[str, str] = {}
-    for name in scores if model == SCORE else [*scores, *features]:
-        values = _numbers(columns, name)
-        assert values is not None
-        if not (slates.maxima(values) > -slates.maxima(-values)).any():
-            dropped[name] = "the same for all candidates of a slate"
-        else:
-            parts.append(values)
-            names.append(name)
-    for name in categories if model == FEATURES else ():
-        levels = np.unique(np.array([str(v) for v in columns[name]]))
-        texts = np.array([str(v) for v in columns[name]])
-        for level in levels[1:]:
-            parts.append((texts == level).astype(float))
-            names.append(f"{name}={level}")
-    if not parts:
-        raise InputError(
-            "nothing that describes candidates varies within slates",
-            got=listed(list(dropped)),
-            remedy="name features that differ between the candidates of a slate",
-        )
-    return np.ascontiguousarray(np.column_stack(parts)), names, dropped
-
-
-def _base(
-    columns: dict[str, NDArray[Any]], slates: Slates, matrix: FloatArray, names: Sequence[str]
-) -> Choices:
-    """Return the slates with all that is known of them; the picks are filled in later."""
-    firsts = slates.offsets[:-1]
-
-    def per_slate(name: str) -> IntArray | None:
-        return _codes(columns[name][firsts]) if name in columns else None
-
-    choosers = per_slate("chooser")
-    if choosers is not None and choosers.max() == 0:
-        choosers = None
-    item_codes, item_names = None, ()
-    if "item" in columns:
-        texts = np.array(["" if v is None else str(v) for v in columns["item"]])
-        found, codes = np.unique(texts, return_inverse=True)
-        item_codes, item_names = codes.astype(np.int64).ravel(), tuple(found.tolist())
-    positions = None
-    if "slot" in columns:
-        named = columns["slot"].dtype == object  # left and right; else rows are in the order of their slots
-        positions = _codes(columns["slot"]) if named else slates.slots()
-    return Choices(
-        matrix, slates, np.zeros(len(slates), np.int64), tuple(names),
-        choosers=choosers,
-        sources=per_slate("source_row"),
-        positions=positions,
-        items=item_codes,
-        item_names=item_names,
-        contexts=per_slate("context"),
-    )  # fmt: skip
-
-
-def _facts(
-    base: Choices, columns: dict[str, NDArray[Any]], slates: Slates, expanded: Expansion
-) -> dict[str, Any]:
-    sizes, counts = np.unique(slates.sizes, return_counts=True)
-    facts: dict[str, Any] = {
-        "slates": len(slates),
-        "candidates": slates.rows,
-        "slate sizes": ", ".join(
-            f"{k} ({c})" if sizes.size > 1 else str(k) for k, c in zip(sizes, counts, strict=True)
-        ),
-    }
-    if expanded.stages != len(slates):
-        facts["picks"] = f"{expanded.stages} (rankings and ties taken apart)"
-    if expanded.tied.any():
-        facts["ties"] = int(expanded.tied.sum())
-    if base.choosers is not None:
-        people = np.bincount(base.choosers)
-        people = people[people > 0]
-        single = int((people == 1).sum())
-        facts["choosers"] = f"{people.size}, {people.mean():.1f} slates each" + (
-            f" ({single} with a single one)" if single else ""
-        )
-    if base.items is not None:
-        facts["items"] = len(base.item_names)
-    if base.contexts is not None:
-        facts["contexts"] = int(np.unique(base.contexts).size)
-    return facts

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
+from recurate.choices.from_slates import read_choices
 from recurate.choices.models.recovery import Recovered, recover
 from recurate.choices.observed import Observed
 from recurate.core.errors import InputError
@@ -19,7 +20,7 @@ from recurate.core.files import write_text
 from recurate.core.tables import read_table
 from recurate.core.version import VERSION
 from recurate.log.candidates import from_log
-from recurate.log.reading.slates import Wanted, read_choices
+from recurate.log.reading.slates import Wanted
 from recurate.log.schema import MODEL, REAL, Log, as_log, read_log
 from recurate.rules.families import Family
 from recurate.theory.attribution import Change, attribute

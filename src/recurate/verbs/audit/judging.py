@@ -7,16 +7,17 @@ from dataclasses import replace
 
 import numpy as np
 
+from recurate.choices.checks.luce_checks import part_of
 from recurate.choices.checks.score_tests import position_columns, score_test
 from recurate.choices.checks.statistics import chi2_tail
 from recurate.choices.models.identifiability import NoEstimate
 from recurate.choices.models.logit import conditional_logit
 from recurate.choices.models.recovery import (
     ENOUGH,
+    MOST,
     Recovered,
     mixture_logs,
     temperature_drift_p,
-    thinned,
 )
 from recurate.choices.observed import Observed
 from recurate.choices.table import Choices
@@ -42,7 +43,7 @@ def judge_rule(observed: Observed, declared: Declared, found: Recovered) -> list
     single = observed.single_picks()
     assert single is not None
     choices, which = single
-    part = thinned(choices)
+    part = part_of(choices, MOST)
     rounds = observed.slate_rounds[which]
     findings = _slate_rule(part, declared, found, text)
     if len(observed.names) == 1 and found.family in (Family.LUCE, Family.LAPSE, Family.THURSTONE):

@@ -11,13 +11,13 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from recurate.choices.from_slates import Reading
 from recurate.choices.models.items import ItemFit
 from recurate.choices.models.latent_classes import ClassFit
 from recurate.choices.models.logit import LogitFit
 from recurate.core.errors import InputError
 from recurate.core.files import write_text
 from recurate.core.version import VERSION
-from recurate.log.reading.slates import Reading
 from recurate.log.schema import MODEL, as_log, write_log
 from recurate.verbs.fit.fit import Fit
 

@@ -23,6 +23,7 @@ from recurate.choices.checks.held_out import (
 from recurate.choices.checks.luce_checks import calibration_table, part_of, run_checks
 from recurate.choices.checks.score_tests import Check
 from recurate.choices.checks.verdict import Verdict, judge
+from recurate.choices.from_slates import Reading, read_choices
 from recurate.choices.models import rival_rules
 from recurate.choices.models.identifiability import NoEstimate
 from recurate.choices.models.items import ItemFit, item_rewards
@@ -34,7 +35,7 @@ from recurate.core.arrays import FloatArray
 from recurate.core.errors import InputError
 from recurate.core.tables import read_table
 from recurate.log.reading.roles import Mapping, guess
-from recurate.log.reading.slates import ITEMS, POSITIONS, SCORE, Reading, Wanted, read_choices
+from recurate.log.reading.slates import ITEMS, POSITIONS, SCORE, Wanted
 from recurate.log.schema import read_log
 from recurate.metrics.estimates import NORMAL_975
 from recurate.rules.families import Family

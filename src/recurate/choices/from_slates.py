@@ -1,0 +1,163 @@
+"""From plain slates to a choice table: features of candidates, rankings and ties as single picks."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from recurate.choices.models.explode import Expansion
+from recurate.choices.models.identifiability import listed
+from recurate.choices.table import Choices
+from recurate.core.arrays import BoolArray, FloatArray
+from recurate.core.errors import InputError
+from recurate.log.reading.roles import Mapping
+from recurate.log.reading.slates import ITEMS, POSITIONS, Exclusion, PlainSlates, Wanted, read_slates
+from recurate.rules.slates import Slates
+
+
+@dataclass(frozen=True)
+class Reading:
+    """A choice table with how it was made.
+
+    Attributes:
+        choices: slates with one pick each; rankings taken apart, ties as asked.
+        strict: the same without ties: for tests of Luce's model.
+        model: what describes candidates: ``score``, ``features``, ``items``, or nothing but their
+            ``positions``.
+        mapping: which column was taken for what.
+        exclusions: slates left out, by reason.
+        left_out: columns that describe nothing, and why.
+        table: the included candidates, slate by slate, with the file's columns in standard names.
+        matrix: their features, (rows, d).
+        slates: of these candidates (before rankings were taken apart).
+        tied: which of these slates were tied pairs, (slates,).
+        notes: what was assumed in reading.
+        facts: counts, for people.
+    """
+
+    choices: Choices
+    strict: Choices
+    model: str
+    mapping: Mapping
+    exclusions: tuple[Exclusion, ...]
+    left_out: dict[str, str]
+    table: dict[str, NDArray[Any]] = field(repr=False)
+    matrix: FloatArray = field(repr=False)
+    slates: Slates = field(repr=False)
+    tied: BoolArray = field(repr=False)
+    notes: tuple[str, ...] = ()
+    facts: dict[str, Any] = field(default_factory=dict)
+
+
+def read_choices(table: pa.Table, mapping: Mapping, wanted: Wanted | None = None) -> Reading:
+    """Return a table's choices.
+
+    Args:
+        table: as it was read.
+        mapping: which column means what; see :func:`recurate.log.reading.roles.guess`.
+        wanted: what describes the candidates, and what ties are.
+
+    Raises:
+        InputError: a wanted column is not there or holds no numbers, or no slate can be used.
+    """
+    wanted = wanted or Wanted()
+    return choices_of(read_slates(table, mapping, wanted), wanted.ties)
+
+
+def choices_of(plain: PlainSlates, ties: str) -> Reading:
+    """Return the choices of slates that were read, with ties as an outcome, half a win each, or dropped."""
+    matrix, names, dropped = _matrix(plain)
+    base = _base(plain, matrix, names)
+    expanded = Expansion.of(base, plain.columns["result"], plain.kind, ties)
+    return Reading(
+        expanded.choices, expanded.strict, plain.model, plain.mapping, plain.exclusions,
+        plain.left_out | dropped, plain.columns, matrix, plain.slates, expanded.tied, plain.notes,
+        _facts(base, expanded),
+    )  # fmt: skip
+
+
+def _matrix(plain: PlainSlates) -> tuple[FloatArray, list[str], dict[str, str]]:
+    """Return the features (rows, d), their names, and what turned out to vary in no slate."""
+    slates = plain.slates
+    if plain.model in (ITEMS, POSITIONS):
+        return np.zeros((slates.rows, 0)), [], {}
+    parts: list[FloatArray] = []
+    names: list[str] = []
+    dropped: dict[str, str] = {}
+    for name in plain.numeric:
+        values = plain.numbers(name)
+        if not (slates.maxima(values) > -slates.maxima(-values)).any():
+            dropped[name] = "the same for all candidates of a slate"
+        else:
+            parts.append(values)
+            names.append(name)
+    for name in plain.categories:
+        texts = plain.texts(name)
+        for level in np.unique(texts)[1:]:
+            parts.append((texts == level).astype(float))
+            names.append(f"{name}={level}")
+    if not parts:
+        raise InputError(
+            "nothing that describes candidates varies within slates",
+            got=listed(list(dropped)),
+            remedy="name features that differ between the candidates of a slate",
+        )
+    return np.ascontiguousarray(np.column_stack(parts)), names, dropped
+
+
+def _base(plain: PlainSlates, matrix: FloatArray, names: Sequence[str]) -> Choices:
+    """Return the slates with all that is known of them; the picks are filled in later."""
+    slates, columns = plain.slates, plain.columns
+    choosers = plain.per_slate("chooser")
+    if choosers is not None and choosers.max() == 0:
+        choosers = None
+    item_codes, item_names = None, ()
+    if "item" in columns:
+        found, codes = np.unique(plain.texts("item"), return_inverse=True)
+        item_codes, item_names = codes.astype(np.int64).ravel(), tuple(found.tolist())
+    positions = None
+    if "slot" in columns:
+        named = columns["slot"].dtype == object  # left and right; else rows are in the order of their slots
+        positions = plain.codes("slot") if named else slates.slots()
+    return Choices(
+        matrix, slates, np.zeros(len(slates), np.int64), tuple(names),
+        choosers=choosers,
+        sources=plain.per_slate("source_row"),
+        positions=positions,
+        items=item_codes,
+        item_names=item_names,
+        contexts=plain.per_slate("context"),
+    )  # fmt: skip
+
+
+def _facts(base: Choices, expanded: Expansion) -> dict[str, Any]:
+    slates = base.slates
+    sizes, counts = np.unique(slates.sizes, return_counts=True)
+    facts: dict[str, Any] = {
+        "slates": len(slates),
+        "candidates": slates.rows,
+        "slate sizes": ", ".join(
+            f"{k} ({c})" if sizes.size > 1 else str(k) for k, c in zip(sizes, counts, strict=True)
+        ),
+    }
+    if expanded.stages != len(slates):
+        facts["picks"] = f"{expanded.stages} (rankings and ties taken apart)"
+    if expanded.tied.any():
+        facts["ties"] = int(expanded.tied.sum())
+    if base.choosers is not None:
+        people = np.bincount(base.choosers)
+        people = people[people > 0]
+        single = int((people == 1).sum())
+        facts["choosers"] = f"{people.size}, {people.mean():.1f} slates each" + (
+            f" ({single} with a single one)" if single else ""
+        )
+    if base.items is not None:
+        facts["items"] = len(base.item_names)
+    if base.contexts is not None:
+        facts["contexts"] = int(np.unique(base.contexts).size)
+    return facts
