@@ -76,7 +76,8 @@ def test_rules_take_slates_end_to_end_as_tables(noise, keep, lapse):
     [
         (lambda r, s: Rule().probabilities(r[1:], s), "one number per row"),
         (lambda r, s: Rule(noise=GAUSSIAN).probabilities(r[1:], s), "one number per row"),
-        (lambda r, s: Rule().log_likelihood(np.where(r > 0, r, -np.inf), SIZES * 0, s), "no empty slots"),
+        (lambda r, s: Rule().log_likelihood(np.where(r > 0, r, -np.inf), SIZES * 0, s), "that many"),
+        (lambda r, s: Rule().log_likelihood(np.where(s.slots() > 0, r, -np.inf), SIZES * 0, s), "is empty"),
         (lambda r, s: Rule().probabilities(np.where(r > 0, r, np.nan), s), "must be numbers"),
         (lambda r, s: Rule(keep=3).probabilities(r, s), "that many"),
         (lambda r, s: Rule().log_likelihood(r, SIZES, s), "slots from 0"),

@@ -152,7 +152,6 @@ class Choices:
 
     def with_rows(self, rows: BoolArray, picked: IntArray) -> Choices:
         """Return the slates without the rows (rows,) that are False; ``picked``: slots among those left."""
-        sizes = self.slates.sums(rows.astype(np.int64))
 
         def of(values: NDArray[Any] | None) -> Any:
             return None if values is None else values[rows]
@@ -160,7 +159,7 @@ class Choices:
         return replace(
             self,
             features=self.features[rows],
-            slates=Slates(np.r_[0, np.cumsum(sizes)].astype(np.int64)),
+            slates=self.slates.only(rows),
             picked=picked,
             positions=of(self.positions),
             items=of(self.items),

@@ -36,9 +36,9 @@ def pick(rewards: FloatArray, temperature: float, lapse: float, rng: np.random.G
     number u is below ``lapse`` is judged at random, by v = u / lapse; else v = (u - lapse) / (1 - lapse).
 
     Raises:
-        InputError: as :func:`recurate.rules.utilities.of_slates`.
+        InputError: as :func:`recurate.rules.utilities.of_rows`.
     """
-    utilities.check_table(rewards)
+    utilities.end_to_end(rewards)  # refuses what is no table
     slots = np.empty(len(rewards), np.int64)
     narrow = rewards.shape[1] <= NARROW
     for some, u, top in _blocks(rewards, temperature, narrow):
@@ -71,7 +71,7 @@ def _blocks(
     """Yield (slates, their utilities (width, slates), the largest of each (slates,)); the next overwrites."""
     slates, width = rewards.shape
     if not width:
-        utilities.of_slates(rewards, temperature, 1)  # refuses slates of nothing
+        _refuse(rewards, temperature)  # slates of nothing
         return
     step = max(1, BLOCK_DOUBLES // width)
     scratch = np.empty(min(step, slates) * width)
@@ -82,10 +82,15 @@ def _blocks(
         np.divide(block, temperature, out=u) if temperature != 1 else np.copyto(u, block)
         top = np.maximum.reduce(u, axis=0)
         if not (np.minimum.reduce(top) > -np.inf and np.maximum.reduce(top) < np.inf):  # nan is neither
-            utilities.of_slates(rewards, temperature, 1)
+            _refuse(rewards, temperature)
         if temperature < 1 and u.min() == -np.inf:  # an empty slot or an overflow, which no higher one makes
             utilities.scaled(block, temperature)
         yield slice(start, start + step), u, top
+
+
+def _refuse(rewards: FloatArray, temperature: float) -> None:
+    rows, slates = utilities.end_to_end(rewards)
+    utilities.of_rows(rows, temperature, 1, slates)
 
 
 def _odds(u: FloatArray, top: FloatArray) -> FloatArray:

@@ -27,12 +27,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
-from recurate.core.arrays import BoolArray, FloatArray, IntArray
+from recurate.core.arrays import FloatArray, IntArray
 from recurate.core.errors import InputError, is_number
 from recurate.rules import best_of_k, luce, quadrature, thurstone
 from recurate.rules.noise import GAUSSIAN, GUMBEL, NO_NOISE, Noise
 from recurate.rules.slates import Slates
-from recurate.rules.utilities import check_table, laid_out, of_slates
+from recurate.rules.utilities import end_to_end, of_rows
 
 Sizes = tuple[tuple[float, float], ...]
 RANKS = ("ranks",)  # the key of set-ups that depend on nothing but the order of rewards
@@ -165,40 +165,29 @@ class Rule:
         by quadrature, to 1e-14 absolutely. Empty slots have 0.
         """
         rewards = np.asarray(rewards, float)
-        if self._is_luce:
-            return self._softmax(rewards, slates)
-        utilities, own, present = self._laid_out(rewards, slates)
-        chances = self._chances(utilities, own)
-        if self.lapse:
-            chances = (1 - self.lapse) * chances + own.spread(self.lapse * self.keep / own.sizes)
-        if present is None:
-            return chances.reshape(rewards.shape)
-        out = np.zeros(rewards.shape)
-        out[present] = chances
-        return out
-
-    def _softmax(self, rewards: FloatArray, slates: Slates | None) -> FloatArray:
-        """Return Luce's probabilities, block by block: most tables are large."""
-        if slates is None:
-            check_table(rewards)
-        own = slates or Slates.of_size(rewards.shape[1], len(rewards))
-        if slates is not None or not rewards.shape[1]:
-            laid_out(rewards, self.temperature, 1, slates)  # refuses what is not right
-        flat, out = rewards.ravel(), np.empty(rewards.size)
+        flat, own = end_to_end(rewards, slates)
+        out = np.empty(flat.shape)
         for _, rows, block in own.blocks(1):
-            with np.errstate(all="ignore"):  # of which the log of the sum tells
-                utilities = flat[rows] if self.temperature == 1 else flat[rows] / self.temperature
-                chances, log_total = block.softmax(utilities)
-            if not np.isfinite(log_total).all() or (self.temperature < 1 and utilities.min() == -np.inf):
-                laid_out(rewards, self.temperature, 1, slates)
-            if self.lapse:
-                present = (utilities > -np.inf).astype(float)
-                chances *= 1 - self.lapse
-                chances += present * block.spread(self.lapse / block.sums(present))
-            out[rows] = chances
+            out[rows] = self._probabilities(flat[rows], block)
         return out.reshape(rewards.shape)
 
+    def _probabilities(self, rewards: FloatArray, slates: Slates) -> FloatArray:
+        utilities, present = of_rows(rewards, self._divisor, self.keep, slates)
+        if present is not None and not self._is_luce:
+            out = np.zeros(utilities.shape)
+            out[present] = self._probabilities(rewards[present], slates.only(present))
+            return out
+        chances = self._chances(utilities, slates)
+        if not self.lapse:
+            return chances
+        sizes = slates.sizes if present is None else slates.sums(present.astype(float))
+        uniform = slates.spread(self.lapse * self.keep / sizes)
+        return np.asarray((1 - self.lapse) * chances + (uniform if present is None else uniform * present))
+
     def _chances(self, utilities: FloatArray, slates: Slates) -> FloatArray:
+        """Return the probabilities without lapses, (rows,)."""
+        if self._is_luce:
+            return slates.softmax(utilities)[0]
         if self.noise == NO_NOISE:
             return best_of_k.best_chances(utilities, slates, self.keep)
         out = np.empty(utilities.shape)
@@ -222,7 +211,9 @@ class Rule:
         """
         if self._is_luce:
             return luce.pick(np.asarray(rewards, float), self.temperature, self.lapse, rng)
-        utilities = of_slates(np.asarray(rewards, float), self._divisor, self.keep)
+        rewards = np.asarray(rewards, float)
+        flat, own = end_to_end(rewards)
+        utilities = of_rows(flat, self._divisor, self.keep, own)[0].reshape(rewards.shape)
         if self.lapse:
             lapsed = rng.random(len(utilities)) < self.lapse
             utilities = np.where(lapsed[:, None] & np.isfinite(utilities), 0.0, utilities)
@@ -267,13 +258,12 @@ class Rule:
         Raises:
             InputError: slots are repeated, empty or out of range; a ranking under another noise.
         """
-        utilities, own, present = self._laid_out(rewards, slates)
-        slots = self._slots(kept, own, present)
+        utilities, own, at = self._kept_rows(rewards, kept, slates)
         ordered = ordered or self.keep == 1
         log_ways = self._log_ways(own, ordered)
         if self.lapse == 1:
             return -log_ways
-        return self._with_lapses(self._log_chosen(utilities, own, slots, ordered), log_ways)
+        return self._with_lapses(self._log_chosen(utilities, own, at, ordered), log_ways)
 
     def slopes(
         self, rewards: FloatArray, picked: IntArray, slates: Slates
@@ -281,7 +271,7 @@ class Rule:
         """Return the log probability of each pick with its derivatives, for estimators; keep = 1.
 
         Args:
-            rewards: shape (rows,), finite, slate by slate.
+            rewards: shape (rows,), finite.
             picked: slot of each slate's pick, (slates,).
             slates: which rows belong together.
 
@@ -298,9 +288,8 @@ class Rule:
                 got=f"keep = {self.keep}, noise = {self.noise.name}",
                 remedy="use log_likelihood and differences of it",
             )
-        utilities, own, _ = self._laid_out(rewards, slates)
-        slots = self._slots(picked, own, None)[:, 0]
-        logs, by_utility = self._pick_slopes(utilities, own, slots)
+        utilities, own, at = self._kept_rows(rewards, picked, slates)
+        logs, by_utility = self._pick_slopes(utilities, own, at[:, 0])
         log_uniform = -self._log_ways(own, True)
         mixed = self._with_lapses(logs, -log_uniform)
         with np.errstate(over="ignore"):  # a lapse share of 0 where a pick has no other chance
@@ -309,10 +298,9 @@ class Rule:
         return mixed, by_utility, by_lapse
 
     def _pick_slopes(
-        self, utilities: FloatArray, slates: Slates, slots: IntArray
+        self, utilities: FloatArray, slates: Slates, at: IntArray
     ) -> tuple[FloatArray, FloatArray]:
         """Return log P(pick), (slates,), and its derivatives by each utility, (rows,), without lapses."""
-        at = slates.offsets[:-1] + slots
         if self.noise == NO_NOISE:
             return best_of_k.log_best_first(utilities, slates, at), np.zeros(utilities.shape)
         if self.noise == GUMBEL:
@@ -321,19 +309,18 @@ class Rule:
             by_utility[at] += 1.0
             return utilities[at] - log_total, by_utility
         logs, by_utility = np.empty(len(slates)), np.empty(utilities.shape)
+        slots = at - slates.offsets[:-1]
         for some, rows in slates.by_size():
             logs[some], by_utility[rows] = thurstone.first_slopes(utilities[rows], slots[some])
         return logs, by_utility
 
-    def _log_chosen(
-        self, utilities: FloatArray, slates: Slates, slots: IntArray, ordered: bool
-    ) -> FloatArray:
-        """Return the log probability of what was kept, (slates,), without lapses."""
-        at = slates.offsets[:-1, None] + slots
+    def _log_chosen(self, utilities: FloatArray, slates: Slates, at: IntArray, ordered: bool) -> FloatArray:
+        """Return the log probability of what was kept, (slates,), for rows (slates, keep), without lapses."""
+        if self.keep == 1 and self.noise in (GUMBEL, GAUSSIAN, NO_NOISE):
+            return self._pick_slopes(utilities, slates, at[:, 0])[0]
         if ordered and self.noise in (GUMBEL, NO_NOISE):
-            return _log_ranking(
-                _log_luce if self.noise == GUMBEL else best_of_k.log_best_first, utilities, slates, at
-            )
+            first = _log_luce if self.noise == GUMBEL else best_of_k.log_best_first
+            return _log_ranking(first, utilities, slates, at)
         if ordered and self.keep > 1:
             raise InputError(
                 f"rankings of the best {self.keep} have a likelihood for Gumbel noise and none only",
@@ -349,14 +336,12 @@ class Rule:
             orders = (np.column_stack(order) for order in itertools.permutations(at.T))
             each = [_log_ranking(_log_luce, utilities, slates, order) for order in orders]
             return np.asarray(np.logaddexp.reduce(each))
-        if self.noise == GAUSSIAN and self.keep == 1:
-            return self._pick_slopes(utilities, slates, slots[:, 0])[0]
-        out = np.empty(len(slates))
+        out, slots = np.empty(len(slates)), at[:, 0] - slates.offsets[:-1]
         for some, rows in slates.by_size():
             if self.keep > 1:
                 out[some] = quadrature.log_kept(self.noise, utilities[rows], kept[rows])
             else:
-                out[some] = quadrature.log_first(self.noise, utilities[rows], slots[some, 0])
+                out[some] = quadrature.log_first(self.noise, utilities[rows], slots[some])
         return out
 
     def _log_ways(self, slates: Slates, ordered: bool) -> FloatArray:
@@ -377,21 +362,32 @@ class Rule:
         """What divides the rewards: without noise the temperature changes nothing."""
         return 1.0 if self.noise == NO_NOISE else self.temperature
 
-    def _laid_out(
-        self, rewards: ArrayLike, slates: Slates | None
-    ) -> tuple[FloatArray, Slates, BoolArray | None]:
-        return laid_out(np.asarray(rewards, float), self._divisor, self.keep, slates)
+    def _kept_rows(
+        self, rewards: ArrayLike, kept: ArrayLike, slates: Slates | None
+    ) -> tuple[FloatArray, Slates, IntArray]:
+        """Return finite utilities (rows,), their slates, and the rows that were kept, (slates, keep)."""
+        flat, whole = end_to_end(np.asarray(rewards, float), slates)
+        utilities, present = of_rows(flat, self._divisor, self.keep, whole)
+        at = whole.offsets[:-1, None] + self._slots(kept, whole)
+        if present is None:
+            return utilities, whole, at
+        if not present[at].all():
+            raise InputError(
+                "a kept slot is empty",
+                got="reward -inf",
+                remedy="empty slots cannot be kept: check the slots",
+            )
+        return utilities[present], whole.only(present), (np.cumsum(present) - 1)[at]
 
     @property
     def _is_luce(self) -> bool:
         return self.keep == 1 and self.noise == GUMBEL
 
-    def _slots(self, kept: ArrayLike, slates: Slates, present: BoolArray | None) -> IntArray:
-        """Return the kept slots, (slates, keep), checked, counted without a table's empty ones."""
+    def _slots(self, kept: ArrayLike, slates: Slates) -> IntArray:
+        """Return the kept slots, (slates, keep), checked."""
         slots = np.asarray(kept)
         slots = slots[:, None] if slots.ndim == 1 else slots
-        shape = (len(slates), self.keep)
-        sizes = slates.sizes[:, None] if present is None else np.full((len(slates), 1), present.shape[1])
+        shape, sizes = (len(slates), self.keep), slates.sizes[:, None]
         if slots.shape != shape or slots.dtype.kind not in "iu" or not np.all((slots >= 0) & (slots < sizes)):
             raise InputError(
                 f"what was kept must be slots from 0 to {sizes.max(initial=1) - 1}, shape {shape}",
@@ -401,15 +397,7 @@ class Rule:
             )
         if np.any(np.diff(np.sort(slots, axis=1), axis=1) == 0):
             raise InputError("a slate keeps a slot twice", got=slots.shape, remedy="list each kept slot once")
-        if present is None:
-            return slots.astype(np.int64)
-        if not np.take_along_axis(present, slots, axis=1).all():
-            raise InputError(
-                "a kept slot is empty",
-                got="reward -inf",
-                remedy="empty slots cannot be kept: check the slots",
-            )
-        return np.take_along_axis(np.cumsum(present, axis=1) - 1, slots, axis=1)
+        return slots.astype(np.int64)
 
 
 def _softmax_twice(utilities: FloatArray) -> FloatArray:

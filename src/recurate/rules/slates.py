@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from recurate.core.arrays import FloatArray, IntArray
+from recurate.core.arrays import BoolArray, FloatArray, IntArray
 
 BLOCK_DOUBLES = 80_000  # numbers of a block: 640 kB, which second-level caches hold
 LARGEST = 600.0  # exponents up to which odds and their sums do not overflow
@@ -84,6 +84,7 @@ class Slates:
         """Return each row's place within its slate, from 0, (rows,)."""
         return np.asarray(np.arange(self.rows) - self.spread(self.offsets[:-1]))
 
+    @np.errstate(over="ignore")  # gaps may be infinite, and odds then 0
     def softmax(self, utilities: FloatArray) -> tuple[FloatArray, FloatArray]:
         """Return Luce's probabilities (rows, ...) and the log of each slate's sum of exp, (slates, ...).
 
@@ -122,6 +123,10 @@ class Slates:
         """Return the sizes that occur, increasing, and the share of slates of each."""
         sizes, counts = np.unique(self.sizes, return_counts=True)
         return dict(zip(sizes.astype(float).tolist(), (counts / max(len(self), 1)).tolist(), strict=True))
+
+    def only(self, rows: BoolArray) -> Slates:
+        """Return the slates without the rows (rows,) that are False."""
+        return Slates(np.r_[0, np.cumsum(self.sums(rows.astype(np.int64)))])
 
     def blocks(self, columns: int) -> Iterator[tuple[slice, slice, Slates]]:
         """Yield (slates, rows, the slates on their own), ``columns`` numbers a row in cache."""

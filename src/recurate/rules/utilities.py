@@ -29,77 +29,45 @@ def _scaled(rewards: FloatArray, temperature: float) -> tuple[FloatArray, bool]:
     return utilities, gaps
 
 
-def of_slates(rewards: FloatArray, temperature: float, keep: int) -> FloatArray:
-    """Return the utilities of slates (slates, width) after checking that ``keep`` can be kept from each.
+def of_rows(
+    rewards: FloatArray, temperature: float, keep: int, slates: Slates
+) -> tuple[FloatArray, BoolArray | None]:
+    """Return the utilities (rows,) of slates, and which rows are candidates, (rows,), or None if all are.
 
     Raises:
-        InputError: not a table; nan, inf or an overflow; a slate with fewer than ``keep`` candidates.
+        InputError: nan, inf or an overflow; a slate with fewer than ``keep`` candidates.
     """
-    check_table(rewards)
     utilities, gaps = _scaled(rewards, temperature)
-    fewest = int((utilities > -np.inf).sum(axis=1).min()) if gaps else utilities.shape[1]
-    if len(utilities):
-        _check_fewest(fewest, keep)
-    return utilities
-
-
-def laid_out(
-    rewards: FloatArray, temperature: float, keep: int, slates: Slates | None
-) -> tuple[FloatArray, Slates, BoolArray | None]:
-    """Return the utilities of slates laid end to end, the slates, and where a table has candidates.
-
-    Args:
-        rewards: shape (slates, width), -inf in empty slots; or (rows,), finite, with ``slates``.
-        temperature: divides them.
-        keep: how many are kept from every slate.
-        slates: which rows belong together, or None for a table.
-
-    Returns:
-        Utilities (rows,), finite; their slates; and a mask (slates, width), None without empty slots.
-
-    Raises:
-        InputError: as :func:`of_slates`; the rewards are not one finite number per row.
-    """
-    if slates is None:
-        table = of_slates(rewards, temperature, keep)
-        present = table > -np.inf
-        if present.all():
-            return table.ravel(), Slates.of_size(table.shape[1], len(table)), None
-        offsets = np.concatenate([[0], np.cumsum(present.sum(axis=1))])
-        return table[present], Slates(offsets.astype(np.int64)), present
-    if rewards.shape != (slates.rows,):
-        raise InputError(
-            "the rewards must be one number per row of the slates",
-            got=f"shape {rewards.shape} for {slates.rows} rows",
-            remedy="lay the slates end to end, or pass a table (slates, width) alone",
-        )
-    utilities, gaps = _scaled(rewards, temperature)
-    if gaps:
-        raise InputError(
-            "slates laid end to end have no empty slots", got="reward -inf", remedy="leave such rows out"
-        )
-    if len(slates):
-        _check_fewest(int(slates.sizes.min()), keep)
-    return utilities, slates, None
-
-
-def _check_fewest(fewest: int, keep: int) -> None:
-    if fewest < keep:
+    present = utilities > -np.inf if gaps else None
+    sizes = slates.sizes if present is None else slates.sums(present.astype(np.int64))
+    if sizes.min(initial=keep) < keep:
         raise InputError(
             f"{keep} candidates are kept from every slate, so each must have that many",
-            got=f"a slate with {fewest}",
+            got=f"a slate with {sizes.min()}",
             remedy="drop slates that are too small (empty slots have the reward -inf)",
         )
+    return utilities, present
 
 
-def check_table(rewards: FloatArray) -> None:
-    """Check that the rewards of slates are a table (slates, width)."""
-    if rewards.ndim != 2:
+def end_to_end(rewards: FloatArray, slates: Slates | None = None) -> tuple[FloatArray, Slates]:
+    """Return the rewards of a table (slates, width) as rows, with their slates; or rows as they are.
+
+    Raises:
+        InputError: not a table; or, with slates, not one reward per row.
+    """
+    if slates is None and rewards.ndim != 2:
         raise InputError(
             "the rewards of slates must be a table (slates, width)",
             got=f"shape {rewards.shape}",
             remedy="one slate is rewards[None, :]",
         )
+    if slates is not None and rewards.shape != (slates.rows,):
+        raise InputError(
+            "the rewards must be one number per row of the slates",
+            got=f"shape {rewards.shape} for {slates.rows} rows",
+            remedy="lay the slates end to end, or pass a table (slates, width) alone",
+        )
+    return rewards.ravel(), slates or Slates.of_size(rewards.shape[1], len(rewards))
 
 
 def _overflowed(utilities: FloatArray, rewards: FloatArray) -> bool:
