@@ -125,6 +125,7 @@ def _slate_rule(choices: Choices, declared: Declared, found: Recovered, text: st
             Finding("rule", text, found.family, found.evidence, judge(claim is not None, False)),
             *_recovered_values(found),
         ]
+    claim = replace(claim, keep=1)  # how many are kept is a finding of its own
     log_declared = float(choices.log_likelihood(claim, choices.features[:, 0]).sum())
     fitted, df = _own_family(claim, found)
     rival = found.logs.get(found.family, -math.inf)
