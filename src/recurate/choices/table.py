@@ -84,7 +84,7 @@ class Choices:
                 feature is not finite.
         """
         matrix = _matrix(features)
-        slates = _slates(len(matrix), k, offsets)
+        slates = slates_of(len(matrix), k, offsets)
         slots = check_picks(picked, slates)
         labels = tuple(names) if names is not None else tuple(f"x{j + 1}" for j in range(matrix.shape[1]))
         if len(labels) != matrix.shape[1] or len(set(labels)) < len(labels):
@@ -214,7 +214,8 @@ def _matrix(features: ArrayLike) -> FloatArray:
     return values
 
 
-def _slates(rows: int, k: int | None, offsets: ArrayLike | None) -> Slates:
+def slates_of(rows: int, k: int | None, offsets: ArrayLike | None) -> Slates:
+    """Return slates of ``k`` rows, or of rows ``offsets`` apart, after checking that each has two or more."""
     if (k is None) == (offsets is None):
         raise InputError(
             "slates need k or offsets", got=f"k = {k}, offsets = {offsets!r}", remedy="pass one of them"

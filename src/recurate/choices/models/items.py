@@ -27,7 +27,7 @@ from recurate.choices.models.connectivity import check_connected
 from recurate.choices.models.identifiability import NoEstimate
 from recurate.choices.models.item_likelihoods import Davidson, ItemEvaluation, ItemLikelihood, Top1Likelihood
 from recurate.choices.models.lbfgs import LBFGS
-from recurate.choices.table import check_picks, check_weights
+from recurate.choices.table import check_picks, check_weights, slates_of
 from recurate.core.arrays import FloatArray, IntArray
 from recurate.core.errors import InputError, is_number
 from recurate.core.seeds import Stream
@@ -327,20 +327,7 @@ def _layout(items: ArrayLike, offsets: ArrayLike | None) -> tuple[IntArray, Slat
         )
     if codes.min() < 0:
         raise InputError("item codes count from 0", got=int(codes.min()), remedy="drop or recode such rows")
-    if offsets is None:
-        if codes.shape[1] < 2:
-            raise InputError(
-                "a slate needs at least two items", got=codes.shape[1], remedy="drop such slates"
-            )
-        return codes.ravel(), Slates.of_size(codes.shape[1], len(codes))
-    found = np.asarray(offsets, np.int64)
-    if found[0] != 0 or found[-1] != codes.size or np.diff(found).min() < 2:
-        raise InputError(
-            "offsets must lead from 0 to the number of rows, two or more a slate",
-            got=f"{found[0]} to {found[-1]} for {codes.size} rows",
-            remedy="slate s has the rows offsets[s] to offsets[s + 1] - 1",
-        )
-    return codes, Slates(found)
+    return codes.ravel(), slates_of(codes.size, codes.shape[1] if offsets is None else None, offsets)
 
 
 def _check_ties(ties: ArrayLike, slates: Slates) -> NDArray[np.bool_]:

@@ -33,15 +33,8 @@ def counts(observed: Observed, declared: Declared) -> list[Finding]:
         sizes = observed.slates.sizes
         right = declared.k is None or bool((sizes == declared.k).all())
         text = "" if declared.k is None else str(declared.k)
-        findings.append(
-            Finding(
-                "slate size K",
-                text,
-                _shares(sizes),
-                f"{sizes.size} slates",
-                judge(declared.k is not None, right),
-            )
-        )
+        verdict = judge(declared.k is not None, right)
+        findings.append(Finding("slate size K", text, _shares(sizes), f"{sizes.size} slates", verdict))
         per_round = _per_round(observed.slate_rounds, observed.round_ids)
         if declared.slates is not None:
             right = bool((per_round == declared.slates).all())
@@ -52,12 +45,8 @@ def counts(observed: Observed, declared: Declared) -> list[Finding]:
         wanted = declared.keep or (1 if declared.says_rule and not pooled else None)
         shown = keep[keep > 0]
         right = wanted is None or bool((shown == wanted).all())
-        findings.append(
-            Finding(
-                "picks a slate", "" if wanted is None else str(wanted), _shares(keep), "",
-                judge(wanted is not None, right),
-            )
-        )  # fmt: skip
+        text, verdict = "" if wanted is None else str(wanted), judge(wanted is not None, right)
+        findings.append(Finding("picks a slate", text, _shares(keep), "", verdict))
         findings.append(
             Finding("equal rewards within slates", "", f"{_tied_share(observed):.1%} of candidates")
         )

@@ -74,6 +74,12 @@ def temperature_text(found: Recovered) -> str:
     return f"{found.temperature:.3g} ({low:.3g} to {'infinity' if math.isinf(high) else f'{high:.3g}'})"
 
 
+def _lapse_text(found: Recovered) -> str:
+    assert found.lapse is not None
+    share, low, high = found.lapse
+    return f"{share:.3g} ({low:.2g} to {high:.2g})"
+
+
 def _pool_rule(declared: Declared, found: Recovered, text: str) -> list[Finding]:
     share = found.share or 0.0
     recovered = f"{found.family} ({share:.3g})"
@@ -193,25 +199,17 @@ def _temperature_and_lapse(
             bad = False  # the rule says so already
         if claim.lapse and found.family == Family.LAPSE:
             bad = p < LEVEL and (bad or not wrong)
-        findings.append(
-            Finding(
-                "lapse share",
-                f"{wanted:g}",
-                f"{share:.3g} ({low:.2g} to {high:.2g})",
-                "",
-                OK if not bad else MISMATCH,
-            )
-        )
+        verdict = OK if not bad else MISMATCH
+        findings.append(Finding("lapse share", f"{wanted:g}", _lapse_text(found), "", verdict))
     return findings
 
 
 def _recovered_values(found: Recovered) -> list[Finding]:
     findings = []
     if found.inverse is not None:
-        findings.append(Finding("temperature", "", temperature_text(found), ""))
+        findings.append(Finding("temperature", "", temperature_text(found)))
     if found.lapse is not None:
-        share, low, high = found.lapse
-        findings.append(Finding("lapse share", "", f"{share:.3g} ({low:.2g} to {high:.2g})"))
+        findings.append(Finding("lapse share", "", _lapse_text(found)))
     return findings
 
 
@@ -238,22 +236,12 @@ def _mixture_rule(choices: Choices, declared: Declared, found: Recovered, text: 
         claim = replace(claim, temperature=found.temperature)
     log_declared = float(mixture_logs(choices, choices.features, weights, claim).sum())
     p = chi2_tail(2 * max(found.logs[Family.LUCE] - log_declared, 0.0), m)
-    verdict = judge(declared.weights is not None, p >= LEVEL)
+    verdict = OK if found.family == Family.LUCE or p >= LEVEL else MISMATCH
+    wanted = ", ".join(f"{w:g}" for w in declared.weights or ())
+    evidence = f"{p_text(p)} (with the temperature)"
     return [
-        Finding(
-            "rule",
-            text,
-            found.family,
-            found.evidence,
-            OK if found.family == Family.LUCE or p >= LEVEL else MISMATCH,
-        ),
-        Finding(
-            "weights",
-            ", ".join(f"{w:g}" for w in declared.weights or ()),
-            recovered,
-            f"{p_text(p)} (with the temperature)",
-            verdict,
-        ),
+        Finding("rule", text, found.family, found.evidence, verdict),
+        Finding("weights", wanted, recovered, evidence, judge(declared.weights is not None, p >= LEVEL)),
         *_recovered_values(found),
     ]
 

@@ -234,15 +234,8 @@ def judge_propensities(observed: Observed) -> list[Finding]:
     z = float(centred.sum()) / math.sqrt(spread) if spread > 1e-12 * centred.size else 0.0
     fits = rounded and abs(z) < 3.9
     evidence = f"sums within slates off by up to {off.max():.2g}; sharpness z = {z:.1f}"
-    return [
-        Finding(
-            "propensities",
-            "those of the picks",
-            "fit" if fits else "do not fit",
-            evidence,
-            OK if fits else MISMATCH,
-        )
-    ]
+    shown, verdict = ("fit", OK) if fits else ("do not fit", MISMATCH)
+    return [Finding("propensities", "those of the picks", shown, evidence, verdict)]
 
 
 def _surprise_variance(observed: Observed, p: FloatArray) -> FloatArray:
