@@ -14,11 +14,11 @@ from hypothesis import strategies as st
 
 from helpers.picking import data_folder
 from recurate.choices import conditional_logit
-from recurate.choices.from_slates import read_choices
+from recurate.choices.from_slates import choices_of, read_choices
 from recurate.core.errors import InputError
 from recurate.core.tables import read_table, write_table
 from recurate.log.reading.roles import guess
-from recurate.log.reading.slates import Wanted
+from recurate.log.reading.slates import Wanted, read_slates
 from recurate.verbs.fit.fit import FitOptions, read_picks
 
 ONE = "of one candidate: a pick from one says nothing"
@@ -867,3 +867,31 @@ def test_any_cells_are_read_or_refused(tmp_path, names, data):
     else:
         assert np.isfinite(reading.matrix).all()
         assert len(reading.slates) + sum(e.slates for e in reading.exclusions) > 0
+
+
+# --- plain slates ---------------------------------------------------------------------------------
+
+
+def test_plain_slates_know_rows_roles_and_reasons_and_nothing_of_estimates():
+    """Slate b has no pick; ranks and words stay as they are read."""
+    table = pa.table(
+        {
+            "slate": ["a", "a", "b", "b", "c", "c", "c"], "rank": [2, 1, None, 1, 1, 2, 2],
+            "x": [0.5, 1.5, 9.0, 9.0, 2.0, 3.0, 4.0], "kind": ["u", "v", "u", "v", "u", "v", "v"],
+            "user": ["p", "p", "p", "p", "q", "q", "q"], "same": [7] * 7,
+        }
+    )  # fmt: skip
+    plain = read_slates(table, guess(table, {}))
+    assert plain.kind == "rank"
+    assert plain.slates.offsets.tolist() == [0, 2, 5]
+    assert plain.columns["result"].tolist() == [2, 1, 1, 2, 2]
+    assert (plain.model, plain.numeric, plain.categories) == ("features", ("x",), ("kind",))
+    assert plain.numbers("x").tolist() == [0.5, 1.5, 2.0, 3.0, 4.0]
+    assert plain.texts("kind").tolist() == ["u", "v", "u", "v", "v"]
+    assert plain.per_slate("chooser").tolist() == [0, 1]
+    assert plain.per_slate("context") is None
+    assert [(e.reason, e.slates, e.rows) for e in plain.exclusions] == [(NO_RANK, 1, 2)]
+    assert plain.left_out == {"same": "the same for all candidates of a slate"}
+    reading = choices_of(plain, "half")
+    assert reading.choices.names == ("x", "kind=v")
+    assert [(f[p], len(f)) for f, p in slates_of(reading.choices)] == [([1.5, 1.0], 2), ([2.0, 0.0], 3)]
