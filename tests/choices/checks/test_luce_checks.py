@@ -38,7 +38,6 @@ from recurate.choices.checks.luce_checks import (
     TESTS,
     _later_half,
     _nest_column,
-    _with_rows,
     calibration_table,
     check_calibration,
     check_drift,
@@ -674,7 +673,7 @@ def test_leaving_out_rows():
     drop = choices.slates.offsets[:-1] + np.where(choices.picked == 0, 1, 0)
     keep[drop] = False
     picked = choices.picked - (choices.picked > drop - choices.slates.offsets[:-1])
-    found = _with_rows(choices, keep, picked)
+    found = choices.with_rows(keep, picked)
     np.testing.assert_array_equal(found.slates.sizes, choices.slates.sizes - 1)
     np.testing.assert_array_equal(found.features[found.picked_rows], choices.features[choices.picked_rows])
     np.testing.assert_array_equal(found.positions, choices.positions[keep])
