@@ -32,7 +32,7 @@ from recurate.core.arrays import FloatArray
 from recurate.log.schema import MODEL, REAL, Log
 from recurate.metrics.estimates import encode
 from recurate.theory.attribution import Change
-from recurate.verbs.audit.findings import LEVEL, MISMATCH, OK, UNTOLD, Finding, p_text
+from recurate.verbs.audit.findings import LEVEL, MISMATCH, OK, UNTESTED, Finding, p_text
 
 FEW = 100  # candidates of a round, below which its mean's error is not known well enough
 FEW_CONTEXTS = 30  # that two rounds have in common, of more
@@ -76,7 +76,7 @@ def judge_transmission(log: Log, changes: Sequence[Change], *, mixed: bool) -> l
     found = _excesses(log, changes, mixed)
     if len({e.change.before for e in found}) < 2:
         few = f"it takes two changes or more between rounds of {FEW} candidates"
-        return [Finding(aspect, wanted, "not told", few, UNTOLD)]
+        return [Finding(aspect, wanted, "not tested", few, UNTESTED)]
     scores = [_score(e, found) for e in found]
     worst = int(np.argmax(scores))
     e, p = found[worst], min(1.0, 2 * len(found) * normal_tail(scores[worst]))
