@@ -116,12 +116,12 @@ def read_log(
         InputError: the file cannot be read or a row is wrong; the message names row and column.
     """
     path = Path(path)
-    table = _read_run(path) if path.is_dir() else read_table(path, text=text)
+    table = read_folder(path) if path.is_dir() else read_table(path, text=text)
     return as_log(table, rewards=rewards, name=str(path), several=several)
 
 
-def _read_run(folder: Path) -> pa.Table:
-    """Read the logs of all complete rounds of a run folder, or the log of a fit's folder."""
+def read_folder(folder: Path) -> pa.Table:
+    """Return the logs of all complete rounds of a run folder, or the log of a fit's folder."""
     if (folder / "fit.json").is_file():
         return read_table(folder / "log.parquet")
     parts = sorted(folder.glob("rounds/[0-9]*/log.parquet"))

@@ -18,6 +18,9 @@ COLOURS = {FORECAST: "#2f6f9f", MEASURED: "#d9632b", RENEWED: "#3a8f5c", TAIL: "
 HEIGHT = 230
 GROUPS = 10  # groups whose shares are drawn
 
+QUANTITIES = ("mean_reward", "mean_exp_reward", "var_exp_reward", "kl_to_reference", "entropy")
+Key = tuple[str, str | None, str | None]
+
 TITLES = {
     "mean_reward": "Mean reward",
     "mean_exp_reward": "E exp(reward / temperature)",
@@ -45,23 +48,27 @@ MEASURES = {
 }
 
 
-def title(row: Row) -> str:
-    """Return a quantity's title for people."""
-    name, _, space = row.quantity.partition(":")
+def title(key: Key) -> str:
+    """Return the title of a quantity, for people."""
+    quantity, reward, group = key
+    name, _, space = quantity.partition(":")
+    if quantity == "share":
+        return f"Share of {group}"
     if name in MEASURES:
         return MEASURES[name] + (f", {space}" if space else "")
-    base = TITLES.get(row.quantity, row.quantity.replace("mean:", "Mean of "))
-    return base if row.reward in (None, "reward") else f"{base}: {row.reward}"
+    plain = quantity.replace("mean:", "mean of ").replace("_", " ").replace(":", ": ")
+    base = TITLES.get(quantity, plain[:1].upper() + plain[1:])
+    return base if reward in (None, "reward") else f"{base}: {reward}"
 
 
-def quantity_chart(trajectory: Trajectory, key: tuple[str, str | None, str | None]) -> dict[str, Any]:
+def quantity_chart(trajectory: Trajectory, key: Key) -> dict[str, Any]:
     """Return one quantity over rounds: forecast as a line with its band, measured as points with bars."""
     rows = [r for r in trajectory.rows if r.key == key]
     if key[0] == "effective_support":
         rows = [r for r in rows if r.source == FORECAST]
-    name = _name(key)
+    name = chart_name(key)
     pick = alt.selection_point(fields=["source"], bind="legend", name=f"legend_{name}")
-    zoom = _zoom(name)
+    zoom = zooming(name)
     sources = [s for s in COLOURS if any(r.source == s for r in rows)]
     colour = alt.Color(
         "source:N",
@@ -100,7 +107,7 @@ def quantity_chart(trajectory: Trajectory, key: tuple[str, str | None, str | Non
     )
     points = base.mark_point(filled=True, size=55).encode(y=y, tooltip=tooltip)
     named = points.properties(name=f"view_{name}").add_params(pick, zoom)
-    return _finish(alt.layer(band, line, dashed, bars, named))
+    return finished(alt.layer(band, line, dashed, bars, named))
 
 
 def shares_chart(trajectory: Trajectory) -> dict[str, Any]:
@@ -130,8 +137,8 @@ def shares_chart(trajectory: Trajectory) -> dict[str, Any]:
     )
     line = base.mark_line(strokeWidth=2).transform_filter(f"datum.source == '{FORECAST}'")
     points = base.mark_point(filled=True, size=45).transform_filter(f"datum.source == '{MEASURED}'")
-    named = points.properties(name="view_shares").add_params(pick, _zoom("shares"))
-    return _finish(alt.layer(line, named), height=320)
+    named = points.properties(name="view_shares").add_params(pick, zooming("shares"))
+    return finished(alt.layer(line, named), height=320)
 
 
 def largest_groups(rows: list[Row]) -> list[str]:
@@ -171,9 +178,9 @@ def scatter_chart(
         )
         .transform_filter(f"datum.round == {shown.name}")
         .properties(name="view_scatter")
-        .add_params(shown, _zoom("scatter"))
+        .add_params(shown, zooming("scatter"))
     )
-    return _finish(chart, height=380)
+    return finished(chart, height=380)
 
 
 def density_chart(
@@ -206,7 +213,7 @@ def density_chart(
         .properties(name="view_density")
         .add_params(shown)
     )
-    return _finish(chart, height=380)
+    return finished(chart, height=380)
 
 
 def _values(rows: list[dict[str, Any]]) -> Any:
@@ -229,25 +236,25 @@ def _slider(name: str, rounds: list[int]) -> alt.Parameter:
     return alt.param(name=f"round_{name}", value=rounds[-1], bind=bind)
 
 
-def _zoom(name: str) -> alt.Parameter:
+def zooming(name: str) -> alt.Parameter:
     """Drag to move, shift + wheel to zoom: the plain wheel belongs to the page."""
     return alt.selection_interval(
         bind="scales", name=f"zoom_{name}", zoom="wheel![event.shiftKey]", clear="dblclick"
     )
 
 
-def _finish(chart: Any, height: int = HEIGHT) -> dict[str, Any]:
-    finished = chart.properties(width="container", height=height).configure_view(stroke=None)
-    return specification(finished)
+def finished(chart: Any, height: int = HEIGHT) -> dict[str, Any]:
+    """Return the specification of a chart that fills its place.
 
-
-def specification(chart: Any) -> dict[str, Any]:
-    """Return a chart as Vega-Lite, not checked against its schema: that takes a third of a page's time."""
-    spec: dict[str, Any] = chart.to_dict(validate=False)
+    It is not checked against Vega-Lite's schema, which would take a third of a page's time.
+    """
+    done = chart.properties(width="container", height=height).configure_view(stroke=None)
+    spec: dict[str, Any] = done.to_dict(validate=False)
     return spec
 
 
-def _name(key: tuple[str, str | None, str | None]) -> str:
+def chart_name(key: Key) -> str:
+    """Return a name for a quantity's chart and parameters."""
     text = "_".join(part for part in key if part)
     return "".join(c if c.isalnum() and c.isascii() else "_" for c in text)
 
@@ -257,13 +264,18 @@ def _plain(row: Row) -> dict[str, Any]:
         "round": row.round,
         "source": row.source,
         "group": row.group,
-        "value": _digits(row.value),
-        "lower": _digits(row.lower),
-        "upper": _digits(row.upper),
+        "value": digits(row.value),
+        "lower": digits(row.lower),
+        "upper": digits(row.upper),
     }
 
 
-def _digits(value: float | None) -> float | None:
+def as_chart(spec: dict[str, Any]) -> Any:
+    """Return a specification as an ``altair.Chart``."""
+    return alt.Chart.from_dict(spec)
+
+
+def digits(value: float | None) -> float | None:
     """Seven digits are plenty for a picture, and keep the file small."""
     return None if value is None or not math.isfinite(value) else float(f"{value:.7g}")
 
@@ -276,8 +288,8 @@ def interval_chart(bars: list[dict[str, Any]], name: str) -> dict[str, Any]:
         name: of the chart's parameters.
     """
     rows = [
-        {k: v if isinstance(v, str) else _digits(v) for k, v in b.items()}
-        | {"low": _digits(b["value"] - b["error"]), "high": _digits(b["value"] + b["error"])}
+        {k: v if isinstance(v, str) else digits(v) for k, v in b.items()}
+        | {"low": digits(b["value"] - b["error"]), "high": digits(b["value"] + b["error"])}
         for b in bars
     ]
     names = list(dict.fromkeys(b["name"] for b in bars))
@@ -293,14 +305,14 @@ def interval_chart(bars: list[dict[str, Any]], name: str) -> dict[str, Any]:
     points = base.mark_point(filled=True, size=45, opacity=1).encode(x=alt.X("value:Q"), tooltip=tooltip)
     zero = alt.Chart(_values([{"x": 0}])).mark_rule(strokeDash=[3, 3], color="#9aa5b1").encode(x="x:Q")
     layers = alt.layer(zero, rule, points.properties(name=f"view_{name}"))
-    return _finish(layers, height=max(60, 18 * len(names) * max(1, len(groups) // 2)))
+    return finished(layers, height=max(60, 18 * len(names) * max(1, len(groups) // 2)))
 
 
 def calibration_chart(rows: list[dict[str, Any]]) -> dict[str, Any]:
     """Return picked against predicted probabilities, ``predicted, picked, error, candidates`` a bin."""
     values = [
-        {k: _digits(v) for k, v in r.items()}
-        | {"low": _digits(r["picked"] - r["error"]), "high": _digits(r["picked"] + r["error"])}
+        {k: digits(v) for k, v in r.items()}
+        | {"low": digits(r["picked"] - r["error"]), "high": digits(r["picked"] + r["error"])}
         for r in rows
     ]
     top = max(max(r["predicted"], r["picked"] + r["error"]) for r in rows)
@@ -311,7 +323,7 @@ def calibration_chart(rows: list[dict[str, Any]]) -> dict[str, Any]:
     tooltip = [alt.Tooltip(f"{n}:Q", format=".4g") for n in ("predicted", "picked", "candidates")]
     points = base.mark_point(filled=True, size=55, color=COLOURS[MEASURED], opacity=1)
     named = points.encode(y="picked:Q", tooltip=tooltip).properties(name="view_calibration")
-    return _finish(alt.layer(diagonal, rule, named), height=280)
+    return finished(alt.layer(diagonal, rule, named), height=280)
 
 
 def parts_chart(rows: list[dict[str, Any]]) -> dict[str, Any]:
@@ -323,7 +335,7 @@ def parts_chart(rows: list[dict[str, Any]]) -> dict[str, Any]:
         legend=alt.Legend(title=None, orient="top"),
     )
     chart = (
-        alt.Chart(_values([{k: v if isinstance(v, str) else _digits(v) for k, v in r.items()} for r in rows]))
+        alt.Chart(_values([{k: v if isinstance(v, str) else digits(v) for k, v in r.items()} for r in rows]))
         .mark_bar()
         .encode(
             x=alt.X("round:O", title="round"),
@@ -332,14 +344,14 @@ def parts_chart(rows: list[dict[str, Any]]) -> dict[str, Any]:
             tooltip=["round:O", "part:N", alt.Tooltip("value:Q", format=".4g")],
         )
     )
-    return _finish(chart.properties(name="view_parts"), height=260)
+    return finished(chart.properties(name="view_parts"), height=260)
 
 
 def frontier_chart(
     points: list[dict[str, Any]], here: dict[str, float], axis: str, name: str
 ) -> dict[str, Any]:
     """Return a frontier, ``x, y, label`` a point, with the plan marked."""
-    rows = [{"x": _digits(p["x"]), "y": _digits(p["y"]), "label": p["label"]} for p in points]
+    rows = [{"x": digits(p["x"]), "y": digits(p["y"]), "label": p["label"]} for p in points]
     scale = alt.Scale(zero=False, type="log" if name == "cost" else "linear")
     base = alt.Chart(_values(rows)).encode(
         x=alt.X("x:Q", title=axis, scale=scale),
@@ -349,11 +361,11 @@ def frontier_chart(
     dots = base.mark_point(filled=True, size=50, color=COLOURS[FORECAST], opacity=1).encode(
         tooltip=["label:N", alt.Tooltip("x:Q", format=".4g"), alt.Tooltip("y:Q", format=".4g")]
     )
-    mark = alt.Chart(_values([{k: _digits(v) for k, v in here.items()}])).mark_point(
+    mark = alt.Chart(_values([{k: digits(v) for k, v in here.items()}])).mark_point(
         shape="diamond", filled=True, size=160, color=COLOURS[MEASURED], opacity=1
     )
     plan = mark.encode(x=alt.X("x:Q", scale=scale), y="y:Q")
-    return _finish(alt.layer(line, dots.properties(name=f"view_{name}"), plan), height=260)
+    return finished(alt.layer(line, dots.properties(name=f"view_{name}"), plan), height=260)
 
 
 def phase_chart(
@@ -372,8 +384,8 @@ def phase_chart(
         ),
         tooltip=["k:O", "value:O", alt.Tooltip("share:Q", format=".3f")],
     )
-    layers = [squares.properties(name=f"view_phase_{_name((axis, None, None))}")]
+    layers = [squares.properties(name=f"view_phase_{chart_name((axis, None, None))}")]
     if here is not None:
         mark = alt.Chart(_values([here])).mark_point(size=180, strokeWidth=3, color="#d9632b", filled=False)
         layers.append(mark.encode(x=x, y=y))
-    return _finish(alt.layer(*layers), height=260)
+    return finished(alt.layer(*layers), height=260)

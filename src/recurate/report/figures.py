@@ -82,7 +82,7 @@ def write_figures(charts: Sequence[tuple[str, dict[str, Any]]], folder: Path) ->
         figure = printed(spec, title)
         svg = vl_convert.vegalite_to_svg(figure, vl_version=version, allowed_base_urls=[])
         png = vl_convert.vegalite_to_png(figure, vl_version=version, ppi=PPI, allowed_base_urls=[])
-        name = base = _view(spec) or "chart"
+        name = base = view_name(spec) or "chart"
         number = 2
         while name in drawn:
             name, number = f"{base}_{number}", number + 1
@@ -283,7 +283,8 @@ def _nodes(node: Any) -> Iterator[dict[str, Any]]:
             yield from _nodes(child)
 
 
-def _view(spec: dict[str, Any]) -> str:
+def view_name(spec: dict[str, Any]) -> str:
+    """Return the name of a chart's main view, or nothing."""
     for node in _nodes(spec):
         name = node.get("name")
         if isinstance(name, str) and name.startswith("view_"):

@@ -7,17 +7,15 @@ from dataclasses import dataclass
 from typing import Any
 
 from recurate.log.trajectory import FORECAST, MEASURED, Row, Trajectory, agreement
-from recurate.report.charts import title
-
-COMPARED = ("mean_reward", "mean_exp_reward", "var_exp_reward", "kl_to_reference", "entropy")
+from recurate.report.charts import QUANTITIES, title
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """One quantity's rounds, forecast against measured, as text."""
+    """One quantity's rounds, forecast against measured, as a table of text, heading first."""
 
     title: str
-    rows: list[tuple[str, str, str, str, str]]  # round, measured, forecast, difference, relative
+    table: list[list[str]]
     verdict: str
 
 
@@ -148,25 +146,18 @@ def comparisons(trajectory: Trajectory) -> list[Comparison]:
     """Return, for every compared quantity, by how much each round differed from the forecast."""
     found = []
     for key in trajectory.about(MEASURED):
-        compared = agreement(trajectory, key) if key[0] in COMPARED else None
+        compared = agreement(trajectory, key) if key[0] in QUANTITIES else None
         if compared is None:
             continue
         values = {(r.source, r.round): r.value for r in trajectory.rows if r.key == key}
-        rows = [
-            (
-                str(t),
-                f"{values[MEASURED, t]:.5g}",
-                f"{values[FORECAST, t]:.5g}",
-                f"{difference:+.3g}",
-                f"{compared.relative[t]:+.1%}",
-            )
-            for t, difference in compared.differences.items()
-        ]
+        table = [["round", "measured", "forecast", "forecast - measured", "relative"]]
+        for t, difference in compared.differences.items():
+            both = [f"{values[source, t]:.5g}" for source in (MEASURED, FORECAST)]
+            table.append([str(t), *both, f"{difference:+.3g}", f"{compared.relative[t]:+.1%}"])
         verdict = (
             f"Forecast error {compared.rmse:.3g} (root mean square over rounds), "
             f"{compared.error_ratio:.0%} of the error {compared.persistence_rmse:.3g} of a forecast that "
             "nothing changes."
         )
-        row = next(r for r in trajectory.rows if r.key == key)
-        found.append(Comparison(title(row), rows, verdict))
+        found.append(Comparison(title(key), table, verdict))
     return found

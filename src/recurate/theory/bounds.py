@@ -36,7 +36,9 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from recurate.core.arrays import BoolArray, FloatArray
+from recurate.core.citations import cite
 from recurate.core.errors import InputError
+from recurate.core.plain import plain
 from recurate.rules.rule import Rule
 from recurate.theory.loop_model import LoopModel
 from recurate.theory.population import Population
@@ -199,6 +201,7 @@ def check_bounds(
     >>> found[0].name, found[0].verdict
     ('reward gain (Lemma 2.2)', 'holds')
     """
+    cite("ferbach2024", "falahati2026")
     slates = [stage.rule for stage in setting.stages if isinstance(stage.rule, Rule)]
     if len(slates) < len(setting.stages):
         got = ", ".join(type(stage.rule).__name__ for stage in setting.stages)
@@ -540,9 +543,4 @@ def check_model(model: LoopModel) -> tuple[Bound, ...]:
 def plain_bounds(bounds: tuple[Bound, ...]) -> list[dict[str, Any]]:
     """Return bounds as plain values, for files and reports."""
     names = ("name", "statement", "source", "verdict", "why", "round", "value", "measured", "slack")
-    return [{name: _finite(getattr(bound, name)) for name in names} for bound in bounds]
-
-
-def _finite(value: Any) -> Any:
-    """JSON knows no infinities."""
-    return str(value) if isinstance(value, float) and not math.isfinite(value) else value
+    return [{name: plain(getattr(bound, name)) for name in names} for bound in bounds]

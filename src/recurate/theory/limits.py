@@ -26,6 +26,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from recurate.core.arrays import FloatArray, IntArray
+from recurate.core.citations import cite
 from recurate.core.errors import InputError
 from recurate.core.seeds import Stream
 from recurate.rules import Rule, Selection
@@ -145,6 +146,7 @@ def limit(
     >>> limit([[5.0, 0.0], [0.0, 5.0]], [0.3, 0.7]).law.round(4)
     array([0.2973, 0.7027])
     """
+    cite("falahati2026")
     matrix = _rewards(rewards)
     shares = check_weights(weights, matrix.shape[1])
     start = check_law("law", law, len(matrix))

@@ -19,6 +19,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from recurate.core.arrays import FloatArray, IntArray
+from recurate.core.citations import cite
 from recurate.core.errors import InputError
 from recurate.rules import Rule
 from recurate.theory.fixed_points import LONGEST, settle
@@ -90,6 +91,7 @@ def survival(
     >>> [round(s.share, 4) for s in survival([[99.0, 0.0], [0.0, 99.0]], [0.4, 0.6], k=3)]
     [0.2, 0.8]
     """
+    cite("falahati2026")
     matrix = np.asarray(rewards, float) / temperature
     if matrix.ndim != 2 or matrix.shape[1] < 2:
         raise InputError(

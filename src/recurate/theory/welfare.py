@@ -20,6 +20,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike
 
+from recurate.core.citations import cite
 from recurate.metrics.estimates import entropy_of
 from recurate.theory.nash import maximise_nash
 from recurate.theory.population import check_law
@@ -94,6 +95,7 @@ def welfare(
     >>> found.worst, found.worst_group, found.distance
     (0.25, 0, 0.25)
     """
+    cite("falahati2026")
     matrix = np.atleast_2d(np.asarray(rewards, float).T).T
     p = check_law("law", law, len(matrix))
     w = check_weights(weights, matrix.shape[1])

@@ -1,8 +1,10 @@
-"""Options that are more than one value."""
+"""What commands and functions share: options, what they mean, where results go."""
 
 from __future__ import annotations
 
+import math
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -13,9 +15,66 @@ from recurate.core.errors import InputError
 if TYPE_CHECKING:
     from recurate.log.reading.slates import Wanted
 
+# --- options of the command line ------------------------------------------------------------------
 
-def numbers(option: str, text: str) -> list[float]:
-    """Read numbers separated by commas."""
+
+def _column(help_: str) -> typer.models.OptionInfo:
+    option: typer.models.OptionInfo = typer.Option(metavar="COLUMN", help=help_)
+    return option
+
+
+Log = Annotated[
+    Path,
+    typer.Argument(
+        metavar="LOG", help="A log, a table (.csv, .jsonl, .json, .parquet), or a run's or fit's folder."
+    ),
+]
+Reward = Annotated[list[str] | None, _column("Reward column, repeatable. Default: 'reward', 'reward_...'.")]
+Reference = Annotated[
+    Path | None, typer.Option(metavar="FILE", help="Real data with the same columns: the law p_ref.")
+]
+Slate = Annotated[str | None, _column("Column of slates (one row per candidate).")]
+Pick = Annotated[str | None, _column("Column of picks: yes/no, or the picked alternative.")]
+Rank = Annotated[str | None, _column("Column of ranks, 1 the best; equal ones are ties.")]
+Chooser = Annotated[str | None, _column("Column of who picked.")]
+Item = Annotated[str | None, _column("Column of items or kinds of candidates.")]
+Position = Annotated[str | None, _column("Column of where a candidate was shown.")]
+Context = Annotated[str | None, _column("Column of contexts (prompts); picks happen within them.")]
+Form = Annotated[
+    str | None,
+    typer.Option(metavar="FORM", help="long, wide, pairs or lists. Default: a guess, which is shown."),
+]
+Alternatives = Annotated[
+    str | None,
+    typer.Option(
+        metavar="A,B,C", help="Alternatives of a wide file, in the order of the codes in its picks."
+    ),
+]
+Feature = Annotated[
+    list[str] | None,
+    _column("What describes candidates, repeatable; characters:COLUMN counts a text's."),
+]
+Ties = Annotated[
+    str, typer.Option(metavar="HOW", help="Tied pairs: davidson (an outcome of their own), half, or drop.")
+]
+Seed = Annotated[int, typer.Option(metavar="N", help="Seed of all that is random here.")]
+Out = Annotated[
+    Path | None,
+    typer.Option(metavar="FOLDER", help="Where to write. Default: named after input and command."),
+]
+Json = Annotated[bool, typer.Option("--json", help="Print all numbers as JSON instead of tables.")]
+Figures = Annotated[
+    bool, typer.Option("--figures", help="Also write every chart as SVG and PNG, FOLDER/figures.")
+]
+
+
+# --- what they mean -------------------------------------------------------------------------------
+
+
+def numbers(option: str, text: str | None) -> list[float] | None:
+    """Read numbers separated by commas; None where the option was not given."""
+    if text is None:
+        return None
     try:
         return [float(part) for part in text.split(",")]
     except ValueError:
@@ -24,103 +83,56 @@ def numbers(option: str, text: str) -> list[float]:
         ) from None
 
 
+def size(option: str, text: str) -> float:
+    """Read a slate size, a whole number or ``inf``."""
+    try:
+        return math.inf if text.strip().lower() in ("inf", "infinity") else float(int(text))
+    except (ValueError, OverflowError):
+        raise InputError(
+            f"{option} must be a whole number or inf, or sizes with their shares",
+            got=text,
+            remedy=f"{option} 4, or {option} 2:0.5,4:0.5",
+        ) from None
+
+
 def words(text: str | None) -> tuple[str, ...]:
     """Read words separated by commas."""
     return tuple(part.strip() for part in (text or "").split(",") if part.strip())
+
+
+def listed(value: str | Sequence[str] | None) -> list[str] | None:
+    """Return one name as a list, several as they are."""
+    return None if value is None else [value] if isinstance(value, str) else list(value)
+
+
+def roles(**columns: str | None) -> dict[str, str]:
+    """Return the columns that were named, by role."""
+    return {role: column for role, column in columns.items() if column is not None}
+
+
+def wanted(
+    feature: str | Sequence[str] | None, score: str | Sequence[str] | None, model: str | None, ties: str
+) -> Wanted:
+    """Return what is wanted from a table of choices."""
+    from recurate.log.reading.slates import Wanted
+
+    return Wanted(tuple(listed(feature) or ()), tuple(listed(score) or ()), model, ties)
+
+
+def say(text: str) -> None:
+    """Print progress for a person at a terminal."""
+    if sys.stderr.isatty():
+        print(f"{text} ...", file=sys.stderr)
+
+
+# --- where results go -----------------------------------------------------------------------------
 
 
 def beside(log: Path, what: str) -> Path:
     """Return LOG-what beside the log, without its endings."""
     whole = log.resolve()
     stem = whole.name if whole.is_dir() else whole.name.removesuffix(".gz").rpartition(".")[0]
-    return whole.with_name(f"{stem}-{what}")
-
-
-Log = Annotated[
-    Path,
-    typer.Argument(
-        metavar="LOG", help="A log, a table of choices (.csv, .jsonl, .json, .parquet) or a run's folder."
-    ),
-]
-
-
-Slate = Annotated[str | None, typer.Option(metavar="COLUMN", help="Column of slates (one row a candidate).")]
-
-
-Pick = Annotated[
-    str | None, typer.Option(metavar="COLUMN", help="Column of picks: yes/no, or the picked alternative.")
-]
-
-
-Rank = Annotated[
-    str | None, typer.Option(metavar="COLUMN", help="Column of ranks, 1 the best; equal ones are ties.")
-]
-
-
-Chooser = Annotated[str | None, typer.Option(metavar="COLUMN", help="Column of who picked.")]
-
-
-Item = Annotated[str | None, typer.Option(metavar="COLUMN", help="Column of items or kinds of candidates.")]
-
-
-Position = Annotated[
-    str | None, typer.Option(metavar="COLUMN", help="Column of where a candidate was shown.")
-]
-
-
-Context = Annotated[str | None, typer.Option(metavar="COLUMN", help="Column of contexts (prompts).")]
-
-
-Form = Annotated[
-    str | None,
-    typer.Option(metavar="FORM", help="long, wide, pairs or lists. Default: a guess, which is shown."),
-]
-
-
-Alternatives = Annotated[
-    str | None,
-    typer.Option(
-        metavar="A,B,C", help="Alternatives of a wide file, in the order of the codes in its picks."
-    ),
-]
-
-
-Feature = Annotated[
-    list[str] | None,
-    typer.Option(
-        metavar="COLUMN", help="What describes candidates, repeatable; characters:COLUMN counts a text's."
-    ),
-]
-
-
-Ties = Annotated[
-    str, typer.Option(metavar="HOW", help="Tied pairs: davidson (an outcome of their own), half, or drop.")
-]
-
-
-Out = Annotated[Path | None, typer.Option(metavar="FOLDER", help="Where to write.")]
-
-
-Json = Annotated[bool, typer.Option("--json", help="Print all numbers as JSON instead of tables.")]
-
-
-def say(text: str) -> None:
-    """Tell a person at a terminal what is being done."""
-    if sys.stderr.isatty():
-        print(f"{text} ...", file=sys.stderr)
-
-
-def roles(*columns: str | None) -> dict[str, str]:
-    """Return the columns that were named, by role."""
-    names = ("slate", "pick", "rank", "chooser", "item", "position", "context")
-    return {name: column for name, column in zip(names, columns, strict=True) if column is not None}
-
-
-def wanted(feature: list[str] | None, score: list[str] | None, model: str | None, ties: str) -> Wanted:
-    """Return what is wanted from a file of choices."""
-    from recurate.log.reading.slates import Wanted
-
-    return Wanted(tuple(feature or ()), tuple(score or ()), model, ties)
+    return whole.with_name(f"{stem or whole.name}-{what}")
 
 
 def fresh_folder(base: Path) -> Path:
@@ -132,7 +144,7 @@ def fresh_folder(base: Path) -> Path:
 
 
 def need_run_extra() -> None:
-    """Refuse to go on without what the plain installation lacks."""
+    """Raise InputError where the packages of the extra ``run`` are missing."""
     from importlib.util import find_spec
 
     missing = [

@@ -13,13 +13,14 @@ from helpers import loops
 from helpers.browser import CHROMIUM, FLAGS, PROBE, check_charts
 from helpers.choosing import WORTH, write_csv
 from recurate.log.schema import as_log
-from recurate.report.console import print_sections, print_wrapped
-from recurate.report.sections import Section, write_sections
+from recurate.report.console import print_sections, print_table
+from recurate.report.sections import Section
+from recurate.report.sections import page as page_of
 from recurate.verbs.audit.audit import audit
 from recurate.verbs.audit.declared import parse_declared
-from recurate.verbs.audit.report import audit_sections, summary_of, write_audit_report
+from recurate.verbs.audit.report import audit_result, audit_sections, summary_of
 from recurate.verbs.fit.fit import FitOptions, fit_log
-from recurate.verbs.fit.report import fit_sections, write_fit_report
+from recurate.verbs.fit.report import fit_result
 
 ODD_NAMES = ["</script><i>", "a & b", "'\"", "a very long name " * 4, "ünï 猫"]
 
@@ -68,13 +69,11 @@ def page(request, tmp_path_factory):
     name = 'x <b>&"y".csv'
     if "fit" in request.param:
         found = a_fit(folder, request.param.split()[-1])
-        write_fit_report(found, folder / "report.html", name)
-        sections = fit_sections(found)[1:]
+        result = fit_result(found, name)
     else:
         found = an_audit(request.param.split()[0])
-        write_audit_report(found, folder / "report.html", name)
-        sections = audit_sections(found)
-    return folder / "report.html", sections
+        result = audit_result(found, name)
+    return result.save(folder)[-1], result.sections
 
 
 def test_it_is_one_small_file_that_asks_for_nothing(page):
@@ -106,7 +105,7 @@ def test_mismatches_stand_out(page):
     html = path.read_text(encoding="utf-8")
     check_charts(html)
     wrong = [row for s in sections if s.marked for row in s.table[1:] if s.marked in row]
-    assert html.count('class="violated"') == len(wrong)
+    assert html.count('class="marked"') == len(wrong)
 
 
 @pytest.mark.skipif(CHROMIUM is None, reason="no Chromium on this machine")
@@ -131,14 +130,14 @@ def test_a_browser_draws_every_chart_and_nothing_overflows(page, tmp_path, width
 @pytest.mark.parametrize("kind", ["features", "items"])
 def test_a_fits_page_has_the_same_bytes_when_it_is_written_again(kind, tmp_path):
     for i in (1, 2):
-        write_fit_report(a_fit(tmp_path, kind), tmp_path / f"{i}.html", "x.csv")
-    assert (tmp_path / "1.html").read_bytes() == (tmp_path / "2.html").read_bytes()
+        fit_result(a_fit(tmp_path, kind), "x.csv").save(tmp_path / str(i))
+    assert (tmp_path / "1" / "report.html").read_bytes() == (tmp_path / "2" / "report.html").read_bytes()
 
 
 def test_an_audits_page_has_the_same_bytes_when_it_is_written_again(tmp_path):
     for i in (1, 2):
-        write_audit_report(an_audit("honest"), tmp_path / f"{i}.html", "x.csv")
-    assert (tmp_path / "1.html").read_bytes() == (tmp_path / "2.html").read_bytes()
+        audit_result(an_audit("honest"), "x.csv").save(tmp_path / str(i))
+    assert (tmp_path / "1" / "report.html").read_bytes() == (tmp_path / "2" / "report.html").read_bytes()
 
 
 def test_the_summary_counts_mismatches():
@@ -158,7 +157,7 @@ def test_changes_are_shown_round_by_round():
 
 
 def test_long_cells_are_wrapped_and_columns_aligned(capsys):
-    print_wrapped([["a", "b"], ["x", "word " * 40], ["yyy", "short"]], 80)
+    print_table(Section("", table=[["a", "b"], ["x", "word " * 40], ["yyy", "short"]]), 80)
     lines = capsys.readouterr().out.splitlines()
     assert all(len(line) <= 80 for line in lines)
     assert {line.index("word") for line in lines if "word" in line} == {lines[-1].index("short")}
@@ -171,8 +170,7 @@ def test_everything_of_a_section_is_printed(capsys, monkeypatch):
     assert capsys.readouterr().out == "\nTitle\n  Some text.\n  h\n  cell\n  - first\n  - second\n"
 
 
-def test_a_page_of_nothing(tmp_path):
-    write_sections([], tmp_path / "x.html", title="T", subtitle="S", summary="Sum", warnings=["<w>"])
-    html = (tmp_path / "x.html").read_text()
+def test_a_page_of_nothing():
+    html = page_of([], title="T", subtitle="S", summary="Sum", warnings=["<w>"])
     assert "&lt;w&gt;" in html
     assert "<h2>" not in re.sub(r"<script.*?</script>", "", html, flags=re.S)

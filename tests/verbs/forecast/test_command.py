@@ -222,7 +222,7 @@ def test_every_kind_of_round(table, tmp_path, recurate_cli, arguments):
     assert done.returncode == 0, done.stderr
     values = Trajectory.read(tmp_path / "scores-forecast" / "trajectory.parquet").values("mean_reward")
     assert values[-1] > values[0] + 0.2
-    assert "proved statements" in done.stdout or arguments[0] in ("--threshold", "--top")
+    assert "What is proved about this loop" in done.stdout or arguments[0] in ("--threshold", "--top")
 
 
 def test_the_rule_is_the_one_asked_for(table, tmp_path, recurate_cli):
@@ -278,7 +278,7 @@ def test_renewed_forecasts_and_a_fitted_efficacy(tmp_path, recurate_cli):
     loop_log(tmp_path / "log.csv", 5)
     done = recurate_cli("forecast", "log.csv", "--rounds", 4, "--renew", "--efficacy", "fit")
     assert done.returncode == 0, done.stderr
-    efficacy = float(done.stdout.split("\nefficacy ")[1].split()[0])
+    efficacy = float(done.stdout.split("\n  - efficacy ")[1].split()[0])
     assert efficacy == pytest.approx(0.5, abs=0.12)
     assert "one round ahead, mean_reward: error" in done.stdout
     assert "from round 4 on, mean_reward: " in done.stdout

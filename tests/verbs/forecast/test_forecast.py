@@ -27,9 +27,9 @@ def test_shapes_and_results_are_as_documented():
         k=4,
         rounds=3,
         weights=[0.3, 0.7],
-        groups=np.where(rewards[:, 0] > 0, "up", "down"),
+        group=np.where(rewards[:, 0] > 0, "up", "down"),
         track={"square": rewards[:, 0] ** 2},
-        names=["a", "b"],
+        reward=["a", "b"],
     )
     table = result.trajectory.to_table()
     assert table.num_rows == 4 * (2 * 3 + 1 + 2 + 1 + 1 + 1)

@@ -18,8 +18,6 @@ from recurate.loop.config import parse_config
 from recurate.loop.driver import run
 from recurate.loop.run_folder import RunFolder
 from recurate.report import narrative
-from recurate.verbs.forecast.from_log import LogForecast
-from recurate.verbs.forecast.report import forecast_table, write_forecast_report
 from recurate.verbs.run.report import write_run_report
 from recurate.verbs.run.samples_section import chosen_rounds, image_grid, is_image
 
@@ -38,19 +36,13 @@ def report(request, tmp_path_factory):
         rng = np.random.default_rng(0)
         result = recurate.forecast(
             rng.normal(size=(600, 2)),
-            groups=rng.choice(["<a>", "b&c"], 600),
+            group=rng.choice(["<a>", "b&c"], 600),
             rounds=3,
-            names=["one", "two"],
+            reward=["one", "two"],
             picks=20,
             bounds=True,
         )
-        write_forecast_report(
-            LogForecast(result),
-            folder / "report.html",
-            name="x.csv",
-            table=forecast_table(result.trajectory, result),
-        )
-        return folder / "report.html"
+        return result.save(folder)[-1]
     if request.param == "gaussians":
         return write_run_report(request.getfixturevalue("gaussians"))
     run(parse_config(DIGITS), folder / "run")

@@ -29,6 +29,7 @@ from recurate.choices.models.item_likelihoods import Davidson, ItemEvaluation, I
 from recurate.choices.models.lbfgs import LBFGS
 from recurate.choices.table import check_picks, check_weights, slates_of
 from recurate.core.arrays import FloatArray, IntArray
+from recurate.core.citations import cite
 from recurate.core.errors import InputError, is_number
 from recurate.core.seeds import Stream
 from recurate.rules.slates import Slates
@@ -128,7 +129,7 @@ def item_rewards(
     ties: ArrayLike | None = None,
     shrinkage: float = 0.0,
 ) -> ItemFit:
-    r"""Fit item rewards by maximum likelihood; see the module's text.
+    r"""Fit P(pick i from S) = exp(theta_i) / sum_{k in S} exp(theta_k), item rewards, by maximum likelihood.
 
     Args:
         items: item codes from 0, shape (slates, K); or (rows,) with ``offsets``.
@@ -149,6 +150,7 @@ def item_rewards(
     >>> (fit.rewards[1] - fit.rewards[0]).round(6)  # log of the odds 3 : 1
     np.float64(1.098612)
     """
+    cite("luce1959", "hunter2004")
     if not is_number(shrinkage) or not (math.isfinite(shrinkage) and shrinkage >= 0):
         raise InputError(
             "shrinkage must be a number >= 0", got=shrinkage, remedy="0 is none; 1 is a usual value"

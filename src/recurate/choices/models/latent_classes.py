@@ -33,6 +33,7 @@ from recurate.choices.models.logit import (
 )
 from recurate.choices.table import Choices
 from recurate.core.arrays import FloatArray, IntArray
+from recurate.core.citations import cite
 from recurate.core.errors import InputError
 from recurate.core.seeds import Stream
 from recurate.rules.slates import BLOCK_DOUBLES, Slates
@@ -129,7 +130,7 @@ class ClassFit:
 def latent_classes(
     choices: Choices, *, classes: int = 2, starts: int = 5, seed: int = 0, pooled: LogitFit | None = None
 ) -> ClassFit:
-    """Fit latent classes of choosers by maximum likelihood; see the module's text.
+    """Fit classes of choosers: maximise sum_c log sum_z w_z prod_{s in c} P(pick_s | beta_z).
 
     Args:
         choices: slates, features, picks and choosers.
@@ -142,6 +143,7 @@ def latent_classes(
         InputError: choosers are unknown, or there are fewer than classes.
         NoEstimate: the pooled model has no estimate, or a class is separated.
     """
+    cite("mcfadden1974")
     _check(choices, classes, starts)
     pooled = pooled or conditional_logit(choices, clustered=False)
     panel = Panel.build(choices)

@@ -27,6 +27,7 @@ from recurate.choices.models.lbfgs import LBFGS
 from recurate.choices.models.likelihood import Evaluation, evaluate
 from recurate.choices.table import Choices
 from recurate.core.arrays import FloatArray
+from recurate.core.citations import cite
 from recurate.core.errors import InputError, is_number
 
 TOLERANCE = 1e-7  # scaled gradient per slate at which an estimate is one
@@ -93,7 +94,7 @@ class LogitFit:
 def conditional_logit(
     choices: Choices, *, shrinkage: float = 0.0, start: FloatArray | None = None, clustered: bool = True
 ) -> LogitFit:
-    r"""Fit a conditional logit by maximum likelihood; see the module's text.
+    r"""Fit P(pick i) = exp(beta' x_i) / sum_k exp(beta' x_k), a conditional logit, by maximum likelihood.
 
     Args:
         choices: slates, features and picks.
@@ -111,6 +112,7 @@ def conditional_logit(
     >>> conditional_logit(choices).coefficients.round(6)  # log of the odds 3 : 1
     array([1.098612])
     """
+    cite("mcfadden1974")
     _check_shrinkage(shrinkage)
     if choices.features.shape[1] == 0:
         raise NoEstimate("there are no features", got="none", remedy="name at least one feature")

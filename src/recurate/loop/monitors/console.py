@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import math
 import sys
 import time
 from collections.abc import Sequence
@@ -11,7 +9,8 @@ from pathlib import Path
 from statistics import median
 from typing import IO, TYPE_CHECKING, Any
 
-from recurate.log.trajectory import FORECAST, MEASURED, Row, Trajectory
+from recurate.core.plain import to_json
+from recurate.log.trajectory import FORECAST, MEASURED, Trajectory
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -254,7 +253,9 @@ class JsonLines:
 
     def started(self, facts: dict[str, Any]) -> None:
         """Write the facts."""
-        self._say("started", facts={n: v if _is_plain(v) else str(v) for n, v in facts.items()})
+        self._say(
+            "started", facts={n: v if isinstance(v, int | float | None) else str(v) for n, v in facts.items()}
+        )
 
     def stage(self, round: int, name: str) -> None:  # noqa: A002
         """Write the stage."""
@@ -275,8 +276,9 @@ class JsonLines:
 
     def finished(self, round: int, trajectory: Trajectory) -> None:  # noqa: A002
         """Write everything measured and forecast of the round."""
-        values = [_plain_row(row) for row in trajectory.where(round=round).rows]
-        self._say("round", round=round, values=values)
+        names = ("source", "quantity", "reward", "group", "value", "lower", "upper")
+        rows = trajectory.where(round=round).rows
+        self._say("round", round=round, values=[{n: getattr(row, n) for n in names} for row in rows])
 
     def done(self, folder: Path, report: Path) -> None:
         """Write where everything is."""
@@ -286,7 +288,7 @@ class JsonLines:
         """Do nothing."""
 
     def _say(self, event: str, **what: Any) -> None:
-        self._stream.write(json.dumps({"event": event, **what}, allow_nan=False) + "\n")
+        self._stream.write(to_json({"event": event, **what}, indent=None) + "\n")
         self._stream.flush()
 
 
@@ -321,21 +323,6 @@ def _cells(trajectory: Trajectory, t: int) -> dict[Key, str]:
     rows = trajectory.where(round=t).rows
     forecast = {row.key: f" ({row.value:.4g})" for row in rows if row.source == FORECAST}
     return {row.key: f"{row.value:.4g}{forecast.get(row.key, '')}" for row in rows if row.source == MEASURED}
-
-
-def _plain_row(row: Row) -> dict[str, Any]:
-    named = {n: getattr(row, n) for n in ("source", "quantity", "reward", "group")}
-    return named | {n: _finite(getattr(row, n)) for n in ("value", "lower", "upper")}
-
-
-def _finite(value: float | None) -> float | None:
-    return None if value is None or not math.isfinite(value) else float(value)
-
-
-def _is_plain(value: object) -> bool:
-    if isinstance(value, float):
-        return math.isfinite(value)
-    return value is None or isinstance(value, str | int | bool)
 
 
 def _printable(text: str) -> str:

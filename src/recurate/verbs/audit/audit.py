@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -16,12 +14,10 @@ from recurate.choices.from_slates import read_choices
 from recurate.choices.models.recovery import Recovered, recover
 from recurate.choices.observed import Observed
 from recurate.core.errors import InputError
-from recurate.core.files import write_text
-from recurate.core.tables import read_table
-from recurate.core.version import VERSION
 from recurate.log.candidates import from_log
+from recurate.log.inputs import folder_of, log_of, table_of
 from recurate.log.reading.slates import Wanted
-from recurate.log.schema import MODEL, REAL, Log, as_log, read_log
+from recurate.log.schema import MODEL, REAL, Log, as_log
 from recurate.rules.families import Family
 from recurate.theory.attribution import Change, attribute
 from recurate.theory.setting import Setting
@@ -31,7 +27,7 @@ from recurate.verbs.audit.findings import MISMATCH, Finding
 from recurate.verbs.audit.judging import judge_rule
 from recurate.verbs.audit.reuse import judge_propensities, judge_reuse
 from recurate.verbs.audit.transmission import judge_transmission
-from recurate.verbs.fit.files import finite, log_columns, scored_table
+from recurate.verbs.fit.files import log_columns, scored_table
 from recurate.verbs.fit.fit import FitOptions, fit_log, read_picks
 
 Progress = Callable[[str], None]
@@ -84,15 +80,16 @@ class Audit:
 
 
 def audit_log(
-    path: Path,
+    source: Any,
     declared: Declared | None = None,
     options: AuditOptions | None = None,
     progress: Progress | None = None,
 ) -> Audit:
-    """Audit the log at ``path``; see :class:`Audit`.
+    """Audit a log; see :func:`recurate.audit`.
 
     Args:
-        path: a log, a table of choices in any form that ``fit`` reads, or a run's folder.
+        source: a log or a table of choices in any form that ``fit`` reads, as
+            :func:`recurate.log.inputs.table_of` takes it.
         declared: what the loop claims to do; None: nothing.
         options: how to read it.
         progress: called with what begins.
@@ -102,35 +99,37 @@ def audit_log(
     """
     say = progress or (lambda _: None)
     say("reading")
-    log, warnings, placed = _read(path, options or AuditOptions(), say)
+    log, warnings, placed = _read(source, options or AuditOptions(), say)
     if declared is not None and FITTED in warnings:
         declared = replace(declared, temperature=None)
     found = audit(log, declared or Declared(), say, placed=placed)
-    extra = training_counts(path, declared) + changed_parts(path) if path.is_dir() else []
+    folder = folder_of(source)
+    extra = [] if folder is None else training_counts(folder, declared) + changed_parts(folder)
     return replace(found, findings=found.findings + tuple(extra), warnings=tuple(warnings) + found.warnings)
 
 
-def _read(path: Path, options: AuditOptions, say: Progress) -> tuple[Log, list[str], bool]:
+def _read(source: Any, options: AuditOptions, say: Progress) -> tuple[Log, list[str], bool]:
     """Return the log, warnings, and whether the places of candidates are known."""
-    if path.is_dir():
-        warnings = [FITTED] if (path / "fit.json").is_file() else []
-        return read_log(path, options.rewards, several=True), warnings, True
-    table = read_table(path)
+    folder = folder_of(source)
+    if folder is not None:
+        warnings = [FITTED] if (folder / "fit.json").is_file() else []
+        return log_of(folder, options.rewards, several=True), warnings, True
+    table = table_of(source)
     names = set(table.column_names)
     rewards = options.rewards or [n for n in table.column_names if n == "reward" or n.startswith("reward_")]
-    if rewards and not options.roles and "picked" in names:
-        return as_log(table, rewards=options.rewards, name=str(path), several=True), [], True
+    if isinstance(source, Log) or (rewards and not options.roles and "picked" in names):
+        return log_of(source, options.rewards, several=True), [], True
     wanted = replace(options.wanted, scores=tuple(options.rewards or options.wanted.scores))
     fit_options = FitOptions(options.roles, options.form, options.alternatives, wanted, classes=0)
     if options.rewards:
-        reading = read_choices(*read_picks(path, fit_options), wanted)
+        reading = read_choices(*read_picks(source, fit_options), wanted)
         columns = {f"given_{r}": reading.matrix[:, j] for j, r in enumerate(reading.choices.names)}
         plain = log_columns(reading) | columns
         warnings = [f"{e.slates} slates were left out: {e.reason}" for e in reading.exclusions]
         placed = reading.choices.positions is not None
         return as_log(pa.table(plain), rewards=list(columns), several=True), warnings, placed
     say("no rewards were logged: fitting them from the picks")
-    found = fit_log(path, fit_options)
+    found = fit_log(source, fit_options)
     warnings = [f"{e.slates} slates were left out: {e.reason}" for e in found.reading.exclusions]
     warnings.append(FITTED)
     return as_log(scored_table(found), several=True), warnings, found.reading.strict.positions is not None
@@ -215,28 +214,3 @@ def _other_draw(
             "than those of their rivals: the picks followed other values"
         )
     return [Finding("rewards of the picks", "those picked by", shown, evidence, MISMATCH)]
-
-
-# --- what is written ------------------------------------------------------------------------------
-
-
-def facts_of(found: Audit, source: str) -> dict[str, Any]:
-    """Return an audit as plain values."""
-    facts = {
-        "recurate": VERSION,
-        "source": source,
-        "mismatch": bool(found.mismatches),
-        "facts": found.facts,
-        "findings": [vars(f) for f in found.findings],
-        "changes": [vars(c) for c in found.changes],
-        "warnings": list(found.warnings),
-    }
-    return dict(finite(facts))
-
-
-def write_audit(found: Audit, folder: Path, source: str) -> None:
-    """Write ``audit.json``."""
-    if folder.exists() and not folder.is_dir():
-        raise InputError("--out names a file", got=folder, remedy="name a folder")
-    folder.mkdir(parents=True, exist_ok=True)
-    write_text(folder / "audit.json", json.dumps(facts_of(found, source), indent=2, default=float) + "\n")

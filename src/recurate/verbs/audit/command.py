@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import json
-import sys
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
@@ -21,18 +19,13 @@ from recurate.verbs.options import (
     Pick,
     Position,
     Rank,
+    Reward,
     Slate,
     Ties,
     beside,
-    roles,
     say,
-    wanted,
     words,
-)
-
-if TYPE_CHECKING:
-    pass
-
+)  # fmt: skip
 
 MISMATCH_EXIT = 1  # of an audit whose log is not what was declared
 
@@ -48,10 +41,7 @@ def audit(
             "Default: a run's own configuration.",
         ),
     ] = None,
-    reward: Annotated[
-        list[str] | None,
-        typer.Option(metavar="COLUMN", help="Reward column, repeatable. Default: 'reward', 'reward_...'."),
-    ] = None,
+    reward: Reward = None,
     slate: Slate = None,
     pick: Pick = None,
     rank: Rank = None,
@@ -83,31 +73,14 @@ def audit(
 
       recurate audit my-run
     """
-    from recurate.report.console import print_sections
-    from recurate.verbs.audit.audit import AuditOptions, audit_log, facts_of, write_audit
-    from recurate.verbs.audit.declared import read_declared
-    from recurate.verbs.audit.report import audit_sections, summary_of, write_audit_report
+    from recurate.verbs.audit.python import audit as audit_picks
+    from recurate.verbs.result import publish
 
-    own = log / "config.toml"
-    claim = read_declared(declared) if declared else read_declared(own) if own.is_file() else None
-    options = AuditOptions(
-        rewards=reward,
-        roles=roles(slate, pick, rank, chooser, item, position, context),
-        form=form,
-        alternatives=words(alternatives),
-        wanted=wanted(feature, None, None, ties),
-    )
-    found = audit_log(log, claim, options, say)
-    folder = out or beside(log, "audit")
-    write_audit(found, folder, log.name)
-    write_audit_report(found, folder / "report.html", log.resolve().name)
-    if as_json:
-        print(json.dumps(facts_of(found, log.name), default=float))
-    else:
-        print_sections(audit_sections(found))
-        for warning in found.warnings:
-            print(f"warning: {warning}", file=sys.stderr)
-        print(f"\n{summary_of(found)}")
-        print(f"written: {folder / 'audit.json'}, {folder / 'report.html'}")
+    found = audit_picks(
+        log, declared=declared, reward=reward, slate=slate, pick=pick, rank=rank, chooser=chooser, item=item,
+        position=position, context=context, form=form, alternatives=words(alternatives), feature=feature,
+        ties=ties, progress=say,
+    )  # fmt: skip
+    publish(found, out or beside(log, "audit"), as_json=as_json)
     if found.mismatches:
         raise SystemExit(MISMATCH_EXIT)

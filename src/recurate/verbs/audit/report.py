@@ -2,21 +2,42 @@
 
 from __future__ import annotations
 
-from pathlib import Path
+import pyarrow as pa
 
-from recurate.core.version import VERSION
+from recurate.core.plain import plain
 from recurate.report import charts
-from recurate.report.sections import Section, write_sections
+from recurate.report.sections import Section
 from recurate.verbs.audit.audit import Audit
 from recurate.verbs.audit.findings import MISMATCH
+from recurate.verbs.result import Facts, Result
 
 
-def write_audit_report(found: Audit, path: Path, name: str) -> None:
-    """Write the page of an audit."""
-    write_sections(
-        audit_sections(found), path, title=f"Audit of {name}", subtitle=f"recurate {VERSION}",
-        summary=summary_of(found), warnings=found.warnings,
-    )  # fmt: skip
+def audit_result(found: Audit, source: str) -> Result[Audit]:
+    """Return an audit as a result."""
+    return Result(
+        found,
+        verb="audit",
+        title=f"Audit of {source}",
+        summary=summary_of(found),
+        warnings=found.warnings,
+        source=source,
+        make_facts=lambda: facts_of(found),
+        make_sections=lambda: audit_sections(found),
+        make_tables=lambda: {
+            "findings": pa.Table.from_pylist(plain(found.findings)),
+            "changes": pa.Table.from_pylist(plain(found.changes)),
+        },
+    )
+
+
+def facts_of(found: Audit) -> Facts:
+    """Return all numbers of an audit."""
+    return {
+        "mismatch": bool(found.mismatches),
+        "facts": found.facts,
+        "findings": found.findings,
+        "changes": found.changes,
+    }
 
 
 def summary_of(found: Audit) -> str:
@@ -49,17 +70,8 @@ def audit_sections(found: Audit) -> list[Section]:
 
 def _changes(found: Audit) -> Section:
     several = len({c.reward for c in found.changes}) > 1
-    table = [
-        [
-            "rounds",
-            *(["reward"] if several else []),
-            "mean before",
-            "change",
-            "selection",
-            "sampling (95 %)",
-            "transmission (se)",
-        ]
-    ]
+    names = ["mean before", "change", "selection", "sampling (95 %)", "transmission (se)"]
+    table = [["rounds", *(["reward"] if several else []), *names]]
     bars = []
     for c in found.changes:
         mark = " *" if abs(c.sampling) > 2 * c.band else ""

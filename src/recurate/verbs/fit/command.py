@@ -1,11 +1,9 @@
-"""`recurate fit` and `recurate audit`."""
+"""`recurate fit`."""
 
 from __future__ import annotations
 
-import json
-import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
@@ -23,17 +21,14 @@ from recurate.verbs.options import (
     Pick,
     Position,
     Rank,
+    Seed,
     Slate,
     Ties,
     beside,
-    roles,
+    need_run_extra,
     say,
-    wanted,
     words,
-)
-
-if TYPE_CHECKING:
-    pass
+)  # fmt: skip
 
 
 def fit(
@@ -70,7 +65,7 @@ def fit(
     neural: Annotated[
         bool, typer.Option("--neural", help="Also learn a neural reward from a run's samples: FOLDER/reward.")
     ] = False,
-    seed: Annotated[int, typer.Option(metavar="N", help="Seed of starts and of what is held out.")] = 0,
+    seed: Seed = 0,
     out: Out = None,
     as_json: Json = False,
 ) -> None:
@@ -91,54 +86,31 @@ def fit(
 
       recurate forecast picks-fit --k 8
     """
-    from recurate.report.console import print_sections
-    from recurate.verbs.fit.files import facts_of, write_fit
-    from recurate.verbs.fit.fit import FitOptions, fit_log
-    from recurate.verbs.fit.report import fit_sections, write_fit_report
+    from recurate.verbs.fit.python import fit as fit_picks
+    from recurate.verbs.result import publish
 
     if neural:
         _check_neural(log)
-    options = FitOptions(
-        roles=roles(slate, pick, rank, chooser, item, position, context),
-        form=form,
-        alternatives=words(alternatives),
-        wanted=wanted(feature, score, model, ties),
-        classes=_groups(groups),
-        starts=starts,
-        shrinkage=shrinkage,
-        seed=seed,
-    )
-    found = fit_log(log, options, say)
+    found = fit_picks(
+        log, slate=slate, pick=pick, rank=rank, chooser=chooser, item=item, position=position,
+        context=context, form=form, alternatives=words(alternatives), feature=feature, score=score,
+        model=model, ties=ties, groups=_groups(groups), starts=starts, shrinkage=shrinkage, seed=seed,
+        progress=say,
+    )  # fmt: skip
     folder = out or beside(log, "fit")
-    write_fit(found, folder, log.name)
-    write_fit_report(found, folder / "report.html", log.resolve().name)
-    written = ["fit.json", "log.parquet", "report.html"]
-    learned = _learn(log, folder, seed) if neural else ""
-    if as_json:
-        print(json.dumps(facts_of(found, log.name)))
-        return
-    print_sections(fit_sections(found))
-    if learned:
-        print(f"\n{learned}")
-    for warning in found.warnings:
-        print(f"warning: {warning}", file=sys.stderr)
-    print(f"\nwritten: {', '.join(str(folder / name) for name in written)}")
-    print(f"go on with: recurate forecast {folder}")
+    learned = [_learn(log, folder, seed)] if neural else []
+    publish(found, folder, as_json=as_json, also=[*learned, f"go on with: recurate forecast {folder}"])
 
 
 def _groups(text: str) -> int | None:
-    if text == "auto":
-        return None
-    if text == "none":
-        return 0
+    if text in ("auto", "none"):
+        return None if text == "auto" else 0
     if text.isdigit() and int(text) >= 1:
         return int(text)
     raise InputError("--groups is a number, auto or none", got=text, remedy="--groups 3")
 
 
 def _check_neural(log: Path) -> None:
-    from recurate.verbs.options import need_run_extra
-
     if not log.is_dir():
         raise InputError(
             "--neural learns from samples, which a run's folder holds", got=log, remedy="name a run's folder"

@@ -1,10 +1,7 @@
-"""What a fit leaves: plain values, and the candidates with their fitted rewards as a log."""
+"""What a fit writes: its numbers, and the candidates with their fitted rewards as a log."""
 
 from __future__ import annotations
 
-import json
-import math
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -15,22 +12,15 @@ from recurate.choices.from_slates import Reading
 from recurate.choices.models.items import ItemFit
 from recurate.choices.models.latent_classes import ClassFit
 from recurate.choices.models.logit import LogitFit
-from recurate.core.errors import InputError
-from recurate.core.files import write_text
-from recurate.core.version import VERSION
-from recurate.log.schema import MODEL, as_log, write_log
+from recurate.log.schema import MODEL, as_log
 from recurate.verbs.fit.fit import Fit
 
 FORMAT = 1  # of fit.json
 
 
-def write_fit(found: Fit, folder: Path, source: str) -> None:
-    """Write ``fit.json`` and ``log.parquet``: the candidates with fitted rewards, ready to forecast from."""
-    if folder.exists() and not folder.is_dir():
-        raise InputError("--out names a file", got=folder, remedy="name a folder")
-    folder.mkdir(parents=True, exist_ok=True)
-    write_log(as_log(scored_table(found), rewards=reward_names(found)), folder / "log.parquet")
-    write_text(folder / "fit.json", json.dumps(facts_of(found, source), indent=2, allow_nan=False) + "\n")
+def fitted_log(found: Fit) -> pa.Table:
+    """Return the candidates with fitted rewards as a validated log, ready to forecast from."""
+    return as_log(scored_table(found), rewards=reward_names(found)).table
 
 
 def reward_names(found: Fit) -> list[str]:
@@ -93,30 +83,22 @@ def _texts(values: NDArray[Any] | None, rows: int) -> NDArray[Any]:
     return np.array(["" if v is None else str(v) for v in values])
 
 
-def facts_of(found: Fit, source: str) -> dict[str, Any]:
-    """Return all numbers of a fit as plain values (JSON has no infinity: null)."""
+def facts_of(found: Fit) -> dict[str, Any]:
+    """Return all numbers of a fit."""
     reading = found.reading
     facts: dict[str, Any] = {
         "format": FORMAT,
-        "recurate": VERSION,
-        "source": source,
         "model": reading.model,
         "mapping": dict(reading.mapping.lines()),
         "facts": reading.facts,
-        "excluded": [vars(e) for e in reading.exclusions],
+        "excluded": reading.exclusions,
         "left_out": reading.left_out,
-        "notes": list(reading.notes),
+        "notes": reading.notes,
         "settings": found.settings(),
-        "verdict": {
-            "holds": found.verdict.holds,
-            "sentence": found.verdict.sentence,
-            "implies": list(found.verdict.implies),
-            "rule": found.verdict.rule,
-        },
-        "checks": [vars(c) for c in found.checks],
-        "rules": [vars(r) for r in found.rules],
-        "class_scores": [vars(s) for s in found.class_scores],
-        "warnings": list(found.warnings),
+        "verdict": found.verdict,
+        "checks": found.checks,
+        "rules": found.rules,
+        "class_scores": found.class_scores,
     }
     if found.logit is not None:
         facts["coefficients"] = logit_rows(found.logit)
@@ -139,15 +121,14 @@ def facts_of(found: Fit, source: str) -> dict[str, Any]:
     for name, fitted in (("lapse", found.lapse), ("thurstone", found.thurstone), ("best_of_k", found.best)):
         if fitted is not None:
             facts[name] = {
-                "coefficients": fitted.coefficients.tolist(),
+                "coefficients": fitted.coefficients,
                 "lapse": fitted.lapse,
                 "lapse_interval": fitted.lapse_interval,
                 "log_likelihood": fitted.log_likelihood,
             }
     if found.groups is not None:
         facts["groups"] = group_rows(found.groups)
-    plain: dict[str, Any] = finite(facts)
-    return plain
+    return facts
 
 
 def logit_rows(fitted: LogitFit) -> list[dict[str, Any]]:
@@ -192,14 +173,3 @@ def group_rows(groups: ClassFit) -> list[dict[str, Any]]:
         }
         for z in range(groups.classes)
     ]
-
-
-def finite(value: Any) -> Any:
-    """Return plain values without numbers that JSON does not have."""
-    if isinstance(value, dict):
-        return {k: finite(v) for k, v in value.items()}
-    if isinstance(value, list | tuple):
-        return [finite(v) for v in value]
-    if isinstance(value, np.generic):
-        value = value.item()
-    return None if isinstance(value, float) and not math.isfinite(value) else value

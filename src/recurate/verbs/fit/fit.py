@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -33,10 +32,9 @@ from recurate.choices.models.rival_rules import RuleFit
 from recurate.choices.table import Choices
 from recurate.core.arrays import FloatArray
 from recurate.core.errors import InputError
-from recurate.core.tables import read_table
+from recurate.log.inputs import folder_of, log_of, table_of
 from recurate.log.reading.roles import Mapping, guess
 from recurate.log.reading.slates import ITEMS, POSITIONS, SCORE, Wanted
-from recurate.log.schema import read_log
 from recurate.metrics.estimates import NORMAL_975
 from recurate.rules.families import Family
 
@@ -139,34 +137,35 @@ class Fit:
         return found
 
 
-def fit_log(path: Path, options: FitOptions | None = None, progress: Progress | None = None) -> Fit:
-    """Read a file of picks and fit all of it; see :class:`Fit`.
+def fit_log(source: Any, options: FitOptions | None = None, progress: Progress | None = None) -> Fit:
+    """Read picks and fit all of it; see :func:`recurate.fit`.
 
     Args:
-        path: a log, a table in any form of :mod:`recurate.log.reading.roles`, or a run's folder.
+        source: a log or a table in any form of :mod:`recurate.log.reading.roles`, as
+            :func:`recurate.log.inputs.table_of` takes it.
         options: how to read it and what to fit.
         progress: called with what begins.
 
     Raises:
-        InputError: the file cannot be read or used; :class:`NoEstimate` where no estimate exists, and why.
+        InputError: it cannot be read or used; :class:`NoEstimate` where no estimate exists, and why.
     """
     options = options or FitOptions()
     say = progress or (lambda _: None)
     say("reading")
-    table, mapping = read_picks(path, options)
+    table, mapping = read_picks(source, options)
     reading = read_choices(table, mapping, options.wanted)
     say(f"fitting {len(reading.choices)} picks")
-    return fit(reading, options, say)
+    return fit_choices(reading, options, say)
 
 
-def read_picks(path: Path, options: FitOptions) -> tuple[pa.Table, Mapping]:
-    """Return the table at ``path`` and which of its columns means what."""
+def read_picks(source: Any, options: FitOptions) -> tuple[pa.Table, Mapping]:
+    """Return the table of a source and which of its columns means what."""
     text = [options.roles[r] for r in ("item", "chooser", "context") if r in options.roles]
-    table = read_log(path).table if path.is_dir() else read_table(path, text=text)
+    table = table_of(source, text=text) if folder_of(source) is None else log_of(source).table
     return table, guess(table, options.roles, form=options.form, alternatives=options.alternatives)
 
 
-def fit(reading: Reading, options: FitOptions, say: Progress) -> Fit:
+def fit_choices(reading: Reading, options: FitOptions, say: Progress) -> Fit:
     """Fit a choice table that was read already."""
     warnings: list[str] = []
     items = _fit_items(reading, options) if reading.model == ITEMS else None

@@ -3,38 +3,38 @@
 from __future__ import annotations
 
 import math
-from pathlib import Path
 from typing import Any
 
 from recurate.choices.models.items import ItemFit
-from recurate.core.version import VERSION
 from recurate.report import charts
-from recurate.report.sections import Section, write_sections
+from recurate.report.sections import Section
 from recurate.rules.families import Family
-from recurate.verbs.fit.files import item_rows, logit_rows
+from recurate.verbs.fit.files import facts_of, fitted_log, item_rows, logit_rows
 from recurate.verbs.fit.fit import Fit
+from recurate.verbs.result import Result
 
 MOST_ITEMS = 20  # items listed
 
 
-def write_fit_report(found: Fit, path: Path, name: str) -> None:
-    """Write the page of a fit."""
-    write_sections(
-        fit_sections(found)[1:], path, title=f"Picks of {name}", subtitle=f"recurate {VERSION}",
-        summary=summary_of(found), warnings=found.warnings,
-    )  # fmt: skip
-
-
-def summary_of(found: Fit) -> str:
-    """Return the verdict and what it implies, as one paragraph."""
+def fit_result(found: Fit, source: str) -> Result[Fit]:
+    """Return a fit as a result."""
     implied = " ".join(f"{text[0].upper()}{text[1:]}." for text in found.verdict.implies)
-    return f"{found.verdict.sentence} {implied}".strip()
+    return Result(
+        found,
+        verb="fit",
+        title=f"Picks of {source}",
+        summary=f"{found.verdict.sentence} {implied}".strip(),
+        warnings=found.warnings,
+        source=source,
+        make_facts=lambda: facts_of(found),
+        make_sections=lambda: fit_sections(found),
+        make_tables=lambda: {"log.parquet": fitted_log(found)},
+    )
 
 
 def fit_sections(found: Fit) -> list[Section]:
-    """Return all sections of a fit, the verdict first."""
-    sections = [
-        Section("Verdict", found.verdict.sentence, lines=tuple(found.verdict.implies)),
+    """Return all sections of a fit."""
+    return [
         _read_section(found),
         *_excluded(found),
         *_reward_sections(found),
@@ -44,7 +44,6 @@ def fit_sections(found: Fit) -> list[Section]:
         _check_section(found),
         *_calibration(found),
     ]
-    return [s for s in sections if s is not None]
 
 
 def number(value: float | None, digits: int = 4) -> str:
@@ -69,12 +68,8 @@ def _read_section(found: Fit) -> Section:
         "items": "rewards of items",
         "positions": "nothing but their place",
     }[reading.model]
-    rows.append(
-        [
-            "described by",
-            described + (f": {', '.join(reading.choices.names)}" if reading.choices.names else ""),
-        ]
-    )
+    names = ", ".join(reading.choices.names)
+    rows.append(["described by", f"{described}: {names}" if names else described])
     notes = [*reading.notes, *(f"{name} is left out: {why}" for name, why in reading.left_out.items())]
     return Section("What was read", table=[["", ""], *rows], lines=tuple(notes))
 
@@ -190,15 +185,8 @@ def _group_sections(found: Fit) -> list[Section]:
         table = [["groups", "held-out log-likelihood a slate", "gain", "se", "BIC"]]
         for s in found.class_scores:
             gain = "" if s.classes == 1 else f"{s.gain:+.4f}"
-            table.append(
-                [
-                    str(s.classes),
-                    f"{s.held_out:.4f}",
-                    gain,
-                    "" if s.classes == 1 else f"{s.gain_error:.4f}",
-                    f"{s.bic:.1f}",
-                ]
-            )
+            error = "" if s.classes == 1 else f"{s.gain_error:.4f}"
+            table.append([str(s.classes), f"{s.held_out:.4f}", gain, error, f"{s.bic:.1f}"])
         sections.append(Section("How many preference groups", "On choosers that were not fitted.", table))
     if found.groups is not None:
         sections.append(_groups(found))
@@ -223,14 +211,8 @@ def _groups(found: Fit) -> Section:
         for z in range(groups.classes):
             error = None if errors is None else float(errors[z, j])
             row.append(cell(float(groups.coefficients[z, j]), error))
-            bars.append(
-                {
-                    "name": name,
-                    "value": float(groups.coefficients[z, j]),
-                    "error": 1.96 * (error or 0.0),
-                    "group": names[z],
-                }
-            )
+            value, reach = float(groups.coefficients[z, j]), 1.96 * (error or 0.0)
+            bars.append({"name": name, "value": value, "error": reach, "group": names[z]})
         table.append(row)
     text = (
         f"{groups.choosers} choosers; log-likelihood {groups.log_likelihood:.3f}, gradient per slate "

@@ -2,33 +2,17 @@
 
 from __future__ import annotations
 
-import json
-import math
-import sys
-from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated
 
 import typer
 
 from recurate.core.errors import InputError
-from recurate.verbs.options import numbers
-
-if TYPE_CHECKING:
-    from recurate.verbs.forecast.from_log import LogForecast
+from recurate.verbs.options import Context, Json, Log, Out, Reference, Reward, Seed, beside, numbers, size
 
 
 def forecast(
-    log: Annotated[
-        Path,
-        typer.Argument(
-            metavar="LOG",
-            help="A log or table (.parquet, .jsonl, .csv) or a run's folder (its settings are defaults).",
-        ),
-    ],
-    reward: Annotated[
-        list[str] | None,
-        typer.Option(metavar="COLUMN", help="Reward column, repeatable. Default: 'reward', 'reward_...'."),
-    ] = None,
+    log: Log,
+    reward: Reward = None,
     group: Annotated[
         str | None, typer.Option(metavar="COLUMN", help="Column of groups, for shares and entropy.")
     ] = None,
@@ -36,12 +20,8 @@ def forecast(
         list[str] | None,
         typer.Option(metavar="COLUMN", help="Forecast the expectation of this column too; repeatable."),
     ] = None,
-    context: Annotated[
-        str, typer.Option(metavar="COLUMN", help="Column of contexts (prompts); picks happen within them.")
-    ] = "context",
-    reference: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="Real data with the same columns: the law p_ref.")
-    ] = None,
+    context: Context = None,
+    reference: Reference = None,
     k: Annotated[
         str | None,
         typer.Option(
@@ -102,13 +82,9 @@ def forecast(
     tail: Annotated[
         bool, typer.Option("--tail", help="Continue beyond the effective support by a fitted tail.")
     ] = False,
-    seed: Annotated[int, typer.Option(metavar="N", help="Seed of the simulations behind the bands.")] = 0,
-    out: Annotated[
-        Path | None, typer.Option(metavar="FOLDER", help="Where to write. Default: LOG-forecast.")
-    ] = None,
-    as_json: Annotated[
-        bool, typer.Option("--json", help="Print the trajectory as JSON lines instead of a table.")
-    ] = False,
+    seed: Seed = 0,
+    out: Out = None,
+    as_json: Json = False,
 ) -> None:
     """Forecast a loop from the candidates of one round and their rewards: exactly, without sampling.
 
@@ -126,59 +102,45 @@ def forecast(
 
       recurate forecast my-run --renew --efficacy fit
     """
-    from recurate.report.console import print_table
-    from recurate.verbs.forecast.from_log import LogOptions, forecast_log, parse_size
-    from recurate.verbs.forecast.report import forecast_table, print_evidence
+    from recurate.core.plain import to_json
+    from recurate.verbs.forecast.python import forecast as forecast_log
+    from recurate.verbs.result import publish
 
-    arguments: dict[str, Any] = {
-        "rounds": rounds, "accumulate": accumulate, "tail": tail, "bounds": True, "seed": seed,
-        **{n: v for n, v in (("noise", noise), ("keep", keep), ("lapse", lapse)) if v is not None},
-    }  # fmt: skip
-    if efficacy not in (None, "fit"):
-        values = numbers("--efficacy", efficacy)
-        if len(values) > 1:
-            raise InputError("--efficacy is one number", got=efficacy, remedy="--efficacy 0.8, or fit")
-        arguments["efficacy"] = values[0]
-    options = LogOptions(
-        rewards=reward, group=group, track=list(track or ()), context=context,
-        k=None if k is None else parse_size(k), temperature=temperature, real_fraction=real_fraction,
-        weights=None if weights is None else numbers("--weights", weights), picks=picks,
-        arguments=arguments, then=[_stage(text) for text in then or ()], threshold=threshold, top=top,
-        renew=renew, fit_efficacy=efficacy == "fit",
+    found = forecast_log(
+        log, reward=reward, group=group, track=track, context=context, reference=reference,
+        k=None if k is None else _sizes(k), temperature=temperature, noise=noise, keep=keep, lapse=lapse,
+        threshold=threshold, top=top, then=[_stage(text) for text in then or ()],
+        real_fraction=real_fraction, accumulate=accumulate or None, efficacy=_efficacy(efficacy),
+        weights=numbers("--weights", weights), rounds=rounds, picks=picks, renew=renew, tail=tail,
+        bounds=True, seed=seed,
     )  # fmt: skip
-    found = forecast_log(log, options, reference)
-    whole = log.resolve()
-    folder = out or whole.with_name(f"{whole.stem}-forecast")
-    lines = forecast_table(found.trajectory, found.result)
-    _write_forecast(found, folder, str(log), lines)
+    folder = out or beside(log, "forecast")
     if as_json:
-        for row in found.trajectory.to_table().to_pylist():
-            print(json.dumps(row))
-        return
-    print_table(lines)
-    print_evidence(found)
-    for warning in found.result.warnings:
-        print(f"warning: {warning}", file=sys.stderr)
-    print(f"\nwritten: {folder / 'trajectory.parquet'}, {folder / 'report.html'}")
+        found.save(folder)
+        for row in found.to_arrow().to_pylist():
+            print(to_json(row, indent=None))
+    else:
+        publish(found, folder)
+
+
+def _sizes(text: str) -> float | dict[float, float]:
+    """Read a slate size (``4``, ``inf``) or a distribution over sizes (``2:0.5,4:0.5``)."""
+    if ":" not in text:
+        return size("--k", text)
+    pairs = [part.partition(":") for part in text.split(",")]
+    return {size("--k", k): (numbers("--k", chance) or [0.0])[0] for k, _, chance in pairs}
 
 
 def _stage(text: str) -> tuple[float, list[float] | None]:
     """Read a further stage: K, or K:W,W."""
-    size, _, weights = text.partition(":")
-    try:
-        k = math.inf if size.strip().lower() in ("inf", "infinity") else float(int(size))
-    except (ValueError, OverflowError):
-        raise InputError(
-            "--then must be a slate size, with weights or without", got=text, remedy="--then 2:0.1,0.9"
-        ) from None
-    return k, numbers("--then", weights) if weights else None
+    k, _, weights = text.partition(":")
+    return size("--then", k), numbers("--then", weights or None)
 
 
-def _write_forecast(found: LogForecast, folder: Path, name: str, lines: list[list[str]]) -> None:
-    from recurate.verbs.forecast.report import write_forecast_report
-
-    if folder.exists() and not folder.is_dir():
-        raise InputError("--out names a file", got=folder, remedy="name a folder")
-    folder.mkdir(parents=True, exist_ok=True)
-    found.trajectory.write(folder / "trajectory.parquet")
-    write_forecast_report(found, folder / "report.html", name=Path(name).name, table=lines)
+def _efficacy(text: str | None) -> float | str | None:
+    if text in (None, "fit"):
+        return text
+    values = numbers("--efficacy", text) or []
+    if len(values) > 1:
+        raise InputError("--efficacy is one number", got=text, remedy="--efficacy 0.8, or fit")
+    return values[0]

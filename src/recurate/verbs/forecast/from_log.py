@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import itertools
 import json
-import math
 import tomllib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -15,8 +14,9 @@ import numpy as np
 import pyarrow as pa
 
 from recurate.core.errors import InputError
-from recurate.log.candidates import Candidates, from_log, group_names
-from recurate.log.schema import MODEL, REAL, Log, read_log
+from recurate.log.candidates import Candidates, as_candidates, from_log, group_names
+from recurate.log.inputs import folder_of, is_array, log_of
+from recurate.log.schema import MODEL, REAL, Log
 from recurate.log.trajectory import RENEWED, Trajectory
 from recurate.metrics.partition import Cells, partition
 from recurate.rules import Rule, Selection, Threshold, TopFraction, noise_named
@@ -26,13 +26,14 @@ from recurate.theory.setting import Setting, Stage
 from recurate.theory.welfare import Welfare, welfare
 from recurate.verbs.forecast.forecast import forecast
 
+SLATES = ("k", "temperature", "noise", "keep", "lapse")  # what a rule for slates brings
+
 
 @dataclass(frozen=True)
-class LogForecast:
+class LogForecast(Forecast):
     """A forecast from a log's first round, beside what its rounds measured.
 
-    Attributes:
-        result: the forecast.
+    Attributes (those of a ``Forecast`` besides, whose ``trajectory`` then has the rows of all sources):
         measured: the log's rounds, counted from its first; empty with one round.
         renewal: forecasts renewed from every round, if asked for and there are several.
         ahead: the forecast from the last round on, counted from the log's first, if renewed.
@@ -40,22 +41,29 @@ class LogForecast:
         welfare: diversity and fairness of some rounds' laws, forecast and measured, with several rewards.
     """
 
-    result: Forecast
     measured: Trajectory = field(default_factory=Trajectory)
     renewal: Renewal | None = None
     ahead: Forecast | None = None
     fitted: Efficacy | None = None
     welfare: tuple[tuple[str, Welfare], ...] = ()
 
-    @property
-    def trajectory(self) -> Trajectory:
-        """All rows: forecast, measured, renewed (from the round before; after the last round, from it)."""
-        rows = self.renewal.rows if self.renewal else ()
-        if self.ahead is not None:
-            start = min(row.round for row in self.ahead.trajectory.rows)
-            later = [row for row in self.ahead.trajectory.rows if row.round > start]
-            rows += tuple(replace(row, source=RENEWED) for row in later)
-        return self.result.trajectory + self.measured + Trajectory(rows)
+    @classmethod
+    def of(
+        cls,
+        result: Forecast,
+        measured: Trajectory | None = None,
+        renewal: Renewal | None = None,
+        ahead: Forecast | None = None,
+        **more: Any,
+    ) -> LogForecast:
+        """Join a forecast with the rounds that were measured and those that were renewed."""
+        measured = measured or Trajectory()
+        rows = renewal.rows if renewal else ()
+        if ahead is not None:
+            start = min(row.round for row in ahead.trajectory.rows)
+            rows += tuple(replace(r, source=RENEWED) for r in ahead.trajectory.rows if r.round > start)
+        own = vars(result) | {"trajectory": result.trajectory + measured + Trajectory(rows)}
+        return cls(**own, measured=measured, renewal=renewal, ahead=ahead, **more)
 
 
 @dataclass(frozen=True)
@@ -64,9 +72,8 @@ class LogOptions:
 
     Attributes:
         rewards, group, track, context: which columns are meant.
-        k, temperature, real_fraction, weights, picks: as in :func:`recurate.forecast`.
-        arguments: further arguments of :func:`recurate.forecast`.
-        then: slate size and weights (None: as in the first) of every further stage.
+        given: arguments of :func:`recurate.verbs.forecast.forecast.forecast`, None where not given.
+        then: further stages, or slate size and weights (None: as in the first) of each.
         threshold: level of a verifier, in place of slates.
         top: share of the pool that is kept, in place of slates.
         renew: whether to forecast every round from the one before, too.
@@ -77,37 +84,29 @@ class LogOptions:
     group: str | None = None
     track: Sequence[str] = ()
     context: str = "context"
-    k: float | dict[float, float] | None = None
-    temperature: float | None = None
-    real_fraction: float | None = None
-    weights: Sequence[float] | None = None
-    picks: int | None = None
-    arguments: dict[str, Any] = field(default_factory=dict)
-    then: Sequence[tuple[float, list[float] | None]] = ()
+    given: dict[str, Any] = field(default_factory=dict)
+    then: Sequence[Stage | tuple[float, Sequence[float] | None]] = ()
     threshold: float | None = None
     top: float | None = None
     renew: bool = False
     fit_efficacy: bool = False
 
 
-def forecast_log(path: Path, options: LogOptions, reference: Path | None = None) -> LogForecast:
-    """Forecast from the first round of the log at ``path``; see :func:`recurate.forecast`.
+def forecast_log(source: Any, options: LogOptions, reference: Any = None) -> LogForecast:
+    """Forecast from the first round of a log; see :func:`recurate.forecast`.
 
     Args:
-        path: a log, a table or a run's folder.
+        source: a log, as :func:`recurate.log.inputs.log_of` takes it.
         options: what to forecast.
-        reference: a file of real data; None: the log's own rows of source ``real``, if any.
+        reference: real data, as a table or an array; None: the log's own rows of source ``real``, if any.
 
     Raises:
         InputError: a file, column or value is wrong, or there are too few rounds for what is asked.
     """
-    log = _read(path, options.rewards, options)
-    real = None
+    log = _read(source, options.rewards, options)
+    candidates, real = split_log(log, group=options.group, track=options.track)
     if reference is not None:
-        rows = _real_rows(_read(reference, log.rewards, options))
-        real = from_log(rows, group=options.group, track=options.track)
-    candidates, own = split_log(log, group=options.group, track=options.track)
-    real = own if real is None else real
+        real = _reference(reference, candidates, options)
     rounds = log.select(source=MODEL).rounds()
     if (len(rounds) < 3 and options.fit_efficacy) or (len(rounds) < 2 and options.renew):
         raise InputError(
@@ -115,7 +114,8 @@ def forecast_log(path: Path, options: LogOptions, reference: Path | None = None)
             got=f"{len(rounds)}",
             remedy="--renew needs two rounds, --efficacy fit needs three",
         )
-    arguments = arguments_of(path, log, options)
+    known = {"k": slate_size(log), "picks": _picks(log), **_run_settings(folder_of(source))}
+    arguments = arguments_of(known, options)
     cells = _cells(candidates, real, several=len(rounds) > 1)
     renewal = fitted = None
     if options.renew or options.fit_efficacy:
@@ -132,7 +132,7 @@ def forecast_log(path: Path, options: LogOptions, reference: Path | None = None)
     result = forecast(candidates, reference=real, cells=cells, **arguments)
     gains = _welfare(candidates, real, result, rounds[0], None if len(rounds) == 1 else log)
     if len(rounds) == 1:
-        return LogForecast(result, welfare=gains)
+        return LogForecast.of(result, welfare=gains)
     later = measured(
         log,
         temperature=result.setting.temperature,
@@ -145,7 +145,19 @@ def forecast_log(path: Path, options: LogOptions, reference: Path | None = None)
     ahead = None
     if renewal is not None:
         ahead = _ahead(found[-1], real or found[0], len(rounds) - 1, arguments, renewal)
-    return LogForecast(result, shifted, renewal, ahead, fitted, gains)
+    return LogForecast.of(result, shifted, renewal, ahead, fitted=fitted, welfare=gains)
+
+
+def forecast_arrays(
+    candidates: Candidates, options: LogOptions, reference: Any = None, law: Any = None
+) -> LogForecast:
+    """Forecast from candidates given as arrays; see :func:`forecast_log`."""
+    if options.renew or options.fit_efficacy:
+        raise InputError(
+            "renewing and fitting the efficacy need the rounds of a log", got="arrays", remedy="pass a log"
+        )
+    real = None if reference is None else _reference(reference, candidates, options)
+    return LogForecast.of(forecast(candidates, reference=real, law=law, **arguments_of({}, options)))
 
 
 def _welfare(
@@ -181,57 +193,45 @@ def _ahead(
     return replace(result, trajectory=Trajectory(rows))
 
 
-def arguments_of(path: Path, log: Log, options: LogOptions) -> dict[str, Any]:
-    """Return the arguments of the forecast: what is asked for, else what a run's folder or the log tells."""
-    own = _run_settings(path)
-    chosen = {
-        "k": slate_size(log) if options.k is None else options.k,
-        "temperature": options.temperature,
-        "weights": options.weights,
-        "real_fraction": options.real_fraction,
-    }
-    found = {name: own.get(name) if value is None else value for name, value in chosen.items()}
-    arguments: dict[str, Any] = {
-        **{name: value for name, value in found.items() if value is not None},
-        "picks": _picks(log) if options.picks is None else options.picks,
-        **{name: own[name] for name in ("noise", "lapse") if name in own},
-        **options.arguments,
-    }
-    arguments["accumulate"] = bool(own.get("accumulate") or arguments.get("accumulate"))
+def arguments_of(known: Mapping[str, Any], options: LogOptions) -> dict[str, Any]:
+    """Return the arguments of the forecast: those given, else those that the log or its folder implies."""
+    given = {name: value for name, value in options.given.items() if value is not None}
+    kept = {name: value for name, value in known.items() if value is not None}
+    if "rule" in given:
+        kept = {name: value for name, value in kept.items() if name not in SLATES}
+    arguments = kept | given
+    temperature = float(arguments.get("temperature", 1.0))
     if options.threshold is not None or options.top is not None:
-        arguments = _without_slates(arguments, options)
-    noise = noise_named(str(arguments.get("noise", "none" if "rule" in arguments else "gumbel")))
-    temperature: Any = found["temperature"] or 1.0
+        rule = _without_slates(temperature, given, options)
+        arguments = {n: v for n, v in arguments.items() if n not in SLATES} | {"rule": rule}
+    noise = arguments.get("noise", "none" if "rule" in arguments else "gumbel")
+    noise = noise_named(noise) if isinstance(noise, str) else noise
     arguments["then"] = [
-        Stage(Rule(k, temperature, noise), None if weights is None else tuple(weights))
-        for k, weights in options.then
+        stage
+        if isinstance(stage, Stage)
+        else Stage(Rule(stage[0], temperature, noise), None if stage[1] is None else tuple(stage[1]))
+        for stage in options.then
     ]
     return arguments
 
 
-def _without_slates(arguments: dict[str, Any], options: LogOptions) -> dict[str, Any]:
-    """Put a verifier's or a top fraction's rule in the place of slates."""
-    slates = {"--k": options.k, "--keep": options.arguments.get("keep")}
-    if options.top is not None:
-        slates |= {"--lapse": options.arguments.get("lapse")}
-    given = [name for name, value in slates.items() if value is not None]
-    if (options.threshold is not None and options.top is not None) or given:
+def _without_slates(temperature: float, given: Mapping[str, Any], options: LogOptions) -> Selection:
+    """Return the rule of a verifier or a top fraction."""
+    refused = ("k", "keep", "rule") if options.top is None else ("k", "keep", "lapse", "rule")
+    wrong = [f"--{name}" for name in refused if name in given]
+    if (options.threshold is not None and options.top is not None) or wrong:
         raise InputError(
             "--threshold and --top each stand for a rule of their own",
-            got=f"{', '.join(given)} too" if given else "both",
+            got=f"{', '.join(wrong)} too" if wrong else "both",
             remedy="give one of them alone",
         )
-    temperature = float(arguments.get("temperature", 1.0))
-    noise = noise_named(options.arguments.get("noise", "none"))
-    rule: Selection
-    if options.threshold is not None:
-        lapse = options.arguments.get("lapse", 0.0)
-        rule = Threshold(options.threshold, temperature=temperature, noise=noise, lapse=lapse)
-    else:
-        assert options.top is not None
-        rule = TopFraction(options.top, temperature=temperature, noise=noise)
-    slate_only = ("k", "temperature", "noise", "keep", "lapse")
-    return {n: v for n, v in arguments.items() if n not in slate_only} | {"rule": rule}
+    noise = given.get("noise", "none")
+    noise = noise_named(noise) if isinstance(noise, str) else noise
+    if options.top is not None:
+        return TopFraction(options.top, temperature=temperature, noise=noise)
+    assert options.threshold is not None
+    lapse = given.get("lapse", 0.0)
+    return Threshold(options.threshold, temperature=temperature, noise=noise, lapse=lapse)
 
 
 def _check_consecutive(rounds: Sequence[int]) -> None:
@@ -258,15 +258,27 @@ def slate_size(log: Log) -> float | dict[float, float]:
     return next(iter(counts)) if len(counts) == 1 else counts
 
 
-def _read(path: Path, rewards: Sequence[str] | None, options: LogOptions) -> Log:
+def _read(source: Any, rewards: Sequence[str] | None, options: LogOptions) -> Log:
     text = [options.context] if options.group is None else [options.context, options.group]
-    log = read_log(path, rewards, text=text)
+    log = log_of(source, rewards, text=text)
     if options.context == "context":
         return log
     values = log.column(options.context)
     texts = pa.array(["" if v is None else str(v) for v in values.tolist()])
     index = log.table.column_names.index("context")
     return Log(log.table.set_column(index, "context", texts), log.rewards)
+
+
+def _reference(source: Any, candidates: Candidates, options: LogOptions) -> Candidates:
+    """Return real data: arrays as they are, of a table its real rows, or all where none is marked."""
+    if isinstance(source, Candidates):
+        return source
+    if is_array(source):
+        return as_candidates(source, names=candidates.names)
+    log = _read(source, candidates.names, options)
+    real = log.select(source=REAL)
+    rows = real if real.table.num_rows else log
+    return from_log(rows, group=options.group, track=options.track)
 
 
 def _round(log: Log, t: int, options: LogOptions, first: Candidates) -> Candidates:
@@ -281,14 +293,10 @@ def _cells(candidates: Candidates, real: Candidates | None, *, several: bool) ->
     return partition(candidates.rewards) if several and candidates.contexts is None else None
 
 
-def _real_rows(log: Log) -> Log:
-    """Return a reference's real rows, or all of them where it tells nothing of real data."""
-    real = log.select(source=REAL)
-    return real if real.table.num_rows else log
-
-
-def _run_settings(path: Path) -> dict[str, Any]:
+def _run_settings(path: Path | None) -> dict[str, Any]:
     """Return the settings of a run or fit folder, which are the defaults for forecasting from it."""
+    if path is None:
+        return {}
     if (path / "fit.json").is_file():
         return _fit_settings(path / "fit.json")
     if not (path / "config.toml").is_file():
@@ -301,7 +309,7 @@ def _run_settings(path: Path) -> dict[str, Any]:
             "temperature": selection["temperature"],
             "real_fraction": config["retraining"]["real_fraction"],
             "weights": None if None in weights else weights,
-            "accumulate": config["retraining"].get("mode") == "accumulate",
+            "accumulate": config["retraining"].get("mode") == "accumulate" or None,
             **{name: selection[name] for name in ("noise", "lapse") if name in selection},
         }
     except (tomllib.TOMLDecodeError, UnicodeDecodeError, KeyError, TypeError, AttributeError) as error:
@@ -325,26 +333,3 @@ def _picks(log: Log) -> int | None:
         return None
     first = generated.select(round=generated.rounds()[0])
     return int(first.column("picked").sum()) or None
-
-
-def parse_size(text: str) -> float | dict[float, float]:
-    """Read a slate size (``4``, ``inf``) or a distribution over sizes (``2:0.5,4:0.5``).
-
-    Raises:
-        InputError: it is neither.
-    """
-    try:
-        if ":" in text:
-            pairs = [part.split(":") for part in text.split(",")]
-            return {_size(k): float(chance) for k, chance in pairs}
-        return _size(text)
-    except (ValueError, OverflowError):
-        raise InputError(
-            "--k must be a whole number or inf, or sizes with their shares",
-            got=text,
-            remedy="--k 4, or --k 2:0.5,4:0.5",
-        ) from None
-
-
-def _size(text: str) -> float:
-    return math.inf if text.strip().lower() in ("inf", "infinity") else float(int(text))

@@ -1,41 +1,85 @@
-"""A forecast as a table of text."""
+"""A forecast as sections: its numbers, what else is known, what is proved, charts."""
 
 from __future__ import annotations
 
 import math
-from pathlib import Path
 from typing import TYPE_CHECKING
 
-from recurate.core.files import write_text
-from recurate.core.version import VERSION
-from recurate.log.trajectory import FORECAST, MEASURED, Trajectory
+from recurate.log.trajectory import FORECAST, MEASURED
 from recurate.report import narrative
-from recurate.report.console import print_plain
-from recurate.report.page import _Page
-from recurate.theory.bounds import Bound, plain_bounds
+from recurate.report.sections import Section
+from recurate.report.trajectories import GLOSSARY, bound_sections, trajectory_sections
+from recurate.theory.bounds import plain_bounds
 from recurate.theory.forecast import SUPPORT, Forecast
 from recurate.verbs.forecast.from_log import LogForecast
+from recurate.verbs.result import Facts, Result
 
 if TYPE_CHECKING:
     from recurate.theory.renewal import Efficacy, Renewal
     from recurate.theory.welfare import Welfare
-    from recurate.verbs.forecast.from_log import LogForecast
 
 
-def forecast_table(trajectory: Trajectory, result: Forecast) -> list[list[str]]:
-    """Return the forecast as a table of text, heading first: one line a round, one column a quantity."""
-    keys = result.trajectory.about(FORECAST)
-    values = {(r.source, r.round, r.key): r.value for r in trajectory.rows}
+def forecast_result(found: LogForecast, source: str) -> Result[LogForecast]:
+    """Return a forecast as a result."""
+    return Result(
+        found,
+        verb="forecast",
+        title=f"Forecast from {source}",
+        summary=narrative.what_happened(found.trajectory, found.setting.facts()),
+        warnings=found.warnings,
+        source=source,
+        make_facts=lambda: _facts(found),
+        make_sections=lambda: forecast_sections(found),
+        make_tables=lambda: {"trajectory.parquet": found.trajectory.to_table()},
+    )
+
+
+def _facts(found: LogForecast) -> Facts:
+    return {
+        "setting": found.setting.facts(),
+        "candidates": found.candidates,
+        "contexts": found.contexts,
+        "support_ends": found.support_ends,
+        "notes": note_lines(found),
+        "bounds": plain_bounds(found.bounds),
+    }
+
+
+def forecast_sections(found: LogForecast) -> list[Section]:
+    """Return all sections of a forecast."""
+    table = forecast_table(found)
+    footnotes = []
+    if any(row[0].endswith("*") for row in table):
+        footnotes.append(f"* beyond support: fewer than {SUPPORT:g} effective candidates are left")
+    if found.measured.rows:
+        footnotes.append("in brackets: measured in the log's rounds")
+    facts = found.setting.facts() | {"candidates": found.candidates, "contexts": found.contexts}
+    made = ", ".join(f"{_label(name)} {_short(value)}" for name, value in facts.items())
+    notes = tuple(note_lines(found))
+    return [
+        *trajectory_sections(found.trajectory),
+        Section("The forecast in numbers", table=table, lines=tuple(footnotes)),
+        Section("What was forecast", made),
+        *([Section("What else follows", lines=notes)] if notes else []),
+        *bound_sections(plain_bounds(found.bounds)),
+        GLOSSARY,
+    ]
+
+
+def forecast_table(found: Forecast) -> list[list[str]]:
+    """Return the forecast as a table of text, heading first: one row per round, one column per quantity."""
+    keys = found.trajectory.about(FORECAST)
+    values = {(r.source, r.round, r.key): r.value for r in found.trajectory.rows}
     both = any(source == MEASURED for source, _, _ in values)
     heading = ["round", *(_heading(key, many=sum(k[0] == key[0] for k in keys) > 1) for key in keys)]
     lines = [heading]
-    for t in range(result.setting.rounds + 1):
+    for t in range(found.setting.rounds + 1):
         beyond = values[FORECAST, t, ("effective_support", None, None)] < SUPPORT
         line = [f"{t}{'*' if beyond else ''}"]
         for key in keys:
             cell = f"{values[FORECAST, t, key]:.4g}" if (FORECAST, t, key) in values else ""
-            found = values.get((MEASURED, t, key))
-            line.append(cell + (f" ({found:.4g})" if both and found is not None else ""))
+            seen = values.get((MEASURED, t, key))
+            line.append(cell + (f" ({seen:.4g})" if both and seen is not None else ""))
         lines.append(line)
     return lines
 
@@ -45,17 +89,6 @@ def _heading(key: tuple[str, str | None, str | None], *, many: bool) -> str:
     if group is not None:
         return f"share {group}"
     return f"{quantity} {reward}" if many and reward is not None else quantity
-
-
-def print_evidence(found: LogForecast) -> None:
-    """Print what else is known: the rule, groups that may die out, renewed forecasts, proved statements."""
-    facts = found.result.setting.facts()
-    print("\n" + ", ".join(f"{_label(name)} {_short(value)}" for name, value in facts.items()))
-    for line in note_lines(found):
-        print(line)
-    if found.result.bounds:
-        print("\nproved statements, checked on this population")
-        print_plain(bound_rows(found.result.bounds))
 
 
 def _label(name: str) -> str:
@@ -72,7 +105,7 @@ def _short(value: object) -> str:
 
 def note_lines(found: LogForecast) -> list[str]:
     """Return what else is known of a forecast, as lines of text."""
-    lines = extinction_lines(found.result)
+    lines = extinction_lines(found)
     lines += [welfare_line(name, w) for name, w in found.welfare]
     if found.fitted is not None:
         lines.append("the forecast uses an " + efficacy_line(found.fitted))
@@ -139,42 +172,3 @@ def ahead_lines(found: LogForecast) -> list[str]:
         values = ", ".join(f"{row.value:.4g}" for row in rows)
         lines.append(f"from round {rows[0].round} on, {name}: {values}")
     return lines
-
-
-BOUND_HEADING = ["statement", "verdict", "round", "bound", "here", "slack"]
-
-
-def bound_rows(bounds: tuple[Bound, ...]) -> list[list[str]]:
-    """Return the statements that apply as rows of text, heading first; then a line for each reason not to."""
-    rows = [BOUND_HEADING]
-    for bound in bounds:
-        if bound.verdict != "does not apply":
-            numbers = [
-                f"{v:.4g}" if v is not None else "" for v in (bound.value, bound.measured, bound.slack)
-            ]
-            at = "" if bound.round is None else str(bound.round)
-            rows.append([bound.name, bound.verdict, at, *numbers])
-    reasons: dict[str, list[str]] = {}
-    for bound in bounds:
-        if bound.verdict == "does not apply":
-            reasons.setdefault(bound.why, []).append(bound.name)
-    return rows + [[f"does not apply: {', '.join(names)}: {why}"] for why, names in reasons.items()]
-
-
-def write_forecast_report(found: LogForecast, path: Path, *, name: str, table: list[list[str]]) -> None:
-    """Write a forecast's report."""
-    result, trajectory = found.result, found.trajectory
-    facts = result.setting.facts() | {"candidates": result.candidates, "contexts": result.contexts}
-    page = _Page(
-        title=f"Forecast from {name}",
-        subtitle=f"recurate {VERSION}",
-        summary=narrative.what_happened(trajectory, facts),
-        warnings=result.warnings,
-        facts=[(k.replace("_", " "), "infinitely many" if v is None else str(v)) for k, v in facts.items()],
-        table=table,
-        comparisons=narrative.comparisons(trajectory),
-        notes=note_lines(found),
-    )
-    page.add_trajectory(trajectory)
-    page.add_bounds(plain_bounds(result.bounds))
-    write_text(path, page.render())

@@ -2,28 +2,17 @@
 
 from __future__ import annotations
 
-import json
-import sys
-from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from recurate.core.errors import InputError
-from recurate.verbs.options import beside, numbers
+from recurate.verbs.options import Json, Log, Out, Reference, Reward, beside, numbers
 
 
 def plan(
-    log: Annotated[
-        Path,
-        typer.Argument(
-            metavar="LOG", help="A log or table of candidates with rewards, or a run's or fit's folder."
-        ),
-    ],
-    reward: Annotated[
-        list[str] | None,
-        typer.Option(metavar="COLUMN", help="Reward column, repeatable. Default: 'reward', 'reward_...'."),
-    ] = None,
+    log: Log,
+    reward: Reward = None,
     group: Annotated[
         str | None,
         typer.Option(
@@ -71,15 +60,9 @@ def plan(
         list[str] | None,
         typer.Option(metavar="W,W", help="Preference weights to choose from, repeatable. Default: a grid."),
     ] = None,
-    reference: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="Real data with the same columns: the law p_ref.")
-    ] = None,
-    out: Annotated[
-        Path | None, typer.Option(metavar="FOLDER", help="Where to write. Default: LOG-plan.")
-    ] = None,
-    as_json: Annotated[
-        bool, typer.Option("--json", help="Print all numbers as JSON instead of tables.")
-    ] = False,
+    reference: Reference = None,
+    out: Out = None,
+    as_json: Json = False,
 ) -> None:
     """Choose K, real fraction, preference weights and temperature: the best setting that keeps the
     constraints.
@@ -98,37 +81,19 @@ def plan(
 
       recurate plan picks-fit --rounds limit --floor 0.1
     """
-    from recurate.report.console import print_sections
-    from recurate.verbs.plan.evaluation import Constraints
-    from recurate.verbs.plan.from_log import PlanOptions, facts_of, plan_log, write_plan
-    from recurate.verbs.plan.report import plan_sections, summary_of, write_plan_report
+    from recurate.verbs.plan.python import plan as plan_log
+    from recurate.verbs.result import publish
 
-    options = PlanOptions(
-        rewards=reward,
-        group=group,
-        objective=maximise,
-        importance=None if importance is None else numbers("--importance", importance),
-        rounds=_rounds(rounds),
-        constraints=Constraints(floor, kl, entropy, variance, budget),
-        picks=picks,
-        ks=None if k is None else [int(v) if v == int(v) else v for v in numbers("--k", k)],
-        real_fractions=None if real_fraction is None else numbers("--real-fraction", real_fraction),
-        temperatures=None if temperature is None else numbers("--temperature", temperature),
-        weights=None if not weights else [numbers("--weights", w) for w in weights],
-        reference=reference,
-    )
-    found = plan_log(log, options)
-    folder = out or beside(log, "plan")
-    write_plan(found, folder, log.name)
-    write_plan_report(found, folder / "report.html", log.resolve().name)
-    if as_json:
-        print(json.dumps(facts_of(found, log.name)))
-        return
-    print_sections(plan_sections(found))
-    for warning in found.plan.warnings:
-        print(f"warning: {warning}", file=sys.stderr)
-    print(f"\n{summary_of(found)}")
-    print(f"written: {folder / 'plan.json'}, {folder / 'report.html'}")
+    ks = numbers("--k", k)
+    found = plan_log(
+        log, reward=reward, group=group, maximise=maximise, importance=numbers("--importance", importance),
+        rounds=_rounds(rounds), floor=floor, kl=kl, entropy=entropy, variance=variance, budget=budget,
+        picks=picks, k=None if ks is None else [int(v) if v.is_integer() else v for v in ks],
+        real_fraction=numbers("--real-fraction", real_fraction),
+        temperature=numbers("--temperature", temperature),
+        weights=[numbers("--weights", w) or [] for w in weights] if weights else None, reference=reference,
+    )  # fmt: skip
+    publish(found, out or beside(log, "plan"), as_json=as_json)
 
 
 def _rounds(text: str) -> int | None:

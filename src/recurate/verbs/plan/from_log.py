@@ -2,21 +2,17 @@
 
 from __future__ import annotations
 
-import json
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
+from functools import cached_property
 from typing import Any
 
 import numpy as np
 
 from recurate.core.arrays import FloatArray, IntArray
-from recurate.core.errors import InputError
-from recurate.core.files import write_text
-from recurate.core.version import VERSION
-from recurate.log.candidates import Candidates, from_log
-from recurate.log.schema import REAL, read_log
+from recurate.log.candidates import Candidates, as_candidates, from_log
+from recurate.log.inputs import is_array, log_of
+from recurate.log.schema import REAL, Log
 from recurate.theory.forecast import split_log
 from recurate.theory.limits import Limit, limit
 from recurate.theory.survival import (
@@ -29,32 +25,14 @@ from recurate.theory.survival import (
     survival,
 )
 from recurate.theory.welfare import Welfare, welfare
-from recurate.verbs.plan.evaluation import Constraints, Outcome
-from recurate.verbs.plan.plan import KS, REAL_FRACTIONS, Plan, plan
+from recurate.verbs.plan.evaluation import Choice, Outcome
+from recurate.verbs.plan.plan import Plan, plan
 
 PHASE_KS = (2, 3, 4, 6, 8, 16, 32)
 PHASE_WEIGHTS = (0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95)
 PHASE_REAL = (0.0, 0.01, 0.02, 0.05, 0.1, 0.2, 0.3, 0.5)
 SPREAD = 40  # candidates beside the Pareto front in the phase diagram with real data
 MOST_FRONT = 20  # candidates of a Pareto front on which survivors and phases are told
-
-
-@dataclass(frozen=True)
-class PlanOptions:
-    """What to plan; None: the log's, or the default."""
-
-    rewards: Sequence[str] | None = None
-    group: str | None = None
-    objective: str = "reward"
-    importance: Sequence[float] | None = None
-    rounds: int | None = 10
-    constraints: Constraints = field(default_factory=Constraints)
-    picks: int | None = None
-    ks: Sequence[Any] | None = None
-    real_fractions: Sequence[float] | None = None
-    temperatures: Sequence[float] | None = None
-    weights: Sequence[Sequence[float]] | None = None
-    reference: Path | None = None
 
 
 @dataclass(frozen=True)
@@ -76,89 +54,109 @@ class Phases:
 
 
 @dataclass(frozen=True)
-class LogPlan:
-    """A plan from a log, with what several rewards do in the long run.
+class Ends:
+    """What several rewards do in the long run, at the plan's setting.
 
     Attributes:
-        plan: see :class:`recurate.verbs.plan.plan.Plan`.
-        nash: the limit at K = infinity without real data, with its certificate; None with one reward.
-        survivors: what becomes of every group at the plan's K without real data; empty with one reward.
-        phases: phase diagrams.
+        nash: the limit at K = infinity without real data, with its certificate.
         welfare: of the candidates as they are, and of the limit.
-        front: how many candidates survivors and phases are told on, and how many the Pareto front has.
+        survivors: what becomes of every group at the plan's K without real data.
+        phases: phase diagrams.
+        front: how many candidates survivors and phases are computed on, and how many the Pareto front has.
     """
 
-    plan: Plan
-    nash: Limit | None = None
+    nash: Limit
+    welfare: tuple[tuple[str, Welfare], ...]
     survivors: tuple[Survival, ...] = ()
     phases: tuple[Phases, ...] = ()
-    welfare: tuple[tuple[str, Welfare], ...] = ()
     front: tuple[int, int] = (0, 0)
+
+
+@dataclass(frozen=True)
+class LogPlan(Plan):
+    """A plan with the candidates that it was made from.
+
+    Attributes (those of a ``Plan`` besides):
+        candidates: of one round.
+    """
+
+    candidates: Candidates | None = field(default=None, repr=False)
 
     @property
     def setting(self) -> Outcome:
         """The plan's outcome, or the closest one."""
-        found = self.plan.best or self.plan.closest
+        found = self.best or self.closest
         assert found is not None
         return found
 
+    @cached_property
+    def ends(self) -> Ends | None:
+        """What happens in the long run, computed when first asked for; None with one reward."""
+        if self.candidates is None or len(self.candidates.names) < 2:
+            return None
+        return _ends(self.setting.choice, self.candidates)
 
-def plan_log(path: Path, options: PlanOptions) -> LogPlan:
-    """Plan from the first round of a log; see :func:`recurate.verbs.plan.plan.plan`.
+
+def plan_log(
+    source: Any,
+    rewards: Sequence[str] | None = None,
+    group: str | None = None,
+    reference: Any = None,
+    **settings: Any,
+) -> LogPlan:
+    """Plan from the first round of a log; see :func:`recurate.plan`.
+
+    Args:
+        source: a log, as :func:`recurate.log.inputs.log_of` takes it.
+        rewards: reward columns; None: those called so.
+        group: column of groups, or None.
+        reference: real data, as a table or an array; None: the log's own, if any.
+        settings: arguments of :func:`recurate.verbs.plan.plan.plan`, None where not given.
 
     Raises:
         InputError: a file, column or value is wrong.
     """
-    log = read_log(path, options.rewards, text=[] if options.group is None else [options.group])
-    candidates, real = split_log(log, group=options.group)
-    if options.reference is not None:
-        rows = read_log(options.reference, log.rewards, text=[] if options.group is None else [options.group])
+    text = [] if group is None else [group]
+    log = log_of(source, rewards, text=text)
+    candidates, real = split_log(log, group=group)
+    if reference is not None and is_array(reference):
+        real = as_candidates(reference, names=candidates.names)
+    elif reference is not None:
+        rows = log_of(reference, log.rewards, text=text)
         own = rows.select(source=REAL)
-        real = from_log(own if own.table.num_rows else rows, group=options.group)
-    found = plan(
-        candidates,
-        objective=options.objective,
-        rounds=options.rounds,
-        constraints=options.constraints,
-        picks=options.picks or _picks(log) or 1000,
-        ks=KS if options.ks is None else options.ks,
-        real_fractions=REAL_FRACTIONS if options.real_fractions is None else options.real_fractions,
-        temperatures=(1.0,) if options.temperatures is None else options.temperatures,
-        weights=options.weights,
-        importance=options.importance,
-        reference=real,
-    )
-    if len(candidates.names) < 2:
-        return LogPlan(found)
-    return _with_limits(found, candidates)
+        real = from_log(own if own.table.num_rows else rows, group=group)
+    picks = settings.pop("picks") or _picks(log)
+    return plan_candidates(candidates, reference=real, picks=picks, **settings)
 
 
-def _picks(log: Any) -> int:
+def plan_candidates(candidates: Candidates, *, picks: int | None = None, **settings: Any) -> LogPlan:
+    """Plan from candidates; see :func:`plan_log`."""
+    given = {name: value for name, value in settings.items() if value is not None or name == "rounds"}
+    return LogPlan(**vars(plan(candidates, picks=picks or 1000, **given)), candidates=candidates)
+
+
+def _picks(log: Log) -> int:
     first = log.select(round=log.rounds()[0])
     return int(np.asarray(first.column("picked"), bool).sum())
 
 
-def _with_limits(found: Plan, candidates: Candidates) -> LogPlan:
-    setting = found.best or found.closest
-    assert setting is not None
-    choice = setting.choice
+def _ends(choice: Choice, candidates: Candidates) -> Ends:
     rewards = candidates.rewards / choice.temperature
     nash = limit(rewards, choice.weights)
-    gains = [
+    gains = (
         ("the candidates", welfare(rewards, weights=choice.weights)),
         ("the limit at K = infinity", welfare(rewards, nash.law, weights=choice.weights)),
-    ]
+    )
     front = pareto_front(rewards)
     kept = _spread_out(rewards, front)
     groups = favourites(rewards[kept], rewards.max(axis=0))
     if np.bincount(groups, minlength=rewards.shape[1]).min() == 0:
-        return LogPlan(found, nash, welfare=tuple(gains))
-    return LogPlan(
-        found,
+        return Ends(nash, gains)
+    return Ends(
         nash,
+        gains,
         tuple(survival(rewards[kept], choice.weights, k=choice.k)),
         _phases(rewards, kept, choice.weights, choice.k, choice.real_fraction),
-        tuple(gains),
         (kept.size, front.size),
     )
 
@@ -199,66 +197,3 @@ def _by_real(rewards: FloatArray, front: IntArray, weights: tuple[float, ...]) -
             end = limit(sample, weights, k=k, real_fraction=rho, law=mass, longest=SHORT)
             out[a, b] = settled_share(end, groups, 0)
     return out
-
-
-def outcome_facts(outcome: Outcome) -> dict[str, Any]:
-    """Return an outcome as plain values."""
-    return {**vars(outcome), "choice": vars(outcome.choice), "feasible": outcome.feasible}
-
-
-def facts_of(found: LogPlan, source: str) -> dict[str, Any]:
-    """Return a plan as plain values."""
-    p = found.plan
-    return {
-        "recurate": VERSION,
-        "source": source,
-        "rounds": p.rounds,
-        "feasible": p.best is not None,
-        "best": None if p.best is None else outcome_facts(p.best),
-        "closest": None if p.closest is None else outcome_facts(p.closest),
-        "binding": [list(pair) for pair in p.binding],
-        "diversity_frontier": [outcome_facts(o) for o in p.diversity],
-        "compute_frontier": [outcome_facts(o) for o in p.compute],
-        "sensitivity": [
-            {
-                "factor": s.factor,
-                "outcome": outcome_facts(s.outcome),
-                "replanned": None if s.replanned is None else outcome_facts(s.replanned),
-            }
-            for s in p.sensitivity
-        ],
-        "settings_tried": len(p.outcomes),
-        "compression_error": p.error,
-        "groups": list(p.groups),
-        "rewards": list(p.rewards),
-        "survivors": [_plain(vars(s)) for s in found.survivors],
-        "welfare": {name: _plain(vars(w)) for name, w in found.welfare},
-        "nash_limit": None
-        if found.nash is None
-        else {
-            "gap": found.nash.gap,
-            "unique": found.nash.unique,
-            "shares": found.nash.shares.tolist(),
-            "support": found.nash.support.tolist(),
-        },
-        "warnings": list(p.warnings),
-    }
-
-
-def _plain(values: dict[str, Any]) -> dict[str, Any]:
-    return {
-        k: None
-        if isinstance(v, float) and not math.isfinite(v)
-        else v.item()
-        if isinstance(v, np.generic)
-        else v
-        for k, v in values.items()
-    }
-
-
-def write_plan(found: LogPlan, folder: Path, source: str) -> None:
-    """Write ``plan.json``."""
-    if folder.exists() and not folder.is_dir():
-        raise InputError("--out names a file", got=folder, remedy="name a folder")
-    folder.mkdir(parents=True, exist_ok=True)
-    write_text(folder / "plan.json", json.dumps(facts_of(found, source), indent=2) + "\n")

@@ -3,27 +3,79 @@
 from __future__ import annotations
 
 import math
-from pathlib import Path
 from typing import Any
 
-from recurate.core.version import VERSION
+import pyarrow as pa
+
 from recurate.report import charts
-from recurate.report.sections import Section, write_sections
+from recurate.report.sections import Section
 from recurate.verbs.plan.evaluation import Choice, Outcome
-from recurate.verbs.plan.from_log import LogPlan, Phases
+from recurate.verbs.plan.from_log import Ends, LogPlan, Phases
+from recurate.verbs.result import Facts, Result
 
 
-def write_plan_report(found: LogPlan, path: Path, name: str) -> None:
-    """Write the page of a plan."""
-    write_sections(
-        plan_sections(found), path, title=f"Plan from {name}", subtitle=f"recurate {VERSION}",
-        summary=summary_of(found), warnings=found.plan.warnings,
-    )  # fmt: skip
+def plan_result(found: LogPlan, source: str) -> Result[LogPlan]:
+    """Return a plan as a result."""
+    return Result(
+        found,
+        verb="plan",
+        title=f"Plan from {source}",
+        summary=summary_of(found),
+        warnings=found.warnings,
+        source=source,
+        make_facts=lambda: _facts(found),
+        make_sections=lambda: plan_sections(found),
+        make_tables=lambda: {"settings": pa.Table.from_pylist([_flat(o) for o in found.outcomes])},
+    )
+
+
+def _facts(p: LogPlan) -> Facts:
+    facts: Facts = {
+        "rounds": p.rounds,
+        "feasible": p.best is not None,
+        "best": _outcome_facts(p.best),
+        "closest": _outcome_facts(p.closest),
+        "binding": p.binding,
+        "diversity_frontier": [_outcome_facts(o) for o in p.diversity],
+        "compute_frontier": [_outcome_facts(o) for o in p.compute],
+        "sensitivity": [
+            {
+                "factor": s.factor,
+                "outcome": _outcome_facts(s.outcome),
+                "replanned": _outcome_facts(s.replanned),
+            }
+            for s in p.sensitivity
+        ],
+        "settings_tried": len(p.outcomes),
+        "compression_error": p.error,
+        "groups": p.groups,
+        "rewards": p.rewards,
+        "survivors": [],
+        "welfare": {},
+        "nash_limit": None,
+    }
+    if p.ends is not None:
+        nash = p.ends.nash
+        facts["survivors"] = p.ends.survivors
+        facts["welfare"] = dict(p.ends.welfare)
+        facts["nash_limit"] = {name: getattr(nash, name) for name in ("gap", "unique", "shares", "support")}
+    return facts
+
+
+def _outcome_facts(outcome: Outcome | None) -> Facts | None:
+    return None if outcome is None else {**vars(outcome), "feasible": outcome.feasible}
+
+
+def _flat(o: Outcome) -> Facts:
+    """Return a setting and its outcome as one row."""
+    names = ("objective", "rewards", "shares", "kl", "entropy", "variance", "cost", "exact", "settles")
+    missed = ", ".join(o.missed)
+    return {**vars(o.choice), **{n: getattr(o, n) for n in names}, "missed": missed, "feasible": o.feasible}
 
 
 def summary_of(found: LogPlan) -> str:
     """Return the plan in a sentence or two."""
-    p, o = found.plan, found.setting
+    p, o = found, found.setting
     where = "in the limit" if p.rounds is None else f"after {p.rounds} rounds"
     if p.best is None:
         missed = ", ".join(f"{name} (by {miss:.1%})" for name, miss in o.missed.items())
@@ -50,7 +102,13 @@ def _setting(c: Choice) -> str:
 def plan_sections(found: LogPlan) -> list[Section]:
     """Return all sections of a plan."""
     sections = [_outcome(found), *_binding(found), *_frontiers(found), *_sensitivity(found)]
-    return sections + _limits(found) + _survivors(found) + [_phase(p) for p in found.phases]
+    if found.ends is not None:
+        sections += [
+            _limits(found, found.ends),
+            *_survivors(found, found.ends),
+            *map(_phase, found.ends.phases),
+        ]
+    return sections
 
 
 def _row(o: Outcome, several: bool) -> list[str]:
@@ -71,8 +129,7 @@ def _heading(several: bool) -> list[str]:
 
 
 def _outcome(found: LogPlan) -> Section:
-    p = found.plan
-    several = len(p.rewards) > 1
+    p, several = found, len(found.rewards) > 1
     text = (
         f"{len(p.outcomes)} settings were forecast on a compressed population (its largest error against all "
         f"candidates, over the settings below: {p.error:.2g}); what is shown here is exact. Rewards: "
@@ -83,18 +140,18 @@ def _outcome(found: LogPlan) -> Section:
 
 
 def _binding(found: LogPlan) -> list[Section]:
-    if not found.plan.binding:
+    if not found.binding:
         return []
-    rows = [["constraint", "objective lost to it"], *([n, f"{g:.4g}"] for n, g in found.plan.binding)]
+    rows = [["constraint", "objective lost to it"], *([n, f"{g:.4g}"] for n, g in found.binding)]
     return [Section("What binds", "Dropping one of these alone would allow a higher objective.", rows)]
 
 
 def _frontiers(found: LogPlan) -> list[Section]:
-    several = len(found.plan.rewards) > 1
+    several = len(found.rewards) > 1
     sections = []
     for title, outcomes, key in (
-        ("Objective against diversity", found.plan.diversity, "entropy"),
-        ("Objective against compute", found.plan.compute, "cost"),
+        ("Objective against diversity", found.diversity, "entropy"),
+        ("Objective against compute", found.compute, "cost"),
     ):
         if len(outcomes) < 2:
             continue
@@ -120,7 +177,7 @@ def _frontiers(found: LogPlan) -> list[Section]:
 
 def _sensitivity(found: LogPlan) -> list[Section]:
     rows = [["rewards times", "the plan's objective then", "misses", "what would be planned"]]
-    for s in found.plan.sensitivity:
+    for s in found.sensitivity:
         again = (
             "nothing"
             if s.replanned is None
@@ -130,10 +187,8 @@ def _sensitivity(found: LogPlan) -> list[Section]:
     return [Section("If rewards are off by 10 %", "", rows)] if len(rows) > 1 else []
 
 
-def _limits(found: LogPlan) -> list[Section]:
-    if found.nash is None:
-        return []
-    n = found.nash
+def _limits(found: LogPlan, ends: Ends) -> Section:
+    n = ends.nash
     text = (
         f"At K = infinity without real data the loop maximises weighted Nash welfare. Certificate: within "
         f"{max(math.log1p(max(n.gap, 0.0)), 0.0):.1e} nats of the maximum; {len(n.support)} "
@@ -141,61 +196,45 @@ def _limits(found: LogPlan) -> list[Section]:
         f"maximiser is {'unique' if n.unique else 'not unique'}. Shares: "
         f"{', '.join(f'{s:.3f}' for s in n.shares)}."
     )
-    rows = [
-        [
-            "",
-            "entropy",
-            "effective groups",
-            "Nash welfare",
-            "below its maximum",
-            "utilitarian",
-            "worst",
-            "distance",
-        ]
-    ]
-    for name, w in found.welfare:
+    rows = [[
+        "", "entropy", "effective groups", "Nash welfare", "below its maximum", "utilitarian", "worst",
+        "distance",
+    ]]  # fmt: skip
+    for name, w in ends.welfare:
         rows.append(
             [
                 name, f"{w.entropy:.3f}", f"{w.hill[2]:.2f}", f"{w.nash:.4g}", f"{w.nash_gap:.3g}",
-                f"{w.utilitarian:.4g}", f"{w.worst:.4g} ({found.plan.rewards[w.worst_group]})",
+                f"{w.utilitarian:.4g}", f"{w.worst:.4g} ({found.rewards[w.worst_group]})",
                 f"{w.distance:.3f}",
             ]
         )  # fmt: skip
-    return [Section("Where it would end", text, rows)]
+    return Section("Where it would end", text, rows)
 
 
-def _survivors(found: LogPlan) -> list[Section]:
-    if not found.survivors:
+def _survivors(found: LogPlan, ends: Ends) -> list[Section]:
+    if not ends.survivors:
         return []
     k = found.setting.choice.k
-    rows = [
-        [
-            "reward",
-            "weight",
-            "share of the limit",
-            "survives",
-            "smallest weight",
-            "smallest K",
-            "invasion multiplier",
-            "K w",
-        ]
-    ]
-    for s in found.survivors:
+    rows = [[
+        "reward", "weight", "share of the limit", "survives", "smallest weight", "smallest K",
+        "invasion multiplier", "K w",
+    ]]  # fmt: skip
+    for s in ends.survivors:
         share = "does not settle" if math.isnan(s.share) else f"{s.share:.4f}"
         rows.append(
             [
-                found.plan.rewards[s.group], f"{s.weight:.3g}", share, "yes" if s.survives else "no",
+                found.rewards[s.group], f"{s.weight:.3g}", share, "yes" if s.survives else "no",
                 f"{s.smallest_weight:.4f}", str(s.smallest_k or "none"),
                 "" if math.isnan(s.invasion) else f"{s.invasion:.4f}", f"{s.kq:.3g}",
             ]
         )  # fmt: skip
     law = (
         "Nobody likes another group's items: a group survives iff K w > 1."
-        if found.survivors[0].law_applies
+        if ends.survivors[0].law_applies
         else ""
     )
-    told, front = found.front
-    part = "" if told == front else f" Told on {told} of the {front} candidates of the Pareto front."
+    used, front = ends.front
+    part = "" if used == front else f" Computed on {used} of the {front} candidates of the Pareto front."
     return [Section("Who survives", f"At K = {k} without real data.{part} {law}", rows)]
 
 

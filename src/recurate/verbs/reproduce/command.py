@@ -7,8 +7,7 @@ from typing import Annotated
 
 import typer
 
-from recurate.core.errors import InputError
-from recurate.verbs.options import need_run_extra
+from recurate.verbs.options import Out, need_run_extra
 
 
 def reproduce(
@@ -24,9 +23,7 @@ def reproduce(
         ),
     ] = "small",
     seeds: Annotated[int, typer.Option(min=1, max=100, help="How many seeds: 0, 1, 2, ...")] = 3,
-    out: Annotated[
-        Path | None, typer.Option(metavar="FOLDER", help="Where to write. Default: reproduced/NAME-SCALE.")
-    ] = None,
+    out: Out = None,
     data: Annotated[
         str | None, typer.Option(metavar="PATH", help="CIFAR-10, for --scale paper (see docs/running.md).")
     ] = None,
@@ -50,28 +47,16 @@ def reproduce(
       recurate reproduce F-cifar-airplane --scale paper --data cifar-10-batches-bin
     """
     need_run_extra()
-    from recurate.core.tables import write_table
-    from recurate.report.console import print_sections
-    from recurate.verbs.reproduce.report import findings_table, sections, write_reproduction
-    from recurate.verbs.reproduce.reproduce import reproduce as run_all
+    from recurate.verbs.reproduce.python import reproduce as run_all
+    from recurate.verbs.result import publish
 
     folder = out or Path("reproduced") / f"{name}-{scale}"
-    if folder.exists() and not folder.is_dir():
-        raise InputError("--out names a file", got=folder, remedy="name a new folder")
     try:
         found = run_all(
-            name,
-            folder,
-            scale=scale,
-            seeds=range(seeds),
-            data=data,
-            jobs=jobs,
-            engine=engine,
-            tell=lambda line: print(line, flush=True),
-        )
+            name, scale=scale, seeds=seeds, out=folder, data=data, jobs=jobs, engine=engine,
+            progress=lambda line: print(line, flush=True),
+        )  # fmt: skip
     except KeyboardInterrupt:
         typer.echo("\nstopped; the same command goes on", err=True)
         raise SystemExit(130) from None
-    print_sections(sections(found))
-    write_table(findings_table(found), folder / "claims.csv")
-    print(f"\nwritten: {write_reproduction(found, folder)}, {folder / 'claims.csv'}")
+    publish(found, folder)

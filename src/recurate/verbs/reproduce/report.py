@@ -3,19 +3,17 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
-from pathlib import Path
 
 import pyarrow as pa
 
-from recurate.core.version import VERSION
-from recurate.log.trajectory import MEASURED, Trajectory
-from recurate.report.charts import largest_groups
-from recurate.report.sections import Section, write_sections
-from recurate.verbs.compare.report import key_title, overlay_chart
+from recurate.log.trajectory import MEASURED
+from recurate.report import charts
+from recurate.report.overlays import overlay_chart
+from recurate.report.sections import Section
 from recurate.verbs.reproduce.claims import Finding
 from recurate.verbs.reproduce.over_seeds import over_seeds
 from recurate.verbs.reproduce.reproduce import Reproduction
+from recurate.verbs.result import Facts, Result
 
 SHOWN = (
     "mean_reward",
@@ -27,16 +25,29 @@ SHOWN = (
 )
 
 
-@dataclass(frozen=True)
-class Arm:
-    """An arm's name and its trajectory over the seeds."""
+def reproduction_result(found: Reproduction) -> Result[Reproduction]:
+    """Return a reproduction as a result."""
+    agreed = sum(finding.verdict == "agrees" for finding in found.findings)
+    return Result(
+        found,
+        verb="reproduce",
+        title=f"{found.experiment.name}, reproduced",
+        summary=f"{agreed} of {len(found.findings)} claims agree.",
+        warnings=(),
+        source=found.experiment.source,
+        make_facts=lambda: _facts(found),
+        make_sections=lambda: sections(found),
+        make_tables=lambda: {"claims.csv": findings_table(found)},
+    )
 
-    name: str
-    trajectory: Trajectory
+
+def _facts(found: Reproduction) -> Facts:
+    claims = findings_table(found).to_pylist()
+    return {"scale": found.scale, "seeds": found.seeds, "claims": claims}
 
 
 def sections(found: Reproduction) -> list[Section]:
-    """Return the table of claims, and how it is to be read."""
+    """Return the table of claims, how it is to be read, and every arm over rounds."""
     table = [["published", "measured here", "bound", "here (95 %)", "verdict"]]
     table += [
         [
@@ -53,7 +64,7 @@ def sections(found: Reproduction) -> list[Section]:
         f"{', '.join(map(str, found.seeds))}: means with Student's intervals over the seeds. A claim agrees "
         "if its whole interval lies beyond the bound, which was stated before."
     )
-    return [Section("Published and here", text, table, marked="does not")]
+    return [Section("Published and here", text, table, marked="does not"), *_overlays(found)]
 
 
 def interval(finding: Finding) -> str:
@@ -61,30 +72,18 @@ def interval(finding: Finding) -> str:
     return f"{finding.mean:.3g}" + ("" if math.isinf(finding.reach) else f" ± {finding.reach:.2g}")
 
 
-def write_reproduction(found: Reproduction, folder: Path) -> Path:
-    """Write ``report.html``: the claims, and every arm over rounds."""
-    arms = [Arm(name, over_seeds(runs)) for name, runs in found.runs.items()]
-    keys = [key for arm in arms for key in arm.trajectory.about(MEASURED) if key[0] in SHOWN]
-    rows = [row for arm in arms for row in arm.trajectory.where(MEASURED, "share").rows]
-    keys += [("share", None, group) for group in largest_groups(list(rows))]
-    shown = sections(found)
-    for key in dict.fromkeys(keys):
-        chart = overlay_chart(tuple(arms), key)
-        shown.append(Section(key_title(arms, key), chart=chart))
-    agreed = sum(finding.verdict == "agrees" for finding in found.findings)
-    path = folder / "report.html"
-    write_sections(
-        shown,
-        path,
-        title=f"{found.experiment.name}, reproduced",
-        subtitle=f"recurate {VERSION}, scale {found.scale}",
-        summary=f"{agreed} of {len(found.findings)} claims agree.",
-    )
-    return path
+def _overlays(found: Reproduction) -> list[Section]:
+    arms = {name: over_seeds(runs) for name, runs in found.runs.items()}
+    measured = [arm.where(MEASURED) for arm in arms.values()]
+    keys = [key for arm in measured for key in arm.about() if key[0] in SHOWN]
+    rows = [row for arm in measured for row in arm.where(quantity="share").rows]
+    keys += [("share", None, group) for group in charts.largest_groups(rows)]
+    cards = tuple(Section(charts.title(key), chart=overlay_chart(arms, key)) for key in dict.fromkeys(keys))
+    return [Section("All rounds", "Means over the seeds.", cards=cards, printed=False)] if cards else []
 
 
 def findings_table(found: Reproduction) -> pa.Table:
-    """Return the claims with the values of every seed, one row a claim and seed."""
+    """Return the claims with the values of every seed, one row per claim and seed."""
     rows = [
         {
             "published": f.claim.published,

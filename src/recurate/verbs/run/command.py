@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 
 from recurate.core.errors import InputError, Stopped
-from recurate.verbs.options import fresh_folder, need_run_extra
+from recurate.verbs.options import Figures, fresh_folder, need_run_extra
 
 
 def run(
@@ -151,15 +151,14 @@ def _rehearse(config: Path | None, other: Path | None) -> None:
 
 def report(
     folder: Annotated[Path, typer.Argument(metavar="FOLDER", help="A folder that recurate run has made.")],
-    figures: Annotated[
-        bool, typer.Option("--figures", help="Also write every chart as SVG and PNG, FOLDER/figures.")
-    ] = False,
+    figures: Figures = False,
 ) -> None:
     """Rebuild the report of a run, FOLDER/report.html, from what the folder holds."""
     need_run_extra()
     from recurate.loop.run_folder import RunFolder
     from recurate.report.figures import need_figures_extra, write_figures
-    from recurate.verbs.run.report import run_charts, write_run_report
+    from recurate.report.sections import charts_of
+    from recurate.verbs.run.report import run_result, write_run_report
 
     if figures:
         need_figures_extra()
@@ -170,4 +169,4 @@ def report(
         )
     print(f"report: {write_run_report(store)}")
     if figures:
-        print(f"figures: {write_figures(run_charts(store), folder / 'figures')}")
+        print(f"figures: {write_figures(list(charts_of(run_result(store).sections)), folder / 'figures')}")

@@ -1,8 +1,8 @@
-"""A run's page, and its charts."""
+"""A run as sections: measured against forecast, what its rounds were made of, its candidates."""
 
 from __future__ import annotations
 
-import json
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -11,31 +11,47 @@ from recurate.core.errors import InputError
 from recurate.core.files import write_text
 from recurate.core.plugins import call
 from recurate.log.trajectory import FORECAST, Trajectory
+from recurate.loop.config import Config
 from recurate.loop.run_folder import RunFolder
 from recurate.report import narrative
-from recurate.report.page import _Page
 from recurate.report.sections import Section
+from recurate.report.trajectories import GLOSSARY, bound_sections, trajectory_sections
 from recurate.theory.forecast import SUPPORT
+from recurate.verbs.result import Result
 from recurate.verbs.run import samples_section
-from recurate.verbs.run.rounds_section import run_sections
+from recurate.verbs.run.rounds_section import rounds_sections
+
+
+@dataclass(frozen=True)
+class Run:
+    """A run that was made.
+
+    Attributes:
+        path: its folder.
+        config: its configuration, defaults included.
+        trajectory: forecast and measured, all rounds.
+        store: what else the folder holds: ``store.log(t)``, ``store.samples(t)``, ``store.counts(t)``.
+    """
+
+    path: Path
+    config: Config
+    trajectory: Trajectory = field(repr=False)
+    store: RunFolder = field(repr=False)
 
 
 def write_run_report(folder: RunFolder) -> Path:
     """Write ``report.html`` into a run folder, from what the folder holds."""
     path = folder.path / "report.html"
-    write_text(path, _run_page(folder).render())
+    write_text(path, run_result(folder).page())
     return path
 
 
-def run_charts(folder: RunFolder) -> list[tuple[str, dict[str, Any]]]:
-    """Return the charts of a run's report, each with what stands above it."""
-    page = _run_page(folder)
-    titles = {identity: name for name, identity in (*page.quantities, *page.planes)}
-    titles[page.shares] = "Share of the candidates"
-    return [(titles.get(identity, ""), json.loads(text)) for identity, text in page.specs]
+def run_result(folder: RunFolder) -> Result[Run]:
+    """Return a run as a result.
 
-
-def _run_page(folder: RunFolder) -> _Page:
+    Raises:
+        InputError: the folder was altered, or its trajectory cannot be read.
+    """
     config = folder.config()
     folder.verify()
     try:
@@ -50,20 +66,35 @@ def _run_page(folder: RunFolder) -> _Page:
         "accumulate": config.retraining.mode == "accumulate",
     }
     data = "no data" if config.data is None else config.data.kind
-    page = _Page(
+    last = folder.complete() - 1
+    return Result(
+        Run(folder.path, config, trajectory, folder),
+        verb="run",
         title=f"Loop on {data}, rewarded by {', '.join(_title(r) for r in config.rewards)}",
-        subtitle=f"recurate {manifest['recurate']}, seed {config.seed}, rounds 0 to {folder.complete() - 1}",
         summary=narrative.what_happened(trajectory, facts),
         warnings=_support_warning(trajectory),
-        facts=_run_facts(folder, manifest),
-        config=(folder.path / "config.toml").read_text(encoding="utf-8"),
-        comparisons=narrative.comparisons(trajectory),
+        source=str(folder.path),
+        make_facts=lambda: {"rounds": last, "facts": dict(_run_facts(folder)), "bounds": folder.bounds()},
+        make_sections=lambda: run_sections(folder, trajectory),
+        make_tables=lambda: {"trajectory": trajectory.to_table()},
+        subtitle=f"recurate {manifest['recurate']}, seed {config.seed}, rounds 0 to {last}",
     )
-    page.add_trajectory(trajectory)
-    page.add_bounds(folder.bounds())
-    page.sections = [*run_sections(folder, trajectory), *_own_sections(folder)]
-    _add_candidates(page, folder)
-    return page
+
+
+def run_sections(folder: RunFolder, trajectory: Trajectory) -> list[Section]:
+    """Return all sections of a run."""
+    facts = [["", ""], *([name, value] for name, value in _run_facts(folder))]
+    config = (folder.path / "config.toml").read_text(encoding="utf-8")
+    return [
+        *trajectory_sections(trajectory),
+        *rounds_sections(folder, trajectory),
+        *bound_sections(folder.bounds()),
+        *_candidates(folder),
+        *_own_sections(folder),
+        Section("What was run", table=facts),
+        Section("Configuration, defaults included", code=config, folded=True),
+        GLOSSARY,
+    ]
 
 
 def _own_sections(folder: RunFolder) -> list[Section]:
@@ -97,7 +128,8 @@ def _title(reward: Any) -> str:
     return str(reward.kind if reward.name == "reward" else f"{reward.name} ({reward.kind})")
 
 
-def _run_facts(folder: RunFolder, manifest: dict[str, Any]) -> list[tuple[str, str]]:
+def _run_facts(folder: RunFolder) -> list[tuple[str, str]]:
+    manifest = folder.manifest()
     counts = folder.counts(folder.complete() - 1)
     known = folder.facts()
     known.pop("real_data", None)  # in a table of its own
@@ -119,22 +151,27 @@ def _run_facts(folder: RunFolder, manifest: dict[str, Any]) -> list[tuple[str, s
     return [(name, str(value)) for name, value in facts.items()]
 
 
-def _add_candidates(page: _Page, folder: RunFolder) -> None:
+def _candidates(folder: RunFolder) -> list[Section]:
     """Show samples of evenly spread rounds: as images, or as points in the plane."""
-    rounds = list(range(folder.complete()))
+    rounds = samples_section.chosen_rounds(folder.complete())
     shape = folder.samples(0).shape[1:]
     if shape == (2,):
         found, rewards, picked = {}, {}, {}
-        for t in samples_section.chosen_rounds(len(rounds)):
+        for t in rounds:
             log = folder.log(t).select(source="model")
             found[t], rewards[t] = folder.samples(t), log.reward_matrix()[:, 0]
             picked[t] = log.column("picked")
-        for name, spec in samples_section.plane_charts(found, rewards, picked):
-            page.planes.append((name, page.place(spec)))
-    elif samples_section.is_image(shape):
-        for t in samples_section.chosen_rounds(len(rounds)):
-            images, log = folder.samples(t), folder.log(t).select(source="model")
-            winners = images[log.column("picked").astype(bool)]
-            for kind, shown in (("proposed", images), ("picked", winners)):
-                uri, count = samples_section.image_grid(shown), min(len(shown), samples_section.GRID**2)
-                page.images.append({"uri": uri, "count": count, "caption": f"round {t}: {kind}"})
+        charts = samples_section.plane_charts(found, rewards, picked)
+        cards = tuple(Section(title, chart=chart) for title, chart in charts)
+        return [Section("The candidates", cards=cards, printed=False)]
+    if not samples_section.is_image(shape):
+        return []
+    images = []
+    for t in rounds:
+        proposed, log = folder.samples(t), folder.log(t).select(source="model")
+        winners = proposed[log.column("picked").astype(bool)]
+        for kind, shown in (("proposed", proposed), ("picked", winners)):
+            images.append((samples_section.image_grid(shown), f"round {t}: {kind}"))
+    count = min(len(folder.samples(rounds[0])), samples_section.GRID**2)
+    text = f"The first {count} candidates of each round as the model proposed them, then the first picks."
+    return [Section("The candidates", text, images=tuple(images), printed=False)]

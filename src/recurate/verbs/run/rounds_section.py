@@ -22,8 +22,8 @@ STAGES = {
 TEXTS = ("length", "distinct_1", "distinct_2", "self_bleu")
 
 
-def run_sections(folder: RunFolder, trajectory: Trajectory) -> list[Section]:
-    """Return what a run's report tells of its rounds, as far as there is any of it."""
+def rounds_sections(folder: RunFolder, trajectory: Trajectory) -> list[Section]:
+    """Return alarms, changes, measures and counts of a run's rounds, as far as it has them."""
     of_rounds = [_changes(trajectory), _measures(folder, trajectory), _counts(folder)]
     found = [_accepted(folder), _alarms(folder), *of_rounds]
     return [section for section in found if section is not None]
@@ -111,7 +111,9 @@ def _measures(folder: RunFolder, trajectory: Trajectory) -> Section | None:
         name, _, space = quantity.partition(":")
         cells = [f"{series[t].value:.3g}{_margin(series[t])}" if t in series else "" for t in rounds]
         known = f"{real[quantity]:.3g}" if quantity in real else ""
-        table.append([title(next(iter(series.values()))), known, *cells, costs.get(_stage(name, space), "")])
+        table.append(
+            [title(next(iter(series.values())).key), known, *cells, costs.get(_stage(name, space), "")]
+        )
     share = _share(folder)
     text = (
         "Candidates against held-out real data, in named feature spaces, with 95 % intervals; under 'real "

@@ -1,0 +1,109 @@
+"""Quantities over rounds and proved statements, as sections."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from recurate.log.trajectory import CONTROL, FORECAST, MEASURED, RENEWED, TAIL, Trajectory
+from recurate.report import charts, narrative
+from recurate.report.sections import Section
+
+GLOSSARY = Section(
+    "What the quantities are",
+    lines=(
+        "E exp(reward / temperature): under pure curation it rises towards its supremum, by the theory, "
+        "and its variance falls to zero.",
+        "KL to the reference: between the laws of the rewards, of the model and of the reference; hence a "
+        "lower bound of the models' KL, in nats.",
+        "Entropy: of the group shares, in nats.",
+        "Effective support: 1 / sum p² over the pool's candidates. Below 100 the forecast has run out of "
+        "candidates, and its values lie beyond what this pool can support.",
+        "A forecast assumes that retraining reproduces the picks' law exactly; the remaining difference "
+        "is what retraining itself added or lost.",
+    ),
+    folded=True,
+    printed=False,
+)
+
+
+def trajectory_sections(trajectory: Trajectory) -> list[Section]:
+    """Return a chart of every quantity, the groups' shares, and by how much each round differed."""
+    found = trajectory.about()
+    keys = [key for quantity in charts.QUANTITIES for key in found if key[0] == quantity]
+    keys += [key for key in found if key[0].startswith("mean:")]
+    if trajectory.where(FORECAST).rows:
+        keys += [key for key in found if key[0] == "effective_support"]
+    compared = narrative.comparisons(trajectory)
+    sections = []
+    if keys:
+        title = "Measured against forecast" if compared else "Forecast"
+        cards = tuple(
+            Section(charts.title(key), chart=charts.quantity_chart(trajectory, key)) for key in keys
+        )
+        sections.append(Section(title, _legend(trajectory), cards=cards, printed=False))
+    groups = {key[2] for key in found if key[0] == "share"}
+    if groups:
+        text = "Lines: forecast. " + ("Points: measured. " if trajectory.where(MEASURED).rows else "")
+        text += "Click a group in the legend to single it out."
+        if len(groups) > charts.GROUPS:
+            text += f" The {len(groups) - charts.GROUPS} smaller groups are not drawn."
+        chart = charts.shares_chart(trajectory)
+        sections.append(Section("Shares of the groups", text, chart=chart, printed=False))
+    if compared:
+        cards = tuple(Section(c.title, c.verdict, c.table) for c in compared)
+        sections.append(Section("By how much each round differed", cards=cards, printed=False))
+    return sections
+
+
+def _legend(trajectory: Trajectory) -> str:
+    sources = {row.source for row in trajectory.rows}
+    banded = any(row.lower is not None for row in trajectory.where(FORECAST).rows)
+    parts = ["Lines and bands: the exact law's forecast from the first round's candidates,"]
+    parts.append(
+        "with 95 % bands for the sampling error of the pool and the picks (a whole loop stays inside, in all "
+        "rounds and quantities that have one, with 95 % probability)."
+        if banded
+        else "without bands (too few candidates)."
+    )
+    for source, text in (
+        (MEASURED, "Points and bars: measured, with 95 % intervals."),
+        (RENEWED, "Renewed points: each forecast from the measured round before, and from the last one on."),
+        (CONTROL, "Control: the same loop without selection."),
+        (TAIL, "Dashed: a fitted tail beyond the effective support."),
+    ):
+        parts += [text] if source in sources else []
+    parts.append(
+        "Hover for values, click the legend to single out, drag to move, shift + wheel to zoom, double-click "
+        "to reset."
+    )
+    return " ".join(parts)
+
+
+def bound_sections(bounds: Sequence[dict[str, Any]]) -> list[Section]:
+    """Return the proved statements, given as plain values: those that apply, and why others do not."""
+    if not bounds:
+        return []
+    table = [["statement", "verdict", "round", "bound", "here", "slack", "source"]]
+    for row in sorted(bounds, key=lambda row: row["verdict"] != "violated"):
+        if row["verdict"] != "does not apply":
+            numbers = ["" if row[n] is None else f"{row[n]:.4g}" for n in ("value", "measured", "slack")]
+            at = "" if row["round"] is None else str(row["round"])
+            table.append([row["name"], row["verdict"], at, *numbers, row["source"]])
+    reasons: dict[str, list[str]] = {}
+    for row in bounds:
+        if row["verdict"] == "does not apply":
+            reasons.setdefault(row["why"], []).append(row["name"])
+    lines = tuple(f"does not apply: {', '.join(names)}: {why}" for why, names in reasons.items())
+    text = (
+        "Proved statements, their hypotheses checked on this population, and where each is tightest. A "
+        "violated one would mean that the laws are not this loop's, or that the statement is false. [F]: "
+        "Ferbach et al., NeurIPS 2024, arXiv 2407.09499; [P]: Falahati et al., ICML 2026, arXiv 2605.07724."
+    )
+    said = [["statement", "what it says"], *([row["name"], row["statement"]] for row in bounds)]
+    return [
+        Section(
+            "What is proved about this loop", text, table if len(table) > 1 else [], lines, marked="violated"
+        ),
+        Section("What these statements say", table=said, folded=True, printed=False),
+    ]

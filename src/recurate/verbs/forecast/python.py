@@ -1,0 +1,152 @@
+"""The verb as a Python function."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from numpy.typing import ArrayLike
+
+from recurate.core.citations import cite
+from recurate.core.errors import InputError
+from recurate.log.candidates import as_candidates
+from recurate.log.inputs import is_array, name_of
+from recurate.rules import Noise, Selection
+from recurate.theory.setting import Stage
+from recurate.verbs.forecast.from_log import LogForecast, LogOptions, forecast_arrays, forecast_log
+from recurate.verbs.forecast.report import forecast_result
+from recurate.verbs.options import listed
+from recurate.verbs.result import Result
+
+
+def forecast(
+    log: Any,
+    *,
+    reward: str | Sequence[str] | None = None,
+    group: str | ArrayLike | None = None,
+    track: str | Sequence[str] | Mapping[str, ArrayLike] | None = None,
+    context: str | ArrayLike | None = None,
+    reference: Any = None,
+    law: ArrayLike | None = None,
+    k: float | Mapping[float, float] | None = None,
+    temperature: float | None = None,
+    noise: str | Noise | None = None,
+    keep: int | None = None,
+    lapse: float | None = None,
+    rule: Selection | None = None,
+    threshold: float | None = None,
+    top: float | None = None,
+    then: Sequence[Stage | float | tuple[float, Sequence[float] | None]] = (),
+    real_fraction: float | None = None,
+    accumulate: bool | None = None,
+    efficacy: float | str | None = None,
+    weights: Sequence[float] | None = None,
+    rounds: int = 10,
+    picks: int | None = None,
+    renew: bool = False,
+    tail: bool = False,
+    bounds: bool = False,
+    seed: int = 0,
+) -> Result[LogForecast]:
+    r"""Forecast a self-consuming loop exactly, from one round's candidates and their rewards.
+
+    A model with law :math:`p_t` proposes slates of K candidates, one of each is kept by a rule, and the
+    model is retrained on the kept ones, mixed with a share :math:`\rho` of real data of law
+    :math:`p_\mathrm{ref}`. With infinitely many samples the next law is
+
+    .. math:: p_{t+1} = \rho\,p_\mathrm{ref} + (1-\rho)\,p_t W_t, \qquad W_t(x) = K\,P(x \text{ is kept}),
+
+    which is iterated on the candidates themselves. With efficacy eta, retraining moves the model only that
+    share of the way.
+
+    Args:
+        log: rewards of one round's candidates, an array (candidates,) or (candidates, rewards), or
+            ``Candidates``; or a log: a path or several, a run's or fit's folder, an Arrow table, a pandas
+            or polars frame, a Hugging Face dataset or a ``Log``. Of a log with several rounds the first is
+            the start, and the later ones are shown beside the forecast; settings of a run or fit are the
+            defaults.
+        reward: reward columns; names of the rewards where arrays are given.
+        group: column of groups (arrays: the group of each candidate), for shares and entropy.
+        track: further columns (arrays: name to values) whose expectation is forecast, as ``mean:NAME``.
+        context: column of contexts, or context of each candidate; picks happen within contexts: each with 500
+            candidates or more is its own population, thinner ones pool residuals from the contexts' means.
+        reference: real data, :math:`p_\mathrm{ref}`: anything that ``log`` may be. None: the log's rows of
+            source ``real``, else the model's own law :math:`p_0`.
+        law: masses of the candidates under :math:`p_0`, with arrays; uniform if None.
+        k: slate size, a whole number >= 1 or ``math.inf``, or a distribution ``{2: 0.5, 4: 0.5}``. None:
+            the log's, or 4.
+        temperature: divides the rewards in the pick; 1 if None.
+        noise: ``gumbel`` (Luce choice; the default), ``gaussian`` (Thurstone), ``none`` (best of K), or a
+            ``Noise``.
+        keep: how many of each slate are kept; 1 if None.
+        lapse: share of slates picked from at random; 0 if None.
+        rule: any rule, in place of the five above.
+        threshold: no slates: every candidate with a reward from this level on is kept.
+        top: no slates: this share of the pool, the best, is kept.
+        then: further stages that select from the kept ones: slate sizes, (size, weights), or ``Stage``.
+        real_fraction: share :math:`\rho` of real data in each retraining set; 0 if None.
+        accumulate: whether training sets keep the data of all rounds before.
+        efficacy: eta in (0, 1], 1 if None; ``"fit"`` estimates it from the first half of the log's rounds.
+        weights: share of slates picked by each reward; equal if None.
+        rounds: how many rounds to forecast.
+        picks: picks per round, for the bands. None: the log's, or infinitely many.
+        renew: whether to forecast also every round of the log from the one before, and on from the last.
+        tail: whether a fitted tail continues the forecast beyond the effective support.
+        bounds: whether to check the proved statements on this population (the command always does).
+        seed: of the simulations behind the bands.
+
+    Returns:
+        A result whose ``trajectory`` has, per round: ``mean_reward``, ``mean_exp_reward`` = E exp(r /
+        temperature), ``var_exp_reward``, ``kl_to_reference`` (nats, between reward laws: a lower bound of
+        the models' KL), ``share`` of each group and their ``entropy`` (nats), ``effective_support`` = 1 /
+        sum p^2; and ``law``, the last round's, shape (atoms,).
+
+    Raises:
+        InputError: a file, column or value is wrong, or shapes disagree.
+
+    The law is that of D. Ferbach et al., *Self-Consuming Generative Models with Curated Data Provably
+    Optimize Human Preferences*, NeurIPS 2024, section 2 (K candidates, Lemma 2.1 for K = infinity), with
+    the rules and bands of docs/theory.md.
+
+    >>> import recurate
+    >>> result = recurate.forecast([0.0, 1.0, 2.0], k=2, rounds=1)
+    >>> result.trajectory.values("mean_reward").round(4)
+    array([1.    , 1.2719])
+    """
+    cite("ferbach2024")
+    if isinstance(efficacy, str) and efficacy != "fit":
+        raise InputError("efficacy is a number or 'fit'", got=efficacy, remedy="efficacy=0.8")
+    given: dict[str, Any] = {
+        "k": k, "temperature": temperature, "noise": noise, "keep": keep, "lapse": lapse, "rule": rule,
+        "real_fraction": real_fraction, "accumulate": accumulate, "weights": weights, "rounds": rounds,
+        "efficacy": None if efficacy == "fit" else efficacy, "picks": picks, "tail": tail, "bounds": bounds,
+        "seed": seed,
+    }  # fmt: skip
+    stages = [stage if isinstance(stage, Stage | tuple) else (stage, None) for stage in then]
+    common: dict[str, Any] = {
+        "given": given, "then": stages, "threshold": threshold, "top": top, "renew": renew,
+        "fit_efficacy": efficacy == "fit",
+    }  # fmt: skip
+    if is_array(log):
+        named: Any = {"names": listed(reward), "groups": group, "track": track, "contexts": context}
+        candidates = as_candidates(log, **named)
+        found = forecast_arrays(candidates, LogOptions(**common), reference, law)
+    else:
+        several = [track] if isinstance(track, str) else track
+        columns: Any = {"group": group, "context": context or "context", "track": several or ()}
+        _check_columns(columns, law)
+        found = forecast_log(log, LogOptions(listed(reward), **columns, **common), reference)
+    return forecast_result(found, name_of(log))
+
+
+def _check_columns(columns: Mapping[str, Any], law: Any) -> None:
+    for name, value in columns.items():
+        parts = value if name == "track" else [] if value is None else [value]
+        if isinstance(value, Mapping) or not all(isinstance(part, str) for part in parts):
+            raise InputError(
+                f"{name} must name columns of the log", got=type(value).__name__, remedy=f"{name}='COLUMN'"
+            )
+    if law is not None:
+        raise InputError(
+            "law belongs to arrays of rewards", got="a log", remedy="pass the rewards as an array"
+        )

@@ -1,0 +1,118 @@
+"""The verb as a Python function."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from numpy.typing import ArrayLike
+
+from recurate.core.citations import cite
+from recurate.core.errors import InputError
+from recurate.log.candidates import Candidates, as_candidates
+from recurate.log.inputs import is_array, name_of
+from recurate.verbs.options import listed
+from recurate.verbs.plan.evaluation import Constraints
+from recurate.verbs.plan.from_log import LogPlan, plan_candidates, plan_log
+from recurate.verbs.plan.report import plan_result
+from recurate.verbs.result import Result
+
+
+def plan(
+    log: Any,
+    *,
+    reward: str | Sequence[str] | None = None,
+    group: str | ArrayLike | None = None,
+    maximise: str = "reward",
+    importance: Sequence[float] | None = None,
+    rounds: int | None = 10,
+    floor: float | None = None,
+    kl: float | None = None,
+    entropy: float | None = None,
+    variance: float | None = None,
+    budget: float | None = None,
+    picks: int | None = None,
+    k: Sequence[int | float] | None = None,
+    real_fraction: Sequence[float] | None = None,
+    temperature: Sequence[float] | None = None,
+    weights: Sequence[Sequence[float]] | None = None,
+    reference: Any = None,
+    refine: bool | None = None,
+) -> Result[LogPlan]:
+    r"""Choose K, real fraction, weights and temperature: the best setting that keeps the constraints.
+
+    Solves, over a grid of settings s = (K, rho, w, tau) that is refined around the best,
+
+    .. math:: \max_s J(p_T^s) \quad \text{subject to} \quad \text{share}_g \ge \text{floor},\;
+        \mathrm{KL}(p_T^s \| p_\mathrm{ref}) \le \text{kl},\; \dots
+
+    where p_T is the forecast law after T rounds, or its limit. The grid is forecast on a compressed
+    population; the chosen setting and the frontiers are forecast again on all candidates.
+
+    Args:
+        log: rewards of one round's candidates, an array (candidates,) or (candidates, rewards), or
+            ``Candidates``; or a log: a path or several, a run's or fit's folder, an Arrow table, a pandas
+            or polars frame, a Hugging Face dataset or a ``Log``, whose first round is used.
+        reward: reward columns; names of the rewards where an array is given.
+        group: column of groups (arrays: the group of each candidate); None: the reward whose maximum a
+            candidate is closest to.
+        maximise: J: ``reward`` (sum of importance x E r), ``nash`` (sum of importance x log E exp r) or
+            ``worst`` (the smallest E r_i).
+        importance: weight of each reward in J; equal if None.
+        rounds: T; None: the limit.
+        floor: every group's share in the end, at least.
+        kl: divergence of the last law from the reference in nats, at most.
+        entropy: of the groups' shares in the end, in nats, at least.
+        variance: share of every reward's variance that is kept, at least.
+        budget: candidates in all, K times picks times rounds, at most.
+        picks: picks per round, for the cost; None: the log's, or 1000.
+        k: slate sizes to choose from; None: 2 to 32.
+        real_fraction: real fractions to choose from; None: 0 to 0.7.
+        temperature: temperatures to choose from; None: 1.
+        weights: preference weights to choose from; None: with several rewards a grid.
+        reference: real data: anything that ``log`` may be; None: the log's, else the candidates themselves.
+        refine: whether to refine the grid around the best setting; yes if None.
+
+    Returns:
+        A result with ``best`` (None if no setting keeps every constraint), ``closest``, ``binding``, the
+        frontiers ``diversity`` and ``compute``, ``sensitivity`` to rewards that are off by 10 %, and with
+        several rewards ``ends``: limits, survivors and phase diagrams.
+
+    Raises:
+        InputError: a value is out of range, floors sum to more than one, rewards are constant, or a group
+            is empty.
+
+    The loop is that of D. Ferbach et al., NeurIPS 2024; limits and survival of groups: Falahati et al.,
+    *Curated Synthetic Data Doesn't Have to Collapse*, ICML 2026; docs/plans.md has the mathematics.
+
+    >>> import numpy as np
+    >>> import recurate
+    >>> rewards = np.random.default_rng(0).normal(size=(500, 2))
+    >>> found = recurate.plan(rewards, kl=1.0, floor=0.2, rounds=4, k=[2, 4], real_fraction=[0.0, 0.3])
+    >>> found.best.feasible, found.best.kl <= 1.0, min(found.best.shares) >= 0.2
+    (True, True, True)
+    """
+    cite("ferbach2024", "falahati2026")
+    settings: dict[str, Any] = {
+        "objective": maximise, "importance": importance, "rounds": rounds, "picks": picks, "ks": k,
+        "constraints": Constraints(floor, kl, entropy, variance, budget), "real_fractions": real_fraction,
+        "temperatures": temperature, "weights": weights, "refine": refine,
+    }  # fmt: skip
+    if is_array(log):
+        candidates = as_candidates(log, names=listed(reward), groups=group)
+        if reference is not None and not is_array(reference):
+            raise InputError(
+                "the reference of an array is an array",
+                got=type(reference).__name__,
+                remedy="pass its rewards",
+            )
+        if reference is not None and not isinstance(reference, Candidates):
+            reference = as_candidates(reference, names=candidates.names)
+        found = plan_candidates(candidates, reference=reference, **settings)
+    elif group is None or isinstance(group, str):
+        found = plan_log(log, listed(reward), group, reference, **settings)
+    else:
+        raise InputError(
+            "group must name a column of the log", got=type(group).__name__, remedy="group='COLUMN'"
+        )
+    return plan_result(found, name_of(log))

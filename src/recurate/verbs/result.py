@@ -1,0 +1,211 @@
+"""What every verb returns: one object that is saved, shown, plotted, printed or taken further."""
+
+from __future__ import annotations
+
+import sys
+import tempfile
+import textwrap
+import webbrowser
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from html import escape
+from pathlib import Path
+from typing import Any, Generic, TypeVar
+
+import pyarrow as pa
+
+from recurate.core.errors import InputError, nearest
+from recurate.core.files import write_text
+from recurate.core.plain import plain, to_json
+from recurate.core.tables import write_table
+from recurate.core.version import VERSION
+from recurate.report.console import print_sections, terminal_width
+from recurate.report.sections import Section, charts_of, page
+
+Found = TypeVar("Found")
+Facts = dict[str, Any]
+Tables = Mapping[str, pa.Table]
+
+
+@dataclass(frozen=True, repr=False, eq=False)
+class Result(Generic[Found]):
+    """What a verb found, with how it is shown.
+
+    Attributes of ``found`` are attributes of the result too: ``recurate.forecast(rewards).trajectory``.
+
+    Attributes:
+        found: the values themselves, such as a ``Forecast``, ``Plan``, ``Fit`` or ``Audit``.
+        verb: ``forecast``, ``plan``, ...; the file of the facts is named after it.
+        title: of the report.
+        summary: the result in a sentence or two.
+        warnings: what to know before relying on it.
+        source: what it was made from.
+        make_facts, make_sections, make_tables: return these three, called when first needed.
+        subtitle: of the report.
+    """
+
+    found: Found
+    verb: str
+    title: str
+    summary: str
+    warnings: tuple[str, ...]
+    source: str
+    make_facts: Callable[[], Facts]
+    make_sections: Callable[[], Sequence[Section]]
+    make_tables: Callable[[], Tables]
+    subtitle: str = f"recurate {VERSION}"
+
+    @cached_property
+    def facts(self) -> Facts:
+        """All numbers as plain values: what JSON has; NaN and the infinities are None."""
+        own = {"recurate": VERSION, "source": self.source, **self.make_facts()}
+        return dict(plain({**own, "summary": self.summary, "warnings": self.warnings}))
+
+    @cached_property
+    def sections(self) -> tuple[Section, ...]:
+        """The report's sections."""
+        return tuple(self.make_sections())
+
+    @cached_property
+    def tables(self) -> dict[str, pa.Table]:
+        """Arrow tables by name, the main one first; :meth:`save` writes those with a file's name."""
+        return dict(self.make_tables())
+
+    def page(self) -> str:
+        """Return the report as one self-contained HTML page."""
+        return page(
+            self.sections, title=self.title, subtitle=self.subtitle, summary=self.summary,
+            warnings=self.warnings,
+        )  # fmt: skip
+
+    def save(self, folder: Path | str) -> list[Path]:
+        """Write tables, facts (``VERB.json``) and ``report.html`` into a folder, each whole or not at all.
+
+        Returns:
+            The files written.
+
+        Raises:
+            InputError: ``folder`` is a file.
+        """
+        folder = open_folder(Path(folder))
+        written = [folder / name for name in self.tables if Path(name).suffix]
+        for path in written:
+            write_table(self.tables[path.name], path)
+        facts, report = folder / f"{self.verb}.json", folder / "report.html"
+        write_text(facts, to_json(self.facts) + "\n")
+        write_text(report, self.page())
+        return [facts, *written, report]
+
+    def show(self) -> Path:
+        """Open the report in a browser and return its path, a temporary file."""
+        path = Path(tempfile.mkdtemp(prefix="recurate-")) / "report.html"
+        path.write_text(self.page(), encoding="utf-8")
+        webbrowser.open(path.as_uri())
+        return path
+
+    def plot(self, quantity: str | None = None) -> Any:
+        """Return a chart of the report as an ``altair.Chart``.
+
+        Args:
+            quantity: title or name of the chart, such as ``mean_reward``; None: the first one.
+
+        Raises:
+            InputError: there is no such chart; the message names those that exist.
+        """
+        from recurate.report.charts import as_chart
+        from recurate.report.figures import view_name
+
+        found = [(title, view_name(spec), spec) for title, spec in charts_of(self.sections)]
+        names = [name for _, name, _ in found]
+        for title, name, spec in found:
+            if quantity is None or quantity in (title, name) or name.startswith(f"{quantity}_"):
+                return as_chart(spec).properties(title=title)
+        remedy = nearest(str(quantity), names) if names else "this result has no charts"
+        raise InputError("there is no such chart", got=quantity, remedy=remedy)
+
+    def to_arrow(self, table: str | None = None) -> pa.Table:
+        """Return one of the tables (None: the main one) as an Arrow table."""
+        names = {Path(name).stem: name for name in self.tables}
+        chosen = next(iter(names), None) if table is None else Path(table).stem
+        if chosen not in names:
+            remedy = nearest(str(table), names) if names else "this result has no tables; see its facts"
+            raise InputError("there is no such table", got=table, remedy=remedy)
+        return self.tables[names[chosen]]
+
+    def to_pandas(self, table: str | None = None) -> Any:
+        """Return one of the tables (None: the main one) as a pandas DataFrame."""
+        need("pandas", "a pandas frame", "pip install pandas")
+        return self.to_arrow(table).to_pandas()
+
+    def to_polars(self, table: str | None = None) -> Any:
+        """Return one of the tables (None: the main one) as a polars DataFrame."""
+        need("polars", "a polars frame", "pip install polars")
+        import polars
+
+        return polars.from_arrow(self.to_arrow(table))
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("_") or name == "found":  # while copied or unpickled, nothing is there yet
+            raise AttributeError(name)
+        return getattr(self.found, name)
+
+    def __dir__(self) -> list[str]:
+        return sorted({*super().__dir__(), *(n for n in dir(self.found) if not n.startswith("_"))})
+
+    def __repr__(self) -> str:
+        count = len(self.warnings)
+        lines = [self.title, self.summary, *(f"warning: {text}" for text in self.warnings[:2])]
+        lines += [f"... and {count - 2} more warnings"] if count > 2 else []
+        return "\n  ".join(lines)
+
+    def _repr_html_(self) -> str:
+        table = next((s for s in self.sections if s.printed and s.table), None)
+        parts = [f"<b>{escape(self.title)}</b><p>{escape(self.summary)}</p>"]
+        parts += [f"<p>Warning: {escape(text)}</p>" for text in self.warnings]
+        if table is not None:
+            rows = ["".join(f"<td>{escape(cell)}</td>" for cell in row) for row in table.table]
+            parts.append("<table>" + "".join(f"<tr>{row}</tr>" for row in rows) + "</table>")
+        return "".join(parts)
+
+
+def open_folder(folder: Path) -> Path:
+    """Return a folder to write into, made if it does not exist.
+
+    Raises:
+        InputError: it is a file.
+    """
+    if folder.exists() and not folder.is_dir():
+        raise InputError("--out names a file", got=folder, remedy="name a new folder")
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder
+
+
+def need(module: str, what: str, remedy: str) -> None:
+    """Raise InputError unless a module is installed."""
+    from importlib.util import find_spec
+
+    if not find_spec(module):
+        raise InputError(f"{what} needs a package that is not installed", got=f"no {module}", remedy=remedy)
+
+
+def publish(result: Result[Any], folder: Path, *, as_json: bool = False, also: Sequence[str] = ()) -> None:
+    """Save a result, then print it: its facts as JSON, or sections, warnings, summary and what was written.
+
+    Args:
+        result: of any verb.
+        folder: where to write.
+        as_json: whether to print JSON instead.
+        also: further lines to print.
+    """
+    written = result.save(folder)
+    if as_json:
+        print(to_json(result.facts, indent=None))
+        return
+    print_sections(result.sections)
+    for warning in result.warnings:
+        print(f"warning: {warning}", file=sys.stderr)
+    print("\n" + textwrap.fill(result.summary, terminal_width()))
+    print(f"written: {', '.join(map(str, written))}")
+    for line in also:
+        print(line)

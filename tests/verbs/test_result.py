@@ -1,0 +1,150 @@
+"""What every verb returns: saved, plotted, printed, taken further; refused where it cannot be."""
+
+from __future__ import annotations
+
+import json
+import math
+import webbrowser
+
+import altair
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+import recurate
+from recurate.core.errors import InputError
+from recurate.log.trajectory import Trajectory
+from recurate.report.sections import Section
+from recurate.verbs.options import beside
+from recurate.verbs.result import Result, publish
+
+
+@pytest.fixture(scope="module")
+def result():
+    rewards = np.random.default_rng(0).normal(size=(300, 2))
+    return recurate.forecast(rewards, reward=["a", "b"], group=np.arange(300) % 3, rounds=2, bounds=True)
+
+
+def a_result(**facts):
+    return Result(
+        found=complex(1, 2),
+        verb="odd",
+        title="A <title>",
+        summary="All is well.",
+        warnings=("mind <this>",),
+        source="x",
+        make_facts=lambda: facts,
+        make_sections=lambda: [Section("Numbers", table=[["name", "value"], ["<n>", "1.5"]])],
+        make_tables=lambda: {"kept": pa.table({"x": [1]}), "written.csv": pa.table({"y": [2, 3]})},
+    )
+
+
+def test_everything_is_saved_and_reads_back(result, tmp_path):
+    written = result.save(tmp_path / "new" / "folder")
+    assert {path.name for path in written} == {"forecast.json", "trajectory.parquet", "report.html"}
+    assert sorted(written) == sorted((tmp_path / "new" / "folder").iterdir())
+    facts = json.loads(written[0].read_text(), parse_constant=pytest.fail)
+    assert facts == result.facts
+    assert facts["summary"] == result.summary
+    assert Trajectory.read(written[1]) == result.trajectory
+    assert written[2].read_text() == result.page()
+    result.save(tmp_path / "new" / "folder")  # again, over it
+
+
+def test_a_table_without_an_ending_stays_in_memory(tmp_path):
+    found = a_result()
+    assert [path.name for path in found.save(tmp_path)] == ["odd.json", "written.csv", "report.html"]
+    assert found.to_arrow().to_pylist() == [{"x": 1}], "the first is the main one"
+    assert found.to_arrow("written").num_rows == 2
+    with pytest.raises(InputError, match=r"no such table(.|\n)*did you mean 'written'"):
+        found.to_arrow("writen")
+
+
+def test_a_file_is_no_folder(result, tmp_path):
+    (tmp_path / "x").write_text("mine")
+    with pytest.raises(InputError, match="names a file"):
+        result.save(tmp_path / "x")
+    assert (tmp_path / "x").read_text() == "mine"
+
+
+def test_json_has_no_word_for_infinity_and_knows_arrays(tmp_path):
+    found = a_result(low=-math.inf, many=np.array([1.0, math.nan]), count=np.int64(3), path=tmp_path)
+    facts = json.loads(found.save(tmp_path)[0].read_text(), parse_constant=pytest.fail)
+    assert (facts["low"], facts["many"], facts["count"]) == (None, [1.0, None], 3)
+    assert facts["path"] == str(tmp_path)
+
+
+def test_plots_are_charts_of_the_report(result):
+    chart = result.plot("mean_reward")
+    assert isinstance(chart, altair.LayerChart)
+    assert chart.to_dict()["title"] == "Mean reward: a"
+    assert result.plot("Mean reward: b").to_dict()["title"] == "Mean reward: b"
+    assert result.plot("shares").to_dict()["title"] == "Shares of the groups"
+    assert result.plot().to_dict() == chart.to_dict()
+    with pytest.raises(InputError, match=r"no such chart(.|\n)*did you mean 'mean_reward_a'"):
+        result.plot("mean_rewrd_a")
+    with pytest.raises(InputError, match="no charts"):
+        a_result().plot()
+
+
+def test_it_has_the_attributes_of_what_was_found(result):
+    assert result.law.shape == (300,)
+    assert {"law", "setting", "save", "plot"} <= set(dir(result))
+    assert a_result().imag == 2
+    with pytest.raises(AttributeError, match="nonsense"):
+        _ = result.nonsense
+
+
+def test_it_shows_itself(result, monkeypatch):
+    opened = []
+    monkeypatch.setattr(webbrowser, "open", opened.append)
+    path = result.show()
+    assert opened == [path.as_uri()]
+    assert path.read_text(encoding="utf-8") == result.page()
+    assert repr(a_result()) == "A <title>\n  All is well.\n  warning: mind <this>"
+    html = a_result()._repr_html_()
+    assert "A &lt;title&gt;" in html
+    assert "<td>&lt;n&gt;</td><td>1.5</td>" in html
+    assert "mind &lt;this&gt;" in html
+
+
+def test_it_is_printed_or_dumped(tmp_path, capsys):
+    publish(a_result(x=1), tmp_path, also=["a line more"])
+    out, err = capsys.readouterr()
+    assert err == "warning: mind <this>\n"
+    assert "\nNumbers\n  name  value\n  <n>     1.5\n\nAll is well.\n" in out
+    assert out.endswith(f"{tmp_path / 'report.html'}\na line more\n")
+    publish(a_result(x=1), tmp_path, as_json=True, also=["a line more"])
+    out, err = capsys.readouterr()
+    assert json.loads(out)["x"] == 1
+    assert err == ""
+
+
+@pytest.mark.parametrize("package", ["pandas", "polars"])
+def test_frames_say_which_package_they_need(result, package):
+    to = getattr(result, f"to_{package}")
+    try:
+        module = __import__(package)
+    except ModuleNotFoundError:
+        with pytest.raises(InputError, match=f"pip install {package}"):
+            to()
+    else:
+        assert isinstance(to(), module.DataFrame)
+
+
+def test_results_go_beside_their_log(tmp_path):
+    for name, stem in (("x.csv.gz", "x"), ("my.log.jsonl", "my.log"), ("plain", "plain")):
+        assert beside(tmp_path / name, "fit") == tmp_path / f"{stem}-fit"
+    (tmp_path / "run.1").mkdir()
+    assert beside(tmp_path / "run.1", "fit") == tmp_path / "run.1-fit"
+
+
+def test_a_gzipped_log_s_forecast_lies_where_its_fit_would(recurate_cli, tmp_path):
+    import gzip
+
+    with gzip.open(tmp_path / "x.csv.gz", "wt") as file:
+        file.write("reward\n" + "\n".join(str(i % 7) for i in range(60)))
+    done = recurate_cli("forecast", "x.csv.gz", "--rounds", 1)
+    assert done.returncode == 0, done.stderr
+    assert pq.read_table(tmp_path / "x-forecast" / "trajectory.parquet").num_rows > 0
