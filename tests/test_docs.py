@@ -52,6 +52,7 @@ def test_references_are_generated(tmp_path):
     [
         "recurate",
         "recurate.core.citations",
+        "recurate.core.errors",
         "recurate.core.seeds",
         "recurate.log.logger",
         "recurate.verbs.audit.python",
@@ -62,6 +63,7 @@ def test_references_are_generated(tmp_path):
         "recurate.verbs.plan.python",
         "recurate.verbs.reproduce.python",
         "recurate.verbs.run.python",
+        "recurate.log.schema",
         "recurate.log.trajectory",
         "recurate.theory.bounds",
         "recurate.theory.limits",

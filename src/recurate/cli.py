@@ -28,11 +28,10 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
     help="Run, forecast and audit self-consuming training loops with curated data.\n\n"
     "A model proposes K candidates, one is picked, the model is retrained on the picks (and real data), "
-    "and again. 'run' does this with a real model; 'forecast' says where it will go, exactly, from the "
-    "rewards of one round; 'plan' chooses K, real data and preference weights; 'fit' learns rewards "
-    "and preference groups from logged picks; 'audit' tells "
-    "whether a loop that was run did what it claims; 'compare' overlays runs; 'report' rebuilds a run's "
-    "report; 'reproduce' runs published experiments.",
+    "and so on. 'run' does this with a real model; 'forecast' predicts the loop exactly from the rewards of "
+    "one round; 'plan' chooses K, real data and preference weights; 'fit' learns rewards and preference "
+    "groups from logged picks; 'audit' checks whether a loop did what was declared; 'compare' overlays "
+    "runs; 'report' rebuilds a run's report; 'reproduce' runs published experiments.",
 )
 
 

@@ -57,7 +57,7 @@ def test_an_existing_table_is_not_overwritten(tmp_path):
     path = tmp_path / "picks.parquet"
     with PickLogger(path) as log:
         log.slate([1.0, 2.0], picked=0)
-    with pytest.raises(InputError, match="exists already"):
+    with pytest.raises(InputError, match="already exists"):
         PickLogger(path)
 
 

@@ -37,9 +37,9 @@ def test_series():
     assert example().values("mean_reward").tolist() == [1.0, 2.0, 4.0]
     assert example().values("mean_reward", source=MEASURED).tolist() == [1.0, 2.5, 4.0]
     assert example().values("share", group="a").tolist() == [0.5]
-    with pytest.raises(InputError, match="2 series fit"):
+    with pytest.raises(InputError, match="2 series match"):
         example().values("share")
-    with pytest.raises(InputError, match="0 series fit"):
+    with pytest.raises(InputError, match="0 series match"):
         example().values("shares")
 
 

@@ -510,5 +510,5 @@ def test_vendi_refuses():
             quality.vendi(GOOD, bandwidth)
     with pytest.raises(InputError):
         quality.vendi(GOOD[:1])
-    with pytest.raises(InputError, match="no scale"):
+    with pytest.raises(InputError, match="does not define a bandwidth"):
         quality.median_bandwidth(np.ones((5, 2)))

@@ -224,7 +224,7 @@ class PluggedRewardSettings(RewardSettings):
 
     plugin: ClassVar[Plugin]
     given: ClassVar[int] = 1
-    gamma: float = Field(1.0, gt=0, description="multiplies what the function returns")
+    gamma: float = Field(1.0, gt=0, description="factor by which the function's values are multiplied")
 
     def build(self, prepared: Prepared) -> Reward:
         """Return the function, with its arguments from the keys."""

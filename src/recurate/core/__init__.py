@@ -1,1 +1,1 @@
-"""The ground: errors, settings, random streams, files, tables. It knows no loop."""
+"""The lowest floor: errors, settings, random streams, files and tables. Nothing here knows about loops."""

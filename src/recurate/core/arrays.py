@@ -1,4 +1,4 @@
-"""Types of arrays that signatures share."""
+"""Array types that signatures share."""
 
 from __future__ import annotations
 

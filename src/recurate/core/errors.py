@@ -1,7 +1,7 @@
-"""What users see when input is wrong: what, got, remedy.
+"""Errors that users see: what is wrong, what was found, and what to do about it.
 
-Every complaint about input is an :class:`InputError`. The command line prints it without a traceback
-and leaves with exit code 2.
+Every error in a user's input is an :class:`InputError`. The command line prints it without a traceback and
+exits with code 2.
 """
 
 from __future__ import annotations
@@ -16,12 +16,19 @@ class RecurateError(Exception):
 
 
 class InputError(RecurateError, ValueError):
-    """Something that the user gave is wrong.
+    """The user's input is wrong.
+
+    Its three parts are kept as the attributes ``what``, ``got`` (as text) and ``remedy``.
+
+    >>> print(InputError("k must be a whole number", got=2.5, remedy="use 2 or 3"))
+    k must be a whole number
+      got:    2.5
+      remedy: use 2 or 3
 
     Args:
-        what: what is wrong, naming the file, key, row or argument.
-        got: what was found there.
-        remedy: what to do about it.
+        what: Description of the error, which names the file, key, row or argument.
+        got: Value that was found there.
+        remedy: Action that corrects it.
     """
 
     def __init__(self, what: str, *, got: object, remedy: str) -> None:
@@ -42,26 +49,34 @@ def _again(kind: type[InputError], message: str, parts: dict[str, str]) -> Input
 
 
 class Stopped(RecurateError):
-    """A run stopped itself because of an alarm; everything complete is kept.
+    """An alarm stopped the run; its complete rounds are kept.
 
     Args:
-        message: which alarm, and what follows.
+        message: Name of the alarm and its consequences.
     """
 
 
 class Diverged(InputError):
-    """Training went to infinity: the loss or the weights are no longer numbers."""
+    """Training diverged: the loss or the weights are no longer finite.
+
+    Args:
+        what: Name of the network that was trained.
+        learning_rate: Learning rate at which it diverged.
+    """
 
     def __init__(self, what: str, learning_rate: float) -> None:
         super().__init__(
             f"training the {what} diverged: its loss is not a finite number",
             got=f"learning_rate = {learning_rate:g}",
-            remedy="lower it, or look for extreme values among the samples; what was complete before is kept",
+            remedy="lower it, or check the samples for extreme values; complete rounds are kept",
         )
 
 
 def is_number(value: object) -> bool:
-    """Whether a value is a number that fits a double (NumPy's too), not text or a truth value."""
+    """Return whether a value is a number (Python's or NumPy's) that fits a double.
+
+    Text, bytes, Booleans and None are not numbers.
+    """
     if isinstance(value, bool | str | bytes) or value is None:
         return False
     try:
@@ -72,7 +87,7 @@ def is_number(value: object) -> bool:
 
 
 def nearest(name: str, valid: Iterable[str]) -> str:
-    """Return a remedy that names the valid name closest to ``name``, or all of them."""
+    """Return a remedy for an unknown name: the closest valid name, if one is close, and all valid names."""
     names = sorted(valid)
     close = difflib.get_close_matches(name, names, n=1, cutoff=0.5)
     if close:

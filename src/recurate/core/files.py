@@ -1,4 +1,4 @@
-"""Files appear whole or not at all."""
+"""Atomic writing: a file appears whole or not at all."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ from recurate.core.errors import InputError
 
 @contextmanager
 def atomic_path(path: Path) -> Iterator[Path]:
-    """Yield a temporary path beside ``path``; on success it is synced and renamed to ``path``.
+    """Yield a temporary path beside ``path``; on success, sync the file and rename it to ``path``.
 
-    A crash leaves the old file, or none, but never half of one.
+    After a crash, ``path`` holds the old file or does not exist; it never holds part of a file.
     """
     partial = path.with_name(f".{path.name}.partial")
     try:
@@ -37,7 +37,7 @@ def write_text(path: Path, text: str) -> None:
 
 
 def sync(path: Path) -> None:
-    """Force a file's or folder's content to the disk."""
+    """Flush the contents of a file or folder to the disk (``fsync``)."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)
@@ -47,7 +47,10 @@ def sync(path: Path) -> None:
 
 @contextmanager
 def uninterrupted() -> Iterator[None]:
-    """Let what is inside finish before Ctrl-C takes effect (in the main thread, where signals arrive)."""
+    """Delay Ctrl-C until the block has finished.
+
+    Signals arrive in the main thread only; in any other thread this does nothing.
+    """
     if threading.current_thread() is not threading.main_thread():
         yield
         return
@@ -63,10 +66,14 @@ def uninterrupted() -> Iterator[None]:
 
 @contextmanager
 def full_disk_explained(path: Path, remedy: str) -> Iterator[None]:
-    """Turn what libraries raise on a full disk into one error that names the folder.
+    """Convert the errors that libraries raise on a full disk into one error that names the folder.
+
+    Args:
+        path: Folder that is written to.
+        remedy: Remedy that the error states.
 
     Raises:
-        InputError: there was no room.
+        InputError: If the disk is full. Other errors pass through unchanged.
     """
     try:
         yield
@@ -76,12 +83,15 @@ def full_disk_explained(path: Path, remedy: str) -> Iterator[None]:
         if not is_full(error):
             raise
         raise InputError(
-            "the disk is full; everything complete is kept, and nothing else", got=path, remedy=remedy
+            "the disk is full; only what was complete is kept", got=path, remedy=remedy
         ) from error
 
 
 def is_full(error: BaseException) -> bool:
-    """Whether an error says that there is no room; not all libraries keep the number."""
+    """Return whether an error reports a full disk.
+
+    Some libraries drop the error number, so the message is examined too.
+    """
     full = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
     numbered = isinstance(error, OSError) and error.errno in full
     return numbered or any(

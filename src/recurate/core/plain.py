@@ -1,7 +1,7 @@
-"""JSON with one policy for what JSON has no word for.
+"""JSON, with one policy for values that JSON cannot represent.
 
-NumPy scalars and arrays become numbers and lists, paths become texts, dataclasses become objects. NaN and the
-infinities become ``null``: the standard has no such numbers, and other readers refuse them.
+NumPy scalars and arrays become numbers and lists, paths become strings, dataclasses become objects. NaN and
+the infinities become ``null``: the standard has no such numbers, and other readers reject them.
 """
 
 from __future__ import annotations
@@ -18,10 +18,12 @@ import numpy as np
 
 
 def plain(value: Any) -> Any:
-    """Return ``value`` as JSON has it; NaN and the infinities are None.
+    """Return ``value`` in terms of JSON's types: dict, list, str, int, float, bool and None.
+
+    NaN and the infinities become None; sets are sorted; mapping keys become strings.
 
     Raises:
-        TypeError: If a value has no plain form.
+        TypeError: If a value, at any depth, has no such form.
     """
     if value is None or isinstance(value, bool | int | str):
         return value.value if isinstance(value, Enum) else value
@@ -43,5 +45,13 @@ def plain(value: Any) -> Any:
 
 
 def to_json(value: Any, *, indent: int | None = 2) -> str:
-    """Return ``value`` as strict JSON."""
+    """Return ``value`` as a strict JSON document, without NaN or infinities.
+
+    Args:
+        value: Any value that :func:`plain` accepts.
+        indent: Spaces per level; None for a single line.
+
+    Raises:
+        TypeError: If a value, at any depth, has no plain form.
+    """
     return json.dumps(plain(value), indent=indent, ensure_ascii=False, allow_nan=False)

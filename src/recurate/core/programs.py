@@ -1,7 +1,7 @@
-"""Other people's programs: run with a time limit, their output kept, their exit codes obeyed, retried.
+"""External programs, run with a time limit and retries; their output is kept and exit codes are checked.
 
-A command is a list of words. ``{name}`` in a word is replaced by a value; what is not a known name is
-refused, so that a misspelt placeholder never reaches the program.
+A command is a list of words. A placeholder ``{name}`` in a word is replaced by a value. Unknown placeholders
+are rejected, so that a misspelt one never reaches the program.
 """
 
 from __future__ import annotations
@@ -22,39 +22,48 @@ from recurate.core.errors import InputError, nearest
 T = TypeVar("T")
 
 PLACEHOLDER = re.compile(r"\{(\w+)\}")
-GRACE = 10.0  # seconds between being asked to stop and being killed
-SHOWN = 15  # last lines of output in an error
+GRACE = 10.0  # seconds between SIGTERM and SIGKILL
+SHOWN = 15  # lines at the end of the output that an error shows
 
 
 def check_placeholders(command: Sequence[str], known: Iterable[str], needed: Iterable[str]) -> None:
     """Check a command's placeholders.
 
+    Args:
+        command: Words of the command.
+        known: Names of the valid placeholders, besides ``python``.
+        needed: Names of the placeholders that the command must contain.
+
     Raises:
-        ValueError: one is not known, or one of the needed ones is absent.
+        ValueError: If a placeholder is unknown or a needed one is absent.
     """
     known = (*known, "python")
     used = {name for word in command for name in PLACEHOLDER.findall(word)}
     for name in sorted(used - set(known)):
         raise ValueError(f"unknown placeholder {{{name}}}: {nearest(name, known)}")
     for name in sorted(set(needed) - used):
-        raise ValueError(f"the command must name {{{name}}}, or it cannot know where that is")
+        raise ValueError(f"the command must name {{{name}}}: without it, the program does not know that path")
 
 
 def fill(command: Sequence[str], values: Mapping[str, object]) -> list[str]:
-    """Return the command with its placeholders replaced."""
+    """Return the command with each placeholder replaced by its value.
+
+    Raises:
+        KeyError: If a placeholder has no value; see :func:`check_placeholders`.
+    """
     return [PLACEHOLDER.sub(lambda m: str(values[m.group(1)]), word) for word in command]
 
 
 @dataclass(frozen=True)
 class Program:
-    """A command with the care it is run with.
+    """An external command, with the folder it runs in, its time limit and its number of retries.
 
     Attributes:
-        title: what it is called in messages: ``generator.sample``.
-        command: its words, with placeholders.
-        folder: where it runs.
-        timeout: seconds after which it is stopped; it counts as failed.
-        retries: how often it is started again after a failure.
+        title: Name of the command in messages, such as ``generator.sample``.
+        command: Words of the command, with placeholders.
+        folder: Folder that the command runs in.
+        timeout: Time limit per attempt, in seconds; an attempt that exceeds it is stopped and has failed.
+        retries: Maximal number of further attempts after a failed one.
     """
 
     title: str
@@ -71,22 +80,23 @@ class Program:
         prepare: Callable[[], None] = lambda: None,
         check: Callable[[], T],
     ) -> T:
-        """Run until it succeeds and return what ``check`` made of its files.
+        """Run the command until an attempt succeeds, and return the result of ``check``.
 
         Args:
-            values: of the placeholders.
-            log: file that the output of all attempts is appended to.
-            prepare: called before every attempt, to remove what an earlier one left.
-            check: reads and checks what the program wrote; an InputError from it is a failure like any other.
+            values: Value of every placeholder.
+            log: File that the output of all attempts is appended to.
+            prepare: Function that is called before every attempt, to remove an earlier attempt's files.
+            check: Function that reads and checks the program's files and returns the result. If it raises an
+                InputError, the attempt has failed.
 
         Raises:
-            InputError: the program cannot be started, or every attempt failed. The message has the reason,
-                the last lines of output and where the whole of it is.
+            InputError: If the program is not found or every attempt failed. The message states the reason,
+                the last lines of the output, and the file that holds all of it.
         """
         words = fill(self.command, {"python": sys.executable, **values})
         if _find(words[0], self.folder) is None:
             raise InputError(
-                f"{self.title}: there is no such program", got=words[0], remedy="install it or give its path"
+                f"{self.title}: no such program", got=words[0], remedy="install it or give its path"
             )
         log.parent.mkdir(parents=True, exist_ok=True)
         for attempt in range(self.retries + 1):
@@ -101,16 +111,16 @@ class Program:
         raise InputError(
             f"{self.title} failed{times}: {why}",
             got=_tail(log),
-            remedy=f"{log} has everything it printed; mend it and run recurate run --resume, with "
-            "--accept-changes if a file was edited for that",
+            remedy=f"its whole output is in {log}; fix the program, then run recurate run --resume, with "
+            "--accept-changes if you edited one of its files",
         )
 
     def _once(self, words: Sequence[str], log: Path, attempt: int) -> str | None:
-        """Run once; return why it failed, or None."""
+        """Run the command once; return the reason for its failure, or None."""
         with log.open("ab") as out:
             out.write(f"$ {' '.join(words)}\n".encode() if not attempt else b"$ (again)\n")
             out.flush()
-            # A session of its own, so that whatever it starts can be stopped with it.
+            # A new session, so that every process that it starts can be stopped with it.
             process = subprocess.Popen(
                 [*_dying_with_us(), *words],
                 cwd=self.folder,
@@ -131,7 +141,7 @@ class Program:
 
 
 def _stop(process: subprocess.Popen[bytes]) -> None:
-    """Stop a program and everything that it started."""
+    """Stop a program and every process that it started."""
     for kind, wait in ((signal.SIGTERM, GRACE), (signal.SIGKILL, None)):
         if process.poll() is not None and kind is signal.SIGTERM:
             return
@@ -146,12 +156,12 @@ def _stop(process: subprocess.Popen[bytes]) -> None:
 
 
 def _find(program: str, folder: Path) -> str | None:
-    """Return where a program is; paths are seen from the folder that it will run in."""
+    """Return the path of a program, or None; a relative path starts at the folder that it will run in."""
     return shutil.which(str(folder / program) if os.sep in program else program)
 
 
 def _dying_with_us() -> list[str]:
-    """Return what to put before a command so that it is stopped if recurate is killed (Linux has setpriv)."""
+    """Return the prefix that stops a command when recurate is killed: setpriv on Linux, or nothing."""
     setpriv = shutil.which("setpriv")
     return [setpriv, "--pdeathsig", "TERM"] if setpriv else []
 

@@ -1,4 +1,4 @@
-"""The base of all settings: unknown keys are refused, values are fixed, finite and of their own type."""
+"""The base class of settings: unknown keys, other types, NaN and infinities are rejected."""
 
 from __future__ import annotations
 
@@ -10,14 +10,17 @@ from recurate.core.fingerprints import Fingerprint
 
 
 class Settings(BaseModel):
-    """Settings that come from a configuration file."""
+    """Settings from a configuration file.
+
+    They are immutable. Unknown keys, values of another type, NaN and infinities are rejected.
+    """
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
     @model_validator(mode="before")
     @classmethod
     def _numbers_are_numbers(cls, values: Any) -> Any:
-        """Refuse true, "7" and 2.0 where a whole number is wanted: TOML has types."""
+        """Reject true, "7" and 2.0 where a whole number is expected: TOML is typed."""
         if isinstance(values, dict):
             for name, field in cls.model_fields.items():
                 value, kind = values.get(name), field.annotation
@@ -25,7 +28,7 @@ class Settings(BaseModel):
                 wrong = isinstance(value, bool | str) or (whole and isinstance(value, float))
                 if value is not None and (whole or kind in (float, float | None)) and wrong:
                     wanted = "a whole number" if whole else "a number"
-                    raise ValueError(f"{name} must be {wanted}, and got {value!r}")
+                    raise ValueError(f"{name} must be {wanted}, got {value!r}")
         return values
 
     def rests_on(self, serves: str) -> list[Fingerprint]:

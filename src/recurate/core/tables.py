@@ -1,4 +1,7 @@
-"""Tables in files: Parquet, JSON lines, JSON arrays or CSV, by the file's ending; the texts also gzipped."""
+"""Tables in files. The extension determines the format: Parquet, JSON lines, a JSON array or CSV.
+
+Text formats are also read when they are gzipped.
+"""
 
 from __future__ import annotations
 
@@ -14,18 +17,18 @@ import pyarrow as pa
 from recurate.core.errors import InputError
 from recurate.core.files import atomic_path
 
-TEXT = ("context", "source", "chooser", "group")  # columns of a log that are always text
+TEXT = ("context", "source", "chooser", "group")  # columns of a log that always hold text
 
 
 def read_table(path: Path | str, *, text: Sequence[str] = ()) -> pa.Table:
-    """Read a table from Parquet, JSON lines, a JSON array or CSV, by the file's ending.
+    """Read a table from Parquet, JSON lines, a JSON array or CSV, according to the file's extension.
 
     Args:
-        path: the file.
-        text: columns of a CSV file that are text even if they look like numbers.
+        path: File to read.
+        text: Names of columns of a CSV or JSON-lines file that hold text even if they look like numbers.
 
     Raises:
-        InputError: the file is missing, empty, truncated or of an unknown kind.
+        InputError: If the file is missing, empty, damaged or of an unknown format, or repeats a column name.
     """
     path = Path(path)
     reader = by_suffix(path, READERS)
@@ -39,27 +42,31 @@ def read_table(path: Path | str, *, text: Sequence[str] = ()) -> pa.Table:
         raise InputError("the file is empty", got=path, remedy="a log has at least one row")
     try:
         table = reader(path, tuple(text))
-        names = table.column_names  # decodes them, which garbage does not survive
+        names = table.column_names  # decodes the names, which fails on garbage
     except (pa.ArrowException, ValueError, OSError, EOFError, RecursionError, zlib.error) as error:
         raise InputError(
             f"cannot read {path}",
             got=_first_line(error) + _where_json_breaks(path),
-            remedy="the file is truncated, altered or not what its ending says; write it again",
+            remedy="the file is truncated, damaged or not of the format of its extension; write it again",
         ) from None
     if table.num_rows == 0 or table.num_columns == 0:
         raise InputError("the file has no rows", got=path, remedy="a log has at least one row")
     repeated = {name for name in names if names.count(name) > 1}
     if repeated:
         raise InputError(
-            f"{path} has several columns of one name",
+            f"{path} has several columns with the same name",
             got=", ".join(sorted(repeated)),
-            remedy="rename them",
+            remedy="give every column its own name",
         )
     return table
 
 
 def write_table(table: pa.Table, path: Path | str) -> None:
-    """Write a table atomically, as Parquet, JSON lines or CSV by the file's ending."""
+    """Write a table atomically as Parquet, JSON lines or CSV, according to the file's extension.
+
+    Raises:
+        InputError: If the extension is unknown.
+    """
     path = Path(path)
     writer = by_suffix(path, WRITERS)
     with atomic_path(path) as partial:
@@ -75,7 +82,7 @@ def _read_parquet(path: Path, text: tuple[str, ...]) -> pa.Table:
 def _read_csv(path: Path, text: tuple[str, ...]) -> pa.Table:
     import pyarrow.csv as csv
 
-    # Only these are nulls: a context, item or group may well be the word "null" or "NA".
+    # Only an empty field is null: a context, item or group may be the word "null" or "NA".
     options = csv.ConvertOptions(
         null_values=[""], strings_can_be_null=False, column_types=dict.fromkeys((*TEXT, *text), pa.string())
     )
@@ -90,8 +97,8 @@ def _read_csv(path: Path, text: tuple[str, ...]) -> pa.Table:
 def _stream(path: Path) -> pa.NativeFile:
     """Open a file for Arrow, gzipped or not.
 
-    Never a Python file: a worker thread of Arrow's may free the last block while the interpreter ends, and
-    needs the interpreter's lock for that if Python owns the file; the process then aborts.
+    It is never a Python file: one of Arrow's worker threads may free the last block while the interpreter
+    shuts down, which requires the interpreter's lock if Python owns the file; the process then aborts.
     """
     return pa.input_stream(str(path), compression="gzip" if path.suffix.lower() == ".gz" else None)
 
@@ -102,7 +109,7 @@ def _open(path: Path) -> IO[bytes]:
 
 
 def _read_json(path: Path, text: tuple[str, ...]) -> pa.Table:
-    """Read an array of objects; a key that some lack is null there."""
+    """Read an array of objects; a key that is absent from an object is null in its row."""
     with _open(path) as file:
         rows = json.loads(file.read())
     if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
@@ -112,7 +119,7 @@ def _read_json(path: Path, text: tuple[str, ...]) -> pa.Table:
 
 
 def _column(values: list[Any]) -> pa.Array:
-    """Return an array; of text where types are mixed."""
+    """Return an Arrow array; values of mixed types become text."""
     try:
         return pa.array(values)
     except (pa.ArrowInvalid, pa.ArrowTypeError, OverflowError):
@@ -125,7 +132,7 @@ def _read_jsonl(path: Path, text: tuple[str, ...]) -> pa.Table:
 
     # One line must fit in one block.
     options = arrow_json.ReadOptions(block_size=1 << 26)
-    # Words that look like dates stay words: whatever is text in the first row is text.
+    # Strings that look like dates stay strings: a column that holds text in the first row holds text.
     with _open(path) as file:
         line = next((line for line in file if line.strip()), b"{}")
     if line.strip() == b"null":
@@ -139,7 +146,7 @@ def _read_jsonl(path: Path, text: tuple[str, ...]) -> pa.Table:
     parse = arrow_json.ParseOptions(explicit_schema=schema)
     with _stream(path) as file:
         table = arrow_json.read_json(file, read_options=options, parse_options=parse)
-    table.validate(full=True)  # texts are UTF-8
+    table.validate(full=True)  # checks that text is UTF-8
     unused = [n for n in TEXT if n in table.column_names and n not in first and _all_null(table, n)]
     return table.drop_columns(unused)
 
@@ -185,21 +192,29 @@ WRITERS: dict[str, Callable[[pa.Table, Path], None]] = {
 
 
 def by_suffix(path: Path, table: Mapping[str, Callable[..., Any]]) -> Callable[..., Any]:
-    """Return the reader or writer for a file's ending, or raise InputError."""
+    """Return the reader or writer for a file's extension.
+
+    Args:
+        path: File to read or write.
+        table: Readers or writers by extension: :data:`READERS` or :data:`WRITERS`.
+
+    Raises:
+        InputError: If the extension is unknown.
+    """
     suffixes = [suffix.lower() for suffix in path.suffixes]
     ending = "".join(suffixes[-2:]) if suffixes[-1:] == [".gz"] else "".join(suffixes[-1:])
     try:
         return table[ending]
     except KeyError:
         raise InputError(
-            "the file's ending says what it is, and this one is not known",
+            "the file's extension determines its format, and this extension is unknown",
             got=path,
             remedy=f"use one of {', '.join(table)}",
         ) from None
 
 
 def _where_json_breaks(path: Path) -> str:
-    """Name the first line that is not a JSON object, for JSON lines."""
+    """Return which line of a JSON-lines file is the first that is not a JSON object, as a clause."""
     if path.suffix.lower() not in (".jsonl", ".ndjson"):
         return ""
     with path.open("rb") as file:

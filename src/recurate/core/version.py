@@ -1,4 +1,4 @@
-"""The version of recurate that is installed."""
+"""The installed version of recurate."""
 
 from importlib.metadata import PackageNotFoundError, version
 

@@ -1,1 +1,1 @@
-"""What a loop writes down, and how it is read back."""
+"""Logs of loops: their schema, how they are written and how they are read."""

@@ -1,4 +1,4 @@
-"""A logger to paste into any training script: slates and picks, losers included."""
+"""A logger for any training script: it records slates and picks, including candidates not picked."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from recurate.log.schema import COLUMNS, MODEL, as_log, complete, write_log
 
 
 class PickLogger:
-    """Log slates and picks from any training script.
+    """Logger of slates and picks for any training script.
 
     >>> import tempfile, pathlib
     >>> from recurate import read_log
@@ -30,12 +30,15 @@ class PickLogger:
     >>> read_log(path).table.num_rows
     4
 
-    ``.jsonl`` grows slate by slate (a killed script loses nothing that it logged; a restarted one appends,
-    after dropping a half-written last slate); ``.parquet`` and ``.csv`` are written whole when the logger
-    is closed.
+    A ``.jsonl`` file grows slate by slate: a script that is killed loses no slate that it has logged, and a
+    restarted script removes an incomplete last slate and appends. ``.parquet`` and ``.csv`` files are
+    written as a whole when the logger is closed.
 
     Args:
-        path: where to log; the ending says how.
+        path: File to write; its extension determines the format.
+
+    Raises:
+        InputError: If the extension is unknown, or the file exists and is not a ``.jsonl`` log.
     """
 
     def __init__(self, path: Path | str) -> None:
@@ -51,9 +54,9 @@ class PickLogger:
             self._stream = self._path.open("a", encoding="utf-8")
         elif self._path.exists():
             raise InputError(
-                "the log exists already",
+                "the log already exists",
                 got=self._path,
-                remedy="choose another name, or a .jsonl log, which can be continued",
+                remedy="choose another name, or use a .jsonl log, which can be appended to",
             )
 
     def slate(
@@ -68,20 +71,21 @@ class PickLogger:
         propensities: Sequence[float] | None = None,
         columns: Mapping[str, Sequence[Any]] | None = None,
     ) -> None:
-        """Log one slate, losers included.
+        """Log one slate of K candidates, including those not picked.
 
         Args:
-            rewards: K numbers, or a mapping from reward name to K numbers.
-            picked: the picked slot (0 to K - 1), or None if nobody picked.
-            round: retraining round.
-            context: the prompt.
-            items: K identities or texts of the candidates.
-            chooser: who picked.
-            propensities: K pick probabilities of the policy that picked, if known.
-            columns: further columns, K values each (``{"group": [...]}``).
+            rewards: K rewards, or a mapping from reward name to K rewards.
+            picked: Slot of the picked candidate, 0 to K - 1, or None if there was no pick.
+            round: Number of the retraining round.
+            context: Prompt of the slate.
+            items: Identities or texts of the K candidates.
+            chooser: Name of the person or program that picked.
+            propensities: Probability that each of the K candidates is picked, if known.
+            columns: Further columns with K values each, such as ``{"group": [...]}``.
 
         Raises:
-            InputError: lengths disagree, a reward is not finite, or the pick is outside the slate.
+            InputError: If lengths differ, a reward is not finite, the pick is outside the slate, a column
+                name is taken, or the logger is closed.
         """
         round, picked = _whole("round", round), None if picked is None else _whole("picked", picked)  # noqa: A001
         table: dict[str, list[Any]] = {k: list(v) for k, v in self._named(rewards).items()}
@@ -92,7 +96,7 @@ class PickLogger:
         taken = set(columns or {}) & {*COLUMNS, *table}
         if taken:
             raise InputError(
-                "a further column may not be called like one of the log's",
+                "a further column has the name of one of the log's own columns",
                 got=", ".join(sorted(taken)),
                 remedy="rename it",
             )
@@ -100,9 +104,9 @@ class PickLogger:
         for name, values in table.items():
             if len(values) != k or k == 0:
                 raise InputError(
-                    f"slate {number} of round {round}: every column needs one value a candidate",
+                    f"slate {number} of round {round}: every column needs one value per candidate",
                     got=f"{name!r} has {len(values)}, {next(iter(table))!r} has {k}",
-                    remedy="pass equally long lists",
+                    remedy="pass non-empty lists of equal length",
                 )
         self._check(table, picked, k, f"slate {number} of round {round}")
         shared = {"round": round, "slate": number, "context": context, "source": MODEL}
@@ -133,19 +137,19 @@ class PickLogger:
                 finite = False
             if not finite:
                 raise InputError(
-                    f"{where}: reward {name!r} must be finite numbers",
+                    f"{where}: the values of reward {name!r} must be finite numbers",
                     got=values.tolist(),
                     remedy="score every candidate before logging",
                 )
         if picked is not None and not 0 <= picked < k:
             raise InputError(
-                f"{where}: the pick lies outside the slate",
+                f"{where}: the pick is outside the slate",
                 got=f"slot {picked} of {k}",
-                remedy="picked is a position from 0 to K - 1, or None",
+                remedy="pass a position from 0 to K - 1, or None",
             )
 
     def _continue(self) -> None:
-        """Number slates on from where an existing log stops."""
+        """Continue the numbers of the slates of an existing log."""
         if not self._path.exists() or self._path.stat().st_size == 0:
             return
         self._drop_torn_end()
@@ -157,7 +161,7 @@ class PickLogger:
         self._next = {row["round"]: row["slate_max"] + 1 for row in last}
 
     def _drop_torn_end(self) -> None:
-        """Cut off a last line without an end, which a crash can leave, and the rows of its slate."""
+        """Remove an incomplete last line, which a crash can leave, and the other rows of its slate."""
         data = self._path.read_bytes()
         keep = data.rfind(b"\n") + 1
         if keep == len(data):
@@ -173,7 +177,7 @@ class PickLogger:
 
     def _write(self, rows: Iterable[dict[str, Any]]) -> None:
         if self._closed:
-            raise InputError("the log is closed", got=self._path, remedy="log before close()")
+            raise InputError("the log is closed", got=self._path, remedy="log slates before close()")
         if self._stream is None:
             self._rows.extend(rows)
             return
@@ -181,7 +185,11 @@ class PickLogger:
         self._stream.flush()
 
     def close(self) -> None:
-        """Finish the log. Closing twice does nothing; logging after it is an error."""
+        """Finish the log; write it if it is Parquet or CSV. A second call does nothing.
+
+        Raises:
+            InputError: If the logged slates are not a valid log.
+        """
         self._closed = True
         if self._stream is not None:
             self._stream.close()
@@ -203,7 +211,7 @@ class PickLogger:
 
 
 def _whole(name: str, value: Any) -> int:
-    """Return a whole number, NumPy's included, or raise InputError."""
+    """Return a whole number, Python's or NumPy's, as an int, or raise InputError."""
     try:
         return operator.index(value)
     except TypeError:
@@ -211,5 +219,5 @@ def _whole(name: str, value: Any) -> int:
 
 
 def _plain(value: Any) -> Any:
-    """Turn NumPy and PyTorch scalars into Python's."""
+    """Return NumPy and PyTorch scalars as Python scalars, and other values unchanged."""
     return value.item() if hasattr(value, "item") else value

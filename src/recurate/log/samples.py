@@ -1,7 +1,7 @@
-"""Samples: arrays of numbers (n, ...) or of texts (n,), and how they are kept in files.
+"""Samples: arrays of numbers (n, ...) or of texts (n,), and the files that store them.
 
-Numbers are float32 in ``samples.safetensors``; texts are Python strings in an object array, kept as the
-column ``sample`` of ``samples.parquet``.
+Numbers are float32 and are stored in ``samples.safetensors``. Texts are Python strings in an object array and
+are stored in the column ``sample`` of ``samples.parquet``.
 """
 
 from __future__ import annotations
@@ -16,33 +16,36 @@ from numpy.typing import NDArray
 from recurate.core.errors import InputError
 from recurate.core.tables import read_table, write_table
 
-Samples = NDArray[Any]  # (n, ...) float32, or (n,) objects that are texts
-Texts = NDArray[Any]  # (n,) objects that are texts
+Samples = NDArray[Any]  # (n, ...) float32, or (n,) strings as objects
+Texts = NDArray[Any]  # (n,) strings as objects
 
 COLUMN = "sample"
 
 
 def is_text(samples: Samples) -> bool:
-    """Whether the samples are texts."""
+    """Return whether the samples are texts rather than numbers."""
     return samples.dtype == object
 
 
 def as_texts(values: Any) -> Texts:
-    """Return an object array of strings, (n,)."""
+    """Return the n values as strings in an object array (n,)."""
     found = np.empty(len(values), object)
     found[:] = [str(value) for value in values]
     return found
 
 
 def from_column(column: pa.ChunkedArray | pa.Array, name: str) -> Samples:
-    """Return what a table's column holds: texts, numbers, or nested lists of numbers of one shape.
+    """Return the samples in a table's column.
 
     Args:
-        column: of strings, numbers, or (nested) lists of numbers.
-        name: of the column and its file, for errors.
+        column: Arrow column of n strings, n numbers, or n (nested) lists of numbers of one shape.
+        name: Name of the column and its file in messages.
+
+    Returns:
+        Texts, shape (n,), or float32 numbers, shape (n, 1) for a column of numbers, else (n, ...).
 
     Raises:
-        InputError: values are missing, of different shapes, or not finite.
+        InputError: If values are missing, of different shapes or types, or not finite.
     """
     values = column.to_pylist()
     missing = [i for i, value in enumerate(values) if value is None]
@@ -67,14 +70,14 @@ def from_column(column: pa.ChunkedArray | pa.Array, name: str) -> Samples:
     if bad.size:
         raise InputError(
             f"{name} holds {bad.size} samples that are not finite",
-            got=f"row {bad[0] + 1}",
-            remedy="drop or repair them; if a model made them, it may have diverged",
+            got=f"the first in row {bad[0] + 1}",
+            remedy="drop or repair them; if a model generated them, it may have diverged",
         )
     return numbers
 
 
 def to_column(samples: Samples) -> pa.Array:
-    """Return samples as an Arrow column: strings, or (nested) lists of float32."""
+    """Return samples (n, ...) as an Arrow array of n strings, or n (nested) lists of float32."""
     if is_text(samples):
         return pa.array(samples.tolist(), pa.string())
     column = pa.array(np.ascontiguousarray(samples, np.float32).ravel())
@@ -84,7 +87,7 @@ def to_column(samples: Samples) -> pa.Array:
 
 
 def save_samples(samples: Samples, folder: Path) -> None:
-    """Write ``samples.safetensors`` or ``samples.parquet``."""
+    """Write samples to ``samples.safetensors`` (numbers) or ``samples.parquet`` (texts) in a folder."""
     from safetensors.numpy import save_file
 
     if is_text(samples):
@@ -94,7 +97,7 @@ def save_samples(samples: Samples, folder: Path) -> None:
 
 
 def load_samples(folder: Path) -> Samples:
-    """Read what :func:`save_samples` wrote."""
+    """Return the samples (n, ...) that :func:`save_samples` wrote to a folder."""
     from safetensors.numpy import load_file
 
     if (folder / "samples.parquet").exists():

@@ -1,22 +1,22 @@
-"""The log: one row per candidate. A run is a log, and everything else reads it.
+"""The log: a table with one row per candidate, which every run writes and every other command reads.
 
 Columns (see ``docs/log.md``):
 
 ============  =================  ==========================================================
 round         int32              retraining round, from 0
 context       string             the prompt; empty for unconditional models
-slate         int64, nullable    slate within the round; null for candidates shown to nobody
+slate         int64, nullable    slate within the round; null for candidates in no slate
 slot          int32, nullable    position within the slate, from 0
-item          int64 or string    which sample this is; null if not recorded
+item          int64 or string    identity of the sample; null if not recorded
 source        string             ``model`` (generated) or ``real`` (real data)
 rewards       float64            one or more columns: ``reward``, ``reward_...``, or named ones
 picked        bool               whether this candidate was picked from its slate
-chooser       string, nullable   who picked
-propensity    float64, nullable  probability with which this candidate would be picked, (0, 1]
+chooser       string, nullable   person or program that picked
+propensity    float64, nullable  probability that this candidate is picked, in (0, 1]
 ============  =================  ==========================================================
 
-Any other column is carried along (``group`` is the usual name for a class or mode). Only a reward
-column is required; the others have the defaults of :func:`complete`.
+Other columns are kept unchanged (``group`` is the usual name for a class or mode). Only one reward column is
+required; the other columns have the defaults of :func:`complete`.
 """
 
 from __future__ import annotations
@@ -35,8 +35,8 @@ from numpy.typing import NDArray
 from recurate.core.errors import InputError, nearest
 from recurate.core.tables import read_table, write_table
 
-FORMAT = 1  # of logs
-RUN_FORMAT = 2  # of run folders
+FORMAT = 1  # version of the log's format
+RUN_FORMAT = 2  # version of the run folder's format
 METADATA_KEY = b"recurate"
 
 COLUMNS: dict[str, pa.DataType] = {
@@ -56,13 +56,32 @@ MODEL, REAL = "model", "real"
 
 @dataclass(frozen=True)
 class Log:
-    """A validated log: a table in the schema above and the names of its reward columns."""
+    """A validated log.
+
+    >>> import pyarrow as pa
+    >>> table = pa.table({"slate": [0, 0, 1, 1], "reward": [0.1, 2.0, 1.0, 0.4], "picked": [0, 1, 1, 0]})
+    >>> log = as_log(table)
+    >>> log.column("slot")
+    array([0, 1, 0, 1], dtype=int32)
+    >>> log.slate_sizes()
+    array([2, 2])
+
+    Attributes:
+        table: Arrow table in this module's schema, one row per candidate.
+        rewards: Names of its reward columns.
+    """
 
     table: pa.Table
     rewards: tuple[str, ...]
 
     def column(self, name: str) -> NDArray[Any]:
-        """Return one column as a NumPy array (nulls of numbers become NaN, of strings None)."""
+        """Return one column as a NumPy array (rows,).
+
+        Null numbers become NaN, null strings become None.
+
+        Raises:
+            InputError: If the log has no such column.
+        """
         if name not in self.table.column_names:
             raise InputError(
                 f"the log has no column {name!r}",
@@ -72,15 +91,15 @@ class Log:
         return np.asarray(self.table.column(name).to_numpy())
 
     def reward_matrix(self) -> NDArray[np.float64]:
-        """Return the rewards, shape (rows, rewards)."""
+        """Return all rewards, shape (rows, rewards)."""
         return np.column_stack([self.column(name) for name in self.rewards])
 
     def rounds(self) -> list[int]:
-        """Return the rounds that occur, in order."""
+        """Return the numbers of the rounds that occur, in ascending order."""
         return [int(r) for r in np.unique(self.column("round"))]
 
     def select(self, *, source: str | None = None, round: int | None = None) -> Log:  # noqa: A002
-        """Return the rows of one source, of one round, or both."""
+        """Return the log's rows of one source, of one round, or of both; None selects all."""
         keep: Any = pa.array(np.ones(self.table.num_rows, bool))
         if source is not None:
             keep = pc.and_(keep, pc.equal(self.table.column("source"), source))
@@ -89,7 +108,7 @@ class Log:
         return Log(self.table.filter(keep), self.rewards)
 
     def slate_sizes(self) -> NDArray[np.int64]:
-        """Return the size of every slate, in order of (round, slate)."""
+        """Return the number of candidates of every slate, shape (slates,), in order of (round, slate)."""
         slated = self.table.filter(pc.is_valid(self.table.column("slate")))
         counts = slated.group_by(["round", "slate"]).aggregate([([], "count_all")])
         counts = counts.sort_by([("round", "ascending"), ("slate", "ascending")])
@@ -105,15 +124,27 @@ def read_log(
 ) -> Log:
     """Read and validate a log.
 
+    >>> import tempfile
+    >>> import pyarrow as pa
+    >>> path = Path(tempfile.mkdtemp()) / "log.parquet"
+    >>> write_log(as_log(pa.table({"round": [0, 0, 1], "reward": [0.1, 2.0, 1.0]})), path)
+    >>> log = read_log(path)
+    >>> log.rounds()
+    [0, 1]
+    >>> log.reward_matrix().shape
+    (3, 1)
+
     Args:
-        path: a ``.parquet``, ``.jsonl`` or ``.csv`` file, or a run folder (the logs of all its rounds).
-        rewards: the reward columns; None: those that the file's metadata name, or else every column
-            called ``reward`` or ``reward_...``.
-        text: further columns to take as text, such as groups: CSV would make numbers of 01 and 1.
-        several: whether any number of candidates may be picked from a slate, or outside slates.
+        path: A ``.parquet``, ``.jsonl``, ``.json`` or ``.csv`` file, or a run folder, whose rounds' logs are
+            concatenated.
+        rewards: Names of the reward columns. None: the columns that the file's metadata name or, without
+            metadata, every column called ``reward`` or ``reward_...``.
+        text: Names of further columns that hold text, such as groups; without it, the CSV values 01 and 1
+            are the same number.
+        several: Whether any number of candidates may be picked per slate, and outside slates.
 
     Raises:
-        InputError: the file cannot be read or a row is wrong; the message names row and column.
+        InputError: If the file cannot be read or a row is invalid; the message names row and column.
     """
     path = Path(path)
     table = read_folder(path) if path.is_dir() else read_table(path, text=text)
@@ -127,27 +158,36 @@ def read_folder(folder: Path) -> pa.Table:
     parts = sorted(folder.glob("rounds/[0-9]*/log.parquet"))
     if not parts:
         raise InputError(
-            "this folder is not a run with a complete round, nor a fit",
+            "this folder is neither a run with a complete round nor a fit",
             got=folder,
-            remedy="name a log, a run's folder or a fit's",
+            remedy="give a log, a run folder or a fit's folder",
         )
     check_format(folder / "manifest.json")
     tables = [read_table(part) for part in parts]
     for part, table in zip(parts, tables, strict=True):
         if not table.schema.equals(tables[0].schema):
             raise InputError(
-                "the rounds' logs have different columns", got=part, remedy="read one round's log at a time"
+                "the logs of the rounds have different columns",
+                got=part,
+                remedy="read one round's log at a time",
             )
     return pa.concat_tables(tables)
 
 
 def check_format(manifest: Path) -> None:
-    """Refuse a run folder whose manifest is missing, damaged or of another format."""
+    """Check the format that a run's manifest states.
+
+    Args:
+        manifest: Path of the run folder's ``manifest.json``.
+
+    Raises:
+        InputError: If the manifest is missing, damaged or of another format.
+    """
     if not manifest.is_file():
         raise InputError(
             "this is not a run folder",
             got=manifest.parent,
-            remedy="name a folder that recurate run has made (it has a manifest.json)",
+            remedy="give a folder that recurate run has written (it has a manifest.json)",
         )
     try:
         version = int(json.loads(manifest.read_text(encoding="utf-8"))["format"])
@@ -172,7 +212,17 @@ def as_log(
     name: str = "the log",
     several: bool = False,
 ) -> Log:
-    """Complete and validate a table; see :func:`read_log`."""
+    """Complete and validate a table; return it as a log.
+
+    Args:
+        table: Arrow table, one row per candidate.
+        rewards: Names of the reward columns; None as in :func:`read_log`.
+        name: Name of the log in messages.
+        several: Whether any number of candidates may be picked per slate, and outside slates.
+
+    Raises:
+        InputError: If a reward column is missing or a row is invalid; the message names row and column.
+    """
     stored = _stored_rewards(table, name)
     names = tuple(rewards) if rewards else stored or _reward_columns(table, name)
     if len(set(names)) < len(names) or set(names) & COLUMNS.keys():
@@ -194,14 +244,23 @@ def as_log(
 
 
 def complete(table: pa.Table, rewards: Sequence[str], name: str = "the log") -> pa.Table:
-    """Return the table with every column of the schema, in its type.
+    """Return the table with every column of the schema, cast to its type.
 
-    Defaults: round 0, empty context, no slate, slots in order of rows, source ``model``, not picked.
+    Columns that are absent get defaults: round 0, an empty context, no slate, slots in the order of the rows,
+    source ``model``, not picked; ``item``, ``chooser`` and ``propensity`` are null.
+
+    Args:
+        table: Arrow table, one row per candidate.
+        rewards: Names of the reward columns.
+        name: Name of the log in messages.
+
+    Raises:
+        InputError: If a value does not fit its column's type; the message names row and column.
     """
     rows = table.num_rows
     columns: dict[str, Any] = {}
     for column, kind in COLUMNS.items():
-        if column == "picked":  # rewards stand before it
+        if column == "picked":  # rewards precede it
             columns |= {r: _cast(table, r, pa.float64(), name) for r in rewards}
         if column in table.column_names:
             columns[column] = _cast(table, column, kind, name)
@@ -217,10 +276,15 @@ def complete(table: pa.Table, rewards: Sequence[str], name: str = "the log") -> 
 
 
 def validate(log: Log, name: str = "the log", *, several: bool = False) -> None:
-    """Check every row of a log; ``several``: any number of picks a slate, and outside slates, is right.
+    """Check every row of a log.
+
+    Args:
+        log: Log with all columns of the schema.
+        name: Name of the log in messages.
+        several: Whether any number of candidates may be picked per slate, and outside slates.
 
     Raises:
-        InputError: naming the first offending row (from 1) and its column.
+        InputError: If a row is invalid; the message names the first such row (from 1) and its column.
     """
     table = log.table
     for column in COLUMNS:
@@ -247,7 +311,7 @@ def _validate_slates(table: pa.Table, name: str, *, several: bool) -> None:
     if slated.num_rows == 0:
         return
     _refuse(pc.is_null(slated.column("slot")), slated, "slot", name, "is empty inside a slate")
-    needed = slated.select(["round", "slate", "slot", "context"])  # a reward may be called "one"
+    needed = slated.select(["round", "slate", "slot", "context"])  # only these: a reward may be named "one"
     by_slate = needed.append_column("one", pc.cast(slated.column("picked"), pa.int32()))
     facts = by_slate.group_by(["round", "slate"]).aggregate(
         [
@@ -269,7 +333,7 @@ def _validate_slates(table: pa.Table, name: str, *, several: bool) -> None:
             raise InputError(
                 f"{name}: a slate has {fault}",
                 got=f"round {first['round']}, slate {first['slate']} ({where.size} such slates)",
-                remedy="number slates within each round, one pick and one context a slate",
+                remedy="number slates within each round, with one pick and one context per slate",
             )
 
 
@@ -287,13 +351,13 @@ def _refuse(
 
 
 def _cast(table: pa.Table, column: str, kind: pa.DataType, name: str) -> Any:
-    """Cast a column to the schema's type, naming the first value that does not fit."""
+    """Cast a column to the schema's type, or raise InputError naming the first value that does not fit."""
     values = table.column(column)
     if pa.types.is_dictionary(values.type):
         values = values.cast(values.type.value_type)
     if column == "item" and not pa.types.is_integer(values.type):
-        kind = pa.string()  # items are numbers or names
-    if column == "chooser":  # CSV knows no nulls among words
+        kind = pa.string()  # items are whole numbers or names
+    if column == "chooser":  # in CSV, the empty string stands for null
         values = pc.if_else(pc.equal(values.cast(pa.string()), ""), None, values.cast(pa.string()))
     if values.type == kind:
         return values
@@ -311,12 +375,12 @@ def _cast(table: pa.Table, column: str, kind: pa.DataType, name: str) -> Any:
             raise InputError(
                 f"{name}: column {column!r} must hold {kind}, and row {row + 1} does not fit",
                 got=repr(value.as_py()),
-                remedy="repair the row, or name another column",
+                remedy="repair the row, or use another column",
             ) from None
     raise InputError(
         f"{name}: column {column!r} must hold {kind}",
         got=str(values.type),
-        remedy="convert the column, or name another one",
+        remedy="convert the column, or use another one",
     )
 
 
@@ -326,7 +390,7 @@ def _default(column: str, kind: pa.DataType, rows: int) -> Any:
 
 
 def _slots_in_order(rounds: Any, slates: Any) -> Any:
-    """Number the rows of each slate 0, 1, ... in their order; null outside slates."""
+    """Return each row's number 0, 1, ... within its slate, in row order; null outside slates."""
     inside = np.asarray(pc.is_valid(slates).to_numpy())
     if not inside.any():
         return pa.nulls(len(slates), pa.int32())
@@ -341,7 +405,7 @@ def _slots_in_order(rounds: Any, slates: Any) -> Any:
 
 
 def _stored_rewards(table: pa.Table, name: str) -> tuple[str, ...]:
-    """Return the reward columns that the file's metadata name, if any."""
+    """Return the reward columns that the file's metadata name, or an empty tuple."""
     stored = (table.schema.metadata or {}).get(METADATA_KEY)
     found: tuple[str, ...] = ()
     if stored:
@@ -352,7 +416,7 @@ def _stored_rewards(table: pa.Table, name: str) -> tuple[str, ...]:
             raise InputError(
                 f"the metadata of {name} are damaged",
                 got=stored[:80],
-                remedy="name the reward columns yourself",
+                remedy="name the reward columns explicitly",
             ) from None
         if version > FORMAT:
             raise InputError(
@@ -364,17 +428,27 @@ def _stored_rewards(table: pa.Table, name: str) -> tuple[str, ...]:
 
 
 def _reward_columns(table: pa.Table, name: str) -> tuple[str, ...]:
-    """Return the columns that are called like rewards."""
+    """Return the columns named ``reward`` or ``reward_...``."""
     found = tuple(c for c in table.column_names if c == "reward" or c.startswith("reward_"))
     if not found:
         raise InputError(
             f"{name} has no reward column",
             got=f"columns {', '.join(table.column_names)}",
-            remedy="name it (--reward COLUMN), or call it 'reward'",
+            remedy="name the column (--reward COLUMN), or rename it to 'reward'",
         )
     return found
 
 
 def write_log(log: Log, path: Path | str) -> None:
-    """Write a log atomically, as Parquet, JSON lines or CSV by the file's ending."""
+    """Write a log atomically as Parquet, JSON lines or CSV, according to the file's extension.
+
+    :func:`read_log` has an example.
+
+    Args:
+        log: Log to write.
+        path: File to write, with the extension ``.parquet``, ``.jsonl``, ``.ndjson`` or ``.csv``.
+
+    Raises:
+        InputError: If the extension is unknown.
+    """
     write_table(log.table, path)

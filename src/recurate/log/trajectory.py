@@ -1,9 +1,8 @@
-"""Quantities over rounds, forecast or measured: one tidy table, one row a value.
+"""Quantities over rounds, forecast or measured, in a tidy table with one row per value.
 
-Columns: ``round`` (int), ``source`` (``forecast``, ``measured``,
-``renewed`` or ``fitted tail``), ``quantity``, ``reward`` (which
-reward the value is about, or null), ``group`` (which group, or null), ``value``, ``lower`` and ``upper``
-(a 95 % interval for this one value, or null where there is none).
+Columns: ``round`` (int), ``source`` (``forecast``, ``measured``, ``renewed``, ``fitted tail`` or
+``control``), ``quantity``, ``reward`` (the reward that the value refers to, or null), ``group`` (the group
+that it refers to, or null), ``value``, ``lower`` and ``upper`` (a pointwise 95 % interval, or null).
 """
 
 from __future__ import annotations
@@ -20,7 +19,7 @@ from recurate.core.errors import InputError
 from recurate.core.tables import read_table, write_table
 
 FORECAST, MEASURED = "forecast", "measured"
-TAIL, RENEWED = "fitted tail", "renewed"  # a forecast continued; one made anew from every round
+TAIL, RENEWED = "fitted tail", "renewed"  # forecast from a fitted tail; forecast renewed from every round
 CONTROL = "control"  # measured in a second loop without selection
 
 SCHEMA = pa.schema(
@@ -39,7 +38,18 @@ SCHEMA = pa.schema(
 
 @dataclass(frozen=True)
 class Row:
-    """One value of one quantity in one round."""
+    """One value of one quantity in one round.
+
+    Attributes:
+        round: Number of the round.
+        source: Origin of the value, such as ``forecast`` or ``measured``.
+        quantity: Name of the quantity, such as ``mean_reward``.
+        value: Value of the quantity, in its own units.
+        reward: Name of the reward that the value refers to, or None.
+        group: Name of the group that the value refers to, or None.
+        lower: Lower end of a pointwise 95 % interval, or None.
+        upper: Upper end of that interval, or None.
+    """
 
     round: int
     source: str
@@ -52,13 +62,24 @@ class Row:
 
     @property
     def key(self) -> tuple[str, str | None, str | None]:
-        """What the value is about: quantity, reward, group."""
+        """The series that the value belongs to: quantity, reward and group."""
         return self.quantity, self.reward, self.group
 
 
 @dataclass(frozen=True)
 class Trajectory:
-    """Rows in order; forecast and measurement overlay without conversion."""
+    """Values of quantities over rounds; forecasts and measurements share one format.
+
+    >>> rows = [Row(t, FORECAST, "mean_reward", value, "reward") for t, value in enumerate([1.0, 1.5, 1.8])]
+    >>> trajectory = Trajectory(tuple(rows))
+    >>> trajectory.values("mean_reward")
+    array([1. , 1.5, 1.8])
+    >>> trajectory.about()
+    [('mean_reward', 'reward', None)]
+
+    Attributes:
+        rows: Values in their order of appearance.
+    """
 
     rows: tuple[Row, ...] = ()
 
@@ -71,7 +92,7 @@ class Trajectory:
         quantity: str | None = None,
         round: int | None = None,  # noqa: A002
     ) -> Trajectory:
-        """Return the rows of one source, quantity or round."""
+        """Return the rows of one source, one quantity, one round, or a combination; None selects all."""
         return Trajectory(
             tuple(
                 row
@@ -90,12 +111,16 @@ class Trajectory:
         reward: str | None = None,
         group: str | None = None,
     ) -> dict[int, Row]:
-        """Return one quantity by round.
+        """Return the rows of one series by round.
 
-        ``reward`` or ``group`` may be left out where only one series fits.
+        Args:
+            quantity: Name of the quantity.
+            source: Origin of the values.
+            reward: Name of the reward; it may be omitted if only one series matches.
+            group: Name of the group; it may be omitted if only one series matches.
 
         Raises:
-            InputError: nothing fits, or several series do.
+            InputError: If no series or several series match.
         """
         rows = [
             row
@@ -107,9 +132,9 @@ class Trajectory:
         keys = {row.key for row in rows}
         if len(keys) != 1:
             raise InputError(
-                f"{len(keys)} series fit {quantity!r} ({source})",
+                f"{len(keys)} series match {quantity!r} ({source})",
                 got=f"reward {reward!r}, group {group!r}",
-                remedy="name the reward and the group; see the trajectory's keys",
+                remedy="name the reward and the group; about() lists the series",
             )
         return {row.round: row for row in rows}
 
@@ -121,56 +146,75 @@ class Trajectory:
         reward: str | None = None,
         group: str | None = None,
     ) -> NDArray[np.float64]:
-        """Return one quantity's values in order of rounds, shape (rounds,); see :meth:`series`."""
+        """Return the values of one series in order of rounds, shape (rounds,).
+
+        Arguments and errors are those of :meth:`series`.
+        """
         series = self.series(quantity, source=source, reward=reward, group=group)
         return np.array([series[t].value for t in sorted(series)])
 
     def about(self, source: str | None = None) -> list[tuple[str, str | None, str | None]]:
-        """Return the distinct (quantity, reward, group), in order of appearance."""
+        """Return the distinct series (quantity, reward, group) of a source, in order of appearance.
+
+        ``source`` None means all sources.
+        """
         return list(dict.fromkeys(row.key for row in self.rows if source in (None, row.source)))
 
     def to_table(self) -> pa.Table:
-        """Return the tidy Arrow table."""
+        """Return the trajectory as a tidy Arrow table, one row per value."""
         columns = {name: [getattr(row, name) for row in self.rows] for name in SCHEMA.names}
         return pa.table(columns, schema=SCHEMA)
 
     @classmethod
     def from_table(cls, table: pa.Table) -> Trajectory:
-        """Read the tidy Arrow table."""
+        """Return the trajectory in a tidy Arrow table; see :meth:`to_table`.
+
+        Raises:
+            InputError: If a column is missing or a value does not fit its column's type.
+        """
         missing = set(SCHEMA.names) - set(table.column_names)
         if missing:
             raise InputError(
                 "this table is not a trajectory",
                 got=f"columns {', '.join(table.column_names)}",
-                remedy=f"it also needs {', '.join(sorted(missing))}",
+                remedy=f"add the columns {', '.join(sorted(missing))}",
             )
         try:
             rows = table.select(SCHEMA.names).cast(SCHEMA).to_pylist()
         except (pa.ArrowException, ValueError) as error:
             raise InputError("this table is not a trajectory", got=error, remedy="write it again") from None
-        for row in rows:  # CSV knows no nulls among words
+        for row in rows:  # in CSV, the empty string stands for null
             row["reward"], row["group"] = row["reward"] or None, row["group"] or None
         return cls(tuple(Row(**row) for row in rows))
 
     def write(self, path: Path | str) -> None:
-        """Write the table atomically; the ending says how (``.parquet``, ``.csv``, ``.jsonl``)."""
+        """Write the table atomically; the extension determines the format (Parquet, CSV or JSON lines).
+
+        Raises:
+            InputError: If the extension is unknown.
+        """
         write_table(self.to_table(), path)
 
     @classmethod
     def read(cls, path: Path | str) -> Trajectory:
-        """Read a table written by :meth:`write`."""
+        """Read a trajectory written by :meth:`write`.
+
+        Raises:
+            InputError: If the file cannot be read or is not a trajectory.
+        """
         return cls.from_table(read_table(path))
 
 
 @dataclass(frozen=True)
 class Agreement:
-    """How far a forecast lay from what was measured, over rounds 1, 2, ..., for one quantity.
+    """Error of a forecast of one quantity against its measurements in rounds 1, 2, ...
 
     Attributes:
-        differences: forecast - measured, by round.
-        relative: the same, divided by the absolute measured value.
-        rmse: root mean square of ``differences``.
-        persistence_rmse: the same for the forecast "everything stays as measured in round 0".
+        differences: Forecast minus measured value, by round.
+        relative: Difference divided by the absolute measured value, by round; NaN where that is 0.
+        rmse: Root mean square of the differences over rounds.
+        persistence_rmse: Root mean square error of the persistence forecast, which repeats the value
+            measured in round 0.
     """
 
     differences: dict[int, float]
@@ -180,12 +224,20 @@ class Agreement:
 
     @property
     def error_ratio(self) -> float:
-        """Forecast error / persistence error: 0 is perfect, 1 is no better than "no change"."""
+        """Ratio ``rmse / persistence_rmse``: 0 for a perfect forecast, 1 for one no better than persistence.
+
+        It is NaN if the persistence forecast has no error.
+        """
         return self.rmse / self.persistence_rmse if self.persistence_rmse > 0 else float("nan")
 
 
 def agreement(trajectory: Trajectory, key: tuple[str, str | None, str | None]) -> Agreement | None:
-    """Compare forecast and measurement of one quantity; None without a common round after 0."""
+    """Compare the forecast and the measurements of one series (quantity, reward, group).
+
+    Returns:
+        The agreement over the rounds after 0 that have both, or None if there is no such round or round 0
+        was not measured.
+    """
     by_source = {
         source: {r.round: r.value for r in trajectory.rows if r.key == key and r.source == source}
         for source in (FORECAST, MEASURED)

@@ -68,15 +68,15 @@ class Selection(Settings):
     """How candidates are shown and picked."""
 
     k: int = Field(4, ge=1, description="slate size: one of k candidates is picked")
-    temperature: float = Field(1.0, gt=0, description="divides the rewards in the pick")
+    temperature: float = Field(1.0, gt=0, description="temperature that divides the rewards")
     noise: str = Field(
         "gumbel",
         description="added to reward / temperature: 'gumbel' (Luce choice), 'gaussian' (Thurstone), 'none' "
         "(best of k), or one of yours (module:name)",
     )
-    lapse: float = Field(0.0, ge=0, le=1, description="share of slates picked from at random")
+    lapse: float = Field(0.0, ge=0, le=1, description="share of slates in which the pick is random")
     picks: int = Field(2000, ge=1, description="picks that enter each retraining set")
-    slates: int | None = Field(None, ge=1, description="slates shown a round; as many as picks if absent")
+    slates: int | None = Field(None, ge=1, description="slates shown per round; as many as picks if absent")
 
     @field_validator("noise")
     @classmethod
@@ -115,13 +115,11 @@ class ReportSettings(Settings):
 
 
 class Config(Settings):
-    """A whole run."""
+    """The run as a whole."""
 
     seed: int = Field(0, ge=0, description="root of all randomness")
     rounds: int = Field(6, ge=1, le=100_000, description="rounds of curation and retraining")
-    control: bool = Field(
-        False, description="whether a second loop without selection is run beside it, for comparison"
-    )
+    control: bool = Field(False, description="whether to run a second loop without selection, for comparison")
     data: AnyData | None = Field(
         None, description="the real data; only a generator that is not trained first can do without"
     )
@@ -129,7 +127,7 @@ class Config(Settings):
     generator: AnyGenerator = Field(default_factory=lambda: settings_of(GENERATORS, {}))
     classifier: ClassifierSettings = ClassifierSettings()
     rewards: tuple[AnyReward, ...] = Field(min_length=1)
-    tracked: tuple[AnyReward, ...] = Field((), description="measured like rewards, and never picked by")
+    tracked: tuple[AnyReward, ...] = Field((), description="rewards that are measured but never pick")
     groups: AnyGroups | None = None
     selection: Selection = Selection()
     retraining: Retraining = Retraining()
@@ -137,7 +135,7 @@ class Config(Settings):
     alarms: tuple[AnyAlarm, ...] = ()
     report: ReportSettings = ReportSettings()
     attempts: int = Field(
-        2, ge=1, le=100, description="how often a round is played at most if an alarm rolls it back each time"
+        2, ge=1, le=100, description="largest number of times a round is run if alarms keep rolling it back"
     )
 
     @model_validator(mode="after")

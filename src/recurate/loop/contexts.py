@@ -1,4 +1,4 @@
-"""Contexts (prompts) of the slates: from a file, drawn afresh or in order every round."""
+"""Contexts (prompts) of the slates, from a file: drawn at random in every round, or used in order."""
 
 from __future__ import annotations
 
@@ -15,23 +15,21 @@ from recurate.core.seeds import Stream
 from recurate.core.settings import Settings
 from recurate.core.tables import read_table
 
-Texts = NDArray[Any]  # (n,)
+Texts = NDArray[Any]  # (n,) strings as objects
 
 
 class ContextSettings(Settings):
-    """Where contexts come from, and which of them a round's slates get."""
+    """The source of contexts and the rule that assigns them to a round's slates."""
 
     path: str = Field(
-        description="a .txt file with one context a line, or a table (Parquet, JSON lines, CSV); "
-        "seen from the "
-        "current folder"
+        description="a .txt file with one context per line, or a table (Parquet, JSON lines, CSV); "
+        "relative to the current folder"
     )
-    column: str = Field("context", description="the table's column")
+    column: str = Field("context", description="column of the table that holds the contexts")
     order: Literal["fresh", "in order"] = Field(
         "fresh",
-        description="every round draws afresh, each context equally often; or goes on in the file "
-        "where the round "
-        "before stopped",
+        description="every round draws contexts at random, each equally often; or continues in the file "
+        "after the last context of the round before",
     )
 
     def rests_on(self, serves: str) -> list[Fingerprint]:
@@ -40,22 +38,30 @@ class ContextSettings(Settings):
 
 
 def read_contexts(settings: ContextSettings) -> Texts:
-    """Return all contexts of the file.
+    """Return all contexts of the file, shape (n,).
 
     Raises:
-        InputError: the file or the column is missing, or there is nothing in it.
+        InputError: If the file or the column is missing, or it has no contexts or an empty value.
     """
     path = Path(settings.path)
     found = _lines(path) if path.suffix == ".txt" else _column(path, settings.column)
     if not found:
-        raise InputError("there are no contexts", got=path, remedy="write one a line")
+        raise InputError("the file has no contexts", got=path, remedy="write one context per line or row")
     return np.array(found, object)
 
 
 def draw_contexts(contexts: Texts, slates: int, t: int, order: str, stream: Stream) -> Texts:
-    """Return the contexts of round ``t``'s slates, (slates,).
+    """Return the contexts of the slates of round ``t``, shape (slates,).
 
-    Afresh: whole passes over the file, and a random part without replacement, in random order.
+    With the order ``fresh``, they are as many whole passes over the contexts as fit and a random part drawn
+    without replacement, all in random order.
+
+    Args:
+        contexts: All contexts, shape (n,).
+        slates: Number of slates per round.
+        t: Number of the round.
+        order: ``fresh`` or ``in order``.
+        stream: Stream of the draw.
     """
     count = len(contexts)
     if order == "in order":
@@ -68,7 +74,7 @@ def draw_contexts(contexts: Texts, slates: int, t: int, order: str, stream: Stre
 
 def _lines(path: Path) -> list[str]:
     if not path.is_file():
-        raise InputError("there is no such file of contexts", got=path, remedy="check contexts.path")
+        raise InputError("no such file of contexts", got=path, remedy="check contexts.path")
     try:
         text = path.read_text(encoding="utf-8")
     except UnicodeDecodeError as error:

@@ -1,8 +1,9 @@
-"""What a model is retrained on: picks and real data, in exact numbers.
+"""The training sets of a run's models: picks and real data, in exact numbers.
 
-*Replace*: the picks of the last round, n of them, with m real samples, m / (n + m) the real fraction.
-*Accumulate*: such a batch for every round so far, and one batch of real data alone in front of them, all
-equally large, so that the training law after t rounds is the mean of p_ref and of the t batches' laws.
+*Replace*: the n picks of the last round and m real samples, where m / (n + m) is the real fraction.
+*Accumulate*: one such batch per round so far, preceded by one batch of real data alone. All batches are
+equally large, so that the training distribution after t rounds is the mean of p_ref and the distributions of
+the t batches.
 """
 
 from __future__ import annotations
@@ -22,26 +23,38 @@ from recurate.log.samples import Samples
 
 
 class Retraining(Settings):
-    """What each retraining set is made of."""
+    """The composition of every retraining set."""
 
     real_fraction: float = Field(
-        0.0, ge=0, le=0.999, description="share of real data in each retraining set: 1 / (1 + lambda)"
+        0.0,
+        ge=0,
+        le=0.999,
+        description="share of real data in each retraining set: 1 / (1 + lambda), lambda the ratio of picks "
+        "to real data",
     )
     mode: Literal["replace", "accumulate"] = Field(
-        "replace", description="train on the last round's picks, or on those of all rounds so far"
+        "replace", description="train on the last round's picks, or on the picks of all rounds so far"
     )
     real_sample: Literal["fresh", "fixed"] = Field(
-        "fresh", description="real samples are drawn anew for every round, or are the same in all rounds"
+        "fresh", description="draw real samples anew for every round, or use the same ones in all rounds"
     )
 
     def real_count(self, picks: int) -> int:
-        """Return how many real samples go with ``picks`` picks."""
+        """Return the number of real samples for ``picks`` picks: picks a / (1 - a), a the real fraction.
+
+        It is rounded to a whole number.
+        """
         return round(picks * self.real_fraction / (1 - self.real_fraction))
 
 
 @dataclass(frozen=True)
 class Picks:
-    """What one round's picker kept: samples (picks, ...) and their contexts (picks,), or None."""
+    """The picks of one round.
+
+    Attributes:
+        samples: Picked samples, shape (picks, ...).
+        contexts: Contexts of the picks, shape (picks,), or None.
+    """
 
     samples: Samples
     contexts: NDArray[Any] | None = None
@@ -49,13 +62,13 @@ class Picks:
 
 @dataclass(frozen=True)
 class TrainingSet:
-    """Samples with contexts, the real ones last.
+    """A training set of picks and real samples.
 
     Attributes:
-        samples: shape (n, ...).
-        contexts: (n,), or None.
-        real: how many of them are real.
-        counts: exact sizes, by what they are.
+        samples: Training samples, shape (n, ...); the real samples are the last rows.
+        contexts: Contexts of the samples, shape (n,), or None.
+        real: Number of real samples.
+        counts: Numbers of picks and of real samples, by name.
     """
 
     samples: Samples
@@ -65,7 +78,7 @@ class TrainingSet:
 
 
 def first_set(dataset: Dataset) -> TrainingSet:
-    """Return what the model of round 0 is trained on: the real data."""
+    """Return the training set of the model of round 0: the real data."""
     count = len(dataset.train)
     return TrainingSet(
         dataset.train, dataset.contexts, count, {"trained_on_picks": 0, "trained_on_real": count}
@@ -75,14 +88,15 @@ def first_set(dataset: Dataset) -> TrainingSet:
 def training_set(
     batches: Sequence[Picks], t: int, dataset: Dataset | None, settings: Retraining, root: Stream
 ) -> TrainingSet:
-    """Return what the model of round ``t`` >= 1 is trained on.
+    """Return the training set of the model of round ``t`` >= 1.
 
     Args:
-        batches: picks of round t - 1 alone (replace), or of rounds 0, ..., t - 1 (accumulate).
-        t: the round.
-        dataset: the real data; None where none are mixed in.
-        settings: see :class:`Retraining`.
-        root: the run's randomness; real samples of round s are drawn at ("round", s, "mix").
+        batches: Picks of round t - 1 alone (replace), or of rounds 0, ..., t - 1 (accumulate).
+        t: Number of the round.
+        dataset: Real data, or None if none are mixed in.
+        settings: Composition of the training set.
+        root: Root stream of the run; the real samples of round s are drawn at ("round", s, "mix"), or at
+            ("mix", "fixed") for a fixed sample.
     """
     picks = sum(len(batch.samples) for batch in batches)
     first = t - len(batches) + 1
@@ -102,14 +116,22 @@ def training_set(
     expected = settings.real_count(picks) if settings.mode == "replace" else rows.size
     if len(samples) != picks + rows.size or (dataset is not None and rows.size != expected):
         raise AssertionError(
-            f"{len(samples)} training samples are not {picks} picks and {expected} real ones"
+            f"{len(samples)} training samples instead of {picks} picks and {expected} real samples"
         )
     counts = {"trained_on_picks": picks, "trained_on_real": int(rows.size)}
     return TrainingSet(samples, _contexts(batches, dataset, rows), int(rows.size), counts)
 
 
 def draw_real(available: int, count: int, rng: Stream) -> NDArray[np.int64]:
-    """Return ``count`` rows of the real data: whole passes, then a random part without replacement."""
+    """Return ``count`` rows of the real data, shape (count,).
+
+    They are as many whole passes as fit, then rows drawn at random without replacement.
+
+    Args:
+        available: Number of rows of the real data.
+        count: Number of rows to return.
+        rng: Stream of the draw.
+    """
     whole, rest = divmod(count, available)
     part = rng.generator().permutation(available)[:rest]
     return np.concatenate([np.tile(np.arange(available), whole), part])

@@ -44,16 +44,16 @@ LIMITS = {
 
 
 class MeasureSettings(Settings):
-    """What is measured of the samples every round."""
+    """Sample metrics, and how often they are measured."""
 
     features: tuple[str, ...] | None = Field(
         None,
-        description="feature spaces: 'values' (numbers as they are), 'classifier' (its last hidden layer), "
-        "'pca:N' (of the real data), or module:name; if absent 'values' ('pca:50' of more than 512 "
-        "numbers), and 'classifier' where there is one; [] for none",
+        description="feature spaces: 'values' (the numbers themselves), 'classifier' (its last hidden "
+        "layer), 'pca:N' (of the real data), or module:name; if absent, 'values' ('pca:50' for more than "
+        "512 numbers), and 'classifier' if the run has one; [] for none",
     )
-    sample: int = Field(1000, ge=50, le=100_000, description="candidates that are looked at, at most")
-    every: int = Field(1, ge=1, description="measure in every round, or in each second, third, ...")
+    sample: int = Field(1000, ge=50, le=100_000, description="largest number of candidates that are measured")
+    every: int = Field(1, ge=1, description="measure every round (1), every second round (2), ...")
 
     @field_validator("features")
     @classmethod

@@ -1,1 +1,1 @@
-"""What is measured of rewards and samples."""
+"""Estimators of quantities of rewards, samples and texts, each with a standard error."""

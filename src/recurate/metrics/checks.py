@@ -1,4 +1,4 @@
-"""Samples of features or rewards, one row each: checked before anything is measured of them."""
+"""Checks of the estimators' arguments: matrices with one row per sample, and numbers of neighbours."""
 
 from __future__ import annotations
 
@@ -8,32 +8,52 @@ from numpy.typing import ArrayLike
 from recurate.core.arrays import FloatArray
 from recurate.core.errors import InputError
 
-LARGEST = 1e100  # larger numbers have no squares
+LARGEST = 1e100  # the squares of much larger numbers overflow
 
 
 def sample(values: ArrayLike, name: str, least: int) -> FloatArray:
-    """Return a sample as a matrix of floats, or raise InputError."""
+    """Return a sample as a matrix of floats, shape (n, d).
+
+    Args:
+        values: Array of numbers, one row per sample and one column per feature.
+        name: Name of the argument in messages.
+        least: Minimal number of rows.
+
+    Raises:
+        InputError: If the values are not a matrix, not numbers, not finite or larger than 1e100, or if there
+            are fewer than ``least`` rows.
+    """
     try:
         rows = np.asarray(values, dtype=np.float64)
     except (TypeError, ValueError) as error:
         raise InputError(
-            f"{name} is not numeric", got=error, remedy="give an array of numbers (n, d)"
+            f"{name} is not numeric", got=error, remedy="give an array of numbers, shape (n, d)"
         ) from None
     if rows.ndim != 2 or rows.shape[1] == 0:
-        remedy = "give one row a sample, one column a feature: (n, d)"
+        remedy = "give one row per sample and one column per feature: shape (n, d)"
         raise InputError(f"{name} is not a matrix", got=f"shape {rows.shape}", remedy=remedy)
     if len(rows) < least:
         raise InputError(f"{name} is too small", got=f"{len(rows)} rows", remedy=f"give {least} or more")
     wrong = ~(np.abs(rows) <= LARGEST)
     if wrong.any():
         where = tuple(int(i) for i in np.argwhere(wrong)[0])
-        remedy = f"drop such rows; numbers up to {LARGEST:.0e} are accepted"
+        remedy = f"drop such rows; the largest number accepted is {LARGEST:.0e}"
         raise InputError(f"{name} is not finite", got=f"{rows[where]} at {where}", remedy=remedy)
     return rows
 
 
 def paired(x: ArrayLike, y: ArrayLike, least: int, name: str = "y") -> tuple[FloatArray, FloatArray]:
-    """Return two samples of the same width, the second with ``least`` rows or more."""
+    """Return two samples with the same number of columns as matrices (n, d) and (m, d).
+
+    Args:
+        x: First sample, with at least max(least, 2) rows.
+        y: Second sample, with at least ``least`` rows.
+        least: Minimal number of rows.
+        name: Name of the second sample in messages.
+
+    Raises:
+        InputError: If a sample is invalid (see :func:`sample`) or the numbers of columns differ.
+    """
     one, two = sample(x, "x", max(least, 2)), sample(y, name, least)
     if one.shape[1] != two.shape[1]:
         got = f"{one.shape[1]} and {two.shape[1]}"
@@ -42,7 +62,11 @@ def paired(x: ArrayLike, y: ArrayLike, least: int, name: str = "y") -> tuple[Flo
 
 
 def neighbour_count(k: int) -> int:
-    """Return k if it is a count of neighbours, or raise InputError."""
+    """Return the number k of neighbours.
+
+    Raises:
+        InputError: If k is not a whole number of at least 1.
+    """
     if isinstance(k, bool) or not isinstance(k, int | np.integer) or k < 1:
         raise InputError("k is not a count", got=k, remedy="use a whole number of neighbours, 1 or more")
     return int(k)

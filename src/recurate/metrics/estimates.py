@@ -1,9 +1,9 @@
-r"""What is measured of a law or a sample: plain functions, each with a standard error.
+r"""Estimators of means, variances, group shares, entropies and divergences, with standard errors.
 
-Every function takes values of shape (n,) and optional masses ``law`` (n,). Without ``law`` the values
-are an i.i.d. sample (or a sample of clusters, see :func:`standard_error`) and the estimate carries a
-standard error from its influence function; with it they are the atoms of a known law, and the standard
-error is zero.
+The estimators take values of shape (n,) and, optionally, their masses ``law`` (n,). Without ``law``, the
+values are an i.i.d. sample (or a sample of clusters, see :func:`standard_error`), and the standard error is
+that of the estimate's influence function. With ``law``, the values are the atoms of a known distribution, and
+the standard error is zero.
 """
 
 from __future__ import annotations
@@ -16,28 +16,35 @@ from numpy.typing import ArrayLike
 
 from recurate.core.arrays import FloatArray, IntArray
 
-NORMAL_975 = 1.959963984540054  # the normal law's 97.5 % quantile
+NORMAL_975 = 1.959963984540054  # 97.5 % quantile of the standard normal distribution
 
 
 @dataclass(frozen=True)
 class Estimate:
-    """A value with its standard error (zero where it is exact)."""
+    """A value with its standard error.
+
+    Attributes:
+        value: Estimate, in the units of the quantity.
+        se: Standard error in the same units; zero if the value is exact.
+    """
 
     value: float
     se: float = 0.0
 
     def interval(self, low: float = -math.inf, high: float = math.inf) -> tuple[float, float]:
-        """Return the 95 % normal interval, cut to [low, high]."""
+        """Return the normal 95 % interval, value +- 1.96 se, truncated to [low, high]."""
         reach = NORMAL_975 * self.se
         return max(self.value - reach, low), min(self.value + reach, high)
 
 
 @dataclass(frozen=True)
 class Strata:
-    """Values that come in the same numbers from each of some contexts: their levels are no chance.
+    """A stratified sample: the number of values per context is fixed, not random.
+
+    Differences between the contexts' means then do not contribute to the standard error.
 
     Attributes:
-        codes: context of each value, (n,), from 0.
+        codes: Code of each value's context, from 0, shape (n,).
     """
 
     codes: IntArray
@@ -47,24 +54,34 @@ Clusters = IntArray | Strata | None
 
 
 def standard_error(influence: FloatArray, clusters: Clusters = None) -> float:
-    """Return sqrt(sum_c (sum_{i in c} psi_i)^2) / n for influences psi (n,).
+    """Return the standard error of an estimate from its influence values psi_i.
+
+    It is sqrt(sum_c (sum_{i in c} psi_i)^2) / n, where c runs over the clusters. For a stratified sample, psi
+    is centred within each stratum, and the variance is sum_i psi_i^2 / (n (n - s)), s the number of strata.
 
     Args:
-        influence: psi, with mean zero.
-        clusters: shape (n,), non-negative integers; candidates of one context are one cluster because
-            they are not independent. None: every value on its own. Strata: only the spread within counts.
+        influence: Influence values psi, with mean zero, shape (n,).
+        clusters: Codes of the clusters, non-negative integers, shape (n,); candidates of one context form a
+            cluster because they are not independent. None: the values are independent. Strata: the sample is
+            stratified, and only the variation within strata contributes.
     """
     if isinstance(clusters, Strata):
         counts = np.bincount(clusters.codes)
         within = influence - (np.bincount(clusters.codes, influence) / np.maximum(counts, 1))[clusters.codes]
-        lost = max(influence.size - np.count_nonzero(counts), 1)  # degrees of freedom left
+        lost = max(influence.size - np.count_nonzero(counts), 1)  # residual degrees of freedom
         return float(np.sqrt(np.square(within).sum() / lost / influence.size))
     sums = influence if clusters is None else np.bincount(clusters, influence)
     return float(np.sqrt(np.square(sums).sum()) / influence.size)
 
 
 def mean(values: FloatArray, law: FloatArray | None = None, clusters: Clusters = None) -> Estimate:
-    """Return E values."""
+    """Return the mean of values.
+
+    Args:
+        values: Sample or atoms, shape (n,).
+        law: Masses of the atoms, shape (n,), summing to 1; None for a sample.
+        clusters: Dependence of the sample's values; see :func:`standard_error`.
+    """
     if law is not None:
         return Estimate(float(values @ law))
     average = float(values.mean())
@@ -72,7 +89,13 @@ def mean(values: FloatArray, law: FloatArray | None = None, clusters: Clusters =
 
 
 def variance(values: FloatArray, law: FloatArray | None = None, clusters: Clusters = None) -> Estimate:
-    """Return Var values (of the law; of a sample, dividing by n)."""
+    """Return the variance of values: of the distribution, or of the sample with divisor n.
+
+    Args:
+        values: Sample or atoms, shape (n,).
+        law: Masses of the atoms, shape (n,), summing to 1; None for a sample.
+        clusters: Dependence of the sample's values; see :func:`standard_error`.
+    """
     centre = mean(values, law).value
     squares = np.square(values - centre)
     if law is not None:
@@ -87,9 +110,19 @@ def shares(
     law: FloatArray | None = None,
     clusters: Clusters = None,
 ) -> list[Estimate]:
-    """Return the share of each group 0, ..., groups - 1, for group codes (n,)."""
+    """Return the share of each group 0, ..., groups - 1.
+
+    Args:
+        codes: Group of each value, shape (n,).
+        groups: Number of groups.
+        law: Masses of the values, shape (n,); None for a sample.
+        clusters: Dependence of the sample's values; see :func:`standard_error`.
+
+    Returns:
+        One estimate per group, in order of the codes.
+    """
     if law is not None:
-        # A residual model's effective law may be slightly negative for a group.
+        # A residual model's effective masses may be slightly negative for a group.
         masses = np.maximum(np.bincount(codes, law, groups), 0.0)
         return [Estimate(float(s)) for s in masses / masses.sum()]
     fractions = np.bincount(codes, minlength=groups) / codes.size
@@ -106,7 +139,14 @@ def entropy(
     law: FloatArray | None = None,
     clusters: Clusters = None,
 ) -> Estimate:
-    """Return the Shannon entropy of the group shares, -sum s log s, in nats."""
+    """Return the Shannon entropy of the group shares s_g, -sum_g s_g log s_g, in nats.
+
+    Args:
+        codes: Group of each value, shape (n,).
+        groups: Number of groups.
+        law: Masses of the values, shape (n,); None for a sample.
+        clusters: Dependence of the sample's values; see :func:`standard_error`.
+    """
     fractions = np.array([s.value for s in shares(codes, groups, law)])
     value = entropy_of(fractions)
     if law is not None:
@@ -116,28 +156,39 @@ def entropy(
 
 
 def entropy_of(fractions: FloatArray) -> float:
-    """Return the Shannon entropy -sum s log s of shares, in nats."""
+    """Return the Shannon entropy -sum_g s_g log s_g of shares s (groups,), in nats."""
     logs = np.log(np.where(fractions > 0, fractions, 1.0))
     return float(-(fractions @ logs))
 
 
 def effective_support(law: FloatArray) -> float:
-    """Return 1 / sum p^2: how many equally likely atoms a law is worth."""
+    """Return the effective number of atoms of a distribution p (n,), 1 / sum_i p_i^2.
+
+    It is n for n equally likely atoms.
+    """
     return float(1.0 / np.square(law).sum())
 
 
 def kl_atoms(law: FloatArray, reference: FloatArray) -> float:
-    """Return KL(p || q) = sum p log(p / q) in nats, for laws on the same atoms (inf if p is not << q)."""
+    """Return KL(p || q) = sum_i p_i log(p_i / q_i), in nats, for two distributions on the same atoms.
+
+    Args:
+        law: Masses p, shape (n,).
+        reference: Masses q, shape (n,).
+
+    Returns:
+        The divergence; infinity if p has mass where q has none.
+    """
     alive = law > 0
     if np.any(reference[alive] == 0):
         return math.inf
     return max(float(law[alive] @ (np.log(law[alive]) - np.log(reference[alive]))), 0.0)
 
 
-# --- divergence between reward laws ---------------------------------------------------------------
+# --- group codes ----------------------------------------------------------------------------------
 
 
 def encode(labels: ArrayLike) -> tuple[IntArray, list[str]]:
-    """Return group codes (n,) and the sorted names that they index."""
+    """Return the group codes of labels, shape (n,), and the sorted group names that they index."""
     names, codes = np.unique(np.asarray(labels, dtype=str), return_inverse=True)
     return codes.astype(np.int64), [str(name) for name in names]

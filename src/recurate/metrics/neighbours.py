@@ -1,6 +1,7 @@
-r"""The divergence of two reward laws from nearest neighbours: a second estimate beside ``measures.Cells``.
+r"""The divergence between two reward distributions, estimated from nearest neighbours.
 
-Cells bound the divergence from below, at the resolution of the reference sample; neighbours estimate it.
+It complements ``measures.Cells``: cells bound the divergence from below, at the resolution of the reference
+sample; nearest neighbours estimate it.
 """
 
 from __future__ import annotations
@@ -16,41 +17,45 @@ from recurate.core.arrays import FloatArray, IntArray
 from recurate.metrics.checks import neighbour_count, paired
 from recurate.metrics.estimates import Estimate
 
-BLOCK = 1_000_000  # pairs of neighbours at a time
-TIED = 1e-10  # distances closer than this, relatively, are equal
+BLOCK = 1_000_000  # pairs of neighbours per block
+TIED = 1e-10  # relative difference below which two distances are equal
 
 
 def kl_neighbours(x: ArrayLike, y: ArrayLike, k: int = 5) -> Estimate:
-    r"""Return KL(p || q) in nats, from rewards x ~ p and y ~ q.
+    r"""Estimate KL(p || q) in nats from rewards x ~ p and y ~ q.
 
-    Around each x_i grows a closed ball until it holds k other x and k y. With a_i and b_i the numbers of
-    other x and of y strictly inside, psi the digamma function, the estimate is
+    For each x_i, take the smallest closed ball around it that contains k other points of x and k points of y.
+    With a_i and b_i the numbers of other x and of y strictly inside, and psi the digamma function, the
+    estimate is
 
         mean_i [psi(a_i + 1) - psi(b_i + 1)] + psi(m + 1) - psi(n).
 
     It is the bias-reduced estimator of Wang, Kulkarni & Verdu (2009, IEEE Trans. Inf. Theory 55(5)), which
-    takes both neighbours at one radius, with that radius also in the volumes, so that they cancel. It is
-    unbiased if p / q is constant within each ball, since psi(count + 1) - log(mass) is a martingale of the
-    shrinking ball. As no dimension enters, it is right for rewards with point masses, for rewards on lines,
-    and for mixtures of such parts: where several points lie on a ball's surface, as they do at an atom, they
-    count as inside (Gao, Kannan, Oh & Viswanath 2017, arXiv 1709.06212, do so for mutual information).
+    uses one radius for both samples, here also in the volumes, so that the volumes cancel. It is unbiased if
+    p / q is constant within each ball, since psi(count + 1) - log(mass) is a martingale of the shrinking
+    ball. As no dimension enters, it also holds for rewards with point masses, rewards on lines, and mixtures
+    of these: if several points lie on a ball's surface, as they do at an atom, they count as inside (as in
+    Gao, Kannan, Oh & Viswanath 2017, arXiv 1709.06212, for mutual information).
 
-    Columns are divided by their pooled standard deviations, so that units do not matter. The estimate is
-    biased, mostly towards zero, where p / q changes within the balls, which are wide where y is scarce: of
-    3.1 nats at n = m = 1000 it finds 2.7. An atom that y never shows gives a finite value, which grows with
-    m. Near zero it can be negative. It is meant for a few columns: the cost grows with the balls' contents.
+    Columns are divided by their pooled standard deviations, so the estimate does not depend on units. Where
+    p / q varies within the balls, which are wide where y is scarce, the estimate is biased, mostly towards
+    zero: for a divergence of 3.1 nats at n = m = 1000 it is 2.7. If y contains no copy of an atom of x, the
+    estimate is finite and grows with m. Near zero it can be negative. It is meant for a few columns: its cost
+    grows with the number of points in the balls.
 
-    The standard error takes both samples as random: it is that of each point's influence on the counts, at
-    fixed radii. The neighbours' own noise in a score, of variance 1 / (a_i + 1) + 1 / (b_i + 1), is part of
-    those neighbours' influence and taken off the scores' variance. It does not see the bias.
+    The standard error treats both samples as random: it is that of each point's influence on the counts, at
+    fixed radii. The neighbours' own contribution to the noise of a score, of variance
+    1 / (a_i + 1) + 1 / (b_i + 1), is contained in those neighbours' influence, so it is subtracted from the
+    variance of the scores. The standard error does not include the bias.
 
     Args:
-        x: shape (n, c), n > k.
-        y: shape (m, c), m > k.
-        k: how many neighbours.
+        x: Rewards from p, shape (n, c), n > k.
+        y: Rewards from q, shape (m, c), m > k.
+        k: Number of neighbours.
 
     Raises:
-        InputError: if the samples are not finite, of other shapes or too small, or k is not a count.
+        InputError: If the samples are not finite, differ in columns or are too small, or k is not a positive
+            whole number.
     """
     a, b = paired(x, y, neighbour_count(k) + 1)
     sizes = np.array([len(a), len(b)])
@@ -70,23 +75,27 @@ def kl_neighbours(x: ArrayLike, y: ArrayLike, k: int = 5) -> Estimate:
 
 
 def _variance(values: FloatArray, counts: IntArray) -> float:
-    """Return the variance of values (a,) that occur counts (a,) times."""
+    """Return the variance of values (a,) that occur ``counts`` (a,) times each."""
     size = counts.sum()
     return float(counts @ np.square(values - counts @ values / size) / (size - 1))
 
 
 def _ball_counts(atoms: FloatArray, counts: IntArray, k: int) -> tuple[FloatArray, FloatArray]:
-    """Return other x and y inside the balls (2, a), and what one more at each atom adds to their logs.
+    """Return the numbers of other x and of y inside the balls, and the influence of each atom on their logs.
 
     Args:
-        atoms: different points, shape (a, c).
-        counts: how many x and y are at each, shape (2, a).
-        k: the balls around atoms with x are the smallest with k other x and k y.
+        atoms: Distinct points, shape (a, c).
+        counts: Numbers of x and of y at each atom, shape (2, a).
+        k: Number of neighbours: the ball around an atom of x is the smallest with k other x and k y.
+
+    Returns:
+        Two arrays of shape (2, a), one row for x and one for y. The influence is the change of the sum of the
+        logarithms of the counts per point added at the atom.
     """
     inner, influence = np.zeros(counts.shape), np.zeros(counts.shape)
     centres = np.flatnonzero(counts[0])
     reach = np.zeros(centres.size)
-    for row, wanted in zip(counts, (k + 1, k), strict=True):  # an x is no neighbour of itself
+    for row, wanted in zip(counts, (k + 1, k), strict=True):  # an x is not a neighbour of itself
         there = np.flatnonzero(row)
         ranks = np.arange(1, min(wanted, there.size) + 1)
         away, found = cKDTree(atoms[there]).query(atoms[centres], k=ranks)

@@ -1,10 +1,10 @@
-r"""How generated samples compare with real ones: distances, support, variety, copying.
+r"""Comparison of generated samples with real ones: distance, support, diversity and copying.
 
-Samples are rows of features (or rewards): shape (n, d) for the generated ``x``, (m, d) for the real ``y``.
-Rows are i.i.d., in no order, and the samples independent. Every function returns an :class:`Estimate` and
-says what its standard error conditions on. But for :func:`memorisation`, expected values depend on n and m:
-compare rounds at the same sizes, with the same real sample. Distances are Euclidean; matrices of them are
-made in blocks of at most ``BLOCK`` entries.
+Samples are rows of features (or rewards): shape (n, d) for the generated sample ``x``, (m, d) for the real
+sample ``y``. Rows are i.i.d., in no particular order, and the two samples are independent. The functions
+return :class:`Estimate` and state what the standard error conditions on. Except for :func:`memorisation`,
+expected values depend on n and m: compare rounds at equal sizes, with the same real sample. Distances are
+Euclidean; distance matrices are computed in blocks of at most ``BLOCK`` entries.
 """
 
 from __future__ import annotations
@@ -20,39 +20,42 @@ from recurate.core.errors import InputError
 from recurate.metrics.checks import neighbour_count, paired, sample
 from recurate.metrics.estimates import Estimate
 
-BLOCK = 1_000_000  # entries of a block of distances: 8 MB
-ROUNDING = 1e-12  # relative error of squared distances from inner products
-GROUPS = 4  # parts of a sample from whose spread some standard errors are taken
-LAYOUTS = 4  # ways to cut a sample into such parts
+BLOCK = 1_000_000  # entries per block of distances: 8 MB
+ROUNDING = 1e-12  # relative error of squared distances that are computed from inner products
+GROUPS = 4  # parts of a sample whose spread gives some standard errors
+LAYOUTS = 4  # ways to divide a sample into such parts
 
 
 # --- Frechet distance -----------------------------------------------------------------------------
 
 
 def frechet(x: ArrayLike, y: ArrayLike) -> Estimate:
-    r"""Return the squared Frechet distance between normal laws with the samples' means and covariances.
+    r"""Return the squared Frechet distance between normal distributions fitted to the samples.
 
-    It is |mu_x - mu_y|^2 + tr(S_x + S_y - 2 (S_x^{1/2} S_y S_x^{1/2})^{1/2}), the squared 2-Wasserstein
-    distance (Dowson & Landau 1982, J. Multivariate Anal. 12; Heusel et al. 2017, arXiv 1706.08500, eq. 6),
-    with unbiased covariances. The last trace is the sum of the singular values of F_x^T F_y, where S = F F^T
-    is the eigendecomposition cut to its rank, so singular covariances (n <= d) lose no digits.
+    With mu and S the samples' means and unbiased covariances, it is
+    |mu_x - mu_y|^2 + tr(S_x + S_y - 2 (S_x^{1/2} S_y S_x^{1/2})^{1/2}), the squared 2-Wasserstein distance
+    (Dowson & Landau 1982, J. Multivariate Anal. 12; Heusel et al. 2017, arXiv 1706.08500, eq. 6). The trace
+    of the root is the sum of the singular values of F_x^T F_y, where S = F F^T is the eigendecomposition
+    truncated to its rank, so singular covariances (n <= d) lose no digits.
 
-    The value is **biased upwards** by finite samples: two normal samples of one law are, for n, m >> d, about
-    (1/n + 1/m) (tr S + sum_ij (1 + [i = j]) l_i l_j / (2 (l_i + l_j))) apart, l the eigenvalues of S. Set
-    ``frechet(y[:half], y[half:])`` beside it, which is what real data get at those sizes. It is not the FID
-    of the literature, which is this distance between Inception features of 50,000 images.
+    In finite samples the value is **biased upwards**: for two samples from one normal distribution and
+    n, m >> d, its expectation is about
+    (1/n + 1/m) (tr S + sum_ij (1 + [i = j]) l_i l_j / (2 (l_i + l_j))), l the eigenvalues of S. Compare it
+    with ``frechet(y[:half], y[half:])``, the value for real data at those sizes. It is not the FID of the
+    literature, which is this distance between Inception features of 50,000 images.
 
-    The standard error takes both samples as random, with influence functions 2 (x - mu_x).(mu_x - mu_y) + (x
-    - mu_x)^T (I - T)(x - mu_x), T the optimal map from x's normal law to y's, and likewise for y. It is right
-    for n, m >> d and laws that differ. It is too large where n, m <= 2d (by up to a fourth) and where both
-    laws are the same (by up to 60 %: the value is then of second order). It does not see the bias.
+    The standard error treats both samples as random. The influence function of x is
+    2 (x - mu_x).(mu_x - mu_y) + (x - mu_x)^T (I - T)(x - mu_x), with T the optimal map from the normal
+    distribution of x to that of y; that of y is analogous. It is correct for n, m >> d and distributions that
+    differ. It is too large if n, m <= 2d (by up to a fourth) and if the distributions are equal (by up to
+    60 %, since the value is then of second order). It does not include the bias.
 
     Args:
-        x: shape (n, d), n >= 2.
-        y: shape (m, d), m >= 2.
+        x: Generated sample, shape (n, d), n >= 2.
+        y: Real sample, shape (m, d), m >= 2.
 
     Raises:
-        InputError: if the samples are not finite, of other shapes or smaller.
+        InputError: If the samples are not finite, differ in columns or have fewer than two rows.
     """
     a, b = paired(x, y, 2)
     shift = a.mean(axis=0) - b.mean(axis=0)
@@ -70,7 +73,7 @@ def frechet(x: ArrayLike, y: ArrayLike) -> Estimate:
 
 
 def _factor(centred: FloatArray) -> tuple[FloatArray, FloatArray]:
-    """Return square roots (r,) of a covariance's positive eigenvalues and their vectors (d, r)."""
+    """Return the square roots (r,) of a covariance's positive eigenvalues and its eigenvectors (d, r)."""
     values, vectors = np.linalg.eigh(centred.T @ centred / (len(centred) - 1))
     alive = values > max(values[-1], 0.0) * centred.shape[1] * 1e-15
     return np.sqrt(values[alive]), vectors[:, alive]
@@ -85,23 +88,28 @@ def _error2(influence: FloatArray) -> float:
 
 
 def precision_recall(x: ArrayLike, y: ArrayLike, k: int = 3) -> tuple[Estimate, Estimate]:
-    """Return the shares of x inside the real manifold and of y inside the generated one.
+    """Return precision, the share of x in the real manifold, and recall, the share of y in the generated one.
 
-    A sample's manifold is the union of closed balls around its points, each reaching to the k-th nearest
-    other point of that sample (Kynkaanniemi et al. 2019, arXiv 1904.06991, eq. 1 and 2).
+    A sample's manifold is the union of closed balls around its points, each with the distance to the k-th
+    nearest other point of that sample as its radius (Kynkaanniemi et al. 2019, arXiv 1904.06991, eq. 1, 2).
 
-    Standard errors: precision's takes the real manifold as fixed (given y, points of x are in or out
-    independently), so it serves comparisons of rounds with one real sample. Recall's takes both samples as
-    random: the generated manifold is drawn anew every round, and that matters more than which real points are
-    asked. It comes from the spread over parts of both samples, see :func:`_spread`.
+    The standard error of precision conditions on y: given the real manifold, points of x are inside or
+    outside independently, so it suits comparisons of rounds with one real sample. The standard error of
+    recall treats both samples as random, because the generated manifold is drawn anew in every round, which
+    contributes more than the choice of real points. It is estimated from the spread of the recall over four
+    parts of both samples, and is accurate to about a fourth.
 
     Args:
-        x: shape (n, d), n > k; for an error of the recall n, m >= 4 (k + 1).
-        y: shape (m, d), m > k.
-        k: which neighbour gives the balls' radii.
+        x: Generated sample, shape (n, d), n >= 4 (k + 1).
+        y: Real sample, shape (m, d), m >= 4 (k + 1).
+        k: Rank of the neighbour whose distance is the radius.
+
+    Returns:
+        Precision and recall, each in [0, 1].
 
     Raises:
-        InputError: if the samples are not finite, of other shapes or too small, or k is not a count.
+        InputError: If the samples are not finite, differ in columns or are too small, or k is not a positive
+            whole number.
     """
     a, b = _centred(*paired(x, y, neighbour_count(k) + 1))
     inside = _balls(a, b, k)[0] > 0
@@ -113,17 +121,27 @@ def precision_recall(x: ArrayLike, y: ArrayLike, k: int = 3) -> tuple[Estimate, 
 
 
 def density_coverage(x: ArrayLike, y: ArrayLike, k: int = 5) -> tuple[Estimate, Estimate]:
-    """Return how densely x lies in the balls around y, and the share of those balls that x reaches.
+    """Return density and coverage of x with respect to closed balls around the points of y.
 
-    The balls are closed and reach to each y's k-th nearest other y. Density is the mean number of them that
-    an x is in, over k: 1 where both laws agree, and possibly more elsewhere. Coverage is the share of balls
-    with an x inside: nearly 1 - 2^-k for samples of one law, as many x as y (Naeem et al. 2020, arXiv
-    2002.09797, sec. 3).
+    The radius of a ball is the distance to the k-th nearest other point of y. Density is the mean number of
+    balls that contain a point of x, divided by k: its expectation is 1 if both distributions agree, and it
+    can exceed 1. Coverage is the share of balls that contain a point of x: nearly 1 - 2^-k for samples of
+    equal size from one distribution (Naeem et al. 2020, arXiv 2002.09797, sec. 3).
 
-    Standard errors: density's takes the real balls as fixed; coverage's takes both samples as random, from
-    the spread over parts of both, see :func:`_spread`.
+    The standard error of density conditions on y. That of coverage treats both samples as random and is
+    estimated from the spread of the coverage over four parts of both samples.
 
-    Args and errors: as in :func:`precision_recall`.
+    Args:
+        x: Generated sample, shape (n, d), n >= 4 (k + 1).
+        y: Real sample, shape (m, d), m >= 4 (k + 1).
+        k: Rank of the neighbour whose distance is the radius.
+
+    Returns:
+        Density, which is at least 0, and coverage in [0, 1].
+
+    Raises:
+        InputError: If the samples are not finite, differ in columns or are too small, or k is not a positive
+            whole number.
     """
     a, b = _centred(*paired(x, y, neighbour_count(k) + 1))
     around, within = _balls(a, b, k)
@@ -136,13 +154,13 @@ def density_coverage(x: ArrayLike, y: ArrayLike, k: int = 5) -> tuple[Estimate, 
 
 
 def _centred(x: FloatArray, y: FloatArray) -> tuple[FloatArray, FloatArray]:
-    """Return both samples less the second's mean."""
+    """Return both samples minus the mean of the second."""
     origin = y.mean(axis=0)
     return x - origin, y - origin
 
 
 def _balls(points: FloatArray, centres: FloatArray, k: int) -> tuple[IntArray, IntArray]:
-    """Return in how many centres' k-neighbour balls each point is, and how many points are in each ball."""
+    """Return the number of k-neighbour balls that contain each point, and of points in each ball."""
     reach = np.empty(len(centres))
     for rows, block in _squared(centres, centres):
         block[np.arange(len(block)), np.arange(rows.start, rows.stop)] = np.inf
@@ -157,7 +175,7 @@ def _balls(points: FloatArray, centres: FloatArray, k: int) -> tuple[IntArray, I
 
 
 def _squared(a: FloatArray, b: FloatArray) -> Iterator[tuple[slice, FloatArray]]:
-    """Yield blocks of rows of the squared distances (n, m); the caller may write into them."""
+    """Yield blocks of rows of the matrix (n, m) of squared distances; the caller may write into them."""
     squares_a, squares_b = np.square(a).sum(axis=1), np.square(b).sum(axis=1)
     step = max(BLOCK // len(b), 1)
     for start in range(0, len(a), step):
@@ -169,7 +187,7 @@ def _squared(a: FloatArray, b: FloatArray) -> Iterator[tuple[slice, FloatArray]]
 
 
 def _proportion(inside: NDArray[np.bool_]) -> Estimate:
-    """Return the share of true values and its binomial standard error."""
+    """Return the share of true values with its binomial standard error."""
     share = float(inside.mean())
     return Estimate(share, math.sqrt(share * (1.0 - share) / inside.size))
 
@@ -177,21 +195,21 @@ def _proportion(inside: NDArray[np.bool_]) -> Estimate:
 def _spread(
     statistic: Callable[[FloatArray, FloatArray], float], x: FloatArray, y: FloatArray, k: int
 ) -> float:
-    """Return the standard error of a statistic of neighbours from its spread over parts of the samples.
+    """Return the standard error of a nearest-neighbour statistic from its spread over parts of the samples.
 
-    Shares that depend on ratios of local densities have variances proportional to 1 / n when n / m is fixed,
-    whatever the scale of the neighbourhoods. So with both samples cut into G parts, the variance is that
-    between the parts, over G. Row i goes to part floor(i / G^r) mod G, and the layouts r = 0, 1, ... are
-    averaged. The error found so is right within about a fourth, its own noise included; less so for a share
-    near 0 or 1.
+    A share that depends on ratios of local densities has a variance proportional to 1 / n at fixed n / m,
+    whatever the scale of the neighbourhoods. So the variance is that between G parts of both samples, divided
+    by G. Row i belongs to part floor(i / G^r) mod G; the variances of the layouts r = 0, 1, ... are averaged.
+    The result is accurate to about a fourth, including its own noise, and less accurate for a share near 0
+    or 1.
 
     Raises:
-        InputError: if the parts would hold no k neighbours.
+        InputError: If a part would have fewer than k + 1 rows.
     """
     least = GROUPS * (k + 1)
     if min(len(x), len(y)) < least:
         got, remedy = f"{len(x)} and {len(y)} rows", f"give at least {least} rows for k = {k}, or a smaller k"
-        raise InputError("samples too small for a standard error", got=got, remedy=remedy)
+        raise InputError("the samples are too small for a standard error", got=got, remedy=remedy)
     depth = int(math.log(min(len(x), len(y)) / (k + 1), GROUPS) + 1e-9)
     variances = []
     for layout in range(max(min(LAYOUTS, depth), 1)):
@@ -201,29 +219,31 @@ def _spread(
     return math.sqrt(float(np.mean(variances)))
 
 
-# --- variety --------------------------------------------------------------------------------------
+# --- diversity ------------------------------------------------------------------------------------
 
 
 def vendi(x: ArrayLike, bandwidth: float | None = None) -> Estimate:
-    r"""Return the Vendi score: how many entirely different samples x is worth, between 1 and n.
+    r"""Return the Vendi score, the effective number of distinct samples in x, between 1 and n.
 
-    It is exp(-sum_k l_k log l_k), l the eigenvalues of K / n (Friedman & Dieng 2023, arXiv 2210.02410, def.
-    3.1). K is the cosine kernel, or with a bandwidth h the Gaussian one, exp(-|x - x'|^2 / (2 h^2)). Rows of
-    zeros have no direction: their cosine is 1 among themselves and 0 with others. The cosine kernel's
-    eigenvalues are found on the smaller side of (n, d); the Gaussian's cost n^3 operations and n^2 memory, so
-    the caller caps n.
+    It is exp(-sum_k l_k log l_k), l the eigenvalues of K / n (Friedman & Dieng 2023, arXiv 2210.02410,
+    def. 3.1). K is the cosine kernel or, given a bandwidth h, the Gaussian kernel exp(-|x - x'|^2 / (2 h^2)).
+    Rows of zeros have no direction: their cosine is 1 with each other and 0 with all other rows. The cosine
+    kernel's eigenvalues are computed on the smaller side of (n, d); the Gaussian kernel's cost O(n^3)
+    operations and O(n^2) memory, so the caller should limit n.
 
-    The value is biased downwards, the more so the closer it is to n. The standard error takes x as random and
-    the bandwidth as given: it is the score times that of the entropy, from the influence function
-    -phi^T log(C) phi - entropy, C = E phi phi^T the kernel's covariance operator. It is too small where the
-    score is no small part of n: by 12 % at n / 12, 20 % at n / 4, up to 35 % above.
+    The score is biased downwards, more strongly the closer it is to n. The standard error treats x as random
+    and the bandwidth as fixed: it is the score times the standard error of the entropy, whose influence
+    function is -phi^T log(C) phi - entropy, with C = E phi phi^T the kernel's covariance operator. It is too
+    small unless the score is small compared with n: by 12 % at n / 12, 20 % at n / 4, up to 35 % above.
 
     Args:
-        x: shape (n, d), n >= 2.
-        bandwidth: h, from :func:`median_bandwidth` of real data, the same in all rounds; None: cosine.
+        x: Sample, shape (n, d), n >= 2.
+        bandwidth: Bandwidth h of the Gaussian kernel, in the units of x; use :func:`median_bandwidth` of real
+            data, and the same h in all rounds. None: the cosine kernel.
 
     Raises:
-        InputError: if x is not finite, of another shape or smaller, or h is not positive and finite.
+        InputError: If x is not finite, not a matrix or has fewer than two rows, or h is not positive and
+            finite.
     """
     points = sample(x, "x", 2)
     if bandwidth is None:
@@ -239,7 +259,10 @@ def vendi(x: ArrayLike, bandwidth: float | None = None) -> Estimate:
 
 
 def _cosine_spectrum(points: FloatArray) -> tuple[FloatArray, FloatArray]:
-    """Return the eigenvalues (r,) of K / n and each point's share (n, r) in them, which have these means."""
+    """Return the eigenvalues (r,) of K / n for the cosine kernel, and the points' contributions (n, r).
+
+    The mean of the contributions over the points is the eigenvalues.
+    """
     largest = np.abs(points).max(axis=1, keepdims=True)
     scaled = points / np.where(largest > 0, largest, 1.0)
     unit = np.column_stack([scaled, largest == 0])
@@ -252,10 +275,12 @@ def _cosine_spectrum(points: FloatArray) -> tuple[FloatArray, FloatArray]:
 
 
 def _gaussian_spectrum(points: FloatArray, bandwidth: float) -> tuple[FloatArray, FloatArray]:
-    """Return the same for the Gaussian kernel."""
+    """Return the eigenvalues (n,) of K / n for the Gaussian kernel, and the points' contributions (n, n)."""
     if not (math.isfinite(bandwidth) and bandwidth > 0):
         raise InputError(
-            "bandwidth is not a scale", got=bandwidth, remedy="use median_bandwidth of real data"
+            "bandwidth is not a positive finite number",
+            got=bandwidth,
+            remedy="use median_bandwidth of real data",
         )
     centred = points - points.mean(axis=0)
     kernel = np.concatenate(
@@ -267,10 +292,17 @@ def _gaussian_spectrum(points: FloatArray, bandwidth: float) -> tuple[FloatArray
 
 
 def median_bandwidth(reference: ArrayLike, cap: int = 2000) -> float:
-    """Return the median distance between different rows of ``cap`` real samples (m, d), evenly spaced.
+    """Return the median distance between distinct rows of a real sample, a bandwidth for :func:`vendi`.
+
+    Args:
+        reference: Real sample, shape (m, d), m >= 2.
+        cap: Maximal number of rows that are used; they are evenly spaced in the sample.
+
+    Returns:
+        The median Euclidean distance, in the units of the sample.
 
     Raises:
-        InputError: if the samples are not finite, of another shape, or all the same.
+        InputError: If the sample is not finite or not a matrix, or if all its rows are equal.
     """
     points = sample(reference, "reference", 2)
     points = points[np.unique(np.linspace(0, len(points) - 1, min(cap, len(points))).astype(int))]
@@ -281,7 +313,9 @@ def median_bandwidth(reference: ArrayLike, cap: int = 2000) -> float:
     )
     pairs = pairs[pairs > ROUNDING * np.square(centred).sum(axis=1).max()]
     if pairs.size == 0:
-        raise InputError("reference has no scale", got="equal rows", remedy="choose the bandwidth yourself")
+        raise InputError(
+            "reference does not define a bandwidth", got="equal rows", remedy="pass a bandwidth explicitly"
+        )
     return math.sqrt(float(np.median(pairs)))
 
 
@@ -289,22 +323,22 @@ def median_bandwidth(reference: ArrayLike, cap: int = 2000) -> float:
 
 
 def memorisation(x: ArrayLike, train: ArrayLike, held_out: ArrayLike) -> Estimate:
-    """Return the probability that x lies nearer to the training data than held-out real data do.
+    """Return the probability that a generated sample is nearer to the training data than a held-out one.
 
-    With D the distance to the nearest training row, it is P(D(x) < D(y)) + P(D(x) = D(y)) / 2, x generated
-    and y held-out: 1/2 for fresh real data, 1 for copies, below 1/2 for samples away from the training data.
-    It is the Mann-Whitney statistic of the data-copying test, without cells and turned round (Meehan,
-    Chaudhuri & Dasgupta 2020, arXiv 2004.05675). The standard error is that of DeLong, DeLong &
-    Clarke-Pearson (1988, Biometrics 44): both samples random, the training data fixed; 0 where the value is 0
-    or 1.
+    With D the distance to the nearest training row, x generated and y held out, it is
+    P(D(x) < D(y)) + P(D(x) = D(y)) / 2: 1/2 for fresh real data, 1 for copies of training data, below 1/2
+    for samples away from the training data. It is the Mann-Whitney statistic of the data-copying test,
+    without cells and with the opposite sign (Meehan, Chaudhuri & Dasgupta 2020, arXiv 2004.05675). The
+    standard error is that of DeLong, DeLong & Clarke-Pearson (1988, Biometrics 44): both samples are random,
+    the training data fixed. It is 0 if the value is 0 or 1.
 
     Args:
-        x: shape (n, d), n >= 2.
-        train: shape (t, d), t >= 1.
-        held_out: shape (m, d), m >= 2, not part of ``train``.
+        x: Generated sample, shape (n, d), n >= 2.
+        train: Training data, shape (t, d), t >= 1.
+        held_out: Held-out real sample, shape (m, d), m >= 2, not part of ``train``.
 
     Raises:
-        InputError: if the samples are not finite, of other shapes or smaller.
+        InputError: If the samples are not finite, differ in columns or are too small.
     """
     rows, real = paired(x, held_out, 2, "held_out")
     known = paired(x, train, 1, "train")[1]
@@ -315,7 +349,7 @@ def memorisation(x: ArrayLike, train: ArrayLike, held_out: ArrayLike) -> Estimat
 
 
 def _nearest(points: FloatArray, known: FloatArray) -> FloatArray:
-    """Return squared distances (n,) to the nearest known row, exactly zero for copies."""
+    """Return the squared distances (n,) to the nearest known row; they are exactly zero for copies."""
     origin = known.mean(axis=0)
     found = np.concatenate([block.argmin(axis=1) for _, block in _squared(points - origin, known - origin)])
     squares: FloatArray = np.square(points - known[found]).sum(axis=1)
@@ -323,7 +357,7 @@ def _nearest(points: FloatArray, known: FloatArray) -> FloatArray:
 
 
 def _below(values: FloatArray, others: FloatArray) -> FloatArray:
-    """Return the share of others below each value (n,), ties counting a half."""
+    """Return the share of ``others`` below each value (n,); ties count one half."""
     ordered = np.sort(others)
     counts = np.searchsorted(ordered, values, "left") + np.searchsorted(ordered, values, "right")
     return np.asarray(counts / (2.0 * ordered.size))

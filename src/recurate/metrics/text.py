@@ -1,7 +1,7 @@
-"""What is measured of generated texts: length, distinct n-grams, self-BLEU, each with a standard error.
+"""Statistics of generated texts with standard errors: length, distinct n-grams and self-BLEU.
 
-A text's words are what whitespace separates, in lower case. Texts are i.i.d. and in no order; every standard
-error takes all of them as random. An empty text has no words, and counts as a text.
+Words are separated by whitespace and converted to lower case. Texts are i.i.d. and in no particular order;
+every standard error treats all of them as random. An empty text has no words, and counts as a text.
 """
 
 from __future__ import annotations
@@ -16,17 +16,17 @@ from recurate.core.arrays import FloatArray, IntArray
 from recurate.core.errors import InputError
 from recurate.metrics.estimates import Estimate
 
-Grams = tuple[IntArray, IntArray]  # of n-grams: the text of each, shape (g,), and which n-gram it is
+Grams = tuple[IntArray, IntArray]  # for each of g n-grams, shapes (g,): index of its text, code of the n-gram
 
-MISSED = 0.1  # what an order without any match counts as, in matches
-CERTAIN = 12  # n-grams in this many texts are there in any sample, nearly
+MISSED = 0.1  # number of matches assigned to an order without a match
+CERTAIN = 12  # number of texts from which an n-gram occurs in almost any sample
 
 
 def lengths(texts: Sequence[str]) -> Estimate:
-    """Return the mean number of words; the error is that of a mean.
+    """Return the mean number of words per text, with the standard error of a mean.
 
     Raises:
-        InputError: if ``texts`` is not a sequence of two or more strings.
+        InputError: If ``texts`` is not a sequence of two or more strings.
     """
     counts = np.array([len(words) for words in _words(texts, 2)], float)
     return Estimate(float(counts.mean()), float(counts.std(ddof=1)) / math.sqrt(counts.size))
@@ -36,21 +36,22 @@ def lengths(texts: Sequence[str]) -> Estimate:
 
 
 def distinct(texts: Sequence[str], n: int = 2, cap: int = 500) -> Estimate:
-    """Return distinct-n of the first ``cap`` texts: different n-grams over all n-grams (0 if there are none).
+    """Return distinct-n of the first ``cap`` texts: the ratio of distinct n-grams to all n-grams.
 
-    (Li et al. 2016, arXiv 1510.03055.) It **falls with the number of texts**, as common n-grams come
-    again: values compare only at one number of texts, hence the cap. The error is that of the ratio D / N for
-    this number of texts. Taking one text off changes D by its own n-grams only; the jackknife from that
-    counts twice what depends on pairs of texts, so a Good-Toulmin series takes the excess off (see
-    :func:`_excess`).
+    (Li et al. 2016, arXiv 1510.03055.) It is 0 if there are no n-grams. It **falls with the number of
+    texts**, because common n-grams recur: values are comparable only for the same number of texts, hence the
+    cap. The standard error is that of the ratio D / N for this number of texts. Omitting one text changes the
+    number D of distinct n-grams only by those that occur in no other text; the jackknife based on these
+    changes counts contributions of pairs of texts twice, so a Good-Toulmin series subtracts the excess.
 
     Args:
-        texts: two or more.
-        n: words in a row.
-        cap: how many texts are used, the first ones.
+        texts: Two or more texts.
+        n: Number of words per n-gram.
+        cap: Maximal number of texts that are used, from the first.
 
     Raises:
-        InputError: if ``texts`` are not strings or fewer than two, or n or cap is not a count.
+        InputError: If ``texts`` are not strings or fewer than two, n is not a whole number >= 1, or cap is
+            not a whole number >= 2.
     """
     _count(n, "n", 1)
     words = _words(texts, 2)[: _count(cap, "cap", 2)]
@@ -69,14 +70,14 @@ def distinct(texts: Sequence[str], n: int = 2, cap: int = 500) -> Estimate:
 
 
 def _excess(text: IntArray, starts: IntArray, spread: IntArray) -> float:
-    r"""Return by how much the jackknife exceeds the variance of the number of distinct n-grams.
+    r"""Return the excess of the jackknife over the variance of the number of distinct n-grams.
 
-    With a Poisson number of texts, the covariance of two n-grams' being there is that of their being absent,
-    P(neither) - P(one absent) P(other absent). Summed over pairs, sum_S (-1)^{|S| + 1} u_S^2 estimates it
-    without bias, u_S the number of n-grams whose set of texts is exactly S. Sets of one text make the
-    jackknife, the others its excess, with signs turned. Their weights fall to zero beyond sets of ``CERTAIN``
-    texts, as a binomial tail (Efron & Thisted 1976, Biometrika 63), which bounds the alternating series'
-    noise.
+    With a Poisson number of texts, the covariance between the presence of two n-grams is that between their
+    absence, P(both absent) - P(one absent) P(other absent). Summed over pairs, sum_S (-1)^{|S| + 1} u_S^2
+    estimates it without bias, where u_S is the number of n-grams whose set of texts is exactly S. Sets of one
+    text give the jackknife; the other sets, with opposite signs, give its excess. Their weights are a
+    binomial tail, which falls to zero beyond sets of ``CERTAIN`` texts (Efron & Thisted 1976, Biometrika 63)
+    and bounds the noise of the alternating series.
     """
     total, tail = 0.0, 1.0 - 0.5**CERTAIN
     for size in range(2, CERTAIN + 1):
@@ -95,27 +96,28 @@ def _excess(text: IntArray, starts: IntArray, spread: IntArray) -> float:
 def self_bleu(
     texts: Sequence[str], rng: np.random.Generator, *, references: int = 49, blocks: int = 20, n: int = 4
 ) -> Estimate:
-    r"""Return self-BLEU, the mean BLEU-n of each text with others as references: 1 where all are alike.
+    r"""Return self-BLEU, the mean BLEU-n of each text with other texts as references; 1 if all are equal.
 
-    (Zhu et al. 2018, arXiv 1802.01886.) It rises with the number of references, so that is fixed:
-    texts are drawn without replacement into blocks of ``references`` + 1, and each text of a block has the
-    others of its block as references. Blocks share no texts, so the error is that of the mean over blocks.
+    (Zhu et al. 2018, arXiv 1802.01886.) It rises with the number of references, which is therefore fixed:
+    texts are drawn without replacement into blocks of ``references`` + 1, and the references of a text are
+    the others of its block. Blocks share no texts, so the standard error is that of the mean over blocks.
 
-    BLEU (Papineni et al. 2002, ACL) has equal weights of the orders 1 to n, clipped counts, and the brevity
-    penalty with the reference length closest to the text's, the shorter of two. Smoothing is the first of
-    Chen & Cherry (2014, WMT): an order without a match counts ``MISSED`` matches; an order that the text is
-    too short for counts as one n-gram, missed. Texts without a word in common with others score 0; an empty
-    text scores 1 if its block has another, else 0.
+    BLEU (Papineni et al. 2002, ACL) has equal weights for the orders 1 to n, clipped counts, and the brevity
+    penalty with the reference length closest to the text's, the shorter one in a tie. Smoothing is method 1
+    of Chen & Cherry (2014, WMT): an order without a match counts as 0.1 matches, and an order longer than the
+    text counts as one n-gram without a match. A text that shares no word with the others of its block scores
+    0; an empty text scores 1 if its block has another empty text, else 0.
 
     Args:
-        texts: at least 2 (references + 1).
-        rng: draws the blocks.
-        references: per text.
-        blocks: at most so many are made.
-        n: the highest order.
+        texts: At least 2 (references + 1) texts.
+        rng: Generator that draws the blocks.
+        references: Number of references per text.
+        blocks: Maximal number of blocks.
+        n: Highest order of n-grams.
 
     Raises:
-        InputError: if ``texts`` are not strings or too few, or a number is not a count.
+        InputError: If ``texts`` are not strings or too few, or references, blocks or n is not a whole number
+            of at least 1, 2 and 1.
     """
     size = _count(references, "references", 1) + 1
     _count(n, "n", 1)
@@ -128,7 +130,7 @@ def self_bleu(
 
 
 def _bleu(words: list[list[str]], size: int, n: int) -> FloatArray:
-    """Return the BLEU of every text with the others of its block of ``size`` texts in a row."""
+    """Return each text's BLEU (texts,); its references are the others of its ``size`` consecutive texts."""
     length = np.array([len(w) for w in words])
     logs, common = np.zeros(len(words)), np.zeros(len(words), bool)
     for order in range(1, n + 1):
@@ -146,7 +148,10 @@ def _bleu(words: list[list[str]], size: int, n: int) -> FloatArray:
 
 
 def _clipped(text: IntArray, gram: IntArray, texts: int, size: int) -> FloatArray:
-    """Return per text the sum over its n-grams of min(count, largest count in another text of its block)."""
+    """Return each text's clipped matches (texts,).
+
+    They are the sum over its n-grams of min(count, largest count in another text of its block).
+    """
     rows, counts = np.unique(np.stack([text // size, gram, text]), axis=1, return_counts=True)
     order = np.lexsort([counts, rows[1], rows[0]])  # the largest count of an n-gram in a block comes last
     (block, kind, owner), counts = rows[:, order], counts[order]
@@ -162,14 +167,14 @@ def _clipped(text: IntArray, gram: IntArray, texts: int, size: int) -> FloatArra
 
 
 def _words(texts: Sequence[str], least: int) -> list[list[str]]:
-    """Return the words of every text, or raise InputError."""
+    """Return the words of every text, or raise InputError if fewer than ``least`` strings are given."""
     if isinstance(texts, str) or not isinstance(texts, Iterable):
         got, remedy = type(texts).__name__, "give a list of strings"
-        raise InputError("texts are not a sequence of texts", got=got, remedy=remedy)
+        raise InputError("texts must be a sequence of strings", got=got, remedy=remedy)
     listed = list(texts)
     wrong = next((i for i, text in enumerate(listed) if not isinstance(text, str)), None)
     if wrong is not None:
-        got, remedy = f"{type(listed[wrong]).__name__} at {wrong}", "use an empty string for no text"
+        got, remedy = f"{type(listed[wrong]).__name__} at {wrong}", "use an empty string for a missing text"
         raise InputError("a text is not a string", got=got, remedy=remedy)
     if len(listed) < least:
         raise InputError("too few texts", got=len(listed), remedy=f"give {least} or more")
@@ -177,7 +182,7 @@ def _words(texts: Sequence[str], least: int) -> list[list[str]]:
 
 
 def _grams(words: list[list[str]], n: int) -> Grams:
-    """Return all n-grams of all texts, as the text of each and an integer that names the n-gram."""
+    """Return all n-grams of all texts: the index of each one's text and an integer code of the n-gram."""
     length = np.array([len(w) for w in words])
     index: dict[str, int] = {}
     codes = np.array([index.setdefault(w, len(index)) for w in chain.from_iterable(words)], np.int64)
@@ -192,7 +197,7 @@ def _grams(words: list[list[str]], n: int) -> Grams:
 
 
 def _count(value: int, name: str, least: int) -> int:
-    """Return a count, or raise InputError."""
+    """Return a whole number of at least ``least``, or raise InputError."""
     if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < least:
         raise InputError(f"{name} is not a count", got=value, remedy=f"use a whole number, {least} or more")
     return int(value)

@@ -1,7 +1,7 @@
 """Charts of trajectories and of points, as Vega-Lite specifications.
 
-Every chart and parameter has a name of its own: Altair's automatic names count up within a process, and
-a rebuilt report must equal the first one.
+Every chart and parameter is named explicitly, because Altair's automatic names count up within a process and
+a rebuilt report must be identical to the first one.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from recurate.log.trajectory import CONTROL, FORECAST, MEASURED, RENEWED, TAIL, 
 
 COLOURS = {FORECAST: "#2f6f9f", MEASURED: "#d9632b", RENEWED: "#3a8f5c", TAIL: "#8a63b0", CONTROL: "#7d8790"}
 HEIGHT = 230
-GROUPS = 10  # groups whose shares are drawn
+GROUPS = 10  # maximal number of groups whose shares are drawn
 
 QUANTITIES = ("mean_reward", "mean_exp_reward", "var_exp_reward", "kl_to_reference", "entropy")
 Key = tuple[str, str | None, str | None]
@@ -25,13 +25,13 @@ TITLES = {
     "mean_reward": "Mean reward",
     "mean_exp_reward": "E exp(reward / temperature)",
     "var_exp_reward": "Var exp(reward / temperature)",
-    "kl_to_reference": "KL to the reference, between reward laws (nats)",
+    "kl_to_reference": "KL to the reference, between reward distributions (nats)",
     "entropy": "Entropy of the group shares (nats)",
     "effective_support": "Effective support of the forecast, 1 / sum p² (candidates)",
 }
 
 
-# What is measured of the samples: the quantity, without its feature space, and its name.
+# Titles of the quantities measured on samples, by their names without the feature space.
 MEASURES = {
     "frechet": "Frechet distance",
     "precision": "Precision",
@@ -40,7 +40,7 @@ MEASURES = {
     "coverage": "Coverage",
     "vendi": "Vendi score",
     "memorisation": "Memorisation",
-    "kl_neighbours": "KL to the reference, by neighbours (nats)",
+    "kl_neighbours": "KL to the reference, by nearest neighbours (nats)",
     "length": "Length (words)",
     "distinct_1": "Distinct words",
     "distinct_2": "Distinct pairs of words",
@@ -62,7 +62,17 @@ def title(key: Key) -> str:
 
 
 def quantity_chart(trajectory: Trajectory, key: Key) -> dict[str, Any]:
-    """Return one quantity over rounds: forecast as a line with its band, measured as points with bars."""
+    """Return a chart of one series over rounds.
+
+    The forecast is a line with its 95 % band; measured values are points with 95 % intervals.
+
+    Args:
+        trajectory: Trajectory with the series.
+        key: Quantity, reward and group of the series.
+
+    Returns:
+        The chart's Vega-Lite specification, as for all charts of this module.
+    """
     rows = [r for r in trajectory.rows if r.key == key]
     if key[0] == "effective_support":
         rows = [r for r in rows if r.source == FORECAST]
@@ -111,7 +121,7 @@ def quantity_chart(trajectory: Trajectory, key: Key) -> dict[str, Any]:
 
 
 def shares_chart(trajectory: Trajectory) -> dict[str, Any]:
-    """Return the share of every group: forecast as lines, measured as points."""
+    """Return a chart of the largest groups' shares over rounds: forecast as lines, measured as points."""
     rows = [r for r in trajectory.rows if r.quantity == "share"]
     pick = alt.selection_point(fields=["group"], bind="legend", name="legend_shares")
     groups = largest_groups(rows)
@@ -142,7 +152,7 @@ def shares_chart(trajectory: Trajectory) -> dict[str, Any]:
 
 
 def largest_groups(rows: list[Row]) -> list[str]:
-    """Return up to GROUPS groups, those with the largest shares in any round, in natural order."""
+    """Return the at most 10 groups with the largest shares in any round, in natural order of their names."""
     top: dict[str, float] = {}
     for row in rows:
         if row.group is not None:
@@ -154,12 +164,12 @@ def largest_groups(rows: list[Row]) -> list[str]:
 def scatter_chart(
     points: list[dict[str, Any]], rounds: list[int], extent: list[list[float]]
 ) -> dict[str, Any]:
-    """Return candidates in the plane, with a slider over rounds; picked ones are marked.
+    """Return a scatter plot of candidates in the plane, with a slider over rounds; picks are marked.
 
     Args:
-        points: ``x, y, reward, picked, round`` of a sample of the candidates.
-        rounds: the rounds that occur.
-        extent: [[x from, to], [y from, to]].
+        points: Sample of the candidates; each has ``x, y, reward, picked, round``.
+        rounds: Rounds that occur, in ascending order.
+        extent: Range of both axes, [[x from, to], [y from, to]].
     """
     shown = _slider("scatter", rounds)
     chart = (
@@ -186,12 +196,12 @@ def scatter_chart(
 def density_chart(
     cells: list[dict[str, Any]], rounds: list[int], extent: list[list[float]]
 ) -> dict[str, Any]:
-    """Return the density of all candidates on a grid, with a slider over rounds.
+    """Return a density plot of all candidates on a grid, with a slider over rounds.
 
     Args:
-        cells: ``x, x2, y, y2, share, round`` of every cell that is not empty.
-        rounds: the rounds that occur.
-        extent: [[x from, to], [y from, to]].
+        cells: Cells that are not empty; each has ``x, x2, y, y2, share, round``.
+        rounds: Rounds that occur, in ascending order.
+        extent: Range of both axes, [[x from, to], [y from, to]].
     """
     shown = _slider("density", rounds)
     chart = (
@@ -221,7 +231,7 @@ def _values(rows: list[dict[str, Any]]) -> Any:
 
 
 def _round_axis() -> Any:
-    """Whole rounds, with room for the marks at both ends."""
+    """Return a horizontal axis with ticks at whole rounds and room for the marks at both ends."""
     axis = alt.Axis(tickMinStep=1, format="d")
     return alt.X("round:Q", title="round", axis=axis, scale=alt.Scale(zero=False, nice=False, padding=8))
 
@@ -237,7 +247,7 @@ def _slider(name: str, rounds: list[int]) -> alt.Parameter:
 
 
 def zooming(name: str) -> alt.Parameter:
-    """Drag to move, shift + wheel to zoom: the plain wheel belongs to the page."""
+    """Return an interaction: drag to move, Shift + wheel to zoom; the wheel alone scrolls the page."""
     return alt.selection_interval(
         bind="scales", name=f"zoom_{name}", zoom="wheel![event.shiftKey]", clear="dblclick"
     )
@@ -276,16 +286,16 @@ def as_chart(spec: dict[str, Any]) -> Any:
 
 
 def digits(value: float | None) -> float | None:
-    """Seven digits are plenty for a picture, and keep the file small."""
+    """Return a value rounded to seven digits, which keeps the file small; None if it is not finite."""
     return None if value is None or not math.isfinite(value) else float(f"{value:.7g}")
 
 
 def interval_chart(bars: list[dict[str, Any]], name: str) -> dict[str, Any]:
-    """Return values with 95 % intervals, one line a name.
+    """Return a chart of values with 95 % intervals, with one line per name.
 
     Args:
-        bars: ``name, value, error, group``; ``error`` is half the interval.
-        name: of the chart's parameters.
+        bars: Values; each has ``name, value, error, group``, where ``error`` is half the interval's width.
+        name: Name of the chart's view.
     """
     rows = [
         {k: v if isinstance(v, str) else digits(v) for k, v in b.items()}
@@ -309,7 +319,12 @@ def interval_chart(bars: list[dict[str, Any]], name: str) -> dict[str, Any]:
 
 
 def calibration_chart(rows: list[dict[str, Any]]) -> dict[str, Any]:
-    """Return picked against predicted probabilities, ``predicted, picked, error, candidates`` a bin."""
+    """Return a calibration plot: the share picked against the predicted probability.
+
+    Args:
+        rows: Bins of predicted probability; each has ``predicted, picked, error, candidates``, where
+            ``error`` is half the width of the interval of ``picked``.
+    """
     values = [
         {k: digits(v) for k, v in r.items()}
         | {"low": digits(r["picked"] - r["error"]), "high": digits(r["picked"] + r["error"])}
@@ -327,7 +342,11 @@ def calibration_chart(rows: list[dict[str, Any]]) -> dict[str, Any]:
 
 
 def parts_chart(rows: list[dict[str, Any]]) -> dict[str, Any]:
-    """Return each round's change as stacked parts, ``round, part, value`` a bar."""
+    """Return a chart of each round's change of the mean reward, stacked by its parts.
+
+    Args:
+        rows: Bars; each has ``round, part, value``, where the part is selection, sampling or transmission.
+    """
     parts = ["selection", "sampling", "transmission"]
     colour = alt.Color(
         "part:N",
@@ -350,7 +369,14 @@ def parts_chart(rows: list[dict[str, Any]]) -> dict[str, Any]:
 def frontier_chart(
     points: list[dict[str, Any]], here: dict[str, float], axis: str, name: str
 ) -> dict[str, Any]:
-    """Return a frontier, ``x, y, label`` a point, with the plan marked."""
+    """Return a chart of a frontier of plans, on which the chosen plan is marked.
+
+    Args:
+        points: Points of the frontier; each has ``x, y, label``.
+        here: Chosen plan, with ``x`` and ``y``.
+        axis: Title of the horizontal axis.
+        name: Name of the chart's view; the horizontal axis of ``cost`` is logarithmic.
+    """
     rows = [{"x": digits(p["x"]), "y": digits(p["y"]), "label": p["label"]} for p in points]
     scale = alt.Scale(zero=False, type="log" if name == "cost" else "linear")
     base = alt.Chart(_values(rows)).encode(
@@ -374,7 +400,14 @@ def phase_chart(
     here: dict[str, str] | None,
     axis: str,
 ) -> dict[str, Any]:
-    """Return a phase diagram, ``k, value, share`` a cell (None: it does not settle), the plan marked."""
+    """Return a phase diagram over K and another setting, on which the chosen plan is marked.
+
+    Args:
+        cells: Cells; each has ``k, value, share``, where a share of None means that the loop has no limit.
+        order: Order of the values of K, and of the other setting's values.
+        here: Chosen plan, with ``k`` and ``value``, or None.
+        axis: Title of the horizontal axis, the name of the other setting.
+    """
     x = alt.X("value:O", sort=order[1], title=axis)
     y = alt.Y("k:O", sort=order[0], title="K")
     base = alt.Chart(_values(cells)).encode(x=x, y=y)

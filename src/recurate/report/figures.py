@@ -1,7 +1,7 @@
-"""Charts as figures for papers: SVG and PNG, drawn offline by vl-convert.
+"""Figures for papers: charts as SVG and PNG, rendered offline by vl-convert.
 
-A figure is a chart of a page restyled: as wide as a column, with small type, a palette that colour-blind
-readers can tell apart, the quantity at its axis and the legend where the chart is emptiest.
+A figure is a report's chart in another style: as wide as a column, in small type, with a palette that
+colour-blind readers can distinguish, the quantity as the axis title and the legend in the emptiest corner.
 """
 
 from __future__ import annotations
@@ -20,16 +20,16 @@ from recurate.core.files import atomic_path, write_text
 from recurate.log.trajectory import CONTROL, FORECAST, MEASURED, RENEWED, TAIL
 from recurate.report.charts import COLOURS
 
-# Okabe and Ito's colours, those that stand out on white first, and two more.
+# Okabe and Ito's colours, starting with those that stand out on white, and two more.
 PALETTE = (
     "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#882255", "#999999",
     "#F0E442",
 )  # fmt: skip
 PRINTED = {FORECAST: "#0072B2", MEASURED: "#D55E00", RENEWED: "#009E73", TAIL: "#CC79A7", CONTROL: "#7d8790"}
-WIDTH, HEIGHT = 230, 160  # points; with axes about 3.7 inches, a column of most journals
+WIDTH, HEIGHT = 230, 160  # points; 3.7 inches wide with axes, about one column of most journals
 PPI = 300
 MOST_TICKS = 12
-GAP = 0.02  # between legend and marks, of the chart's size
+GAP = 0.02  # distance between legend and marks, as a share of the chart's size
 TYPE = 9  # points
 FONT = "Liberation Sans, Arial, Helvetica, sans-serif"
 CONFIG: dict[str, Any] = {
@@ -52,21 +52,25 @@ CONFIG: dict[str, Any] = {
 
 
 def need_figures_extra() -> None:
-    """Refuse to go on without the package that draws.
+    """Check that the package that renders figures is installed.
 
     Raises:
-        InputError: it is not installed.
+        InputError: If it is not installed.
     """
     if not find_spec("vl_convert"):
         raise InputError(
-            "figures need more than the plain installation",
+            "figures need a package that is not installed",
             got="no vl-convert-python",
             remedy="pip install 'recurate[figures]'",
         )
 
 
 def write_figures(charts: Sequence[tuple[str, dict[str, Any]]], folder: Path) -> Path:
-    """Write each chart, (title, specification), as SVG and PNG; figures of an earlier time are removed.
+    """Write every chart as SVG and PNG; figures that the folder already has are removed.
+
+    Args:
+        charts: Title and Vega-Lite specification of every chart.
+        folder: Folder to write to, which is created if necessary.
 
     Returns:
         The folder.
@@ -98,11 +102,11 @@ def write_figures(charts: Sequence[tuple[str, dict[str, Any]]], folder: Path) ->
 
 
 def printed(spec: dict[str, Any], title: str) -> dict[str, Any]:
-    """Return a chart's specification for paper.
+    """Return a chart's Vega-Lite specification in the style of a printed figure.
 
     Args:
-        spec: as on the page.
-        title: what the page says above it; it goes to the vertical axis where that has no title.
+        spec: Specification of the chart in the report.
+        title: Title of the chart in the report; it becomes the title of a vertical axis that has none.
     """
     figure = copy.deepcopy(spec)
     figure["params"] = [p for p in figure.get("params", ()) if "select" not in p]
@@ -112,7 +116,7 @@ def printed(spec: dict[str, Any], title: str) -> dict[str, Any]:
     for node in _nodes(figure):
         condition = node.get("condition")
         first = condition[0] if isinstance(condition, list) and condition else condition
-        if isinstance(first, dict) and "param" in first:  # what a click would single out
+        if isinstance(first, dict) and "param" in first:  # a style that depends on a click
             del node["condition"]
             node["value"] = first.get("value", 1)
         if isinstance(node.get("range"), list):
@@ -149,7 +153,7 @@ def _colour(colour: Any) -> Any:
 
 
 def _name_axis(figure: dict[str, Any], title: str) -> None:
-    """Put the title to the vertical axis, and ticks at whole rounds where there is room for each."""
+    """Title the vertical axis, and place a tick at every round if there is room."""
     rounds = sorted({row["round"] for row in _rows(figure) if "round" in row})
     for encoding in _encodings(figure):
         y, x = encoding.get("y"), encoding.get("x")
@@ -160,7 +164,7 @@ def _name_axis(figure: dict[str, Any], title: str) -> None:
 
 
 def _place_legend(figure: dict[str, Any]) -> None:
-    """Put the legend into the corner with the fewest marks; where all have some, room is made above."""
+    """Place the legend in the corner with the fewest marks; if no corner is empty, make room at the top."""
     names = _legend_names(figure)
     if not names:
         return
@@ -203,7 +207,7 @@ def _legend_names(figure: dict[str, Any]) -> list[str]:
 
 
 def _spread(figure: dict[str, Any]) -> tuple[float, float, bool] | None:
-    """Return the span of what is drawn upwards, in the scale's units, and whether that is a logarithm."""
+    """Return the least and largest value on the vertical axis, and whether they are logarithms, or None."""
     log = any(e.get("y", {}).get("scale", {}).get("type") == "log" for e in _encodings(figure))
     values = [
         row[name]
@@ -217,7 +221,7 @@ def _spread(figure: dict[str, Any]) -> tuple[float, float, bool] | None:
 
 
 def _marks(figure: dict[str, Any]) -> list[tuple[float, float]]:
-    """Return where marks and lines are, each in 0 to 1 from the lower left."""
+    """Return points on all marks and lines, as coordinates in [0, 1] from the lower left corner."""
     spread = _spread(figure)
     rows = [row for row in _rows(figure) if row.get("value") is not None and "round" in row]
     if spread is None or not rows:
@@ -272,7 +276,7 @@ def _encodings(figure: dict[str, Any]) -> list[dict[str, Any]]:
 
 
 def _nodes(node: Any) -> Iterator[dict[str, Any]]:
-    """Yield every table in a specification but its data, outermost first."""
+    """Yield every object of a specification except its data, outermost first."""
     if isinstance(node, dict):
         yield node
         for name, child in node.items():

@@ -1,4 +1,4 @@
-"""Pages as HTML: templates, and charts with their places. Scripts are inside the page: it opens offline."""
+"""HTML pages from templates, with placeholders for charts. Scripts are embedded, so pages open offline."""
 
 from __future__ import annotations
 
@@ -12,7 +12,12 @@ SCRIPTS = ("vega", "vega-lite", "vega-embed")
 
 
 def place(specs: list[tuple[str, str]], spec: dict[str, Any]) -> str:
-    """Add a chart to ``specs`` and return the id of its place."""
+    """Add a chart to a page and return the id of the element that it fills.
+
+    Args:
+        specs: Ids and JSON specifications of the page's charts, to which this one is appended.
+        spec: Vega-Lite specification of the chart.
+    """
     identity = f"chart-{len(specs)}"
     text = json.dumps(spec, separators=(",", ":"), sort_keys=True).replace("<", "\\u003c")
     specs.append((identity, text))
@@ -20,7 +25,12 @@ def place(specs: list[tuple[str, str]], spec: dict[str, Any]) -> str:
 
 
 def render(template: str, **values: Any) -> str:
-    """Return a page made from one of the templates beside this module."""
+    """Return the HTML of a page from a template.
+
+    Args:
+        template: File name of a template beside this module.
+        values: Values of the template's variables.
+    """
     import jinja2
 
     folder = resources.files("recurate.report")
@@ -31,7 +41,7 @@ def render(template: str, **values: Any) -> str:
 
 @cache
 def _scripts() -> list[str]:
-    """Return Vega's JavaScript, without the comments that would make browsers look for source maps."""
+    """Return Vega's JavaScript without the comments that make browsers request source maps."""
     folder = resources.files("recurate.report").joinpath("assets")
     found = [folder.joinpath(f"{name}.min.js").read_text(encoding="utf-8") for name in SCRIPTS]
     return [re.sub(r"//# sourceMappingURL=\S+", "", text).replace("</script", "<\\/script") for text in found]

@@ -1,4 +1,4 @@
-"""What happened, in words and in tables of text."""
+"""The report's summary paragraph, and its tables of the forecast against the measured values."""
 
 from __future__ import annotations
 
@@ -12,7 +12,13 @@ from recurate.report.charts import QUANTITIES, title
 
 @dataclass(frozen=True)
 class Comparison:
-    """One quantity's rounds, forecast against measured, as a table of text, heading first."""
+    """The forecast of one series against its measured values, as text.
+
+    Attributes:
+        title: Title of the quantity.
+        table: Heading, then per round: measured value, forecast, difference, relative difference.
+        verdict: Sentence that states the forecast's error.
+    """
 
     title: str
     table: list[list[str]]
@@ -20,7 +26,12 @@ class Comparison:
 
 
 def what_happened(trajectory: Trajectory, facts: dict[str, Any]) -> str:
-    """Return one paragraph on a run or a forecast."""
+    """Return a paragraph that summarises a run or a forecast.
+
+    Args:
+        trajectory: Measured values, or a forecast if there are none.
+        facts: Settings of the loop by name, such as ``k``, ``noise`` and ``real_fraction``.
+    """
     source = MEASURED if trajectory.where(MEASURED).rows else FORECAST
     sentences = [_setting(facts)]
     rewards = list(dict.fromkeys(r.reward for r in trajectory.rows if r.reward is not None))
@@ -34,7 +45,7 @@ def what_happened(trajectory: Trajectory, facts: dict[str, Any]) -> str:
         name = f"E exp({cooled})" if first.quantity == "mean_exp_reward" else f"the mean {of}"
         factor = last.value / first.value if first.value > 0 else math.nan
         verb = _verb(first, last, source)
-        fold = f", {factor:.2g}-fold" if factor >= 1.1 else ""
+        fold = f", a factor of {factor:.2g}" if factor >= 1.1 else ""
         sentences.append(
             f"{name[0].upper()}{name[1:]} {verb} from {first.value:.3g} in round {first.round} to "
             f"{last.value:.3g} in round {last.round}{fold}."
@@ -46,7 +57,7 @@ def what_happened(trajectory: Trajectory, facts: dict[str, Any]) -> str:
 
 
 def _verb(first: Row, last: Row, source: str) -> str:
-    """Say up or down, unless the two values cannot be told apart."""
+    """Return the verb of the change, up or down, or "about the same" within the intervals or 1 %."""
     apart = abs(last.value - first.value)
     unsure = sum(r.upper - r.value for r in (first, last) if r.upper is not None)
     if apart <= unsure or apart <= 0.01 * abs(first.value):
@@ -55,36 +66,36 @@ def _verb(first: Row, last: Row, source: str) -> str:
     return f"went {direction}" if source == MEASURED else f"is forecast to go {direction}"
 
 
-MODELS = {"gumbel": "by Luce choice", "gaussian": "by Thurstone's model", "none": "as the best"}
+MODELS = {"gumbel": "by Luce choice", "gaussian": "by Thurstone's model", "none": "by highest reward"}
 
 
 def _setting(facts: dict[str, Any]) -> str:
-    picking = "Every round, " + _picking(facts)
+    picking = "In every round, " + _picking(facts)
     weights = facts.get("weights", [])
     if len(weights) > 1:
-        picking += f" (a slate is judged by one of {len(weights)} rewards, with weights "
+        picking += f" (each slate is judged by one of {len(weights)} rewards, drawn with weights "
         picking += f"{', '.join(f'{w:g}' for w in weights)})"
     for stage in facts.get("then", []):
-        picking += f"; from what is kept {_picking(stage)}"
+        picking += f"; then, from those kept, {_picking(stage)}"
     share = float(facts.get("real_fraction", 0.0))
-    mixed = f"mixed with {share:.0%} real data" if share else "without any real data"
+    mixed = f"mixed with {share:.0%} real data" if share else "without real data"
     kept = " of this and all earlier rounds" if facts.get("accumulate") else ""
     part = facts.get("efficacy", 1.0)
-    way = "" if part == 1 else f", which moves it {part:.0%} of the way"
-    return f"{picking} and the picks{kept}, {mixed}, are what the model is retrained on{way}."
+    way = "" if part == 1 else f", which moves it {part:.0%} of the way to their distribution"
+    return f"{picking}. The model is retrained on the picks{kept}, {mixed}{way}."
 
 
 def _picking(facts: dict[str, Any]) -> str:
-    """Say how a stage selects, as a clause."""
+    """Return a clause that states how a stage selects."""
     k, noise = facts.get("k"), str(facts.get("noise", "gumbel"))
     if "level" in facts:
-        return f"every candidate passes whose reward reaches {facts['level']:g}{_noisily(facts)}"
+        return f"every candidate whose reward is at least {facts['level']:g} is kept{_noisily(facts)}"
     if "fraction" in facts:
         return f"the best {facts['fraction']:.0%} of all candidates are kept{_noisily(facts)}"
     if k == 1:
-        return "samples are taken unselected (K = 1)"
+        return "samples are kept without selection (K = 1)"
     if k == "inf" and noise == "gumbel":
-        return "candidates are picked in proportion to exp(reward) (K = infinity)"
+        return "candidates are picked with probability proportional to exp(reward) (K = infinity)"
     sizes = " or ".join(k) if isinstance(k, dict) else str(k)
     keep = facts.get("keep", 1)
     many = "one" if keep == 1 else str(keep)
@@ -105,11 +116,11 @@ def _forecast_quality(trajectory: Trajectory, reward: str | None) -> str:
     worst = max(found.relative, key=lambda t: abs(found.relative[t]))
     of = "" if reward == "reward" else f" for {reward}"
     text = (
-        f"The forecast made from round 0 alone{of} was off by at most {abs(found.relative[worst]):.1%} "
+        f"The forecast from round 0 alone{of} was off by at most {abs(found.relative[worst]):.1%} "
         f"of the measured value (round {worst})"
     )
     if math.isfinite(found.error_ratio):
-        text += f"; its error is {found.error_ratio:.0%} of that of assuming that nothing changes"
+        text += f"; its root-mean-square error is {found.error_ratio:.0%} of that of a forecast of no change"
     return text + "."
 
 
@@ -124,7 +135,7 @@ def _groups(trajectory: Trajectory, source: str) -> str:
     start = next(r for r in shares if r.round == entropy[0].round and r.group == final.group)
     return (
         f"The largest group in round {last} is {final.group!r} with {final.value:.0%} (round "
-        f"{entropy[0].round}: {start.value:.0%}); the entropy of the shares goes from "
+        f"{entropy[0].round}: {start.value:.0%}); the entropy of the shares changes from "
         f"{entropy[0].value:.2f} to {entropy[-1].value:.2f} nats."
     )
 
@@ -134,7 +145,10 @@ def _divergence(trajectory: Trajectory, source: str) -> str:
     if not rows:
         return ""
     first, last = rows[0].value, rows[-1].value
-    return f"The reward law's divergence from the reference goes from {first:.2f} to {last:.2f} nats."
+    return (
+        f"The KL divergence of the reward distribution from the reference changes from {first:.2f} to "
+        f"{last:.2f} nats."
+    )
 
 
 def _rows(trajectory: Trajectory, source: str, quantity: str, reward: str | None) -> list[Row]:
@@ -143,7 +157,10 @@ def _rows(trajectory: Trajectory, source: str, quantity: str, reward: str | None
 
 
 def comparisons(trajectory: Trajectory) -> list[Comparison]:
-    """Return, for every compared quantity, by how much each round differed from the forecast."""
+    """Return, for every measured series of the main quantities, the forecast against the measured values.
+
+    Series without a common round after round 0 are omitted.
+    """
     found = []
     for key in trajectory.about(MEASURED):
         compared = agreement(trajectory, key) if key[0] in QUANTITIES else None
@@ -155,9 +172,9 @@ def comparisons(trajectory: Trajectory) -> list[Comparison]:
             both = [f"{values[source, t]:.5g}" for source in (MEASURED, FORECAST)]
             table.append([str(t), *both, f"{difference:+.3g}", f"{compared.relative[t]:+.1%}"])
         verdict = (
-            f"Forecast error {compared.rmse:.3g} (root mean square over rounds), "
-            f"{compared.error_ratio:.0%} of the error {compared.persistence_rmse:.3g} of a forecast that "
-            "nothing changes."
+            f"The forecast's root-mean-square error over rounds is {compared.rmse:.3g}, "
+            f"{compared.error_ratio:.0%} of the error {compared.persistence_rmse:.3g} of a forecast of no "
+            "change."
         )
         found.append(Comparison(title(key), table, verdict))
     return found

@@ -42,12 +42,12 @@ Position = Annotated[str | None, _column("Column of where a candidate was shown.
 Context = Annotated[str | None, _column("Column of contexts (prompts); picks happen within them.")]
 Form = Annotated[
     str | None,
-    typer.Option(metavar="FORM", help="long, wide, pairs or lists. Default: a guess, which is shown."),
+    typer.Option(metavar="FORM", help="long, wide, pairs or lists. Default: guessed and shown."),
 ]
 Alternatives = Annotated[
     str | None,
     typer.Option(
-        metavar="A,B,C", help="Alternatives of a wide file, in the order of the codes in its picks."
+        metavar="A,B,C", help="Alternatives of a wide file, in the order of the codes that its picks use."
     ),
 ]
 Feature = Annotated[
@@ -55,7 +55,7 @@ Feature = Annotated[
     _column("What describes candidates, repeatable; characters:COLUMN counts a text's."),
 ]
 Ties = Annotated[
-    str, typer.Option(metavar="HOW", help="Tied pairs: davidson (an outcome of their own), half, or drop.")
+    str, typer.Option(metavar="HOW", help="Tied pairs: davidson (a separate outcome), half, or drop.")
 ]
 Seed = Annotated[int, typer.Option(metavar="N", help="Seed of all that is random here.")]
 Out = Annotated[
@@ -64,7 +64,7 @@ Out = Annotated[
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print all numbers as JSON instead of tables.")]
 Figures = Annotated[
-    bool, typer.Option("--figures", help="Also write every chart as SVG and PNG, FOLDER/figures.")
+    bool, typer.Option("--figures", help="Also write every chart as SVG and PNG to FOLDER/figures.")
 ]
 
 

@@ -473,9 +473,9 @@ class Bomb:
 
 def test_objects_are_never_read(tmp_path):
     np.savez(tmp_path / "a.npz", images=np.array([Bomb(), Bomb()], object), labels=np.arange(2))
-    assert "could run any program" in refused(tmp_path / "a.npz")
+    assert "can run any program" in refused(tmp_path / "a.npz")
     np.savez(tmp_path / "a.npz", images=GREY, labels=np.array([Bomb()] * 12, object))
-    assert "could run any program" in refused(tmp_path / "a.npz")
+    assert "can run any program" in refused(tmp_path / "a.npz")
     python = tmp_path / "cifar-10-batches-py"
     python.mkdir()
     for name in ("data_batch_1", "batches.meta"):
@@ -519,7 +519,7 @@ def test_damaged_tables(tmp_path):
     path.write_bytes(good[: len(good) // 2])
     assert "a.parquet" in refused(path)
     pq.write_table(hub_table().select(["label"]), path)
-    assert "no column of a usual name" in refused(path)
+    assert "no column with a usual name" in refused(path)
     pq.write_table(pa.table({"image": [1, 2, 3]}), path)
     assert "encoded images" in refused(path)
     kind = pa.struct([("bytes", pa.binary()), ("path", pa.string())])

@@ -228,7 +228,7 @@ def test_a_killed_loop_of_programs_goes_on_with_the_same_bytes(points, tmp_path)
         ((), ("--exit", "3"), "generator.fit failed: its exit code was 3"),
         (("--exit", "4"), (), "generator.sample failed: its exit code was 4"),
         (("--skip",), (), "was not written"),
-        (("--short",), (), "must answer each of the 600 items"),
+        (("--short",), (), "must have exactly one row for each of the 600 items"),
         (("--bad",), (), "not finite"),
         ((), ("--skip",), "made no checkpoint"),
     ],

@@ -257,7 +257,7 @@ def test_the_frame_shows_stage_pace_time_left_table_and_alarms(live, monkeypatch
     live.warn(["thin"])
     text = frame(live)
     for part in (
-        "round 3 of 5: sample  0:04", "10 s a round", "80 candidates a second", "0:26 left",
+        "round 3 of 5: sample  0:04", "10 s per round", "80 candidates per second", "0:26 left",
         "2.5 (2.5)", "mean_reward", "alarm in round 2: the mean fell (goes on)", "warning: thin",
     ):  # fmt: skip
         assert part in text, part

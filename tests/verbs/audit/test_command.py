@@ -361,7 +361,7 @@ def broken(tmp_path):
     ("arguments", "message"),
     [
         (["missing.csv"], "no such file"),
-        (["good.txt"], "ending"),
+        (["good.txt"], "extension"),
         (["empty.csv"], "empty"),
         (["header.csv"], "no rows"),
         (["bare.csv"], "nothing in this file tells slates and picks"),

@@ -413,7 +413,7 @@ def broken(tmp_path):
     ("arguments", "message"),
     [
         (["missing.csv"], "no such file"),
-        (["good.txt"], "ending"),
+        (["good.txt"], "extension"),
         (["empty.csv"], "empty"),
         (["header.csv"], "no rows"),
         (["one.csv"], "9 of one candidate"),
@@ -423,7 +423,7 @@ def broken(tmp_path):
         (["bare.csv"], "nothing in this file tells slates and picks"),
         (["noslate.csv"], "no row belongs to a slate"),
         (["once.csv"], "items that recur"),
-        (["twice.csv"], "several columns of one name"),
+        (["twice.csv"], "several columns with the same name"),
         (["latin.csv"], "cannot read"),
         (["cut.jsonl"], "line 120 is not valid JSON"),
         (["cut.parquet"], "cannot read"),

@@ -154,7 +154,7 @@ def test_a_reference_file(table, tmp_path, recurate_cli):
     ("arguments", "message"),
     [
         (["missing.csv"], "no such file"),
-        (["scores.txt"], "ending"),
+        (["scores.txt"], "extension"),
         (["empty.csv"], "empty"),
         (["scores.csv"], "no reward column"),
         (["scores.csv", "--reward", "scor"], "did you mean 'score'"),

@@ -141,7 +141,7 @@ def test_the_paragraph_names_direction_and_error():
     text = narrative.what_happened(up, {"k": 4, "real_fraction": 0.25})
     assert "one of 4 candidates" in text
     assert "25% real data" in text
-    assert "went up from 1 in round 0 to 4 in round 2, 4-fold" in text
+    assert "went up from 1 in round 0 to 4 in round 2, a factor of 4" in text
     assert "off by at most 20.0% of the measured value (round 1)" in text
     down = narrative.what_happened(Trajectory(tuple(rows(FORECAST, [2, 1]))), {"k": "inf"})
     assert "is forecast to go down from 2" in down
@@ -165,11 +165,17 @@ def test_images():
             {"k": 4, "noise": "gaussian", "lapse": 0.1},
             "picked by Thurstone's model (10% of the slates at random)",
         ),
-        ({"k": {"2": 0.5, "4": 0.5}, "noise": "none"}, "one of 2 or 4 candidates is picked as the best"),
+        (
+            {"k": {"2": 0.5, "4": 0.5}, "noise": "none"},
+            "one of 2 or 4 candidates is picked by highest reward",
+        ),
         ({"k": 8, "keep": 2}, "2 of 8 candidates are picked by Luce choice"),
-        ({"level": 0.5}, "every candidate passes whose reward reaches 0.5 and"),
+        ({"level": 0.5}, "every candidate whose reward is at least 0.5 is kept. The model"),
         ({"fraction": 0.25, "noise": "gumbel"}, "the best 25% of all candidates are kept, with gumbel noise"),
-        ({"k": 4, "then": [{"k": 2}]}, "; from what is kept one of 2 candidates is picked by Luce choice"),
+        (
+            {"k": 4, "then": [{"k": 2}]},
+            "; then, from those kept, one of 2 candidates is picked by Luce choice",
+        ),
         ({"k": 4, "accumulate": True}, "the picks of this and all earlier rounds"),
         ({"k": 4, "efficacy": 0.5}, "which moves it 50% of the way"),
     ],

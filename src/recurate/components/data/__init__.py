@@ -1,4 +1,4 @@
-"""Real data for runs: fixed arrays, split into a training part and a held-out part."""
+"""Real data for runs: fixed arrays that are split into training data and held-out data."""
 
 from recurate.components.data.dataset import Dataset
 from recurate.components.data.digits import Digits

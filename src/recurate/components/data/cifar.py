@@ -1,4 +1,4 @@
-"""CIFAR-10's binary version: records of a label and 3 x 32 x 32 bytes."""
+"""The binary version of CIFAR-10: records of one label byte and 3 x 32 x 32 pixel bytes."""
 
 from __future__ import annotations
 
@@ -16,10 +16,15 @@ CLASSES = 10
 
 
 def part(paths: Sequence[Path], names: Path | None, name: str) -> Part:
-    """Return the images of several files; labels are the classes' names where a file has them.
+    """Return the images (32, 32, 3) of several files, in order, with their labels.
+
+    Args:
+        paths: Files of records.
+        names: File with the names of the ten classes; None, or another number of names: labels are digits.
+        name: Name of the part in messages.
 
     Raises:
-        InputError: a file does not consist of whole records.
+        InputError: If a file does not consist of whole records, or a label is not from 0 to 9.
     """
     batches = [_records(path) for path in paths]
     starts = np.cumsum([0, *(len(batch) for batch in batches)])
@@ -42,15 +47,15 @@ def _records(path: Path) -> Picture:
     size = path.stat().st_size
     if size == 0 or size % (PIXELS + 1):
         raise InputError(
-            f"{path} is not CIFAR-10's binary version",
-            got=f"{size} bytes, not a multiple of {PIXELS + 1}",
-            remedy="fetch cifar-10-binary.tar.gz again",
+            f"{path} is not the binary version of CIFAR-10",
+            got=f"{size} bytes, not a positive multiple of {PIXELS + 1}",
+            remedy="download cifar-10-binary.tar.gz again",
         )
     found = np.memmap(path, np.uint8, "r").reshape(-1, PIXELS + 1)
     if found[:, 0].max() >= CLASSES:
         raise InputError(
-            f"{path} is not CIFAR-10's binary version",
-            got=f"a label {found[:, 0].max()}, not 0 to 9",
-            remedy="CIFAR-100 can be read as Parquet, NPZ or a folder of images",
+            f"{path} is not the binary version of CIFAR-10",
+            got=f"the label {found[:, 0].max()}, not 0 to 9",
+            remedy="use CIFAR-10; CIFAR-100 can be read as Parquet, NPZ or a folder of images",
         )
     return found

@@ -1,4 +1,4 @@
-"""What real data are to a run: samples with labels and contexts, a part of them held out."""
+"""The real data of a run: samples with labels and contexts, some of them held out."""
 
 from __future__ import annotations
 
@@ -17,7 +17,16 @@ from recurate.log.samples import Samples
 
 @dataclass(frozen=True)
 class Dataset:
-    """Samples (n, ...), labels (n,) as text, contexts (n,) or None; what is held out is never trained on."""
+    """Real data: n samples for training and m held-out samples, which no model is trained on.
+
+    Attributes:
+        train: Training samples, shape (n, ...).
+        labels: Labels of the training samples as text, shape (n,); empty strings if there are none.
+        held_out: Held-out samples, shape (m, ...).
+        held_out_labels: Labels of the held-out samples as text, shape (m,).
+        contexts: Contexts of the training samples, shape (n,), or None.
+        held_out_contexts: Contexts of the held-out samples, shape (m,), or None.
+    """
 
     train: Samples
     labels: NDArray[Any]
@@ -28,21 +37,31 @@ class Dataset:
 
     @property
     def labelled(self) -> bool:
-        """Whether the labels tell anything."""
+        """Whether any training sample has a non-empty label."""
         return bool((self.labels != "").any())
 
 
 class Source(Settings):
-    """Settings that real data are loaded by; a subclass loads them."""
+    """Base class of the settings of one kind of real data; a subclass defines how they are loaded."""
 
     kind: str
 
     def load(self, rng: Stream) -> Dataset:
-        """Return the data, split."""
+        """Return the data, split into training and held-out samples.
+
+        Args:
+            rng: Stream of every random choice.
+
+        Raises:
+            InputError: If the data cannot be read.
+        """
         raise NotImplementedError
 
     def files(self) -> dict[str, str]:
-        """Return the SHA-256 of what :meth:`load` reads, by a name that does not tell where it lies."""
+        """Return the SHA-256 of every file that :meth:`load` reads.
+
+        The keys are names from the settings, so that they do not depend on where the files are.
+        """
         return {}
 
     def rests_on(self, serves: str) -> list[Fingerprint]:
@@ -55,20 +74,23 @@ class Source(Settings):
 
 
 def split(count: int, share: float, rng: Stream, name: str) -> tuple[IntArray, IntArray]:
-    """Split the rows 0, ..., count - 1 at random; return those to train on and those held out.
+    """Split the rows 0, ..., count - 1 at random into training rows and held-out rows.
 
     Args:
-        count: number of rows.
-        share: held out; at least one row is left on each side.
-        rng: of the split.
-        name: of the data, for errors.
+        count: Number of rows.
+        share: Share of rows held out, in (0, 1); both parts have at least one row.
+        rng: Stream of the split.
+        name: Name of the data in messages.
+
+    Returns:
+        The training rows and the held-out rows, in random order.
 
     Raises:
-        InputError: there are fewer than two rows.
+        InputError: If there are fewer than two rows.
     """
     if count < 2:
         raise InputError(
-            f"{name} has too few rows to hold some out", got=count, remedy="give it at least two"
+            f"{name} has too few rows to hold some out", got=count, remedy="provide at least two rows"
         )
     order = rng.generator().permutation(count)
     cut = min(max(round(count * (1 - share)), 1), count - 1)

@@ -1,4 +1,4 @@
-"""Images one by one: what a source of them offers, how encoded ones are decoded, cropped and scaled."""
+"""Reading of images: the interface of their sources, and decoding, cropping and scaling of single images."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from recurate.core.arrays import IntArray
 from recurate.core.errors import InputError
 from recurate.log.samples import Samples
 
-Picture = NDArray[Any]  # (h, w) or (h, w, 3): whole numbers or truth values as stored, or floats in [0, 1]
+Picture = NDArray[Any]  # (h, w) or (h, w, 3): whole numbers or Booleans as stored, or floats in [0, 1]
 
 LUMA = np.array([0.299, 0.587, 0.114], np.float32)  # ITU-R BT.601
 UNREADABLE: tuple[type[Exception], ...] = (
@@ -33,14 +33,14 @@ UNREADABLE: tuple[type[Exception], ...] = (
 
 @dataclass(frozen=True)
 class Part:
-    """Images of a source, for training or held out, of which any may be read.
+    """The images of one part of a source (training or held out), any of which can be read.
 
     Attributes:
-        name: of the part, for errors.
-        count: number of images.
-        labels: (count,) texts, or None.
-        read: yields the images of the given rows, which ascend.
-        title: name of one image, for errors.
+        name: Name of the part in messages.
+        count: Number of images.
+        labels: Labels of the images as text, shape (count,), or None.
+        read: Function that yields the images of the given rows, which must be in ascending order.
+        title: Function that returns the name of the image in a row, for messages.
     """
 
     name: str
@@ -51,15 +51,22 @@ class Part:
 
 
 def numbered(name: str) -> Callable[[int], str]:
-    """Return titles of images that have none: by number, from 1."""
+    """Return a function that titles images without names by their numbers, from 1."""
     return lambda row: f"{name}: image {row + 1}"
 
 
 def decode(content: bytes | Path, title: str) -> Picture:
-    """Decode an image by Pillow: grey or RGB, 8 bits, or grey with 16; transparency is dropped.
+    """Decode an image with Pillow.
+
+    Args:
+        content: Bytes of the encoded image, or its path.
+        title: Name of the image in messages.
+
+    Returns:
+        Grey values (h, w) with 8 or 16 bits, or RGB values (h, w, 3) with 8 bits; transparency is discarded.
 
     Raises:
-        InputError: it is not an image that Pillow can read whole.
+        InputError: If Pillow is not installed or cannot decode the whole image.
     """
     try:
         from PIL import Image
@@ -74,7 +81,7 @@ def decode(content: bytes | Path, title: str) -> Picture:
         with Image.open(io.BytesIO(content) if isinstance(content, bytes) else content) as image:
             mode = image.mode
             if mode in ("I", "F"):
-                raise ValueError(f"pixels of mode {mode}, whose range is not known")
+                raise ValueError(f"pixels of mode {mode}, whose range is unknown")
             if mode.startswith("I;16"):
                 return np.asarray(image).astype(np.uint16)
             return np.asarray(image.convert("L" if mode in ("1", "L", "LA", "La") else "RGB"))
@@ -88,10 +95,14 @@ def decode(content: bytes | Path, title: str) -> Picture:
 
 @contextmanager
 def damage_explained(path: Path, *errors: type[Exception]) -> Iterator[None]:
-    """Turn what libraries raise on damaged files into one error that names the file.
+    """Convert the errors that libraries raise on damaged files into one error that names the file.
+
+    Args:
+        path: File that is read.
+        errors: Further exception types that indicate damage.
 
     Raises:
-        InputError: one of the errors was raised.
+        InputError: If the block raises one of these errors.
     """
     try:
         yield
@@ -101,7 +112,7 @@ def damage_explained(path: Path, *errors: type[Exception]) -> Iterator[None]:
         raise InputError(
             f"cannot read {path}",
             got=str(error).splitlines()[0] if str(error) else type(error).__name__,
-            remedy="the file is truncated, altered or not what its name says; fetch it again",
+            remedy="the file is truncated, damaged or not of the format of its name; download it again",
         ) from None
 
 
@@ -111,21 +122,22 @@ def assemble(
     """Read images as float32 in [0, 1], shape (n, h, w) or (n, h, w, 3), in the order of ``rows``.
 
     Args:
-        part: where they are.
-        rows: of the images, ascending.
-        grey: True for shades of grey, False for colour, None for what the first image is.
-        side: images are cropped to the square in their middle and scaled to this size; None leaves them.
-        like: shape that each must have; that of the first if None.
+        part: Part of a source that holds the images.
+        rows: Rows of the images, in ascending order, shape (n,).
+        grey: True converts the images to grey, False to colour; None adopts the first image's mode.
+        side: Side in pixels of the square that images are cropped to (at the centre) and scaled to; None
+            leaves their sizes unchanged.
+        like: Shape that every image must have; None adopts that of the first image.
 
     Raises:
-        InputError: images differ in size, or in colour where nothing was asked for, or one cannot be read.
+        InputError: If images differ in size, differ in colour while ``grey`` is None, or cannot be read.
     """
     first, colour = "", None if grey is None else not grey
     out: Samples = np.empty(0, np.float32)
     if like is not None:
-        colour, first = len(like) == 3, "the first image of the training data"
+        colour, first = len(like) == 3, "the first training image"
         out = np.empty((len(rows), *like), np.float32)
-    # The iterator must end with the rows: one that ends early would leave images undefined.
+    # The iterator must have as many images as rows: a shorter one would leave images undefined.
     for i, (row, picture) in enumerate(zip(rows.tolist(), part.read(rows), strict=True)):
         if colour is None:
             colour = picture.ndim == 3
@@ -144,7 +156,7 @@ def assemble(
             raise InputError(
                 "images differ in size",
                 got=f"{part.title(row)} is {height} x {width}, {first} {out.shape[1]} x {out.shape[2]}",
-                remedy="set data.resize to a number of pixels: each is cropped to a square and scaled",
+                remedy="set data.resize to a number of pixels: images are then cropped to squares and scaled",
             )
         out[i] = image
     return out
@@ -163,7 +175,7 @@ def _floats(picture: Picture, colour: bool, part: Part, row: int) -> Samples:
             raise InputError(
                 f"pixels of type {picture.dtype} must be from 0 to {high:g}",
                 got=f"{part.title(row)}: {picture.min():g} to {picture.max():g}",
-                remedy="scale them to that range",
+                remedy="scale the pixels to that range",
             )
         image = picture.astype(np.float32) / np.float32(high)
     if colour and image.ndim == 2:
@@ -174,7 +186,7 @@ def _floats(picture: Picture, colour: bool, part: Part, row: int) -> Samples:
 
 
 def _scaled(image: Samples, side: int | None) -> Samples:
-    """Return the square in the middle of an image, scaled to ``side`` pixels."""
+    """Return the central square of an image, scaled to ``side`` x ``side`` pixels."""
     height, width = image.shape[:2]
     if side is None or height == width == side:
         return image

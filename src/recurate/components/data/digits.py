@@ -1,4 +1,4 @@
-"""Small images that come with scikit-learn."""
+"""The handwritten digits that scikit-learn includes."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from recurate.core.seeds import Stream
 
 
 class Digits(Source):
-    """scikit-learn's handwritten digits: 1,797 grey images of 8 x 8, values 0 to 1, ten classes."""
+    """scikit-learn's handwritten digits: 1,797 grey images of 8 x 8 pixels, values in [0, 1], ten classes."""
 
     kind: Literal["digits"] = "digits"
     held_out: float = Field(0.2, ge=0.01, le=0.9, description="share of images held out")
 
     def load(self, rng: Stream) -> Dataset:
-        """Load the images and split them at random."""
+        """Load the images, shape (n, 8, 8), and split them at random."""
         from sklearn.datasets import load_digits
 
         found = load_digits()

@@ -1,4 +1,4 @@
-"""Folders of images: the class is the name of the subfolder."""
+"""Folders of images, in which the name of a subfolder is the class."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ ENDINGS = {".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".
 
 
 def pictures_in(folder: Path) -> list[Path]:
-    """Return the images below a folder, sorted; hidden files and folders are left out."""
+    """Return the paths of all images below a folder, sorted; hidden files and folders are skipped."""
     found = (path for path in folder.rglob("*") if path.suffix.lower() in ENDINGS)
     return sorted(
         path
@@ -25,19 +25,19 @@ def pictures_in(folder: Path) -> list[Path]:
 
 
 def part(folder: Path) -> Part:
-    """Return the images below a folder, by subfolder, or without labels if there are no subfolders.
+    """Return the images below a folder; the label is the subfolder's name, or None without subfolders.
 
     Raises:
-        InputError: some images lie in subfolders and others do not.
+        InputError: If some images are in subfolders and others are not.
     """
     paths = pictures_in(folder)
     classes = [path.relative_to(folder).parts[:-1] for path in paths]
     loose = [path for path, below in zip(paths, classes, strict=True) if not below]
     if loose and len(loose) < len(paths):
         raise InputError(
-            f"some images in {folder} lie in a subfolder, their class, and others do not",
+            f"some images in {folder} are in subfolders, which name their classes, and others are not",
             got=loose[0].name,
-            remedy="move it to the subfolder of its class, or away",
+            remedy="move it to the subfolder of its class, or remove it",
         )
     labels = None if loose else np.array([below[0] for below in classes])
 

@@ -1,4 +1,4 @@
-"""What lies at a path: which format of images, and which files are for training and which are held out."""
+"""Detection of the format of images at a path, and of their training files and held-out files."""
 
 from __future__ import annotations
 
@@ -17,19 +17,20 @@ from recurate.core.sealed import sha256
 
 TEST = ("test", "validation", "valid", "val")
 IDX = re.compile(r"(?P<prefix>.*?)(?P<part>train|t10k|test)[-_.]images[-_.]idx3[-_.]ubyte(\.gz|\.xz)?")
-OBJECTS = re.compile(r"\.(pkl|pick\w+|pt|pth|joblib)")  # endings of files of Python objects
-REMEDY = "see docs/running.md for the formats that can be read"
+OBJECTS = re.compile(r"\.(pkl|pick\w+|pt|pth|joblib)")  # extensions of files of pickled Python objects
+REMEDY = "docs/running.md lists the formats that can be read"
 
 
 @dataclass(frozen=True)
 class Layout:
-    """Files of images.
+    """The files of one set of images.
 
     Attributes:
-        kind: the format.
-        place: the path.
-        train, test: files (for ``folder``: one folder each; for ``npz`` one file has both).
-        beside: other files that are read: names of classes, labels.
+        kind: Format of the files.
+        place: Path that the settings name.
+        train: Training files, or one folder for ``folder``, or the one file with all images for ``npz``.
+        test: Held-out files, or one folder for ``folder``; empty if there are none.
+        beside: Other files that are read, such as those with the names of the classes.
     """
 
     kind: Literal["idx", "folder", "npz", "parquet", "saved", "cifar"]
@@ -39,7 +40,15 @@ class Layout:
     beside: tuple[Path, ...] = ()
 
     def parts(self, image: str | None, label: str | None) -> tuple[Part, Part | None]:
-        """Return the images for training and those that the source holds out; see :class:`ImageData`."""
+        """Return the training images and the source's own held-out images, or None.
+
+        Args:
+            image: Key or column of the images (NPZ, tables); None: a usual name.
+            label: Key or column of the labels (NPZ, tables); None: a usual name.
+
+        Raises:
+            InputError: If a file is damaged, or the images or labels are not found.
+        """
         if self.kind == "npz":
             return npz.parts(self.train[0], image, label)
         train = self._part(self.train, image, label)
@@ -59,7 +68,10 @@ class Layout:
         return cifar.part(paths, beside, name)
 
     def hashes(self, name: str) -> dict[str, str]:
-        """Return the SHA-256 of what is read, one for all images of a folder; names begin with ``name``."""
+        """Return the SHA-256 of every file that is read, by names that begin with ``name``.
+
+        A folder of images has one hash for all of them.
+        """
         if self.kind == "folder":
             return {name: sha256_of_all(self.place, folders.pictures_in(self.place))}
         files = (*self.train, *self.test, *self.beside)
@@ -69,10 +81,10 @@ class Layout:
 
 
 def layout(place: Path) -> Layout:
-    """Find out which format of images lies at a path.
+    """Detect the format of the images at a path.
 
     Raises:
-        InputError: none that can be read.
+        InputError: If there are no images in a format that can be read.
     """
     if place.is_file():
         return _file(place)
@@ -87,7 +99,7 @@ def layout(place: Path) -> Layout:
         raise InputError(
             "there are several NPZ files",
             got=", ".join(path.name for path in archives),
-            remedy="name one as data.path, and the one with held-out images as data.test",
+            remedy="set data.path to one of them, and data.test to the one with held-out images, if any",
         )
     return _folder(place)
 
@@ -100,15 +112,15 @@ def _file(path: Path) -> Layout:
     if OBJECTS.fullmatch(path.suffix) or re.fullmatch(r"data_batch_\d|test_batch|batches\.meta", path.name):
         raise _objects(path)
     raise InputError(
-        f"{path} is not a file of images that can be read",
-        got=f"the ending {path.suffix!r}",
-        remedy=f"name an .npz or .parquet file, or the folder of other files; {REMEDY}",
+        f"{path} is not a file of images in a format that can be read",
+        got=f"the extension {path.suffix!r}",
+        remedy=f"give an .npz or .parquet file or, for other formats, the folder that holds them; {REMEDY}",
     )
 
 
 def _idx(place: Path) -> Layout | None:
     found: dict[str, dict[str, Path]] = {}
-    for path in sorted(place.iterdir(), reverse=True):  # so that a plain file comes last, and stays
+    for path in sorted(place.iterdir(), reverse=True):  # a plain file replaces a compressed one
         match = IDX.fullmatch(path.name)
         if match:
             found.setdefault(match["prefix"], {})[match["part"]] = path
@@ -116,9 +128,9 @@ def _idx(place: Path) -> Layout | None:
         return None
     if len(found) > 1 or "train" not in next(iter(found.values())):
         raise InputError(
-            f"{place} must hold one set of IDX files with images to train on",
+            f"{place} must hold exactly one set of IDX files, with training images",
             got=", ".join(sorted(p.name for parts in found.values() for p in parts.values())),
-            remedy="give each set a folder of its own: train-images-idx3-ubyte, train-labels-idx1-ubyte, "
+            remedy="put each set into its own folder, as train-images-idx3-ubyte, train-labels-idx1-ubyte, "
             "t10k-images-idx3-ubyte, t10k-labels-idx1-ubyte",
         )
     parts = next(iter(found.values()))
@@ -127,7 +139,7 @@ def _idx(place: Path) -> Layout | None:
 
 
 def _with_labels(images: Path) -> tuple[Path, ...]:
-    """Return a file of images with the file of its labels, however that is compressed, if there is one."""
+    """Return a file of images and, if it exists, the file of its labels, compressed or not."""
     stem = re.sub(r"(\.gz|\.xz)$", "", images.name).replace("images", "labels").replace("idx3", "idx1")
     for ending in ("", ".gz", ".xz"):
         path = images.with_name(stem + ending)
@@ -168,13 +180,13 @@ def _parquet(place: Path) -> Layout | None:
 
 
 def _split_of(path: Path) -> str:
-    """Return which split a file belongs to, by its name or its folder's: "" if neither tells."""
+    """Return the split that a file belongs to, by its name or its folders', or an empty string."""
     words = [re.split(r"[-_.]", path.name)[0], *path.parts[:-1]]
     return next((word for word in words if word in ("train", *TEST)), "")
 
 
 def _saved(place: Path) -> Layout | None:
-    """Find what ``save_to_disk`` of the ``datasets`` library wrote: one data set, or several by name."""
+    """Return the files that ``save_to_disk`` of the ``datasets`` library wrote, for one or several splits."""
     listed = place / "dataset_dict.json"
     if listed.is_file():
         with damage_explained(listed):
@@ -203,8 +215,8 @@ def _streams(folder: Path) -> tuple[Path, ...]:
         missing = [path.name for path in paths if not path.is_file()]
         raise InputError(
             f"{folder} lacks files that its state.json names",
-            got=", ".join(missing) or "no file named",
-            remedy="save the data set again",
+            got=", ".join(missing) or "state.json names no file",
+            remedy="save the dataset again",
         )
     return paths
 
@@ -236,15 +248,15 @@ def _listing(place: Path) -> str:
 
 def _no_training(place: Path, splits: Iterable[str]) -> InputError:
     return InputError(
-        f"{place} has no images to train on",
-        got=f"parts {', '.join(sorted(splits))}",
-        remedy="call one part 'train', or name the file or folder of one part",
+        f"{place} has no training images",
+        got=f"splits {', '.join(sorted(splits))}",
+        remedy="name one split 'train', or give the file or folder of one split",
     )
 
 
 def _objects(path: Path) -> InputError:
     return InputError(
-        f"{path} holds pickled Python objects, which are never read: they could run any program",
+        f"{path} holds pickled Python objects, which are never read because they can run any program",
         got=path.name,
-        remedy="use another form of the data; for CIFAR-10 the binary version, cifar-10-binary.tar.gz",
+        remedy="use the data in another format; for CIFAR-10, the binary version cifar-10-binary.tar.gz",
     )

@@ -1,4 +1,4 @@
-"""IDX files, MNIST's format: plain, gzipped or xz-compressed."""
+"""IDX files, the format of MNIST: plain, gzipped or xz-compressed."""
 
 from __future__ import annotations
 
@@ -22,10 +22,15 @@ OPENERS: dict[str, Any] = {".gz": gzip.open, ".xz": lzma.open}
 
 
 def part(images: Path, labels: Path | None, name: str) -> Part:
-    """Return the images of one file, with the labels of another: the labels' numbers as text.
+    """Return the images (h, w) of one file, with the labels of another.
+
+    Args:
+        images: File of images, bytes in three dimensions.
+        labels: File of labels, bytes in one dimension, which become numbers as text; or None.
+        name: Name of the part in messages.
 
     Raises:
-        InputError: a file is not IDX or truncated, or their counts differ.
+        InputError: If a file is truncated or not an IDX file, or the numbers of images and labels differ.
     """
     with _opened(images, 3) as (_, shape):
         count, height, width = shape
@@ -36,15 +41,15 @@ def part(images: Path, labels: Path | None, name: str) -> Part:
             _ends(file, labels)
         if number != count:
             raise InputError(
-                "there must be one label an image",
+                "there must be one label per image",
                 got=f"{count} images in {images}, {number} labels in {labels}",
-                remedy="fetch both files again, from one place",
+                remedy="download both files again, from the same source",
             )
 
     def read(rows: IntArray) -> Iterator[Picture]:
         size, wanted = height * width, set(rows.tolist())
         with _opened(images, 3) as (file, _):
-            for row in range(count):  # all of them: a truncated file is never taken for a whole one
+            for row in range(count):  # reads every image, so that a truncated file is always detected
                 content = _exactly(file, size, images)
                 if row in wanted:
                     yield np.frombuffer(content, np.uint8).reshape(height, width)
@@ -55,24 +60,24 @@ def part(images: Path, labels: Path | None, name: str) -> Part:
 
 @contextmanager
 def _opened(path: Path, dimensions: int) -> Iterator[tuple[IO[bytes], tuple[int, ...]]]:
-    """Open a file of bytes with so many dimensions; yield it behind its header, and its shape."""
+    """Open an IDX file of bytes; yield it, positioned after its header, and its shape."""
     with damage_explained(path, EOFError, lzma.LZMAError, zlib.error), _plain(path) as file:
         magic = file.read(4)
         if magic[:2] != b"\0\0" or len(magic) < 4:
             raise InputError(
                 f"{path} is not an IDX file",
                 got=f"it begins with {magic.hex(' ') or 'nothing'}, not with 00 00",
-                remedy="fetch it again; it may be compressed twice, or a web page",
+                remedy="download it again; it may be compressed twice, or be a web page",
             )
         if magic[2] != 8 or magic[3] != dimensions:
             raise InputError(
                 f"{path} must hold bytes in {dimensions} dimension{'s' if dimensions > 1 else ''}",
                 got=f"its magic number is {magic.hex(' ')}, not 00 00 08 0{dimensions}",
-                remedy="images and labels may have been exchanged; fetch them again",
+                remedy="check whether images and labels are exchanged, or download both again",
             )
         shape = struct.unpack(f">{dimensions}I", _exactly(file, 4 * dimensions, path))
         if not math.prod(shape):
-            raise InputError(f"{path} is empty", got=f"shape {shape}", remedy="fetch it again")
+            raise InputError(f"{path} is empty", got=f"shape {shape}", remedy="download it again")
         yield file, shape
 
 
@@ -85,12 +90,16 @@ def _plain(path: Path) -> IO[bytes]:
 def _exactly(file: IO[bytes], size: int, path: Path) -> bytes:
     content = file.read(size)
     if len(content) < size:
-        raise InputError(f"{path} is truncated", got="it ends before its last item", remedy="fetch it again")
+        raise InputError(
+            f"{path} is truncated", got="it ends before its last item", remedy="download it again"
+        )
     return content
 
 
 def _ends(file: IO[bytes], path: Path) -> None:
     if file.read(1):
         raise InputError(
-            f"{path} is longer than its header says", got="bytes after its last item", remedy="fetch it again"
+            f"{path} is longer than its header states",
+            got="bytes after its last item",
+            remedy="download it again",
         )

@@ -1,4 +1,4 @@
-"""Real images from files."""
+"""Real images from files of several formats."""
 
 from __future__ import annotations
 
@@ -16,57 +16,58 @@ from recurate.core.arrays import IntArray
 from recurate.core.errors import InputError, nearest
 from recurate.core.seeds import Stream
 
-SHARE = 0.1  # held out where neither the source nor the settings tell
+SHARE = 0.1  # share held out if neither the source nor the settings define one
 
 
 class ImageData(Source):
-    """Images, by what lies at the path: IDX, a folder of images, NPZ, Parquet, Arrow, binary CIFAR-10.
+    """Images in the format found at the path: IDX, folders of images, NPZ, Parquet, Arrow or binary CIFAR-10.
 
-    They become float32 in [0, 1], of shape (n, h, w) in grey and (n, h, w, 3) in colour.
+    They become float32 in [0, 1], shape (n, h, w) in grey and (n, h, w, 3) in colour.
     """
 
     kind: Literal["images"]
-    path: str = Field(description="file or folder, seen from the current folder, then from RECURATE_DATA")
-    test: str | None = Field(
-        None, description="file or folder of the held-out images, where it is another one"
+    path: str = Field(
+        description="file or folder, relative to the current folder or, failing that, to RECURATE_DATA"
     )
+    test: str | None = Field(None, description="file or folder of the held-out images, if it is another one")
     image: str | None = Field(
-        None, description="NPZ, tables: key or column of images, if it has an unusual name"
+        None, description="NPZ, tables: key or column of the images, if its name is unusual"
     )
     label: str | None = Field(
-        None, description="NPZ, tables: key or column of labels, if it has an unusual name"
+        None, description="NPZ, tables: key or column of the labels, if its name is unusual"
     )
-    size: int | None = Field(None, ge=1, description="take so many images to train on; all if absent")
+    size: int | None = Field(None, ge=1, description="number of training images; all if absent")
     take: Literal["evenly", "random"] = Field(
         "evenly",
-        description="with size: as many of each class as there are, or regardless of class; both at random",
+        description="with size: images are drawn at random, equally many per class or regardless of class",
     )
-    classes: tuple[str, ...] = Field((), description="take these classes only; all if empty")
+    classes: tuple[str, ...] = Field((), description="classes that are used; all if empty")
     held_out: float | None = Field(
         None,
         ge=0.001,
         le=0.9,
-        description="share held out of the training images; if absent, the source's own test images are, "
-        "or a tenth where it has none",
+        description="share of the training images held out; if absent, the source's own test images are "
+        "held out, or a tenth of the training images if it has none",
     )
     grey: bool | None = Field(
-        None, description="shades of grey, or three channels; if absent, as the first image is"
+        None, description="whether images become grey (one channel) or colour; if absent, as the first image"
     )
     resize: int | None = Field(
-        None, ge=1, le=4096, description="pixels a side: images are cropped to a square and scaled"
+        None, ge=1, le=4096, description="side in pixels: images are cropped to a square and scaled to it"
     )
 
     @model_validator(mode="after")
     def _one_way_to_hold_out(self) -> Self:
         if self.test is not None and self.held_out is not None:
-            raise ValueError("give test or held_out, not both")
+            raise ValueError("set test or held_out, not both")
         return self
 
     def load(self, rng: Stream) -> Dataset:
-        """Read and choose the images.
+        """Read the images, select classes and number, and split them.
 
         Raises:
-            InputError: nothing at the path can be read, a file is damaged, or the images do not fit together.
+            InputError: If nothing at the path can be read, a file is damaged, the images differ in size or
+                colour, or a class or the number of images is not available.
         """
         train, test = layout(locate(self.path)).parts(self.image, self.label)
         if self.test is not None:
@@ -83,48 +84,48 @@ class ImageData(Source):
         others = assemble(source, held_out, grey=self.grey, side=self.resize, like=images.shape[1:])
         if (train.labels is None) != (source.labels is None):
             raise InputError(
-                "either all images have labels or none",
-                got=f"none in {(train if train.labels is None else source).name}",
-                remedy="label them, or hold out a share of the training images: data.held_out = 0.1",
+                "some images have labels and others do not",
+                got=f"no labels in {(train if train.labels is None else source).name}",
+                remedy="label these images, or hold out a share of the training images: data.held_out = 0.1",
             )
         return Dataset(images, _texts(train, rows), others, _texts(source, held_out))
 
     def files(self) -> dict[str, str]:
-        """Return the SHA-256 of every file; of a folder of images one for all."""
+        """Return the SHA-256 of every file that is read; a folder of images has one for all of them."""
         found = layout(locate(self.path)).hashes(self.path)
         if self.test is not None:
             found |= layout(locate(self.test)).hashes(self.test)
         return found
 
     def _of_classes(self, part: Part) -> IntArray:
-        """Return the rows of the classes that are wanted."""
+        """Return the rows of the classes that the settings name."""
         if not self.classes:
             return np.arange(part.count)
         if part.labels is None:
             raise InputError(
-                "images without labels cannot be chosen by class",
+                "images without labels cannot be selected by class",
                 got=f"classes = {list(self.classes)}, and no labels in {part.name}",
-                remedy="leave data.classes out, or label the images",
+                remedy="omit data.classes, or label the images",
             )
         known = set(part.labels.tolist())
         for name in self.classes:
             if name not in known:
                 raise InputError(
-                    f"there are no images of a class that data.classes names in {part.name}",
+                    f"{part.name} has no images of a class that data.classes names",
                     got=name,
                     remedy=nearest(name, known),
                 )
         return np.flatnonzero(np.isin(part.labels, self.classes))
 
     def _sized(self, part: Part, rows: IntArray, rng: Stream) -> IntArray:
-        """Return as many rows as are wanted, in their order."""
+        """Return ``size`` of the rows, in ascending order."""
         if self.size is None:
             return rows
         if self.size > len(rows):
             raise InputError(
-                "there are fewer images to train on than data.size asks for",
+                "there are fewer training images than data.size requests",
                 got=f"size = {self.size}, and {len(rows)} images",
-                remedy="lower it, or leave it out to take all",
+                remedy="lower data.size, or omit it to use all images",
             )
         draw = rng.generator()
         order = draw.permutation(rows)
@@ -136,7 +137,7 @@ class ImageData(Source):
 
 
 def _quotas(counts: IntArray, size: int) -> IntArray:
-    """Share ``size`` among classes as evenly as their counts allow; the first ones get what is left over."""
+    """Divide ``size`` among classes as evenly as their counts allow; the first classes get the remainder."""
     quotas = np.zeros(len(counts), np.int64)
     while (left := size - int(quotas.sum())) > 0:
         room = np.flatnonzero(quotas < counts)

@@ -27,20 +27,20 @@ LABELS = ("labels", "label", "y", "Y", "targets", "target", "arr_1")
 NAMES = ("label_names", "class_names", "classes", "names")
 TRAIN, TEST = ("train",), ("test", "val", "valid", "validation")
 SCANS = {"header", "scans", "lengths"}
-BLOCK = 2**20  # bytes read together
+BLOCK = 2**20  # bytes per block
 
 
 def parts(path: Path, image: str | None, label: str | None) -> tuple[Part, Part | None]:
-    """Return the images of an NPZ file, and those of its test set if it has one.
+    """Return the images of an NPZ file, and its test set or None.
 
     Args:
-        path: the file.
-        image: key of the images; None looks for the usual names.
-        label: key of the labels; None looks for the usual names.
+        path: NPZ file.
+        image: Key of the images; None: a usual name.
+        label: Key of the labels; None: a usual name.
 
     Raises:
-        InputError: no array is named like images, images and labels do not fit together, an array holds
-            Python objects, or the file is damaged.
+        InputError: If no array of images is found, shapes do not match, an array holds Python objects, or the
+            file is damaged.
     """
     keys = _keys(path)
     if keys >= SCANS and image is None:
@@ -57,15 +57,15 @@ def parts(path: Path, image: str | None, label: str | None) -> tuple[Part, Part 
     found = _first(IMAGES, keys)
     if found is None:
         raise InputError(
-            f"{path} has no array of a usual name for images",
+            f"{path} has no array with a usual name for images",
             got=f"arrays {', '.join(sorted(keys))}",
-            remedy="name it with data.image, and the labels with data.label",
+            remedy="name the array with data.image, and the labels with data.label",
         )
     return _part(path, found, (label and _known(label, keys, path)) or _first(LABELS, keys)), None
 
 
 def _named(keys: set[str], prefixes: Sequence[str]) -> tuple[str, str | None] | None:
-    """Return the keys of a part's images and labels: ``x_train``, ``train_images``, ..."""
+    """Return the keys of a part's images and labels, such as ``x_train`` or ``train_images``, or None."""
     for prefix in prefixes:
         images = [k for name in IMAGES for k in (f"{prefix}_{name}", f"{name}_{prefix}") if k in keys]
         labels = [k for name in LABELS for k in (f"{prefix}_{name}", f"{name}_{prefix}") if k in keys]
@@ -93,7 +93,7 @@ def _part(path: Path, image: str, label: str | None) -> Part:
         raise InputError(
             f"{path}: array {image!r} must hold numbers",
             got=f"type {kind}",
-            remedy="name another with data.image",
+            remedy="name another array with data.image",
         )
     arrange = _arrangement(shape, f"{path}: array {image!r}")
     labels = None if label is None else _labels(path, label, shape[0])
@@ -109,13 +109,13 @@ def _part(path: Path, image: str, label: str | None) -> Part:
                 for row in range(start, start + number):
                     if row in wanted:
                         yield arrange(found[row - start])
-            file.read(1)  # past the end, where the checksum is compared
+            file.read(1)  # reads past the end, which makes zipfile compare the checksum
 
     return Part(f"{path}: {image}", shape[0], labels, read, numbered(f"{path}: {image}"))
 
 
 def _arrangement(shape: tuple[int, ...], name: str) -> Any:
-    """Return the function from a stored image to (h, w) or (h, w, 3)."""
+    """Return the function that converts a stored image to shape (h, w) or (h, w, 3)."""
     if len(shape) == 3:
         return lambda image: image
     if len(shape) == 4 and shape[3] == 3:
@@ -139,9 +139,9 @@ def _labels(path: Path, key: str, count: int) -> NDArray[Any]:
         found = found[:, 0]
     if found.shape != (count,) or found.dtype.kind not in "iubUS":
         raise InputError(
-            f"{path}: array {key!r} must hold one label per image: whole numbers or texts",
+            f"{path}: array {key!r} must hold one label per image, as whole numbers or text",
             got=f"shape {found.shape} of {found.dtype} for {count} images",
-            remedy="name the labels with data.label",
+            remedy="name the array of labels with data.label",
         )
     named = _first(NAMES, _keys(path))
     if found.dtype.kind in "iu" and named is not None:
@@ -152,14 +152,14 @@ def _labels(path: Path, key: str, count: int) -> NDArray[Any]:
 
 
 def _scans(path: Path, label: str | None) -> Part:
-    """Return the JPEG images of a file whose header is stored once."""
+    """Return JPEG images that share a header, from the arrays ``header``, ``scans`` and ``lengths``."""
     header, scans = _load(path, "header").tobytes(), _load(path, "scans")
     ends = np.concatenate([[0], np.cumsum(_load(path, "lengths").astype(np.int64))])
     if scans.dtype != np.uint8 or ends[-1] != scans.size or (np.diff(ends) < 0).any():
         raise InputError(
-            f"{path}: the scans must be bytes whose number is the sum of the lengths",
+            f"{path}: the scans must be bytes, as many as the sum of their lengths",
             got=f"{scans.size} of {scans.dtype}, lengths that sum to {ends[-1]}",
-            remedy="fetch it again",
+            remedy="download it again",
         )
     labels = None if label is None else _labels(path, label, len(ends) - 1)
 
@@ -178,17 +178,17 @@ def _keys(path: Path) -> set[str]:
 
 def _load(path: Path, key: str) -> NDArray[Any]:
     with _member(path, key):
-        pass  # objects are refused there
+        pass  # _member rejects Python objects
     with damage_explained(path, zipfile.BadZipFile, zlib.error), np.load(path, allow_pickle=False) as archive:
         return np.asarray(archive[key])
 
 
 @contextmanager
 def _member(path: Path, key: str) -> Iterator[tuple[IO[bytes], tuple[int, ...], np.dtype[Any]]]:
-    """Yield an array of the file, open for reading after its header, with its shape and type.
+    """Open an array of the file; yield it, positioned after its header, with its shape and type.
 
     Raises:
-        InputError: it holds Python objects, or is stored column by column; or the file is damaged.
+        InputError: If the array holds Python objects or is in column-major order, or the file is damaged.
     """
     with (
         damage_explained(path, zipfile.BadZipFile, zlib.error),
@@ -202,14 +202,14 @@ def _member(path: Path, key: str) -> Iterator[tuple[IO[bytes], tuple[int, ...], 
         shape, fortran, dtype = header(file)
         if dtype.hasobject:
             raise InputError(
-                f"{path}: array {key!r} holds Python objects, which could run any program and are never read",
+                f"{path}: array {key!r} holds Python objects, which can run any program and are never read",
                 got=f"type {dtype}",
-                remedy="save it as an array of numbers or texts, such as array.astype(str)",
+                remedy="save it as an array of numbers or strings, such as array.astype(str)",
             )
         if fortran and len(shape) > 1:
             raise InputError(
-                f"{path}: array {key!r} is stored column by column",
+                f"{path}: array {key!r} is stored in column-major order",
                 got="Fortran order",
-                remedy="save numpy.ascontiguousarray of it",
+                remedy="save numpy.ascontiguousarray(array) instead",
             )
         yield file, shape, dtype

@@ -1,4 +1,4 @@
-"""Tables of encoded images: Parquet as on the Hugging Face hub, and data sets saved by ``save_to_disk``."""
+"""Tables of encoded images: Parquet as on the Hugging Face hub, and datasets saved by ``save_to_disk``."""
 
 from __future__ import annotations
 
@@ -17,13 +17,23 @@ from recurate.core.errors import InputError, nearest
 
 IMAGES = ("image", "img", "picture", "jpg", "png", "webp")
 LABELS = ("label", "labels", "fine_label", "class", "cls", "target")
-BATCH = 64  # rows at a time
+BATCH = 64  # rows per batch
 
 Batches = Callable[[Path, list[str]], Iterator[pa.RecordBatch]]
 
 
 def parquet_part(paths: Sequence[Path], image: str | None, label: str | None, name: str) -> Part:
-    """Return the images of Parquet files that belong together; see :func:`_part`."""
+    """Return the images of one or several Parquet files, in order.
+
+    Args:
+        paths: Files with equal columns.
+        image: Column of the images; None: a usual name.
+        label: Column of the labels; None: a usual name.
+        name: Name of the part in messages.
+
+    Raises:
+        InputError: If a file is damaged, or a column is missing or has another type.
+    """
     import pyarrow.parquet as pq
 
     with damage_explained(paths[0], pa.ArrowException):
@@ -34,7 +44,18 @@ def parquet_part(paths: Sequence[Path], image: str | None, label: str | None, na
 def saved_part(
     paths: Sequence[Path], info: Path | None, image: str | None, label: str | None, name: str
 ) -> Part:
-    """Return the images of Arrow streams that belong together; see :func:`_part`."""
+    """Return the images of one or several Arrow streams, in order.
+
+    Args:
+        paths: Files with equal columns.
+        info: File ``dataset_info.json`` with the names of the classes, or None.
+        image: Column of the images; None: a usual name.
+        label: Column of the labels; None: a usual name.
+        name: Name of the part in messages.
+
+    Raises:
+        InputError: If a file is damaged, or a column is missing or has another type.
+    """
     with damage_explained(paths[0], pa.ArrowException), pa.memory_map(str(paths[0])) as file:
         schema = pa.ipc.open_stream(file).schema
     return _part(paths, _arrow_batches, schema, image, label, info, name)
@@ -49,12 +70,12 @@ def _part(
     info: Path | None,
     name: str,
 ) -> Part:
-    """Return images in rows, a column of bytes or of structures of bytes and a path.
+    """Return the images in a column of bytes, or of structures with bytes and a path.
 
-    Labels are texts, or numbers, which become names where the schema or ``info`` has them.
+    Labels are text, or numbers, which become the classes' names if the schema or ``info`` has them.
 
     Raises:
-        InputError: a file is damaged, or a column is missing or of another type.
+        InputError: If a file is damaged, or a column is missing or has another type.
     """
     pictured = _column(schema, image, IMAGES, "image", name)
     assert pictured is not None
@@ -74,7 +95,7 @@ def _part(
             count += batch.num_rows
             found += [] if labelled is None else [batch.column(0)]
     if not count:
-        raise InputError(f"{name} has no rows", got=", ".join(map(str, paths)), remedy="fetch it again")
+        raise InputError(f"{name} has no rows", got=", ".join(map(str, paths)), remedy="download it again")
     labels = None
     if labelled is not None:
         labels = _labels(pa.chunked_array(found), _names(schema, labelled, info), f"{name}: {labelled}")
@@ -121,15 +142,15 @@ def _column(schema: pa.Schema, asked: str | None, usual: Sequence[str], what: st
     found = asked or next((column for column in usual if column in schema.names), None)
     if found is None and what == "image":
         raise InputError(
-            f"{name} has no column of a usual name for images",
+            f"{name} has no column with a usual name for images",
             got=f"columns {', '.join(schema.names)}",
-            remedy="name it with data.image, and the labels with data.label",
+            remedy="name the column with data.image, and the labels with data.label",
         )
     return found
 
 
 def _names(schema: pa.Schema, label: str, info: Path | None) -> list[str] | None:
-    """Return the classes' names from what the ``datasets`` library notes beside the data."""
+    """Return the names of the classes from the metadata of the ``datasets`` library, or None."""
     noted = [(schema.metadata or {}).get(b"huggingface", b"{}")]
     if info is not None and info.is_file():
         noted.append(info.read_bytes())
@@ -164,8 +185,8 @@ def _bytes(value: Any, title: str) -> bytes:
     if content is None:
         place = value.get("path") if isinstance(value, dict) else None
         raise InputError(
-            "an image is not in the table",
+            "the table does not contain an image",
             got=f"{title}: " + (f"only the path {place}" if place else "an empty value"),
-            remedy="save the data with the images embedded, or use the folder of images",
+            remedy="save the data with embedded images, or use the folder of images",
         )
     return bytes(content)

@@ -1,4 +1,4 @@
-"""Where data lie, and what their files hash to."""
+"""Locations and hashes of data files."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ from pathlib import Path
 
 from recurate.core.errors import InputError
 
-VARIABLE = "RECURATE_DATA"  # environment: a folder of data
+VARIABLE = "RECURATE_DATA"  # environment variable that names the data folder
 
 
 def locate(path: str) -> Path:
-    """Return where a path leads from the current folder or, failing that, from the folder of data.
+    """Return the location of a path relative to the current folder or, failing that, to the data folder.
 
     Raises:
-        InputError: nothing is there.
+        InputError: If neither exists.
     """
     base = os.environ.get(VARIABLE)
     tried = [Path(path)]
@@ -26,15 +26,18 @@ def locate(path: str) -> Path:
         if place.exists():
             return place
     raise InputError(
-        "no such file or folder of data",
+        "no such data file or folder",
         got=" nor ".join(str(place.absolute()) for place in tried),
-        remedy=f"check the path: it is seen from the current folder, then from the folder that the "
-        f"environment variable {VARIABLE} names",
+        remedy=f"check the path: it is relative to the current folder or, failing that, to the folder that "
+        f"the environment variable {VARIABLE} names",
     )
 
 
 def sha256_of_all(folder: Path, paths: Iterable[Path]) -> str:
-    """Return one hash of files' names below a folder and of their contents, in the order of the names."""
+    """Return one SHA-256 of several files: of their names relative to a folder and their contents.
+
+    The files are hashed in the order of their names.
+    """
     whole = hashlib.sha256()
     for name, path in sorted((path.relative_to(folder).as_posix(), path) for path in paths):
         content = path.read_bytes()

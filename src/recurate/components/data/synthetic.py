@@ -1,4 +1,4 @@
-"""Real data that are drawn: Gaussians around a circle, two moons."""
+"""Synthetic real data: Gaussians around a circle, and two moons."""
 
 from __future__ import annotations
 
@@ -14,24 +14,25 @@ from recurate.log.samples import Samples
 
 
 class Gaussians(Source):
-    """Equal Gaussians around a circle in the plane; labels are the modes' numbers.
+    """Mixture of equal Gaussians, centred around a circle in the plane; labels are the modes' numbers.
 
-    Mode i = 0, 1, ... has its centre at the angle 2 pi i / modes.
+    Mode i = 0, 1, ... has weight 1 / modes, its centre at the angle 2 pi i / modes on the circle, and the
+    covariance sd^2 times the identity.
     """
 
     kind: Literal["gaussians"] = "gaussians"
     modes: int = Field(8, ge=1, le=1000, description="number of Gaussians")
     radius: float = Field(2.0, gt=0, le=1e6, description="radius of the circle of centres")
     sd: float = Field(0.1, gt=0, le=1e6, description="standard deviation of each Gaussian")
-    size: int = Field(20_000, ge=10, le=10**8, description="points drawn once as the real data")
+    size: int = Field(20_000, ge=10, le=10**8, description="number of training points, which are drawn once")
 
     def centres(self) -> NDArray[np.float64]:
-        """Return the centres, shape (modes, 2)."""
+        """Return the centres of the modes, shape (modes, 2)."""
         angles = 2 * np.pi * np.arange(self.modes) / self.modes
         return self.radius * np.column_stack([np.cos(angles), np.sin(angles)])
 
     def load(self, rng: Stream) -> Dataset:
-        """Draw the data; a tenth as many points again are held out."""
+        """Draw ``size`` training points and a tenth as many held-out points, shapes (n, 2)."""
         count = _with_held_out(self.size)
         draw = rng.generator()
         mode = draw.integers(self.modes, size=count)
@@ -40,25 +41,28 @@ class Gaussians(Source):
 
 
 class Moons(Source):
-    """Two interleaving half circles in the plane, those of scikit-learn, scaled and shifted.
+    """Two interleaving half circles in the plane: scikit-learn's two moons, scaled and shifted.
 
-    Moon 0 is scale (cos a, sin a) + shift, moon 1 is scale (1 - cos a, 1/2 - sin a) + shift, with a evenly
-    spread from 0 to pi; Gaussian noise is added before scaling. Labels are the moons' numbers.
+    Moon 0 is scale (cos a, sin a) + shift and moon 1 is scale (1 - cos a, 1/2 - sin a) + shift, with angles a
+    evenly spaced from 0 to pi; Gaussian noise is added before scaling. Labels are the moons' numbers.
     """
 
     kind: Literal["moons"]
     noise: float = Field(
-        0.05, ge=0, le=1e6, description="sd of the noise around the half circles, whose radius is 1"
+        0.05,
+        ge=0,
+        le=1e6,
+        description="standard deviation of the noise around the half circles, whose radius is 1",
     )
-    scale: float = Field(1.0, gt=0, le=1e6, description="multiplies both coordinates")
-    shift: tuple[float, float] = Field((0.0, 0.0), description="added after scaling")
-    size: int = Field(20_000, ge=10, le=10**8, description="points drawn once as the real data")
+    scale: float = Field(1.0, gt=0, le=1e6, description="factor that multiplies both coordinates")
+    shift: tuple[float, float] = Field((0.0, 0.0), description="offset that is added after scaling")
+    size: int = Field(20_000, ge=10, le=10**8, description="number of training points, which are drawn once")
 
     def load(self, rng: Stream) -> Dataset:
-        """Draw the data; a tenth as many points again are held out."""
+        """Draw ``size`` training points and a tenth as many held-out points, shapes (n, 2)."""
         from sklearn.datasets import make_moons
 
-        seed = rng.integer() % 2**32  # as much as scikit-learn takes
+        seed = rng.integer() % 2**32  # the range that scikit-learn accepts
         points, moon = make_moons(_with_held_out(self.size), noise=self.noise, random_state=seed)
         points = self.scale * points + np.array(self.shift)
         return _cut(points.astype(np.float32), moon.astype(str), self.size)

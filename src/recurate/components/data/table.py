@@ -19,16 +19,16 @@ from recurate.log.samples import Samples, from_column, is_text
 
 
 class TableData(Source):
-    """Real data from a table (Parquet, JSON lines, CSV): texts, points, or arrays of any one shape."""
+    """Real data from a table (Parquet, JSON, CSV): texts, points, or arrays that all have one shape."""
 
     kind: Literal["table"]
-    path: str = Field(description="the file, seen from the current folder, then from RECURATE_DATA")
+    path: str = Field(description="file, relative to the current folder or, failing that, to RECURATE_DATA")
     sample: str | tuple[str, ...] = Field(
-        "sample", description="column of texts or (nested) lists of numbers, or several columns of numbers"
+        "sample", description="column of texts or of (nested) lists of numbers, or several columns of numbers"
     )
-    context: str | None = Field(None, description="column of contexts (prompts); none if absent")
+    context: str | None = Field(None, description="column of contexts (prompts); no contexts if absent")
     label: str | None = Field(
-        None, description="column of labels, for classifiers and groups; none if absent"
+        None, description="column of labels, for classifiers and groups; no labels if absent"
     )
     held_out: float = Field(0.1, ge=0.001, le=0.9, description="share of rows held out")
 
@@ -36,11 +36,11 @@ class TableData(Source):
         """Read the table and split it at random.
 
         Raises:
-            InputError: the file or a column is missing, or samples are not usable.
+            InputError: If the file or a column is missing, a value is empty, or a sample is invalid.
         """
         text = [name for name in (self.context, self.label) if name is not None]
         if isinstance(self.sample, str) and ".csv" in self.path:
-            text.append(self.sample)  # in CSV a text may look like a number
+            text.append(self.sample)  # in a CSV file, text may look like a number
         table = read_table(locate(self.path), text=text)
         samples = self._samples(table)
         labels = self._texts(table, self.label)
@@ -52,7 +52,7 @@ class TableData(Source):
         return Dataset(samples[train], labels[train], samples[rest], labels[rest], *both)
 
     def files(self) -> dict[str, str]:
-        """Return the SHA-256 of the table."""
+        """Return the SHA-256 of the table's file."""
         return {self.path: sha256(locate(self.path))}
 
     def _samples(self, table: pa.Table) -> Samples:
@@ -63,7 +63,7 @@ class TableData(Source):
             raise InputError(
                 f"{self.path}: several sample columns must all hold numbers",
                 got=", ".join(self.sample),
-                remedy="name one column of texts or lists, or columns of plain numbers",
+                remedy="name one column of texts or lists, or several columns of single numbers",
             )
         return np.concatenate(parts, axis=1)
 
@@ -75,7 +75,7 @@ class TableData(Source):
             raise InputError(
                 f"{self.path}: column {name!r} has {column.null_count} empty values",
                 got="an empty value",
-                remedy="fill it in every row",
+                remedy="fill in every row",
             )
         return np.asarray(column.cast(pa.string()).to_numpy(zero_copy_only=False)).astype(str)
 

@@ -37,13 +37,13 @@ class DiffusionSettings(NetworkSettings):
         "velocity",
         description="what the network predicts: the noise, or the velocity, which is better at strong noise",
     )
-    levels: int = Field(1000, ge=2, le=100_000, description="noise levels T")
+    levels: int = Field(1000, ge=2, le=100_000, description="number of noise levels T")
     sampling_steps: int = Field(
         100,
         ge=1,
         description="levels visited when sampling, one evaluation each; if few, the modes are too narrow",
     )
-    eta: float = Field(0.0, ge=0, le=1, description="noise added when sampling: 0 none (DDIM), 1 as DDPM")
+    eta: float = Field(0.0, ge=0, le=1, description="noise added when sampling: 0 none (DDIM), 1 as in DDPM")
 
     @model_validator(mode="after")
     def _no_more_steps_than_levels(self) -> Self:

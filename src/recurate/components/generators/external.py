@@ -43,26 +43,27 @@ class ExternalSettings(GeneratorSettings):
     kind: Literal["external"]
     sample: tuple[str, ...] = Field(
         min_length=1,
-        description="command that samples, word by word; {contexts} names the file of wanted candidates, "
-        "{candidates} the file to write, {checkpoint} the model's folder; also {seed}, {count} and {python}",
+        description="command that samples, as a list of words; {contexts} is the file of requested "
+        "candidates, {candidates} the file to write, {checkpoint} the model's folder; {seed}, {count} and "
+        "{python} are also available",
     )
     fit: tuple[str, ...] = Field(
         min_length=1,
-        description="command that trains; {training} names the training set, {checkpoint} the folder to "
-        "start from (empty before the first training), {new_checkpoint} the empty folder to fill; also "
-        "{seed}, {count}, {python}",
+        description="command that trains, as a list of words; {training} is the training set, {checkpoint} "
+        "the folder to start from (empty before the first training), {new_checkpoint} the empty folder to "
+        "fill; {seed}, {count} and {python} are also available",
     )
     start: str | None = Field(
-        None, description="folder with a first checkpoint, seen from the current folder; none if absent"
+        None, description="folder with a first checkpoint, relative to the current folder; none if absent"
     )
     fit_first: bool = Field(
-        True, description="whether the first model is trained on the real data; false: it is `start` as it is"
+        True, description="whether to train the first model on the real data; false: it is `start`, unchanged"
     )
-    folder: str = Field(".", description="where both commands run, seen from the current folder")
+    folder: str = Field(".", description="working folder of both commands, relative to the current folder")
     exchange: Format = Field("jsonl", description="format of the files: jsonl or parquet")
-    sample_timeout: float = Field(3600.0, gt=0, description="seconds after which sampling has failed")
-    fit_timeout: float = Field(86_400.0, gt=0, description="seconds after which training has failed")
-    retries: int = Field(1, ge=0, le=100, description="how often a failed command is started again")
+    sample_timeout: float = Field(3600.0, gt=0, description="time limit for sampling, in seconds")
+    fit_timeout: float = Field(86_400.0, gt=0, description="time limit for training, in seconds")
+    retries: int = Field(1, ge=0, le=100, description="number of retries after a failure")
 
     @field_validator("sample")
     @classmethod

@@ -32,7 +32,7 @@ class FlowSettings(NetworkSettings):
         "for the mlp, 'independent' for the unet, which would wait for it",
     )
     coupling_batch: int = Field(32, ge=1, description="pairs in each optimal transport problem")
-    ode_steps: int = Field(12, ge=1, description="midpoint steps when sampling (two evaluations each)")
+    ode_steps: int = Field(12, ge=1, description="midpoint steps when sampling, two evaluations each")
 
     def build(self, workspace: Path | None = None, logs: Path | None = None) -> FlowMatching:
         """Return the untrained model."""

@@ -36,7 +36,7 @@ class MixtureSettings(GeneratorSettings):
     max_iter: int = Field(200, ge=1, description="EM steps at most")
     reg: float = Field(1e-6, gt=0, description="added to variances, in units of the data's mean variance")
     warm_start: bool = Field(
-        True, description="retraining starts from the Gaussians of the round before; false: from k-means"
+        True, description="whether retraining starts from the previous round's Gaussians; false: from k-means"
     )
 
     def build(self, workspace: Path | None = None, logs: Path | None = None) -> Mixture:

@@ -48,8 +48,8 @@ class NetworkSettings(GeneratorSettings):
 
     network: Literal["auto", "mlp", "unet"] = Field(
         "auto",
-        description="'mlp' for vectors, 'unet' for images (n, h, w) or (n, h, w, channels); "
-        "'auto': 'unet' from 16 x 16",
+        description="'mlp' for vectors, 'unet' for images (n, h, w) or (n, h, w, channels); 'auto': 'unet' "
+        "for images of at least 16 x 16",
     )
     width: int | None = Field(
         None, ge=1, description="hidden units per layer (mlp; 128), or channels at full resolution (unet; 32)"
@@ -59,22 +59,22 @@ class NetworkSettings(GeneratorSettings):
     )
     first_steps: int = Field(4000, ge=1, description="training steps of a model that starts from scratch")
     steps: int = Field(1000, ge=1, description="training steps of every retraining")
-    batch: int | None = Field(None, ge=1, description="training batch (mlp; 512, unet; 128)")
+    batch: int | None = Field(None, ge=1, description="training batch size (mlp; 512, unet; 128)")
     learning_rate: float | None = Field(
         None, gt=0, description="Adam's step size, cosine-annealed to zero (mlp; 0.002, unet; 0.001)"
     )
     ema: float = Field(0.99, ge=0, lt=1, description="decay of the moving average of the weights")
     warm_start: bool = Field(
-        True, description="retraining starts from the weights of the round before; false: from scratch"
+        True, description="whether retraining starts from the previous round's weights; false: from scratch"
     )
     precision: Literal["auto", "float32", "bfloat16"] = Field(
-        "auto", description="of the network on CUDA; 'auto': bfloat16 for the U-Net. Elsewhere float32"
+        "auto", description="precision on CUDA; 'auto': bfloat16 for the U-Net; float32 on other devices"
     )
-    compile: bool = Field(False, description="compile the network with torch.compile: slow to start")
+    compile: bool = Field(False, description="whether to use torch.compile, which starts slowly")
     parallel: bool = Field(
-        False, description="share each batch among all CUDA devices (torch.nn.DataParallel)"
+        False, description="whether to split each batch among all CUDA devices (torch.nn.DataParallel)"
     )
-    device: str = Field("auto", description="'auto', 'cpu', 'cuda', ...")
+    device: str = Field("auto", description="device of the network: 'auto', 'cpu', 'cuda', ...")
     threads: int = Field(1, ge=1, description="CPU threads; one is fastest for small networks")
 
     @model_validator(mode="after")

@@ -41,28 +41,28 @@ class ClassifierSettings(Settings):
 
     folder: str | None = Field(
         None,
-        description="a trained classifier, as `Classifier.save` writes it and RUN/setup has it, seen from "
-        "the current folder; nothing is trained then, and the run keeps a copy",
+        description="folder of a trained classifier (from `Classifier.save` or RUN/setup), relative to the "
+        "current folder; none is then trained, and the run keeps a copy",
     )
     network: Kind | None = Field(
         None,
         description="two hidden layers, or three convolutions and one hidden layer; if absent 'conv' for "
         f"images of {classifiers.FROM} x {classifiers.FROM} pixels or more",
     )
-    width: int = Field(128, ge=1, description="units of a hidden layer")
+    width: int = Field(128, ge=1, description="units per hidden layer")
     steps: int = Field(1500, ge=1, description="training steps")
-    batch: int = Field(128, ge=1, description="training batch")
+    batch: int = Field(128, ge=1, description="training batch size")
     learning_rate: float | None = Field(
         None,
         gt=0,
-        description="AdamW's step size, cosine-annealed to zero; if absent 0.002 for 'mlp', 0.006 for 'conv'",
+        description="AdamW's step size, cosine-annealed to zero; if absent, 0.002 (mlp) or 0.006 (conv)",
     )
     weight_decay: float = Field(0.05, ge=0, description="AdamW's weight decay")
     noise: float | None = Field(
         None,
         ge=0,
-        description="sd of the noise added to standardised inputs in training; if absent 1 for 'mlp', and "
-        "0 for 'conv'",
+        description="sd of the noise added to standardised inputs in training; if absent, 1 for 'mlp' and 0 "
+        "for 'conv'",
     )
     shift: int = Field(
         1, ge=0, le=64, description="'conv': batches are shifted by up to so many pixels each way in training"
@@ -71,8 +71,8 @@ class ClassifierSettings(Settings):
         None,
         ge=0,
         lt=1,
-        description="keeps it from being overconfident on its training data; if absent 0.05 for 'mlp', "
-        "0.02 for 'conv'",
+        description="label smoothing, which prevents overconfidence on the training data; if absent, 0.05 "
+        "for 'mlp' and 0.02 for 'conv'",
     )
     threads: int = Field(1, ge=1, description="CPU threads")
 
@@ -95,7 +95,7 @@ class ClassifierSettings(Settings):
 
 
 class ClassifierRewardSettings(RewardSettings):
-    """Reward gamma q_a(x), gamma max_i q_i(x), or gamma times a margin, q the classifier's probabilities.
+    """Reward gamma q_a(x), gamma max_i q_i(x), or gamma times a margin; q: class probabilities.
 
     The margin of class a is log q_a - max over b != a of log q_b: positive where a is the most probable one.
     Without a class it is the margin of the most probable one, log q_(1) - log q_(2): 0 where two are equal.

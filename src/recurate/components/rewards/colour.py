@@ -26,15 +26,15 @@ class ColourSettings(RewardSettings):
 
     kind: Literal["colour"]
     rgb: tuple[float, float, float] = Field(
-        description="the colour, red, green and blue from 0 to 1; as a direction also negative: "
-        "[1, -0.5, -0.5] rewards red and not brightness"
+        description="the colour: red, green and blue from 0 to 1; components of a direction may be "
+        "negative: [1, -0.5, -0.5] rewards red but not brightness"
     )
     score: Literal["direction", "closeness", "share"] = Field(
         "direction",
-        description="mean of the pixels' projection on rgb, minus their mean distance from rgb, or the "
+        description="the mean projection of the pixels on rgb, minus their mean distance from rgb, or the "
         "share of pixels within radius of rgb",
     )
-    radius: float | None = Field(None, gt=0, description="distance from rgb, where score is 'share'")
+    radius: float | None = Field(None, gt=0, description="distance from rgb, if score is 'share'")
 
     @model_validator(mode="after")
     def _fits_together(self) -> Self:

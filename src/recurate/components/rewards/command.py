@@ -28,12 +28,12 @@ class CommandSettings(RewardSettings):
     kind: Literal["command"]
     command: tuple[str, ...] = Field(
         min_length=1,
-        description="word by word; {candidates} names the file to score, {rewards} the file to write "
-        "(item, reward); also {count} and {python}",
+        description="command, as a list of words; {candidates} is the file to score, {rewards} the file to "
+        "write (item, reward); {count} and {python} are also available",
     )
-    folder: str = Field(".", description="where it runs, seen from the current folder")
+    folder: str = Field(".", description="working folder of the command, relative to the current folder")
     exchange: Format = Field("jsonl", description="format of the files: jsonl or parquet")
-    timeout: float = Field(3600.0, gt=0, description="seconds after which it has failed")
+    timeout: float = Field(3600.0, gt=0, description="time limit, in seconds")
     retries: int = Field(1, ge=0, le=100, description="how often it is started again after a failure")
 
     @field_validator("command")

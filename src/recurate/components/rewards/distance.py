@@ -20,7 +20,7 @@ class DistanceSettings(RewardSettings):
 
     kind: Literal["distance"]
     centre: tuple[float, ...] = Field(min_length=1, description="the preferred point")
-    radius: float = Field(0.0, ge=0, description="within this distance the reward is 0, its maximum")
+    radius: float = Field(0.0, ge=0, description="distance within which the reward is 0, its maximum")
 
     def build(self, prepared: Prepared) -> DistanceReward:
         """Return the reward."""

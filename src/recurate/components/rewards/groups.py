@@ -1,4 +1,4 @@
-"""Which group each sample belongs to, for shares and entropy."""
+"""The group of each sample, for shares and entropy."""
 
 from __future__ import annotations
 

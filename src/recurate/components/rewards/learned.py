@@ -54,7 +54,7 @@ class LearnedSettings(Settings):
     """Network and training: an MLP of two hidden layers, AdamW, and the weights of the best step."""
 
     width: int = Field(64, ge=1, description="hidden units per layer (two layers)")
-    steps: int = Field(2000, ge=1, description="training steps at most")
+    steps: int = Field(2000, ge=1, description="largest number of training steps")
     batch: int = Field(128, ge=1, description="slates per training step")
     learning_rate: float = Field(1e-3, gt=0, description="AdamW's step size, cosine-annealed to zero")
     weight_decay: float = Field(0.05, ge=0, description="AdamW's weight decay")
@@ -67,7 +67,7 @@ class LearnedSettings(Settings):
     validation: float = Field(
         0.2, gt=0, lt=1, description="share of slates that choose the step at which training stops"
     )
-    held_out: float = Field(0.2, gt=0, lt=1, description="share of slates kept for the reported numbers")
+    held_out: float = Field(0.2, gt=0, lt=1, description="share of slates held out for the reported numbers")
     device: str = Field("cpu", description="device for training: 'cpu', 'auto', 'cuda', ...")
     threads: int = Field(1, ge=1, description="CPU threads")
 
@@ -79,10 +79,10 @@ class LearnedSettings(Settings):
 
 
 class LearnedRewardSettings(RewardSettings):
-    """Reward gamma r(x), r learned from picks and saved by `LearnedReward.save`."""
+    """Reward gamma r(x), where r was learned from picks and saved by `LearnedReward.save`."""
 
     kind: Literal["learned"]
-    folder: str = Field(description="the saved reward, seen from the current folder; the run keeps a copy")
+    folder: str = Field(description="the saved reward, relative to the current folder; the run keeps a copy")
 
     def rests_on(self, serves: str) -> list[Fingerprint]:
         """Return the files of the saved reward."""

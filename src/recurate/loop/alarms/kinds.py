@@ -27,7 +27,7 @@ def _critical(level: float) -> float:
 
 class _Levelled(AlarmSettings):
     level: float = Field(
-        0.01, gt=0, le=0.5, description="probability of ever being raised in a run although nothing is wrong"
+        0.01, gt=0, le=0.5, description="probability of ever being raised in a run if nothing is wrong"
     )
 
     def spent(self, t: int, tests: int) -> float:
@@ -45,7 +45,7 @@ class DivergenceAlarm(_Levelled):
     """
 
     kind: Literal["divergence"] = "divergence"
-    limit: float = Field(gt=0, description="nats")
+    limit: float = Field(gt=0, description="largest divergence that is accepted, in nats")
 
     def find(self, seen: Seen, t: int) -> list[Finding]:
         """Test the one divergence there is."""
@@ -70,8 +70,8 @@ class VarianceAlarm(_Levelled):
     """
 
     kind: Literal["variance"] = "variance"
-    floor: float = Field(gt=0, lt=1, description="share of round 0's variance that must be left")
-    reward: str | None = Field(None, description="which reward; every one if absent")
+    floor: float = Field(gt=0, lt=1, description="smallest share of round 0's variance that is accepted")
+    reward: str | None = Field(None, description="the reward to check; every reward if absent")
 
     def check(self, known: Known) -> None:
         """Refuse a reward that the run does not have."""
@@ -121,8 +121,8 @@ class ShareAlarm(_Levelled):
     """
 
     kind: Literal["share"] = "share"
-    floor: float = Field(gt=0, lt=1, description="smallest share that is right")
-    group: str | None = Field(None, description="which group; every one that round 0 had if absent")
+    floor: float = Field(gt=0, lt=1, description="smallest share that is accepted")
+    group: str | None = Field(None, description="the group to check; every group of round 0 if absent")
 
     def check(self, known: Known) -> None:
         """Refuse a group that the run does not have."""
@@ -154,8 +154,8 @@ class FrechetAlarm(_Levelled):
     """
 
     kind: Literal["frechet"] = "frechet"
-    factor: float = Field(ge=1, description="how many times round 0's distance is still right")
-    space: str | None = Field(None, description="which feature space; every one if absent")
+    factor: float = Field(ge=1, description="largest multiple of round 0's distance that is accepted")
+    space: str | None = Field(None, description="the feature space to check; every space if absent")
 
     def check(self, known: Known) -> None:
         """Refuse a feature space that the run does not have."""

@@ -46,7 +46,7 @@ class AlarmSettings(Settings):
     """Settings of an alarm. One with a ``level`` is ever raised in vain with at most that probability."""
 
     kind: str
-    action: Action = Field("warn", description="what to do when it is raised")
+    action: Action = Field("warn", description="action when the alarm is raised")
 
     def find(self, seen: Seen, t: int) -> list[Finding]:
         """Return what the test of round t >= 1 rejects."""

@@ -1,1 +1,1 @@
-"""Who is shown what happens in a run."""
+"""Monitors of a run: views on the console and loggers for other tools."""

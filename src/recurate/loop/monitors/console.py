@@ -1,4 +1,4 @@
-"""What a person or a program sees while a run goes on: a live view, plain lines, or JSON lines."""
+"""Views of a running loop: a live view on a terminal, plain lines, or JSON lines for programs."""
 
 from __future__ import annotations
 
@@ -18,50 +18,50 @@ if TYPE_CHECKING:
 WIDTH = 23
 ROUND_WIDTH = 5
 SHOWN = ("mean_reward", "mean_exp_reward", "kl_to_reference", "entropy")
-LIVE_ROUNDS = 8  # in the live table while the run goes on
-LAST_ROUNDS = 30  # and when it ends
-KEPT = 3  # alarms and warnings that stay in sight
+LIVE_ROUNDS = 8  # maximal number of rounds in the live table during the run
+LAST_ROUNDS = 30  # maximal number of rounds in the last table
+KEPT = 3  # number of alarms and warnings that stay visible
 
 Key = tuple[str, str | None, str | None]
 
 
 def on_a_terminal() -> bool:
-    """Whether standard output is a terminal that can be drawn on."""
+    """Return whether standard output is a terminal that supports a live view."""
     from rich.console import Console
 
     return sys.stdout.isatty() and not Console().is_dumb_terminal
 
 
 class Lines:
-    """A line a round, measured beside forecast: plain text, no control characters."""
+    """Plain text without control characters, one line per round: measured values beside the forecast."""
 
     def __init__(self) -> None:
         self._since = time.perf_counter()
         self._columns: list[Key] = []
 
     def started(self, facts: dict[str, Any]) -> None:
-        """Print what is run."""
+        """Print the facts about the run."""
         for name, text in plain_facts(facts):
             _print(f"{name:>30}  {text}")
         self._since = time.perf_counter()
 
     def stage(self, round: int, name: str) -> None:  # noqa: A002
-        """Say nothing: a line a round is enough."""
+        """Do nothing: this view has one line per round."""
 
     def warn(self, warnings: Sequence[str]) -> None:
-        """Print the warnings."""
+        """Print the warnings, one line each."""
         for warning in warnings:
             _print(_printable(f"warning: {warning}"))
 
     def counts(self, round: int, counts: dict[str, int]) -> None:  # noqa: A002
-        """Say nothing: they are in the report."""
+        """Do nothing: the report has the counts."""
 
     def alarm(self, round: int, message: str, action: str) -> None:  # noqa: A002
         """Print the alarm."""
         _print(_printable(f"alarm in round {round}: {message} ({action})"))
 
     def finished(self, round: int, trajectory: Trajectory) -> None:  # noqa: A002
-        """Print the round's line, after a heading before the first."""
+        """Print the round's line; the first one follows a heading."""
         now = time.perf_counter()
         if not self._columns:
             self._columns = main_columns(trajectory)
@@ -77,7 +77,7 @@ class Lines:
 
 
 class Live:
-    """A live view on a terminal: stage, pace, time left, the last rounds, the last alarms."""
+    """A live view on a terminal: stage, pace, time left, the last rounds and the last alarms."""
 
     def __init__(self) -> None:
         from rich.console import Console
@@ -99,7 +99,7 @@ class Live:
         )
 
     def started(self, facts: dict[str, Any]) -> None:
-        """Print what is run; it stays above the live part."""
+        """Print the facts about the run above the live part."""
         self._rounds = int(facts["rounds"])
         for name, text in plain_facts(facts):
             self._console.print(f"{name:>30}  {text}", soft_wrap=True)
@@ -107,7 +107,7 @@ class Live:
         self._begin()
 
     def stage(self, round: int, name: str) -> None:  # noqa: A002
-        """Show the stage."""
+        """Show the stage and the time since it began."""
         now = time.perf_counter()
         if round != self._stage[0]:
             self._round_since = now
@@ -115,15 +115,15 @@ class Live:
         self._begin()
 
     def warn(self, warnings: Sequence[str]) -> None:
-        """Keep the last warnings in sight."""
+        """Add the warnings to those shown."""
         self._said += [f"warning: {_printable(w)}" for w in warnings]
 
     def counts(self, round: int, counts: dict[str, int]) -> None:  # noqa: A002
-        """Keep the candidates, for the pace."""
+        """Record the number of candidates, from which the pace is computed."""
         self._candidates[round] = counts.get("candidates", 0)
 
     def alarm(self, round: int, message: str, action: str) -> None:  # noqa: A002
-        """Keep the last alarms in sight."""
+        """Add the alarm to those shown."""
         self._said.append(f"alarm in round {round}: {_printable(message)} ({_printable(action)})")
 
     def finished(self, round: int, trajectory: Trajectory) -> None:  # noqa: A002
@@ -137,7 +137,7 @@ class Live:
             self._stage_since = time.perf_counter()
 
     def close(self) -> None:
-        """Leave the last frame, with all rounds, and give the terminal back."""
+        """Show the last frame, with the last rounds and all alarms and warnings, and release the terminal."""
         self._ended = True
         if self._begun:
             self._begun = False
@@ -150,9 +150,14 @@ class Live:
             self._live.start()
 
     def seconds_left(self, now: float) -> float | None:
-        """Return the time left, judged by the rounds played so far; None before the first is done.
+        """Return an estimate of the time left in seconds, or None before the first round is complete.
 
-        Round 0 trains a new model, which later rounds do not: it counts only until there is another.
+        It is the median duration of the complete rounds times the number of rounds left, less the time spent
+        on the current round. Round 0 trains a new model, which later rounds do not, so it counts only until
+        a later round is complete.
+
+        Args:
+            now: Current reading of ``time.perf_counter``.
         """
         later = [s for t, s in self._seconds.items() if t > 0]
         if not self._seconds:
@@ -163,7 +168,7 @@ class Live:
         return max(todo * pace - min(spent, pace), 0.0)
 
     def frame(self) -> RenderableType:
-        """Return what is seen now."""
+        """Return the current content of the live view."""
         from rich.console import Group
         from rich.text import Text
 
@@ -233,26 +238,26 @@ class Live:
             return []
         later = [t for t in self._seconds if t > 0] or list(self._seconds)
         seconds = sum(self._seconds[t] for t in later) / len(later)
-        parts = [f"{seconds:.3g} s a round"]
+        parts = [f"{seconds:.3g} s per round"]
         candidates = [(self._candidates[t], self._seconds[t]) for t in later if self._candidates.get(t)]
         if candidates:
             rate = sum(n for n, _ in candidates) / max(sum(s for _, s in candidates), 1e-9)
-            parts.append(f"{rate:,.0f} candidates a second")
+            parts.append(f"{rate:,.0f} candidates per second")
         return parts
 
 
 class JsonLines:
-    """One JSON object a line for every event; nothing else goes where they go.
+    """JSON lines: one object per event; nothing else is written to the stream.
 
     Args:
-        stream: where to; it is flushed after each line.
+        stream: Stream to write to; it is flushed after every line.
     """
 
     def __init__(self, stream: IO[str]) -> None:
         self._stream = stream
 
     def started(self, facts: dict[str, Any]) -> None:
-        """Write the facts."""
+        """Write the facts about the run."""
         self._say(
             "started", facts={n: v if isinstance(v, int | float | None) else str(v) for n, v in facts.items()}
         )
@@ -262,12 +267,12 @@ class JsonLines:
         self._say("stage", round=round, stage=name)
 
     def warn(self, warnings: Sequence[str]) -> None:
-        """Write a line a warning."""
+        """Write one line per warning."""
         for warning in warnings:
             self._say("warning", message=str(warning))
 
     def counts(self, round: int, counts: dict[str, int]) -> None:  # noqa: A002
-        """Write the counts."""
+        """Write the round's exact sizes."""
         self._say("counts", round=round, counts={n: int(v) for n, v in counts.items()})
 
     def alarm(self, round: int, message: str, action: str) -> None:  # noqa: A002
@@ -275,13 +280,13 @@ class JsonLines:
         self._say("alarm", round=round, message=message, action=action)
 
     def finished(self, round: int, trajectory: Trajectory) -> None:  # noqa: A002
-        """Write everything measured and forecast of the round."""
+        """Write every value of the round, measured or forecast."""
         names = ("source", "quantity", "reward", "group", "value", "lower", "upper")
         rows = trajectory.where(round=round).rows
         self._say("round", round=round, values=[{n: getattr(row, n) for n in names} for row in rows])
 
     def done(self, folder: Path, report: Path) -> None:
-        """Write where everything is."""
+        """Write the paths of the run folder and the report."""
         self._say("done", run=str(folder), report=str(report))
 
     def close(self) -> None:
@@ -293,7 +298,7 @@ class JsonLines:
 
 
 def plain_facts(facts: dict[str, Any]) -> list[tuple[str, str]]:
-    """Return facts as lines of text: name, value."""
+    """Return facts as pairs of printable text: name and value."""
     return [
         (name.replace("_", " "), _printable(f"{value:.1%}" if name.endswith("accuracy") else str(value)))
         for name, value in facts.items()
@@ -301,12 +306,12 @@ def plain_facts(facts: dict[str, Any]) -> list[tuple[str, str]]:
 
 
 def main_columns(trajectory: Trajectory) -> list[Key]:
-    """Return what a table shows: the main quantities that were measured."""
+    """Return the series that a table shows: those of the main quantities that were measured."""
     return [key for key in trajectory.about(MEASURED) if key[0] in SHOWN]
 
 
 def clock(seconds: float) -> str:
-    """Return a duration as 0:07, 12:30 or 1:02:03."""
+    """Return a duration in seconds as text such as 0:07, 12:30 or 1:02:03."""
     whole = int(seconds + 0.5)
     hours, minutes = whole // 3600, whole // 60 % 60
     return f"{hours}:{minutes:02d}:{whole % 60:02d}" if hours else f"{minutes}:{whole % 60:02d}"
@@ -319,14 +324,14 @@ def _title(key: Key) -> str:
 
 
 def _cells(trajectory: Trajectory, t: int) -> dict[Key, str]:
-    """Return a round's cells: measured (forecast)."""
+    """Return the text of a round's cells by series: the measured value and, in brackets, the forecast."""
     rows = trajectory.where(round=t).rows
     forecast = {row.key: f" ({row.value:.4g})" for row in rows if row.source == FORECAST}
     return {row.key: f"{row.value:.4g}{forecast.get(row.key, '')}" for row in rows if row.source == MEASURED}
 
 
 def _printable(text: str) -> str:
-    """Names from files may hold anything; terminals obey some of it."""
+    """Replace characters that are not printable: names from files could contain control sequences."""
     return "".join(c if c.isprintable() else "?" for c in text)
 
 

@@ -1,8 +1,8 @@
-"""Loggers: thin adapters that copy a run's values to TensorBoard, MLflow or Weights & Biases, all offline.
+"""Loggers: thin adapters that copy a run's values to TensorBoard, MLflow or Weights & Biases, offline.
 
-The run folder stays the record. Each writes below ``RUN/loggers/NAME``, nothing before the run has started.
-Values are logged at step = round once the round is safely on disk; a resumed run goes on after the last
-round that the logger has, and fills in what a crash left out.
+The run folder remains the record. Every logger writes below ``RUN/loggers/NAME``, and writes nothing before
+the run has started. A round's values are logged at step = round once the round is safely on disk. A resumed
+run continues after the last round that the logger has, so that rounds missing after a crash are added.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ Values = dict[str, dict[str, float]]  # source -> name -> value
 
 
 class _Logger:
-    """What all have in common: rounds are written whole, in order, and once."""
+    """Common part of all loggers: every round is written once, as a whole, and in order."""
 
     name = ""
 
@@ -47,40 +47,40 @@ class _Logger:
         self._open = False
 
     def started(self, facts: dict[str, Any]) -> None:
-        """Open the record, or go on with the one that is there."""
+        """Open the logger's record, or continue an existing one."""
         self.folder.mkdir(parents=True, exist_ok=True)
         self._rounds = int(facts["rounds"])
         self._last = self.begin({name: str(value)[:LONGEST] for name, value in facts.items()})
         self._open = True
 
     def stage(self, round: int, name: str) -> None:  # noqa: A002
-        """Do nothing: stages are in timings.jsonl."""
+        """Do nothing: timings.jsonl has the stages."""
 
     def warn(self, warnings: Sequence[str]) -> None:
-        """Keep the warnings as text."""
+        """Write all warnings so far as text."""
         self._warnings += warnings
         if self._open and warnings:
             self.text("warnings", "\n".join(self._warnings)[:LONGEST], max(self._last, 0))
 
     def counts(self, round: int, counts: dict[str, int]) -> None:  # noqa: A002
-        """Keep them until the round is on disk."""
+        """Keep the counts until the round is on disk."""
         self._counts[round] = dict(counts)
 
     def alarm(self, round: int, message: str, action: str) -> None:  # noqa: A002
-        """Keep the alarm as text."""
+        """Write the round's alarms as text."""
         said = self._alarms.setdefault(round, [])
         said.append(f"{message} ({action})")
         if self._open:
             self.text(ALARM, "\n".join(said)[:LONGEST], round)
 
     def finished(self, round: int, trajectory: Trajectory) -> None:  # noqa: A002
-        """Write the round, and earlier ones that are missing."""
+        """Write the round, and earlier rounds that are missing."""
         for t in range(self._last + 1, round + 1):
             self.write(t, self._values(trajectory, t) | {"counts": _floats(self._counts.pop(t, {}))})
         self._last = max(self._last, round)
 
     def close(self) -> None:
-        """End the record."""
+        """Close the record."""
         if self._open:
             self._open = False
             self.end(self._last >= self._rounds)
@@ -93,29 +93,29 @@ class _Logger:
         return found
 
     def begin(self, facts: dict[str, str]) -> int:
-        """Open the record; return the last round that it has, or -1."""
+        """Open the record; return the number of the last round in it, or -1."""
         raise NotImplementedError
 
     def write(self, t: int, values: Values) -> None:
-        """Write a round."""
+        """Write the values of round ``t``."""
         raise NotImplementedError
 
     def text(self, name: str, text: str, t: int) -> None:
-        """Write a text."""
+        """Write a text under a name at round ``t``."""
         raise NotImplementedError
 
     def end(self, complete: bool) -> None:
-        """Close the record."""
+        """Close the record; ``complete`` states whether it has the last round."""
         raise NotImplementedError
 
 
 class TensorBoard(_Logger):
-    """Event files: ``measured`` and ``forecast`` are two runs with the same tags, so that they overlay."""
+    """TensorBoard event files: ``measured`` and ``forecast`` are two runs with equal tags, which overlay."""
 
     name = "tensorboard"
 
     def begin(self, facts: dict[str, str]) -> int:
-        """Open new event files beside those of an earlier session."""
+        """Open new event files beside those of earlier sessions; return the last round logged, or -1."""
         from tensorboard.summary.writer.event_file_writer import EventFileWriter
 
         last = self._found()
@@ -123,7 +123,7 @@ class TensorBoard(_Logger):
             source: EventFileWriter(str(self.folder / source)) for source in (MEASURED, FORECAST)
         }
         rows = "".join(f"| {_cell(n)} | {_cell(v)} |\n" for n, v in facts.items())
-        self.text("facts", f"| what | value |\n|---|---|\n{rows}", last + 1)
+        self.text("facts", f"| fact | value |\n|---|---|\n{rows}", last + 1)
         return last
 
     def _found(self) -> int:
@@ -138,7 +138,7 @@ class TensorBoard(_Logger):
         return last
 
     def write(self, t: int, values: Values) -> None:
-        """Write a round, and force it to the file."""
+        """Write the values of round ``t`` and flush them to the file."""
         from tensorboard.compat.proto.summary_pb2 import Summary
 
         for source, group in values.items():
@@ -149,7 +149,7 @@ class TensorBoard(_Logger):
             writer.flush()
 
     def text(self, name: str, text: str, t: int) -> None:
-        """Write a text for the text tab."""
+        """Write a text for TensorBoard's text tab."""
         from tensorboard.compat.proto.summary_pb2 import Summary
         from tensorboard.plugins.text import metadata
         from tensorboard.util.tensor_util import make_tensor_proto
@@ -167,23 +167,26 @@ class TensorBoard(_Logger):
             self._writers[source].add_event(event)
 
     def end(self, complete: bool) -> None:
-        """Close the files."""
+        """Close the event files."""
         for writer in self._writers.values():
             writer.close()
 
 
 class MLflow(_Logger):
-    """An SQLite store of its own, never a server; one MLflow run for the run, resumed or not."""
+    """A separate MLflow store in SQLite, never a server; a run has one MLflow run, even if it is resumed."""
 
     name = "mlflow"
 
     def begin(self, facts: dict[str, str]) -> int:
-        """Open the store; facts are parameters, those that a resumed run changes are tags."""
+        """Open the store; return the last round logged, or -1.
+
+        Facts are logged as parameters; facts that change on resume are logged as tags.
+        """
         os.environ["MLFLOW_DISABLE_TELEMETRY"] = "true"
         from mlflow import MlflowClient
         from mlflow.entities import Param, RunTag
 
-        for name in ("mlflow", "alembic"):  # they tell of every migration of the new store
+        for name in ("mlflow", "alembic"):  # they log every migration of the new store
             logging.getLogger(name).setLevel(logging.WARNING)
         store = f"sqlite:///{(self.folder / 'mlflow.db').resolve()}"
         self._client = MlflowClient(tracking_uri=store, registry_uri=store)
@@ -210,30 +213,30 @@ class MLflow(_Logger):
         return max((m.step for n in names for m in history(self.run_id, n)), default=-1)
 
     def write(self, t: int, values: Values) -> None:
-        """Write a round in one go."""
+        """Write the values of round ``t`` in batches."""
         from mlflow.entities import Metric
 
         now = int(time.time() * 1000)
         metrics = [Metric(f"{s}/{n}", v, now, t) for s, group in values.items() for n, v in group.items()]
-        for start in range(0, len(metrics), 1000):  # as many as a batch may hold
+        for start in range(0, len(metrics), 1000):  # the maximal size of a batch
             self._client.log_batch(self.run_id, metrics=metrics[start : start + 1000])
 
     def text(self, name: str, text: str, t: int) -> None:
-        """Write a tag."""
+        """Write a text as a tag."""
         self._client.set_tag(self.run_id, _numbered(name, t), text)
 
     def end(self, complete: bool) -> None:
-        """Mark the run as finished, or as killed before its last round."""
+        """Mark the run as finished or, before its last round, as killed."""
         self._client.set_terminated(self.run_id, "FINISHED" if complete else "KILLED")
 
 
 class WandB(_Logger):
-    """Weights & Biases, offline unless WANDB_MODE says otherwise; ``wandb sync`` uploads it later."""
+    """Weights & Biases, offline unless WANDB_MODE is set otherwise; ``wandb sync`` uploads the run later."""
 
     name = "wandb"
 
     def begin(self, facts: dict[str, str]) -> int:
-        """Start, or go on under the identity of the earlier session."""
+        """Start a run, or continue under the id of the earlier session; return the last round, or -1."""
         mode = os.environ.get("WANDB_MODE") or "offline"
         if mode != "online":
             os.environ.setdefault("WANDB_ERROR_REPORTING", "false")
@@ -243,7 +246,7 @@ class WandB(_Logger):
         state = json.loads(kept.read_text(encoding="utf-8")) if kept.exists() else {}
         self._id = str(state.get("id") or secrets.token_hex(4))
         while list(self.folder.glob(f"wandb/*run-{time.strftime('%Y%m%d_%H%M%S')}-{self._id}")):
-            time.sleep(0.1)  # wandb names folders by the second, and would write over an earlier session's
+            time.sleep(0.1)  # wandb names folders by the second and would overwrite an earlier session's
         settings = wandb.Settings(
             console="off", silent=True, save_code=False, disable_code=True, disable_git=True,
             x_disable_stats=True, x_disable_meta=True, init_timeout=60,
@@ -261,23 +264,23 @@ class WandB(_Logger):
         return last
 
     def _keep(self, last: int) -> None:
-        """Write down what the record holds: its own file can only be read by wandb's upload."""
+        """Store the last round logged, because only wandb's upload can read wandb's own file."""
         write_text(self.folder / "rounds.json", json.dumps({"id": self._id, "last": last}) + "\n")
 
     def write(self, t: int, values: Values) -> None:
-        """Write a round as one step."""
+        """Write the values of round ``t`` as one step."""
         plain = {f"{source}/{n}": v for source, group in values.items() for n, v in group.items()}
         self._run.log({"round": t, **plain}, step=t, commit=True)
         self._keep(t)
 
     def text(self, name: str, text: str, t: int) -> None:
-        """Write into the summary; alarms are a tag too."""
+        """Write a text into the summary; an alarm also tags the run."""
         self._run.summary[_numbered(name, t)] = text
         if name == ALARM and ALARM not in (self._run.tags or ()):
             self._run.tags = (*(self._run.tags or ()), ALARM)
 
     def end(self, complete: bool) -> None:
-        """Finish."""
+        """Finish the run, with exit code 0 if it is complete and 1 otherwise."""
         self._run.finish(exit_code=0 if complete else 1)
 
 
@@ -289,10 +292,14 @@ LOGGERS: dict[str, tuple[Callable[[Path], Monitor], tuple[str, ...]]] = {
 
 
 def make_loggers(names: Sequence[str], run: Path) -> list[Monitor]:
-    """Return the loggers of these names for the run in this folder, each once; nothing is written yet.
+    """Return the loggers of these names, without repetitions; nothing is written yet.
+
+    Args:
+        names: Names of loggers: tensorboard, mlflow or wandb.
+        run: Folder of the run.
 
     Raises:
-        InputError: there is no such logger, or its package is not installed.
+        InputError: If a logger is unknown or its packages are not installed.
     """
     found = []
     for name in dict.fromkeys(names):
@@ -302,7 +309,7 @@ def make_loggers(names: Sequence[str], run: Path) -> list[Monitor]:
         missing = [package for package in packages if not find_spec(package)]
         if missing:
             raise InputError(
-                f"the logger {name!r} needs more than is installed",
+                f"the logger {name!r} needs packages that are not installed",
                 got=f"no {', '.join(missing)}",
                 remedy="pip install 'recurate[loggers]'",
             )
@@ -311,7 +318,7 @@ def make_loggers(names: Sequence[str], run: Path) -> list[Monitor]:
 
 
 class _Names:
-    """Names of quantities for tools: quantity/reward/group, different for different keys."""
+    """Names of series in tools, ``quantity/reward/group``; distinct series have distinct names."""
 
     def __init__(self) -> None:
         self._given: dict[tuple[str, str | None, str | None], str] = {}
@@ -330,7 +337,7 @@ class _Names:
 
 
 def _safe(part: str) -> str:
-    """Letters, digits and what every tool allows; the rest becomes an underscore."""
+    """Replace every character that some tool does not allow by an underscore."""
     return re.sub(r"[^\w\- ]", "_", part)[:100].strip() or "_"
 
 

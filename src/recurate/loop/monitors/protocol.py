@@ -1,4 +1,4 @@
-"""Who is told what happens in a run: views for people (``views.py``), loggers for tools (``loggers.py``)."""
+"""The interface of a run's monitors: views for people (``console.py``) and loggers (``loggers.py``)."""
 
 from __future__ import annotations
 
@@ -9,32 +9,32 @@ from recurate.log.trajectory import Trajectory
 
 
 class Monitor(Protocol):
-    """Told of everything that happens in a run; it may not change anything."""
+    """Receiver of every event of a run; it must not change the values that it receives."""
 
     def started(self, facts: dict[str, Any]) -> None:
-        """The run begins or goes on; ``facts`` say what it is."""
+        """The run starts or resumes; ``facts`` describe it."""
 
     def stage(self, round: int, name: str) -> None:  # noqa: A002
-        """A stage of a round begins: fit, sample, pick, measure, save."""
+        """A stage of a round begins: fit, sample, pick, measure or save."""
 
     def warn(self, warnings: Sequence[str]) -> None:
-        """Something is to be known, such as the forecast's warnings."""
+        """There are warnings, such as those of the forecast."""
 
     def counts(self, round: int, counts: dict[str, int]) -> None:  # noqa: A002
-        """Exact sizes in a round: trained_on_picks, trained_on_real, candidates, slates, picks."""
+        """The exact sizes of a round: trained_on_picks, trained_on_real, candidates, slates, picks."""
 
     def alarm(self, round: int, message: str, action: str) -> None:  # noqa: A002
-        """Something in a round is not as it should be; ``action`` says what was done about it."""
+        """An alarm was raised in a round; ``action`` states the response."""
 
     def finished(self, round: int, trajectory: Trajectory) -> None:  # noqa: A002
-        """A round is safely on disk; ``trajectory`` holds everything so far."""
+        """A round is safely on disk; ``trajectory`` holds all values so far."""
 
     def close(self) -> None:
-        """The run has ended, or died: give back what is held. May be called more than once."""
+        """The run has ended or failed: release all resources. It may be called more than once."""
 
 
 class Silent:
-    """Says nothing."""
+    """A monitor that shows nothing."""
 
     def started(self, facts: dict[str, Any]) -> None:
         """Do nothing."""
@@ -59,13 +59,15 @@ class Silent:
 
 
 class Several:
-    """Forwards to all; one that raises is reported once to the others, and dropped: the run goes on.
+    """A monitor that forwards every event to several others.
+
+    A monitor that raises is dropped and reported once to the others; the run continues.
 
     Args:
-        monitors: in the order in which they are told.
+        monitors: Monitors in the order in which they receive events.
 
     Attributes:
-        dropped: a line for each that was dropped.
+        dropped: One line of text per monitor that was dropped.
     """
 
     def __init__(self, monitors: Sequence[Monitor]) -> None:
@@ -73,35 +75,35 @@ class Several:
         self.dropped: list[str] = []
 
     def tells(self, monitor: Monitor) -> bool:
-        """Whether this one is still told."""
+        """Return whether this monitor still receives events."""
         return any(m is monitor for m in self._monitors)
 
     def started(self, facts: dict[str, Any]) -> None:
-        """Forward, a copy to each."""
+        """Forward a copy to each monitor."""
         self._each(lambda m: m.started(dict(facts)))
 
     def stage(self, round: int, name: str) -> None:  # noqa: A002
-        """Forward."""
+        """Forward to each monitor."""
         self._each(lambda m: m.stage(round, name))
 
     def warn(self, warnings: Sequence[str]) -> None:
-        """Forward."""
+        """Forward to each monitor."""
         self._each(lambda m: m.warn(tuple(warnings)))
 
     def counts(self, round: int, counts: dict[str, int]) -> None:  # noqa: A002
-        """Forward, a copy to each."""
+        """Forward a copy to each monitor."""
         self._each(lambda m: m.counts(round, dict(counts)))
 
     def alarm(self, round: int, message: str, action: str) -> None:  # noqa: A002
-        """Forward."""
+        """Forward to each monitor."""
         self._each(lambda m: m.alarm(round, message, action))
 
     def finished(self, round: int, trajectory: Trajectory) -> None:  # noqa: A002
-        """Forward."""
+        """Forward to each monitor."""
         self._each(lambda m: m.finished(round, trajectory))
 
     def close(self) -> None:
-        """Forward, the last first: loggers that fail only now can still be reported by a view."""
+        """Forward in reverse order, so that a view can still report loggers that fail on closing."""
         self._each(lambda m: m.close(), backwards=True)
 
     def _each(self, tell: Callable[[Monitor], None], *, backwards: bool = False) -> None:
@@ -114,6 +116,6 @@ class Several:
     def _drop(self, monitor: Monitor, error: Exception) -> None:
         self._monitors = [m for m in self._monitors if m is not monitor]
         first = (str(error).strip() or "no message").splitlines()[0]
-        line = f"{type(monitor).__name__} failed and is told no more ({type(error).__name__}: {first})"
+        line = f"{type(monitor).__name__} failed and gets no more events ({type(error).__name__}: {first})"
         self.dropped.append(line)
-        self._each(lambda m: m.warn((f"{line}; the run goes on",)))
+        self._each(lambda m: m.warn((f"{line}; the run continues",)))

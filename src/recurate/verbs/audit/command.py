@@ -36,9 +36,8 @@ def audit(
         str | None,
         typer.Option(
             metavar="CONFIG",
-            help="What the loop claims: a TOML file, a run's configuration, or 'k = 4, temperature "
-            "= 1, picks = 500'. "
-            "Default: a run's own configuration.",
+            help="The declaration: a TOML file, a run's configuration, or 'k = 4, temperature = 1, picks "
+            "= 500'. Default: a run's own configuration.",
         ),
     ] = None,
     reward: Reward = None,

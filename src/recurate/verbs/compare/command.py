@@ -12,7 +12,7 @@ from recurate.verbs.options import Figures, Json, Out, fresh_folder, need_run_ex
 
 
 def compare(
-    runs: Annotated[list[Path], typer.Argument(metavar="RUN...", help="Folders that recurate run has made.")],
+    runs: Annotated[list[Path], typer.Argument(metavar="RUN...", help="Folders written by recurate run.")],
     name: Annotated[
         list[str] | None,
         typer.Option(metavar="NAME", help="Name of each run, repeatable. Default: the folders' names."),
@@ -21,11 +21,11 @@ def compare(
     figures: Figures = False,
     as_json: Json = False,
 ) -> None:
-    """Overlay runs: what they measured and forecast, how far apart they are, which settings differ.
+    """Overlay runs: their measurements and forecasts, the differences, the settings that differ.
 
-    Prints the last round that all have, with intervals and differences to the first run. Writes report.html,
-    table.csv (that round) and trajectories.parquet (all rounds; a column says which run). Says where runs
-    have nothing in common, or what looks alike and is not.
+    Prints the last round that all runs have, with intervals and differences from the first run. Writes
+    report.html, table.csv (that round) and trajectories.parquet (all rounds, with a column for the run).
+    Reports what the runs do not have in common, and what looks alike but is not.
 
     For example:
 

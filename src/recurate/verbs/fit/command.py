@@ -46,24 +46,24 @@ def fit(
     score: Annotated[
         list[str] | None,
         typer.Option(
-            metavar="COLUMN", help="Score that the picker may have used: its temperature is fitted."
+            metavar="COLUMN", help="Score that the picker may have used; its temperature is fitted."
         ),
     ] = None,
     model: Annotated[
-        str | None, typer.Option(metavar="WHAT", help="score, features or items. Default: by what there is.")
+        str | None, typer.Option(metavar="WHAT", help="score, features or items. Default: from the columns.")
     ] = None,
     ties: Ties = "davidson",
     groups: Annotated[
-        str, typer.Option(metavar="N|auto|none", help="Preference groups of choosers.")
+        str, typer.Option(metavar="N|auto|none", help="Number of preference groups of choosers.")
     ] = "auto",
     starts: Annotated[
-        int | None, typer.Option(metavar="N", help="Starts for each number of groups. Default: 5, or 15.")
+        int | None, typer.Option(metavar="N", help="Starts per number of groups. Default: 5, or 15.")
     ] = None,
     shrinkage: Annotated[
-        float, typer.Option(metavar="LAMBDA", help="Penalty that makes an estimate exist; 0 is none.")
+        float, typer.Option(metavar="LAMBDA", help="Penalty that makes an estimate exist; 0 for none.")
     ] = 0.0,
     neural: Annotated[
-        bool, typer.Option("--neural", help="Also learn a neural reward from a run's samples: FOLDER/reward.")
+        bool, typer.Option("--neural", help="Also fit a neural reward to a run's samples (FOLDER/reward).")
     ] = False,
     seed: Seed = 0,
     out: Out = None,
@@ -71,10 +71,10 @@ def fit(
 ) -> None:
     """Learn rewards, temperature, lapses, positions and preference groups from picks; test Luce's model.
 
-    LOG is a log, or any table of choices: one row a candidate, or a slate, with picks, ties or rankings.
-    Which column means what is guessed and shown. Slates that cannot be used are counted, with the reason.
-    Writes fit.json, report.html and log.parquet, the candidates with fitted rewards, into FOLDER (LOG-fit if
-    absent): 'recurate forecast FOLDER' goes on from there.
+    LOG is a log, or any table of choices with one row per candidate or per slate, with picks, ties or
+    rankings. The roles of the columns are guessed and shown. Slates that cannot be used are counted, with
+    the reason. Writes fit.json, report.html and log.parquet, the candidates with fitted rewards, to FOLDER
+    (default: LOG-fit); 'recurate forecast FOLDER' forecasts from the fit.
 
     For example:
 

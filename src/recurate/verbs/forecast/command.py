@@ -18,7 +18,7 @@ def forecast(
     ] = None,
     track: Annotated[
         list[str] | None,
-        typer.Option(metavar="COLUMN", help="Forecast the expectation of this column too; repeatable."),
+        typer.Option(metavar="COLUMN", help="Also forecast the expectation of this column; repeatable."),
     ] = None,
     context: Context = None,
     reference: Reference = None,
@@ -29,68 +29,68 @@ def forecast(
         ),
     ] = None,
     temperature: Annotated[
-        float | None, typer.Option(metavar="TAU", help="Divides the rewards in the pick. Default: 1.")
+        float | None, typer.Option(metavar="TAU", help="Temperature: divides the rewards. Default: 1.")
     ] = None,
     noise: Annotated[
         str | None,
-        typer.Option(metavar="NAME", help="gumbel (Luce choice, the default), gaussian (Thurstone), none."),
+        typer.Option(metavar="NAME", help="gumbel (Luce choice, the default), gaussian (Thurstone) or none."),
     ] = None,
     keep: Annotated[int | None, typer.Option(metavar="M", help="Keep the best M of each slate.")] = None,
     lapse: Annotated[
-        float | None, typer.Option(metavar="SHARE", help="Share of slates picked from at random.")
+        float | None, typer.Option(metavar="SHARE", help="Share of slates in which the pick is random.")
     ] = None,
     threshold: Annotated[
         float | None,
-        typer.Option(metavar="LEVEL", help="No slates: keep every candidate with a reward from LEVEL on."),
+        typer.Option(metavar="LEVEL", help="No slates: keep candidates with a reward of at least LEVEL."),
     ] = None,
     top: Annotated[
         float | None, typer.Option(metavar="SHARE", help="No slates: keep the best SHARE of the pool.")
     ] = None,
     then: Annotated[
         list[str] | None,
-        typer.Option(metavar="K[:W,W]", help="A second stage, picking 1 of K by weights W; repeatable."),
+        typer.Option(metavar="K[:W,W]", help="A further stage that picks 1 of K with weights W; repeatable."),
     ] = None,
     real_fraction: Annotated[
         float | None,
         typer.Option(metavar="SHARE", help="Share of real data in each retraining set. Default: 0."),
     ] = None,
     accumulate: Annotated[
-        bool, typer.Option("--accumulate", help="Training sets keep the data of all rounds before.")
+        bool, typer.Option("--accumulate", help="Training sets keep the data of all earlier rounds.")
     ] = False,
     efficacy: Annotated[
         str | None,
         typer.Option(
             metavar="SHARE|fit",
-            help="How much of the way to its training law retraining moves the model (1); "
+            help="Fraction of the way to its training law that retraining moves the model. Default: 1. "
             "'fit' estimates it from the first half of the log's rounds.",
         ),
     ] = None,
     weights: Annotated[
-        str | None, typer.Option(metavar="W,W", help="Share of slates picked by each reward: 0.4,0.6.")
+        str | None, typer.Option(metavar="W,W", help="Share of slates judged by each reward: 0.4,0.6.")
     ] = None,
-    rounds: Annotated[int, typer.Option(metavar="N", help="Rounds to forecast.")] = 10,
+    rounds: Annotated[int, typer.Option(metavar="N", help="Number of rounds to forecast.")] = 10,
     picks: Annotated[
         int | None,
-        typer.Option(metavar="N", help="Picks a round, for the bands. Default: the log's, or infinite."),
+        typer.Option(metavar="N", help="Picks per round, for the bands. Default: the log's, or infinite."),
     ] = None,
     renew: Annotated[
         bool,
         typer.Option(
-            "--renew", help="Also forecast every round of the log from the one before, and onwards."
+            "--renew", help="Also forecast every round of the log from the previous one, and beyond the log."
         ),
     ] = False,
     tail: Annotated[
-        bool, typer.Option("--tail", help="Continue beyond the effective support by a fitted tail.")
+        bool, typer.Option("--tail", help="Extrapolate beyond the effective support with a fitted tail.")
     ] = False,
     seed: Seed = 0,
     out: Out = None,
     as_json: Json = False,
 ) -> None:
-    """Forecast a loop from the candidates of one round and their rewards: exactly, without sampling.
+    """Forecast a loop from the candidates of one round and their rewards, exactly, without sampling.
 
-    LOG has one row per candidate. Of a log with several rounds the first is the start, and the later ones are
-    shown beside the forecast. Rows with source 'real' are the reference. Prints a table and what is proved
-    about this loop, and writes trajectory.parquet and report.html.
+    LOG has one row per candidate. If it has several rounds, the forecast starts from the first, and the
+    later ones are shown beside the forecast. Rows with source 'real' are the reference. Prints a table and
+    the statements that are proved about this loop, and writes trajectory.parquet and report.html.
 
     For example:
 

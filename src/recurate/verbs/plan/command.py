@@ -16,7 +16,7 @@ def plan(
     group: Annotated[
         str | None,
         typer.Option(
-            metavar="COLUMN", help="Column of groups. Default: the reward that a candidate is best for."
+            metavar="COLUMN", help="Column of groups. Default: the reward whose maximum is nearest."
         ),
     ] = None,
     maximise: Annotated[
@@ -24,54 +24,53 @@ def plan(
     ] = "reward",
     importance: Annotated[
         str | None,
-        typer.Option(metavar="W,W", help="Weight of each reward in what is maximised. Default: equal."),
+        typer.Option(metavar="W,W", help="Weight of each reward in the objective. Default: equal."),
     ] = None,
     rounds: Annotated[str, typer.Option(metavar="N|limit", help="Rounds to plan for, or limit.")] = "10",
     floor: Annotated[
-        float | None, typer.Option(metavar="SHARE", help="Every group's share in the end, at least.")
+        float | None, typer.Option(metavar="SHARE", help="Smallest final share of every group.")
     ] = None,
     kl: Annotated[
-        float | None, typer.Option(metavar="NATS", help="Divergence from the reference in the end, at most.")
+        float | None, typer.Option(metavar="NATS", help="Largest final divergence from the reference.")
     ] = None,
     entropy: Annotated[
-        float | None, typer.Option(metavar="NATS", help="Entropy of the groups' shares in the end, at least.")
+        float | None, typer.Option(metavar="NATS", help="Smallest final entropy of the groups' shares.")
     ] = None,
     variance: Annotated[
         float | None,
-        typer.Option(metavar="SHARE", help="Share of every reward's variance that is kept, at least."),
+        typer.Option(metavar="SHARE", help="Smallest share of every reward's variance to keep."),
     ] = None,
     budget: Annotated[
         float | None,
-        typer.Option(metavar="N", help="Candidates in all: K times picks times rounds, at most."),
+        typer.Option(metavar="N", help="Largest number of candidates in all: K times picks times rounds."),
     ] = None,
     picks: Annotated[
-        int | None, typer.Option(metavar="N", help="Picks a round. Default: the log's, or 1000.")
+        int | None, typer.Option(metavar="N", help="Picks per round. Default: the log's, or 1000.")
     ] = None,
     k: Annotated[
-        str | None, typer.Option(metavar="K,K", help="Slate sizes to choose from. Default: 2 to 32.")
+        str | None, typer.Option(metavar="K,K", help="Slate sizes to try. Default: 2 to 32.")
     ] = None,
     real_fraction: Annotated[
-        str | None, typer.Option(metavar="R,R", help="Real fractions to choose from. Default: 0 to 0.7.")
+        str | None, typer.Option(metavar="R,R", help="Real fractions to try. Default: 0 to 0.7.")
     ] = None,
     temperature: Annotated[
-        str | None, typer.Option(metavar="T,T", help="Temperatures to choose from. Default: 1.")
+        str | None, typer.Option(metavar="T,T", help="Temperatures to try. Default: 1.")
     ] = None,
     weights: Annotated[
         list[str] | None,
-        typer.Option(metavar="W,W", help="Preference weights to choose from, repeatable. Default: a grid."),
+        typer.Option(metavar="W,W", help="Preference weights to try, repeatable. Default: a grid."),
     ] = None,
     reference: Reference = None,
     out: Out = None,
     as_json: Json = False,
 ) -> None:
-    """Choose K, real fraction, preference weights and temperature: the best setting that keeps the
-    constraints.
+    """Choose K, real fraction, preference weights and temperature: the best setting within constraints.
 
-    Forecasts every setting of a grid from the candidates of LOG's first round, refines around the best, and
-    forecasts that exactly. Prints the plan, which constraints bind, the frontiers against diversity and
-    compute, and how the answer moves if rewards are off by 10 %; or that nothing keeps them all, and what
-    comes closest. Writes plan.json and report.html, with limits, survivors and phase diagrams where there
-    are several rewards.
+    Forecasts every setting of a grid from the candidates of LOG's first round, refines around the best
+    setting, and forecasts that setting exactly. Prints the plan, the constraints that bind, the frontiers
+    against diversity and compute, and how the plan changes if rewards are off by 10 %. If no setting
+    satisfies all constraints, prints the closest one. Writes plan.json and report.html, with limits,
+    survivors and phase diagrams if there are several rewards.
 
     For example:
 

@@ -19,26 +19,26 @@ def reproduce(
         str,
         typer.Option(
             metavar="small|paper",
-            help="Minutes on two cores (digits in place of CIFAR-10), or as published: CIFAR-10, a GPU.",
+            help="Minutes on two cores (digits in place of CIFAR-10), or as published (CIFAR-10, a GPU).",
         ),
     ] = "small",
-    seeds: Annotated[int, typer.Option(min=1, max=100, help="How many seeds: 0, 1, 2, ...")] = 3,
+    seeds: Annotated[int, typer.Option(min=1, max=100, help="Number of seeds: 0, 1, 2, ...")] = 3,
     out: Out = None,
     data: Annotated[
         str | None, typer.Option(metavar="PATH", help="CIFAR-10, for --scale paper (see docs/running.md).")
     ] = None,
     jobs: Annotated[
-        int | None, typer.Option(min=1, help="Runs at a time. Default: one a core; one for --scale paper.")
+        int | None, typer.Option(min=1, help="Parallel runs. Default: one per core; one for --scale paper.")
     ] = None,
     engine: Annotated[
         str, typer.Option(metavar="NAME", help="Where runs are done: local, processes, or module:name.")
     ] = "processes",
 ) -> None:
-    """Run a published experiment with and without real data, and say which of its claims hold here.
+    """Run a published experiment with and without real data, and check its claims.
 
-    Every arm runs with every seed, in a run folder of its own; what is complete is not run again, so that a
-    stopped reproduction goes on with the same command. Ends in a table: published, here with an interval
-    over the seeds, agrees or not. Writes report.html and claims.csv.
+    Every arm runs with every seed in a separate run folder. Complete runs are not repeated, so the same
+    command continues a stopped reproduction. Prints a table: the published result, the result here with an
+    interval over the seeds, and whether they agree. Writes report.html and claims.csv.
 
     For example:
 

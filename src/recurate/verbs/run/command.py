@@ -14,9 +14,9 @@ from recurate.verbs.options import Figures, fresh_folder, need_run_extra
 
 
 def run(
-    config: Annotated[Path | None, typer.Argument(metavar="CONFIG.toml", help="What to run.")] = None,
+    config: Annotated[Path | None, typer.Argument(metavar="CONFIG.toml", help="Configuration.")] = None,
     out: Annotated[
-        Path | None, typer.Option(help="New folder for the run; runs/CONFIG, numbered, if absent.")
+        Path | None, typer.Option(help="New folder for the run. Default: runs/CONFIG, numbered.")
     ] = None,
     resume: Annotated[
         Path | None, typer.Option(metavar="FOLDER", help="Continue this run after its last complete round.")
@@ -31,27 +31,27 @@ def run(
     dry_run: Annotated[
         bool,
         typer.Option(
-            "--dry-run", help="Try data, generator and rewards on ten items, show what came, keep nothing."
+            "--dry-run", help="Try data, generator and rewards on ten items, show the results, keep nothing."
         ),
     ] = False,
     logger: Annotated[
         list[str] | None,
         typer.Option(
             metavar="NAME",
-            help="Copy all values to tensorboard, mlflow or wandb, below the run's folder, repeatable.",
+            help="Also write all values for tensorboard, mlflow or wandb, in the run's folder; repeatable.",
         ),
     ] = None,
     as_json: Annotated[
-        bool, typer.Option("--json", help="Print one JSON object a line for every event, and nothing else.")
+        bool, typer.Option("--json", help="Print one JSON object per line for every event, and nothing else.")
     ] = False,
-    quiet: Annotated[bool, typer.Option("--quiet", help="Print where the report is, and errors.")] = False,
+    quiet: Annotated[bool, typer.Option("--quiet", help="Print only the report's path and errors.")] = False,
 ) -> None:
-    """Run a loop: train, sample, pick, retrain, measured every round against its own forecast.
+    """Run a loop: train, sample, pick, retrain. Every round is measured against the loop's own forecast.
 
-    Everything lands in one folder: logs with losers kept, models, measures and report.html. A run that was
-    killed goes on with --resume and ends with the same bytes as one that was not. On a terminal a live view
-    shows stage, pace and time left; elsewhere a line a round is printed. An alarm that stops the run or rolls
-    it back ends it with exit code 3.
+    Everything is written to one folder: logs of all candidates, models, measures and report.html. A run that
+    was killed continues with --resume and ends with the same bytes as an uninterrupted run. On a terminal, a
+    live view shows stage, pace and time left; elsewhere one line per round is printed. A run that an alarm
+    stops ends with exit code 3.
 
     For example:
 
@@ -150,10 +150,10 @@ def _rehearse(config: Path | None, other: Path | None) -> None:
 
 
 def report(
-    folder: Annotated[Path, typer.Argument(metavar="FOLDER", help="A folder that recurate run has made.")],
+    folder: Annotated[Path, typer.Argument(metavar="FOLDER", help="Folder written by recurate run.")],
     figures: Figures = False,
 ) -> None:
-    """Rebuild the report of a run, FOLDER/report.html, from what the folder holds."""
+    """Rebuild the report of a run, FOLDER/report.html, from the files in the folder."""
     need_run_extra()
     from recurate.loop.run_folder import RunFolder
     from recurate.report.figures import need_figures_extra, write_figures
