@@ -128,7 +128,7 @@ def test_an_accepted_change_is_recorded_once_and_sealed(folder):
     assert store.changes() == [change], "the next round rests on what was accepted"
     contents = store.round_path(2) / "contents.json"
     contents.write_text(contents.read_text().replace(change.when, "2000-01-01T00:00:00+00:00"))
-    with pytest.raises(InputError, match="is not what was written"):
+    with pytest.raises(InputError, match="is missing or was altered"):
         resume(store.path)
 
 

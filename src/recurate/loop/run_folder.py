@@ -26,6 +26,7 @@ import os
 import platform
 import shutil
 import subprocess
+import tomllib
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, replace
@@ -114,6 +115,25 @@ class RunFolder:
         check_format(path / "manifest.json")
         return cls(path)
 
+    def settings(self) -> dict[str, Any]:
+        """Return the configuration as TOML has it: nothing that it names is imported.
+
+        Raises:
+            InputError: it is missing, not TOML, or not what the run began with (more rounds may be added).
+        """
+        path = self.path / "config.toml"
+        try:
+            found = tomllib.loads(path.read_text(encoding="utf-8"))
+        except (OSError, tomllib.TOMLDecodeError, UnicodeDecodeError):
+            raise altered(path, "restore it") from None
+        if self.manifest().get("config_sha256") != _fingerprint(found):
+            raise InputError(
+                "the run's configuration was changed since it began",
+                got=path,
+                remedy="undo the change (only 'rounds' may grow, and [report] change), or start a new run",
+            )
+        return found
+
     def config(self) -> Config:
         """Read the resolved configuration.
 
@@ -128,12 +148,7 @@ class RunFolder:
                 got=f"rounds = {config.rounds} in {path}, {self.complete() - 1} played",
                 remedy="rounds can grow, not shrink",
             )
-        if self.manifest().get("config_sha256") != _fingerprint(config):
-            raise InputError(
-                "the run's configuration was changed since it began",
-                got=path,
-                remedy="undo the change (only 'rounds' may grow, and [report] change), or start a new run",
-            )
+        self.settings()
         return config
 
     def manifest(self) -> dict[str, Any]:
@@ -449,7 +464,7 @@ def _manifest(config: Config, rests_on: Sequence[Fingerprint]) -> dict[str, Any]
         },
         "device": device_name("cpu" if device is None else choose_device(device)),
         "seed": config.seed,
-        "config_sha256": _fingerprint(config),
+        "config_sha256": _fingerprint(tomllib.loads(write_config(config))),
         "rests_on": [asdict(part) for part in rests_on],
     }
 
@@ -464,9 +479,10 @@ def _fingerprints(manifest: dict[str, Any]) -> list[Fingerprint]:
     ]
 
 
-def _fingerprint(config: Config) -> str:
+def _fingerprint(settings: dict[str, Any]) -> str:
     """Return a hash of all that a resumed run may not change: the number of rounds and the report may."""
-    text = json.dumps(config.model_dump(mode="json", exclude={"rounds", "report"}), sort_keys=True)
+    fixed = {name: value for name, value in settings.items() if name not in ("rounds", "report")}
+    text = json.dumps(fixed, sort_keys=True, default=str)
     return hashlib.sha256(text.encode()).hexdigest()
 
 

@@ -334,6 +334,23 @@ NOISES = Seam(
 )
 
 
+def built_in_name(name: object, where: object) -> str:
+    """Return the name of a noise that a run's or fit's own files state, without importing anything.
+
+    Only commands that a user gives may import a plug-in: reading a folder must not run its code.
+
+    Raises:
+        InputError: the noise is a plug-in.
+    """
+    if str(name) not in NOISES.built_in:
+        raise InputError(
+            f"{where} names a noise that is a plug-in, and reading a folder runs no code",
+            got=repr(name),
+            remedy="if you trust it, name it yourself: --noise, or --declared for an audit",
+        )
+    return str(name)
+
+
 def noise_named(name: str) -> Noise:
     """Return the noise that ``name`` stands for, as configurations and the command line write it.
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from importlib.metadata import version
 
 import numpy as np
 import pyarrow as pa
@@ -195,7 +196,7 @@ def test_help_teaches(recurate_cli):
         done = recurate_cli(*command, "--help")
         assert done.returncode == 0
         assert "Usage" in done.stdout
-    assert recurate_cli("--version").stdout.strip() == "0.1.0"
+    assert recurate_cli("--version").stdout.strip() == version("recurate")
     assert recurate_cli("forecast").returncode == 2
     assert "Traceback" not in recurate_cli("forecast", "a", "--nonsense").stderr
 

@@ -11,6 +11,7 @@ from typing import Any
 
 from recurate.core.errors import InputError, is_number, nearest
 from recurate.rules import Rule, Selection, Threshold, TopFraction, noise_named
+from recurate.rules.noise import built_in_name
 
 
 @dataclass(frozen=True)
@@ -133,6 +134,7 @@ def parse_declared(raw: Mapping[str, Any], name: str = "the declaration") -> Dec
         found.setdefault("slates", found.get("picks"))
         for key, default in (("temperature", 1.0), ("noise", "gumbel"), ("lapse", 0.0), ("k", 4)):
             found.setdefault(key, default)
+        built_in_name(found["noise"], name)
         found = {k: v for k, v in found.items() if v is not None}
     for key in found:
         if key not in NAMES:

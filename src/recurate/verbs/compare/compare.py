@@ -122,7 +122,6 @@ def read_run(path: Path, name: str) -> Compared:
         InputError: it is no run, has no complete round, or is damaged.
     """
     store = RunFolder.open(path)
-    config = store.config()
     store.verify()
     rounds, kept = store.complete(), path / "trajectory.parquet"
     remedy = f"recurate run --resume {path} writes it"
@@ -139,7 +138,7 @@ def read_run(path: Path, name: str) -> Compared:
     revision, _, modified = str(manifest.get("code_revision") or "as installed").partition("-")
     versions["recurate"] = f"{manifest.get('recurate')} ({revision[:12]}{modified and ', modified'})"
     return Compared(
-        name, path, flat(config.model_dump(mode="json")), versions, _trained(path),
+        name, path, flat(store.settings()), versions, _trained(path),
         Trajectory(forecast) + measured, rounds,
     )  # fmt: skip
 

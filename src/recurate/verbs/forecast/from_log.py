@@ -20,6 +20,7 @@ from recurate.log.schema import MODEL, REAL, Log
 from recurate.log.trajectory import RENEWED, Trajectory
 from recurate.metrics.partition import Cells, partition
 from recurate.rules import Rule, Selection, Threshold, TopFraction, noise_named
+from recurate.rules.noise import built_in_name
 from recurate.theory.forecast import Forecast, measured, reference_cells, split_log
 from recurate.theory.renewal import Efficacy, Renewal, renew
 from recurate.theory.setting import Setting, Stage
@@ -310,7 +311,7 @@ def _run_settings(path: Path | None) -> dict[str, Any]:
             "real_fraction": config["retraining"]["real_fraction"],
             "weights": None if None in weights else weights,
             "accumulate": config["retraining"].get("mode") == "accumulate" or None,
-            **{name: selection[name] for name in ("noise", "lapse") if name in selection},
+            **_noise_and_lapse(selection, path),
         }
     except (tomllib.TOMLDecodeError, UnicodeDecodeError, KeyError, TypeError, AttributeError) as error:
         raise InputError(
@@ -318,11 +319,17 @@ def _run_settings(path: Path | None) -> dict[str, Any]:
         ) from None
 
 
+def _noise_and_lapse(settings: Mapping[str, Any], path: Path) -> dict[str, Any]:
+    found = {name: settings[name] for name in ("noise", "lapse") if name in settings}
+    return found | ({"noise": built_in_name(found["noise"], path)} if "noise" in found else {})
+
+
 def _fit_settings(path: Path) -> dict[str, Any]:
     """Return what a fit found of how picks are made: temperature, weights, noise, lapse."""
     try:
         found = json.loads(path.read_text(encoding="utf-8"))["settings"]
-        return {name: found[name] for name in ("temperature", "weights", "noise", "lapse") if name in found}
+        plain = {name: found[name] for name in ("temperature", "weights") if name in found}
+        return plain | _noise_and_lapse(found, path)
     except (ValueError, KeyError, TypeError) as error:
         raise InputError("the fit is damaged", got=f"{path}: {error}", remedy="fit it again") from None
 
