@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import functools
 import math
-from dataclasses import dataclass
 
 import numpy as np
 
@@ -27,18 +26,9 @@ NARROW = 34.0  # widest span that one block holds, with its margins
 _NODES = round(BLOCK / NODE)  # nodes in a block
 
 
-@dataclass(frozen=True)
-class _Tables:
-    """Noise functions at (grid point, node), shape (grid, nodes): z = s - u."""
-
-    cdf: FloatArray
-    sf: FloatArray
-    pdf: FloatArray
-
-
 @functools.lru_cache(maxsize=32)
-def _tables(noise: Noise, step: float, first: int, grid: int, nodes: int) -> _Tables:
-    """Tabulate z = (first + i) * step - j * NODE for i < grid, j < nodes."""
+def _tables(noise: Noise, step: float, first: int, grid: int, nodes: int) -> list[FloatArray]:
+    """Return F, 1 - F and f, each (grid, nodes), at z = s - u = (first + i) * step - j * NODE."""
     # Only differences matter: work them out once, then lay them out.
     unit = math.gcd(round(NODE * 1e7), round(step * 1e7))
     fine = unit * 1e-7
@@ -47,8 +37,7 @@ def _tables(noise: Noise, step: float, first: int, grid: int, nodes: int) -> _Ta
     lowest = int(offsets.min())
     z: FloatArray = np.asarray(np.arange(lowest, int(offsets.max()) + 1) * fine, np.float64)
     offsets -= lowest
-    tables = [np.asarray(g(z), np.float64)[offsets] for g in (noise.cdf, noise.sf, noise.pdf)]
-    return _Tables(*tables)
+    return [np.asarray(g(z), np.float64)[offsets] for g in (noise.cdf, noise.sf, noise.pdf)]
 
 
 def _rounded(count: int) -> int:
@@ -76,20 +65,20 @@ class Convolution:
         grid = math.ceil((nodes * NODE + reach) / step)
         if self._narrow:
             self._grid = grid
-            self._tables = _tables(noise, step, 0, _rounded(grid), _rounded(nodes))
+            tables = [t[:grid, :nodes] for t in _tables(noise, step, 0, _rounded(grid), _rounded(nodes))]
         else:
             self._grid = -(-grid // self._points) * self._points
-            self._tables = _tables(noise, step, -self._points, 3 * self._points, _NODES)
+            tables = _tables(noise, step, -self._points, 3 * self._points, _NODES)
             self._decay_nodes = np.exp(np.arange(_NODES) * NODE)
             self._decay_grid = np.exp(-np.arange(self._points) * step)
+        self._cdf, self._sf, self._pdf = tables
         # Far-apart utilities leave most blocks of a long lattice empty.
         self._active = np.unique(np.concatenate([used, used + POINTS - 1]) // _NODES)
 
     def log_phi(self, mass: FloatArray) -> FloatArray:
         """Return log Phi on the grid, (grid,) or (grid, B), from masses (nodes,) or (nodes, B)."""
         if self._narrow:
-            phi = self._tables.cdf[: self._grid, : self._nodes] @ mass
-            complement = self._tables.sf[: self._grid, : self._nodes] @ mass
+            phi, complement = self._cdf @ mass, self._sf @ mass
         else:
             phi, complement = self._wide_phi(mass)
         low = phi <= complement
@@ -103,7 +92,7 @@ class Convolution:
     def gather(self, values: FloatArray) -> FloatArray:
         """Return sum_s values(s) f(s - u) at every node, (nodes,) or (nodes, B)."""
         if self._narrow:
-            return np.asarray(self._tables.pdf[: self._grid, : self._nodes].T @ values)
+            return np.asarray(self._pdf.T @ values)
         return self._wide_gather(values)
 
     def _kernel(self, table: FloatArray, offset: int) -> FloatArray:
@@ -112,7 +101,7 @@ class Convolution:
 
     def _wide_phi(self, mass: FloatArray) -> tuple[FloatArray, FloatArray]:
         """Return Phi and 1 - Phi (of the total mass) on the grid, block by block."""
-        tables, grid_blocks = self._tables, self._grid // self._points
+        grid_blocks = self._grid // self._points
         batch = mass.shape[1:]
         blocks = np.zeros((self._blocks * _NODES, *batch))
         blocks[: self._nodes] = mass
@@ -129,21 +118,21 @@ class Convolution:
             grid = self._active + offset
             inside = (grid >= 0) & (grid < grid_blocks)
             near = blocks[self._active[inside]]
-            phi[grid[inside]] += self._kernel(tables.cdf, offset) @ near
-            complement[grid[inside]] += self._kernel(tables.sf, offset) @ near
+            phi[grid[inside]] += self._kernel(self._cdf, offset) @ near
+            complement[grid[inside]] += self._kernel(self._sf, offset) @ near
         if self._tail:
             moments = np.einsum("j,cjb->cb", self._decay_nodes, blocks)
             complement += _far_above(moments, grid_blocks)[:, None] * self._decay_grid[:, None]
         return phi.reshape(-1, *batch), complement.reshape(-1, *batch)
 
     def _wide_gather(self, values: FloatArray) -> FloatArray:
-        tables, batch = self._tables, values.shape[1:]
+        batch = values.shape[1:]
         grid = values.reshape(-1, self._points, math.prod(batch))
         out = np.zeros((self._blocks, _NODES, grid.shape[2]))
         for offset in (-1, 0, 1):
             inside = (self._active + offset >= 0) & (self._active + offset < grid.shape[0])
             near = grid[self._active[inside] + offset]
-            out[self._active[inside]] += self._kernel(tables.pdf, offset).T @ near
+            out[self._active[inside]] += self._kernel(self._pdf, offset).T @ near
         if self._tail:
             far = _far_below(np.einsum("i,cib->cb", self._decay_grid, grid), self._blocks)
             out += far[:, None] * self._decay_nodes[:, None]

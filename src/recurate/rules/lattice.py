@@ -56,32 +56,19 @@ class Lattice:
 
     def __init__(self, utilities: FloatArray, margin: float) -> None:
         placed = shorten_gaps(utilities)
-        low = float(placed.min())
-        self._shift = low - margin
-        self._atoms: _Direct | _Cells
-        cells = _Cells.of(placed, self._shift) if placed.size >= MANY else None
-        if cells is None:
-            position = (placed - self._shift) / NODE
-            first = np.floor(position).astype(np.int64) - (POINTS // 2 - 1)
-            self._atoms = _Direct.of(first, _lagrange(position - first))
-        else:
-            self._atoms = cells
+        shift = float(placed.min()) - margin
+        cells = _Cells.of(placed, shift) if placed.size >= MANY else None
+        self._atoms = cells or _Direct.of((placed - shift) / NODE)
         self.used = self._atoms.used
         self.nodes = int(self.used[-1]) + POINTS
 
     def spread(self, law: FloatArray) -> FloatArray:
         """Return masses (nodes,) or (nodes, B) that stand for the law (N,) or laws (N, B)."""
-        if law.ndim == 1:
-            return self._atoms.spread(law)
-        if isinstance(self._atoms, _Direct):
-            return self._atoms.spread(law)
-        return np.column_stack([self._atoms.spread(column) for column in law.T])
+        return self._atoms.spread(law)
 
     def interpolate(self, values: FloatArray) -> FloatArray:
         """Return the values (N,) or (N, B) at the atoms of a function given at the nodes."""
-        if values.ndim == 1 or isinstance(self._atoms, _Direct):
-            return self._atoms.interpolate(values)
-        return np.column_stack([self._atoms.interpolate(column) for column in values.T])
+        return self._atoms.interpolate(values)
 
 
 @dataclass(frozen=True)
@@ -93,8 +80,10 @@ class _Direct:
     used: NDArray[np.int64]
 
     @classmethod
-    def of(cls, first: NDArray[np.int64], weights: FloatArray) -> _Direct:
-        matrix = _rows(first, weights)
+    def of(cls, positions: FloatArray) -> _Direct:
+        """Return the weights of atoms at ``positions`` (N,), in units of the spacing."""
+        first = np.floor(positions).astype(np.int64) - (POINTS // 2 - 1)
+        matrix = _rows(first, _lagrange(positions - first))
         return cls(matrix, matrix.T, np.unique(first))
 
     def spread(self, law: FloatArray) -> FloatArray:
@@ -129,6 +118,8 @@ class _Cells:
         return cls(grid, taylor, np.unique(first))
 
     def spread(self, law: FloatArray) -> FloatArray:
+        if law.ndim == 2:
+            return np.column_stack([self.spread(column) for column in law.T])
         size = self.taylor[0].shape[0]
         moments = np.zeros((size, ORDER))
         powers = np.ones((CHUNK, ORDER))
@@ -149,6 +140,8 @@ class _Cells:
         return total
 
     def interpolate(self, values: FloatArray) -> FloatArray:
+        if values.ndim == 2:
+            return np.column_stack([self.interpolate(column) for column in values.T])
         coefficients = [matrix @ values for matrix in self.taylor]
         out = np.empty(self.grid.offsets.size)
         index, part = np.empty(CHUNK, np.intp), np.empty(CHUNK)

@@ -53,7 +53,8 @@ def pick(rewards: FloatArray, temperature: float, lapse: float, rng: np.random.G
             top[lapsed] = 0.0
         if lapse or np.minimum.reduce(uniform) < LEAST:
             np.clip(uniform, LEAST, MOST, out=uniform)
-        odds = _odds(u, top)
+        u -= top
+        odds = np.exp(u, out=u)
         if narrow:
             for j in range(1, len(odds)):
                 odds[j] += odds[j - 1]
@@ -91,9 +92,3 @@ def _blocks(
 def _refuse(rewards: FloatArray, temperature: float) -> None:
     rows, slates = utilities.end_to_end(rewards)
     utilities.of_rows(rows, temperature, 1, slates)
-
-
-def _odds(u: FloatArray, top: FloatArray) -> FloatArray:
-    """Return exp(u - top) in the place of u."""
-    u -= top
-    return np.exp(u, out=u)

@@ -137,77 +137,71 @@ def _check(noise: Noise) -> None:
     with np.errstate(over="ignore"):
         cdf, sf, pdf = (np.asarray(g(z), float) for g in (noise.cdf, noise.sf, noise.pdf))
         far = [np.asarray(g(np.array([-1e4, 1e4])), float) for g in (noise.cdf, noise.pdf)]
-    if cdf.shape != z.shape or pdf.shape != z.shape or sf.shape != z.shape:
-        raise _refusal(noise, "must map arrays to arrays of the same shape", f"{z.shape} to {cdf.shape}")
-    if not np.isfinite(np.concatenate([cdf, sf, pdf, *far])).all():
-        raise _refusal(noise, "must be finite everywhere", "nan or inf at some z in [-10000, 10000]")
-    if cdf.min() < 0 or cdf.max() > 1 + 1e-15 or np.diff(cdf).min() < -1e-15:
-        raise _refusal(
-            noise, "needs a cdf that increases from 0 to 1", f"values in [{cdf.min():g}, {cdf.max():g}]"
-        )
-    if cdf[0] > LIGHTEST or 1 - cdf[-1] > LIGHTEST:
-        raise _refusal(
-            noise,
-            f"has too heavy tails: F(-{REACH:g}) and 1 - F({REACH:g}) must be below {LIGHTEST:g}",
-            f"{cdf[0]:.3g} and {1 - cdf[-1]:.3g}",
-        )
-    if np.abs(cdf + sf - 1).max() > 1e-12:
-        raise _refusal(noise, "needs sf = 1 - cdf", f"a difference of {np.abs(cdf + sf - 1).max():.3g}")
+    same = cdf.shape == z.shape and pdf.shape == z.shape and sf.shape == z.shape
+    _require(noise, same, "must map arrays to arrays of the same shape", f"{z.shape} to {cdf.shape}")
+    finite = bool(np.isfinite(np.concatenate([cdf, sf, pdf, *far])).all())
+    _require(noise, finite, "must be finite everywhere", "nan or inf at some z in [-10000, 10000]")
+    rises = cdf.min() >= 0 and cdf.max() <= 1 + 1e-15 and np.diff(cdf).min() >= -1e-15
+    found = f"values in [{cdf.min():g}, {cdf.max():g}]"
+    _require(noise, rises, "needs a cdf that increases from 0 to 1", found)
+    tails = f"F(-{REACH:g}) and 1 - F({REACH:g}) must be below {LIGHTEST:g}"
+    light = cdf[0] <= LIGHTEST and 1 - cdf[-1] <= LIGHTEST
+    _require(noise, light, f"has too heavy tails: {tails}", f"{cdf[0]:.3g} and {1 - cdf[-1]:.3g}")
+    gap = np.abs(cdf + sf - 1).max()
+    _require(noise, gap <= 1e-12, "needs sf = 1 - cdf", f"a difference of {gap:.3g}")
     _check_density(noise, z, pdf, cdf)
     _check_draws(noise)
 
 
 def _check_density(noise: Noise, z: FloatArray, pdf: FloatArray, cdf: FloatArray) -> None:
-    if pdf.min() < 0:
-        raise _refusal(noise, "needs a pdf >= 0", pdf.min())
+    _require(noise, pdf.min() >= 0, "needs a pdf >= 0", pdf.min())
     # Where to compare: at quantiles, so that every noise is tested where it lives.
     at = np.interp([1e-3, 0.02, 0.1, 0.3, 0.45, 0.6, 0.75, 0.9, 0.98, 0.999], cdf, z)
     h = 1e-3
     slope = (8 * (noise.cdf(at + h) - noise.cdf(at - h)) - noise.cdf(at + 2 * h) + noise.cdf(at - 2 * h)) / (
         12 * h
     )
-    worst = int(np.argmax(np.abs(noise.pdf(at) - slope) - 1e-5 * np.abs(slope)))
-    if abs(noise.pdf(at)[worst] - slope[worst]) > 1e-5 * abs(slope[worst]):
-        raise _refusal(
-            noise,
-            "needs the derivative of its cdf as pdf",
-            f"pdf({at[worst]:.3g}) = {noise.pdf(at)[worst]:.6g}, the cdf's slope there is {slope[worst]:.6g}",
-        )
+    density = noise.pdf(at)
+    excess = np.abs(density - slope) - 1e-5 * np.abs(slope)
+    i = int(np.argmax(excess))
+    found = f"pdf({at[i]:.3g}) = {density[i]:.6g}, but the cdf's slope there is {slope[i]:.6g}"
+    _require(noise, excess[i] <= 0, "needs the derivative of its cdf as pdf", found)
     # Poisson's summation: sums at a step of 0.25 miss 1 by the density's frequencies above 2 pi / 0.25.
     grid = np.arange(-REACH, REACH + 0.125, 0.25)
     sums = [0.25 * float(np.sum(noise.pdf(grid + shift))) for shift in (0.0, 0.0625, 0.125)]
     error = max(abs(s - 1) for s in sums)
-    if error > 1e-8:
-        raise _refusal(
-            noise,
-            "needs a smooth density of about unit scale (no kinks, not narrower than 0.1)",
-            f"sums at steps of 0.25 that miss 1 by {error:.3g}",
-        )
+    smooth = "needs a smooth density of about unit scale (no kinks, not narrower than 0.1)"
+    _require(noise, error <= 1e-8, smooth, f"sums at steps of 0.25 that miss 1 by {error:.3g}")
 
 
 def _check_draws(noise: Noise) -> None:
     if isinstance(noise.draw, Inversion):
         return
     values, again = (noise.draw(np.random.default_rng(0), (4000,)) for _ in range(2))
-    if not np.array_equal(values, again):
-        raise _refusal(noise, "needs draws that rng alone decides", "other values from the same rng")
+    same = np.array_equal(values, again)
+    _require(noise, same, "needs draws that rng alone determines", "other values from the same rng")
+    shaped = np.shape(values) == (4000,)
+    _require(noise, shaped, "needs a draw(rng, shape) of that shape", f"{np.shape(values)} for (4000,)")
     values = np.sort(values)
-    if values.shape != (4000,):
-        raise _refusal(noise, "needs a draw(rng, shape) of that shape", f"{values.shape} for (4000,)")
     # Kolmogorov-Smirnov; by Massart's bound a right draw exceeds 0.06 with probability below 1e-12.
     distance = float(np.abs(noise.cdf(values) - (np.arange(4000) + 0.5) / 4000).max())
-    if distance > 0.06:
-        raise _refusal(
-            noise, "needs draws that follow its cdf", f"a distance of {distance:.3g} in 4000 draws"
-        )
-
-
-def _refusal(noise: Noise, what: str, got: object) -> InputError:
-    return InputError(
-        f"the noise {noise.name!r} {what}",
-        got=got,
-        remedy="give cdf and its derivative pdf of a smooth law of unit scale, tails like exp(-z) or lighter",
+    _require(
+        noise,
+        distance <= 0.06,
+        "needs draws that follow its cdf",
+        f"a distance of {distance:.3g} in 4000 draws",
     )
+
+
+def _require(noise: Noise, holds: bool | np.bool_, what: str, got: object) -> None:
+    """Raise InputError unless the condition holds."""
+    if not holds:
+        raise InputError(
+            f"the noise {noise.name!r} {what}",
+            got=got,
+            remedy="give the cdf and its derivative, the pdf, of a smooth distribution of unit scale whose "
+            "tails fall like exp(-z) or faster",
+        )
 
 
 # exp(-z) overflows below z = -709; there F and f are zero in double precision anyway.
