@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from recurate.metrics import estimates as measures
+from recurate.metrics.partition import MIN_PER_CELL, Cells, partition
 
 SAMPLES = 600  # simulated samples behind each coverage test
 # 95 % intervals should cover 570 of 600; below 538 or from 592 on has probability under 1e-6 for the normal
@@ -64,18 +65,18 @@ def test_cells_partition_everything_evenly(seed, rewards, size):
     rng = np.random.default_rng(seed)
     reference = rng.normal(size=(size, rewards))
     reference[rng.random(size) < 0.2, 0] = 1.5  # a point mass
-    cells = measures.partition(reference)
+    cells = partition(reference)
     codes = cells.assign(reference)
     counts = np.bincount(codes, minlength=cells.reference.size)
     np.testing.assert_allclose(counts / size, cells.reference)
-    assert counts.min() >= min(measures.MIN_PER_CELL, size)
+    assert counts.min() >= min(MIN_PER_CELL, size)
     assert set(cells.assign(10 * rng.normal(size=(200, rewards)))) <= set(range(cells.reference.size))
 
 
 def test_a_point_mass_has_its_own_cell():
     rng = np.random.default_rng(2)
     reference = np.r_[rng.uniform(-1, -0.01, 900), np.zeros(100)][:, None]
-    cells = measures.partition(reference)
+    cells = partition(reference)
     codes = cells.assign(reference)
     assert set(codes[reference[:, 0] == 0]).isdisjoint(codes[reference[:, 0] < -0.02])
 
@@ -83,7 +84,7 @@ def test_a_point_mass_has_its_own_cell():
 def test_kl_of_samples_tends_to_the_truth():
     """Two normals one unit apart have KL = 1/2; cells lose a little of it."""
     rng = np.random.default_rng(3)
-    cells = measures.partition(rng.normal(size=(200_000, 1)))
+    cells = partition(rng.normal(size=(200_000, 1)))
     found = cells.kl(cells.assign(rng.normal(loc=1.0, size=(200_000, 1))))
     assert 0.49 < found.value < 0.5 + 4 * found.se
     same = cells.kl(cells.assign(rng.normal(size=(200_000, 1))))
@@ -92,7 +93,7 @@ def test_kl_of_samples_tends_to_the_truth():
 
 def test_kl_errors_cover():
     rng = np.random.default_rng(4)
-    edges = measures.partition(rng.normal(size=(5000, 1)))
+    edges = partition(rng.normal(size=(5000, 1)))
     big = edges.assign(rng.normal(size=(2_000_000, 1)))
     q = np.bincount(big, minlength=edges.reference.size) / big.size
     p = (
@@ -103,7 +104,7 @@ def test_kl_errors_cover():
     estimates = []
     for _ in range(SAMPLES):
         reference = rng.multinomial(20_000, q) / 20_000
-        cells = measures.Cells(edges.splits, reference, 20_000)
+        cells = Cells(edges.splits, reference, 20_000)
         estimates.append(cells.kl(rng.choice(q.size, p=p, size=4000)))
     # The reference's own second-order bias is not removed: a little more room.
     assert coverage(estimates, truth) in range(525, 596)

@@ -249,7 +249,7 @@ def test_a_rule_is_a_value():
     assert rule.sizes == ((2.0, 0.5), (4.0, 0.5))
     assert rule == Rule({2: 0.5, 4: 0.5, 8: 0.0})
     assert hash(rule) == hash(Rule(rule.k))
-    assert (rule.smallest, rule.largest, rule.mean_k) == (2, 4, 3)
+    assert (rule.smallest, rule.largest) == (2, 4)
     assert Rule({4: 1.0}) == Rule(4)
     assert Rule(4).key == Rule(64, keep=2, lapse=0.5).key != Rule(4, 2.0).key
     assert Rule(4).key != Rule(4, noise=GAUSSIAN).key

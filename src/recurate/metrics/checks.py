@@ -61,12 +61,17 @@ def paired(x: ArrayLike, y: ArrayLike, least: int, name: str = "y") -> tuple[Flo
     return one, two
 
 
-def neighbour_count(k: int) -> int:
-    """Return the number k of neighbours.
+def whole(value: int, name: str, least: int) -> int:
+    """Return a count as an int.
+
+    Args:
+        value: Count to check.
+        name: Name of the argument in messages.
+        least: Minimal value.
 
     Raises:
-        InputError: If k is not a whole number of at least 1.
+        InputError: If the value is not a whole number of at least ``least``.
     """
-    if isinstance(k, bool) or not isinstance(k, int | np.integer) or k < 1:
-        raise InputError("k is not a count", got=k, remedy="use a whole number of neighbours, 1 or more")
-    return int(k)
+    if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < least:
+        raise InputError(f"{name} is not a count", got=value, remedy=f"use a whole number, {least} or more")
+    return int(value)

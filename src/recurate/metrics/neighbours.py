@@ -1,6 +1,6 @@
 r"""The divergence between two reward distributions, estimated from nearest neighbours.
 
-It complements ``measures.Cells``: cells bound the divergence from below, at the resolution of the reference
+It complements :class:`recurate.metrics.partition.Cells`: cells bound the divergence from below, at the resolution of the reference
 sample; nearest neighbours estimate it.
 """
 
@@ -14,7 +14,7 @@ from scipy.spatial import cKDTree
 from scipy.special import digamma
 
 from recurate.core.arrays import FloatArray, IntArray
-from recurate.metrics.checks import neighbour_count, paired
+from recurate.metrics.checks import paired, whole
 from recurate.metrics.estimates import Estimate
 
 BLOCK = 1_000_000  # pairs of neighbours per block
@@ -57,7 +57,7 @@ def kl_neighbours(x: ArrayLike, y: ArrayLike, k: int = 5) -> Estimate:
         InputError: If the samples are not finite, differ in columns or are too small, or k is not a positive
             whole number.
     """
-    a, b = paired(x, y, neighbour_count(k) + 1)
+    a, b = paired(x, y, whole(k, "k", 1) + 1)
     sizes = np.array([len(a), len(b)])
     pooled = np.concatenate([a, b])
     spread = pooled.std(axis=0)

@@ -17,7 +17,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from recurate.core.arrays import FloatArray, IntArray
 from recurate.core.errors import InputError
-from recurate.metrics.checks import neighbour_count, paired, sample
+from recurate.metrics.checks import paired, sample, whole
 from recurate.metrics.estimates import Estimate
 
 BLOCK = 1_000_000  # entries per block of distances: 8 MB
@@ -111,7 +111,7 @@ def precision_recall(x: ArrayLike, y: ArrayLike, k: int = 3) -> tuple[Estimate, 
         InputError: If the samples are not finite, differ in columns or are too small, or k is not a positive
             whole number.
     """
-    a, b = _centred(*paired(x, y, neighbour_count(k) + 1))
+    a, b = _centred(*paired(x, y, whole(k, "k", 1) + 1))
     inside = _balls(a, b, k)[0] > 0
 
     def recall(one: FloatArray, two: FloatArray) -> float:
@@ -143,7 +143,7 @@ def density_coverage(x: ArrayLike, y: ArrayLike, k: int = 5) -> tuple[Estimate, 
         InputError: If the samples are not finite, differ in columns or are too small, or k is not a positive
             whole number.
     """
-    a, b = _centred(*paired(x, y, neighbour_count(k) + 1))
+    a, b = _centred(*paired(x, y, whole(k, "k", 1) + 1))
     around, within = _balls(a, b, k)
 
     def coverage(one: FloatArray, two: FloatArray) -> float:

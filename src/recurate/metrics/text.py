@@ -14,6 +14,7 @@ import numpy as np
 
 from recurate.core.arrays import FloatArray, IntArray
 from recurate.core.errors import InputError
+from recurate.metrics.checks import whole
 from recurate.metrics.estimates import Estimate
 
 Grams = tuple[IntArray, IntArray]  # for each of g n-grams, shapes (g,): index of its text, code of the n-gram
@@ -53,8 +54,8 @@ def distinct(texts: Sequence[str], n: int = 2, cap: int = 500) -> Estimate:
         InputError: If ``texts`` are not strings or fewer than two, n is not a whole number >= 1, or cap is
             not a whole number >= 2.
     """
-    _count(n, "n", 1)
-    words = _words(texts, 2)[: _count(cap, "cap", 2)]
+    whole(n, "n", 1)
+    words = _words(texts, 2)[: whole(cap, "cap", 2)]
     text, gram = _grams(words, n)
     if gram.size == 0:
         return Estimate(0.0)
@@ -119,10 +120,10 @@ def self_bleu(
         InputError: If ``texts`` are not strings or too few, or references, blocks or n is not a whole number
             of at least 1, 2 and 1.
     """
-    size = _count(references, "references", 1) + 1
-    _count(n, "n", 1)
+    size = whole(references, "references", 1) + 1
+    whole(n, "n", 1)
     words = _words(texts, 2 * size)
-    wanted = min(_count(blocks, "blocks", 2), len(words) // size)
+    wanted = min(whole(blocks, "blocks", 2), len(words) // size)
     drawn = rng.permutation(len(words))[: wanted * size]
     scores = _bleu([words[i] for i in drawn], size, n)
     means = scores.reshape(wanted, size).mean(axis=1)
@@ -194,10 +195,3 @@ def _grams(words: list[list[str]], n: int) -> Grams:
         gram = np.unique(gram[:-1] * len(index) + codes[reach:], return_inverse=True)[1].ravel()
     whole = owner[: gram.size] == owner[n - 1 :]
     return owner[: gram.size][whole], gram[whole]
-
-
-def _count(value: int, name: str, least: int) -> int:
-    """Return a whole number of at least ``least``, or raise InputError."""
-    if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < least:
-        raise InputError(f"{name} is not a count", got=value, remedy=f"use a whole number, {least} or more")
-    return int(value)

@@ -24,10 +24,10 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from recurate.core.arrays import BoolArray, FloatArray
-from recurate.core.errors import InputError, is_number
+from recurate.core.errors import InputError
 from recurate.rules import best_of_k, quadrature
 from recurate.rules.noise import NO_NOISE, REACH, Noise
-from recurate.rules.rule import RANKS, check_lapse, check_noise, check_temperature
+from recurate.rules.rule import RANKS, check_lapse, check_noise, check_number, check_temperature
 from recurate.rules.slates import Slates
 from recurate.rules.utilities import scaled
 
@@ -65,12 +65,8 @@ class Threshold:
     lapse: float = 0.0
 
     def __post_init__(self) -> None:
-        if not is_number(self.level) or not math.isfinite(self.level):
-            raise InputError(
-                "the level of a threshold must be a number",
-                got=self.level,
-                remedy="the least reward that passes",
-            )
+        what = "the level of a threshold must be a finite number"
+        check_number(self.level, math.isfinite, what, "use the lowest reward that passes")
         check_temperature(self.temperature)
         check_noise(self.noise)
         check_lapse(self.lapse)
@@ -130,15 +126,13 @@ class Threshold:
     def log_likelihood(self, rewards: FloatArray, passed: BoolArray) -> FloatArray:
         """Return the log probability of each verdict, (n,); -inf for the impossible without lapse."""
         rewards = _pool(rewards)
-        mask = _mask(passed, rewards)
-        accept, refuse = self._log_verdicts(rewards)
-        return np.where(mask, accept, refuse)
+        return np.where(_mask(passed, rewards), *self._log_verdicts(rewards))
 
     def _log_verdicts(self, rewards: FloatArray) -> tuple[FloatArray, FloatArray]:
         """Return the logs of the probabilities to pass and to fail, (n,) each."""
         if self.noise == NO_NOISE:
-            accept = np.where(rewards >= self.level, 0.0, -np.inf)
-            refuse = np.where(rewards >= self.level, -np.inf, 0.0)
+            passes = rewards >= self.level
+            accept, refuse = np.where(passes, 0.0, -np.inf), np.where(passes, -np.inf, 0.0)
         else:
             z = (self.level - rewards) / self.temperature
             with np.errstate(over="ignore"):
@@ -170,10 +164,8 @@ class TopFraction:
     noise: Noise = NO_NOISE
 
     def __post_init__(self) -> None:
-        if not is_number(self.fraction) or not 0 < self.fraction <= 1:
-            raise InputError(
-                "the fraction kept must lie in (0, 1]", got=self.fraction, remedy="0.1 keeps the best tenth"
-            )
+        what = "the fraction kept must lie in (0, 1]"
+        check_number(self.fraction, lambda q: 0 < q <= 1, what, "0.1 keeps the best tenth")
         check_temperature(self.temperature)
         check_noise(self.noise)
 

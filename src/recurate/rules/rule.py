@@ -73,7 +73,12 @@ class Rule:
         check_temperature(self.temperature)
         check_noise(self.noise)
         check_lapse(self.lapse)
-        _check_keep(self.keep, self.smallest)
+        if not is_number(self.keep) or not (1 <= self.keep <= self.smallest and self.keep == int(self.keep)):
+            raise InputError(
+                "keep must be a whole number from 1 to the smallest slate size",
+                got=f"keep = {self.keep}, smallest k = {self.smallest:g}",
+                remedy="keep = 1 picks one of each slate",
+            )
         object.__setattr__(self, "keep", int(self.keep))
         if math.isinf(self.largest) and (self.noise not in (GUMBEL, NO_NOISE) or self.keep > 1):
             raise InputError(
@@ -96,11 +101,6 @@ class Rule:
     def largest(self) -> float:
         """The largest slate size."""
         return self.sizes[-1][0]
-
-    @property
-    def mean_k(self) -> float:
-        """The mean slate size."""
-        return math.fsum(k * chance for k, chance in self.sizes)
 
     def facts(self) -> dict[str, Any]:
         """Return the rule as plain values, for tables and reports; defaults other than k and t left out."""
@@ -126,8 +126,6 @@ class Rule:
             return best_of_k.Ranks(rewards)
         from recurate.rules.multiplier import Multiplier
 
-        if self.temperature == 1:
-            return Multiplier(np.asarray(rewards, float), self.noise)
         with np.errstate(over="ignore"):  # the multiplier says what is wrong with infinite utilities
             return Multiplier(np.asarray(rewards, float) / self.temperature, self.noise)
 
@@ -136,13 +134,12 @@ class Rule:
 
         H = (1 - lapse) sum_K P(K) H_K + lapse: every slate contributes ``keep``, whatever its size.
         """
-        out: FloatArray | None = None
-        for k, chance in self.sizes:
-            found: FloatArray = setup(law, k, self.keep)
-            if chance != 1:
-                found *= chance
-            out = found if out is None else out + found
-        assert out is not None
+        (k, chance), *others = self.sizes
+        out: FloatArray = setup(law, k, self.keep)
+        if others:
+            out *= chance
+        for k, chance in others:
+            out += chance * setup(law, k, self.keep)
         if self.lapse:
             out *= 1 - self.lapse
             out += self.lapse
@@ -209,9 +206,9 @@ class Rule:
         - else: with a lapse share ``rng.random(slates)``, then ``noise.draw(rng, rewards.shape)`` (no noise:
           uniform tie-breaks).
         """
-        if self._is_luce:
-            return luce.pick(np.asarray(rewards, float), self.temperature, self.lapse, rng)
         rewards = np.asarray(rewards, float)
+        if self._is_luce:
+            return luce.pick(rewards, self.temperature, self.lapse, rng)
         flat, own = end_to_end(rewards)
         utilities = of_rows(flat, self._divisor, self.keep, own)[0].reshape(rewards.shape)
         if self.lapse:
@@ -443,53 +440,49 @@ def _plain(k: float) -> int | str:
 def _distribution(sizes: Mapping[float, float] | Sizes) -> float | Sizes:
     """Return sorted (size, probability) pairs; the size itself where there is only one."""
     pairs = list(sizes.items() if isinstance(sizes, Mapping) else sizes)
+    remedy = "for example k = {2: 0.5, 4: 0.5}"
     if not pairs or not all(isinstance(pair, tuple) and len(pair) == 2 for pair in pairs):
-        raise InputError(
-            "several slate sizes need their probabilities",
-            got=sizes,
-            remedy="for example k = {2: 0.5, 4: 0.5}",
-        )
+        raise InputError("several slate sizes need their probabilities", got=sizes, remedy=remedy)
     for k, chance in pairs:
         check_size(k)
-        if not is_number(chance) or not 0 <= chance <= 1:
-            raise InputError(
-                f"the probability of slate size {k:g} must lie between 0 and 1",
-                got=chance,
-                remedy="for example k = {2: 0.5, 4: 0.5}",
-            )
+        what = f"the probability of slate size {k:g} must lie between 0 and 1"
+        check_number(chance, lambda p: 0 <= p <= 1, what, remedy)
     total = math.fsum(chance for _, chance in pairs)
     if abs(total - 1) > 1e-9 or len({k for k, _ in pairs}) < len(pairs):
-        raise InputError(
-            "the probabilities of slate sizes must sum to one, each size named once",
-            got=f"{dict(pairs)}, sum {total:g}",
-            remedy="for example k = {2: 0.5, 4: 0.5}",
-        )
+        what = "the probabilities of slate sizes must sum to one, and each size must occur once"
+        raise InputError(what, got=f"{dict(pairs)}, sum {total:g}", remedy=remedy)
     kept = tuple(sorted((float(k), chance / total) for k, chance in pairs if chance > 0))
     return kept if len(kept) > 1 else kept[0][0]
 
 
+def check_number(value: Any, holds: Callable[[Any], bool], what: str, remedy: str) -> None:
+    """Raise InputError unless ``value`` is a number for which the condition ``holds``."""
+    if not is_number(value) or not holds(value):
+        raise InputError(what, got=value, remedy=remedy)
+
+
 def check_size(k: object) -> None:
-    """Check a slate size: a whole number >= 1, or inf."""
-    if not is_number(k) or not (float(k) >= 1 and (math.isinf(float(k)) or float(k) == int(float(k)))):  # type: ignore[arg-type]
-        raise InputError(
-            "the slate size k must be a whole number >= 1, or inf",
-            got=k,
-            remedy="k = 4 is one pick from four candidates; k = 1 is no selection",
-        )
+    """Raise InputError unless a slate size is a whole number >= 1, or inf."""
+    check_number(
+        k,
+        lambda k: k >= 1 and (math.isinf(k) or k == int(k)),
+        "the slate size k must be a whole number >= 1, or inf",
+        "k = 4 is one pick from four candidates; k = 1 is no selection",
+    )
 
 
 def check_temperature(temperature: float) -> None:
-    """Check a temperature: a positive number."""
-    if not is_number(temperature) or not (math.isfinite(temperature) and temperature > 0):
-        raise InputError(
-            "the temperature must be a positive number",
-            got=temperature,
-            remedy="temperature = 1 picks with odds exp(reward difference)",
-        )
+    """Raise InputError unless a temperature is a positive finite number."""
+    check_number(
+        temperature,
+        lambda t: math.isfinite(t) and t > 0,
+        "the temperature must be a positive number",
+        "temperature = 1 picks with odds exp(reward difference)",
+    )
 
 
 def check_noise(noise: object) -> None:
-    """Check that ``noise`` is one, and that its functions fit together."""
+    """Raise InputError unless ``noise`` is a Noise whose functions are consistent."""
     if not isinstance(noise, Noise):
         raise InputError(
             "the noise must be a Noise",
@@ -500,19 +493,6 @@ def check_noise(noise: object) -> None:
 
 
 def check_lapse(lapse: float) -> None:
-    """Check a lapse share: a number from 0 to 1."""
-    if not is_number(lapse) or not 0 <= lapse <= 1:
-        raise InputError(
-            "the lapse share must lie between 0 and 1",
-            got=lapse,
-            remedy="0.05 judges 5 % of slates at random",
-        )
-
-
-def _check_keep(keep: int, smallest: float) -> None:
-    if not is_number(keep) or not (1 <= keep <= smallest and keep == int(keep)):
-        raise InputError(
-            "keep must be a whole number from 1 to the smallest slate size",
-            got=f"keep = {keep}, smallest k = {smallest:g}",
-            remedy="keep = 1 picks one of each slate",
-        )
+    """Raise InputError unless a lapse share is a number from 0 to 1."""
+    remedy = "0.05 means that 5 % of the slates are judged at random"
+    check_number(lapse, lambda e: 0 <= e <= 1, "the lapse share must lie between 0 and 1", remedy)
