@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -40,13 +40,12 @@ class Candidates:
 
     def take(self, rows: NDArray[Any]) -> Candidates:
         """Return some of the candidates."""
-        return Candidates(
-            self.rewards[rows],
-            self.names,
-            None if self.groups is None else self.groups[rows],
-            {name: values[rows] for name, values in self.tracked.items()},
-            None if self.contexts is None else self.contexts[rows],
-            self.labels,
+        return replace(
+            self,
+            rewards=self.rewards[rows],
+            groups=None if self.groups is None else self.groups[rows],
+            tracked={name: values[rows] for name, values in self.tracked.items()},
+            contexts=None if self.contexts is None else self.contexts[rows],
         )
 
     def join(self, other: Candidates) -> Candidates:
@@ -104,7 +103,8 @@ def as_candidates(
         return rewards
     matrix = reward_matrix(rewards)
     count, dimension = matrix.shape
-    labels = tuple(names) if names else _default_names(dimension)
+    usual = ["reward"] if dimension == 1 else [f"reward_{i}" for i in range(dimension)]
+    labels = tuple(names or usual)
     if len(labels) != dimension:
         raise InputError(
             f"there must be one name for each of the {dimension} rewards",
@@ -120,13 +120,9 @@ def as_candidates(
             "track must map names to columns", got=type(track).__name__, remedy="track={'length': [...]}"
         )
     tracked = {name: _numbers(name, values, count) for name, values in (track or {}).items()}
-    return Candidates(
-        matrix,
-        labels,
-        _texts("groups", groups, count),
-        tracked,
-        _contexts(contexts, count),
-    )
+    texts = _texts("contexts", contexts, count)
+    one = texts is None or bool((texts == texts[0]).all())
+    return Candidates(matrix, labels, _texts("groups", groups, count), tracked, None if one else texts)
 
 
 def from_log(log: Log, *, group: str | None = None, track: Sequence[str] = ()) -> Candidates:
@@ -155,10 +151,6 @@ def _group_column(log: Log, name: str) -> NDArray[Any]:
         raise InputError(
             f"column {name!r} cannot be a group", got=column.type, remedy="use a column of words or numbers"
         ) from None
-
-
-def _default_names(dimension: int) -> tuple[str, ...]:
-    return ("reward",) if dimension == 1 else tuple(f"reward_{i}" for i in range(dimension))
 
 
 def reward_matrix(rewards: ArrayLike) -> FloatArray:
@@ -205,12 +197,6 @@ def _numbers(name: str, values: ArrayLike, count: int) -> FloatArray:
             remedy=f"pass {count} finite numbers",
         )
     return numbers
-
-
-def _contexts(values: ArrayLike | None, count: int) -> NDArray[Any] | None:
-    """Return contexts as text, or None where all are the same."""
-    texts = _texts("contexts", values, count)
-    return None if texts is None or (texts == texts[0]).all() else texts
 
 
 def _texts(name: str, values: ArrayLike | None, count: int) -> NDArray[Any] | None:

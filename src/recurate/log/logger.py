@@ -7,7 +7,6 @@ import operator
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from types import TracebackType
 from typing import Any, TextIO
 
 import numpy as np
@@ -88,7 +87,11 @@ class PickLogger:
                 name is taken, or the logger is closed.
         """
         round, picked = _whole("round", round), None if picked is None else _whole("picked", picked)  # noqa: A001
-        table: dict[str, list[Any]] = {k: list(v) for k, v in self._named(rewards).items()}
+        named = rewards if isinstance(rewards, Mapping) else {"reward": rewards}
+        if not named:
+            raise InputError("a slate needs rewards", got="none", remedy="pass at least one reward")
+        self._rewards = self._rewards or tuple(named)
+        table: dict[str, list[Any]] = {k: list(v) for k, v in named.items()}
         k = len(next(iter(table.values())))
         number = self._next.get(round, 0)
         table |= {"item": list(items)} if items is not None else {}
@@ -119,15 +122,6 @@ class PickLogger:
         self._next[round] = number + 1
         self._write(rows)
 
-    def _named(
-        self, rewards: Sequence[float] | Mapping[str, Sequence[float]]
-    ) -> Mapping[str, Sequence[float]]:
-        named = rewards if isinstance(rewards, Mapping) else {"reward": rewards}
-        if not named:
-            raise InputError("a slate needs rewards", got="none", remedy="pass at least one reward")
-        self._rewards = self._rewards or tuple(named)
-        return named
-
     def _check(self, table: Mapping[str, list[Any]], picked: int | None, k: int, where: str) -> None:
         for name in self._rewards:
             values = np.asarray(table.get(name, [np.nan]), dtype=object)
@@ -150,10 +144,9 @@ class PickLogger:
 
     def _continue(self) -> None:
         """Continue the numbers of the slates of an existing log."""
+        if self._path.exists():
+            self._drop_torn_end()
         if not self._path.exists() or self._path.stat().st_size == 0:
-            return
-        self._drop_torn_end()
-        if self._path.stat().st_size == 0:
             return
         table = complete(read_table(self._path), (), str(self._path))
         table = table.filter(pc.is_valid(table.column("slate")))
@@ -194,19 +187,13 @@ class PickLogger:
         if self._stream is not None:
             self._stream.close()
         elif self._rows:
-            log = as_log(pa.Table.from_pylist(self._rows), rewards=self._rewards)
-            write_log(log, self._path)
+            write_log(as_log(pa.Table.from_pylist(self._rows), rewards=self._rewards), self._path)
             self._rows = []
 
     def __enter__(self) -> PickLogger:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *error: object) -> None:
         self.close()
 
 

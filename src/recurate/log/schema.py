@@ -100,12 +100,11 @@ class Log:
 
     def select(self, *, source: str | None = None, round: int | None = None) -> Log:  # noqa: A002
         """Return the log's rows of one source, of one round, or of both; None selects all."""
-        keep: Any = pa.array(np.ones(self.table.num_rows, bool))
-        if source is not None:
-            keep = pc.and_(keep, pc.equal(self.table.column("source"), source))
-        if round is not None:
-            keep = pc.and_(keep, pc.equal(self.table.column("round"), round))
-        return Log(self.table.filter(keep), self.rewards)
+        table = self.table
+        for name, value in (("source", source), ("round", round)):
+            if value is not None:
+                table = table.filter(pc.equal(table.column(name), value))
+        return Log(table, self.rewards)
 
     def slate_sizes(self) -> NDArray[np.int64]:
         """Return the number of candidates of every slate, shape (slates,), in order of (round, slate)."""
@@ -262,13 +261,9 @@ def complete(table: pa.Table, rewards: Sequence[str], name: str = "the log") -> 
     for column, kind in COLUMNS.items():
         if column == "picked":  # rewards precede it
             columns |= {r: _cast(table, r, pa.float64(), name) for r in rewards}
-        if column in table.column_names:
-            columns[column] = _cast(table, column, kind, name)
-        elif column != "slot":
-            columns[column] = _default(column, kind, rows)
-        else:
-            columns[column] = None
-    if columns["slot"] is None:
+        given = column in table.column_names
+        columns[column] = _cast(table, column, kind, name) if given else _default(column, kind, rows)
+    if "slot" not in table.column_names:
         columns["slot"] = _slots_in_order(columns["round"], columns["slate"])
     extra = {c: table.column(c) for c in table.column_names if c not in columns}
     metadata = {METADATA_KEY: json.dumps({"format": FORMAT, "rewards": list(rewards)}).encode()}
@@ -313,14 +308,8 @@ def _validate_slates(table: pa.Table, name: str, *, several: bool) -> None:
     _refuse(pc.is_null(slated.column("slot")), slated, "slot", name, "is empty inside a slate")
     needed = slated.select(["round", "slate", "slot", "context"])  # only these: a reward may be named "one"
     by_slate = needed.append_column("one", pc.cast(slated.column("picked"), pa.int32()))
-    facts = by_slate.group_by(["round", "slate"]).aggregate(
-        [
-            ("one", "sum"),
-            ("slot", "count_distinct"),
-            ("slot", "count"),
-            ("context", "count_distinct"),
-        ]
-    )
+    counted = [("one", "sum"), ("slot", "count_distinct"), ("slot", "count"), ("context", "count_distinct")]
+    facts = by_slate.group_by(["round", "slate"]).aggregate(counted)
     checks = {
         "more than one pick": pc.greater(facts.column("one_sum"), pa.scalar(2**40 if several else 1)),
         "one slot twice": pc.less(facts.column("slot_count_distinct"), facts.column("slot_count")),

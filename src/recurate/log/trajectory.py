@@ -93,15 +93,11 @@ class Trajectory:
         round: int | None = None,  # noqa: A002
     ) -> Trajectory:
         """Return the rows of one source, one quantity, one round, or a combination; None selects all."""
-        return Trajectory(
-            tuple(
-                row
-                for row in self.rows
-                if (source is None or row.source == source)
-                and (quantity is None or row.quantity == quantity)
-                and (round is None or row.round == round)
-            )
-        )
+        found = self.rows
+        for name, value in (("source", source), ("quantity", quantity), ("round", round)):
+            if value is not None:
+                found = tuple(row for row in found if getattr(row, name) == value)
+        return Trajectory(found)
 
     def series(
         self,
@@ -124,10 +120,8 @@ class Trajectory:
         """
         rows = [
             row
-            for row in self.rows
-            if (row.source, row.quantity) == (source, quantity)
-            and (reward is None or row.reward == reward)
-            and (group is None or row.group == group)
+            for row in self.where(source, quantity).rows
+            if reward in (None, row.reward) and group in (None, row.group)
         ]
         keys = {row.key for row in rows}
         if len(keys) != 1:

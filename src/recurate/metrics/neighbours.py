@@ -1,7 +1,7 @@
 r"""The divergence between two reward distributions, estimated from nearest neighbours.
 
-It complements :class:`recurate.metrics.partition.Cells`: cells bound the divergence from below, at the resolution of the reference
-sample; nearest neighbours estimate it.
+It complements :class:`recurate.metrics.partition.Cells`: cells bound the divergence from below, at the
+resolution of the reference sample; nearest neighbours estimate it.
 """
 
 from __future__ import annotations

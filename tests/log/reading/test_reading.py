@@ -600,7 +600,7 @@ def test_several_picks_of_a_larger_slate_are_a_tie_at_the_first_stage():
 @pytest.mark.parametrize(
     ("codes", "picked", "lost", "note"),
     [
-        ([1, 2, 1, 0], [0, 1, 0, 2], 0, "picks count from 1, and 0 is taken for a tie"),
+        ([1, 2, 1, 0], [0, 1, 0, 2], 0, "picks count from 1, and 0 is read as a tie"),
         ([0, 1, 1, 0], [0, 1, 1, 0], 0, "picks count from 0"),
         ([1, 2, 2, 7], [0, 1, 1], 1, ""),
         ([1.0, 2.0, float("nan"), 2.0], [0, 1, 1], 1, ""),

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -18,6 +20,7 @@ YES, NO = {"1", "true", "yes", "y", "t", "1.0"}, {"0", "false", "no", "n", "f", 
 RANK, PICK = "rank", "pick"
 
 
+@dataclass(frozen=True)
 class Unfolded:
     """A long table and what was left out on the way.
 
@@ -28,10 +31,9 @@ class Unfolded:
         notes: what was supposed on the way.
     """
 
-    def __init__(self, columns: dict[str, NDArray[Any]], kind: str, notes: list[str]) -> None:
-        self.columns = columns
-        self.kind = kind
-        self.notes = notes
+    columns: dict[str, NDArray[Any]]
+    kind: str
+    notes: list[str]
 
 
 def unfold(table: pa.Table, mapping: Mapping) -> Unfolded:
@@ -48,36 +50,46 @@ def array_of(table: pa.Table, name: str) -> NDArray[Any]:
     column = table.column(name)
     if pa.types.is_dictionary(column.type):
         column = column.cast(column.type.value_type)
-    if pa.types.is_boolean(column.type):
-        values = column.to_numpy(zero_copy_only=False)
-        return values.astype(float) if column.null_count == 0 else _objects(column)
-    if pa.types.is_integer(column.type) or pa.types.is_floating(column.type):
+    kind = column.type
+    if pa.types.is_boolean(kind) and column.null_count == 0:
+        return np.asarray(column.to_numpy(), float)
+    if pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_temporal(kind):
         return np.asarray(column.to_numpy())
-    if pa.types.is_temporal(column.type):
-        return np.asarray(column.to_numpy())
-    return _objects(column)
+    return _objects(column.to_pylist())
 
 
-def _objects(column: Any) -> NDArray[Any]:
-    out = np.empty(len(column), object)
-    out[:] = column.to_pylist()
+def _objects(values: Sequence[Any]) -> NDArray[Any]:
+    out = np.empty(len(values), object)
+    out[:] = values
     return out
+
+
+def numbers_of(values: NDArray[Any]) -> NDArray[np.float64]:
+    """Return values of any kind as numbers, nan where one is not a number."""
+    if values.dtype != object:
+        return values.astype(float)
+    out = np.full(values.size, np.nan)
+    for i, value in enumerate(values):
+        try:
+            out[i] = float(value)
+        except (TypeError, ValueError):
+            continue
+    return out
+
+
+def blank(values: NDArray[Any]) -> NDArray[np.bool_]:
+    """Return which values are missing: null, nan or an empty text."""
+    if values.dtype == object:
+        return np.array([v is None or v == "" for v in values], bool)
+    return np.isnan(values) if values.dtype.kind == "f" else np.zeros(values.size, bool)
 
 
 def _from_long(table: pa.Table, mapping: Mapping) -> Unfolded:
     roles = mapping.roles
-    named = {"round": "round", "item": "item", "chooser": "chooser", "context": "context", "time": "time",
-             "position": "slot"}  # fmt: skip
-    columns: dict[str, NDArray[Any]] = {}
-    for role, name in named.items():
-        if role in roles:
-            columns[name] = array_of(table, roles[role])
-    slate = array_of(table, roles["slate"])
-    columns["slate"] = slate
-    if slate.dtype == object:
-        absent = np.array([v is None or v == "" for v in slate])
-    else:
-        absent = np.isnan(slate) if slate.dtype.kind == "f" else np.zeros(slate.size, bool)
+    named = {role: role for role in ("round", "item", "chooser", "context", "time", "slate")}
+    named["position"] = "slot"
+    columns = {name: array_of(table, roles[role]) for role, name in named.items() if role in roles}
+    absent = blank(columns["slate"])
     notes = []
     if absent.any():  # candidates shown to nobody
         notes.append(f"{int(absent.sum())} rows belong to no slate")
@@ -89,7 +101,7 @@ def _from_long(table: pa.Table, mapping: Mapping) -> Unfolded:
             absent |= real
     kind = RANK if "rank" in roles else PICK
     given = array_of(table, roles[kind])
-    columns["result"] = _ranks(given) if kind == RANK else _flags(given)
+    columns["result"] = numbers_of(given) if kind == RANK else _flags(given)
     for name in table.column_names:
         if name not in roles.values():
             columns[_free(name, columns)] = array_of(table, name)
@@ -97,9 +109,10 @@ def _from_long(table: pa.Table, mapping: Mapping) -> Unfolded:
 
 
 def _free(name: str, columns: dict[str, NDArray[Any]]) -> str:
-    return (
-        name if name not in columns and name not in ("result", "source_row") else _free(f"{name}_", columns)
-    )
+    """Return the name, with underscores appended until it is not taken."""
+    while name in columns or name in ("result", "source_row"):
+        name += "_"
+    return name
 
 
 def _flags(values: NDArray[Any]) -> NDArray[np.float64]:
@@ -114,18 +127,6 @@ def _flags(values: NDArray[Any]) -> NDArray[np.float64]:
     return out
 
 
-def _ranks(values: NDArray[Any]) -> NDArray[np.float64]:
-    if values.dtype != object:
-        return values.astype(float)
-    out = np.full(values.size, np.nan)
-    for i, value in enumerate(values):
-        try:
-            out[i] = float(value)
-        except (TypeError, ValueError):
-            continue
-    return out
-
-
 def _from_lists(table: pa.Table, mapping: Mapping) -> Unfolded:
     roles = mapping.roles
     listed = {n: table.column(n).to_pylist() for n in mapping.stems}
@@ -135,35 +136,23 @@ def _from_lists(table: pa.Table, mapping: Mapping) -> Unfolded:
     if "item" in roles:
         inner["item"] = table.column(roles["item"]).to_pylist()
     lengths = [max((len(v[i] or ()) for v in inner.values()), default=0) for i in range(table.num_rows)]
-    total = sum(lengths)
-    columns: dict[str, NDArray[Any]] = {}
     index = np.repeat(np.arange(table.num_rows), lengths)
-    columns["slate"] = index
-    columns["slot"] = np.concatenate([np.arange(n) for n in lengths]) if total else np.empty(0, int)
+    starts = np.cumsum(lengths) - lengths
+    columns: dict[str, NDArray[Any]] = {"slate": index, "slot": np.arange(index.size) - starts[index]}
     for name, values in inner.items():
-        flat = np.empty(total, object)
-        at = 0
-        for i, n in enumerate(lengths):
-            row = list(values[i] or ())[:n]
-            flat[at : at + len(row)] = row  # the rest stays None: a list that is too short
-            at += n
+        flat = np.empty(index.size, object)
+        for at, row in zip(starts, values, strict=True):
+            flat[at : at + len(row or ())] = row or ()  # the rest stays None: a list that is too short
         columns["result" if name == "result" else _free(name, columns)] = flat
     if kind == RANK:
-        columns["result"] = _ranks(columns["result"])
+        columns["result"] = numbers_of(columns["result"])
     else:
-        places = _ranks(_as_objects(outcome))
-        columns["result"] = np.where(
-            np.isnan(places)[index], np.nan, (columns["slot"] == places[index]).astype(float)
-        )
+        places = numbers_of(_objects(outcome))
+        place = places[index]
+        columns["result"] = np.where(np.isnan(place), np.nan, columns["slot"] == place)
     _add_constants(columns, table, mapping, index)
     empty = lengths.count(0)
     return Unfolded(columns, kind, [f"{empty} rows list no candidates"] if empty else [])
-
-
-def _as_objects(values: list[Any]) -> NDArray[Any]:
-    out = np.empty(len(values), object)
-    out[:] = values
-    return out
 
 
 def _add_constants(
@@ -191,11 +180,8 @@ def _from_wide(table: pa.Table, mapping: Mapping) -> Unfolded:
         columns["chooser"] = np.repeat(np.tile(np.array(votes, object), n), k)
     _add_constants(columns, table, mapping, index)
     picks = np.zeros(slates) if mapping.form == "pairs" else _decode(table, mapping, notes)
-    # nan: nothing readable; -1: a tie.
-    result = np.where(
-        np.isnan(picks)[columns["slate"]], np.nan, (slot == picks[columns["slate"]]).astype(float)
-    )
-    columns["result"] = np.where((picks == -1)[columns["slate"]], 1.0, result)
+    pick = picks[columns["slate"]]
+    columns["result"] = np.where(np.isnan(pick), np.nan, (pick == slot) | (pick == -1))  # -1: a tie
     here = np.ones(slates * k, bool)
     for stem, names in mapping.stems.items():
         values = _spread_stem(table, names, index, slot, stem, notes)
@@ -248,8 +234,7 @@ def _decode(table: pa.Table, mapping: Mapping, notes: list[str]) -> NDArray[np.f
     """Return the picked alternative's number for each slate; -1 for a tie, nan for none."""
     k = len(mapping.alternatives)
     columns = [array_of(table, name) for name in mapping.votes]
-    numeric = all(c.dtype != object for c in columns)
-    if numeric:
+    if all(c.dtype != object for c in columns):
         codes = np.column_stack([c.astype(float) for c in columns])
         found = set(np.unique(codes[~np.isnan(codes)]).tolist())
         if not _mere_numbers(mapping.alternatives) and not mapping.ordered:
@@ -260,11 +245,8 @@ def _decode(table: pa.Table, mapping: Mapping, notes: list[str]) -> NDArray[np.f
                 remedy="--alternatives A,B,C in the order of the codes",
             )
         if k in found or found <= set(range(1, k + 1)):
-            zero = 0.0 in found
-            if zero and k == 2:
-                notes.append("picks count from 1, and 0 is taken for a tie")
-            elif zero:
-                notes.append("picks count from 1, and 0 is taken for no pick")
+            if 0.0 in found:
+                notes.append(f"picks count from 1, and 0 is read as {'a tie' if k == 2 else 'no pick'}")
             picks = np.where(codes == 0, -1.0 if k == 2 else np.nan, codes - 1)
         else:
             notes.append("picks count from 0")

@@ -13,6 +13,7 @@ lists    one row a slate: lists of candidates, with a list of ranks or the picke
 from __future__ import annotations
 
 import re
+from collections.abc import Container
 from collections.abc import Mapping as MappingType
 from dataclasses import dataclass, field
 
@@ -79,14 +80,12 @@ class Mapping:
     def lines(self) -> list[tuple[str, str]]:
         """Return (role, column) pairs to show, guessed ones marked."""
         rows = [("form", self.form)]
-        for role, column in self.roles.items():
-            rows.append((role, column + (" (guessed)" if role in self.guessed else "")))
+        rows += [(r, column + " (guessed)" * (r in self.guessed)) for r, column in self.roles.items()]
         if self.votes and "pick" not in self.roles:
             rows.append(("picks", ", ".join(self.votes)))
         if self.alternatives:
             rows.append(("alternatives", ", ".join(self.alternatives)))
-        for stem, columns in self.stems.items():
-            rows.append((stem, ", ".join(c or "-" for c in columns)))
+        rows += [(stem, ", ".join(c or "-" for c in columns)) for stem, columns in self.stems.items()]
         if self.joined:
             rows.append(("item", f"{self.joined[0]}, parted by {self.joined[1]!r} (guessed)"))
         return rows
@@ -128,7 +127,11 @@ def guess(
     return _wide(table, given, found, alternatives)
 
 
-def _named(names: list[str], role: str, taken: set[str]) -> str | None:
+def _list_columns(table: pa.Table) -> list[str]:
+    return [f.name for f in table.schema if pa.types.is_list(f.type) or pa.types.is_large_list(f.type)]
+
+
+def _named(names: list[str], role: str, taken: Container[str] = ()) -> str | None:
     lower = {name.lower(): name for name in reversed(names) if name not in taken}
     return next((lower[word] for word in SYNONYMS[role] if word in lower), None)
 
@@ -140,7 +143,7 @@ def _roles(
     guessed = set()
     for role in wanted:
         if role not in roles:
-            column = _named(table.column_names, role, set(roles.values()))
+            column = _named(table.column_names, role, roles.values())
             if column is not None:
                 roles[role] = column
                 guessed.add(role)
@@ -154,13 +157,12 @@ def _form(table: pa.Table, given: MappingType[str, str], alternatives: tuple[str
         return "wide"
     if {"chosen", "rejected"} <= lower and "pick" not in given:
         return "pairs"
-    slate = given.get("slate") or _named(names, "slate", set())
-    outcome = (
-        given.get("pick") or given.get("rank") or _named(names, "pick", set()) or _named(names, "rank", set())
-    )
-    if slate and outcome and not pa.types.is_list(table.schema.field(outcome).type):
+    slate = given.get("slate") or _named(names, "slate")
+    outcome = given.get("pick") or given.get("rank") or _named(names, "pick") or _named(names, "rank")
+    lists = _list_columns(table)
+    if slate and outcome and outcome not in lists:
         return "long"
-    if any(pa.types.is_list(t) or pa.types.is_large_list(t) for t in table.schema.types):
+    if lists:
         return "lists"
     if _stems(names, ())[1]:
         return "wide"
@@ -203,7 +205,7 @@ def _counts_slots(table: pa.Table, roles: MappingType[str, str]) -> bool:
 
 
 def _lists(table: pa.Table, given: MappingType[str, str]) -> Mapping:
-    lists = [f.name for f in table.schema if pa.types.is_list(f.type) or pa.types.is_large_list(f.type)]
+    lists = _list_columns(table)
     roles, guessed = _roles(table, given, ("rank", "pick", "chooser", "context", "round", "time"))
     if "rank" in roles and roles["rank"] not in lists:
         del roles["rank"]
@@ -215,14 +217,11 @@ def _lists(table: pa.Table, given: MappingType[str, str]) -> Mapping:
             got=f"columns {', '.join(table.column_names)}",
             remedy="name one: --rank COLUMN or --pick COLUMN",
         )
-    words = [
-        n
-        for n in lists
-        if pa.types.is_string(table.schema.field(n).type.value_type) and n not in roles.values()
-    ]
+    free = [n for n in lists if n not in roles.values()]
+    words = [n for n in free if pa.types.is_string(table.schema.field(n).type.value_type)]
     if "item" not in roles and words:
         roles["item"], guessed = words[0], guessed | {"item"}
-    stems: dict[str, tuple[str | None, ...]] = {n: (n,) for n in lists if n not in roles.values()}
+    stems: dict[str, tuple[str | None, ...]] = {n: (n,) for n in free if n not in roles.values()}
     return Mapping("lists", roles, stems=stems, guessed=guessed)
 
 
@@ -246,12 +245,9 @@ def _wide(table: pa.Table, given: MappingType[str, str], form: str, alternatives
     taken = {*roles.values(), *votes}
     found, stems = _stems([n for n in names if n not in taken], alternatives)
     found = alternatives or found
-    joined = None if any(_is_item(s) for s in stems) else _joined(table, len(found), taken)
+    named = any(stem.lower() in SYNONYMS["item"] for stem in stems)
+    joined = None if named else _joined(table, len(found), taken)
     return Mapping("wide", roles, votes, tuple(found), stems, bool(alternatives), joined, guessed)
-
-
-def _is_item(stem: str) -> bool:
-    return stem.lower() in SYNONYMS["item"]
 
 
 def _pair_stems(names: list[str]) -> dict[str, tuple[str | None, ...]]:

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from recurate.core.arrays import FloatArray, IntArray
 from recurate.core.errors import InputError, nearest
-from recurate.log.reading.forms import RANK, STANDARD, Unfolded, unfold
+from recurate.log.reading.forms import RANK, STANDARD, Unfolded, blank, numbers_of, unfold
 from recurate.log.reading.roles import Mapping
 from recurate.rules.slates import Slates
 
@@ -172,13 +172,10 @@ def _slates(long: Unfolded) -> tuple[IntArray, Slates]:
     when = _codes(long.columns["time"])[first] if "time" in long.columns else np.zeros(first.size)
     rank[np.lexsort((first, when))] = np.arange(first.size)
     slots = long.columns.get("slot")
-    place = np.arange(codes.size)
-    if slots is not None and slots.dtype.kind in "iuf" and np.isfinite(slots.astype(float)).all():
-        order = np.lexsort((place, slots, rank[codes]))
-    else:
-        order = np.lexsort((place, rank[codes]))
-    sizes = np.bincount(rank[codes])
-    return order, Slates(np.r_[0, np.cumsum(sizes)].astype(np.int64))
+    if slots is None or slots.dtype.kind not in "iuf" or not np.isfinite(slots.astype(float)).all():
+        slots = np.zeros(codes.size)
+    order = np.lexsort((slots, rank[codes]))  # stable: rows of one slot keep their order
+    return order, Slates(np.r_[0, np.cumsum(np.bincount(rank[codes]))].astype(np.int64))
 
 
 def _codes(values: NDArray[Any]) -> IntArray:
@@ -247,23 +244,19 @@ def _exclude(
         if values is not None:
             reasons.add_rows(~np.isfinite(values), f"with a missing or infinite {name!r}")
     for name in categories:
-        reasons.add_rows(np.array([v is None or v == "" for v in columns[name]]), f"with an empty {name!r}")
+        reasons.add_rows(blank(columns[name]), f"with an empty {name!r}")
     if "slot" in columns and columns["slot"].dtype.kind in "iuf":
         slots = columns["slot"].astype(float)
         index = slates.index()
         order = np.lexsort((slots, index))
-        twice = np.zeros(slots.size, bool)
         same = (np.diff(slots[order]) == 0) & (np.diff(index[order]) == 0)
+        twice = np.zeros(slots.size, bool)
         twice[order[1:][same]] = True
         reasons.add_rows(twice, "with two candidates in one place")
     if "chooser" in columns:
-        who = columns["chooser"]
-        if who.dtype == object:
-            blank = np.array([v is None or v == "" for v in who])
-        else:
-            blank = np.isnan(who) if who.dtype.kind == "f" else np.zeros(who.size, bool)
-        if not blank.all():
-            reasons.add_rows(blank, "without a chooser, where others have one")
+        unknown = blank(columns["chooser"])
+        if not unknown.all():
+            reasons.add_rows(unknown, "without a chooser, where others have one")
 
 
 # --- what describes candidates --------------------------------------------------------------------
@@ -279,15 +272,7 @@ def _numbers(columns: dict[str, NDArray[Any]], name: str) -> FloatArray | None:
         return values.astype(float)
     if values.dtype != object:
         return None
-    out = np.full(values.size, np.nan)
-    for i, value in enumerate(values):
-        if isinstance(value, bool | int | float):
-            out[i] = value
-        elif isinstance(value, str):
-            try:
-                out[i] = float(value)
-            except ValueError:
-                continue
+    out = numbers_of(values)
     return out if np.isfinite(out).mean() > 0.5 else None
 
 
@@ -340,14 +325,12 @@ def _useless(columns: dict[str, NDArray[Any]], slates: Slates, name: str) -> str
     if name.lower() in IDENTITY:
         return "its name says that it describes no candidate"
     values = columns[name]
-    codes = _codes(values)
-    if not (slates.maxima(codes.astype(float)) > -slates.maxima(-codes.astype(float))).any():
+    codes = _codes(values).astype(float)
+    if not (slates.maxima(codes) > -slates.maxima(-codes)).any():
         return "the same for all candidates of a slate"
-    if _numbers(columns, name) is None and codes.max() + 1 > LEVELS:
-        return (
-            f"text with {codes.max() + 1} different values (--feature {CHARACTERS}{name} counts "
-            f"its characters)"
-        )
+    found = _levels(values)
+    if _numbers(columns, name) is None and found > LEVELS:
+        return f"text with {found} different values (--feature {CHARACTERS}{name} counts its characters)"
     return ""
 
 
