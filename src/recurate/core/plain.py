@@ -25,8 +25,10 @@ def plain(value: Any) -> Any:
     Raises:
         TypeError: If a value, at any depth, has no such form.
     """
+    if isinstance(value, Enum):
+        return plain(value.value)
     if value is None or isinstance(value, bool | int | str):
-        return value.value if isinstance(value, Enum) else value
+        return value
     if isinstance(value, float):
         return float(value) if math.isfinite(value) else None
     if isinstance(value, np.generic | np.ndarray):
@@ -37,8 +39,6 @@ def plain(value: Any) -> Any:
         return [plain(each) for each in (sorted(value) if isinstance(value, set | frozenset) else value)]
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         return {f.name: plain(getattr(value, f.name)) for f in dataclasses.fields(value)}
-    if isinstance(value, Enum):
-        return plain(value.value)
     if isinstance(value, PurePath):
         return str(value)
     raise TypeError(f"{type(value).__name__} has no plain form")

@@ -396,23 +396,20 @@ def _slots_in_order(rounds: Any, slates: Any) -> Any:
 def _stored_rewards(table: pa.Table, name: str) -> tuple[str, ...]:
     """Return the reward columns that the file's metadata name, or an empty tuple."""
     stored = (table.schema.metadata or {}).get(METADATA_KEY)
-    found: tuple[str, ...] = ()
-    if stored:
-        try:
-            facts = json.loads(stored)
-            found, version = tuple(str(r) for r in facts["rewards"]), int(facts["format"])
-        except (ValueError, KeyError, TypeError):
-            raise InputError(
-                f"the metadata of {name} are damaged",
-                got=stored[:80],
-                remedy="name the reward columns explicitly",
-            ) from None
-        if version > FORMAT:
-            raise InputError(
-                f"{name} was written by a newer recurate",
-                got=f"log format {version}; this version reads up to {FORMAT}",
-                remedy="upgrade recurate",
-            )
+    if not stored:
+        return ()
+    try:
+        facts = json.loads(stored)
+        found, version = tuple(str(r) for r in facts["rewards"]), int(facts["format"])
+    except (ValueError, KeyError, TypeError):
+        remedy = "name the reward columns explicitly"
+        raise InputError(f"the metadata of {name} are damaged", got=stored[:80], remedy=remedy) from None
+    if version > FORMAT:
+        raise InputError(
+            f"{name} was written by a newer recurate",
+            got=f"log format {version}; this version reads up to {FORMAT}",
+            remedy="upgrade recurate",
+        )
     return found
 
 

@@ -77,26 +77,32 @@ class Describer:
 
     def rows(self, round: int, source: str, values: Values) -> list[Row]:  # noqa: A002
         """Return the rows of one round; ``source`` is ``forecast`` or ``measured``."""
-        found: list[tuple[str, str | None, str | None, Estimate, tuple[float, float]]] = []
-        infinite = (-np.inf, np.inf)
-        for name, moments in zip(self.candidates.names, values.moments, strict=True):
-            for quantity, estimate in moments.items():
-                low = -np.inf if quantity == "mean_reward" else 0.0
-                found.append((quantity, name, None, estimate, (low, np.inf)))
-        if values.kl is not None:
-            found.append(("kl_to_reference", None, None, values.kl, (0.0, np.inf)))
-        if values.shares is not None and values.entropy is not None:
-            for group, share in zip(self.group_names, values.shares, strict=True):
-                found.append(("share", None, group, share, (0.0, 1.0)))
-            limit = float(np.log(len(self.group_names)))
-            found.append(("entropy", None, None, values.entropy, (0.0, limit)))
-        found.append(("effective_support", None, None, Estimate(values.support), infinite))
-        for name, estimate in values.tracked.items():
-            found.append((f"mean:{name}", None, None, estimate, infinite))
-        return [
-            _row(round, source, quantity, reward, group, estimate, limits)
-            for quantity, reward, group, estimate, limits in found
+
+        def row(
+            quantity: str,
+            estimate: Estimate,
+            *limits: float,
+            reward: str | None = None,
+            group: str | None = None,
+        ) -> Row:
+            uncertain = source == MEASURED and estimate.se
+            lower, upper = estimate.interval(*limits) if uncertain else (None, None)
+            return Row(round, source, quantity, estimate.value, reward, group, lower, upper)
+
+        found = [
+            row(quantity, estimate, -np.inf if quantity == "mean_reward" else 0.0, reward=name)
+            for name, moments in zip(self.candidates.names, values.moments, strict=True)
+            for quantity, estimate in moments.items()
         ]
+        if values.kl is not None:
+            found.append(row("kl_to_reference", values.kl, 0.0))
+        if values.shares is not None and values.entropy is not None:
+            shares = zip(self.group_names, values.shares, strict=True)
+            found += [row("share", share, 0.0, 1.0, group=group) for group, share in shares]
+            found.append(row("entropy", values.entropy, 0.0, float(np.log(len(self.group_names)))))
+        found.append(row("effective_support", Estimate(values.support)))
+        found += [row(f"mean:{name}", estimate) for name, estimate in values.tracked.items()]
+        return found
 
     def _of_reward(self, index: int, law: FloatArray | None, clusters: Clusters) -> dict[str, Estimate]:
         found = {"mean_reward": estimates.mean(self.candidates.rewards[:, index], law, clusters)}
@@ -130,16 +136,3 @@ class Describer:
             return None
         codes = estimates.encode(self.candidates.contexts)[0]
         return Strata(codes) if self.stratified else codes
-
-
-def _row(
-    round: int,  # noqa: A002
-    source: str,
-    quantity: str,
-    reward: str | None,
-    group: str | None,
-    estimate: Estimate,
-    limits: tuple[float, float],
-) -> Row:
-    lower, upper = estimate.interval(*limits) if source == MEASURED and estimate.se else (None, None)
-    return Row(round, source, quantity, estimate.value, reward, group, lower, upper)

@@ -38,7 +38,7 @@ from recurate.core.arrays import FloatArray
 from recurate.core.errors import InputError
 from recurate.rules.convolution import NARROW, Convolution
 from recurate.rules.lattice import Lattice, shorten_gaps
-from recurate.rules.noise import GUMBEL, REACH, Noise
+from recurate.rules.noise import GUMBEL, REACH, Function, Noise
 
 STEP = 0.25  # largest quadrature step
 FINEST = STEP / 64
@@ -177,9 +177,7 @@ def _check_span(utilities: FloatArray) -> None:
 
 def _left_margin(noise: Noise) -> float:
     """Return how far below the lowest utility the integrand, at most f F, is negligible: F^2 < 1e-18."""
-    z = np.arange(0.0, REACH + 1)
-    below = np.flatnonzero(np.asarray(noise.cdf(-z)) < 1e-9)
-    return float(z[below[0]]) if below.size else REACH
+    return _first_below(lambda z: noise.cdf(-z), 1e-9, REACH)
 
 
 def _right_margin(noise: Noise, largest: float) -> float:
@@ -187,6 +185,11 @@ def _right_margin(noise: Noise, largest: float) -> float:
     if noise is GUMBEL:
         # Steps of eight keep the number of different grids small.
         return 8 * math.ceil((REACH + math.log(largest)) / 8)
-    z = np.arange(0.0, 2 * REACH + 1)
-    below = np.flatnonzero(np.asarray(noise.sf(z)) * largest < NEGLIGIBLE)
-    return float(z[below[0]]) if below.size else 2 * REACH
+    return _first_below(noise.sf, NEGLIGIBLE / largest, 2 * REACH)
+
+
+def _first_below(tail: Function, mass: float, longest: float) -> float:
+    """Return the first whole z up to ``longest`` at which the tail is below a mass, else ``longest``."""
+    z = np.arange(0.0, longest + 1)
+    below = np.flatnonzero(np.asarray(tail(z)) < mass)
+    return float(z[below[0]]) if below.size else longest

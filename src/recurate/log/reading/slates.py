@@ -289,24 +289,21 @@ def _describe(
                 got=f"columns {', '.join(n for n in columns if n != 'result')}",
                 remedy=nearest(column, [n for n in columns if n != "result"]),
             )
+    numeric = [n for n in wanted.features if _numbers(columns, n) is not None]
+    words = [n for n in wanted.features if n not in numeric]
+    for name in words:
+        _check_levels(columns, name)
     if wanted.features:
-        numeric = [n for n in wanted.features if _numbers(columns, n) is not None]
-        words = [n for n in wanted.features if n not in numeric]
-        for name in words:
-            _check_levels(columns, name)
         return list(wanted.scores), numeric, words, {}
+    for name in wanted.scores:
+        if _numbers(columns, name) is None:
+            got = repr(columns[name][0])
+            raise InputError(f"the score {name!r} must hold numbers", got=got, remedy="name a numeric column")
     if wanted.scores:
-        for name in wanted.scores:
-            if _numbers(columns, name) is None:
-                raise InputError(
-                    f"the score {name!r} must hold numbers",
-                    got=repr(columns[name][0]),
-                    remedy="name a numeric column",
-                )
         return list(wanted.scores), [], [], {}
     named = [n for n in candidates if n.lower() in ("reward", "score") or n.lower().startswith("reward_")]
     scores = [n for n in named if _numbers(columns, n) is not None]
-    numeric, words, left_out = [], [], {}
+    left_out = {}
     for name in [n for n in candidates if n not in scores]:
         why = _useless(columns, slates, name)
         if why:
