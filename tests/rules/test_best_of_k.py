@@ -178,7 +178,7 @@ def test_infinite_slates_leave_the_best():
 
 @pytest.mark.parametrize("rewards", [[], [math.nan, 1.0], [[1.0, 2.0]]])
 def test_wrong_rewards_are_refused(rewards):
-    with pytest.raises(InputError, match="one number for every candidate"):
+    with pytest.raises(InputError, match="one number per candidate"):
         Ranks(np.array(rewards))
 
 

@@ -1,4 +1,4 @@
-"""The candidates of one round: rewards, groups, contexts and tracked columns."""
+"""Candidates with their rewards, groups, contexts and tracked columns."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ class Candidates:
     """n candidates with m rewards.
 
     Attributes:
-        rewards: shape (n, m), finite.
-        names: the m rewards' names.
-        groups: group of each candidate as text, shape (n,), or None.
-        tracked: further columns by name, each (n,) numbers.
-        contexts: context of each candidate as text, shape (n,), or None for one context.
-        labels: all known groups, where some do not occur among these candidates.
+        rewards: Rewards, shape (n, m), finite.
+        names: Names of the m rewards.
+        groups: Group of each candidate as text, shape (n,), or None.
+        tracked: Further numeric columns by name, shape (n,) each.
+        contexts: Context of each candidate as text, shape (n,); None if all are the same.
+        labels: Known groups, including those that do not occur among these candidates.
     """
 
     rewards: FloatArray
@@ -39,7 +39,7 @@ class Candidates:
         return len(self.rewards)
 
     def take(self, rows: NDArray[Any]) -> Candidates:
-        """Return some of the candidates."""
+        """Return the candidates with the given row indices or mask."""
         return replace(
             self,
             rewards=self.rewards[rows],
@@ -52,12 +52,12 @@ class Candidates:
         """Return these candidates followed by others with the same columns.
 
         Raises:
-            InputError: ``other`` lacks a column of these.
+            InputError: If ``other`` has other rewards or lacks a column.
         """
         if other.names != self.names:
             raise InputError(
                 "the reference must have the same rewards as the candidates",
-                got=f"{', '.join(other.names)} against {', '.join(self.names)}",
+                got=f"{', '.join(other.names)} instead of {', '.join(self.names)}",
                 remedy="score the real data with the same reward functions",
             )
         lacking = set(self.tracked) - set(other.tracked)
@@ -67,7 +67,7 @@ class Candidates:
             raise InputError(
                 "the reference lacks columns that the candidates have",
                 got=f"no {', '.join(sorted(lacking))}",
-                remedy="real data in the mix need every column that is forecast",
+                remedy="give the real data every column that is forecast",
             )
         return Candidates(
             np.concatenate([self.rewards, other.rewards]),
@@ -87,18 +87,26 @@ def as_candidates(
     track: Mapping[str, ArrayLike] | None = None,
     contexts: ArrayLike | None = None,
 ) -> Candidates:
-    """Check arrays and bind them together.
+    """Return arrays as checked candidates; candidates are returned unchanged.
+
+    Args:
+        rewards: Rewards, shape (n,) or (n, m), or candidates.
+        names: Names of the m rewards; None: ``reward``, or ``reward_0``, ``reward_1``, ...
+        groups: Group of each candidate, shape (n,).
+        track: Further numeric columns by name, shape (n,) each.
+        contexts: Context of each candidate, shape (n,).
 
     Raises:
-        InputError: shapes disagree, or a value is not a finite number.
+        InputError: If shapes disagree, a value is not a finite number or a label is missing, names are not
+            distinct, or candidates are combined with other arguments.
     """
     if isinstance(rewards, Candidates):
         given = {"names": names, "groups": groups, "track": track, "contexts": contexts}
         if any(value is not None for value in given.values()):
             raise InputError(
-                "Candidates bring their own names, groups, tracked columns and contexts",
+                "Candidates already have names, groups, tracked columns and contexts",
                 got=", ".join(name for name, value in given.items() if value is not None),
-                remedy="give them to as_candidates",
+                remedy="pass these to as_candidates, together with the rewards",
             )
         return rewards
     matrix = reward_matrix(rewards)
@@ -107,14 +115,12 @@ def as_candidates(
     labels = tuple(names or usual)
     if len(labels) != dimension:
         raise InputError(
-            f"there must be one name for each of the {dimension} rewards",
+            f"there must be one name per reward, {dimension} in all",
             got=f"{len(labels)} names",
             remedy="pass names in the order of the columns",
         )
     if len(set(labels)) < dimension:
-        raise InputError(
-            "rewards need different names", got=", ".join(labels), remedy="name each reward once"
-        )
+        raise InputError("rewards need distinct names", got=", ".join(labels), remedy="name each reward once")
     if track is not None and not isinstance(track, Mapping):
         raise InputError(
             "track must map names to columns", got=type(track).__name__, remedy="track={'length': [...]}"
@@ -126,7 +132,16 @@ def as_candidates(
 
 
 def from_log(log: Log, *, group: str | None = None, track: Sequence[str] = ()) -> Candidates:
-    """Return a log's candidates; contexts only where there is more than one."""
+    """Return a log's candidates; contexts are None if there is only one.
+
+    Args:
+        log: Log to read.
+        group: Column of groups; None: no groups.
+        track: Further numeric columns.
+
+    Raises:
+        InputError: If a column is missing, or a candidate has no group.
+    """
     return as_candidates(
         log.reward_matrix(),
         names=log.rewards,
@@ -143,7 +158,7 @@ def _group_column(log: Log, name: str) -> NDArray[Any]:
         raise InputError(
             f"column {name!r} names no group in {column.null_count} rows",
             got=f"an empty value in row {row + 1} of the selected rows",
-            remedy="give every candidate a group ('other' will do)",
+            remedy="give every candidate a group, such as 'other'",
         )
     try:
         return np.asarray(column.cast("string").to_numpy()).astype(str)
@@ -154,7 +169,11 @@ def _group_column(log: Log, name: str) -> NDArray[Any]:
 
 
 def reward_matrix(rewards: ArrayLike) -> FloatArray:
-    """Return rewards as a matrix (candidates, rewards) of finite numbers, or raise InputError."""
+    """Return rewards as a matrix (candidates, rewards) of finite numbers.
+
+    Raises:
+        InputError: If the rewards are not finite numbers of shape (candidates,) or (candidates, rewards).
+    """
     try:
         values = np.asarray(rewards, dtype=np.float64)
     except (TypeError, ValueError):
@@ -206,7 +225,9 @@ def _texts(name: str, values: ArrayLike | None, count: int) -> NDArray[Any] | No
     blank = given.dtype == object and any(v is None or v != v for v in given.ravel())
     if blank or (given.dtype.kind == "f" and np.isnan(given).any()):
         raise InputError(
-            f"{name} must hold a label for every candidate", got="None or NaN", remedy="label all ('other')"
+            f"{name} must hold a label for every candidate",
+            got="None or NaN",
+            remedy="use 'other' for missing labels",
         )
     texts = given.astype(str)
     if texts.shape != (count,):
@@ -218,11 +239,11 @@ def _texts(name: str, values: ArrayLike | None, count: int) -> NDArray[Any] | No
     return texts
 
 
-# --- quantities -----------------------------------------------------------------------------------
+# --- groups ---------------------------------------------------------------------------------------
 
 
 def group_names(candidates: Candidates, reference: Candidates | None) -> tuple[str, ...]:
-    """Return the groups that occur among the candidates or the real data, or are known, sorted."""
+    """Return the known groups and those that occur among the candidates or the reference, sorted."""
     if candidates.groups is None:
         return ()
     names = set(np.unique(candidates.groups).tolist()) | set(candidates.labels)
@@ -232,13 +253,17 @@ def group_names(candidates: Candidates, reference: Candidates | None) -> tuple[s
 
 
 def group_codes(groups: NDArray[Any], names: Sequence[str]) -> IntArray:
-    """Return the index in ``names`` of each group, or raise InputError if one is not there."""
+    """Return the index in ``names`` of each group, shape (n,).
+
+    Raises:
+        InputError: If a group is not in ``names``.
+    """
     order = np.argsort(np.asarray(names))
     found = order[np.minimum(np.searchsorted(np.asarray(names)[order], groups), len(names) - 1)]
     wrong = np.flatnonzero(np.asarray(names)[found] != groups)
     if wrong.size:
         raise InputError(
-            f"{wrong.size} candidates are of a group that is not known",
+            f"{wrong.size} candidates are of an unknown group",
             got=repr(str(groups[wrong[0]])),
             remedy=f"the groups are {', '.join(names)}",
         )

@@ -1,4 +1,4 @@
-"""What people have, as a table or a log: files, folders, Arrow tables, frames, datasets, records."""
+"""Conversion of sources (files, folders, Arrow tables, frames, datasets, records) to a table or a log."""
 
 from __future__ import annotations
 
@@ -22,16 +22,16 @@ ACCEPTED = (
 
 
 def table_of(source: Any, *, text: Sequence[str] = ()) -> pa.Table:
-    """Return what people have as one Arrow table.
+    """Return a source as one Arrow table.
 
     Args:
-        source: a path or several (Parquet, JSON lines, JSON, CSV; joined below each other), a run's or fit's
-            folder, an Arrow table or reader, a pandas, polars or other frame that narwhals knows (lazy ones
-            too), a Hugging Face dataset, a dict of columns, a list of dicts, or a ``Log``.
-        text: columns of CSV files that are text even if they look like numbers.
+        source: A path or several (Parquet, JSON lines, JSON or CSV; several are concatenated), a run's or
+            fit's folder, an Arrow table or reader, a pandas, polars or other frame that narwhals supports,
+            also a lazy one, a Hugging Face dataset, a dict of columns, a list of dicts, or a ``Log``.
+        text: Columns of CSV files that hold text even if they look like numbers.
 
     Raises:
-        InputError: it is none of these, a file cannot be read, or there are no rows.
+        InputError: If the source is none of these, a file cannot be read, or there are no rows.
     """
     if isinstance(source, str | os.PathLike):
         path = Path(source)
@@ -76,7 +76,7 @@ def _from_memory(source: Any, text: Sequence[str]) -> pa.Table:
 
 
 def _from_frame(source: Any) -> pa.Table:
-    """Return a frame as a table, without the index that pandas adds after rows were dropped."""
+    """Return a frame as a table, without the index columns that pandas adds if rows were dropped."""
     import narwhals
 
     frame = narwhals.from_native(source)
@@ -88,7 +88,7 @@ def _from_frame(source: Any) -> pa.Table:
 
 
 def _common(kind: pa.DataType) -> pa.DataType:
-    """Return the type that files have, of one that only differs in how it is stored (as in polars)."""
+    """Return the type that files use for a type that differs in storage only, as those of polars."""
     if pa.types.is_large_string(kind) or pa.types.is_string_view(kind):
         return pa.string()
     if pa.types.is_large_list(kind) or pa.types.is_list(kind):
@@ -108,7 +108,17 @@ def _is_dataset(source: Any) -> bool:
 def log_of(
     source: Any, rewards: Sequence[str] | None = None, *, text: Sequence[str] = (), several: bool = False
 ) -> Log:
-    """Return what people have as a validated log; arguments as of :func:`recurate.read_log` and above."""
+    """Return a source as a validated log.
+
+    Args:
+        source: Any source that :func:`table_of` accepts.
+        rewards: Names of the reward columns; None as in :func:`recurate.read_log`.
+        text: Columns of CSV files that hold text even if they look like numbers.
+        several: Whether any number of candidates may be picked per slate, and outside slates.
+
+    Raises:
+        InputError: If the source cannot be read or is not a valid log.
+    """
     if isinstance(source, Log) and rewards is None:
         return source
     name = str(source) if isinstance(source, str | os.PathLike) else name_of(source)
@@ -131,7 +141,7 @@ def folder_of(source: Any) -> Path | None:
 
 
 def name_of(source: Any) -> str:
-    """Return what to call a source."""
+    """Return the name of a source in messages and reports."""
     if isinstance(source, str | os.PathLike):
         return Path(source).resolve().name
     if _is_list_of(source, str | os.PathLike):

@@ -1,4 +1,4 @@
-"""The quantities of a law, or a sample, of candidates."""
+"""The quantities of candidates, under a law or as a sample, and the rows that report them."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from recurate.log.trajectory import MEASURED, Row
 from recurate.metrics import estimates
 from recurate.metrics.estimates import Clusters, Estimate, Strata
 
-# Beyond this, the fourth power of exp(reward / temperature) is not a double; the variance's error needs it.
+# The error of the variance needs the fourth power of exp(reward / temperature), which overflows beyond this.
 LARGEST_EXPONENT = 170.0
 
 
@@ -23,12 +23,13 @@ class Values:
     """The quantities of one round.
 
     Attributes:
-        moments: for each reward ``mean_reward``, ``mean_exp_reward`` and ``var_exp_reward``, as far as known.
-        support: effective support.
-        kl: divergence of the reward laws from the reference, or None.
-        shares: of each group, or None without groups.
-        entropy: of the shares, or None.
-        tracked: expectations of further columns.
+        moments: ``mean_reward``, ``mean_exp_reward`` and ``var_exp_reward`` of each reward; the last two are
+            absent if they overflow.
+        support: Effective number of atoms.
+        kl: KL divergence of the reward law from the reference, in nats, or None.
+        shares: Share of each group, or None without groups.
+        entropy: Entropy of the shares in nats, or None without groups.
+        tracked: Means of further columns by name.
     """
 
     moments: Sequence[Mapping[str, Estimate]]
@@ -41,15 +42,16 @@ class Values:
 
 @dataclass(frozen=True)
 class Describer:
-    """Turns a law on fixed candidates, or the candidates as a sample, into trajectory rows.
+    """Computation of trajectory rows from a law on fixed candidates, or from the candidates as a sample.
 
     Attributes:
-        candidates: the candidates that are described.
-        temperature: exp_reward is exp(reward / temperature).
-        group_names: the groups to report, in order.
-        reward_scale: largest reward / temperature seen anywhere in this comparison, per reward;
-            ``mean_exp_reward`` is left out beyond ``LARGEST_EXPONENT``.
-        stratified: whether all samples have the same contexts, not drawn by chance.
+        candidates: Candidates that are described, n of them.
+        temperature: Divisor of the rewards in ``exp_reward``, exp(reward / temperature).
+        group_names: Groups to report, in order.
+        reward_scale: Largest reward / temperature in the whole comparison, per reward; beyond
+            ``LARGEST_EXPONENT``, ``mean_exp_reward`` and ``var_exp_reward`` are left out. Empty: that of the
+            candidates.
+        stratified: Whether all samples have the same, non-random contexts.
     """
 
     candidates: Candidates
@@ -59,7 +61,12 @@ class Describer:
     stratified: bool = False
 
     def values(self, law: FloatArray | None = None, kl: Estimate | None = None) -> Values:
-        """Return the quantities of a law (masses (n,)), or of the candidates as a sample if None."""
+        """Return the quantities of a law or a sample.
+
+        Args:
+            law: Masses of the candidates, shape (n,), summing to one; None: the candidates are a sample.
+            kl: KL divergence from the reference, which is copied to the result.
+        """
         clusters = self._clusters if law is None else None
         shares = entropy = None
         if self.codes is not None:
@@ -76,7 +83,7 @@ class Describer:
         )
 
     def rows(self, round: int, source: str, values: Values) -> list[Row]:  # noqa: A002
-        """Return the rows of one round; ``source`` is ``forecast`` or ``measured``."""
+        """Return the rows of one round; intervals are given if ``source`` is ``measured``."""
 
         def row(
             quantity: str,
@@ -114,7 +121,7 @@ class Describer:
 
     @cached_property
     def exponentials(self) -> list[FloatArray | None]:
-        """exp(reward / temperature) for each reward, or None beyond LARGEST_EXPONENT."""
+        """The values exp(reward / temperature) of each reward, (n,), or None beyond LARGEST_EXPONENT."""
         with np.errstate(over="ignore"):
             utilities = self.candidates.rewards.T / self.temperature
         scales = self.reward_scale or [float(u.max()) for u in utilities]
@@ -125,7 +132,7 @@ class Describer:
 
     @cached_property
     def codes(self) -> IntArray | None:
-        """Index in ``group_names`` of each candidate's group, or None without groups."""
+        """The index in ``group_names`` of each candidate's group, shape (n,), or None without groups."""
         if self.candidates.groups is None or not self.group_names:
             return None
         return group_codes(self.candidates.groups, self.group_names)

@@ -1,4 +1,4 @@
-"""A partition of reward space on which two reward laws are compared."""
+"""A partition of reward space into cells, and the divergence between reward laws on it."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from recurate.core.arrays import FloatArray, IntArray
 from recurate.core.cells import Cut, Splits, Tree, assign
 from recurate.metrics.estimates import Estimate
 
-MIN_PER_CELL = 25
-FEWEST_CELLS = 3  # fewer cells say next to nothing about a divergence
-MAX_DEPTH = 7  # at most 128 cells
+MIN_PER_CELL = 25  # smallest number of reference points per cell
+FEWEST_CELLS = 3  # number of cells below which a divergence carries almost no information
+MAX_DEPTH = 7  # largest depth of the tree: at most 128 cells
 WHOLE: Cut = (0.0, 0, 0.0)  # no cut
 
 
@@ -21,14 +21,14 @@ WHOLE: Cut = (0.0, 0, 0.0)  # no cut
 class Cells:
     """A partition of reward space into cells of about equal reference mass.
 
-    KL between two laws of cells never exceeds KL between the reward laws, nor that KL between the models
-    (data processing), so :meth:`kl` is a lower bound, in the limit of many samples. Every cell holds
-    at least ``MIN_PER_CELL`` reference points, so it is finite.
+    By the data-processing inequality, the KL divergence between two laws of cells is at most that between the
+    reward laws, which is at most that between the models. So :meth:`kl` is a lower bound in the limit of many
+    samples. It is finite, since every cell has at least ``MIN_PER_CELL`` reference points.
 
     Attributes:
-        splits: the binary tree in preorder: (reward, threshold), or None for a cell.
-        reference: share of the reference sample in each cell.
-        reference_size: size of the reference sample.
+        splits: Binary tree in preorder: (reward, threshold) of a split, or None for a cell.
+        reference: Share of the reference sample in each cell, shape (cells,).
+        reference_size: Size n_ref of the reference sample.
     """
 
     splits: Splits
@@ -36,21 +36,25 @@ class Cells:
     reference_size: int
 
     def assign(self, rewards: FloatArray) -> IntArray:
-        """Return the cell of every row of rewards (n, m)."""
+        """Return the index of the cell of each row of rewards (n, m), shape (n,)."""
         return assign(self.splits, rewards)
 
     def kl(self, cells: IntArray, law: FloatArray | None = None, own: int | None = None) -> Estimate:
-        """Return KL(law of cells || reference's), in nats, of a sample or of a law on atoms.
+        """Return KL(p || q) = sum_j p_j log(p_j / q_j) in nats, q being the reference's shares of the cells.
 
-        The second-order bias from finitely many points is taken off. With p = (1 - m) c + m q, c the law
-        on the model's own points, q the reference's, it is sum_j [(1 - m)^2 Var c_j / p_j
-        + (p_j / q_j) (1 - m q_j / p_j)^2 / n_ref] / 2, where Var c_j is the sum of squared masses in the
-        cell, and each sum is reduced by what a single cell would give.
+        The second-order bias due to finite samples is subtracted. With p = (1 - m) c + m q, where c is the
+        law on the model's own points, it is sum_j [(1 - m)^2 Var c_j / p_j
+        + (p_j / q_j) (1 - m q_j / p_j)^2 / n_ref] / 2. Var c_j is the sum of squared masses in cell j, and
+        each sum is reduced by its value for a single cell.
 
         Args:
-            cells: cell of every point or atom, shape (n,).
-            law: masses (n,), or None for a sample.
-            own: how many of the atoms, from the first, are the model's; the others are the reference's.
+            cells: Cell of every point or atom, shape (n,).
+            law: Masses, shape (n,), summing to one; None for a sample.
+            own: Number of atoms, from the first, that are the model's; the others are the reference's. None:
+                all are the model's.
+
+        Returns:
+            The divergence, at least 0, with a standard error for a sample.
         """
         size, n_ref = self.reference.size, self.reference_size
         masses = np.full(cells.size, 1.0 / cells.size) if law is None else law
@@ -75,8 +79,8 @@ class Cells:
 def partition(reference: FloatArray) -> Cells:
     """Partition reward space by median splits of a reference sample (n, m).
 
-    Every cell is split, at most MAX_DEPTH times, along the reward whose two halves are most even, while
-    both keep ``MIN_PER_CELL`` points; a point mass ends up in a cell of its own.
+    A cell is split along the reward whose two halves are most even, as long as both have ``MIN_PER_CELL``
+    points and the depth is at most ``MAX_DEPTH``; a point mass becomes a cell of its own.
     """
     tree = Tree.grow(
         reference, lambda rows, depth: _even_cut(reference[rows]) if depth < MAX_DEPTH else WHOLE
@@ -86,7 +90,7 @@ def partition(reference: FloatArray) -> Cells:
 
 
 def _even_cut(points: FloatArray) -> Cut:
-    """Return the cut that divides points (n, m) most evenly, worth the size of its smaller side."""
+    """Return the cut that divides points (n, m) most evenly; its worth is the size of the smaller side."""
     best = WHOLE
     for column in range(points.shape[1]):
         values = points[:, column]

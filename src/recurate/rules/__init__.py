@@ -1,4 +1,4 @@
-"""How candidates are selected, and what that does to a population."""
+"""Rules of selection: their effect on a population, their draws and their likelihoods."""
 
 from recurate.rules.noise import GAUSSIAN, GUMBEL, NO_NOISE, Noise, noise_named
 from recurate.rules.pools import Threshold, TopFraction

@@ -1,21 +1,21 @@
-r"""Best of K, without noise: its multiplier, and chances in one slate.
+r"""Best of K without noise: the multiplier, and probabilities within slates.
 
-**Populations without noise.** :class:`Ranks` is the multiplier of best-of-K, ties broken uniformly. With
-a = P(r < r(x)), b = P(r <= r(x)) and I the regularised incomplete beta function, a candidate with
-quantile q (uniform in [a, b], which breaks ties) is among the best m of K where at most m - 1 of its
-K - 1 rivals lie above it:
+**Populations.** :class:`Ranks` is the multiplier of best-of-K; ties are broken uniformly at random. Let
+a = P(r < r(x)), b = P(r <= r(x)) and I the regularised incomplete beta function. A candidate with the
+quantile q, uniform in [a, b] to break ties, is among the best m of K if at most m - 1 of its K - 1 rivals
+have higher quantiles:
 
 .. math::
 
     H(x) = \frac{1}{b - a} \int_a^b \frac{K}{m} I_q(K - m, m)\, dq, \qquad
     m = 1: \quad H(x) = \frac{b^K - a^K}{b - a}.
 
-The integral is E[(m - N_b)^+ - (m - N_a)^+] / m with N_q binomial (K, 1 - q): the expected number of
-places that candidates above the quantile q leave free, (1/m) sum_{j < m} I_q(K - j, j + 1), all terms
-positive. That difference is used where the two differ greatly, Gauss-Legendre quadrature elsewhere, and
-always whichever of q and 1 - q is small, so that digits last at masses of 1e-300 and K of 1e15.
+The integral equals E[(m - N_b)^+ - (m - N_a)^+] / m, where N_q is binomial (K, 1 - q). The expected share of
+the m places that candidates above the quantile q leave free is (1/m) sum_{j < m} I_q(K - j, j + 1), a sum of
+positive terms. The difference is used where the two shares differ greatly, and Gauss-Legendre quadrature
+elsewhere. Both work with the smaller of q and 1 - q, so no digits are lost at masses of 1e-300 or K of 1e15.
 
-**One slate.** Chances are counts of ties.
+**Slates.** Probabilities are counts of ties.
 """
 
 from __future__ import annotations
@@ -28,25 +28,31 @@ from recurate.core.arrays import BoolArray, FloatArray, IntArray
 from recurate.core.errors import InputError
 from recurate.rules.slates import Slates
 
-HIGHEST = 709.0  # exp of it still is a double
-NARROW, WIDE = 0.05, 20.0  # nats that the integrand varies within a tie: 3 points, 20 points, difference
-FEW = 10  # up to so many kept, a sum of powers
+HIGHEST = 709.0  # exp(709) is still a double
+# Variation of the log-integrand within a tie, in nats: 3 nodes up to NARROW, 20 up to WIDE, else differences.
+NARROW, WIDE = 0.05, 20.0
+FEW = 10  # number kept up to which probabilities are sums of powers
 
 
 class Ranks:
-    """Best of K without noise: the multiplier, set up once per population and used at any law and K.
+    """The multiplier of best-of-K without noise, for one population and any law and K.
+
+    It depends on the order of the rewards only.
 
     Args:
-        rewards: shape (N,), not nan; any strictly increasing function of them gives the same.
+        rewards: Rewards of the atoms, shape (N,), without NaN.
+
+    Raises:
+        InputError: If the rewards are not an array (N,) without NaN.
     """
 
     def __init__(self, rewards: FloatArray) -> None:
         rewards = np.asarray(rewards, float)
         if rewards.ndim != 1 or rewards.size == 0 or np.isnan(rewards).any():
             raise InputError(
-                "the rewards must be one number for every candidate",
+                "the rewards must be one number per candidate",
                 got=f"shape {rewards.shape}, {int(np.isnan(rewards).sum())} of them nan",
-                remedy="pass an array of shape (N,) without nan",
+                remedy="pass an array of shape (N,) without NaN",
             )
         self._order = np.argsort(rewards, kind="stable")
         ordered = rewards[self._order]
@@ -56,27 +62,31 @@ class Ranks:
         self._tie[self._order] = np.cumsum(new) - 1
 
     def masses(self, law: FloatArray) -> tuple[FloatArray, FloatArray, FloatArray]:
-        """Return the mass of each group of tied atoms, below it and above it, by increasing reward."""
+        """Return three arrays (groups,): the mass of each group of tied atoms, below it, and above it.
+
+        Groups are in order of increasing reward; the law has shape (N,).
+        """
         mass = np.add.reduceat(law[self._order], self._starts)
         mass /= mass.sum()
         upwards, downwards = running(mass), running(mass[::-1])[::-1]
         return mass, np.append(0.0, upwards[:-1]), np.append(downwards[1:], 0.0)
 
     def at_atoms(self, values: FloatArray) -> FloatArray:
-        """Return the values (groups,) at the atoms (N,)."""
+        """Return values (groups,) at every atom, shape (N,)."""
         return values[self._tie]
 
     def __call__(self, law: FloatArray, k: float, keep: int = 1) -> FloatArray:
         """Return H at every atom, a new array.
 
         Args:
-            law: masses p, shape (N,), non-negative, summing to one; or B laws, shape (N, B).
-            k: slate size, a whole number >= 1 or ``math.inf``.
-            keep: how many of the K are kept, at most k.
+            law: Masses p, shape (N,), non-negative, summing to one; or B laws, shape (N, B).
+            k: Slate size, a whole number >= 1 or ``math.inf``.
+            keep: Number of candidates kept per slate, at most k.
 
         Returns:
-            H of the law's shape: 0 <= H <= k / keep, sum(p H) = 1 up to rounding. At k = inf all mass
-            goes to the best atoms that have some; H of massless atoms above them, infinite, is 8e307.
+            H, of the law's shape: 0 <= H <= k / keep, and sum(p H) = 1 up to rounding. At k = inf, the best
+            atoms with positive mass receive all the mass; H of massless atoms above them is infinite, and
+            8e307 is returned.
         """
         if law.ndim == 2:
             return np.column_stack([self(column, k, keep) for column in law.T])
@@ -90,10 +100,10 @@ class Ranks:
 
 
 def running(mass: FloatArray) -> FloatArray:
-    """Return cumulative sums (n,), in blocks of sqrt(n).
+    """Return the cumulative sums of masses (n,), computed in blocks of sqrt(n).
 
-    A plain ``cumsum`` of a million equal masses is off by 1e-11, always in the same direction; block
-    sums are off by at most 2 sqrt(n) roundings.
+    A plain ``cumsum`` of a million equal masses has an error of 1e-11, always in one direction; the error of
+    block sums is at most 2 sqrt(n) roundings.
     """
     width = max(1, math.isqrt(mass.size))
     padded = np.zeros(-(-mass.size // width) * width)
@@ -120,7 +130,7 @@ def _share_of_upto(mass: FloatArray, below: FloatArray, above: FloatArray) -> tu
 
 
 def _best(mass: FloatArray, below: FloatArray, above: FloatArray, k: float) -> FloatArray:
-    """(b^K - a^K) / (b - a) = b^(K-1) (1 - (1 - x)^K) / x with x = (b - a) / b."""
+    """Return (b^K - a^K) / (b - a) = b^(K-1) (1 - (1 - x)^K) / x, where x = (b - a) / b."""
     log_upto, x = _share_of_upto(mass, below, above)
     with np.errstate(divide="ignore"):
         lost = -np.expm1(k * np.log1p(-x))
@@ -131,7 +141,7 @@ def _best(mass: FloatArray, below: FloatArray, above: FloatArray, k: float) -> F
 def _best_few(mass: FloatArray, below: FloatArray, above: FloatArray, k: float, keep: int) -> FloatArray:
     _, x = _share_of_upto(mass, below, above)
     with np.errstate(divide="ignore"):
-        # d log I_q(a, b) / d log q is at most a.
+        # The derivative d log I_q(a, b) / d log q is at most a.
         varies = -(k - keep) * np.log1p(-x)
     out = np.empty_like(mass)
     for points, chosen in ((3, varies <= NARROW), (20, (varies > NARROW) & (varies <= WIDE))):
@@ -147,13 +157,13 @@ def _best_few(mass: FloatArray, below: FloatArray, above: FloatArray, k: float, 
 
 
 def _chance(k: float, keep: int, q: FloatArray, c: FloatArray) -> FloatArray:
-    """P(at most keep - 1 of k - 1 rivals lie above the quantile q), with c = 1 - q."""
+    """Return P(at most keep - 1 of k - 1 rivals lie above the quantile q), where c = 1 - q."""
     q, c = np.minimum(q, 1.0), np.minimum(c, 1.0)
     if keep > FEW:
         from scipy.special import betainc, betaincc
 
         return np.asarray(np.where(c < 0.5, betaincc(keep, k - keep, c), betainc(k - keep, keep, q)))
-    # q^(k - m) sum_i C(k - 1, i) c^i q^(m - 1 - i): ten times faster than the general function.
+    # q^(k - m) sum_i C(k - 1, i) c^i q^(m - 1 - i) is ten times faster than the incomplete beta function.
     with np.errstate(divide="ignore"):
         log_q = np.where(c < 0.5, np.log1p(-np.minimum(c, 0.5)), np.log(q))
     total, ways = np.zeros_like(q), 1.0
@@ -164,18 +174,18 @@ def _chance(k: float, keep: int, q: FloatArray, c: FloatArray) -> FloatArray:
 
 
 def _places(k: float, keep: int, q: FloatArray, c: FloatArray) -> FloatArray:
-    """E (m - N)^+ / m, N binomial (K, c): the share of places left to candidates below the quantile q."""
+    """Return E (m - N)^+ / m, N binomial (K, c): the share of places left below the quantile q."""
     total = np.zeros_like(q)
     for j in range(keep):
         total += _chance(k + 1, j + 1, q, c)
     return total / keep
 
 
-# Slates without noise: ties are broken uniformly.
+# --- slates: ties are broken uniformly ------------------------------------------------------------
 
 
 def best_slots(utilities: FloatArray, keep: int, rng: np.random.Generator) -> IntArray:
-    """Return the best slots of a table (slates, width), best first, (slates, keep)."""
+    """Return the best slots per row of a table (slates, width), best first, shape (slates, keep)."""
     tiebreaks = rng.random(utilities.shape)
     if keep == 1:
         best = utilities == utilities.max(axis=1, keepdims=True)
@@ -184,7 +194,7 @@ def best_slots(utilities: FloatArray, keep: int, rng: np.random.Generator) -> In
 
 
 def best_chances(utilities: FloatArray, slates: Slates, keep: int) -> FloatArray:
-    """Return the chance of each row to be among the best ``keep`` of its slate, (rows,)."""
+    """Return the probability that each row is among the best ``keep`` of its slate, shape (rows,)."""
     if keep == 1:
         cut = slates.maxima(utilities)
     else:
@@ -196,14 +206,17 @@ def best_chances(utilities: FloatArray, slates: Slates, keep: int) -> FloatArray
 
 
 def log_best_first(utilities: FloatArray, slates: Slates, at: IntArray) -> FloatArray:
-    """Return log P(row is the best of its slate), (slates,), for rows (slates,); ties share, else -inf."""
+    """Return log P(row is the best of its slate), shape (slates,), for one row per slate, ``at`` (slates,).
+
+    It is minus the log of the number of tied best rows, or -inf for a row that is not among them.
+    """
     top = slates.maxima(utilities)
     ties = slates.sums((utilities == slates.spread(top)).astype(float))
     return np.where(utilities[at] == top, -np.log(ties), -np.inf)
 
 
 def log_best_kept(utilities: FloatArray, slates: Slates, kept: BoolArray) -> FloatArray:
-    """Return log P(the set is the best), (slates,), for kept (rows,)."""
+    """Return log P(the kept rows are the best of their slate), (slates,), for a mask ``kept`` (rows,)."""
     from scipy.special import gammaln
 
     cut = -slates.maxima(np.where(kept, -utilities, -np.inf))

@@ -1,13 +1,13 @@
-r"""Convolutions with a noise between a lattice of utilities u and a quadrature grid s.
+r"""Convolutions with a noise, between a lattice of utilities u and a quadrature grid s.
 
-For masses p at the nodes, :meth:`log_phi` is :math:`\log \sum_u p(u) F(s - u)` on the grid, and
-:meth:`gather` is :math:`\sum_s v(s) f(s - u)` at the nodes. Both depend on s - u alone, so all
-populations share the kernels' tables.
+For masses p at the nodes, :meth:`Convolution.log_phi` is :math:`\log \sum_u p(u) F(s - u)` on the grid, and
+:meth:`Convolution.gather` is :math:`\sum_s v(s) f(s - u)` at the nodes. Both kernels depend on s - u only, so
+all populations share their tables.
 
-Utilities up to 34 units apart need one small dense table. A wider lattice is cut into blocks of 40 units:
-blocks that touch use three tables; further apart 1 - F(z) and f(z) are both exp(-z) in double precision
-for Gumbel noise, which factorises, so that all far blocks together cost one recursion; for other noises
-they are zero.
+A lattice of up to 40 units needs one small dense table. A wider one is divided into blocks of 40 units, and
+adjacent blocks use three tables. Between blocks further apart, 1 - F(z) and f(z) both equal exp(-z) in double
+precision for Gumbel noise; this factorises, so all distant blocks together cost one recursion. For other
+noises they are zero.
 """
 
 from __future__ import annotations
@@ -21,15 +21,15 @@ from recurate.core.arrays import FloatArray, IntArray
 from recurate.rules.lattice import NODE, POINTS
 from recurate.rules.noise import GUMBEL, REACH, Noise
 
-BLOCK = REACH  # block length
-NARROW = 34.0  # widest span that one block holds, with its margins
-_NODES = round(BLOCK / NODE)  # nodes in a block
+BLOCK = REACH  # length of a block
+NARROW = 34.0  # widest span of utilities that one block holds, with its margins
+_NODES = round(BLOCK / NODE)  # nodes per block
 
 
 @functools.lru_cache(maxsize=32)
 def _tables(noise: Noise, step: float, first: int, grid: int, nodes: int) -> list[FloatArray]:
     """Return F, 1 - F and f, each (grid, nodes), at z = s - u = (first + i) * step - j * NODE."""
-    # Only differences matter: work them out once, then lay them out.
+    # The functions depend on differences only: evaluate each difference once, then index.
     unit = math.gcd(round(NODE * 1e7), round(step * 1e7))
     fine = unit * 1e-7
     stride, spacing = round(step / fine), round(NODE / fine)
@@ -41,7 +41,7 @@ def _tables(noise: Noise, step: float, first: int, grid: int, nodes: int) -> lis
 
 
 def _rounded(count: int) -> int:
-    """Return the count rounded up, so that similar populations share tables."""
+    """Return the count rounded up to a multiple of 64, so that similar populations share tables."""
     return -(-count // 64) * 64
 
 
@@ -49,11 +49,11 @@ class Convolution:
     """Convolutions for one lattice.
 
     Args:
-        noise: with F, 1 - F and f.
-        step: of the quadrature grid; a power of two times 0.25.
-        nodes: how many nodes the lattice has; node j lies at NODE * j.
-        used: nodes in use, sorted (see ``Lattice.used``).
-        reach: how far the grid goes beyond the last node.
+        noise: Noise with the functions F, 1 - F and f.
+        step: Spacing of the quadrature grid, 0.25 times a power of two.
+        nodes: Number of nodes of the lattice; node j lies at NODE * j.
+        used: Indices of the nodes in use, sorted (see ``Lattice.used``).
+        reach: Length of the grid beyond the last node.
     """
 
     def __init__(self, noise: Noise, step: float, nodes: int, used: IntArray, reach: float) -> None:
@@ -72,35 +72,35 @@ class Convolution:
             self._decay_nodes = np.exp(np.arange(_NODES) * NODE)
             self._decay_grid = np.exp(-np.arange(self._points) * step)
         self._cdf, self._sf, self._pdf = tables
-        # Far-apart utilities leave most blocks of a long lattice empty.
+        # If utilities lie far apart, most blocks of a long lattice are empty.
         self._active = np.unique(np.concatenate([used, used + POINTS - 1]) // _NODES)
 
     def log_phi(self, mass: FloatArray) -> FloatArray:
-        """Return log Phi on the grid, (grid,) or (grid, B), from masses (nodes,) or (nodes, B)."""
+        """Return log Phi on the grid, shape (grid,) or (grid, B), for masses (nodes,) or (nodes, B)."""
         if self._narrow:
             phi, complement = self._cdf @ mass, self._sf @ mass
         else:
             phi, complement = self._wide_phi(mass)
         low = phi <= complement
-        # Near one, log Phi from Phi itself would lose the digits that a large K - 1 then magnifies.
-        # Nodal masses may be negative, so a little rounding may lift Phi above one.
+        # Near one, log Phi computed from Phi would lose digits, and a large K - 1 magnifies the loss.
+        # Nodal masses may be negative, so rounding may raise Phi slightly above one.
         out = np.log1p(-np.clip(complement, 0.0, 0.5))
         with np.errstate(divide="ignore"):
             out[low] = np.log(np.maximum(phi[low], 0.0))
         return np.asarray(out)
 
     def gather(self, values: FloatArray) -> FloatArray:
-        """Return sum_s values(s) f(s - u) at every node, (nodes,) or (nodes, B)."""
+        """Return sum_s values(s) f(s - u) at every node, shape (nodes,) or (nodes, B)."""
         if self._narrow:
             return np.asarray(self._pdf.T @ values)
         return self._wide_gather(values)
 
     def _kernel(self, table: FloatArray, offset: int) -> FloatArray:
-        """Return a table's part for the grid block ``offset`` (-1, 0, 1) blocks above the nodes'."""
+        """Return a table's rows for the grid block ``offset`` (-1, 0 or 1) blocks above the nodes."""
         return table[(offset + 1) * self._points : (offset + 2) * self._points]
 
     def _wide_phi(self, mass: FloatArray) -> tuple[FloatArray, FloatArray]:
-        """Return Phi and 1 - Phi (of the total mass) on the grid, block by block."""
+        """Return Phi and its complement to the total mass on the grid, shape (grid, ...), block by block."""
         grid_blocks = self._grid // self._points
         batch = mass.shape[1:]
         blocks = np.zeros((self._blocks * _NODES, *batch))
@@ -108,7 +108,7 @@ class Convolution:
         blocks = blocks.reshape(self._blocks, _NODES, -1)
         totals = np.zeros((grid_blocks + 2, blocks.shape[2]))
         totals[: min(self._blocks, grid_blocks + 2)] = blocks.sum(axis=1)[: grid_blocks + 2]
-        # Blocks two or more below lie wholly under s (F = 1), two or more above wholly over it (F = 0).
+        # Blocks that lie two or more below have F = 1 at every s; those two or more above have F = 0.
         none = np.zeros((2, blocks.shape[2]))
         below = np.concatenate([none, np.cumsum(totals, axis=0)[: grid_blocks - 2]])
         above = np.concatenate([np.cumsum(totals[::-1], axis=0)[::-1][2:], none])[:grid_blocks]
@@ -140,7 +140,7 @@ class Convolution:
 
 
 def _far_above(moments: FloatArray, grid_blocks: int) -> FloatArray:
-    """Return sum over blocks c <= b - 2 of e^{-(base_b - base_c)} moments_c, (grid blocks, B), for each b."""
+    """Return the sum over blocks c <= b - 2 of e^{-(base_b - base_c)} moments_c, one row per grid block b."""
     far = np.zeros((grid_blocks, moments.shape[1]))
     shrink = math.exp(-BLOCK)
     for b in range(2, grid_blocks):
@@ -150,7 +150,7 @@ def _far_above(moments: FloatArray, grid_blocks: int) -> FloatArray:
 
 
 def _far_below(moments: FloatArray, blocks: int) -> FloatArray:
-    """Return sum over grid blocks b >= c + 2 of e^{-(base_b - base_c)} moments_b, (blocks, B), for each c."""
+    """Return the sum over grid blocks b >= c + 2 of e^{-(base_b - base_c)} moments_b, one row per block c."""
     far = np.zeros((blocks, moments.shape[1]))
     shrink, last = math.exp(-BLOCK), np.zeros(moments.shape[1])
     for c in range(len(moments) - 3, -1, -1):

@@ -1,4 +1,4 @@
-"""The families of rules that picks may follow, under the names that results show."""
+"""The families of rules that picks may follow; their values are the names that results show."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ from recurate.rules.noise import GAUSSIAN, GUMBEL, NO_NOISE, Noise
 
 
 class Family(StrEnum):
-    """A family of rules; a member is its own name.
+    """A family of rules.
 
-    The first five pick one of each slate and have a temperature, a lapse share, both or neither; KEPT keeps
-    several; the last four keep a share of a whole pool.
+    The rules of UNIFORM to WORST pick one candidate per slate; KEPT keeps several per slate; TOP to VERIFIER
+    keep a share of a pool.
     """
 
     UNIFORM = "uniformly random"
@@ -29,12 +29,12 @@ class Family(StrEnum):
 
     @property
     def pooled(self) -> bool:
-        """Whether the family keeps a share of a pool, slates or not."""
+        """Whether rules of the family keep a share of a pool rather than candidates of slates."""
         return self in (Family.TOP, Family.POOL_SOFTMAX, Family.POOL_UNIFORM, Family.VERIFIER)
 
     @property
     def noise(self) -> Noise | None:
-        """What is added to reward / temperature; None where the family fixes no noise."""
+        """The noise added to reward / temperature; None if the family does not determine it."""
         return _NOISES.get(self)
 
 
@@ -52,5 +52,5 @@ RIVALS = (Family.LUCE, Family.LAPSE, Family.THURSTONE, Family.BEST, Family.UNIFO
 
 
 def family_of(noise: Noise) -> Family:
-    """Return the family of one pick per slate, without lapses, under a noise."""
+    """Return the family of rules with one pick per slate, this noise and no lapses."""
     return next((f for f in (Family.LUCE, Family.THURSTONE, Family.BEST) if f.noise == noise), Family.UNKNOWN)

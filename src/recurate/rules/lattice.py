@@ -1,14 +1,15 @@
-r"""Atoms on a uniform lattice: smooth sums over N atoms in O(N), at any range of utilities.
+r"""Atoms on a uniform lattice: smooth sums over N atoms in O(N), for any range of utilities.
 
-Sums :math:`\sum_y p(y) g(u_y)` and evaluations :math:`g(u_x)` of a smooth function g (a convolution with
-a noise) need g at the nodes of a lattice only: between nodes it is the 10-point Lagrange interpolant,
-with spacing 0.05 in error by 1e-12 of a noise's density, and by about 3e-14 of the multiplier.
+Sums :math:`\sum_y p(y) g(u_y)` and values :math:`g(u_x)` of a smooth function g, here a convolution with a
+noise, require g at the nodes of a lattice only; between nodes, the 10-point Lagrange interpolant replaces g.
+At the spacing 0.05 its error is 1e-12 for a noise's density and about 3e-14 for the multiplier.
 :meth:`Lattice.spread` is the transpose of :meth:`Lattice.interpolate`.
 
-Many atoms are put into cells 0.002 wide. Within a cell the interpolant is its cubic Taylor polynomial at
-the centre (the fourth-order term folded into the lower ones by :math:`\delta^4 \approx \delta^2 - 1/8`,
-Chebyshev's economisation: error below 1e-14), so an atom costs four multiplications instead of ten, and
-in memory one offset and one cell number. Atoms are worked on in chunks that fit into a core's cache.
+Large numbers of atoms are put into cells of width 0.002. Within a cell, the cubic Taylor polynomial at the
+centre replaces the interpolant; Chebyshev economisation, :math:`\delta^4 \approx \delta^2 - 1/8`, folds the
+fourth-order term into the lower ones with an error below 1e-14. An atom then costs four multiplications
+instead of ten, and the memory of one offset and one cell number. Atoms are processed in chunks that fit into
+a core's cache.
 """
 
 from __future__ import annotations
@@ -26,15 +27,15 @@ from recurate.core.cells import Grid
 NODE = 0.05  # spacing, in units of the noise
 POINTS = 10  # Lagrange interpolation points
 GAP = 800.0  # longest gap kept between neighbouring utilities: exp(-800) is zero in double precision
-CELL = 0.002  # cell width; the fifth-order term is (CELL / 2)^5 / 120
-MANY = 30_000  # atoms above which cells pay
-ORDER = 4  # moments kept per cell
-CHUNK = 1 << 16  # atoms worked on at once
-SPARSE = 8  # fewer atoms per cell do not repay the cells
+CELL = 0.002  # width of a cell; the fifth-order term is (CELL / 2)^5 / 120
+MANY = 30_000  # number of atoms from which cells pay
+ORDER = 4  # number of moments per cell
+CHUNK = 1 << 16  # atoms per chunk
+SPARSE = 8  # mean number of atoms per cell below which cells do not pay
 
 
 def shorten_gaps(values: FloatArray, longest: float = GAP) -> FloatArray:
-    """Shift values so that no two neighbours (in sorted order) are further apart than ``longest``."""
+    """Return values (N,) shifted so that neighbours in sorted order differ by at most ``longest``."""
     if np.ptp(values) <= longest:
         return values
     order = np.argsort(values, kind="stable")
@@ -47,11 +48,16 @@ def shorten_gaps(values: FloatArray, longest: float = GAP) -> FloatArray:
 
 
 class Lattice:
-    """Atoms at utilities (N,), finite, with lattice nodes at ``lowest - margin + NODE * (0, 1, ...)``.
+    """Atoms with lattice nodes at ``lowest - margin + NODE * (0, 1, ...)``.
+
+    Args:
+        utilities: Utilities of the atoms, shape (N,), finite.
+        margin: Distance between the first node and the lowest utility.
 
     Attributes:
-        nodes: how many nodes.
-        used: indices of nodes that some atom touches lie in [used[i], used[i] + POINTS), sorted.
+        nodes: Number of nodes.
+        used: First node of every interpolation stencil in use, sorted; stencil i covers the nodes from
+            used[i] to used[i] + POINTS - 1.
     """
 
     def __init__(self, utilities: FloatArray, margin: float) -> None:
@@ -63,17 +69,17 @@ class Lattice:
         self.nodes = int(self.used[-1]) + POINTS
 
     def spread(self, law: FloatArray) -> FloatArray:
-        """Return masses (nodes,) or (nodes, B) that stand for the law (N,) or laws (N, B)."""
+        """Return nodal masses, shape (nodes,) or (nodes, B), that represent a law (N,) or laws (N, B)."""
         return self._atoms.spread(law)
 
     def interpolate(self, values: FloatArray) -> FloatArray:
-        """Return the values (N,) or (N, B) at the atoms of a function given at the nodes."""
+        """Return a function's values at the atoms, shape (N,) or (N, B), given its values at the nodes."""
         return self._atoms.interpolate(values)
 
 
 @dataclass(frozen=True)
 class _Direct:
-    """One sparse row of Lagrange weights per atom."""
+    """Atoms with one sparse row of Lagrange weights each."""
 
     matrix: scipy.sparse.csr_array
     transpose: scipy.sparse.csc_array
@@ -81,7 +87,7 @@ class _Direct:
 
     @classmethod
     def of(cls, positions: FloatArray) -> _Direct:
-        """Return the weights of atoms at ``positions`` (N,), in units of the spacing."""
+        """Return the weights of atoms at ``positions`` (N,), in units of the node spacing."""
         first = np.floor(positions).astype(np.int64) - (POINTS // 2 - 1)
         matrix = _rows(first, _lagrange(positions - first))
         return cls(matrix, matrix.T, np.unique(first))
@@ -98,8 +104,9 @@ class _Cells:
     """Atoms in cells.
 
     Attributes:
-        grid: the cells, and the position of each atom within its own.
-        taylor: for each order the sparse (cells, nodes) matrix of Taylor coefficients.
+        grid: Occupied cells, and the position of each atom within its cell.
+        taylor: Sparse matrix (cells, nodes) of Taylor coefficients for each order.
+        used: First node of every stencil in use, sorted.
     """
 
     grid: Grid
@@ -108,7 +115,7 @@ class _Cells:
 
     @classmethod
     def of(cls, placed: FloatArray, shift: float) -> _Cells | None:
-        """Return the cells, or None where there are so many that rows of weights are cheaper."""
+        """Return the cells, or None if there are so many that one row of weights per atom is cheaper."""
         grid = Grid.of(placed, shift, CELL)
         if SPARSE * grid.occupied.size > placed.size:
             return None
@@ -128,7 +135,7 @@ class _Cells:
             own = powers[: offsets.size]
             for k in range(1, ORDER):
                 np.multiply(own[:, k - 1], offsets, out=own[:, k])
-            # One column per atom, with its mass in its cell's row.
+            # Each atom is a column with its mass in the row of its cell.
             masses = scipy.sparse.csc_array(
                 (law[low : low + CHUNK], self.grid.places[low : low + CHUNK], _POINTERS[: offsets.size + 1]),
                 shape=(size, offsets.size),
@@ -149,7 +156,7 @@ class _Cells:
             offsets, result = self.grid.offsets[low : low + CHUNK], out[low : low + CHUNK]
             own, term = index[: offsets.size], part[: offsets.size]
             own[:] = self.grid.places[low : low + CHUNK]
-            # "clip" skips a check of numbers that are known to be right.
+            # The mode "clip" skips the check of indices, which are valid.
             np.take(coefficients[-1], own, out=result, mode="clip")
             for column in coefficients[-2::-1]:
                 result *= offsets
@@ -161,7 +168,7 @@ _POINTERS = np.arange(CHUNK + 1, dtype=np.int32)
 
 
 def _rows(first: NDArray[np.int64], weights: FloatArray) -> scipy.sparse.csr_array:
-    """Return the sparse matrix with ``weights`` (rows, POINTS) from column ``first`` (rows,)."""
+    """Return a sparse matrix whose row i holds ``weights[i]`` (POINTS,) from column ``first[i]``."""
     columns = (first[:, None] + np.arange(POINTS)).astype(np.int32)
     pointers = np.arange(0, POINTS * first.size + 1, POINTS, dtype=np.int32)
     return scipy.sparse.csr_array(
@@ -170,7 +177,7 @@ def _rows(first: NDArray[np.int64], weights: FloatArray) -> scipy.sparse.csr_arr
 
 
 def _lagrange(offsets: FloatArray) -> FloatArray:
-    """Return Lagrange weights (N, POINTS) at ``offsets`` from nodes 0, 1, ..., POINTS - 1."""
+    """Return the Lagrange weights (N, POINTS) of nodes 0, ..., POINTS - 1 at ``offsets`` (N,)."""
     nodes = np.arange(POINTS)
     weights = np.empty((offsets.size, POINTS))
     for k in nodes:
@@ -183,9 +190,9 @@ def _lagrange(offsets: FloatArray) -> FloatArray:
 
 
 def _taylor(offsets: FloatArray, half: float) -> list[FloatArray]:
-    """Return Taylor coefficients at ``offsets``, (cells, POINTS) for each order, of Lagrange's polynomials.
+    """Return the Taylor coefficients of the Lagrange polynomials at ``offsets``: (cells, POINTS) per order.
 
-    L(offset + half * d) = sum_k c_k d^k for d in [-1, 1], cut after the fourth order and economised.
+    L(offset + half * d) = sum_k c_k d^k for d in [-1, 1], truncated after the fourth order and economised.
     """
     middle = (POINTS - 1) / 2
     polynomials = np.array(

@@ -1,16 +1,16 @@
-r"""Luce's picks, one of each slate, in blocks that the second-level cache holds.
+r"""Luce's picks, one per slate, drawn in blocks that fit into the second-level cache.
 
-**Picks** invert the cumulative chances at one uniform number v a slate: the pick is the first slot j with
+A pick inverts the cumulative odds at one uniform number v per slate. With utilities u, it is the first slot j
+with
 
 .. math:: C_j > v\, C_K, \qquad C_j = \sum_{i \le j} e^{u_i - \max u}.
 
-Such a slot has a chance above zero, for two reasons that no rounding undoes. v <= 1 - 2^-53, so that v C_K
-rounds to less than C_K, and a slot is found; and an empty slot, or one whose chance is lost in the sum, has
-C_j = C_{j-1}, so that it never is the first. Chances are kept to 2^-53, the grain of the uniform numbers,
-and to the rounding of C.
+Rounding never makes such a slot one of probability zero. As v <= 1 - 2^-53, v C_K rounds to less than C_K, so
+there is such a slot. An empty slot, or one whose odds vanish in the sum, has C_j = C_{j-1} and is never the
+first. The probabilities are exact up to 2^-53, the spacing of the uniform numbers, and the rounding of C.
 
-Blocks of narrow slates are laid out slot by slot, so that every operation runs along slates; wide ones are
-left as they are. Either way the slots are axis 0 below.
+Blocks of narrow slates are transposed, so that every operation runs along slates; wide slates are not. In
+both cases, slots are axis 0 of a block.
 """
 
 from __future__ import annotations
@@ -22,23 +22,30 @@ import numpy as np
 from recurate.core.arrays import FloatArray, IntArray
 from recurate.rules import utilities
 
-BLOCK_DOUBLES = 49_152  # utilities of a block: 384 kB
-NARROW = 128  # most slots of a narrow slate (counted in bytes: below 256)
-LEAST = 2.0**-54  # what the number 0 stands for: the middle of the first cell of the uniform numbers' grid
+BLOCK_DOUBLES = 49_152  # utilities per block: 384 kB
+NARROW = 128  # largest width of narrow slates, whose slots are counted in bytes (below 256)
+LEAST = 2.0**-54  # replaces the number 0: the middle of the first cell of the uniform numbers' grid
 MOST = 1 - 2.0**-53  # the largest uniform number
 
 
-@np.errstate(over="ignore")  # gaps may be infinite, and odds then 0; utilities are checked for overflow
+@np.errstate(over="ignore")  # gaps may be infinite, with odds 0; utilities are checked for overflow
 def pick(rewards: FloatArray, temperature: float, lapse: float, rng: np.random.Generator) -> IntArray:
-    """Return the slot picked from each slate, (slates,), for rewards (slates, width), -inf where empty.
+    """Return the slot picked from each slate, shape (slates,).
 
-    Draws ``rng.random(slates)``, however wide the slates are and whatever the lapse share. A slate whose
-    number u is below ``lapse`` is judged at random, by v = u / lapse; else v = (u - lapse) / (1 - lapse).
+    It draws ``rng.random(slates)``, whatever the width of the slates and the lapse share. If a slate's number
+    u is below ``lapse``, the slate is judged at random, with v = u / lapse; otherwise
+    v = (u - lapse) / (1 - lapse).
+
+    Args:
+        rewards: Rewards, shape (slates, width), -inf in empty slots.
+        temperature: Divisor of the rewards, positive.
+        lapse: Share of slates that are judged at random, in [0, 1].
+        rng: Source of the uniform numbers.
 
     Raises:
-        InputError: as :func:`recurate.rules.utilities.of_rows`.
+        InputError: If the rewards are not a table, or as for :func:`recurate.rules.utilities.of_rows`.
     """
-    utilities.end_to_end(rewards)  # refuses what is no table
+    utilities.end_to_end(rewards)  # rejects an array that is not a table
     slots = np.empty(len(rewards), np.int64)
     narrow = rewards.shape[1] <= NARROW
     for some, u, top in _blocks(rewards, temperature, narrow):
@@ -61,7 +68,7 @@ def pick(rewards: FloatArray, temperature: float, lapse: float, rng: np.random.G
         else:
             np.add.accumulate(odds, axis=0, out=odds)
         uniform *= odds[-1]
-        passed = (odds[:-1] <= uniform).view(np.uint8)  # the last never is
+        passed = (odds[:-1] <= uniform).view(np.uint8)  # the last slot is never passed
         slots[some] = passed.sum(axis=0, dtype=np.uint8 if narrow else np.int64)
     return slots
 
@@ -69,22 +76,22 @@ def pick(rewards: FloatArray, temperature: float, lapse: float, rng: np.random.G
 def _blocks(
     rewards: FloatArray, temperature: float, narrow: bool
 ) -> Iterator[tuple[slice, FloatArray, FloatArray]]:
-    """Yield (slates, their utilities (width, slates), the largest of each (slates,)); the next overwrites."""
+    """Yield (slates, utilities (width, slates), their maxima (slates,)); the next block overwrites them."""
     slates, width = rewards.shape
     if not width:
-        _refuse(rewards, temperature)  # slates of nothing
+        _refuse(rewards, temperature)  # slates without slots
         return
     step = max(1, BLOCK_DOUBLES // width)
     scratch = np.empty(min(step, slates) * width)
     for start in range(0, slates, step):
         block = rewards[start : start + step].T
-        u = scratch[: block.size]  # contiguous even in the last block: one path through np.exp for all
+        u = scratch[: block.size]  # contiguous in every block, so np.exp takes one path for all
         u = u.reshape(block.shape) if narrow else u.reshape(block.shape[::-1]).T
         np.divide(block, temperature, out=u) if temperature != 1 else np.copyto(u, block)
         top = np.maximum.reduce(u, axis=0)
-        if not (np.minimum.reduce(top) > -np.inf and np.maximum.reduce(top) < np.inf):  # nan is neither
+        if not (np.minimum.reduce(top) > -np.inf and np.maximum.reduce(top) < np.inf):  # false for NaN
             _refuse(rewards, temperature)
-        if temperature < 1 and u.min() == -np.inf:  # an empty slot or an overflow, which no higher one makes
+        if temperature < 1 and u.min() == -np.inf:  # an empty slot, or an overflow: impossible from 1 on
             utilities.scaled(block, temperature)
         yield slice(start, start + step), u, top
 

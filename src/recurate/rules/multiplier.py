@@ -1,30 +1,30 @@
-r"""The curation multiplier H of random-utility choice, to machine precision, in O(N) at any K.
+r"""The curation multiplier H of random-utility choice, to machine precision, in O(N) for any K.
 
-A slate of K candidates is drawn i.i.d. from the law p and the one with the largest reward + noise is
-picked. The picks then follow the law p H with, for Gumbel noise (Luce choice),
+A slate of K candidates is drawn i.i.d. from the law p, and the candidate with the largest reward + noise is
+picked. The picks then have the law p H. For Gumbel noise (Luce choice),
 
 .. math:: H(x) = E_{y_2..y_K \sim p} [ K e^{r(x)} / (e^{r(x)} + \sum_{j \ge 2} e^{r(y_j)}) ]
 
-(Ferbach et al. 2024, arXiv 2407.09499, Lemma 2.1). For any noise with cdf F and density f, and r already
-divided by the temperature,
+(Ferbach et al. 2024, arXiv 2407.09499, Lemma 2.1). For any noise with distribution function F and density f,
+and rewards r that are already divided by the temperature,
 
 .. math:: \Phi(s) = \sum_y p(y) F(s - r(y)), \qquad H(x) = K \int f(s - r(x)) \Phi(s)^{K-1} ds,
 
-and if the best m of the K are kept (without replacement; Plackett-Luce), a candidate is among them where
-at most m - 1 rivals exceed it:
+If the best m of the K are kept without replacement (Plackett-Luce for Gumbel noise), a candidate is among
+them if at most m - 1 rivals exceed it:
 
 .. math:: H(x) = \frac{K}{m} \int f(s - r(x))\, P(\mathrm{Bin}(K - 1, 1 - \Phi(s)) \le m - 1)\, ds.
 
 **Quadrature.** The integrand is analytic and decays fast, so the trapezoidal rule on a uniform grid
-converges exponentially. Gumbel: its relative error is at most 2 sum_k abs(Gamma(1 + 2 pi i k / h)),
-uniformly in atom, law, rewards and K; 1.8e-16 at the step h = 0.25 used here. Other noises: h at most
-0.3 / sqrt(2 log K), and the identity E_p H = 1, which the rule obeys only as far as it has converged, is
-checked at every call: the step is halved until it holds.
+converges exponentially. For Gumbel noise, its relative error is at most 2 sum_k abs(Gamma(1 + 2 pi i k / h)),
+uniformly in the atom, the law, the rewards and K; it is 1.8e-16 at the step h = 0.25 used here. For other
+noises, h is at most 0.3 / sqrt(2 log K), and the identity E_p H = 1, which holds only if the rule has
+converged, is checked in every call: the step is halved until it holds.
 
-**Interpolation.** H depends on x only through r(x): sums run over the nodes of a lattice
-(:mod:`recurate.rules.lattice`), convolutions over small tables (:mod:`recurate.rules.convolution`).
+**Interpolation.** H depends on x through r(x) only. Sums therefore run over the nodes of a lattice
+(:mod:`recurate.rules.lattice`), and convolutions use small tables (:mod:`recurate.rules.convolution`).
 
-For large K, Phi^(K-1) is formed as exp((K - 1) log Phi) with log Phi from 1 - Phi where that is small.
+For large K, Phi^(K-1) is computed as exp((K - 1) log Phi), and log Phi from 1 - Phi if that is small.
 """
 
 from __future__ import annotations
@@ -41,21 +41,21 @@ from recurate.rules.lattice import Lattice, shorten_gaps
 from recurate.rules.noise import GUMBEL, REACH, Function, Noise
 
 STEP = 0.25  # largest quadrature step
-FINEST = STEP / 64
-WIDEST = 1e6  # span of a lattice that still fits into memory, in units of the noise
-TOLERANCE = 1e-11  # of E_p H = 1 for noises other than Gumbel
-NEGLIGIBLE = 1e-17
+FINEST = STEP / 64  # smallest quadrature step
+WIDEST = 1e6  # largest span of a lattice, in units of the noise; more does not fit into memory
+TOLERANCE = 1e-11  # error allowed in E_p H = 1 for noises other than Gumbel
+NEGLIGIBLE = 1e-17  # mass K (1 - F) that is neglected
 
 
 class Multiplier:
-    """The multiplier for one reward, set up once per population and used at any law and K.
+    """The multiplier of random-utility choice, for one population and any law and K.
 
     Args:
-        utilities: rewards divided by the temperature, shape (N,), finite, in units of the noise.
-        noise: what is added to them before the largest is picked.
+        utilities: Rewards divided by the temperature, shape (N,), finite, in units of the noise.
+        noise: Noise that is added to the utilities before the largest is picked.
 
     Raises:
-        InputError: the utilities are not finite, or span more than a lattice can hold.
+        InputError: If the utilities are not finite, or span more than a lattice can hold.
     """
 
     def __init__(self, utilities: FloatArray, noise: Noise = GUMBEL) -> None:
@@ -70,15 +70,16 @@ class Multiplier:
         """Return H at every atom.
 
         Args:
-            law: masses p, shape (N,), non-negative, summing to one; or B laws at once, shape (N, B).
-            k: slate size, an integer >= 1 or (Gumbel, keep = 1) ``math.inf``; for B laws also (B,).
-            keep: how many of the K are kept.
+            law: Masses p, shape (N,), non-negative, summing to one; or B laws, shape (N, B).
+            k: Slate size, a whole number >= 1 or, for Gumbel noise and keep = 1, ``math.inf``. For B laws, it
+                may be one size per law, shape (B,).
+            keep: Number of candidates kept per slate.
 
         Returns:
-            H, shape of ``law``: 0 <= H <= k / keep and sum(p H) = 1 up to rounding.
+            H, of the law's shape: 0 <= H <= k / keep, and sum(p H) = 1 up to rounding.
 
         Raises:
-            InputError: the noise is too rough, or its tails too heavy, for the quadrature.
+            InputError: If the noise is too rough, or its tails too heavy, for the quadrature.
         """
         sizes = np.asarray(k, float)
         if sizes.ndim == 0:
@@ -95,7 +96,7 @@ class Multiplier:
             return out
         mass = self._lattice.spread(law)
         at_nodes = self._at_nodes(mass, sizes, keep)
-        # Spreading is the transpose of interpolating, so this is E_p H, one up to the last digits.
+        # Spreading is the transpose of interpolation, so the sum is E_p H, which is one up to rounding.
         at_nodes /= (at_nodes * mass).sum(axis=0)
         multiplier = self._lattice.interpolate(at_nodes)
         np.clip(multiplier, 0.0, sizes / keep, out=multiplier)
@@ -108,7 +109,7 @@ class Multiplier:
         if self._noise is not GUMBEL:
             while step > 0.3 / math.sqrt(2 * math.log(largest)):
                 step /= 2
-        # With several kept the chance of being among them steepens with K: 0.25 may be too coarse.
+        # If several are kept, the probability of being among them steepens with K: 0.25 may be too coarse.
         sure = self._noise is GUMBEL and keep == 1
         while True:
             convolution = self._convolution(step, reach)
@@ -121,9 +122,9 @@ class Multiplier:
             if step < FINEST:
                 raise InputError(
                     f"the noise {self._noise.name!r}, or {keep} of {largest:g}, is too rough to integrate",
-                    got=f"E H = 1 missed by {error:.2g}",
-                    remedy="use a smooth density of unit scale whose tails fall like exp(-z) or faster; for "
-                    "many of a large slate TopFraction is the limit",
+                    got=f"an error of {error:.2g} in E H = 1",
+                    remedy="use a smooth density of unit scale whose tails fall like exp(-z) or faster; to "
+                    "keep many of a large slate, use the limit, TopFraction",
                 )
 
     def _convolution(self, step: float, reach: float) -> Convolution:
@@ -136,13 +137,13 @@ class Multiplier:
 
 
 def slate_weight(log_phi: FloatArray, sizes: FloatArray, keep: int = 1) -> FloatArray:
-    """Return (K / m) P(at most m - 1 of K - 1 rivals exceed s), given log Phi(s); (grid,) or (grid, B)."""
+    """Return (K / m) P(at most m - 1 of K - 1 rivals exceed s) for log Phi(s), shape (grid,) or (grid, B)."""
     if keep == 1:
         return np.asarray(sizes * np.exp((sizes - 1) * log_phi))
     from scipy.special import betainc, betaincc
 
     near_one = log_phi > -math.log(2)
-    # P(Bin(K - 1, q) <= m - 1) = I_{1-q}(K - m, m) = 1 - I_q(m, K - m): whichever argument is the small one.
+    # P(Bin(K - 1, q) <= m - 1) = I_{1-q}(K - m, m) = 1 - I_q(m, K - m); the smaller argument is used.
     chance = np.where(
         near_one,
         betaincc(keep, sizes - keep, np.where(near_one, -np.expm1(log_phi), 0.5)),
@@ -152,13 +153,18 @@ def slate_weight(log_phi: FloatArray, sizes: FloatArray, keep: int = 1) -> Float
 
 
 def tilt(utilities: FloatArray, law: FloatArray) -> FloatArray:
-    """Luce at K = infinity: H = e^r / E e^r, relative to the largest reward that has mass."""
+    """Return the multiplier of Luce choice at K = infinity, H = e^r / E e^r, of the law's shape.
+
+    Args:
+        utilities: Rewards divided by the temperature, shape (N,).
+        law: Masses, shape (N,), or B laws, shape (N, B).
+    """
     if law.ndim == 2:
         return np.column_stack([tilt(utilities, column) for column in law.T])
     alive = law != 0  # nodal masses may be negative
     top = utilities[alive].max()
     log_mean = math.log(np.exp(utilities[alive] - top) @ law[alive])
-    # An atom without mass may lie thousands of nats above all others: cap instead of overflowing.
+    # An atom without mass may lie thousands of nats above all others: H is capped to prevent overflow.
     return np.asarray(np.exp(np.minimum((utilities - top) - log_mean, 709.0)))
 
 

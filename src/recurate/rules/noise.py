@@ -1,8 +1,8 @@
 r"""Noises of random-utility choice: the candidates with the largest reward + noise are kept.
 
-Standard Gumbel noise gives Luce's choice model (Bradley-Terry for K = 2), and the Plackett-Luce model
-where several are kept: P(pick i) = exp(r_i) / sum_j exp(r_j) (Luce 1959; Yellott 1977). Gaussian noise
-gives Thurstone's (1927, case V); no noise gives best-of-K. Any other smooth noise needs two functions::
+Standard Gumbel noise gives Luce's choice model, P(pick i) = exp(r_i) / sum_j exp(r_j) (Luce 1959; Yellott
+1977): Bradley-Terry for K = 2, and Plackett-Luce if several are kept. Gaussian noise gives Thurstone's model
+(1927, case V), and no noise gives best-of-K. Any other smooth noise is defined by two functions::
 
     logistic = Noise("logistic", cdf=lambda z: 1 / (1 + np.exp(-z)), pdf=lambda z: 1 / (2 + 2 * np.cosh(z)))
 """
@@ -23,35 +23,37 @@ from recurate.core.plugins import Seam, call
 Function = Callable[[FloatArray], FloatArray]
 Draw = Callable[[np.random.Generator, tuple[int, ...]], FloatArray]
 
-REACH = 40.0  # beyond it a noise of unit scale has no mass in double precision: exp(-40) = 4e-18
-LIGHTEST = 1e-16  # most mass that a noise may have beyond REACH, on either side
-CELL = 0.01  # spacing of the table behind draws by inversion
-REFINEMENTS = 4  # Newton steps from that table: the error squares in each, from below 1e-2 of a cell
+REACH = 40.0  # beyond it, a noise of unit scale has no mass in double precision: exp(-40) = 4e-18
+LIGHTEST = 1e-16  # largest mass that a noise may have beyond REACH, on either side
+CELL = 0.01  # spacing of the table for draws by inversion
+REFINEMENTS = 4  # Newton steps from that table; each squares the error, which starts below 1e-2 of a cell
 
 
 @dataclass(frozen=True)
 class Noise:
-    r"""A noise of about unit scale, by its functions of one real variable (vectorised).
+    r"""A noise of about unit scale, defined by vectorised functions of one real variable.
+
+    The functions are called at any real z and must not return NaN. A rule's temperature sets the scale. Two
+    noises are equal if they have the same functions.
 
     Attributes:
-        name: how configurations and logs call it.
-        cdf: F(z), increasing from F(-40) < 1e-16 to 1 - F(40) < 1e-16, smooth.
-        pdf: f(z), its derivative.
-        sf: 1 - F(z) with full *relative* accuracy for large z. Without it ``1 - cdf(z)``, whose
-            *absolute* error is 1e-16: enough for picks, not for the logarithm of probabilities below that.
-        draw: ``(rng, shape)`` to independent values. Without it by inversion of the cdf, with
+        name: Name of the noise in configurations and logs.
+        cdf: Distribution function F(z): smooth, increasing, with F(-40) < 1e-16 and 1 - F(40) < 1e-16.
+        pdf: Density f(z), the derivative of F.
+        sf: 1 - F(z), with full *relative* accuracy for large z. The default is ``1 - cdf(z)``, with an
+            *absolute* error of 1e-16; this suffices for picks, but not for logarithms of smaller
+            probabilities.
+        draw: Function of ``(rng, shape)`` that returns independent values. The default inverts the cdf, with
             abs(F(z) - u) < 1e-14 at every uniform u.
-        log_cdf, log_sf, log_pdf: logarithms, for likelihoods of picks so improbable that the functions
-            themselves underflow. Without them ``log(cdf(z))`` and so on.
-
-    ``cdf``, ``pdf`` and ``sf`` are called at any real z and should not return nan there. Scale belongs
-    to a rule's temperature. Two noises are equal if they have the same functions.
+        log_cdf: log F(z), for picks so improbable that F underflows. The default is ``log(cdf(z))``.
+        log_sf: log(1 - F(z)). The default is ``log(sf(z))``.
+        log_pdf: log f(z). The default is ``log(pdf(z))``.
     """
 
     name: str
     cdf: Function
     pdf: Function
-    # The defaults need cdf and pdf, so __post_init__ sets them; nobody ever reads None.
+    # The defaults depend on cdf and pdf, so __post_init__ sets them; None is never read.
     sf: Function = None  # type: ignore[assignment]
     draw: Draw = None  # type: ignore[assignment]
     log_cdf: Function = None  # type: ignore[assignment]
@@ -70,11 +72,11 @@ class Noise:
             object.__setattr__(self, name, function)
 
     def check(self) -> None:
-        """Check that the functions fit together; every rule calls this with its noise.
+        """Check that the functions are consistent; every rule calls this for its noise.
 
         Raises:
-            InputError: F is not a smooth distribution function of about unit scale, f is not its
-                derivative, or sf or draw contradict it.
+            InputError: If F is not a smooth distribution function of about unit scale, f is not its
+                derivative, or sf or draw contradicts it.
         """
         if self not in (GUMBEL, GAUSSIAN, NO_NOISE):
             _check(self)
@@ -100,17 +102,17 @@ class _Log:
 
 @dataclass(frozen=True)
 class Inversion:
-    """Draws z with F(z) = u, u uniform: a table's cell, then Newton steps that stay within it."""
+    """Draws of z with F(z) = u, u uniform: a table locates z in a cell, and Newton steps refine it there."""
 
     cdf: Function
     pdf: Function
 
     def __call__(self, rng: np.random.Generator, shape: tuple[int, ...]) -> FloatArray:
-        """Return independent values of the shape."""
+        """Return independent values, an array of the given shape."""
         return self.quantile(rng.random(shape))
 
     def quantile(self, u: FloatArray) -> FloatArray:
-        """Return z in [-REACH, REACH] with abs(F(z) - u) < 1e-14, any shape."""
+        """Return z in [-REACH, REACH] with abs(F(z) - u) < 1e-14, in the shape of u."""
         nodes, values = _table(self.cdf)
         right = np.clip(np.searchsorted(values, u), 1, nodes.size - 1)
         low, high = nodes[right - 1], nodes[right]
@@ -127,7 +129,7 @@ class Inversion:
 def _table(cdf: Function) -> tuple[FloatArray, FloatArray]:
     nodes = np.linspace(-REACH, REACH, round(2 * REACH / CELL) + 1)
     with np.errstate(over="ignore"):
-        # Rounding may make a flat tail fall by an ulp, which searchsorted does not allow.
+        # searchsorted needs sorted values, and rounding may lower a flat tail by an ulp.
         return nodes, np.maximum.accumulate(np.asarray(cdf(nodes), float))
 
 
@@ -155,7 +157,7 @@ def _check(noise: Noise) -> None:
 
 def _check_density(noise: Noise, z: FloatArray, pdf: FloatArray, cdf: FloatArray) -> None:
     _require(noise, pdf.min() >= 0, "needs a pdf >= 0", pdf.min())
-    # Where to compare: at quantiles, so that every noise is tested where it lives.
+    # The comparison is at quantiles, so that every noise is tested where it has mass.
     at = np.interp([1e-3, 0.02, 0.1, 0.3, 0.45, 0.6, 0.75, 0.9, 0.98, 0.999], cdf, z)
     h = 1e-3
     slope = (8 * (noise.cdf(at + h) - noise.cdf(at - h)) - noise.cdf(at + 2 * h) + noise.cdf(at - 2 * h)) / (
@@ -166,12 +168,12 @@ def _check_density(noise: Noise, z: FloatArray, pdf: FloatArray, cdf: FloatArray
     i = int(np.argmax(excess))
     found = f"pdf({at[i]:.3g}) = {density[i]:.6g}, but the cdf's slope there is {slope[i]:.6g}"
     _require(noise, excess[i] <= 0, "needs the derivative of its cdf as pdf", found)
-    # Poisson's summation: sums at a step of 0.25 miss 1 by the density's frequencies above 2 pi / 0.25.
+    # By Poisson summation, sums at a step of 0.25 differ from 1 by the frequencies above 2 pi / 0.25.
     grid = np.arange(-REACH, REACH + 0.125, 0.25)
     sums = [0.25 * float(np.sum(noise.pdf(grid + shift))) for shift in (0.0, 0.0625, 0.125)]
     error = max(abs(s - 1) for s in sums)
     smooth = "needs a smooth density of about unit scale (no kinks, not narrower than 0.1)"
-    _require(noise, error <= 1e-8, smooth, f"sums at steps of 0.25 that miss 1 by {error:.3g}")
+    _require(noise, error <= 1e-8, smooth, f"sums at steps of 0.25 that differ from 1 by {error:.3g}")
 
 
 def _check_draws(noise: Noise) -> None:
@@ -183,7 +185,7 @@ def _check_draws(noise: Noise) -> None:
     shaped = np.shape(values) == (4000,)
     _require(noise, shaped, "needs a draw(rng, shape) of that shape", f"{np.shape(values)} for (4000,)")
     values = np.sort(values)
-    # Kolmogorov-Smirnov; by Massart's bound a right draw exceeds 0.06 with probability below 1e-12.
+    # Kolmogorov-Smirnov: by Massart's bound, a correct draw exceeds 0.06 with probability below 1e-12.
     distance = float(np.abs(noise.cdf(values) - (np.arange(4000) + 0.5) / 4000).max())
     _require(
         noise,
@@ -204,7 +206,7 @@ def _require(noise: Noise, holds: bool | np.bool_, what: str, got: object) -> No
         )
 
 
-# exp(-z) overflows below z = -709; there F and f are zero in double precision anyway.
+# Below z = -709, exp(-z) overflows; F and f are zero there in double precision.
 _LOWEST = -700.0
 
 
@@ -230,7 +232,7 @@ def _gumbel_log_cdf(z: FloatArray) -> FloatArray:
 
 
 def _gumbel_log_sf(z: FloatArray) -> FloatArray:
-    # log(1 - exp(-e^-z)) is -z to double precision from z = 37 on, where e^-z may underflow.
+    # For z > 37, log(1 - exp(-e^-z)) is -z in double precision, and e^-z may underflow.
     return np.asarray(np.where(z > 37.0, -z, np.log(_gumbel_sf(np.minimum(z, 37.0)))))
 
 
@@ -279,7 +281,7 @@ def _step_cdf(z: FloatArray) -> FloatArray:
 
 def _no_pdf(z: FloatArray) -> FloatArray:
     raise InputError(
-        "no noise has no density", got="noise = none", remedy="use recurate.rules.best_of_k instead"
+        "the noise 'none' has no density", got="noise = none", remedy="use recurate.rules.best_of_k instead"
     )
 
 
@@ -297,7 +299,7 @@ GUMBEL = Noise(
     _gumbel_log_sf,
     _gumbel_log_pdf,
 )
-"""Standard Gumbel: F(z) = exp(-exp(-z)). Picks follow Luce's choice model."""
+"""Standard Gumbel noise, F(z) = exp(-exp(-z)): picks follow Luce's choice model."""
 
 GAUSSIAN = Noise(
     "gaussian",
@@ -309,10 +311,10 @@ GAUSSIAN = Noise(
     _gaussian_log_sf,
     _gaussian_log_pdf,
 )
-"""Standard normal. Picks follow Thurstone's model."""
+"""Standard normal noise: picks follow Thurstone's model."""
 
 NO_NOISE = Noise("none", _step_cdf, _no_pdf, draw=_zeros)
-"""Zero: the best of K is picked, ties uniformly at random. It has no density."""
+"""No noise: the best of K is picked, ties uniformly at random. It has no density."""
 
 NOISES = Seam(
     "noises",
@@ -346,15 +348,15 @@ def built_in_name(name: object, where: object) -> str:
 
 
 def noise_named(name: str) -> Noise:
-    """Return the noise that ``name`` stands for, as configurations and the command line write it.
+    """Return the noise of a name, as configurations and the command line write it.
 
-    A noise of another package or module (``module:name``) is called by that name from then on.
+    The name of a plug-in (``module:name`` or an entry point) becomes the ``name`` of the noise.
 
     >>> noise_named("thurstone").name
     'gaussian'
 
     Raises:
-        InputError: there is no such noise, or its functions do not fit together.
+        InputError: If there is no such noise, or its functions are inconsistent.
     """
     found = NOISES.find(str(name))
     if name in NOISES.built_in:

@@ -1,16 +1,16 @@
-r"""Rules that judge candidates one by one, or a whole pool at once, instead of slate by slate.
+r"""Rules that judge candidates individually, or a whole pool at once, instead of slates.
 
-A verifier (:class:`Threshold`) keeps every candidate that passes: what is kept from the law p has the law
-p H with H(x) = a(x) / E_p a, a the probability of passing. Keeping the best share q of a large pool
-(:class:`TopFraction`) is the same with a threshold s* that moves with the law:
+A verifier (:class:`Threshold`) keeps every candidate that passes. The candidates that it keeps from the law
+p have the law p H, H(x) = a(x) / E_p a, where a(x) is the probability that x passes. Keeping the best share q
+of a large pool (:class:`TopFraction`) is the same with a threshold s* that depends on the law:
 
 .. math:: H(x) = (1 - F(s^* - u(x))) / q, \qquad E_p[1 - F(s^* - u)] = q, \qquad u = r / \tau,
 
-the limit of keeping m of K for m = q K and K to infinity. With Gumbel noise that is one softmax over the
-pool, drawn from without replacement.
+This is the limit of keeping m = q K of K candidates as K tends to infinity. With Gumbel noise, it is sampling
+without replacement from one softmax over the pool.
 
-Both have what a :class:`recurate.rules.rule.Rule` has: key, setup, weigh, multiplier, draw and
-log_likelihood; draw and log_likelihood take one pool of rewards (n,), not slates.
+Both have the methods of :class:`recurate.rules.rule.Rule`: setup, weigh, multiplier, probabilities, draw and
+log_likelihood. The last three take one pool of rewards (n,), not slates.
 """
 
 from __future__ import annotations
@@ -35,12 +35,12 @@ TINY = 5e-324  # the smallest double
 
 
 class NothingPasses(InputError):
-    """A verifier refuses everything that the law has."""
+    """A verifier rejects every candidate that has mass."""
 
     def __init__(self, rule: object) -> None:
         super().__init__(
             "no candidate can pass the threshold",
-            got=f"{rule}, above every reward that has mass",
+            got=f"{rule}, above every reward with mass",
             remedy="lower the level, or add noise or a lapse share",
         )
 
@@ -50,13 +50,13 @@ class Threshold:
     """A verifier: a candidate passes if reward + temperature * noise >= level.
 
     Attributes:
-        level: what must be reached, in the rewards' unit.
-        temperature: scale of the noise, in the rewards' unit; > 0. Without noise it changes nothing.
-        noise: of the verdict. With :data:`~recurate.rules.noise.NO_NOISE` a candidate passes or fails.
-        lapse: share of verdicts, in [0, 1], that are a fair coin.
+        level: Level that must be reached, in the rewards' unit.
+        temperature: Scale of the noise, positive, in the rewards' unit; without noise it has no effect.
+        noise: Noise of the verdict; with :data:`~recurate.rules.noise.NO_NOISE` verdicts are deterministic.
+        lapse: Share of verdicts, in [0, 1], that are tosses of a fair coin.
 
     Raises:
-        InputError: a value is out of range; rewards are nan or inf; nothing of a law can pass.
+        InputError: If a value is out of range, rewards are NaN or infinite, or no atom of a law can pass.
     """
 
     level: float
@@ -82,40 +82,41 @@ class Threshold:
 
     @property
     def key(self) -> Hashable:
-        """What a set-up depends on: all of the rule."""
+        """The part of the rule that a set-up depends on: all of it."""
         return self
 
     def setup(self, rewards: FloatArray) -> FloatArray:
-        """Return log a (N,) for one population's rewards (N,), for :meth:`weigh`."""
+        """Return log a, shape (N,), for one population's rewards (N,), the set-up of :meth:`weigh`."""
         return self._log_verdicts(_pool(rewards))[0]
 
     def weigh(self, setup: FloatArray, law: FloatArray) -> FloatArray:
-        """Return H at every atom for the law (N,) or laws (N, B), as a new array.
+        """Return H at every atom for a law (N,) or laws (N, B), as a new array of the law's shape.
 
-        Relative to the largest a that has mass, so that thresholds far above all rewards have their limit.
+        H is computed relative to the largest a with mass, so thresholds far above all rewards have their
+        limit.
 
         Raises:
-            InputError: no atom with mass can pass.
+            InputError: If no atom with mass can pass.
         """
         if law.ndim == 2:
             return np.column_stack([self.weigh(setup, column) for column in law.T])
         top = setup[law > 0].max()
         if top == -np.inf:
             raise NothingPasses(self)
-        # An atom without mass may lie far above all others: cap instead of overflowing.
+        # An atom without mass may lie far above all others: H is capped to prevent overflow.
         relative = np.exp(np.minimum(setup - top, best_of_k.HIGHEST))
         return np.asarray(relative / (relative[law > 0] @ law[law > 0]))
 
     def multiplier(self, rewards: ArrayLike, law: ArrayLike) -> FloatArray:
-        """Return H (N,) such that what passes from ``law`` (N,) has the law ``law * H``."""
+        """Return H, shape (N,): candidates from ``law`` (N,) that pass have the law ``law * H``."""
         return self.weigh(self.setup(np.asarray(rewards, float)), np.asarray(law, float))
 
     def probabilities(self, rewards: FloatArray) -> FloatArray:
-        """Return a, the probability that each candidate passes, (n,)."""
+        """Return the probability that each candidate passes, shape (n,), for rewards (n,)."""
         return np.exp(self._log_verdicts(_pool(rewards))[0])
 
     def draw(self, rewards: FloatArray, rng: np.random.Generator) -> BoolArray:
-        """Return which candidates pass, (n,), for rewards (n,)."""
+        """Draw the verdicts, shape (n,), True for candidates that pass, for rewards (n,)."""
         rewards = _pool(rewards)
         passes = rewards + self.temperature * self.noise.draw(rng, rewards.shape) >= self.level
         if self.lapse:
@@ -124,12 +125,12 @@ class Threshold:
         return np.asarray(passes)
 
     def log_likelihood(self, rewards: FloatArray, passed: BoolArray) -> FloatArray:
-        """Return the log probability of each verdict, (n,); -inf for the impossible without lapse."""
+        """Return the log probability of each verdict ``passed`` (n,), shape (n,); -inf if impossible."""
         rewards = _pool(rewards)
         return np.where(_mask(passed, rewards), *self._log_verdicts(rewards))
 
     def _log_verdicts(self, rewards: FloatArray) -> tuple[FloatArray, FloatArray]:
-        """Return the logs of the probabilities to pass and to fail, (n,) each."""
+        """Return the logs of the probabilities to pass and to fail, two arrays (n,)."""
         if self.noise == NO_NOISE:
             passes = rewards >= self.level
             accept, refuse = np.where(passes, 0.0, -np.inf), np.where(passes, -np.inf, 0.0)
@@ -148,15 +149,15 @@ class Threshold:
 
 @dataclass(frozen=True)
 class TopFraction:
-    """Keep the best share of a pool by reward / temperature + noise.
+    """The share of a pool with the largest reward / temperature + noise is kept.
 
     Attributes:
-        fraction: the share kept, in (0, 1].
-        temperature: divides the rewards; > 0, in the rewards' unit. Without noise it changes nothing.
-        noise: what is added to reward / temperature.
+        fraction: Share that is kept, in (0, 1].
+        temperature: Divisor of the rewards, positive, in their unit; without noise it has no effect.
+        noise: Noise that is added to reward / temperature.
 
     Raises:
-        InputError: a value is out of range; rewards are nan or inf.
+        InputError: If a value is out of range, or rewards are NaN or infinite.
     """
 
     fraction: float
@@ -179,24 +180,24 @@ class TopFraction:
 
     @property
     def key(self) -> Hashable:
-        """What a set-up depends on: rules with equal keys share set-ups."""
+        """The part of the rule that a set-up depends on; rules with equal keys share set-ups."""
         return RANKS if self.noise == NO_NOISE else ("utilities", self.temperature)
 
     def setup(self, rewards: FloatArray) -> Any:
-        """Prepare one population's rewards (N,) for :meth:`weigh` at any law."""
+        """Return the set-up of :meth:`weigh` for one population's rewards (N,) and any law."""
         if self.noise == NO_NOISE:
             return best_of_k.Ranks(rewards)
         return scaled(_pool(rewards), self.temperature)
 
     def weigh(self, setup: Any, law: FloatArray) -> FloatArray:
-        """Return H at every atom for the law (N,) or laws (N, B), as a new array: 0 <= H <= 1 / fraction.
+        """Return H at every atom for a law (N,) or laws (N, B), a new array: 0 <= H <= 1 / fraction.
 
-        Without noise: 1 / fraction above the cut, 0 below; the tied atoms at the cut share what is left.
-        With noise, H is normalised where rounding of the threshold moves the share.
+        Without noise, H is 1 / fraction above the cut and 0 below it; tied atoms at the cut share the rest.
+        With noise, H is normalised, since rounding of the threshold changes the share.
 
         Raises:
-            InputError: no threshold keeps the fraction to 1 %, as the noise's 1 - F, or rewards of 1e15
-                temperatures, have too few digits.
+            InputError: If no threshold keeps the fraction to within 1 %, because the noise's 1 - F or rewards
+                of 1e15 temperatures have too few digits.
         """
         if law.ndim == 2:
             return np.column_stack([self.weigh(setup, column) for column in law.T])
@@ -229,31 +230,30 @@ class TopFraction:
         u, p = utilities[alive], law[alive] / law[alive].sum()
 
         def excess(s: float) -> float:
-            # From the smaller side: a share kept near one leaves few digits in 1 - F. In logs, as tails
-            # span hundreds of nats.
+            # The smaller of the two shares has more digits. Logs are used since tails span hundreds of nats.
             if self.fraction <= 0.5:
                 return math.log(max(float(self.noise.sf(s - u) @ p), TINY)) - math.log(self.fraction)
             return math.log(1 - self.fraction) - math.log(max(float(self.noise.cdf(s - u) @ p), TINY))
 
         low, high, reach = float(u.min()), float(u.max()), REACH
         with np.errstate(over="ignore"):
-            # Fractions next to 0 or 1 lie further out than REACH. F and 1 - F underflow, which ends this.
+            # The cut of a fraction near 0 or 1 may lie beyond REACH; the loop ends once F or 1 - F is 0.
             while excess(high + reach) > 0 or excess(low - reach) < 0:
                 reach *= 2
             return float(brentq(excess, low - reach, high + reach, xtol=1e-15, rtol=1e-15, maxiter=2000))
 
     def multiplier(self, rewards: ArrayLike, law: ArrayLike) -> FloatArray:
-        """Return H (N,) such that what is kept of a large pool from ``law`` (N,) has the law ``law * H``."""
+        """Return H, shape (N,): what is kept of a large pool from ``law`` (N,) has the law ``law * H``."""
         return self.weigh(self.setup(np.asarray(rewards, float)), np.asarray(law, float))
 
     def count(self, n: int) -> int:
-        """Return how many of a pool of n are kept: fraction * n rounded half up, at least one."""
+        """Return the number of candidates kept of a pool of n: fraction * n rounded half up, at least one."""
         return min(n, max(1, math.floor(self.fraction * n + 0.5)))
 
     def probabilities(self, rewards: FloatArray) -> FloatArray:
-        """Return the probability that each candidate of a finite pool is kept, (n,); they sum to the count.
+        """Return the probability that each candidate of a finite pool is kept, shape (n,), for rewards (n,).
 
-        With noise the cost grows like n * count * sqrt(n).
+        The probabilities sum to :meth:`count`. With noise, the cost is of order n * count * sqrt(n).
         """
         utilities = self._slate(rewards)
         keep = self.count(utilities.size)
@@ -264,7 +264,7 @@ class TopFraction:
         return quadrature.chances(self.noise, utilities, keep).ravel()
 
     def draw(self, rewards: FloatArray, rng: np.random.Generator) -> BoolArray:
-        """Return which candidates of the pool are kept, (n,): the best :meth:`count` of them."""
+        """Draw the candidates that are kept, a mask (n,) with :meth:`count` true values, for rewards (n,)."""
         utilities = self._slate(rewards)
         noisy = utilities + self.noise.draw(rng, utilities.shape)
         slots = best_of_k.best_slots(noisy, self.count(noisy.size), rng)
@@ -273,10 +273,10 @@ class TopFraction:
         return kept
 
     def log_likelihood(self, rewards: FloatArray, kept: BoolArray) -> float:
-        """Return the log probability that exactly this set of the pool (n,) is kept; -inf if impossible.
+        """Return the log probability that exactly the set ``kept`` (n,) is kept; -inf if impossible.
 
         Raises:
-            InputError: not :meth:`count` candidates are kept.
+            InputError: If the number of candidates kept is not :meth:`count`.
         """
         utilities = self._slate(rewards)
         mask = _mask(kept, utilities[0])[None, :]
@@ -285,7 +285,7 @@ class TopFraction:
             raise InputError(
                 f"a share of {self.fraction:g} of {mask.size} candidates is {count} of them",
                 got=f"{mask.sum()} kept",
-                remedy="pass the pool and the kept set of one round; or fit the fraction to them first",
+                remedy="pass the pool and the kept set of one round, or fit the fraction first",
             )
         log_kept = (
             best_of_k.log_best_kept(utilities[0], _one(utilities), mask[0])
@@ -303,9 +303,9 @@ def _pool(rewards: ArrayLike) -> FloatArray:
     values = np.asarray(rewards, float)
     if values.ndim != 1 or values.size == 0 or not np.all(np.isfinite(values)):
         raise InputError(
-            "the rewards of a pool must be one finite number for every candidate",
+            "the rewards of a pool must be one finite number per candidate",
             got=f"shape {values.shape}, {int((~np.isfinite(values)).sum())} not finite",
-            remedy="pass an array of shape (n,) without nan and inf",
+            remedy="pass an array of shape (n,) without NaN and infinities",
         )
     return values
 
@@ -318,7 +318,7 @@ def _mask(mask: ArrayLike, rewards: FloatArray) -> BoolArray:
     found = np.asarray(mask)
     if found.dtype != bool or found.shape != rewards.shape:
         raise InputError(
-            "what was kept must be told by True and False for every candidate",
+            "what was kept must be one Boolean per candidate",
             got=f"shape {found.shape}, type {found.dtype}",
             remedy=f"pass a boolean array of shape {rewards.shape}",
         )

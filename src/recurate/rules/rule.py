@@ -1,7 +1,7 @@
-r"""A picking rule: its effect on a population, its draw and its likelihood are one object.
+r"""A picking rule: one object with its effect on a population, its draws and its likelihood.
 
-A :class:`Rule` shows a slate of K candidates drawn i.i.d. from the law p and keeps the m of them with the
-largest reward / temperature + noise, without replacement:
+A slate has K candidates, drawn i.i.d. from the law p. A :class:`Rule` keeps the m of them with the largest
+reward / temperature + noise, without replacement:
 
 ============  =========================  ======================================================
 noise         m = 1                      m > 1
@@ -9,11 +9,11 @@ noise         m = 1                      m > 1
 Gumbel        Luce, Bradley-Terry        Plackett-Luce (Plackett 1975; Gumbel-top-k, arXiv 1903.06059)
 Gaussian      Thurstone                  the best m of Thurstone's ranking
 none          best of K                  best m of K; ties uniformly
-one's own     random utility             the best m of its ranking
+any other     random utility             the best m of its ranking
 ============  =========================  ======================================================
 
-With a lapse share e, a whole slate ignores rewards with probability e and m candidates are kept uniformly
-at random. K may vary between slates, by a distribution over K.
+With a lapse share e, a slate is judged at random with probability e: m candidates are kept uniformly at
+random, whatever their rewards. K may vary between slates according to a distribution over sizes.
 """
 
 from __future__ import annotations
@@ -35,28 +35,34 @@ from recurate.rules.slates import Slates
 from recurate.rules.utilities import end_to_end, of_rows
 
 Sizes = tuple[tuple[float, float], ...]
-RANKS = ("ranks",)  # the key of set-ups that depend on nothing but the order of rewards
+RANKS = ("ranks",)  # key of set-ups that depend on the order of the rewards only
 
 
 @dataclass(frozen=True)
 class Rule:
-    """Keep the best of a slate by reward / temperature + noise. See the module's text.
+    """The candidates of a slate with the largest reward / temperature + noise are kept.
+
+    Gumbel noise gives Luce's choice model (Luce 1959; Yellott 1977) and, if several are kept, the
+    Plackett-Luce model (Plackett 1975); Gaussian noise gives Thurstone's model (1927, case V); no noise gives
+    best-of-K. The kept candidates of a population p have the law p H; for Luce's model, H is that of Ferbach
+    et al. (2024, arXiv 2407.09499, Lemma 2.1).
+
+    Rewards of slates have the shape (slates, width), -inf in empty slots; the array determines the width, not
+    ``k``. Or they have the shape (rows,), slate by slate, with :class:`~recurate.rules.slates.Slates` that
+    divide the rows.
 
     Attributes:
-        k: slate size, a whole number >= 1; ``math.inf`` (a statement about populations only; Gumbel or no
-            noise, keep = 1); or a distribution over sizes, a mapping from size to probability, which is
-            held as a sorted tuple of pairs.
-        temperature: divides the rewards; > 0, in the rewards' unit. Without noise it changes nothing.
-        noise: what is added to reward / temperature.
-        keep: how many are kept from each slate, without replacement; at most the smallest size.
-        lapse: share of slates, in [0, 1], that are judged at random.
-
-    Rewards of slates have the shape (slates, width), the width being the array's, not ``k``; a slate with
-    fewer candidates has the reward -inf in its empty slots. Or they have the shape (rows,), slate by slate,
-    with the :class:`~recurate.rules.slates.Slates` that say which rows belong together.
+        k: Slate size, a whole number >= 1; or ``math.inf``, for populations only, with Gumbel or no noise and
+            keep = 1; or a distribution, a mapping from size to probability, which is stored as a sorted tuple
+            of pairs.
+        temperature: Divisor of the rewards, positive, in their unit; without noise it has no effect.
+        noise: Noise that is added to reward / temperature.
+        keep: Number of candidates kept per slate, without replacement; at most the smallest size.
+        lapse: Share of slates, in [0, 1], that are judged at random.
 
     Raises:
-        InputError: a value is out of range; rewards are nan or inf; a slate has fewer than ``keep``.
+        InputError: If a value is out of range, rewards are NaN or infinite, or a slate has fewer than
+            ``keep`` candidates.
     """
 
     k: float | Mapping[float, float] | Sizes = 4
@@ -84,12 +90,12 @@ class Rule:
             raise InputError(
                 "k = inf needs Gumbel noise or none, and keep = 1",
                 got=f"noise = {self.noise.name}, keep = {self.keep}",
-                remedy="use a large finite k: with unbounded candidates there is no limit to tell",
+                remedy="use a large finite k: this rule has no limit as k grows",
             )
 
     @property
     def sizes(self) -> Sizes:
-        """Slate sizes and their probabilities, by increasing size."""
+        """The slate sizes and their probabilities, by increasing size."""
         return self.k if isinstance(self.k, tuple) else ((float(self.k), 1.0),)  # type: ignore[arg-type]
 
     @property
@@ -103,7 +109,7 @@ class Rule:
         return self.sizes[-1][0]
 
     def facts(self) -> dict[str, Any]:
-        """Return the rule as plain values, for tables and reports; defaults other than k and t left out."""
+        """Return the rule as plain values for tables and reports, without default noise, keep and lapse."""
         named = {_plain(k): chance for k, chance in self.sizes}
         return {
             "k": _plain(self.largest) if len(named) == 1 else {str(k): v for k, v in named.items()},
@@ -113,26 +119,26 @@ class Rule:
             **({} if self.lapse == 0 else {"lapse": self.lapse}),
         }
 
-    # Populations
+    # --- populations ---
 
     @property
     def key(self) -> Hashable:
-        """What a set-up depends on: rules with equal keys share set-ups."""
+        """The part of the rule that a set-up depends on; rules with equal keys share set-ups."""
         return RANKS if self.noise == NO_NOISE else (self.noise, self.temperature)
 
     def setup(self, rewards: FloatArray) -> Any:
-        """Prepare one population's rewards (N,), finite, for :meth:`weigh` at any law."""
+        """Return the set-up of :meth:`weigh` for one population's rewards (N,), finite, and any law."""
         if self.noise == NO_NOISE:
             return best_of_k.Ranks(rewards)
         from recurate.rules.multiplier import Multiplier
 
-        with np.errstate(over="ignore"):  # the multiplier says what is wrong with infinite utilities
+        with np.errstate(over="ignore"):  # the multiplier rejects infinite utilities
             return Multiplier(np.asarray(rewards, float) / self.temperature, self.noise)
 
     def weigh(self, setup: Any, law: FloatArray) -> FloatArray:
-        r"""Return H at every atom for the law (N,) or laws (N, B), as a new array.
+        r"""Return H at every atom for a law (N,) or laws (N, B), as a new array of the law's shape.
 
-        H = (1 - lapse) sum_K P(K) H_K + lapse: every slate contributes ``keep``, whatever its size.
+        H = (1 - lapse) sum_K P(K) H_K + lapse, since every slate contributes ``keep`` candidates.
         """
         (k, chance), *others = self.sizes
         out: FloatArray = setup(law, k, self.keep)
@@ -146,20 +152,29 @@ class Rule:
         return out
 
     def multiplier(self, rewards: ArrayLike, law: ArrayLike) -> FloatArray:
-        """Return H (N,) such that what is kept from ``law`` (N,) has the law ``law * H``.
+        """Return the multiplier H, shape (N,): candidates kept from ``law`` have the law ``law * H``.
 
-        Use :meth:`setup` and :meth:`weigh` for one population at many laws. See
-        :mod:`recurate.rules.multiplier` and, without noise, :mod:`recurate.rules.best_of_k`.
+        For one population and many laws, use :meth:`setup` and :meth:`weigh`. The computation is that of
+        :mod:`recurate.rules.multiplier` or, without noise, :mod:`recurate.rules.best_of_k`.
+
+        Args:
+            rewards: Rewards of the atoms, shape (N,), finite.
+            law: Masses of the atoms, shape (N,), non-negative, summing to one.
         """
         return self.weigh(self.setup(np.asarray(rewards, float)), np.asarray(law, float))
 
-    # Slates
+    # --- slates ---
 
     def probabilities(self, rewards: FloatArray, slates: Slates | None = None) -> FloatArray:
-        """Return the probability that each candidate is kept; those of a slate sum to ``keep``.
+        """Return the probability that each candidate is kept, in the rewards' shape; 0 in empty slots.
 
-        Gumbel with keep = 1: the softmax; Gumbel with keep = 2 and no noise: closed forms as well. Else
-        by quadrature, to 1e-14 absolutely. Empty slots have 0.
+        The probabilities of a slate sum to ``keep``. They have closed forms for Gumbel noise and keep = 1
+        (the softmax) or 2, and without noise; otherwise quadrature computes them, with an absolute error of
+        1e-14.
+
+        Args:
+            rewards: Rewards, shape (slates, width); or (rows,) with ``slates``.
+            slates: Division of the rows into slates; None for a table.
         """
         rewards = np.asarray(rewards, float)
         flat, own = end_to_end(rewards, slates)
@@ -182,7 +197,7 @@ class Rule:
         return np.asarray((1 - self.lapse) * chances + (uniform if present is None else uniform * present))
 
     def _chances(self, utilities: FloatArray, slates: Slates) -> FloatArray:
-        """Return the probabilities without lapses, (rows,)."""
+        """Return the probabilities without lapses, shape (rows,)."""
         if self._is_luce:
             return slates.softmax(utilities)[0]
         if self.noise == NO_NOISE:
@@ -196,15 +211,19 @@ class Rule:
         return out
 
     def draw(self, rewards: FloatArray, rng: np.random.Generator) -> IntArray:
-        """Return the kept slots of each slate: (slates,), or (slates, keep), best first, for keep > 1.
+        """Draw the kept slots of each slate, shape (slates,), or (slates, keep), best first, for keep > 1.
 
-        What it draws from ``rng``:
+        The numbers drawn from ``rng`` are:
 
-        - Luce (Gumbel noise, keep = 1): ``rng.random(slates)``, one uniform number a slate, of which lapses
-          are made too; a slate's pick depends on its rewards and its number alone. See
-          :mod:`recurate.rules.luce`, which says how a number becomes a pick.
-        - else: with a lapse share ``rng.random(slates)``, then ``noise.draw(rng, rewards.shape)`` (no noise:
-          uniform tie-breaks).
+        - for Luce's model (Gumbel noise, keep = 1), ``rng.random(slates)``: one uniform number per slate
+          determines both its lapse and its pick (see :mod:`recurate.rules.luce`), so a pick depends on that
+          slate's rewards and number only;
+        - otherwise, ``rng.random(slates)`` if there is a lapse share, then ``noise.draw(rng, rewards.shape)``
+          or, without noise, uniform numbers that break ties.
+
+        Args:
+            rewards: Rewards, shape (slates, width), -inf in empty slots.
+            rng: Source of the numbers.
         """
         rewards = np.asarray(rewards, float)
         if self._is_luce:
@@ -224,7 +243,11 @@ class Rule:
         return slots[:, 0] if self.keep == 1 else slots
 
     def draw_sizes(self, slates: int, rng: np.random.Generator) -> IntArray:
-        """Return a size for each slate, (slates,); without a distribution over sizes it draws nothing."""
+        """Draw the size of each slate, shape (slates,); a fixed size needs no draw.
+
+        Raises:
+            InputError: If a size is infinite.
+        """
         if math.isinf(self.largest):
             raise InputError(
                 "slates of infinite size cannot be drawn", got="k = inf", remedy="use a finite k"
@@ -237,23 +260,22 @@ class Rule:
     def log_likelihood(
         self, rewards: FloatArray, kept: IntArray, slates: Slates | None = None, *, ordered: bool = True
     ) -> FloatArray:
-        """Return the log probability of what was kept, (slates,), given each slate's rewards.
+        """Return the log probability of the kept slots, shape (slates,), given each slate's rewards.
+
+        It has closed forms for Gumbel noise (rankings, and sets of up to three) and without noise; otherwise
+        quadrature computes it (:mod:`recurate.rules.quadrature`, :mod:`recurate.rules.thurstone`). Rewards
+        may be hundreds of units apart. Without noise and lapses, it is -inf unless the best are kept, so a
+        fit of best-of-K needs a lapse share.
 
         Args:
-            rewards: shape (slates, width); or (rows,) with ``slates``.
-            kept: slots, shape (slates,), or (slates, keep), best first.
-            slates: which rows belong together, or None for a table.
-            ordered: whether the order in which slots are listed counts: a ranking of the best ``keep``.
-                Otherwise they are a set. With keep > 1, rankings have a likelihood for Gumbel noise
-                (Plackett-Luce) and for none only.
-
-        Closed forms for Gumbel rankings (and sets of up to three) and without noise; else by quadrature (see
-        :mod:`recurate.rules.quadrature`, :mod:`recurate.rules.thurstone`). Rewards may be hundreds of units
-        apart. Without noise and lapse, keeping anything but the best has probability 0 and the
-        log-likelihood -inf: best-of-K needs a lapse share to have a likelihood that can be fitted.
+            rewards: Rewards, shape (slates, width); or (rows,) with ``slates``.
+            kept: Slots, shape (slates,); or (slates, keep), best first.
+            slates: Division of the rows into slates; None for a table.
+            ordered: Whether ``kept`` is a ranking of the best ``keep`` rather than a set. For keep > 1,
+                rankings have a likelihood under Gumbel noise (Plackett-Luce) and without noise only.
 
         Raises:
-            InputError: slots are repeated, empty or out of range; a ranking under another noise.
+            InputError: If slots are repeated, empty or out of range, or a ranking has no likelihood.
         """
         utilities, own, at = self._kept_rows(rewards, kept, slates)
         ordered = ordered or self.keep == 1
@@ -265,31 +287,32 @@ class Rule:
     def slopes(
         self, rewards: FloatArray, picked: IntArray, slates: Slates
     ) -> tuple[FloatArray, FloatArray, FloatArray]:
-        """Return the log probability of each pick with its derivatives, for estimators; keep = 1.
+        """Return the log probability of each pick and its derivatives, for keep = 1.
 
         Args:
-            rewards: shape (rows,), finite.
-            picked: slot of each slate's pick, (slates,).
-            slates: which rows belong together.
+            rewards: Rewards, shape (rows,), finite.
+            picked: Slot of each slate's pick, shape (slates,).
+            slates: Division of the rows into slates.
 
         Returns:
-            log P, (slates,); its derivatives by each reward, (rows,), zero without noise, where P is
-            constant but for jumps; and by the lapse share, (slates,).
+            log P, shape (slates,); its derivatives by each reward, shape (rows,), which are zero without
+            noise since P is piecewise constant; and its derivative by the lapse share, shape (slates,).
 
         Raises:
-            InputError: the rule keeps more than one, or has another noise; slots are out of range.
+            InputError: If the rule keeps several, its noise is not Gumbel, Gaussian or none, or slots are out
+                of range.
         """
         if self.keep > 1 or self.noise not in (GUMBEL, GAUSSIAN, NO_NOISE):
             raise InputError(
-                "derivatives are known for one pick per slate under Gumbel, Gaussian or no noise",
+                "derivatives exist for one pick per slate under Gumbel, Gaussian or no noise only",
                 got=f"keep = {self.keep}, noise = {self.noise.name}",
-                remedy="use log_likelihood and differences of it",
+                remedy="use finite differences of log_likelihood",
             )
         utilities, own, at = self._kept_rows(rewards, picked, slates)
         logs, by_utility = self._pick_slopes(utilities, own, at[:, 0])
         log_uniform = -self._log_ways(own, True)
         mixed = self._with_lapses(logs, -log_uniform)
-        with np.errstate(over="ignore"):  # a lapse share of 0 where a pick has no other chance
+        with np.errstate(over="ignore"):  # a pick that is impossible without lapses
             by_lapse = np.exp(log_uniform - mixed) - np.exp(logs - mixed)
         by_utility *= own.spread((1 - self.lapse) * np.exp(logs - mixed) / self._divisor)
         return mixed, by_utility, by_lapse
@@ -297,7 +320,7 @@ class Rule:
     def _pick_slopes(
         self, utilities: FloatArray, slates: Slates, at: IntArray
     ) -> tuple[FloatArray, FloatArray]:
-        """Return log P(pick), (slates,), and its derivatives by each utility, (rows,), without lapses."""
+        """Return log P(pick), (slates,), and its derivatives by the utilities, (rows,), without lapses."""
         if self.noise == NO_NOISE:
             return best_of_k.log_best_first(utilities, slates, at), np.zeros(utilities.shape)
         if self.noise == GUMBEL:
@@ -312,7 +335,7 @@ class Rule:
         return logs, by_utility
 
     def _log_chosen(self, utilities: FloatArray, slates: Slates, at: IntArray, ordered: bool) -> FloatArray:
-        """Return the log probability of what was kept, (slates,), for rows (slates, keep), without lapses."""
+        """Return the log probability (slates,) of keeping rows ``at`` (slates, keep), without lapses."""
         if self.keep == 1 and self.noise in (GUMBEL, GAUSSIAN, NO_NOISE):
             return self._pick_slopes(utilities, slates, at[:, 0])[0]
         if ordered and self.noise in (GUMBEL, NO_NOISE):
@@ -329,7 +352,7 @@ class Rule:
         if self.noise == NO_NOISE:
             return best_of_k.log_best_kept(utilities, slates, kept)
         if self.noise == GUMBEL and self.keep <= 3:
-            # Few rankings make the set: cheaper than quadrature.
+            # The sum over the few rankings of the set is cheaper than quadrature.
             orders = (np.column_stack(order) for order in itertools.permutations(at.T))
             each = [_log_ranking(_log_luce, utilities, slates, order) for order in orders]
             return np.asarray(np.logaddexp.reduce(each))
@@ -342,12 +365,12 @@ class Rule:
         return out
 
     def _log_ways(self, slates: Slates, ordered: bool) -> FloatArray:
-        """Return the log of how many outcomes each slate has, (slates,)."""
+        """Return the log of the number of possible outcomes of each slate, shape (slates,)."""
         ways = sum((np.log(slates.sizes - i) for i in range(self.keep)), np.zeros(len(slates)))
         return np.asarray(ways if ordered else ways - math.lgamma(self.keep + 1))
 
     def _with_lapses(self, logs: FloatArray, log_ways: FloatArray) -> FloatArray:
-        """Return log((1 - lapse) P + lapse / ways), (slates,)."""
+        """Return log((1 - lapse) P + lapse / ways), shape (slates,), from log P and log ways."""
         if not self.lapse:
             return logs
         with np.errstate(divide="ignore"):
@@ -356,13 +379,13 @@ class Rule:
 
     @property
     def _divisor(self) -> float:
-        """What divides the rewards: without noise the temperature changes nothing."""
+        """The divisor of the rewards: 1 without noise, where the temperature has no effect."""
         return 1.0 if self.noise == NO_NOISE else self.temperature
 
     def _kept_rows(
         self, rewards: ArrayLike, kept: ArrayLike, slates: Slates | None
     ) -> tuple[FloatArray, Slates, IntArray]:
-        """Return finite utilities (rows,), their slates, and the rows that were kept, (slates, keep)."""
+        """Return the finite utilities (rows,), their slates, and the kept rows, shape (slates, keep)."""
         flat, whole = end_to_end(np.asarray(rewards, float), slates)
         utilities, present = of_rows(flat, self._divisor, self.keep, whole)
         at = whole.offsets[:-1, None] + self._slots(kept, whole)
@@ -381,7 +404,7 @@ class Rule:
         return self.keep == 1 and self.noise == GUMBEL
 
     def _slots(self, kept: ArrayLike, slates: Slates) -> IntArray:
-        """Return the kept slots, (slates, keep), checked."""
+        """Return the kept slots, shape (slates, keep), or raise InputError if they are invalid."""
         slots = np.asarray(kept)
         slots = slots[:, None] if slots.ndim == 1 else slots
         shape, sizes = (len(slates), self.keep), slates.sizes[:, None]
@@ -390,7 +413,7 @@ class Rule:
                 f"what was kept must be slots from 0 to {sizes.max(initial=1) - 1}, shape {shape}",
                 got=f"shape {slots.shape}, type {slots.dtype}"
                 + (f", {slots.min()} to {slots.max()}" if slots.size else ""),
-                remedy="one row per slate, one column for each candidate that the rule keeps",
+                remedy="one row per slate, one column per candidate that the rule keeps",
             )
         if np.any(np.diff(np.sort(slots, axis=1), axis=1) == 0):
             raise InputError("a slate keeps a slot twice", got=slots.shape, remedy="list each kept slot once")
@@ -398,7 +421,7 @@ class Rule:
 
 
 def _softmax_twice(utilities: FloatArray) -> FloatArray:
-    """Return the probabilities to be picked first or second, (slates, K)."""
+    """Return the probabilities of being picked first or second under Luce's model, shape (slates, K)."""
     slates = Slates.of_size(utilities.shape[1], len(utilities))
 
     def softmax(u: FloatArray) -> FloatArray:
@@ -414,7 +437,7 @@ def _softmax_twice(utilities: FloatArray) -> FloatArray:
 
 
 def _log_luce(utilities: FloatArray, slates: Slates, at: IntArray) -> FloatArray:
-    """Return log of Luce's probability of each slate's row, (slates,)."""
+    """Return the log of Luce's probability of one row per slate, ``at`` (slates,), shape (slates,)."""
     return np.asarray(utilities[at] - slates.softmax(utilities)[1])
 
 
@@ -424,7 +447,7 @@ def _log_ranking(
     slates: Slates,
     at: IntArray,
 ) -> FloatArray:
-    """Return the log probability of rankings, (slates,): each row of ``at`` is the first of those left."""
+    """Return the log probability (slates,) of rankings ``at`` (slates, m): each is first of the remaining."""
     remaining = utilities.copy()
     total = np.zeros(len(slates))
     for place in at.T:
@@ -438,7 +461,7 @@ def _plain(k: float) -> int | str:
 
 
 def _distribution(sizes: Mapping[float, float] | Sizes) -> float | Sizes:
-    """Return sorted (size, probability) pairs; the size itself where there is only one."""
+    """Return sorted (size, probability) pairs, or the size itself if there is only one."""
     pairs = list(sizes.items() if isinstance(sizes, Mapping) else sizes)
     remedy = "for example k = {2: 0.5, 4: 0.5}"
     if not pairs or not all(isinstance(pair, tuple) and len(pair) == 2 for pair in pairs):

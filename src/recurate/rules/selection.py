@@ -1,4 +1,4 @@
-"""What every rule of selection is to the theory, whether it picks from slates or judges one by one."""
+"""The interface between rules of selection and the theory."""
 
 from __future__ import annotations
 
@@ -9,24 +9,24 @@ from recurate.core.arrays import FloatArray
 
 
 class Selection(Protocol):
-    """A rule with a population multiplier H: what is kept from the law p has the law p H."""
+    """A rule with a population multiplier H: candidates kept from the law p have the law p H."""
 
     @property
     def temperature(self) -> float:
-        """What divides the rewards, in their unit."""
+        """The divisor of the rewards, in their unit."""
         ...
 
     @property
     def key(self) -> Hashable:
-        """What a set-up depends on: rules with equal keys share set-ups."""
+        """The part of the rule that a set-up depends on; rules with equal keys share set-ups."""
         ...
 
     def setup(self, rewards: FloatArray) -> Any:
-        """Prepare one population's rewards (N,)."""
+        """Return the set-up of :meth:`weigh` for one population's rewards (N,) and any law."""
         ...
 
     def weigh(self, setup: Any, law: FloatArray) -> FloatArray:
-        """Return H at every atom for the law (N,) or laws (N, B), as an array of the caller's own."""
+        """Return H at every atom for a law (N,) or laws (N, B), as a new array of the law's shape."""
         ...
 
     def facts(self) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""Slates of varying size laid end to end: sums, maxima and softmax within each, in cached blocks."""
+"""Slates of varying size in consecutive rows: sums, maxima and softmax within slates, and cached blocks."""
 
 from __future__ import annotations
 
@@ -12,19 +12,19 @@ from numpy.typing import NDArray
 
 from recurate.core.arrays import BoolArray, FloatArray, IntArray
 
-BLOCK_DOUBLES = 80_000  # numbers of a block: 640 kB, which second-level caches hold
-LARGEST = 600.0  # exponents up to which odds and their sums do not overflow
-LOWEST = -700.0  # exponents from which on odds are doubles with all digits
-LEAST = 1e-7  # sum of odds above which odds that vanish have no probability
-FEW = 8  # rows of a slate below which columns are summed one by one
+BLOCK_DOUBLES = 80_000  # numbers per block: 640 kB, which second-level caches hold
+LARGEST = 600.0  # exponent up to which odds and their sums do not overflow
+LOWEST = -700.0  # exponent above which odds are doubles with all digits
+LEAST = 1e-7  # sum of odds above which odds that underflow have negligible probability
+FEW = 8  # size of slates below which columns are summed one by one
 
 
 @dataclass(frozen=True)
 class Slates:
-    """Where each slate begins and ends among the rows.
+    """The division of rows into slates; a slate's candidates are consecutive rows.
 
     Attributes:
-        offsets: shape (slates + 1,), from 0 to the number of rows, increasing.
+        offsets: First row of each slate, and the number of rows: increasing from 0, shape (slates + 1,).
     """
 
     offsets: IntArray
@@ -39,24 +39,24 @@ class Slates:
 
     @property
     def rows(self) -> int:
-        """How many rows there are."""
+        """The number of rows."""
         return int(self.offsets[-1])
 
     @cached_property
     def sizes(self) -> IntArray:
-        """Rows of each slate, (slates,)."""
+        """The number of rows of each slate, shape (slates,)."""
         return np.diff(self.offsets)
 
     @cached_property
     def width(self) -> int:
-        """The size that all slates have, or 0."""
+        """The common size of all slates, or 0 if sizes differ."""
         if not len(self) or self.rows % len(self):
             return 0
         k = self.rows // len(self)
         return k if (self.sizes == k).all() else 0
 
     def sums(self, values: NDArray[Any]) -> NDArray[Any]:
-        """Return the sums (slates, ...) of values (rows, ...)."""
+        """Return the sums (slates, ...) of values (rows, ...) within slates."""
         k = self.width
         if not k:
             return np.asarray(np.add.reduceat(values, self.offsets[:-1], axis=0))
@@ -69,31 +69,34 @@ class Slates:
         return total
 
     def maxima(self, values: FloatArray) -> FloatArray:
-        """Return the maxima (slates, ...) of values (rows, ...)."""
+        """Return the maxima (slates, ...) of values (rows, ...) within slates."""
         return np.asarray(np.maximum.reduceat(values, self.offsets[:-1], axis=0))
 
     def spread(self, values: NDArray[Any]) -> NDArray[Any]:
-        """Return the values (slates, ...) at each row, (rows, ...)."""
+        """Return values (slates, ...) at every row of their slate, shape (rows, ...)."""
         return np.repeat(values, self.width or self.sizes, axis=0)
 
     def index(self) -> IntArray:
-        """Return the slate of every row, (rows,)."""
+        """Return the index of every row's slate, shape (rows,)."""
         return np.asarray(self.spread(np.arange(len(self))))
 
     def slots(self) -> IntArray:
-        """Return each row's place within its slate, from 0, (rows,)."""
+        """Return every row's slot within its slate, from 0, shape (rows,)."""
         return np.asarray(np.arange(self.rows) - self.spread(self.offsets[:-1]))
 
-    @np.errstate(over="ignore")  # gaps may be infinite, and odds then 0
+    @np.errstate(over="ignore")  # gaps may be infinite, with odds 0
     def softmax(self, utilities: FloatArray) -> tuple[FloatArray, FloatArray]:
-        """Return Luce's probabilities (rows, ...) and the log of each slate's sum of exp, (slates, ...).
+        """Return Luce's probabilities and their normalisers.
+
+        With utilities u, the probability of row i is exp(u_i) / sum_j exp(u_j), j over the rows of its slate.
 
         Args:
-            utilities: shape (rows,) or (rows, columns), each column on its own; finite, or -inf for rows
-                that cannot be picked.
+            utilities: Utilities u, shape (rows,) or (rows, columns), columns being independent; finite, or
+                -inf for rows that cannot be picked.
 
         Returns:
-            nan for slates with nan or inf, or with nothing that can be picked.
+            The probabilities, shape (rows, ...), and log sum_j exp(u_j), shape (slates, ...). They are NaN
+            for slates with NaN or infinity, or in which nothing can be picked.
         """
         top = utilities.max(initial=-np.inf)
         shift = 0.0 if -LARGEST < top < LARGEST else top
@@ -107,29 +110,29 @@ class Slates:
         return odds, np.log(total) + shift
 
     def take(self, slates: IntArray) -> tuple[Slates, IntArray]:
-        """Return some slates, in the order given, and the rows that they had here."""
+        """Return the slates with the given indices, in their order, and the indices of their rows here."""
         sizes = self.sizes[slates]
         offsets = np.concatenate([[0], np.cumsum(sizes)]).astype(np.int64)
         rows = np.repeat(self.offsets[slates] - offsets[:-1], sizes) + np.arange(offsets[-1])
         return Slates(offsets), rows
 
     def by_size(self) -> Iterator[tuple[IntArray, IntArray]]:
-        """Yield slates of equal size, (n,), and their rows, (n, size)."""
+        """Yield, per size, the indices of the slates of that size, (n,), and their rows, (n, size)."""
         for k in np.unique(self.sizes):
             some = np.flatnonzero(self.sizes == k)
             yield some, self.offsets[some][:, None] + np.arange(k)
 
     def shares(self) -> dict[float, float]:
-        """Return the sizes that occur, increasing, and the share of slates of each."""
+        """Return the share of slates of each size that occurs, by increasing size."""
         sizes, counts = np.unique(self.sizes, return_counts=True)
         return dict(zip(sizes.astype(float).tolist(), (counts / max(len(self), 1)).tolist(), strict=True))
 
     def only(self, rows: BoolArray) -> Slates:
-        """Return the slates without the rows (rows,) that are False."""
+        """Return the slates of the rows that a mask (rows,) keeps."""
         return Slates(np.r_[0, np.cumsum(self.sums(rows.astype(np.int64)))])
 
     def blocks(self, columns: int) -> Iterator[tuple[slice, slice, Slates]]:
-        """Yield (slates, rows, the slates on their own), ``columns`` numbers a row in cache."""
+        """Yield blocks (slates, rows, own Slates) that fit into a cache at ``columns`` numbers per row."""
         if not len(self):
             return
         per_slate = max(1, round(self.rows / len(self)) * max(columns, 1))
@@ -139,5 +142,5 @@ class Slates:
             stop = min(start + step, len(self))
             rows = slice(int(self.offsets[start]), int(self.offsets[stop]))
             own = Slates(self.offsets[start : stop + 1] - rows.start)
-            own.__dict__["width"] = whole  # known: saves looking at every block
+            own.__dict__["width"] = whole  # known, so no block is examined
             yield slice(start, stop), rows, own

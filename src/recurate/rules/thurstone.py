@@ -1,10 +1,11 @@
-r"""Thurstone's choice: log probabilities of picks under standard normal noise, with their derivatives.
+r"""Thurstone's model: log probabilities of picks under standard normal noise, and their derivatives.
 
 .. math:: P(i) = \int \phi(s - u_i) \prod_{j \ne i} \Phi(s - u_j)\, ds
 
-The integrand is log-concave, its logarithm bends by at least 1 everywhere and by more below the mode than at
-it. So it is negligible 8 units above the mode, and 8 of its own widths below; the trapezoidal rule converges
-exponentially in between (relative error of P below 1e-13 for up to 8 candidates and 1e-10 for 20).
+The integrand is log-concave. The curvature of its logarithm is at least 1 everywhere, and greater below the
+mode than at it, so the integrand is negligible 8 units above the mode and 8 of its own widths below. In
+between, the trapezoidal rule converges exponentially: the relative error of P is below 1e-13 for up to 8
+candidates, and 1e-10 for 20.
 """
 
 from __future__ import annotations
@@ -17,15 +18,19 @@ from recurate.core.arrays import FloatArray, IntArray
 from recurate.rules.quadrature import own_and_rivals
 
 REACH = 8.0  # exp(-REACH^2 / 2) = 1e-14
-CLOSE = 0.1  # of the integrand's width: how well its mode must be known
-STEPS = 60  # of Newton's method to the mode, at most
-BLOCK = 2000  # slates whose quadrature is held at once
+CLOSE = 0.1  # accuracy of the mode, in widths of the integrand
+STEPS = 60  # largest number of Newton steps to the mode
+BLOCK = 2000  # slates per block of quadrature
 
 
 def first_slopes(utilities: FloatArray, slots: IntArray) -> tuple[FloatArray, FloatArray]:
-    """Return log P(slot is picked), (slates,), and its derivatives by each utility, for u (slates, K).
+    """Return log P(the slot is picked), shape (slates,), and its derivatives by each utility, (slates, K).
 
-    The derivatives, (slates, K), sum to zero within slates.
+    The derivatives sum to zero within slates.
+
+    Args:
+        utilities: Utilities u, shape (slates, K), finite.
+        slots: Picked slot of each slate, shape (slates,).
     """
     logs, slopes = np.empty(len(utilities)), np.empty(utilities.shape)
     for start in range(0, len(utilities), BLOCK):
@@ -50,13 +55,13 @@ def _block(utilities: FloatArray, slots: IntArray) -> tuple[FloatArray, FloatArr
     falls = np.einsum("sq,sqj->sj", mass / total, _hazard(z, log_cdf))
     slopes = np.empty(utilities.shape)
     slopes[np.arange(utilities.shape[1]) != slots[:, None]] = -falls.ravel()
-    # P knows utilities up to a constant: its derivatives sum to zero.
+    # P does not change when a constant is added to all utilities, so its derivatives sum to zero.
     np.put_along_axis(slopes, slots[:, None], falls.sum(axis=1, keepdims=True), axis=1)
     return logs[:, 0], slopes
 
 
 def _mode(own: FloatArray, rivals: FloatArray) -> tuple[FloatArray, FloatArray]:
-    """Return where the integrand is largest, and its width there, (slates, 1) each, by Newton's method."""
+    """Return the integrand's mode and its width there, (slates, 1) each, by Newton's method."""
     mode = own.copy()
     for _ in range(STEPS):
         z = mode - rivals

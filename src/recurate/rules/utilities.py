@@ -1,4 +1,4 @@
-"""Rewards divided by the temperature, checked."""
+"""Utilities, that is rewards divided by the temperature, and checks of them."""
 
 from __future__ import annotations
 
@@ -10,20 +10,24 @@ from recurate.rules.slates import Slates
 
 
 def scaled(rewards: FloatArray, temperature: float) -> FloatArray:
-    """Return rewards / temperature after checking them: finite, or -inf for absent candidates."""
+    """Return rewards / temperature.
+
+    Raises:
+        InputError: If a value is NaN, inf or an overflow; -inf marks an absent candidate and is accepted.
+    """
     return _scaled(rewards, temperature)[0]
 
 
 def _scaled(rewards: FloatArray, temperature: float) -> tuple[FloatArray, bool]:
-    """Return the utilities, and whether there are any empty slots."""
+    """Return the utilities, and whether any slot is empty."""
     with np.errstate(over="ignore"):
         utilities = rewards / temperature
     gaps = bool(utilities.min(initial=np.inf) == -np.inf)
-    # The largest is nan where any is.
+    # The maximum is NaN if any value is.
     if not utilities.max(initial=-np.inf) < np.inf or (gaps and _overflowed(utilities, rewards)):
         raise InputError(
             "rewards divided by the temperature must be numbers (-inf marks an empty slot)",
-            got="nan, inf or an overflow",
+            got="NaN, inf or an overflow",
             remedy="drop or repair those candidates; for an overflow use a higher temperature",
         )
     return utilities, gaps
@@ -32,17 +36,23 @@ def _scaled(rewards: FloatArray, temperature: float) -> tuple[FloatArray, bool]:
 def of_rows(
     rewards: FloatArray, temperature: float, keep: int, slates: Slates
 ) -> tuple[FloatArray, BoolArray | None]:
-    """Return the utilities (rows,) of slates, and which rows are candidates, (rows,), or None if all are.
+    """Return the utilities (rows,) of slates and a mask (rows,) of the candidates, None if no slot is empty.
+
+    Args:
+        rewards: Rewards, shape (rows,), -inf in empty slots.
+        temperature: Divisor of the rewards, positive.
+        keep: Number of candidates kept per slate.
+        slates: Division of the rows into slates.
 
     Raises:
-        InputError: nan, inf or an overflow; a slate with fewer than ``keep`` candidates.
+        InputError: If a value is NaN, inf or an overflow, or a slate has fewer than ``keep`` candidates.
     """
     utilities, gaps = _scaled(rewards, temperature)
     present = utilities > -np.inf if gaps else None
     sizes = slates.sizes if present is None else slates.sums(present.astype(np.int64))
     if sizes.min(initial=keep) < keep:
         raise InputError(
-            f"{keep} candidates are kept from every slate, so each must have that many",
+            f"{keep} candidates are kept per slate, so every slate must have that many",
             got=f"a slate with {sizes.min()}",
             remedy="drop slates that are too small (empty slots have the reward -inf)",
         )
@@ -50,10 +60,14 @@ def of_rows(
 
 
 def end_to_end(rewards: FloatArray, slates: Slates | None = None) -> tuple[FloatArray, Slates]:
-    """Return the rewards of a table (slates, width) as rows, with their slates; or rows as they are.
+    """Return rewards as consecutive rows (rows,), with their slates.
+
+    Args:
+        rewards: Table, shape (slates, width); or, with ``slates``, shape (rows,).
+        slates: Division of the rows into slates; None for a table.
 
     Raises:
-        InputError: not a table; or, with slates, not one reward per row.
+        InputError: If the rewards are not a table or, with ``slates``, not one number per row.
     """
     if slates is None and rewards.ndim != 2:
         raise InputError(
@@ -65,9 +79,9 @@ def end_to_end(rewards: FloatArray, slates: Slates | None = None) -> tuple[Float
         raise InputError(
             "the rewards must be one number per row of the slates",
             got=f"shape {rewards.shape} for {slates.rows} rows",
-            remedy="lay the slates end to end, or pass a table (slates, width) alone",
+            remedy="pass the slates in consecutive rows, or a table (slates, width) without slates",
         )
-    return rewards.ravel(), slates or Slates.of_size(rewards.shape[1], len(rewards))
+    return rewards.ravel(), Slates.of_size(rewards.shape[1], len(rewards)) if slates is None else slates
 
 
 def _overflowed(utilities: FloatArray, rewards: FloatArray) -> bool:

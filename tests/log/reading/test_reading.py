@@ -21,15 +21,15 @@ from recurate.log.reading.roles import guess
 from recurate.log.reading.slates import Wanted, read_slates
 from recurate.verbs.fit.fit import FitOptions, read_picks
 
-ONE = "of one candidate: a pick from one says nothing"
-UNREADABLE = "with a pick that cannot be read, or none"
-NO_RANK = "with a rank that cannot be read, or none"
+ONE = "of one candidate: a pick from one holds no information"
+UNREADABLE = "with an unreadable or missing pick"
+NO_RANK = "with an unreadable or missing rank"
 TIED = "with all candidates tied"
 NONE = "without a pick"
 ALL = "with all candidates picked"
 MISSING = "with a missing or infinite 'x'"
 EMPTY = "with an empty 'kind'"
-TWICE = "with two candidates in one place"
+TWICE = "with two candidates in one position"
 NOBODY = "without a chooser, where others have one"
 
 
@@ -105,12 +105,12 @@ def test_guessed_columns_are_marked_and_given_ones_are_not():
     ("columns", "arguments", "what", "remedy"),
     [
         ({"x1": [1], "x2": [2], "chosen": [1]}, {"pick": "chosn"}, "no column 'chosn'", "'chosen'"),
-        ({"x": [1.0]}, {}, "nothing in this file tells", "--slate COLUMN --pick COLUMN"),
-        ({"x": [1.0], "pick": [1]}, {"form": "long"}, "a long file needs", "--slate COLUMN"),
-        ({"x1": [1.0], "x2": [1.0]}, {}, "a wide file needs", "--pick COLUMN"),
+        ({"x": [1.0]}, {}, "the slates and picks of this file cannot be identified", "--slate COLUMN --pick COLUMN"),
+        ({"x": [1.0], "pick": [1]}, {"form": "long"}, "a file with one row per candidate needs", "--slate COLUMN"),
+        ({"x1": [1.0], "x2": [1.0]}, {}, "a file with one row per slate needs", "--pick COLUMN"),
         ({"x": [[1.0, 2.0]]}, {}, "a file of lists needs", "--rank COLUMN"),
-        ({"x": [1.0]}, {"form": "lnog"}, "the form is not known", "'long'"),
-        ({"TRAM_x": [1, 2], "BUS_x": [2, 1], "choice": [1, 2]}, {}, "which is which", "--alternatives"),
+        ({"x": [1.0]}, {"form": "lnog"}, "the form is unknown", "'long'"),
+        ({"TRAM_x": [1, 2], "BUS_x": [2, 1], "choice": [1, 2]}, {}, "correspondence is unknown", "--alternatives"),
         ({"slate": [1, 1], "pick": [0, 1]}, {}, "nothing describes the candidates", "--feature"),
         ({"slate": [1, 1], "pick": [0, 1], "x": [2, 2]}, {"wanted": Wanted(features=("x",))},
          "nothing that describes candidates varies", "differ between"),
@@ -119,7 +119,7 @@ def test_guessed_columns_are_marked_and_given_ones_are_not():
         ({"slate": [1, 1], "pick": [0, 1], "x": ["a", "b"]}, {"wanted": Wanted(scores=("x",))},
          "the score 'x' must hold numbers", "numeric"),
         ({"slate": [1, 1], "pick": [0, 1], "x": [2, 1]}, {"wanted": Wanted(model="items")},
-         "there is nothing for --model items", "--item COLUMN"),
+         "no column serves --model items", "--item COLUMN"),
         ({"slate": [1, 1], "pick": [0, 1], "x": [2, 1]}, {"wanted": Wanted(model="item")},
          "--model is not known", "'items'"),
         ({"slate": [1, 1], "pick": [0, 1], "x": [2, 1]}, {"wanted": Wanted(ties="haf")},
@@ -229,7 +229,7 @@ def test_features_of_every_kind():
     found = read(columns)
     assert found.choices.names == ("size", "flag", "kind=b", "kind=c")
     assert found.left_out == {
-        "id": "its name says that it describes no candidate",
+        "id": "its name implies that it does not describe candidates",
         "age": "the same for all candidates of a slate",
     }
     assert read(columns, Wanted(features=("flag",))).matrix.ravel().tolist() == [1, 0, 1, 0]
@@ -313,7 +313,7 @@ def test_rows_of_real_data_are_no_candidates():
     columns = {"slate": [1, 1, 1], "picked": [1, 0, 0], "x": [3, 1, 2], "source": ["model", "model", "real"]}
     reading = read(columns)
     assert reading.slates.rows == 2
-    assert reading.notes == ("1 rows of real data are no candidates",)
+    assert reading.notes == ("1 rows of real data are not candidates",)
 
 
 # --- what is left out -----------------------------------------------------------------------------
@@ -695,7 +695,7 @@ def test_pairs_judged_by_three_annotators():
     assert lines == {
         "form": "wide", "context": "instruction (guessed)", "picks": "annotator1, annotator2, annotator3",
         "alternatives": "1, 2", "response": "response1, response2",
-        "item": "cmp_key, parted by '_' " "(guessed)",
+        "item": "cmp_key, separated by '_' (guessed)",
     }  # fmt: skip
     assert reading.model == "items"
     assert len(reading.strict.item_names) == 5

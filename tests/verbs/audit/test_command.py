@@ -364,7 +364,7 @@ def broken(tmp_path):
         (["good.txt"], "extension"),
         (["empty.csv"], "empty"),
         (["header.csv"], "no rows"),
-        (["bare.csv"], "nothing in this file tells slates and picks"),
+        (["bare.csv"], "the slates and picks of this file cannot be identified"),
         (["real.csv"], "no candidates"),
         (["nan.csv"], "'reward' is not a finite number in row 2"),
         (["contexts.csv"], "more than one context"),

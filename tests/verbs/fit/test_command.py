@@ -246,7 +246,7 @@ def finished(tmp_path_factory):
 def test_a_run_is_fitted_and_forecast_from(finished, tmp_path):
     done = call("fit", finished, "--score", "east", "--out", tmp_path / "f", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
-    assert "500 rows of real data are no candidates" in done.stdout
+    assert "500 rows of real data are not candidates" in done.stdout
     found = facts(tmp_path / "f")
     assert found["facts"]["slates"] == 450
     assert call("forecast", tmp_path / "f", "--rounds", 1, cwd=tmp_path).returncode == 0
@@ -286,7 +286,7 @@ def test_every_slate_that_is_left_out_is_reported(tmp_path):
             for q, value in (("nan", "nan"), ("empty", ""), ("inf", "inf"))
             for j in range(2)
         ],
-        "with a pick that cannot be read": [
+        "with an unreadable or missing pick": [
             {"question": "odd", "user": "u", "price": 1.0, "size": 1.0, "chosen": c} for c in (2, 0)
         ],
         "without a chooser": [
@@ -321,7 +321,7 @@ def test_picks_outside_the_slate_are_left_out(tmp_path):
     found = facts(tmp_path / "wide-fit")
     assert found["facts"]["slates"] == 78
     assert [(e["slates"], e["reason"]) for e in found["excluded"]] == [
-        (2, "with a pick that cannot be read, or none")
+        (2, "with an unreadable or missing pick")
     ]
     lists = [{"x": rng.normal(size=3).tolist(), "pick": int(rng.integers(3))} for _ in range(80)]
     lists[3]["pick"] = 3
@@ -420,7 +420,7 @@ def broken(tmp_path):
         (["nopick.csv"], "4 without a pick"),
         (["alike.csv"], "nothing describes the candidates"),
         (["sure.csv"], "separated"),
-        (["bare.csv"], "nothing in this file tells slates and picks"),
+        (["bare.csv"], "the slates and picks of this file cannot be identified"),
         (["noslate.csv"], "no row belongs to a slate"),
         (["once.csv"], "items that recur"),
         (["twice.csv"], "several columns with the same name"),
@@ -440,7 +440,7 @@ def broken(tmp_path):
         (["good.csv", "--model", "items"], "nothing for --model items"),
         (["good.csv", "--model", "score"], "nothing for --model score"),
         (["good.csv", "--ties", "sometimes"], "--ties is not known"),
-        (["good.csv", "--form", "round"], "the form is not known"),
+        (["good.csv", "--form", "round"], "the form is unknown"),
         (["good.csv", "--form", "pairs"], ""),
         (["good.csv", "--groups", "many"], "--groups is a number, auto or none"),
         (["good.csv", "--groups", "0"], "--groups is a number"),

@@ -310,7 +310,7 @@ def test_rewards_too_large_for_exp_are_left_out_with_a_warning():
         ({"rewards": [1.0, 2.0], "law": [1e308, 1e308]}, "not all zero"),
         ({"rewards": [1.0, 2.0], "track": [1.0, 2.0]}, "track must map"),
         ({"rewards": [1.0, 2.0], "groups": ["a", None]}, "label for every candidate"),
-        ({"rewards": [[1.0, 2.0]], "names": ["a", "a"]}, "different names"),
+        ({"rewards": [[1.0, 2.0]], "names": ["a", "a"]}, "distinct names"),
         ({"rewards": [1.0, 2.0], "k": 2.5}, "slate size"),
         ({"rewards": [1.0, 2.0], "temperature": 0}, "temperature"),
         ({"rewards": [1.0, 2.0], "real_fraction": 1.5}, "real fraction"),

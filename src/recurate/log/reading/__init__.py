@@ -1,1 +1,1 @@
-"""From any file that people have to a log."""
+"""Reading of slates and picks from files of many forms."""

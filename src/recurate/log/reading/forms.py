@@ -1,4 +1,4 @@
-"""Every form of file as one row a candidate, in the log's column names."""
+"""Conversion of files of every form to one row per candidate, with the log's column names."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from recurate.core.errors import InputError
 from recurate.log.reading.roles import AVAILABLE, Mapping
 
-# Standard columns of an unfolded table; "result" says how a candidate fared.
+# Standard columns of an unfolded table; "result" holds the pick or the rank.
 STANDARD = ("round", "slate", "slot", "item", "chooser", "context", "time", "source_row", "result")
 TIE_WORDS = {"tie", "tied", "both", "equal", "draw", "same", "bothbad", "tie (bothbad)", "both_bad"}
 YES, NO = {"1", "true", "yes", "y", "t", "1.0"}, {"0", "false", "no", "n", "f", "0.0"}
@@ -22,13 +22,13 @@ RANK, PICK = "rank", "pick"
 
 @dataclass(frozen=True)
 class Unfolded:
-    """A long table and what was left out on the way.
+    """A table with one row per candidate.
 
     Attributes:
-        columns: the standard ones, then attributes; arrays of one length. ``result`` holds ranks (1 is best)
-            or 1 and 0 for picked and not, nan for what cannot be read.
-        kind: ``rank`` or ``pick``: what ``result`` holds.
-        notes: what was supposed on the way.
+        columns: Columns by name, shape (rows,) each: standard ones and attributes. ``result`` holds ranks (1
+            is best), or 1 for picked and 0 for not picked; unreadable values are NaN.
+        kind: Meaning of ``result``, ``rank`` or ``pick``.
+        notes: Assumptions made in reading.
     """
 
     columns: dict[str, NDArray[Any]]
@@ -37,7 +37,7 @@ class Unfolded:
 
 
 def unfold(table: pa.Table, mapping: Mapping) -> Unfolded:
-    """Return a table's slates with one row a candidate."""
+    """Return a table with one row per candidate."""
     if mapping.form == "long":
         return _from_long(table, mapping)
     if mapping.form == "lists":
@@ -46,7 +46,7 @@ def unfold(table: pa.Table, mapping: Mapping) -> Unfolded:
 
 
 def array_of(table: pa.Table, name: str) -> NDArray[Any]:
-    """Return a column as an array: numbers as they are (nulls nan), anything else as objects."""
+    """Return a column as an array (rows,): numbers with NaN for null, other values as objects."""
     column = table.column(name)
     if pa.types.is_dictionary(column.type):
         column = column.cast(column.type.value_type)
@@ -65,7 +65,7 @@ def _objects(values: Sequence[Any]) -> NDArray[Any]:
 
 
 def numbers_of(values: NDArray[Any]) -> NDArray[np.float64]:
-    """Return values of any kind as numbers, nan where one is not a number."""
+    """Return values (n,) of any type as numbers, NaN for values that are not numbers."""
     if values.dtype != object:
         return values.astype(float)
     out = np.full(values.size, np.nan)
@@ -78,7 +78,7 @@ def numbers_of(values: NDArray[Any]) -> NDArray[np.float64]:
 
 
 def blank(values: NDArray[Any]) -> NDArray[np.bool_]:
-    """Return which values are missing: null, nan or an empty text."""
+    """Return a mask (n,) of the values that are missing: null, NaN or empty text."""
     if values.dtype == object:
         return np.array([v is None or v == "" for v in values], bool)
     return np.isnan(values) if values.dtype.kind == "f" else np.zeros(values.size, bool)
@@ -91,13 +91,13 @@ def _from_long(table: pa.Table, mapping: Mapping) -> Unfolded:
     columns = {name: array_of(table, roles[role]) for role, name in named.items() if role in roles}
     absent = blank(columns["slate"])
     notes = []
-    if absent.any():  # candidates shown to nobody
+    if absent.any():  # candidates that were not shown
         notes.append(f"{int(absent.sum())} rows belong to no slate")
     if "source" in table.column_names and "source" not in roles.values():
         source = array_of(table, "source")
         if set(np.unique(source.astype(str)).tolist()) <= {"model", "real"}:
             real = source.astype(str) == "real"
-            notes += [f"{int(real.sum())} rows of real data are no candidates"] if real.any() else []
+            notes += [f"{int(real.sum())} rows of real data are not candidates"] if real.any() else []
             absent |= real
     kind = RANK if "rank" in roles else PICK
     given = array_of(table, roles[kind])
@@ -116,7 +116,7 @@ def _free(name: str, columns: dict[str, NDArray[Any]]) -> str:
 
 
 def _flags(values: NDArray[Any]) -> NDArray[np.float64]:
-    """Return 1 for yes, 0 for no, nan for what is neither."""
+    """Return 1 for yes, 0 for no and NaN for other values, shape (n,)."""
     if values.dtype != object:
         numbers = values.astype(float)
         return np.where((numbers == 0) | (numbers == 1), numbers, np.nan)
@@ -142,7 +142,7 @@ def _from_lists(table: pa.Table, mapping: Mapping) -> Unfolded:
     for name, values in inner.items():
         flat = np.empty(index.size, object)
         for at, row in zip(starts, values, strict=True):
-            flat[at : at + len(row or ())] = row or ()  # the rest stays None: a list that is too short
+            flat[at : at + len(row or ())] = row or ()  # None remains where a list is too short
         columns["result" if name == "result" else _free(name, columns)] = flat
     if kind == RANK:
         columns["result"] = numbers_of(columns["result"])
@@ -158,7 +158,7 @@ def _from_lists(table: pa.Table, mapping: Mapping) -> Unfolded:
 def _add_constants(
     columns: dict[str, NDArray[Any]], table: pa.Table, mapping: Mapping, index: NDArray[Any]
 ) -> None:
-    """Add the columns that say the same of every candidate of a row."""
+    """Add the columns with one value per row; ``index`` (n,) is each candidate's row."""
     for role in ("chooser", "context", "round", "time"):
         if role in mapping.roles:
             columns[role] = array_of(table, mapping.roles[role])[index]
@@ -169,11 +169,11 @@ def _from_wide(table: pa.Table, mapping: Mapping) -> Unfolded:
     notes: list[str] = []
     votes = mapping.votes or ("",)
     slates = n * len(votes)
-    row_of = np.repeat(np.arange(n), len(votes))  # of each slate
+    row_of = np.repeat(np.arange(n), len(votes))  # row of each slate
     index = np.repeat(row_of, k)
     slot = np.tile(np.arange(k), slates)
     columns: dict[str, NDArray[Any]] = {"slate": np.repeat(np.arange(slates), k)}
-    if mapping.form != "pairs":  # chosen and rejected are no places
+    if mapping.form != "pairs":  # chosen and rejected are not positions
         columns["slot"] = slot
     if len(votes) > 1:
         columns["source_row"] = index
@@ -217,13 +217,13 @@ def _spread_stem(
     stem: str,
     notes: list[str],
 ) -> NDArray[Any]:
-    """Return an attribute of every candidate from its column for every alternative; 0 where it has none."""
+    """Return an attribute of every candidate; 0, or None for text, if its alternative has no column."""
     parts = [None if name is None else array_of(table, name) for name in names]
     words = any(p is not None and p.dtype == object for p in parts)
     out: NDArray[Any] = np.empty(index.size, object) if words else np.zeros(index.size)
     for place, values in enumerate(parts):
         if values is None:
-            notes.append(f"{stem!r} has no column for alternative {place + 1}: 0 there")
+            notes.append(f"{stem!r} has no column for alternative {place + 1}: it is 0 there")
             out[slot == place] = None if words else 0.0
         else:
             out[slot == place] = values[index[slot == place]]
@@ -231,7 +231,7 @@ def _spread_stem(
 
 
 def _decode(table: pa.Table, mapping: Mapping, notes: list[str]) -> NDArray[np.float64]:
-    """Return the picked alternative's number for each slate; -1 for a tie, nan for none."""
+    """Return the index of each slate's picked alternative, (slates,); -1 for a tie, NaN if unreadable."""
     k = len(mapping.alternatives)
     columns = [array_of(table, name) for name in mapping.votes]
     if all(c.dtype != object for c in columns):
@@ -239,10 +239,10 @@ def _decode(table: pa.Table, mapping: Mapping, notes: list[str]) -> NDArray[np.f
         found = set(np.unique(codes[~np.isnan(codes)]).tolist())
         if not _mere_numbers(mapping.alternatives) and not mapping.ordered:
             raise InputError(
-                "the choices are numbers and the alternatives are names: which is which is not known",
+                "the choices are numbers and the alternatives are names, and their correspondence is unknown",
                 got=f"codes {', '.join(f'{v:g}' for v in sorted(found))}; alternatives "
                 f"{', '.join(mapping.alternatives)}",
-                remedy="--alternatives A,B,C in the order of the codes",
+                remedy="list the alternatives in the order of the codes: --alternatives A,B,C",
             )
         if k in found or found <= set(range(1, k + 1)):
             if 0.0 in found:

@@ -1,12 +1,12 @@
-"""Which column means what: a guess from names and contents, shown to the user, who may overrule it.
+"""The role of each column, guessed from names and contents; the guess is shown, and the user can overrule it.
 
-Forms of a file:
+Forms of files:
 
 =======  ==============================================================================================
-long     one row a candidate: a slate column, and a column of picks (yes/no) or of ranks (1 is best)
-wide     one row a slate: columns ``TRAIN_TT, CAR_TT`` or ``response1, response2`` and the choices made
-pairs    one row a pair: ``chosen`` and ``rejected``
-lists    one row a slate: lists of candidates, with a list of ranks or the picked place
+long     one row per candidate: a column of slates, and one of picks (yes/no) or of ranks (1 is best)
+wide     one row per slate: columns ``TRAIN_TT, CAR_TT`` or ``response1, response2``, and the picks
+pairs    one row per pair: ``chosen`` and ``rejected``
+lists    one row per slate: lists of candidates, and a list of ranks or the position of the pick
 =======  ==============================================================================================
 """
 
@@ -24,7 +24,7 @@ from recurate.core.errors import InputError, nearest
 
 FORMS = ("long", "wide", "pairs", "lists")
 
-# Names that columns go by, most telling first.
+# Usual names of columns, the most specific first.
 SYNONYMS: dict[str, tuple[str, ...]] = {
     "slate": (
         "slate", "slate_id", "situation", "choice_id", "choiceid", "chid", "obs_id", "obsid", "obs",
@@ -55,17 +55,17 @@ AVAILABLE = ("av", "avail", "available", "availability")
 
 @dataclass(frozen=True)
 class Mapping:
-    """Which column means what.
+    """The role of each column.
 
     Attributes:
-        form: of the file, one of ``FORMS``.
-        roles: role (a key of ``SYNONYMS``) to column.
-        votes: columns that hold the choices made, where there are several (each a chooser's).
-        alternatives: names of a wide file's alternatives, in the order of their codes.
-        stems: for wide files and pairs, attribute to the column of each alternative (None: it has none).
-        ordered: whether the user gave the alternatives in the order of their codes.
-        joined: a column that names all alternatives at once, and its separator.
-        guessed: roles that were guessed and not given.
+        form: Form of the file, one of ``FORMS``.
+        roles: Column of each role; roles are keys of ``SYNONYMS``.
+        votes: Columns of picks, one per chooser if there are several.
+        alternatives: Names of a wide file's alternatives, in the order of their codes.
+        stems: For each attribute of wide files and pairs, the column of every alternative, or None.
+        ordered: Whether the user gave the alternatives in the order of their codes.
+        joined: Column that names all alternatives at once, and its separator; None without one.
+        guessed: Roles that were guessed rather than given.
     """
 
     form: str
@@ -78,7 +78,7 @@ class Mapping:
     guessed: frozenset[str] = frozenset()
 
     def lines(self) -> list[tuple[str, str]]:
-        """Return (role, column) pairs to show, guessed ones marked."""
+        """Return (role, column) pairs to show; guesses are marked."""
         rows = [("form", self.form)]
         rows += [(r, column + " (guessed)" * (r in self.guessed)) for r, column in self.roles.items()]
         if self.votes and "pick" not in self.roles:
@@ -87,7 +87,7 @@ class Mapping:
             rows.append(("alternatives", ", ".join(self.alternatives)))
         rows += [(stem, ", ".join(c or "-" for c in columns)) for stem, columns in self.stems.items()]
         if self.joined:
-            rows.append(("item", f"{self.joined[0]}, parted by {self.joined[1]!r} (guessed)"))
+            rows.append(("item", f"{self.joined[0]}, separated by {self.joined[1]!r} (guessed)"))
         return rows
 
 
@@ -98,16 +98,16 @@ def guess(
     form: str | None = None,
     alternatives: tuple[str, ...] = (),
 ) -> Mapping:
-    """Return the mapping of a table, with what the user gave taken as it is.
+    """Return the mapping of a table; what the user gave is used unchanged, and the rest is guessed.
 
     Args:
-        table: as it was read.
-        given: role to column, of the user's.
-        form: of the file, or None to guess.
-        alternatives: of a wide file, in the order of the codes in its picks.
+        table: Table as it was read.
+        given: Columns that the user named, by role.
+        form: Form of the file; None: guess it.
+        alternatives: Alternatives of a wide file, in the order of the codes in its picks.
 
     Raises:
-        InputError: a given column is not there, or nothing tells slates and picks.
+        InputError: If a given column does not exist, or slates and picks cannot be identified.
     """
     names = table.column_names
     for role, column in given.items():
@@ -118,7 +118,7 @@ def guess(
                 remedy=nearest(column, names),
             )
     if form is not None and form not in FORMS:
-        raise InputError("the form is not known", got=form, remedy=nearest(form, FORMS))
+        raise InputError("the form is unknown", got=form, remedy=nearest(form, FORMS))
     found = form or _form(table, given, alternatives)
     if found == "long":
         return _long(table, given)
@@ -167,11 +167,10 @@ def _form(table: pa.Table, given: MappingType[str, str], alternatives: tuple[str
     if _stems(names, ())[1]:
         return "wide"
     raise InputError(
-        "nothing in this file tells slates and picks",
+        "the slates and picks of this file cannot be identified",
         got=f"columns {', '.join(names)}",
-        remedy="name them: --slate COLUMN --pick COLUMN (one row a candidate), or --alternatives "
-        "A,B,C --pick "
-        "COLUMN (one row a slate)",
+        remedy="name the columns: --slate COLUMN --pick COLUMN (one row per candidate), or --alternatives "
+        "A,B,C --pick COLUMN (one row per slate)",
     )
 
 
@@ -179,12 +178,12 @@ def _long(table: pa.Table, given: MappingType[str, str]) -> Mapping:
     wanted = ("round", "slate", "pick", "rank", "chooser", "item", "position", "context", "time")
     roles, guessed = _roles(table, given, wanted)
     if "pick" in roles and "rank" in roles and "rank" in guessed:
-        del roles["rank"]  # a pick is plainer
+        del roles["rank"]  # picks are preferred to ranks that were guessed
     if "slate" not in roles or not {"pick", "rank"} & roles.keys():
         raise InputError(
-            "a long file needs a column of slates and one of picks or ranks",
+            "a file with one row per candidate needs a column of slates and one of picks or ranks",
             got=f"columns {', '.join(table.column_names)}",
-            remedy="name them: --slate COLUMN --pick COLUMN",
+            remedy="name the columns: --slate COLUMN --pick COLUMN",
         )
     if "position" not in roles and "item" in roles and "item" in guessed and _counts_slots(table, roles):
         roles["position"] = roles.pop("item")
@@ -193,7 +192,7 @@ def _long(table: pa.Table, given: MappingType[str, str]) -> Mapping:
 
 
 def _counts_slots(table: pa.Table, roles: MappingType[str, str]) -> bool:
-    """Whether the item column only numbers each slate's rows, which tells their place and nothing else."""
+    """Return whether the item column only numbers the rows of each slate, so that it holds positions."""
     column = table.column(roles["item"])
     if not pa.types.is_integer(column.type):
         return False
@@ -213,9 +212,9 @@ def _lists(table: pa.Table, given: MappingType[str, str]) -> Mapping:
         del roles["pick"]
     if not {"rank", "pick"} & roles.keys():
         raise InputError(
-            "a file of lists needs a list of ranks, or a column with the picked place",
+            "a file of lists needs a list of ranks, or a column with the position of the pick",
             got=f"columns {', '.join(table.column_names)}",
-            remedy="name one: --rank COLUMN or --pick COLUMN",
+            remedy="name the column: --rank COLUMN or --pick COLUMN",
         )
     free = [n for n in lists if n not in roles.values()]
     words = [n for n in free if pa.types.is_string(table.schema.field(n).type.value_type)]
@@ -238,9 +237,9 @@ def _wide(table: pa.Table, given: MappingType[str, str], form: str, alternatives
     votes = votes if len(votes) > 1 else (roles["pick"],) if "pick" in roles else ()
     if not votes:
         raise InputError(
-            "a wide file needs a column with the choices made",
+            "a file with one row per slate needs a column of picks",
             got=f"columns {', '.join(names)}",
-            remedy="name it: --pick COLUMN",
+            remedy="name the column: --pick COLUMN",
         )
     taken = {*roles.values(), *votes}
     found, stems = _stems([n for n in names if n not in taken], alternatives)
@@ -251,7 +250,7 @@ def _wide(table: pa.Table, given: MappingType[str, str], form: str, alternatives
 
 
 def _pair_stems(names: list[str]) -> dict[str, tuple[str | None, ...]]:
-    """Return text, score and so on of the chosen and the rejected."""
+    """Return the columns of the chosen and the rejected candidate, by attribute (text, score and so on)."""
     stems: dict[str, tuple[str | None, ...]] = {}
     for name in names:
         lower = name.lower()
@@ -267,10 +266,10 @@ def _pair_stems(names: list[str]) -> dict[str, tuple[str | None, ...]]:
 def _stems(
     names: list[str], alternatives: tuple[str, ...]
 ) -> tuple[tuple[str, ...], dict[str, tuple[str | None, ...]]]:
-    """Return the alternatives, and for each attribute the column of every alternative.
+    """Return the alternatives and, for each attribute, the column of every alternative.
 
-    Columns are called ``stem`` + alternative (``price1``, ``text_a``) or alternative + ``_stem``; the reading
-    that explains more columns is taken.
+    A column's name is ``stem`` + alternative (``price1``, ``text_a``) or alternative + ``_stem``; the pattern
+    that matches more columns is used.
     """
     best: tuple[tuple[str, ...], dict[str, tuple[str | None, ...]]] = ((), {})
     for pattern in (SUFFIX, PREFIX):
@@ -281,7 +280,7 @@ def _stems(
                 by_stem.setdefault(match["stem"], {})[match["alt"]] = name
         shared = {stem: columns for stem, columns in by_stem.items() if len(columns) >= 2}
         found = alternatives or tuple(dict.fromkeys(a for columns in shared.values() for a in columns))
-        # Attributes that only one alternative has (seats in a train) belong too.
+        # An attribute that only one alternative has, such as seats in a train, is included.
         known = {s: c for s, c in by_stem.items() if s in shared or (c.keys() <= set(found) and shared)}
         stems = {s: tuple(c.get(a) for a in found) for s, c in known.items()}
         if sum(len(c) for c in known.values()) > sum(sum(x is not None for x in c) for c in best[1].values()):
@@ -290,7 +289,7 @@ def _stems(
 
 
 def _joined(table: pa.Table, count: int, taken: set[str]) -> tuple[str, str] | None:
-    """Find a column of texts that name all alternatives at once, as in ``model-x_model-y``."""
+    """Return a column of texts that name all alternatives, as in ``model-x_model-y``, and its separator."""
     for name in table.column_names:
         if name in taken or not pa.types.is_string(table.schema.field(name).type) or count < 2:
             continue

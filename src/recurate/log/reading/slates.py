@@ -1,4 +1,4 @@
-"""From a file to plain slates: what each column describes, which slates can be used, what others lack."""
+"""Plain slates from a file: the meaning of its columns, the usable slates, and reasons to exclude others."""
 
 from __future__ import annotations
 
@@ -16,22 +16,23 @@ from recurate.log.reading.forms import RANK, STANDARD, Unfolded, blank, numbers_
 from recurate.log.reading.roles import Mapping
 from recurate.rules.slates import Slates
 
-LEVELS = 20  # distinct words up to which a column is a category
+LEVELS = 20  # largest number of distinct texts of a category
 SCORE, FEATURES, ITEMS, POSITIONS = "score", "features", "items", "positions"
 TIES = ("davidson", "half", "drop")
-CHARACTERS = "characters:"  # prefix of the feature that counts a text's characters, in hundreds
+CHARACTERS = "characters:"  # prefix of features that are a text's number of characters, in hundreds
 IDENTITY = {"id", "idx", "index", "uid", "uuid", "propensity", "row", "row_id", "seed", "weights", "weight"}
 
 
 @dataclass(frozen=True)
 class Wanted:
-    """What the user asks of the columns; empty: decide by what is there.
+    """The user's choice of columns and model; what is not chosen is determined from the file.
 
     Attributes:
-        features: columns, or ``characters:COLUMN``, that describe candidates.
-        scores: columns of a score that the picker is supposed to have used.
-        model: ``score``, ``features`` or ``items``.
-        ties: what ties are: an outcome of their own (``davidson``, for pairs), half a win each, or dropped.
+        features: Columns, or ``characters:COLUMN``, that describe candidates.
+        scores: Columns of scores that the picker is assumed to have used.
+        model: Description of candidates: ``score``, ``features`` or ``items``; None: determine it.
+        ties: Treatment of ties: ``davidson`` (a separate outcome, for pairs), ``half`` (half a win each) or
+            ``drop``.
     """
 
     features: tuple[str, ...] = ()
@@ -42,12 +43,13 @@ class Wanted:
 
 @dataclass(frozen=True)
 class Exclusion:
-    """Slates left out, and why.
+    """Slates that were excluded for one reason.
 
     Attributes:
-        reason: what they lack.
-        slates, rows: how many.
-        example: where the first one is.
+        reason: Reason, as a phrase that follows "slates".
+        slates: Number of slates.
+        rows: Number of rows of these slates.
+        example: Label of the first such slate.
     """
 
     reason: str
@@ -58,21 +60,20 @@ class Exclusion:
 
 @dataclass(frozen=True)
 class PlainSlates:
-    """The slates of a file that can be used, as they were read.
+    """The usable slates of a file.
 
     Attributes:
-        columns: the candidates, slate by slate, (rows,) each: the file's columns under standard names, and
-            ``result``, which holds ranks (1 is best), or 1 for picked and 0 for not.
-        slates: which of these rows belong together.
-        kind: ``rank`` or ``pick``: what ``result`` holds.
-        mapping: which column was taken for what.
-        model: what describes candidates: ``score``, ``features``, ``items``, or nothing but their
-            ``positions``.
-        numeric: columns that describe them by numbers, scores first.
-        categories: columns that describe them by words.
-        exclusions: slates left out, by reason.
-        left_out: columns that describe nothing, and why.
-        notes: what was assumed in reading.
+        columns: Columns of the candidates under standard names, slate by slate, shape (rows,) each.
+            ``result`` holds ranks (1 is best), or 1 for picked and 0 for not picked.
+        slates: Division of the rows into slates.
+        kind: Meaning of ``result``, ``rank`` or ``pick``.
+        mapping: Role of each column of the file.
+        model: Description of candidates: ``score``, ``features``, ``items`` or only ``positions``.
+        numeric: Numeric columns that describe candidates, scores first.
+        categories: Text columns that describe candidates.
+        exclusions: Excluded slates by reason, the most frequent first.
+        left_out: Columns that do not describe candidates, with the reason.
+        notes: Assumptions made in reading.
     """
 
     columns: dict[str, NDArray[Any]] = field(repr=False)
@@ -87,34 +88,34 @@ class PlainSlates:
     notes: tuple[str, ...] = ()
 
     def numbers(self, name: str) -> FloatArray:
-        """Return a numeric column, or the length of a text's, (rows,)."""
+        """Return a numeric column, or the lengths of texts (``characters:COLUMN``), shape (rows,)."""
         values = _numbers(self.columns, name)
         assert values is not None
         return values
 
     def texts(self, name: str) -> NDArray[np.str_]:
-        """Return a column as texts, (rows,), empty where nothing is known."""
+        """Return a column as texts, shape (rows,), empty for missing values."""
         return np.array(["" if v is None else str(v) for v in self.columns[name]])
 
     def codes(self, name: str) -> IntArray:
-        """Return codes 0, 1, ... for the values of a column, (rows,), nothing known being a value."""
+        """Return codes 0, 1, ... of the values of a column, shape (rows,); missing is a value."""
         return _codes(self.columns[name])
 
     def per_slate(self, name: str) -> IntArray | None:
-        """Return codes for what a column says of each slate, (slates,), or None without that column."""
+        """Return codes of a column's values per slate, shape (slates,), or None without that column."""
         return _codes(self.columns[name][self.slates.offsets[:-1]]) if name in self.columns else None
 
 
 def read_slates(table: pa.Table, mapping: Mapping, wanted: Wanted | None = None) -> PlainSlates:
-    """Return the slates of a table.
+    """Return the usable slates of a table.
 
     Args:
-        table: as it was read.
-        mapping: which column means what; see :func:`recurate.log.reading.roles.guess`.
-        wanted: what describes the candidates.
+        table: Table as it was read.
+        mapping: Role of each column; see :func:`recurate.log.reading.roles.guess`.
+        wanted: Columns and model that describe the candidates; None: determine them from the table.
 
     Raises:
-        InputError: a wanted column is not there or holds no numbers, or no slate can be used.
+        InputError: If a wanted column does not exist or is not numeric, or no slate can be used.
     """
     wanted = wanted or Wanted()
     _check_wanted(wanted)
@@ -124,7 +125,7 @@ def read_slates(table: pa.Table, mapping: Mapping, wanted: Wanted | None = None)
     order, slates = _slates(long)
     columns = {name: values[order] for name, values in long.columns.items()}
     scores, features, categories, left_out = _describe(columns, slates, wanted)
-    if wanted.model == ITEMS:  # what is not used excludes no slate
+    if wanted.model == ITEMS:  # unused columns exclude no slates
         scores, features, categories = [], [], ["item"] if "item" in columns else []
     elif scores and not wanted.features and wanted.model != FEATURES:
         features, categories = [], []
@@ -135,7 +136,7 @@ def read_slates(table: pa.Table, mapping: Mapping, wanted: Wanted | None = None)
         raise InputError(
             "no slate can be used",
             got="; ".join(f"{e.slates} {e.reason} ({e.example})" for e in reasons.exclusions()),
-            remedy="check which column was taken for what: name others with --slate, --pick and so on",
+            remedy="check the roles of the columns, and name others with --slate, --pick and so on",
         )
     own, rows = slates.take(keep)
     columns = {name: values[rows] for name, values in columns.items()}
@@ -161,7 +162,7 @@ def _check_wanted(wanted: Wanted) -> None:
 
 
 def _slates(long: Unfolded) -> tuple[IntArray, Slates]:
-    """Return the order that brings slates together (by time, then first appearance), and the slates."""
+    """Return the order of the rows (rows,) by slate, slates by time and first appearance, and the slates."""
     codes = _codes(long.columns["slate"])
     if "round" in long.columns:  # slates are numbered within rounds
         other = _codes(long.columns["round"])
@@ -179,7 +180,7 @@ def _slates(long: Unfolded) -> tuple[IntArray, Slates]:
 
 
 def _codes(values: NDArray[Any]) -> IntArray:
-    """Return codes for values of any kind, None apart."""
+    """Return codes 0, 1, ... of values (n,) of any type; missing values have a code of their own."""
     if values.dtype == object:
         values = np.array(["\0" if v is None else str(v) for v in values])
     elif values.dtype.kind == "f":
@@ -188,7 +189,7 @@ def _codes(values: NDArray[Any]) -> IntArray:
 
 
 class _Reasons:
-    """Why slates are excluded: the first reason found counts."""
+    """Reasons to exclude slates; the first reason found for a slate counts."""
 
     def __init__(self, slates: Slates, columns: dict[str, NDArray[Any]]) -> None:
         self.slates = slates
@@ -229,10 +230,8 @@ def _exclude(
     categories: Sequence[str],
 ) -> None:
     result = columns["result"]
-    reasons.add(slates.sizes < 2, "of one candidate: a pick from one says nothing")
-    reasons.add_rows(
-        np.isnan(result), f"with a {'rank' if kind == RANK else 'pick'} that cannot be read, or none"
-    )
+    reasons.add(slates.sizes < 2, "of one candidate: a pick from one holds no information")
+    reasons.add_rows(np.isnan(result), f"with an unreadable or missing {kind}")
     if kind == RANK:
         reasons.add(slates.maxima(result) == -slates.maxima(-result), "with all candidates tied")
     else:
@@ -252,18 +251,18 @@ def _exclude(
         same = (np.diff(slots[order]) == 0) & (np.diff(index[order]) == 0)
         twice = np.zeros(slots.size, bool)
         twice[order[1:][same]] = True
-        reasons.add_rows(twice, "with two candidates in one place")
+        reasons.add_rows(twice, "with two candidates in one position")
     if "chooser" in columns:
         unknown = blank(columns["chooser"])
         if not unknown.all():
             reasons.add_rows(unknown, "without a chooser, where others have one")
 
 
-# --- what describes candidates --------------------------------------------------------------------
+# --- descriptions of candidates -------------------------------------------------------------------
 
 
 def _numbers(columns: dict[str, NDArray[Any]], name: str) -> FloatArray | None:
-    """Return a column as numbers (nan for what is none), or None where it is text."""
+    """Return a column as numbers (rows,), NaN for values that are not, or None if it is mostly text."""
     if name.startswith(CHARACTERS):
         texts = columns[name.removeprefix(CHARACTERS)]
         return np.array([np.nan if t is None else len(str(t)) / 100 for t in texts])
@@ -279,7 +278,7 @@ def _numbers(columns: dict[str, NDArray[Any]], name: str) -> FloatArray | None:
 def _describe(
     columns: dict[str, NDArray[Any]], slates: Slates, wanted: Wanted
 ) -> tuple[list[str], list[str], list[str], dict[str, str]]:
-    """Return score columns, numeric features, categories, and what was left out and why."""
+    """Return score columns, numeric features, categories, and the reasons why other columns are left out."""
     candidates = [n for n in columns if n not in STANDARD]
     for name in (*wanted.features, *wanted.scores):
         column = name.removeprefix(CHARACTERS)
@@ -318,9 +317,9 @@ def _describe(
 
 
 def _useless(columns: dict[str, NDArray[Any]], slates: Slates, name: str) -> str:
-    """Return why a column describes no candidate, or nothing."""
+    """Return the reason why a column does not describe candidates, or an empty string."""
     if name.lower() in IDENTITY:
-        return "its name says that it describes no candidate"
+        return "its name implies that it does not describe candidates"
     values = columns[name]
     codes = _codes(values).astype(float)
     if not (slates.maxima(codes) > -slates.maxima(-codes)).any():
@@ -341,7 +340,7 @@ def _check_levels(columns: dict[str, NDArray[Any]], name: str) -> None:
         raise InputError(
             f"the feature {name!r} is text with too many different values for a category",
             got=found,
-            remedy=f"--feature {CHARACTERS}{name} counts its characters; --model items rewards items",
+            remedy=f"count its characters with --feature {CHARACTERS}{name}, or use --model items",
         )
 
 
@@ -357,7 +356,7 @@ def _model(
         if lacks[wanted.model]:
             remedy = {SCORE: "--score COLUMN", FEATURES: "--feature COLUMN", ITEMS: "--item COLUMN"}
             raise InputError(
-                f"there is nothing for --model {wanted.model}",
+                f"no column serves --model {wanted.model}",
                 got=f"columns {', '.join(n for n in columns if n != 'result')}",
                 remedy=remedy[wanted.model],
             )
@@ -375,10 +374,10 @@ def _model(
     raise InputError(
         "nothing describes the candidates",
         got=f"columns {', '.join(n for n in columns if n != 'result')}",
-        remedy="name a score (--score), features (--feature) or items that recur (--item)",
+        remedy="name a score (--score), features (--feature) or recurring items (--item)",
     )
 
 
 def _recurs(items: NDArray[Any]) -> bool:
-    """Whether items are shown often enough, twice on average, to have rewards of their own."""
+    """Return whether items occur often enough, twice on average, to have individual rewards."""
     return _levels(items) * 2 <= items.size
