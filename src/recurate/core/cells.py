@@ -1,4 +1,4 @@
-"""Cells that stand for many values: equal ones on a line, and those of a binary tree over points."""
+"""Cells that group values: equal cells on a line, and the cells of a binary tree over points."""
 
 from __future__ import annotations
 
@@ -13,18 +13,18 @@ from numpy.typing import NDArray
 
 from recurate.core.arrays import FloatArray, IntArray
 
-Cut = tuple[float, int, float]  # its worth (zero: leave the cell whole), the column, the largest value below
+Cut = tuple[float, int, float]  # worth (zero: no cut), column, and largest value below the cut
 Splits = tuple[tuple[int, float] | None, ...]  # a tree in preorder: (column, threshold), or None for a cell
 
 
 @dataclass(frozen=True)
 class Grid:
-    """Values in equal cells on a line, of which only the occupied ones are kept.
+    """Values in cells of equal width on a line; only occupied cells are stored.
 
     Attributes:
-        occupied: numbers of the occupied cells, increasing, shape (cells,).
-        places: the place in ``occupied`` of each value's cell, shape (N,).
-        offsets: the position of each value within its cell, in [-1, 1], shape (N,).
+        occupied: Numbers of the occupied cells, increasing, shape (cells,).
+        places: Index in ``occupied`` of each value's cell, shape (N,).
+        offsets: Position of each value within its cell, in [-1, 1], shape (N,).
     """
 
     occupied: NDArray[np.int64]
@@ -33,7 +33,7 @@ class Grid:
 
     @classmethod
     def of(cls, values: FloatArray, low: float, width: float) -> Grid:
-        """Put values (N,) into the cells [low + i width, low + (i + 1) width)."""
+        """Return the grid of values (N,) with the cells [low + i width, low + (i + 1) width)."""
         offsets = (values - low) / width
         numbers = np.floor(offsets)
         offsets -= numbers
@@ -44,9 +44,9 @@ class Grid:
 
 
 def _ranked(numbers: FloatArray) -> tuple[NDArray[np.int64], NDArray[np.int32]]:
-    """Return the whole numbers that occur, sorted, and the place of each among them (N,)."""
+    """Return the distinct whole numbers, sorted, and the index of each number (N,) among them."""
     low = float(numbers.min())
-    if numbers.max() - low > 8 * numbers.size + 1000:  # too long a range for a table
+    if numbers.max() - low > 8 * numbers.size + 1000:  # the range is too long for a table
         found, places = np.unique(numbers, return_inverse=True)
         return found.astype(np.int64), places.astype(np.int32)
     index = (numbers - low).astype(np.int32)
@@ -62,10 +62,9 @@ class Tree:
     """Points (n, d) divided into cells by cuts across columns.
 
     Attributes:
-        cells: the rows of each cell.
-        paths: the way to each cell from the root that it grew from: 0 below a cut, 1 above it.
-        cuts: the column and threshold of every cut, by its path; rows with values up to the threshold are
-            below.
+        cells: Rows of each cell.
+        paths: Path to each cell from its root: 0 is below a cut, 1 above it.
+        cuts: Column and threshold of every cut, by its path; values up to the threshold are below it.
     """
 
     cells: tuple[IntArray, ...]
@@ -81,13 +80,15 @@ class Tree:
         roots: Sequence[IntArray] | None = None,
         most: float = math.inf,
     ) -> Tree:
-        """Cut the cell whose cut is worth most, until there are ``most`` cells or no cut is worth anything.
+        """Return the tree of repeated cuts; each time, the cell whose cut has the greatest worth is cut.
+
+        Growth ends at ``most`` cells, or when every worth is zero.
 
         Args:
-            points: shape (n, d).
-            cut: maps the rows of a cell and its depth to the best cut, which leaves rows on both sides.
-            roots: rows of the cells to begin with; None: one cell of all rows.
-            most: the largest number of cells.
+            points: Points, shape (n, d).
+            cut: Function of a cell's rows and depth that returns the best cut, with rows on both sides.
+            roots: Rows of the initial cells; None: one cell of all rows.
+            most: Maximal number of cells.
         """
 
         def leaf(path: str, rows: IntArray) -> tuple[float, int, str, IntArray, int, float]:
@@ -107,7 +108,7 @@ class Tree:
 
     @property
     def labels(self) -> IntArray:
-        """The number of each row's cell, shape (n,)."""
+        """The index of each row's cell, shape (n,)."""
         found = np.zeros(sum(rows.size for rows in self.cells), np.int64)
         for label, rows in enumerate(self.cells):
             found[rows] = label
@@ -120,7 +121,7 @@ class Tree:
 
 
 def assign(splits: Splits, points: FloatArray) -> IntArray:
-    """Return the cell, numbered in preorder, of each of the points (n, d)."""
+    """Return the cell of each of the points (n, d), shape (n,); cells are numbered in preorder."""
     out = np.zeros(len(points), np.int64)
     stack = [np.arange(len(points))]
     cell = 0
@@ -137,12 +138,12 @@ def assign(splits: Splits, points: FloatArray) -> IntArray:
 
 @dataclass(frozen=True)
 class Merging:
-    """Rows put together by their labels.
+    """A grouping of n selected rows of a table into new rows.
 
     Attributes:
-        labels: the number, 0, 1, ..., of the new row that each of the chosen rows goes into, shape (n,).
-        rows: the chosen rows, shape (n,); None: all.
-        times: how many rows each of them stands for, shape (n,); None: one.
+        labels: Number, from 0, of the new row of each selected row, shape (n,).
+        rows: Indices of the selected rows, shape (n,); None: all rows.
+        times: Number of rows that each selected row represents, shape (n,); None: one.
     """
 
     labels: IntArray
@@ -156,24 +157,24 @@ class Merging:
 
     @cached_property
     def first(self) -> IntArray:
-        """The first old row that goes into each new one, shape (size,)."""
+        """The first old row of each new row, shape (size,)."""
         first = np.zeros(self.size, np.int64)
         first[self.labels[::-1]] = np.arange(self.labels.size)[::-1]
         return first if self.rows is None else np.asarray(self.rows[first])
 
     def weights(self, masses: FloatArray) -> FloatArray:
-        """Return the masses (N,) of the chosen rows, each for all that it stands for, shape (n,)."""
+        """Return the selected rows' masses, shape (n,), times the rows they represent, for masses (N,)."""
         chosen = masses if self.rows is None else masses[self.rows]
         return chosen if self.times is None else chosen * self.times
 
     def sums(self, masses: FloatArray) -> FloatArray:
-        """Return the sums of masses (N,) over each new row, shape (size,)."""
+        """Return the total mass of each new row, shape (size,), for masses (N,)."""
         return np.asarray(np.bincount(self.labels, self.weights(masses), self.size), np.float64)
 
     def means(self, columns: FloatArray, masses: FloatArray) -> FloatArray:
-        """Return the means of columns (N, d), weighted by masses (N,), over each new row, shape (size, d).
+        """Return the means of columns (N, d) within each new row, weighted by masses (N,), shape (size, d).
 
-        A new row without mass takes the values of its first old row.
+        A new row without mass has the values of its first old row.
         """
         weights, total = self.weights(masses), self.sums(masses)
         chosen = columns if self.rows is None else columns[self.rows]

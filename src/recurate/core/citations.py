@@ -8,7 +8,7 @@ _used = {"recurate"}
 
 
 def cite(*keys: str) -> None:
-    """Record that these entries of ``papers.bib`` were used."""
+    """Record the use of entries of ``papers.bib``, for :func:`citation`."""
     _used.update(keys)
 
 

@@ -1,9 +1,9 @@
-"""What a run rests on, as hashes of files and versions of packages, and what has changed since.
+"""Fingerprints of a run's inputs (hashes of files and versions of packages), and their changes.
 
-A *fingerprint* is a name with a hash and the part of the configuration that needs it. The fingerprints of an
-imported function are those of its module and of every module of the same folder that it imports, directly or
-through others; the imports are read from the sources, and nothing is executed. A module of an installed
-package is known by the package's version.
+A *fingerprint* has a name, a hash and the part of the configuration that needs the input. The fingerprints
+of an imported function are those of its module and of all modules of the same folder that it imports,
+directly or indirectly; imports are read from the sources, and nothing is executed. A module of an installed
+package is identified by the package's version.
 """
 
 from __future__ import annotations
@@ -23,20 +23,20 @@ from recurate.core.programs import PLACEHOLDER
 from recurate.core.sealed import sha256
 
 PACKAGES, DEVICE = "packages", "device"
-NOTED = (PACKAGES, DEVICE)  # a difference in these is reported, and stops nothing
+NOTED = (PACKAGES, DEVICE)  # changes of these are reported, but do not stop a resume
 
 
 @dataclass(frozen=True)
 class Fingerprint:
-    """One thing that a run rests on.
+    """One input of a run.
 
     Attributes:
-        serves: the part of the configuration that needs it, such as ``rewards.helpful``, or ``packages`` or
+        serves: Part of the configuration that needs it, such as ``rewards.helpful``; or ``packages`` or
             ``device``.
-        name: a file, seen from the current folder if it lies below, or ``package NAME``.
-        digest: the SHA-256 of a file, the version of a package; None: absent.
-        kept: whether the run keeps a copy, so that the original may be removed.
-        word: whether a word of a command names it: a program may write such a file, so that it may appear.
+        name: Path of a file, relative to the current folder if it lies below it; or ``package NAME``.
+        digest: SHA-256 of a file, or version of a package; None if absent.
+        kept: Whether the run keeps a copy, so that the original may be removed.
+        word: Whether a word of a command names the file, so that the program may write it and it may appear.
     """
 
     serves: str
@@ -47,19 +47,21 @@ class Fingerprint:
 
     @property
     def is_file(self) -> bool:
-        """Whether it is a file that existed."""
+        """Whether it is a file that existed when the fingerprint was taken."""
         return self.serves not in NOTED and self.digest is not None and not self.name.startswith("package ")
 
 
 @dataclass(frozen=True)
 class Change:
-    """A fingerprint that is not what it was.
+    """A change of a fingerprint.
 
     Attributes:
-        serves, name: as in :class:`Fingerprint`.
-        was, now: its digests; None: it was, or is, not there.
-        round: the first round that was played with it.
-        when: when that was decided, in UTC.
+        serves: Part of the configuration, as in :class:`Fingerprint`.
+        name: Name of the input, as in :class:`Fingerprint`.
+        was: Digest before the change; None if it was absent.
+        now: Digest after the change; None if it is absent.
+        round: First round that was run after the change.
+        when: Time at which the change was accepted, in UTC.
     """
 
     serves: str
@@ -71,7 +73,7 @@ class Change:
 
     @property
     def noted(self) -> bool:
-        """Whether it is reported and stops nothing."""
+        """Whether it is only reported and does not stop a resume."""
         return self.serves in NOTED
 
     def __str__(self) -> str:
@@ -82,7 +84,11 @@ class Change:
 
 
 def changes(then: Iterable[Fingerprint], now: Iterable[Fingerprint]) -> list[Change]:
-    """Return what differs: no copies' originals that are gone, and no words of commands that became files."""
+    """Return the changes from ``then`` to ``now``.
+
+    Originals that were removed although the run keeps a copy are not changes, nor are new files that a word
+    of a command names.
+    """
     old = {(f.serves, f.name): f for f in then}
     new = {(f.serves, f.name): f for f in now}
     gone = [key for key, part in old.items() if key not in new and part.digest and not part.kept]
@@ -96,7 +102,7 @@ def changes(then: Iterable[Fingerprint], now: Iterable[Fingerprint]) -> list[Cha
 
 
 def after(then: Iterable[Fingerprint], recorded: Iterable[Change]) -> list[Fingerprint]:
-    """Return what fingerprints are after some changes, in their order."""
+    """Return fingerprints after applying recorded changes in their order."""
     found = {(f.serves, f.name): f for f in then}
     for change in recorded:
         key = change.serves, change.name
@@ -110,7 +116,7 @@ def after(then: Iterable[Fingerprint], recorded: Iterable[Change]) -> list[Finge
 def of_files(
     serves: str, paths: Iterable[Path], *, kept: bool = False, word: bool = False
 ) -> list[Fingerprint]:
-    """Return the fingerprints of those of the files that exist."""
+    """Return the fingerprints of the files that exist."""
     found = dict.fromkeys(path for path in paths if path.is_file())
     return [Fingerprint(serves, _shown(path), sha256(path), kept, word) for path in found]
 
@@ -121,11 +127,16 @@ def of_folder(serves: str, folder: Path, *, kept: bool = False) -> list[Fingerpr
 
 
 def of_command(serves: str, command: Sequence[str], folder: Path) -> list[Fingerprint]:
-    """Return the fingerprints of the files that a command's words name, seen from the folder it runs in.
+    """Return the fingerprints of the files that the words of a command name.
 
-    A word names a file by its path, after ``--option=``, or as a module after ``-m``. Of Python scripts what
-    they import from their own folder counts too. The program itself counts if it lies in that folder or the
-    current one, wherever links lead: interpreters do not.
+    A word names a file by its path, also after ``--option=``, or as a module after ``-m``. For Python
+    scripts, modules that they import from their own folder are included. The program itself is included only if its
+    resolved path lies in the folder or the current one, so interpreters are not.
+
+    Args:
+        serves: Part of the configuration that holds the command.
+        command: Words of the command.
+        folder: Folder that the command runs in.
     """
     files: list[Path] = []
     packages: set[str] = set()
@@ -162,10 +173,10 @@ def _shown(path: Path) -> str:
 
 
 def of_function(serves: str, title: str) -> list[Fingerprint]:
-    """Return the fingerprints of ``module:name``: sources, or the version of the package it is installed in.
+    """Return the fingerprints of ``module:name``: its sources, or the version of its installed package.
 
-    Packages that the sources import are added with their versions, as ``packages``. A module that cannot be
-    found has none: importing it says why.
+    The versions of packages that the sources import are added as ``packages``. A module that cannot be found
+    has no fingerprints; its import raises the error.
     """
     module = title.partition(":")[0]
     root = _root(module.partition(".")[0])
@@ -178,11 +189,11 @@ def of_function(serves: str, title: str) -> list[Fingerprint]:
 
 
 def _root(name: str) -> Path | None:
-    """Return the folder that a module or package is imported from; the current folder is searched last."""
+    """Return the folder from which a module or package is imported; the current folder is searched last."""
     spec: ModuleSpec | None
     try:
         spec = importlib.util.find_spec(name) or PathFinder.find_spec(name, [str(Path.cwd())])
-    except (ImportError, ValueError):  # made by hand, without a file
+    except (ImportError, ValueError):  # a module created in memory, without a file
         return None
     if spec is None:
         return None
@@ -197,7 +208,7 @@ def _installed(folder: Path) -> bool:
 
 
 def _of_packages(modules: Iterable[str]) -> list[Fingerprint]:
-    """Return the versions of the packages that modules belong to, where they are known."""
+    """Return the versions of the installed packages that contain the modules."""
     found: dict[str, str | None] = {}
     for name in sorted({m.partition(".")[0] for m in modules} - sys.stdlib_module_names):
         owners = [name] if version(name) else metadata.packages_distributions().get(name, ())
@@ -214,7 +225,7 @@ def version(package: str) -> str | None:
 
 
 def _imported(module: str, root: Path) -> tuple[list[Path], set[str]]:
-    """Return the sources below ``root`` of a module and its imports, and the names of modules elsewhere."""
+    """Return the sources below ``root`` of a module and of its imports, and the names of other modules."""
     sources: dict[Path, None] = {}
     elsewhere: set[str] = set()
     waiting, seen = [module], set()
@@ -234,7 +245,7 @@ def _imported(module: str, root: Path) -> tuple[list[Path], set[str]]:
 
 
 def _files_of(name: str, root: Path) -> list[Path]:
-    """Return the source of a module, and the ``__init__.py`` of the packages that it lies in."""
+    """Return the source of a module, and the ``__init__.py`` of every package that contains it."""
     place, found = root, []
     for part in name.split("."):
         place = place / part
@@ -243,7 +254,7 @@ def _files_of(name: str, root: Path) -> list[Path]:
 
 
 def _imports(file: Path, root: Path) -> list[str]:
-    """Return the dotted names of everything that a source may import."""
+    """Return the dotted names of all modules that a source may import."""
     try:
         tree = ast.parse(file.read_bytes())
     except (SyntaxError, ValueError):

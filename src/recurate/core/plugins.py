@@ -1,7 +1,7 @@
-"""What strangers add, found by name: built in, installed as an entry point, or ``module:name``.
+"""Plug-ins, found by name: built in, an entry point of an installed package, or ``module:name``.
 
-A :class:`Seam` is one thing that can be added to (rewards, noises, ...). ``docs/extending.md`` has a page on
-each; :mod:`recurate.components.registry` makes settings of what is found.
+A :class:`Seam` is one kind of component that can be added, such as rewards or noises; ``docs/extending.md``
+describes each. :mod:`recurate.components.registry` turns plug-ins into settings.
 """
 
 from __future__ import annotations
@@ -23,14 +23,14 @@ NAME = r"^[A-Za-z_][\w.]*:[A-Za-z_]\w*$"
 
 @dataclass(frozen=True)
 class Seam:
-    """One thing that strangers may add.
+    """A kind of component that users can add.
 
     Attributes:
-        name: of the entry points' group, ``recurate.NAME``.
-        what: one of them, in messages.
-        built_in: what this package brings, by name.
-        base: the settings that a plain function or class becomes; None where it has no settings.
-        usual: the kind of a table without one; empty where tables must name theirs.
+        name: Name of the kind; the group of its entry points is ``recurate.NAME``.
+        what: Singular noun for one component in messages.
+        built_in: Built-in components by name.
+        base: Base class of the settings made from a plain function or class; None without settings.
+        usual: Component of a configuration table that does not name one; empty if tables must name it.
     """
 
     name: str
@@ -45,10 +45,10 @@ class Seam:
         return f"recurate.{self.name}"
 
     def find(self, title: str) -> Any:
-        """Return what is called ``title``: built in, an entry point, or ``module:name``.
+        """Return the component of a name: built in, an entry point, or ``module:name``.
 
         Raises:
-            InputError: there is nothing of that name, or importing it failed.
+            InputError: If there is no such component, or its import failed.
         """
         if title in self.built_in:
             return self.built_in[title]
@@ -60,24 +60,24 @@ class Seam:
         raise InputError(
             f"there is no {self.what} called {title!r}",
             got=repr(title),
-            remedy=f"{nearest(title, [*self.built_in, *installed])}; one of your own is called "
-            f"'module:name', or by an entry point of the group {self.group!r} (docs/extending.md)",
+            remedy=f"{nearest(title, [*self.built_in, *installed])}; name your own by 'module:name', or by "
+            f"an entry point of the group {self.group!r} (docs/extending.md)",
         )
 
     def installed(self) -> dict[str, str]:
-        """Return the entry points of other packages: ``module:name`` by name."""
+        """Return the ``module:name`` of the entry points of other packages, by name."""
         return {point.name: point.value for point in metadata.entry_points(group=self.group)}
 
     def origin(self, title: str) -> str | None:
-        """Return the ``module:name`` of a plug-in; None for what is built in."""
+        """Return the ``module:name`` of a plug-in; None for a built-in component."""
         return None if title in self.built_in else self.installed().get(title, title)
 
 
 def from_module(title: str) -> Any:
-    """Import ``module:name``: modules on Python's path are found, and those in the current folder.
+    """Import ``module:name`` from Python's path or, last, the current folder.
 
     Raises:
-        InputError: there is no such module or name, or the module fails.
+        InputError: If there is no such module or name, or the module raises an error.
     """
     module, _, name = title.partition(":")
     here = str(Path.cwd())
@@ -98,16 +98,16 @@ def from_module(title: str) -> Any:
 
 
 def call(title: str, function: Callable[..., Any], *given: Any, **offered: Any) -> Any:
-    """Call somebody's function; what it raises becomes an error that names it.
+    """Call a user's function and convert any exception to an error that names the function.
 
     Args:
-        title: what it is called in errors.
-        function: the function.
-        given: its first arguments.
-        offered: further ones by name, each passed if the function takes it.
+        title: Name of the function in errors.
+        function: Function to call.
+        given: Positional arguments.
+        offered: Further arguments by name; each is passed only if the function accepts it.
 
     Raises:
-        InputError: the function raised something.
+        InputError: If the function raises any exception.
     """
     taken = {name: value for name, value in offered.items() if takes(function, name)}
     try:
@@ -120,14 +120,14 @@ def call(title: str, function: Callable[..., Any], *given: Any, **offered: Any) 
         raise InputError(
             f"{title} failed",
             got=f"{type(error).__name__}: {error}",
-            remedy="mend it and try it on a few samples; complete rounds are kept, and --resume continues",
+            remedy="fix it and try it on a few samples; complete rounds are kept, and --resume continues",
         ) from error
 
 
 def takes(function: Callable[..., Any], name: str) -> bool:
-    """Whether a function has an argument of that name, or takes any."""
+    """Return whether a function has a parameter of that name, or accepts any keyword."""
     try:
         parameters = inspect.signature(function).parameters.values()
-    except (TypeError, ValueError):  # some functions in C do not say
+    except (TypeError, ValueError):  # some functions in C have no signature
         return False
     return any(p.name == name or p.kind is inspect.Parameter.VAR_KEYWORD for p in parameters)

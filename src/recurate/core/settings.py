@@ -32,9 +32,9 @@ class Settings(BaseModel):
         return values
 
     def rests_on(self, serves: str) -> list[Fingerprint]:
-        """Return what the settings name that can change under a run: files, sources, packages.
+        """Return the fingerprints of the files, sources and packages that the settings name.
 
         Args:
-            serves: the part of the configuration that these settings are, such as ``rewards.helpful``.
+            serves: Part of the configuration that holds these settings, such as ``rewards.helpful``.
         """
         return []
