@@ -130,8 +130,8 @@ def of_command(serves: str, command: Sequence[str], folder: Path) -> list[Finger
     """Return the fingerprints of the files that the words of a command name.
 
     A word names a file by its path, also after ``--option=``, or as a module after ``-m``. For Python
-    scripts, modules that they import from their own folder are included. The program itself is included only if its
-    resolved path lies in the folder or the current one, so interpreters are not.
+    scripts, modules that they import from their own folder are included. The program itself is included only
+    if its resolved path lies in the folder or the current one, so interpreters are not.
 
     Args:
         serves: Part of the configuration that holds the command.

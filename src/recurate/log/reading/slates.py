@@ -374,7 +374,7 @@ def _model(
     raise InputError(
         "nothing describes the candidates",
         got=f"columns {', '.join(n for n in columns if n != 'result')}",
-        remedy="name a score (--score), features (--feature) or recurring items (--item)",
+        remedy="name a score (--score), features (--feature) or items that recur (--item)",
     )
 
 
