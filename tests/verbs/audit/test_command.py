@@ -374,7 +374,7 @@ def broken(tmp_path):
         (["latin.csv"], "cannot read"),
         (["cut.parquet"], "cannot read"),
         (["cut.jsonl"], "is not valid JSON"),
-        (["."], "not a run"),
+        (["."], "neither a run"),
         (["good.jsonl", "--declared", "nothing.toml"], "no such declaration"),
         (["good.jsonl", "--declared", "odd.toml"], "'kk' cannot be declared"),
         (["good.jsonl", "--declared", "no.toml"], "not valid TOML"),

@@ -430,7 +430,7 @@ def broken(tmp_path):
         (["cut.csv.gz"], "cannot read"),
         (["words.csv", "--score", "reward"], "must hold numbers"),
         (["codes.csv"], "--alternatives"),
-        (["."], "not a run"),
+        (["."], "neither a run"),
         (["good.csv", "--slate", "questoin"], "did you mean 'question'"),
         (["good.csv", "--pick", "price"], "no slate can be used"),
         (["good.csv", "--chooser", "nobody"], "there is no column 'nobody' for --chooser"),

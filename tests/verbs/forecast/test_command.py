@@ -177,7 +177,7 @@ def test_a_reference_file(table, tmp_path, recurate_cli):
         (["scores.csv", "--reward", "score", "--out", "scores.csv/sub"], "Not a directory"),
         (["scores.csv", "--reward", "score", "--k", "9" * 400], "whole number or inf"),
         (["scores.csv", "--reward", "score", "--picks", "1" + "0" * 26], "picks"),
-        (["."], "not a run"),
+        (["."], "neither a run"),
         (["nan.csv"], "not a finite number in row 2"),
         (["cut.parquet"], "cannot read"),
     ],
