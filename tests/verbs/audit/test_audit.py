@@ -87,7 +87,7 @@ def test_each_of_the_six_faults_is_named(fault, seed):
         assert recovered.share == pytest.approx(0.5, abs=1e-3)
         assert "do not come slate by slate" in recovered.evidence
     elif fault == "half kept":
-        finding = line(found, "picks a round")
+        finding = line(found, "picks per round")
         assert (finding.declared, finding.recovered) == ("5000", "2500")
         assert finding.evidence == "50.0% of what was declared"
         assert recovered.temperature == pytest.approx(1.0, rel=0.1), "the picks that were kept are honest"
@@ -171,7 +171,7 @@ def test_a_wrong_temperature_with_two_rewards_is_named():
 
 @pytest.mark.xfail(strict=True, reason="a single slate with two picks turns all slates into one pool")
 def test_one_slate_with_two_picks_is_named_and_nothing_else():
-    check_accused(odd("double pick", 0), {"picks a slate", "picks a round"}, set())
+    check_accused(odd("double pick", 0), {"picks per slate", "picks per round"}, set())
 
 
 @pytest.mark.parametrize(
@@ -189,14 +189,14 @@ def test_one_slate_with_two_picks_is_named_and_nothing_else():
         ({}, {"top": 0.25}, {"rule"}),
         ({}, {"threshold": 0.0}, {"rule"}),
         ({}, {"k": 5}, {"slate size K"}),
-        ({}, {"keep": 2}, {"picks a slate"}),
+        ({}, {"keep": 2}, {"picks per slate"}),
     ],
 )
 def test_claims_that_do_not_fit(made, claimed, must):
     rounds = 4 if claimed.get("noise") == "gaussian" else 2  # Thurstone's picks are hardest to distinguish
     table = loops.loop_log(np.random.default_rng(0), slates=2000, rounds=rounds, **made)
     found = audited(table, claim(slates=2000) | claimed)
-    other_family = {"rule", "temperature"} if must & {"rule", "picks a slate"} else set()
+    other_family = {"rule", "temperature"} if must & {"rule", "picks per slate"} else set()
     check_accused(found, must, other_family)
 
 
@@ -346,13 +346,13 @@ def test_a_temperature_that_was_not_declared_is_a_note(claimed):
 
 def test_counts_that_were_not_declared_are_notes():
     found = audited(loops.loop_log(np.random.default_rng(0), slates=200), {"temperature": 1.0})
-    assert [line(found, a).verdict for a in ("slate size K", "picks a round")] == [NOTE, NOTE]
+    assert [line(found, a).verdict for a in ("slate size K", "picks per round")] == [NOTE, NOTE]
 
 
 def test_fewer_picks_than_slates_may_be_declared():
     table = loops.loop_log(np.random.default_rng(0), slates=1000, fault="half kept")
     assert not accused(audited(table, claim(slates=1000, picks=500)))
-    assert accused(audited(table, claim(slates=1000, picks=400))) == {"picks a round"}
+    assert accused(audited(table, claim(slates=1000, picks=400))) == {"picks per round"}
 
 
 def test_the_last_round_may_only_have_been_sampled():
@@ -504,7 +504,7 @@ def test_nothing_selected_identifies_no_rule():
     rewards = np.random.default_rng(0).normal(size=(50, 3))
     everything = audited(slates(rewards, np.ones((50, 3), bool)), claim(3, slates=50))
     assert line(everything, "rule").verdict == UNTESTED
-    assert "picks a slate" in accused(everything)
+    assert "picks per slate" in accused(everything)
     nothing = audited(slates(rewards, np.zeros((50, 3), bool)), {"k": 3})
     assert line(nothing, "rule").recovered == "not identified"
     equal = audited(slates(np.ones((50, 3)), np.eye(3, dtype=bool)[np.zeros(50, int)]), {"k": 3})

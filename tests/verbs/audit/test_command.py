@@ -268,7 +268,7 @@ def test_a_configuration_that_was_altered_does_not_fit(finished, tmp_path, old, 
         ("\ntemperature = 0.5", "\ntemperature = 5.0", "temperature"),
         ('noise = "gumbel"', 'noise = "none"', "rule"),
         ("lapse = 0.0", "lapse = 0.9", "lapse share"),
-        ("picks = 400", "picks = 500", "picks a round"),
+        ("picks = 400", "picks = 500", "picks per round"),
     ],
 )
 def test_an_altered_rule_does_not_fit(finished, tmp_path, old, new, aspect):

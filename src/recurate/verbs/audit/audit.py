@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -16,7 +16,6 @@ from recurate.choices.observed import Observed
 from recurate.core.errors import InputError
 from recurate.log.candidates import from_log
 from recurate.log.inputs import folder_of, log_of, table_of
-from recurate.log.reading.slates import Wanted
 from recurate.log.schema import MODEL, REAL, Log, as_log
 from recurate.rules.families import Family
 from recurate.theory.attribution import Change, attribute
@@ -28,31 +27,11 @@ from recurate.verbs.audit.judging import judge_rule
 from recurate.verbs.audit.reuse import judge_propensities, judge_reuse
 from recurate.verbs.audit.transmission import judge_transmission
 from recurate.verbs.fit.files import log_columns, scored_table
-from recurate.verbs.fit.fit import FitOptions, fit_log, read_picks
-
-Progress = Callable[[str], None]
+from recurate.verbs.fit.fit import FitOptions, Progress, fit_log, read_picks
 
 FITTED = (
     "the log has no rewards: they were fitted from these very picks, so the temperature is 1 by construction"
 )
-
-
-@dataclass(frozen=True)
-class AuditOptions:
-    """How to read the log.
-
-    Attributes:
-        rewards: reward columns; None: as the log has them.
-        roles: role (slate, pick, ...) to column, where names are not the log's.
-        form, alternatives: of a file that is no log; see :class:`recurate.verbs.fit.fit.FitOptions`.
-        wanted: what describes the candidates of a file without rewards, which are fitted then.
-    """
-
-    rewards: Sequence[str] | None = None
-    roles: dict[str, str] = field(default_factory=dict)
-    form: str | None = None
-    alternatives: tuple[str, ...] = ()
-    wanted: Wanted = field(default_factory=Wanted)
 
 
 @dataclass(frozen=True)
@@ -82,7 +61,7 @@ class Audit:
 def audit_log(
     source: Any,
     declared: Declared | None = None,
-    options: AuditOptions | None = None,
+    options: FitOptions | None = None,
     progress: Progress | None = None,
 ) -> Audit:
     """Audit a log; see :func:`recurate.audit`.
@@ -91,7 +70,8 @@ def audit_log(
         source: a log or a table of choices in any form that ``fit`` reads, as
             :func:`recurate.log.inputs.table_of` takes it.
         declared: what the loop claims to do; None: nothing.
-        options: how to read it.
+        options: how to read it; the wanted scores are the columns of rewards. Without any, rewards are
+            fitted where the log has none.
         progress: called with what begins.
 
     Raises:
@@ -99,7 +79,7 @@ def audit_log(
     """
     say = progress or (lambda _: None)
     say("reading")
-    log, warnings, placed = _read(source, options or AuditOptions(), say)
+    log, warnings, placed = _read(source, options or FitOptions(), say)
     if declared is not None and FITTED in warnings:
         declared = replace(declared, temperature=None)
     found = audit(log, declared or Declared(), say, placed=placed)
@@ -108,28 +88,25 @@ def audit_log(
     return replace(found, findings=found.findings + tuple(extra), warnings=tuple(warnings) + found.warnings)
 
 
-def _read(source: Any, options: AuditOptions, say: Progress) -> tuple[Log, list[str], bool]:
+def _read(source: Any, options: FitOptions, say: Progress) -> tuple[Log, list[str], bool]:
     """Return the log, warnings, and whether the places of candidates are known."""
-    folder = folder_of(source)
+    folder, given = folder_of(source), options.wanted.scores or None
     if folder is not None:
         warnings = [FITTED] if (folder / "fit.json").is_file() else []
-        return log_of(folder, options.rewards, several=True), warnings, True
-    table = table_of(source)
-    names = set(table.column_names)
-    rewards = options.rewards or [n for n in table.column_names if n == "reward" or n.startswith("reward_")]
+        return log_of(folder, given, several=True), warnings, True
+    names = table_of(source).column_names
+    rewards = given or [n for n in names if n == "reward" or n.startswith("reward_")]
     if isinstance(source, Log) or (rewards and not options.roles and "picked" in names):
-        return log_of(source, options.rewards, several=True), [], True
-    wanted = replace(options.wanted, scores=tuple(options.rewards or options.wanted.scores))
-    fit_options = FitOptions(options.roles, options.form, options.alternatives, wanted, classes=0)
-    if options.rewards:
-        reading = read_choices(*read_picks(source, fit_options), wanted)
+        return log_of(source, given, several=True), [], True
+    if given:
+        reading = read_choices(*read_picks(source, options), options.wanted)
         columns = {f"given_{r}": reading.matrix[:, j] for j, r in enumerate(reading.choices.names)}
         plain = log_columns(reading) | columns
         warnings = [f"{e.slates} slates were left out: {e.reason}" for e in reading.exclusions]
         placed = reading.choices.positions is not None
         return as_log(pa.table(plain), rewards=list(columns), several=True), warnings, placed
     say("no rewards were logged: fitting them from the picks")
-    found = fit_log(source, fit_options)
+    found = fit_log(source, replace(options, classes=0))
     warnings = [f"{e.slates} slates were left out: {e.reason}" for e in found.reading.exclusions]
     warnings.append(FITTED)
     return as_log(scored_table(found), several=True), warnings, found.reading.strict.positions is not None
@@ -175,19 +152,18 @@ def _changes(
         return [], [f"changes were not taken apart: there is no forecast for {str(found.family)!r}"]
     own = log.select(source=MODEL)
     everything = from_log(own)
-    rounds_of = own.column("round")
-    picks_of = np.asarray(own.column("picked"), bool)
-    rounds = [everything.take(np.flatnonzero(rounds_of == t)) for t in ids]
-    picked = [picks_of[rounds_of == t] for t in ids]
-    slated = own.table.column("slate").fill_null(-1).to_numpy()
-    slates = [np.asarray(slated[rounds_of == t], np.int64) for t in ids]
+    rows = [np.flatnonzero(own.column("round") == t) for t in ids]
+    rounds = [everything.take(some) for some in rows]
+    picks = np.asarray(own.column("picked"), bool)
+    slated = np.asarray(own.table.column("slate").fill_null(-1).to_numpy(), np.int64)
     real = log.select(source=REAL)
     reference = from_log(real) if real.table.num_rows else None
     weights = found.weights or (1.0,) * len(observed.names)
     total = sum(weights)
     setting = Setting(rule, tuple(w / total for w in weights), declared.real_fraction or 0.0, 1)
     try:
-        return attribute(rounds, picked, [int(t) for t in ids], setting, reference, slates), []
+        picked, slates = [picks[some] for some in rows], [slated[some] for some in rows]
+        return attribute(rounds, picked, ids.tolist(), setting, reference, slates), []
     except InputError as error:
         return [], [f"changes were not taken apart: {error.what} ({error.got})"]
 

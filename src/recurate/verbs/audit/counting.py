@@ -12,7 +12,7 @@ from recurate.choices.observed import Observed
 from recurate.core.arrays import IntArray
 from recurate.core.fingerprints import Change
 from recurate.verbs.audit.declared import Declared
-from recurate.verbs.audit.findings import Finding, judge
+from recurate.verbs.audit.findings import Finding, compared
 
 
 def _shares(values: IntArray, most: int = 4) -> str:
@@ -31,22 +31,14 @@ def counts(observed: Observed, declared: Declared) -> list[Finding]:
     pooled = declared.top is not None or declared.threshold is not None
     if len(observed.slates):
         sizes = observed.slates.sizes
-        right = declared.k is None or bool((sizes == declared.k).all())
-        text = "" if declared.k is None else str(declared.k)
-        verdict = judge(declared.k is not None, right)
-        findings.append(Finding("slate size K", text, _shares(sizes), f"{sizes.size} slates", verdict))
-        per_round = _per_round(observed.slate_rounds, observed.round_ids)
+        findings.append(_number("slate size K", sizes, declared.k, f"{sizes.size} slates"))
         if declared.slates is not None:
-            right = bool((per_round == declared.slates).all())
-            findings.append(
-                Finding("slates a round", str(declared.slates), _shares(per_round), "", judge(True, right))
-            )
-        keep = observed.picks_per_slate
+            per_round = np.array([(observed.slate_rounds == t).sum() for t in observed.round_ids])
+            findings.append(_number("slates per round", per_round, declared.slates))
         wanted = declared.keep or (1 if declared.says_rule and not pooled else None)
-        shown = keep[keep > 0]
-        right = wanted is None or bool((shown == wanted).all())
-        text, verdict = "" if wanted is None else str(wanted), judge(wanted is not None, right)
-        findings.append(Finding("picks a slate", text, _shares(keep), "", verdict))
+        keep = observed.picks_per_slate
+        right = bool((keep[keep > 0] == wanted).all())
+        findings.append(compared("picks per slate", wanted, _shares(keep), right=right))
         findings.append(
             Finding("equal rewards within slates", "", f"{_tied_share(observed):.1%} of candidates")
         )
@@ -54,15 +46,16 @@ def counts(observed: Observed, declared: Declared) -> list[Finding]:
     return findings
 
 
+def _number(aspect: str, values: IntArray, wanted: int | None, evidence: str = "") -> Finding:
+    """Return the finding on a number that should be the same everywhere."""
+    return compared(aspect, wanted, _shares(values), evidence, right=bool((values == wanted).all()))
+
+
 def _tied_share(observed: Observed) -> float:
     """Return the share of slated candidates with the same rewards as another one of their slate."""
     rows = np.column_stack([observed.slates.index(), observed.rewards[: observed.slated]])
     _, index, counts = np.unique(rows, axis=0, return_inverse=True, return_counts=True)
     return float((counts[index.ravel()] > 1).mean())
-
-
-def _per_round(rounds: IntArray, ids: IntArray) -> IntArray:
-    return np.array([(rounds == t).sum() for t in ids])
 
 
 def _picks_a_round(observed: Observed, declared: Declared, pooled: bool) -> Finding:
@@ -77,10 +70,7 @@ def _picks_a_round(observed: Observed, declared: Declared, pooled: bool) -> Find
     evidence = ""
     if not right and wanted:
         evidence = f"{counts.mean() / wanted:.1%} of what was declared"
-    return Finding(
-        "picks a round", "" if wanted is None else str(wanted), _shares(counts), evidence,
-        judge(wanted is not None, right),
-    )  # fmt: skip
+    return compared("picks per round", wanted, _shares(counts), evidence, right=right)
 
 
 def training_counts(path: Path, declared: Declared | None) -> list[Finding]:
@@ -95,12 +85,8 @@ def training_counts(path: Path, declared: Declared | None) -> list[Finding]:
     # Whole numbers of samples: a share of few picks is not met exactly.
     right = wanted is None or all(abs(r - wanted * (r + p)) <= max(1.0, 0.01 * (r + p)) for r, p in sets)
     shares = [r / max(r + p, 1) for r, p in sets]
-    return [
-        Finding(
-            "real data in training", "" if wanted is None else f"{wanted:.3g}", f"{np.mean(shares):.3g}",
-            f"{len(sets)} retraining sets", judge(wanted is not None, right),
-        )
-    ]  # fmt: skip
+    evidence = f"{len(sets)} retraining sets"
+    return [compared("real data in training", wanted, f"{np.mean(shares):.3g}", evidence, right=right)]
 
 
 def changed_parts(path: Path) -> list[Finding]:

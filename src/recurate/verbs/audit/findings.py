@@ -33,6 +33,14 @@ def judge(claimed: bool, right: bool) -> str:
     return NOTE if not claimed else OK if right else MISMATCH
 
 
+def compared(
+    aspect: str, wanted: float | None, shown: str, evidence: str = "", *, right: bool = True
+) -> Finding:
+    """Return the finding on a number that may have been declared, beside what the log shows."""
+    text = "" if wanted is None else str(wanted) if isinstance(wanted, int) else f"{wanted:.6g}"
+    return Finding(aspect, text, shown, evidence, judge(wanted is not None, right))
+
+
 def p_text(p: float) -> str:
     """Return a p-value in words."""
     return "p < 1e-12" if p < 1e-12 else f"p = {p:.2g}"

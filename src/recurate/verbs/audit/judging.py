@@ -12,13 +12,7 @@ from recurate.choices.checks.score_tests import position_columns, score_test
 from recurate.choices.checks.statistics import chi2_tail
 from recurate.choices.models.identifiability import NoEstimate
 from recurate.choices.models.logit import conditional_logit
-from recurate.choices.models.recovery import (
-    ENOUGH,
-    MOST,
-    Recovered,
-    mixture_logs,
-    temperature_drift_p,
-)
+from recurate.choices.models.recovery import ENOUGH, MOST, Recovered, mixture_logs, temperature_drift_p
 from recurate.choices.observed import Observed
 from recurate.choices.table import Choices
 from recurate.core.arrays import FloatArray, IntArray
@@ -26,7 +20,7 @@ from recurate.core.errors import InputError
 from recurate.rules import GUMBEL, NO_NOISE, Rule, noise_named
 from recurate.rules.families import Family, family_of
 from recurate.verbs.audit.declared import Declared
-from recurate.verbs.audit.findings import LEVEL, MISMATCH, OK, UNTESTED, Finding, judge, p_text
+from recurate.verbs.audit.findings import LEVEL, MISMATCH, OK, UNTESTED, Finding, compared, judge, p_text
 
 FAR = 3.72  # standard errors: two-sided, the level of every single test
 
@@ -103,8 +97,7 @@ def _pool_temperature(declared: Declared, found: Recovered) -> Finding:
     beta, error = found.inverse
     wanted = declared.temperature if declared.top is not None and declared.noise == "gumbel" else None
     right = wanted is None or abs(beta - 1 / wanted) <= 4 * error + 0.05 / wanted  # kept ones are dependent
-    text = "" if wanted is None else f"{wanted:g}"
-    return Finding("temperature", text, temperature_text(found), "", judge(wanted is not None, right))
+    return compared("temperature", wanted, temperature_text(found), right=right)
 
 
 def _kept_rule(declared: Declared, found: Recovered, text: str) -> list[Finding]:
@@ -116,8 +109,7 @@ def _kept_rule(declared: Declared, found: Recovered, text: str) -> list[Finding]
     if found.inverse is not None and declared.temperature is not None and noise == "gumbel":
         beta, error = found.inverse
         right = abs(beta - 1 / declared.temperature) <= 3.9 * error
-        text = f"{declared.temperature:g}"
-        findings.append(Finding("temperature", text, temperature_text(found), "", judge(True, right)))
+        findings.append(compared("temperature", declared.temperature, temperature_text(found), right=right))
     return findings
 
 
@@ -170,7 +162,7 @@ def _temperature_and_lapse(
     findings = []
     wrong = False
     if claim.noise != NO_NOISE:
-        text = "" if declared.temperature is None else f"{declared.temperature:g}"
+        wanted = declared.temperature
         if found.inverse is not None:
             beta, error = found.inverse
             ratio = claim.temperature * beta
@@ -178,29 +170,25 @@ def _temperature_and_lapse(
             if found.family == Family.LAPSE or claim.lapse:  # p is about lapses, too
                 wrong = wrong and abs(ratio - 1) > FAR * claim.temperature * error
             evidence = p_text(p) + (f"; rewards count {ratio:.3g} times what was declared" if wrong else "")
-            verdict = judge(declared.temperature is not None, not wrong)
-            findings.append(Finding("temperature", text, temperature_text(found), evidence, verdict))
+            shown = temperature_text(found)
+            findings.append(compared("temperature", wanted, shown, evidence, right=not wrong))
             if claim.lapse and found.family == Family.LUCE:
                 verdict = judge(declared.lapse is not None, p >= LEVEL or wrong)
                 findings.append(Finding("lapse share", f"{claim.lapse:g}", "none", p_text(p), verdict))
         elif found.family == Family.UNIFORM:
-            verdict = judge(declared.temperature is not None, p >= LEVEL)
-            findings.append(Finding("temperature", text, "infinity", p_text(p), verdict))
+            findings.append(compared("temperature", wanted, "infinity", p_text(p), right=p >= LEVEL))
         elif found.family == Family.BEST and distinct:
-            verdict = judge(declared.temperature is not None, False)
-            findings.append(Finding("temperature", text, "zero", "no pick but the best", verdict))
+            findings.append(compared("temperature", wanted, "zero", "no pick but the best", right=False))
     if found.lapse is not None:
         share, low, high = found.lapse
-        wanted = claim.lapse
-        bad = not low - 1e-9 <= wanted <= high + 1e-9 and found.family == Family.LAPSE
+        bad = not low - 1e-9 <= claim.lapse <= high + 1e-9 and found.family == Family.LAPSE
         if claim.noise == NO_NOISE:
-            bad = p < LEVEL or (wanted == 0 and share > 0)
+            bad = p < LEVEL or (claim.lapse == 0 and share > 0)
         elif found.family == Family.BEST:
             bad = False  # the rule says so already
         if claim.lapse and found.family == Family.LAPSE:
             bad = p < LEVEL and (bad or not wrong)
-        verdict = OK if not bad else MISMATCH
-        findings.append(Finding("lapse share", f"{wanted:g}", _lapse_text(found), "", verdict))
+        findings.append(compared("lapse share", claim.lapse, _lapse_text(found), right=not bad))
     return findings
 
 

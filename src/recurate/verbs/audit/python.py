@@ -8,10 +8,11 @@ from typing import Any
 
 from recurate.core.citations import cite
 from recurate.log.inputs import folder_of, name_of
-from recurate.verbs.audit.audit import Audit, AuditOptions, Progress, audit_log
+from recurate.verbs.audit.audit import Audit, audit_log
 from recurate.verbs.audit.declared import Declared, parse_declared, read_declared
 from recurate.verbs.audit.report import audit_result
-from recurate.verbs.options import listed, roles, wanted
+from recurate.verbs.fit.fit import FitOptions, Progress
+from recurate.verbs.options import roles, wanted
 from recurate.verbs.result import Result
 
 
@@ -90,12 +91,11 @@ def audit(
     ['temperature']
     """
     cite("luce1959", "price1970")
-    options = AuditOptions(
-        rewards=listed(reward),
+    options = FitOptions(
         roles=roles(
             slate=slate, pick=pick, rank=rank, chooser=chooser, item=item, position=position, context=context
         ),
-        form=form, alternatives=tuple(alternatives), wanted=wanted(feature, None, None, ties),
+        form=form, alternatives=tuple(alternatives), wanted=wanted(feature, reward, None, ties),
     )  # fmt: skip
     return audit_result(audit_log(log, _claim(declared, log), options, progress), name_of(log))
 

@@ -14,8 +14,8 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -111,17 +111,11 @@ def _neighbours(observed: Observed) -> Iterator[tuple[IntArray, IntArray]]:
 
 def _ranks(observed: Observed, worth: FloatArray) -> FloatArray:
     """Return mid-ranks within slates, centred, between -1/2 and 1/2."""
+    from scipy.stats import rankdata
+
     out = np.empty(observed.slated)
-    sizes = observed.slates.sizes
-    for k in np.unique(sizes):
-        rows = observed.slates.offsets[np.flatnonzero(sizes == k)][:, None] + np.arange(k)
-        values = worth[rows]
-        if k <= 64:
-            below = (values[:, :, None] > values[:, None, :]).sum(axis=2)
-            equal = (values[:, :, None] == values[:, None, :]).sum(axis=2)
-            out[rows] = (below + (equal - 1) / 2) / max(k - 1, 1) - 0.5
-        else:
-            out[rows] = np.argsort(np.argsort(values, axis=1), axis=1) / (k - 1) - 0.5
+    for _, rows in observed.slates.by_size():
+        out[rows] = (rankdata(worth[rows], axis=1) - 1) / max(rows.shape[1] - 1, 1) - 0.5
     return out
 
 
@@ -133,14 +127,20 @@ def _positional(observed: Observed, values: FloatArray) -> Reuse:
         x, y = x - x.mean(axis=0), y - y.mean(axis=0)  # what belongs to a slot in every slate
         products.append((x * y).sum(axis=1))
         norms += np.square(x).sum(), np.square(y).sum()
-    every = np.concatenate(products) if products else np.empty(0)
+    found = _tested(products)
+    if found.pairs and norms.min() < 1e-20 * found.pairs:  # zero but for rounding
+        return replace(found, p=1.0, why=found.why or "nothing varies between slates")
+    total = sum(float(p.sum()) for p in products)
+    return found if found.why else replace(found, correlation=total / math.sqrt(float(norms.prod())))
+
+
+def _tested(excesses: Sequence[FloatArray]) -> Reuse:
+    """Test whether one number per slate has mean zero; the correlation is left to the caller."""
+    every = np.concatenate([np.empty(0), *excesses])
     if every.size < FEW:
         return Reuse(pairs=every.size, why="too few slates recur in two rounds")
     size = math.sqrt(float(np.square(every).sum()))
-    if size == 0 or norms.min() < 1e-20 * every.size:  # but for rounding
-        return Reuse(pairs=every.size, why="nothing varies between slates")
-    correlation = float(every.sum()) / math.sqrt(float(norms[0] * norms[1]))
-    return Reuse(correlation, normal_tail(float(every.sum()) / size), every.size)
+    return Reuse(p=normal_tail(float(every.sum()) / size) if size else 1.0, pairs=every.size)
 
 
 def _equal_items(observed: Observed) -> Reuse:
@@ -157,13 +157,7 @@ def _equal_items(observed: Observed) -> Reuse:
         excess.append(here - anywhere / k)
         equal += int(here.sum())
         total += x.size
-    every = np.concatenate(excess) if excess else np.empty(0)
-    if every.size < FEW:
-        return Reuse(pairs=every.size, why="too few slates recur in two rounds")
-    size = math.sqrt(float(np.square(every).sum()))
-    if size == 0:
-        return Reuse(pairs=every.size)
-    return Reuse(equal / total, normal_tail(float(every.sum()) / size), every.size)
+    return replace(_tested(excess), correlation=equal / max(total, 1))
 
 
 # --- as findings ----------------------------------------------------------------------------------

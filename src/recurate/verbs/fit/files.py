@@ -12,10 +12,12 @@ from recurate.choices.from_slates import Reading
 from recurate.choices.models.items import ItemFit
 from recurate.choices.models.latent_classes import ClassFit
 from recurate.choices.models.logit import LogitFit
+from recurate.core.arrays import FloatArray
 from recurate.log.schema import MODEL, as_log
 from recurate.verbs.fit.fit import Fit
 
 FORMAT = 1  # of fit.json
+EVIDENCE = ("log_likelihood", "null_log_likelihood", "gradient_norm", "passes", "clusters")
 
 
 def fitted_log(found: Fit) -> pa.Table:
@@ -88,76 +90,64 @@ def facts_of(found: Fit) -> dict[str, Any]:
     reading = found.reading
     facts: dict[str, Any] = {
         "format": FORMAT,
-        "model": reading.model,
         "mapping": dict(reading.mapping.lines()),
-        "facts": reading.facts,
         "excluded": reading.exclusions,
-        "left_out": reading.left_out,
-        "notes": reading.notes,
         "settings": found.settings(),
-        "verdict": found.verdict,
-        "checks": found.checks,
-        "rules": found.rules,
-        "class_scores": found.class_scores,
     }
+    facts |= _named(reading, "model", "facts", "left_out", "notes")
+    facts |= _named(found, "verdict", "checks", "rules", "class_scores")
     if found.logit is not None:
         facts["coefficients"] = logit_rows(found.logit)
-        facts["evidence"] = {
-            "log_likelihood": found.logit.log_likelihood,
-            "null_log_likelihood": found.logit.null_log_likelihood,
-            "gradient_norm": found.logit.gradient_norm,
-            "passes": found.logit.passes,
-            "clusters": found.logit.clusters,
-        }
+        facts["evidence"] = _named(found.logit, *EVIDENCE)
     if found.temperature is not None:
         facts["temperature"] = dict(zip(("value", "lower", "upper"), found.temperature, strict=True))
     if found.items is not None:
         facts["items"] = item_rows(found.items)
         facts["tie_log_odds"] = found.items.tie_log_odds
     if found.positions is not None:
-        facts["positions"] = [
-            row for row in logit_rows(found.positions) if str(row["name"]).startswith("place ")
-        ]
+        facts["positions"] = position_rows(found.positions)
     for name, fitted in (("lapse", found.lapse), ("thurstone", found.thurstone), ("best_of_k", found.best)):
         if fitted is not None:
-            facts[name] = {
-                "coefficients": fitted.coefficients,
-                "lapse": fitted.lapse,
-                "lapse_interval": fitted.lapse_interval,
-                "log_likelihood": fitted.log_likelihood,
-            }
+            facts[name] = _named(fitted, "coefficients", "lapse", "lapse_interval", "log_likelihood")
     if found.groups is not None:
         facts["groups"] = group_rows(found.groups)
     return facts
 
 
+def _named(source: object, *names: str) -> dict[str, Any]:
+    """Return some attributes by name."""
+    return {name: getattr(source, name) for name in names}
+
+
 def logit_rows(fitted: LogitFit) -> list[dict[str, Any]]:
     """Return one row a coefficient: name, value, standard errors, z."""
-    clustered = fitted.clustered_errors
-    return [
-        {
-            "name": name,
-            "coefficient": float(fitted.coefficients[j]),
-            "se": float(fitted.standard_errors[j]),
-            "se_clustered": None if clustered is None else float(clustered[j]),
-            "z": float(fitted.coefficients[j] / fitted.errors[j]) if fitted.errors[j] > 0 else None,
-        }
-        for j, name in enumerate(fitted.names)
-    ]
+    rows = _rows(fitted, "coefficient", fitted.coefficients)
+    for row, value, error in zip(rows, fitted.coefficients, fitted.errors, strict=True):
+        row["z"] = float(value / error) if error > 0 else None
+    return rows
+
+
+def position_rows(fitted: LogitFit) -> list[dict[str, Any]]:
+    """Return the rows of the places, without those of the features."""
+    return [row for row in logit_rows(fitted) if row["name"].startswith("place ")]
 
 
 def item_rows(fitted: ItemFit, most: int | None = None) -> list[dict[str, Any]]:
     """Return one row an item, the best first: name, reward, standard errors."""
-    order = np.argsort(-fitted.rewards, kind="stable")[:most]
+    rows = _rows(fitted, "reward", fitted.rewards)
+    return [rows[i] for i in np.argsort(-fitted.rewards, kind="stable")[:most]]
+
+
+def _rows(fitted: LogitFit | ItemFit, what: str, values: FloatArray) -> list[dict[str, Any]]:
     clustered = fitted.clustered_errors
     return [
         {
-            "name": fitted.names[i],
-            "reward": float(fitted.rewards[i]),
-            "se": float(fitted.standard_errors[i]),
-            "se_clustered": None if clustered is None else float(clustered[i]),
+            "name": name,
+            what: float(values[j]),
+            "se": float(fitted.standard_errors[j]),
+            "se_clustered": None if clustered is None else float(clustered[j]),
         }
-        for i in order
+        for j, name in enumerate(fitted.names)
     ]
 
 

@@ -3,17 +3,23 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import Any
 
 from recurate.choices.models.items import ItemFit
+from recurate.choices.models.latent_classes import ClassFit
+from recurate.choices.models.logit import LogitFit
+from recurate.log.reading.slates import FEATURES, ITEMS, POSITIONS, SCORE
+from recurate.metrics.estimates import NORMAL_975
 from recurate.report import charts
 from recurate.report.sections import Section
 from recurate.rules.families import Family
-from recurate.verbs.fit.files import facts_of, fitted_log, item_rows, logit_rows
+from recurate.verbs.fit.files import facts_of, fitted_log, item_rows, logit_rows, position_rows
 from recurate.verbs.fit.fit import Fit
 from recurate.verbs.result import Result
 
 MOST_ITEMS = 20  # items listed
+DESCRIBED = {SCORE: "a score", FEATURES: "features", ITEMS: "rewards of items", POSITIONS: "places alone"}
 
 
 def fit_result(found: Fit, source: str) -> Result[Fit]:
@@ -62,14 +68,8 @@ def _read_section(found: Fit) -> Section:
     reading = found.reading
     rows = [[str(k), str(v)] for k, v in reading.facts.items()]
     rows += [[role, column] for role, column in reading.mapping.lines()]
-    described = {
-        "score": "a score",
-        "features": "features",
-        "items": "rewards of items",
-        "positions": "nothing but their place",
-    }[reading.model]
     names = ", ".join(reading.choices.names)
-    rows.append(["described by", f"{described}: {names}" if names else described])
+    rows.append(["described by", DESCRIBED[reading.model] + (f": {names}" if names else "")])
     notes = [*reading.notes, *(f"{name} is left out: {why}" for name, why in reading.left_out.items())]
     return Section("What was read", table=[["", ""], *rows], lines=tuple(notes))
 
@@ -83,24 +83,12 @@ def _excluded(found: Fit) -> list[Section]:
 
 
 def _reward_sections(found: Fit) -> list[Section]:
-    sections = []
     if found.items is not None:
-        sections.append(_items_section(found.items))
-    if found.logit is not None and found.items is None:
-        sections.append(_coefficients(found))
-    return sections
+        return [_items_section(found.items)]
+    return [] if found.logit is None else [_coefficients(found, found.logit)]
 
 
-def _coefficients(found: Fit) -> Section:
-    fitted = found.logit
-    assert fitted is not None
-    rows = logit_rows(fitted)
-    clustered = fitted.clustered_errors is not None
-    table = [["feature", "coefficient", "se", *(["se, clustered"] if clustered else []), "z"]]
-    for row in rows:
-        cells = [row["name"], number(row["coefficient"]), number(row["se"], 3)]
-        cells += [number(row["se_clustered"], 3)] if clustered else []
-        table.append([*cells, number(row["z"], 3)])
+def _coefficients(found: Fit, fitted: LogitFit) -> Section:
     text = (
         f"Log-likelihood {fitted.log_likelihood:.3f} (uniform picks: "
         f"{fitted.null_log_likelihood:.3f}; explained "
@@ -111,22 +99,11 @@ def _coefficients(found: Fit) -> Section:
         value, low, high = found.temperature
         upper = "infinity" if math.isinf(high) else f"{high:.4g}"
         text += f" Temperature of the score: {value:.4g} (95 %: {low:.4g} to {upper})."
-    spread = fitted.errors
-    bars = [
-        {"name": row["name"], "value": row["coefficient"], "error": 1.96 * float(e), "group": "all"}
-        for row, e in zip(rows, spread, strict=True)
-    ]
     title = "Temperature of the score" if found.reading.model == "score" else "What features are worth"
-    return Section(title, text, table, chart=charts.interval_chart(bars, "coefficients"))
+    return _estimates(title, text, logit_rows(fitted), "feature", "coefficient")
 
 
 def _items_section(items: ItemFit) -> Section:
-    rows = item_rows(items, MOST_ITEMS)
-    clustered = items.clustered_errors is not None
-    table = [["item", "reward", "se", *(["se, clustered"] if clustered else [])]]
-    for row in rows:
-        cells = [row["name"], number(row["reward"]), number(row["se"], 3)]
-        table.append(cells + ([number(row["se_clustered"], 3)] if clustered else []))
     text = (
         f"{len(items.names)} items, rewards with mean zero. Log-likelihood "
         f"{items.log_likelihood:.3f} (uniform "
@@ -138,26 +115,33 @@ def _items_section(items: ItemFit) -> Section:
         )
     if not items.exact_errors:
         text += " Standard errors from draws of the estimate's sampling law."
+    return _estimates("What items are worth", text, item_rows(items, MOST_ITEMS), "item", "reward")
+
+
+def _estimates(title: str, text: str, rows: Sequence[dict[str, Any]], what: str, value: str) -> Section:
+    """Return estimates with their errors as a table and a chart."""
+    clustered = rows[0]["se_clustered"] is not None
+    digits = {value: 4, "se": 3, "se_clustered": 3, "z": 3}
+    shown = [name for name in digits if name in rows[0] and (clustered or name != "se_clustered")]
+    table = [[what, *(name.replace("_", ", ") for name in shown)]]
+    table += [[row["name"], *(number(row[name], digits[name]) for name in shown)] for row in rows]
+    error = "se_clustered" if clustered else "se"
     bars = [
-        {
-            "name": row["name"][:40], "value": row["reward"],
-            "error": 1.96 * (row["se_clustered"] if clustered else row["se"]), "group": "all",
-        }
+        {"name": row["name"][:40], "value": row[value], "error": NORMAL_975 * row[error], "group": "all"}
         for row in rows
-    ]  # fmt: skip
-    return Section("What items are worth", text, table, chart=charts.interval_chart(bars, "items"))
+    ]
+    return Section(title, text, table, chart=charts.interval_chart(bars, f"{value}s"))
 
 
 def _position_section(found: Fit) -> list[Section]:
     fitted = found.positions
     if fitted is None:
         return []
-    rows = [r for r in logit_rows(fitted) if str(r["name"]).startswith("place ")]
     table = [["place", "log odds against place 1", "se", "z"]]
-    errors = fitted.errors[-len(rows) :]
-    for row, error in zip(rows, errors, strict=True):
-        cells = [row["name"].removeprefix("place "), number(row["coefficient"], 3), number(float(error), 2)]
-        table.append([*cells, number(row["z"], 3)])
+    for row in position_rows(fitted):
+        value, error = row["coefficient"], row["se_clustered"] or row["se"]
+        place = row["name"].removeprefix("place ")
+        table.append([place, number(value, 3), number(error, 2), number(row["z"], 3)])
     return [Section("Position effects", "Rewards being equal.", table)]
 
 
@@ -165,17 +149,17 @@ def _rule_section(found: Fit) -> list[Section]:
     if not found.rules:
         return []
     extra = {}
-    if found.lapse is not None and found.lapse.lapse is not None and found.lapse.lapse_interval is not None:
+    if found.lapse is not None and found.lapse.lapse_interval is not None:
         low, high = found.lapse.lapse_interval
-        extra[Family.LAPSE] = f"lapse share {found.lapse.lapse:.3g} ({low:.2g} to {high:.2g})"
-    if found.best is not None and found.best.lapse is not None:
-        extra[Family.BEST] = f"lapse share {found.best.lapse:.3g}"
+        extra[Family.LAPSE] = f"lapse share {found.lapse.rule.lapse:.3g} ({low:.2g} to {high:.2g})"
+    if found.best is not None:
+        extra[Family.BEST] = f"lapse share {found.best.rule.lapse:.3g}"
     table = [["rule", "log-likelihood a slate", "gain over Luce", "95 %, all at once", "fitted"]]
     for rule in found.rules:
-        gain = "" if rule.name == Family.LUCE else f"{rule.gain:+.4f}"
-        interval = "" if rule.name == Family.LUCE else f"{rule.interval[0]:+.4f} to {rule.interval[1]:+.4f}"
+        low, high = rule.interval
+        gain = [f"{rule.gain:+.4f}", f"{low:+.4f} to {high:+.4f}"] if rule.name != Family.LUCE else ["", ""]
         mark = " (better)" if rule.better and rule.name != Family.UNIFORM else ""
-        table.append([rule.name + mark, f"{rule.per_slate:.4f}", gain, interval, extra.get(rule.name, "")])
+        table.append([rule.name + mark, f"{rule.per_slate:.4f}", *gain, extra.get(rule.name, "")])
     return [Section("Which rule", "Log-likelihood of held-out slates, three-fold.", table)]
 
 
@@ -184,18 +168,15 @@ def _group_sections(found: Fit) -> list[Section]:
     if found.class_scores:
         table = [["groups", "held-out log-likelihood a slate", "gain", "se", "BIC"]]
         for s in found.class_scores:
-            gain = "" if s.classes == 1 else f"{s.gain:+.4f}"
-            error = "" if s.classes == 1 else f"{s.gain_error:.4f}"
-            table.append([str(s.classes), f"{s.held_out:.4f}", gain, error, f"{s.bic:.1f}"])
+            gain = [f"{s.gain:+.4f}", f"{s.gain_error:.4f}"] if s.classes > 1 else ["", ""]
+            table.append([str(s.classes), f"{s.held_out:.4f}", *gain, f"{s.bic:.1f}"])
         sections.append(Section("How many preference groups", "On choosers that were not fitted.", table))
     if found.groups is not None:
-        sections.append(_groups(found))
+        sections.append(_groups(found.groups))
     return sections
 
 
-def _groups(found: Fit) -> Section:
-    groups = found.groups
-    assert groups is not None
+def _groups(groups: ClassFit) -> Section:
     errors, weight_errors = groups.standard_errors, groups.weight_errors
     names = [f"group {z + 1}" for z in range(groups.classes)]
 
@@ -207,13 +188,12 @@ def _groups(found: Fit) -> Section:
     table.append(["weight", *(cell(w, e) for w, e in zip(groups.weights.tolist(), shares, strict=True))])
     bars: list[dict[str, Any]] = []
     for j, name in enumerate(groups.names):
-        row = [name]
-        for z in range(groups.classes):
-            error = None if errors is None else float(errors[z, j])
-            row.append(cell(float(groups.coefficients[z, j]), error))
-            value, reach = float(groups.coefficients[z, j]), 1.96 * (error or 0.0)
-            bars.append({"name": name, "value": value, "error": reach, "group": names[z]})
-        table.append(row)
+        table.append([name])
+        for z, group in enumerate(names):
+            value, error = float(groups.coefficients[z, j]), None if errors is None else float(errors[z, j])
+            table[-1].append(cell(value, error))
+            reach = NORMAL_975 * (error or 0.0)
+            bars.append({"name": name, "value": value, "error": reach, "group": group})
     text = (
         f"{groups.choosers} choosers; log-likelihood {groups.log_likelihood:.3f}, gradient per slate "
         f"{groups.gradient_norm:.1e}; {groups.agreeing} of {max(len(groups.starts), 1)} starts led here."
