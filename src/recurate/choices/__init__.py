@@ -1,4 +1,4 @@
-"""From picks to rewards: choice tables, estimates with their evidence, tests of the choice model."""
+"""From picks to rewards: choice tables, estimates with their evidence, and tests of the choice model."""
 
 from recurate.choices.models.identifiability import NoEstimate
 from recurate.choices.models.items import ItemFit, item_rewards

@@ -1,4 +1,4 @@
-"""From plain slates to a choice table: features of candidates, rankings and ties as single picks."""
+"""From plain slates to a choice table: features of candidates, with rankings and ties as single picks."""
 
 from __future__ import annotations
 
@@ -22,22 +22,22 @@ from recurate.rules.slates import Slates
 
 @dataclass(frozen=True)
 class Reading:
-    """A choice table with how it was made.
+    """A choice table and how it was read.
 
     Attributes:
-        choices: slates with one pick each; rankings taken apart, ties as asked.
-        strict: the same without ties: for tests of Luce's model.
-        model: what describes candidates: ``score``, ``features``, ``items``, or nothing but their
-            ``positions``.
-        mapping: which column was taken for what.
-        exclusions: slates left out, by reason.
-        left_out: columns that describe nothing, and why.
-        table: the included candidates, slate by slate, with the file's columns in standard names.
-        matrix: their features, (rows, d).
-        slates: of these candidates (before rankings were taken apart).
-        tied: which of these slates were tied pairs, (slates,).
-        notes: what was assumed in reading.
-        facts: counts, for people.
+        choices: Slates with one pick each; rankings are exploded, and ties are treated as requested.
+        strict: The same slates without ties, for tests of Luce's model.
+        model: Description of the candidates: ``score``, ``features``, ``items`` or, where nothing else is
+            known, ``positions``.
+        mapping: Columns and their roles.
+        exclusions: Excluded slates, by reason.
+        left_out: Columns that are not used as features, with the reasons.
+        table: Columns of the included candidates under their standard names, slate by slate.
+        matrix: Features of the included candidates, (rows, d).
+        slates: Slates of the included candidates, before rankings are exploded.
+        tied: Whether each of these slates is a tied pair, (slates,).
+        notes: Assumptions made in reading.
+        facts: Counts to report.
     """
 
     choices: Choices
@@ -55,22 +55,22 @@ class Reading:
 
 
 def read_choices(table: pa.Table, mapping: Mapping, wanted: Wanted | None = None) -> Reading:
-    """Return a table's choices.
+    """Return the choices in a table.
 
     Args:
-        table: as it was read.
-        mapping: which column means what; see :func:`recurate.log.reading.roles.guess`.
-        wanted: what describes the candidates, and what ties are.
+        table: Table as read from a file.
+        mapping: Columns and their roles; see :func:`recurate.log.reading.roles.guess`.
+        wanted: Columns that describe the candidates, and the treatment of ties.
 
     Raises:
-        InputError: a wanted column is not there or holds no numbers, or no slate can be used.
+        InputError: If a wanted column is missing or not numeric, or if no slate can be used.
     """
     wanted = wanted or Wanted()
     return choices_of(read_slates(table, mapping, wanted), wanted.ties)
 
 
 def choices_of(plain: PlainSlates, ties: str) -> Reading:
-    """Return the choices of slates that were read, with ties as an outcome, half a win each, or dropped."""
+    """Return the choices in plain slates; ``ties`` is ``davidson``, ``half`` or ``drop``."""
     matrix, names, dropped = _matrix(plain)
     base = _base(plain, matrix, names)
     expanded = Expansion.of(base, plain.columns["result"], plain.kind, ties)
@@ -82,7 +82,7 @@ def choices_of(plain: PlainSlates, ties: str) -> Reading:
 
 
 def _matrix(plain: PlainSlates) -> tuple[FloatArray, list[str], dict[str, str]]:
-    """Return the features (rows, d), their names, and what turned out to vary in no slate."""
+    """Return the features (rows, d), their names, and the columns that vary within no slate."""
     slates = plain.slates
     if plain.model in (ITEMS, POSITIONS):
         return np.zeros((slates.rows, 0)), [], {}
@@ -103,7 +103,7 @@ def _matrix(plain: PlainSlates) -> tuple[FloatArray, list[str], dict[str, str]]:
             names.append(f"{name}={level}")
     if not parts:
         raise InputError(
-            "nothing that describes candidates varies within slates",
+            "no feature varies within slates",
             got=listed(list(dropped)),
             remedy="name features that differ between the candidates of a slate",
         )
@@ -111,7 +111,7 @@ def _matrix(plain: PlainSlates) -> tuple[FloatArray, list[str], dict[str, str]]:
 
 
 def _base(plain: PlainSlates, matrix: FloatArray, names: Sequence[str]) -> Choices:
-    """Return the slates with all that is known of them; the picks are filled in later."""
+    """Return the slates with all their columns; the picks are filled in later."""
     slates, columns = plain.slates, plain.columns
     choosers = plain.per_slate("chooser")
     if choosers is not None and choosers.max() == 0:
@@ -122,7 +122,7 @@ def _base(plain: PlainSlates, matrix: FloatArray, names: Sequence[str]) -> Choic
         item_codes, item_names = codes.astype(np.int64).ravel(), tuple(found.tolist())
     positions = None
     if "slot" in columns:
-        named = columns["slot"].dtype == object  # left and right; else rows are in the order of their slots
+        named = columns["slot"].dtype == object  # such as left and right; else rows are sorted by slot
         positions = plain.codes("slot") if named else slates.slots()
     return Choices(
         matrix, slates, np.zeros(len(slates), np.int64), tuple(names),
@@ -146,7 +146,7 @@ def _facts(base: Choices, expanded: Expansion) -> dict[str, Any]:
         ),
     }
     if expanded.stages != len(slates):
-        facts["picks"] = f"{expanded.stages} (rankings and ties taken apart)"
+        facts["picks"] = f"{expanded.stages} (rankings and ties as single picks)"
     if expanded.tied.any():
         facts["ties"] = int(expanded.tied.sum())
     if base.choosers is not None:

@@ -1,4 +1,4 @@
-"""A log as an audit sees it: sorted by round, slate and slot, with any number of picks a slate."""
+"""A log sorted by round, slate and slot, with any number of picks per slate, for audits."""
 
 from __future__ import annotations
 
@@ -22,16 +22,16 @@ class Observed:
     """The model's candidates in a log.
 
     Attributes:
-        rewards: shape (rows, rewards).
-        names: of the rewards.
-        rounds: round of each row.
-        picked: which rows were picked.
-        slates: the rows that belong to slates come first, slate by slate; these are they.
-        slate_rounds: round of each slate.
-        slots: place of each row within its slate, as logged; -1 outside slates.
-        contexts: code of each row's context.
-        items: code of each row's item where items are texts, or None.
-        weights_known: propensities (rows,) if logged, nan elsewhere; or None.
+        rewards: Rewards of the candidates, (rows, rewards).
+        names: Names of the rewards.
+        rounds: Round of each row, (rows,).
+        picked: Whether each row was picked, (rows,).
+        slates: Slates of the first rows; rows that belong to no slate come after them.
+        slate_rounds: Round of each slate, (slates,).
+        slots: Logged slot of each row, (rows,), or -1 if none was logged.
+        contexts: Code of each row's context, (rows,).
+        items: Code of each row's item, (rows,), where items are texts; else None.
+        propensities: Logged propensities, (rows,), nan where they are missing; None if none was logged.
     """
 
     rewards: FloatArray
@@ -47,16 +47,16 @@ class Observed:
 
     @classmethod
     def of(cls, log: Log) -> Observed:
-        """Take a log apart.
+        """Return the model's candidates in a log.
 
         Raises:
-            InputError: it holds no candidates of the model's.
+            InputError: If the log holds no candidates of the model.
         """
         own = log.select(source=MODEL)
         table = own.table
         if table.num_rows == 0:
             raise InputError(
-                "the log holds no candidates", got="0 rows", remedy="candidates have source 'model'"
+                "the log holds no candidates", got="0 rows", remedy="set the source of candidates to 'model'"
             )
         slate = np.asarray(pc.fill_null(table.column("slate"), -1).to_numpy(), np.int64)
         slot = np.asarray(pc.fill_null(table.column("slot"), -1).to_numpy(), np.int64)
@@ -82,29 +82,32 @@ class Observed:
 
     @cached_property
     def round_ids(self) -> IntArray:
-        """The rounds that occur, in order."""
+        """Rounds that occur, in increasing order."""
         return np.unique(self.rounds)
 
     @property
     def slated(self) -> int:
-        """How many rows belong to slates."""
+        """Number of rows that belong to slates."""
         return self.slates.rows
 
     @cached_property
     def picks_per_slate(self) -> IntArray:
-        """How many were picked from each slate, (slates,)."""
+        """Number of picks from each slate, (slates,)."""
         if not len(self.slates):
             return np.empty(0, np.int64)
         return self.slates.sums(self.picked[: self.slated].astype(float)).astype(np.int64)
 
     @cached_property
     def picks_per_round(self) -> IntArray:
-        """How many were picked in each round, in order of rounds."""
+        """Number of picks in each round, in the order of ``round_ids``."""
         index = np.searchsorted(self.round_ids, self.rounds)
         return np.bincount(index, self.picked, self.round_ids.size).astype(np.int64)
 
     def single_picks(self) -> tuple[Choices, IntArray] | None:
-        """Return the slates of two or more with one pick, described by the rewards, and which they are."""
+        """Return the slates of two or more candidates with one pick, and their indices; None without any.
+
+        The features are the rewards.
+        """
         which = np.flatnonzero((self.picks_per_slate == 1) & (self.slates.sizes >= 2))
         if not which.size:
             return None
@@ -130,7 +133,7 @@ def _codes(texts: Any) -> IntArray:
 
 
 def _texts(items: Any, order: IntArray) -> IntArray | None:
-    """Return codes of items that are texts; numbers only count the rows of a round."""
+    """Return the codes of items that are texts; None for numbers, which only count the rows of a round."""
     if not pa.types.is_string(items.type) or items.null_count:
         return None
     return _codes(items)[order]

@@ -1,4 +1,4 @@
-"""The choice table: slates, what describes their candidates, what was picked and by whom."""
+"""The choice table: slates, the features of their candidates, the picks and the choosers."""
 
 from __future__ import annotations
 
@@ -15,30 +15,32 @@ from recurate.core.errors import InputError
 from recurate.rules.rule import Rule
 from recurate.rules.slates import Slates
 
-FEW_CHOOSERS = 30  # choosers below which standard errors are not clustered by chooser where sources are known
+PER_SLATE = ("picked", "weights", "choosers", "sources", "contexts")  # columns (slates,)
+PER_ROW = ("features", "positions", "items", "tie_rows")  # columns (rows, ...)
+FEW_CHOOSERS = 30  # with fewer choosers, standard errors are clustered by source where sources are known
 
 
 @dataclass(frozen=True)
 class Choices:
-    """Slates with one pick each; rows slate by slate.
+    """Slates with one pick each, stored slate by slate with one row per candidate.
 
-    A ranking is several of them: the best of all, the best of the rest, and so on (Plackett-Luce); they
-    share a ``source``, as do several people's votes on what one of them saw.
+    A ranking becomes several slates: the best of all candidates, the best of the rest, and so on
+    (Plackett-Luce). These slates share a ``source``, as do the votes of several people on one slate.
 
     Attributes:
-        features: shape (rows, d), finite; d may be 0.
-        slates: which rows belong together; at least two each.
-        picked: slot of each slate's pick, (slates,), from 0.
-        names: the features' names.
-        weights: how much each slate counts, (slates,), > 0; None: once.
-        choosers: who picked, codes from 0, (slates,), or None if unknown.
-        sources: which slates are dependent by construction (stages of one ranking, votes on one slate),
-            codes from 0, (slates,), or None.
-        positions: where each row was shown, from 0, (rows,), or None if unknown.
-        items: which item each row is, codes from 0, (rows,), or None.
-        item_names: names of the items.
-        contexts: codes of the slates' contexts (prompts), (slates,), or None.
-        tie_rows: rows that stand for "these are tied", (rows,) of bool, or None.
+        features: Finite features of the candidates, (rows, d); d may be 0.
+        slates: Slates of the rows, each with at least two.
+        picked: Slot of each slate's pick, from 0, (slates,).
+        names: Names of the features, (d,).
+        weights: Positive weights of the slates, (slates,), or None if all are 1.
+        choosers: Code of the chooser of each slate, from 0, (slates,), or None if unknown.
+        sources: Codes of the slates' sources, from 0, (slates,), or None. Slates of one source are dependent
+            by construction: stages of one ranking, or votes on one slate.
+        positions: Place in which each candidate was shown, from 0, (rows,), or None if unknown.
+        items: Code of the item of each row, from 0, (rows,), or None.
+        item_names: Names of the items.
+        contexts: Code of the context (prompt) of each slate, (slates,), or None.
+        tie_rows: Whether a row is the outcome "tied" instead of a candidate, (rows,), or None.
     """
 
     features: FloatArray
@@ -67,21 +69,22 @@ class Choices:
         names: Sequence[str] | None = None,
         weights: ArrayLike | None = None,
     ) -> Choices:
-        """Check arrays and bind them together; float64 features are not copied.
+        """Check arrays and build a choice table from them; float64 features are not copied.
 
         Args:
-            features: shape (rows, d), or (rows,) for one feature; slate by slate.
-            picked: slot of each slate's pick, (slates,).
-            k: size of all slates; or
-            offsets: where slates begin, (slates + 1,), from 0 to rows.
-            choosers: who picked, one label a slate.
-            positions: where each row was shown; None: in the order of the rows.
-            names: one for each feature.
-            weights: how much each slate counts.
+            features: Features of the candidates, slate by slate, (rows, d), or (rows,) for one feature.
+            picked: Slot of each slate's pick, from 0, (slates,).
+            k: Size of all slates. Give either ``k`` or ``offsets``.
+            offsets: First row of each slate, then the number of rows, (slates + 1,).
+            choosers: Label of the chooser of each slate, (slates,).
+            positions: Place in which each candidate was shown, from 0, (rows,). Default: the order of the
+                rows within each slate.
+            names: Names of the features, (d,). Default: x1, x2, ...
+            weights: Positive weights of the slates, (slates,).
 
         Raises:
-            InputError: shapes disagree, a slate has fewer than two rows, a pick lies outside its slate, or a
-                feature is not finite.
+            InputError: If shapes disagree, a slate has fewer than two rows, a pick lies outside its slate, or
+                a feature is not finite.
         """
         matrix = _matrix(features)
         slates = slates_of(len(matrix), k, offsets)
@@ -91,7 +94,7 @@ class Choices:
             raise InputError(
                 f"there must be one name for each of the {matrix.shape[1]} features, all different",
                 got=", ".join(labels),
-                remedy="pass names in the order of the columns",
+                remedy="pass the names in the order of the columns",
             )
         return cls(
             matrix,
@@ -113,70 +116,52 @@ class Choices:
 
     @property
     def total_weight(self) -> float:
-        """The sum of the slates' weights."""
+        """Sum of the slates' weights."""
         return float(len(self)) if self.weights is None else float(self.weights.sum())
 
     @cached_property
     def clusters(self) -> IntArray | None:
-        """What standard errors are clustered by: choosers, unless they are few and sources are known."""
+        """Clusters for standard errors, (slates,): choosers, or sources if choosers are few or unknown."""
         if self.choosers is None or self.sources is None:
             return self.choosers if self.sources is None else self.sources
         few = np.unique(self.choosers).size < FEW_CHOOSERS
         return self.sources if few else self.choosers
 
     def log_likelihood(self, rule: Rule, utilities: FloatArray) -> FloatArray:
-        """Return the log probability of each slate's pick under a rule, (slates,), for rewards (rows,)."""
+        """Return the log probability of each slate's pick (slates,) under a rule, given rewards (rows,)."""
         return rule.log_likelihood(utilities, self.picked, self.slates)
 
     def take(self, slates: NDArray[Any]) -> Choices:
-        """Return some of the slates (indices, or a mask)."""
+        """Return the slates of these indices, or those for which a mask (slates,) is True."""
         chosen = np.flatnonzero(slates) if slates.dtype == bool else np.asarray(slates, np.int64)
         own, rows = self.slates.take(chosen)
-
-        def of(values: NDArray[Any] | None, index: IntArray) -> Any:
-            return None if values is None else values[index]
-
-        return replace(
-            self,
-            features=self.features[rows],
-            slates=own,
-            picked=self.picked[chosen],
-            weights=of(self.weights, chosen),
-            choosers=of(self.choosers, chosen),
-            sources=of(self.sources, chosen),
-            positions=of(self.positions, rows),
-            items=of(self.items, rows),
-            contexts=of(self.contexts, chosen),
-            tie_rows=of(self.tie_rows, rows),
-        )
+        return replace(self, slates=own, **self._at(PER_SLATE, chosen), **self._at(PER_ROW, rows))
 
     def with_rows(self, rows: BoolArray, picked: IntArray) -> Choices:
-        """Return the slates without the rows (rows,) that are False; ``picked``: slots among those left."""
+        """Return the slates with only the rows for which ``rows`` (rows,) is True.
 
-        def of(values: NDArray[Any] | None) -> Any:
-            return None if values is None else values[rows]
+        Args:
+            rows: Whether each row is kept.
+            picked: Slot of each slate's pick among the kept rows, (slates,).
+        """
+        return replace(self, slates=self.slates.only(rows), picked=picked, **self._at(PER_ROW, rows))
 
-        return replace(
-            self,
-            features=self.features[rows],
-            slates=self.slates.only(rows),
-            picked=picked,
-            positions=of(self.positions),
-            items=of(self.items),
-            tie_rows=of(self.tie_rows),
-        )
+    def _at(self, names: Sequence[str], index: NDArray[Any]) -> dict[str, Any]:
+        """Return the known columns among ``names`` at an index, by name."""
+        columns = {name: getattr(self, name) for name in names}
+        return {name: values[index] for name, values in columns.items() if values is not None}
 
     def with_features(self, features: FloatArray, names: Sequence[str]) -> Choices:
-        """Return the same picks described by other features (rows, d)."""
+        """Return the same picks with other features (rows, d)."""
         return replace(self, features=np.ascontiguousarray(features, np.float64), names=tuple(names))
 
 
 def codes_of(labels: ArrayLike, count: int, name: str) -> IntArray:
-    """Return codes 0, 1, ... for labels of any type, in sorted order, (count,)."""
+    """Return codes (count,) from 0 for labels of any type, in the order of the sorted labels."""
     given = np.asarray(labels)
     if given.shape != (count,):
         raise InputError(
-            f"{name} must be one label a slate", got=f"shape {given.shape}", remedy=f"pass {count} labels"
+            f"{name} must have one label per slate", got=f"shape {given.shape}", remedy=f"pass {count} labels"
         )
     if given.dtype == object:  # labels of mixed types have no order
         given = np.array(["" if v is None else str(v) for v in given])
@@ -197,9 +182,9 @@ def _matrix(features: ArrayLike) -> FloatArray:
         raise InputError(
             "features must have shape (rows, features), at least one row",
             got=f"shape {values.shape}",
-            remedy="one row a candidate, slate by slate",
+            remedy="pass one row per candidate, slate by slate",
         )
-    # The sum is finite iff all are (or they are near the largest double): cheaper than a mask of all.
+    # A sum is finite iff all its terms are, but for overflow. This is cheaper than a mask of all values.
     with np.errstate(over="ignore", invalid="ignore"):
         finite = np.isfinite(np.ones(len(values)) @ values).all()
     if not finite:
@@ -215,10 +200,12 @@ def _matrix(features: ArrayLike) -> FloatArray:
 
 
 def slates_of(rows: int, k: int | None, offsets: ArrayLike | None) -> Slates:
-    """Return slates of ``k`` rows, or of rows ``offsets`` apart, after checking that each has two or more."""
+    """Return slates of ``k`` rows, or with the given ``offsets``; each must have at least two rows."""
     if (k is None) == (offsets is None):
         raise InputError(
-            "slates need k or offsets", got=f"k = {k}, offsets = {offsets!r}", remedy="pass one of them"
+            "slates need either k or offsets",
+            got=f"k = {k}, offsets = {offsets!r}",
+            remedy="pass one of them",
         )
     if k is not None:
         if int(k) != k or k < 2 or rows % int(k):
@@ -239,24 +226,24 @@ def slates_of(rows: int, k: int | None, offsets: ArrayLike | None) -> Slates:
         raise InputError(
             "offsets must be whole numbers from 0 to the number of rows",
             got=f"shape {found.shape}, type {found.dtype}",
-            remedy=f"slate s has the rows offsets[s] to offsets[s + 1] - 1; there are {rows} rows",
+            remedy=f"slate s consists of rows offsets[s] to offsets[s + 1] - 1; there are {rows} rows",
         )
     sizes = np.diff(found.astype(np.int64))
     if sizes.min() < 2:
         raise InputError(
             "a slate needs at least two candidates",
             got=f"{int(sizes.min())} in slate {int(sizes.argmin())}",
-            remedy="drop slates of one candidate: a pick from one tells nothing",
+            remedy="drop slates of one candidate: a pick from a single candidate carries no information",
         )
     return Slates(found.astype(np.int64))
 
 
 def check_picks(picked: ArrayLike, slates: Slates) -> IntArray:
-    """Return picks as slots (slates,) after checking that each lies in its slate."""
+    """Return the slots of the picks (slates,) after checking that each lies within its slate."""
     slots = np.asarray(picked)
     if slots.shape != (len(slates),) or slots.dtype.kind not in "iu":
         raise InputError(
-            "picked must be one slot a slate",
+            "picked must have one slot per slate",
             got=f"shape {slots.shape}, type {slots.dtype}",
             remedy=f"pass {len(slates)} whole numbers",
         )
@@ -266,18 +253,18 @@ def check_picks(picked: ArrayLike, slates: Slates) -> IntArray:
         raise InputError(
             f"the pick of slate {first} lies outside it",
             got=f"slot {slots[first]} of {slates.sizes[first]} ({int(outside.sum())} such slates)",
-            remedy="slots count from 0",
+            remedy="slots are counted from 0",
         )
     return slots.astype(np.int64)
 
 
 def check_weights(weights: ArrayLike, count: int) -> FloatArray:
-    """Return the weights of slates (count,) after checking that they are positive."""
+    """Return the slates' weights (count,) after checking that they are finite and positive."""
     values = np.asarray(weights, float)
     if values.shape != (count,) or not np.isfinite(values).all() or not (values > 0).all():
         raise InputError(
-            "weights must be one positive number a slate",
+            "weights must have one positive number per slate",
             got=f"shape {values.shape}",
-            remedy=f"pass {count} numbers; drop slates that do not count",
+            remedy=f"pass {count} numbers; drop slates of weight zero",
         )
     return values

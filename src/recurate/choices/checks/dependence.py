@@ -9,7 +9,7 @@ import numpy as np
 
 from recurate.choices.checks.score_tests import Check, strongest_features
 from recurate.choices.checks.statistics import three_moment_tail
-from recurate.choices.models.likelihood import information_of
+from recurate.choices.models.likelihood import information_of, runs_of
 from recurate.choices.table import Choices
 from recurate.core.arrays import FloatArray, IntArray
 
@@ -61,15 +61,14 @@ def _pair_statistic(
     q = z.shape[1]
     total, own = np.add.reduceat(g, starts, axis=0), np.square(g).sum()
     t = float(np.square(total).sum() - own)
-    pair2 = pair3 = single2 = 0.0
+    pair2 = pair3 = 0.0
     bounds = np.r_[starts, len(choices)]
-    for first, stop in _runs(bounds, max(1, 2_000_000 // max(q * q, 1))):
+    for first, stop in runs_of(bounds, max(1, 2_000_000 // max(q * q, 1))):
         some = slice(int(bounds[first]), int(bounds[stop]))
         each = _slate_informations(choices, z, p, means, weights, some)
         joint = np.add.reduceat(each, bounds[first:stop] - some.start, axis=0)
         index = np.repeat(np.arange(stop - first), np.diff(bounds[first : stop + 1]))
         squares = np.einsum("nab,nab->", each, each)
-        single2 += squares
         pair2 += float(np.einsum("nab,nab->", joint, joint)) - squares
         cubes = np.einsum("nab,nbc->nac", each, each)
         pair3 += float(np.einsum("nab,nbc,nca->", joint, joint, joint, optimize=True))
@@ -90,18 +89,6 @@ def _slate_informations(
     outer = np.einsum("na,nb->nab", centred * p[rows, None], centred)
     starts = choices.slates.offsets[some] - rows.start
     return np.asarray(np.add.reduceat(outer, starts, axis=0) * np.square(weights[some])[:, None, None])
-
-
-def _runs(bounds: IntArray, most: int) -> list[tuple[int, int]]:
-    """Cut groups 0, 1, ... with these bounds into runs of about ``most`` members."""
-    runs, first = [], 0
-    last = bounds.size - 1
-    while first < last:
-        stop = int(np.searchsorted(bounds, bounds[first] + most, side="right")) - 1
-        stop = min(max(stop, first + 1), last)
-        runs.append((first, stop))
-        first = stop
-    return runs
 
 
 def check_repeats(choices: Choices, beta: FloatArray) -> Check:
@@ -153,11 +140,9 @@ def _equal_slates(choices: Choices) -> tuple[IntArray, IntArray]:
     # Items of one name may come at several prices: both must agree.
     looks = choices.features if choices.items is None else np.column_stack([choices.items, choices.features])
     keys = np.unique(looks, axis=0, return_inverse=True)[1].astype(np.int64).ravel()
-    table = np.full((len(choices), width), -1, np.int64)
+    table = np.full((len(choices), width), np.iinfo(np.int64).max)  # absent slots sort last
     table[choices.slates.index(), choices.slates.slots()] = keys
-    # Absent slots go last: they sort first as -1, so shift them.
-    masked = np.where(table < 0, np.iinfo(np.int64).max, table)
-    order = np.argsort(masked, axis=1, kind="stable")
-    ordered = np.take_along_axis(masked, order, axis=1)
+    order = np.argsort(table, axis=1, kind="stable")
+    ordered = np.take_along_axis(table, order, axis=1)
     codes = np.unique(ordered, axis=0, return_inverse=True)[1].astype(np.int64).ravel()
     return codes, order

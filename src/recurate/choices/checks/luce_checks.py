@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Sequence
 from dataclasses import replace
@@ -11,7 +12,7 @@ from numpy.typing import NDArray
 
 from recurate.choices.checks.dependence import check_choosers, check_repeats
 from recurate.choices.checks.score_tests import Check, dummies, score_test, strongest_features
-from recurate.choices.checks.statistics import chi2_tail, holm
+from recurate.choices.checks.statistics import chi2_tail, holm, quadratic_test
 from recurate.choices.models.identifiability import NoEstimate
 from recurate.choices.models.logit import conditional_logit
 from recurate.choices.table import Choices
@@ -19,7 +20,6 @@ from recurate.core.arrays import FloatArray
 from recurate.core.seeds import Stream
 
 MOST_SLATES = 60_000  # that a test looks at
-MOST_NESTS = 15
 FEW_SLATES = 50  # below which nothing is tested
 BINS = 5  # of predicted probabilities, in the calibration test
 
@@ -86,11 +86,10 @@ def make_nests(choices: Choices, beta: FloatArray) -> tuple[FloatArray, list[str
     columns: list[FloatArray] = []
     titles: list[str] = []
     if choices.items is not None and 3 <= len(choices.item_names) <= 6:
-        for a in range(len(choices.item_names)):
-            for b in range(a + 1, len(choices.item_names)):
-                columns.append(((choices.items == a) | (choices.items == b)).astype(float))
-                titles.append(f"{choices.item_names[a]} and {choices.item_names[b]}")
-        return np.column_stack(columns[:MOST_NESTS]), titles[:MOST_NESTS]
+        for a, b in itertools.combinations(range(len(choices.item_names)), 2):
+            columns.append(((choices.items == a) | (choices.items == b)).astype(float))
+            titles.append(f"{choices.item_names[a]} and {choices.item_names[b]}")
+        return np.column_stack(columns), titles
     reach = np.abs(beta) * choices.features.std(axis=0)
     for j in np.argsort(-reach)[:10]:
         values = choices.features[:, j]
@@ -211,9 +210,8 @@ def check_hausman(choices: Choices, beta: FloatArray, covariance: FloatArray, se
         return replace(blank, why="slates of three or more are needed")
     part = choices.take(np.flatnonzero(usable))
     drop = (Stream(seed).at("hausman").generator().random(len(part)) * part.slates.sizes).astype(np.int64)
-    kept_slates = np.flatnonzero(drop != part.picked)
-    own = part.take(kept_slates)
-    dropped = drop[kept_slates]
+    kept = np.flatnonzero(drop != part.picked)
+    own, dropped = part.take(kept), drop[kept]
     rows = np.ones(own.slates.rows, bool)
     rows[own.slates.offsets[:-1] + dropped] = False
     reduced = own.with_rows(rows, own.picked - (own.picked > dropped))
@@ -221,14 +219,11 @@ def check_hausman(choices: Choices, beta: FloatArray, covariance: FloatArray, se
         fit = conditional_logit(reduced, clustered=False)
     except NoEstimate as error:
         return replace(blank, why=f"no estimate on the reduced slates: {error.got}")
-    difference = fit.coefficients - beta
-    spread = fit.covariance - covariance
-    values, vectors = np.linalg.eigh(spread)
+    difference, spread = fit.coefficients - beta, fit.covariance - covariance
+    values = np.linalg.eigvalsh(spread)
     if values[0] < -1e-6 * values[-1]:
         return replace(blank, why="the difference of covariances is not positive: the statistic is undefined")
-    good = values > 1e-8 * values[-1]
-    along = vectors[:, good].T @ difference
-    statistic, df = float((np.square(along) / values[good]).sum()), int(good.sum())
+    statistic, df = quadratic_test(difference, spread)
     p = chi2_tail(statistic, df)
     return replace(blank, p=p, corrected=p, statistic=statistic, df=df, effect="")
 

@@ -55,13 +55,11 @@ def three_moment_tail(value: float, mean: float, variance: float, third: float) 
 
 def holm(p_values: Sequence[float]) -> list[float]:
     """Return p-values corrected for their number (Holm 1979): each family error stays below its value."""
-    order = np.argsort(p_values)
-    corrected = [0.0] * len(p_values)
-    running = 0.0
-    for place, index in enumerate(order):
-        running = max(running, min(1.0, (len(p_values) - place) * p_values[index]))
-        corrected[int(index)] = running
-    return corrected
+    given = np.array(p_values, float)
+    order = np.argsort(given)
+    corrected = np.empty(given.size)
+    corrected[order] = np.maximum.accumulate(given[order] * np.arange(given.size, 0, -1)).clip(max=1.0)
+    return corrected.tolist()
 
 
 def quadratic_test(score: FloatArray, covariance: FloatArray) -> tuple[float, int]:

@@ -1,12 +1,11 @@
-"""Whether item rewards exist: the graph of "was picked over" must be strongly connected (Ford 1957)."""
+"""Existence of item rewards: the graph of "was picked over" must be strongly connected (Ford 1957)."""
 
 from __future__ import annotations
 
 import numpy as np
-from numpy.typing import NDArray
 
 from recurate.choices.models.identifiability import NoEstimate, listed
-from recurate.core.arrays import IntArray
+from recurate.core.arrays import BoolArray, IntArray
 from recurate.rules.slates import Slates
 
 
@@ -14,12 +13,19 @@ def check_connected(
     codes: IntArray,
     slates: Slates,
     winners: IntArray,
-    tied: NDArray[np.bool_] | None,
+    tied: BoolArray,
     names: tuple[str, ...],
 ) -> None:
-    """Refuse graphs of "was picked over" that are not strongly connected; a tie counts both ways.
+    """Raise NoEstimate unless the graph of "was picked over" is strongly connected.
 
-    Part of the slates often settles it, and is tried first.
+    A tie counts in both directions. A part of the slates often suffices and is tried first.
+
+    Args:
+        codes: Item code of each row, (rows,).
+        slates: Slates of the rows.
+        winners: Item code of each slate's pick, (slates,).
+        tied: Whether each slate, then a pair, is tied, (slates,).
+        names: Names of the items.
     """
     n, count = len(slates), len(names)
     taken = min(n, 30 * count)
@@ -30,16 +36,16 @@ def check_connected(
         if taken == n:
             raise _explain_components(labels, codes, winners, tied, slates, names)
         taken = min(n, 6 * taken)
-    if tied is not None and tied.any():
+    if tied.any():
         _check_tie_odds(codes, winners, tied, len(names))
 
 
-def _check_tie_odds(codes: IntArray, winners: IntArray, tied: NDArray[np.bool_], count: int) -> None:
-    """Refuse pairs whose odds of a tie have no finite estimate.
+def _check_tie_odds(codes: IntArray, winners: IntArray, tied: BoolArray, count: int) -> None:
+    """Raise NoEstimate if the odds of a tie have no finite estimate.
 
-    The log of Davidson's nu can leave for infinity, and with it the rewards, iff rewards exist with every
-    winner at least one above its loser and tied pairs at most one apart: iff no cycle of the graph has more
-    wins than ties, which Bellman and Ford's algorithm tells.
+    The log of Davidson's nu, and the rewards with it, can diverge iff there are rewards for which each winner
+    is at least one above its loser and tied pairs are at most one apart. Such rewards exist iff no cycle of
+    the graph has more wins than ties, which the Bellman-Ford algorithm decides.
     """
     from scipy import sparse
     from scipy.sparse import csgraph
@@ -51,26 +57,21 @@ def _check_tie_odds(codes: IntArray, winners: IntArray, tied: NDArray[np.bool_],
     graph = sparse.csr_matrix((lengths, (edges // count, edges % count)), shape=(count, count))
     strict = csgraph.connected_components(graph.multiply(graph < 0), directed=True, connection="strong")
     if strict[0] < count:
-        return  # a cycle of wins alone: the usual case
+        return  # usual case: the wins alone form a cycle
     try:
         csgraph.bellman_ford(graph, indices=0)
     except csgraph.NegativeCycleError:
         return
     raise NoEstimate(
-        "the odds of a tie have no finite estimate: wins all go one way, and ties can be explained by ever "
-        "larger odds",
+        "the odds of a tie have no finite estimate: all wins go in one direction, so that the likelihood "
+        "increases with these odds without bound",
         got=f"{int(tied.sum())} ties of {tied.size} pairs",
-        remedy="set a shrinkage, gather more picks, or count ties as half a win each",
+        remedy="set a shrinkage, collect more picks, or count each tie as half a win",
     )
 
 
 def _components(
-    codes: IntArray,
-    slates: Slates,
-    winners: IntArray,
-    tied: NDArray[np.bool_] | None,
-    count: int,
-    taken: int,
+    codes: IntArray, slates: Slates, winners: IntArray, tied: BoolArray, count: int, taken: int
 ) -> IntArray:
     from scipy import sparse
     from scipy.sparse.csgraph import connected_components
@@ -79,7 +80,7 @@ def _components(
     part = Slates(offsets)
     loser = codes[: offsets[-1]]
     winner = part.spread(winners[:taken])
-    if tied is not None and tied[:taken].any():
+    if tied[:taken].any():
         pairs = np.flatnonzero(tied[:taken]) * 2
         winner = np.concatenate([winner, loser[pairs], loser[pairs + 1]])
         loser = np.concatenate([loser, loser[pairs + 1], loser[pairs]])
@@ -91,16 +92,14 @@ def _explain_components(
     labels: IntArray,
     codes: IntArray,
     winners: IntArray,
-    tied: NDArray[np.bool_] | None,
+    tied: BoolArray,
     slates: Slates,
     names: tuple[str, ...],
 ) -> NoEstimate:
     count = len(names)
     shown = np.bincount(codes, minlength=count)
-    wins = np.bincount(winners if tied is None else winners[~tied], minlength=count)
-    half = (
-        np.zeros(count, np.int64) if tied is None else np.bincount(codes[np.repeat(tied, 2)], minlength=count)
-    )
+    wins = np.bincount(winners[~tied], minlength=count)
+    half = np.bincount(codes[slates.spread(tied)], minlength=count)
     absent = np.flatnonzero(shown == 0)
     never = np.flatnonzero((wins + half == 0) & (shown > 0))
     always = np.flatnonzero((wins == shown) & (shown > 0) & (half == 0))
@@ -109,10 +108,9 @@ def _explain_components(
         if index.size:
             found.append(f"{index.size} {what} ({listed([names[i] for i in index], 3)})")
     biggest = int(np.bincount(labels).max())
-    found.append(f"{labels.max() + 1} parts, the largest of {biggest} items")
+    found.append(f"{labels.max() + 1} components, the largest with {biggest} items")
     return NoEstimate(
-        "item rewards have no finite estimate: not every item can be reached from every other along "
-        "'was picked over'",
+        "item rewards have no finite estimate: the graph of 'was picked over' is not strongly connected",
         got="; ".join(found),
-        remedy="set a shrinkage, gather more picks, or keep the largest part only",
+        remedy="set a shrinkage, collect more picks, or keep only the largest component",
     )

@@ -15,58 +15,61 @@ from recurate.rules.slates import Slates
 
 @dataclass(frozen=True)
 class Expansion:
-    """The slates with their picks filled in.
+    """Slates with their picks.
 
     Attributes:
-        choices: rankings taken apart, ties as asked.
-        strict: the same without ties.
-        tied: which of the slates were tied pairs.
-        stages: how many picks there are.
+        choices: Slates with one pick each; rankings are exploded, and ties are treated as requested.
+        strict: The same slates without ties.
+        tied: Whether each of the original slates is a tied pair, (slates,).
     """
 
     choices: Choices
     strict: Choices
     tied: BoolArray
-    stages: int
+
+    @property
+    def stages(self) -> int:
+        """Number of picks; the two halves of a tie are one."""
+        return round(self.choices.total_weight)
 
     @classmethod
     def of(cls, base: Choices, result: FloatArray, kind: str, ties: str) -> Expansion:
-        """Fill in the picks from results (rows,): ranks, or 1 and 0."""
+        """Return the slates of ``base`` with the picks that ``result`` (rows,), ranks or 0 and 1, implies.
+
+        Raises:
+            InputError: If every slate is a tie.
+        """
         slates = base.slates
         better = -result if kind == RANK else result
         top = better == slates.spread(slates.maxima(better))
         tied = slates.sums(top.astype(float)) > 1
         if kind == RANK or (tied.any() and slates.sizes.max() > 2 and ties != "drop"):
             choices, strict = _exploded(base, better, kind, ties)
-            return cls(choices, strict, np.zeros(len(base), bool), len(choices))
+            return cls(choices, strict, np.zeros(len(base), bool))
         first = np.minimum.reduceat(np.where(top, slates.slots(), slates.rows), slates.offsets[:-1])
         plain = replace(base, picked=first.astype(np.int64))
         if not tied.any():
-            return cls(plain, plain, tied, len(plain))
+            return cls(plain, plain, tied)
         untied = np.flatnonzero(~tied)
         if not untied.size:
             raise InputError(
-                "every slate is a tie", got=f"{tied.sum()} ties", remedy="at least some must have a pick"
+                "every slate is a tie", got=f"{tied.sum()} ties", remedy="at least one slate must have a pick"
             )
         strict = plain.take(untied)
         if ties == "drop":
-            return cls(strict, strict, tied, len(strict))
-        if ties == "half":
-            return cls(_halves(plain, tied), strict, tied, len(plain))
-        return cls(_with_tie_rows(plain, tied), strict, tied, len(plain))
+            return cls(strict, strict, tied)
+        return cls((_halves if ties == "half" else _with_tie_rows)(plain, tied), strict, tied)
 
 
 def _exploded(base: Choices, better: FloatArray, kind: str, ties: str) -> tuple[Choices, Choices]:
-    """Take rankings apart: at each stage the best of those left is picked.
+    """Explode rankings into stages: at each stage the best of the remaining candidates is picked.
 
-    Members of a tie are each picked, once, from all that are left when the tie is reached (Breslow's
-    approximation), or their stage is left out. Candidates that were picked together, without ranks, are such
-    a tie at the first stage, and the rest is not told apart.
+    Each member of a tie is picked once from all candidates that remain when the tie is reached (Breslow's
+    approximation), or the stage is dropped. Several candidates picked without ranks are such a tie at the
+    first stage; the order of the others is unknown.
     """
     kept: list[BoolArray] = []
-    picked: list[int] = []
-    origin: list[int] = []
-    loose: list[bool] = []
+    stages: list[tuple[int, int, bool]] = []  # slate, pick, whether it is tied
     for s, worth in enumerate(np.split(better, base.slates.offsets[1:-1])):
         levels = np.unique(worth)[::-1]
         for level in levels[:1] if kind != RANK else levels[:-1]:
@@ -74,25 +77,22 @@ def _exploded(base: Choices, better: FloatArray, kind: str, ties: str) -> tuple[
             best = np.flatnonzero(worth[left] == level)
             if left.sum() < 2 or (ties == "drop" and best.size > 1):
                 continue
-            for b in best:
-                kept.append(left)
-                picked.append(int(b))
-                origin.append(s)
-                loose.append(best.size > 1)
+            kept += [left] * best.size
+            stages += [(s, int(b), best.size > 1) for b in best]
     if not kept:
         raise InputError(
-            "no stage of any ranking has a single best candidate", got="ties only", remedy="--ties half"
+            "no stage of any ranking has a single best candidate", got="only ties", remedy="use --ties half"
         )
-    index = np.array(origin)
+    index, picked, loose = (np.array(column) for column in zip(*stages, strict=True))
     sources = np.arange(len(base)) if base.sources is None else base.sources
-    choices = base.take(index).with_rows(np.concatenate(kept), np.array(picked, np.int64))
+    choices = base.take(index).with_rows(np.concatenate(kept), picked)
     choices = replace(choices, sources=sources[index])
-    untied = np.flatnonzero(~np.array(loose))
+    untied = np.flatnonzero(~loose)
     return choices, choices.take(untied) if untied.size else choices
 
 
 def _halves(plain: Choices, tied: BoolArray) -> Choices:
-    """Return every tied pair twice, each candidate picked once, with weight one half."""
+    """Return each tied pair twice, with each candidate picked once and weight one half."""
     index = np.sort(np.r_[np.arange(len(plain)), np.flatnonzero(tied)], kind="stable")
     again = np.r_[False, np.diff(index) == 0]
     out = plain.take(index)
@@ -102,7 +102,7 @@ def _halves(plain: Choices, tied: BoolArray) -> Choices:
 
 
 def _with_tie_rows(plain: Choices, tied: BoolArray) -> Choices:
-    """Return pairs with a third candidate, the tie: mean features and an indicator (Davidson 1970)."""
+    """Return pairs with the tie as a third alternative: mean features and an indicator (Davidson 1970)."""
     n, d = len(plain), plain.features.shape[1]
     pairs = plain.features.reshape(n, 2, d)
     table = np.zeros((n, 3, d + 1))

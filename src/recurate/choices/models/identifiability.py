@@ -1,7 +1,8 @@
-"""Whether an estimate exists: collinear features, separated picks, and which features are to blame."""
+"""Existence and uniqueness of estimates: collinear features, separated picks, features at fault."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import numpy as np
@@ -9,28 +10,38 @@ import numpy as np
 from recurate.choices.models.likelihood import evaluate
 from recurate.choices.table import Choices
 from recurate.core.arrays import FloatArray, IntArray
-from recurate.core.errors import InputError
+from recurate.core.errors import InputError, is_number
 
-FEWEST = 4000  # slates of a subsample, at least
-PART = 20  # a subsample is one in so many slates
-SINGULAR = 1e-11  # smallest pivot of a scaled information that counts as none
-STRIDE = 64  # neighbouring slates that a subsample takes together: files are often sorted
-LARGEST_PROGRAM = 20_000  # rows of a linear program
+FEWEST = 4000  # minimum number of slates in a subsample
+PART = 20  # ratio of all slates to those of a subsample
+SINGULAR = 1e-11  # relative eigenvalue at or below which a scaled information matrix is singular
+STRIDE = 64  # consecutive slates in each strip of a subsample; strips, because files are often sorted
+LARGEST_PROGRAM = 20_000  # maximum number of rows in a linear program
 
 
 class NoEstimate(InputError):
-    """The likelihood has no (unique, finite) maximum, and why."""
+    """Raised when the likelihood has no unique finite maximum; the message states why."""
+
+
+def check_shrinkage(shrinkage: float) -> None:
+    """Raise InputError unless a shrinkage is a finite number >= 0."""
+    if not is_number(shrinkage) or not (math.isfinite(shrinkage) and shrinkage >= 0):
+        raise InputError(
+            "shrinkage must be a number >= 0",
+            got=shrinkage,
+            remedy="use 0 for none; 1 weighs about one slate",
+        )
 
 
 def check_identified(choices: Choices, shrinkage: float = 0.0) -> tuple[FloatArray, Choices | None]:
-    """Return each feature's root mean square within slates (d,), and a subsample that identifies all.
+    """Return the features' root mean squares within slates (d,) and a subsample that identifies them all.
 
-    The subsample is None where the whole is small, or where only the whole identifies them.
+    The subsample is None if the sample is small, or if only the full sample identifies all coefficients.
 
     Raises:
-        NoEstimate: a feature is the same throughout every slate, or features are collinear within slates.
+        NoEstimate: If a feature is constant within every slate, or if features are collinear within slates.
     """
-    part = None if shrinkage else subsample(choices)  # the penalty is in units of the whole
+    part = None if shrinkage else subsample(choices)  # the penalty is relative to the full sample
     if part is not None:
         scale, information = _null_information(part)
         if not (scale <= 0).any() and rank_deficit(information) is None:
@@ -39,22 +50,22 @@ def check_identified(choices: Choices, shrinkage: float = 0.0) -> tuple[FloatArr
     constant = np.flatnonzero(scale <= 0)
     if constant.size:
         raise NoEstimate(
-            "features that are the same for all candidates of a slate say nothing about picks",
+            "the coefficients of features that are constant within slates are not identified",
             got=", ".join(choices.names[j] for j in constant),
-            remedy="leave them out, or multiply them with features that vary within slates",
+            remedy="drop them, or multiply them by features that vary within slates",
         )
     deficit = None if shrinkage else rank_deficit(information)
     if deficit is not None:
         raise NoEstimate(
             "features are collinear within slates",
             got=", ".join(choices.names[j] for j in deficit),
-            remedy="leave out one of them (a set of dummies needs a base level)",
+            remedy="drop one of them (a set of dummies needs a base level)",
         )
     return scale, None
 
 
 def subsample(choices: Choices) -> Choices | None:
-    """Return one slate in ``PART``, in strips of neighbours, at least ``FEWEST``; None if that is not few."""
+    """Return about one slate in ``PART``, at least ``FEWEST``, in strips; None if a quarter is not enough."""
     n = len(choices)
     wanted = max(n // PART, FEWEST, 100 * choices.features.shape[1])
     if wanted * 4 > n:
@@ -66,18 +77,18 @@ def subsample(choices: Choices) -> Choices | None:
 
 
 def _null_information(choices: Choices) -> tuple[FloatArray, FloatArray]:
-    """Return root mean squares within slates (d,), and the information of uniform picks, scaled."""
+    """Return root mean squares within slates (d,) and the scaled information (d, d) at uniform picks."""
     information = evaluate(choices, np.zeros(choices.features.shape[1]), information=True).information
     assert information is not None
     size = np.sqrt(np.maximum(np.square(choices.features).mean(axis=0), 0.0))
     scale = np.sqrt(np.diag(information) / choices.total_weight)
-    scale = np.where(scale > 1e-12 * size, scale, 0.0)  # rounding of a constant
+    scale = np.where(scale > 1e-12 * size, scale, 0.0)  # a constant, but for rounding
     safe = np.where(scale > 0, scale, 1.0)
     return scale, information / (safe * safe[:, None]) / choices.total_weight
 
 
 def rank_deficit(information: FloatArray) -> IntArray | None:
-    """Return the features in the null space of a scaled information (d, d), or None if there is none."""
+    """Return the features in the null space of a scaled information (d, d), or None if it is regular."""
     values, vectors = np.linalg.eigh(information)
     if values[0] > SINGULAR * max(values[-1], 1e-300) * len(values):
         return None
@@ -86,11 +97,11 @@ def rank_deficit(information: FloatArray) -> IntArray | None:
 
 
 def separating_direction(choices: Choices, beta: FloatArray) -> FloatArray | None:
-    """Return b with b' (x_pick - x_k) >= 0 for all candidates of all slates, > 0 for some; None without.
+    """Return b with b' (x_pick - x_k) >= 0 for all candidates of all slates and > 0 for some, or None.
 
-    Such a b exists iff the likelihood has no finite maximum (Albert and Anderson 1984). ``beta`` itself is
-    tried first; else a linear program is solved (Konis 2007) on a part of the slates, and its solution tried
-    on all.
+    Such a b exists iff the likelihood has no finite maximum (Albert and Anderson 1984). The direction of
+    ``beta`` is tried first; then a linear program is solved (Konis 2007) on a part of the slates, and its
+    solution is checked on all of them.
     """
     if np.any(beta) and _separates(choices, beta / np.linalg.norm(beta)):
         return beta / np.linalg.norm(beta)
@@ -105,7 +116,7 @@ def separating_direction(choices: Choices, beta: FloatArray) -> FloatArray | Non
 
 
 def _differences(choices: Choices) -> FloatArray:
-    """Return x_pick - x_k for every row that is not a pick, (rows - slates, d)."""
+    """Return x_pick - x_k for all rows that were not picked, (rows - slates, d)."""
     gaps = choices.slates.spread(choices.features[choices.picked_rows]) - choices.features
     rivals = np.ones(len(gaps), bool)
     rivals[choices.picked_rows] = False
@@ -135,20 +146,20 @@ def _program(choices: Choices) -> FloatArray | None:
 
 
 def explain_separation(choices: Choices, direction: FloatArray) -> NoEstimate:
-    """Return the error that says which features separate the picks from the rest."""
+    """Return the error that names the features which separate the picks from their rivals."""
     reach = np.abs(direction) * np.sqrt(np.square(_differences(choices)).mean(axis=0))
     order = np.argsort(-reach)
     blamed = [choices.names[j] for j in order if reach[j] > 0.05 * reach.max()]
     return NoEstimate(
-        "the picks are separated: some combination of features is never lower for the picked candidate than "
-        "for its rivals, so no finite coefficients are the most likely ones",
+        "the picks are separated: some linear combination of features is never lower for the picked "
+        "candidate than for its rivals, so that the likelihood has no finite maximum",
         got=f"separated by {listed(blamed)}",
-        remedy="drop these features, gather more picks, or set a shrinkage (a lapse share fits "
-        "best-of-K picks)",
+        remedy="drop these features, collect more picks, or set a shrinkage (picks of the best of K can be "
+        "fitted with a lapse share)",
     )
 
 
 def listed(names: Sequence[str], most: int = 6) -> str:
-    """Return names separated by commas, the first ``most`` of them."""
+    """Return the first ``most`` names, separated by commas, and the number of the others."""
     shown = ", ".join(names[:most])
     return shown if len(names) <= most else f"{shown} and {len(names) - most} more"

@@ -1,68 +1,21 @@
-"""The log-likelihoods of item rewards: top-1 picks, and pairs with ties, as sparse products."""
+"""The log-likelihoods of item rewards: top-1 picks, and pairs with ties, as sparse products.
+
+Both likelihoods have the same methods. ``at(theta)`` returns an evaluation: its ``value`` in nats, its
+``gradient`` (parameters,), the information's ``diagonal`` or an upper bound of it, and products with the
+information.
+"""
 
 from __future__ import annotations
 
 import math
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 
 from recurate.core.arrays import BoolArray, FloatArray, IntArray
 from recurate.rules.slates import Slates
-
-
-class ItemEvaluation(Protocol):
-    """The log-likelihood at one theta.
-
-    Attributes:
-        value: in nats.
-        gradient: (parameters,).
-        diagonal: of the information, or an upper bound of it, (parameters,).
-    """
-
-    value: float
-    gradient: FloatArray
-    diagonal: FloatArray
-
-    def times(self, v: FloatArray) -> FloatArray:
-        """Return information @ v."""
-        ...
-
-    def dense_information(self) -> FloatArray:
-        """Return the information, (parameters, parameters)."""
-        ...
-
-    def scores(self) -> Any:
-        """Return each slate's gradient, a sparse matrix (slates, parameters)."""
-        ...
-
-    def drawn_gradient(self, rng: np.random.Generator) -> FloatArray:
-        """Return the gradient for picks drawn anew from the model: its covariance is the information."""
-        ...
-
-
-class ItemLikelihood(Protocol):
-    """A log-likelihood of item rewards."""
-
-    @property
-    def total(self) -> float:
-        """Weight of all slates."""
-        ...
-
-    def start(self) -> FloatArray:
-        """Return parameters to start from."""
-        ...
-
-    def part(self) -> ItemLikelihood | None:
-        """Return the likelihood of a subsample that covers all items well, or None."""
-        ...
-
-    def at(self, theta: FloatArray) -> ItemEvaluation:
-        """Return the log-likelihood at theta."""
-        ...
-
 
 # --- top-1 picks ----------------------------------------------------------------------------------
 
@@ -221,8 +174,9 @@ class Davidson:
         odds = math.log((ties + 1e-3) / (1 - ties + 1e-3) * 2)
         return np.append(np.log((self.wins + 0.5) / (self.shown + 0.5)), odds)
 
-    def part(self) -> None:
+    def part(self) -> Davidson | None:
         """Return None: pairs with ties are not subsampled."""
+        return None
 
     def at(self, theta: FloatArray) -> DavidsonEvaluation:
         """Return the log-likelihood at (theta, log nu)."""
@@ -245,9 +199,7 @@ class DavidsonEvaluation:
         self.diagonal = np.asarray(model.design.multiply(model.design).T @ shares) + 1e-300
 
     def _residuals(self, outcome: IntArray, scale: FloatArray) -> FloatArray:
-        picks = np.zeros(self.p.shape)
-        picks[np.arange(len(picks)), outcome] = 1.0
-        return np.asarray(((picks - self.p) * scale[:, None]).ravel())
+        return np.asarray(((np.eye(3)[outcome] - self.p) * scale[:, None]).ravel())
 
     def _gradient(self, outcome: IntArray, scale: FloatArray) -> FloatArray:
         return np.asarray(self.model.design.T @ self._residuals(outcome, scale))
@@ -277,3 +229,7 @@ class DavidsonEvaluation:
         """Return the gradient for outcomes drawn anew from the model."""
         outcome = (self.p.cumsum(axis=1) < rng.random(len(self.p))[:, None]).sum(axis=1).clip(max=2)
         return self._gradient(outcome, np.sqrt(self.model.weights))
+
+
+ItemLikelihood = Top1Likelihood | Davidson
+ItemEvaluation = Top1Evaluation | DavidsonEvaluation

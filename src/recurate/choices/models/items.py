@@ -15,7 +15,6 @@ covers all items.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
@@ -24,17 +23,15 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from recurate.choices.models.connectivity import check_connected
-from recurate.choices.models.identifiability import NoEstimate
+from recurate.choices.models.identifiability import NoEstimate, check_shrinkage
 from recurate.choices.models.item_likelihoods import Davidson, ItemEvaluation, ItemLikelihood, Top1Likelihood
 from recurate.choices.models.lbfgs import LBFGS
 from recurate.choices.table import check_picks, check_weights, slates_of
 from recurate.core.arrays import FloatArray, IntArray
 from recurate.core.citations import cite
-from recurate.core.errors import InputError, is_number
+from recurate.core.errors import InputError
 from recurate.core.seeds import Stream
 from recurate.rules.slates import Slates
-
-Operator = Callable[[FloatArray], FloatArray]
 
 TOLERANCE = 1e-6  # largest entry of the gradient per slate, times the number of items: wins missed by an item
 STEPS = 100  # of Newton's method, at most
@@ -114,7 +111,7 @@ class ItemFit:
                 score[:m] += math.sqrt(self.shrinkage) * generator.standard_normal(m)
             else:
                 score = np.asarray(observed.T @ generator.choice([-1.0, 1.0], observed.shape[0])).ravel()
-            spread += np.square(_centred(_solve(point, score, m, self.shrinkage, 1e-3)[0], m))
+            spread += np.square(_centred(_solve(point, score, m, self.shrinkage, 1e-3), m))
         return np.sqrt(spread / DRAWS)[:m]
 
 
@@ -151,37 +148,33 @@ def item_rewards(
     np.float64(1.098612)
     """
     cite("luce1959", "hunter2004")
-    if not is_number(shrinkage) or not (math.isfinite(shrinkage) and shrinkage >= 0):
-        raise InputError(
-            "shrinkage must be a number >= 0", got=shrinkage, remedy="0 is none; 1 is a usual value"
-        )
+    check_shrinkage(shrinkage)
     codes, slates = _layout(items, offsets)
     slots = check_picks(picked, slates)
     count = int(codes.max()) + 1 if names is None else len(names)
     labels = names if names is not None else tuple(str(i) for i in range(count))
     shares = None if weights is None else check_weights(weights, len(slates))
-    tied = None if ties is None else _check_ties(ties, slates)
+    tied = np.zeros(len(slates), bool) if ties is None else _check_ties(ties, slates)
     winners = codes[slates.offsets[:-1] + slots]
-    if tied is not None and tied.all():
+    if tied.all():
         raise NoEstimate(
             "every pair was tied", got=f"{tied.size} ties", remedy="at least some must have a pick"
         )
     if not shrinkage:
         check_connected(codes, slates, winners, tied, labels)
     model: ItemLikelihood
-    if tied is None or not tied.any():
-        model = Top1Likelihood.build(codes, slates, winners, shares, count)
-    else:
+    if tied.any():
         model = Davidson.build(codes, slates, slots, shares, tied, count)
-    start = model.start()
-    part = model.part()
+    else:
+        model = Top1Likelihood.build(codes, slates, winners, shares, count)
+    start, part = model.start(), model.part()
     if part is not None:
         start, _, steps = _climb(part, start, count, shrinkage * part.total / model.total, helper=None)
         part = part if steps else None
     theta, point, steps = _climb(model, start, count, shrinkage, helper=part)
     shift = theta[:count].mean()
     theta[:count] -= shift
-    logs = -np.log(slates.sizes + (0 if tied is None or not tied.any() else 1))
+    logs = -np.log(slates.sizes + tied.any())
     return ItemFit(
         theta[:count],
         labels,
@@ -218,11 +211,11 @@ def _climb(
         if assistant is not None:
             step = assistant(gradient)
         else:
-            step, _ = _solve(point, gradient, count, shrinkage, min(0.1, math.sqrt(norm)))
+            step = _solve(point, gradient, count, shrinkage, min(0.1, math.sqrt(norm)))
         scale = min(1.0, 3.0 / max(float(np.abs(step).max()), 1e-300))
         for _ in range(40):
-            new = model.at(_centred(theta + scale * step, count))
             moved = _centred(theta + scale * step, count)
+            new = model.at(moved)
             found = new.value - 0.5 * shrinkage * float(np.square(moved[:count]).sum())
             if found >= value - 1e-12 * abs(value):
                 break
@@ -247,7 +240,7 @@ def _climb(
 
 def _assistant(point: ItemEvaluation, count: int, shrinkage: float, ratio: float) -> LBFGS:
     """Return steps with the information of a subsample that is ``ratio`` times smaller."""
-    return LBFGS(lambda g: _solve(point, g / ratio, count, shrinkage / ratio, 1e-2)[0])
+    return LBFGS(lambda g: _solve(point, g / ratio, count, shrinkage / ratio, 1e-2))
 
 
 def _slope(point: ItemEvaluation, theta: FloatArray, count: int, shrinkage: float) -> FloatArray:
@@ -269,7 +262,7 @@ def _centred(v: FloatArray, count: int) -> FloatArray:
 
 def _solve(
     point: ItemEvaluation, rhs: FloatArray, count: int, shrinkage: float, tolerance: float
-) -> tuple[FloatArray, int]:
+) -> FloatArray:
     """Return information^-1 rhs by preconditioned conjugate gradients, the rewards' mean held at zero."""
     ridge = np.zeros(rhs.size)
     ridge[:count] = shrinkage
@@ -281,9 +274,9 @@ def _solve(
     z = inverse * r
     p, rz = z.copy(), float(r @ z)
     goal = tolerance**2 * rz
-    for n in range(SOLVES):
+    for _ in range(SOLVES):
         if rz <= goal or rz == 0:
-            return _centred(x, count) if not shrinkage else x, n
+            break
         q = point.times(p) + ridge * p
         curvature = float(p @ q)
         if curvature <= 0:
@@ -294,7 +287,7 @@ def _solve(
         z = inverse * r
         before, rz = rz, float(r @ z)
         p = z + (rz / before) * p
-    return _centred(x, count) if not shrinkage else x, SOLVES
+    return x if shrinkage else _centred(x, count)
 
 
 def _pseudo_inverse(information: FloatArray, count: int, shrinkage: float) -> FloatArray:

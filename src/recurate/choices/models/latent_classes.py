@@ -15,15 +15,15 @@ is not positive. One pick a chooser does not tell classes apart unless there are
 
 from __future__ import annotations
 
-import itertools
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import cached_property
 
 import numpy as np
 
 from recurate.choices.models.identifiability import NoEstimate
-from recurate.choices.models.likelihood import evaluate, information_of
+from recurate.choices.models.likelihood import evaluate, information_of, runs_of
 from recurate.choices.models.logit import (
     LogitFit,
     conditional_logit,
@@ -107,20 +107,22 @@ class ClassFit:
     @cached_property
     def standard_errors(self) -> FloatArray | None:
         """Standard errors of the coefficients, (classes, d): sandwich ones; None if not identified."""
-        matrix = self.clustered if self.clustered is not None else self.covariance
-        if matrix is None:
+        if self._matrix is None:
             return None
-        return np.sqrt(np.diag(matrix)[self.classes - 1 :]).reshape(self.coefficients.shape)
+        return np.sqrt(np.diag(self._matrix)[self.classes - 1 :]).reshape(self.coefficients.shape)
 
     @cached_property
     def weight_errors(self) -> FloatArray | None:
         """Standard errors of the weights by the delta method, (classes,)."""
-        matrix = self.clustered if self.clustered is not None else self.covariance
-        if matrix is None:
+        if self._matrix is None:
             return None
-        w, c = self.weights, self.classes
+        w, free = self.weights, slice(0, self.classes - 1)
         jacobian = (np.diag(w) - np.outer(w, w))[:, 1:]
-        return np.sqrt(np.maximum(np.diag(jacobian @ matrix[: c - 1, : c - 1] @ jacobian.T), 0.0))
+        return np.sqrt(np.maximum(np.diag(jacobian @ self._matrix[free, free] @ jacobian.T), 0.0))
+
+    @property
+    def _matrix(self) -> FloatArray | None:
+        return self.covariance if self.clustered is None else self.clustered
 
     def utilities(self, features: FloatArray) -> FloatArray:
         """Return each class's rewards beta_z' x, (rows, classes), for features (rows, d)."""
@@ -234,18 +236,11 @@ class Panel:
         """Weight of all slates."""
         return self.choices.total_weight
 
-    def blocks(self, columns: int) -> list[tuple[slice, slice]]:
-        """Return (choosers, slates) in blocks of whole choosers that stay in cache."""
+    def blocks(self, columns: int) -> Iterator[tuple[slice, slice]]:
+        """Yield (choosers, slates) in blocks of whole choosers that stay in cache."""
         rows = self.choices.slates.offsets[self.firsts]
-        budget = max(1, BLOCK_DOUBLES // columns)
-        cuts = [0]
-        while cuts[-1] < self.count:
-            nxt = int(np.searchsorted(rows, rows[cuts[-1]] + budget, side="right")) - 1
-            cuts.append(min(max(nxt, cuts[-1] + 1), self.count))
-        return [
-            (slice(a, b), slice(int(self.firsts[a]), int(self.firsts[b])))
-            for a, b in itertools.pairwise(cuts)
-        ]
+        for a, b in runs_of(rows, max(1, BLOCK_DOUBLES // columns)):
+            yield slice(a, b), slice(int(self.firsts[a]), int(self.firsts[b]))
 
 
 def part_of_panel(panel: Panel, classes: int, rng: np.random.Generator) -> Panel:
@@ -267,6 +262,11 @@ def part_of_panel(panel: Panel, classes: int, rng: np.random.Generator) -> Panel
 class _Theta:
     logits: FloatArray  # log w_z / w_1, (classes,), the first is zero
     beta: FloatArray  # (classes, d)
+
+    @classmethod
+    def of(cls, weights: FloatArray, beta: FloatArray) -> _Theta:
+        logits = np.log(weights)
+        return cls(logits - logits[0], beta)
 
     @property
     def weights(self) -> FloatArray:
@@ -393,11 +393,7 @@ def _climb(panel: Panel, theta: _Theta, *, coarse: bool) -> tuple[_Theta, _Evalu
         if point.membership.mean(axis=0).min() < SMALLEST:
             return theta, point, steps  # a class has died out: fewer would do
         if np.abs(theta.beta * panel.scale).max() > LARGEST:
-            raise NoEstimate(
-                "a class picks without noise: its coefficients grow without bound",
-                got=f"{np.abs(theta.beta).max():.3g}",
-                remedy="ask for fewer classes or drop features",
-            )
+            raise _separated(theta)
         theta, point = _next(panel, theta, point)
     return theta, point, STEPS
 
@@ -442,8 +438,7 @@ def _em(theta: _Theta, point: _Evaluation) -> _Theta:
     for z in range(classes):
         part = slice(classes - 1 + z * d, classes - 1 + (z + 1) * d)
         beta[z] += solver(point.expected[z])(point.gradient[part])
-    logits = np.log(weights)
-    return _Theta(logits - logits[0], beta)
+    return _Theta.of(weights, beta)
 
 
 def _start(panel: Panel, pooled: LogitFit, classes: int, number: int, rng: np.random.Generator) -> _Theta:
@@ -468,15 +463,12 @@ def _start(panel: Panel, pooled: LogitFit, classes: int, number: int, rng: np.ra
     for z in range(classes):
         members = labels == z
         shares[z] = max(members.mean(), 0.02)
-        slates = members[panel.people]
         step = np.zeros(pooled.coefficients.size)
-        if slates.any():
-            weight = sizes[members].sum()
-            step = solve(found.cluster_scores[members].sum(axis=0)) / weight
+        if members.any():
+            step = solve(found.cluster_scores[members].sum(axis=0)) / sizes[members].sum()
         reach = float(np.abs(step * panel.scale).max(initial=0.0))
         beta[z] = pooled.coefficients + step * min(1.0, 2.0 / max(reach, 1e-300))
-    logits = np.log(shares)
-    return _Theta(logits - logits[0], beta)
+    return _Theta.of(shares, beta)
 
 
 def _refuse_mirage(panel: Panel, theta: _Theta, point: _Evaluation) -> None:
@@ -487,20 +479,19 @@ def _refuse_mirage(panel: Panel, theta: _Theta, point: _Evaluation) -> None:
     moves = np.abs(step[theta.logits.size - 1 :].reshape(theta.beta.shape) * panel.scale).max(axis=1)
     reach = np.abs(theta.beta * panel.scale).max(axis=1)
     if np.any((moves > 1e-2) & (reach > 5.0)):
-        raise NoEstimate(
-            "a class picks without noise: its coefficients grow without bound",
-            got=f"{np.abs(theta.beta).max():.3g} and growing",
-            remedy="ask for fewer classes or drop features",
-        )
+        raise _separated(theta)
+
+
+def _separated(theta: _Theta) -> NoEstimate:
+    return NoEstimate(
+        "a class picks without noise: its coefficients grow without bound",
+        got=f"coefficients of {np.abs(theta.beta).max():.3g} and growing",
+        remedy="ask for fewer classes or drop features",
+    )
 
 
 def _result(
-    panel: Panel,
-    theta: _Theta,
-    point: _Evaluation,
-    steps: int,
-    starts: tuple[float, ...],
-    agreeing: int,
+    panel: Panel, theta: _Theta, point: _Evaluation, steps: int, starts: tuple[float, ...], agreeing: int
 ) -> ClassFit:
     order = np.argsort(-theta.weights, kind="stable")
     logits = theta.logits[order] - theta.logits[order[0]]

@@ -13,6 +13,7 @@ slates' weights,
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -81,6 +82,20 @@ def information_of(
     scale = p if weights is None else p * slates.spread(weights)
     centred *= np.sqrt(scale)[:, None]
     return np.asarray(centred.T @ centred)
+
+
+def runs_of(bounds: IntArray, most: int) -> Iterator[tuple[int, int]]:
+    """Cut groups with these bounds (groups + 1,) into runs of at most ``most`` members, or of one group.
+
+    Yields:
+        The first group of a run, and the group after its last one.
+    """
+    first, last = 0, bounds.size - 1
+    while first < last:
+        stop = int(np.searchsorted(bounds, bounds[first] + most, side="right")) - 1
+        stop = min(max(stop, first + 1), last)
+        yield first, stop
+        first = stop
 
 
 def add_by_code(totals: FloatArray, codes: IntArray, values: FloatArray) -> None:

@@ -10,7 +10,6 @@ information, one or two per cent, at the price of one gradient. Where it does no
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -20,6 +19,7 @@ import numpy as np
 from recurate.choices.models.identifiability import (
     NoEstimate,
     check_identified,
+    check_shrinkage,
     explain_separation,
     separating_direction,
 )
@@ -28,7 +28,6 @@ from recurate.choices.models.likelihood import Evaluation, evaluate
 from recurate.choices.table import Choices
 from recurate.core.arrays import FloatArray
 from recurate.core.citations import cite
-from recurate.core.errors import InputError, is_number
 
 TOLERANCE = 1e-7  # scaled gradient per slate at which an estimate is one
 CONTRACTION = 0.03  # of the error in a step with a subsample's information, before one is known
@@ -113,7 +112,7 @@ def conditional_logit(
     array([1.098612])
     """
     cite("mcfadden1974")
-    _check_shrinkage(shrinkage)
+    check_shrinkage(shrinkage)
     if choices.features.shape[1] == 0:
         raise NoEstimate("there are no features", got="none", remedy="name at least one feature")
     scale, part = check_identified(choices, shrinkage)
@@ -179,7 +178,8 @@ class NewtonAscent:
             if self.norm(found.gradient) <= TOLERANCE:
                 self._refuse_mirage(beta, found)
                 return beta, found
-            self._refuse_flight(beta)
+            if np.abs(beta * self.scale).max() > 10.0:  # perhaps they grow without bound
+                self._refuse_separated(beta)
             assert found.information is not None
             beta, found = self._ascend(beta, found, solver(found.information), information=True)
         raise self._lost(beta)
@@ -232,22 +232,17 @@ class NewtonAscent:
         """
         assert found.information is not None
         step = solver(found.information)(found.gradient)
-        if not self.penalty.any() and np.abs(step * self.scale).max() > 1e-3:
-            direction = separating_direction(self.choices, beta)
-            if direction is not None:
-                raise explain_separation(self.choices, direction)
+        if np.abs(step * self.scale).max() > 1e-3:
+            self._refuse_separated(beta)
 
-    def _refuse_flight(self, beta: FloatArray) -> None:
-        """Raise NoEstimate where coefficients leave for infinity."""
-        if not self.penalty.any() and np.abs(beta * self.scale).max() > 10.0:
-            direction = separating_direction(self.choices, beta)
-            if direction is not None:
-                raise explain_separation(self.choices, direction)
-
-    def _lost(self, beta: FloatArray) -> NoEstimate:
+    def _refuse_separated(self, beta: FloatArray) -> None:
+        """Raise NoEstimate where the picks are separated, so that coefficients grow without bound."""
         direction = None if self.penalty.any() else separating_direction(self.choices, beta)
         if direction is not None:
-            return explain_separation(self.choices, direction)
+            raise explain_separation(self.choices, direction)
+
+    def _lost(self, beta: FloatArray) -> NoEstimate:
+        self._refuse_separated(beta)
         return NoEstimate(
             "the likelihood has no maximum that can be found in double precision",
             got=f"coefficients up to {np.abs(beta).max():.3g} after {self.passes} passes",
@@ -323,10 +318,3 @@ def solver(information: FloatArray) -> Callable[[FloatArray], FloatArray]:
         return np.asarray(column * cho_solve(factor, column * v, check_finite=False))
 
     return solve
-
-
-def _check_shrinkage(shrinkage: float) -> None:
-    if not is_number(shrinkage) or not (math.isfinite(shrinkage) and shrinkage >= 0):
-        raise InputError(
-            "shrinkage must be a number >= 0", got=shrinkage, remedy="0 is none; 1 is one slate's worth"
-        )

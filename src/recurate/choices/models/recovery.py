@@ -169,9 +169,9 @@ def recover_single(observed: Observed) -> Recovered:
         inverses[Family.LUCE] = (float(luce.coefficients[0]) / unit, float(luce.standard_errors[0]) / unit)
         for fit in (rival_rules.lapse_logit, rival_rules.thurstone):
             rival = fit(scaled, pooled=luce)
-            error = _first_error(rival) or float(luce.standard_errors[0])
+            errors = luce.standard_errors if rival.standard_errors is None else rival.standard_errors
             fits[rival.family] = rival
-            inverses[rival.family] = (float(rival.coefficients[0]) / unit, error / unit)
+            inverses[rival.family] = (float(rival.coefficients[0]) / unit, float(errors[0]) / unit)
     except NoEstimate:
         pass  # separated: best of K, which has its likelihood already
     logs |= {family: fit.log_likelihood for family, fit in fits.items()}
@@ -185,25 +185,14 @@ def _uniform_log(choices: Choices) -> float:
     return float(choices.log_likelihood(Rule(lapse=1.0), np.zeros(choices.slates.rows)).sum())
 
 
-def _first_error(fit: RuleFit) -> float:
-    """Return the standard error of the first coefficient; 0 where it is not known."""
-    return 0.0 if fit.standard_errors is None else float(fit.standard_errors[0])
-
-
 def _lapse(fit: RuleFit) -> tuple[float, float, float] | None:
     return None if fit.lapse_interval is None else (fit.rule.lapse, *fit.lapse_interval)
 
 
 def _simplest(logs: dict[Family, float]) -> Family:
     """Return the simplest family that no other one beats by more than its parameters and noise explain."""
-    costs = {
-        Family.UNIFORM: 0.0,
-        Family.LUCE: 1.0,
-        Family.BEST: 1.0,
-        Family.THURSTONE: 1.0,
-        Family.LAPSE: 2.0,
-    }
-    scores = {family: value - WORTH_A_PARAMETER * costs[family] for family, value in logs.items()}
+    parameters = {Family.UNIFORM: 0, Family.LAPSE: 2}
+    scores = {family: value - WORTH_A_PARAMETER * parameters.get(family, 1) for family, value in logs.items()}
     top = max(scores, key=lambda family: scores[family])
     close = Family.LUCE in logs and logs[top] - logs[Family.LUCE] < ENOUGH
     return Family.LUCE if top == Family.THURSTONE and close else top
@@ -317,47 +306,35 @@ def recover_pool(observed: Observed) -> Recovered:
     if not pools:
         return Recovered(Family.UNKNOWN, evidence="everything was kept: nothing was selected")
     kept = sum(int(y.sum()) for _, y in pools)
-    size = sum(y.size for _, y in pools)
-    share = kept / size
+    share = kept / sum(y.size for _, y in pools)
     counts = observed.picks_per_slate
-    spread = ""
+    order = ""
     if counts.size:
         found, times = np.unique(counts, return_counts=True)
-        spread = "picks do not come slate by slate: " + ", ".join(
-            f"{c} from {n / counts.size:.0%}" for c, n in zip(found[:5], times[:5], strict=False)
+        spread = ", ".join(
+            f"{c} from {n / counts.size:.0%}" for c, n in zip(found[:5], times[:5], strict=True)
         )
+        order = f"picks do not come slate by slate: {spread}; "
     shares = [float(y.mean()) for _, y in pools]
     cuts = [(float(r[~y].max()), float(r[y].min())) for r, y in pools]
-    order = f"{spread}; " if spread else ""
     if all(below <= above for below, above in cuts):
         steady = max(shares) - min(shares) <= 2.0 / min(y.size for _, y in pools) + 0.002
         cut = max(b for b, _ in cuts), min(a for _, a in cuts)
-        level = cut[0]
-        if level <= cut[1] and not steady and len(pools) > 1:
-            return Recovered(
-                Family.VERIFIER, share=share, picks=kept, cut=cut,
-                evidence=f"{order}everything above {level:.4g} was kept, nothing below",
-            )  # fmt: skip
-        return Recovered(
-            Family.TOP, share=share, picks=kept, cut=cut,
-            evidence=f"{order}every kept reward of a round is above every other one",
-        )  # fmt: skip
+        verifier = cut[0] <= cut[1] and not steady and len(pools) > 1
+        evidence = f"{order}every kept reward of a round is above every other one"
+        if verifier:
+            evidence = f"{order}everything above {cut[0]:.4g} was kept, nothing below"
+        family = Family.VERIFIER if verifier else Family.TOP
+        return Recovered(family, share=share, picks=kept, cut=cut, evidence=evidence)
     beta, error, log, uniform = _cloglog(pools)
     logs = {Family.POOL_UNIFORM: uniform, Family.POOL_SOFTMAX: log}
+    evidence = f"{order}{share:.1%} kept"
     if log - uniform > WORTH_A_PARAMETER:
         return Recovered(
-            Family.POOL_SOFTMAX, (beta, error), None, None, share, logs, kept, order + f"{share:.1%} kept"
+            Family.POOL_SOFTMAX, (beta, error), share=share, logs=logs, picks=kept, evidence=evidence
         )
-    return Recovered(
-        Family.POOL_UNIFORM,
-        None,
-        None,
-        None,
-        share,
-        logs,
-        kept,
-        order + f"{share:.1%} kept, whatever their reward",
-    )
+    evidence += ", whatever their reward"
+    return Recovered(Family.POOL_UNIFORM, share=share, logs=logs, picks=kept, evidence=evidence)
 
 
 def _cloglog(pools: Sequence[tuple[FloatArray, BoolArray]]) -> tuple[float, float, float, float]:
@@ -412,6 +389,5 @@ def temperature_drift_p(choices: Choices, rounds: IntArray, most: int = 50) -> t
     statistic, df = quadratic_test(scores, covariance)
     worst = int(np.argmax(np.abs(scores) / np.sqrt(np.maximum(infos, 1e-300))))
     beta = float(pooled.coefficients[0]) + scores[worst] / max(infos[worst], 1e-300)
-    return (
-        chi2_tail(statistic, df) if df else 1.0
-    ), f"1 / temperature about {beta:.3g} in round {ids[worst]}"
+    p = chi2_tail(statistic, df) if df else 1.0
+    return p, f"1 / temperature about {beta:.3g} in round {ids[worst]}"

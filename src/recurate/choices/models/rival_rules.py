@@ -100,14 +100,9 @@ def lapse_logit(choices: Choices, *, pooled: LogitFit | None = None) -> RuleFit:
             start = conditional_logit(choices, clustered=False)
         except NoEstimate:
             start = conditional_logit(choices, shrinkage=1.0, clustered=False)
-    best: tuple[FloatArray, float, float, FloatArray | None] | None = None
-    for lapse in (0.02, 0.3):
-        first = np.r_[start.coefficients * (1 + lapse), math.log(lapse / (1 - lapse))]
-        found = _maximise(lambda theta: _lapse_value(choices, theta), first, choices, extra=1)
-        if best is None or found[1] > best[1]:
-            best = found
-    assert best is not None
-    theta, value, norm, _ = best
+    firsts = [np.r_[start.coefficients * (1 + e), math.log(e / (1 - e))] for e in (0.02, 0.3)]
+    ends = [_maximise(lambda theta: _lapse_value(choices, theta), f, choices, extra=1) for f in firsts]
+    theta, value, norm, _ = max(ends, key=lambda end: end[1])
     if value < start.log_likelihood:  # on the boundary: no lapses at all
         theta, value = np.r_[start.coefficients, -40.0], start.log_likelihood
     rule = Rule(choices.slates.shares(), lapse=_share(theta[-1]))
@@ -209,10 +204,8 @@ def _best_lapse(right: FloatArray, uniform: FloatArray, weights: FloatArray | No
     def slope(e: float) -> float:
         return float(((uniform - right) / ((1 - e) * right + e * uniform)) @ own)
 
-    if not (right == 0).any():
-        low = slope(0.0)
-        if low <= 0:
-            return 0.0
+    if (right > 0).all() and slope(0.0) <= 0:
+        return 0.0
     if slope(1.0) >= 0:
         return 1.0
     return float(brentq(slope, 1e-15, 1.0, xtol=1e-14))
@@ -237,8 +230,7 @@ def _maximise(
 
     slates, x = choices.slates, choices.features
     within = x - slates.spread(slates.sums(x) / slates.sizes[:, None])  # a year's units are not 2000
-    scale = np.sqrt(np.maximum(np.square(within).mean(axis=0), 1e-300))
-    scale = np.r_[scale, np.ones(extra)]
+    scale = np.r_[np.sqrt(np.maximum(np.square(within).mean(axis=0), 1e-300)), np.ones(extra)]
     total = choices.total_weight
 
     def negative(theta: FloatArray) -> tuple[float, FloatArray]:
@@ -247,20 +239,15 @@ def _maximise(
 
     done = minimize(negative, start * scale, jac=True, method="BFGS", options={"gtol": 1e-7, "maxiter": 400})
     theta = done.x / scale
-    norm = float(np.abs(done.jac).max())
     covariance = None if extra else _numeric_covariance(value, theta, scale)
-    return theta, -float(done.fun) * total, norm, covariance
+    return theta, -float(done.fun) * total, float(np.abs(done.jac).max()), covariance
 
 
 def _numeric_covariance(
     value: Callable[[FloatArray], tuple[float, FloatArray]], theta: FloatArray, scale: FloatArray
 ) -> FloatArray | None:
-    columns = []
-    for j in range(theta.size):
-        h = np.zeros(theta.size)
-        h[j] = 1e-4 / scale[j]
-        columns.append((value(theta - h)[1] - value(theta + h)[1]) / (2 * h[j]))
-    information = np.column_stack(columns)
+    steps = np.diag(1e-4 / scale)
+    information = np.array([(value(theta - h)[1] - value(theta + h)[1]) / (2 * h.max()) for h in steps])
     try:
         found = np.linalg.inv((information + information.T) / 2)
     except np.linalg.LinAlgError:
