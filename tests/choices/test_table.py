@@ -175,8 +175,8 @@ GOOD = np.zeros((4, 2))
 @pytest.mark.parametrize(
     ("features", "arguments", "message"),
     [
-        (GOOD, {"k": 2, "picked": [0]}, "one slot a slate"),
-        (GOOD, {"k": 2, "picked": [0.0, 1.0]}, "one slot a slate"),
+        (GOOD, {"k": 2, "picked": [0]}, "one slot per slate"),
+        (GOOD, {"k": 2, "picked": [0.0, 1.0]}, "one slot per slate"),
         (GOOD, {"k": 2, "picked": [0, 2]}, "pick of slate 1 lies outside"),
         (GOOD, {"k": 2, "picked": [-1, 0]}, "pick of slate 0 lies outside"),
         (GOOD, {"offsets": [0, 2, 4], "k": 2, "picked": [0, 0]}, "k or offsets"),
@@ -195,7 +195,7 @@ GOOD = np.zeros((4, 2))
         (GOOD, {"k": 2, "picked": [0, 0], "weights": [1.0]}, "weights must be"),
         (GOOD, {"k": 2, "picked": [0, 0], "weights": [1.0, 0.0]}, "weights must be"),
         (GOOD, {"k": 2, "picked": [0, 0], "weights": [1.0, math.nan]}, "weights must be"),
-        (GOOD, {"k": 2, "picked": [0, 0], "choosers": [1]}, "one label a slate"),
+        (GOOD, {"k": 2, "picked": [0, 0], "choosers": [1]}, "one label per slate"),
         (np.zeros((0, 2)), {"k": 2, "picked": []}, "at least one row"),
         (np.zeros((4, 2, 1)), {"k": 2, "picked": [0, 0]}, "shape"),
         ([["a", "b"]] * 4, {"k": 2, "picked": [0, 0]}, "array of numbers"),

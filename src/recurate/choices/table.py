@@ -263,7 +263,7 @@ def check_weights(weights: ArrayLike, count: int) -> FloatArray:
     values = np.asarray(weights, float)
     if values.shape != (count,) or not np.isfinite(values).all() or not (values > 0).all():
         raise InputError(
-            "weights must have one positive number per slate",
+            "weights must be positive, one per slate",
             got=f"shape {values.shape}",
             remedy=f"pass {count} numbers; drop slates of weight zero",
         )

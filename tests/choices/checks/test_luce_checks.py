@@ -333,17 +333,17 @@ def test_what_cannot_be_tested_says_why():
     unknown = replace(choices, positions=None)
     assert why(check_position(unknown, beta)) == "positions were not recorded"
     one_place = replace(choices, positions=np.zeros(800, int))
-    assert why(check_position(one_place, beta)) == "every candidate was shown in the same place"
+    assert why(check_position(one_place, beta)) == "all candidates were shown in the same place"
     # Items that are always shown in the same order.
     kinds = np.tile(np.eye(4)[:, 1:], (200, 1))
     ordered = Choices.of(kinds, k=4, picked=np.random.default_rng(0).integers(0, 4, 200))
-    assert "cannot be told from the features" in why(check_position(ordered, fitted(ordered)))
-    assert "nothing about pairs" in why(check_iia(pairs, fitted(pairs)))
-    assert "no candidates are alike" in why(
+    assert "positions and features cannot be distinguished" in why(check_position(ordered, fitted(ordered)))
+    assert "three or more candidates" in why(check_iia(pairs, fitted(pairs)))
+    assert "no nests of similar candidates" in why(
         check_iia(choices.with_features(np.zeros((800, 0)), []), np.empty(0))
     )
     everything = np.ones((800, 1))
-    assert "two of one nest and one of another" in why(check_iia(choices, beta, everything))
+    assert "two candidates of one nest and one of another" in why(check_iia(choices, beta, everything))
     assert why(check_repeats(choices, beta)) == "only 0 pairs of slates show the same candidates"
     assert why(check_choosers(choices, beta)) == "choosers were not recorded"
     once = replace(choices, choosers=np.r_[np.arange(196), [0, 1, 2, 3]])
@@ -351,8 +351,8 @@ def test_what_cannot_be_tested_says_why():
     empty = choices.with_features(np.zeros((800, 0)), [])
     assert why(check_choosers(replace(empty, choosers=np.arange(200) // 10), np.empty(0)))
     assert why(check_drift(empty, np.empty(0))) == "no features describe the candidates"
-    assert why(check_calibration(empty, np.empty(0))) == "all predictions are alike"
-    assert "probability its own picks" in why(check_calibration(ordered, fitted(ordered)))
+    assert why(check_calibration(empty, np.empty(0))) == "all predicted probabilities are equal"
+    assert "each bin of probabilities" in why(check_calibration(ordered, fitted(ordered)))
     assert "slates of three or more" in why(check_hausman(pairs, fitted(pairs), np.eye(3)))
     separated = Choices.of(np.tile([0.0, 1.0, 2.0], 60), k=3, picked=[2] * 60)
     assert "no estimate on the reduced slates" in why(check_hausman(separated, np.ones(1), np.eye(1)))

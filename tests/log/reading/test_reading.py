@@ -113,7 +113,7 @@ def test_guessed_columns_are_marked_and_given_ones_are_not():
         ({"TRAM_x": [1, 2], "BUS_x": [2, 1], "choice": [1, 2]}, {}, "correspondence", "--alternatives"),
         ({"slate": [1, 1], "pick": [0, 1]}, {}, "nothing describes the candidates", "--feature"),
         ({"slate": [1, 1], "pick": [0, 1], "x": [2, 2]}, {"wanted": Wanted(features=("x",))},
-         "nothing that describes candidates varies", "differ between"),
+         "no feature varies", "differ between"),
         ({"slate": [1, 1], "pick": [0, 1], "size": [2, 1]}, {"wanted": Wanted(features=("sise",))},
          "no column 'sise'", "'size'"),
         ({"slate": [1, 1], "pick": [0, 1], "x": ["a", "b"]}, {"wanted": Wanted(scores=("x",))},
@@ -126,7 +126,7 @@ def test_guessed_columns_are_marked_and_given_ones_are_not():
          "--ties is not known", "'half'"),
         ({"slate": [None, None], "pick": [0, 1], "x": [2, 1]}, {"slate": "slate"},
          "no row belongs to a slate", "column of slates"),
-        ({"slate": [1, 1], "pick": [1, 1], "x": [2, 1]}, {}, "every slate is a tie", "at least some"),
+        ({"slate": [1, 1], "pick": [1, 1], "x": [2, 1]}, {}, "every slate is a tie", "at least one"),
         ({"slate": [1, 1], "pick": [0, 0], "x": [2, 1]}, {}, "no slate can be used", "--slate"),
     ],
 )  # fmt: skip

@@ -85,7 +85,7 @@ def test_each_of_the_six_faults_is_named(fault, seed):
     elif fault == "top half":
         assert recovered.family == Family.TOP
         assert recovered.share == pytest.approx(0.5, abs=1e-3)
-        assert "do not come slate by slate" in recovered.evidence
+        assert "not made slate by slate" in recovered.evidence
     elif fault == "half kept":
         finding = line(found, "picks per round")
         assert (finding.declared, finding.recovered) == ("5000", "2500")

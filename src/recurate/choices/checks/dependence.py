@@ -1,4 +1,4 @@
-"""Whether slates depend on each other: choosers whose tastes differ, equal slates not picked from alike."""
+"""Tests of independent slates: differences between choosers, and picks from repeated slates."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ from recurate.choices.models.likelihood import information_of, runs_of
 from recurate.choices.table import Choices
 from recurate.core.arrays import FloatArray, IntArray
 
-FEW_REPEATS = 30  # pairs of equal slates below which nothing is tested
+FEW_REPEATS = 30  # minimum number of pairs of equal slates for a test
 
 
 def check_choosers(choices: Choices, beta: FloatArray) -> Check:
-    r"""Test whether choosers' tastes differ: overdispersion of their scores.
+    r"""Test whether choosers' coefficients differ: overdispersion of their scores.
 
-    With whitened scores g of slates, T = sum_c sum_{i != j in c} g_i' g_j is zero on average if everybody has
-    one beta, and grows with the variance of beta between people. Its tail is that of the shifted gamma law
-    with T's mean (the estimate's own share taken off), variance and third moment.
+    With whitened scores g of slates, T = sum_c sum_{i != j in c} g_i' g_j has mean zero if all choosers have
+    the same beta, and grows with the variance of beta between choosers. Its tail is approximated by a shifted
+    gamma distribution with T's mean (corrected for the estimation of beta), variance and third moment.
     """
     blank = Check("choosers", "Overdispersion between choosers")
     if choices.choosers is None:
@@ -35,7 +35,7 @@ def check_choosers(choices: Choices, beta: FloatArray) -> Check:
     strongest = strongest_features(choices, beta)
     t, moments, share = _pair_statistic(choices, beta, strongest, choices.choosers)
     p = three_moment_tail(t, *moments)
-    effect = f"choosers' scores vary {max(share, 0.0):.2f} times as much as one taste for all allows"
+    effect = f"choosers' scores vary {max(share, 0.0):.2f} times as much as equal coefficients imply"
     return replace(blank, p=p, statistic=share, df=None, effect=effect)
 
 
@@ -92,10 +92,10 @@ def _slate_informations(
 
 
 def check_repeats(choices: Choices, beta: FloatArray) -> Check:
-    r"""Test whether equal slates are picked from as independently, and as predicted.
+    r"""Test whether picks from equal slates are independent and follow the predictions.
 
-    With residuals e = y - p of the slots, T = sum over pairs of equal slates of e_i' e_j: zero on average
-    unless predictions are off for particular slates, or picks from one slate depend on each other.
+    With residuals e = y - p of the slots, T is the sum of e_i' e_j over pairs of equal slates. Its mean is
+    zero unless predictions are wrong for particular slates or picks from equal slates are dependent.
     """
     blank = Check("repeats", "Repeated slates")
     codes, order = _equal_slates(choices)
@@ -135,9 +135,9 @@ def _third(p: FloatArray) -> float:
 
 
 def _equal_slates(choices: Choices) -> tuple[IntArray, IntArray]:
-    """Return a code for each slate, equal for the same candidates in any order, and slots in that order."""
+    """Return a code per slate, equal for the same candidates in any order, and slots in a common order."""
     width = int(choices.slates.sizes.max())
-    # Items of one name may come at several prices: both must agree.
+    # Items of one name may differ in features such as the price, so both must be equal.
     looks = choices.features if choices.items is None else np.column_stack([choices.items, choices.features])
     keys = np.unique(looks, axis=0, return_inverse=True)[1].astype(np.int64).ravel()
     table = np.full((len(choices), width), np.iinfo(np.int64).max)  # absent slots sort last

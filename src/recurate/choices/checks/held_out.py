@@ -1,4 +1,4 @@
-"""Rival rules by held-out log-likelihood, and the number of classes likewise."""
+"""Comparison of rival rules, and of numbers of classes, by held-out log-likelihood."""
 
 from __future__ import annotations
 
@@ -20,18 +20,18 @@ from recurate.rules.families import RIVALS, Family
 from recurate.rules.rule import Rule
 
 FOLDS = 3
-FEW = 100  # slates below which none are held out
+FEW = 100  # minimum number of slates
 
 
 @dataclass(frozen=True)
 class RuleScore:
-    """A rule's held-out log-likelihood, against Luce's.
+    """A rule's held-out log-likelihood, compared with Luce's.
 
     Attributes:
-        name: one of :data:`~recurate.rules.families.RIVALS`.
-        per_slate: mean held-out log-likelihood of a slate, in nats.
-        gain: by how much it exceeds Luce's.
-        interval: for the gain, 95 % for all rivals at once (Bonferroni), clustered as standard errors are.
+        name: One of :data:`~recurate.rules.families.RIVALS`.
+        per_slate: Held-out log-likelihood per slate, in nats.
+        gain: Difference to that of Luce's rule, in nats.
+        interval: Simultaneous 95 % interval of the gain for all rivals (Bonferroni), clustered.
     """
 
     name: Family
@@ -41,22 +41,26 @@ class RuleScore:
 
     @property
     def better(self) -> bool:
-        """Whether it predicts better than Luce's rule beyond chance."""
+        """Whether the rule predicts significantly better than Luce's."""
         return self.interval[0] > 0
 
 
 def folds_of(choices: Choices, count: int, rng: np.random.Generator) -> IntArray:
-    """Return a fold for each slate, (slates,); clusters stay together."""
+    """Return the fold of each slate, (slates,); slates of one cluster are in one fold."""
     codes = choices.clusters if choices.clusters is not None else np.arange(len(choices))
     labels = np.unique(codes, return_inverse=True)[1].ravel()
     return np.asarray(rng.permutation(int(labels.max()) + 1)[labels] % count)
 
 
 def compare_rules(choices: Choices, *, seed: int = 0) -> list[RuleScore]:
-    """Return the rules' scores on held-out slates, by cross-validation; none with fewer than ``FEW`` slates.
+    """Return the rules' scores by cross-validation, or an empty list with fewer than ``FEW`` slates.
+
+    Args:
+        choices: Slates, features and picks.
+        seed: Seed of the folds.
 
     Raises:
-        NoEstimate: Luce's rule has no estimate on some fold.
+        NoEstimate: If Luce's rule has no estimate on some fold.
     """
     if len(choices) < FEW:
         return []
@@ -74,13 +78,13 @@ def compare_rules(choices: Choices, *, seed: int = 0) -> list[RuleScore]:
 
 
 def _held_out(train: Choices, test: Choices) -> dict[Family, FloatArray]:
-    """Return the log probability of each pick of ``test`` under every family, fitted to ``train``."""
+    """Return the log probability of each pick of ``test`` under each family, fitted to ``train``."""
     pooled = conditional_logit(train, clustered=False)
     beta = pooled.coefficients
     lapse = rival_rules.lapse_logit(train, pooled=pooled)
     probit = rival_rules.thurstone(train, pooled=pooled)
     best = rival_rules.best_of_k(train, train.features @ beta).rule
-    # A lapse share that training data put at zero would make one surprise infinitely bad.
+    # With a lapse share of zero, one unexpected pick would have a log-likelihood of minus infinity.
     least = 1.0 / (len(train) + 2)
     fitted = {
         Family.LUCE: (Rule(), beta),
@@ -103,7 +107,7 @@ def _score(choices: Choices, name: Family, logs: FloatArray, base: FloatArray, r
 def mean_difference(
     logs: FloatArray, base: FloatArray, weights: FloatArray, clusters: IntArray | None
 ) -> tuple[float, float, float]:
-    """Return the mean of logs, of logs - base, and the standard error of the latter."""
+    """Return the weighted means of logs and of logs - base, and the standard error of the latter."""
     total = float(weights.sum())
     gain = float((logs - base) @ weights) / total
     influence = (logs - base - gain) * weights
@@ -116,15 +120,15 @@ def mean_difference(
 
 @dataclass(frozen=True)
 class ClassScore:
-    """How well a number of classes does.
+    """Scores of a number of classes.
 
     Attributes:
-        classes: how many.
-        log_likelihood: on all slates.
-        bic: smaller is better.
-        held_out: log-likelihood per slate of choosers that were not fitted, in nats.
-        gain: over one class fewer, per slate.
-        gain_error: its standard error.
+        classes: Number of classes.
+        log_likelihood: Log-likelihood on all slates, in nats.
+        bic: BIC; smaller is better.
+        held_out: Log-likelihood per slate of held-out choosers, in nats.
+        gain: Difference to that of one class fewer, in nats per slate.
+        gain_error: Standard error of the gain.
     """
 
     classes: int
@@ -135,22 +139,22 @@ class ClassScore:
     gain_error: float
 
 
-FEW_CHOOSERS = 20  # below which the number of classes is not chosen
+FEW_CHOOSERS = 20  # minimum number of choosers for a choice of the number of classes
 
 
 def select_classes(
     choices: Choices, *, most: int = 4, starts: int = 5, seed: int = 0
 ) -> tuple[ClassFit, list[ClassScore]]:
-    """Return the fit with the chosen number of classes and the scores of all that were tried.
+    """Return the fit with the chosen number of classes, and the scores of all numbers that were tried.
 
-    A further class is taken as long as it raises the held-out log-likelihood by more than a standard error
-    of the gain; the search stops at the first that does not.
+    A class is added as long as it raises the held-out log-likelihood by more than one standard error of the
+    gain.
 
     Args:
-        choices: slates, features, picks and choosers.
-        most: classes, at most.
-        starts: for each number.
-        seed: of starts and of the choosers held out.
+        choices: Slates, features, picks and choosers.
+        most: Maximum number of classes.
+        starts: Number of starts for each number of classes.
+        seed: Seed of the starts and of the held-out choosers.
     """
     assert choices.choosers is not None
     held = folds_of(choices, 4, Stream(seed).at("classes").generator()) == 0
@@ -182,7 +186,7 @@ def select_classes(
 
 
 def chooser_logs(choices: Choices, fit: ClassFit) -> FloatArray:
-    """Return each chooser's log-likelihood under fitted classes, (choosers,)."""
+    """Return the log-likelihood of each chooser under fitted classes, (choosers,)."""
     assert choices.choosers is not None
     people = np.unique(choices.choosers, return_inverse=True)[1].ravel()
     joint = np.column_stack(
@@ -196,7 +200,7 @@ def chooser_logs(choices: Choices, fit: ClassFit) -> FloatArray:
 
 
 def position_fit(choices: Choices) -> LogitFit | None:
-    """Return the fit with an indicator for every place but the first, or None where places are not known."""
+    """Return the fit with an indicator for each place but the first, or None if it does not exist."""
     columns, places = position_columns(choices)
     if columns is None:
         return None

@@ -1,4 +1,4 @@
-"""Does Luce's model hold? Tests of what it supposes, corrected for their number."""
+"""Tests of the assumptions of Luce's model, corrected for their number."""
 
 from __future__ import annotations
 
@@ -19,47 +19,47 @@ from recurate.choices.table import Choices
 from recurate.core.arrays import FloatArray
 from recurate.core.seeds import Stream
 
-MOST_SLATES = 60_000  # that a test looks at
-FEW_SLATES = 50  # below which nothing is tested
-BINS = 5  # of predicted probabilities, in the calibration test
+MOST_SLATES = 60_000  # maximum number of slates in a test
+FEW_SLATES = 50  # minimum number of slates for a test
+BINS = 5  # number of bins of predicted probabilities in the calibration test
 
 
 def check_position(choices: Choices, beta: FloatArray) -> Check:
-    """Test whether the place in which a candidate was shown matters, other things equal."""
+    """Test whether the position of a candidate affects its odds, other things being equal."""
     blank = Check("position", "Position bias")
     if choices.positions is None:
         return replace(blank, why="positions were not recorded")
     columns, found = dummies(choices.positions)
     if columns.shape[1] == 0:
-        return replace(blank, why="every candidate was shown in the same place")
+        return replace(blank, why="all candidates were shown in the same place")
     statistic, df, step = score_test(choices, beta, columns)
     if df == 0:
-        return replace(blank, why="positions cannot be told from the features: the order never varied")
+        return replace(blank, why="positions and features cannot be distinguished: the order never varied")
     odds = np.r_[0.0, step]
     best, worst = int(np.argmax(odds)), int(np.argmin(odds))
     effect = (
         f"place {found[best] + 1} has {math.exp(min(odds[best] - odds[worst], 50)):.2f} times the odds of "
-        f"place {found[worst] + 1}, other things equal"
+        f"place {found[worst] + 1}, other things being equal"
     )
     return replace(blank, p=chi2_tail(statistic, df), statistic=statistic, df=df, effect=effect)
 
 
 def check_iia(choices: Choices, beta: FloatArray, nests: FloatArray | None = None) -> Check:
-    """Test independence of irrelevant alternatives: universal logit against nested alternatives.
+    """Test independence of irrelevant alternatives against nested logit models.
 
-    For every nest A (a set of alike candidates) the column is 1[i in A] (I_A - V_i), I_A the log of the
-    nest's sum of exp V: the derivative of a nested logit's utilities by its dissimilarity at one, where it
-    is Luce's model (McFadden, Train and Tye 1977; McFadden 1987). Where slates vary in size, so may the
-    scale.
+    For a nest A (a set of similar candidates) the column is 1[i in A] (I_A - V_i), where I_A is the log of
+    the nest's sum of exp V: the derivative of a nested logit's utilities by its dissimilarity parameter at
+    one, where it is Luce's model (McFadden, Train and Tye 1977; McFadden 1987). If slates differ in size, a
+    scale that depends on the size is tested as well.
 
     Args:
-        choices: slates, features and picks.
-        beta: the fitted coefficients.
-        nests: membership of each row, (rows, nests) of 0 and 1; None: see :func:`make_nests`.
+        choices: Slates, features and picks.
+        beta: Fitted coefficients, (d,).
+        nests: Membership of each row in each nest, 0 or 1, (rows, nests). Default: :func:`make_nests`.
     """
     blank = Check("iia", "Independence of irrelevant alternatives")
     if choices.slates.sizes.max() < 3:
-        return replace(blank, why="it says nothing about pairs: slates of three or more are needed")
+        return replace(blank, why="slates of three or more candidates are needed")
     members, titles = (nests, []) if nests is not None else make_nests(choices, beta)
     columns = [_nest_column(choices, beta, members[:, j]) for j in range(members.shape[1])]
     sizes = choices.slates.sizes
@@ -67,10 +67,10 @@ def check_iia(choices: Choices, beta: FloatArray, nests: FloatArray | None = Non
         worth = choices.features @ beta
         columns.append(worth * choices.slates.spread((sizes - sizes.mean()) / sizes.std()))
     if not columns:
-        return replace(blank, why="no candidates are alike in any way that is known")
+        return replace(blank, why="no nests of similar candidates are known")
     statistic, df, step = score_test(choices, beta, np.column_stack(columns))
     if df == 0:
-        return replace(blank, why="no slate holds two of one nest and one of another")
+        return replace(blank, why="no slate has two candidates of one nest and one of another")
     worst = int(np.argmax(np.abs(step)))
     named = titles[worst] if worst < len(titles) else "the slate's size"
     effect = f"strongest for {named}" if titles or worst >= members.shape[1] else ""
@@ -78,10 +78,10 @@ def check_iia(choices: Choices, beta: FloatArray, nests: FloatArray | None = Non
 
 
 def make_nests(choices: Choices, beta: FloatArray) -> tuple[FloatArray, list[str]]:
-    """Return nests of alike candidates (rows, nests), and what they are.
+    """Return nests of similar candidates, (rows, nests) of 0 and 1, and their titles.
 
-    Pairs of items where at most six recur; else for each feature (those that move utilities most, up to ten)
-    the candidates with a value above its median.
+    With three to six items, the nests are all pairs of items. Otherwise they are the candidates above the
+    median of a feature, for the ten features with the largest effect on utilities.
     """
     columns: list[FloatArray] = []
     titles: list[str] = []
@@ -120,10 +120,10 @@ def _nest_column(choices: Choices, beta: FloatArray, member: FloatArray) -> Floa
 
 
 def check_calibration(choices: Choices, beta: FloatArray) -> Check:
-    """Test whether candidates are picked as often as predicted, by predicted probability.
+    """Test whether the frequencies of picks agree with the predicted probabilities, in bins of these.
 
-    Bins hold about equally much variance p (1 - p), not equally many candidates: with strong rewards most
-    candidates are hopeless, and the rare pick among them has no normal law.
+    Bins have about equal variance p (1 - p), not equal numbers of candidates: with strong rewards most
+    candidates have tiny probabilities, and their rare picks are far from normal.
     """
     blank = Check("calibration", "Calibration")
     p, _ = choices.slates.softmax(choices.features @ beta)
@@ -133,10 +133,10 @@ def check_calibration(choices: Choices, beta: FloatArray) -> Check:
     bins = np.searchsorted(cuts, p, side="right")
     columns, _ = dummies(bins)
     if columns.shape[1] == 0:
-        return replace(blank, why="all predictions are alike")
+        return replace(blank, why="all predicted probabilities are equal")
     statistic, df, _ = score_test(choices, beta, columns)
     if df == 0:
-        return replace(blank, why="the features can give every probability its own picks")
+        return replace(blank, why="the features can fit each bin of probabilities exactly")
     rows = calibration_table(choices, p)
     worst = max(rows, key=lambda row: abs(row[1] - row[0]))
     effect = f"candidates predicted at {worst[0]:.3f} were picked at {worst[1]:.3f}, the largest gap"
@@ -146,7 +146,7 @@ def check_calibration(choices: Choices, beta: FloatArray) -> Check:
 def calibration_table(
     choices: Choices, p: FloatArray, bins: int = 10
 ) -> list[tuple[float, float, float, int]]:
-    """Return (predicted, picked, standard error, candidates) for bins of about equally many candidates."""
+    """Return (predicted, picked, standard error, candidates) in bins of about equal numbers of candidates."""
     cuts = np.unique(np.quantile(p, np.linspace(0, 1, bins + 1)[1:-1]))
     place = np.searchsorted(cuts, p, side="right")
     y = np.zeros(p.size)
@@ -164,7 +164,7 @@ def calibration_table(
 
 
 def check_drift(choices: Choices, beta: FloatArray) -> Check:
-    """Test whether later slates (in each chooser's second half) were picked with other coefficients."""
+    """Test whether coefficients differ in the second half of the slates, of each chooser if known."""
     blank = Check("drift", "Drift over time")
     if not beta.size:
         return replace(blank, why="no features describe the candidates")
@@ -173,7 +173,7 @@ def check_drift(choices: Choices, beta: FloatArray) -> Check:
     columns = choices.features[:, strongest] * choices.slates.spread(late.astype(float))[:, None]
     statistic, df, step = score_test(choices, beta, columns)
     if df == 0:
-        return replace(blank, why="features do not vary in both halves")
+        return replace(blank, why="the features do not vary in both halves")
     change = step * choices.features[:, strongest].std(axis=0)
     worst = strongest[int(np.argmax(np.abs(change)))]
     effect = f"strongest for {choices.names[worst]}"
@@ -181,7 +181,7 @@ def check_drift(choices: Choices, beta: FloatArray) -> Check:
 
 
 def _later_half(choices: Choices) -> NDArray[np.bool_]:
-    """Return which slates are in the later half: of each chooser's, or of all where choosers are unknown."""
+    """Return whether each slate is in the second half of its chooser's, or of all if choosers are unknown."""
     n = len(choices)
     if choices.choosers is None:
         return np.arange(n) >= n // 2
@@ -199,9 +199,10 @@ def _later_half(choices: Choices) -> NDArray[np.bool_]:
 def check_hausman(choices: Choices, beta: FloatArray, covariance: FloatArray, seed: int = 0) -> Check:
     """Compare coefficients on full and on reduced slates (Hausman and McFadden 1984).
 
-    Under Luce's model leaving out candidates changes nothing. Here one candidate of each slate, drawn at
-    random, is left out, with the slates that picked it. The difference of the two covariances need not be
-    positive, and the statistic's law is a rough approximation: it stands beside the main test, uncorrected.
+    Under Luce's model, dropping candidates does not change the coefficients. One random candidate of each
+    slate is dropped, and so are the slates in which it was picked. The difference of the two covariances need
+    not be positive definite and the distribution of the statistic is approximate, so that this test is not
+    one of the main ones, and its p-value is not corrected.
     """
     blank = Check("hausman", "Hausman-McFadden (uncorrected)", main=False)
     sizes = choices.slates.sizes
@@ -222,7 +223,7 @@ def check_hausman(choices: Choices, beta: FloatArray, covariance: FloatArray, se
     difference, spread = fit.coefficients - beta, fit.covariance - covariance
     values = np.linalg.eigvalsh(spread)
     if values[0] < -1e-6 * values[-1]:
-        return replace(blank, why="the difference of covariances is not positive: the statistic is undefined")
+        return replace(blank, why="the statistic is undefined: the difference of covariances is indefinite")
     statistic, df = quadratic_test(difference, spread)
     p = chi2_tail(statistic, df)
     return replace(blank, p=p, corrected=p, statistic=statistic, df=df, effect="")
@@ -232,7 +233,7 @@ TESTS = (check_position, check_iia, check_repeats, check_choosers, check_calibra
 
 
 def part_of(choices: Choices, most: int = MOST_SLATES) -> Choices:
-    """Return evenly spread slates where there are more than ``most``: whole choosers where they are known."""
+    """Return about ``most`` evenly spread slates if there are more, with all slates of a chooser if known."""
     if len(choices) <= most:
         return choices
     if choices.choosers is not None:
@@ -247,14 +248,14 @@ def part_of(choices: Choices, most: int = MOST_SLATES) -> Choices:
 def run_checks(
     choices: Choices, beta: FloatArray, covariance: FloatArray, *, seed: int = 0, only: Sequence[str] = ()
 ) -> list[Check]:
-    """Run all tests, the main ones corrected for their number (Holm).
+    """Run the tests and correct the p-values of the main ones for their number (Holm).
 
     Args:
-        choices: slates, features and picks.
-        beta: the fitted coefficients, at the maximum.
-        covariance: theirs.
-        seed: of the candidates left out in Hausman and McFadden's test.
-        only: names of the tests to run; all if empty.
+        choices: Slates, features and picks.
+        beta: Fitted coefficients at the maximum of the likelihood, (d,).
+        covariance: Covariance of the coefficients, (d, d).
+        seed: Seed of the candidates dropped in the Hausman-McFadden test.
+        only: Names of the tests to run; all if empty.
     """
     if len(choices) < FEW_SLATES:
         return [Check("all", "All tests", why=f"{len(choices)} slates are too few (at least {FEW_SLATES})")]

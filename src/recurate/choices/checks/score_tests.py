@@ -1,11 +1,12 @@
-r"""Score tests of further columns in a fitted conditional logit, and what a test reports.
+r"""Score tests of additional columns in a fitted conditional logit, and the record of a test.
 
-With z further columns and the fitted beta,
+With additional columns z and the fitted beta,
 
 .. math:: s = \sum_s Z_s' (y_s - p_s), \qquad LM = s' (I_{zz} - I_{zx} I_{xx}^{-1} I_{xz})^{-1} s
 
-is chi squared if Luce's model with beta' x holds. Where people pick repeatedly, the matrix in the middle is
-the sum over people of squared efficient scores. The columns may depend on the fitted beta (McFadden 1987).
+has a chi-squared distribution if Luce's model with beta' x holds. If choosers pick repeatedly, the matrix in
+the middle is the sum over choosers of outer products of efficient scores. The columns may depend on the
+fitted beta (McFadden 1987).
 """
 
 from __future__ import annotations
@@ -19,8 +20,8 @@ from recurate.choices.models.likelihood import evaluate
 from recurate.choices.table import Choices
 from recurate.core.arrays import FloatArray, IntArray
 
-FEW_CLUSTERS = 30  # people below which scores' variance is taken from the model
-MOST_FEATURES = 20  # whose variation a test looks at
+FEW_CLUSTERS = 30  # with fewer clusters the variance of scores is taken from the model
+MOST_FEATURES = 20  # maximum number of features whose coefficients a test varies
 
 
 @dataclass(frozen=True)
@@ -28,14 +29,15 @@ class Check:
     """One test of Luce's model.
 
     Attributes:
-        name: ``position``, ``iia``, ``repeats``, ``choosers``, ``calibration``, ``drift``, ``hausman``.
-        title: for people.
-        p: the p-value, or None where it could not be tested.
-        corrected: the p-value corrected for the number of tests (Holm); ``p`` itself for the uncorrected one.
-        statistic, df: chi squared statistic (or ratio of variances) and degrees of freedom.
-        effect: what was found, in words.
-        why: why it could not be tested, or what is special.
-        main: whether it is one of the tests that the verdict rests on.
+        name: ``position``, ``iia``, ``repeats``, ``choosers``, ``calibration``, ``drift`` or ``hausman``.
+        title: Title of the test in reports.
+        p: p-value, or None if nothing could be tested.
+        corrected: p-value corrected for the number of main tests (Holm); ``p`` itself for other tests.
+        statistic: Chi-squared statistic, or ratio of variances.
+        df: Degrees of freedom, or None.
+        effect: Effect found, in words.
+        why: Reason why nothing was tested.
+        main: Whether the verdict depends on the test.
     """
 
     name: str
@@ -52,14 +54,17 @@ class Check:
 def score_test(
     choices: Choices, beta: FloatArray, extra: FloatArray, *, robust: bool = False
 ) -> tuple[float, int, FloatArray]:
-    """Return the score statistic, its degrees of freedom and one step's estimate for further columns.
+    """Return the score statistic, its degrees of freedom and a one-step estimate for additional columns.
 
     Args:
-        choices: slates, features and picks.
-        beta: the fitted coefficients, (d,).
-        extra: further columns z, (rows, q).
-        robust: take the scores' variance from the slates where choosers are not known, too: right where
-            the rest of the model is not.
+        choices: Slates, features and picks.
+        beta: Fitted coefficients, (d,).
+        extra: Additional columns z, (rows, q).
+        robust: Whether to estimate the variance of scores from the slates if choosers are unknown, which is
+            valid even if the rest of the model is wrong.
+
+    Returns:
+        The statistic, its degrees of freedom, and the estimated coefficients of z after one step, (q,).
     """
     d = beta.size
     if extra.shape[1] == 0:
@@ -99,7 +104,7 @@ def _projection(matrix: FloatArray, d: int) -> FloatArray:
 
 
 def _without_noise(matrix: FloatArray, size: FloatArray) -> FloatArray:
-    """Set to zero the columns of about this size that the features, or slates, explain but for rounding."""
+    """Set rows and columns to zero whose diagonal is rounding error, relative to their ``size`` (q,)."""
     out = matrix.copy()
     gone = np.diag(matrix) <= 1e-10 * np.maximum(size, 1e-300)
     out[gone] = 0.0
@@ -108,7 +113,7 @@ def _without_noise(matrix: FloatArray, size: FloatArray) -> FloatArray:
 
 
 def clusters_of(choices: Choices) -> IntArray | None:
-    """Return what scores are summed by: clusters, where there are enough and not each slate is one."""
+    """Return clusters (slates,) to sum scores by; None if they are too few, or single slates."""
     codes = choices.clusters
     if codes is None:
         return None
@@ -117,14 +122,14 @@ def clusters_of(choices: Choices) -> IntArray | None:
 
 
 def dummies(codes: IntArray) -> tuple[FloatArray, IntArray]:
-    """Return indicator columns of all codes but the first, at most 12 places told apart, and the codes."""
+    """Return indicators of all codes but the first, (rows, codes - 1), and the codes, capped at 11."""
     found = np.unique(np.minimum(codes, 11))
     clipped = np.minimum(codes, 11)
     return (clipped[:, None] == found[None, 1:]).astype(float), found
 
 
 def position_columns(choices: Choices) -> tuple[FloatArray | None, IntArray]:
-    """Return indicators of all places but the first, (rows, places - 1), or None where none are known."""
+    """Return indicators of all places but the first, (rows, places - 1), or None, and the places."""
     if choices.positions is None:
         return None, np.empty(0, np.int64)
     columns, places = dummies(choices.positions)
@@ -132,6 +137,6 @@ def position_columns(choices: Choices) -> tuple[FloatArray | None, IntArray]:
 
 
 def strongest_features(choices: Choices, beta: FloatArray) -> IntArray:
-    """Return the features that move utilities most, at most ``MOST_FEATURES``, in order."""
+    """Return the indices of at most ``MOST_FEATURES`` features with the largest effect on utilities."""
     reach = np.abs(beta) * choices.features.std(axis=0)
     return np.sort(np.argsort(-reach, kind="stable")[:MOST_FEATURES])

@@ -1,4 +1,4 @@
-"""Tails, corrections for several tests, and quadratic forms of scores."""
+"""Tail probabilities, corrections for multiple tests, and quadratic forms of scores."""
 
 from __future__ import annotations
 
@@ -11,34 +11,34 @@ from recurate.core.arrays import FloatArray
 
 
 def chi2_tail(statistic: float, df: int) -> float:
-    """Return P(chi squared with ``df`` degrees of freedom >= statistic)."""
+    """Return P(X >= statistic) for X chi squared with ``df`` degrees of freedom."""
     from scipy.special import gammaincc
 
     return float(gammaincc(df / 2, max(statistic, 0.0) / 2))
 
 
 def normal_tail(z: float) -> float:
-    """Return P(a standard normal >= z)."""
+    """Return P(Z >= z) for a standard normal Z."""
     return 0.5 * math.erfc(z / math.sqrt(2))
 
 
 def two_sided(z: float) -> float:
-    """Return P(the absolute value of a standard normal >= abs(z))."""
+    """Return P(abs(Z) >= abs(z)) for a standard normal Z."""
     return math.erfc(abs(z) / math.sqrt(2))
 
 
 def normal_quantile(p: float) -> float:
-    """Return z with P(a standard normal <= z) = p."""
+    """Return z with P(Z <= z) = p for a standard normal Z."""
     from scipy.special import ndtri
 
     return float(ndtri(p))
 
 
 def three_moment_tail(value: float, mean: float, variance: float, third: float) -> float:
-    """Return P(T >= value) for a law with this mean, variance and third central moment.
+    """Return P(T >= value) for a T with this mean, variance and third central moment.
 
-    A gamma law, shifted (Pearson's type III), which sums of weighted chi squared variables follow closely;
-    normal where the third moment is not positive.
+    The distribution is a shifted gamma distribution (Pearson's type III), which approximates sums of weighted
+    chi-squared variables closely; it is normal if the third moment is not positive.
     """
     from scipy.special import gammaincc
 
@@ -54,7 +54,7 @@ def three_moment_tail(value: float, mean: float, variance: float, third: float) 
 
 
 def holm(p_values: Sequence[float]) -> list[float]:
-    """Return p-values corrected for their number (Holm 1979): each family error stays below its value."""
+    """Return p-values corrected for their number (Holm 1979), which bounds the family-wise error rate."""
     given = np.array(p_values, float)
     order = np.argsort(given)
     corrected = np.empty(given.size)
@@ -63,7 +63,7 @@ def holm(p_values: Sequence[float]) -> list[float]:
 
 
 def quadratic_test(score: FloatArray, covariance: FloatArray) -> tuple[float, int]:
-    """Return score' covariance^- score and its degrees of freedom, directions without variance left out."""
+    """Return score' covariance^+ score and its degrees of freedom, the rank of the covariance."""
     size = np.sqrt(np.maximum(np.diag(covariance), 0.0))
     alive = size > 0
     if not alive.any():

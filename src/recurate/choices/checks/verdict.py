@@ -1,4 +1,4 @@
-"""What tests and comparisons add up to, in one sentence, with what it implies for a forecast."""
+"""The verdict on Luce's model in one sentence, with its implications for a forecast."""
 
 from __future__ import annotations
 
@@ -12,17 +12,17 @@ from recurate.rules.families import Family
 LEVEL = 0.05
 
 IMPLIES = {
-    "position": "positions blur selection: forecasts from the fitted rewards hold on average if positions "
-    "are drawn at random, but shuffle the candidates, or record and model their places",
-    "iia": "alike candidates compete more (or less) with each other than their rewards say: forecast shares "
-    "of alike candidates are off in that direction; check them against a real round with `recurate audit`",
-    "repeats": "the rewards miss something about particular candidates: forecasts of averages stand, those "
-    "of single candidates do not",
-    "choosers": "people differ: a forecast with one reward overstates how far the loop narrows; forecast "
+    "position": "positions weaken selection: forecasts from the fitted rewards hold on average if "
+    "positions are random; shuffle the candidates, or record their places",
+    "iia": "similar candidates compete more (or less) with each other than their rewards imply: forecast "
+    "shares of similar candidates are biased; compare them with a real round by `recurate audit`",
+    "repeats": "the rewards are wrong for particular candidates: forecasts of averages remain valid, those of "
+    "single candidates do not",
+    "choosers": "choosers differ: a forecast with one reward overstates how far the loop narrows; forecast "
     "with the fitted groups and their weights",
-    "calibration": "the odds are not those of Luce's rule at the extremes: forecast with the rule that "
-    "predicts best",
-    "drift": "what people want changes over time: forecast from the latest picks, and refit",
+    "calibration": "probabilities differ from those of Luce's rule at the extremes: forecast with the rule "
+    "that predicts best",
+    "drift": "preferences change over time: forecast from the latest picks, and fit again",
 }
 
 
@@ -31,10 +31,10 @@ class Verdict:
     """A verdict on Luce's model.
 
     Attributes:
-        holds: whether no main test refuses it and no rival predicts better.
-        sentence: the verdict.
-        implies: what it means for a forecast, one sentence per finding.
-        rule: the rule that predicts best, by held-out log-likelihood (Luce's where none is better).
+        holds: Whether no main test rejects it and no rival predicts better.
+        sentence: Verdict in one sentence.
+        implies: Implications for a forecast, one per finding.
+        rule: Rule with the best held-out log-likelihood, Luce's if none is better.
     """
 
     holds: bool
@@ -44,7 +44,7 @@ class Verdict:
 
 
 def judge(checks: Sequence[Check], rules: Sequence[RuleScore]) -> Verdict:
-    """Return the verdict at the 5 % level, corrected for the number of tests."""
+    """Return the verdict at the 5 % level, corrected for the number of main tests."""
     tested = [c for c in checks if c.main and c.corrected is not None]
     failed = [c for c in tested if c.corrected is not None and c.corrected < LEVEL]
     better = [r for r in rules if r.better]
@@ -56,8 +56,8 @@ def judge(checks: Sequence[Check], rules: Sequence[RuleScore]) -> Verdict:
     if chance and not failed:
         return Verdict(
             True,
-            "Picks can hardly be distinguished from random ones: nothing here predicts them beyond chance.",
-            ("there is hardly any selection: the forecast is that little changes",),
+            "Picks cannot be distinguished from random ones: no rule predicts them better than chance.",
+            ("there is hardly any selection: a forecast shows little change",),
             Family.LUCE,
         )
     if not failed and not better:
@@ -66,7 +66,7 @@ def judge(checks: Sequence[Check], rules: Sequence[RuleScore]) -> Verdict:
         names = ", ".join(c.title.lower() for c in tested)
         return Verdict(
             True,
-            f"Luce's model holds as far as these picks show (tested: {names}).",
+            f"These picks do not reject Luce's model (tested: {names}).",
             ("forecast with the fitted rewards at temperature 1",),
             Family.LUCE,
         )

@@ -22,7 +22,13 @@ from recurate.rules.slates import Slates
 
 @dataclass
 class Top1Likelihood:
-    """Top-1 picks: s = A w, A the matrix (slates, items) that counts items in slates."""
+    """The log-likelihood of top-1 picks.
+
+    Attributes:
+        matrix: Sparse matrix A (slates, items): number of times that each item occurs in each slate.
+        winners: Item of each slate's pick, (slates,).
+        weights: Weights of the slates, (slates,), or None.
+    """
 
     matrix: Any
     winners: IntArray
@@ -32,7 +38,7 @@ class Top1Likelihood:
     def build(
         cls, codes: IntArray, slates: Slates, winners: IntArray, weights: FloatArray | None, count: int
     ) -> Top1Likelihood:
-        """Return the likelihood of picks from slates of item codes (rows,)."""
+        """Return the likelihood of picks from slates of item codes (rows,), for ``count`` items."""
         from scipy import sparse
 
         index = np.int32 if slates.rows < 2**31 else np.int64
@@ -49,16 +55,16 @@ class Top1Likelihood:
 
     @cached_property
     def wins(self) -> FloatArray:
-        """How often each item was picked, (items,)."""
+        """Weighted number of picks of each item, (items,)."""
         return np.bincount(self.winners, self.weights, self.matrix.shape[1]).astype(float)
 
     def start(self) -> FloatArray:
-        """Return the log of wins over wins expected at random."""
+        """Return starting values: the log of wins over wins expected under uniform picks, (items,)."""
         share = (1.0 if self.weights is None else self.weights) / np.diff(self.matrix.indptr)
         return np.asarray(np.log((self.wins + 0.5) / (self.matrix.T @ share + 0.5)))
 
     def part(self) -> Top1Likelihood | None:
-        """Return the likelihood of one slate in sixteen (or more), if every item still wins there."""
+        """Return the likelihood of at least one slate in 16 if every item wins there, else None."""
         n, m = self.matrix.shape
         wanted = max(n // 16, 60 * m)
         if wanted * 3 > n:
@@ -74,7 +80,7 @@ class Top1Likelihood:
 
 
 class Top1Evaluation:
-    """The log-likelihood of top-1 picks at one theta."""
+    """The log-likelihood of top-1 picks at one theta, with w = exp(theta) and s = A w."""
 
     def __init__(self, model: Top1Likelihood, theta: FloatArray) -> None:
         self.model = model
@@ -87,7 +93,7 @@ class Top1Evaluation:
         over = inverse if model.weights is None else inverse * model.weights
         self.diagonal = self.w * (model.matrix.T @ over)  # expected wins
         self.gradient = model.wins - self.diagonal
-        self._inverse, self._over = inverse, over  # not their product: it overflows where s is tiny
+        self._inverse, self._over = inverse, over  # their product would overflow for tiny s
 
     def times(self, v: FloatArray) -> FloatArray:
         """Return information @ v."""
@@ -103,7 +109,7 @@ class Top1Evaluation:
         return np.asarray(np.diag(self.diagonal) - (scaled.T @ scaled).toarray())
 
     def scores(self) -> Any:
-        """Return each slate's gradient, sparse (slates, items)."""
+        """Return each slate's gradient, a sparse matrix (slates, items)."""
         from scipy import sparse
 
         a, n = self.model.matrix, self.s.size
@@ -112,13 +118,13 @@ class Top1Evaluation:
         return found if self.model.weights is None else sparse.diags(self.model.weights) @ found
 
     def drawn_gradient(self, rng: np.random.Generator) -> FloatArray:
-        """Return the gradient for picks drawn anew from the model."""
+        """Return the gradient for picks simulated from the model; its covariance is the information."""
         a = self.model.matrix
         running = np.concatenate([[0.0], np.cumsum(self.w[a.indices] * a.data)])
         low, high = running[a.indptr[:-1]], running[a.indptr[1:]]
         at = np.searchsorted(running, low + rng.random(low.size) * (high - low), side="right") - 1
         winners = a.indices[np.clip(at, a.indptr[:-1], a.indptr[1:] - 1)]
-        # A weight multiplies the information, so a drawn score by its root.
+        # A weight multiplies the information, hence its root multiplies a simulated score.
         scale = None if self.model.weights is None else np.sqrt(self.model.weights)
         over = 1.0 / self.s if scale is None else scale / self.s
         return np.asarray(np.bincount(winners, scale, self.w.size) - self.w * (a.T @ over))
@@ -129,13 +135,23 @@ class Top1Evaluation:
 
 @dataclass
 class Davidson:
-    """Pairs with ties: utilities theta_i, theta_j and log nu + (theta_i + theta_j) / 2 for the tie."""
+    """The log-likelihood of pairs with ties (Davidson 1970).
 
-    design: Any  # 3 pairs x (items + 1), sparse
-    outcome: IntArray  # 0, 1, or 2 for a tie
-    weights: FloatArray  # (pairs,)
-    wins: FloatArray  # of each item, a tie half a win
-    shown: FloatArray  # half the pairs of each item
+    The utilities are theta_i, theta_j and, for the tie, log nu + (theta_i + theta_j) / 2.
+
+    Attributes:
+        design: Sparse matrix (3 pairs, items + 1) that maps (theta, log nu) to utilities.
+        outcome: 0 or 1 for the pick, 2 for a tie, (pairs,).
+        weights: Weights of the pairs, (pairs,).
+        wins: Weighted number of wins of each item, a tie counting one half, (items,).
+        shown: Half the weighted number of pairs of each item, (items,).
+    """
+
+    design: Any
+    outcome: IntArray
+    weights: FloatArray
+    wins: FloatArray
+    shown: FloatArray
 
     @classmethod
     def build(
@@ -147,7 +163,7 @@ class Davidson:
         tied: BoolArray,
         count: int,
     ) -> Davidson:
-        """Return the likelihood of pairs of item codes (2 pairs,), some of them tied."""
+        """Return the likelihood of pairs of item codes (2 pairs,), of which ``tied`` (pairs,) are ties."""
         from scipy import sparse
 
         n = len(slates)
@@ -169,7 +185,7 @@ class Davidson:
         return float(self.weights.sum())
 
     def start(self) -> FloatArray:
-        """Return the log of wins over wins expected at random, and the log odds of a tie."""
+        """Return starting values (items + 1,): log of wins over expected wins, and log odds of a tie."""
         ties = float((self.outcome == 2).mean())
         odds = math.log((ties + 1e-3) / (1 - ties + 1e-3) * 2)
         return np.append(np.log((self.wins + 0.5) / (self.shown + 0.5)), odds)
@@ -215,7 +231,7 @@ class DavidsonEvaluation:
         return np.column_stack([self.times(e) for e in np.eye(self.gradient.size)])
 
     def scores(self) -> Any:
-        """Return each pair's gradient, sparse (pairs, items + 1)."""
+        """Return each pair's gradient, a sparse matrix (pairs, items + 1)."""
         from scipy import sparse
 
         n = len(self.p)
@@ -226,7 +242,7 @@ class DavidsonEvaluation:
         return together @ (residuals @ self.model.design)
 
     def drawn_gradient(self, rng: np.random.Generator) -> FloatArray:
-        """Return the gradient for outcomes drawn anew from the model."""
+        """Return the gradient for outcomes simulated from the model; its covariance is the information."""
         outcome = (self.p.cumsum(axis=1) < rng.random(len(self.p))[:, None]).sum(axis=1).clip(max=2)
         return self._gradient(outcome, np.sqrt(self.model.weights))
 

@@ -1,15 +1,15 @@
-r"""Item rewards: Luce's model with one parameter an item, for top-1 picks, rankings and tied pairs.
+r"""Item rewards: Luce's model with one parameter per item, for top-1 picks, rankings and tied pairs.
 
 P(pick i from S) = w_i / sum_{k in S} w_k with w = exp(theta) (Luce 1959; Bradley-Terry for pairs; a ranking
-is a sequence of picks, Plackett-Luce). The rewards theta are identified up to a constant within every
-connected part, and finite iff every item can be reached from every other along "was picked over" (Ford 1957;
-Hunter 2004). Tied pairs have an outcome of their own, with weight nu sqrt(w_i w_j) (Davidson 1970).
+is a sequence of picks, Plackett-Luce). The rewards theta are identified up to a constant within each
+connected component, and are finite iff each item can be reached from every other along "was picked over"
+(Ford 1957; Hunter 2004). A tie of a pair is a separate outcome with weight nu sqrt(w_i w_j) (Davidson 1970).
 
-The log-likelihood is climbed by Newton's method whose linear systems are solved by conjugate gradients,
-preconditioned by the diagonal: with the 0/1 matrix A of slates and items, s = A w, the gradient is
-wins - w A'(1/s) and the information times v is w (A'(1/s) v) - w A' ((A (w v)) / s^2), so every product
-costs one pass over A. A subsample serves as a start, and its information for the first steps, where it
-covers all items.
+Newton's method maximises the log-likelihood; conjugate gradients, preconditioned by the diagonal, solve its
+linear systems. With the matrix A of slates and items and s = A w, the gradient is wins - w A'(1/s), and the
+information times v is w (A'(1/s) v) - w A' ((A (w v)) / s^2), so that each product costs one pass over A. If
+a subsample covers all items, its estimate is the starting point and its information is used for the first
+steps.
 """
 
 from __future__ import annotations
@@ -33,11 +33,11 @@ from recurate.core.errors import InputError
 from recurate.core.seeds import Stream
 from recurate.rules.slates import Slates
 
-TOLERANCE = 1e-6  # largest entry of the gradient per slate, times the number of items: wins missed by an item
-STEPS = 100  # of Newton's method, at most
-SOLVES = 500  # of conjugate gradients in a step, at most
-DENSE = 1500  # items up to which the information is inverted exactly
-DRAWS = 64  # of the estimate's sampling law, for standard errors of more items: off by 9 %
+TOLERANCE = 1e-6  # largest entry of the gradient per slate, times the number of items, at convergence
+STEPS = 100  # maximum number of Newton steps
+SOLVES = 500  # maximum number of conjugate gradient iterations per step
+DENSE = 1500  # maximum number of parameters for which the information is inverted exactly
+DRAWS = 64  # draws from the estimate's sampling law for standard errors of more items; their error is 9 %
 
 
 @dataclass(frozen=True)
@@ -45,15 +45,15 @@ class ItemFit:
     """Fitted item rewards with their evidence.
 
     Attributes:
-        rewards: theta, (items,), with mean zero.
-        names: the items.
-        log_likelihood: at the estimate, in nats.
-        null_log_likelihood: of picking uniformly.
-        tie_log_odds: log of Davidson's nu, or None where no pair can tie.
-        gradient_norm: largest entry of the log-likelihood's gradient, per slate and times the items.
-        steps: of Newton's method on the whole sample.
-        slates: how many.
-        shrinkage: lambda of the penalty lambda / 2 sum theta^2.
+        rewards: Rewards theta with mean zero, (items,).
+        names: Names of the items.
+        log_likelihood: Log-likelihood at the estimate, in nats.
+        null_log_likelihood: Log-likelihood of uniform picks, in nats.
+        tie_log_odds: Log of Davidson's nu, or None if no pair is tied.
+        gradient_norm: Largest entry of the gradient per slate, times the number of items.
+        steps: Number of Newton steps on the full sample.
+        slates: Number of slates.
+        shrinkage: Lambda of the penalty lambda / 2 sum theta^2.
     """
 
     rewards: FloatArray
@@ -70,7 +70,7 @@ class ItemFit:
 
     @cached_property
     def standard_errors(self) -> FloatArray:
-        """ItemLikelihood-based standard errors of the rewards (their mean held at zero), (items,)."""
+        """Model-based standard errors of the rewards, whose mean is fixed at zero, (items,)."""
         return self._errors(None)
 
     @cached_property
@@ -80,12 +80,12 @@ class ItemFit:
 
     @property
     def errors(self) -> FloatArray:
-        """The standard errors to rely on: clustered where choosers (or rankings) are known."""
+        """Standard errors to report, (items,): clustered if choosers (or rankings) are known."""
         return self.standard_errors if self.clustered_errors is None else self.clustered_errors
 
     @property
     def exact_errors(self) -> bool:
-        """Whether standard errors are exact; else from ``DRAWS`` draws of the estimate's sampling law."""
+        """Whether standard errors are exact instead of estimated from ``DRAWS`` draws."""
         return self._parameters.size <= DENSE
 
     @cached_property
@@ -129,19 +129,22 @@ def item_rewards(
     r"""Fit P(pick i from S) = exp(theta_i) / sum_{k in S} exp(theta_k), item rewards, by maximum likelihood.
 
     Args:
-        items: item codes from 0, shape (slates, K); or (rows,) with ``offsets``.
-        picked: slot of each slate's pick, (slates,).
-        offsets: where slates begin, (slates + 1,), for slates of varying size.
-        names: of the items; "0", "1", ... if None.
-        weights: how much each slate counts, (slates,).
-        clusters: codes of choosers (or rankings), (slates,), for clustered standard errors.
-        ties: which slates, all pairs, were tied, (slates,) of bool; their ``picked`` is not read. Then every
-            pair may tie.
-        shrinkage: lambda >= 0 of the penalty lambda / 2 sum theta^2, which makes an estimate exist.
+        items: Item codes from 0, (slates, K), or (rows,) with ``offsets``.
+        picked: Slot of each slate's pick, from 0, (slates,).
+        offsets: First row of each slate, then the number of rows, (slates + 1,), for slates of varying size.
+        names: Names of the items. Default: "0", "1", ...
+        weights: Positive weights of the slates, (slates,).
+        clusters: Codes of choosers (or rankings), (slates,), for clustered standard errors.
+        ties: Whether each slate, then a pair, is tied, (slates,); the ``picked`` of ties is ignored. If any
+            pair is tied, Davidson's model is fitted.
+        shrinkage: Lambda >= 0 of the penalty lambda / 2 sum theta^2. With lambda > 0 the estimate exists.
+
+    Returns:
+        The fit with rewards of mean zero, standard errors and the log-likelihood.
 
     Raises:
-        NoEstimate: the graph of picks is not strongly connected (and there is no shrinkage).
-        InputError: shapes disagree or values are out of range.
+        NoEstimate: If the graph of picks is not strongly connected and the shrinkage is zero.
+        InputError: If shapes disagree or values are out of range.
 
     >>> fit = item_rewards([[0, 1]] * 4, [0, 1, 1, 1])
     >>> (fit.rewards[1] - fit.rewards[0]).round(6)  # log of the odds 3 : 1
@@ -158,7 +161,7 @@ def item_rewards(
     winners = codes[slates.offsets[:-1] + slots]
     if tied.all():
         raise NoEstimate(
-            "every pair was tied", got=f"{tied.size} ties", remedy="at least some must have a pick"
+            "every pair was tied", got=f"{tied.size} ties", remedy="at least one pair must have a pick"
         )
     if not shrinkage:
         check_connected(codes, slates, winners, tied, labels)
@@ -196,9 +199,9 @@ def item_rewards(
 def _climb(
     model: ItemLikelihood, theta: FloatArray, count: int, shrinkage: float, *, helper: ItemLikelihood | None
 ) -> tuple[FloatArray, ItemEvaluation, int]:
-    """Return the estimate, its point and the number of steps.
+    """Return the estimate, its evaluation and the number of steps.
 
-    With a ``helper``, a subsample's likelihood, steps use its information as long as they contract well.
+    ``helper`` is a subsample's likelihood. Steps use its information as long as the gradient decreases well.
     """
     theta = _centred(theta.copy(), count)
     point = model.at(theta)
@@ -233,13 +236,13 @@ def _climb(
         raise NoEstimate(
             "the item rewards have not converged",
             got=f"a gradient of {norm:.2g} per slate and item after {steps} steps",
-            remedy="set a shrinkage: some comparisons are nearly one-sided",
+            remedy="set a shrinkage: some items win nearly all or nearly none of their comparisons",
         )
     return theta, point, steps
 
 
 def _assistant(point: ItemEvaluation, count: int, shrinkage: float, ratio: float) -> LBFGS:
-    """Return steps with the information of a subsample that is ``ratio`` times smaller."""
+    """Return quasi-Newton steps with the information of a subsample that is ``ratio`` times smaller."""
     return LBFGS(lambda g: _solve(point, g / ratio, count, shrinkage / ratio, 1e-2))
 
 
@@ -255,7 +258,7 @@ def _norm(point: ItemEvaluation, theta: FloatArray, count: int, shrinkage: float
 
 
 def _centred(v: FloatArray, count: int) -> FloatArray:
-    """Return v with the mean of its first ``count`` entries taken off them, in place."""
+    """Subtract the mean of the first ``count`` entries of v from them, in place, and return v."""
     v[:count] -= v[:count].mean()
     return v
 
@@ -263,14 +266,14 @@ def _centred(v: FloatArray, count: int) -> FloatArray:
 def _solve(
     point: ItemEvaluation, rhs: FloatArray, count: int, shrinkage: float, tolerance: float
 ) -> FloatArray:
-    """Return information^-1 rhs by preconditioned conjugate gradients, the rewards' mean held at zero."""
+    """Return information^-1 rhs by preconditioned conjugate gradients, with rewards of mean zero."""
     ridge = np.zeros(rhs.size)
     ridge[:count] = shrinkage
     inverse = 1.0 / (point.diagonal + ridge)
     x = np.zeros(rhs.size)
     r = rhs.copy()
     if not shrinkage:
-        r[:count] -= r[:count].mean()  # the information maps constants to zero: so must the right side
+        r[:count] -= r[:count].mean()  # constants are in the null space of the information
     z = inverse * r
     p, rz = z.copy(), float(r @ z)
     goal = tolerance**2 * rz
@@ -291,7 +294,7 @@ def _solve(
 
 
 def _pseudo_inverse(information: FloatArray, count: int, shrinkage: float) -> FloatArray:
-    """Return the inverse on the rewards of mean zero, shrinkage included."""
+    """Return the inverse of the penalised information on rewards of mean zero."""
     matrix = information.copy()
     matrix[np.arange(count), np.arange(count)] += shrinkage
     level = float(np.diag(information)[:count].mean())
@@ -318,10 +321,12 @@ def _layout(items: ArrayLike, offsets: ArrayLike | None) -> tuple[IntArray, Slat
         raise InputError(
             "items must be whole numbers from 0, shape (slates, K), or (rows,) with offsets",
             got=f"shape {codes.shape}, type {codes.dtype}",
-            remedy="encode names first: np.unique(names, return_inverse=True)[1]",
+            remedy="encode names as numbers: np.unique(names, return_inverse=True)[1]",
         )
     if codes.min() < 0:
-        raise InputError("item codes count from 0", got=int(codes.min()), remedy="drop or recode such rows")
+        raise InputError(
+            "item codes are counted from 0", got=int(codes.min()), remedy="drop or recode these rows"
+        )
     return codes.ravel(), slates_of(codes.size, codes.shape[1] if offsets is None else None, offsets)
 
 
@@ -329,12 +334,12 @@ def _check_ties(ties: ArrayLike, slates: Slates) -> NDArray[np.bool_]:
     tied = np.asarray(ties)
     if tied.dtype != bool or tied.shape != (len(slates),):
         raise InputError(
-            "ties must be True or False for every slate", got=f"shape {tied.shape}", remedy="pass booleans"
+            "ties must have one boolean per slate", got=f"shape {tied.shape}", remedy="pass True or False"
         )
     if tied.any() and slates.width != 2:
         raise InputError(
             "ties are modelled for pairs only",
             got=f"slates of up to {slates.sizes.max()}",
-            remedy="split larger slates into pairs, or break their ties",
+            remedy="split larger slates into pairs, or pass a pick for each tie",
         )
     return tied

@@ -1,16 +1,18 @@
-r"""Preference groups: latent classes of choosers, each with coefficients of its own.
+r"""Preference groups: latent classes of choosers, each with its own coefficients.
 
-A chooser belongs to class z with probability w_z and then picks by conditional logit with beta_z, so that
+A chooser belongs to class z with probability w_z and picks by conditional logit with beta_z, so that
 
 .. math:: \ell = \sum_c \log \sum_z w_z \prod_{s \in c} P(\mathrm{pick}_s \mid \beta_z)
 
-over choosers c. The classes are the preference groups of a pluralistic loop, w their weights: with W the
-multipliers of :math:`r_z = \beta_z' x`, the population moves by sum_z w_z W_z (Falahati et al. 2026).
+summed over choosers c. The classes are the preference groups of a pluralistic loop and w are their weights:
+if W_z is the multiplier of the reward :math:`r_z = \beta_z' x`, the population's law is multiplied by
+sum_z w_z W_z (Falahati et al. 2026).
 
-It has several maxima. Each start (k-means of choosers' whitened scores at the pooled estimate; then random
-ones) is climbed on a subsample of choosers, the best one on all of them, by Newton steps with the observed
-information (Louis 1982), which costs no more than an EM step, and EM steps (Dempster et al. 1977) where that
-is not positive. One pick a chooser does not tell classes apart unless there are many kinds of slates.
+The log-likelihood has several maxima. The ascent from each start (k-means of choosers' whitened scores at the
+pooled estimate, then random partitions) uses a subsample of choosers; the best one continues on all choosers.
+It takes Newton steps with the observed information (Louis 1982), which cost no more than EM steps, and EM
+steps (Dempster et al. 1977) where that information is not positive definite. One pick per chooser does not
+identify the classes unless slates are of many kinds.
 """
 
 from __future__ import annotations
@@ -38,17 +40,16 @@ from recurate.core.errors import InputError
 from recurate.core.seeds import Stream
 from recurate.rules.slates import BLOCK_DOUBLES, Slates
 
-TOLERANCE = 1e-7  # scaled gradient per slate
-STEPS = 300  # at most, on a subsample and on the whole
-FEW_PICKS = 10  # picks a chooser below which one start is not enough
-SAME = 1e-6  # log-likelihoods per slate within which two starts ended at the same maximum
-PATIENCE = 8  # steps over which the log-likelihood must rise by
-FLAT, FLAT_COARSE = 1e-9, 1e-6  # a slate, on the whole and on a subsample; else it is on a ridge
-LONGEST = 3.0  # scaled Newton step
-SMALLEST = 1e-6  # share of a class below which it is empty
-SUBSAMPLE = 30_000  # slates on which starts are climbed, about
-FEWEST_CHOOSERS = 300  # of a subsample
-LARGEST = 40.0  # scaled coefficients at which a class picks without noise
+TOLERANCE = 1e-7  # scaled gradient per slate at convergence
+STEPS = 300  # maximum number of steps, on a subsample and on the full sample
+SAME = 1e-6  # difference of log-likelihoods per slate below which two starts reached the same maximum
+PATIENCE = 8  # number of steps over which the log-likelihood must rise
+FLAT, FLAT_COARSE = 1e-9, 1e-6  # minimum rise per slate, on the full sample and on a subsample
+LONGEST = 3.0  # maximum length of a scaled Newton step
+SMALLEST = 1e-6  # share below which a class is empty
+SUBSAMPLE = 30_000  # approximate number of slates in a subsample
+FEWEST_CHOOSERS = 300  # minimum number of choosers in a subsample
+LARGEST = 40.0  # scaled coefficient above which a class is separated
 
 
 @dataclass(frozen=True)
@@ -56,21 +57,23 @@ class ClassFit:
     """Fitted latent classes with their evidence; the largest class first.
 
     Attributes:
-        names: the features.
-        weights: share of choosers in each class, (classes,).
-        coefficients: beta of each class, (classes, d).
-        covariance: of (log w_z / w_1 for z > 1, beta_1, beta_2, ...), the inverse observed information; None
-            where that is not positive: the classes are not identified.
-        clustered: its sandwich estimate (choosers are the clusters), or None likewise.
-        log_likelihood: in nats.
-        null_log_likelihood: of picking uniformly.
-        membership: probability of each class for every chooser, (choosers, classes).
-        gradient_norm: of the log-likelihood per slate, scaled.
-        steps: on the whole sample.
-        starts: log-likelihood per slate that each start reached on the subsample.
-        agreeing: how many starts reached the best of these.
-        slates, choosers: how many.
-        converged: whether the gradient norm is below ten ``TOLERANCE``; else the climb ended on a ridge.
+        names: Names of the features.
+        weights: Share of choosers in each class, (classes,).
+        coefficients: Coefficients beta_z of each class, (classes, d).
+        covariance: Covariance of (log w_z / w_1 for z > 1, beta_1, beta_2, ...), the inverse observed
+            information, or None if that is not positive definite, so that the classes are not identified.
+        clustered: Sandwich estimate of this covariance, clustered by chooser, or None likewise.
+        log_likelihood: Log-likelihood at the estimate, in nats.
+        null_log_likelihood: Log-likelihood of uniform picks, in nats.
+        membership: Posterior probabilities of the classes for each chooser, (choosers, classes).
+        gradient_norm: Largest entry of the scaled gradient, per slate.
+        steps: Number of steps on the full sample.
+        starts: Log-likelihood per slate that each start reached on the subsample.
+        agreeing: Number of starts that reached the best of these.
+        slates: Number of slates.
+        choosers: Number of choosers.
+        converged: Whether the gradient norm is at most ten times ``TOLERANCE``; otherwise the ascent ended on
+            a ridge of the log-likelihood.
     """
 
     names: tuple[str, ...]
@@ -91,29 +94,29 @@ class ClassFit:
 
     @property
     def classes(self) -> int:
-        """How many classes."""
+        """Number of classes."""
         return self.weights.size
 
     @property
     def parameters(self) -> int:
-        """How many free parameters."""
+        """Number of free parameters."""
         return self.classes - 1 + self.coefficients.size
 
     @property
     def bic(self) -> float:
-        """-2 log-likelihood + parameters log choosers (Schwarz 1978): smaller is better."""
+        """BIC, -2 log-likelihood + parameters log(choosers) (Schwarz 1978); smaller is better."""
         return -2 * self.log_likelihood + self.parameters * math.log(self.choosers)
 
     @cached_property
     def standard_errors(self) -> FloatArray | None:
-        """Standard errors of the coefficients, (classes, d): sandwich ones; None if not identified."""
+        """Clustered standard errors of the coefficients, (classes, d), or None if not identified."""
         if self._matrix is None:
             return None
         return np.sqrt(np.diag(self._matrix)[self.classes - 1 :]).reshape(self.coefficients.shape)
 
     @cached_property
     def weight_errors(self) -> FloatArray | None:
-        """Standard errors of the weights by the delta method, (classes,)."""
+        """Standard errors of the weights by the delta method, (classes,), or None if not identified."""
         if self._matrix is None:
             return None
         w, free = self.weights, slice(0, self.classes - 1)
@@ -125,25 +128,28 @@ class ClassFit:
         return self.covariance if self.clustered is None else self.clustered
 
     def utilities(self, features: FloatArray) -> FloatArray:
-        """Return each class's rewards beta_z' x, (rows, classes), for features (rows, d)."""
+        """Return the rewards beta_z' x of each class, (rows, classes), for features (rows, d)."""
         return np.asarray(features @ self.coefficients.T)
 
 
 def latent_classes(
     choices: Choices, *, classes: int = 2, starts: int = 5, seed: int = 0, pooled: LogitFit | None = None
 ) -> ClassFit:
-    """Fit classes of choosers: maximise sum_c log sum_z w_z prod_{s in c} P(pick_s | beta_z).
+    """Fit latent classes of choosers: maximise sum_c log sum_z w_z prod_{s in c} P(pick_s | beta_z).
 
     Args:
-        choices: slates, features, picks and choosers.
-        classes: how many, >= 1.
-        starts: how many starting points, >= 1; with fewer than ten picks a chooser take 15.
-        seed: of the random starts and the subsample.
-        pooled: a conditional logit of the same choices, if there is one already.
+        choices: Slates, features, picks and choosers.
+        classes: Number of classes, >= 1.
+        starts: Number of starting points, >= 1; use about 15 with fewer than ten picks per chooser.
+        seed: Seed of the random starts and the subsample.
+        pooled: Conditional logit of the same choices, if it is already known.
+
+    Returns:
+        The fit with weights, coefficients and the log-likelihood; the largest class comes first.
 
     Raises:
-        InputError: choosers are unknown, or there are fewer than classes.
-        NoEstimate: the pooled model has no estimate, or a class is separated.
+        InputError: If choosers are unknown, or fewer than the classes.
+        NoEstimate: If the pooled model has no estimate, or the picks of a class are separated.
     """
     cite("mcfadden1974")
     _check(choices, classes, starts)
@@ -160,12 +166,12 @@ def latent_classes(
         try:
             ends.append(_climb(part, first, coarse=part is not panel))
         except NoEstimate:
-            continue  # this start led a class to infinity
+            continue  # the coefficients of a class diverged
     if not ends:
         raise NoEstimate(
             f"{classes} classes have no finite estimate",
-            got=f"all {starts} starts led to a class whose picks are separated",
-            remedy="ask for fewer classes, drop features, or gather more picks a chooser",
+            got=f"a class with separated picks from each of the {starts} starts",
+            remedy="use fewer classes, drop features, or collect more picks per chooser",
         )
     values = [end.value / part.total for _, end, _ in ends]
     best = int(np.argmax(values))
@@ -177,19 +183,19 @@ def latent_classes(
 def _check(choices: Choices, classes: int, starts: int) -> None:
     if choices.choosers is None:
         raise InputError(
-            "preference groups need to know who picked",
+            "preference groups can only be estimated if choosers are known",
             got="no choosers",
-            remedy="name the column of choosers: single anonymous picks do not tell groups apart",
+            remedy="name the column of choosers: single anonymous picks do not identify groups",
         )
     count = int(np.unique(choices.choosers).size)
     if int(classes) != classes or not 1 <= classes <= count:
         raise InputError(
             "the number of classes must lie between 1 and the number of choosers",
             got=f"{classes} classes, {count} choosers",
-            remedy="ask for 2 to 5 classes",
+            remedy="use 2 to 5 classes",
         )
     if int(starts) != starts or starts < 1:
-        raise InputError("there must be at least one start", got=starts, remedy="starts = 5")
+        raise InputError("there must be at least one start", got=starts, remedy="use starts = 5")
 
 
 # --- choosers -------------------------------------------------------------------------------------
@@ -197,13 +203,13 @@ def _check(choices: Choices, classes: int, starts: int) -> None:
 
 @dataclass
 class Panel:
-    """Slates sorted by chooser, and where each chooser's begin.
+    """Slates sorted by chooser.
 
     Attributes:
-        choices: sorted.
-        people: chooser of each slate, codes 0, 1, ... in order.
-        firsts: first slate of each chooser, then the number of slates.
-        scale: root of each feature's information per slate, at uniform picks.
+        choices: Choices sorted by chooser.
+        people: Code of each slate's chooser, from 0, (slates,).
+        firsts: First slate of each chooser, then the number of slates, (choosers + 1,).
+        scale: Root of each feature's information per slate at uniform picks, (d,).
     """
 
     choices: Choices
@@ -228,12 +234,12 @@ class Panel:
 
     @property
     def count(self) -> int:
-        """How many choosers."""
+        """Number of choosers."""
         return self.firsts.size - 1
 
     @property
     def total(self) -> float:
-        """Weight of all slates."""
+        """Sum of the slates' weights."""
         return self.choices.total_weight
 
     def blocks(self, columns: int) -> Iterator[tuple[slice, slice]]:
@@ -244,7 +250,7 @@ class Panel:
 
 
 def part_of_panel(panel: Panel, classes: int, rng: np.random.Generator) -> Panel:
-    """Return some choosers, at random, with about ``SUBSAMPLE`` slates; all where that is not far fewer."""
+    """Return a random subsample of choosers with about ``SUBSAMPLE`` slates, or all if that is over half."""
     d = panel.choices.features.shape[1]
     per_person = len(panel.choices) / panel.count
     people = max(FEWEST_CHOOSERS, 40 * classes, round(max(SUBSAMPLE, 400 * classes * d) / per_person))
@@ -282,15 +288,15 @@ class _Theta:
 
 @dataclass
 class _Evaluation:
-    """The log-likelihood at one theta, and what the next step needs."""
+    """The log-likelihood at one theta, its derivatives and the posterior of the classes."""
 
     value: float
     gradient: FloatArray  # (classes - 1 + classes d,)
-    membership: FloatArray  # (choosers, classes)
-    expected: FloatArray  # information of each class if memberships were known, (classes, d, d)
-    scores: FloatArray  # each chooser's gradient, (choosers, parameters)
-    missing: FloatArray  # information lost by not knowing them, (parameters, parameters)
-    weights: FloatArray  # of the classes, (classes,)
+    membership: FloatArray  # posterior probabilities, (choosers, classes)
+    expected: FloatArray  # information of each class given the memberships, (classes, d, d)
+    scores: FloatArray  # gradient of each chooser, (choosers, parameters)
+    missing: FloatArray  # missing information, (parameters, parameters)
+    weights: FloatArray  # weights of the classes, (classes,)
 
     def observed(self) -> FloatArray:
         classes, d = self.expected.shape[:2]
@@ -304,11 +310,11 @@ class _Evaluation:
 
 
 def _at(panel: Panel, theta: _Theta) -> _Evaluation:
-    """Evaluate all of it in one pass over the rows."""
+    """Evaluate the log-likelihood and its derivatives in one pass over the rows."""
     classes, d = theta.beta.shape
     log_weights = np.log(np.maximum(theta.weights, 1e-300))
     membership = np.empty((panel.count, classes))
-    own = np.empty((panel.count, classes, d))  # each chooser's score under each class
+    own = np.empty((panel.count, classes, d))  # score of each chooser under each class
     expected = np.zeros((classes, d, d))
     value = 0.0
     choices = panel.choices
@@ -348,7 +354,7 @@ def _at(panel: Panel, theta: _Theta) -> _Evaluation:
 def _combined(
     value: float, membership: FloatArray, own: FloatArray, expected: FloatArray, theta: _Theta
 ) -> _Evaluation:
-    """Put gradient, scores and lost information together (Louis 1982)."""
+    """Compute gradient, scores and missing information (Louis 1982)."""
     people, classes, d = own.shape
     size = classes - 1 + classes * d
     weights = theta.weights
@@ -379,7 +385,10 @@ def _norm(panel: Panel, point: _Evaluation) -> float:
 
 
 def _climb(panel: Panel, theta: _Theta, *, coarse: bool) -> tuple[_Theta, _Evaluation, int]:
-    """Return the maximum that ``theta`` leads to. ``coarse`` stops at a thousand times the tolerance."""
+    """Return the maximum reached from ``theta``, its evaluation and the number of steps.
+
+    With ``coarse`` the tolerance is a thousand times larger.
+    """
     goal = TOLERANCE * (1e3 if coarse else 1.0)
     flat = (FLAT_COARSE if coarse else FLAT) * panel.total
     point = _at(panel, theta)
@@ -389,9 +398,9 @@ def _climb(panel: Panel, theta: _Theta, *, coarse: bool) -> tuple[_Theta, _Evalu
         if _norm(panel, point) <= goal:
             return theta, point, steps
         if len(values) > PATIENCE and point.value - values[-1 - PATIENCE] < flat:
-            return theta, point, steps  # a ridge: the classes are hardly told apart
+            return theta, point, steps  # a ridge: the classes are hardly identified
         if point.membership.mean(axis=0).min() < SMALLEST:
-            return theta, point, steps  # a class has died out: fewer would do
+            return theta, point, steps  # a class is empty: fewer suffice
         if np.abs(theta.beta * panel.scale).max() > LARGEST:
             raise _separated(theta)
         theta, point = _next(panel, theta, point)
@@ -399,7 +408,7 @@ def _climb(panel: Panel, theta: _Theta, *, coarse: bool) -> tuple[_Theta, _Evalu
 
 
 def _next(panel: Panel, theta: _Theta, point: _Evaluation) -> tuple[_Theta, _Evaluation]:
-    """Take a Newton step where the observed information is positive and the step goes up, else EM's."""
+    """Take a Newton step if the observed information is positive definite and the value rises, else EM's."""
     step = _newton_step(point)
     slack = 1e-12 * abs(point.value)
     if step is not None:
@@ -431,7 +440,7 @@ def _newton_step(point: _Evaluation) -> FloatArray | None:
 
 
 def _em(theta: _Theta, point: _Evaluation) -> _Theta:
-    """One EM step: new weights, and one Newton step for each class's coefficients."""
+    """Take an EM step: new weights, and one Newton step for the coefficients of each class."""
     classes, d = theta.beta.shape
     weights = np.maximum(point.membership.mean(axis=0), 1e-12)
     beta = theta.beta.copy()
@@ -442,7 +451,7 @@ def _em(theta: _Theta, point: _Evaluation) -> _Theta:
 
 
 def _start(panel: Panel, pooled: LogitFit, classes: int, number: int, rng: np.random.Generator) -> _Theta:
-    """Return a starting point: from clusters of choosers' scores (number 0), or from random ones."""
+    """Return a starting point, from k-means of choosers' scores (number 0) or from a random partition."""
     from scipy.cluster.vq import kmeans2
 
     choices = panel.choices
@@ -451,7 +460,7 @@ def _start(panel: Panel, pooled: LogitFit, classes: int, number: int, rng: np.ra
     assert found.information is not None
     solve = solver(found.information / choices.total_weight)
     sizes = np.bincount(panel.people, choices.weights, panel.count)
-    each = solve(found.cluster_scores.T).T / np.sqrt(sizes)[:, None]  # one step towards each one's optimum
+    each = solve(found.cluster_scores.T).T / np.sqrt(sizes)[:, None]  # a step to each chooser's optimum
     roots = each * panel.scale
     if number == 0:
         labels = kmeans2(roots, classes, minit="++", rng=rng, iter=25)[1]
@@ -472,7 +481,7 @@ def _start(panel: Panel, pooled: LogitFit, classes: int, number: int, rng: np.ra
 
 
 def _refuse_mirage(panel: Panel, theta: _Theta, point: _Evaluation) -> None:
-    """Raise NoEstimate where the gradient vanishes only because a class's picks are separated."""
+    """Raise NoEstimate if the gradient vanishes only because the picks of a class are separated."""
     step = _newton_step(point)
     if step is None:
         return
@@ -484,9 +493,9 @@ def _refuse_mirage(panel: Panel, theta: _Theta, point: _Evaluation) -> None:
 
 def _separated(theta: _Theta) -> NoEstimate:
     return NoEstimate(
-        "a class picks without noise: its coefficients grow without bound",
+        "the picks of a class are separated: its coefficients diverge",
         got=f"coefficients of {np.abs(theta.beta).max():.3g} and growing",
-        remedy="ask for fewer classes or drop features",
+        remedy="use fewer classes or drop features",
     )
 
 
@@ -501,9 +510,9 @@ def _result(
     observed = point.observed()
     covariance = sandwich = None
     size = np.sqrt(np.maximum(np.diag(observed), 0.0))
-    # Slates of k tell at most k - 1 numbers each; rounding may make a singular matrix look positive.
-    told = panel.choices.slates.rows - len(panel.choices) >= len(observed)
-    if told and size.min() > 0 and np.linalg.eigvalsh(observed / np.outer(size, size))[0] > 1e-9:
+    # A slate of k identifies at most k - 1 numbers; rounding may make a singular matrix look positive.
+    enough = panel.choices.slates.rows - len(panel.choices) >= len(observed)
+    if enough and size.min() > 0 and np.linalg.eigvalsh(observed / np.outer(size, size))[0] > 1e-9:
         covariance = solver(observed)(np.eye(len(observed)))
         sandwich = sandwich_of(covariance, point.scores, panel.count)
     norm = _norm(panel, point)

@@ -1,4 +1,4 @@
-"""An inverse information that learns from the steps taken with it (L-BFGS, Nocedal 1980)."""
+"""An approximate inverse information matrix, updated from the steps taken with it (L-BFGS, Nocedal 1980)."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ from recurate.core.arrays import FloatArray
 
 
 class LBFGS:
-    """An approximate inverse information, updated by the changes of gradients over steps.
+    """An approximate inverse information matrix, updated by the changes of gradients over steps.
 
     Args:
-        solve: the inverse of a first information, as a function.
+        solve: Map v -> information^-1 v of the first information matrix.
     """
 
     def __init__(self, solve: Callable[[FloatArray], FloatArray]) -> None:
@@ -19,13 +19,13 @@ class LBFGS:
         self._pairs: list[tuple[FloatArray, FloatArray, float]] = []
 
     def add(self, step: FloatArray, change: FloatArray) -> None:
-        """Learn that ``step`` lowered the gradient by ``change``."""
+        """Update the approximation with a ``step`` (d,) that decreased the gradient by ``change`` (d,)."""
         curvature = float(step @ change)
         if curvature > 0:
             self._pairs.append((step, change, 1.0 / curvature))
 
     def __call__(self, gradient: FloatArray) -> FloatArray:
-        """Return the approximate inverse information times a gradient."""
+        """Return the approximate inverse information times a gradient, (d,)."""
         q, weights = gradient.copy(), []
         for step, change, rho in reversed(self._pairs):
             weights.append(rho * float(step @ q))

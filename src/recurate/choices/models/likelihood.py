@@ -1,4 +1,4 @@
-r"""The log-likelihood of conditional logit with its derivatives, in one pass over the rows.
+r"""The log-likelihood of conditional logit and its derivatives, in one pass over the rows.
 
 With utilities :math:`u = X \beta`, p the softmax within each slate, y the indicator of the pick and w the
 slates' weights,
@@ -25,13 +25,13 @@ from recurate.rules.slates import Slates
 
 @dataclass(frozen=True)
 class Evaluation:
-    """The log-likelihood at one beta, with derivatives.
+    """The log-likelihood and its derivatives at one beta.
 
     Attributes:
-        log_likelihood: in nats.
-        gradient: of the log-likelihood, (d,).
-        information: minus its second derivative, (d, d), or None if not asked for.
-        cluster_scores: gradient of each cluster's log-likelihood, (clusters, d), or None.
+        log_likelihood: Log-likelihood in nats.
+        gradient: Gradient of the log-likelihood, (d,).
+        information: Minus its second derivative, (d, d), or None if not requested.
+        cluster_scores: Gradient of each cluster's log-likelihood, (clusters, d), or None.
     """
 
     log_likelihood: float
@@ -43,13 +43,13 @@ class Evaluation:
 def evaluate(
     choices: Choices, beta: FloatArray, *, information: bool = False, clusters: IntArray | None = None
 ) -> Evaluation:
-    """Return the log-likelihood at ``beta`` (d,) and its derivatives.
+    """Return the log-likelihood and its derivatives at ``beta``.
 
     Args:
-        choices: slates, features and picks.
-        beta: coefficients.
-        information: whether to return the information matrix.
-        clusters: codes (slates,) whose scores are summed, or None.
+        choices: Slates, features and picks.
+        beta: Coefficients, (d,).
+        information: Whether to compute the information matrix.
+        clusters: Code of each slate's cluster, (slates,), to sum scores by; or None.
     """
     d = beta.size
     total, gradient = 0.0, np.zeros(d)
@@ -85,10 +85,10 @@ def information_of(
 
 
 def runs_of(bounds: IntArray, most: int) -> Iterator[tuple[int, int]]:
-    """Cut groups with these bounds (groups + 1,) into runs of at most ``most`` members, or of one group.
+    """Cut groups with bounds (groups + 1,) into runs of at most ``most`` members, or of one group.
 
     Yields:
-        The first group of a run, and the group after its last one.
+        The first group of each run, and the group after its last one.
     """
     first, last = 0, bounds.size - 1
     while first < last:
@@ -99,8 +99,8 @@ def runs_of(bounds: IntArray, most: int) -> Iterator[tuple[int, int]]:
 
 
 def add_by_code(totals: FloatArray, codes: IntArray, values: FloatArray) -> None:
-    """Add values (n, d) to the rows of totals (codes, d) that their codes (n,) name."""
-    if codes.size and np.all(codes[1:] >= codes[:-1]):  # slates usually come chooser by chooser
+    """Add values (n, d) to totals (codes, d) in place, in the rows given by codes (n,)."""
+    if codes.size and np.all(codes[1:] >= codes[:-1]):  # slates are usually sorted by chooser
         starts = np.flatnonzero(np.r_[True, codes[1:] != codes[:-1]])
         totals[codes[starts]] += np.add.reduceat(values, starts, axis=0)
     else:

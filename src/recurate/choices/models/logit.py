@@ -1,11 +1,12 @@
-r"""Conditional logit: what features are worth to whoever picks.
+r"""Conditional logit: the utilities of features, estimated from picks.
 
 Luce's rule with utilities linear in features, P(pick i) = exp(beta' x_i) / sum_k exp(beta' x_k) (McFadden
 1974): the reward is beta' x at temperature one. With one feature, a score, beta = 1 / temperature.
 
-The log-likelihood is concave. It is climbed by Newton's method on a subsample, whose scaled information then
-serves for the full sample: each such step multiplies the error by about the relative error of a subsample's
-information, one or two per cent, at the price of one gradient. Where it does not, the full one is taken.
+The log-likelihood is concave. Newton's method first maximises it on a subsample, whose scaled information
+then replaces the information of the full sample: each such step costs one gradient and multiplies the error
+by about the relative error of the subsample's information, one or two per cent. If the steps converge more
+slowly, the full information is computed.
 """
 
 from __future__ import annotations
@@ -29,9 +30,9 @@ from recurate.choices.table import Choices
 from recurate.core.arrays import FloatArray
 from recurate.core.citations import cite
 
-TOLERANCE = 1e-7  # scaled gradient per slate at which an estimate is one
-CONTRACTION = 0.03  # of the error in a step with a subsample's information, before one is known
-STEPS = 60  # of Newton's method, at most
+TOLERANCE = 1e-7  # scaled gradient per slate at which the ascent has converged
+CONTRACTION = 0.03  # assumed contraction of the error in the first step with a subsample's information
+STEPS = 60  # maximum number of steps
 
 
 @dataclass(frozen=True)
@@ -39,18 +40,18 @@ class LogitFit:
     """A fitted conditional logit with its evidence.
 
     Attributes:
-        names: the features.
-        coefficients: beta, (d,): utility per unit of each feature.
-        covariance: of the estimate if the model is right: the inverse information, (d, d).
-        clustered: its sandwich estimate with scores summed within choosers (or, without choosers, within
-            rankings), (d, d), or None if slates have neither.
-        log_likelihood: at the estimate, in nats.
-        null_log_likelihood: of picking uniformly.
-        gradient_norm: of the log-likelihood per slate, in units of each feature's information.
-        passes: over the whole sample.
-        slates: how many.
-        clusters: how many, or None.
-        shrinkage: of the penalty ``shrinkage / 2 sum (beta_j scale_j)^2``.
+        names: Names of the features.
+        coefficients: Coefficients beta, in utility per unit of each feature, (d,).
+        covariance: Covariance of the coefficients under the model, the inverse information, (d, d).
+        clustered: Sandwich estimate of the covariance with scores summed within choosers (without choosers,
+            within rankings), (d, d), or None if slates have neither.
+        log_likelihood: Log-likelihood at the estimate, in nats.
+        null_log_likelihood: Log-likelihood of uniform picks, in nats.
+        gradient_norm: Largest entry of the scaled gradient, per slate.
+        passes: Number of passes over the full sample.
+        slates: Number of slates.
+        clusters: Number of clusters, or None.
+        shrinkage: Lambda of the penalty lambda / 2 sum_j (s_j beta_j)^2.
     """
 
     names: tuple[str, ...]
@@ -77,12 +78,12 @@ class LogitFit:
 
     @property
     def errors(self) -> FloatArray:
-        """The standard errors to rely on: clustered where two or more choosers (or rankings) are known."""
+        """Standard errors to report, (d,): clustered if two or more choosers (or rankings) are known."""
         return self.standard_errors if self.clustered_errors is None else self.clustered_errors
 
     @property
     def explained(self) -> float:
-        """McFadden's 1 - log-likelihood / that of uniform picks."""
+        """McFadden's pseudo-R^2, 1 - log-likelihood / log-likelihood of uniform picks."""
         return 1.0 - self.log_likelihood / self.null_log_likelihood
 
     def utilities(self, features: FloatArray) -> FloatArray:
@@ -96,14 +97,18 @@ def conditional_logit(
     r"""Fit P(pick i) = exp(beta' x_i) / sum_k exp(beta' x_k), a conditional logit, by maximum likelihood.
 
     Args:
-        choices: slates, features and picks.
-        shrinkage: lambda >= 0 of the penalty lambda / 2 sum_j (s_j beta_j)^2, s_j the root mean square of
-            feature j within slates. It makes an estimate exist wherever features vary.
-        start: coefficients to start from (d,), or None.
-        clustered: whether to estimate clustered standard errors too, where choosers are known.
+        choices: Slates, features and picks.
+        shrinkage: Lambda >= 0 of the penalty lambda / 2 sum_j (s_j beta_j)^2, where s_j is the root mean
+            square of feature j within slates. With lambda > 0 the estimate exists if all features vary.
+        start: Coefficients to start from, (d,). Default: zero.
+        clustered: Whether to estimate clustered standard errors where choosers are known.
+
+    Returns:
+        The fit with coefficients, covariances and the log-likelihood.
 
     Raises:
-        NoEstimate: features do not vary within slates, are collinear, or separate the picks.
+        NoEstimate: If features do not vary within slates, are collinear, or separate the picks.
+        InputError: If the shrinkage is not a finite number >= 0.
 
     >>> import numpy as np
     >>> from recurate.choices import Choices, conditional_logit
@@ -128,7 +133,7 @@ def conditional_logit(
 def _first(
     part: Choices | None, ascent: NewtonAscent, start: FloatArray | None
 ) -> tuple[FloatArray, FloatArray] | None:
-    """Return the subsample's estimate and information scaled up, or None where there is none."""
+    """Return the subsample's estimate and its information scaled to the full sample, or None without one."""
     if part is None:
         return None
     ratio = part.total_weight / ascent.choices.total_weight
@@ -136,7 +141,7 @@ def _first(
     try:
         beta, found = own.newton(np.zeros(ascent.scale.size) if start is None else start)
     except NoEstimate:
-        return None  # a subsample may be separated where the whole is not
+        return None  # a subsample may be separated although the full sample is not
     assert found.information is not None
     return beta, found.information / ratio
 
@@ -146,10 +151,10 @@ class NewtonAscent:
     """Newton's method on one sample's penalised log-likelihood.
 
     Attributes:
-        choices: the sample.
-        penalty: lambda s^2 of every feature, (d,).
-        scale: s, root mean square of every feature within slates, (d,).
-        passes: over the sample, so far.
+        choices: The sample.
+        penalty: Penalties lambda s_j^2 of the features, (d,).
+        scale: Root mean squares s_j of the features within slates, (d,).
+        passes: Number of passes over the sample so far.
     """
 
     choices: Choices
@@ -168,32 +173,33 @@ class NewtonAscent:
         return Evaluation(value, found.gradient - self.penalty * beta, matrix)
 
     def norm(self, gradient: FloatArray) -> float:
-        """Return the gradient's largest entry per slate, each feature in units of its spread."""
+        """Return the largest entry of the gradient per slate, scaled by each feature's root mean square."""
         return float(np.abs(gradient / self.scale).max()) / self.choices.total_weight
 
     def newton(self, beta: FloatArray, found: Evaluation | None = None) -> tuple[FloatArray, Evaluation]:
-        """Return the estimate and the last pass, by Newton's method with halved steps."""
+        """Return the estimate and its last evaluation by Newton's method with step halving."""
         found = found or self.at(beta, information=True)
         for _ in range(STEPS):
             if self.norm(found.gradient) <= TOLERANCE:
                 self._refuse_mirage(beta, found)
                 return beta, found
-            if np.abs(beta * self.scale).max() > 10.0:  # perhaps they grow without bound
+            if np.abs(beta * self.scale).max() > 10.0:  # the coefficients may diverge
                 self._refuse_separated(beta)
             assert found.information is not None
             beta, found = self._ascend(beta, found, solver(found.information), information=True)
         raise self._lost(beta)
 
     def follow(self, beta: FloatArray, information: FloatArray) -> tuple[FloatArray, Evaluation]:
-        """Return the estimate and a last pass with information, by steps with a given information.
+        """Return the estimate and its last evaluation, with the information, by quasi-Newton steps.
 
-        Pairs of steps and changes of the gradient update it (L-BFGS).
+        The steps start from a given information (d, d), which pairs of steps and changes of the gradient
+        update (L-BFGS).
         """
         solve = LBFGS(solver(information))
         found = self.at(beta, information=False)
         norm, ratio = self.norm(found.gradient), CONTRACTION
         for _ in range(STEPS):
-            # The pass that is expected to be the last brings the information for the standard errors.
+            # The pass that is expected to be the last also computes the information for the standard errors.
             last = 0.5 * norm * ratio <= TOLERANCE
             moved, new = self._ascend(beta, found, solve, information=last)
             before, norm = norm, self.norm(new.gradient)
@@ -213,7 +219,7 @@ class NewtonAscent:
         *,
         information: bool,
     ) -> tuple[FloatArray, Evaluation]:
-        """Return the next point: a step along ``solve(gradient)``, halved until the value has not fallen."""
+        """Return the point after a step along ``solve(gradient)``, halved until the value does not fall."""
         step = solve(found.gradient)
         reach = float(np.abs(step * self.scale).max())
         step *= min(1.0, 20.0 / reach) if reach > 0 else 1.0
@@ -226,9 +232,9 @@ class NewtonAscent:
         raise self._lost(beta)
 
     def _refuse_mirage(self, beta: FloatArray, found: Evaluation) -> None:
-        """Raise NoEstimate where the gradient vanishes only because the picks are separated.
+        """Raise NoEstimate if the gradient vanishes only because the picks are separated.
 
-        There Newton's step stays as long as it was; at a maximum it vanishes with the gradient.
+        In that case the length of Newton's step remains the same; at a maximum it vanishes with the gradient.
         """
         assert found.information is not None
         step = solver(found.information)(found.gradient)
@@ -236,7 +242,7 @@ class NewtonAscent:
             self._refuse_separated(beta)
 
     def _refuse_separated(self, beta: FloatArray) -> None:
-        """Raise NoEstimate where the picks are separated, so that coefficients grow without bound."""
+        """Raise NoEstimate if the picks are separated, so that the coefficients diverge."""
         direction = None if self.penalty.any() else separating_direction(self.choices, beta)
         if direction is not None:
             raise explain_separation(self.choices, direction)
@@ -244,7 +250,7 @@ class NewtonAscent:
     def _lost(self, beta: FloatArray) -> NoEstimate:
         self._refuse_separated(beta)
         return NoEstimate(
-            "the likelihood has no maximum that can be found in double precision",
+            "no maximum of the likelihood was found in double precision",
             got=f"coefficients up to {np.abs(beta).max():.3g} after {self.passes} passes",
             remedy="rescale the features, drop nearly collinear ones, or set a shrinkage",
         )
@@ -294,7 +300,7 @@ def null_log_likelihood(choices: Choices) -> float:
 
 
 def solver(information: FloatArray) -> Callable[[FloatArray], FloatArray]:
-    """Return the map v -> information^-1 v by a Cholesky factor after scaling the diagonal to one."""
+    """Return the map v -> information^-1 v, by a Cholesky factor of the matrix scaled to unit diagonal."""
     from scipy.linalg import cho_factor, cho_solve
 
     scale = 1.0 / np.sqrt(np.maximum(np.diag(information), np.finfo(float).tiny))
@@ -305,12 +311,12 @@ def solver(information: FloatArray) -> Callable[[FloatArray], FloatArray]:
             factor = cho_factor(scaled + ridge * np.eye(len(scaled)), check_finite=False)
             break
         except np.linalg.LinAlgError:
-            ridge = max(10 * ridge, 1e-13)  # numerically singular: the ascent still goes up
+            ridge = max(10 * ridge, 1e-13)  # numerically singular: the step is still an ascent direction
     else:
         raise NoEstimate(
-            "the information matrix is not positive",
-            got="not a number",
-            remedy="check the features for huge values",
+            "the information matrix is not positive definite",
+            got="nan",
+            remedy="check the features for very large values",
         )
 
     def solve(v: FloatArray) -> FloatArray:

@@ -1,11 +1,11 @@
-r"""The rule that logged picks follow: families of rules by their likelihood, given the logged rewards.
+r"""The rule that logged picks follow: families of rules compared by their likelihood, given the rewards.
 
-:func:`recover` takes an :class:`~recurate.choices.observed.Observed` log and returns a :class:`Recovered`:
-its ``rule`` is the object that forecasts and plans run forwards, and comes with intervals.
+:func:`recover` takes an :class:`~recurate.choices.observed.Observed` log and returns a :class:`Recovered`,
+whose ``rule`` is the object that forecasts and plans use, with intervals of its parameters.
 
-Slates with one pick each: uniform, Luce, Luce with lapses, Thurstone, best of K with lapses. Picks that do
-not come slate by slate: a share of the pool, by rank or by one softmax without replacement, whose picks
-follow P(kept) = 1 - exp(-exp(r / tau - s)) with a threshold s that moves with the round (Gumbel noise).
+For slates with one pick the families are uniform, Luce, Luce with lapses, Thurstone, and best of K with
+lapses. For picks from a pool a share is kept, by rank or by one softmax without replacement; its picks follow
+P(kept) = 1 - exp(-exp(r / tau - s)) with a threshold s for each round (Gumbel noise).
 """
 
 from __future__ import annotations
@@ -30,28 +30,28 @@ from recurate.rules import GUMBEL, NO_NOISE, Rule, Selection, Threshold, TopFrac
 from recurate.rules.families import Family
 from recurate.rules.slates import Slates
 
-MOST = 40_000  # slates on which rules are compared
-WORTH_A_PARAMETER = 6.0  # nats of log-likelihood by which a larger family must be better
-ENOUGH = 8.0  # nats by which another family must be better to be distinguished from the simplest one
-NORMAL_975 = 1.96  # standard errors of a 95 % interval
+MOST = 40_000  # maximum number of slates on which rules are compared
+WORTH_A_PARAMETER = 6.0  # gain in log-likelihood, in nats, that justifies a further parameter
+ENOUGH = 8.0  # gain in nats that distinguishes another family from the simplest one
+NORMAL_975 = 1.96  # half-width of a 95 % interval in standard errors
 
 
 @dataclass(frozen=True)
 class Recovered:
-    """The rule that the picks follow best.
+    """The rule that fits the picks best.
 
     Attributes:
-        family: of rules; ``Family.UNKNOWN`` where the picks do not identify one.
-        inverse: 1 / temperature with its standard error, or None where the family has none.
-        lapse: share of slates picked at random with its 95 % interval, or None.
-        keep: kept of each slate, or None for pools.
-        share: kept of the pool, or None for slates.
-        logs: log-likelihood of every family tried.
-        picks: how many the likelihoods rest on.
-        evidence: in words.
-        weights: share of slates judged by each reward, with several rewards.
-        cut: the highest reward of any round that was not kept and the lowest that was, where rank decides.
-        sizes: sizes of the slates that were picked from, with their shares.
+        family: Family of rules; ``Family.UNKNOWN`` if the picks do not identify one.
+        inverse: Inverse temperature and its standard error, or None if the family has none.
+        lapse: Share of slates with uniform picks and its 95 % interval, or None.
+        keep: Number of picks per slate, or None for pools.
+        share: Share of the pool that is kept, or None for slates.
+        logs: Log-likelihood of each family, in nats.
+        picks: Number of picks in the likelihoods.
+        evidence: Evidence in words.
+        weights: Share of slates judged by each reward, (rewards,), if there are several; else None.
+        cut: Highest reward not kept and lowest one kept, over all rounds, if rank decides; else None.
+        sizes: Sizes of the slates with picks, and the share of slates of each size.
     """
 
     family: Family
@@ -68,12 +68,12 @@ class Recovered:
 
     @property
     def temperature(self) -> float | None:
-        """1 / beta, or None where the family has none or beta is not positive."""
+        """Temperature 1 / beta, or None if the family has none or beta is not positive."""
         return 1 / self.inverse[0] if self.inverse and self.inverse[0] > 0 else None
 
     @property
     def temperature_interval(self) -> tuple[float, float] | None:
-        """95 % interval of the temperature, infinity included where 1 / temperature may be zero; or None."""
+        """95 % interval of the temperature, up to infinity if beta may be zero; or None."""
         if self.inverse is None or self.inverse[0] <= 0:
             return None
         low, high = (self.inverse[0] + side * NORMAL_975 * self.inverse[1] for side in (-1, 1))
@@ -81,7 +81,7 @@ class Recovered:
 
     @property
     def rule(self) -> Selection | None:
-        """The rule for slates of these sizes; None where it is not one that a forecast knows."""
+        """Rule for slates of these sizes, or None if forecasts do not support it."""
         if self.inverse is not None and self.temperature is None:
             return None  # lower rewards are preferred
         temperature = self.temperature or 1.0
@@ -101,14 +101,14 @@ class Recovered:
 
 
 def recover(observed: Observed) -> Recovered:
-    """Return the rule that made the picks of a log.
+    """Return the rule that fits the picks of a log best.
 
     Args:
-        observed: the model's candidates; see :meth:`~recurate.choices.observed.Observed.of`.
+        observed: The model's candidates; see :meth:`~recurate.choices.observed.Observed.of`.
 
     Returns:
-        The family that the picks follow best, its rule with temperature and lapse share and their intervals,
-        and the log-likelihood of every family tried, in nats.
+        The family with the best penalised likelihood, its rule with temperature, lapse share and their
+        intervals, and the log-likelihood of each family, in nats.
     """
     picked_from = observed.picks_per_slate > 0
     found = _recover(observed)
@@ -127,7 +127,7 @@ def _recover(observed: Observed) -> Recovered:
     if outside == 0 and shown.size and (shown == shown[0]).all():
         keep = int(shown[0])
         if (counts == observed.slates.sizes).all():
-            evidence = "everything shown was picked: nothing was selected"
+            evidence = "all candidates shown were picked: nothing was selected"
             return Recovered(Family.UNKNOWN, keep=keep, evidence=evidence)
         return recover_single(observed) if keep == 1 else recover_kept(observed, keep)
     return recover_pool(observed)
@@ -173,7 +173,7 @@ def recover_single(observed: Observed) -> Recovered:
             fits[rival.family] = rival
             inverses[rival.family] = (float(rival.coefficients[0]) / unit, float(errors[0]) / unit)
     except NoEstimate:
-        pass  # separated: best of K, which has its likelihood already
+        pass  # separated picks: only best of K remains
     logs |= {family: fit.log_likelihood for family, fit in fits.items()}
     family = _simplest(logs)
     evidence = f"the best was picked in {float((right > 0).mean()):.1%} of {n} slates"
@@ -190,7 +190,7 @@ def _lapse(fit: RuleFit) -> tuple[float, float, float] | None:
 
 
 def _simplest(logs: dict[Family, float]) -> Family:
-    """Return the simplest family that no other one beats by more than its parameters and noise explain."""
+    """Return the family with the best penalised likelihood; Luce unless Thurstone is clearly better."""
     parameters = {Family.UNIFORM: 0, Family.LAPSE: 2}
     scores = {family: value - WORTH_A_PARAMETER * parameters.get(family, 1) for family, value in logs.items()}
     top = max(scores, key=lambda family: scores[family])
@@ -213,7 +213,7 @@ def _spread(choices: Choices) -> float:
 
 
 def _recover_mixture(choices: Choices) -> Recovered:
-    """Fit P(pick) = sum_i w_i softmax(r_i / tau): a slate is judged by one reward, drawn by weight."""
+    """Fit P(pick) = sum_i w_i softmax(r_i / tau): one reward, drawn with weights w, judges each slate."""
     from scipy.optimize import minimize
 
     m = choices.features.shape[1]
@@ -239,7 +239,14 @@ def _recover_mixture(choices: Choices) -> Recovered:
 
 
 def mixture_logs(choices: Choices, rewards: FloatArray, weights: FloatArray, rule: Rule) -> FloatArray:
-    """Return the log probability of each pick where one of several rewards (rows, m) judges a slate."""
+    """Return the log probability of each pick (slates,) if a slate is judged by one reward, drawn by weight.
+
+    Args:
+        choices: Slates and picks.
+        rewards: Rewards of the candidates, (rows, m).
+        weights: Probability that each reward judges a slate, (m,).
+        rule: Rule of the picks, given the reward.
+    """
     chances = [np.exp(choices.log_likelihood(rule, reward)) for reward in rewards.T]
     return np.asarray(np.log(np.maximum(weights @ np.array(chances), 1e-300)))
 
@@ -253,7 +260,7 @@ def _shares(logits: FloatArray) -> FloatArray:
 
 
 def recover_kept(observed: Observed, keep: int) -> Recovered:
-    """Fit the rule that keeps ``keep`` of every slate: Plackett-Luce's temperature, or the best ``keep``."""
+    """Fit the rule that keeps ``keep`` per slate: Plackett-Luce with a temperature, or the best ``keep``."""
     from scipy.optimize import minimize_scalar
 
     which = np.flatnonzero(observed.picks_per_slate == keep)
@@ -269,7 +276,7 @@ def recover_kept(observed: Observed, keep: int) -> Recovered:
     if _keeps_best(own, worth, picked):
         return Recovered(
             Family.BEST, lapse=(0.0, 0.0, 3.0 / n), keep=keep, logs={Family.UNIFORM: uniform}, picks=n,
-            evidence=f"the best {keep} were kept in all {n} slates",
+            evidence=f"the best {keep} were kept in each of {n} slates",
         )  # fmt: skip
     unit = max(float(np.std(worth)), 1e-300)
 
@@ -284,7 +291,7 @@ def recover_kept(observed: Observed, keep: int) -> Recovered:
     family = Family.KEPT if -done.fun - uniform > WORTH_A_PARAMETER else Family.UNIFORM
     return Recovered(
         family, (beta, error) if family == Family.KEPT else None, None, keep, None,
-        {Family.UNIFORM: uniform, Family.KEPT: -float(done.fun)}, n, f"{keep} were kept of every slate",
+        {Family.UNIFORM: uniform, Family.KEPT: -float(done.fun)}, n, f"{keep} were kept from each slate",
     )  # fmt: skip
 
 
@@ -298,32 +305,30 @@ def _keeps_best(slates: Slates, worth: FloatArray, picked: BoolArray) -> bool:
 
 
 def recover_pool(observed: Observed) -> Recovered:
-    """Find out how a share of every round's pool was kept."""
+    """Recover the rule that kept a share of each round's pool."""
     index = np.searchsorted(observed.round_ids, observed.rounds)
     selected = [t for t in range(observed.round_ids.size) if observed.picked[index == t].any()]
     pools = [(observed.rewards[index == t, 0], observed.picked[index == t]) for t in selected]
     pools = [(r, y) for r, y in pools if not y.all()]
     if not pools:
-        return Recovered(Family.UNKNOWN, evidence="everything was kept: nothing was selected")
+        return Recovered(Family.UNKNOWN, evidence="all candidates were kept: nothing was selected")
     kept = sum(int(y.sum()) for _, y in pools)
     share = kept / sum(y.size for _, y in pools)
     counts = observed.picks_per_slate
     order = ""
     if counts.size:
         found, times = np.unique(counts, return_counts=True)
-        spread = ", ".join(
-            f"{c} from {n / counts.size:.0%}" for c, n in zip(found[:5], times[:5], strict=True)
-        )
-        order = f"picks do not come slate by slate: {spread}; "
+        spread = ", ".join(f"{c} in {n / counts.size:.0%}" for c, n in zip(found[:5], times[:5], strict=True))
+        order = f"picks are not made slate by slate: {spread}; "
     shares = [float(y.mean()) for _, y in pools]
     cuts = [(float(r[~y].max()), float(r[y].min())) for r, y in pools]
     if all(below <= above for below, above in cuts):
         steady = max(shares) - min(shares) <= 2.0 / min(y.size for _, y in pools) + 0.002
         cut = max(b for b, _ in cuts), min(a for _, a in cuts)
         verifier = cut[0] <= cut[1] and not steady and len(pools) > 1
-        evidence = f"{order}every kept reward of a round is above every other one"
+        evidence = f"{order}in each round the kept rewards are above all others"
         if verifier:
-            evidence = f"{order}everything above {cut[0]:.4g} was kept, nothing below"
+            evidence = f"{order}all rewards above {cut[0]:.4g} were kept, and none below"
         family = Family.VERIFIER if verifier else Family.TOP
         return Recovered(family, share=share, picks=kept, cut=cut, evidence=evidence)
     beta, error, log, uniform = _cloglog(pools)
@@ -338,7 +343,10 @@ def recover_pool(observed: Observed) -> Recovered:
 
 
 def _cloglog(pools: Sequence[tuple[FloatArray, BoolArray]]) -> tuple[float, float, float, float]:
-    """Fit P(kept) = 1 - exp(-exp(beta r - s_t)); return beta, its error and both log-likelihoods."""
+    """Fit P(kept) = 1 - exp(-exp(beta r - s_t)); return beta, its error, and the log-likelihoods.
+
+    These are the log-likelihood at the maximum and that at beta = 0.
+    """
     from scipy.optimize import minimize
 
     every = np.concatenate([r for r, _ in pools])
@@ -369,7 +377,7 @@ def _cloglog(pools: Sequence[tuple[FloatArray, BoolArray]]) -> tuple[float, floa
 
 
 def temperature_drift_p(choices: Choices, rounds: IntArray, most: int = 50) -> tuple[float, str]:
-    """Return the p-value of one temperature for all rounds (a score test), and where it differs most."""
+    """Return the p-value of a score test of equal temperatures, and the round that differs most in words."""
     ids = np.unique(rounds)
     if not 1 < ids.size <= most:
         return 1.0, ""
@@ -381,7 +389,7 @@ def temperature_drift_p(choices: Choices, rounds: IntArray, most: int = 50) -> t
     found = [evaluate(part, pooled.coefficients, information=True) for part in parts]
     scores = np.array([f.gradient[0] for f in found])
     infos = np.array([f.information[0, 0] for f in found if f.information is not None])
-    enough = infos * pooled.coefficients[0] ** 2 >= 10  # with less, the score is far from normal
+    enough = infos * pooled.coefficients[0] ** 2 >= 10  # with less information the score is not normal
     scores, infos, ids = scores[enough], infos[enough], ids[enough]
     if ids.size < 2:
         return 1.0, ""

@@ -1,9 +1,9 @@
-r"""Other rules than Luce's, fitted to the same picks: Thurstone's, a lapse share, the best of K.
+r"""Rivals of Luce's rule, fitted to the same picks: Thurstone's rule, Luce's with lapses, and the best of K.
 
-- Thurstone (1927, case V): the largest beta' x + standard normal noise is picked.
-- Lapse: with probability e a slate is picked from uniformly, else by Luce's rule.
-- Best of K: the largest given worth is picked, but for a lapse share; without lapses one other pick would
-  have probability zero.
+- Thurstone (1927, case V): the candidate with the largest beta' x + standard normal noise is picked.
+- Lapse: with probability e the pick is uniform, else it follows Luce's rule.
+- Best of K: with probability e the pick is uniform, else the candidate of largest given worth is picked.
+  Without lapses, any other pick would have probability zero.
 
 Likelihoods and derivatives are those of :class:`recurate.rules.rule.Rule`.
 """
@@ -25,7 +25,7 @@ from recurate.rules.noise import GAUSSIAN, GUMBEL, NO_NOISE
 from recurate.rules.rule import Rule
 
 GUMBEL_SCALE = math.pi / math.sqrt(6)  # standard deviation of Gumbel noise
-CONVERGED = 1e-5  # scaled gradient per slate
+CONVERGED = 1e-5  # scaled gradient per slate at convergence
 
 
 @dataclass(frozen=True)
@@ -34,13 +34,13 @@ class RuleFit:
 
     Attributes:
         family: Thurstone, Luce with lapses, or best of K.
-        rule: as fitted, at temperature 1 for the utilities beta' x (best of K: for the given worth).
-        coefficients: beta, (d,); of best of K, empty.
-        covariance: of the coefficients (then the lapse share): the inverse of the observed information, for
-            lapses of the sum of squared scores; choosers are not looked at.
-        lapse_interval: 95 % interval of the lapse share, or None where the family has none.
-        log_likelihood: in nats.
-        gradient_norm: per slate, scaled.
+        rule: Fitted rule at temperature 1, for the utilities beta' x (best of K: for the given worth).
+        coefficients: Coefficients beta, (d,); empty for best of K.
+        covariance: Covariance of the coefficients (then the lapse share), or None: the inverse of the
+            observed information, with lapses of the sum of outer products of scores; not clustered.
+        lapse_interval: 95 % interval of the lapse share, or None if the family has none.
+        log_likelihood: Log-likelihood at the estimate, in nats.
+        gradient_norm: Largest entry of the scaled gradient, per slate.
     """
 
     family: Family
@@ -53,12 +53,12 @@ class RuleFit:
 
     @property
     def lapse(self) -> float | None:
-        """The lapse share, or None where the family has none."""
+        """Lapse share, or None if the family has none."""
         return None if self.lapse_interval is None else self.rule.lapse
 
     @property
     def converged(self) -> bool:
-        """Whether the gradient is as good as zero."""
+        """Whether the gradient norm is at most ``CONVERGED``."""
         return self.gradient_norm <= CONVERGED
 
     @property
@@ -68,14 +68,14 @@ class RuleFit:
 
 
 def thurstone(choices: Choices, *, pooled: LogitFit | None = None) -> RuleFit:
-    """Fit Thurstone's model with utilities beta' x and standard normal noise.
+    """Fit Thurstone's model with utilities beta' x and standard normal noise by maximum likelihood.
 
     Args:
-        choices: slates, features and picks.
-        pooled: a conditional logit of the same choices, to start from.
+        choices: Slates, features and picks.
+        pooled: Conditional logit of the same choices, to start from.
 
     Raises:
-        NoEstimate: the picks are separated.
+        NoEstimate: If the picks are separated.
     """
     start = (pooled or conditional_logit(choices, clustered=False)).coefficients / GUMBEL_SCALE
     rule = Rule(choices.slates.shares(), noise=GAUSSIAN)
@@ -90,9 +90,9 @@ def lapse_logit(choices: Choices, *, pooled: LogitFit | None = None) -> RuleFit:
     r"""Fit P(pick) = (1 - e) softmax(beta' x) + e / K by maximum likelihood.
 
     Args:
-        choices: slates, features and picks.
-        pooled: a conditional logit of the same choices, to start from; without one, and where the picks are
-            separated but for lapses, it starts from a shrunken one.
+        choices: Slates, features and picks.
+        pooled: Conditional logit of the same choices, to start from. Without it, and if the picks are
+            separated but for lapses, the start is a penalised one.
     """
     start = pooled
     if start is None:
@@ -103,7 +103,7 @@ def lapse_logit(choices: Choices, *, pooled: LogitFit | None = None) -> RuleFit:
     firsts = [np.r_[start.coefficients * (1 + e), math.log(e / (1 - e))] for e in (0.02, 0.3)]
     ends = [_maximise(lambda theta: _lapse_value(choices, theta), f, choices, extra=1) for f in firsts]
     theta, value, norm, _ = max(ends, key=lambda end: end[1])
-    if value < start.log_likelihood:  # on the boundary: no lapses at all
+    if value < start.log_likelihood:  # at the boundary: no lapses
         theta, value = np.r_[start.coefficients, -40.0], start.log_likelihood
     rule = Rule(choices.slates.shares(), lapse=_share(theta[-1]))
     covariance = _lapse_covariance(choices, theta[:-1], rule)
@@ -119,7 +119,7 @@ def _lapse_value(choices: Choices, theta: FloatArray) -> tuple[float, FloatArray
 
 
 def _value(choices: Choices, rule: Rule, beta: FloatArray) -> tuple[float, FloatArray, float]:
-    """Return a rule's log-likelihood at utilities beta' x, its gradient and the lapse share's derivative."""
+    """Return a rule's log-likelihood at utilities beta' x and its derivatives by beta and the lapse share."""
     logs, by_row, by_lapse = rule.slopes(choices.features @ beta, choices.picked, choices.slates)
     if choices.weights is not None:
         logs, by_lapse = logs * choices.weights, by_lapse * choices.weights
@@ -132,7 +132,7 @@ def _share(logit: float) -> float:
 
 
 def _lapse_covariance(choices: Choices, beta: FloatArray, rule: Rule) -> FloatArray | None:
-    """Return the inverse of the sum of squared scores, for (beta, e); None where the share is at its edge."""
+    """Return the inverse of the sum of outer products of scores of (beta, e), or None at the boundary."""
     if not 1e-9 < rule.lapse < 1 - 1e-9:
         return None
     _, by_row, by_lapse = rule.slopes(choices.features @ beta, choices.picked, choices.slates)
@@ -147,7 +147,10 @@ def _lapse_covariance(choices: Choices, beta: FloatArray, rule: Rule) -> FloatAr
 def _lapse_interval(
     choices: Choices, beta: FloatArray, lapse: float, covariance: FloatArray | None
 ) -> tuple[float, float]:
-    """Return a 95 % interval: normal on the log-odds scale; at the edge, with the coefficients as fitted."""
+    """Return a 95 % interval, normal on the log-odds scale; near the boundary, by likelihood ratio.
+
+    The likelihood-ratio interval holds the coefficients at their estimates.
+    """
     if covariance is not None and covariance[-1, -1] > 0:
         odds, error = math.log(lapse / (1 - lapse)), math.sqrt(covariance[-1, -1]) / (lapse * (1 - lapse))
         if error < 1.0:
@@ -165,7 +168,7 @@ def _mixture_value(right: FloatArray, uniform: FloatArray, weights: FloatArray |
 def _mixture_interval(
     right: FloatArray, uniform: FloatArray, weights: FloatArray | None, lapse: float
 ) -> tuple[float, float]:
-    """Return where twice the log-likelihood of the lapse share alone has fallen by less than 3.84."""
+    """Return the lapse shares for which twice the log-likelihood is within 3.84 of its maximum."""
     from scipy.optimize import brentq
 
     top = _mixture_value(right, uniform, weights, lapse)
@@ -182,7 +185,7 @@ def _mixture_interval(
 
 
 def best_of_k(choices: Choices, worth: FloatArray) -> RuleFit:
-    """Fit the lapse share of picking the largest ``worth`` (rows,) of every slate, ties broken uniformly."""
+    """Fit the lapse share of picks of the largest ``worth`` (rows,) in each slate, ties broken uniformly."""
     right, uniform = best_chances(choices, worth), 1.0 / choices.slates.sizes
     lapse = _best_lapse(right, uniform, choices.weights)
     rule = Rule(choices.slates.shares(), noise=NO_NOISE, lapse=lapse)
@@ -192,7 +195,7 @@ def best_of_k(choices: Choices, worth: FloatArray) -> RuleFit:
 
 
 def best_chances(choices: Choices, worth: FloatArray) -> FloatArray:
-    """Return the probability with which the best of each slate, ties broken uniformly, is its pick."""
+    """Return the probability of each slate's pick (slates,) if the best is picked, ties broken uniformly."""
     return np.exp(choices.log_likelihood(Rule(noise=NO_NOISE), worth))
 
 
@@ -221,15 +224,15 @@ def _maximise(
     *,
     extra: int = 0,
 ) -> tuple[FloatArray, float, float, FloatArray | None]:
-    """Return the maximum of a smooth log-likelihood: place, value, scaled gradient per slate, covariance.
+    """Maximise a smooth log-likelihood: return the maximiser, value, gradient norm and covariance.
 
-    ``extra`` parameters follow the coefficients; without any, the covariance is the inverse of the
-    numerically differentiated gradient.
+    ``extra`` parameters follow the coefficients. Without any, the covariance is the inverse of minus the
+    numerical derivative of the gradient; otherwise it is None.
     """
     from scipy.optimize import minimize
 
     slates, x = choices.slates, choices.features
-    within = x - slates.spread(slates.sums(x) / slates.sizes[:, None])  # a year's units are not 2000
+    within = x - slates.spread(slates.sums(x) / slates.sizes[:, None])  # a year varies by units, not by 2000
     scale = np.r_[np.sqrt(np.maximum(np.square(within).mean(axis=0), 1e-300)), np.ones(extra)]
     total = choices.total_weight
 
