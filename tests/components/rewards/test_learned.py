@@ -650,7 +650,7 @@ def test_learning_from_what_is_no_run_or_no_round(played, tmp_path):
     with pytest.raises(InputError, match="not a run folder"):
         learn_reward(tmp_path, QUICK, seed=0)
     for rounds in ([2], [-1, 0], []):
-        with pytest.raises(InputError, match="no such round"):
+        with pytest.raises(InputError, match="does not have these rounds"):
             learn_reward(played, QUICK, seed=0, rounds=rounds)
     with pytest.raises(InputError, match="has no column 'contxt'"):
         learn_reward(played, QUICK, seed=0, clusters="contxt")

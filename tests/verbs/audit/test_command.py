@@ -101,7 +101,7 @@ def test_every_form_of_file_is_audited(form, tmp_path):
     found = result(tmp_path / "a")
     assert found["mismatch"] is False
     assert found["source"] == path.name
-    fitted = any("fitted from these very picks" in w for w in found["warnings"])
+    fitted = any("fitted to the same picks" in w for w in found["warnings"])
     assert fitted == (form != "log")
     assert call("audit", path.name, "--declared", f"k = {k + 1}", "--out", "a", cwd=tmp_path).returncode == 1
     assert accused(result(tmp_path / "a")) == {"slate size K"}
@@ -111,7 +111,7 @@ def test_without_a_declaration_it_says_what_the_log_shows(tmp_path):
     write_csv(tmp_path / "x.csv", long_rows(np.random.default_rng(0), 60))
     done = call("audit", "x.csv", cwd=tmp_path)
     assert done.returncode == 0
-    assert "Nothing was declared; this is what the log shows." in done.stdout
+    assert "Nothing was declared; the table lists the values recovered from the log." in done.stdout
 
 
 def test_a_temperature_that_the_picks_cannot_tell_is_not_judged(tmp_path):
@@ -164,7 +164,7 @@ def test_a_declaration_in_a_file(tmp_path):
     (tmp_path / "loop.toml").write_text('k = 4\ntemperature = 1\nnoise = "gumbel"\npicks = 500\n')
     done = call("audit", "log.parquet", "--declared", "loop.toml", cwd=tmp_path)
     assert done.returncode == 0
-    assert "The log agrees with what was declared" in done.stdout
+    assert "The log agrees with the declaration" in done.stdout
     (tmp_path / "loop.toml").write_text("k = 4\npicks = 400\n")
     assert call("audit", "log.parquet", "--declared", "loop.toml", cwd=tmp_path).returncode == 1
     (tmp_path / "loop.toml").write_text("k = 4\npick = 400\n")
@@ -233,7 +233,7 @@ def tampered(finished, tmp_path, old: str, new: str):
 def test_an_honest_run_does_what_it_claims(finished, tmp_path):
     done = call("audit", finished, "--out", tmp_path / "a", cwd=tmp_path)
     assert done.returncode == 0, done.stdout
-    assert "The log agrees with what was declared" in done.stdout
+    assert "The log agrees with the declaration" in done.stdout
     found = result(tmp_path / "a")
     lines = {f["aspect"]: f for f in found["findings"]}
     assert lines["real data in training"]["verdict"] == "ok"

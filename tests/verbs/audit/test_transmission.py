@@ -64,7 +64,7 @@ def test_a_reward_edited_between_rounds(loop, recurate_cli):
     lines = {f["aspect"]: f for f in json.loads(done.stdout)["findings"]}
     assert [name for name, f in lines.items() if f["verdict"] == "MISMATCH"] == ["transmission"]
     assert lines["transmission"]["recovered"] == "a jump from round 1 to 2"
-    assert "from round 2 on" in lines["what the run rests on"]["evidence"]
+    assert "from round 2 on" in lines["dependencies of the run"]["evidence"]
     # On record, it is what the run rests on now; as it was before would be a change again.
     assert recurate_cli("run", "--resume", "out", "--quiet").returncode == 0
     (loop / "mine.py").write_text(REWARD)

@@ -45,9 +45,9 @@ def test_every_form_of_file_is_fitted(form, tmp_path):
     assert {p.name for p in (tmp_path / "fit").iterdir()} == {"fit.json", "log.parquet", "report.html"}
     assert found["excluded"] == []
     assert found["source"] == path.name
-    assert "go on with: recurate forecast fit" in done.stdout
+    assert "to forecast from the fit: recurate forecast fit" in done.stdout
     assert found["verdict"]["sentence"] in " ".join(done.stdout.split())
-    for heading in ("What was read", "Does Luce's model hold?"):
+    for heading in ("Data", "Does Luce's model hold?"):
         assert f"\n{heading}\n" in done.stdout
     rows = {row["name"]: row for row in found.get("coefficients", [])}
     if form == "items":
@@ -296,7 +296,7 @@ def test_every_slate_that_is_left_out_is_reported(tmp_path):
     write_csv(tmp_path / "x.csv", rows + [row for part in bad.values() for row in part])
     done = call("fit", "x.csv", "--groups", "none", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
-    assert "\nLeft out\n" in done.stdout
+    assert "\nExcluded\n" in done.stdout
     found = facts(tmp_path / "x-fit")
     assert found["facts"]["slates"] == 120
     excluded = {e["reason"]: e for e in found["excluded"]}
@@ -442,8 +442,8 @@ def broken(tmp_path):
         (["good.csv", "--ties", "sometimes"], "--ties is not known"),
         (["good.csv", "--form", "round"], "the form is unknown"),
         (["good.csv", "--form", "pairs"], ""),
-        (["good.csv", "--groups", "many"], "--groups is a number, auto or none"),
-        (["good.csv", "--groups", "0"], "--groups is a number"),
+        (["good.csv", "--groups", "many"], "--groups must be a number, auto or none"),
+        (["good.csv", "--groups", "0"], "--groups must be a number"),
         (["good.csv", "--groups", "999"], ""),
         (["good.csv", "--shrinkage", "-1"], ""),
         (["good.csv", "--out", "good.csv"], "names a file"),
@@ -530,7 +530,7 @@ def test_real_data_are_fitted_and_audited(name, tmp_path):
     assert found["facts"]["slates"] == slates.get(name, found["facts"]["slates"])
     done = call("audit", DATA / path, *more, "--out", "a", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
-    assert "were fitted from these very picks" in done.stderr
+    assert "were fitted to the same picks" in done.stderr
     strict((tmp_path / "a" / "audit.json").read_text())
     assert call("forecast", "f", "--rounds", 2, cwd=tmp_path).returncode == 0 or name == "imagereward"
 

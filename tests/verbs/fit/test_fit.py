@@ -211,7 +211,7 @@ def test_positions_alone(tmp_path):
     np.testing.assert_allclose(found.positions.coefficients, [-0.8, -0.8], atol=5 * 0.075)  # 5 errors
     assert not found.verdict.holds
     assert IMPLIES["position"] in found.verdict.implies
-    assert any("nothing describes the candidates but their place" in w for w in found.warnings)
+    assert any("only the places of candidates are known" in w for w in found.warnings)
     _, facts = round_trip(found, tmp_path / "fit")
     assert [row["name"] for row in facts["positions"]] == ["place 2", "place 3"]
 
@@ -231,7 +231,7 @@ def test_few_slates_and_steps_are_told(tmp_path):
     write_table(score_table(np.random.default_rng(9), slates=80), tmp_path / "a.csv")
     found = fit_log(tmp_path / "a.csv", None, said.append)
     assert said[:2] == ["reading", "fitting 80 picks"]
-    assert any(w.startswith("80 slates tell little") for w in found.warnings)
+    assert any(w.startswith("with 80 slates") for w in found.warnings)
     assert found.rules == ()
     assert found.class_scores == ()
     plain(facts_of(found))
@@ -239,7 +239,7 @@ def test_few_slates_and_steps_are_told(tmp_path):
 
 def test_items_that_never_recur_are_refused(tmp_path):
     table = long_table(np.array([0, 1, 0, 1]), 2, item=np.array(list("abcdefgh")).reshape(4, 2))
-    with pytest.raises(InputError, match="no item recurs"):
+    with pytest.raises(InputError, match="no item occurs twice"):
         fit_table(tmp_path, table, FitOptions(wanted=Wanted(model="items")))
 
 
@@ -532,7 +532,7 @@ def test_shrinkage_makes_a_fit_exist_where_people_are_known(tmp_path):
         fit_table(tmp_path, table)
     found = fit_table(tmp_path, table, FitOptions(shrinkage=1.0))
     assert found.groups is None
-    assert any("groups were not looked for" in w for w in found.warnings)
+    assert any("groups were not fitted" in w for w in found.warnings)
     assert found.logit.coefficients[0] > 1
 
 

@@ -16,8 +16,8 @@ IMPLIES = {
     "positions are random; shuffle the candidates, or record their places",
     "iia": "similar candidates compete more (or less) with each other than their rewards imply: forecast "
     "shares of similar candidates are biased; compare them with a real round by `recurate audit`",
-    "repeats": "the rewards are wrong for particular candidates: forecasts of averages remain valid, those of "
-    "single candidates do not",
+    "repeats": "the rewards are wrong for particular candidates: forecasts of averages remain valid, those "
+    "of single candidates do not",
     "choosers": "choosers differ: a forecast with one reward overstates how far the loop narrows; forecast "
     "with the fitted groups and their weights",
     "calibration": "probabilities differ from those of Luce's rule at the extremes: forecast with the rule "

@@ -1,4 +1,4 @@
-"""Did the loop that was run do what it claims? Declared, recovered, evidence, and each round's change."""
+"""An audit compares what a loop declares with its log, and decomposes each round's change."""
 
 from __future__ import annotations
 
@@ -30,20 +30,20 @@ from recurate.verbs.fit.files import log_columns, scored_table
 from recurate.verbs.fit.fit import FitOptions, Progress, fit_log, read_picks
 
 FITTED = (
-    "the log has no rewards: they were fitted from these very picks, so the temperature is 1 by construction"
+    "the log has no rewards: they were fitted to the same picks, so that the temperature is 1 by construction"
 )
 
 
 @dataclass(frozen=True)
 class Audit:
-    """An audit's result.
+    """The findings of an audit.
 
     Attributes:
-        findings: line by line.
-        recovered: the rule that made the picks.
-        changes: every round's change taken apart.
-        facts: counts.
-        warnings: what to know before relying on it.
+        findings: Findings, in the order of the report.
+        recovered: Rule recovered from the picks.
+        changes: Decomposed change of each round.
+        facts: Counts.
+        warnings: Warnings.
     """
 
     findings: tuple[Finding, ...]
@@ -54,7 +54,7 @@ class Audit:
 
     @property
     def mismatches(self) -> list[Finding]:
-        """The lines in which log and claim differ."""
+        """Findings in which the log contradicts the declaration."""
         return [f for f in self.findings if f.verdict == MISMATCH]
 
 
@@ -67,15 +67,15 @@ def audit_log(
     """Audit a log; see :func:`recurate.audit`.
 
     Args:
-        source: a log or a table of choices in any form that ``fit`` reads, as
-            :func:`recurate.log.inputs.table_of` takes it.
-        declared: what the loop claims to do; None: nothing.
-        options: how to read it; the wanted scores are the columns of rewards. Without any, rewards are
-            fitted where the log has none.
-        progress: called with what begins.
+        source: Log or table of choices in any form that ``fit`` reads, as accepted by
+            :func:`recurate.log.inputs.table_of`.
+        declared: Declaration of the loop, or None.
+        options: Options of reading. The wanted scores are the columns of rewards; without any, rewards are
+            fitted if the log has none.
+        progress: Function called with a line of text at the start of each part.
 
     Raises:
-        InputError: the log cannot be read or used.
+        InputError: If the log cannot be read or used.
     """
     say = progress or (lambda _: None)
     say("reading")
@@ -89,7 +89,7 @@ def audit_log(
 
 
 def _read(source: Any, options: FitOptions, say: Progress) -> tuple[Log, list[str], bool]:
-    """Return the log, warnings, and whether the places of candidates are known."""
+    """Return the log, warnings, and whether the positions of candidates are known."""
     folder, given = folder_of(source), options.wanted.scores or None
     if folder is not None:
         warnings = [FITTED] if (folder / "fit.json").is_file() else []
@@ -105,7 +105,7 @@ def _read(source: Any, options: FitOptions, say: Progress) -> tuple[Log, list[st
         warnings = [f"{e.slates} slates were left out: {e.reason}" for e in reading.exclusions]
         placed = reading.choices.positions is not None
         return as_log(pa.table(plain), rewards=list(columns), several=True), warnings, placed
-    say("no rewards were logged: fitting them from the picks")
+    say("no rewards were logged: fitting them to the picks")
     found = fit_log(source, replace(options, classes=0))
     warnings = [f"{e.slates} slates were left out: {e.reason}" for e in found.reading.exclusions]
     warnings.append(FITTED)
@@ -113,7 +113,7 @@ def _read(source: Any, options: FitOptions, say: Progress) -> tuple[Log, list[st
 
 
 def audit(log: Log, declared: Declared, say: Progress, *, placed: bool = True) -> Audit:
-    """Audit a log that was read already; ``placed``: whether its slots are where candidates were shown."""
+    """Audit a log; ``placed`` states whether its slots are the positions in which candidates were shown."""
     observed = Observed.of(log)
     if not placed:
         observed = replace(observed, slots=np.full(observed.slots.size, -1))
@@ -121,9 +121,9 @@ def audit(log: Log, declared: Declared, say: Progress, *, placed: bool = True) -
     found = recover(observed)
     findings = counts(observed, declared)
     findings += judge_rule(observed, declared, found)
-    say("looking for reuse across rounds")
+    say("testing reuse across rounds")
     findings += judge_reuse(observed, found)
-    say("taking the changes apart")
+    say("decomposing the changes")
     changes, warnings = _changes(log, observed, declared, found)
     other = _other_draw(declared, found, findings, changes)
     findings += other or judge_transmission(log, changes, mixed=declared.real_fraction != 0)
@@ -149,7 +149,7 @@ def _changes(
         return [], []
     rule = found.rule
     if rule is None:
-        return [], [f"changes were not taken apart: there is no forecast for {str(found.family)!r}"]
+        return [], [f"changes were not decomposed: forecasts do not support {str(found.family)!r}"]
     own = log.select(source=MODEL)
     everything = from_log(own)
     rows = [np.flatnonzero(own.column("round") == t) for t in ids]
@@ -165,13 +165,13 @@ def _changes(
         picked, slates = [picks[some] for some in rows], [slated[some] for some in rows]
         return attribute(rounds, picked, ids.tolist(), setting, reference, slates), []
     except InputError as error:
-        return [], [f"changes were not taken apart: {error.what} ({error.got})"]
+        return [], [f"changes were not decomposed: {error.what} ({error.got})"]
 
 
 def _other_draw(
     declared: Declared, found: Recovered, findings: Sequence[Finding], changes: Sequence[Change]
 ) -> list[Finding]:
-    """Name the fault behind picks that do not follow the logged rewards."""
+    """Return the finding that explains picks which do not depend on the logged rewards, if any."""
     if (
         not declared.says_rule
         or found.family != Family.UNIFORM
@@ -179,14 +179,13 @@ def _other_draw(
     ):
         return []
     rises = [c.transmission / c.transmission_error for c in changes if c.transmission_error > 0]
-    evidence = "picks at random, or rewards logged from another draw than the one picked from"
+    evidence = "uniform picks, or rewards logged from another draw than the one picked from"
     shown = "picks do not depend on the logged rewards"
     if rises and np.mean(rises) * math.sqrt(len(rises)) > 5:
         mean = float(np.mean([c.change for c in changes]))
         shown = "rewards were logged from another draw than the one picked from"
         evidence = (
-            f"the mean reward rises by {mean:.3g} a round although the logged rewards of the picks "
-            f"are no higher "
-            "than those of their rivals: the picks followed other values"
+            f"the mean reward rises by {mean:.3g} per round although the logged rewards of picks are no "
+            "higher than those of their rivals: the picks depend on other values"
         )
     return [Finding("rewards of the picks", "those picked by", shown, evidence, MISMATCH)]

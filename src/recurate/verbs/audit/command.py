@@ -27,7 +27,7 @@ from recurate.verbs.options import (
     words,
 )  # fmt: skip
 
-MISMATCH_EXIT = 1  # of an audit whose log is not what was declared
+MISMATCH_EXIT = 1  # exit code if the log contradicts the declaration
 
 
 def audit(
@@ -36,8 +36,8 @@ def audit(
         str | None,
         typer.Option(
             metavar="CONFIG",
-            help="The declaration: a TOML file, a run's configuration, or 'k = 4, temperature = 1, picks "
-            "= 500'. Default: a run's own configuration.",
+            help="Declaration: a TOML file, a run's configuration, or 'k = 4, temperature = 1, picks = 500'. "
+            "Default: a run's own configuration.",
         ),
     ] = None,
     reward: Reward = None,
@@ -55,14 +55,15 @@ def audit(
     out: Out = None,
     as_json: Json = False,
 ) -> None:
-    """Tell whether a loop did what it claims: declared, recovered, evidence. Exit code 1 on a mismatch.
+    """Compare a loop's declaration with its log. Exit code 1 on a mismatch.
 
-    Recovers from the log how many were shown and kept, the rule that really picked (Luce, Thurstone, best of
-    K, a fraction of the pool, one softmax over the pool, at random) with its temperature and lapses, position
-    effects, and whether rounds share candidates or seeds. Each round's change is taken apart into selection,
-    sampling and transmission; a jump that retraining cannot explain is a mismatch. Changes of what a run
-    rests on are listed. A log without rewards has them fitted from its picks. Can be declared: k,
-    temperature, noise, lapse, keep, top, threshold, picks, slates, real_fraction, weights.
+    Recovers from the log the numbers of candidates shown and kept, the rule of the picks (Luce, Thurstone,
+    best of K, a fraction of the pool, one softmax over the pool, uniform) with its temperature and lapses,
+    position effects, and reuse of candidates or seeds across rounds. Each round's change is decomposed into
+    selection, sampling and transmission; a jump that retraining cannot explain is a mismatch. Accepted
+    changes of a run's files and packages are listed. If a log has no rewards, they are fitted to its picks. A
+    declaration may have k, temperature, noise, lapse, keep, top, threshold, picks, slates, real_fraction and
+    weights.
 
     For example:
 

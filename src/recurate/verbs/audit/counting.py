@@ -1,4 +1,4 @@
-"""Counts: slates, picks and retraining sets, declared and found."""
+"""Findings on counts: slates, picks and retraining sets."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def _shares(values: IntArray, most: int = 4) -> str:
 
 
 def counts(observed: Observed, declared: Declared) -> list[Finding]:
-    """Compare sizes and numbers of slates and picks with what was declared."""
+    """Compare the numbers and sizes of slates and the numbers of picks with the declaration."""
     findings = []
     pooled = declared.top is not None or declared.threshold is not None
     if len(observed.slates):
@@ -47,12 +47,12 @@ def counts(observed: Observed, declared: Declared) -> list[Finding]:
 
 
 def _number(aspect: str, values: IntArray, wanted: int | None, evidence: str = "") -> Finding:
-    """Return the finding on a number that should be the same everywhere."""
+    """Return the finding on values that should all equal ``wanted``."""
     return compared(aspect, wanted, _shares(values), evidence, right=bool((values == wanted).all()))
 
 
 def _tied_share(observed: Observed) -> float:
-    """Return the share of slated candidates with the same rewards as another one of their slate."""
+    """Return the share of candidates in slates with the same rewards as another one of their slate."""
     rows = np.column_stack([observed.slates.index(), observed.rewards[: observed.slated]])
     _, index, counts = np.unique(rows, axis=0, return_inverse=True, return_counts=True)
     return float((counts[index.ravel()] > 1).mean())
@@ -61,11 +61,11 @@ def _tied_share(observed: Observed) -> float:
 def _picks_a_round(observed: Observed, declared: Declared, pooled: bool) -> Finding:
     counts = observed.picks_per_round
     if counts.size > 1 and counts[-1] == 0:
-        counts = counts[:-1]  # the last round may only have been sampled
+        counts = counts[:-1]  # the last round may have samples only
     wanted = declared.picks
     right = wanted is None or bool((counts == wanted).all())
     if declared.slates is not None and not pooled and not (wanted is not None and right):
-        wanted = declared.slates * (declared.keep or 1)  # a run logs picks that do not enter the training set
+        wanted = declared.slates * (declared.keep or 1)  # not all logged picks enter the training set
         right = bool((counts == wanted).all())
     evidence = ""
     if not right and wanted:
@@ -74,7 +74,7 @@ def _picks_a_round(observed: Observed, declared: Declared, pooled: bool) -> Find
 
 
 def training_counts(path: Path, declared: Declared | None) -> list[Finding]:
-    """Compare what a run's rounds were trained on with what was declared."""
+    """Compare the real fraction of a run's training sets with the declaration."""
     try:
         sets = [(int(f["trained_on_real"]), int(f["trained_on_picks"])) for f in _recorded(path)[1:]]
     except (ValueError, KeyError, TypeError):
@@ -82,7 +82,7 @@ def training_counts(path: Path, declared: Declared | None) -> list[Finding]:
     if not sets:
         return []
     wanted = None if declared is None else declared.real_fraction
-    # Whole numbers of samples: a share of few picks is not met exactly.
+    # Numbers of samples are whole, so that shares of few picks are not exact.
     right = wanted is None or all(abs(r - wanted * (r + p)) <= max(1.0, 0.01 * (r + p)) for r, p in sets)
     shares = [r / max(r + p, 1) for r, p in sets]
     evidence = f"{len(sets)} retraining sets"
@@ -90,13 +90,13 @@ def training_counts(path: Path, declared: Declared | None) -> list[Finding]:
 
 
 def changed_parts(path: Path) -> list[Finding]:
-    """Return what changed under a run, and was accepted: files that it rests on, packages, the device."""
+    """Return the accepted changes of a run's dependencies: files, packages and the device."""
     try:
         found = [Change(**change) for facts in _recorded(path) for change in facts["changes"]]
     except (ValueError, KeyError, TypeError):
         return []
-    aspect, wanted = "what the run rests on", "as it began"
-    return [Finding(aspect, wanted, str(c), f"from round {c.round} on, accepted at {c.when}") for c in found]
+    aspect, wanted = "dependencies of the run", "unchanged"
+    return [Finding(aspect, wanted, str(c), f"from round {c.round} on; accepted at {c.when}") for c in found]
 
 
 def _recorded(path: Path) -> list[dict[str, Any]]:

@@ -1,4 +1,4 @@
-"""What a loop claims to do: a run's configuration, a small TOML file, or ``k = 4, temperature = 1``."""
+"""Declarations of a loop: a run's configuration, a small TOML file, or ``k = 4, temperature = 1``."""
 
 from __future__ import annotations
 
@@ -16,20 +16,20 @@ from recurate.rules.noise import built_in_name
 
 @dataclass(frozen=True)
 class Declared:
-    """A declaration; None where nothing is claimed.
+    """A declaration of a loop; None for everything that is not declared.
 
     Attributes:
-        k: slate size.
-        temperature: divides the rewards.
+        k: Slate size.
+        temperature: Temperature, which divides the rewards.
         noise: ``gumbel`` (Luce choice), ``gaussian`` (Thurstone) or ``none`` (best of K).
-        lapse: share of slates picked from at random.
-        keep: how many of a slate are kept.
-        top: share of the pool that is kept, in place of slates.
-        threshold: level of a verifier, in place of slates.
-        picks: kept a round.
-        slates: shown a round.
-        real_fraction: share of real data in each retraining set.
-        weights: share of slates picked by each reward.
+        lapse: Share of slates with uniform picks.
+        keep: Number of picks per slate.
+        top: Share of the pool that is kept, for pools instead of slates.
+        threshold: Level of a verifier, for pools instead of slates.
+        picks: Number of picks per round.
+        slates: Number of slates per round.
+        real_fraction: Share of real data in each retraining set.
+        weights: Share of slates judged by each reward, (rewards,).
     """
 
     k: int | None = None
@@ -46,12 +46,12 @@ class Declared:
 
     @property
     def says_rule(self) -> bool:
-        """Whether anything is claimed of how candidates are picked."""
+        """Whether anything about the rule of the picks is declared."""
         rule = (self.k, self.temperature, self.noise, self.lapse, self.keep, self.top, self.threshold)
         return any(value is not None for value in rule)
 
     def rule(self, k: float) -> Selection:
-        """Return the declared rule, with what is not said at its default, for slates of ``k``."""
+        """Return the declared rule for slates of ``k``, with defaults for what is not declared."""
         temperature = 1.0 if self.temperature is None else self.temperature
         if self.top is not None:
             return TopFraction(self.top, temperature, noise_named(self.noise or "none"))
@@ -70,10 +70,13 @@ SHARES = {"lapse", "top", "real_fraction"}
 
 
 def read_declared(text: str | Path) -> Declared:
-    """Read a declaration: a TOML file (a run's configuration too), or ``k = 4, temperature = 1`` itself.
+    """Read a declaration from a TOML file, such as a run's configuration, or from text.
+
+    Args:
+        text: Path of a TOML file, or a declaration such as ``k = 4, temperature = 1``.
 
     Raises:
-        InputError: there is no such file, it is not TOML, or a key or value is not known.
+        InputError: If the file does not exist or is not TOML, or a key or value is invalid.
     """
     path = Path(text)
     try:
@@ -84,16 +87,16 @@ def read_declared(text: str | Path) -> Declared:
         try:
             raw = tomllib.loads(path.read_text(encoding="utf-8"))
         except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-            raise InputError(f"{path} is not valid TOML", got=error, remedy="repair the line") from None
+            raise InputError(f"{path} is not valid TOML", got=error, remedy="correct this line") from None
         return parse_declared(raw, str(path))
     if "=" not in str(text):
         raise InputError(
-            "there is no such declaration", got=path, remedy='name a TOML file, or say "k = 4, noise = none"'
+            "there is no such declaration", got=path, remedy='name a TOML file, or use "k = 4, noise = none"'
         )
     pairs = [_pair(part) for part in _parts(str(text))]
     twice = [name for i, (name, _) in enumerate(pairs) if name in dict(pairs[:i])]
     if twice:
-        raise InputError("--declared says something twice", got=", ".join(twice), remedy="say it once")
+        raise InputError("--declared has a key twice", got=", ".join(twice), remedy="declare it once")
     return parse_declared(dict(pairs), "--declared")
 
 
@@ -118,13 +121,17 @@ def _pair(part: str) -> tuple[str, Any]:
 
 
 def parse_declared(raw: Mapping[str, Any], name: str = "the declaration") -> Declared:
-    """Check a declaration given as a dictionary; a run's configuration has its own tables."""
+    """Check a declaration given as a mapping, or a run's configuration with its tables.
+
+    Raises:
+        InputError: If a key or value is invalid.
+    """
     of_run = isinstance(raw.get("selection"), Mapping) or isinstance(raw.get("rewards"), list)
     found = dict(raw)
     if of_run:
         retraining = raw.get("retraining", {})
-        # How picks and real data are mixed shows in no log: only the share of real data is asked for, which
-        # changes from round to round where they accumulate.
+        # A log does not show how picks and real data are mixed. It shows the real fraction, which varies
+        # with the round if data accumulate.
         hidden = (*MIXING, "real_fraction") if retraining.get("mode") == "accumulate" else MIXING
         found = {**raw.get("selection", {}), **{k: v for k, v in retraining.items() if k not in hidden}}
         weights = [r.get("weight") for r in raw.get("rewards", []) if isinstance(r, Mapping)]
@@ -144,7 +151,7 @@ def parse_declared(raw: Mapping[str, Any], name: str = "the declaration") -> Dec
     checked = {key: _check(key, value, name) for key, value in found.items()}
     declared = Declared(**checked)
     if declared.says_rule:
-        declared.rule(2 if declared.keep is None else declared.keep + 1)  # refuses what no rule has
+        declared.rule(2 if declared.keep is None else declared.keep + 1)  # raises where no rule exists
     return declared
 
 
@@ -164,10 +171,10 @@ def _check(key: str, value: Any, name: str) -> Any:
         or (key in WHOLE and (value != int(value) or value < 1))
     ):
         raise InputError(
-            f"{name}: {key} must be a {'whole number from 1 on' if key in WHOLE else 'number'}",
+            f"{name}: {key} must be a {'whole number >= 1' if key in WHOLE else 'finite number'}",
             got=repr(value),
             remedy=f"for example {key} = {4 if key in WHOLE else 1.0}",
         )
     if key in SHARES and not 0 <= value <= 1:
-        raise InputError(f"{name}: {key} is a share", got=value, remedy="a number from 0 to 1")
+        raise InputError(f"{name}: {key} must be a share", got=value, remedy="use a number from 0 to 1")
     return int(value) if key in WHOLE else float(value)

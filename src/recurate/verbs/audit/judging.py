@@ -1,4 +1,4 @@
-"""The recovered rule against the declared one: family, temperature, lapses, weights, positions."""
+"""Findings on the rule: family, temperature, lapses, weights and position effects."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ from recurate.rules.families import Family, family_of
 from recurate.verbs.audit.declared import Declared
 from recurate.verbs.audit.findings import LEVEL, MISMATCH, OK, UNTESTED, Finding, compared, judge, p_text
 
-FAR = 3.72  # standard errors: two-sided, the level of every single test
+FAR = 3.72  # standard errors that correspond to the level of each test, two-sided
 
 
 def judge_rule(observed: Observed, declared: Declared, found: Recovered) -> list[Finding]:
-    """Compare the rule that made the picks with the declared one."""
+    """Compare the recovered rule with the declared one."""
     text = _rule_text(declared) if declared.says_rule else ""
     if found.family == Family.UNKNOWN:
         return [Finding("rule", text, found.family, found.evidence, UNTESTED)]
@@ -51,7 +51,7 @@ def _rule_text(declared: Declared) -> str:
     if declared.top is not None:
         return f"top {declared.top:g} of the pool"
     if declared.threshold is not None:
-        return f"rewards from {declared.threshold:g} on"
+        return f"rewards of at least {declared.threshold:g}"
     noise = declared.noise or "gumbel"
     family = family_of(noise_named(noise))
     name = f"noise {noise}" if family is Family.UNKNOWN else str(family)
@@ -59,7 +59,7 @@ def _rule_text(declared: Declared) -> str:
 
 
 def temperature_text(found: Recovered) -> str:
-    """Return the temperature with its 95 % interval, in words."""
+    """Return the temperature and its 95 % interval as text."""
     if found.inverse is None:
         return ""
     if found.temperature is None or found.temperature_interval is None:
@@ -96,7 +96,7 @@ def _pool_temperature(declared: Declared, found: Recovered) -> Finding:
     assert found.inverse is not None
     beta, error = found.inverse
     wanted = declared.temperature if declared.top is not None and declared.noise == "gumbel" else None
-    right = wanted is None or abs(beta - 1 / wanted) <= 4 * error + 0.05 / wanted  # kept ones are dependent
+    right = wanted is None or abs(beta - 1 / wanted) <= 4 * error + 0.05 / wanted  # picks are dependent
     return compared("temperature", wanted, temperature_text(found), right=right)
 
 
@@ -123,7 +123,7 @@ def _slate_rule(choices: Choices, declared: Declared, found: Recovered, text: st
             Finding("rule", text, found.family, found.evidence, judge(claim is not None, False)),
             *_recovered_values(found),
         ]
-    claim = replace(claim, keep=1)  # how many are kept is a finding of its own
+    claim = replace(claim, keep=1)  # the number of picks per slate is a separate finding
     log_declared = float(choices.log_likelihood(claim, choices.features[:, 0]).sum())
     fitted, df = _own_family(claim, found)
     rival = found.logs.get(found.family, -math.inf)
@@ -149,7 +149,7 @@ def _nats(value: float) -> str:
 
 
 def _own_family(claim: Rule, found: Recovered) -> tuple[float | None, int]:
-    """Return the log-likelihood of the declared family, fitted, and how many parameters were fitted."""
+    """Return the maximal log-likelihood of the declared family, and its number of fitted parameters."""
     family = family_of(claim.noise)
     if not claim.lapse or family == Family.BEST:
         return found.logs.get(family), 1
@@ -167,9 +167,9 @@ def _temperature_and_lapse(
             beta, error = found.inverse
             ratio = claim.temperature * beta
             wrong = p < LEVEL and (not claim.lapse or found.family != Family.THURSTONE)
-            if found.family == Family.LAPSE or claim.lapse:  # p is about lapses, too
+            if found.family == Family.LAPSE or claim.lapse:  # p also tests the lapse share
                 wrong = wrong and abs(ratio - 1) > FAR * claim.temperature * error
-            evidence = p_text(p) + (f"; rewards count {ratio:.3g} times what was declared" if wrong else "")
+            evidence = p_text(p) + (f"; rewards count {ratio:.3g} times as much as declared" if wrong else "")
             shown = temperature_text(found)
             findings.append(compared("temperature", wanted, shown, evidence, right=not wrong))
             if claim.lapse and found.family == Family.LUCE:
@@ -185,7 +185,7 @@ def _temperature_and_lapse(
         if claim.noise == NO_NOISE:
             bad = p < LEVEL or (claim.lapse == 0 and share > 0)
         elif found.family == Family.BEST:
-            bad = False  # the rule says so already
+            bad = False  # the finding on the rule covers it
         if claim.lapse and found.family == Family.LAPSE:
             bad = p < LEVEL and (bad or not wrong)
         findings.append(compared("lapse share", claim.lapse, _lapse_text(found), right=not bad))
@@ -218,7 +218,7 @@ def _mixture_rule(choices: Choices, declared: Declared, found: Recovered, text: 
             "there must be one weight for each reward", got=f"{weights.size} for {m}", remedy="list them all"
         )
     if not isinstance(claim, Rule) or claim.noise != GUMBEL or claim.lapse:
-        evidence = "weights of several rewards are estimated for Luce choice only"
+        evidence = "weights of several rewards can only be estimated for Luce choice"
         return [Finding("rule", text, found.family, evidence, UNTESTED)]
     if declared.temperature is None and found.temperature is not None:
         claim = replace(claim, temperature=found.temperature)
@@ -246,7 +246,7 @@ def _steadiness(choices: Choices, rounds: IntArray, declared: Declared) -> list[
 
 
 def _positions(choices: Choices, rounds: IntArray, declared: Declared) -> list[Finding]:
-    """Test places over all rounds, and in each round by itself: the same noise in every slate."""
+    """Test position effects over all rounds and within rounds, which equal noise in all slates causes."""
     columns, _ = position_columns(choices)
     text = "none" if declared.says_rule else ""
     if columns is None:
@@ -263,8 +263,8 @@ def _positions(choices: Choices, rounds: IntArray, declared: Declared) -> list[F
     shown = "none" if not wrong else f"odds of up to {math.exp(min(reach, 50.0)):.2f} between places"
     evidence = f"{p_text(p)}; within rounds {p_text(p_rounds)}"
     if p >= LEVEL and p_rounds < LEVEL:
-        shown = "another one in every round"
-        evidence += ": the same noise in all slates of a round?"
+        shown = "a different one in each round"
+        evidence += ": perhaps the same noise in all slates of a round"
     return [Finding("position effects", text, shown, evidence, judge(declared.says_rule, not wrong))]
 
 

@@ -34,48 +34,48 @@ def audit(
     ties: str = "davidson",
     progress: Progress | None = None,
 ) -> Result[Audit]:
-    r"""Say whether a loop did what it claims: declared, recovered, evidence.
+    r"""Compare a loop's declaration with its log.
 
-    Recovers from the log how many candidates were shown and kept, the rule that really picked (Luce,
-    Thurstone, best of K, a fraction of the pool, one softmax over the pool, at random) with its temperature
-    and lapses, position effects, and whether rounds share candidates or seeds. Each round's change of the
-    mean reward is taken apart,
+    Recovers from the log the numbers of candidates shown and kept, the rule of the picks (Luce, Thurstone,
+    best of K, a fraction of the pool, one softmax over the pool, uniform) with its temperature and lapses,
+    position effects, and reuse of candidates or seeds across rounds. Each round's change of the mean reward
+    is decomposed,
 
-    .. math:: \bar r_{t+1} - \bar r_t = \text{selection} + \text{sampling} + \text{transmission}:
+    .. math:: \bar r_{t+1} - \bar r_t = \text{selection} + \text{sampling} + \text{transmission},
 
-    what the recovered rule implies exactly, the chance of finitely many picks, and what retraining added or
-    lost. Every test accuses at the level 2e-4, so that all together accuse fewer than one honest log in a
-    hundred.
+    into the exact effect of the recovered rule, the error of finitely many picks, and the effect of
+    retraining. The level of each test is 2e-4, so that all tests together accuse fewer than one honest log in
+    a hundred.
 
     Args:
-        log: a log, or any table of choices that ``fit`` reads: a path or several, a run's or fit's folder, an
+        log: Log, or any table of choices that ``fit`` reads: a path or several, a run's or fit's folder, an
             Arrow table, a pandas or polars frame, a Hugging Face dataset or a ``Log``.
-        declared: what the loop claims: ``{"k": 4, "temperature": 1.0}``, a ``Declared``, the same as text,
-            or a TOML file. None: a run's own configuration, else nothing. Keys: k, temperature, noise,
-            lapse, keep, top, threshold, picks, slates, real_fraction, weights.
-        reward: reward columns; None: those called ``reward`` or ``reward_...``; without any they are fitted
-            from the picks.
-        slate: column of slates, where rows are candidates.
-        pick: column of picks: yes or no, or the picked alternative.
-        rank: column of ranks, 1 the best; equal ones are ties.
-        chooser: column of who picked.
-        item: column of items or kinds of candidates.
-        position: column of where a candidate was shown.
-        context: column of contexts (prompts).
-        form: ``long``, ``wide``, ``pairs`` or ``lists``; None: guessed.
-        alternatives: of a wide table, in the order of the codes in its picks.
-        feature: columns that describe the candidates of a log without rewards.
+        declared: Declaration: ``{"k": 4, "temperature": 1.0}``, a ``Declared``, the same as text, or a TOML
+            file. Keys: k, temperature, noise, lapse, keep, top, threshold, picks, slates, real_fraction,
+            weights. Default: a run's own configuration, else nothing.
+        reward: Reward columns. Default: ``reward`` and ``reward_...``; without any, rewards are fitted to the
+            picks.
+        slate: Column of slates, if rows are candidates.
+        pick: Column of picks: yes or no, or the picked alternative.
+        rank: Column of ranks, where 1 is the best and equal ranks are ties.
+        chooser: Column of choosers.
+        item: Column of items or kinds of candidates.
+        position: Column of the places in which candidates were shown.
+        context: Column of contexts (prompts).
+        form: ``long``, ``wide``, ``pairs`` or ``lists``. Default: guessed.
+        alternatives: Alternatives of a wide table, in the order of the codes in its picks.
+        feature: Columns that describe the candidates of a log without rewards.
         ties: ``davidson``, ``half`` or ``drop``, as in ``fit``.
-        progress: called with a line whenever a part begins.
+        progress: Function called with a line of text at the start of each part.
 
     Returns:
         A result with ``findings``, ``mismatches``, ``recovered`` and ``changes``.
 
     Raises:
-        InputError: the log or the declaration cannot be read or used.
+        InputError: If the log or the declaration cannot be read or used.
 
-    The decomposition is G. R. Price's equation (*Selection and Covariance*, Nature 227, 1970) with sampling
-    apart; docs/picks.md has the tests.
+    The decomposition is G. R. Price's equation (*Selection and Covariance*, Nature 227, 1970) with a separate
+    sampling term; docs/picks.md describes the tests.
 
     >>> import numpy as np
     >>> import recurate

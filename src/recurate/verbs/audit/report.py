@@ -1,4 +1,4 @@
-"""An audit as sections: declared, recovered, evidence, and each round's change."""
+"""The sections of an audit: findings and each round's change."""
 
 from __future__ import annotations
 
@@ -41,14 +41,14 @@ def facts_of(found: Audit) -> Facts:
 
 
 def summary_of(found: Audit) -> str:
-    """Return the result in a sentence or two."""
+    """Return a summary of one or two sentences."""
     if found.mismatches:
         parts = "; ".join(f"{f.aspect}: {_versus(f.declared, f.recovered)}" for f in found.mismatches)
         count = len(found.mismatches)
         return f"{count} {'mismatch' if count == 1 else 'mismatches'}. {parts}."
     if any(f.declared for f in found.findings):
-        return "The log agrees with what was declared, as far as it can tell."
-    return "Nothing was declared; this is what the log shows."
+        return "The log agrees with the declaration, as far as it can be tested."
+    return "Nothing was declared; the table lists the values recovered from the log."
 
 
 def _versus(declared: str, recovered: str) -> str:
@@ -60,7 +60,7 @@ def audit_sections(found: Audit) -> list[Section]:
     table = [["", "", "declared", "recovered", "evidence"]]
     table += [[f.verdict, f.aspect, f.declared, f.recovered, f.evidence] for f in found.findings]
     sections = [
-        Section("What was read", table=[["", ""], *([k, str(v)] for k, v in found.facts.items())]),
+        Section("Data", table=[["", ""], *([k, str(v)] for k, v in found.facts.items())]),
         Section("Declared and recovered", "", table, marked=MISMATCH),
     ]
     if found.changes:
@@ -88,9 +88,8 @@ def _changes(found: Audit) -> Section:
             for part in ("selection", "sampling", "transmission")
         ]
     text = (
-        "Change of the mean reward = selection (what the recovered rule asks for, exactly) + "
-        "sampling (the chance of "
-        "finitely many picks; * is beyond twice its band) + transmission (what retraining added or lost)."
+        "Change of the mean reward = selection (the exact effect of the recovered rule) + sampling (finitely "
+        "many picks; * beyond twice its band) + transmission (the effect of retraining)."
     )
     first = found.changes[0].reward
     return Section(

@@ -1,13 +1,13 @@
-r"""Whether rounds share what they should not: candidates, seeds, the noise of picks.
+r"""Tests of reuse across rounds: of candidates, of seeds, and of the noise of picks.
 
-All statistics compare what stands at the same slate and slot in two rounds with what stands at other slots of
-the same slates. For an honest loop candidates are independent given their context, so that with
-d the within-slate ranks, centred over the slate and over all slates' slots,
+All statistics compare equal slots of corresponding slates in two rounds with different slots of these slates.
+In an honest loop candidates are independent given their context. With d the within-slate ranks, centred over
+the slate and over all slates' slots, each
 
 .. math:: S_s = \sum_k d_{t,s,k} d_{t+1,s,k}
 
-has mean zero for every slate, whatever the contexts; z = sum S / sqrt(sum S^2). The same with equality of
-items, and with the residuals y - p of picks in place of ranks, for the noise of the picks.
+then has mean zero, whatever the contexts; z = sum S / sqrt(sum S^2). Equality of items replaces the products
+in the test of items, and the residuals y - p of picks replace the ranks in the test of the picks' noise.
 """
 
 from __future__ import annotations
@@ -27,20 +27,20 @@ from recurate.rules import Rule
 from recurate.rules.families import Family
 from recurate.verbs.audit.findings import LEVEL, MISMATCH, OK, UNTESTED, Finding, p_text
 
-FEW = 30  # slates that two rounds have in common, below which nothing is tested
-ROUNDING = 0.006  # of each propensity that was logged with two decimals
-MATERIAL = 0.02  # correlation below which reuse is of no account
+FEW = 30  # minimum number of corresponding slates for a test
+ROUNDING = 0.006  # rounding error of propensities with two decimals
+MATERIAL = 0.02  # correlation up to which reuse is ignored
 
 
 @dataclass(frozen=True)
 class Reuse:
-    """What two neighbouring rounds have in common, over all rounds.
+    """Dependence of neighbouring rounds.
 
     Attributes:
-        correlation: of the quantity at equal slates and slots, 0 if independent, 1 if the same.
-        p: one-sided p-value of independence; 1 where it could not be tested.
-        pairs: slates compared.
-        why: why nothing was tested.
+        correlation: Correlation at equal slates and slots, 0 if independent, 1 if equal.
+        p: One-sided p-value of independence; 1 if it was not tested.
+        pairs: Number of pairs of slates.
+        why: Reason why nothing was tested.
     """
 
     correlation: float = 0.0
@@ -49,12 +49,12 @@ class Reuse:
     why: str = ""
 
     def found(self, level: float) -> bool:
-        """Whether reuse is beyond chance and of account."""
+        """Whether reuse is significant at a level and larger than ``MATERIAL``."""
         return self.p < level and self.correlation > MATERIAL
 
 
 def reward_reuse(observed: Observed) -> Reuse:
-    """Compare the rewards' order within slates between neighbouring rounds."""
+    """Test whether the order of rewards within slates is dependent between neighbouring rounds."""
     worth = observed.rewards[: observed.slated]
     ranks = np.column_stack([_ranks(observed, worth[:, j]) for j in range(worth.shape[1])])
     return max(
@@ -64,17 +64,17 @@ def reward_reuse(observed: Observed) -> Reuse:
 
 
 def pick_reuse(observed: Observed, probabilities: FloatArray) -> Reuse:
-    """Compare the residuals of picks, y - p, between neighbouring rounds.
+    """Test whether the residuals of picks, y - p, are dependent between neighbouring rounds.
 
     Args:
-        observed: the log.
-        probabilities: of each slated row to be picked, under the rule that fits, (rows,).
+        observed: The log.
+        probabilities: Probability that each row in slates is picked, under the fitted rule, (rows,).
     """
     return _positional(observed, observed.picked[: observed.slated] - probabilities)
 
 
 def item_reuse(observed: Observed) -> tuple[Reuse, float, float]:
-    """Return reuse of item texts, the share of repeats within rounds, and across neighbouring rounds."""
+    """Return reuse of item texts, and the shares of repeats within rounds and across neighbouring rounds."""
     if observed.items is None:
         return Reuse(why="items are not texts"), 0.0, 0.0
     within = []
@@ -89,9 +89,9 @@ def item_reuse(observed: Observed) -> tuple[Reuse, float, float]:
 
 
 def _neighbours(observed: Observed) -> Iterator[tuple[IntArray, IntArray]]:
-    """Yield rows (slates, K) of two neighbouring rounds, slate by slate and slot by slot.
+    """Yield the rows (slates, K) of corresponding slates in each two neighbouring rounds.
 
-    Slates are matched by their order in the round, among those of one context where contexts recur.
+    Slates correspond by their order in the round, and must have the same context if contexts recur.
     """
     slates = observed.slates
     slate_context = observed.contexts[: observed.slated][slates.offsets[:-1]]
@@ -124,7 +124,7 @@ def _positional(observed: Observed, values: FloatArray) -> Reuse:
     norms = np.zeros(2)
     for left, right in _neighbours(observed):
         x, y = values[left], values[right]
-        x, y = x - x.mean(axis=0), y - y.mean(axis=0)  # what belongs to a slot in every slate
+        x, y = x - x.mean(axis=0), y - y.mean(axis=0)  # effects of the slots
         products.append((x * y).sum(axis=1))
         norms += np.square(x).sum(), np.square(y).sum()
     found = _tested(products)
@@ -135,7 +135,7 @@ def _positional(observed: Observed, values: FloatArray) -> Reuse:
 
 
 def _tested(excesses: Sequence[FloatArray]) -> Reuse:
-    """Test whether one number per slate has mean zero; the correlation is left to the caller."""
+    """Test whether one number per slate has mean zero; the correlation remains to be set."""
     every = np.concatenate([np.empty(0), *excesses])
     if every.size < FEW:
         return Reuse(pairs=every.size, why="too few slates recur in two rounds")
@@ -144,7 +144,7 @@ def _tested(excesses: Sequence[FloatArray]) -> Reuse:
 
 
 def _equal_items(observed: Observed) -> Reuse:
-    """Compare items at equal slots with items at other slots of the same two slates."""
+    """Test whether items are equal more often at equal slots than at other slots of the same two slates."""
     assert observed.items is not None
     excess: list[FloatArray] = []
     equal = 0
@@ -164,7 +164,7 @@ def _equal_items(observed: Observed) -> Reuse:
 
 
 def judge_reuse(observed: Observed, found: Recovered) -> list[Finding]:
-    """Say whether neighbouring rounds share candidates, items or the noise of their picks."""
+    """Return findings on reuse of candidates, items and the noise of picks in neighbouring rounds."""
     if observed.round_ids.size < 2 or not len(observed.slates):
         return []
     findings = []
@@ -172,14 +172,12 @@ def judge_reuse(observed: Observed, found: Recovered) -> list[Finding]:
     findings.append(_reuse_line("candidates of neighbouring rounds", same, "independent", "the same seeds"))
     items, within, across = item_reuse(observed)
     if observed.items is not None:
-        evidence = (
-            f"repeats: {within:.1%} within a round, {across:.1%} of a round's items were in the round before"
-        )
+        evidence = f"repeats: {within:.1%} within rounds, {across:.1%} of the items were in the round before"
         if items.found(LEVEL):
-            shown = f"{items.correlation:.1%} equal at the same slate and slot"
+            shown = f"{items.correlation:.1%} are equal at the same slate and slot"
             findings.append(Finding("items of neighbouring rounds", "independent", shown, evidence, MISMATCH))
         else:
-            findings.append(Finding("repeated items", "", f"{within:.1%} within a round", evidence))
+            findings.append(Finding("repeated items", "", f"{within:.1%} within rounds", evidence))
     chances = _chances(observed, found)
     if chances is not None:
         noise = pick_reuse(observed, chances)
@@ -194,12 +192,12 @@ def _reuse_line(aspect: str, same: Reuse, wanted: str, cause: str) -> Finding:
         f"correlation {same.correlation:.3f} at equal slates and slots ({same.pairs} pairs), {p_text(same.p)}"
     )
     if same.found(LEVEL):
-        return Finding(aspect, wanted, f"shared: {cause} every round", evidence, MISMATCH)
+        return Finding(aspect, wanted, f"shared: {cause} in each round", evidence, MISMATCH)
     return Finding(aspect, wanted, "independent", evidence, OK)
 
 
 def _chances(observed: Observed, found: Recovered) -> FloatArray | None:
-    """Return each slated row's probability to be picked under the recovered rule, or None without one."""
+    """Return each row's probability of being picked under the recovered rule, or None without one."""
     noisy = (Family.LUCE, Family.LAPSE, Family.THURSTONE)
     rule = found.rule
     if found.family not in noisy or len(observed.names) > 1 or not isinstance(rule, Rule) or rule.keep > 1:
@@ -209,7 +207,7 @@ def _chances(observed: Observed, found: Recovered) -> FloatArray | None:
 
 
 def judge_propensities(observed: Observed) -> list[Finding]:
-    """Compare logged propensities with what was picked."""
+    """Test whether the logged propensities agree with the picks."""
     if observed.propensities is None or not len(observed.slates):
         return []
     p = observed.propensities[: observed.slated]
@@ -222,12 +220,12 @@ def judge_propensities(observed: Observed) -> list[Finding]:
     off = np.abs(observed.slates.sums(p) - 1)[single]
     rounded = bool((off <= ROUNDING * observed.slates.sizes[single]).all())
     picked = observed.picked[: observed.slated]
-    # Under its own propensities a log's surprises have this mean: a score test of their sharpness.
+    # Score test of the propensities' sharpness: under them, these sums have mean zero.
     centred = observed.slates.sums((picked - p) * np.log(np.maximum(p, 1e-300)))[single]
     spread = float(_surprise_variance(observed, p)[single].sum())
     z = float(centred.sum()) / math.sqrt(spread) if spread > 1e-12 * centred.size else 0.0
     fits = rounded and abs(z) < 3.9
-    evidence = f"sums within slates off by up to {off.max():.2g}; sharpness z = {z:.1f}"
+    evidence = f"sums within slates differ from 1 by up to {off.max():.2g}; sharpness z = {z:.1f}"
     shown, verdict = ("fit", OK) if fits else ("do not fit", MISMATCH)
     return [Finding("propensities", "those of the picks", shown, evidence, verdict)]
 

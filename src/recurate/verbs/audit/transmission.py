@@ -1,21 +1,21 @@
-r"""Whether retraining on the picks explains how a mean reward moved from one round to the next.
+r"""Test whether retraining on the picks explains the change of a mean reward between rounds.
 
 Let m_t be the mean reward of round t's candidates, s_t the rewards' standard deviation and P_t the mean of
-the training set (the picks, mixed with real data). Retraining of efficacy eta between 0 (nothing is learned)
-and 2 (overshooting by as much again) moves the mean by eta (P_t - m_t). The *excess* x_t is what is left of
-m_{t+1} - m_t outside of the interval between 0 and 2 (P_t - m_t), which is widened to the mean of the real
-data where they may have been mixed in. Models also err, and much alike in every round: kernel estimates of
-images, for example, lose one to three standard deviations of a distance from a centre per round. A jump is an
-excess beyond
+the training set (the picks, mixed with real data). Retraining of efficacy eta changes the mean by
+eta (P_t - m_t), with eta between 0 (nothing is learned) and 2 (twice the difference). The *excess* x_t is the
+distance of m_{t+1} - m_t, with its sign, from the interval between 0 and 2 (P_t - m_t), which is extended to
+the mean of the real data if they may be in the training set. Models also have errors, which are similar in
+all rounds: kernel estimates of images, for example, lose one to three standard deviations of a distance from
+a centre per round. A jump is an excess beyond
 
 .. math:: \max(s/2, 3 \max_u x_u), \quad s = \max(s_t, s_{t+1}),
 
-u over the other changes of this reward with an excess of the same sign. With fewer than two changes there is
-nothing to compare with, and nothing is judged. The test is at the level 2e-4 for all changes and rewards
-together (Bonferroni), given that a model errs by no more than this bound. Honest loops of flows, diffusions,
-mixtures and kernels on points and digits stayed below 0.3 s, the kernels on images apart.
+where u runs over the other changes of this reward with an excess of the same sign. At least two changes are
+needed. The level of the test is 2e-4 for all changes and rewards together (Bonferroni), provided that the
+model's error is within this bound. In honest loops of flows, diffusions, mixtures and kernels on points and
+digits it was below 0.3 s, except for kernels on images.
 
-Where there are contexts, contexts that occur in both rounds are compared.
+With contexts, the contexts that occur in both rounds are compared.
 """
 
 from __future__ import annotations
@@ -34,25 +34,25 @@ from recurate.metrics.estimates import encode
 from recurate.theory.attribution import Change
 from recurate.verbs.audit.findings import LEVEL, MISMATCH, OK, UNTESTED, Finding, p_text
 
-FEW = 100  # candidates of a round, below which its mean's error is not known well enough
-FEW_CONTEXTS = 30  # that two rounds have in common, of more
-OVERSHOOT = 2.0  # the largest efficacy
-SPREADS = 0.5  # standard deviations of the reward that a model may err by in any round
-OTHERS = 3.0  # times what it errs by in other rounds
+FEW = 100  # minimum number of candidates per round
+FEW_CONTEXTS = 30  # minimum number of common contexts, if not all are common
+OVERSHOOT = 2.0  # largest efficacy
+SPREADS = 0.5  # allowed error of a model, in standard deviations of the reward
+OTHERS = 3.0  # allowed error of a model, relative to its errors in other rounds
 
 Rows = tuple[FloatArray, NDArray[np.int64]]  # a round's rewards and the codes of its contexts
 
 
 @dataclass(frozen=True)
 class Excess:
-    """What retraining on the picks does not explain of one change.
+    """The part of one change that retraining on the picks does not explain.
 
     Attributes:
-        change: of the mean reward, taken apart.
-        moved: by how much the mean moved, in the contexts that both rounds have.
-        beyond: the part of it that no efficacy explains, with its sign.
-        error: its standard error.
-        spread: the larger standard deviation of the reward in the two rounds.
+        change: Decomposed change of the mean reward.
+        moved: Change of the mean over the contexts in both rounds.
+        beyond: Part of it that no efficacy explains, with its sign.
+        error: Standard error of the change.
+        spread: Larger standard deviation of the reward in the two rounds.
     """
 
     change: Change
@@ -63,19 +63,19 @@ class Excess:
 
 
 def judge_transmission(log: Log, changes: Sequence[Change], *, mixed: bool) -> list[Finding]:
-    """Say whether the mean rewards jumped from some round to the next.
+    """Test whether a mean reward jumped between two rounds.
 
     Args:
-        log: of all rounds.
-        changes: its changes, taken apart.
-        mixed: whether real data may be in the training sets.
+        log: Log of all rounds.
+        changes: Decomposed changes of the mean rewards.
+        mixed: Whether real data may be in the training sets.
     """
     if not changes:
         return []
-    aspect, wanted = "transmission", "what retraining explains"
+    aspect, wanted = "transmission", "explained by retraining"
     found = _excesses(log, changes, mixed)
     if len({e.change.before for e in found}) < 2:
-        few = f"it takes two changes or more between rounds of {FEW} candidates"
+        few = f"at least two changes between rounds of {FEW} candidates are needed"
         return [Finding(aspect, wanted, "not tested", few, UNTESTED)]
     scores = [_score(e, found) for e in found]
     worst = int(np.argmax(scores))
@@ -93,14 +93,14 @@ def judge_transmission(log: Log, changes: Sequence[Change], *, mixed: bool) -> l
 
 
 def _score(e: Excess, found: Sequence[Excess]) -> float:
-    """Return by how many standard errors an excess is beyond what models err by."""
+    """Return the number of standard errors by which an excess exceeds the allowed error of a model."""
     others = [
         abs(o.beyond)
         for o in found
         if o.change.reward == e.change.reward and o is not e and o.beyond * e.beyond > 0
     ]
     jump = abs(e.beyond) - max(SPREADS * e.spread, OTHERS * max(others, default=0.0))
-    if jump <= 1e-9 * (abs(e.moved) + e.spread):  # but for rounding
+    if jump <= 1e-9 * (abs(e.moved) + e.spread):  # rounding
         return -math.inf
     return jump / e.error if e.error > 0 else math.inf
 
@@ -128,7 +128,7 @@ def _excesses(log: Log, changes: Sequence[Change], mixed: bool) -> list[Excess]:
 
 
 def _moved(before: Rows, after: Rows) -> tuple[float, float]:
-    """Return the mean change over the contexts that both rounds have, and its error; NaN without any."""
+    """Return the mean change over the contexts in both rounds and its standard error; NaN without any."""
     count = int(max(before[1].max(), after[1].max())) + 1
     sizes = [np.bincount(codes, minlength=count) for _, codes in (before, after)]
     means = [
@@ -148,6 +148,6 @@ def _moved(before: Rows, after: Rows) -> tuple[float, float]:
             return float(moves.mean()), float(moves.std() / math.sqrt(shared))
         within = float(np.square(values - mean[codes]).sum()) / freedom
         variance += within * float((1 / n[common]).sum()) / shared**2
-    if not every:  # contexts in common are a sample of all
+    if not every:  # the common contexts are a sample of all
         variance += float(moves.var()) / shared
     return float(moves.mean()), math.sqrt(variance)

@@ -72,8 +72,8 @@ def fit(
     """Learn rewards, temperature, lapses, positions and preference groups from picks; test Luce's model.
 
     LOG is a log, or any table of choices with one row per candidate or per slate, with picks, ties or
-    rankings. The roles of the columns are guessed and shown. Slates that cannot be used are counted, with
-    the reason. Writes fit.json, report.html and log.parquet, the candidates with fitted rewards, to FOLDER
+    rankings. The roles of the columns are guessed and shown. Slates that cannot be used are counted by
+    reason. Writes fit.json, report.html and log.parquet, the candidates with fitted rewards, to FOLDER
     (default: LOG-fit); 'recurate forecast FOLDER' forecasts from the fit.
 
     For example:
@@ -99,7 +99,8 @@ def fit(
     )  # fmt: skip
     folder = out or beside(log, "fit")
     learned = [_learn(log, folder, seed)] if neural else []
-    publish(found, folder, as_json=as_json, also=[*learned, f"go on with: recurate forecast {folder}"])
+    next_step = f"to forecast from the fit: recurate forecast {folder}"
+    publish(found, folder, as_json=as_json, also=[*learned, next_step])
 
 
 def _groups(text: str) -> int | None:
@@ -107,13 +108,13 @@ def _groups(text: str) -> int | None:
         return None if text == "auto" else 0
     if text.isdigit() and int(text) >= 1:
         return int(text)
-    raise InputError("--groups is a number, auto or none", got=text, remedy="--groups 3")
+    raise InputError("--groups must be a number, auto or none", got=text, remedy="--groups 3")
 
 
 def _check_neural(log: Path) -> None:
     if not log.is_dir():
         raise InputError(
-            "--neural learns from samples, which a run's folder holds", got=log, remedy="name a run's folder"
+            "--neural learns from samples, which only runs have", got=log, remedy="pass the folder of a run"
         )
     need_run_extra()
 

@@ -1,4 +1,4 @@
-"""What a fit writes: its numbers, and the candidates with their fitted rewards as a log."""
+"""Files of a fit: its numbers, and a log of the candidates with fitted rewards."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ from recurate.core.arrays import FloatArray
 from recurate.log.schema import MODEL, as_log
 from recurate.verbs.fit.fit import Fit
 
-FORMAT = 1  # of fit.json
+FORMAT = 1  # version of fit.json
 EVIDENCE = ("log_likelihood", "null_log_likelihood", "gradient_norm", "passes", "clusters")
 
 
 def fitted_log(found: Fit) -> pa.Table:
-    """Return the candidates with fitted rewards as a validated log, ready to forecast from."""
+    """Return the candidates with fitted rewards as a validated log, from which one can forecast."""
     return as_log(scored_table(found), rewards=reward_names(found)).table
 
 
@@ -60,12 +60,12 @@ def log_columns(reading: Reading) -> dict[str, Any]:
             columns[name] = _texts(table[name], slates.rows)
     items = columns.get("item")
     if items is not None and all(t.isascii() and t.isdigit() and len(t) < 19 for t in items):
-        columns["item"] = items.astype(np.int64)  # as in a log, they only count
+        columns["item"] = items.astype(np.int64)  # as in a log, numbers only count
     return columns
 
 
 def _picked(reading: Reading) -> NDArray[np.bool_]:
-    """Return the single best candidate of every slate; none where several are tied."""
+    """Return whether each candidate is the single best of its slate, (rows,)."""
     result = reading.table["result"].astype(float)
     better = -result if "rank" in reading.mapping.roles else result
     top = better == reading.slates.spread(reading.slates.maxima(better))
@@ -120,7 +120,7 @@ def _named(source: object, *names: str) -> dict[str, Any]:
 
 
 def logit_rows(fitted: LogitFit) -> list[dict[str, Any]]:
-    """Return one row a coefficient: name, value, standard errors, z."""
+    """Return one row per coefficient: name, value, standard errors, z."""
     rows = _rows(fitted, "coefficient", fitted.coefficients)
     for row, value, error in zip(rows, fitted.coefficients, fitted.errors, strict=True):
         row["z"] = float(value / error) if error > 0 else None
@@ -128,12 +128,12 @@ def logit_rows(fitted: LogitFit) -> list[dict[str, Any]]:
 
 
 def position_rows(fitted: LogitFit) -> list[dict[str, Any]]:
-    """Return the rows of the places, without those of the features."""
+    """Return the rows of the coefficients of places."""
     return [row for row in logit_rows(fitted) if row["name"].startswith("place ")]
 
 
 def item_rows(fitted: ItemFit, most: int | None = None) -> list[dict[str, Any]]:
-    """Return one row an item, the best first: name, reward, standard errors."""
+    """Return one row per item, by decreasing reward: name, reward, standard errors."""
     rows = _rows(fitted, "reward", fitted.rewards)
     return [rows[i] for i in np.argsort(-fitted.rewards, kind="stable")[:most]]
 
@@ -152,7 +152,7 @@ def _rows(fitted: LogitFit | ItemFit, what: str, values: FloatArray) -> list[dic
 
 
 def group_rows(groups: ClassFit) -> list[dict[str, Any]]:
-    """Return one row a group: weight and coefficients with standard errors."""
+    """Return one row per group: weight and coefficients with standard errors."""
     errors, weight_errors = groups.standard_errors, groups.weight_errors
     return [
         {

@@ -1,4 +1,4 @@
-"""What do these picks say? Rewards, temperature, lapses, positions, groups, and whether Luce holds."""
+"""Rewards, temperature, lapses, position effects and groups from picks, and tests of Luce's model."""
 
 from __future__ import annotations
 
@@ -38,29 +38,29 @@ from recurate.log.reading.slates import ITEMS, POSITIONS, SCORE, Wanted
 from recurate.metrics.estimates import NORMAL_975
 from recurate.rules.families import Family
 
-FEW_ITEMS = 40  # items up to which their rewards are features like any other
-FOR_RULES = 9000  # slates on which rival rules are compared
-FOR_CLASSES = 60_000  # slates on which the number of classes is chosen
-FEW_PICKS = 2.0  # mean slates a chooser below which classes are not looked for
-THIN = 10.0  # mean slates a chooser below which more starts are taken
+FEW_ITEMS = 40  # maximum number of items that are fitted as indicator features
+FOR_RULES = 9000  # maximum number of slates for the comparison of rival rules
+FOR_CLASSES = 60_000  # maximum number of slates for the choice of the number of classes
+FEW_PICKS = 2.0  # minimum mean number of slates per chooser for a search for classes
+THIN = 10.0  # mean number of slates per chooser below which more starts are used
 
 Progress = Callable[[str], None]
 
 
 @dataclass(frozen=True)
 class FitOptions:
-    """How to read and what to fit.
+    """Options of reading and fitting.
 
     Attributes:
-        roles: role (slate, pick, rank, chooser, item, position, context, round, time) to column.
-        form: ``long``, ``wide``, ``pairs``, ``lists``, or None to guess.
-        alternatives: of a wide file, in the order of the codes in its picks.
-        wanted: what describes candidates, and what ties are.
-        classes: how many preference groups; 0 for none, None to choose.
-        most_classes: up to how many to choose from.
-        starts: for each number of classes; None: 5, or 15 where choosers picked rarely.
-        shrinkage: of coefficients or item rewards.
-        seed: of random starts and of what is held out.
+        roles: Columns by role (slate, pick, rank, chooser, item, position, context, round, time).
+        form: ``long``, ``wide``, ``pairs`` or ``lists``, or None to guess.
+        alternatives: Alternatives of a wide file, in the order of the codes in its picks.
+        wanted: Columns that describe the candidates, and the treatment of ties.
+        classes: Number of preference groups; 0 for none, None to choose it.
+        most_classes: Maximum number of groups to choose from.
+        starts: Starts per number of groups; None: 5, or 15 if choosers picked rarely.
+        shrinkage: Penalty on coefficients or item rewards.
+        seed: Seed of random starts and of held-out data.
     """
 
     roles: dict[str, str] = field(default_factory=dict)
@@ -76,24 +76,26 @@ class FitOptions:
 
 @dataclass(frozen=True)
 class Fit:
-    """All that was fitted, with its evidence.
+    """A fit of rewards, rules and groups to picks, with tests of Luce's model.
 
     Attributes:
-        reading: the choice table and how it was read.
-        logit: coefficients of features, or of the score; None for items alone.
-        items: rewards of items, or None.
-        positions: the fit with an effect for every place, or None where places are not told.
-        lapse, thurstone, best: other rules fitted to the same picks (on at most ``FOR_RULES`` slates), or
-            None.
-        groups: preference groups, or None.
-        class_scores: how well each number of groups did.
-        checks: tests of Luce's model.
-        rules: rival rules on held-out slates.
+        reading: Choice table and how it was read.
+        logit: Coefficients of features or of the score, or None.
+        items: Rewards of items, or None.
+        positions: Fit with an effect of each place, or None if places are unknown.
+        lapse: Luce's rule with lapses, fitted to at most ``FOR_RULES`` slates, or None.
+        thurstone: Thurstone's rule, fitted to the same slates, or None.
+        best: Best of K with lapses, fitted to the same slates, or None.
+        groups: Preference groups, or None.
+        class_scores: Scores of each number of groups.
+        checks: Tests of Luce's model.
+        rules: Held-out log-likelihoods of rival rules.
         calibration: (predicted, picked, standard error, candidates) by predicted probability.
-        verdict: what this adds up to.
-        rewards: of the included candidates, (rows, groups or 1), at temperature 1, with mean zero.
-        weights: of these rewards.
-        warnings: what to know before relying on it.
+        verdict: Verdict on Luce's model.
+        rewards: Fitted rewards of the included candidates at temperature 1, with mean zero, (rows, groups),
+            or (rows, 1) without groups.
+        weights: Weights of these rewards.
+        warnings: Warnings.
     """
 
     reading: Reading
@@ -115,7 +117,7 @@ class Fit:
 
     @property
     def temperature(self) -> tuple[float, float, float] | None:
-        """1 / beta of a single score with its 95 % interval (inf where beta may be zero); None for others."""
+        """Temperature 1 / beta of a single score and its 95 % interval, up to infinity; None without one."""
         if self.reading.model != SCORE or self.logit is None or self.logit.coefficients.size != 1:
             return None
         beta, error = float(self.logit.coefficients[0]), float(self.logit.errors[0])
@@ -124,7 +126,7 @@ class Fit:
         return inverse[0], inverse[1], inverse[2]
 
     def settings(self) -> dict[str, Any]:
-        """Return what a forecast takes from it: temperature, weights, noise and lapse."""
+        """Return the settings of a forecast: temperature, weights, noise and lapse."""
         found: dict[str, Any] = {"temperature": 1.0}
         if len(self.weights) > 1:
             found["weights"] = list(self.weights)
@@ -138,16 +140,17 @@ class Fit:
 
 
 def fit_log(source: Any, options: FitOptions | None = None, progress: Progress | None = None) -> Fit:
-    """Read picks and fit all of it; see :func:`recurate.fit`.
+    """Read picks and fit rewards, rules and groups to them; see :func:`recurate.fit`.
 
     Args:
-        source: a log or a table in any form of :mod:`recurate.log.reading.roles`, as
-            :func:`recurate.log.inputs.table_of` takes it.
-        options: how to read it and what to fit.
-        progress: called with what begins.
+        source: Log or table in any form of :mod:`recurate.log.reading.roles`, as accepted by
+            :func:`recurate.log.inputs.table_of`.
+        options: Options of reading and fitting.
+        progress: Function called with a line of text at the start of each part.
 
     Raises:
-        InputError: it cannot be read or used; :class:`NoEstimate` where no estimate exists, and why.
+        InputError: If the source cannot be read or used.
+        NoEstimate: If no estimate exists; the message states why.
     """
     options = options or FitOptions()
     say = progress or (lambda _: None)
@@ -159,20 +162,20 @@ def fit_log(source: Any, options: FitOptions | None = None, progress: Progress |
 
 
 def read_picks(source: Any, options: FitOptions) -> tuple[pa.Table, Mapping]:
-    """Return the table of a source and which of its columns means what."""
+    """Return the table of a source and the roles of its columns."""
     text = [options.roles[r] for r in ("item", "chooser", "context") if r in options.roles]
     table = table_of(source, text=text) if folder_of(source) is None else log_of(source).table
     return table, guess(table, options.roles, form=options.form, alternatives=options.alternatives)
 
 
 def fit_choices(reading: Reading, options: FitOptions, say: Progress) -> Fit:
-    """Fit a choice table that was read already."""
+    """Fit a choice table."""
     warnings: list[str] = []
     items = _fit_items(reading, options) if reading.model == ITEMS else None
     design = _design(reading, items)
     logit = None
     if reading.model == POSITIONS:
-        warnings.append("nothing describes the candidates but their place: their rewards are all zero")
+        warnings.append("only the places of candidates are known: all rewards are zero")
     elif items is None or len(items.names) <= FEW_ITEMS:
         logit = conditional_logit(design, shrinkage=options.shrinkage)
     strict, beta, covariance = _strict(reading, design, items, logit, options)
@@ -189,12 +192,12 @@ def fit_choices(reading: Reading, options: FitOptions, say: Progress) -> Fit:
     verdict = judge(checks, rules)
     clusters = None if logit is None else logit.clusters
     if clusters is not None and clusters < FEW_CHOOSERS:
-        warnings.append(f"standard errors clustered by only {clusters} choosers are likely too short")
+        warnings.append(f"standard errors clustered by only {clusters} choosers are likely too small")
     if len(reading.slates) < 200:
-        warnings.append(f"{len(reading.slates)} slates tell little: intervals are wide and tests weak")
+        warnings.append(f"with {len(reading.slates)} slates intervals are wide and tests weak")
     rival = {Family.LAPSE: lapse, Family.THURSTONE: probit}.get(verdict.rule)
     rewards, weights = _rewards(reading, design, items, logit, groups, rival)
-    rewards = rewards - rewards.mean(axis=0)  # known up to a constant
+    rewards = rewards - rewards.mean(axis=0)  # identified up to a constant
     return Fit(
         reading, logit, items, position_fit(strict), lapse, probit, best, groups, tuple(scores),
         tuple(checks), tuple(rules), tuple(calibration_table(strict, p)), verdict, rewards, weights,
@@ -210,7 +213,7 @@ def _fit_items(reading: Reading, options: FitOptions) -> ItemFit:
     assert choices.items is not None
     if reading.choices.tie_rows is None:
         codes, slates, picked, tied = choices.items, choices.slates, choices.picked, None
-    else:  # every pair, ties included
+    else:  # all pairs, with ties
         codes = _long_items(reading)
         slates, tied = reading.slates, reading.tied
         picked = np.where(tied, 0, reading.choices.picked)
@@ -218,9 +221,9 @@ def _fit_items(reading: Reading, options: FitOptions) -> ItemFit:
     appearances = np.bincount(codes, minlength=len(reading.strict.item_names))
     if appearances.max() <= 1:
         raise InputError(
-            "no item recurs, so items have no rewards that one pick could tell from another",
+            "rewards of items are not identified, because no item occurs twice",
             got=f"{appearances.size} items, each shown once",
-            remedy="name features or a score that describe them (--feature, --score)",
+            remedy="name features or a score that describe the items (--feature, --score)",
         )
     return item_rewards(
         codes, picked, offsets=slates.offsets, names=reading.strict.item_names, weights=choices.weights,
@@ -234,7 +237,7 @@ def _long_items(reading: Reading) -> NDArray[np.int64]:
 
 
 def _design(reading: Reading, items: ItemFit | None) -> Choices:
-    """Return the choices with features: those read, indicators of few items, or fitted rewards of many."""
+    """Return the choices with their features, or with indicators of few items or rewards of many."""
     choices = reading.choices
     if items is None:
         return choices
@@ -250,13 +253,13 @@ def _design(reading: Reading, items: ItemFit | None) -> Choices:
 def _strict(
     reading: Reading, design: Choices, items: ItemFit | None, logit: LogitFit | None, options: FitOptions
 ) -> tuple[Choices, FloatArray, FloatArray]:
-    """Return the choices without ties, and their coefficients with covariance, for the tests."""
+    """Return the choices without ties, with coefficients and covariance for the tests."""
     if reading.model == POSITIONS:
         return reading.strict, np.empty(0), np.empty((0, 0))
     if items is None and reading.strict is not reading.choices:
         own = conditional_logit(reading.strict, shrinkage=options.shrinkage, clustered=False)
         return reading.strict, own.coefficients, own.covariance
-    if logit is None:  # rewards of many items, taken as given
+    if logit is None:  # rewards of many items are treated as known
         return design, np.ones(1), np.zeros((1, 1))
     return design, logit.coefficients, logit.covariance
 
@@ -273,7 +276,7 @@ def _rules(
         probit = rival_rules.thurstone(choices, pooled=pooled)
         best = rival_rules.best_of_k(choices, choices.features @ pooled.coefficients)
     except NoEstimate as error:
-        warnings.append(f"rival rules were not compared: on a part of the slates {error.what} ({error.got})")
+        warnings.append(f"rival rules were not compared. On a part of the slates, {error.what} ({error.got})")
         return [], None, None, None
     warnings += [
         f"the fit of {f.family} has not converged (gradient per slate {f.gradient_norm:.1e})"
@@ -293,29 +296,28 @@ def _groups(
     mean = len(design) / max(people, 1)
     if options.classes is None and (people < FEW_CHOOSERS or mean < FEW_PICKS):
         warnings.append(
-            f"preference groups were not looked for: {people} choosers with {mean:.1f} slates each "
-            f"are too few"
+            f"preference groups were not fitted: {people} choosers with {mean:.1f} slates each are too few"
         )
         return None, []
     starts = options.starts or (5 if mean >= THIN else 15)
     if mean < THIN:
-        warnings.append(f"choosers picked {mean:.1f} times each: preference groups are told weakly")
-    say("looking for preference groups")
+        warnings.append(f"preference groups are weakly identified: {mean:.1f} slates per chooser")
+    say("fitting preference groups")
     if options.classes is not None:
         fitted = latent_classes(design, classes=options.classes, starts=starts, seed=options.seed)
         return fitted, []
     part = part_of(strict if design.tie_rows is not None else design, FOR_CLASSES)
     try:
         found, scores = select_classes(part, most=options.most_classes, starts=starts, seed=options.seed)
-    except NoEstimate as error:  # where only a shrinkage makes rewards exist
-        warnings.append(f"preference groups were not looked for: {error.what} ({error.got})")
+    except NoEstimate as error:  # where rewards exist only with a shrinkage
+        warnings.append(f"preference groups were not fitted: {error.what} ({error.got})")
         return None, []
     if len(part) < len(design) or design.tie_rows is not None:
         found = latent_classes(design, classes=found.classes, starts=starts, seed=options.seed)
     if not found.converged:
         warnings.append(
-            f"the groups have not converged (gradient per slate {found.gradient_norm:.1e}): they "
-            f"are hardly told apart"
+            f"the fit of groups has not converged (gradient per slate {found.gradient_norm:.1e}): they are "
+            "hardly identified"
         )
     if found.classes > 1 and found.agreeing == 1 and len(found.starts) > 1:
         warnings.append(f"only one of {len(found.starts)} starts reached these groups: try --starts 30")
@@ -330,9 +332,9 @@ def _rewards(
     groups: ClassFit | None,
     rival: RuleFit | None,
 ) -> tuple[FloatArray, tuple[float, ...]]:
-    """Return the rewards of all included candidates at temperature 1, one column a group, and weights.
+    """Return the rewards of all included candidates at temperature 1, (rows, groups), and their weights.
 
-    Those of the groups, else of the rule that predicts better than Luce's (``rival``), else of Luce's.
+    They are those of the groups, else of the rule that predicts better than Luce's (``rival``), else Luce's.
     """
     matrix = reading.matrix
     if reading.model == POSITIONS:

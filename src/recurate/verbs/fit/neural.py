@@ -26,23 +26,23 @@ def learn_reward(
     rounds: Sequence[int] | None = None,
     clusters: str | None = None,
 ) -> LearnedReward:
-    """Learn a reward from who was picked among whom in a run, whatever the picker was.
+    """Learn a neural reward from the picks of a run.
 
-    Given a slate, the law of its pick is the same in every round, so that rounds are pooled. What is learned
-    is in units of the picker's noise: a run at temperature T teaches reward / T, and one with several rewards
-    the single utility that explains their mixture best.
+    Given a slate, the distribution of its pick is the same in all rounds, so that rounds are pooled. The
+    reward is in units of the picker's noise: from a run at temperature T one learns reward / T, and from a
+    run with several rewards the single utility that approximates their mixture best.
 
     Args:
-        run: a run's folder. Candidates shown to nobody, real data and slates without a pick are left out.
-        settings: of the network and its training.
-        seed: root of the split, the first weights and the batches.
-        rounds: which rounds to learn from; None: all that are complete.
-        clusters: column of the log, such as ``context`` or ``chooser``, whose values stay whole on one side
-            of the split; None: every slate on its own.
+        run: Folder of a run. Candidates outside slates, real data and slates without a pick are ignored.
+        settings: Settings of the network and its training.
+        seed: Seed of the split, the initial weights and the batches.
+        rounds: Rounds to learn from. Default: all complete rounds.
+        clusters: Column of the log, such as ``context`` or ``chooser``; rows of one value stay on one side of
+            the split. Default: the split is by slate.
 
     Raises:
-        InputError: the folder is not a run or was altered, there are no such rounds, or the picks are not
-            enough to learn from (:meth:`LearnedReward.train`).
+        InputError: If the folder is not a run or was altered, a round does not exist, or there are too few
+            picks (:meth:`LearnedReward.train`).
     """
     store = RunFolder.open(Path(run))
     store.verify()
@@ -51,9 +51,9 @@ def learn_reward(
     strange = [t for t in chosen if t not in range(played)]
     if strange or not chosen:
         raise InputError(
-            "the run has no such round",
+            "the run does not have these rounds",
             got=f"rounds {', '.join(map(str, strange)) or 'none'}",
-            remedy=f"it has rounds 0 to {played - 1}" if played else "play a round first",
+            remedy=f"choose from rounds 0 to {played - 1}" if played else "run a round first",
         )
     found = [_slates(store.log(t), store.samples(t), clusters) for t in chosen]
     samples, sizes, picked, groups = (np.concatenate(part) for part in zip(*found, strict=True))
@@ -69,7 +69,7 @@ def learn_reward(
 
 
 def _slates(log: Log, samples: Samples, clusters: str | None) -> tuple[NDArray[Any], ...]:
-    """Return samples, slate sizes, picks and clusters of a round's slates that have a pick."""
+    """Return samples, slate sizes, picks and clusters of the slates of a round that have a pick."""
     table = log.select(source=MODEL).table
     table = table.filter(pc.is_valid(table.column("slate"))).sort_by(
         [("slate", "ascending"), ("slot", "ascending")]
@@ -92,8 +92,8 @@ def _rows(items: NDArray[Any], count: int) -> NDArray[np.int64]:
     if not whole or (items.size and (items.min() < 0 or items.max() >= count)):
         got = f"items {items.min()} to {items.max()}" if whole else f"items of type {items.dtype}"
         raise InputError(
-            "the log's items do not say which samples they are",
+            "the log's items are not numbers of samples",
             got=f"{got}, for {count} samples",
-            remedy="number the samples of each round from 0 in the item column",
+            remedy="write the number of each sample within its round, from 0, to the item column",
         )
     return items.astype(np.int64)

@@ -37,49 +37,49 @@ def fit(
 ) -> Result[Fit]:
     r"""Learn rewards, temperature, lapses, positions and preference groups from picks; test Luce's model.
 
-    In a slate of candidates with features x_1, ..., x_K (or a score, or items) the pick is taken to be
-    drawn with
+    In a slate of candidates with features x_1, ..., x_K (or a score, or items) the pick has the distribution
 
     .. math:: P(i) = e^{u_i} / \sum_j e^{u_j}, \qquad u_i = \beta^\top x_i,
 
-    whose likelihood is maximised; with G preference groups every chooser has one of G vectors beta_g, with
-    weights w_g. Rival rules (lapses, Thurstone, best of K) are compared on held-out slates, and six tests ask
-    whether Luce's model holds.
+    whose likelihood is maximised. With G preference groups each chooser has one of G vectors beta_g, with
+    weights w_g. Rival rules (lapses, Thurstone, best of K) are compared on held-out slates, and six tests
+    check the assumptions of Luce's model.
 
     Args:
-        log: a table of choices, one row per candidate or per slate, with picks, ties or rankings: a path or
+        log: Table of choices with one row per candidate or per slate, with picks, ties or rankings: a path or
             several, a run's folder, an Arrow table, a pandas or polars frame, a Hugging Face dataset or a
             ``Log``.
-        slate: column of slates, where rows are candidates; columns that are not named are guessed.
-        pick: column of picks: yes or no, or the picked alternative.
-        rank: column of ranks, 1 the best; equal ones are ties.
-        chooser: column of who picked.
-        item: column of items or kinds of candidates.
-        position: column of where a candidate was shown.
-        context: column of contexts (prompts).
-        form: ``long``, ``wide``, ``pairs`` or ``lists``; None: guessed.
-        alternatives: of a wide table, in the order of the codes in its picks.
-        feature: columns that describe candidates; ``characters:COLUMN`` counts a text's.
-        score: columns of a score that the picker may have used; its temperature is fitted.
-        model: ``score``, ``features`` or ``items``; None: by the columns that exist.
-        ties: ``davidson`` (ties are an outcome of their own), ``half`` or ``drop``.
-        groups: how many preference groups; 0 for none, None to choose.
-        starts: starts for each number of groups; None: 5, or 15 where choosers picked rarely.
-        shrinkage: penalty that makes an estimate exist; 0 is none.
-        seed: of the starts and of what is held out.
-        progress: called with a line whenever a part begins.
+        slate: Column of slates, if rows are candidates. Columns that are not named are guessed.
+        pick: Column of picks: yes or no, or the picked alternative.
+        rank: Column of ranks, where 1 is the best and equal ranks are ties.
+        chooser: Column of choosers.
+        item: Column of items or kinds of candidates.
+        position: Column of the places in which candidates were shown.
+        context: Column of contexts (prompts).
+        form: ``long``, ``wide``, ``pairs`` or ``lists``. Default: guessed.
+        alternatives: Alternatives of a wide table, in the order of the codes in its picks.
+        feature: Columns that describe candidates; ``characters:COLUMN`` is the length of a text.
+        score: Columns of a score that the picker may have used; its temperature is fitted.
+        model: ``score``, ``features`` or ``items``. Default: chosen by the columns that exist.
+        ties: ``davidson`` (a tie is a separate outcome), ``half`` or ``drop``.
+        groups: Number of preference groups; 0 for none. Default: chosen on held-out choosers.
+        starts: Starts per number of groups. Default: 5, or 15 if choosers picked rarely.
+        shrinkage: Penalty with which an estimate exists; 0 for none.
+        seed: Seed of the starts and of held-out data.
+        progress: Function called with a line of text at the start of each part.
 
     Returns:
-        A result whose ``logit`` has coefficients and standard errors; ``items``, ``groups``, ``positions``,
-        ``temperature``, ``checks``, ``rules`` and ``verdict`` likewise; ``rewards`` of the included
-        candidates, (rows, groups or 1), at temperature 1 with mean zero. Saved, it can be forecast from.
+        A result with ``logit`` (coefficients and standard errors), ``items``, ``groups``, ``positions``,
+        ``temperature``, ``checks``, ``rules``, ``verdict``, and the ``rewards`` of the included candidates at
+        temperature 1 with mean zero, (rows, groups), or (rows, 1) without groups. A saved result can be
+        passed to ``forecast``.
 
     Raises:
-        InputError: the table cannot be read or used.
-        NoEstimate: no estimate exists, and why.
+        InputError: If the table cannot be read or used.
+        NoEstimate: If no estimate exists; the message states why.
 
     R. D. Luce, *Individual Choice Behavior*, 1959; D. McFadden, *Conditional Logit Analysis of Qualitative
-    Choice Behavior*, 1974; for ties R. R. Davidson, JASA 65, 1970. docs/picks.md has the tests.
+    Choice Behavior*, 1974; for ties R. R. Davidson, JASA 65, 1970. docs/picks.md describes the tests.
 
     >>> import numpy as np
     >>> import recurate

@@ -1,4 +1,4 @@
-"""A fit as sections: what was read, rewards, rules, groups, tests of Luce's model."""
+"""The sections of a fit: data, rewards, rules, groups, and tests of Luce's model."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from recurate.verbs.fit.files import facts_of, fitted_log, item_rows, logit_rows
 from recurate.verbs.fit.fit import Fit
 from recurate.verbs.result import Result
 
-MOST_ITEMS = 20  # items listed
+MOST_ITEMS = 20  # maximum number of items in a table
 DESCRIBED = {SCORE: "a score", FEATURES: "features", ITEMS: "rewards of items", POSITIONS: "places alone"}
 
 
@@ -53,12 +53,12 @@ def fit_sections(found: Fit) -> list[Section]:
 
 
 def number(value: float | None, digits: int = 4) -> str:
-    """Return a number for people."""
+    """Return a number as text."""
     return "" if value is None or not math.isfinite(value) else f"{value:.{digits}g}"
 
 
 def p_text(value: float | None) -> str:
-    """Return a p-value for people."""
+    """Return a p-value as text."""
     if value is None:
         return ""
     return "< 1e-6" if value < 1e-6 else f"{value:.3g}"
@@ -71,7 +71,7 @@ def _read_section(found: Fit) -> Section:
     names = ", ".join(reading.choices.names)
     rows.append(["described by", DESCRIBED[reading.model] + (f": {names}" if names else "")])
     notes = [*reading.notes, *(f"{name} is left out: {why}" for name, why in reading.left_out.items())]
-    return Section("What was read", table=[["", ""], *rows], lines=tuple(notes))
+    return Section("Data", table=[["", ""], *rows], lines=tuple(notes))
 
 
 def _excluded(found: Fit) -> list[Section]:
@@ -79,7 +79,7 @@ def _excluded(found: Fit) -> list[Section]:
         return []
     rows = [["slates", "rows", "reason"]]
     rows += [[str(e.slates), str(e.rows), f"{e.reason} ({e.example})"] for e in found.reading.exclusions]
-    return [Section("Left out", "Slates that could not be used.", rows)]
+    return [Section("Excluded", "Slates that could not be used.", rows)]
 
 
 def _reward_sections(found: Fit) -> list[Section]:
@@ -90,32 +90,31 @@ def _reward_sections(found: Fit) -> list[Section]:
 
 def _coefficients(found: Fit, fitted: LogitFit) -> Section:
     text = (
-        f"Log-likelihood {fitted.log_likelihood:.3f} (uniform picks: "
-        f"{fitted.null_log_likelihood:.3f}; explained "
-        f"{fitted.explained:.1%}); gradient per slate {fitted.gradient_norm:.1e} after "
+        f"Log-likelihood {fitted.log_likelihood:.3f} (uniform picks: {fitted.null_log_likelihood:.3f}; "
+        f"explained: {fitted.explained:.1%}); gradient per slate {fitted.gradient_norm:.1e} after "
         f"{fitted.passes} passes."
     )
     if found.temperature is not None:
         value, low, high = found.temperature
         upper = "infinity" if math.isinf(high) else f"{high:.4g}"
         text += f" Temperature of the score: {value:.4g} (95 %: {low:.4g} to {upper})."
-    title = "Temperature of the score" if found.reading.model == "score" else "What features are worth"
+    title = "Temperature of the score" if found.reading.model == "score" else "Coefficients of features"
     return _estimates(title, text, logit_rows(fitted), "feature", "coefficient")
 
 
 def _items_section(items: ItemFit) -> Section:
     text = (
-        f"{len(items.names)} items, rewards with mean zero. Log-likelihood "
-        f"{items.log_likelihood:.3f} (uniform "
-        f"picks: {items.null_log_likelihood:.3f}); gradient per slate and item {items.gradient_norm:.1e}."
+        f"{len(items.names)} items, rewards with mean zero. Log-likelihood {items.log_likelihood:.3f} "
+        f"(uniform picks: {items.null_log_likelihood:.3f}); gradient per slate and item "
+        f"{items.gradient_norm:.1e}."
     )
     if items.tie_log_odds is not None:
         text += (
             f" Two equal items tie with odds {math.exp(items.tie_log_odds):.3g} to 1 of either (Davidson)."
         )
     if not items.exact_errors:
-        text += " Standard errors from draws of the estimate's sampling law."
-    return _estimates("What items are worth", text, item_rows(items, MOST_ITEMS), "item", "reward")
+        text += " Standard errors are estimated from draws of the estimate's sampling distribution."
+    return _estimates("Rewards of items", text, item_rows(items, MOST_ITEMS), "item", "reward")
 
 
 def _estimates(title: str, text: str, rows: Sequence[dict[str, Any]], what: str, value: str) -> Section:
@@ -142,7 +141,7 @@ def _position_section(found: Fit) -> list[Section]:
         value, error = row["coefficient"], row["se_clustered"] or row["se"]
         place = row["name"].removeprefix("place ")
         table.append([place, number(value, 3), number(error, 2), number(row["z"], 3)])
-    return [Section("Position effects", "Rewards being equal.", table)]
+    return [Section("Position effects", "At equal rewards.", table)]
 
 
 def _rule_section(found: Fit) -> list[Section]:
@@ -154,23 +153,23 @@ def _rule_section(found: Fit) -> list[Section]:
         extra[Family.LAPSE] = f"lapse share {found.lapse.rule.lapse:.3g} ({low:.2g} to {high:.2g})"
     if found.best is not None:
         extra[Family.BEST] = f"lapse share {found.best.rule.lapse:.3g}"
-    table = [["rule", "log-likelihood a slate", "gain over Luce", "95 %, all at once", "fitted"]]
+    table = [["rule", "log-likelihood per slate", "gain over Luce", "95 %, simultaneous", "fitted"]]
     for rule in found.rules:
         low, high = rule.interval
         gain = [f"{rule.gain:+.4f}", f"{low:+.4f} to {high:+.4f}"] if rule.name != Family.LUCE else ["", ""]
         mark = " (better)" if rule.better and rule.name != Family.UNIFORM else ""
         table.append([rule.name + mark, f"{rule.per_slate:.4f}", *gain, extra.get(rule.name, "")])
-    return [Section("Which rule", "Log-likelihood of held-out slates, three-fold.", table)]
+    return [Section("Comparison of rules", "Held-out log-likelihood, three-fold.", table)]
 
 
 def _group_sections(found: Fit) -> list[Section]:
     sections = []
     if found.class_scores:
-        table = [["groups", "held-out log-likelihood a slate", "gain", "se", "BIC"]]
+        table = [["groups", "held-out log-likelihood per slate", "gain", "se", "BIC"]]
         for s in found.class_scores:
             gain = [f"{s.gain:+.4f}", f"{s.gain_error:.4f}"] if s.classes > 1 else ["", ""]
             table.append([str(s.classes), f"{s.held_out:.4f}", *gain, f"{s.bic:.1f}"])
-        sections.append(Section("How many preference groups", "On choosers that were not fitted.", table))
+        sections.append(Section("Number of preference groups", "On held-out choosers.", table))
     if found.groups is not None:
         sections.append(_groups(found.groups))
     return sections
@@ -196,22 +195,22 @@ def _groups(groups: ClassFit) -> Section:
             bars.append({"name": name, "value": value, "error": reach, "group": group})
     text = (
         f"{groups.choosers} choosers; log-likelihood {groups.log_likelihood:.3f}, gradient per slate "
-        f"{groups.gradient_norm:.1e}; {groups.agreeing} of {max(len(groups.starts), 1)} starts led here."
+        f"{groups.gradient_norm:.1e}; {groups.agreeing} of {max(len(groups.starts), 1)} starts reached it."
     )
     if errors is None:
-        text += " The information is not positive: the groups are not identified."
+        text += " The groups are not identified: the information is not positive definite."
     return Section("Preference groups", text, table, chart=charts.interval_chart(bars, "groups"))
 
 
 def _check_section(found: Fit) -> Section:
-    table = [["test", "p", "p, corrected", "statistic", "what was found"]]
+    table = [["test", "p", "p, corrected", "statistic", "effect"]]
     for c in found.checks:
         said = c.effect if c.p is not None else f"not tested: {c.why}"
         statistic = number(c.statistic, 3) + (f" ({c.df} df)" if c.df else "")
         table.append([c.title, p_text(c.p), p_text(c.corrected) if c.main else "", statistic, said])
     return Section(
         "Does Luce's model hold?",
-        "p-values corrected for the number of main tests (Holm); a small one speaks against the model.",
+        "p-values are corrected for the number of main tests (Holm); small ones contradict the model.",
         table,
     )
 
