@@ -89,7 +89,7 @@ def test_each_of_the_six_faults_is_named(fault, seed):
     elif fault == "half kept":
         finding = line(found, "picks per round")
         assert (finding.declared, finding.recovered) == ("5000", "2500")
-        assert finding.evidence == "50.0% of what was declared"
+        assert finding.evidence == "50.0% of the declared number"
         assert recovered.temperature == pytest.approx(1.0, rel=0.1), "the picks that were kept are honest"
     elif fault == "second draw":
         assert recovered.family == Family.UNIFORM

@@ -69,7 +69,7 @@ def _picks_a_round(observed: Observed, declared: Declared, pooled: bool) -> Find
         right = bool((counts == wanted).all())
     evidence = ""
     if not right and wanted:
-        evidence = f"{counts.mean() / wanted:.1%} of what was declared"
+        evidence = f"{counts.mean() / wanted:.1%} of the declared number"
     return compared("picks per round", wanted, _shares(counts), evidence, right=right)
 
 

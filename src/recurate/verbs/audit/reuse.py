@@ -111,12 +111,17 @@ def _neighbours(observed: Observed) -> Iterator[tuple[IntArray, IntArray]]:
 
 def _ranks(observed: Observed, worth: FloatArray) -> FloatArray:
     """Return mid-ranks within slates, centred, between -1/2 and 1/2."""
-    from scipy.stats import rankdata
-
-    out = np.empty(observed.slated)
-    for _, rows in observed.slates.by_size():
-        out[rows] = (rankdata(worth[rows], axis=1) - 1) / max(rows.shape[1] - 1, 1) - 0.5
-    return out
+    slates = observed.slates
+    order = np.lexsort((worth, slates.index()))  # slate by slate, by increasing reward
+    ordered = worth[order]
+    fresh = np.r_[True, ordered[1:] != ordered[:-1]]
+    fresh[slates.offsets[:-1]] = True
+    run = np.cumsum(fresh) - 1  # of equal rewards
+    places = np.empty(worth.size)
+    places[order] = (np.bincount(run, np.arange(worth.size)) / np.bincount(run))[run]
+    places -= slates.spread(slates.offsets[:-1])
+    places /= slates.spread(np.maximum(slates.sizes - 1, 1))
+    return places - 0.5
 
 
 def _positional(observed: Observed, values: FloatArray) -> Reuse:
