@@ -658,7 +658,7 @@ def test_learning_from_what_is_no_run_or_no_round(played, tmp_path):
         learn_reward(played, QUICK, seed=0, clusters="chooser")
     copy = shutil.copytree(played, tmp_path / "copy")
     flip(copy / "rounds" / "000" / "samples.safetensors")
-    with pytest.raises(InputError, match="not what was written"):
+    with pytest.raises(InputError, match="is missing or was altered"):
         learn_reward(copy, QUICK, seed=0)
 
 

@@ -264,7 +264,7 @@ def test_neural_rewards_are_learned_from_a_run(finished, tmp_path):
 
 def test_neural_needs_samples(tmp_path):
     a_log(tmp_path / "x.jsonl", np.random.default_rng(0), 30)
-    assert "name a run's folder" in refused(call("fit", "x.jsonl", "--neural", cwd=tmp_path))
+    assert "pass the folder of a run" in refused(call("fit", "x.jsonl", "--neural", cwd=tmp_path))
     assert not (tmp_path / "x-fit").exists(), "refused before anything is done"
 
 
@@ -447,7 +447,7 @@ def broken(tmp_path):
         (["good.csv", "--groups", "999"], ""),
         (["good.csv", "--shrinkage", "-1"], ""),
         (["good.csv", "--out", "good.csv"], "names a file"),
-        (["good.csv", "--neural"], "name a run's folder"),
+        (["good.csv", "--neural"], "pass the folder of a run"),
     ],
 )
 def test_bad_input(broken, arguments, message):
