@@ -191,10 +191,10 @@ class Ring(RewardSettings):
 def test_a_settings_class_of_ones_own(folder):
     (folder / "my_settings.py").write_text(SETTINGS)
     reward = {"kind": "my_settings:Ring", "radius": 1.5, "gamma": 2.0}
-    world = prepare(parse_config(tomli_config(folder, rewards=[reward], groups=None, alarms=[])))
-    points = world.dataset.train
+    environment = prepare(parse_config(tomli_config(folder, rewards=[reward], groups=None, alarms=[])))
+    points = environment.dataset.train
     expected = -2 * np.abs(np.linalg.norm(points, axis=1) - 1.5)
-    np.testing.assert_allclose(world.reference.rewards[:, 0], expected, rtol=1e-6)
+    np.testing.assert_allclose(environment.reference.rewards[:, 0], expected, rtol=1e-6)
     for wrong, message in (
         ({"radius": 0.0}, "rewards.0.radius: Input should be greater than 0"),
         ({"radii": 1.0}, "did you mean 'radius'"),

@@ -116,7 +116,7 @@ def test_the_model_is_retrained_on_the_picks_and_real_data_and_nothing_else(tmp_
     monkeypatch.setattr(FlowMatching, "fit", watched)
     run(parse_config(GAUSSIANS), tmp_path / "out")
     store = RunFolder.open(tmp_path / "out")
-    real = store.world(store.config()).dataset.train
+    real = store.environment(store.config()).dataset.train
     np.testing.assert_array_equal(seen[0][0], real)
     assert [warm for _, warm in seen] == [False, True, True], "retraining starts from the last model"
     for t in (1, 2):

@@ -41,12 +41,12 @@ def run(config: Config, out: Path, monitor: Monitor | None = None) -> Trajectory
     watcher.stage(-1, "set-up")
     with threadpool_limits(1), full_disk_explained(out, _AGAIN.format(out)):
         found = rests_on(config)  # before any of it is read
-        world = prepare(config)  # finds what does not fit before a folder is made
-        _check_alarms(config, world)
+        environment = prepare(config)  # finds what does not fit before a folder is made
+        _check_alarms(environment)
         with RunFolder(out).locked():
             with uninterrupted():
-                folder = RunFolder.create(out, config, world, found)
-            return _drive(folder, config, world, watcher)
+                folder = RunFolder.create(out, environment, found)
+            return _drive(folder, environment, watcher)
 
 
 def resume(folder: Path, monitor: Monitor | None = None, *, accept_changes: bool = False) -> Trajectory:
@@ -70,51 +70,52 @@ def resume(folder: Path, monitor: Monitor | None = None, *, accept_changes: bool
         store.verify(results=False)
         config.generator.check()
         changed = store.check_unchanged(config, accept=accept_changes)
-        return _drive(store, config, store.world(config), monitor or Silent(), changed)
+        return _drive(store, store.environment(config), monitor or Silent(), changed)
 
 
 _AGAIN = "make room, then recurate run --resume {}"
 
 
-def _check_alarms(config: Config, world: Environment) -> None:
+def _check_alarms(environment: Environment) -> None:
     known = Known(
-        tuple(world.rewards),
-        tuple(world.tracked),
-        group_labels(world),
-        tuple(space.name for space in world.watch.spaces),
+        tuple(environment.rewards),
+        tuple(environment.tracked),
+        group_labels(environment),
+        tuple(space.name for space in environment.watch.spaces),
     )
-    for alarm in config.alarms:
+    for alarm in environment.config.alarms:
         alarm.check(known)
 
 
-def forecast_run(log: Log, world: Environment) -> Forecast:
+def forecast_run(log: Log, environment: Environment) -> Forecast:
     """Forecast all rounds from round 0's log, with the run's own settings."""
-    group = "group" if world.grouping is not None else None
-    candidates, reference = split_log(log, group=group, track=tuple(world.tracked))
+    group = "group" if environment.grouping is not None else None
+    candidates, reference = split_log(log, group=group, track=tuple(environment.tracked))
     return predict(
         candidates,
-        world.setting,
+        environment.setting,
         reference=reference,
-        cells=world.cells,
-        stream=Stream(world.seed).at("forecast"),
+        cells=environment.cells,
+        stream=Stream(environment.config.seed).at("forecast"),
         bounds=True,
     )
 
 
 def _drive(
-    folder: RunFolder, config: Config, world: Environment, monitor: Monitor, changed: Sequence[Change] = ()
+    folder: RunFolder, environment: Environment, monitor: Monitor, changed: Sequence[Change] = ()
 ) -> Trajectory:
-    """Play all rounds that are left. BLAS runs on one thread: its sums depend on how many there are."""
+    """Play all rounds that are left. BLAS runs on one thread, because its sums depend on their number."""
+    config = environment.config
     stage = _Stages(folder, monitor)
-    monitor.started(_facts(folder, config, world))
+    monitor.started(_facts(folder, environment))
     monitor.warn([f"{change} since the round before" for change in changed])
-    state = folder.state(world) or folder.first(world)
-    forecast = forecast_run(folder.log(0), world) if state.round > 0 else None
+    state = folder.state(environment) or folder.first(environment)
+    forecast = forecast_run(folder.log(0), environment) if state.round > 0 else None
     found = folder.measured()
     while state.round <= config.rounds:
         t, attempt = state.round, folder.attempts(state.round)
         folder.clear_workspace()
-        following, record = play(state, world, stage, attempt)
+        following, record = play(state, environment, stage, attempt)
         monitor.counts(t, record.counts)
         monitor.warn(record.notes)
         known = Trajectory() if forecast is None else forecast.trajectory
@@ -132,12 +133,12 @@ def _drive(
                 raise Stopped(_rolled_back(folder, alarms, t, attempt + 1))
             continue
         changed = ()
-        state = folder.settled(following, world)
+        state = folder.settled(following, environment)
         found += record.measured
         del following, record  # a round's samples may be large
         if forecast is None:
             stage(t, "forecast")
-            forecast = forecast_run(folder.log(0), world)
+            forecast = forecast_run(folder.log(0), environment)
             monitor.warn(forecast.warnings)
         stage(t, "trajectory")
         trajectory = _write_trajectory(folder, forecast, found)
@@ -176,13 +177,13 @@ def _write_trajectory(folder: RunFolder, forecast: Forecast, found: Trajectory) 
     return trajectory
 
 
-def _facts(folder: RunFolder, config: Config, world: Environment) -> dict[str, Any]:
-    done = folder.complete()
+def _facts(folder: RunFolder, environment: Environment) -> dict[str, Any]:
+    config, done = environment.config, folder.complete()
     return {
         "run": str(folder.path),
         "data": "none" if config.data is None else config.data.kind,
         "rewards": ", ".join(f"{r.name} ({r.kind})" for r in config.rewards),
-        **world.facts(),
+        **environment.facts(),
         "k": config.selection.k,
         "picks_a_round": config.selection.picks,
         "real_fraction": config.retraining.real_fraction,

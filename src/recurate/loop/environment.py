@@ -1,8 +1,9 @@
-"""What stays the same in all rounds of a run: data, contexts, rewards, groups."""
+"""The part of a run that is the same in all rounds: data, contexts, rewards, groups."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -10,18 +11,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from recurate.components.data.dataset import Dataset
-from recurate.components.protocols import Copied, GeneratorSettings, Grouping, Prepared, Reward
-from recurate.components.registry import DATA, GENERATORS, GROUPS, REWARDS, build_groups, build_reward
+from recurate.components.protocols import Copied, Grouping, Prepared, Reward
+from recurate.components.registry import build_groups, build_reward
 from recurate.components.rewards.classifier import Classifier
 from recurate.core.errors import InputError
 from recurate.core.fingerprints import Fingerprint, of_function
 from recurate.core.seeds import Stream
 from recurate.log.candidates import Candidates
 from recurate.log.samples import Samples, is_text
-from recurate.loop.alarms.raising import ALARMS
-from recurate.loop.config import Config, Selection
+from recurate.loop.config import SEAMS, Config
 from recurate.loop.contexts import read_contexts
-from recurate.loop.mixing import Retraining
 from recurate.loop.sample_metrics import Watch, watch
 from recurate.metrics.partition import Cells, partition
 from recurate.rules.noise import NOISES
@@ -30,27 +29,22 @@ from recurate.theory.setting import Setting
 
 @dataclass(frozen=True)
 class Environment:
-    """Data, contexts, rewards and groups of a run, and the reference they are compared with.
+    """Configuration, data, contexts, rewards and groups of a run.
 
     Attributes:
-        dataset: the real data, or None.
-        contexts: what slates' contexts are drawn from, or None for unconditional models.
-        rewards: reward functions by name.
-        tracked: functions that are measured and not picked by, by name.
-        grouping: group of a sample, or None.
-        classifier: trained on the real data, or None if nothing needs it.
-        reference: the real training data as candidates: the law p_ref; None without data.
-        cells: partition of reward space behind ``kl_to_reference``, or None.
-        watch: what is measured of the samples every round.
-        seed: root of all randomness.
-        generator: settings of the model.
-        selection: how candidates are shown and picked.
-        retraining: what training sets are made of.
-        order: how contexts are drawn.
-        setting: the loop as the theory sees it.
-        control: whether a loop without selection is run beside it.
+        config: Configuration of the run.
+        dataset: Real data, or None.
+        contexts: Contexts (prompts) that slates draw from, shape (n,), or None for unconditional models.
+        rewards: Reward functions by name.
+        tracked: Functions that are measured and never pick, by name.
+        grouping: Function that returns the groups of samples, or None.
+        classifier: Classifier trained on the real data, or None if nothing needs one.
+        reference: Real training data as candidates, a sample of the law p_ref, or None without data.
+        cells: Partition of reward space behind ``kl_to_reference``, or None.
+        watch: Sample metrics of every round.
     """
 
+    config: Config
     dataset: Dataset | None
     contexts: NDArray[Any] | None
     rewards: dict[str, Reward]
@@ -60,24 +54,30 @@ class Environment:
     reference: Candidates | None
     cells: Cells | None
     watch: Watch
-    seed: int
-    generator: GeneratorSettings
-    selection: Selection
-    retraining: Retraining
-    order: str
-    setting: Setting
-    control: bool
+
+    @cached_property
+    def setting(self) -> Setting:
+        """Setting of the forecast."""
+        return Setting(
+            rule=self.config.selection.rule(),
+            weights=self.config.weights,
+            real_fraction=self.config.retraining.real_fraction,
+            rounds=self.config.rounds,
+            picks=self.config.selection.picks,
+            accumulate=self.config.retraining.mode == "accumulate",
+        )
 
     def score(self, samples: Samples, contexts: NDArray[Any] | None = None) -> Candidates:
         """Return samples with their rewards, tracked values and groups."""
         return _score(samples, contexts, self.rewards, self.tracked, self.grouping)
 
-    def alone(self) -> Environment:
-        """Return the same for slates of one candidate, which is taken: the control arm."""
-        return replace(self, selection=self.selection.model_copy(update={"k": 1}))
+    def without_selection(self) -> Environment:
+        """Return the environment of the control arm: slates of one candidate, which is always picked."""
+        selection = self.config.selection.model_copy(update={"k": 1})
+        return replace(self, config=self.config.model_copy(update={"selection": selection}))
 
     def facts(self) -> dict[str, Any]:
-        """Return what a reader of the run should know of it."""
+        """Return facts about the data, the classifier and the learned rewards, by name."""
         found: dict[str, Any] = {}
         if self.dataset is not None:
             found |= {"real_train": len(self.dataset.train), "real_held_out": len(self.dataset.held_out)}
@@ -90,24 +90,32 @@ class Environment:
                 found |= {f"{name}_{fact}": value for fact, value in reward.facts().items()}
         return found
 
+    def real_facts(self) -> dict[str, float]:
+        """Return the sample metrics of real data, by name, with which those of candidates are compared."""
+        if self.dataset is None or self.reference is None:
+            return {}
+        stream = Stream(self.config.seed).at("baseline")
+        return self.watch.baseline(self.dataset.train, self.reference.rewards, stream)
 
-def real_facts(world: Environment, config: Config) -> dict[str, float]:
-    """Return what the samples' measures are for real data."""
-    if world.dataset is None or world.reference is None:
-        return {}
-    stream = Stream(config.seed).at("baseline")
-    return world.watch.baseline(world.dataset.train, world.reference.rewards, stream)
+    def save(self, folder: Path) -> None:
+        """Write everything that was trained or read, so that a run needs no other folder than its own."""
+        if self.classifier is not None:
+            self.classifier.save(folder)
+        for number, reward in enumerate((*self.rewards.values(), *self.tracked.values())):
+            if isinstance(reward, Copied):
+                reward.save(_kept(folder, number))
 
 
 def prepare(config: Config, folder: Path | None = None) -> Environment:
     """Load the data, train the classifier and read learned rewards.
 
     Args:
-        config: of the run.
-        folder: what :func:`save` wrote; nothing is trained then, and learned rewards are read from there.
+        config: Configuration of the run.
+        folder: Folder that :meth:`Environment.save` wrote. If it is given, nothing is trained, and learned
+            rewards are read from it.
 
     Raises:
-        InputError: something in the configuration does not fit the data, or a saved file is damaged.
+        InputError: If the configuration does not fit the data, or a saved file is damaged.
     """
     stream = Stream(config.seed)
     dataset = None if config.data is None else config.data.load(stream.at("data"))
@@ -125,42 +133,10 @@ def prepare(config: Config, folder: Path | None = None) -> Environment:
     if dataset is not None:
         reference = _score(dataset.train, dataset.contexts, rewards, tracked, grouping)
         cells = partition(reference.rewards) if contexts is None else None
-    seen = watch(
-        config.measures,
-        None if dataset is None else dataset.train,
-        None if dataset is None else dataset.held_out,
-        classifier,
-        None if reference is None or contexts is not None else reference.rewards,
-    )
+    known_rewards = None if reference is None or contexts is not None else reference.rewards
+    metrics = watch(config.measures, dataset, classifier, known_rewards)
     return Environment(
-        dataset,
-        contexts,
-        rewards,
-        tracked,
-        grouping,
-        classifier,
-        reference,
-        cells,
-        seen,
-        seed=config.seed,
-        generator=config.generator,
-        selection=config.selection,
-        retraining=config.retraining,
-        order="fresh" if config.contexts is None else config.contexts.order,
-        setting=setting(config),
-        control=config.control,
-    )
-
-
-def setting(config: Config) -> Setting:
-    """Return what the forecast needs to know of a configuration."""
-    return Setting(
-        rule=config.selection.rule(),
-        weights=config.weights,
-        real_fraction=config.retraining.real_fraction,
-        rounds=config.rounds,
-        picks=config.selection.picks,
-        accumulate=config.retraining.mode == "accumulate",
+        config, dataset, contexts, rewards, tracked, grouping, classifier, reference, cells, metrics
     )
 
 
@@ -188,7 +164,7 @@ def _classifier(
 
 
 def _all_contexts(config: Config, dataset: Dataset | None) -> NDArray[Any] | None:
-    """Return what slates' contexts are drawn from: those of the file, or of the real data."""
+    """Return the contexts that slates draw from: those of the file, or of the real data."""
     known = None if dataset is None else dataset.contexts
     if config.contexts is None:
         return None if known is None else np.asarray(known, object)
@@ -202,41 +178,26 @@ def _all_contexts(config: Config, dataset: Dataset | None) -> NDArray[Any] | Non
 def rests_on(config: Config) -> list[Fingerprint]:
     """Return the fingerprints of everything outside the run that a configuration names.
 
-    Every table of settings answers for itself, see :meth:`recurate.core.settings.Settings.rests_on`; of
-    plug-ins the sources of their modules count. Report sections do not: they change nothing of the run.
+    Every table of settings lists its own files, see :meth:`recurate.core.settings.Settings.rests_on`; for
+    plug-ins, these are the sources of their modules. Report sections are left out, because they do not
+    change the run.
     """
     tables = ("data", "contexts", "generator", "classifier", "groups", "measures")
     parts = {name: getattr(config, name) for name in tables}
-    parts |= {f"rewards.{s.name}": s for s in config.rewards}
-    parts |= {f"tracked.{s.name}": s for s in config.tracked}
-    found = [f for name, settings in parts.items() if settings is not None for f in settings.rests_on(name)]
-    seams = {"data": DATA, "generator": GENERATORS, "groups": GROUPS, "rewards": REWARDS, "tracked": REWARDS}
-    named = [
-        ("selection.noise", NOISES, config.selection.noise),
-        *((f"alarms.{i}", ALARMS, alarm.kind) for i, alarm in enumerate(config.alarms)),
-        *(
-            (name, seams[name.partition(".")[0]], settings.kind)
-            for name, settings in parts.items()
-            if settings is not None and name.partition(".")[0] in seams
-        ),
-    ]
-    for name, seam, kind in named:
-        origin = seam.origin(kind)
+    parts |= {f"{table}.{s.name}": s for table in ("rewards", "tracked") for s in getattr(config, table)}
+    parts = {name: settings for name, settings in parts.items() if settings is not None}
+    found = [f for name, settings in parts.items() for f in settings.rests_on(name)]
+    origins = {"selection.noise": NOISES.origin(config.selection.noise)}
+    for name, settings in ({f"alarms.{i}": a for i, a in enumerate(config.alarms)} | parts).items():
+        seam = SEAMS.get(name.partition(".")[0])
+        origins[name] = None if seam is None else seam.origin(settings.kind)
+    for name, origin in origins.items():
         found += [] if origin is None else of_function(name, origin)
     return list(dict.fromkeys(found))
 
 
-def save(world: Environment, folder: Path) -> None:
-    """Write what :func:`prepare` trained or read, so that a run needs no other folder than its own."""
-    if world.classifier is not None:
-        world.classifier.save(folder)
-    for number, reward in enumerate((*world.rewards.values(), *world.tracked.values())):
-        if isinstance(reward, Copied):
-            reward.save(_kept(folder, number))
-
-
 def _kept(folder: Path, number: int) -> Path:
-    """Return where a learned reward is kept: by number, because names may differ in case alone."""
+    """Return the folder of a learned reward; it is numbered, because names may differ in case alone."""
     return folder / f"reward-{number}"
 
 

@@ -2,11 +2,11 @@
 
 Round 0 trains the first model on real data. Round t >= 1 retrains the model of round t - 1 on its picks
 mixed with real data. Every round then samples candidates, scores them, picks and measures them.
-All randomness is named by (seed, "round", t, purpose), so a round does not depend on what ran before it in
+All randomness is drawn at (seed, "round", t, purpose), so a round does not depend on the rounds that ran in
 the same process. A round that was rolled back is played again at (seed, "round", t, "attempt", n, purpose).
 
-The *control arm* is a second loop from the same first model, with the same mixing, whose picks are not
-selected: one candidate is proposed for each slate, and taken.
+The *control arm* is a second loop without selection, from the same first model and with the same mixing:
+every slate has one candidate, which is always picked.
 """
 
 from __future__ import annotations
@@ -28,26 +28,26 @@ from recurate.log.schema import MODEL, REAL, Log, as_log, complete
 from recurate.log.trajectory import CONTROL, MEASURED, Row, Trajectory
 from recurate.loop.contexts import draw_contexts
 from recurate.loop.environment import Environment
-from recurate.loop.mixing import Picks, TrainingSet, first_set, training_set
+from recurate.loop.mixing import Picks, first_set, training_set
 from recurate.loop.sample_metrics import to_rows
 from recurate.metrics.estimates import NORMAL_975
 from recurate.rules import Rule
 from recurate.theory.attribution import attribute
 from recurate.theory.forecast import measured
 
-Stage = Callable[[int, str], None]  # called with the round and what begins
+Stage = Callable[[int, str], None]  # called with the round and the name of the stage that begins
 
 
 @dataclass(frozen=True)
 class State:
-    """What enters a round.
+    """The state of the loop before a round.
 
     Attributes:
-        round: the round about to be played.
-        generator: the model of the round before (untrained before round 0).
-        batches: the picks of the round before; of all rounds so far, where data accumulate.
-        before: the candidates of the round before and which of them were picked, or None.
-        control: the same of the control arm, or None.
+        round: Number of the next round.
+        generator: Model of the last round; untrained before round 0.
+        batches: Picks of the last round, or of all rounds so far if data accumulate.
+        before: Candidates of the last round with a mask of the picks, shape (candidates,), or None.
+        control: State of the control arm, or None.
     """
 
     round: int
@@ -59,17 +59,18 @@ class State:
 
 @dataclass(frozen=True)
 class Record:
-    """What a round leaves.
+    """The record of a round.
 
     Attributes:
-        round: which round.
-        generator: its model.
-        samples: its candidates, shape (slates * k, ...), slate by slate; ``item`` in the log counts them.
-        log: one row per candidate, losers included; in round 0 also the real training data.
-        measured: its quantities, those of the control arm among them.
-        counts: sizes of the retraining set and of what was shown.
-        control: what the control arm leaves, or None.
-        notes: what a reader should be told, such as a measure that could not be had.
+        round: Number of the round.
+        generator: Model of the round.
+        samples: Candidates, shape (slates * k, ...), slate by slate; ``item`` in the log is the row.
+        log: One row per candidate, including those that were not picked; in round 0 also the real training
+            data.
+        measured: Measured quantities, including those of the control arm.
+        counts: Sizes of the retraining set, and numbers of candidates, slates and picks.
+        control: Record of the control arm, or None.
+        notes: Remarks for the reader, such as a sample metric that could not be computed.
     """
 
     round: int
@@ -82,24 +83,19 @@ class Record:
     notes: tuple[str, ...] = ()
 
 
-def first_state(environment: Environment, model: Generator) -> State:
-    """Return the state before round 0, with the model at that time."""
-    return State(0, model, control=State(0, model) if environment.control else None)
-
-
 def play(state: State, environment: Environment, stage: Stage, attempt: int = 0) -> tuple[State, Record]:
     """Play one round and return the next state with this round's record."""
     t = state.round
-    stream = Stream(environment.seed).at("round", t)
+    stream = Stream(environment.config.seed).at("round", t)
     if attempt:
         stream = stream.at("attempt", attempt)
     stage(t, "fit")
     generator, counts = _fit(state, environment, stream)
     stage(t, "sample")
     contexts = _slate_contexts(t, environment, stream)
-    samples = _sample(generator, environment.selection.k, contexts, environment, stream.at("sample"))
+    samples = _sample(generator, contexts, environment, stream.at("sample"))
     stage(t, "reward")
-    scored = environment.score(samples, _each(contexts, environment.selection.k))
+    scored = environment.score(samples, _each(contexts, environment))
     stage(t, "pick")
     log, winners = _pick(t, scored, environment, stream.at("pick"))
     if t == 0 and environment.reference is not None:
@@ -110,7 +106,11 @@ def play(state: State, environment: Environment, stage: Stage, attempt: int = 0)
     found += _changes(state, after, environment)
     values, missed = environment.watch.rows(t, samples, scored.rewards, stream.at("measure"), stage)
     found += Trajectory(tuple(to_rows(t, MEASURED, values)))
-    counts |= {"candidates": len(samples), "slates": environment.selection.shown, "picks": len(winners)}
+    counts |= {
+        "candidates": len(samples),
+        "slates": environment.config.selection.shown,
+        "picks": len(winners),
+    }
     picks = Picks(samples[winners], None if scored.contexts is None else scored.contexts[winners])
     record = Record(t, generator, samples, log, found, counts, notes=tuple(missed))
     following = State(t + 1, generator, _kept(state, picks, environment), after)
@@ -124,10 +124,10 @@ def play(state: State, environment: Environment, stage: Stage, attempt: int = 0)
 
 def measure(log: Log, environment: Environment) -> Trajectory:
     """Return the quantities of a round's log."""
-    contexts, shown = environment.contexts, environment.selection.shown
+    contexts, shown = environment.contexts, environment.config.selection.shown
     return measured(
         log,
-        temperature=environment.selection.temperature,
+        temperature=environment.config.selection.temperature,
         group=None if environment.grouping is None else "group",
         track=tuple(environment.tracked),
         cells=environment.cells,
@@ -149,11 +149,11 @@ def winners_of(log: Log, environment: Environment) -> NDArray[np.int64]:
     table = log.table
     picked = np.asarray(table.column("picked").to_numpy(zero_copy_only=False))
     items = np.asarray(table.column("item").to_numpy())[picked]
-    return np.asarray(items[: environment.selection.picks], np.int64)
+    return np.asarray(items[: environment.config.selection.picks], np.int64)
 
 
 def candidates_of(log: Log, environment: Environment) -> tuple[Candidates, NDArray[np.bool_]]:
-    """Return a saved round's candidates, and which of them enter the next retraining set."""
+    """Return a saved round's candidates, and a mask of those that enter the next retraining set."""
     generated = log.select(source=MODEL)
     group = None if environment.grouping is None else "group"
     found = from_log(generated, group=group, track=list(environment.tracked))
@@ -166,18 +166,33 @@ def _mask(count: int, rows: NDArray[np.int64]) -> NDArray[np.bool_]:
     return mask
 
 
-def _kept(state: State, picks: Picks, environment: Environment) -> tuple[Picks, ...]:
-    return (*state.batches, picks) if environment.retraining.mode == "accumulate" else (picks,)
+def _batches(
+    state: State,
+    samples: Samples,
+    scored: Candidates,
+    winners: NDArray[np.int64],
+    environment: Environment,
+) -> tuple[Picks, ...]:
+    """Return the picks for the next training set: those of this round, and of earlier ones if they accumulate."""
+    picks = Picks(samples[winners], None if scored.contexts is None else scored.contexts[winners])
+    return (*state.batches, picks) if environment.setting.accumulate else (picks,)
 
 
 # --- the steps ---
 
 
 def _fit(state: State, environment: Environment, stream: Stream) -> tuple[Generator, dict[str, int]]:
-    """Return the retrained model and the exact sizes of what it was trained on."""
-    if state.round == 0 and not environment.generator.trains_first:
+    """Return the retrained model and the exact sizes of its training set."""
+    config, data = environment.config, environment.dataset
+    if state.round == 0 and not config.generator.trains_first:
         return state.generator, {"trained_on_picks": 0, "trained_on_real": 0}
-    training = _training(state, environment)
+    if state.round == 0:
+        assert data is not None  # the configuration checks it
+        training = first_set(data)
+    else:
+        mixed = config.retraining.real_fraction > 0 or environment.setting.accumulate
+        root = Stream(config.seed)
+        training = training_set(state.batches, state.round, data if mixed else None, config.retraining, root)
     model = state.generator.fit(
         training.samples, rng=stream.at("fit"), contexts=training.contexts, real=training.real
     )
@@ -188,38 +203,43 @@ def _training(state: State, environment: Environment) -> TrainingSet:
     if state.round == 0:
         assert environment.dataset is not None  # the configuration checks it
         return first_set(environment.dataset)
-    mixed = environment.retraining.real_fraction > 0 or environment.retraining.mode == "accumulate"
+    mixed = (
+        environment.config.retraining.real_fraction > 0 or environment.config.retraining.mode == "accumulate"
+    )
     data = environment.dataset if mixed else None
-    return training_set(state.batches, state.round, data, environment.retraining, Stream(environment.seed))
+    return training_set(
+        state.batches, state.round, data, environment.config.retraining, Stream(environment.config.seed)
+    )
 
 
 def _slate_contexts(t: int, environment: Environment, stream: Stream) -> NDArray[Any] | None:
     if environment.contexts is None:
         return None
-    shown, order = environment.selection.shown, environment.order
+    settings = environment.config.contexts
+    order = "fresh" if settings is None else settings.order
+    shown = environment.config.selection.shown
     return draw_contexts(environment.contexts, shown, t, order, stream.at("contexts"))
 
 
-def _each(contexts: NDArray[Any] | None, k: int) -> NDArray[Any] | None:
-    return None if contexts is None else np.repeat(contexts, k)
+def _each(contexts: NDArray[Any] | None, environment: Environment) -> NDArray[Any] | None:
+    """Return the context of every candidate, given those of the slates."""
+    return None if contexts is None else np.repeat(contexts, environment.config.selection.k)
 
 
 def _sample(
-    generator: Generator,
-    k: int,
-    contexts: NDArray[Any] | None,
-    environment: Environment,
-    rng: Stream,
+    generator: Generator, contexts: NDArray[Any] | None, environment: Environment, rng: Stream
 ) -> Samples:
-    """Return k candidates a slate; they must be what the real data are: texts, or numbers of one shape."""
-    samples = generator.sample(environment.selection.shown * k, rng=rng, contexts=_each(contexts, k))
+    """Return k candidates per slate; they must have the form of the real data: texts, or one shape."""
+    selection = environment.config.selection
+    count = selection.shown * selection.k
+    samples = generator.sample(count, rng=rng, contexts=_each(contexts, environment))
     if environment.dataset is not None:
         wanted, got = _form(environment.dataset.train), _form(samples)
         if wanted != got:
             raise InputError(
-                "the generator's samples are not of the real data's form",
-                got=f"{got}, where the data are {wanted}",
-                remedy="write samples as the training set has them",
+                "the generator's samples do not have the form of the real data",
+                got=f"{got}; the data are {wanted}",
+                remedy="return samples in the form of the training set",
             )
     return samples
 
@@ -235,63 +255,52 @@ def _control(
     stream: Stream,
     contexts: NDArray[Any] | None,
 ) -> tuple[State, Record]:
-    """Play the control arm's round: one candidate a slate, and it is taken."""
+    """Play the control arm's round: one candidate per slate, which is always picked."""
     t = state.round
+    alone = environment.without_selection()
     if t == 0:  # the same model, and the first candidate of each slate
-        generator, samples = main.generator, main.samples[:: environment.selection.k]
+        generator, samples = main.generator, main.samples[:: environment.config.selection.k]
         counts: dict[str, int] = {}
     else:
         generator, counts = _fit(state, environment, stream)
-        samples = _sample(generator, 1, contexts, environment, stream.at("sample"))
+        samples = _sample(generator, contexts, alone, stream.at("sample"))
     scored = environment.score(samples, contexts)
-    log, winners = _pick(t, scored, environment.alone(), stream.at("pick"))
-    found = measure(log, environment)
-    rows = tuple(replace(row, source=CONTROL) for row in found.rows)
-    picks = Picks(samples[winners], None if scored.contexts is None else scored.contexts[winners])
+    log, winners = _pick(t, scored, alone, stream.at("pick"))
+    rows = tuple(replace(row, source=CONTROL) for row in measure(log, environment).rows)
     record = Record(t, generator, samples, log, Trajectory(rows), counts)
-    return State(t + 1, generator, _kept(state, picks, environment)), record
+    return State(t + 1, generator, _batches(state, samples, scored, winners, environment)), record
 
 
 def _changes(
     state: State, after: tuple[Candidates, NDArray[np.bool_]], environment: Environment
 ) -> Trajectory:
-    """Return what selection, sampling and transmission made of each mean reward since the round before."""
-    if state.before is None:
-        return Trajectory()
+    """Return the parts of each mean reward's change since the last round.
+
+    They are due to selection, sampling and transmission. Where data accumulate there are none, because the
+    training set then does not come from the last round alone.
+    """
     t, setting = state.round, environment.setting
-    before, picked = state.before
-    # Accumulated data are not the last round's alone: the split would be another one.
-    if setting.accumulate:
+    if state.before is None or setting.accumulate:
         return Trajectory()
+    before, picked = state.before
     real = environment.reference if setting.real_fraction else None
     rows: list[Row] = []
     k = int(setting.rule.largest) if isinstance(setting.rule, Rule) else 1
     slates = [np.arange(len(c)) // k for c in (before, after[0])]
     for change in attribute([before, after[0]], [picked, after[1]], [t - 1, t], setting, real, slates):
         reach = NORMAL_975 * change.transmission_error
-        rows += [
-            Row(t, MEASURED, "selection", change.selection, change.reward),
-            Row(t, MEASURED, "sampling", change.sampling, change.reward),
-            Row(t, MEASURED, "sampling_band", change.band, change.reward),
-            Row(
-                t,
-                MEASURED,
-                "transmission",
-                change.transmission,
-                change.reward,
-                None,
-                change.transmission - reach,
-                change.transmission + reach,
-            ),
-        ]
+        exact = {"selection": change.selection, "sampling": change.sampling, "sampling_band": change.band}
+        rows += [Row(t, MEASURED, name, value, change.reward) for name, value in exact.items()]
+        lost = change.transmission
+        rows.append(Row(t, MEASURED, "transmission", lost, change.reward, None, lost - reach, lost + reach))
     return Trajectory(tuple(rows))
 
 
 def _pick(
     t: int, scored: Candidates, environment: Environment, stream: Stream
 ) -> tuple[Log, NDArray[np.int64]]:
-    """Pick one candidate a slate by the rule; each slate is judged by one reward, drawn by weight."""
-    selection, weights = environment.selection, environment.setting.weights or (1.0,)
+    """Pick one candidate per slate by the rule; each slate is judged by one reward, drawn by weight."""
+    selection, weights = environment.config.selection, environment.config.weights
     k, slates = selection.k, selection.shown
     _refuse_infinite(scored)
     rule = selection.rule()
@@ -303,7 +312,7 @@ def _pick(
     for i, weight in enumerate(weights):
         propensity += weight * rule.probabilities(rewards[:, :, i])
     table = _log_table(t, scored, k, slots, np.array(scored.names)[judge], propensity.ravel())
-    # Right by construction: validating as many rows as there are candidates would take longer than picking.
+    # The table is valid by construction, and checking all its rows would take longer than picking.
     log = Log(complete(table, scored.names), scored.names)
     return log, winners_of(log, environment)
 
@@ -352,7 +361,7 @@ def _log_table(
 
 
 def _with_reference(log: Log, reference: Candidates) -> Log:
-    """Append the real data, shown to nobody."""
+    """Append the real data, which belong to no slate, to a log."""
     count = len(reference)
     columns: dict[str, Any] = {name: reference.rewards[:, i] for i, name in enumerate(reference.names)}
     columns |= dict(reference.tracked)

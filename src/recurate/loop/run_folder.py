@@ -45,11 +45,10 @@ from recurate.core.version import VERSION
 from recurate.log.samples import Samples, load_samples, save_samples
 from recurate.log.schema import MODEL, RUN_FORMAT, Log, check_format, read_log, write_log
 from recurate.log.trajectory import Trajectory
-from recurate.loop import environment as worlds
 from recurate.loop.config import Config, read_config, write_config
-from recurate.loop.environment import Environment
+from recurate.loop.environment import Environment, prepare, rests_on
 from recurate.loop.mixing import Picks
-from recurate.loop.rounds import Record, State, candidates_of, first_state, winners_of
+from recurate.loop.rounds import Record, State, candidates_of, winners_of
 
 LOCK = ".lock"
 NAMED = ("numpy", "scipy", "pyarrow", "torch", "scikit-learn", "safetensors")  # packages that matter
@@ -81,28 +80,26 @@ class RunFolder:
         raise InputError("the output folder is not empty", got=path, remedy=hint)
 
     @classmethod
-    def create(
-        cls, path: Path, config: Config, world: Environment, rests_on: Sequence[Fingerprint]
-    ) -> RunFolder:
+    def create(cls, path: Path, environment: Environment, fingerprints: Sequence[Fingerprint]) -> RunFolder:
         """Start a run folder: configuration, set-up, and last the manifest, with which it can be resumed.
 
         Args:
-            path: the folder.
-            config: of the run.
-            world: what was prepared.
-            rests_on: what the configuration named, as it was before anything of it was used.
+            path: The folder.
+            environment: The prepared environment of the run.
+            fingerprints: Fingerprints of everything that the configuration names, taken before its use.
 
         Raises:
-            InputError: the folder exists and is not empty.
+            InputError: If the folder exists and is not empty.
         """
+        config = environment.config
         cls.check_vacant(path, config)
         path.mkdir(parents=True, exist_ok=True)
         sync(path.absolute().parent)
         write_text(path / "config.toml", write_config(config))
         shutil.rmtree(path / "setup", ignore_errors=True)
-        facts = world.facts() | {"real_data": worlds.real_facts(world, config)}
-        write_folder(path / "setup", lambda folder: worlds.save(world, folder), facts)
-        write_text(path / "manifest.json", sealed(_manifest(config, rests_on)))
+        facts = environment.facts() | {"real_data": environment.real_facts()}
+        write_folder(path / "setup", environment.save, facts)
+        write_text(path / "manifest.json", sealed(_manifest(config, fingerprints)))
         return cls(path)
 
     @classmethod
@@ -172,7 +169,7 @@ class RunFolder:
         Raises:
             InputError: a file has changed, and that is not accepted.
         """
-        now = _fingerprints(_manifest(config, worlds.rests_on(config)))
+        now = _fingerprints(_manifest(config, rests_on(config)))
         found = changes(self._rested_on(), now)
         if not accept:
             self._refuse([change for change in found if not change.noted])
@@ -228,9 +225,9 @@ class RunFolder:
 
     # --- set-up ---
 
-    def world(self, config: Config) -> Environment:
-        """Load what was prepared when the run began."""
-        return worlds.prepare(config, self.path / "setup")
+    def environment(self, config: Config) -> Environment:
+        """Load the environment that was prepared when the run began."""
+        return prepare(config, self.path / "setup")
 
     def facts(self) -> dict[str, Any]:
         """Return facts about the data."""
@@ -361,9 +358,8 @@ class RunFolder:
 
     def first(self, environment: Environment) -> State:
         """Return the state before round 0."""
-        return first_state(
-            environment, first_model(environment.generator, self.workspace, self.path / "commands")
-        )
+        model = first_model(environment.config.generator, self.workspace, self.path / "commands")
+        return State(0, model, control=State(0, model) if environment.config.control else None)
 
     def state(self, environment: Environment) -> State | None:
         """Return the state after the last complete round, or None before the first."""
@@ -372,7 +368,7 @@ class RunFolder:
             return None
         last = self.round_path(done - 1)
         control = None
-        if environment.control:
+        if environment.config.control:
             model = self.model(last / "control", environment)
             control = State(done, model, self._batches(environment, "control"))
         before = candidates_of(self.log(done - 1), environment)
@@ -383,14 +379,16 @@ class RunFolder:
         last = self.round_path(state.round - 1)
         control = state.control
         if control is not None:
-            settled = environment.generator.settled(control.generator, last / "control" / "model")
+            settled = environment.config.generator.settled(control.generator, last / "control" / "model")
             control = replace(control, generator=settled)
-        settled = environment.generator.settled(state.generator, last / "model")
+        settled = environment.config.generator.settled(state.generator, last / "model")
         return replace(state, generator=settled, control=control)
 
     def model(self, folder: Path, environment: Environment) -> Generator:
         """Return the model that a round's folder (or its control arm's) holds."""
-        return load_model(environment.generator, folder / "model", self.workspace, self.path / "commands")
+        return load_model(
+            environment.config.generator, folder / "model", self.workspace, self.path / "commands"
+        )
 
     @property
     def workspace(self) -> Path:
@@ -404,7 +402,7 @@ class RunFolder:
     def _batches(self, environment: Environment, part: str) -> tuple[Picks, ...]:
         """Return the picks that the next training set is made of."""
         done = self.complete()
-        first = 0 if environment.retraining.mode == "accumulate" else done - 1
+        first = 0 if environment.setting.accumulate else done - 1
         return tuple(_picks(self.round_path(t) / part, environment) for t in range(first, done))
 
     # --- timings ---

@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field, field_validator
 
+from recurate.components.data.dataset import Dataset
 from recurate.components.rewards.classifier import Classifier
 from recurate.core.arrays import FloatArray
 from recurate.core.errors import InputError
@@ -171,19 +172,18 @@ class Watch:
 
 def watch(
     settings: MeasureSettings,
-    train: Samples | None,
-    held_out: Samples | None,
+    dataset: Dataset | None,
     classifier: Classifier | None,
     reference: FloatArray | None,
 ) -> Watch:
-    """Prepare what is measured; without real data only texts are.
+    """Prepare the sample metrics; without real data only texts are measured.
 
     Raises:
-        InputError: a feature space does not fit the data.
+        InputError: If a feature space does not fit the data.
     """
     spaces: list[Space] = []
-    if train is not None and held_out is not None:
-        names = settings.features
+    if dataset is not None:
+        train, held_out, names = dataset.train, dataset.held_out, settings.features
         if names is None:
             names = () if is_text(train) else (_plain(train), *(("classifier",) if classifier else ()))
             names = names if len(held_out) >= FEWEST else ()

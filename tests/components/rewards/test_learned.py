@@ -518,9 +518,9 @@ def test_a_run_uses_the_learned_reward(finished, saved):
         log = store.log(t).select(source="model")
         np.testing.assert_array_equal(log.column("east"), 1.5 * reward(store.samples(t)))
     assert "held-out log-likelihood" in store.facts()["east_learned_from_picks"]
-    world = store.world(store.config())
+    environment = store.environment(store.config())
     points = store.samples(0)
-    np.testing.assert_array_equal(world.rewards["east"](points), 1.5 * reward(points))
+    np.testing.assert_array_equal(environment.rewards["east"](points), 1.5 * reward(points))
     start, *_, end = (store.log(t).select(source="model").column("east").mean() for t in range(3))
     assert end > start
 
