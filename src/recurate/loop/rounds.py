@@ -106,14 +106,10 @@ def play(state: State, environment: Environment, stage: Stage, attempt: int = 0)
     found += _changes(state, after, environment)
     values, missed = environment.watch.rows(t, samples, scored.rewards, stream.at("measure"), stage)
     found += Trajectory(tuple(to_rows(t, MEASURED, values)))
-    counts |= {
-        "candidates": len(samples),
-        "slates": environment.config.selection.shown,
-        "picks": len(winners),
-    }
-    picks = Picks(samples[winners], None if scored.contexts is None else scored.contexts[winners])
+    shown = environment.config.selection.shown
+    counts |= {"candidates": len(samples), "slates": shown, "picks": len(winners)}
     record = Record(t, generator, samples, log, found, counts, notes=tuple(missed))
-    following = State(t + 1, generator, _kept(state, picks, environment), after)
+    following = State(t + 1, generator, _batches(state, samples, scored, winners, environment), after)
     if state.control is not None:
         stage(t, "control arm")
         arm, left = _control(state.control, record, environment, stream.at("control"), contexts)
@@ -173,7 +169,7 @@ def _batches(
     winners: NDArray[np.int64],
     environment: Environment,
 ) -> tuple[Picks, ...]:
-    """Return the picks for the next training set: those of this round, and of earlier ones if they accumulate."""
+    """Return the picks for the next training set, with those of earlier rounds where data accumulate."""
     picks = Picks(samples[winners], None if scored.contexts is None else scored.contexts[winners])
     return (*state.batches, picks) if environment.setting.accumulate else (picks,)
 
@@ -197,19 +193,6 @@ def _fit(state: State, environment: Environment, stream: Stream) -> tuple[Genera
         training.samples, rng=stream.at("fit"), contexts=training.contexts, real=training.real
     )
     return model, dict(training.counts)
-
-
-def _training(state: State, environment: Environment) -> TrainingSet:
-    if state.round == 0:
-        assert environment.dataset is not None  # the configuration checks it
-        return first_set(environment.dataset)
-    mixed = (
-        environment.config.retraining.real_fraction > 0 or environment.config.retraining.mode == "accumulate"
-    )
-    data = environment.dataset if mixed else None
-    return training_set(
-        state.batches, state.round, data, environment.config.retraining, Stream(environment.config.seed)
-    )
 
 
 def _slate_contexts(t: int, environment: Environment, stream: Stream) -> NDArray[Any] | None:

@@ -386,9 +386,8 @@ class RunFolder:
 
     def model(self, folder: Path, environment: Environment) -> Generator:
         """Return the model that a round's folder (or its control arm's) holds."""
-        return load_model(
-            environment.config.generator, folder / "model", self.workspace, self.path / "commands"
-        )
+        settings, commands = environment.config.generator, self.path / "commands"
+        return load_model(settings, folder / "model", self.workspace, commands)
 
     @property
     def workspace(self) -> Path:
