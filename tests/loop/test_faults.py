@@ -737,7 +737,7 @@ def told(done: Done, out: Path) -> str:
     if partial:
         return f"half-written: {partial}"
     began = (out / "manifest.json").exists()
-    wanted = f"recurate run --resume {out} goes on" if began else "nothing was begun yet"
+    wanted = f"recurate run --resume {out} continues" if began else "nothing was begun yet"
     return "" if wanted in done.text else f"it says {done.text[-300:]}"
 
 
@@ -814,6 +814,6 @@ def test_ctrl_c_as_a_user_gives_it(tmp_path):
     process.send_signal(signal.SIGINT)
     text, _ = process.communicate(timeout=120)
     assert process.returncode == 130
-    assert "recurate run --resume out goes on from the last complete round" in text
+    assert "recurate run --resume out continues after the last complete round" in text
     assert "Traceback" not in text
     assert json.loads((tmp_path / "out" / "manifest.json").read_text())["seed"] == 3

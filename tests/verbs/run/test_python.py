@@ -29,5 +29,5 @@ def test_a_run_comes_back_as_a_result(tmp_path, monkeypatch):
 
 @pytest.mark.parametrize(("config", "resume"), [(None, None), (GAUSSIANS, "somewhere")])
 def test_a_configuration_or_a_run(config, resume):
-    with pytest.raises(InputError, match="a configuration, or a run to resume"):
+    with pytest.raises(InputError, match="say what to run"):
         recurate.run(config, resume=resume)

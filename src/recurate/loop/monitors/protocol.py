@@ -74,7 +74,7 @@ class Several:
         self._monitors = list(monitors)
         self.dropped: list[str] = []
 
-    def tells(self, monitor: Monitor) -> bool:
+    def __contains__(self, monitor: Monitor) -> bool:
         """Return whether this monitor still receives events."""
         return any(m is monitor for m in self._monitors)
 

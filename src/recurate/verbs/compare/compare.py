@@ -123,23 +123,16 @@ def read_run(path: Path, name: str) -> Compared:
     """
     store = RunFolder.open(path)
     store.verify()
-    rounds, kept = store.complete(), path / "trajectory.parquet"
-    remedy = f"recurate run --resume {path} writes it"
-    if rounds == 0 or not kept.exists():
-        raise InputError("the run has no complete round yet", got=path, remedy=remedy)
-    measured = store.measured()
+    recorded, measured = store.trajectory(), store.measured()
     own = {row.source for row in measured.rows}
-    try:
-        forecast = tuple(row for row in Trajectory.read(kept).rows if row.source not in own)
-    except InputError as error:
-        raise InputError(f"the trajectory of {path} cannot be read", got=error.got, remedy=remedy) from None
+    forecast = tuple(row for row in recorded.rows if row.source not in own)
     manifest = store.manifest()
     versions = {f"package {k}": str(v) for k, v in manifest.get("packages", {}).items() if v}
     revision, _, modified = str(manifest.get("code_revision") or "as installed").partition("-")
     versions["recurate"] = f"{manifest.get('recurate')} ({revision[:12]}{modified and ', modified'})"
     return Compared(
         name, path, flat(store.settings()), versions, _trained(path),
-        Trajectory(forecast) + measured, rounds,
+        Trajectory(forecast) + measured, store.complete(),
     )  # fmt: skip
 
 

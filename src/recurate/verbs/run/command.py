@@ -10,7 +10,9 @@ from typing import Annotated
 import typer
 
 from recurate.core.errors import InputError, Stopped
+from recurate.core.files import write_text
 from recurate.verbs.options import Figures, fresh_folder, need_run_extra
+from recurate.verbs.run.python import check_arguments, read_run, run_loop
 
 
 def run(
@@ -65,82 +67,57 @@ def run(
 
       recurate run examples/digits.toml --logger tensorboard --json
     """
-    if (config is None) == (resume is None):
-        raise InputError(
-            "say what to run",
-            got="both a configuration and --resume" if config else "neither a configuration nor --resume",
-            remedy="recurate run CONFIG.toml, or recurate run --resume FOLDER",
-        )
-    if resume is not None and out is not None:
-        raise InputError(
-            "--out has no meaning with --resume", got=out, remedy="a resumed run stays in its folder"
-        )
-    if accept_changes and resume is None:
-        raise InputError(
-            "--accept-changes has a meaning only with --resume",
-            got="no --resume",
-            remedy="recurate run --resume FOLDER --accept-changes",
-        )
     if as_json and quiet:
         raise InputError(
             "--json and --quiet contradict each other", got="both", remedy="leave one of them out"
         )
-    need_run_extra()
     if dry_run:
         _rehearse(config, out or resume)
         return
-    from recurate.loop import driver as loop
+    check_arguments(config, out, resume, accept_changes)
+    need_run_extra()
     from recurate.loop.config import read_config
     from recurate.loop.monitors.console import JsonLines, Lines, Live, on_a_terminal
     from recurate.loop.monitors.loggers import make_loggers
     from recurate.loop.monitors.protocol import Several, Silent
-    from recurate.loop.run_folder import RunFolder
-    from recurate.verbs.run.report import write_run_report
 
-    told = JsonLines(sys.stdout) if as_json else None
-    view = told or (Silent() if quiet else Live() if on_a_terminal() else Lines())
+    json_lines = JsonLines(sys.stdout) if as_json else None
+    view = json_lines or (Silent() if quiet else Live() if on_a_terminal() else Lines())
     with contextlib.redirect_stdout(sys.stderr) if as_json else contextlib.nullcontext():
         settings = None if config is None else read_config(config)
         folder = resume or out or fresh_folder(Path("runs") / config.stem)  # type: ignore[union-attr]
         monitor = Several([view, *make_loggers(logger or [], folder)])
+        stopped = None
         try:
-            if settings is None:
-                loop.resume(folder, monitor, accept_changes=accept_changes)
-            else:
-                loop.run(settings, folder, monitor)
-            path = write_run_report(RunFolder.open(folder))
+            run_loop(settings, folder, monitor, accept_changes=accept_changes)
         except Stopped as stop:
-            monitor.close()
-            path = write_run_report(RunFolder.open(folder))
-            if told is not None and monitor.tells(told):
-                told.done(folder, path)
-            print(f"{stop}\nreport: {path}", file=sys.stderr)
-            raise SystemExit(3) from None
+            stopped = stop
         except KeyboardInterrupt:
-            monitor.close()
-            started = (folder / "manifest.json").exists()
-            hint = f"recurate run --resume {folder} goes on from the last complete round"
-            print(f"\nstopped; {hint if started else 'nothing was begun yet'}", file=sys.stderr)
+            begun = (folder / "manifest.json").exists()
+            hint = f"recurate run --resume {folder} continues after the last complete round"
+            print(f"\nstopped; {hint if begun else 'nothing was begun yet'}", file=sys.stderr)
             raise SystemExit(130) from None
-        finally:
-            monitor.close()
-        for line in () if monitor.tells(view) and not quiet else monitor.dropped:
+        for line in () if view in monitor and not quiet else monitor.dropped:
             print(f"warning: {line}", file=sys.stderr)
-    if told is not None:
-        if monitor.tells(told):  # whoever read the lines may have left
-            told.done(folder, path)
-    else:
+    path = folder / "report.html"
+    if json_lines is not None and json_lines in monitor:  # the reader of the lines may have left
+        json_lines.done(folder, path)
+    if stopped is not None:
+        print(f"{stopped}\nreport: {path}", file=sys.stderr)
+        raise SystemExit(3)
+    if json_lines is None:
         print(f"report: {path}" if quiet else f"\nreport: {path}")
 
 
 def _rehearse(config: Path | None, other: Path | None) -> None:
-    """Print what a dry run did."""
+    """Print the steps of a dry run."""
     if config is None or other is not None:
         raise InputError(
             "--dry-run takes a configuration and keeps nothing",
             got="no configuration" if config is None else f"also {other}",
             remedy="recurate run CONFIG.toml --dry-run",
         )
+    need_run_extra()
     from recurate.loop.config import read_config
     from recurate.loop.dry_run import rehearse
 
@@ -154,19 +131,14 @@ def report(
     figures: Figures = False,
 ) -> None:
     """Rebuild the report of a run, FOLDER/report.html, from the files in the folder."""
-    need_run_extra()
-    from recurate.loop.run_folder import RunFolder
     from recurate.report.figures import need_figures_extra, write_figures
     from recurate.report.sections import charts_of
-    from recurate.verbs.run.report import run_result, write_run_report
 
     if figures:
         need_figures_extra()
-    store = RunFolder.open(folder)
-    if store.complete() == 0 or not (folder / "trajectory.parquet").exists():
-        raise InputError(
-            "the run has no complete round yet", got=folder, remedy=f"recurate run --resume {folder}"
-        )
-    print(f"report: {write_run_report(store)}")
+    found = read_run(folder)
+    path = folder / "report.html"
+    write_text(path, found.page())
+    print(f"report: {path}")
     if figures:
-        print(f"figures: {write_figures(list(charts_of(run_result(store).sections)), folder / 'figures')}")
+        print(f"figures: {write_figures(list(charts_of(found.sections)), folder / 'figures')}")

@@ -13,6 +13,7 @@ from recurate.verbs.options import fresh_folder, need_run_extra
 if TYPE_CHECKING:
     from recurate.loop.config import Config
     from recurate.loop.monitors.protocol import Monitor
+    from recurate.loop.run_folder import RunFolder
     from recurate.verbs.result import Result
     from recurate.verbs.run.report import Run
 
@@ -67,57 +68,80 @@ def run(
     >>> done.trajectory.values("mean_reward", source="measured").shape
     (2,)
     """
-    if (config is None) == (resume is None):
-        raise InputError(
-            "give a configuration, or a run to resume",
-            got="both" if config is not None else "neither",
-            remedy="recurate.run('loop.toml'), or recurate.run(resume='runs/a')",
-        )
+    check_arguments(config, out, resume, accept_changes)
     need_run_extra()
     cite("ferbach2024")
-    from recurate.loop import driver
     from recurate.loop.config import Config, parse_config, read_config
     from recurate.loop.monitors.loggers import make_loggers
-    from recurate.loop.monitors.protocol import Several, Silent
-    from recurate.loop.run_folder import RunFolder
-    from recurate.verbs.run.report import run_result, write_run_report
+    from recurate.loop.monitors.protocol import Several
+    from recurate.verbs.run.report import run_result
 
+    if isinstance(config, Mapping):
+        config = parse_config(dict(config))
     stem = Path(config).stem if isinstance(config, str | Path) else "run"
+    settings = config if config is None or isinstance(config, Config) else read_config(config)
     folder = Path(resume or out or fresh_folder(Path("runs") / stem))
-    watcher = Several([monitor or Silent(), *make_loggers(list(logger), folder)])
+    monitors = [*([monitor] if monitor else []), *make_loggers(logger, folder)]
+    return run_result(run_loop(settings, folder, Several(monitors), accept_changes=accept_changes))
+
+
+def check_arguments(config: object, out: object, resume: object, accept_changes: bool) -> None:
+    """Refuse arguments that contradict each other.
+
+    Raises:
+        InputError: Unless either a configuration or a run to resume is given, or if an argument is given
+            that has no meaning with it.
+    """
+    if (config is None) == (resume is None):
+        raise InputError(
+            "say what to run",
+            got="neither a configuration nor a run to resume" if config is None else "both",
+            remedy="recurate run CONFIG.toml, or recurate run --resume FOLDER",
+        )
+    if resume is not None and out is not None:
+        raise InputError(
+            "out has no meaning with resume", got=out, remedy="a resumed run stays in its folder"
+        )
+    if accept_changes and resume is None:
+        raise InputError(
+            "accept-changes has a meaning only with resume",
+            got="no run to resume",
+            remedy="recurate run --resume FOLDER --accept-changes",
+        )
+
+
+def run_loop(
+    config: Config | None, folder: Path, monitor: Monitor, *, accept_changes: bool = False
+) -> RunFolder:
+    """Run a loop, or resume it where ``config`` is None, and write its report, also if an alarm stops it."""
+    from recurate.loop import driver
+    from recurate.loop.run_folder import RunFolder
+    from recurate.verbs.run.report import write_run_report
+
     try:
         if config is None:
-            driver.resume(folder, watcher, accept_changes=accept_changes)
-        elif isinstance(config, Config):
-            driver.run(config, folder, watcher)
+            driver.resume(folder, monitor, accept_changes=accept_changes)
         else:
-            settings = (
-                parse_config(dict(config)) if isinstance(config, Mapping) else read_config(Path(config))
-            )
-            driver.run(settings, folder, watcher)
+            driver.run(config, folder, monitor)
+        store = RunFolder.open(folder)
+        write_run_report(store)
+        return store
     except Stopped:
+        monitor.close()
         write_run_report(RunFolder.open(folder))
         raise
     finally:
-        watcher.close()
-    store = RunFolder.open(folder)
-    write_run_report(store)
-    return run_result(store)
+        monitor.close()
 
 
 def read_run(folder: Path | str) -> Result[Run]:
-    """Return the result of a run that was made, from its folder.
+    """Return the result of an earlier run, from its folder.
 
     Raises:
-        InputError: it is no run, has no complete round, or was altered.
+        InputError: If the folder is not a run's, has no complete round, or was altered.
     """
     need_run_extra()
     from recurate.loop.run_folder import RunFolder
     from recurate.verbs.run.report import run_result
 
-    store = RunFolder.open(Path(folder))
-    if store.complete() == 0 or not (store.path / "trajectory.parquet").exists():
-        raise InputError(
-            "the run has no complete round yet", got=folder, remedy=f"recurate run --resume {folder}"
-        )
-    return run_result(store)
+    return run_result(RunFolder.open(Path(folder)))

@@ -50,15 +50,11 @@ def run_result(folder: RunFolder) -> Result[Run]:
     """Return a run as a result.
 
     Raises:
-        InputError: the folder was altered, or its trajectory cannot be read.
+        InputError: If no round is complete, or the folder was altered.
     """
     config = folder.config()
     folder.verify()
-    try:
-        trajectory = Trajectory.read(folder.path / "trajectory.parquet")
-    except InputError as error:
-        remedy = f"recurate run --resume {folder.path} writes it again"
-        raise InputError("the run's trajectory cannot be read", got=error.got, remedy=remedy) from None
+    trajectory = folder.trajectory()
     manifest = folder.manifest()
     facts = config.selection.rule().facts() | {
         "real_fraction": config.retraining.real_fraction,
