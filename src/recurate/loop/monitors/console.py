@@ -11,6 +11,7 @@ from typing import IO, TYPE_CHECKING, Any
 
 from recurate.core.plain import to_json
 from recurate.log.trajectory import FORECAST, MEASURED, Trajectory
+from recurate.loop.monitors.protocol import Silent
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -32,7 +33,7 @@ def on_a_terminal() -> bool:
     return sys.stdout.isatty() and not Console().is_dumb_terminal
 
 
-class Lines:
+class Lines(Silent):
     """Plain text without control characters, one line per round: measured values beside the forecast."""
 
     def __init__(self) -> None:
@@ -45,16 +46,10 @@ class Lines:
             _print(f"{name:>30}  {text}")
         self._since = time.perf_counter()
 
-    def stage(self, round: int, name: str) -> None:  # noqa: A002
-        """Do nothing: this view has one line per round."""
-
     def warn(self, warnings: Sequence[str]) -> None:
         """Print the warnings, one line each."""
         for warning in warnings:
             _print(_printable(f"warning: {warning}"))
-
-    def counts(self, round: int, counts: dict[str, int]) -> None:  # noqa: A002
-        """Do nothing: the report has the counts."""
 
     def alarm(self, round: int, message: str, action: str) -> None:  # noqa: A002
         """Print the alarm."""
@@ -71,9 +66,6 @@ class Lines:
         cells = "".join(f"{found.get(key, ''):>{WIDTH}}" for key in self._columns)
         _print(f"{round:{ROUND_WIDTH}d}{cells}{now - self._since:10.1f}")
         self._since = now
-
-    def close(self) -> None:
-        """Do nothing."""
 
 
 class Live:
@@ -246,7 +238,7 @@ class Live:
         return parts
 
 
-class JsonLines:
+class JsonLines(Silent):
     """JSON lines: one object per event; nothing else is written to the stream.
 
     Args:
@@ -288,9 +280,6 @@ class JsonLines:
     def done(self, folder: Path, report: Path) -> None:
         """Write the paths of the run folder and the report."""
         self._say("done", run=str(folder), report=str(report))
-
-    def close(self) -> None:
-        """Do nothing."""
 
     def _say(self, event: str, **what: Any) -> None:
         self._stream.write(to_json({"event": event, **what}, indent=None) + "\n")

@@ -21,7 +21,7 @@ from typing import Any
 from recurate.core.errors import InputError, nearest
 from recurate.core.files import write_text
 from recurate.log.trajectory import FORECAST, MEASURED, Trajectory
-from recurate.loop.monitors.protocol import Monitor
+from recurate.loop.monitors.protocol import Monitor, Silent
 
 ALARM = "alarm"
 LONGEST = 5000  # characters of a text value
@@ -30,7 +30,7 @@ UNSTABLE = ("complete_rounds_found", "rounds")  # facts that a resumed run chang
 Values = dict[str, dict[str, float]]  # source -> name -> value
 
 
-class _Logger:
+class _Logger(Silent):
     """Common part of all loggers: every round is written once, as a whole, and in order."""
 
     name = ""
@@ -52,9 +52,6 @@ class _Logger:
         self._rounds = int(facts["rounds"])
         self._last = self.begin({name: str(value)[:LONGEST] for name, value in facts.items()})
         self._open = True
-
-    def stage(self, round: int, name: str) -> None:  # noqa: A002
-        """Do nothing: timings.jsonl has the stages."""
 
     def warn(self, warnings: Sequence[str]) -> None:
         """Write all warnings so far as text."""

@@ -1,9 +1,9 @@
-r"""What a publication claims, as numbers that a run has, and verdicts from a few seeds.
+r"""Published claims as bounds on statistics of runs, and their verdicts from several seeds.
 
-A statistic is one number a seed. Over n seeds its 95 % interval is that of Student's t,
-mean +- t_{n-1} s / sqrt n, and the claim is a bound on it: the verdict is "agrees" if the whole interval lies
-beyond the bound, "does not" if the whole of it lies on the other side, "undecided" between. Bounds are stated
-with the claims, before anything is run.
+A statistic is one number per seed. Over n seeds, its 95 % interval is Student's, mean +- t_{n-1} s / sqrt n,
+and a claim is a bound on the mean. The verdict is "agrees" if the whole interval lies beyond the bound, "does
+not" if it lies entirely on the other side, and "undecided" otherwise. The bounds are stated with the claims,
+before any run.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ import itertools
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 
@@ -23,19 +24,19 @@ from recurate.verbs.reproduce.over_seeds import mean_and_reach
 Runs = Mapping[str, Trajectory]  # one seed's trajectories, by arm
 Statistic = Callable[[Runs], float]
 
-CERTAIN = 3.0  # standard errors below which a fall is put down to chance
+CERTAIN = 3.0  # standard errors; a smaller fall is attributed to chance
 
 
 @dataclass(frozen=True)
 class Claim:
-    """Something that a publication says of an experiment.
+    """A claim that a publication makes about an experiment.
 
     Attributes:
-        published: in its words, shortened.
-        measured: what the statistic is.
-        statistic: of one seed's runs.
-        above: whether it should lie above the bound, or below.
-        bound: the bound.
+        published: The claim in the publication's words, shortened.
+        measured: Description of the statistic.
+        statistic: Function that computes the statistic from one seed's runs.
+        above: Whether the statistic should lie above the bound rather than below it.
+        bound: The bound, in the unit of the statistic.
     """
 
     published: str
@@ -47,13 +48,13 @@ class Claim:
 
 @dataclass(frozen=True)
 class Finding:
-    """A claim against what was found.
+    """A claim with the values of its statistic.
 
     Attributes:
-        claim: see :class:`Claim`.
-        values: the statistic of each seed.
-        mean: their mean.
-        reach: half the width of its 95 % interval; infinite for one seed.
+        claim: The claim.
+        values: Value of the statistic for each seed.
+        mean: Mean of the values.
+        reach: Half the width of the mean's 95 % interval; infinite for one seed.
         verdict: ``agrees``, ``does not`` or ``undecided``.
     """
 
@@ -68,10 +69,10 @@ def judge(claim: Claim, seeds: Sequence[Runs]) -> Finding:
     """Return a claim's verdict from the runs of several seeds.
 
     Raises:
-        InputError: there are no seeds.
+        InputError: If there are no seeds.
     """
     if not seeds:
-        raise InputError("a claim needs runs to be judged by", got="no seeds", remedy="run at least one")
+        raise InputError("a claim cannot be judged without runs", got="no seeds", remedy="run at least one")
     values = tuple(claim.statistic(runs) for runs in seeds)
     mean, reach = mean_and_reach(values)
     beyond = mean - claim.bound if claim.above else claim.bound - mean
@@ -88,27 +89,19 @@ def last(arm: str, quantity: str, *, reward: str | None = None, group: str | Non
 
 
 def rise(arm: str, quantity: str, *, reward: str | None = None, group: str | None = None) -> Statistic:
-    """Return the statistic: the last round's value less round 0's."""
-
-    def statistic(runs: Runs) -> float:
-        values = _values(runs[arm], quantity, reward, group)
-        return values[-1] - values[0]
-
-    return statistic
+    """Return the statistic: the value in the last round minus that in round 0."""
+    values = partial(_values, quantity=quantity, reward=reward, group=group)
+    return lambda runs: values(runs[arm])[-1] - values(runs[arm])[0]
 
 
 def ratio(arm: str, quantity: str, *, first: int = 0, reward: str | None = None) -> Statistic:
-    """Return the statistic: the last round's value over that of round ``first``."""
-
-    def statistic(runs: Runs) -> float:
-        values = _values(runs[arm], quantity, reward, None)
-        return values[-1] / values[first]
-
-    return statistic
+    """Return the statistic: the value in the last round divided by that in round ``first``."""
+    values = partial(_values, quantity=quantity, reward=reward, group=None)
+    return lambda runs: values(runs[arm])[-1] / values(runs[arm])[first]
 
 
 def falls(arm: str, quantity: str, *, reward: str | None = None, group: str | None = None) -> Statistic:
-    """Return the statistic: in how many rounds the value fell by more than CERTAIN standard errors."""
+    """Return the statistic: the number of rounds in which the value fell by over CERTAIN standard errors."""
 
     def statistic(runs: Runs) -> float:
         series = runs[arm].series(quantity, source=MEASURED, reward=reward, group=group)
@@ -124,7 +117,7 @@ def smallest_share(arm: str) -> Statistic:
 
 
 def drift_of_shares(arm: str) -> Statistic:
-    """Return the statistic: total variation between the shares of the first and the last round."""
+    """Return the statistic: the total variation distance between the first and the last round's shares."""
 
     def statistic(runs: Runs) -> float:
         shares = _shares(runs[arm])
@@ -134,7 +127,7 @@ def drift_of_shares(arm: str) -> Statistic:
 
 
 def less(one: Statistic, other: Statistic) -> Statistic:
-    """Return the statistic: one less the other, of the same seed."""
+    """Return the statistic: the difference of two statistics of the same seed."""
     return lambda runs: one(runs) - other(runs)
 
 
