@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Iterable
+from importlib.util import find_spec
 from typing import Any
 
 
@@ -46,6 +47,23 @@ def _again(kind: type[InputError], message: str, parts: dict[str, str]) -> Input
     error = kind.__new__(kind, message)
     vars(error).update(parts)
     return error
+
+
+def need(packages: Iterable[str], what: str, remedy: str) -> None:
+    """Check that packages are installed.
+
+    Args:
+        packages: Names of modules.
+        what: Subject of the message, such as "figures".
+        remedy: Command that installs them.
+
+    Raises:
+        InputError: If a package is not installed.
+    """
+    missing = [name for name in packages if not find_spec(name)]
+    if missing:
+        what = f"{what} needs more than the plain installation"
+        raise InputError(what, got=f"no {', '.join(missing)}", remedy=remedy)
 
 
 class Stopped(RecurateError):

@@ -89,13 +89,6 @@ def quantity_chart(trajectory: Trajectory, key: Key) -> dict[str, Any]:
     y = alt.Y(
         "value:Q", title=None, scale=alt.Scale(zero=False, padding=6, type="log" if log_scale else "linear")
     )
-    tooltip = [
-        alt.Tooltip("source:N"),
-        alt.Tooltip("round:Q", format="d"),
-        alt.Tooltip("value:Q", format=".5g"),
-        alt.Tooltip("lower:Q", format=".5g", title="95 % from"),
-        alt.Tooltip("upper:Q", format=".5g", title="to"),
-    ]
     base = alt.Chart(_values([_plain(r) for r in rows])).encode(
         x=_round_axis(), color=colour, opacity=alt.when(pick).then(alt.value(1)).otherwise(alt.value(0.12))
     )
@@ -115,7 +108,7 @@ def quantity_chart(trajectory: Trajectory, key: Key) -> dict[str, Any]:
         .transform_filter(f"datum.source != '{FORECAST}' && isValid(datum.lower)")
         .encode(y=alt.Y("lower:Q"), y2="upper:Q")
     )
-    points = base.mark_point(filled=True, size=55).encode(y=y, tooltip=tooltip)
+    points = base.mark_point(filled=True, size=55).encode(y=y, tooltip=value_tooltips())
     named = points.properties(name=f"view_{name}").add_params(pick, zoom)
     return finished(alt.layer(band, line, dashed, bars, named))
 
@@ -246,6 +239,17 @@ def _slider(name: str, rounds: list[int]) -> alt.Parameter:
     return alt.param(name=f"round_{name}", value=rounds[-1], bind=bind)
 
 
+def value_tooltips() -> list[alt.Tooltip]:
+    """Return the tooltips of a value with its source, round and interval."""
+    return [
+        alt.Tooltip("source:N"),
+        alt.Tooltip("round:Q", format="d"),
+        alt.Tooltip("value:Q", format=".5g"),
+        alt.Tooltip("lower:Q", format=".5g", title="95 % from"),
+        alt.Tooltip("upper:Q", format=".5g", title="to"),
+    ]
+
+
 def zooming(name: str) -> alt.Parameter:
     """Return an interaction: drag to move, Shift + wheel to zoom; the wheel alone scrolls the page."""
     return alt.selection_interval(
@@ -270,14 +274,12 @@ def chart_name(key: Key) -> str:
 
 
 def _plain(row: Row) -> dict[str, Any]:
-    return {
-        "round": row.round,
-        "source": row.source,
-        "group": row.group,
-        "value": digits(row.value),
-        "lower": digits(row.lower),
-        "upper": digits(row.upper),
-    }
+    numbers = _rounded({name: getattr(row, name) for name in ("value", "lower", "upper")})
+    return {"round": row.round, "source": row.source, "group": row.group, **numbers}
+
+
+def _rounded(values: dict[str, Any]) -> dict[str, Any]:
+    return {name: v if isinstance(v, str) else digits(v) for name, v in values.items()}
 
 
 def as_chart(spec: dict[str, Any]) -> Any:
@@ -298,8 +300,7 @@ def interval_chart(bars: list[dict[str, Any]], name: str) -> dict[str, Any]:
         name: Name of the chart's view.
     """
     rows = [
-        {k: v if isinstance(v, str) else digits(v) for k, v in b.items()}
-        | {"low": digits(b["value"] - b["error"]), "high": digits(b["value"] + b["error"])}
+        _rounded(b) | {"low": digits(b["value"] - b["error"]), "high": digits(b["value"] + b["error"])}
         for b in bars
     ]
     names = list(dict.fromkeys(b["name"] for b in bars))
@@ -326,8 +327,7 @@ def calibration_chart(rows: list[dict[str, Any]]) -> dict[str, Any]:
             ``error`` is half the width of the interval of ``picked``.
     """
     values = [
-        {k: digits(v) for k, v in r.items()}
-        | {"low": digits(r["picked"] - r["error"]), "high": digits(r["picked"] + r["error"])}
+        _rounded(r) | {"low": digits(r["picked"] - r["error"]), "high": digits(r["picked"] + r["error"])}
         for r in rows
     ]
     top = max(max(r["predicted"], r["picked"] + r["error"]) for r in rows)
@@ -354,7 +354,7 @@ def parts_chart(rows: list[dict[str, Any]]) -> dict[str, Any]:
         legend=alt.Legend(title=None, orient="top"),
     )
     chart = (
-        alt.Chart(_values([{k: v if isinstance(v, str) else digits(v) for k, v in r.items()} for r in rows]))
+        alt.Chart(_values([_rounded(row) for row in rows]))
         .mark_bar()
         .encode(
             x=alt.X("round:O", title="round"),
@@ -377,7 +377,7 @@ def frontier_chart(
         axis: Title of the horizontal axis.
         name: Name of the chart's view; the horizontal axis of ``cost`` is logarithmic.
     """
-    rows = [{"x": digits(p["x"]), "y": digits(p["y"]), "label": p["label"]} for p in points]
+    rows = [_rounded(point) for point in points]
     scale = alt.Scale(zero=False, type="log" if name == "cost" else "linear")
     base = alt.Chart(_values(rows)).encode(
         x=alt.X("x:Q", title=axis, scale=scale),
@@ -387,7 +387,7 @@ def frontier_chart(
     dots = base.mark_point(filled=True, size=50, color=COLOURS[FORECAST], opacity=1).encode(
         tooltip=["label:N", alt.Tooltip("x:Q", format=".4g"), alt.Tooltip("y:Q", format=".4g")]
     )
-    mark = alt.Chart(_values([{k: digits(v) for k, v in here.items()}])).mark_point(
+    mark = alt.Chart(_values([_rounded(here)])).mark_point(
         shape="diamond", filled=True, size=160, color=COLOURS[MEASURED], opacity=1
     )
     plan = mark.encode(x=alt.X("x:Q", scale=scale), y="y:Q")

@@ -10,12 +10,11 @@ import copy
 import math
 import textwrap
 from collections.abc import Iterator, Sequence
-from importlib.util import find_spec
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
-from recurate.core.errors import InputError
+from recurate.core.errors import need
 from recurate.core.files import atomic_path, write_text
 from recurate.log.trajectory import CONTROL, FORECAST, MEASURED, RENEWED, TAIL
 from recurate.report.charts import COLOURS
@@ -57,12 +56,7 @@ def need_figures_extra() -> None:
     Raises:
         InputError: If it is not installed.
     """
-    if not find_spec("vl_convert"):
-        raise InputError(
-            "figures need a package that is not installed",
-            got="no vl-convert-python",
-            remedy="pip install 'recurate[figures]'",
-        )
+    need(["vl_convert"], "drawing figures", "pip install 'recurate[figures]'")
 
 
 def write_figures(charts: Sequence[tuple[str, dict[str, Any]]], folder: Path) -> Path:

@@ -1,4 +1,4 @@
-"""The same quantity of several runs in one chart."""
+"""Charts that overlay one quantity of several runs."""
 
 from __future__ import annotations
 
@@ -8,15 +8,15 @@ from typing import Any
 import altair as alt
 
 from recurate.log.trajectory import FORECAST, MEASURED, Trajectory
-from recurate.report.charts import Key, chart_name, digits, finished, zooming
+from recurate.report.charts import Key, chart_name, digits, finished, value_tooltips, zooming
 from recurate.report.figures import PALETTE
 
 SHAPES = (
     "circle", "square", "triangle-up", "diamond", "cross", "triangle-down", "triangle-right", "triangle-left",
 )  # fmt: skip
-SUPPORT = "effective_support"  # a forecast's; what was measured has one only in name
+SUPPORT = "effective_support"  # drawn for forecasts only
 DASHES = ([1, 0], [7, 3], [2, 2], [9, 3, 2, 3])
-DODGE = 0.3  # of a round: how far apart the runs' points are in all
+DODGE = 0.3  # rounds between the points of the first and the last run
 
 
 def overlay_chart(runs: Mapping[str, Trajectory], key: Key) -> dict[str, Any]:
@@ -58,14 +58,7 @@ def overlay_chart(runs: Mapping[str, Trajectory], key: Key) -> dict[str, Any]:
         .transform_filter("isValid(datum.lower)")
         .encode(x=beside, y=alt.Y("lower:Q", title=None, axis=percent), y2="upper:Q")
     )
-    tooltip = [
-        alt.Tooltip("run:N"),
-        alt.Tooltip("source:N"),
-        alt.Tooltip("round:Q", format="d"),
-        alt.Tooltip("value:Q", format=".5g"),
-        alt.Tooltip("lower:Q", format=".5g", title="95 % from"),
-        alt.Tooltip("upper:Q", format=".5g", title="to"),
-    ]
+    tooltip = [alt.Tooltip("run:N"), *value_tooltips()]
     # Where nothing was measured the points mark the forecast's values.
     shown = measured if any(v["source"] == MEASURED for v in values) else base
     points = shown.mark_point(filled=True, size=60).encode(x=beside, y=y, shape=shape, tooltip=tooltip)

@@ -1,4 +1,4 @@
-"""What commands and functions share: options, what they mean, where results go."""
+"""Options of the commands, their parsing, and the folders of results."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from recurate.core.errors import InputError
+from recurate.core.errors import InputError, need
 
 if TYPE_CHECKING:
     from recurate.log.reading.slates import Wanted
@@ -36,10 +36,10 @@ Reference = Annotated[
 Slate = Annotated[str | None, _column("Column of slates (one row per candidate).")]
 Pick = Annotated[str | None, _column("Column of picks: yes/no, or the picked alternative.")]
 Rank = Annotated[str | None, _column("Column of ranks, 1 the best; equal ones are ties.")]
-Chooser = Annotated[str | None, _column("Column of who picked.")]
+Chooser = Annotated[str | None, _column("Column of choosers, who picked.")]
 Item = Annotated[str | None, _column("Column of items or kinds of candidates.")]
-Position = Annotated[str | None, _column("Column of where a candidate was shown.")]
-Context = Annotated[str | None, _column("Column of contexts (prompts); picks happen within them.")]
+Position = Annotated[str | None, _column("Column of positions in the slate.")]
+Context = Annotated[str | None, _column("Column of contexts (prompts); selection happens within a context.")]
 Form = Annotated[
     str | None,
     typer.Option(metavar="FORM", help="long, wide, pairs or lists. Default: guessed and shown."),
@@ -52,15 +52,15 @@ Alternatives = Annotated[
 ]
 Feature = Annotated[
     list[str] | None,
-    _column("What describes candidates, repeatable; characters:COLUMN counts a text's."),
+    _column("Column that describes candidates, repeatable; characters:COLUMN counts a text's characters."),
 ]
 Ties = Annotated[
     str, typer.Option(metavar="HOW", help="Tied pairs: davidson (a separate outcome), half, or drop.")
 ]
-Seed = Annotated[int, typer.Option(metavar="N", help="Seed of all that is random here.")]
+Seed = Annotated[int, typer.Option(metavar="N", help="Seed of all random numbers.")]
 Out = Annotated[
     Path | None,
-    typer.Option(metavar="FOLDER", help="Where to write. Default: named after input and command."),
+    typer.Option(metavar="FOLDER", help="Folder to write to. Default: named after input and command."),
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print all numbers as JSON instead of tables.")]
 Figures = Annotated[
@@ -68,11 +68,11 @@ Figures = Annotated[
 ]
 
 
-# --- what they mean -------------------------------------------------------------------------------
+# --- parsing -------------------------------------------------------------------------------
 
 
 def numbers(option: str, text: str | None) -> list[float] | None:
-    """Read numbers separated by commas; None where the option was not given."""
+    """Read numbers separated by commas; None if the option is absent."""
     if text is None:
         return None
     try:
@@ -106,26 +106,26 @@ def listed(value: str | Sequence[str] | None) -> list[str] | None:
 
 
 def roles(**columns: str | None) -> dict[str, str]:
-    """Return the columns that were named, by role."""
+    """Return the named columns by role."""
     return {role: column for role, column in columns.items() if column is not None}
 
 
 def wanted(
     feature: str | Sequence[str] | None, score: str | Sequence[str] | None, model: str | None, ties: str
 ) -> Wanted:
-    """Return what is wanted from a table of choices."""
+    """Return the columns to read from a table of choices, and the treatment of ties."""
     from recurate.log.reading.slates import Wanted
 
     return Wanted(tuple(listed(feature) or ()), tuple(listed(score) or ()), model, ties)
 
 
 def say(text: str) -> None:
-    """Print progress for a person at a terminal."""
+    """Print progress on standard error, if it is a terminal."""
     if sys.stderr.isatty():
         print(f"{text} ...", file=sys.stderr)
 
 
-# --- where results go -----------------------------------------------------------------------------
+# --- folders of results -----------------------------------------------------------------------------
 
 
 def beside(log: Path, what: str) -> Path:
@@ -144,15 +144,6 @@ def fresh_folder(base: Path) -> Path:
 
 
 def need_run_extra() -> None:
-    """Raise InputError where the packages of the extra ``run`` are missing."""
-    from importlib.util import find_spec
-
-    missing = [
-        m for m in ("torch", "pydantic", "safetensors", "sklearn", "tomli_w", "PIL") if not find_spec(m)
-    ]
-    if missing:
-        raise InputError(
-            "running loops needs more than the plain installation",
-            got=f"no {', '.join(missing)}",
-            remedy="pip install 'recurate[run]'",
-        )
+    """Raise InputError if packages of the extra ``run`` are missing."""
+    packages = ("torch", "pydantic", "safetensors", "sklearn", "tomli_w", "PIL")
+    need(packages, "this verb", "pip install 'recurate[run]'")

@@ -1,4 +1,4 @@
-"""What every verb returns: one object that is saved, shown, plotted, printed or taken further."""
+"""The result of every verb: one object that can be saved, shown, plotted, printed or converted."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from typing import Any, Generic, TypeVar
 
 import pyarrow as pa
 
-from recurate.core.errors import InputError, nearest
+from recurate.core.errors import InputError, nearest, need
 from recurate.core.files import write_text
 from recurate.core.plain import plain, to_json
 from recurate.core.tables import write_table
@@ -30,19 +30,21 @@ Tables = Mapping[str, pa.Table]
 
 @dataclass(frozen=True, repr=False, eq=False)
 class Result(Generic[Found]):
-    """What a verb found, with how it is shown.
+    """The result of a verb, with its report.
 
-    Attributes of ``found`` are attributes of the result too: ``recurate.forecast(rewards).trajectory``.
+    Attributes of ``found`` are also attributes of the result: ``recurate.forecast(rewards).trajectory``.
 
     Attributes:
-        found: the values themselves, such as a ``Forecast``, ``Plan``, ``Fit`` or ``Audit``.
-        verb: ``forecast``, ``plan``, ...; the file of the facts is named after it.
-        title: of the report.
-        summary: the result in a sentence or two.
-        warnings: what to know before relying on it.
-        source: what it was made from.
-        make_facts, make_sections, make_tables: return these three, called when first needed.
-        subtitle: of the report.
+        found: Values that the verb computed, such as a ``Forecast``, ``Plan``, ``Fit`` or ``Audit``.
+        verb: Name of the verb (``forecast``, ``plan``, ...) and of the file with the facts.
+        title: Title of the report.
+        summary: The result in one or two sentences.
+        warnings: Reservations about the result, one sentence or more each.
+        source: Input of the verb, such as the path of a log.
+        make_facts: Function that returns the facts; it is called once, on first use.
+        make_sections: Function that returns the sections, likewise.
+        make_tables: Function that returns the tables, likewise.
+        subtitle: Subtitle of the report.
     """
 
     found: Found
@@ -58,7 +60,7 @@ class Result(Generic[Found]):
 
     @cached_property
     def facts(self) -> Facts:
-        """All numbers as plain values: what JSON has; NaN and the infinities are None."""
+        """All numbers as plain values, as in the JSON file; NaN and infinities are None."""
         own = {"recurate": VERSION, "source": self.source, **self.make_facts()}
         return dict(plain({**own, "summary": self.summary, "warnings": self.warnings}))
 
@@ -80,13 +82,13 @@ class Result(Generic[Found]):
         )  # fmt: skip
 
     def save(self, folder: Path | str) -> list[Path]:
-        """Write tables, facts (``VERB.json``) and ``report.html`` into a folder, each whole or not at all.
+        """Write tables, facts (``VERB.json``) and ``report.html`` into a folder, each file atomically.
 
         Returns:
-            The files written.
+            Paths of the files.
 
         Raises:
-            InputError: ``folder`` is a file.
+            InputError: If ``folder`` is a file.
         """
         folder = open_folder(Path(folder))
         written = [folder / name for name in self.tables if Path(name).suffix]
@@ -108,10 +110,10 @@ class Result(Generic[Found]):
         """Return a chart of the report as an ``altair.Chart``.
 
         Args:
-            quantity: title or name of the chart, such as ``mean_reward``; None: the first one.
+            quantity: Title or name of the chart, such as ``mean_reward``; None stands for the first one.
 
         Raises:
-            InputError: there is no such chart; the message names those that exist.
+            InputError: If there is no such chart; the message lists those that exist.
         """
         from recurate.report.charts import as_chart
         from recurate.report.figures import view_name
@@ -125,7 +127,7 @@ class Result(Generic[Found]):
         raise InputError("there is no such chart", got=quantity, remedy=remedy)
 
     def to_arrow(self, table: str | None = None) -> pa.Table:
-        """Return one of the tables (None: the main one) as an Arrow table."""
+        """Return a table (None: the main one) as an Arrow table."""
         names = {Path(name).stem: name for name in self.tables}
         chosen = next(iter(names), None) if table is None else Path(table).stem
         if chosen not in names:
@@ -134,19 +136,19 @@ class Result(Generic[Found]):
         return self.tables[names[chosen]]
 
     def to_pandas(self, table: str | None = None) -> Any:
-        """Return one of the tables (None: the main one) as a pandas DataFrame."""
-        need("pandas", "a pandas frame", "pip install pandas")
+        """Return a table (None: the main one) as a pandas DataFrame."""
+        need(["pandas"], "a pandas frame", "pip install pandas")
         return self.to_arrow(table).to_pandas()
 
     def to_polars(self, table: str | None = None) -> Any:
-        """Return one of the tables (None: the main one) as a polars DataFrame."""
-        need("polars", "a polars frame", "pip install polars")
+        """Return a table (None: the main one) as a polars DataFrame."""
+        need(["polars"], "a polars frame", "pip install polars")
         import polars
 
         return polars.from_arrow(self.to_arrow(table))
 
     def __getattr__(self, name: str) -> Any:
-        if name.startswith("_") or name == "found":  # while copied or unpickled, nothing is there yet
+        if name.startswith("_") or name == "found":  # absent while the object is copied or unpickled
             raise AttributeError(name)
         return getattr(self.found, name)
 
@@ -170,10 +172,10 @@ class Result(Generic[Found]):
 
 
 def open_folder(folder: Path) -> Path:
-    """Return a folder to write into, made if it does not exist.
+    """Return a folder to write to, which is created if necessary.
 
     Raises:
-        InputError: it is a file.
+        InputError: If it is a file.
     """
     if folder.exists() and not folder.is_dir():
         raise InputError("--out names a file", got=folder, remedy="name a new folder")
@@ -181,22 +183,14 @@ def open_folder(folder: Path) -> Path:
     return folder
 
 
-def need(module: str, what: str, remedy: str) -> None:
-    """Raise InputError unless a module is installed."""
-    from importlib.util import find_spec
-
-    if not find_spec(module):
-        raise InputError(f"{what} needs a package that is not installed", got=f"no {module}", remedy=remedy)
-
-
 def publish(result: Result[Any], folder: Path, *, as_json: bool = False, also: Sequence[str] = ()) -> None:
-    """Save a result, then print it: its facts as JSON, or sections, warnings, summary and what was written.
+    """Save a result and print it: facts as JSON, or sections, warnings, summary and the paths of the files.
 
     Args:
-        result: of any verb.
-        folder: where to write.
-        as_json: whether to print JSON instead.
-        also: further lines to print.
+        result: Result of a verb.
+        folder: Folder to write to.
+        as_json: Whether to print JSON.
+        also: Further lines to print, unless as JSON.
     """
     written = result.save(folder)
     if as_json:

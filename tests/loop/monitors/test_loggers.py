@@ -19,6 +19,7 @@ import tomli_w
 from helpers.commands import call
 from helpers.paths import refused
 from helpers.tiny import GAUSSIANS, merged
+from recurate.core import errors
 from recurate.log.trajectory import FORECAST, MEASURED, Row, Trajectory
 from recurate.loop.config import parse_config
 from recurate.loop.driver import run
@@ -374,7 +375,8 @@ def test_a_logger_that_fails_is_dropped_and_the_run_goes_on(tmp_path, monkeypatc
 
 @pytest.mark.parametrize("name", list(loggers.LOGGERS))
 def test_a_missing_package_is_named_before_the_run_starts(tmp_path, monkeypatch, name):
-    monkeypatch.setattr(loggers, "find_spec", lambda package: None)
+    find, packages = errors.find_spec, loggers.LOGGERS[name][1]
+    monkeypatch.setattr(errors, "find_spec", lambda package: None if package in packages else find(package))
     (tmp_path / "tiny.toml").write_text(tomli_w.dumps(GAUSSIANS))
     message = refused(call("run", "tiny.toml", "--logger", name, cwd=tmp_path))
     assert "pip install 'recurate[loggers]'" in message

@@ -19,6 +19,7 @@ from helpers.browser import CHROMIUM, FLAGS, PROBE, check_charts
 from helpers.commands import call
 from helpers.paths import refused
 from helpers.tiny import DIGITS, GAUSSIANS, merged
+from recurate.core import errors
 from recurate.log.trajectory import MEASURED, Row, Trajectory
 from recurate.loop.config import parse_config
 from recurate.loop.driver import run
@@ -320,7 +321,8 @@ def test_a_damaged_run_is_refused(runs, tmp_path, name, how):
 
 
 def test_without_the_package_figures_are_refused(runs, monkeypatch):
-    monkeypatch.setattr(figures, "find_spec", lambda name: None)
+    find = errors.find_spec
+    monkeypatch.setattr(errors, "find_spec", lambda name: None if name == "vl_convert" else find(name))
     for arguments in (["compare", "one", "two"], ["report", "one"]):
         message = refused(call(*arguments, "--figures", cwd=runs))
         assert "pip install 'recurate[figures]'" in message

@@ -14,11 +14,10 @@ import re
 import secrets
 import time
 from collections.abc import Callable, Sequence
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from recurate.core.errors import InputError, nearest
+from recurate.core.errors import InputError, nearest, need
 from recurate.core.files import write_text
 from recurate.log.trajectory import FORECAST, MEASURED, Trajectory
 from recurate.loop.monitors.protocol import Monitor, Silent
@@ -303,13 +302,7 @@ def make_loggers(names: Sequence[str], run: Path) -> list[Monitor]:
         if name not in LOGGERS:
             raise InputError("there is no such logger", got=name, remedy=nearest(name, LOGGERS))
         make, packages = LOGGERS[name]
-        missing = [package for package in packages if not find_spec(package)]
-        if missing:
-            raise InputError(
-                f"the logger {name!r} needs packages that are not installed",
-                got=f"no {', '.join(missing)}",
-                remedy="pip install 'recurate[loggers]'",
-            )
+        need(packages, f"the logger {name!r}", "pip install 'recurate[loggers]'")
         found.append(make(run))
     return found
 
