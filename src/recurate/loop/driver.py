@@ -1,4 +1,4 @@
-"""The driver: plays rounds, keeps the folder, forecasts from round 0."""
+"""The driver: it plays the rounds, writes the run folder, and forecasts from round 0."""
 
 from __future__ import annotations
 
@@ -31,17 +31,17 @@ def run(config: Config, out: Path, monitor: Monitor | None = None) -> Trajectory
     """Run a loop into a new folder and return forecast and measurement of every round.
 
     Raises:
-        InputError: the folder is not empty or in use, something in the configuration does not fit the data,
-            the model diverged, a program failed, or the disk is full. What is complete is kept.
-        Stopped: an alarm stopped the run.
+        InputError: If the folder is not empty or is in use, the configuration does not fit the data, the
+            model diverged, a program failed, or the disk is full. Complete rounds are kept.
+        Stopped: If an alarm stopped the run.
     """
     RunFolder.check_vacant(out, config)
     config.generator.check()
     watcher = monitor or Silent()
     watcher.stage(-1, "set-up")
     with threadpool_limits(1), full_disk_explained(out, _AGAIN.format(out)):
-        found = rests_on(config)  # before any of it is read
-        environment = prepare(config)  # finds what does not fit before a folder is made
+        found = rests_on(config)  # before anything of it is read
+        environment = prepare(config)  # may refuse the configuration, so it precedes the folder
         _check_alarms(environment)
         with RunFolder(out).locked():
             with uninterrupted():
@@ -53,14 +53,15 @@ def resume(folder: Path, monitor: Monitor | None = None, *, accept_changes: bool
     """Continue a run after its last complete round; the result equals an uninterrupted run's.
 
     Args:
-        folder: of the run.
-        monitor: sees what happens.
-        accept_changes: play on although files that the run rests on have changed; the next round records it.
+        folder: Folder of the run.
+        monitor: Monitor of the run's events, or None.
+        accept_changes: Whether to continue if files that the run rests on have changed; the next round
+            records the changes.
 
     Raises:
-        InputError: the folder is not a run, is in use, of another format, or was altered, or something that
-            the run rests on was; and as :func:`run`.
-        Stopped: an alarm stopped the run.
+        InputError: If the folder is not a run's, is in use, has another format or was altered, or if a file
+            that the run rests on was altered; also as for :func:`run`.
+        Stopped: If an alarm stopped the run.
     """
     store = RunFolder.open(folder)
     with threadpool_limits(1), full_disk_explained(folder, _AGAIN.format(folder)), store.locked():
@@ -108,7 +109,7 @@ def _drive(
     config = environment.config
     stage = _Stages(folder, monitor)
     monitor.started(_facts(folder, environment))
-    monitor.warn([f"{change} since the round before" for change in changed])
+    monitor.warn([f"{change} since the last round" for change in changed])
     state = folder.state(environment) or folder.first(environment)
     forecast = forecast_run(folder.log(0), environment) if state.round > 0 else None
     found = folder.measured()
@@ -155,17 +156,17 @@ def _drive(
 def _stopped(folder: RunFolder, alarms: list[Alarm], t: int) -> str:
     cause = next(alarm for alarm in alarms if alarm.action == "stop")
     return (
-        f"stopped after round {t}: {cause.message}\n  recurate run --resume {folder.path} goes "
-        f"on all the same"
+        f"stopped after round {t}: {cause.message}\n  recurate run --resume {folder.path} continues it "
+        "nevertheless"
     )
 
 
 def _rolled_back(folder: RunFolder, alarms: list[Alarm], t: int, times: int) -> str:
     cause = next(alarm for alarm in alarms if alarm.action == "rollback")
     return (
-        f"rolled back to round {t - 1}: round {t} was played {times} times, and each time an alarm went off: "
-        f"{cause.message}\n  what it left is in {folder.path / 'rejected'}; "
-        f"recurate run --resume {folder.path} tries once more"
+        f"rolled back to round {t - 1}: round {t} was played {times} times, each time with an alarm: "
+        f"{cause.message}\n  these rounds are kept in {folder.path / 'rejected'}; "
+        f"recurate run --resume {folder.path} tries again"
     )
 
 
@@ -195,7 +196,7 @@ def _facts(folder: RunFolder, environment: Environment) -> dict[str, Any]:
 
 
 class _Stages:
-    """Tells the monitor what begins and writes down how long it took."""
+    """Reports every stage to the monitor and writes its duration to the run folder."""
 
     def __init__(self, folder: RunFolder, monitor: Monitor) -> None:
         self._folder = folder

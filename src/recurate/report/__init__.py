@@ -1,1 +1,1 @@
-"""One self-contained HTML file per run or forecast: reads results, computes none."""
+"""Reports: sections, charts and self-contained HTML pages of results that other modules compute."""

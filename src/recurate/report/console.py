@@ -1,4 +1,4 @@
-"""Sections on a terminal."""
+"""Printing of sections on a terminal."""
 
 from __future__ import annotations
 
@@ -8,16 +8,16 @@ from collections.abc import Sequence
 
 from recurate.report.sections import Section
 
-WIDEST = 46  # characters of a cell before it is wrapped, at least
+WIDEST = 46  # minimal number of characters in a line of a wrapped cell
 
 
 def terminal_width() -> int:
-    """Return how many characters a line of the terminal holds."""
+    """Return the width of the terminal in characters."""
     return shutil.get_terminal_size((120, 24)).columns
 
 
 def print_sections(sections: Sequence[Section]) -> None:
-    """Print sections with aligned tables; what only a page can show is left out."""
+    """Print sections with aligned tables, without the parts that only a page can show."""
     width = terminal_width()
     for section in sections:
         shown = section.printed and (section.text or section.table or section.lines or section.cards)
@@ -58,7 +58,7 @@ def print_table(section: Section, width: int) -> None:
 
 
 def _blocks(widths: list[int], width: int) -> list[list[int]]:
-    """Return which columns stand in each block, the first column in all of them."""
+    """Return the columns of each block; the first column is in all of them."""
     blocks, used = [[0]], widths[0] + 2
     for column, own in enumerate(widths[1:], start=1):
         if used + own + 2 > width and len(blocks[-1]) > 1:

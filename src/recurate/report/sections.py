@@ -1,4 +1,4 @@
-"""Results as sections of text, tables and charts: printed, or on one page."""
+"""Sections of text, tables and charts, for a terminal or for one HTML page."""
 
 from __future__ import annotations
 
@@ -15,20 +15,20 @@ NO_NUMBER = ("", "-", "inf", "nan", "none", "infinity")
 
 @dataclass(frozen=True)
 class Section:
-    """One section.
+    """One section of a report.
 
     Attributes:
-        title: its heading.
-        text: a paragraph.
-        table: rows of cells, heading first.
-        lines: a list.
-        chart: a Vega-Lite specification, for the page only.
-        marked: rows with a cell like this stand out.
-        cards: smaller sections side by side: a title with a chart, a table or text each.
-        images: (data URI, caption) of every picture, for the page only.
-        code: text that keeps its line ends, for the page only.
-        folded: whether the page shows the title alone until a reader opens it.
-        printed: whether a terminal shows the section.
+        title: Heading.
+        text: Paragraph of text.
+        table: Rows of cells, heading first.
+        lines: Items of a list.
+        chart: Vega-Lite specification of a chart, for the page only.
+        marked: Text of a cell whose rows are highlighted.
+        cards: Smaller sections side by side, each a title with a chart, a table or text.
+        images: Data URI and caption of every picture, for the page only.
+        code: Text that keeps its line breaks, for the page only.
+        folded: Whether the page shows only the title until the reader opens the section.
+        printed: Whether a terminal shows the section.
     """
 
     title: str
@@ -45,7 +45,7 @@ class Section:
 
     @property
     def numeric(self) -> list[bool]:
-        """Whether each column of the table holds numbers, so that it is set flush right."""
+        """Whether each column of the table has numbers only, so that it is set flush right."""
         return [
             all(_is_number(cell) for cell in column) and any(_has_digit(cell) for cell in column)
             for column in zip(*self.table[1:], strict=True)
@@ -80,7 +80,7 @@ def page(
 
 
 def _placed(section: Section, specs: list[tuple[str, str]]) -> dict[str, Any]:
-    """Return a section as the template takes it, its charts put into ``specs``."""
+    """Return a section as values for the template, and append its charts to ``specs``."""
     where = "" if section.chart is None else place(specs, section.chart)
     cards = [_placed(card, specs) for card in section.cards]
     return vars(section) | {"place": where, "cards": cards, "numeric": section.numeric}

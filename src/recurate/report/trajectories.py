@@ -1,4 +1,4 @@
-"""Quantities over rounds and proved statements, as sections."""
+"""Sections on quantities over rounds and on proved statements."""
 
 from __future__ import annotations
 
@@ -10,17 +10,17 @@ from recurate.report import charts, narrative
 from recurate.report.sections import Section
 
 GLOSSARY = Section(
-    "What the quantities are",
+    "Definitions of the quantities",
     lines=(
-        "E exp(reward / temperature): under pure curation it rises towards its supremum, by the theory, "
-        "and its variance falls to zero.",
-        "KL to the reference: between the laws of the rewards, of the model and of the reference; hence a "
-        "lower bound of the models' KL, in nats.",
-        "Entropy: of the group shares, in nats.",
-        "Effective support: 1 / sum p² over the pool's candidates. Below 100 the forecast has run out of "
-        "candidates, and its values lie beyond what this pool can support.",
-        "A forecast assumes that retraining reproduces the picks' law exactly; the remaining difference "
-        "is what retraining itself added or lost.",
+        "E exp(reward / temperature): without real data, theory predicts that it rises towards its supremum "
+        "and that its variance falls to zero.",
+        "KL to the reference: the divergence, in nats, between the reward distributions of the model and of "
+        "the reference. It is a lower bound of the divergence between the models.",
+        "Entropy: the entropy of the group shares, in nats.",
+        "Effective support: 1 / sum p² over the pool's candidates. Below 100 too few candidates carry the "
+        "distribution, and the pool cannot support the forecast.",
+        "A forecast assumes that retraining reproduces the distribution of the picks exactly; the remaining "
+        "difference is the effect of retraining.",
     ),
     folded=True,
     printed=False,
@@ -28,7 +28,7 @@ GLOSSARY = Section(
 
 
 def trajectory_sections(trajectory: Trajectory) -> list[Section]:
-    """Return a chart of every quantity, the groups' shares, and by how much each round differed."""
+    """Return charts of all quantities and group shares, and tables of the forecast's errors."""
     found = trajectory.about()
     keys = [key for quantity in charts.QUANTITIES for key in found if key[0] == quantity]
     keys += [key for key in found if key[0].startswith("mean:")]
@@ -52,7 +52,7 @@ def trajectory_sections(trajectory: Trajectory) -> list[Section]:
         sections.append(Section("Shares of the groups", text, chart=chart, printed=False))
     if compared:
         cards = tuple(Section(c.title, c.verdict, c.table) for c in compared)
-        sections.append(Section("By how much each round differed", cards=cards, printed=False))
+        sections.append(Section("Errors of the forecast in each round", cards=cards, printed=False))
     return sections
 
 
@@ -61,14 +61,17 @@ def _legend(trajectory: Trajectory) -> str:
     banded = any(row.lower is not None for row in trajectory.where(FORECAST).rows)
     parts = ["Lines and bands: the exact law's forecast from the first round's candidates,"]
     parts.append(
-        "with 95 % bands for the sampling error of the pool and the picks (a whole loop stays inside, in all "
-        "rounds and quantities that have one, with 95 % probability)."
+        "with 95 % bands for the sampling error of pool and picks (with 95 % probability a loop stays "
+        "inside all bands in all rounds)."
         if banded
         else "without bands (too few candidates)."
     )
     for source, text in (
         (MEASURED, "Points and bars: measured, with 95 % intervals."),
-        (RENEWED, "Renewed points: each forecast from the measured round before, and from the last one on."),
+        (
+            RENEWED,
+            "Renewed: forecasts from the latest measured round, one round ahead or beyond the last.",
+        ),
         (CONTROL, "Control: the same loop without selection."),
         (TAIL, "Dashed: a fitted tail beyond the effective support."),
     ):
@@ -81,7 +84,7 @@ def _legend(trajectory: Trajectory) -> str:
 
 
 def bound_sections(bounds: Sequence[dict[str, Any]]) -> list[Section]:
-    """Return the proved statements, given as plain values: those that apply, and why others do not."""
+    """Return the sections on proved statements, which are given as plain values."""
     if not bounds:
         return []
     table = [["statement", "verdict", "round", "bound", "here", "slack", "source"]]
@@ -96,14 +99,18 @@ def bound_sections(bounds: Sequence[dict[str, Any]]) -> list[Section]:
             reasons.setdefault(row["why"], []).append(row["name"])
     lines = tuple(f"does not apply: {', '.join(names)}: {why}" for why, names in reasons.items())
     text = (
-        "Proved statements, their hypotheses checked on this population, and where each is tightest. A "
-        "violated one would mean that the laws are not this loop's, or that the statement is false. [F]: "
+        "Proved statements whose hypotheses hold for this population, each where it is tightest: "
+        "a violation would mean that the distributions are not this loop's, or that it is false. [F]: "
         "Ferbach et al., NeurIPS 2024, arXiv 2407.09499; [P]: Falahati et al., ICML 2026, arXiv 2605.07724."
     )
-    said = [["statement", "what it says"], *([row["name"], row["statement"]] for row in bounds)]
+    said = [["statement", "in words"], *([row["name"], row["statement"]] for row in bounds)]
     return [
         Section(
-            "What is proved about this loop", text, table if len(table) > 1 else [], lines, marked="violated"
+            "Proved statements",
+            text,
+            table if len(table) > 1 else [],
+            lines,
+            marked="violated",
         ),
-        Section("What these statements say", table=said, folded=True, printed=False),
+        Section("The statements in words", table=said, folded=True, printed=False),
     ]

@@ -229,8 +229,8 @@ def test_messages_say_since_when_and_how_sure():
     alarm = DivergenceAlarm(limit=0.5, action="rollback")
     first, last = fires(alarm, rows, 4)[0], fires(alarm, rows, 5)[0]
     assert first.message == (
-        "In round 4 kl_to_reference is 1 nats, above the limit of 0.5, for the first time; where nothing is "
-        "wrong, this alarm is ever raised in a run with probability 0.01 at most."
+        "In round 4 kl_to_reference is 1 nats, above the limit of 0.5, for the first time; if nothing is "
+        "wrong, the probability of this alarm in a whole run is at most 0.01."
     )
     assert "as in every round since round 4" in last.message
     assert json.loads(json.dumps(asdict(last)))["action"] == "rollback"

@@ -223,7 +223,7 @@ def test_every_kind_of_round(table, tmp_path, recurate_cli, arguments):
     assert done.returncode == 0, done.stderr
     values = Trajectory.read(tmp_path / "scores-forecast" / "trajectory.parquet").values("mean_reward")
     assert values[-1] > values[0] + 0.2
-    assert "What is proved about this loop" in done.stdout or arguments[0] in ("--threshold", "--top")
+    assert "Proved statements" in done.stdout or arguments[0] in ("--threshold", "--top")
 
 
 def test_the_rule_is_the_one_asked_for(table, tmp_path, recurate_cli):
@@ -255,7 +255,7 @@ def test_statements_groups_and_tails_are_shown(table, tmp_path, recurate_cli):
     support = trajectory.values("effective_support")
     assert support[ends] < 100 <= support[ends - 1]
     page = (tmp_path / "scores-forecast" / "report.html").read_text()
-    for text in ("What is proved about this loop", "Lemma 2.2", "is lost for good"):
+    for text in ("Proved statements", "Lemma 2.2", "is lost for good"):
         assert text in page
 
 

@@ -110,7 +110,7 @@ def test_a_rebuilt_report_has_the_same_bytes(gaussians):
 def test_it_says_what_was_run_and_how_far_off_the_forecast_was(gaussians):
     html = write_run_report(gaussians).read_text()
     for text in (
-        "By how much each round differed",
+        "Errors of the forecast in each round",
         "torch",
         "seed",
         "real_fraction = 0.25",

@@ -1,1 +1,1 @@
-"""When something is wrong with a run."""
+"""Alarms, which watch the measured values of a run."""

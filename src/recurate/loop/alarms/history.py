@@ -1,4 +1,4 @@
-"""What has been measured so far, with the standard errors behind intervals."""
+"""The measured values so far, and the standard errors behind their intervals."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ class Seen:
 
     @cached_property
     def measured(self) -> set[Key]:
-        """What is measured in any round."""
+        """Series that were measured in at least one round."""
         return {key for source, _, key in self.rows if source == MEASURED}
 
     def at(self, t: int, quantity: str, reward: str | None = None, group: str | None = None) -> Row | None:
-        """Return what was measured in round t."""
+        """Return the measured row of a series in round t, or None."""
         return self.rows.get((MEASURED, t, (quantity, reward, group)))
 
     def first(self, quantity: str) -> list[Row]:
@@ -32,16 +32,16 @@ class Seen:
         return [self.rows[MEASURED, 0, key] for key in keys]
 
     def count(self, t: int) -> float | None:
-        """Return how many candidates round t measured."""
+        """Return the number of candidates in round t, or None if it was not measured."""
         row = self.at(t, "effective_support")
         return None if row is None or row.value < 1 else row.value
 
     def size(self, t: int, group: str | None) -> float | None:
-        """Return how many independent candidates the shares of round t are worth for a group.
+        """Return the effective number of independent candidates behind a group's share in round t, or None.
 
-        That is n / d with the design effect d = n se^2 / (p (1 - p)), 1 without contexts: the largest of the
-        group's rounds so far, because that of a share near zero is known badly and of zero not at all; of a
-        group never seen, the largest of all groups.
+        It is n / d with the design effect d = n se^2 / (p (1 - p)), which is 1 without contexts. d is the
+        largest of the group's rounds so far, because it is imprecise for shares near zero and undefined for
+        zero. For a group without candidates so far, it is the largest of all groups.
         """
         n = self.count(t)
         if n is None:
@@ -57,11 +57,11 @@ class Seen:
 
 
 def error_of(row: Row) -> float | None:
-    """Return the standard error behind a measured row's interval, or None where it cannot be had."""
+    """Return the standard error behind a measured row's interval, or None if it cannot be computed."""
     if row.lower is None or row.upper is None or not row.upper > row.lower:
         return None
     cut_below = row.lower == 0.0 and row.quantity in ("share", "entropy")
     if cut_below and (row.quantity == "entropy" or row.upper == 1.0):
-        return None  # perhaps cut on both sides
+        return None  # both sides may be cut off
     reach = max(row.value - row.lower, row.upper - row.value)
     return reach / NORMAL_975 if math.isfinite(reach) else None

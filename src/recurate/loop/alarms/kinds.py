@@ -1,4 +1,4 @@
-"""The six kinds of alarms: settings, and the test of each; see :mod:`recurate.loop.alarms.raising`."""
+"""The settings and tests of the six kinds of alarms; see :mod:`recurate.loop.alarms.raising`."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ from recurate.loop.alarms.protocol import AlarmSettings, Finding, Known, check_n
 from recurate.metrics.partition import MAX_DEPTH
 from recurate.theory.bands import CARRIERS, LEVEL, from_scale, to_scale
 
-CELLS = 2**MAX_DEPTH  # at most, behind a divergence
-ROUNDED = 1e-20  # what rounding may leave of a variance
+CELLS = 2**MAX_DEPTH  # largest number of cells behind a divergence
+ROUNDED = 1e-20  # relative variance that rounding errors may leave
 UNSEEN = 0.31  # largest bias of a cell's share of a divergence, times the number of candidates
 
 
@@ -31,7 +31,7 @@ class _Levelled(AlarmSettings):
     )
 
     def spent(self, t: int, tests: int) -> float:
-        """Return the level of each of the tests of round t."""
+        """Return the level of each test of round t."""
         return self.level / (t * (t + 1) * max(tests, 1))
 
 
@@ -48,7 +48,7 @@ class DivergenceAlarm(_Levelled):
     limit: float = Field(gt=0, description="largest divergence that is accepted, in nats")
 
     def find(self, seen: Seen, t: int) -> list[Finding]:
-        """Test the one divergence there is."""
+        """Test the divergence."""
         row, n = seen.at(t, "kl_to_reference"), seen.count(t)
         se = None if row is None else error_of(row)
         if row is None or se is None or n is None:
@@ -64,9 +64,9 @@ class VarianceAlarm(_Levelled):
 
     Hypothesis: v_t >= floor v_0. Rejected if log(v_t / (floor v_0)) / s < -z, with the relative errors
     c = se / v of both in s^2 = b (1 / n_t + 1 / n_0), b = max(n_t c_t^2, n_0 c_0^2): a sample that misses a
-    heavy tail understates its variance together with the error of it, so the wider shape of the two serves
-    for both. Not judged where fewer than 50 candidates carry a variance (n < 50 b), because then not even its
-    error can be told. The variance 0 of candidates that are all alike has round 0's shape.
+    heavy tail understates its variance together with the error of it, so the larger shape is used for both
+    rounds. There is no test if fewer than 50 candidates carry a variance (n < 50 b), because then its error
+    cannot be estimated either. The variance 0 of equal candidates has round 0's shape.
     """
 
     kind: Literal["variance"] = "variance"
@@ -98,7 +98,7 @@ class VarianceAlarm(_Levelled):
 
     @staticmethod
     def _error(seen: Seen, start: Row, row: Row) -> float | None:
-        """Return the standard error of the ratio's logarithm, or None where it cannot be told."""
+        """Return the standard error of the ratio's logarithm, or None if it cannot be estimated."""
         counts = seen.count(start.round), seen.count(row.round)
         first = error_of(start)
         now = 0.0 if row.value <= ROUNDED * start.value else error_of(row)
@@ -188,8 +188,8 @@ class GoldAlarm(_Levelled):
 
     For each pair s < t the hypothesis is that the proxy has not risen or that gold has not fallen. It is
     rejected if both differences are beyond z standard errors (the roots of the sums of both rounds' squares):
-    of such a hypothesis each part may be tested at the whole level, because one part is true. Round t
-    splits its level over its t pairs.
+    each part of such a hypothesis may be tested at the whole level, because one part is true. Round t splits
+    its level over its t pairs.
     """
 
     kind: Literal["gold"] = "gold"

@@ -1,4 +1,4 @@
-"""What every alarm offers, and alarms of strangers."""
+"""The interface of alarms, and alarms from plug-ins."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ Action = Literal["warn", "stop", "rollback"]
 
 @dataclass(frozen=True)
 class Finding:
-    """What an alarm finds in one round.
+    """A value that an alarm rejects in one round.
 
     Attributes:
-        row: the measured row that is wrong.
-        limit: what its value was compared with, in the same unit.
-        words: both in words; the message reads "In round 3 WORDS, for the first time".
+        row: The measured row that is rejected.
+        limit: The limit that its value exceeds or falls below, in the same unit.
+        words: The rejection in words; the message reads "In round 3 WORDS, for the first time".
     """
 
     row: Row
@@ -34,7 +34,7 @@ class Finding:
 
 @dataclass(frozen=True)
 class Known:
-    """What alarms of a run may be about: names of rewards, tracked columns, groups and feature spaces."""
+    """The names that alarms of a run may use: rewards, tracked columns, groups and feature spaces."""
 
     rewards: Sequence[str] = ()
     tracked: Sequence[str] = ()
@@ -43,41 +43,41 @@ class Known:
 
 
 class AlarmSettings(Settings):
-    """Settings of an alarm. One with a ``level`` is ever raised in vain with at most that probability."""
+    """Settings of an alarm. Its ``level``, if any, bounds the probability of a false alarm in a whole run."""
 
     kind: str
     action: Action = Field("warn", description="action when the alarm is raised")
 
     def find(self, seen: Seen, t: int) -> list[Finding]:
-        """Return what the test of round t >= 1 rejects."""
+        """Return the values that the test of round t >= 1 rejects."""
         raise NotImplementedError
 
     def check(self, known: Known) -> None:
-        """Refuse names of what the run does not have.
+        """Refuse names that the run does not have.
 
         Raises:
-            InputError: the alarm is about something unknown.
+            InputError: If the alarm names an unknown reward, column, group or feature space.
         """
 
 
 class PluggedAlarm(AlarmSettings):
-    """A function ``find(seen, t)`` of yours, or a class with that method; its arguments are further keys."""
+    """A user's function ``find(seen, t)``, or a class with that method; its arguments are further keys."""
 
     plugin: ClassVar[Plugin]
     given: ClassVar[int] = 2
 
     def find(self, seen: Seen, t: int) -> list[Finding]:
-        """Return what the function finds."""
+        """Return the findings of the function."""
         made = self.plugin.with_keys(self)
         found: list[Finding] = getattr(made, "find", made)(seen, t)
         return found
 
 
 def check_name(kind: str, field: str, name: str | None, names: Sequence[str]) -> None:
-    """Refuse the name of something that the run does not have; None stands for all of them.
+    """Refuse a name that the run does not have; None stands for all names.
 
     Raises:
-        InputError: there is nothing of the kind, or nothing of that name.
+        InputError: If the run has no names of this kind, or not this one.
     """
     if not names:
         things = {"group": "groups", "space": "feature spaces", "gold": "tracked columns"}[field]

@@ -5,12 +5,12 @@ Round t spends level / (t (t + 1)) of the alarm's level; these sum to the level 
 
 .. math:: P(\text{it is ever raised}) \le \sum_{t \ge 1} \frac{level}{t (t + 1)} = level
 
-where nothing is wrong, however long the run is; and a run that is prolonged keeps its verdicts. Within a
-round the level is split evenly (Bonferroni) over rewards, groups, spaces or pairs of rounds. Round 0 is what
-others are compared with and raises nothing; what was wrong from the start is told in round 1. Tests are
-one-sided. A standard error is taken from the measured row's 95 % interval, from its side that is not cut
-off; a row without one is not judged. The kinds and their tests: :mod:`recurate.loop.alarms.kinds`. The
-forecast's bands are the exception: they hold for all of its rounds together.
+under the hypothesis, for runs of any length; and a run that is extended keeps its verdicts. Within a round
+the level is split evenly (Bonferroni) over rewards, groups, spaces or pairs of rounds. Round 0 is the
+baseline and raises no alarm; a fault that exists from the start is reported in round 1. Tests are one-sided.
+A standard error is computed from the measured row's 95 % interval, from the side that is not cut off; a row
+without one is not tested. :mod:`recurate.loop.alarms.kinds` has the kinds and their tests. The forecast's
+bands are the exception: their level holds for all rounds together.
 """
 
 from __future__ import annotations
@@ -52,16 +52,16 @@ class Alarm:
     """An alarm that was raised.
 
     Attributes:
-        round: when.
-        kind: of the alarm's settings.
-        action: what its settings ask for.
-        level: probability that it is ever raised in a whole run although nothing is wrong; None if unknown.
-        quantity: what was measured,
-        reward: of which reward, or None,
-        group: of which group, or None.
-        value: what was measured.
-        limit: what it was measured against, in the quantity's own unit.
-        message: all of this in one sentence.
+        round: Number of the round.
+        kind: Kind of the alarm.
+        action: Action in its settings.
+        level: Largest probability of a false alarm in a whole run, or None if it is unknown.
+        quantity: Name of the measured quantity.
+        reward: Name of its reward, or None.
+        group: Name of its group, or None.
+        value: Measured value.
+        limit: Limit of the value, in the quantity's unit.
+        message: The alarm in one sentence.
     """
 
     round: int
@@ -80,12 +80,12 @@ class Alarm:
 
 
 def raised(alarms: Sequence[AlarmSettings], trajectory: Trajectory, round: int) -> list[Alarm]:  # noqa: A002
-    """Return the alarms of one round, in order of the settings; nothing is remembered between calls.
+    """Return the alarms of one round, in the order of the settings; calls have no memory.
 
     Args:
-        alarms: what to watch.
-        trajectory: measured rows of rounds 0, ..., ``round``, and the forecast if there is one.
-        round: which round to judge; round 0 raises nothing.
+        alarms: Settings of the alarms.
+        trajectory: Measured rows of rounds 0, ..., ``round``, and the forecast if there is one.
+        round: Number of the round; round 0 raises no alarm.
     """
     if round < 1:
         return []
@@ -98,7 +98,7 @@ def raised(alarms: Sequence[AlarmSettings], trajectory: Trajectory, round: int) 
 
 
 def _found(alarm: AlarmSettings, seen: Seen, t: int) -> list[Finding]:
-    """Return what an alarm finds; the answer of somebody else's is checked."""
+    """Return the findings of an alarm; those of a plug-in are checked."""
     if alarm.kind in ALARMS.built_in:
         return alarm.find(seen, t)
     found = call(alarm.kind, alarm.find, seen, t)
@@ -112,7 +112,7 @@ def _found(alarm: AlarmSettings, seen: Seen, t: int) -> list[Finding]:
 
 
 def _since(alarm: AlarmSettings, seen: Seen, key: Key, t: int) -> int:
-    """Return the first of the rounds up to t in which the same was found without a gap."""
+    """Return the first round of the unbroken sequence up to t in which the same series was rejected."""
     while t > 1 and any(finding.row.key == key for finding in _found(alarm, seen, t - 1)):
         t -= 1
     return t
@@ -125,8 +125,7 @@ def _alarm(alarm: AlarmSettings, finding: Finding, since: int) -> Alarm:
     rate = (
         ""
         if level is None
-        else "; where nothing is wrong, this alarm is ever raised in a run with probability "
-        f"{level:.2g} at most"
+        else f"; if nothing is wrong, the probability of this alarm in a whole run is at most {level:.2g}"
     )
     message = f"In round {row.round} {finding.words}, {first}{rate}."
     return Alarm(row.round, alarm.kind, alarm.action, level, *row.key, row.value, finding.limit, message)

@@ -1,14 +1,16 @@
-"""Several runs side by side: what differs in their settings, where each is, how far apart they are.
+"""Comparison of several runs: differences of their settings and of their measured values.
 
-A difference's interval takes the two measured values as independent and says how well this round of these
-two runs is known, not what other seeds would give. It joins the two intervals so that unequal halves keep
-their meaning (MOVER: Donner and Zou, *Stat. Methods Med. Res.* 21, 2012).
+The interval of a difference assumes that the two measured values are independent. It states the precision of
+this round of these two runs, not the variation over seeds. It combines the two intervals by the method of
+variance estimates recovery, which keeps unequal halves (MOVER: Donner and Zou, *Stat. Methods Med. Res.* 21,
+2012).
 """
 
 from __future__ import annotations
 
 import json
 import math
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,16 +28,16 @@ ABSENT = "-"
 
 @dataclass(frozen=True)
 class Compared:
-    """One of the runs.
+    """One of the compared runs.
 
     Attributes:
-        name: what it is called here.
-        path: its folder.
-        config: its configuration, flat: key to value.
-        versions: of packages and of recurate.
-        trained: file to hash of what was trained before round 0.
-        trajectory: measured values from the rounds' own files, forecasts from the run's trajectory.
-        rounds: how many are complete.
+        name: Name of the run in the comparison.
+        path: Folder of the run.
+        config: Configuration as text by dotted key.
+        versions: Versions of packages and of recurate.
+        trained: Hashes of the files that were trained before round 0, by file.
+        trajectory: Measured values from the rounds' own files, and the run's forecasts.
+        rounds: Number of complete rounds.
     """
 
     name: str
@@ -49,14 +51,14 @@ class Compared:
 
 @dataclass(frozen=True)
 class Cell:
-    """A run's measured value in the last common round, and how far it is from the first run's.
+    """A run's measured value in the last common round, and its difference from the first run's.
 
     Attributes:
-        run: its name.
-        key: quantity, reward, group.
-        row: what was measured; None where this run has no such quantity.
-        difference: value, lower and upper; None for the first run, and where either has no value. The
-            bounds are None where either value has no interval.
+        run: Name of the run.
+        key: Quantity, reward and group.
+        row: Measured row, or None if the run does not have the quantity.
+        difference: Difference with the bounds of its 95 % interval; None for the first run, or if either
+            run has no value. The bounds are None if either value has no interval.
     """
 
     run: str
@@ -67,15 +69,15 @@ class Cell:
 
 @dataclass(frozen=True)
 class Comparison:
-    """What comparing runs finds.
+    """The comparison of several runs.
 
     Attributes:
-        runs: in the order given; differences are to the first.
-        round: the last that all have.
-        keys: quantities that at least two runs have, in order of appearance.
-        cells: one a key and run.
-        settings: (key, one value a run) wherever configurations or versions differ.
-        notes: what is not common, or not comparable.
+        runs: Runs in the given order; differences are from the first.
+        round: Last round that all runs have.
+        keys: Series that at least two runs have, in order of appearance.
+        cells: One cell per key and run.
+        settings: Key and one value per run, for every key of the configurations or versions that differs.
+        notes: Remarks on quantities that not all runs have or that are not comparable.
     """
 
     runs: tuple[Compared, ...]
@@ -90,21 +92,20 @@ def compare(paths: Sequence[Path], names: Sequence[str] = ()) -> Comparison:
     """Compare runs.
 
     Args:
-        paths: run folders, two or more.
-        names: one for each; their folders' names if absent.
+        paths: Run folders, two or more.
+        names: Names of the runs; if absent, their folders' names.
 
     Raises:
-        InputError: fewer than two runs, one run twice, something that is no run, or a damaged one.
+        InputError: If there are fewer than two runs, a run is named twice, or a folder is not a run's or is
+            damaged.
     """
     if len(paths) < 2:
         raise InputError(
             "comparing needs two runs or more", got=len(paths), remedy="recurate compare RUN RUN ..."
         )
-    seen: dict[Path, Path] = {}
-    for path in paths:
-        if path.resolve() in seen:
-            raise InputError("a run is named twice", got=path, remedy="name each run once")
-        seen[path.resolve()] = path
+    twice = [path for path, count in Counter(path.resolve() for path in paths).items() if count > 1]
+    if twice:
+        raise InputError("a run is named twice", got=twice[0], remedy="name each run once")
     runs = tuple(read_run(p, n) for p, n in zip(paths, _named(paths, names), strict=True))
     last = min(run.rounds for run in runs) - 1
     keys = _common(runs)
@@ -116,10 +117,10 @@ def compare(paths: Sequence[Path], names: Sequence[str] = ()) -> Comparison:
 
 
 def read_run(path: Path, name: str) -> Compared:
-    """Read a run and check that its files are what was written.
+    """Read a run and check that its files are unaltered.
 
     Raises:
-        InputError: it is no run, has no complete round, or is damaged.
+        InputError: If the folder is not a run's, has no complete round, or is damaged.
     """
     store = RunFolder.open(path)
     store.verify()
@@ -137,7 +138,7 @@ def read_run(path: Path, name: str) -> Compared:
 
 
 def flat(value: Any, prefix: str = "") -> dict[str, str]:
-    """Return a configuration as key to text; tables in a list go by their names."""
+    """Return a configuration as text by dotted key; tables in a list are keyed by their names."""
     if isinstance(value, dict):
         tables = value.items()
     elif isinstance(value, list) and value and all(isinstance(v, dict) for v in value):
@@ -154,7 +155,7 @@ def flat(value: Any, prefix: str = "") -> dict[str, str]:
 
 
 def difference(row: Row, first: Row) -> tuple[float, float | None, float | None]:
-    """Return row - first with its interval."""
+    """Return row - first with the bounds of its 95 % interval, or None for bounds that are unknown."""
     value = row.value - first.value
     if None in (row.lower, row.upper, first.lower, first.upper):
         return value, None, None
@@ -166,7 +167,7 @@ def difference(row: Row, first: Row) -> tuple[float, float | None, float | None]
 
 
 def cells_table(found: Comparison) -> pa.Table:
-    """Return the cells as a tidy table, one row a quantity and run."""
+    """Return the cells as a tidy table, one row per quantity and run."""
     rows: list[dict[str, Any]] = []
     for cell in found.cells:
         if cell.row is None:
@@ -200,7 +201,7 @@ def _named(paths: Sequence[Path], names: Sequence[str]) -> list[str]:
             )  # fmt: skip
         if len(set(names)) < len(names) or not all(name.strip() for name in names):
             raise InputError(
-                "each run needs a name of its own", got=", ".join(map(repr, names)), remedy="other --name"
+                "each run needs a different name", got=", ".join(map(repr, names)), remedy="other --name"
             )
         return list(names)
     full = [path.resolve().parts for path in paths]
@@ -211,10 +212,7 @@ def _named(paths: Sequence[Path], names: Sequence[str]) -> list[str]:
 
 
 def _common(runs: Sequence[Compared]) -> tuple[Key, ...]:
-    counts: dict[Key, int] = {}
-    for run in runs:
-        for key in run.trajectory.about():
-            counts[key] = counts.get(key, 0) + 1
+    counts = Counter(key for run in runs for key in run.trajectory.about())
     return tuple(key for key, count in counts.items() if count > 1)
 
 
@@ -262,8 +260,8 @@ def _notes(runs: Sequence[Compared], keys: Sequence[Key], last: int) -> tuple[st
     changed = sorted(f for f in shared if _differ([t[f] for t in trained]))
     if changed:
         notes.append(
-            f"what was trained before round 0 is not the same in all runs ({', '.join(changed)}): rewards "
-            "and groups that rest on it are different functions"
+            f"models trained before round 0 differ ({', '.join(changed)}): rewards and groups that "
+            "use them are different functions"
         )
     if _differ([_part(run, "data.") for run in runs]):
         notes.append("the real data are not the same in all runs: divergences are from different references")
@@ -275,7 +273,7 @@ def _notes(runs: Sequence[Compared], keys: Sequence[Key], last: int) -> tuple[st
 
 
 def _missing(runs: Sequence[Compared], keys: Sequence[Key]) -> list[str]:
-    """Return what some runs lack, one line for each set of runs that have it."""
+    """Return the series that some runs lack, one line per set of runs that have them."""
     have: dict[tuple[str, ...], list[str]] = {}
     for key in dict.fromkeys(key for run in runs for key in run.trajectory.about()):
         owners = tuple(run.name for run in runs if key in set(run.trajectory.about()))

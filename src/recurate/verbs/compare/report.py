@@ -51,9 +51,9 @@ def comparison_sections(found: Comparison) -> list[Section]:
         "click the legend to single out a run, drag to move, shift + wheel to zoom, double-click to reset."
     )
     numbers = (
-        f"Differences are to {found.runs[0].name}. Their intervals take the two runs as independent (with a "
-        "common seed they may not be) and say how well this round of these runs is known, not what other "
-        "seeds would give."
+        f"Differences are from {found.runs[0].name}. Their intervals assume independent runs (with a common "
+        "seed they may not be) and state the precision of this round of these runs, not the variation over "
+        "seeds."
     )
     settings = [["", *runs], *([key, *values] for key, values in found.settings)]
     same = "" if found.settings else "Nothing: configurations and versions are the same."
@@ -62,7 +62,7 @@ def comparison_sections(found: Comparison) -> list[Section]:
     return [
         Section("All rounds", drawn, cards=cards, printed=False),
         Section(f"Round {found.round} in numbers", numbers, table_rows(found)),
-        Section("What differs in the settings", same, settings if found.settings else []),
+        Section("Settings that differ", same, settings if found.settings else []),
         Section("The runs", table=folders, printed=False),
     ]
 
@@ -116,15 +116,15 @@ def _interval(lower: float | None, upper: float | None, form: str = ".4g") -> st
 
 def summary_of(found: Comparison) -> str:
     """Return in a sentence or two which mean rewards differ in the last common round."""
-    told = []
+    parts = []
     for key in found.keys:
         if key[0] != "mean_reward":
             continue
         cells = [c for c in found.cells if c.key == key and c.row is not None]
         values = ", ".join(f"{c.row.value:.4g} ({c.run})" for c in cells if c.row is not None)
-        told.append(f"{label(key).replace('_', ' ')} is {values}")
+        parts.append(f"{label(key).replace('_', ' ')} is {values}")
     return (
-        f"In round {found.round}, the last that all runs have, " + "; ".join(told) + "."
-        if told
+        f"In round {found.round}, the last that all runs have, " + "; ".join(parts) + "."
+        if parts
         else (f"Round {found.round} is the last that all runs have.")
     )

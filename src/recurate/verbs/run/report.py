@@ -1,4 +1,4 @@
-"""A run as sections: measured against forecast, what its rounds were made of, its candidates."""
+"""The report of a run: measured values and forecast, its rounds, its candidates."""
 
 from __future__ import annotations
 
@@ -24,13 +24,13 @@ from recurate.verbs.run.rounds_section import rounds_sections
 
 @dataclass(frozen=True)
 class Run:
-    """A run that was made.
+    """A run with at least one complete round.
 
     Attributes:
-        path: its folder.
-        config: its configuration, defaults included.
-        trajectory: forecast and measured, all rounds.
-        store: what else the folder holds: ``store.log(t)``, ``store.samples(t)``, ``store.counts(t)``.
+        path: Folder of the run.
+        config: Configuration of the run, defaults included.
+        trajectory: Forecast and measured values of all rounds.
+        store: Access to the run folder: ``store.log(t)``, ``store.samples(t)``, ``store.counts(t)``.
     """
 
     path: Path
@@ -40,7 +40,7 @@ class Run:
 
 
 def write_run_report(folder: RunFolder) -> Path:
-    """Write ``report.html`` into a run folder, from what the folder holds."""
+    """Write ``report.html`` into a run folder, from the files of the folder."""
     path = folder.path / "report.html"
     write_text(path, run_result(folder).page())
     return path
@@ -94,7 +94,7 @@ def run_sections(folder: RunFolder, trajectory: Trajectory) -> list[Section]:
 
 
 def _own_sections(folder: RunFolder) -> list[Section]:
-    """Return the sections that the configuration names."""
+    """Return the user's own sections, which the configuration names."""
     sections: list[Section] = []
     for name in folder.config().report.sections:
         made = call(name, SECTIONS.find(name), folder)
@@ -116,7 +116,7 @@ def _support_warning(trajectory: Trajectory) -> tuple[str, ...]:
         return ()
     return (
         f"In rounds {', '.join(low)} the forecast's effective support is below {SUPPORT:g} candidates: "
-        "those values are beyond what round 0's candidates can tell.",
+        "round 0's candidates cannot support the forecasts of these rounds.",
     )
 
 
@@ -128,7 +128,7 @@ def _run_facts(folder: RunFolder) -> list[tuple[str, str]]:
     manifest = folder.manifest()
     counts = folder.counts(folder.complete() - 1)
     known = folder.facts()
-    known.pop("real_data", None)  # in a table of its own
+    known.pop("real_data", None)  # these are in the table of sample metrics
     facts: dict[str, Any] = {k.replace("_", " "): v for k, v in known.items()}
     sealed = [f"{part['name']} ({part['serves']}, {part['digest'][:12]})" for part in manifest["rests_on"]]
     facts |= {"rests on": ", ".join(sealed)} if sealed else {}
@@ -148,7 +148,7 @@ def _run_facts(folder: RunFolder) -> list[tuple[str, str]]:
 
 
 def _candidates(folder: RunFolder) -> list[Section]:
-    """Show samples of evenly spread rounds: as images, or as points in the plane."""
+    """Return a section with samples of evenly spread rounds, as images or as points in the plane."""
     rounds = samples_section.chosen_rounds(folder.complete())
     shape = folder.samples(0).shape[1:]
     if shape == (2,):

@@ -1,4 +1,4 @@
-"""What a run's rounds were made of: alarms, where changes came from, measures of the samples, counts."""
+"""Sections on the rounds of a run: alarms, parts of the changes, sample metrics, counts."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ TEXTS = ("length", "distinct_1", "distinct_2", "self_bleu")
 
 
 def rounds_sections(folder: RunFolder, trajectory: Trajectory) -> list[Section]:
-    """Return alarms, changes, measures and counts of a run's rounds, as far as it has them."""
+    """Return the sections on accepted changes, alarms, parts of the changes, sample metrics and counts."""
     of_rounds = [_changes(trajectory), _measures(folder, trajectory), _counts(folder)]
     found = [_accepted(folder), _alarms(folder), *of_rounds]
     return [section for section in found if section is not None]
@@ -36,10 +36,10 @@ def _accepted(folder: RunFolder) -> Section | None:
     table = [["from round", "what changed", "was", "is", "accepted at"]]
     table += [[str(c.round), str(c), (c.was or "")[:12], (c.now or "")[:12], c.when] for c in changes]
     text = (
-        "What the run rests on did not stay as it was when the run began. Rounds before and after such a "
-        "change are not rounds of one loop: their rewards or models may not be comparable."
+        "Files, packages or the device that the run rests on have changed since it began. Rounds before and "
+        "after such a change do not belong to one loop: their rewards or models may not be comparable."
     )
-    return Section("What changed under the run", text, table)
+    return Section("Changes accepted during the run", text, table)
 
 
 def _alarms(folder: RunFolder) -> Section | None:
@@ -59,7 +59,7 @@ def _alarms(folder: RunFolder) -> Section | None:
     levels = {a.kind: getattr(a, "level", None) for a in watched}
     rates = ", ".join(f"{kind} {'unknown' if p is None else f'{p:.0%}'}" for kind, p in levels.items())
     text = (
-        f"Watched, with the chance of ever being raised although nothing is wrong: {rates}."
+        f"Alarms of this run, with the largest probability of a false alarm in the whole run: {rates}."
         if watched
         else ""
     )
@@ -67,7 +67,7 @@ def _alarms(folder: RunFolder) -> Section | None:
 
 
 def _changes(trajectory: Trajectory) -> Section | None:
-    """Tell selection, sampling and transmission apart, for every reward and round."""
+    """Return a table of selection, sampling and transmission for every reward and round."""
     rows: dict[tuple[str, int], dict[str, Row]] = defaultdict(dict)
     for row in trajectory.where(MEASURED).rows:
         if row.quantity in ("selection", "sampling", "sampling_band", "transmission") and row.reward:
@@ -90,10 +90,11 @@ def _changes(trajectory: Trajectory) -> Section | None:
             ]
         )
     text = (
-        "Mean rewards move from one round to the next by what selection asks for (exact, from these very "
-        "candidates), by the chance of finitely many picks, and by what retraining added or lost."
+        "The change of a mean reward from one round to the next has three parts: the expected effect of "
+        "selection (exact, from the candidates), the sampling error of finitely many picks, and the effect "
+        "of retraining (transmission)."
     )
-    return Section("Where each change came from", text, table)
+    return Section("Parts of each change", text, table)
 
 
 def _measures(folder: RunFolder, trajectory: Trajectory) -> Section | None:
@@ -116,13 +117,13 @@ def _measures(folder: RunFolder, trajectory: Trajectory) -> Section | None:
         )
     share = _share(folder)
     text = (
-        "Candidates against held-out real data, in named feature spaces, with 95 % intervals; under 'real "
-        "data' what as many real training samples give. Frechet distances are biased upwards by few samples: "
-        "compare with that column. Memorisation is the chance that a candidate lies nearer to the training "
-        "data than held-out data do (one half: like fresh data)."
-        + (f" Together they took {share:.1%} of the time." if share is not None else "")
+        "Candidates against held-out real data, by feature space, with 95 % intervals. The column 'real "
+        "data' has the same metrics for as many real training samples. Frechet distances of small samples "
+        "are biased upwards: compare with that column. Memorisation is the probability that a candidate lies "
+        "nearer to the training data than held-out data do (one half for fresh data)."
+        + (f" These metrics took {share:.1%} of the time." if share is not None else "")
     )
-    return Section("The samples themselves", text, table)
+    return Section("Sample metrics", text, table)
 
 
 def _counts(folder: RunFolder) -> Section | None:
@@ -133,7 +134,7 @@ def _counts(folder: RunFolder) -> Section | None:
     ]
     table = [["round", *(name.replace("_", " ") for name in names)]]
     table += [[str(t), *(f"{counts[t].get(name, 0):,}" for name in names)] for t in rounds]
-    return Section("What each round was made of", "Exact numbers of samples.", table)
+    return Section("Sizes of each round", "Exact numbers of samples.", table)
 
 
 def _margin(row: Row) -> str:

@@ -1,4 +1,4 @@
-"""The candidates themselves: grids of images, points in the plane."""
+"""Samples of the candidates: grids of images, or points in the plane."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from numpy.typing import NDArray
 
 from recurate.report import charts
 
-GRID = 10  # images a side
-POINTS = 700  # points a round in the scatter
-BINS = 40  # cells a side in the density
-ROUNDS = 12  # rounds shown at most
+GRID = 10  # images per side of the grid
+POINTS = 700  # points per round in the scatter plot
+BINS = 40  # cells per side of the density plot
+ROUNDS = 12  # maximal number of rounds shown
 
 
 def chosen_rounds(count: int) -> list[int]:
@@ -69,7 +69,7 @@ def plane_charts(
             )
     return [
         ("Density of all candidates", charts.density_chart(cells, rounds, extent)),
-        (f"The first {POINTS} candidates, losers included", charts.scatter_chart(points, rounds, extent)),
+        (f"The first {POINTS} candidates, picked or not", charts.scatter_chart(points, rounds, extent)),
     ]
 
 
