@@ -20,7 +20,6 @@ from recurate.loop.alarms.history import Seen, error_of
 from recurate.loop.alarms.kinds import UNSEEN
 from recurate.loop.alarms.protocol import Known
 from recurate.loop.alarms.raising import (
-    AlarmSettings,
     BandAlarm,
     DivergenceAlarm,
     FrechetAlarm,
@@ -29,6 +28,7 @@ from recurate.loop.alarms.raising import (
     VarianceAlarm,
     raised,
 )
+from recurate.loop.config import AnyAlarm
 from recurate.metrics.describe import Describer
 from recurate.metrics.estimates import Estimate
 
@@ -237,7 +237,7 @@ def test_messages_say_since_when_and_how_sure():
 
 
 def test_settings_are_told_apart_by_their_kind_and_checked():
-    read = TypeAdapter(AlarmSettings).validate_python
+    read = TypeAdapter(AnyAlarm).validate_python
     assert read({"kind": "share", "floor": 0.1}) == ShareAlarm(floor=0.1)
     assert read({"kind": "band", "action": "stop"}) == BandAlarm(action="stop")
     for wrong in (
