@@ -1,21 +1,21 @@
-"""The run folder: everything that a run leaves, each piece written whole or not at all.
+"""The run folder: all files of a run, each written atomically.
 
 ::
 
     config.toml         the resolved configuration, defaults included
-    manifest.json       format, versions, code revision, machine, device, seed, what the run rests on
+    manifest.json       format, versions, code revision, machine, device, seed, hashes of files used
     setup/              what was trained before round 0 (classifier, learned rewards), contents.json
     rounds/000/         log.parquet, samples.safetensors (texts: .parquet), measures.parquet, model/,
                         contents.json; with a control arm also control/
     rejected/003-0/     rounds that an alarm rolled back
-    commands/           what an external generator's programs printed
+    commands/           output of an external generator's programs
     trajectory.parquet  forecast and measured, all rounds
     bounds.json         the proved statements, checked on the forecast's laws; the trajectory's hash
     report.html
-    timings.jsonl       seconds a stage: the only file that differs between equal runs
+    timings.jsonl       seconds per stage: the only file that differs between equal runs
 
-``contents.json``, ``manifest.json`` and ``bounds.json`` are hashed by nothing else: each ends with a *seal*,
-the hash of what stands before it.
+No other file has the hashes of ``contents.json``, ``manifest.json`` and ``bounds.json``: each ends with a
+*seal*, the hash of the text before it.
 """
 
 from __future__ import annotations
@@ -51,14 +51,14 @@ from recurate.loop.mixing import Picks
 from recurate.loop.rounds import Record, State, candidates_of, winners_of
 
 LOCK = ".lock"
-NAMED = ("numpy", "scipy", "pyarrow", "torch", "scikit-learn", "safetensors")  # packages that matter
+NAMED = ("numpy", "scipy", "pyarrow", "torch", "scikit-learn", "safetensors")  # packages that affect results
 
 
 class RunFolder:
     """One run on disk.
 
     Args:
-        path: the folder; see :meth:`create` and :meth:`open`.
+        path: The folder; see :meth:`create` and :meth:`open`.
     """
 
     def __init__(self, path: Path) -> None:
@@ -66,7 +66,7 @@ class RunFolder:
 
     @classmethod
     def check_vacant(cls, path: Path, config: Config) -> None:
-        """Refuse a folder that holds anything but the start of this very run.
+        """Refuse a folder that holds anything but the start of the same run.
 
         Raises:
             InputError: the folder exists and is not empty.
@@ -107,7 +107,7 @@ class RunFolder:
         """Open an existing run folder.
 
         Raises:
-            InputError: it is not a run folder, or of another format.
+            InputError: If it is not a run folder, or has another format.
         """
         check_format(path / "manifest.json")
         return cls(path)
@@ -135,7 +135,7 @@ class RunFolder:
         """Read the resolved configuration.
 
         Raises:
-            InputError: it is not what the run began with (more rounds may be added).
+            InputError: If it was changed since the run began (more rounds may be added).
         """
         path = self.path / "config.toml"
         config = read_config(path)
@@ -153,21 +153,21 @@ class RunFolder:
         return read_json(self.path / "manifest.json", "restore it")
 
     def changes(self) -> list[Change]:
-        """Return the changes of what the run rests on that rounds were played with."""
+        """Return the accepted changes of files, packages and device, in the order of the rounds."""
         return [Change(**change) for t in range(self.complete()) for change in self._facts(t)["changes"]]
 
     def check_unchanged(self, config: Config, *, accept: bool = False) -> list[Change]:
-        """Compare what the run rests on with what its last round was played with.
+        """Compare the fingerprints of files, packages and device with those of the last round.
 
         Args:
-            config: of the run.
-            accept: whether changed files are accepted; versions of packages and the device always are.
+            config: Configuration of the run.
+            accept: Whether changed files are accepted; changed versions and devices always are.
 
         Returns:
-            What changed, for the next round to record.
+            The changes, which the next round records.
 
         Raises:
-            InputError: a file has changed, and that is not accepted.
+            InputError: If a file has changed and changes are not accepted.
         """
         now = _fingerprints(_manifest(config, rests_on(config)))
         found = changes(self._rested_on(), now)
@@ -177,19 +177,19 @@ class RunFolder:
         return [replace(change, round=self.complete(), when=when) for change in found]
 
     def check_present(self) -> None:
-        """Refuse to resume without a file that the run rests on, and of which it keeps no copy.
+        """Refuse to resume if a file is missing that the run rests on and keeps no copy of.
 
         A configuration that names a module cannot even be read without it, so this check comes first.
 
         Raises:
-            InputError: a file is missing.
+            InputError: If a file is missing.
         """
         needed = [part for part in self._rested_on() if part.is_file and not part.kept]
         gone = [part for part in needed if not Path(part.name).is_file()]
         self._refuse([Change(part.serves, part.name, part.digest, None) for part in gone])
 
     def _rested_on(self) -> list[Fingerprint]:
-        """Return what the last round was played with."""
+        """Return the fingerprints of the last round."""
         return after(_fingerprints(self.manifest()), self.changes())
 
     def _refuse(self, refused: Sequence[Change]) -> None:
@@ -203,10 +203,10 @@ class RunFolder:
 
     @contextmanager
     def locked(self) -> Iterator[None]:
-        """Keep other processes out of the folder; a process that dies gives it free.
+        """Lock the folder against other processes; the lock is released when the process dies.
 
         Raises:
-            InputError: another process works here.
+            InputError: If another process has locked the folder.
         """
         from filelock import FileLock, Timeout
 
@@ -234,20 +234,20 @@ class RunFolder:
         return dict(read_json(self.path / "setup" / CONTENTS, "restore it")["facts"])
 
     def verify(self, *, results: bool = True) -> None:
-        """Check that set-up and rounds are what was written, and that no round is missing.
+        """Check that set-up and rounds are unaltered, and that no round is missing.
 
         Args:
-            results: whether the trajectory and the bounds count too, which a resumed run writes again.
+            results: Whether to check also the trajectory and the bounds, which a resumed run writes again.
 
         Raises:
-            InputError: naming the first file that is missing, truncated or altered.
+            InputError: If a file is missing, truncated or altered; the message names the first one.
         """
         verify(self.path / "setup", "restore it, or start a new run")
         done = self.complete()
         later = [p for p in (self.path / "rounds").glob("[0-9]*") if int(p.name) >= done]
         if later:
             raise InputError(
-                f"round {done} is missing, and later ones are there",
+                f"round {done} is missing, but later rounds exist",
                 got=", ".join(sorted(str(p) for p in later)),
                 remedy=f"restore round {done}, or delete the later ones to play them again",
             )
@@ -267,7 +267,7 @@ class RunFolder:
         return self.path / "rounds" / f"{t:03d}"
 
     def complete(self) -> int:
-        """Return how many rounds are safely on disk."""
+        """Return the number of complete rounds on disk."""
         t = 0
         while self.round_path(t).is_dir():
             t += 1
@@ -284,12 +284,11 @@ class RunFolder:
         """Write a round; it appears in one rename.
 
         Args:
-            record: what the round left.
-            alarms: what went off in it.
-            changed: what the run rests on and has changed since the round before, see
-                :meth:`check_unchanged`.
-            reject: which attempt this was, if it is rolled back: it is kept aside, and does not count as
-                played.
+            record: Record of the round.
+            alarms: Alarms that were raised in it, as plain values.
+            changed: Changes since the last round, see :meth:`check_unchanged`.
+            reject: Number of the attempt if the round is rolled back: it is then kept in ``rejected`` and
+                does not count as played.
         """
 
         def fill(folder: Path) -> None:
@@ -311,7 +310,7 @@ class RunFolder:
         write_folder(target, fill, facts)
 
     def attempts(self, t: int) -> int:
-        """Return how often round t was played and rolled back."""
+        """Return the number of attempts at round t that were rolled back."""
         attempt = 0
         while self._rejected(t, attempt).is_dir():
             attempt += 1
@@ -329,7 +328,7 @@ class RunFolder:
         return load_samples(self.round_path(t))
 
     def measured(self) -> Trajectory:
-        """Read what was measured in all complete rounds."""
+        """Read the measured values of all complete rounds."""
         parts = [Trajectory.read(self.round_path(t) / "measures.parquet") for t in range(self.complete())]
         return sum(parts, Trajectory())
 
@@ -349,12 +348,12 @@ class RunFolder:
             raise InputError(what, got=error.got, remedy=remedy) from None
 
     def save_bounds(self, bounds: list[dict[str, Any]]) -> None:
-        """Write the proved statements as they were checked, after the trajectory, whose hash they bear."""
+        """Write the checked statements with the hash of the trajectory, which is written before."""
         found = {"bounds": bounds, "trajectory_sha256": sha256(self.path / "trajectory.parquet")}
         write_text(self.path / "bounds.json", sealed(found))
 
     def bounds(self) -> list[dict[str, Any]]:
-        """Read them; none where the trajectory was written and they were not yet."""
+        """Read the checked statements; none if the run was killed after its trajectory was written."""
         path = self.path / "bounds.json"
         return list(read_json(path, "resume the run")["bounds"]) if path.exists() else []
 
@@ -363,7 +362,7 @@ class RunFolder:
         return {name: fact for name, fact in self._facts(t).items() if isinstance(fact, int)}
 
     def alarms(self, t: int) -> list[dict[str, Any]]:
-        """Read which alarms went off in a round."""
+        """Read the alarms of a round."""
         return list(self._facts(t)["alarms"])
 
     def _facts(self, t: int) -> dict[str, Any]:
@@ -406,15 +405,15 @@ class RunFolder:
 
     @property
     def workspace(self) -> Path:
-        """Where an external generator works; emptied whenever a round begins."""
+        """Folder in which an external generator works; it is emptied before every round."""
         return self.path / ".work"
 
     def clear_workspace(self) -> None:
-        """Remove what programs have left."""
+        """Remove the files that programs have left."""
         shutil.rmtree(self.workspace, ignore_errors=True)
 
     def _batches(self, environment: Environment, part: str) -> tuple[Picks, ...]:
-        """Return the picks that the next training set is made of."""
+        """Return the picks for the next training set."""
         done = self.complete()
         first = 0 if environment.setting.accumulate else done - 1
         return tuple(_picks(self.round_path(t) / part, environment) for t in range(first, done))
@@ -444,7 +443,7 @@ def _picks(folder: Path, environment: Environment) -> Picks:
 
 
 def _is_a_start(path: Path, config: Config) -> bool:
-    """Whether a folder is empty, or what this very run leaves if it dies before its manifest is written."""
+    """Return whether a folder is empty, or holds what the same run leaves if killed before its manifest."""
     leftovers = {
         LOCK,
         "config.toml",
@@ -461,7 +460,7 @@ def _is_a_start(path: Path, config: Config) -> bool:
 
 
 def _manifest(config: Config, rests_on: Sequence[Fingerprint]) -> dict[str, Any]:
-    device = getattr(config.generator, "device", None)  # what has none runs on the processor
+    device = getattr(config.generator, "device", None)  # generators without this setting run on the CPU
     return {
         "format": RUN_FORMAT,
         "recurate": VERSION,
@@ -482,7 +481,7 @@ def _manifest(config: Config, rests_on: Sequence[Fingerprint]) -> dict[str, Any]
 
 
 def _fingerprints(manifest: dict[str, Any]) -> list[Fingerprint]:
-    """Return all that is compared when a run is resumed."""
+    """Return all fingerprints that are compared when a run is resumed."""
     versions = manifest["packages"] | {name: manifest[name] for name in ("recurate", "python")}
     return [
         *(Fingerprint(**part) for part in manifest["rests_on"]),
@@ -492,7 +491,7 @@ def _fingerprints(manifest: dict[str, Any]) -> list[Fingerprint]:
 
 
 def _fingerprint(settings: dict[str, Any]) -> str:
-    """Return a hash of all that a resumed run may not change: the number of rounds and the report may."""
+    """Return a hash of the configuration without the settings that may change on resuming."""
     fixed = {name: value for name, value in settings.items() if name not in ("rounds", "report")}
     text = json.dumps(fixed, sort_keys=True, default=str)
     return hashlib.sha256(text.encode()).hexdigest()

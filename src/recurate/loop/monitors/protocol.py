@@ -33,8 +33,29 @@ class Monitor(Protocol):
         """The run has ended or failed: release all resources. It may be called more than once."""
 
 
-class Silent(Monitor):
+class Silent:
     """A monitor that shows nothing; a base for monitors that use only some of the events."""
+
+    def started(self, facts: dict[str, Any]) -> None:
+        """Do nothing."""
+
+    def stage(self, round: int, name: str) -> None:  # noqa: A002
+        """Do nothing."""
+
+    def warn(self, warnings: Sequence[str]) -> None:
+        """Do nothing."""
+
+    def counts(self, round: int, counts: dict[str, int]) -> None:  # noqa: A002
+        """Do nothing."""
+
+    def alarm(self, round: int, message: str, action: str) -> None:  # noqa: A002
+        """Do nothing."""
+
+    def finished(self, round: int, trajectory: Trajectory) -> None:  # noqa: A002
+        """Do nothing."""
+
+    def close(self) -> None:
+        """Do nothing."""
 
 
 class Several:
