@@ -25,7 +25,7 @@ import numpy as np
 from measuring import Array, Line, Report, Times, check, machine, markdown, spell, table, write_csv
 
 from recurate.theory.nash import maximise_nash
-from recurate.verbs.plan.plan import plan
+from recurate.verbs.plan.python import plan
 
 KINDS = ("smooth", "normal")
 REWARDS = (2, 5, 20)
@@ -281,7 +281,7 @@ def planning(report: Report, count: int) -> None:
     weights = [(a, 1 - a) for a in np.linspace(0.05, 0.95, 10)]
     ks, fractions = (2, 3, 4, 6, 8, 12, 16, 24, 32, 64), np.linspace(0, 0.7, 10)
     call = partial(
-        plan, rewards, rounds=10, refine=False, ks=ks, real_fractions=fractions.tolist(), weights=weights
+        plan, rewards, rounds=10, refine=False, k=ks, real_fraction=fractions.tolist(), weights=weights
     )
     kernel, cpu, wall = kernel_time(), time.process_time(), time.perf_counter()
     made = call()
@@ -289,7 +289,7 @@ def planning(report: Report, count: int) -> None:
     if len(made.outcomes) != 1000:
         raise SystemExit(f"{len(made.outcomes)} settings instead of 1,000")
     report.times.append(("4", "plan", Times(*np.array([[cpu, wall, kernel_time() - kernel]]).T)))
-    what = f"recurate.verbs.plan.plan.plan, 1,000 settings, 10 rounds, {power(count)} candidates, two rewards"
+    what = f"recurate.plan, 1,000 settings, 10 rounds, {power(count)} candidates, two rewards"
     report.add(Line("4", what, wall, cpu, "s", 20.0))
     report.note("4", f"made once; largest difference to the exact forecasts {made.error:.1g}")
 

@@ -103,7 +103,7 @@ def test_rooms_import_only_from_rooms_above(path):
 
 def test_the_check_can_fail():
     path = SOURCE / "core" / "seeds.py"
-    assert violations(path, "from recurate.verbs.forecast.forecast import forecast")
+    assert violations(path, "from recurate.verbs.forecast.python import forecast")
     assert violations(path, "from recurate import forecast")
     assert violations(path, "import recurate")
     assert violations(path, "def f():\n    import torch")

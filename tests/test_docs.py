@@ -58,7 +58,6 @@ def test_references_are_generated(tmp_path):
         "recurate.verbs.audit.python",
         "recurate.verbs.compare.python",
         "recurate.verbs.fit.python",
-        "recurate.verbs.forecast.forecast",
         "recurate.verbs.forecast.python",
         "recurate.verbs.plan.python",
         "recurate.verbs.reproduce.python",

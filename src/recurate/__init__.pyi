@@ -75,9 +75,9 @@ from recurate.verbs.compare.python import compare as compare
 from recurate.verbs.fit.fit import Fit as Fit
 from recurate.verbs.fit.python import fit as fit
 from recurate.verbs.forecast.python import forecast as forecast
+from recurate.verbs.plan.ends import Ends as Ends
 from recurate.verbs.plan.evaluation import Choice as Choice
 from recurate.verbs.plan.evaluation import Outcome as Outcome
-from recurate.verbs.plan.from_log import Ends as Ends
 from recurate.verbs.plan.python import plan as plan
 from recurate.verbs.reproduce.python import reproduce as reproduce
 from recurate.verbs.reproduce.reproduce import Reproduction as Reproduction

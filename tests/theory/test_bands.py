@@ -7,6 +7,7 @@ import math
 import numpy as np
 import pytest
 
+from recurate import forecast
 from recurate.core.seeds import Stream
 from recurate.log.candidates import as_candidates
 from recurate.log.trajectory import FORECAST
@@ -15,7 +16,6 @@ from recurate.metrics.partition import partition
 from recurate.rules import Rule
 from recurate.theory.forecast import predict
 from recurate.theory.setting import Setting
-from recurate.verbs.forecast.forecast import forecast
 
 GROUPS = ("high", "odd", "plain")
 
@@ -146,7 +146,7 @@ def test_extinction_as_often_as_drawn(gain):
     rng = np.random.default_rng(5)
     rare = rng.random(3000) < 0.03
     rewards = rng.normal(size=3000) + gain * rare
-    result = forecast(rewards, k=2, rounds=6, groups=np.where(rare, "rare", "common"), picks=40)
+    result = forecast(rewards, k=2, rounds=6, group=np.where(rare, "rare", "common"), picks=40)
     extinctions = {e.group: e for e in result.extinctions}
     drawn = lost_by_drawing(rewards, rare, 40, 6, 1500, rng)
     found = extinctions["rare"].probability
@@ -162,7 +162,7 @@ def test_real_data_and_kept_data_bring_groups_back():
     rng = np.random.default_rng(6)
     rewards, groups = rng.normal(size=500), rng.choice(["a", "b"], 500, p=[0.98, 0.02])
     for settings in ({"real_fraction": 0.1}, {"accumulate": True}, {"picks": None}, {"efficacy": 0.5}):
-        result = forecast(rewards, **({"k": 2, "rounds": 2, "groups": groups, "picks": 20} | settings))
+        result = forecast(rewards, **({"k": 2, "rounds": 2, "group": groups, "picks": 20} | settings))
         assert result.extinctions == ()
 
 
@@ -176,8 +176,8 @@ def test_real_data_and_kept_data_bring_groups_back():
         {"picks": 1},
         {"real_fraction": 1.0, "picks": 10},
         {"rounds": 0},
-        {"groups": ["only"] * 400},
-        {"contexts": np.repeat(np.arange(40), 10), "picks": 50},
+        {"group": ["only"] * 400},
+        {"context": np.repeat(np.arange(40), 10), "picks": 50},
         {"law": np.r_[np.zeros(100), np.ones(300)]},
     ],
 )
@@ -248,7 +248,7 @@ def test_errors_of_many_contexts_are_scaled_from_a_few():
 
     def width(contexts):
         codes = np.repeat(np.arange(contexts), 500)
-        row = forecast(rng.normal(size=codes.size), k=2, rounds=1, contexts=codes).trajectory.series(
+        row = forecast(rng.normal(size=codes.size), k=2, rounds=1, context=codes).trajectory.series(
             "mean_reward"
         )[1]
         return row.upper - row.lower
@@ -260,7 +260,7 @@ def test_rare_groups_of_large_pools_are_not_lost_by_sampling():
     """Five of 200,000 candidates, 20,000 picks: gone after a round with probability (1 - s')^n."""
     rng = np.random.default_rng(15)
     rewards, groups = rng.normal(size=200_000), np.repeat(["common", "rare"], [199_995, 5])
-    result = forecast(rewards, k=2, rounds=2, groups=groups, picks=20_000)
+    result = forecast(rewards, k=2, rounds=2, group=groups, picks=20_000)
     share = result.trajectory.values("share", group="rare")[1]
     (rare,) = [e for e in result.extinctions if e.group == "rare"]
     assert rare.probability[1] == pytest.approx((1 - share) ** 20_000, rel=0.05)
@@ -271,7 +271,7 @@ def test_groups_of_thin_contexts_have_no_extinctions():
     rng = np.random.default_rng(16)
     codes = np.repeat(np.arange(100), 8)
     result = forecast(
-        rng.normal(size=800), k=4, rounds=2, contexts=codes, picks=50, groups=np.where(codes < 2, "a", "b")
+        rng.normal(size=800), k=4, rounds=2, context=codes, picks=50, group=np.where(codes < 2, "a", "b")
     )
     assert result.extinctions == ()
 

@@ -7,12 +7,12 @@ import math
 import numpy as np
 import pytest
 
+from recurate import forecast
 from recurate.rules import GAUSSIAN, NO_NOISE, Rule
 from recurate.theory import loop_model
 from recurate.theory.chebyshev import Compressed, compressible, rate_of
 from recurate.theory.population import Population
 from recurate.theory.setting import Setting, Stage
-from recurate.verbs.forecast.forecast import forecast
 
 ROUNDS = 100
 SETTINGS = {
@@ -111,7 +111,7 @@ def test_a_forecast_is_the_same_either_way(settings, monkeypatch):
     groups = np.where(column > 0.5, "a", np.where(rewards > 0, "b", "c"))
 
     def run():
-        return forecast(rewards, law=law, groups=groups, track={"x": column}, rounds=8, k=8, **settings)
+        return forecast(rewards, law=law, group=groups, track={"x": column}, rounds=8, k=8, **settings)
 
     fast = run()
     monkeypatch.setattr(loop_model, "MANY", 10**9)

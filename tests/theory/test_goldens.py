@@ -9,11 +9,11 @@ import numpy as np
 import pytest
 
 from helpers.paths import GOLDENS
+from recurate import forecast
 from recurate.metrics.estimates import kl_atoms
 from recurate.rules import GAUSSIAN, NO_NOISE, Rule
 from recurate.theory.population import Population
 from recurate.theory.setting import Setting
-from recurate.verbs.forecast.forecast import forecast
 
 KERNEL = json.loads((GOLDENS / "kernel.json").read_text())["kernel"]
 TRAJECTORIES = json.loads((GOLDENS / "trajectories.json").read_text())

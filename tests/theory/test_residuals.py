@@ -7,13 +7,13 @@ import math
 import numpy as np
 import pytest
 
+from recurate import forecast
 from recurate.core.errors import InputError
 from recurate.log.candidates import as_candidates
 from recurate.rules import GAUSSIAN, NO_NOISE, Rule, Threshold
 from recurate.theory.population import Population
 from recurate.theory.residuals import PooledResiduals
 from recurate.theory.setting import Setting, Stage
-from recurate.verbs.forecast.forecast import forecast
 
 
 def quantiles(n: int) -> np.ndarray:
@@ -40,7 +40,7 @@ def true_gain(k: int) -> float:
 def test_the_first_round_is_unbiased_where_the_residual_model_is_not():
     """Four standard errors of the per-context estimates over 6,000 contexts (false alarms: 6e-5)."""
     rewards, codes = skewed(0, 6000, 5)
-    result = forecast(rewards, k=4, rounds=2, contexts=codes)
+    result = forecast(rewards, k=4, rounds=2, context=codes)
     gain = np.diff(result.trajectory.values("mean_reward"))[0]
     assert gain == pytest.approx(true_gain(4), abs=4 * 0.6 / math.sqrt(6000))
     residuals = PooledResiduals.of(rewards[:, None], codes, rewards.size, 500)
@@ -53,7 +53,7 @@ def test_the_first_round_is_unbiased_where_the_residual_model_is_not():
 def test_the_correction_reaches_every_quantity():
     rewards, codes = skewed(1, 4000, 5)
     high = np.where(rewards > rewards.mean(), "high", "low")
-    kwargs = {"k": 4, "contexts": codes, "groups": high, "track": {"copy": rewards}}
+    kwargs = {"k": 4, "context": codes, "group": high, "track": {"copy": rewards}}
     found = forecast(rewards, rounds=3, **kwargs).trajectory
     np.testing.assert_allclose(found.values("mean:copy"), found.values("mean_reward"), rtol=1e-9)
     # E e^r of the first picks by drawn slates without replacement, from each context's own candidates.
@@ -75,7 +75,7 @@ def test_real_data_dilute_the_correction():
     rewards, codes = skewed(3, 3000, 5)
 
     def first(rho):
-        return forecast(rewards, k=4, rounds=1, contexts=codes, real_fraction=rho).trajectory.values(
+        return forecast(rewards, k=4, rounds=1, context=codes, real_fraction=rho).trajectory.values(
             "mean_reward"
         )
 
@@ -93,7 +93,7 @@ def test_the_first_round_of_any_rule(rule):
     rng = np.random.default_rng(4)
     codes = np.repeat(np.arange(8000), 5)
     rewards = rng.normal(size=codes.size) + 3 * rng.normal(size=8000)[codes]
-    gain = np.diff(forecast(rewards, rule=rule, rounds=1, contexts=codes).trajectory.values("mean_reward"))[0]
+    gain = np.diff(forecast(rewards, rule=rule, rounds=1, context=codes).trajectory.values("mean_reward"))[0]
     population = Population(quantiles(20_000))
     exact = population.step(population.law, Setting(rule)) @ population.rewards[:, 0]
     assert gain == pytest.approx(exact, abs=4 * 1.0 / math.sqrt(8000))
@@ -106,17 +106,17 @@ def test_thick_and_thin_contexts_each_in_their_way():
     codes = np.r_[np.zeros(3000, int), 1 + np.repeat(np.arange(600), 6)]
     rewards = np.r_[thick, thin + 5 * rng.normal(size=600)[codes[3000:] - 1]]
     track = {"thick": (codes == 0) * rewards, "thin": (codes > 0) * rewards}
-    result = forecast(rewards, k=4, rounds=3, contexts=codes, track=track)
+    result = forecast(rewards, k=4, rounds=3, context=codes, track=track)
     assert result.contexts == "each and pooled"
     assert any("contexts are thin (from 6" in w for w in result.warnings)
     share = 3000 / 6600
     alone = forecast(thick, k=4, rounds=3).trajectory.values("mean_reward")
     np.testing.assert_allclose(result.trajectory.values("mean:thick"), share * alone, rtol=1e-9)
-    others = forecast(rewards[3000:], k=4, rounds=3, contexts=codes[3000:]).trajectory.values("mean_reward")
+    others = forecast(rewards[3000:], k=4, rounds=3, context=codes[3000:]).trajectory.values("mean_reward")
     np.testing.assert_allclose(result.trajectory.values("mean:thin"), (1 - share) * others, rtol=1e-9)
     total = result.trajectory.values("mean_exp_reward")
     parts = [
-        forecast(part, k=4, rounds=3, contexts=own).trajectory.values("mean_exp_reward")
+        forecast(part, k=4, rounds=3, context=own).trajectory.values("mean_exp_reward")
         for part, own in ((thick, None), (rewards[3000:], codes[3000:]))
     ]
     np.testing.assert_allclose(total, share * parts[0] + (1 - share) * parts[1], rtol=1e-9)
@@ -125,7 +125,7 @@ def test_thick_and_thin_contexts_each_in_their_way():
 def test_contexts_too_small_for_a_slate_rest_on_the_model_and_say_so():
     rng = np.random.default_rng(6)
     codes = np.r_[np.repeat(np.arange(300), 3), 300 + np.repeat(np.arange(300), 8)]
-    result = forecast(rng.normal(size=codes.size), k=4, rounds=1, contexts=codes)
+    result = forecast(rng.normal(size=codes.size), k=4, rounds=1, context=codes)
     assert any("fewer candidates than a slate" in w for w in result.warnings)
     assert np.diff(result.trajectory.values("mean_reward"))[0] == pytest.approx(0.60, abs=0.06)
 
@@ -135,7 +135,7 @@ def test_without_an_unbiased_round_the_model_stands_alone():
     codes = np.repeat(np.arange(400), 4)
     rewards = rng.normal(size=1600)
     for settings in ({"k": math.inf}, {"k": 4, "keep": 2}, {"k": 8}, {"k": 4, "then": [Stage(Rule(2))]}):
-        result = forecast(rewards, rounds=1, contexts=codes, **settings)
+        result = forecast(rewards, rounds=1, context=codes, **settings)
         assert np.isfinite(result.trajectory.values("mean_reward")).all()
         assert not any("unbiased" in w for w in result.warnings)
 
@@ -144,7 +144,7 @@ def test_several_rewards_within_contexts():
     rng = np.random.default_rng(8)
     codes = np.repeat(np.arange(5000), 5)
     rewards = rng.normal(size=(codes.size, 2)) + 2 * rng.normal(size=(5000, 2))[codes]
-    result = forecast(rewards, k=4, rounds=1, contexts=codes, weights=[0.3, 0.7])
+    result = forecast(rewards, k=4, rounds=1, context=codes, weights=[0.3, 0.7])
     population = Population(quantiles(5000))
     exact = population.step(population.law, Setting(Rule(4))) @ population.rewards[:, 0]
     for name, weight in (("reward_0", 0.3), ("reward_1", 0.7)):
@@ -202,14 +202,14 @@ def test_residuals_and_effective_laws_are_transposes():
 def test_what_residuals_cannot_tell_is_refused(settings, message):
     rewards, codes = np.random.default_rng(12).normal(size=400), np.repeat(np.arange(100), 4)
     with pytest.raises(InputError, match=message):
-        forecast(rewards, contexts=codes, rounds=1, **settings)
+        forecast(rewards, context=codes, rounds=1, **settings)
 
 
 def test_a_threshold_in_thick_contexts_and_masses_by_context_are_fine():
     rng = np.random.default_rng(13)
     codes = np.repeat([0, 1], 600)
-    result = forecast(rng.normal(size=1200), contexts=codes, rounds=1, rule=Threshold(0.0))
+    result = forecast(rng.normal(size=1200), context=codes, rounds=1, rule=Threshold(0.0))
     assert result.trajectory.values("mean_reward")[1] == pytest.approx(math.sqrt(2 / math.pi), abs=0.1)
     thin = np.repeat(np.arange(100), 4)
     by_context = np.repeat(rng.random(100), 4)
-    forecast(rng.normal(size=400), contexts=thin, rounds=1, law=by_context)
+    forecast(rng.normal(size=400), context=thin, rounds=1, law=by_context)

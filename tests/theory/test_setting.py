@@ -9,11 +9,11 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from recurate import forecast
 from recurate.core.errors import InputError
 from recurate.rules import GAUSSIAN, Rule, Threshold, TopFraction
 from recurate.theory.population import Population
 from recurate.theory.setting import Setting, Stage, check_efficacy, play
-from recurate.verbs.forecast.forecast import forecast
 
 PLAIN = Setting(Rule(4), rounds=6)
 

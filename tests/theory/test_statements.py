@@ -8,11 +8,11 @@ import math
 import numpy as np
 import pytest
 
+from recurate import forecast
 from recurate.log.trajectory import TAIL
 from recurate.rules import Rule, TopFraction
 from recurate.theory.bounds import plain_bounds
 from recurate.theory.setting import Stage
-from recurate.verbs.forecast.forecast import forecast
 
 POOL = np.random.default_rng(0).normal(size=800)
 
@@ -58,7 +58,7 @@ def test_no_statement_is_violated_by_a_forecast(settings):
 
 def test_statements_are_about_slates_of_one_population():
     assert not verdicts(rule=TopFraction(0.5))
-    assert not verdicts(contexts=np.repeat(np.arange(100), 8))
+    assert not verdicts(context=np.repeat(np.arange(100), 8))
 
 
 def test_bounds_are_plain_json():

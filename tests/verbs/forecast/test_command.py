@@ -307,7 +307,7 @@ def test_renewed_forecasts_and_a_fitted_efficacy(tmp_path, recurate_cli):
         (["--threshold", "0", "--top", "0.5"], "rule of their own"),
         (["--top", "0.5", "--k", "4"], "rule of their own"),
         (["--top", "2"], "fraction"),
-        (["--then", "two"], "slate size"),
+        (["--then", "two"], "whole number or inf"),
         (["--then", "2:0.5,0.5"], "weight"),
         (["--efficacy", "0"], "efficacy"),
         (["--efficacy", "half"], "--efficacy must be"),
@@ -349,6 +349,6 @@ def test_several_rewards_come_with_welfare(table, tmp_path, recurate_cli):
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     lines = [line for line in done.stdout.splitlines() if "Nash welfare" in line]
-    assert [line.split(":")[0] for line in lines] == ["round 0", "round 5, forecast"]
+    assert [line.strip(" -").split(":")[0] for line in lines] == ["round 0", "round 5, forecast"]
     first, last = (float(line.split("Nash welfare ")[1].split()[0]) for line in lines)
     assert last > first

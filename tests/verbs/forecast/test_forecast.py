@@ -9,6 +9,7 @@ import pytest
 from scipy.special import ndtri
 
 import recurate
+from recurate import forecast
 from recurate.core.errors import InputError
 from recurate.log.candidates import as_candidates
 from recurate.log.trajectory import FORECAST
@@ -16,7 +17,6 @@ from recurate.rules.rule import Rule
 from recurate.theory.population import Population
 from recurate.theory.residuals import equal_spread_p_value
 from recurate.theory.setting import Setting
-from recurate.verbs.forecast.forecast import forecast
 
 
 def test_shapes_and_results_are_as_documented():
@@ -99,7 +99,7 @@ def half_between(contexts: int, each: int) -> tuple[np.ndarray, np.ndarray]:
 def test_contexts_are_not_pooled(contexts, each, mode):
     """Half the reward variance between contexts, K = 4: the first round's gain is 0.33, not 0.60."""
     rewards, codes = half_between(contexts, each)
-    right = forecast(rewards, k=4, rounds=1, contexts=codes)
+    right = forecast(rewards, k=4, rounds=1, context=codes)
     assert right.contexts == mode
     gain = np.diff(right.trajectory.values("mean_reward"))[0]
     assert gain == pytest.approx(0.335, abs=0.01)
@@ -117,7 +117,7 @@ def test_contexts_are_not_pooled(contexts, each, mode):
 
 def test_round_zero_is_what_the_candidates_are():
     rewards, codes = half_between(300, 6)
-    result = forecast(rewards, k=4, rounds=2, contexts=codes)
+    result = forecast(rewards, k=4, rounds=2, context=codes)
     first = {r.quantity: r.value for r in result.trajectory.where(FORECAST, round=0).rows}
     assert first["mean_reward"] == pytest.approx(rewards.mean())
     assert first["mean_exp_reward"] == pytest.approx(np.exp(rewards).mean())
@@ -126,17 +126,17 @@ def test_round_zero_is_what_the_candidates_are():
 
 def test_thin_contexts_are_warned_about_and_their_spread_is_tested():
     rewards, codes = half_between(500, 8)
-    equal = forecast(rewards, k=4, rounds=1, contexts=codes)
+    equal = forecast(rewards, k=4, rounds=1, context=codes)
     assert any("contexts are thin" in w for w in equal.warnings)
     assert not any("the spread of reward" in w for w in equal.warnings)
     unequal = np.where(codes % 2 == 0, 5 * rewards, rewards)
-    result = forecast(unequal, k=4, rounds=1, contexts=codes)
+    result = forecast(unequal, k=4, rounds=1, context=codes)
     assert any("the spread of reward" in w for w in result.warnings)
 
 
 def test_one_candidate_a_context_is_refused():
     with pytest.raises(InputError, match="at least two candidates"):
-        forecast([0.0, 1.0, 2.0], contexts=["a", "b", "c"])
+        forecast([0.0, 1.0, 2.0], context=["a", "b", "c"])
 
 
 def test_tracked_columns_and_shares_follow_the_residual_model():
@@ -144,8 +144,8 @@ def test_tracked_columns_and_shares_follow_the_residual_model():
     rewards, codes = half_between(3000, 4)
     prompt = np.where(codes % 3 == 0, "long", "short")
     above = np.where(rewards > 1, "above", "below")
-    kwargs = {"k": 4, "rounds": 3, "contexts": codes}
-    result = forecast(rewards, groups=prompt, track={"copy": rewards}, **kwargs).trajectory
+    kwargs = {"k": 4, "rounds": 3, "context": codes}
+    result = forecast(rewards, group=prompt, track={"copy": rewards}, **kwargs).trajectory
     np.testing.assert_allclose(result.values("mean:copy"), result.values("mean_reward"), rtol=1e-9)
     np.testing.assert_allclose(result.values("share", group="long"), 1 / 3, rtol=1e-9)
     # The truth of N(location, 1/2) within contexts, by a population of quantiles.
@@ -153,7 +153,7 @@ def test_tracked_columns_and_shares_follow_the_residual_model():
     *_, law = Population(z).play(Setting(Rule(4), rounds=3))
     locations = np.unique(rewards.reshape(-1, 4).mean(axis=1)) * math.sqrt(0.5 / 0.625)
     truth = np.mean([law @ (location + z > 1) for location in locations[::10]])
-    shares = forecast(rewards, groups=above, **kwargs).trajectory.values("share", group="above")
+    shares = forecast(rewards, group=above, **kwargs).trajectory.values("share", group="above")
     assert shares[3] == pytest.approx(truth, abs=0.05)
 
 
@@ -176,7 +176,7 @@ def test_the_test_of_equal_spread_holds_its_level_and_has_power(each, least):
 def test_spread_cannot_be_tested_from_pairs():
     codes = np.repeat(np.arange(100), 2)
     assert equal_spread_p_value(np.arange(200.0), codes, np.random.default_rng(0)) is None
-    result = forecast(np.random.default_rng(0).normal(size=200), k=2, rounds=1, contexts=codes)
+    result = forecast(np.random.default_rng(0).normal(size=200), k=2, rounds=1, context=codes)
     assert any("cannot be told" in w for w in result.warnings)
 
 
@@ -184,9 +184,9 @@ def test_a_wrong_residual_model_is_found_out_by_the_unbiased_first_round():
     """Rewards of 0 and 3 (P = .9) in contexts of 4: pooled residuals overstate the gain threefold."""
     rng = np.random.default_rng(3)
     codes = np.repeat(np.arange(4000), 4)
-    result = forecast(3.0 * (rng.random(16_000) < 0.9), k=4, rounds=1, contexts=codes)
+    result = forecast(3.0 * (rng.random(16_000) < 0.9), k=4, rounds=1, context=codes)
     assert any("do not rely on this forecast" in w for w in result.warnings)
-    fine = forecast(rng.normal(size=16_000), k=4, rounds=1, contexts=codes)
+    fine = forecast(rng.normal(size=16_000), k=4, rounds=1, context=codes)
     assert not any("do not rely" in w for w in fine.warnings)
 
 
@@ -293,41 +293,41 @@ def test_rewards_too_large_for_exp_are_left_out_with_a_warning():
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"rewards": []}, "at least one"),
-        ({"rewards": np.zeros((2, 2, 2))}, "shape"),
-        ({"rewards": "abc"}, "array of numbers"),
-        ({"rewards": [1.0, math.nan]}, "reward 0 of candidate 1 is not a finite number"),
-        ({"rewards": [1.0, 2.0], "k": 0}, "slate size"),
-        ({"rewards": [1.0, 2.0], "k": "4"}, "slate size"),
-        ({"rewards": [1.0, 2.0], "temperature": "1"}, "temperature"),
-        ({"rewards": [1.0, 2.0], "temperature": 1e-320}, "span too much"),
-        ({"rewards": [-1e308, 1e308]}, "span too much"),
-        ({"rewards": [1.0, 2.0], "real_fraction": None}, "real fraction"),
-        ({"rewards": [1.0, 2.0], "rounds": math.inf}, "rounds"),
-        ({"rewards": [1.0, 2.0], "picks": 10**20}, "picks"),
-        ({"rewards": [1.0, 2.0], "weights": "a"}, "weights must be numbers"),
-        ({"rewards": [1.0, 2.0], "law": ["a", "b"]}, "law must be numbers"),
-        ({"rewards": [1.0, 2.0], "law": [1e308, 1e308]}, "not all zero"),
-        ({"rewards": [1.0, 2.0], "track": [1.0, 2.0]}, "track must map"),
-        ({"rewards": [1.0, 2.0], "groups": ["a", None]}, "label for every candidate"),
-        ({"rewards": [[1.0, 2.0]], "names": ["a", "a"]}, "distinct names"),
-        ({"rewards": [1.0, 2.0], "k": 2.5}, "slate size"),
-        ({"rewards": [1.0, 2.0], "temperature": 0}, "temperature"),
-        ({"rewards": [1.0, 2.0], "real_fraction": 1.5}, "real fraction"),
-        ({"rewards": [1.0, 2.0], "real_fraction": math.nan}, "real fraction"),
-        ({"rewards": [1.0, 2.0], "rounds": -1}, "rounds"),
-        ({"rewards": [1.0, 2.0], "rounds": 1.5}, "rounds"),
-        ({"rewards": [1.0, 2.0], "picks": 0}, "picks"),
-        ({"rewards": [1.0, 2.0], "weights": [0.5, 0.5]}, "weight"),
-        ({"rewards": [[1.0, 2.0]], "weights": [0.5, 0.6]}, "sum to one"),
-        ({"rewards": [1.0, 2.0], "groups": ["a"]}, "groups"),
-        ({"rewards": [1.0, 2.0], "track": {"x": ["a", "b"]}}, "numbers"),
-        ({"rewards": [1.0, 2.0], "track": {"x": [1.0, math.inf]}}, "finite"),
-        ({"rewards": [1.0, 2.0], "law": [1.0]}, "one mass"),
-        ({"rewards": [1.0, 2.0], "names": ["a", "b"]}, "one name"),
-        ({"rewards": [1.0, 2.0], "reference": [[1.0, 2.0]]}, "one name"),
+        ({"log": []}, "at least one"),
+        ({"log": np.zeros((2, 2, 2))}, "shape"),
+        ({"log": np.array(["abc"])}, "array of numbers"),
+        ({"log": [1.0, math.nan]}, "reward 0 of candidate 1 is not a finite number"),
+        ({"log": [1.0, 2.0], "k": 0}, "slate size"),
+        ({"log": [1.0, 2.0], "k": "4"}, "slate size"),
+        ({"log": [1.0, 2.0], "temperature": "1"}, "temperature"),
+        ({"log": [1.0, 2.0], "temperature": 1e-320}, "span too much"),
+        ({"log": [-1e308, 1e308]}, "span too much"),
+        ({"log": [1.0, 2.0], "real_fraction": "a"}, "real fraction"),
+        ({"log": [1.0, 2.0], "rounds": math.inf}, "rounds"),
+        ({"log": [1.0, 2.0], "picks": 10**20}, "picks"),
+        ({"log": [1.0, 2.0], "weights": "a"}, "weights must be numbers"),
+        ({"log": [1.0, 2.0], "law": ["a", "b"]}, "law must be numbers"),
+        ({"log": [1.0, 2.0], "law": [1e308, 1e308]}, "not all zero"),
+        ({"log": [1.0, 2.0], "track": [1.0, 2.0]}, "track must map"),
+        ({"log": [1.0, 2.0], "group": ["a", None]}, "label for every candidate"),
+        ({"log": [[1.0, 2.0]], "reward": ["a", "a"]}, "distinct names"),
+        ({"log": [1.0, 2.0], "k": 2.5}, "slate size"),
+        ({"log": [1.0, 2.0], "temperature": 0}, "temperature"),
+        ({"log": [1.0, 2.0], "real_fraction": 1.5}, "real fraction"),
+        ({"log": [1.0, 2.0], "real_fraction": math.nan}, "real fraction"),
+        ({"log": [1.0, 2.0], "rounds": -1}, "rounds"),
+        ({"log": [1.0, 2.0], "rounds": 1.5}, "rounds"),
+        ({"log": [1.0, 2.0], "picks": 0}, "picks"),
+        ({"log": [1.0, 2.0], "weights": [0.5, 0.5]}, "weight"),
+        ({"log": [[1.0, 2.0]], "weights": [0.5, 0.6]}, "sum to one"),
+        ({"log": [1.0, 2.0], "group": ["a"]}, "groups"),
+        ({"log": [1.0, 2.0], "track": {"x": ["a", "b"]}}, "numbers"),
+        ({"log": [1.0, 2.0], "track": {"x": [1.0, math.inf]}}, "finite"),
+        ({"log": [1.0, 2.0], "law": [1.0]}, "one mass"),
+        ({"log": [1.0, 2.0], "reward": ["a", "b"]}, "one name"),
+        ({"log": [1.0, 2.0], "reference": [[1.0, 2.0]]}, "one name"),
         (
-            {"rewards": [1.0, 2.0], "groups": ["a", "b"], "reference": [1.0], "real_fraction": 0.5},
+            {"log": [1.0, 2.0], "group": ["a", "b"], "reference": [1.0], "real_fraction": 0.5},
             "reference lacks columns",
         ),
     ],

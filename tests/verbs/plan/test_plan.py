@@ -11,15 +11,14 @@ import pytest
 
 from helpers.commands import call
 from helpers.paths import refused
+from recurate import forecast, plan
 from recurate.core.errors import InputError
 from recurate.theory.limits import limit
 from recurate.theory.survival import favourites
-from recurate.verbs.forecast.forecast import forecast
-from recurate.verbs.plan import from_log
-from recurate.verbs.plan.evaluation import Atoms, Constraints
-from recurate.verbs.plan.plan import plan
+from recurate.verbs.plan import ends
+from recurate.verbs.plan.evaluation import Atoms
 
-SMALL = {"ks": (2, 4, 8), "real_fractions": (0.0, 0.2, 0.5), "weights": [(0.3, 0.7), (0.5, 0.5), (0.7, 0.3)]}
+SMALL = {"k": (2, 4, 8), "real_fraction": (0.0, 0.2, 0.5), "weights": [(0.3, 0.7), (0.5, 0.5), (0.7, 0.3)]}
 
 
 def opposed(n: int = 3000, seed: int = 0):
@@ -31,8 +30,7 @@ def opposed(n: int = 3000, seed: int = 0):
 
 @pytest.fixture(scope="module")
 def planned():
-    bounds = Constraints(floor=0.2, kl=1.5, budget=60_000)
-    return plan(opposed(), objective="nash", constraints=bounds, rounds=6, **SMALL)
+    return plan(opposed(), maximise="nash", floor=0.2, kl=1.5, budget=60_000, rounds=6, **SMALL)
 
 
 def test_outcomes_are_the_exact_forecast(planned):
@@ -41,7 +39,7 @@ def test_outcomes_are_the_exact_forecast(planned):
     c = best.choice
     groups = favourites(rewards, rewards.max(axis=0)).astype(str)
     found = forecast(
-        rewards, k=c.k, rounds=6, weights=c.weights, real_fraction=c.real_fraction, groups=groups
+        rewards, k=c.k, rounds=6, weights=c.weights, real_fraction=c.real_fraction, group=groups
     ).trajectory
     last = {row.key: row.value for row in found.where(round=6).rows}
     np.testing.assert_allclose(
@@ -67,11 +65,9 @@ def test_the_plan_keeps_its_constraints_and_nothing_tried_is_better(planned):
 def test_what_binds_really_does(planned):
     names = [name for name, _ in planned.binding]
     assert "kl" in names
-    free = plan(
-        opposed(), objective="nash", constraints=Constraints(floor=0.2, budget=60_000), rounds=6, **SMALL
-    )
+    free = plan(opposed(), maximise="nash", floor=0.2, budget=60_000, rounds=6, **SMALL)
     assert free.best.objective > planned.best.objective
-    slack = plan(opposed(), objective="nash", constraints=Constraints(floor=0.01, kl=1e6), rounds=6, **SMALL)
+    slack = plan(opposed(), maximise="nash", floor=0.01, kl=1e6, rounds=6, **SMALL)
     assert slack.binding == ()
 
 
@@ -86,7 +82,7 @@ def test_frontiers_hold_nothing_dominated(planned):
 def test_sensitivity_is_a_plan_for_scaled_rewards(planned):
     for s in planned.sensitivity:
         again = plan(
-            s.factor * opposed(), objective="nash", constraints=Constraints(floor=0.2, kl=1.5, budget=60_000),
+            s.factor * opposed(), maximise="nash", floor=0.2, kl=1.5, budget=60_000,
             rounds=6, **SMALL,
         )  # fmt: skip
         same = [o for o in again.outcomes if o.choice == planned.best.choice]
@@ -95,7 +91,7 @@ def test_sensitivity_is_a_plan_for_scaled_rewards(planned):
 
 
 def test_impossible_constraints_get_the_closest():
-    found = plan(opposed(), constraints=Constraints(kl=1e-6, variance=5.0), rounds=3, **SMALL)
+    found = plan(opposed(), kl=1e-6, variance=5.0, rounds=3, **SMALL)
     assert found.best is None
     assert found.closest.missed
     assert found.closest.exact
@@ -103,8 +99,8 @@ def test_impossible_constraints_get_the_closest():
 
 
 def test_plans_for_the_limit_use_limits():
-    few = SMALL | {"ks": (2, 8), "real_fractions": (0.0, 0.2)}
-    found = plan(opposed(400), constraints=Constraints(floor=0.1), rounds=None, refine=False, **few)
+    few = SMALL | {"k": (2, 8), "real_fraction": (0.0, 0.2)}
+    found = plan(opposed(400), floor=0.1, rounds=None, refine=False, **few)
     best = found.best
     c = best.choice
     rewards = opposed(400)
@@ -116,7 +112,7 @@ def test_plans_for_the_limit_use_limits():
 def test_objectives_differ():
     rewards = opposed() + np.array([0.0, -1.0])
     by = {
-        o: plan(rewards, objective=o, rounds=4, refine=False, **SMALL).best
+        o: plan(rewards, maximise=o, rounds=4, refine=False, **SMALL).best
         for o in ("reward", "nash", "worst")
     }
     assert by["worst"].objective == pytest.approx(min(by["worst"].rewards))
@@ -134,7 +130,7 @@ def test_one_reward_and_real_data_of_its_own():
     assert free.best.choice.k == 32
     assert free.best.choice.real_fraction == 0.0
     # Between the laws of rewards, in regions of the real data's, as forecasts tell it.
-    held = plan(rewards, rounds=5, reference=real, constraints=Constraints(kl=0.5))
+    held = plan(rewards, rounds=5, reference=real, kl=0.5)
     c = held.best.choice
     found = forecast(rewards, k=c.k, rounds=5, real_fraction=c.real_fraction, reference=real).trajectory
     last = found.values("kl_to_reference")[-1]
@@ -146,17 +142,17 @@ def test_one_reward_and_real_data_of_its_own():
 @pytest.mark.parametrize(
     ("options", "words"),
     [
-        ({"constraints": Constraints(floor=0.6)}, "sum to more than one"),
-        ({"constraints": Constraints(entropy=2.0)}, "entropy"),
-        ({"constraints": Constraints(kl=-1.0)}, "number >= 0"),
-        ({"objective": "profit"}, "objective"),
+        ({"floor": 0.6}, "sum to more than one"),
+        ({"entropy": 2.0}, "entropy"),
+        ({"kl": -1.0}, "number >= 0"),
+        ({"maximise": "profit"}, "objective"),
         ({"rounds": 0}, "rounds"),
-        ({"ks": (2.5,)}, "whole numbers"),
-        ({"real_fractions": (1.0,)}, "real fractions"),
+        ({"k": (2.5,)}, "whole numbers"),
+        ({"real_fraction": (1.0,)}, "real fractions"),
         ({"weights": [(0.5, 0.6)]}, "sum"),
-        ({"temperatures": (0.0,)}, "positive"),
-        ({"ks": ()}, "nothing to choose"),
-        ({"groups": ["a"] * 2999}, "label"),
+        ({"temperature": (0.0,)}, "positive"),
+        ({"k": ()}, "nothing to choose"),
+        ({"group": ["a"] * 2999}, "label"),
     ],
 )
 def test_bad_input(options, words):
@@ -192,11 +188,11 @@ def test_compression_is_close_and_says_how_close():
 @pytest.fixture
 def two(tmp_path, monkeypatch):
     """Two rewards of 2,000 candidates; the grids of the phase diagrams have few points: each is a limit."""
-    monkeypatch.setattr(from_log, "MOST_FRONT", 8)
-    monkeypatch.setattr(from_log, "PHASE_KS", (2, 8))
-    monkeypatch.setattr(from_log, "PHASE_WEIGHTS", (0.3, 0.5))
-    monkeypatch.setattr(from_log, "PHASE_REAL", (0.0, 0.2))
-    monkeypatch.setattr(from_log, "SPREAD", 20)
+    monkeypatch.setattr(ends, "MOST_FRONT", 8)
+    monkeypatch.setattr(ends, "PHASE_KS", (2, 8))
+    monkeypatch.setattr(ends, "PHASE_WEIGHTS", (0.3, 0.5))
+    monkeypatch.setattr(ends, "PHASE_REAL", (0.0, 0.2))
+    monkeypatch.setattr(ends, "SPREAD", 20)
     rewards = opposed(2000)
     pq.write_table(pa.table({"a": rewards[:, 0], "b": rewards[:, 1]}), tmp_path / "two.parquet")
 

@@ -1,4 +1,8 @@
-"""A forecast from a log: what the log tells is the default, later rounds are compared and learnt from."""
+"""Forecasts from a log or from arrays.
+
+The settings that a log or its folder records are the defaults. The log's later rounds are shown beside the
+forecast, and forecasts can be renewed and the efficacy estimated from them.
+"""
 
 from __future__ import annotations
 
@@ -14,6 +18,7 @@ import numpy as np
 import pyarrow as pa
 
 from recurate.core.errors import InputError
+from recurate.core.seeds import Stream
 from recurate.log.candidates import Candidates, as_candidates, from_log, group_names
 from recurate.log.inputs import folder_of, is_array, log_of
 from recurate.log.schema import MODEL, REAL, Log
@@ -21,11 +26,11 @@ from recurate.log.trajectory import RENEWED, Trajectory
 from recurate.metrics.partition import Cells, partition
 from recurate.rules import Rule, Selection, Threshold, TopFraction, noise_named
 from recurate.rules.noise import built_in_name
-from recurate.theory.forecast import Forecast, measured, reference_cells, split_log
+from recurate.theory.forecast import Forecast, measured, predict, reference_cells, split_log
+from recurate.theory.population import check_law
 from recurate.theory.renewal import Efficacy, Renewal, renew
 from recurate.theory.setting import Setting, Stage
 from recurate.theory.welfare import Welfare, welfare
-from recurate.verbs.forecast.forecast import forecast
 
 SLATES = ("k", "temperature", "noise", "keep", "lapse")  # what a rule for slates brings
 
@@ -73,12 +78,13 @@ class LogOptions:
 
     Attributes:
         rewards, group, track, context: which columns are meant.
-        given: arguments of :func:`recurate.verbs.forecast.forecast.forecast`, None where not given.
-        then: further stages, or slate size and weights (None: as in the first) of each.
-        threshold: level of a verifier, in place of slates.
-        top: share of the pool that is kept, in place of slates.
-        renew: whether to forecast every round from the one before, too.
+        given: arguments of :meth:`recurate.theory.setting.Setting.of`, None where not given.
+        then: further stages: a ``Stage``, or its slate size and weights (None: those of the first stage).
+        threshold: the level of a verifier, in place of slates.
+        top: the share of the pool that is kept, in place of slates.
+        renew: whether to forecast every round from the previous one as well.
         fit_efficacy: whether to estimate the efficacy from the first half of the rounds.
+        how: ``tail`` and ``bounds`` of :func:`recurate.theory.forecast.predict`, and ``stream``.
     """
 
     rewards: Sequence[str] | None = None
@@ -91,6 +97,7 @@ class LogOptions:
     top: float | None = None
     renew: bool = False
     fit_efficacy: bool = False
+    how: dict[str, Any] = field(default_factory=dict)
 
 
 def forecast_log(source: Any, options: LogOptions, reference: Any = None) -> LogForecast:
@@ -107,7 +114,7 @@ def forecast_log(source: Any, options: LogOptions, reference: Any = None) -> Log
     log = _read(source, options.rewards, options)
     candidates, real = split_log(log, group=options.group, track=options.track)
     if reference is not None:
-        real = _reference(reference, candidates, options)
+        real = reference_of(reference, candidates, options)
     rounds = log.select(source=MODEL).rounds()
     if (len(rounds) < 3 and options.fit_efficacy) or (len(rounds) < 2 and options.renew):
         raise InputError(
@@ -115,14 +122,13 @@ def forecast_log(source: Any, options: LogOptions, reference: Any = None) -> Log
             got=f"{len(rounds)}",
             remedy="--renew needs two rounds, --efficacy fit needs three",
         )
-    known = {"k": slate_size(log), "picks": _picks(log), **_run_settings(folder_of(source))}
+    known = {"k": slate_size(log), "picks": picks_of(log), **_run_settings(folder_of(source))}
     arguments = arguments_of(known, options)
     cells = _cells(candidates, real, several=len(rounds) > 1)
     renewal = fitted = None
     if options.renew or options.fit_efficacy:
         _check_consecutive(rounds)
-        own_arguments = {n: v for n, v in arguments.items() if n not in ("tail", "bounds", "seed")}
-        setting = Setting.of(**own_arguments | {"efficacy": 1.0})
+        setting = Setting.of(**arguments | {"efficacy": 1.0})
         found = [_round(log, t, options, candidates) for t in rounds]
         if options.fit_efficacy:
             half = len(rounds) // 2
@@ -130,7 +136,7 @@ def forecast_log(source: Any, options: LogOptions, reference: Any = None) -> Log
             arguments["efficacy"] = fitted.usable
         if options.renew:
             renewal = renew(found, setting, real, cells)
-    result = forecast(candidates, reference=real, cells=cells, **arguments)
+    result = predict(candidates, Setting.of(**arguments), reference=real, cells=cells, **options.how)
     gains = _welfare(candidates, real, result, rounds[0], None if len(rounds) == 1 else log)
     if len(rounds) == 1:
         return LogForecast.of(result, welfare=gains)
@@ -145,7 +151,8 @@ def forecast_log(source: Any, options: LogOptions, reference: Any = None) -> Log
     shifted = Trajectory(tuple(replace(row, round=row.round - rounds[0]) for row in later.rows))
     ahead = None
     if renewal is not None:
-        ahead = _ahead(found[-1], real or found[0], len(rounds) - 1, arguments, renewal)
+        own = arguments | {"efficacy": renewal.efficacy.usable, "first": len(rounds) - 1}
+        ahead = _ahead(found[-1], real or found[0], Setting.of(**own), options.how["stream"])
     return LogForecast.of(result, shifted, renewal, ahead, fitted=fitted, welfare=gains)
 
 
@@ -157,8 +164,10 @@ def forecast_arrays(
         raise InputError(
             "renewing and fitting the efficacy need the rounds of a log", got="arrays", remedy="pass a log"
         )
-    real = None if reference is None else _reference(reference, candidates, options)
-    return LogForecast.of(forecast(candidates, reference=real, law=law, **arguments_of({}, options)))
+    real = None if reference is None else reference_of(reference, candidates, options)
+    masses = None if law is None else check_law("law", law, len(candidates))
+    setting = Setting.of(**arguments_of({}, options))
+    return LogForecast.of(predict(candidates, setting, law=masses, reference=real, **options.how))
 
 
 def _welfare(
@@ -184,13 +193,10 @@ def _welfare(
     return tuple(found)
 
 
-def _ahead(
-    last: Candidates, reference: Candidates, t: int, arguments: dict[str, Any], renewal: Renewal
-) -> Forecast:
-    """Forecast on from the last round, with the efficacy as estimated from all rounds."""
-    own = {**arguments, "efficacy": renewal.efficacy.usable, "first": t, "tail": False, "bounds": False}
-    result = forecast(last, reference=reference, **own)
-    rows = tuple(replace(row, round=row.round + t) for row in result.trajectory.rows)
+def _ahead(last: Candidates, reference: Candidates, setting: Setting, stream: Stream) -> Forecast:
+    """Forecast from the last round's candidates, with rounds counted from the log's first."""
+    result = predict(last, setting, reference=reference, stream=stream)
+    rows = tuple(replace(row, round=row.round + setting.first) for row in result.trajectory.rows)
     return replace(result, trajectory=Trajectory(rows))
 
 
@@ -270,8 +276,8 @@ def _read(source: Any, rewards: Sequence[str] | None, options: LogOptions) -> Lo
     return Log(log.table.set_column(index, "context", texts), log.rewards)
 
 
-def _reference(source: Any, candidates: Candidates, options: LogOptions) -> Candidates:
-    """Return real data: arrays as they are, of a table its real rows, or all where none is marked."""
+def reference_of(source: Any, candidates: Candidates, options: LogOptions) -> Candidates:
+    """Return real data: an array as it is; of a table its rows of source ``real``, or all if it has none."""
     if isinstance(source, Candidates):
         return source
     if is_array(source):
@@ -334,7 +340,8 @@ def _fit_settings(path: Path) -> dict[str, Any]:
         raise InputError("the fit is damaged", got=f"{path}: {error}", remedy="fit it again") from None
 
 
-def _picks(log: Log) -> int | None:
+def picks_of(log: Log) -> int | None:
+    """Return the number of picks in the first round; None if it has no picks."""
     generated = log.select(source=MODEL)
     if generated.table.num_rows == 0:
         return None

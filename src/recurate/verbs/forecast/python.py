@@ -9,6 +9,7 @@ from numpy.typing import ArrayLike
 
 from recurate.core.citations import cite
 from recurate.core.errors import InputError
+from recurate.core.seeds import Stream
 from recurate.log.candidates import as_candidates
 from recurate.log.inputs import is_array, name_of
 from recurate.rules import Noise, Selection
@@ -119,13 +120,13 @@ def forecast(
     given: dict[str, Any] = {
         "k": k, "temperature": temperature, "noise": noise, "keep": keep, "lapse": lapse, "rule": rule,
         "real_fraction": real_fraction, "accumulate": accumulate, "weights": weights, "rounds": rounds,
-        "efficacy": None if efficacy == "fit" else efficacy, "picks": picks, "tail": tail, "bounds": bounds,
-        "seed": seed,
+        "efficacy": None if efficacy == "fit" else efficacy, "picks": picks,
     }  # fmt: skip
     stages = [stage if isinstance(stage, Stage | tuple) else (stage, None) for stage in then]
     common: dict[str, Any] = {
         "given": given, "then": stages, "threshold": threshold, "top": top, "renew": renew,
         "fit_efficacy": efficacy == "fit",
+        "how": {"tail": tail, "bounds": bounds, "stream": Stream(seed)},
     }  # fmt: skip
     if is_array(log):
         named: Any = {"names": listed(reward), "groups": group, "track": track, "contexts": context}

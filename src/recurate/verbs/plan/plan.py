@@ -1,6 +1,4 @@
-r"""Which K, real fraction, preference weights and temperature? The best setting under constraints, from one
-round's rewards.
-"""
+"""The best K, real fraction, weights and temperature under constraints, from one round's rewards."""
 
 from __future__ import annotations
 
@@ -8,14 +6,15 @@ import itertools
 import math
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 
 import numpy as np
-from numpy.typing import ArrayLike
 
 from recurate.core.errors import InputError, is_number
-from recurate.log.candidates import Candidates, as_candidates
+from recurate.log.candidates import Candidates
 from recurate.theory.setting import check_weights
-from recurate.verbs.plan.evaluation import Choice, Constraints, Evaluator, Goal, Outcome
+from recurate.verbs.plan.ends import Ends, ends_of
+from recurate.verbs.plan.evaluation import Choice, Evaluator, Goal, Outcome
 
 KS = (2, 3, 4, 6, 8, 12, 16, 32)
 REAL_FRACTIONS = (0.0, 0.02, 0.05, 0.1, 0.2, 0.3, 0.5, 0.7)
@@ -26,10 +25,10 @@ FRONTIER = 12  # settings on a frontier that are forecast exactly
 
 @dataclass(frozen=True)
 class Sensitivity:
-    """The plan where all rewards are off by a factor.
+    """The plan's outcome if all rewards are off by a factor.
 
     Attributes:
-        factor: of the rewards.
+        factor: the factor that multiplies all rewards.
         outcome: the outcome of the plan as it is.
         replanned: the outcome of the best setting for these rewards, or None where none keeps the
             constraints.
@@ -46,7 +45,7 @@ class Plan:
 
     Attributes:
         best: the best setting that keeps every constraint, or None.
-        closest: the setting that misses least, where none keeps them all.
+        closest: where no setting keeps every constraint, the one that misses least; else None.
         outcomes: the outcomes of all settings, on the coarse population.
         diversity: the frontier of the objective against the entropy of the shares, exact.
         compute: the frontier of the objective against cost, exact.
@@ -54,14 +53,13 @@ class Plan:
         sensitivity: the plan for rewards 10 % smaller and larger.
         error: the largest difference between coarse and exact forecasts, over the settings that were forecast
             exactly, of the objective (relative to its range) and of shares.
-        groups: names of the groups.
-        rewards: names of the rewards.
+        groups: the groups' names.
+        candidates: the candidates of one round, which the plan rests on.
         rounds: the number of rounds planned for, or None for the limit.
-        warnings: what to know before relying on it.
+        warnings: reasons to rely on it less.
 
-    >>> from recurate import plan
-    >>> found = plan([0.0, 1.0, 2.0, 3.0], rounds=2, ks=[2, 4], real_fractions=[0.0, 0.5])
-    >>> found.best.choice
+    >>> import recurate
+    >>> recurate.plan([0.0, 1.0, 2.0, 3.0], rounds=2, k=[2, 4], real_fraction=[0.0, 0.5]).best.choice
     Choice(k=4, real_fraction=0.0, weights=(1.0,), temperature=1.0)
     """
 
@@ -74,72 +72,52 @@ class Plan:
     sensitivity: tuple[Sensitivity, ...] = field(repr=False)
     error: float
     groups: tuple[str, ...]
-    rewards: tuple[str, ...]
+    candidates: Candidates = field(repr=False)
     rounds: int | None
     warnings: tuple[str, ...] = ()
 
+    @property
+    def rewards(self) -> tuple[str, ...]:
+        """The rewards' names."""
+        return self.candidates.names
 
-def plan(
-    rewards: ArrayLike | Candidates,
+    @property
+    def setting(self) -> Outcome:
+        """The outcome of the best setting, or of the closest one."""
+        found = self.best or self.closest
+        assert found is not None
+        return found
+
+    @cached_property
+    def ends(self) -> Ends | None:
+        """The long run at the plan's setting, computed when first needed; None with one reward."""
+        return ends_of(self.setting.choice, self.candidates) if len(self.rewards) > 1 else None
+
+
+def plan_settings(
+    candidates: Candidates,
+    reference: Candidates | None,
+    goal: Goal,
+    space: Sequence[Choice],
     *,
-    objective: str = "reward",
-    rounds: int | None = 10,
-    constraints: Constraints | None = None,
-    picks: int = 1000,
-    ks: Sequence[int] = KS,
-    real_fractions: Sequence[float] = REAL_FRACTIONS,
-    temperatures: Sequence[float] = (1.0,),
-    weights: Sequence[Sequence[float]] | None = None,
-    importance: Sequence[float] | None = None,
-    groups: ArrayLike | None = None,
-    reference: ArrayLike | Candidates | None = None,
     refine: bool = True,
 ) -> Plan:
-    r"""Return the setting of a loop with the best outcome under constraints.
+    """Return the setting with the best outcome under constraints.
 
-    Over slate sizes K, real fractions rho, preference weights w and temperatures tau it maximises an
-    objective of the law p_T that the loop
-
-    .. math:: p_{t+1} = \rho\, p_{ref} + (1 - \rho)\, p_t \sum_i w_i H_i
-
-    reaches after T rounds (Ferbach et al. 2024, arXiv 2407.09499, Lemma 2.1 and section 2.2; several rewards:
-    Falahati et al. 2026, arXiv 2605.07724), subject to :class:`Constraints`. Every setting of a grid is
-    forecast on a coarse population, and the grid is refined around the best. The chosen setting and the
-    frontiers are forecast again on all candidates, exactly; ``error`` is the largest difference.
+    Every setting is forecast on a coarse population, and the grid is refined around the best one. The chosen
+    setting and the frontiers are forecast again on all candidates, exactly.
 
     Args:
-        rewards: of one round's candidates, shape (candidates, rewards) or (candidates,); or ``Candidates``.
-        objective: ``reward`` (sum of importance x E r_i), ``nash`` (sum of importance x log E exp r_i) or
-            ``worst`` (the smallest E r_i).
-        rounds: the number T of rounds; None: the limit.
-        constraints: the bounds to keep; None: none.
-        picks: the number of picks per round, for the cost K x picks x T.
-        ks: slate sizes to choose from.
-        real_fractions: real fractions to choose from.
-        temperatures: temperatures to choose from, in the rewards' unit.
-        weights: preference weights to choose from; None: with several rewards a grid between them.
-        importance: weight of each reward in the objective, shape (rewards,); equal if None.
-        groups: the group of each candidate, shape (candidates,); None: the reward whose maximum it is closest
-            to.
-        reference: rewards of real data; None: the candidates themselves.
+        candidates: one round's.
+        reference: real data; None: the candidates themselves.
+        goal: the objective and the constraints.
+        space: the settings to choose from; see :func:`settings`.
         refine: whether to refine the grid around the best setting.
 
     Raises:
-        InputError: a value is out of range, floors sum to more than one, rewards are constant, or a group is
-            empty.
-
-    >>> from recurate import Constraints, plan
-    >>> found = plan([[3.0, 0.0], [2.0, 2.0], [0.0, 3.0]], constraints=Constraints(floor=0.2), rounds=4)
-    >>> found.best.feasible, min(found.best.shares) >= 0.2
-    (True, True)
+        InputError: a constraint is out of reach, rewards are constant, or a group is empty.
     """
-    candidates = as_candidates(rewards, groups=groups)
-    if reference is not None and not isinstance(reference, Candidates):
-        reference = as_candidates(reference, names=candidates.names)
-    shares = check_weights(importance, len(candidates.names))
-    goal = Goal(objective, shares, rounds, picks, constraints or Constraints())
     evaluator = Evaluator.of(candidates, reference, goal)
-    space = _space(len(candidates.names), ks, real_fractions, temperatures, weights)
     outcomes = evaluator.evaluate(space)
     if refine:
         outcomes += evaluator.evaluate(_around(outcomes, space))
@@ -153,21 +131,29 @@ def plan(
     )
     return Plan(
         best, closest, tuple(outcomes), tuple(diversity), tuple(compute), tuple(_binding(best, outcomes)),
-        sensitivity, _error(exact, outcomes), evaluator.groups, candidates.names, rounds, evaluator.warnings,
+        sensitivity, _error(exact, outcomes), evaluator.groups, candidates, goal.rounds, evaluator.warnings,
     )  # fmt: skip
 
 
 # --- the settings ---------------------------------------------------------------------------------
 
 
-def _space(
+def settings(
     m: int,
-    ks: Sequence[int],
-    real_fractions: Sequence[float],
-    temperatures: Sequence[float],
-    weights: Sequence[Sequence[float]] | None,
+    ks: Sequence[int | float] | None = None,
+    real_fractions: Sequence[float] | None = None,
+    weights: Sequence[Sequence[float]] | None = None,
+    temperatures: Sequence[float] | None = None,
 ) -> list[Choice]:
-    mixes = [tuple(check_weights(w, m).tolist()) for w in weights] if weights is not None else _mixes(m)
+    """Return the grid of settings for m rewards; where values are None, the usual ones.
+
+    Raises:
+        InputError: a value is out of range, or there is no setting.
+    """
+    ks = KS if ks is None else ks
+    real_fractions = REAL_FRACTIONS if real_fractions is None else real_fractions
+    temperatures = (1.0,) if temperatures is None else temperatures
+    mixes = _mixes(m) if weights is None else [tuple(check_weights(w, m).tolist()) for w in weights]
     for k in ks:
         if not is_number(k) or k != int(k) or not 1 <= k < 2**31:
             raise InputError("slate sizes must be whole numbers", got=k, remedy="--k 2,4,8")

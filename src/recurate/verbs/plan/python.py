@@ -10,10 +10,13 @@ from numpy.typing import ArrayLike
 from recurate.core.citations import cite
 from recurate.core.errors import InputError
 from recurate.log.candidates import Candidates, as_candidates
-from recurate.log.inputs import is_array, name_of
+from recurate.log.inputs import is_array, log_of, name_of
+from recurate.theory.forecast import split_log
+from recurate.theory.setting import check_weights
+from recurate.verbs.forecast.from_log import LogOptions, picks_of, reference_of
 from recurate.verbs.options import listed
-from recurate.verbs.plan.evaluation import Constraints
-from recurate.verbs.plan.from_log import LogPlan, plan_candidates, plan_log
+from recurate.verbs.plan.evaluation import Constraints, Goal
+from recurate.verbs.plan.plan import Plan, plan_settings, settings
 from recurate.verbs.plan.report import plan_result
 from recurate.verbs.result import Result
 
@@ -37,8 +40,8 @@ def plan(
     temperature: Sequence[float] | None = None,
     weights: Sequence[Sequence[float]] | None = None,
     reference: Any = None,
-    refine: bool | None = None,
-) -> Result[LogPlan]:
+    refine: bool = True,
+) -> Result[Plan]:
     r"""Choose K, real fraction, weights and temperature: the best setting that keeps the constraints.
 
     Solves, over a grid of settings s = (K, rho, w, tau) that is refined around the best,
@@ -71,7 +74,7 @@ def plan(
         temperature: temperatures to choose from; None: 1.
         weights: preference weights to choose from; None: with several rewards a grid.
         reference: real data: anything that ``log`` may be; None: the log's, else the candidates themselves.
-        refine: whether to refine the grid around the best setting; yes if None.
+        refine: whether to refine the grid around the best setting.
 
     Returns:
         A result with ``best`` (None if no setting keeps every constraint), ``closest``, ``binding``, the
@@ -93,26 +96,35 @@ def plan(
     (True, True, True)
     """
     cite("ferbach2024", "falahati2026")
-    settings: dict[str, Any] = {
-        "objective": maximise, "importance": importance, "rounds": rounds, "picks": picks, "ks": k,
-        "constraints": Constraints(floor, kl, entropy, variance, budget), "real_fractions": real_fraction,
-        "temperatures": temperature, "weights": weights, "refine": refine,
-    }  # fmt: skip
+    candidates, real, own_picks = _data(log, listed(reward), group, reference)
+    count = len(candidates.names)
+    goal = Goal(
+        maximise,
+        check_weights(importance, count),
+        rounds,
+        own_picks or 1000 if picks is None else picks,
+        Constraints(floor, kl, entropy, variance, budget),
+    )
+    space = settings(count, k, real_fraction, weights, temperature)
+    return plan_result(plan_settings(candidates, real, goal, space, refine=refine), name_of(log))
+
+
+def _data(
+    log: Any, rewards: Sequence[str] | None, group: str | ArrayLike | None, reference: Any
+) -> tuple[Candidates, Candidates | None, int | None]:
+    """Return one round's candidates, the real data, and the number of picks that a log records."""
+    real, picks, column = None, None, None
     if is_array(log):
-        candidates = as_candidates(log, names=listed(reward), groups=group)
-        if reference is not None and not is_array(reference):
-            raise InputError(
-                "the reference of an array is an array",
-                got=type(reference).__name__,
-                remedy="pass its rewards",
-            )
-        if reference is not None and not isinstance(reference, Candidates):
-            reference = as_candidates(reference, names=candidates.names)
-        found = plan_candidates(candidates, reference=reference, **settings)
+        candidates = as_candidates(log, names=rewards, groups=group)
     elif group is None or isinstance(group, str):
-        found = plan_log(log, listed(reward), group, reference, **settings)
+        column = group
+        table = log_of(log, rewards, text=[] if column is None else [column])
+        candidates, real = split_log(table, group=column)
+        picks = picks_of(table)
     else:
         raise InputError(
             "group must name a column of the log", got=type(group).__name__, remedy="group='COLUMN'"
         )
-    return plan_result(found, name_of(log))
+    if reference is not None:
+        real = reference_of(reference, candidates, LogOptions(group=column))
+    return candidates, real, picks

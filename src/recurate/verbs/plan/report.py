@@ -9,12 +9,13 @@ import pyarrow as pa
 
 from recurate.report import charts
 from recurate.report.sections import Section
+from recurate.verbs.plan.ends import Ends, Phases
 from recurate.verbs.plan.evaluation import Choice, Outcome
-from recurate.verbs.plan.from_log import Ends, LogPlan, Phases
+from recurate.verbs.plan.plan import Plan
 from recurate.verbs.result import Facts, Result
 
 
-def plan_result(found: LogPlan, source: str) -> Result[LogPlan]:
+def plan_result(found: Plan, source: str) -> Result[Plan]:
     """Return a plan as a result."""
     return Result(
         found,
@@ -29,7 +30,7 @@ def plan_result(found: LogPlan, source: str) -> Result[LogPlan]:
     )
 
 
-def _facts(p: LogPlan) -> Facts:
+def _facts(p: Plan) -> Facts:
     facts: Facts = {
         "rounds": p.rounds,
         "feasible": p.best is not None,
@@ -73,7 +74,7 @@ def _flat(o: Outcome) -> Facts:
     return {**vars(o.choice), **{n: getattr(o, n) for n in names}, "missed": missed, "feasible": o.feasible}
 
 
-def summary_of(found: LogPlan) -> str:
+def summary_of(found: Plan) -> str:
     """Return the plan in a sentence or two."""
     p, o = found, found.setting
     where = "in the limit" if p.rounds is None else f"after {p.rounds} rounds"
@@ -99,7 +100,7 @@ def _setting(c: Choice) -> str:
     return ", ".join(parts)
 
 
-def plan_sections(found: LogPlan) -> list[Section]:
+def plan_sections(found: Plan) -> list[Section]:
     """Return all sections of a plan."""
     sections = [_outcome(found), *_binding(found), *_frontiers(found), *_sensitivity(found)]
     if found.ends is not None:
@@ -128,7 +129,7 @@ def _heading(several: bool) -> list[str]:
     ]  # fmt: skip
 
 
-def _outcome(found: LogPlan) -> Section:
+def _outcome(found: Plan) -> Section:
     p, several = found, len(found.rewards) > 1
     text = (
         f"{len(p.outcomes)} settings were forecast on a compressed population (its largest error against all "
@@ -139,14 +140,14 @@ def _outcome(found: LogPlan) -> Section:
     return Section(title, text, [_heading(several), _row(found.setting, several)])
 
 
-def _binding(found: LogPlan) -> list[Section]:
+def _binding(found: Plan) -> list[Section]:
     if not found.binding:
         return []
     rows = [["constraint", "objective lost to it"], *([n, f"{g:.4g}"] for n, g in found.binding)]
     return [Section("What binds", "Dropping one of these alone would allow a higher objective.", rows)]
 
 
-def _frontiers(found: LogPlan) -> list[Section]:
+def _frontiers(found: Plan) -> list[Section]:
     several = len(found.rewards) > 1
     sections = []
     for title, outcomes, key in (
@@ -175,7 +176,7 @@ def _frontiers(found: LogPlan) -> list[Section]:
     return sections
 
 
-def _sensitivity(found: LogPlan) -> list[Section]:
+def _sensitivity(found: Plan) -> list[Section]:
     rows = [["rewards times", "the plan's objective then", "misses", "what would be planned"]]
     for s in found.sensitivity:
         again = (
@@ -187,7 +188,7 @@ def _sensitivity(found: LogPlan) -> list[Section]:
     return [Section("If rewards are off by 10 %", "", rows)] if len(rows) > 1 else []
 
 
-def _limits(found: LogPlan, ends: Ends) -> Section:
+def _limits(found: Plan, ends: Ends) -> Section:
     n = ends.nash
     text = (
         f"At K = infinity without real data the loop maximises weighted Nash welfare. Certificate: within "
@@ -211,7 +212,7 @@ def _limits(found: LogPlan, ends: Ends) -> Section:
     return Section("Where it would end", text, rows)
 
 
-def _survivors(found: LogPlan, ends: Ends) -> list[Section]:
+def _survivors(found: Plan, ends: Ends) -> list[Section]:
     if not ends.survivors:
         return []
     k = found.setting.choice.k
@@ -244,15 +245,13 @@ def _phase(p: Phases) -> Section:
         for k, row in zip(p.ks, p.shares, strict=True)
         for v, s in zip(p.values, row, strict=True)
     ]
-    here = None
-    if p.here is not None:
-        k = min(p.ks, key=lambda x: abs(math.log(x / p.here[0])))  # type: ignore[index]
-        value = min(p.values, key=lambda x: abs(x - p.here[1]))  # type: ignore[index]
-        here = {"k": str(k), "value": f"{value:g}"}
+    k = min(p.ks, key=lambda x: abs(math.log(x / p.here[0])))
+    value = min(p.values, key=lambda x: abs(x - p.here[1]))
+    here = {"k": str(k), "value": f"{value:g}"}
     rows = [["K", *(f"{v:g}" for v in p.values)]]
     for k, row in zip(p.ks, p.shares, strict=True):
         rows.append([str(k), *("moves" if math.isnan(s) else f"{s:.2f}" for s in row)])
     title = f"First reward's share of the limit, by K and {p.axis}"
-    text = ("The plan's place is marked. " if here else "") + "'moves': not settled within 800 rounds."
+    text = "The plan's place is marked. 'moves': not settled within 800 rounds."
     order = ([str(k) for k in p.ks], [f"{v:g}" for v in p.values])
     return Section(title, text, rows, chart=charts.phase_chart(cells, order, here, p.axis))
