@@ -15,10 +15,9 @@ from recurate.core.errors import InputError
 from recurate.rules import Rule, TopFraction
 from recurate.theory.limits import attractors, limit
 from recurate.theory.nash import maximise_nash
-from recurate.theory.population import Population
+from recurate.theory.population import Population, favourites
 from recurate.theory.setting import Setting, Stage
 from recurate.theory.survival import (
-    favourites,
     invades,
     pareto_front,
     phase,

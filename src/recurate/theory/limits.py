@@ -32,7 +32,7 @@ from recurate.core.seeds import Stream
 from recurate.rules import Rule, Selection
 from recurate.theory.fixed_points import LONGEST, Dynamics, settle
 from recurate.theory.nash import maximise_nash
-from recurate.theory.population import Population, check_law
+from recurate.theory.population import Population, check_law, favourites
 from recurate.theory.setting import Setting, Stage, check_weights, rule_of
 
 TIGHT = 1e-9  # 1 - D at which an atom can be in a limit
@@ -207,10 +207,6 @@ def _scaled(rewards: FloatArray, alive: NDArray[np.bool_]) -> tuple[FloatArray, 
     return utilities, tops
 
 
-def _nearest(rewards: FloatArray, tops: FloatArray) -> IntArray:
-    return np.asarray(np.argmax(rewards - tops, axis=1), np.int64)
-
-
 def _nash_limit(rewards: FloatArray, weights: FloatArray, start: FloatArray) -> Limit:
     alive = start > 0
     judged = np.flatnonzero(weights > 0)
@@ -249,7 +245,7 @@ def _nash_limit(rewards: FloatArray, weights: FloatArray, start: FloatArray) -> 
         found.steps,
         found.passes + 1,
         why,
-        _nearest(rewards, np.where(np.isneginf(rewards), -np.inf, rewards).max(axis=0)),
+        favourites(rewards, rewards.max(axis=0)),
     )
 
 
@@ -332,7 +328,7 @@ def _anchored_limit(rewards: FloatArray, weights: FloatArray, real: FloatArray, 
         steps,
         steps,
         "the prices solve their equations" if converged else f"not converged: off by {error:.1e}",
-        _nearest(rewards, rewards[fed].max(axis=0)),
+        favourites(rewards, rewards[fed].max(axis=0)),
     )
 
 
@@ -374,7 +370,7 @@ def _followed(population: Population, setting: Setting, longest: int) -> Limit:
     return Limit(
         found.law, found.settles, math.nan, found.residual, None, found.invasion, found.radius, means,
         population.weights, found.iterations, found.iterations, found.why,
-        _nearest(rewards, rewards[start > 0].max(axis=0)),
+        favourites(rewards, rewards[start > 0].max(axis=0)),
     )  # fmt: skip
 
 
@@ -461,7 +457,7 @@ def _starts(rewards: FloatArray, count: int, seed: int) -> list[FloatArray]:
     """Return laws on all atoms: uniform, then tilted towards what random mixtures of rewards like."""
     generator = Stream(seed).at("starts").generator()
     n, m = rewards.shape
-    nearest = _nearest(rewards, rewards.max(axis=0))
+    nearest = favourites(rewards, rewards.max(axis=0))
     counts = np.maximum(np.bincount(nearest, minlength=m), 1)
     laws = [np.full(n, 1.0 / n)]
     while len(laws) < count:

@@ -16,7 +16,7 @@ p_a (1 - U y)_a = mu and y_i (U' p)_i = w_i.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -95,16 +95,7 @@ def maximise_nash(utilities: FloatArray, weights: FloatArray, *, gap: float = GA
             break
         search.refine(gap)
     assert best is not None
-    return NashSolution(
-        best.atoms,
-        best.masses,
-        best.means,
-        best.prices,
-        best.gap,
-        search.passes,
-        search.steps,
-        best.gap <= gap,
-    )
+    return replace(best, passes=search.passes, steps=search.steps, converged=best.gap <= gap)
 
 
 class _Search:

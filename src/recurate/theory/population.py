@@ -282,6 +282,11 @@ def check_law(name: str, law: ArrayLike | None, count: int) -> FloatArray:
     return np.asarray(values / values.sum())
 
 
+def favourites(rewards: FloatArray, tops: FloatArray) -> IntArray:
+    """Return the reward whose maximum, among ``tops`` (m,), each atom is closest to, shape (N,)."""
+    return np.asarray(np.argmax(rewards - tops, axis=1), np.int64)
+
+
 def _split(blocks: IntArray | None, count: int) -> list[NDArray[np.intp] | slice]:
     """Return the members of every block."""
     if blocks is None:

@@ -16,15 +16,15 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
 from recurate.core.arrays import FloatArray, IntArray
 from recurate.core.citations import cite
 from recurate.core.errors import InputError
 from recurate.rules import Rule
-from recurate.theory.fixed_points import LONGEST, settle
+from recurate.theory.fixed_points import settle
 from recurate.theory.limits import Limit, dynamics_of, limit
-from recurate.theory.population import Population
+from recurate.theory.population import Population, favourites
 from recurate.theory.setting import Setting, check_weights
 
 ALIVE = 1e-6  # the least share in the limit of a group that survives
@@ -110,7 +110,7 @@ def survival(
             got=f"reward {missing[0]} is nowhere closest to its maximum",
             remedy="leave it out: another reward's best items are its best, too",
         )
-    end = _end(front, shares, k)
+    end = limit(front, shares, k=k)
     held = np.bincount(groups, end.law, shares.size) if end.settles else np.full(shares.size, math.nan)
     applies = _never_share(front, groups)
     return [
@@ -129,15 +129,6 @@ def survival(
     ]
 
 
-def _end(front: FloatArray, weights: FloatArray, k: float, longest: int = LONGEST) -> Limit:
-    return limit(front, weights, k=k, longest=longest)
-
-
-def favourites(rewards: FloatArray, tops: FloatArray) -> IntArray:
-    """Return the reward whose maximum, of ``tops`` (m,), each atom is closest to, shape (N,)."""
-    return np.asarray(np.argmax(rewards - tops, axis=1), np.int64)
-
-
 def pareto_front(rewards: FloatArray) -> IntArray:
     """Return the atoms that no other one beats or equals in every reward, and one of each set of equals."""
     order = np.lexsort(rewards.T[::-1])[::-1]  # by the first reward, then the second ..., falling
@@ -150,9 +141,8 @@ def pareto_front(rewards: FloatArray) -> IntArray:
     for start in range(0, order.size, 512):
         chunk = order[start : start + 512]
         if len(front):
-            lower: NDArray[np.bool_] = np.all(rewards[chunk][:, None, :] <= front[None], axis=2)
-            beaten = lower.any(axis=1)
-            chunk = chunk[~beaten]
+            beaten = np.all(rewards[chunk][:, None, :] <= front[None], axis=2)
+            chunk = chunk[~beaten.any(axis=1)]
         for atom in chunk:  # earlier ones may beat later ones of the same chunk
             if not np.any(np.all(rewards[atom] <= front, axis=1)):
                 kept.append(int(atom))
@@ -187,7 +177,7 @@ def invades(front: FloatArray, groups: IntArray, weights: FloatArray, j: int, k:
 
 def _share(front: FloatArray, groups: IntArray, weights: FloatArray, j: int, k: float) -> float:
     """Return group j's share of the limit from the uniform law, nan where the loop does not settle."""
-    end = _end(front, weights, k)
+    end = limit(front, weights, k=k)
     return float(end.law[groups == j].sum()) if end.settles else math.nan
 
 
@@ -275,6 +265,6 @@ def phase(
     out = np.empty((np.size(ks), np.size(shares)))
     for a, k in enumerate(np.ravel(ks)):
         for b, weight in enumerate(np.ravel(shares)):
-            end = _end(front, _with_weight(base, group, float(weight)), float(k), SHORT)
+            end = limit(front, _with_weight(base, group, float(weight)), k=float(k), longest=SHORT)
             out[a, b] = settled_share(end, groups, group)
     return out

@@ -57,8 +57,6 @@ class FittedTail:
         shape_error: standard error of xi (Smith 1985), NaN for xi <= -1/2, where there is none.
         scale_error: standard error of sigma, likewise.
         count: effective number of exceedances, 1 / sum of squared relative masses.
-        distance: Anderson-Darling distance of the exceedances from the fit, times ``count``.
-        upper: largest reward there can be, or None; the tail is cut there and renormalised.
         exceedances: r - u, in increasing order, shape (tail atoms,).
         weights: their relative masses, shape (tail atoms,), summing to one.
     """
@@ -70,62 +68,43 @@ class FittedTail:
     shape_error: float
     scale_error: float
     count: float
-    distance: float
-    upper: float | None
     exceedances: FloatArray
     weights: FloatArray
 
     @property
     def finite_mean(self) -> bool:
         """Whether the mean reward exists."""
-        return self.shape < 1 or self.upper is not None
+        return self.shape < 1
 
     @property
     def finite_exp(self) -> bool:
         """Whether E exp(reward / temperature) exists at every temperature: the tail ends somewhere."""
-        return self.shape < 0 or self.upper is not None
+        return self.shape < 0
 
     @property
     def end(self) -> float:
         """The largest reward the tail allows, inf if it does not end."""
-        own = self.threshold - self.scale / self.shape if self.shape < 0 else math.inf
-        return own if self.upper is None else min(own, self.upper)
-
-    def p_value(self, rng: np.random.Generator, draws: int = 199) -> float:
-        """Return a p-value for the fit, from a parametric bootstrap of the Anderson-Darling distance.
-
-        Every draw is fitted anew, in the same way; with unequal masses they are dealt out at random, so
-        it supposes that masses do not depend on rewards. It says nothing about the tail beyond the pool.
-        """
-        worse = 0
-        for _ in range(draws):
-            sample = self.scale * _quantile(1.0 - rng.random(self.weights.size), self.shape)
-            order = np.argsort(sample)
-            weights = rng.permutation(self.weights)[order]
-            shape, scale = _fit(sample[order], weights)
-            worse += _distance(sample[order], weights, shape, scale) >= self.distance
-        return (1 + worse) / (1 + draws)
+        return self.threshold - self.scale / self.shape if self.shape < 0 else math.inf
 
     def extended(self, rewards: FloatArray, law: FloatArray | None = None) -> tuple[FloatArray, FloatArray]:
         """Return (rewards, law) with the atoms above the threshold replaced by the fitted tail.
 
         The body, ``rewards <= threshold``, comes first, unchanged and in its order. Then about 1,600 atoms:
         bins of the tail between survival probabilities that fall by 2 % each, down to 1e-15 of the whole
-        population. An atom has its bin's exact mass and lies at its bin's mean. With a clearly positive
-        shape the last ones lie very far out, which makes multipliers slow: give ``upper``.
+        population. An atom has its bin's exact mass and lies at its bin's mean.
 
         Args:
             rewards: shape (N,).
             law: masses, shape (N,); uniform if None. The tail keeps its mass under this law.
 
         Raises:
-            InputError: the tail has no mean (shape >= 1 and no upper bound).
+            InputError: the tail has no mean (shape >= 1).
         """
         if not self.finite_mean:
             raise InputError(
                 "the fitted tail is so heavy that the mean reward is infinite",
                 got=f"shape {self.shape:.2f}",
-                remedy="give the largest reward there can be (upper), or forecast within the support",
+                remedy="forecast within the support",
             )
         rewards, masses = _pool(rewards, law)
         body = rewards <= self.threshold
@@ -141,19 +120,14 @@ class FittedTail:
         depth = max(math.log(share / DEEPEST), RATIO)
         edges = np.append(np.exp(-np.linspace(0.0, depth, math.ceil(depth / RATIO) + 1)), 0.0)
         masses = -np.diff(edges)
-        beyond = 0.0 if self.upper is None else self._survival(self.upper - self.threshold)
         # Three-point Gauss-Legendre within a bin: the mean to about 1e-10.
         nodes, weights = np.polynomial.legendre.leggauss(3)
         inside = edges[1:, None] + masses[:, None] * (1.0 + nodes) / 2.0
-        means = _quantile(beyond + (1.0 - beyond) * inside, self.shape) @ (weights / 2.0)
-        if beyond == 0.0:
-            # The last bin has no lower end; the mean excess of a generalized Pareto law is known.
-            last = edges[-2]
-            means[-1] = _quantile(last, self.shape) + last**-self.shape / (1.0 - self.shape)
+        means = _quantile(inside, self.shape) @ (weights / 2.0)
+        # The last bin has no lower end; the mean excess of a generalized Pareto law is known.
+        last = edges[-2]
+        means[-1] = _quantile(last, self.shape) + last**-self.shape / (1.0 - self.shape)
         return self.scale * means, masses
-
-    def _survival(self, exceedance: float) -> float:
-        return float(np.exp(_log_survival(np.array([exceedance]), self.shape, self.scale))[0])
 
 
 def fit_tail(
@@ -161,7 +135,6 @@ def fit_tail(
     law: FloatArray | None = None,
     *,
     share: float | None = None,
-    upper: float | None = None,
 ) -> FittedTail:
     """Fit a generalized Pareto tail to the top of a pool of rewards.
 
@@ -170,19 +143,11 @@ def fit_tail(
         law: masses, shape (N,); uniform if None.
         share: mass of the tail; if None, that of max(200, 4 sqrt(n)) exceedances, at most 0.2, where n is
             the pool's effective size 1 / sum of squared masses.
-        upper: largest reward there can be, if there is one; it cuts the fitted tail, and the fit itself
-            does not know of it.
 
     Raises:
-        InputError: fewer than 100 effective exceedances, a share outside (0, 1), rewards above ``upper``.
+        InputError: there are fewer than 100 effective exceedances, or the share lies outside (0, 1).
     """
     rewards, masses = _pool(rewards, law)
-    if upper is not None and not rewards.max() <= upper < math.inf:
-        raise InputError(
-            "the upper bound must be finite and no reward may exceed it",
-            got=f"upper {upper:g}, largest reward {rewards.max():g}",
-            remedy="leave it out if rewards have no known bound",
-        )
     if share is None:
         size = 1.0 / float(masses @ masses)
         share = min(LARGEST_SHARE, max(ENOUGH, 4.0 * math.sqrt(size)) / size)
@@ -206,8 +171,6 @@ def fit_tail(
         shape_error=(1.0 + shape) / math.sqrt(count) if regular else math.nan,
         scale_error=scale * math.sqrt(2.0 * (1.0 + shape) / count) if regular else math.nan,
         count=count,
-        distance=_distance(exceedances, weights, shape, scale),
-        upper=upper,
         exceedances=exceedances,
         weights=weights,
     )
@@ -268,26 +231,6 @@ def _quantile(survival: FloatArray, shape: float) -> FloatArray:
     from scipy.special import boxcox
 
     return np.asarray(-boxcox(survival, -shape))
-
-
-def _log_survival(exceedances: FloatArray, shape: float, scale: float) -> FloatArray:
-    z = exceedances / scale
-    if shape == 0:
-        return -z
-    with np.errstate(divide="ignore"):
-        return np.asarray(-np.log1p(np.maximum(shape * z, -1.0)) / shape)
-
-
-def _distance(exceedances: FloatArray, weights: FloatArray, shape: float, scale: float) -> float:
-    """Return the Anderson-Darling distance n int (G - F)^2 / (F (1 - F)) dF of the weighted sample."""
-    count = 1.0 / float(weights @ weights)
-    log_above = _log_survival(exceedances, shape, scale)
-    with np.errstate(divide="ignore"):
-        log_below = np.log(-np.expm1(log_above))
-    # Between neighbours the empirical G is constant: (G - F)^2 / (F (1 - F)) = G^2/F + (1-G)^2/(1-F) - 1.
-    level = np.cumsum(weights)[:-1]
-    middle = np.square(level) @ np.diff(log_below) - np.square(1.0 - level) @ np.diff(log_above)
-    return count * float(middle - log_below[-1] - log_above[0] - 1.0)
 
 
 def continue_tail(model: LoopModel, ends: int | None) -> tuple[list[Row], list[str]]:

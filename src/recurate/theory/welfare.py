@@ -23,7 +23,7 @@ from numpy.typing import ArrayLike
 from recurate.core.citations import cite
 from recurate.metrics.estimates import entropy_of
 from recurate.theory.nash import maximise_nash
-from recurate.theory.population import check_law
+from recurate.theory.population import check_law, favourites
 from recurate.theory.setting import check_weights
 
 
@@ -99,8 +99,7 @@ def welfare(
     matrix = np.atleast_2d(np.asarray(rewards, float).T).T
     p = check_law("law", law, len(matrix))
     w = check_weights(weights, matrix.shape[1])
-    nearest = np.argmax((matrix - matrix.max(axis=0)) / temperature, axis=1)
-    shares = np.bincount(nearest, p, w.size).astype(float)
+    shares = np.bincount(favourites(matrix, matrix.max(axis=0)), p, w.size).astype(float)
     means = p @ matrix
     scaled = matrix / temperature
     tops = scaled.max(axis=0)

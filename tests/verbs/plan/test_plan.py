@@ -14,7 +14,7 @@ from helpers.paths import refused
 from recurate import forecast, plan
 from recurate.core.errors import InputError
 from recurate.theory.limits import limit
-from recurate.theory.survival import favourites
+from recurate.theory.population import favourites
 from recurate.verbs.plan import ends
 from recurate.verbs.plan.evaluation import Atoms
 

@@ -9,10 +9,10 @@ import numpy as np
 from recurate.core.arrays import FloatArray, IntArray
 from recurate.log.candidates import Candidates
 from recurate.theory.limits import Limit, limit
+from recurate.theory.population import favourites
 from recurate.theory.survival import (
     SHORT,
     Survival,
-    favourites,
     pareto_front,
     phase,
     settled_share,

@@ -18,9 +18,8 @@ from recurate.metrics.partition import partition
 from recurate.rules import Rule
 from recurate.theory.coarsening import gather
 from recurate.theory.limits import limit
-from recurate.theory.population import Population
+from recurate.theory.population import Population, favourites
 from recurate.theory.setting import Setting
-from recurate.theory.survival import favourites
 
 OBJECTIVES = ("reward", "nash", "worst")
 LONG = 150  # rounds that stand for the limit on the coarse population
