@@ -17,9 +17,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
-from recurate.core.arrays import FloatArray
+from recurate.core.arrays import BoolArray, FloatArray, IntArray
 from recurate.log.candidates import Candidates
 from recurate.metrics.estimates import NORMAL_975, encode, standard_error
 from recurate.theory.renewal import training_values
@@ -58,11 +57,11 @@ class Change:
 
 def attribute(
     rounds: Sequence[Candidates],
-    picked: Sequence[NDArray[np.bool_]],
+    picked: Sequence[BoolArray],
     labels: Sequence[int],
     setting: Setting,
     reference: Candidates | None = None,
-    slates: Sequence[NDArray[np.int64]] | None = None,
+    slates: Sequence[IntArray] | None = None,
 ) -> list[Change]:
     """Take the changes between neighbouring rounds apart.
 
@@ -120,9 +119,9 @@ def _real_mean(real: Candidates, candidates: Candidates, j: int) -> float:
 def _error(
     candidates: Candidates,
     rewards: FloatArray,
-    picked: NDArray[np.bool_],
+    picked: BoolArray,
     kept: FloatArray,
-    slates: NDArray[np.int64] | None,
+    slates: IntArray | None,
 ) -> float:
     """Return the standard error of the picks' mean about selection; contexts are as they are, not drawn."""
     if slates is not None and candidates.contexts is None:
@@ -132,10 +131,8 @@ def _error(
     values = kept
     if candidates.contexts is not None:
         codes = encode(candidates.contexts[picked])[0]
-        counts = np.bincount(codes)
-        if counts.mean() >= 2:
-            values = kept - (np.bincount(codes, kept) / counts)[codes]
-            return math.sqrt(float(np.square(values).sum()) / max(kept.size - counts.size, 1) / kept.size)
+        if np.bincount(codes).mean() >= 2:
+            return _error_about_contexts(kept, codes)
         # One pick per context: the spread of all candidates within contexts stands for it.
         every = encode(candidates.contexts)[0]
         means = np.bincount(every, rewards) / np.bincount(every)
@@ -143,7 +140,7 @@ def _error(
     return float(values.std()) / math.sqrt(kept.size)
 
 
-def _error_within(rewards: FloatArray, picked: NDArray[np.bool_], slates: NDArray[np.int64]) -> float | None:
+def _error_within(rewards: FloatArray, picked: BoolArray, slates: IntArray) -> float | None:
     r"""Return the error of the picks' mean given the pool, or None where slates have not one pick each.
 
     Selection is a functional of the pool, to first order a mean of some function g over its candidates
@@ -169,9 +166,14 @@ def _mean_error(candidates: Candidates, values: FloatArray, before: Candidates) 
     if candidates.contexts is None:
         return standard_error(values - values.mean())
     codes = encode(candidates.contexts)[0]
-    counts = np.bincount(codes)
     if before.contexts is None or not np.array_equal(np.sort(candidates.contexts), np.sort(before.contexts)):
         return standard_error(values - values.mean(), codes)
     # The same contexts as before, equally often: their levels are no chance.
+    return _error_about_contexts(values, codes)
+
+
+def _error_about_contexts(values: FloatArray, codes: IntArray) -> float:
+    """Return the standard error of a mean of values whose contexts are fixed, not drawn."""
+    counts = np.bincount(codes)
     within = values - (np.bincount(codes, values) / counts)[codes]
     return math.sqrt(float(np.square(within).sum()) / max(values.size - counts.size, 1) / values.size)

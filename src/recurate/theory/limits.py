@@ -31,9 +31,9 @@ from recurate.core.errors import InputError
 from recurate.core.seeds import Stream
 from recurate.rules import Rule, Selection
 from recurate.theory.fixed_points import LONGEST, Dynamics, settle
-from recurate.theory.nash import maximise_nash
+from recurate.theory.nash import maximise_nash, reach
 from recurate.theory.population import Population, check_law, favourites
-from recurate.theory.setting import Setting, Stage, check_weights, rule_of
+from recurate.theory.setting import Setting, Stage, as_floats, check_weights, rule_of
 
 TIGHT = 1e-9  # 1 - D at which an atom can be in a limit
 PRESENT = 1e-9  # mass of an atom in the support, at least
@@ -169,12 +169,7 @@ def limit(
 
 
 def _rewards(rewards: ArrayLike) -> FloatArray:
-    try:
-        values = np.asarray(rewards, dtype=np.float64)
-    except (TypeError, ValueError):
-        raise InputError(
-            "rewards must be numbers", got=type(rewards).__name__, remedy="shape (atoms, rewards)"
-        ) from None
+    values = as_floats("rewards", rewards)
     values = values[:, None] if values.ndim == 1 else values
     if values.ndim != 2 or 0 in values.shape:
         raise InputError(
@@ -192,8 +187,9 @@ def _rewards(rewards: ArrayLike) -> FloatArray:
 # --- K = infinity ---------------------------------------------------------------------------------
 
 
-def _scaled(rewards: FloatArray, alive: NDArray[np.bool_]) -> tuple[FloatArray, FloatArray]:
-    """Return exp(r - max r) with the maxima over atoms that are alive, and these maxima."""
+def _scaled(rewards: FloatArray, judged: IntArray, alive: NDArray[np.bool_]) -> tuple[FloatArray, FloatArray]:
+    """Return exp(r - max r) of the judged rewards, and these maxima over the atoms that are alive."""
+    rewards = rewards[:, judged] if judged.size < rewards.shape[1] else rewards
     tops = rewards[alive].max(axis=0)
     if np.isneginf(tops).any():
         raise InputError(
@@ -207,31 +203,32 @@ def _scaled(rewards: FloatArray, alive: NDArray[np.bool_]) -> tuple[FloatArray, 
     return utilities, tops
 
 
+def _mean_utilities(
+    law: FloatArray, rewards: FloatArray, judged: IntArray, means: FloatArray, tops: FloatArray
+) -> FloatArray:
+    """Return E_p exp(r_i), shape (m,), at most e^709, given E_p exp(r_i - top_i) of the judged rewards."""
+    found = np.empty(rewards.shape[1])
+    found[judged] = np.exp(np.minimum(np.log(np.maximum(means, 1e-300)) + tops, 709.0))
+    others = np.setdiff1d(np.arange(found.size), judged)
+    found[others] = law @ np.exp(np.minimum(rewards[:, others], 709.0))
+    return found
+
+
 def _nash_limit(rewards: FloatArray, weights: FloatArray, start: FloatArray) -> Limit:
     alive = start > 0
     judged = np.flatnonzero(weights > 0)
-    whole = alive.all()
-    rows = slice(None) if whole else np.flatnonzero(alive)
-    utilities, tops = _scaled(rewards[:, judged] if judged.size < weights.size else rewards, alive)
+    utilities, tops = _scaled(rewards, judged, alive)
     w = weights[judged] / weights[judged].sum()
-    inner = utilities if whole else utilities[rows]
-    found = maximise_nash(inner, w)
-    atoms = found.atoms if whole else np.flatnonzero(alive)[found.atoms]
+    found = maximise_nash(utilities if alive.all() else utilities[alive], w)
     worth = utilities @ found.prices
-    masses, atoms = _merged(rewards, atoms, found.masses)
+    masses, atoms = _merged(rewards, np.flatnonzero(alive)[found.atoms], found.masses)
     law = _split_by_start(rewards, atoms, masses, start, np.flatnonzero(alive & (worth > 1 - 10 * TIGHT)))
     tight = np.flatnonzero(alive & (worth > 1 - TIGHT))
     why = (
         "the certificate is below 1e-10"
         if found.converged
-        else (f"not converged: the certificate stayed at {found.gap:.1e}")
+        else f"not converged: the certificate stayed at {found.gap:.1e}"
     )
-    full = np.exp(np.minimum(np.log(np.maximum(found.means, 1e-300)) + tops, 709.0))
-    means = np.full(weights.size, np.nan)
-    means[judged] = full
-    for j in np.flatnonzero(weights == 0):
-        with np.errstate(over="ignore"):
-            means[j] = float(law @ np.exp(np.minimum(rewards[:, j], 709.0)))
     return Limit(
         law,
         found.converged,
@@ -240,7 +237,7 @@ def _nash_limit(rewards: FloatArray, weights: FloatArray, start: FloatArray) -> 
         _is_unique(rewards[np.ix_(tight, judged)], utilities[tight]),
         worth,
         math.nan,
-        means,
+        _mean_utilities(law, rewards, judged, found.means, tops),
         weights,
         found.steps,
         found.passes + 1,
@@ -286,7 +283,7 @@ def _anchored_limit(rewards: FloatArray, weights: FloatArray, real: FloatArray, 
     """Solve for the prices y of the limit with real data, by damped Newton steps on the convex dual."""
     fed = real > 0
     judged = np.flatnonzero(weights > 0)
-    utilities, tops = _scaled(rewards[:, judged] if judged.size < weights.size else rewards, fed)
+    utilities, tops = _scaled(rewards, judged, fed)
     u, ref, w, a = utilities[fed], real[fed], weights[judged], 1.0 - rho
     y = w / (ref @ u)
     y *= min(1.0, 0.999 / (a * float((u @ y).max())))
@@ -310,10 +307,6 @@ def _anchored_limit(rewards: FloatArray, weights: FloatArray, real: FloatArray, 
     worth = utilities @ (w / means)
     moved = a * whole * worth + rho * real - whole
     certificate = a * worth[fed] + rho * ref / whole[fed]
-    full = np.full(weights.size, np.nan)
-    full[judged] = np.exp(np.minimum(np.log(means) + tops, 709.0))
-    for j in np.flatnonzero(weights == 0):
-        full[j] = float(whole @ np.exp(np.minimum(rewards[:, j], 709.0)))
     converged = error < 1e-9
     return Limit(
         whole,
@@ -323,7 +316,7 @@ def _anchored_limit(rewards: FloatArray, weights: FloatArray, real: FloatArray, 
         True,
         a * worth,
         math.nan,
-        full,
+        _mean_utilities(whole, rewards, judged, means, tops),
         weights,
         steps,
         steps,
@@ -336,16 +329,9 @@ def _longest(
     rise: FloatArray, room: FloatArray, y: FloatArray, step: FloatArray, gradient: FloatArray
 ) -> float:
     """Return a step length that keeps y > 0 and 1 - a D > 0, shortened where Newton's decrement is large."""
-    longest = 1.0
-    up, down = rise > 0, step < 0
-    if up.any():
-        longest = min(longest, 0.95 * float((room[up] / rise[up]).min()))
-    if down.any():
-        longest = min(longest, 0.95 * float((-y[down] / step[down]).min()))
+    longest = min(1.0, 0.95 * reach(room, -rise), 0.95 * reach(y, step))
     decrement = math.sqrt(max(-float(gradient @ step), 0.0))
-    return (
-        longest if decrement < 0.3 else min(longest, 1.0 / (1.0 + decrement) if longest == 1.0 else longest)
-    )
+    return longest if decrement < 0.3 or longest < 1.0 else 1.0 / (1.0 + decrement)
 
 
 # --- finite K -------------------------------------------------------------------------------------

@@ -199,10 +199,10 @@ def solve_core(u: FloatArray, w: FloatArray, tolerance: float) -> Core:
         except np.linalg.LinAlgError:
             return best
         dp, dy, ds = newton.direction(-p * s, missed)
-        ahead = float((p + min(1.0, _reach(p, dp)) * dp) @ (s + min(1.0, _reach(s, ds)) * ds))
+        ahead = float((p + min(1.0, reach(p, dp)) * dp) @ (s + min(1.0, reach(s, ds)) * ds))
         centring = (min(1.0, max(ahead, 0.0) / float(p @ s))) ** 3 * float(p @ s) / n
         dp, dy, ds = newton.direction(centring - p * s - dp * ds, missed - dy * (dp @ u))
-        first, second = _reach(p, dp), min(_reach(s, ds), _reach(y, dy))
+        first, second = reach(p, dp), min(reach(s, ds), reach(y, dy))
         p = p + min(1.0, 0.995 * first) * dp
         y, s = y + min(1.0, 0.995 * second) * dy, s + min(1.0, 0.995 * second) * ds
     return best
@@ -229,7 +229,7 @@ class _Newton:
         return (complementarity - self.p * ds) / self.s, dy, ds
 
 
-def _reach(v: FloatArray, dv: FloatArray) -> float:
+def reach(v: FloatArray, dv: FloatArray) -> float:
     """Return the longest step that keeps v + step dv >= 0."""
     falls = dv < 0
     return float((-v[falls] / dv[falls]).min()) if falls.any() else np.inf
@@ -272,7 +272,7 @@ def _newton_on(u: FloatArray, w: FloatArray, p: FloatArray, y: FloatArray) -> Fl
         step = np.linalg.lstsq(system, short, rcond=1e-13)[0]
         if not np.isfinite(step).all():
             return None
-        y = y + min(1.0, 0.9 * _reach(y, step[:m])) * step[:m]
+        y = y + min(1.0, 0.9 * reach(y, step[:m])) * step[:m]
         p = p + step[m:]
     return np.asarray(p) if np.isfinite(p).all() else None
 

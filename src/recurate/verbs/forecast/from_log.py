@@ -251,18 +251,12 @@ def _check_consecutive(rounds: Sequence[int]) -> None:
         )
 
 
-def sizes(log: Log) -> list[int]:
-    """Return the sizes of the log's slates, sorted; none for a bare table."""
-    return sorted(set(log.select(source=MODEL).slate_sizes().tolist()))
-
-
 def slate_size(log: Log) -> float | dict[float, float]:
     """Return the size of the log's slates, or their distribution; 4 for a bare table."""
-    found = log.select(source=MODEL).slate_sizes()
-    if not found.size:
-        return 4.0
-    counts = {float(k): float((found == k).mean()) for k in sizes(log)}
-    return next(iter(counts)) if len(counts) == 1 else counts
+    sizes, counts = np.unique(log.select(source=MODEL).slate_sizes(), return_counts=True)
+    if sizes.size < 2:
+        return float(sizes[0]) if sizes.size else 4.0
+    return dict(zip(sizes.astype(float).tolist(), (counts / counts.sum()).tolist(), strict=True))
 
 
 def _read(source: Any, rewards: Sequence[str] | None, options: LogOptions) -> Log:
