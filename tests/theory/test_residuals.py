@@ -194,8 +194,8 @@ def test_residuals_and_effective_laws_are_transposes():
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"rule": Threshold(0.0)}, "a threshold is about rewards themselves"),
-        ({"then": [Stage(Threshold(0.0))]}, "a threshold is about rewards themselves"),
+        ({"rule": Threshold(0.0)}, "a threshold applies to rewards themselves"),
+        ({"then": [Stage(Threshold(0.0))]}, "a threshold applies to rewards themselves"),
         ({"law": np.r_[2.0, np.ones(399)], "k": 8}, "must have equal masses"),
     ],
 )

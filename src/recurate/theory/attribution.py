@@ -1,13 +1,13 @@
-r"""Each round's change taken apart: selection, sampling, transmission.
+r"""The change of every round, split into selection, sampling and transmission.
 
-With m_t the mean reward of round t's candidates, S_t the mean of the training law that the rule makes of
-these very candidates (exact), and P_t the mean of what was really picked (mixed with real data likewise),
+Let m_t be the mean reward of round t's candidates, S_t the exact mean of the training law that the rule makes
+of these candidates, and P_t the mean of the actual picks, mixed with real data in the same way. Then
 
 .. math:: m_{t+1} - m_t = (S_t - m_t) + (P_t - S_t) + (m_{t+1} - P_t):
 
-the change that selection asks for, the change that the chance of finitely many picks added (with a 95 %
-band), and the change that retraining added or lost: transmission. If the rule is not the real one, sampling
-lies outside its band.
+The three terms are the change that selection asks for, the change due to finitely many picks (with a 95 %
+band), and the change that retraining added or lost, the transmission. If the declared rule is not the actual
+one, sampling lies outside its band.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from recurate.metrics.estimates import NORMAL_975, encode, standard_error
 from recurate.theory.renewal import training_values
 from recurate.theory.setting import Setting
 
-STEPS = 10  # quantiles of a pool that a function of rewards is fitted by
+STEPS = 10  # steps, between quantiles of a pool, of a fitted function of rewards
 
 
 @dataclass(frozen=True)
@@ -32,15 +32,16 @@ class Change:
     """One reward's change from one round to the next.
 
     Attributes:
-        before, after: the rounds.
-        reward: its name.
-        start: its mean before.
-        change: by how much the mean changed.
-        selection: the change that the rule asks for, exactly.
-        sampling: the change that finitely many picks added.
+        before: the number of the earlier round.
+        after: the number of the later round.
+        reward: the reward's name.
+        start: the mean reward in the earlier round.
+        change: the change of the mean reward.
+        selection: the exact change that the rule asks for.
+        sampling: the change due to finitely many picks.
         band: half the width of the 95 % interval of ``sampling`` about zero.
         transmission: the change that retraining added or lost.
-        transmission_error: its standard error.
+        transmission_error: the standard error of ``transmission``.
     """
 
     before: int
@@ -63,16 +64,20 @@ def attribute(
     reference: Candidates | None = None,
     slates: Sequence[IntArray] | None = None,
 ) -> list[Change]:
-    """Take the changes between neighbouring rounds apart.
+    """Split the changes between neighbouring rounds into selection, sampling and transmission.
 
     Args:
         rounds: the candidates of every round.
-        picked: which of them were picked, (candidates,) each.
+        picked: for every round, whether each candidate was picked, shape (candidates,).
         labels: the rounds' numbers.
-        setting: what happens every round (rule, weights, real fraction).
+        setting: the rule, weights and real fraction of every round.
         reference: real data; None: the first round's candidates.
-        slates: the slate of every candidate, (candidates,) each: the band then leaves out the part of the
-            slates' variation that selection contains already. None: the band is wider than necessary.
+        slates: for every round, the slate of each candidate, shape (candidates,), -1 for none. The band then
+            leaves out the part of the slates' variation that selection already contains. None: the band is
+            wider than necessary.
+
+    Returns:
+        One :class:`Change` per round but the last, and reward.
     """
     real = reference or rounds[0]
     targets = training_values(rounds, setting, real, None)
@@ -107,7 +112,7 @@ def attribute(
 
 
 def _real_mean(real: Candidates, candidates: Candidates, j: int) -> float:
-    """Return the real data's mean reward ``j``: they never change the contexts' own shares."""
+    """Return the real data's mean of reward ``j``, with the candidates' shares of contexts."""
     if candidates.contexts is None or real.contexts is None:
         return float(real.rewards[:, j].mean())
     names, shares = np.unique(candidates.contexts, return_counts=True)
@@ -123,7 +128,7 @@ def _error(
     kept: FloatArray,
     slates: IntArray | None,
 ) -> float:
-    """Return the standard error of the picks' mean about selection; contexts are as they are, not drawn."""
+    """Return the standard error of the picks' mean about selection; contexts are fixed, not drawn."""
     if slates is not None and candidates.contexts is None:
         within = _error_within(rewards, picked, slates)
         if within is not None:
@@ -141,11 +146,11 @@ def _error(
 
 
 def _error_within(rewards: FloatArray, picked: BoolArray, slates: IntArray) -> float | None:
-    r"""Return the error of the picks' mean given the pool, or None where slates have not one pick each.
+    r"""Return the standard error of the picks' mean given the pool, or None unless every slate has one pick.
 
-    Selection is a functional of the pool, to first order a mean of some function g over its candidates
-    (Hajek's projection). What a slate's pick differs by from the sum of g over that slate is what chance
-    adds; g is fitted by steps on the pool's quantiles.
+    Selection is a functional of the pool: to first order it is a mean of some function g over the candidates
+    (Hajek's projection). Chance adds the difference between a slate's pick and the sum of g over that slate.
+    The function g is fitted as a step function between the pool's quantiles.
     """
     shown = np.flatnonzero(slates >= 0)
     codes = np.unique(slates[shown], return_inverse=True)[1]
@@ -168,7 +173,7 @@ def _mean_error(candidates: Candidates, values: FloatArray, before: Candidates) 
     codes = encode(candidates.contexts)[0]
     if before.contexts is None or not np.array_equal(np.sort(candidates.contexts), np.sort(before.contexts)):
         return standard_error(values - values.mean(), codes)
-    # The same contexts as before, equally often: their levels are no chance.
+    # The same contexts as before, equally often: their levels are not random.
     return _error_about_contexts(values, codes)
 
 

@@ -1,4 +1,4 @@
-r"""Bands: how far a real loop may stray from its forecast.
+r"""Bands: how far a real loop may deviate from its forecast.
 
 The forecast is the infinite-data law, computed from a pool. A real loop differs because the pool was
 only a sample of its model's law, and because every round picks finitely many and draws finitely many real
@@ -8,7 +8,7 @@ data. With Q(p, noise) a quantity after some rounds from the law p, the differen
 
 Both brackets are simulated with the pool in the place of the unknown p: the first by loops that draw their
 picks (and real data) at random, the second by forecasts from pools drawn anew. They enter with opposite
-signs, hence so do their biases. The difference D of independent copies of the two, on a scale where a
+signs, and so do their biases. The difference D of independent copies of the two, on a scale where a
 quantity is about symmetric (logarithms, arcsine roots of shares, cube roots of divergences), has mean c
 and standard deviation s in each round and quantity. The band is Q + c +- z s with one z for all: the 95 %
 quantile of max abs(D - c) / s over rounds and quantities, so that a whole loop stays inside with 95 %
@@ -41,7 +41,7 @@ FEWEST_REPLICATES = 99
 WORK = 4_000_000  # atoms times replicates worked on at once
 APART = 60.0  # longest gap between candidates that bands keep, in nats
 WIDEST = 400.0  # widest range of rewards, in nats, over which hundreds of loops are affordable
-CARRIERS = 50  # minimum effective number of atoms that carry an error
+CARRIERS = 50  # minimum effective number of atoms that determine an error
 SMALLEST_POOL = 250  # minimum number of candidates
 
 Key = tuple[str, str | None, str | None]  # quantity, reward, group
@@ -53,10 +53,10 @@ class Bands:
 
     Attributes:
         critical: z, the half-width in standard deviations.
-        centre: mean of D by (round, key), on the quantity's scale.
-        sd: standard deviation of D, likewise.
-        groups: how many groups there are.
-        extinctions: of every group that may die out.
+        centre: the mean of D by (round, key), on the quantity's scale.
+        sd: the standard deviation of D by (round, key), on the same scale.
+        groups: the number of groups.
+        extinctions: the extinction of every group that may die out.
     """
 
     critical: float
@@ -66,7 +66,7 @@ class Bands:
     extinctions: tuple[Extinction, ...] = ()
 
     def around(self, row: Row) -> Row:
-        """Return the row with its band; unchanged where there is none."""
+        """Return the row with its band; a row without one is returned unchanged."""
         at = (row.round, row.key)
         if at not in self.sd or (row.quantity == "var_exp_reward" and row.value < 1e-20):
             return row
@@ -77,7 +77,7 @@ class Bands:
 
 
 def to_scale(key: Key, values: FloatArray, groups: int) -> FloatArray:
-    """Map a quantity to where its errors are about symmetric; ``groups`` bounds the entropy by its log."""
+    """Map a quantity to a scale on which its errors are about symmetric; entropy is at most log(groups)."""
     if key[0] in ("share", "entropy"):
         top = max(math.log(groups), 1e-300) if key[0] == "entropy" else 1.0
         return np.asarray(np.arcsin(np.sqrt(np.clip(values / top, 0.0, 1.0))))
@@ -105,14 +105,14 @@ def bands(model: LoopModel, stream: Stream) -> Bands | None:
 
     Args:
         model: the loop's model, with its setting.
-        stream: randomness.
+        stream: the random stream of the simulations.
     """
     if model.candidates < SMALLEST_POOL or (
         model.residuals is not None and np.count_nonzero(model.residuals.sizes) < FEWEST_CONTEXTS
     ):
         return None
     temperature = model.setting.temperature
-    last = model.last_law  # before cells, with which it could not be had on a few nodes
+    last = model.last_law  # before cells, with which the compressed population cannot be used
     part, share, pool = smaller(_with_cells(model), last, stream.at("part").generator())
     part = _nearer(part)
     span = float(np.ptp(part.population.rewards, axis=0).max()) / temperature
@@ -135,7 +135,7 @@ def bands(model: LoopModel, stream: Stream) -> Bands | None:
 
 
 def _with_cells(model: LoopModel) -> LoopModel:
-    """Return the model with a divergence in cells: between single atoms picks' laws have no sensible one."""
+    """Return the model with a divergence between cells: empirical laws on single atoms have no useful one."""
     if model.cells is not None or not model.has_kl or model.mode != "one":
         return model
     cells = partition(model.describer.candidates.rewards)
@@ -146,7 +146,7 @@ def _with_cells(model: LoopModel) -> LoopModel:
 
 
 def _nearer(model: LoopModel) -> LoopModel:
-    """Return the model with long gaps between rewards shortened: a choice across them is certain anyway."""
+    """Return the model with long gaps between rewards shortened: a pick across them is certain anyway."""
     population, temperature = model.population, model.setting.temperature
     if model.context_codes is not None or np.ptp(population.rewards) < NARROW * temperature:
         return model
@@ -199,7 +199,7 @@ def _noisy_loops(
             return picked
         watch.see(picked)
         drawn = _resample(population, picked, picks, rng)
-        if 0 < rho < 1:  # real data are drawn too; what they miss is moved to the picks' side of the mixture
+        if 0 < rho < 1:  # real data are drawn too; their deviation is moved to the picks' side of the mixture
             real = _resample(population, reference, max(round(picks * rho / (1 - rho)), 1), rng)
             drawn = drawn + rho / (1 - rho) * (real - reference)
         watch.drawn(drawn)
@@ -237,9 +237,9 @@ def _determined(model: LoopModel, laws: list[FloatArray], units: float) -> set[t
     """Return the rounds and quantities whose error a pool of ``units`` independent parts determines.
 
     An atom's influence on E_t f is about a_t v, v = f - E_t f and a_t = p_t / p_0; the pool's error has the
-    variance E_p0 (a_t v)^2 / N, and a pick's has E_p0 a_t v^2. Where few atoms carry those (the variance of
-    e^r, or late rounds of a small pool), a simulation from the pool does not estimate the error's size. A
-    mean E s of positive s is carried by N (E s)^2 / E s^2 atoms.
+    variance E_p0 (a_t v)^2 / N, and a pick's has E_p0 a_t v^2. Where few atoms determine them (the variance
+    of e^r, or late rounds of a small pool), a simulation from the pool does not estimate the error's size. A
+    mean E s of positive s rests on N (E s)^2 / E s^2 atoms.
     """
     start, describe = model.population.law, _Columns(model)
     picked = model.setting.picks is not None
@@ -264,7 +264,7 @@ def _even(values: FloatArray) -> FloatArray:
 
 
 def _evenness(values: FloatArray, law: FloatArray) -> float:
-    """Return (E s)^2 / E s^2 of values s >= 0: one where all are alike (or zero)."""
+    """Return (E s)^2 / E s^2 of values s >= 0: one where all values are equal (or zero)."""
     scaled = _even(values)
     return float(law @ scaled) ** 2 / max(float(law @ np.square(scaled)), 1e-300) if scaled.any() else 1.0
 
@@ -277,7 +277,7 @@ def _resample(population: Population, laws: FloatArray, n: int, rng: np.random.G
 def _draw_pools(
     model: LoopModel, pool: float, count: int, rng: np.random.Generator
 ) -> tuple[FloatArray, FloatArray]:
-    """Draw candidates anew, (N, B), whole contexts where those are pooled; and the reference, (N, B).
+    """Draw B pools, (N, B), by whole contexts where residuals are pooled, and return them with the reference.
 
     An external reference is fixed: it is not redrawn.
     """
@@ -322,7 +322,7 @@ class _Columns:
         residuals = model.residuals
         self._linear = matrix if residuals is None else residuals.deviations(matrix.T).T
         thin = np.zeros(matrix.shape[1], bool) if residuals is None else residuals.thin
-        self._fixed = np.where(thin, matrix, 0.0)  # what the initial law contributes in thin contexts
+        self._fixed = np.where(thin, matrix, 0.0)  # the contribution of the initial law in thin contexts
         self._thin = thin
         self._exps = describer.exponentials
         self._own = None
@@ -340,7 +340,7 @@ class _Columns:
     ) -> dict[Key, FloatArray]:
         """Return every quantity, shape (B,), of the laws (N, B), on its scale.
 
-        ``reference`` (N, B) and ``cells`` (cells, B) are what divergences refer to, less ``excess``.
+        Divergences are those from ``reference`` (N, B), or from ``cells`` (cells, B), less ``excess``.
         """
         values = self._linear @ law
         if self._thin.any():
@@ -361,7 +361,7 @@ class _Columns:
         return {key: to_scale(key, column, max(groups, 1)) for key, column in found.items()}
 
     def influences(self, law: FloatArray) -> dict[Key, FloatArray]:
-        """Return how much an atom more changes each quantity of a law (N,), shape (N,)."""
+        """Return the influence of every atom on each quantity of a law (N,), shape (N,)."""
         linear = dict(zip(self._names, self._linear, strict=True))
         found = {key: column - column @ law for key, column in linear.items()}
         for i, exps in enumerate(self._exps):
@@ -408,7 +408,7 @@ def _in_cells(codes: IntArray, laws: FloatArray, size: int) -> FloatArray:
 
 
 def _kl_excess(model: LoopModel, law: FloatArray, pool: float) -> float:
-    """Return the bias of a divergence in cells from a pool drawn anew, which the forecast's is free of."""
+    """Return the bias of a divergence between cells in a redrawn pool; the forecast's divergence has none."""
     if model.cells is None or model.cell_codes is None or _own_cells(model):
         return 0.0
     start, q = model.population.law, model.cells.reference

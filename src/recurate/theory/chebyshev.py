@@ -2,8 +2,8 @@ r"""Many rounds, or many settings, for one reward: the population compressed to 
 
 With one reward and Gumbel noise the law of every round is p_t = p_0 a_t(u) + p_ref b_t(u), with u = reward /
 temperature and smooth functions a_t, b_t: one round multiplies them by H(u) and mixes. So p_t enters all
-sums only through integrals of smooth functions against p_0 (and p_ref, and p_0 f for a column f whose
-expectation is wanted). In cells of width w those integrals are replaced by interpolation at POINTS Chebyshev
+sums only through integrals of smooth functions against p_0 (and p_ref, and p_0 f for a tracked
+column f). In cells of width w those integrals are replaced by interpolation at POINTS Chebyshev
 nodes, that is by nodal masses (of either sign)
 
 .. math:: \mu_j = \frac{2}{P} \sum_{k=0}^{P-1}{}' T_k(x_j)\, m_k,
@@ -39,20 +39,22 @@ from recurate.theory.setting import Setting, play
 
 POINTS = 20  # Chebyshev nodes per cell
 REACH = 8.0  # cell width times the largest growth rate
-WIDEST_CELL = 0.5  # beyond it the noise itself is not resolved
-PARTS = 128  # parts of a cell, in each of which
-MOMENTS = 6  # monomials stand for the Chebyshev polynomials
+WIDEST_CELL = 0.5  # in wider cells the noise itself is not resolved
+PARTS = 128  # parts of a cell
+MOMENTS = 6  # monomials that represent the Chebyshev polynomials in each part
 
 
 @dataclass(frozen=True)
 class Compressed:
-    """Nodes that stand for a population with one reward.
+    """Nodes that represent a population with one reward.
 
     Attributes:
         utilities: reward / temperature at the nodes, shape (n,).
-        masses: name of a column -> nodal masses of p_0 f (and p_ref f), shape (parts, n), where parts is
-            1 if p_ref = p_0 and 2 otherwise; the name ``""`` has the laws themselves.
-        rate: growth rate that the cells are made for: more rounds or stages need another object.
+        masses: the nodal masses of p_0 f (and p_ref f) by the name of the column f, shape (parts, n), where
+            parts is 1 if p_ref = p_0 and 2 otherwise; the name ``""`` stands for f = 1.
+        rate: the growth rate that the cells are made for; more rounds or stages need another object.
+        multiplier: the multiplier at the nodes.
+        places: the atoms' places in the cells.
     """
 
     utilities: FloatArray
@@ -78,10 +80,10 @@ class Compressed:
             law: p_0, shape (N,).
             reference: p_ref, shape (N,); None: p_0.
             rate: see :func:`rate_of`.
-            columns: further columns (N,) whose expectations are wanted.
+            columns: further columns (N,) whose expectations are forecast.
         """
         laws = [law] if reference is None else [law, reference]
-        # Densities at atoms without mass would grow by K per round, to no use.
+        # Densities at atoms without mass would grow by K per round for no use.
         alive = np.sum(laws, axis=0) > 0
         whole = bool(alive.all())
         places = _Places.of(
@@ -146,9 +148,9 @@ def compressible(setting: Setting) -> bool:
 
 @dataclass(frozen=True)
 class _Places:
-    """Where atoms lie in the occupied cells, each cut into PARTS for its moments.
+    """The atoms' places in the occupied cells, each cut into PARTS for its moments.
 
-    Without cells (``grid`` is None), where they would not be fewer than atoms, every atom is a node.
+    Where cells would have no fewer nodes than atoms, there are none (``grid`` is None): every atom is a node.
     """
 
     nodes: FloatArray  # (cells * POINTS,)
@@ -189,7 +191,7 @@ class _Places:
         return np.asarray((chebyshev @ _interpolation()).ravel())
 
     def expand(self, values: FloatArray) -> FloatArray:
-        """Return the interpolant at the atoms (N,) of values at the nodes; zero at atoms not meant."""
+        """Return the interpolant at the atoms (N,) of values at the nodes; zero at the other atoms."""
         found = values if self.grid is None else _clenshaw(values, self.grid)
         if self.alive is None:
             return found

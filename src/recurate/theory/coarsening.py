@@ -1,7 +1,7 @@
-"""A few hundred weighted atoms that stand for a population wherever a forecast puts mass.
+"""A few hundred weighted atoms that represent a population wherever a forecast puts mass.
 
-Bands run hundreds of copies of a loop. They need no atom's exact place, only how mass moves, so atoms that
-lie close together in rewards and tracked columns, and are of one group, are put together.
+Bands run hundreds of copies of a loop. They need the movement of mass, not the exact place of every atom, so
+atoms of one group with similar rewards and tracked columns are merged.
 """
 
 from __future__ import annotations
@@ -17,19 +17,19 @@ from recurate.log.candidates import Candidates
 from recurate.metrics import estimates
 from recurate.theory.loop_model import LoopModel
 
-CELLS = 600  # atoms that stand for one context's population
+CELLS = 600  # atoms that represent one context's population
 TRACKED_CELLS = 1200  # with tracked columns or several rewards, which need more
-CONTEXTS = 20  # contexts looked at, where each is a population of its own
-THIN = 10_000  # candidates looked at in thin contexts
-FEWEST_CONTEXTS = 30  # fewer contexts say too little about their own spread
-SMALL_GROUP = 2000  # smaller groups are not sampled but taken whole
+CONTEXTS = 20  # contexts used, where each is a population of its own
+THIN = 10_000  # candidates used in thin contexts
+FEWEST_CONTEXTS = 30  # minimum number of thin contexts for an estimate of their spread
+SMALL_GROUP = 2000  # groups with fewer atoms are used whole, not sampled
 SAMPLED = 50_000  # larger populations are sampled first, in proportion to the mass that matters
 
 
 def smaller(model: LoopModel, last: FloatArray, rng: np.random.Generator) -> tuple[LoopModel, float, float]:
-    """Return a model with fewer atoms, its share of the pool, and the size of the pool.
+    """Return a model with fewer atoms, its share of the pool, and the effective size of the pool.
 
-    ``last`` is the model's law after its last round, shape (atoms,): cells are fine where it has mass.
+    Cells are fine where ``last``, the law of the last round, shape (atoms,), has mass.
     """
     if model.context_codes is not None:
         return _fewer_contexts(model, rng)
@@ -51,7 +51,7 @@ def smaller(model: LoopModel, last: FloatArray, rng: np.random.Generator) -> tup
 
 
 def _by_group(weights: FloatArray, codes: IntArray, rng: np.random.Generator) -> tuple[IntArray, FloatArray]:
-    """Sample rows like :func:`sample_rows`, but all of small groups, and every group with its own weight."""
+    """Sample rows like :func:`sample_rows`, but keep small groups whole, and every group's total weight."""
     if weights.size <= SAMPLED:
         return sample_rows(weights, rng)
     small = (np.bincount(codes) < SMALL_GROUP)[codes]
@@ -71,13 +71,13 @@ def _features(atoms: Candidates, temperature: float) -> FloatArray:
 
 
 def _merged(model: LoopModel, cells: Merging) -> LoopModel:
-    """Return the model with the rows of each cell put together."""
+    """Return the model with the rows of each cell merged into one atom."""
     population, atoms = model.population, model.describer.candidates
     masses = population.law + population.reference
     weights, total = cells.weights(masses), cells.sums(masses)
 
     def stretched(column: FloatArray) -> FloatArray:
-        """Give a merged column the spread that merging took from it."""
+        """Restore the spread that merging takes from a column."""
         means = cells.means(column[:, None], masses)[:, 0]
         chosen = column if cells.rows is None else column[cells.rows]
         centre = float(weights @ chosen / weights.sum())
@@ -102,7 +102,7 @@ def _merged(model: LoopModel, cells: Merging) -> LoopModel:
 
 
 def _fewer_contexts(model: LoopModel, rng: np.random.Generator) -> tuple[LoopModel, float, float]:
-    """Return the model of some contexts only: their errors are like all others'."""
+    """Return the model of some contexts only: their errors are like those of all others."""
     codes = model.context_codes
     assert codes is not None
     names = np.unique(codes[: model.candidates])
@@ -116,14 +116,14 @@ def _fewer_contexts(model: LoopModel, rng: np.random.Generator) -> tuple[LoopMod
 def sample_rows(
     weights: FloatArray, rng: np.random.Generator, most: int = SAMPLED
 ) -> tuple[IntArray, FloatArray]:
-    """Return rows that stand for all and how many rows each stands for, by probability in ``weights``.
+    """Return a sample of rows, and the number of rows that each represents, by systematic sampling.
 
-    Systematic sampling: rows with a large weight are all there.
+    Rows are sampled in proportion to ``weights``; those with a large weight are always in the sample.
 
     Args:
-        weights: what matters, shape (N,), with a positive sum.
-        rng: where the sampling starts.
-        most: how many rows at most.
+        weights: shape (N,), with a positive sum.
+        rng: the generator of the random start.
+        most: the largest number of rows.
     """
     if weights.size <= most:
         return np.arange(weights.size), np.ones(weights.size)
@@ -135,16 +135,16 @@ def sample_rows(
 
 
 def gather(features: FloatArray, weights: FloatArray, groups: IntArray, cells: int) -> IntArray:
-    """Return the cell, 0, 1, ..., of each row: no two groups in one, rows alike in ``features``.
+    """Return the cell, 0, 1, ..., of each row; a cell has rows of one group with similar features.
 
-    The cell with the most weight times spread is halved, along the feature that spreads most, until there
-    are ``cells`` of them (or nothing is left to halve).
+    The cell with the largest weight times spread is cut along the feature that spreads most, until there
+    are ``cells`` of them or no cell can be cut.
 
     Args:
-        features: shape (n, d), each in a unit in which differences of 1 matter alike.
-        weights: shape (n,), non-negative: where fine cells are wanted.
+        features: shape (n, d), each in a unit in which differences of 1 are equally important.
+        weights: shape (n,), non-negative; cells are fine where they are large.
         groups: shape (n,), integers.
-        cells: how many.
+        cells: the number of cells.
     """
     roots = [np.flatnonzero(groups == group) for group in np.unique(groups)]
     tree = Tree.grow(

@@ -1,8 +1,8 @@
 """Groups that die out under finitely many picks.
 
-A group without a pick in a round is lost for good if no real data bring it back. The probability is the mean
-of (1 - s')^n, s' the group's share of the law of the picks, over loops that still have the group; this has
-less noise than the number of loops that lost it.
+A group without a pick in a round is lost for good if no real data bring it back. With n picks and the
+group's share s' of the law of the picks, the probability is the mean of (1 - s')^n over the simulated loops
+that still have the group. This is less noisy than the number of loops that lost it.
 """
 
 from __future__ import annotations
@@ -17,11 +17,11 @@ from recurate.theory.loop_model import LoopModel
 
 @dataclass(frozen=True)
 class Extinction:
-    """When a group dies out.
+    """The extinction of one group.
 
     Attributes:
-        group: its name.
-        probability: that it is gone by round 0, 1, ..., shape (rounds + 1,).
+        group: the group's name.
+        probability: the probability that it is extinct by round 0, 1, ..., shape (rounds + 1,).
     """
 
     group: str
@@ -29,18 +29,18 @@ class Extinction:
 
     @property
     def time(self) -> int | None:
-        """The round by which half of the loops that lose the group in these rounds have lost it."""
+        """The round by which half of the loops that lose the group have lost it."""
         last = self.probability[-1]
         return int(np.argmax(self.probability >= last / 2)) if last > 0 else None
 
 
 class Losses:
-    """Watches groups die out in simulated loops."""
+    """Counts the groups that die out in simulated loops."""
 
     def __init__(self, model: LoopModel, picks: int | None, count: int) -> None:
         setting, describer = model.setting, model.describer
         codes, names = describer.codes, describer.group_names
-        # Real data, or data kept from earlier rounds, bring every group back that they hold.
+        # Real data, and data kept from earlier rounds, bring back every group that they contain.
         brought = np.zeros(len(names), bool)
         if codes is not None:
             if setting.real_fraction > 0 or setting.accumulate:
@@ -56,19 +56,19 @@ class Losses:
         self._lost = [np.zeros(len(self._watched))]
 
     def see(self, picked: FloatArray) -> None:
-        """Note the picks' laws (N, B) before they are drawn."""
+        """Add the losses of one round, given the laws (N, B) that picks are drawn from."""
         if self._members is not None:
             with np.errstate(divide="ignore"):
                 gone = np.exp(self._picks * np.log1p(-np.minimum(self._members @ picked, 1.0)))
             self._lost.append(np.minimum(self._lost[-1] + (gone * self._alive).mean(axis=1), 1.0))
 
     def drawn(self, law: FloatArray) -> None:
-        """Note what was drawn."""
+        """Record which loops still have each group, given the drawn picks' laws (N, B)."""
         if self._members is not None:
             self._alive &= self._members @ law > 0
 
     def result(self) -> tuple[Extinction, ...]:
-        """Return the groups' losses; none if the model keeps part of its old law for ever."""
+        """Return the groups' extinctions; none if the model always keeps part of its old law."""
         if self._members is None or self._efficacy < 1:
             return ()
         table = np.array(self._lost).T

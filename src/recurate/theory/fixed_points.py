@@ -7,9 +7,9 @@ attracts iff
 - every absent atom x that p_0 has would shrink if it came in: its **invasion multiplier** (1 - rho) W_p(x)
   is below one (Hofbauer and Sigmund 1998, chapter 15: transversal eigenvalues).
 
-The map is iterated; now and then Newton's method looks for a fixed point nearby, on the atoms that have mass
-left. That point is the limit only if it attracts: a loop that circles ever more slowly past saddles does not
-settle.
+The map is iterated, and from time to time Newton's method searches for a fixed point nearby, on the atoms
+that still have mass. That point is the limit only if it attracts: a loop that circles ever more slowly past
+saddles does not settle.
 """
 
 from __future__ import annotations
@@ -26,29 +26,30 @@ Map = Callable[[FloatArray], FloatArray]
 
 RESIDUAL = 1e-11  # sum of absolute differences of T(p) and p at a fixed point
 NEAR = 0.02  # total variation within which Newton's fixed point belongs to the iterate
-WITHIN = 0.6  # and within which it does if the iterate has come nearer to it since it was first found
+WITHIN = 0.6  # the same, if the iterate has approached the point since it was first found
 FAINT = 1e-10  # mass below which an atom may be absent from a fixed point
-MOST_ATOMS = 400  # on which Newton's method is tried
+MOST_ATOMS = 400  # largest number of atoms for Newton's method
 MOST_FED = 60  # the same where real data feed atoms, which makes the map contract
-EVERY = 25  # iterations between two tries, growing by half each time
-LONGEST = 4000  # iterations
-MEMORY = 6  # iterates that are mixed
-NEUTRAL = 1e-6  # one less the radius below which fixed points may lie side by side
-MARGIN = 1e-9  # by which radius and invasion multipliers may exceed one where they are one in truth
+EVERY = 25  # iterations before Newton's method is tried first; the wait grows by half each time
+LONGEST = 4000  # largest number of iterations
+MEMORY = 6  # number of earlier iterates that are mixed
+NEUTRAL = 1e-6  # a radius above one less this may belong to one of a continuum of fixed points
+MARGIN = 1e-9  # rounding by which radius and invasion multipliers of one may exceed one
 
 
 @dataclass(frozen=True)
 class FixedPoint:
-    """Where an iteration ended.
+    """The end of an iteration.
 
     Attributes:
-        law: masses (N,).
-        settles: whether this is an attracting fixed point (else the last iterate).
-        residual: sum of absolute values of T(p) - p.
-        radius: spectral radius of T's derivative on the atoms that are present; nan if unknown.
-        invasion: growth factor of every atom, were it rare, (N,): one on atoms that are present at rho = 0.
-        iterations: of the map.
-        why: why it stopped.
+        law: the masses of the atoms, shape (N,).
+        settles: whether this is an attracting fixed point; else it is the last iterate.
+        residual: the sum of absolute values of T(p) - p.
+        radius: the spectral radius of T's derivative on the atoms that are present; nan if unknown.
+        invasion: the growth factor of every atom if it were rare, shape (N,); at rho = 0 it is one on atoms
+            that are present.
+        iterations: the number of iterations of the map.
+        why: why the iteration stopped.
     """
 
     law: FloatArray
@@ -62,11 +63,11 @@ class FixedPoint:
 
 @dataclass(frozen=True)
 class Dynamics:
-    """A map of laws (N,) to laws (N,), from a start.
+    """A map of laws (N,) to laws (N,) with its start.
 
     Attributes:
-        step: T.
-        growth: p -> (1 - rho) W_p, the factor by which the selected mass of each atom grows.
+        step: the map T.
+        growth: the map p -> (1 - rho) W_p, the factor by which the selected mass of each atom grows.
         start: p_0, shape (N,).
         fed: whether real data feed each atom, so that it is never absent, shape (N,).
     """
@@ -93,7 +94,7 @@ def settle(loop: Dynamics, longest: int = LONGEST) -> FixedPoint:
         loop: the map and its start.
         longest: the largest number of iterations.
     """
-    # Too many atoms for Newton's method, and a map that real data make contract: iterates are mixed.
+    # With too many fed atoms for Newton's method the map contracts, and iterates are mixed.
     advance = _Mixed(loop.step) if loop.fed.sum() > MOST_FED else loop.step
     law, wait, tries = loop.start, EVERY, 0
     moved, guess = math.inf, None
@@ -117,7 +118,7 @@ def settle(loop: Dynamics, longest: int = LONGEST) -> FixedPoint:
 class _Mixed:
     """A map whose iterates are mixed with the last few ones so that residuals cancel (Anderson 1965).
 
-    Fixed points are the map's own. Calling it elsewhere than at its last result starts afresh.
+    It has the map's fixed points. A call at another law than its last result starts anew.
     """
 
     def __init__(self, step: Map) -> None:
@@ -152,7 +153,7 @@ def _distance(p: FloatArray, q: FloatArray) -> float:
 
 
 def _nears(found: FloatArray, law: FloatArray, guess: tuple[FloatArray, FloatArray] | None) -> bool:
-    """Whether the same fixed point was found before, and the iterate has come nearer since."""
+    """Whether the same fixed point was found before, and the iterate has approached it since."""
     if guess is None or _distance(found, guess[0]) > 1e-9:
         return False
     return _distance(found, law) < min(WITHIN, (1 - 1e-4) * _distance(found, guess[1]))
@@ -161,7 +162,7 @@ def _nears(found: FloatArray, law: FloatArray, guess: tuple[FloatArray, FloatArr
 def _why_not(loop: Dynamics, moved: float, invasion: FloatArray) -> str:
     open_to = float(invasion[loop.transient].max(initial=0.0))
     if moved < 1e-6 and open_to <= 1 + 1e-4:
-        return "it still drifts, ever more slowly: a border case, or a limit that attracts at no fixed rate"
+        return "it still moves, ever more slowly: a border case, or a limit that attracts at no fixed rate"
     return "it does not settle: it cycles, or wanders past fixed points that do not attract"
 
 
@@ -181,7 +182,7 @@ def _attractor(loop: Dynamics, law: FloatArray, count: int) -> FixedPoint | None
             break
         atoms = atoms[~gone]
     radius = spectral_radius(loop.step, found, atoms)
-    if radius > 1 - NEUTRAL:  # of fixed points side by side only the loop itself reaches the right one
+    if radius > 1 - NEUTRAL:  # in a continuum of fixed points only the loop itself reaches the right one
         return _converged(loop, law, count)
     return _judge(loop, found, atoms, radius, count)
 
@@ -230,9 +231,9 @@ def _newton(step: Map, law: FloatArray, atoms: IntArray) -> FloatArray | None:
 
 
 def jacobian(step: Map, law: FloatArray, atoms: IntArray) -> FloatArray:
-    """Return the derivative of T by the masses of some atoms, (n, n), in the tangent of laws.
+    """Return the derivative of T with respect to the masses of some atoms, (n, n), in the tangent of laws.
 
-    By differences of T (which renormalises, so that column j is the derivative along e_j - p).
+    It is computed by differences of T, which renormalises: column j is the derivative along e_j - p.
     """
     out = np.empty((atoms.size, atoms.size))
     for j, atom in enumerate(atoms):
@@ -261,7 +262,7 @@ def spectral_radius(step: Map, law: FloatArray, atoms: IntArray) -> float:
 
 
 def _power(step: Map, law: FloatArray, atoms: IntArray) -> float:
-    """Estimate it by the growth of a small change over 60 applications."""
+    """Estimate the spectral radius by the growth of a small change over 60 applications."""
     rng = np.random.default_rng(0)
     change = np.zeros_like(law)
     change[atoms] = law[atoms] * rng.standard_normal(atoms.size)

@@ -1,4 +1,4 @@
-"""A loop as a model of laws: a population, its contexts, and how its laws are described."""
+"""A loop as a model of laws: a population, its contexts, and the description of its laws."""
 
 from __future__ import annotations
 
@@ -25,10 +25,10 @@ from recurate.theory.setting import Setting, play
 from recurate.theory.ustatistic import OneRound, unbiased_law
 
 THICK = 500  # candidates per context that make each context a population of its own
-MANY = 20_000  # atoms above which compressing pays
-FAINT = 1e-60  # masses below that part of an even one are pushed atom by atom
-GROUPS = 64  # more groups than that are counted atom by atom
-LARGEST_SLATE = 256  # beyond it the unbiased first round costs too much
+MANY = 20_000  # number of atoms from which compression is faster
+FAINT = 1e-60  # with masses below this part of a uniform one, laws are computed atom by atom
+GROUPS = 64  # with more groups, laws are computed atom by atom
+LARGEST_SLATE = 256  # with larger slates the unbiased first round is too expensive
 
 
 @dataclass(frozen=True)
@@ -37,14 +37,14 @@ class LoopModel:
 
     Attributes:
         population: the candidates (then the reference's atoms, if real data are in the mix).
-        candidates: how many of the atoms are candidates.
-        setting: what happens every round.
+        candidates: the number of atoms that are candidates.
+        setting: the selection and retraining of every round.
         describer: turns laws into quantities and rows.
-        mode: how contexts are treated: ``one``, ``each``, ``pooled residuals`` or ``each and pooled``.
-        context_codes: context of each atom, or None for one context.
-        residuals: where contexts are thin, their rewards split into locations and residuals.
+        mode: the treatment of contexts: ``one``, ``each``, ``pooled residuals`` or ``each and pooled``.
+        context_codes: the context of each atom, shape (atoms,), or None for one context.
+        residuals: rewards of thin contexts, split into locations and residuals; None without thin contexts.
         cells: the partition behind ``kl_to_reference``, or None.
-        cell_codes: each atom's cell, or None.
+        cell_codes: the cell of each atom, shape (atoms,), or None.
         has_kl: whether ``kl_to_reference`` can be estimated.
     """
 
@@ -108,7 +108,7 @@ class LoopModel:
         atoms, law = self.describer.candidates, self.population.law[own]
         reference = atoms.take(real) if real.size else None
         model = LoopModel.build(atoms.take(own), law / law.sum(), reference, self.setting, self.cells)
-        # All groups are described, those that no chosen context has too.
+        # All groups are described, even those that no chosen context has.
         names = self.describer.group_names
         return replace(model, describer=replace(model.describer, group_names=names), has_kl=self.has_kl)
 
@@ -136,7 +136,7 @@ class LoopModel:
         return np.asarray(law / law.sum())
 
     def describe(self, law: FloatArray, offset: float = 0.0) -> Values:
-        """Return the quantities of a law; ``offset`` times the unbiased first round's correction is added."""
+        """Return the quantities of a law, plus ``offset`` times the unbiased first round's correction."""
         if self.residuals is None:
             return self.describer.values(law, self._kl(law))
         initial = self.population.law
@@ -169,7 +169,7 @@ class LoopModel:
 
     @cached_property
     def compressed(self) -> Compressed | None:
-        """The population on a few thousand nodes, where its laws are smooth functions of one reward."""
+        """The population on a few thousand nodes; None unless its laws are smooth functions of one reward."""
         atoms, setting = self.describer.candidates, self.setting
         if (
             self.mode != "one"
@@ -201,7 +201,7 @@ class LoopModel:
         )
 
     def _faintest(self) -> float:
-        """Return the smallest positive mass, relative to an even one: densities grow up to its inverse."""
+        """Return the smallest positive mass, relative to a uniform one: densities grow up to its inverse."""
         masses = self.population.law + self.population.reference
         return float(masses[masses > 0].min()) * masses.size
 
@@ -235,7 +235,7 @@ class LoopModel:
 
     @cached_property
     def first_round(self) -> OneRound | None:
-        """The first round's picks in thin contexts, without bias; None where that cannot be had."""
+        """The unbiased law of the first round's picks in thin contexts; None where it is not identified."""
         rule = self.setting.rule
         if self.residuals is None or self.setting.then or not isinstance(rule, Rule) or rule.keep != 1:
             return None
@@ -278,7 +278,7 @@ class LoopModel:
     def _offsets(self) -> FloatArray:
         """Return the part of the first picks' correction that remains in each round, shape (rounds + 1,).
 
-        It enters with the first picks, and later rounds dilute it with real data like everything else.
+        It enters with the first picks, and real data dilute it in later rounds.
         """
         if self._correction is None:
             return np.zeros(self.setting.rounds + 1)
@@ -286,7 +286,7 @@ class LoopModel:
         zero = np.zeros(())
         return np.array(list(play(self.setting, zero, zero, lambda x: x + next(entered))))
 
-    # --- what to know -----------------------------------------------------------------------------
+    # --- warnings ---------------------------------------------------------------------------------
 
     def warnings(self) -> list[str]:
         """Return the reasons to rely on this model less."""
@@ -307,13 +307,13 @@ class LoopModel:
         smallest = int(residuals.sizes[residuals.sizes > 0].min())
         found = [
             f"contexts are thin (from {smallest} candidates): residuals from their mean rewards are "
-            "pooled, which supposes that contexts differ in location only"
+            "pooled, which assumes that contexts differ in location only"
         ]
         codes = np.unique(codes, return_inverse=True)[1]
         p_values = [equal_spread_p_value(r, codes, np.random.default_rng(0)) for r in rewards.T]
         for name, p_value in zip(names, p_values, strict=True):
             if p_value is None:
-                found.append(f"whether {name} spreads alike in all contexts cannot be told from so few")
+                found.append(f"too few candidates to test whether {name} spreads equally in all contexts")
             elif p_value < 0.01:
                 found.append(
                     f"the spread of {name} differs between contexts (p = {p_value:.1g}): the forecast is "
@@ -327,7 +327,7 @@ class LoopModel:
         found = []
         rows, initial = self._thin_candidates, self.population.law
         picked = self._first_picks
-        usable = self.first_round.usable[self.first_round.codes]  # what the estimate is about
+        usable = self.first_round.usable[self.first_round.codes]  # the contexts that the estimate covers
         change = (residuals.effective_law(picked, initial) - initial)[rows] * usable
         change /= (initial[rows] * usable).sum()
         for i, name in enumerate(self.describer.candidates.names):
@@ -337,7 +337,7 @@ class LoopModel:
             if math.isfinite(error) and abs(gain - own) > 4 * error + 0.05 * abs(gain):
                 found.append(
                     f"the pooled residuals make {name} gain {own:.3g} in the first round's picks, and "
-                    f"an unbiased estimate, used for round 1, says {gain:.3g}: do not rely on this forecast "
+                    f"an unbiased estimate, used for round 1, gives {gain:.3g}: do not rely on this forecast "
                     "beyond round 1"
                 )
         if self.first_round.share_usable < 1:
@@ -362,7 +362,7 @@ def _padded(law: FloatArray | None, count: int, extra: int) -> FloatArray:
 def _reference_law(start: FloatArray | None, codes: IntArray | None, count: int, extra: int) -> FloatArray:
     """Return p_ref: uniform on the real data, with every context's mass that of the candidates.
 
-    Contexts are drawn from a law of their own, which real data in another mix must not change.
+    Contexts have a law of their own, which real data with other shares of contexts must not change.
     """
     masses = np.concatenate([np.zeros(count), np.ones(extra)])
     if codes is None:
@@ -396,10 +396,10 @@ def _treat_contexts(atoms: Candidates, count: int) -> tuple[str, IntArray | None
 
 
 def _check_thin(residuals: PooledResiduals, setting: Setting, law: FloatArray | None) -> None:
-    """Refuse rules and laws that residuals from contexts' means do not determine."""
+    """Raise InputError for rules and laws that residuals from contexts' means do not identify."""
     if any(isinstance(stage.rule, Threshold) for stage in setting.stages):
         raise InputError(
-            "a threshold is about rewards themselves, and thin contexts are forecast from residuals",
+            "a threshold applies to rewards themselves, but thin contexts are forecast from residuals",
             got=f"contexts with {int(residuals.sizes[residuals.sizes > 0].min())} candidates",
             remedy=f"log at least {THICK} candidates per context, or use a rule that compares candidates",
         )
@@ -411,7 +411,7 @@ def _check_thin(residuals: PooledResiduals, setting: Setting, law: FloatArray | 
         raise InputError(
             "candidates of one thin context must have equal masses",
             got="unequal masses within a context",
-            remedy="leave the law out: every candidate then stands for its context alike",
+            remedy="leave the law out: the candidates of a context then have equal masses",
         )
 
 

@@ -1,7 +1,8 @@
 r"""Weighted Nash welfare over laws on atoms, by column generation around a small interior-point core.
 
-.. math:: \max_p \; N(p) = \sum_i w_i \log E_p[u_i], \qquad u_i = e^{r_i} \ge 0, \quad \textstyle\sum_i w_i =
-1,
+.. math::
+
+    \max_p \; N(p) = \sum_i w_i \log E_p[u_i], \qquad u_i = e^{r_i} \ge 0, \quad \textstyle\sum_i w_i = 1,
 
 over laws p on N atoms. With prices :math:`y_i = w_i / E_p u_i` and :math:`D(x) = \sum_i y_i u_i(x)`, p is
 optimal iff max D = 1 (then D = 1 on p's support), and :math:`N^* - N(p) \le \log \max D` (the optimality
@@ -9,8 +10,8 @@ conditions of Cover's log-optimal portfolio, 1984; Eisenberg and Gale 1959). The
 
 .. math:: \min_y \; -\sum_i w_i \log y_i \quad \text{such that} \quad U y \le 1,
 
-has m variables and one constraint an atom, of which few are tight: they are found by pricing all atoms (one
-pass U y), and the problem on those is solved by a primal-dual method (Mehrotra 1992) on both pairs
+has m variables and one constraint per atom, few of which are tight. They are found by pricing all atoms (one
+pass U y), and the problem on those atoms is solved by a primal-dual method (Mehrotra 1992) on both pairs
 p_a (1 - U y)_a = mu and y_i (U' p)_i = w_i.
 """
 
@@ -24,14 +25,14 @@ from recurate.core.arrays import FloatArray, IntArray
 
 GAP = 1e-10  # max D - 1 at which a law is optimal
 TIGHT = 1e-13  # complementarity of the core at the end
-LOOSE = 1e-2  # at the start
-OUTER = 80  # passes over all atoms, at most
-INNER = 40  # rounds of pricing a pool between two passes, at most
-STEPS = 80  # of the interior-point method, at most
-SMALL = 20_000  # atoms up to which the pool is all of them
-POOL = 2000  # atoms of a pool, at least; else one in fifty
-NEW = 8  # worst violators that are added at a time, beside the best of each reward
-FEW = 5  # rewards up to which a first, loose solution is polished: it may be the last one
+LOOSE = 1e-2  # complementarity of the core at the start
+OUTER = 80  # largest number of passes over all atoms
+INNER = 40  # largest number of rounds that price a pool between two passes
+STEPS = 80  # largest number of interior-point steps
+SMALL = 20_000  # with at most this many atoms the pool has all of them
+POOL = 2000  # smallest number of atoms of a pool, which else has one in fifty
+NEW = 8  # worst violators that are added at a time, besides the best of each reward
+FEW = 5  # with at most this many rewards a first, loose solution is polished: it may be the last one
 SLACK = 1e-9  # mass below which an atom may leave the active set
 
 
@@ -40,10 +41,10 @@ class Core:
     """A solution on few atoms.
 
     Attributes:
-        p: masses (n,).
-        y: prices (m,).
-        residual: largest violation of the optimality conditions.
-        steps: of the interior-point method.
+        p: the masses, shape (n,).
+        y: the prices, shape (m,).
+        residual: the largest violation of the optimality conditions.
+        steps: the number of interior-point steps.
     """
 
     p: FloatArray
@@ -57,14 +58,14 @@ class NashSolution:
     """A law that maximises Nash welfare, with its certificate.
 
     Attributes:
-        atoms: the active ones, (n,).
-        masses: theirs, summing to one, (n,).
-        means: E_p u_i, (m,).
-        prices: w_i / E_p u_i, (m,).
-        gap: max over all atoms of D - 1: Nash welfare is at most log(1 + gap) below its maximum.
-        passes: over all atoms; pricing the pool between two passes is not counted.
-        steps: of the interior-point method, in all.
-        converged: whether the gap is below the one asked for.
+        atoms: the active atoms, shape (n,).
+        masses: their masses, summing to one, shape (n,).
+        means: E_p u_i, shape (m,).
+        prices: w_i / E_p u_i, shape (m,).
+        gap: the maximum of D - 1 over all atoms: Nash welfare is at most log(1 + gap) below its maximum.
+        passes: the number of passes over all atoms; pricing the pool between two passes is not counted.
+        steps: the number of interior-point steps in all.
+        converged: whether the gap is at most the requested one.
     """
 
     atoms: IntArray
@@ -81,9 +82,9 @@ def maximise_nash(utilities: FloatArray, weights: FloatArray, *, gap: float = GA
     """Return a law p that maximises Nash welfare sum_i w_i log E_p u_i, with its certificate.
 
     Args:
-        utilities: u, (N, m), each column with a maximum of one, entries >= 0.
-        weights: w, (m,), all > 0, summing to one.
-        gap: at which to stop.
+        utilities: u, shape (N, m), entries >= 0, each column with a maximum of one.
+        weights: w, shape (m,), all > 0, summing to one.
+        gap: the certificate at which to stop.
     """
     search = _Search(utilities, weights)
     best: NashSolution | None = None
@@ -129,7 +130,7 @@ class _Search:
         return NashSolution(atoms, masses, means, prices, gap, self.passes, self.steps, False)
 
     def refine(self, gap: float) -> None:
-        """Add violators until none is left in a pool of the atoms that are worth most."""
+        """Add violators until none is left in a pool of the atoms with the largest D."""
         pool = self._pool()
         u = self.u if pool is None else np.ascontiguousarray(self.u[pool])
         before = (len(self.active), self.tolerance)
@@ -155,7 +156,7 @@ class _Search:
         return np.argpartition(-self.worth, keep)[:keep].astype(np.int64)
 
     def _violators(self, u: FloatArray, worth: FloatArray, pool: IntArray | None) -> list[int]:
-        """Return the worst violators, and the worst of those that each reward makes worth most."""
+        """Return the worst violators, and the worst of those to whose D each reward contributes most."""
         bad = np.flatnonzero(worth > 1.0 + TIGHT)
         if not bad.size:
             return []
@@ -168,7 +169,7 @@ class _Search:
         return [a for a in dict.fromkeys(int(a) for a in atoms) if a not in have]
 
     def _drop(self, most: int) -> None:
-        """Forget atoms without mass where there are many; never a reward's best one."""
+        """Drop atoms without mass if there are more than ``most`` atoms, but never a reward's best atom."""
         if len(self.active) > most:
             keep = set(self.leaders)
             self.active = [a for a, p in zip(self.active, self.core.p, strict=True) if p > SLACK or a in keep]
@@ -236,10 +237,10 @@ def reach(v: FloatArray, dv: FloatArray) -> float:
 
 
 def polished(u: FloatArray, w: FloatArray, core: Core) -> FloatArray:
-    """Return the core's masses, normalised, their last digits by Newton's method on the atoms with mass.
+    """Return the core's normalised masses, polished by Newton's method on the set S of atoms with mass.
 
-    There U_S y = 1 and y_i (U_S' p)_i = w_i. An atom whose mass comes out negative leaves S. The core's own
-    masses are kept where they have the smaller excess.
+    There U_S y = 1 and y_i (U_S' p)_i = w_i. An atom whose mass becomes negative leaves S. The core's own
+    masses are kept if their excess is smaller.
     """
     best: FloatArray = np.asarray(core.p / core.p.sum())
     least = _excess(u, w, best)
@@ -258,7 +259,7 @@ def polished(u: FloatArray, w: FloatArray, core: Core) -> FloatArray:
 
 
 def _newton_on(u: FloatArray, w: FloatArray, p: FloatArray, y: FloatArray) -> FloatArray | None:
-    """Return the masses at which all of these atoms are worth one, or None where they do not settle."""
+    """Return the masses at which D = 1 on all of these atoms, or None if the search does not converge."""
     n, m = u.shape
     for _ in range(8):
         system = np.zeros((n + m, n + m))

@@ -5,8 +5,8 @@ With infinite data and perfect retraining, selection maps the model's law p to p
 .. math:: W = \sum_i w_i H_i,
 
 where H_i is the multiplier of reward i under p (:mod:`recurate.rules.multiplier`) and w_i the share of
-slates picked by reward i (Ferbach et al. 2024, arXiv 2407.09499, Lemma 2.1; several rewards: Falahati et
-al. 2026, arXiv 2605.07724). What else happens in a round is in :mod:`recurate.theory.setting`.
+slates judged by reward i (Ferbach et al. 2024, arXiv 2407.09499, Lemma 2.1; several rewards: Falahati et
+al. 2026, arXiv 2605.07724). The rest of a round is in :mod:`recurate.theory.setting`.
 """
 
 from __future__ import annotations
@@ -26,8 +26,8 @@ from recurate.rules.pools import NothingPasses
 from recurate.rules.selection import Selection
 from recurate.theory.setting import Setting, Stage, as_floats, check_weights, mix, play
 
-EXACT = 4e-15  # closer to one, a total mass is left as it is: the next round renormalises what it grows to
-KEPT = 4  # set-ups kept, one per noise and temperature
+EXACT = 4e-15  # a total mass closer to one is not renormalised in this round
+KEPT = 4  # number of set-ups kept, one per noise and temperature
 
 
 class Population:
@@ -83,7 +83,7 @@ class Population:
         self._prepared: dict[Hashable, list[list[Any]]] = {}
 
     def started(self, law: FloatArray) -> Population:
-        """Return the same atoms, set up already, with another p_0, shape (N,)."""
+        """Return the same population with another p_0, shape (N,); its set-ups are kept."""
         other = copy(self)
         other.law = law
         return other
@@ -125,7 +125,7 @@ class Population:
             if np.all(total > 0):
                 try:
                     out[members] = self._mixture(rule, setups, shares, mass / total)
-                except NothingPasses:  # nothing is kept in this context, so that nothing changes it
+                except NothingPasses:  # nothing is kept in this context: it does not change
                     refused += 1
         if refused == len(self._members):
             raise NothingPasses(rule)
@@ -157,7 +157,7 @@ class Population:
         return found
 
     def curate(self, law: FloatArray, rule: Selection, weights: ArrayLike | None = None) -> FloatArray:
-        """Return the law of what is kept, p W, with the mass of every block renormalised, as a new array.
+        """Return the law of the kept atoms, p W, with the mass of every block renormalised, as a new array.
 
         Renormalising matters: an error in the total mass grows by a factor of K each round.
         """
@@ -174,7 +174,7 @@ class Population:
         return picked
 
     def select(self, law: FloatArray, stages: Sequence[Stage]) -> FloatArray:
-        """Return the law of what is kept after all stages, each acting on what the one before kept."""
+        """Return the law of the kept atoms after all stages; each stage selects from the previous stage's."""
         for stage in stages:
             law = self.curate(law, stage.rule, stage.weights)
         return law
@@ -208,14 +208,14 @@ class Population:
     def step(self, law: FloatArray, setting: Setting) -> FloatArray:
         """Return the law after one round from ``law``: rho p_ref + (1 - rho) p W, shape (N,).
 
-        Without accumulation and partial retraining, :meth:`play` does this again and again.
+        Without accumulation and partial retraining, :meth:`play` repeats this step.
         """
         picked = self.select(law, setting.stages)
         rho = setting.real_fraction
         return mix(picked, self.reference, rho) if rho else picked
 
     def play(self, setting: Setting) -> Iterator[FloatArray]:
-        """Yield p_0, p_1, ..., each (N,), and each pushed from the atoms so that errors do not add up."""
+        """Yield the laws p_0, p_1, ..., each of shape (N,); round-off does not accumulate."""
         return play(setting, self.law, self.reference, lambda law: self.select(law, setting.stages))
 
     def play_many(
@@ -248,7 +248,7 @@ class Population:
 
 
 def _weigh_many(rule: Selection, setup: Any, share: FloatArray, law: FloatArray) -> FloatArray:
-    """Return w H of B laws (N, B) with weights (B,), of which some may do without this reward."""
+    """Return w H of B laws (N, B) with weights (B,), some of which may be zero."""
     used = share != 0
     if used.all():
         part = rule.weigh(setup, law)

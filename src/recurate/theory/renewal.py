@@ -1,4 +1,4 @@
-r"""How much of the way retraining really moved, and forecasts renewed from every measured round.
+r"""The efficacy of retraining, estimated from a log, and forecasts renewed from every measured round.
 
 Retraining may move a model only part of the way to its training law d_t (:mod:`recurate.theory.setting`):
 p_{t+1} = p_t + eta (d_t - p_t). Every expectation is linear in the law, so for any column f
@@ -34,9 +34,9 @@ class Efficacy:
     """An estimated efficacy.
 
     Attributes:
-        value: eta as estimated; above one where retraining overshoots.
+        value: the estimate of eta, above one where retraining overshoots.
         se: its standard error.
-        changes: how many measured changes it rests on.
+        changes: the number of measured changes that it rests on.
     """
 
     value: float
@@ -45,19 +45,19 @@ class Efficacy:
 
     @property
     def usable(self) -> float:
-        """The estimate as a setting takes it: in (0, 1]."""
+        """The estimate, cut to [0.01, 1] so that a setting accepts it."""
         return min(max(self.value, 0.01), 1.0)
 
 
 @dataclass(frozen=True)
 class Score:
-    """Errors, root mean square over rounds, of forecasts of one quantity one round ahead.
+    """Root-mean-square errors, over rounds, of forecasts of one quantity one round ahead.
 
     Attributes:
-        key: quantity, reward, group.
-        renewed: of the forecast from the round before, with the efficacy as it was known then.
-        persistence: of "as in the round before".
-        rounds: how many rounds.
+        key: the quantity, its reward and its group.
+        renewed: the error of the forecast from the previous round, with the efficacy estimated by then.
+        persistence: the error of "as in the previous round".
+        rounds: the number of rounds.
     """
 
     key: Key
@@ -67,7 +67,7 @@ class Score:
 
     @property
     def ratio(self) -> float:
-        """Renewed error / persistence error: 0 is perfect, 1 no better than "no change"."""
+        """The renewed error over the persistence error: 0 is perfect, 1 no better than "no change"."""
         return self.renewed / self.persistence if self.persistence > 0 else math.nan
 
 
@@ -76,9 +76,9 @@ class Renewal:
     """Forecasts renewed from every measured round.
 
     Attributes:
-        rows: each round's quantities as forecast from the round before, source ``renewed``.
-        efficacy: as estimated from all changes.
-        scores: against what was measured.
+        rows: each round's quantities, forecast from the previous round, with source ``renewed``.
+        efficacy: the efficacy estimated from all changes.
+        scores: the forecasts' errors against the measurements.
     """
 
     rows: tuple[Row, ...]
@@ -94,14 +94,14 @@ def renew(
     *,
     first: int | None = None,
 ) -> Renewal:
-    """Forecast every round from the one before.
+    """Forecast every round from the previous one.
 
     Args:
         rounds: the measured candidates of rounds 0, 1, ..., at least two rounds.
-        setting: what happened every round; its efficacy is not used.
-        reference: real data, or None for p_ref = p_0 (the first round's candidates).
-        cells: partition behind ``kl_to_reference``, or None to leave it out.
-        first: estimate the efficacy from that many changes only; None: from all before each round.
+        setting: the selection and retraining of every round; its efficacy is not used.
+        reference: real data; None: p_ref = p_0, the first round's candidates.
+        cells: the partition behind ``kl_to_reference``; None leaves it out.
+        first: the number of changes that the efficacy is estimated from; None: all before each round.
     """
     groups = _groups([*rounds, reference] if reference is not None else rounds)
     describers = [Describer(c, setting.temperature, groups) for c in rounds]
@@ -131,9 +131,9 @@ def _groups(rounds: Sequence[Candidates]) -> tuple[str, ...]:
 def training_values(
     rounds: Sequence[Candidates], setting: Setting, reference: Candidates, cells: Cells | None
 ) -> list[Values]:
-    """Return the quantities of the laws d_t that each round's candidates lead to, but the last's.
+    """Return the quantities of the training laws d_t of all rounds but the last, from their candidates.
 
-    Accumulating loops keep the batches of all rounds before, each made from its own round's candidates.
+    An accumulating loop keeps the batches of all earlier rounds, each from its own round's candidates.
     """
     groups = _groups([*rounds, reference])
     batches = [_batch(c, setting, reference, cells, groups) for c in rounds[:-1]]
@@ -154,7 +154,7 @@ def _batch(
     cells: Cells | None,
     groups: tuple[str, ...],
 ) -> Values:
-    """Return the quantities of the data that one round's candidates add."""
+    """Return the quantities of the training data that one round's candidates add."""
     step = replace(setting, rounds=1, efficacy=1.0, accumulate=False)
     mixed = setting.real_fraction > 0
     model = LoopModel.build(candidates, None, reference if mixed else None, step, cells)
@@ -167,12 +167,13 @@ class _Change:
     """One reward's change over one round.
 
     Attributes:
-        expected: what full efficacy would have changed the mean by.
-        measured: what it changed by.
-        before, after: variances of the two measured means.
-        picks: variance of a mean over the picks.
-        step: weight of the round's own data in the training law: less than one if data accumulate.
-        share: weight of the picks in the training law.
+        expected: the change of the mean under full efficacy.
+        measured: the measured change of the mean.
+        before: the variance of the measured mean in the earlier round.
+        after: the variance of the measured mean in the later round.
+        picks: the variance of a mean over the picks.
+        step: the weight of the round's own data in the training law, below one if data accumulate.
+        share: the weight of the picks in the training law.
     """
 
     expected: float
@@ -186,8 +187,8 @@ class _Change:
     def variance(self, eta: float) -> float:
         """Return the variance of measured - eta * expected.
 
-        Both start from the same candidates, so what remains is the sample after, the picks' part of the
-        training law, and the old law's part of the model.
+        Both start from the same candidates. The later sample, the picks' part of the training law and the
+        old law's part of the model remain.
         """
         picked, old = eta * self.share, 1 - eta * self.step
         return self.after + picked**2 * self.picks + old**2 * self.before
@@ -196,7 +197,7 @@ class _Change:
 def _changes(
     now: Values, target: Values, after: Values, size: int, t: int, setting: Setting
 ) -> list[_Change]:
-    """Return the change of every reward's mean after round t, for ``size`` candidates per round."""
+    """Return the change of every reward's mean after round t, with ``size`` candidates per round."""
     step = 1 / (setting.first + t + 2) if setting.accumulate else 1.0
     share = step * (1 - setting.real_fraction)
     found = []
@@ -217,7 +218,7 @@ def _changes(
 
 
 def _estimate(changes: Sequence[Sequence[_Change]]) -> Efficacy:
-    """Return the weighted least-squares slope; its standard error grows with a bad fit."""
+    """Return the weighted least-squares slope; a bad fit increases its standard error."""
     table = [change for found in changes for change in found]
     x, y = np.array([c.expected for c in table]), np.array([c.measured for c in table])
     if not np.any(x):
@@ -229,7 +230,7 @@ def _estimate(changes: Sequence[Sequence[_Change]]) -> Efficacy:
     for _ in range(3):  # the weights depend, weakly, on the slope
         weight = 1.0 / np.maximum([c.variance(min(max(eta, 0.0), 1.0)) for c in table], 1e-300)
         power = float(weight @ (np.square(x) - twice))
-        if power <= 0:  # the changes drown in noise
+        if power <= 0:  # noise exceeds the changes
             return Efficacy(1.0, math.inf, 0)
         eta = float(weight @ (x * y - common)) / power
         misfit = float(weight @ np.square(y - eta * x)) / max(len(table) - 1, 1)

@@ -5,9 +5,9 @@ on its reward relative to the others of its context. If the laws of these *resid
 location, one pooled residual population has every context's law: forecast that, then add the locations
 back. (Pooling raw rewards instead counts differences between contexts as selection.)
 
-With J candidates a context the locations are estimated, so the pooled residuals are a little wrong in
-shape (their variance is put right): the fewer candidates and the less normal the rewards, the more. The
-first round needs none of this: :mod:`recurate.theory.ustatistic`.
+With J candidates per context the locations are estimated. The variance of the pooled residuals is corrected
+for that, but the shape of their law has a small bias, which grows with fewer candidates and less normal
+rewards. The first round needs no residuals: :mod:`recurate.theory.ustatistic`.
 """
 
 from __future__ import annotations
@@ -26,18 +26,18 @@ from recurate.metrics.describe import LARGEST_EXPONENT
 class PooledResiduals:
     """Rewards (n, m) split into the location of each context and residuals.
 
-    Thick contexts, which are populations of their own, keep their rewards as they are.
+    Thick contexts, which are populations of their own, keep their rewards unchanged.
 
     Attributes:
-        rewards: the rewards themselves.
-        codes: context of each atom, shape (n,).
-        count: how many atoms, from the first, are candidates; the others are real data.
-        sizes: candidates J of each context.
+        rewards: the rewards, shape (n, m).
+        codes: the context of each atom, shape (n,).
+        count: the number of candidates, which come first; the other atoms are real data.
+        sizes: the number J of candidates of each context, shape (contexts,).
         thin: whether each atom's context is thin, shape (n,).
-        stretch: in thin contexts, what puts the residuals' variance right: sqrt(J / (J - 1)) for
-            candidates, whose location is estimated from the same J rewards; sqrt(J / (J + 1)) for real
-            data, whose location is estimated from J others. 1 elsewhere. Shape (n,).
-        residuals: see :meth:`deviations`, of the rewards. Shape (n, m).
+        stretch: the factor that corrects the residuals' variance in thin contexts, shape (n,): sqrt(J / (J -
+            1)) for candidates, whose location is estimated from the same J rewards; sqrt(J / (J + 1)) for
+            real data, whose location is estimated from J others. 1 elsewhere.
+        residuals: the :meth:`deviations` of the rewards, shape (n, m).
     """
 
     rewards: FloatArray
@@ -55,7 +55,7 @@ class PooledResiduals:
         Contexts with fewer than ``thick`` candidates are thin.
 
         Raises:
-            InputError: a context has one candidate only, so nothing is known of its spread.
+            InputError: a context has only one candidate, which does not identify its spread.
         """
         own = codes[:count]
         sizes = np.bincount(own)
@@ -74,10 +74,10 @@ class PooledResiduals:
         return cls(rewards, codes, count, sizes, thin, stretch, found.deviations(rewards))
 
     def deviations(self, columns: FloatArray) -> FloatArray:
-        """Return (f - mean f of the context's candidates) * stretch, (n, m), f itself in thick contexts.
+        """Return (f - mean f of the context's candidates) * stretch, (n, m); f itself in thick contexts.
 
-        Real data are stretched about their own mean deviation: how they differ from the candidates on
-        the whole is not noise.
+        Real data are stretched about their own mean deviation, because their overall difference from the
+        candidates is not noise.
         """
         own = self.codes[: self.count]
         sums = np.column_stack([np.bincount(own, f) for f in columns[: self.count].T])
@@ -96,8 +96,9 @@ class PooledResiduals:
         """Return signed masses v (n,) such that E f = v @ f for any column f, not only rewards.
 
         In thin contexts E_t f is the initial mean of f plus the mean, under the residual law, of
-        f's deviation from its context's mean, stretched like the rewards. What does not vary within contexts
-        therefore never changes, and v @ reward equals location + residual. Elsewhere v is the law.
+        f's deviation from its context's mean, stretched like the rewards. The mean of a column that does not
+        vary within contexts therefore never changes, and v @ reward equals location + residual. Elsewhere v
+        is the law.
         """
         stretched = self.stretch * law
         if self._real.size:  # the transpose of stretching about the real data's mean deviation
@@ -116,7 +117,7 @@ class PooledResiduals:
         """Return E e^u and E e^(2 u) of every reward u = reward / temperature under a residual law.
 
         The location of a context is independent of the residual in this model, so E e^u over thin contexts
-        is the initial E e^u times :meth:`exp_ratio`. None beyond the range of doubles.
+        is the initial E e^u times :meth:`exp_ratio`. The entry is None beyond the range of doubles.
         """
         found: list[tuple[float, float] | None] = []
         for i, utilities in enumerate(self.rewards.T / temperature):
@@ -141,11 +142,11 @@ class PooledResiduals:
 
 @dataclass(frozen=True)
 class Correction:
-    """What the unbiased first round adds to the residual model's.
+    """The difference between the unbiased first round and that of the residual model.
 
     Attributes:
-        masses: signed, over atoms (n,): E f gains ``masses @ f``.
-        exps: what E e^u and E e^(2 u) gain, for each reward, or None beyond the range of doubles.
+        masses: signed masses of the atoms, shape (n,): ``masses @ f`` is added to E f.
+        exps: the terms added to E e^u and E e^(2 u) of each reward; None beyond the range of doubles.
     """
 
     masses: FloatArray
@@ -160,15 +161,15 @@ def first_correction(
     initial: FloatArray,
     temperature: float,
 ) -> Correction:
-    """Compare an unbiased law of the first picks with the residual model's.
+    """Return the difference between an unbiased law of the first picks and that of the residual model.
 
     Args:
-        residuals: the model.
-        rows: the candidates, all of thin contexts, for which the unbiased law is known, shape (u,).
-        unbiased: its masses there, (u,), with each context's mass kept.
+        residuals: the residual model.
+        rows: the candidates, all of thin contexts, for which the unbiased law is identified, shape (u,).
+        unbiased: its masses there, shape (u,), with each context's mass kept.
         picked: the residual model's law of the first picks, shape (n,).
         initial: p_0, shape (n,).
-        temperature: divides the rewards inside exponentials.
+        temperature: tau, which divides the rewards inside exponentials.
     """
     masses = np.zeros(initial.size)
     masses[rows] = unbiased - residuals.effective_law(picked, initial)[rows]
@@ -190,9 +191,9 @@ def first_correction(
 def equal_spread_p_value(values: FloatArray, codes: IntArray, rng: np.random.Generator) -> float | None:
     """Return a p-value for equal spread of values (n,) in all contexts; None if it cannot be tested.
 
-    Every context gives two disjoint pairs of candidates or more; the absolute differences within pairs are
-    independent, and identically distributed if spreads are equal, whatever the law. One-way analysis of
-    variance on their normal scores compares contexts (needs four candidates in some of them).
+    Every context with four candidates or more gives disjoint pairs of candidates. The absolute differences
+    within pairs are independent, and identically distributed if spreads are equal, whatever the law. One-way
+    analysis of variance on their normal scores compares the contexts.
     """
     from scipy.special import fdtrc, ndtri
     from scipy.stats import rankdata
@@ -219,5 +220,5 @@ def equal_spread_p_value(values: FloatArray, codes: IntArray, rng: np.random.Gen
 
 
 def _shuffled(codes: IntArray, rng: np.random.Generator) -> IntArray:
-    """Return an order of rows by context, random within each: logs may be sorted by reward."""
+    """Return the rows in order of contexts, shuffled within each: logs may be sorted by reward."""
     return np.lexsort((rng.random(codes.size), codes)).astype(np.int64)

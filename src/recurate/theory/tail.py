@@ -9,16 +9,16 @@ threshold u most laws are close to a generalized Pareto law (Pickands 1975),
 with a finite end for shape xi < 0, an exponential tail at 0 and a power law above. It is fitted to the
 exceedances, and :meth:`FittedTail.extended` puts it in their place.
 
-This is extrapolation: nothing in the pool can confirm it, and it is to be named wherever it is shown. How
-much it helps (``tests/theory/test_tail.py``; pools of 4,000, K = 4, median error of the mean reward):
-nothing while the plain forecast rests on more than about 10 candidates, unless the law has exactly such a
-tail; a third to a half below that; nothing where rewards just end. With shape xi >= 0, E exp(reward) is
-infinite or depends on the cut (:attr:`FittedTail.finite_exp`): leave it out.
+The tail is extrapolation: nothing in the pool can confirm it, and it must be labelled wherever it is shown.
+In simulations (``tests/theory/test_tail.py``; pools of 4,000, K = 4, median error of the mean reward) it does
+not help while the plain forecast rests on more than about 10 candidates, unless the law has exactly such a
+tail; below that it reduces the error by a third to a half, but not where rewards have a finite maximum. With
+shape xi >= 0, E exp(reward) is infinite (:attr:`FittedTail.finite_exp`) and must be left out.
 
-**Fit.** Penalised maximum likelihood: a Cauchy prior on xi of scale 0.25 steadies small tails near 0 and
-leaves clear shapes alone (200 exceedances determine xi = 0 to 0.07; penalties: Coles and Dixon 1999). The
-likelihood is unbounded for xi < -1, so xi >= -1 is all that is searched. With theta = xi / sigma it has a
-profile in one variable, xi(theta) = E log(1 + theta y) (Grimshaw 1993).
+**Fit.** Penalised maximum likelihood: a Cauchy prior on xi of scale 0.25 stabilises the shape of small tails
+near 0 and hardly affects clear shapes (200 exceedances determine xi = 0 to 0.07; penalties: Coles and Dixon
+1999). The likelihood is unbounded for xi < -1, so the search is restricted to xi >= -1. With theta = xi /
+sigma it has a profile in one variable, xi(theta) = E log(1 + theta y) (Grimshaw 1993).
 """
 
 from __future__ import annotations
@@ -36,9 +36,9 @@ from recurate.metrics.describe import Describer
 from recurate.theory.loop_model import LoopModel
 from recurate.theory.population import Population
 
-ENOUGH = 200  # exceedances wanted
-FEWEST = 100  # exceedances needed
-LARGEST_SHARE = 0.2  # beyond that it is no tail
+ENOUGH = 200  # number of exceedances to fit, if the pool allows
+FEWEST = 100  # smallest number of exceedances
+LARGEST_SHARE = 0.2  # largest mass of a tail
 SHAPE_SPREAD = 0.25  # scale of the prior on the shape
 LOWEST_SHAPE = -1.0
 DEEPEST = 1e-15  # survival probability of the last atom, in the whole population
@@ -50,13 +50,13 @@ class FittedTail:
     """A generalized Pareto tail.
 
     Attributes:
-        threshold: u, in the reward's unit; the tail is what lies strictly above.
-        share: mass of the tail in the pool.
+        threshold: u, in the reward's unit; the tail has the rewards strictly above it.
+        share: the mass of the tail in the pool.
         shape: xi.
         scale: sigma, in the reward's unit.
-        shape_error: standard error of xi (Smith 1985), NaN for xi <= -1/2, where there is none.
-        scale_error: standard error of sigma, likewise.
-        count: effective number of exceedances, 1 / sum of squared relative masses.
+        shape_error: the standard error of xi (Smith 1985); nan for xi <= -1/2, where there is none.
+        scale_error: the standard error of sigma; nan for xi <= -1/2.
+        count: the effective number of exceedances, 1 / sum of squared relative masses.
         exceedances: r - u, in increasing order, shape (tail atoms,).
         weights: their relative masses, shape (tail atoms,), summing to one.
     """
@@ -78,12 +78,12 @@ class FittedTail:
 
     @property
     def finite_exp(self) -> bool:
-        """Whether E exp(reward / temperature) exists at every temperature: the tail ends somewhere."""
+        """Whether E exp(reward / temperature) exists at every temperature: rewards have a finite maximum."""
         return self.shape < 0
 
     @property
     def end(self) -> float:
-        """The largest reward the tail allows, inf if it does not end."""
+        """The largest reward that the tail allows; inf if there is none."""
         return self.threshold - self.scale / self.shape if self.shape < 0 else math.inf
 
     def extended(self, rewards: FloatArray, law: FloatArray | None = None) -> tuple[FloatArray, FloatArray]:
@@ -141,7 +141,7 @@ def fit_tail(
     Args:
         rewards: shape (N,), finite.
         law: masses, shape (N,); uniform if None.
-        share: mass of the tail; if None, that of max(200, 4 sqrt(n)) exceedances, at most 0.2, where n is
+        share: the mass of the tail; None: that of max(200, 4 sqrt(n)) exceedances, at most 0.2, where n is
             the pool's effective size 1 / sum of squared masses.
 
     Raises:
@@ -227,16 +227,16 @@ def _fit(exceedances: FloatArray, weights: FloatArray) -> tuple[float, float]:
 
 
 def _quantile(survival: FloatArray, shape: float) -> FloatArray:
-    """Return the exceedance, in units of the scale, that is survived with these probabilities."""
+    """Return the exceedances, in units of the scale, that have these survival probabilities."""
     from scipy.special import boxcox
 
     return np.asarray(-boxcox(survival, -shape))
 
 
 def continue_tail(model: LoopModel, ends: int | None) -> tuple[list[Row], list[str]]:
-    """Return the forecast with a fitted tail, from round ``ends``, and its caveats.
+    """Return the rows of a forecast with a fitted tail, from round ``ends`` on, and its caveats.
 
-    Nothing is returned while the effective support lasts (``ends`` is None).
+    There are none while the effective support suffices (``ends`` is None).
     """
     atoms = model.describer.candidates
     if ends is None:
@@ -264,9 +264,9 @@ def continue_tail(model: LoopModel, ends: int | None) -> tuple[list[Row], list[s
 
 
 def _about(fitted: FittedTail, ends: int) -> str:
-    end = "without end" if math.isinf(fitted.end) else f"up to {fitted.end:.4g}"
+    end = "without a maximum" if math.isinf(fitted.end) else f"up to {fitted.end:.4g}"
     return (
         f"from round {ends} on a fitted tail continues the forecast: a generalized Pareto law above "
         f"{fitted.threshold:.4g} (shape {fitted.shape:.2f}, standard error {fitted.shape_error:.2f}, from "
-        f"{fitted.count:.0f} candidates), {end}; it is a guess beyond the data"
+        f"{fitted.count:.0f} candidates), {end}; it is an extrapolation beyond the data"
     )

@@ -1,7 +1,7 @@
 r"""One round of selection within thin contexts, estimated without bias from J >= K candidates in each.
 
-Plugging the J-point empirical law of a context into the multiplier is biased: a candidate then meets
-itself in its slate. The average over slates *without replacement* is not. With w_x the mean, over all
+Using the J-point empirical law of a context in the multiplier is biased, because slates then repeat
+candidates. The average over slates drawn *without replacement* is not. With w_x the mean, over all
 K-subsets of the context's J candidates, of the probability that x is picked (0 in subsets without x),
 
 .. math:: E \sum_x w_x f(x) = E[f(\text{the pick from } K \text{ i.i.d. candidates})] \quad\text{for every } f
@@ -33,10 +33,10 @@ from recurate.rules.noise import GUMBEL, NO_NOISE, Noise
 from recurate.rules.rule import Rule
 
 STEP = 0.25  # quadrature step, noise units: error 1.8e-16 for Gumbel noise
-NEGLIGIBLE = 1e-20  # noise outside the quantiles at this probability is left out
-WIDEST_NOISE = 100.0  # those quantiles are looked for within plus or minus this
+NEGLIGIBLE = 1e-20  # noise outside the quantiles at this probability is neglected
+WIDEST_NOISE = 100.0  # largest absolute value of these quantiles
 MEMORY = 32 * 2**20  # bytes for the recursion's arrays
-POINTS = 8000  # (context, s) pairs at a time, at most: larger arrays leave the cache
+POINTS = 8000  # largest number of (context, s) pairs at a time: larger arrays exceed the cache
 
 
 @dataclass(frozen=True)
@@ -44,12 +44,12 @@ class OneRound:
     """The law of the picks of one round, estimated without bias where that is possible.
 
     Attributes:
-        law: masses over candidates, shape (n,), summing to one; ``law @ f`` estimates the mean of f over
-            the picks. Contexts with too few candidates keep their initial masses.
-        initial: masses before the round, shape (n,).
-        codes: context of each candidate, shape (n,).
+        law: the masses of the candidates, shape (n,), summing to one; ``law @ f`` estimates the mean of f
+            over the picks. Contexts with too few candidates keep their initial masses.
+        initial: the masses before the round, shape (n,).
+        codes: the context of each candidate, shape (n,).
         usable: whether each context has enough candidates, shape (contexts,).
-        share_usable: initial mass of the usable contexts.
+        share_usable: the initial mass of the usable contexts.
     """
 
     law: FloatArray
@@ -59,18 +59,19 @@ class OneRound:
     share_usable: float
 
     def standard_error(self, column: FloatArray) -> float:
-        """Return the standard error of ``law @ column``, in the column's unit; NaN below two contexts.
+        """Return the standard error of ``law @ column``, in the column's unit; nan below two contexts.
 
-        Contexts are independent draws and the estimate is the mean of their own ones, so it is
-        sqrt(variance of those / contexts); where contexts differ in mass, its linearised weighted form.
+        Contexts are independent draws and the estimate is the mean of the contexts' estimates, so its
+        standard error is sqrt(variance of these / contexts), or its linearised weighted form where contexts
+        differ in mass.
         """
         return _error_of_mean(_totals(self.codes, self.law * column), _totals(self.codes, self.initial))
 
     def gain(self, column: FloatArray) -> tuple[float, float]:
-        """Return mean of the picks minus mean of the candidates, and its standard error.
+        """Return the mean over the picks minus the mean over the candidates, and its standard error.
 
-        Over usable contexts alone. What differs between contexts cancels, so the standard error is
-        smaller than that of either mean. NaN below two contexts.
+        Only usable contexts count. Differences between contexts cancel, so the standard error is smaller
+        than that of either mean. It is nan below two contexts.
         """
         masses = self.usable * _totals(self.codes, self.initial)
         changes = self.usable * _totals(self.codes, (self.law - self.initial) * column)
@@ -106,8 +107,8 @@ def unbiased_law(
     Args:
         rewards: shape (n, m), finite; one column per reward.
         codes: context of each candidate, shape (n,), integers from 0.
-        rule: how one of a slate is picked; with a distribution over slate sizes a context needs the
-            largest.
+        rule: the rule that picks one of each slate; with a distribution over slate sizes a context needs at
+            least the largest.
         weights: share of slates judged by each reward, shape (m,), summing to one.
         law: initial masses, shape (n,), equal within every context; uniform if None.
 
@@ -118,7 +119,7 @@ def unbiased_law(
     initial = _checked(rewards, codes, law)
     if rule.keep != 1:
         raise InputError(
-            "the unbiased estimate is for one pick from a slate",
+            "the unbiased estimate applies to one pick per slate",
             got=f"keep = {rule.keep}",
             remedy="use a rule that keeps one",
         )
@@ -178,7 +179,7 @@ def subset_chances(
         rewards: shape (contexts, J), finite.
         k: slate size, 1 <= k <= J.
         temperature: divides the rewards, in their unit.
-        noise: of the random utility; without noise the best is picked, ties uniformly.
+        noise: the noise of the random utility; without noise the best is picked, ties at random.
 
     Rows sum to one; each entry is exact to about 1e-15 of one.
     """
@@ -209,7 +210,7 @@ def _by_quadrature(ordered: FloatArray, k: int, temperature: float, noise: Noise
     """Return the chances for rows in increasing order, in blocks of bounded memory."""
     low, high = _window(noise)
     utilities = _relative_to_top(ordered, temperature, high - low)
-    # Below the k-th smallest reward every k-subset has a member above, so nothing happens there.
+    # Below the k-th smallest reward every k-subset has a member above: the integrand vanishes there.
     first = utilities[:, k - 1] + low
     by_span = np.argsort(first, kind="stable")
     contexts, j = ordered.shape
@@ -243,7 +244,7 @@ def _relative_to_top(ordered: FloatArray, temperature: float, longest: float) ->
 
 @functools.cache
 def _window(noise: Noise) -> tuple[float, float]:
-    """Return z between which the noise lies but for a negligible probability on either side."""
+    """Return the interval outside of which the noise has a negligible probability on either side."""
     z = np.arange(-WIDEST_NOISE, WIDEST_NOISE + STEP, STEP)
     with np.errstate(over="ignore"):
         inside = np.flatnonzero((noise.cdf(z) > NEGLIGIBLE) & (noise.sf(z) > NEGLIGIBLE))
@@ -266,7 +267,7 @@ def _derivatives(cdf: FloatArray, k: int) -> FloatArray:
     """Return the derivatives (J, M) of the mean product over k-subsets of the J rows of ``cdf`` (J, M)."""
     total, points = cdf.shape
     sizes = np.arange(k + 1.0)[:, None]
-    # heads[j][a]: mean product over a-subsets of the first j rows, for those a that still can matter.
+    # heads[j][a]: mean product over a-subsets of the first j rows, for those a that contribute.
     heads = np.empty((total, k + 1, points))
     heads[0, 0] = 1.0
     for j in range(1, total):
