@@ -1,4 +1,4 @@
-r"""Every proved statement about the loop, checked on exact laws: the bound, what it bounds, the evidence.
+r"""Every proved statement about the loop, checked on exact laws: bounds, bounded quantities, evidence.
 
 [F]: Ferbach et al. 2024, arXiv 2407.09499; [P]: Falahati et al. 2026, arXiv 2605.07724. The law moves as
 p_{t+1} = (1-a) p_ref + a p_t W_t, 1-a the real fraction, lambda = a/(1-a); u = e^{r/tau}, u* its maximum on
@@ -74,8 +74,8 @@ class Bound:
         round: the index of the law on which it is tightest, relative to its terms; None, like the next three,
             where it does not apply.
         value: the bound there.
-        measured: the bounded quantity.
-        slack: by how much it holds; >= 0 iff it does (a shortfall within rounding is zero).
+        measured: the bounded quantity there.
+        slack: the margin by which it holds, >= 0 iff it does (a shortfall within rounding is zero).
         verdict: "holds", "does not apply" or "violated".
         why: the failing hypothesis, or where the statement is violated and by how much.
     """
@@ -173,14 +173,14 @@ def check_bounds(
     reference, the bound 1 / (1 - lambda (K-1)) on p_t / p_ref (Ferbach et al. 2024, arXiv 2407.09499, Lemma
     2.2, Theorems 2.1 to 2.4); outside mass, share intervals, variance and the Nash product of two groups
     (Falahati et al. 2026, arXiv 2605.07724, Lemmas 3.3 and 3.5, Theorems 3.6 and 3.7, Corollary 3.8). Each is
-    checked with its hypotheses, of which this module's text gives the proofs.
+    checked together with its hypotheses; this module's text has the proofs.
 
     Args:
         population: the atoms' rewards, shape (N, m), and p_ref. Rewards of weight zero are left out.
-        setting: what happens in every round: rules that pick from slates, real fraction and the like.
+        setting: the rules that pick from slates, the real fraction and the retraining of every round.
         laws: p_0 .. p_T, each of shape (N,) and summing to one (within 1e-6): exact laws, not samples. None:
             the population's own laws under the setting.
-        multipliers: W_0 .. W_{T-1}, each of shape (N,). They are not needed: W matters only where K is
+        multipliers: W_0 .. W_{T-1}, each of shape (N,). They are optional: W matters only where K is
             infinite, and there it is sum_i w_i u_i / E u_i. If given they are used instead, and W <= K is
             checked.
         eps: the depth of the basins S_i = {r_i >= r_i* - eps} of two groups, in the rewards' unit. None: a
@@ -311,8 +311,8 @@ def _log_mean_exp(law: FloatArray, nats: FloatArray) -> float:
     return top + math.log(float(law @ np.exp(np.minimum(nats - top, 0))))
 
 
-# Evidence: lists of hypotheses, each resting on those before it, then rows: the statement in one round,
-# round, measured, value, by how much it holds, and the size of its terms, of which ROUNDING is a part.
+# Evidence: lists of hypotheses, each resting on those before it, then rows. A row is the statement in one
+# round: round, measured, value, the margin by which it holds, and the size of its terms, for ROUNDING.
 _Row = tuple[int, float, float, float, float]
 _Evidence = Iterator[list[Hypothesis] | _Row]
 
@@ -533,7 +533,7 @@ STATEMENTS: tuple[tuple[Callable[[_Loop], _Evidence], str, str, str], ...] = (
 def check_model(model: LoopModel) -> tuple[Bound, ...]:
     """Return every proved statement, checked on the model's laws.
 
-    There are none where selection happens within contexts, or by a rule that does not pick from slates.
+    There are none if selection happens within contexts, or by a rule that does not pick from slates.
     """
     if model.mode != "one" or not all(isinstance(stage.rule, Rule) for stage in model.setting.stages):
         return ()

@@ -1,4 +1,4 @@
-"""From one round's candidates to every later round."""
+"""The forecast of every later round from the candidates of one round."""
 
 from __future__ import annotations
 
@@ -39,8 +39,8 @@ class Forecast:
             ``pooled residuals`` or ``each and pooled``.
         support_ends: the first round whose effective support is below 100, or None.
         warnings: reasons to rely on it less.
-        extinctions: the probability, by round, that each group is lost for good by finitely many picks.
-        bounds: the proved statements, checked on this population, if asked for.
+        extinctions: the probability, by round, that finitely many picks lose each group for good.
+        bounds: the proved statements, checked on this population, if requested.
     """
 
     trajectory: Trajectory
@@ -65,18 +65,22 @@ def predict(
     tail: bool = False,
     bounds: bool = False,
 ) -> Forecast:
-    """Forecast from candidates; see :func:`forecast`.
+    """Forecast from candidates; see :func:`recurate.forecast`.
 
     Args:
-        candidates: the first round's.
-        setting: what happens every round.
-        law: p_0 on the candidates; uniform if None.
+        candidates: the first round's candidates.
+        setting: the selection and retraining of every round.
+        law: p_0, the masses of the candidates, shape (candidates,); uniform if None.
         reference: real data; None: p_ref = p_0.
-        cells: partition behind ``kl_to_reference`` where forecast and measurement must be alike; None:
-            made from the reference, or exact on the atoms if p_ref = p_0.
-        stream: randomness of the bands; None: no bands.
-        tail: whether to continue beyond the effective support by a fitted tail.
+        cells: the partition behind ``kl_to_reference``, where forecast and measurement must use the same one;
+            None: made from the reference, or exact on the atoms if p_ref = p_0.
+        stream: the random stream of the bands; None: no bands.
+        tail: whether to continue beyond the effective support with a fitted tail.
         bounds: whether to check the proved statements.
+
+    Raises:
+        InputError: columns of candidates and reference differ, contexts do not identify the forecast, or no
+            candidate passes a rule.
     """
     warnings: list[str] = []
     if reference is not None and cells is None:
@@ -130,13 +134,13 @@ def _about_coverage(candidates: Candidates, reference: Candidates, law: FloatArr
     if share < UNCOVERED:
         return []
     return [
-        f"in round {rounds} {share:.0%} of the model's mass has rewards beyond those of the real data: they "
-        "do not hold it back there, and kl_to_reference counts it with the outermost of them"
+        f"in round {rounds} {share:.0%} of the model's mass has rewards beyond those of the real data: real "
+        "data do not limit it there, and kl_to_reference counts it in their outermost cells"
     ]
 
 
 def reference_cells(candidates: Candidates, reference: Candidates) -> tuple[Cells | None, list[str]]:
-    """Return the partition behind ``kl_to_reference`` for a reference of its own, or None and why."""
+    """Return the partition behind ``kl_to_reference`` for an external reference, or None and the reason."""
     if reference.names != candidates.names:
         raise InputError(
             "the reference must have the same rewards as the candidates",
@@ -169,12 +173,12 @@ def measured(
     """Measure the forecast's quantities in every round of a log, on the model's candidates.
 
     Args:
-        log: one or several rounds.
-        temperature: of exp_reward.
-        group: column of groups, or None.
-        track: further columns whose mean is measured.
-        cells: partition behind ``kl_to_reference``; None leaves it out.
-        names: groups to report beside those that occur.
+        log: a log of one or several rounds.
+        temperature: tau in E exp(reward / tau).
+        group: the column of groups, or None.
+        track: further columns whose means are measured.
+        cells: the partition behind ``kl_to_reference``; None leaves it out.
+        names: groups to report in addition to those that occur.
         stratified: whether all rounds have the same contexts in the same numbers, so that the choice of
             contexts adds no error.
     """
@@ -194,9 +198,9 @@ def measured(
 def split_log(
     log: Log, *, group: str | None = None, track: Sequence[str] = ()
 ) -> tuple[Candidates, Candidates | None]:
-    """Return the first round's candidates and all real data (None if the log holds none).
+    """Return the first round's candidates and all real data (None if the log has none).
 
-    The candidates know the groups of all rounds.
+    The candidates' ``labels`` are the groups of all rounds.
 
     Raises:
         InputError: the log has no generated candidates.
@@ -204,7 +208,7 @@ def split_log(
     generated = log.select(source=MODEL)
     if generated.table.num_rows == 0:
         raise InputError(
-            "the log holds no generated candidates",
+            "the log has no generated candidates",
             got=f"sources {sorted(set(log.column('source').tolist()))}",
             remedy=f"candidates have source {MODEL!r}, real data {REAL!r}",
         )

@@ -1,18 +1,17 @@
-r"""Where a loop ends: its limit, with a certificate, for any landscape of rewards, any K, and real data or
-none.
+r"""The limit of a loop, with a certificate, for any rewards and any K, with or without real data.
 
 **K = infinity, no real data.** p_{t+1} = p_t sum_i w_i u_i / E_{p_t} u_i with u = exp(r / tau) is the
 multiplicative algorithm for max N(p) = sum_i w_i log E_p u_i (Cover 1984): weighted Nash welfare, over laws
 where p_0 has mass. It is solved directly (:mod:`recurate.theory.nash`); N* - N(p) <= log max D is the
-certificate. The maximiser may not be unique (equal or dependent atoms);
-E_p u_i is. Atoms with the same rewards split by p_0.
+certificate. The maximiser may not be unique (equal or dependent atoms), but E_p u_i is. Atoms with the same
+rewards share their mass in proportion to p_0.
 
 **K = infinity, real data.** The limit maximises a N(p) + (1 - a) E_ref log p, a = 1 - rho, which is unique:
 p = rho p_ref / (1 - a D) with D = sum_i y_i u_i and E_p u_i = w_i / y_i, the minimum of the convex
 -a sum_i w_i log y_i - (1 - a) sum_x p_ref log(1 - a D(x)) in m variables, by Newton's method.
 
 **Finite K**, other rules, several stages: attracting fixed points of the map itself
-(:mod:`recurate.theory.fixed_points`), from p_0 or from several starts; or none, where the loop cycles.
+(:mod:`recurate.theory.fixed_points`), from p_0 or from several starts. A loop that cycles has none.
 """
 
 from __future__ import annotations
@@ -36,9 +35,9 @@ from recurate.theory.population import Population, check_law, favourites
 from recurate.theory.setting import Setting, Stage, as_floats, check_weights, rule_of
 
 TIGHT = 1e-9  # 1 - D at which an atom can be in a limit
-PRESENT = 1e-9  # mass of an atom in the support, at least
-RIDGES = 60  # Newton steps for limits with real data
-RANK = 1e-9  # relative singular value that counts as none
+PRESENT = 1e-9  # smallest mass of an atom in the support
+RIDGES = 60  # largest number of Newton steps for limits with real data
+RANK = 1e-9  # largest relative singular value that counts as zero
 
 
 @dataclass(frozen=True)
@@ -195,7 +194,7 @@ def _scaled(rewards: FloatArray, judged: IntArray, alive: NDArray[np.bool_]) -> 
         raise InputError(
             "a reward is -inf wherever the law has mass",
             got=f"reward {int(np.argmin(tops))}",
-            remedy="give it weight zero, or start from a law that has something it likes",
+            remedy="give it weight zero, or start from a law with mass where this reward is finite",
         )
     utilities = rewards - tops
     with np.errstate(over="ignore"):
@@ -247,7 +246,7 @@ def _nash_limit(rewards: FloatArray, weights: FloatArray, start: FloatArray) -> 
 
 
 def _merged(rewards: FloatArray, atoms: IntArray, masses: FloatArray) -> tuple[FloatArray, IntArray]:
-    """Return masses of distinct reward vectors, and one atom for each."""
+    """Return the masses of distinct reward vectors, and one atom for each."""
     keep = masses > 0
     vectors, index = np.unique(rewards[atoms[keep]], axis=0, return_inverse=True)
     index = index.ravel()
@@ -268,7 +267,7 @@ def _split_by_start(
 
 
 def _is_unique(vectors: FloatArray, utilities: FloatArray) -> bool:
-    """Whether the atoms that can be in the limit have independent utilities (equal atoms are one)."""
+    """Whether the distinct atoms that can be in the limit have linearly independent utilities."""
     distinct = np.unique(vectors, axis=0, return_index=True)[1]
     u = utilities[distinct]
     if len(u) == 1:
@@ -348,7 +347,7 @@ def dynamics_of(population: Population, setting: Setting) -> Dynamics:
 
 
 def _followed(population: Population, setting: Setting, longest: int) -> Limit:
-    """Return where a loop itself goes."""
+    """Return the end of the loop itself, from the population's law."""
     found = settle(dynamics_of(population, setting), longest)
     rewards, start = population.rewards, population.law
     with np.errstate(over="ignore"):
@@ -389,9 +388,9 @@ def attractors(
 ) -> list[Attractor]:
     """Return the limits that a loop p -> rho p_ref + (1 - rho) p W_p reaches from several starts.
 
-    The starts are the uniform law and laws tilted by random amounts towards the favourites of each reward.
-    Two limits within a total variation of 1e-3 count as one, and so do all loops that do not settle. Two
-    opposed stages are an example with two limits (Falahati et al. 2026, arXiv 2511.12804;
+    The starts are the uniform law and laws tilted by random amounts towards the atoms nearest to each
+    reward's maximum. Two limits within a total variation of 1e-3 count as one, and so do all loops that do
+    not settle. Two opposed stages are an example with two limits (Falahati et al. 2026, arXiv 2511.12804;
     ``docs/theory.md``).
 
     Args:
@@ -440,7 +439,7 @@ def attractors(
 
 
 def _starts(rewards: FloatArray, count: int, seed: int) -> list[FloatArray]:
-    """Return laws on all atoms: uniform, then tilted towards what random mixtures of rewards like."""
+    """Return laws on all atoms: the uniform law, then laws tilted at random towards each reward's group."""
     generator = Stream(seed).at("starts").generator()
     n, m = rewards.shape
     nearest = favourites(rewards, rewards.max(axis=0))

@@ -1,10 +1,10 @@
-r"""What happens in every round, and the recursion of laws that it makes.
+r"""The selection and retraining of every round, and the recursion of laws.
 
 One round of the infinite-data loop takes the law p_t to
 
 .. math::
 
-    c_t &= \text{the law of what is kept from } p_t \text{ after all stages, each acting on the one before} \\
+    c_t &= \text{the law of the candidates kept from } p_t \text{ by all stages in turn} \\
     b_t &= \rho\, p_{ref} + (1 - \rho)\, c_t \\
     d_t &= b_t \quad\text{(replace)}, \qquad
     d_t = \frac{p_{ref} + b_0 + \dots + b_t}{t + 2} \quad\text{(accumulate)} \\
@@ -32,7 +32,7 @@ from recurate.core.errors import InputError, is_number
 from recurate.rules import Rule, noise_named
 from recurate.rules.selection import Selection
 
-PARTS = ("k", "temperature", "noise", "keep", "lapse")  # of a rule
+PARTS = ("k", "temperature", "noise", "keep", "lapse")  # parts of a rule
 
 
 @dataclass(frozen=True)
@@ -57,23 +57,23 @@ class Stage:
 
 @dataclass(frozen=True)
 class Setting:
-    r"""What happens in every round of a loop.
+    r"""The selection and retraining of every round of a loop.
 
     Selection in all stages takes the law p_t to c_t, and retraining takes it on to
 
     .. math:: p_{t+1} = (1 - \eta) p_t + \eta\, (\rho\, p_{ref} + (1 - \rho)\, c_t)
 
-    (Ferbach et al. 2024, arXiv 2407.09499, section 2.2; eta = 1 there). An accumulating loop puts the mean of
-    all training sets so far in the place of the last one.
+    (Ferbach et al. 2024, arXiv 2407.09499, section 2.2; eta = 1 there). An accumulating loop trains on the
+    mean of all training sets so far instead of the last one.
 
     Attributes:
-        rule: how candidates are picked in the first stage.
+        rule: the rule of the first stage.
         weights: share of slates judged by each reward, shape (rewards,), non-negative and summing to one
             (within 2e-6, then made exact); None: equal.
         real_fraction: rho = 1 / (1 + lambda), the share of real data in each retraining set, in [0, 1].
         rounds: the number of rounds of curation and retraining, >= 0.
         picks: the number of picks per round; None: the infinite-data limit. It affects the bands only.
-        then: further stages, in order; each selects from what the one before kept.
+        then: further stages, in order; each selects from the candidates that the previous one kept.
         accumulate: whether training sets keep the data of all earlier rounds.
         efficacy: eta, the part of the way to its training law that the model moves, in (0, 1].
         first: the number of rounds played before, whose data an accumulating loop has kept: their mean law is
@@ -182,7 +182,7 @@ def rule_of(rule: Selection | None = None, **parts: Any) -> Selection:
 
 
 def mix(picked: FloatArray, reference: FloatArray, rho: float | FloatArray) -> FloatArray:
-    """Return rho p_ref + (1 - rho) c, in the place of c."""
+    """Return rho p_ref + (1 - rho) c; overwrites c."""
     picked *= 1.0 - rho
     picked += rho * reference
     return picked
@@ -198,14 +198,14 @@ def play(
     """Yield the laws of rounds 0, 1, ..., setting.rounds.
 
     Args:
-        setting: what happens every round; ``curate`` stands for its stages.
+        setting: the selection and retraining of every round; ``curate`` does the work of its stages.
         start: p_0, any shape.
         reference: p_ref, broadcast against laws.
-        curate: maps a law to the law of what is kept, in an array of the caller's own.
-        real_fraction: in place of the setting's, broadcast against laws.
+        curate: maps a law to the law of the kept candidates, in a new array.
+        real_fraction: rho, broadcast against laws; None: the setting's.
     """
     rho = np.asarray(setting.real_fraction if real_fraction is None else real_fraction)
-    # Data kept so far average to the law itself, if the loop has been running.
+    # If rounds were played before, the mean law of their data is taken to be the first law.
     law, total = start, (setting.first + 1) * start if setting.first else reference
     mixes = bool(rho.any())
     yield law
@@ -263,7 +263,7 @@ def check_efficacy(value: float) -> float:
         raise InputError(
             "the efficacy must lie in (0, 1]",
             got=value,
-            remedy="it is how much of the way to its training law retraining moves the model: 1 is all",
+            remedy="it is the part of the way to its training law that retraining moves the model, 1 at most",
         )
     return float(value)
 

@@ -1,12 +1,12 @@
-r"""Which preference groups survive, and the least weight and slate size at which they do.
+r"""The survival of preference groups, and the least weight and slate size at which they survive.
 
-Two groups that never like each other's items, weights q and 1 - q, move as s' = q (1 - (1 - s)^K) + (1 - q)
-s^K, whose derivative at 0 is K q: a group survives iff **K q > 1** (derived in ``docs/theory.md``). In
-general a group enters iff one of its items has an invasion multiplier above one in the law that the others
-settle at without it.
+With two groups that never like each other's items, of weights q and 1 - q, the share of the first moves as
+s' = q (1 - (1 - s)^K) + (1 - q) s^K, whose derivative at 0 is K q: a group survives iff **K q > 1** (derived
+in ``docs/theory.md``). In general a group can enter iff one of its items has an invasion multiplier above one
+in the law that the others settle at without it.
 
-Without real data an item that another one beats (or equals) in every reward dies out, so only the Pareto
-front of the rewards matters; both are exact reductions.
+Without real data an item that another one beats or equals in every reward dies out, so only the Pareto front
+of the rewards matters; both are exact reductions.
 """
 
 from __future__ import annotations
@@ -27,12 +27,12 @@ from recurate.theory.limits import Limit, dynamics_of, limit
 from recurate.theory.population import Population, favourites
 from recurate.theory.setting import Setting, check_weights
 
-ALIVE = 1e-6  # the least share in the limit of a group that survives
+ALIVE = 1e-6  # smallest share of the limit of a surviving group
 NEVER = 20.0  # separation of own and others' items, in nats, above which the K q > 1 criterion applies
-SHORT = 800  # rounds in which a cell of a phase diagram may settle
+SHORT = 800  # largest number of rounds in a cell of a phase diagram
 STILL = 1e-5  # sum of absolute changes of masses in a round at which a loop hardly moves
-LARGEST_K = 4096  # slate sizes are searched up to this one
-HEAVIEST = 0.99  # weights are searched up to this one
+LARGEST_K = 4096  # largest slate size of the search
+HEAVIEST = 0.99  # largest weight of the search
 
 
 @dataclass(frozen=True)
@@ -50,8 +50,8 @@ class Survival:
         invasion: the largest invasion multiplier of its items in the law that the others settle at without
             it: above one, the group comes back from any small share; nan where the others do not settle.
         kq: slate size times weight.
-        law_applies: whether no group likes another one's items: then it survives iff kq > 1 (with more than
-            two groups: if).
+        law_applies: whether no group likes another one's items: then the group survives iff kq > 1 (with more
+            than two groups: if).
     """
 
     group: int
@@ -95,7 +95,7 @@ def survival(
     matrix = np.asarray(rewards, float) / temperature
     if matrix.ndim != 2 or matrix.shape[1] < 2:
         raise InputError(
-            "survival is about two or more preference groups",
+            "survival needs two or more preference groups",
             got=f"shape {matrix.shape}",
             remedy="one column of rewards per group",
         )
@@ -106,9 +106,9 @@ def survival(
     missing = np.flatnonzero(counts == 0)
     if missing.size:
         raise InputError(
-            "a group without members has no share",
-            got=f"reward {missing[0]} is nowhere closest to its maximum",
-            remedy="leave it out: another reward's best items are its best, too",
+            "a preference group has no members",
+            got=f"no atom is closest to the maximum of reward {missing[0]}",
+            remedy="leave it out: another reward has the same best items",
         )
     end = limit(front, shares, k=k)
     held = np.bincount(groups, end.law, shares.size) if end.settles else np.full(shares.size, math.nan)
@@ -130,7 +130,7 @@ def survival(
 
 
 def pareto_front(rewards: FloatArray) -> IntArray:
-    """Return the atoms that no other one beats or equals in every reward, and one of each set of equals."""
+    """Return the atoms that no other atom beats or equals in every reward, and one of each set of equals."""
     order = np.lexsort(rewards.T[::-1])[::-1]  # by the first reward, then the second ..., falling
     if rewards.shape[1] == 2:
         second = rewards[order, 1]
@@ -182,11 +182,10 @@ def _share(front: FloatArray, groups: IntArray, weights: FloatArray, j: int, k: 
 
 
 def smallest_weight(front: FloatArray, groups: IntArray, weights: FloatArray, j: int, k: float) -> float:
-    """Return the least weight at which group j has a share of the limit, the others keeping their
-    proportions.
+    """Return the least weight at which group j has a share of the limit; the others keep their proportions.
 
-    That is where it can enter, unless it has a share below that, too (two attractors), or the others do not
-    settle without it: then limits are tried, to a thousandth.
+    This is the weight at which it can enter, unless it also has a share below that (two attractors), or the
+    others do not settle without it: then limits are searched, to a thousandth.
     """
     if np.delete(weights, j).sum() == 0:
         return 0.0
@@ -210,7 +209,7 @@ def _with_weight(weights: FloatArray, j: int, weight: float) -> FloatArray:
 
 
 def _threshold(true_above: Callable[[float], bool], high: float, width: float) -> float:
-    """Return the least value in (0, high] above which a condition holds; 1 where it never does."""
+    """Return the least value in (0, high] above which a condition holds; 1 if it never does."""
     if true_above(1e-9):
         return 0.0
     if not true_above(high):
@@ -239,7 +238,7 @@ def smallest_k(front: FloatArray, groups: IntArray, weights: FloatArray, j: int)
 
 
 def settled_share(end: Limit, groups: IntArray, group: int) -> float:
-    """Return a group's share of a limit, or of a last law that hardly moves any more; else nan."""
+    """Return a group's share of a limit, or of a last law that hardly moves; else nan."""
     if not end.settles and not end.residual < STILL:
         return math.nan
     return float(end.law[groups == group].sum())
@@ -254,9 +253,9 @@ def phase(
     weights: ArrayLike | None = None,
     temperature: float = 1.0,
 ) -> FloatArray:
-    """Return the group's share of the limit for every slate size and weight, (slate sizes, weights).
+    """Return one group's share of the limit for every slate size and weight, shape (slate sizes, weights).
 
-    nan where it still moves after ``SHORT`` rounds. The other groups keep their proportions.
+    It is nan where the loop still moves after ``SHORT`` rounds. The other groups keep their proportions.
     """
     matrix = np.asarray(rewards, float) / temperature
     base = check_weights(weights, matrix.shape[1])

@@ -1,5 +1,4 @@
-r"""Diversity and fairness of a law of candidates: Hill numbers, welfare, and the distance to the weighted
-Nash point.
+r"""Diversity and fairness of a law: Hill numbers, welfare, and the distance to the weighted Nash point.
 
 For shares s of groups the Hill number of order q is (sum s^q)^(1/(1-q)): the number of groups at q = 0,
 exp(entropy) at 1, 1 / sum s^2 at 2 (Hill 1973). For rewards r_i with weights w_i, u_i = exp(r_i / tau):
@@ -53,8 +52,9 @@ class Welfare:
 
 
 def hill_number(shares: ArrayLike, order: float) -> float:
-    """Return the Hill number (sum_i s_i^q)^(1 / (1 - q)) of order q >= 0 of shares that sum to one (Hill
-    1973).
+    """Return the Hill number (sum_i s_i^q)^(1 / (1 - q)) of order q >= 0 of shares that sum to one.
+
+    At q = 1 it is exp(entropy) (Hill 1973).
 
     >>> hill_number([0.5, 0.5], 2)
     2.0
@@ -84,7 +84,7 @@ def welfare(
 
     Args:
         rewards: r, shape (atoms, groups), finite, one column per group.
-        law: the masses of the atoms, shape (atoms,); None: a sample, all alike.
+        law: the masses of the atoms, shape (atoms,); None: equal masses, as for a sample.
         weights: w, shape (groups,); equal if None.
         temperature: tau, in the rewards' unit.
 

@@ -337,7 +337,7 @@ def test_learning_needs_every_round(tmp_path, recurate_cli):
     loop_log(tmp_path / "log.csv", 4)
     lines = (tmp_path / "log.csv").read_text().splitlines()
     (tmp_path / "gap.csv").write_text("\n".join(line for line in lines if not line.startswith("1,")))
-    assert "round 0 is followed by 2" in refused(recurate_cli("forecast", "gap.csv", "--renew"))
+    assert "round 0 is followed by round 2" in refused(recurate_cli("forecast", "gap.csv", "--renew"))
     done = recurate_cli("forecast", "log.csv", "--renew", "--threshold", 0.5, "--rounds", 2)
     assert done.returncode == 0, done.stderr
 

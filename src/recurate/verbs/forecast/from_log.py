@@ -32,19 +32,22 @@ from recurate.theory.renewal import Efficacy, Renewal, renew
 from recurate.theory.setting import Setting, Stage
 from recurate.theory.welfare import Welfare, welfare
 
-SLATES = ("k", "temperature", "noise", "keep", "lapse")  # what a rule for slates brings
+SLATES = ("k", "temperature", "noise", "keep", "lapse")  # parts of a rule for slates
 
 
 @dataclass(frozen=True)
 class LogForecast(Forecast):
-    """A forecast from a log's first round, beside what its rounds measured.
+    """A forecast from a log's first round, with the measurements of its rounds.
 
-    Attributes (those of a ``Forecast`` besides, whose ``trajectory`` then has the rows of all sources):
-        measured: the log's rounds, counted from its first; empty with one round.
-        renewal: forecasts renewed from every round, if asked for and there are several.
-        ahead: the forecast from the last round on, counted from the log's first, if renewed.
-        fitted: the efficacy that the forecast uses, if it was to be estimated.
-        welfare: diversity and fairness of some rounds' laws, forecast and measured, with several rewards.
+    It has the attributes of a ``Forecast``; its ``trajectory`` has the rows of all sources.
+
+    Attributes:
+        measured: the measurements of the log's rounds, counted from its first; empty with one round.
+        renewal: the forecasts renewed from every round, if requested; else None.
+        ahead: the forecast from the last round on, with rounds counted from the log's first, if renewed.
+        fitted: the estimated efficacy that the forecast uses; None if it was not estimated.
+        welfare: the diversity and fairness of some rounds' laws, forecast and measured, each with its name;
+            empty with one reward.
     """
 
     measured: Trajectory = field(default_factory=Trajectory)
@@ -62,7 +65,7 @@ class LogForecast(Forecast):
         ahead: Forecast | None = None,
         **more: Any,
     ) -> LogForecast:
-        """Join a forecast with the rounds that were measured and those that were renewed."""
+        """Join a forecast with measured and renewed rounds."""
         measured = measured or Trajectory()
         rows = renewal.rows if renewal else ()
         if ahead is not None:
@@ -74,10 +77,13 @@ class LogForecast(Forecast):
 
 @dataclass(frozen=True)
 class LogOptions:
-    """What to forecast; None: as the log (or the run's own configuration) has it.
+    """The request for a forecast; None stands for the value that the log or the run's configuration has.
 
     Attributes:
-        rewards, group, track, context: which columns are meant.
+        rewards: the reward columns.
+        group: the column of groups.
+        track: the further columns whose means are forecast.
+        context: the column of contexts.
         given: arguments of :meth:`recurate.theory.setting.Setting.of`, None where not given.
         then: further stages: a ``Stage``, or its slate size and weights (None: those of the first stage).
         threshold: the level of a verifier, in place of slates.
@@ -105,11 +111,11 @@ def forecast_log(source: Any, options: LogOptions, reference: Any = None) -> Log
 
     Args:
         source: a log, as :func:`recurate.log.inputs.log_of` takes it.
-        options: what to forecast.
+        options: the request.
         reference: real data, as a table or an array; None: the log's own rows of source ``real``, if any.
 
     Raises:
-        InputError: a file, column or value is wrong, or there are too few rounds for what is asked.
+        InputError: a file, column or value is wrong, or the log has too few rounds for the request.
     """
     log = _read(source, options.rewards, options)
     candidates, real = split_log(log, group=options.group, track=options.track)
@@ -118,7 +124,7 @@ def forecast_log(source: Any, options: LogOptions, reference: Any = None) -> Log
     rounds = log.select(source=MODEL).rounds()
     if (len(rounds) < 3 and options.fit_efficacy) or (len(rounds) < 2 and options.renew):
         raise InputError(
-            "the log has too few rounds to learn from",
+            "the log has too few rounds to renew forecasts or fit the efficacy",
             got=f"{len(rounds)}",
             remedy="--renew needs two rounds, --efficacy fit needs three",
         )
@@ -201,7 +207,7 @@ def _ahead(last: Candidates, reference: Candidates, setting: Setting, stream: St
 
 
 def arguments_of(known: Mapping[str, Any], options: LogOptions) -> dict[str, Any]:
-    """Return the arguments of the forecast: those given, else those that the log or its folder implies."""
+    """Return the arguments of the setting: those given, else those that the log or its folder records."""
     given = {name: value for name, value in options.given.items() if value is not None}
     kept = {name: value for name, value in known.items() if value is not None}
     if "rule" in given:
@@ -228,7 +234,7 @@ def _without_slates(temperature: float, given: Mapping[str, Any], options: LogOp
     wrong = [f"--{name}" for name in refused if name in given]
     if (options.threshold is not None and options.top is not None) or wrong:
         raise InputError(
-            "--threshold and --top each stand for a rule of their own",
+            "--threshold and --top are each a rule of their own",
             got=f"{', '.join(wrong)} too" if wrong else "both",
             remedy="give one of them alone",
         )
@@ -245,14 +251,14 @@ def _check_consecutive(rounds: Sequence[int]) -> None:
     gaps = [(a, b) for a, b in itertools.pairwise(rounds) if b != a + 1]
     if gaps:
         raise InputError(
-            "learning from rounds needs every one of them",
-            got=f"round {gaps[0][0]} is followed by {gaps[0][1]}",
+            "renewing and fitting the efficacy need consecutive rounds",
+            got=f"round {gaps[0][0]} is followed by round {gaps[0][1]}",
             remedy="log all rounds, or leave out --renew and --efficacy fit",
         )
 
 
 def slate_size(log: Log) -> float | dict[float, float]:
-    """Return the size of the log's slates, or their distribution; 4 for a bare table."""
+    """Return the size of the log's slates, or the distribution of sizes; 4 for a table without slates."""
     sizes, counts = np.unique(log.select(source=MODEL).slate_sizes(), return_counts=True)
     if sizes.size < 2:
         return float(sizes[0]) if sizes.size else 4.0
@@ -325,7 +331,7 @@ def _noise_and_lapse(settings: Mapping[str, Any], path: Path) -> dict[str, Any]:
 
 
 def _fit_settings(path: Path) -> dict[str, Any]:
-    """Return what a fit found of how picks are made: temperature, weights, noise, lapse."""
+    """Return the settings that a fit estimated: temperature, weights, noise, lapse."""
     try:
         found = json.loads(path.read_text(encoding="utf-8"))["settings"]
         plain = {name: found[name] for name in ("temperature", "weights") if name in found}

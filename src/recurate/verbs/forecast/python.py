@@ -51,26 +51,27 @@ def forecast(
 ) -> Result[LogForecast]:
     r"""Forecast a self-consuming loop exactly, from one round's candidates and their rewards.
 
-    A model with law :math:`p_t` proposes slates of K candidates, one of each is kept by a rule, and the
-    model is retrained on the kept ones, mixed with a share :math:`\rho` of real data of law
+    A model with law :math:`p_t` proposes slates of K candidates, a rule keeps one of each slate, and the
+    model is retrained on the kept candidates, mixed with a share :math:`\rho` of real data of law
     :math:`p_\mathrm{ref}`. With infinitely many samples the next law is
 
     .. math:: p_{t+1} = \rho\,p_\mathrm{ref} + (1-\rho)\,p_t W_t, \qquad W_t(x) = K\,P(x \text{ is kept}),
 
-    which is iterated on the candidates themselves. With efficacy eta, retraining moves the model only that
-    share of the way.
+    This map is iterated on the candidates themselves. With efficacy eta, retraining moves the model only the
+    part eta of the way.
 
     Args:
         log: rewards of one round's candidates, an array (candidates,) or (candidates, rewards), or
             ``Candidates``; or a log: a path or several, a run's or fit's folder, an Arrow table, a pandas
-            or polars frame, a Hugging Face dataset or a ``Log``. Of a log with several rounds the first is
-            the start, and the later ones are shown beside the forecast; settings of a run or fit are the
-            defaults.
-        reward: reward columns; names of the rewards where arrays are given.
-        group: column of groups (arrays: the group of each candidate), for shares and entropy.
-        track: further columns (arrays: name to values) whose expectation is forecast, as ``mean:NAME``.
-        context: column of contexts, or context of each candidate; picks happen within contexts: each with 500
-            candidates or more is its own population, thinner ones pool residuals from the contexts' means.
+            or polars frame, a Hugging Face dataset or a ``Log``. The forecast starts from the first
+            round of a log and shows later rounds beside it; the settings of a run or fit are the defaults.
+        reward: the reward columns; with arrays, the names of the rewards.
+        group: the column of groups, for shares and entropy; with arrays, the group of each candidate.
+        track: further columns whose expectation is forecast, as ``mean:NAME``; with arrays, a mapping of
+            names to values.
+        context: the column of contexts; with arrays, the context of each candidate. Picks happen within
+            contexts. A context with 500 candidates or more is a population of its own; thinner ones pool
+            residuals from the contexts' means.
         reference: real data, :math:`p_\mathrm{ref}`: anything that ``log`` may be. None: the log's rows of
             source ``real``, else the model's own law :math:`p_0`.
         law: masses of the candidates under :math:`p_0`, with arrays; uniform if None.
@@ -79,28 +80,29 @@ def forecast(
         temperature: divides the rewards in the pick; 1 if None.
         noise: ``gumbel`` (Luce choice; the default), ``gaussian`` (Thurstone), ``none`` (best of K), or a
             ``Noise``.
-        keep: how many of each slate are kept; 1 if None.
-        lapse: share of slates picked from at random; 0 if None.
+        keep: the number kept of each slate; 1 if None.
+        lapse: the share of slates in which the pick is random; 0 if None.
         rule: any rule, in place of the five above.
-        threshold: no slates: every candidate with a reward from this level on is kept.
-        top: no slates: this share of the pool, the best, is kept.
-        then: further stages that select from the kept ones: slate sizes, (size, weights), or ``Stage``.
+        threshold: in place of slates, keep every candidate with a reward of at least this level.
+        top: in place of slates, keep this share of the pool, the best candidates.
+        then: further stages that select from the kept candidates: slate sizes, (size, weights), or ``Stage``.
         real_fraction: share :math:`\rho` of real data in each retraining set; 0 if None.
-        accumulate: whether training sets keep the data of all rounds before.
+        accumulate: whether training sets keep the data of all earlier rounds.
         efficacy: eta in (0, 1], 1 if None; ``"fit"`` estimates it from the first half of the log's rounds.
-        weights: share of slates picked by each reward; equal if None.
-        rounds: how many rounds to forecast.
-        picks: picks per round, for the bands. None: the log's, or infinitely many.
-        renew: whether to forecast also every round of the log from the one before, and on from the last.
+        weights: the share of slates judged by each reward; equal if None.
+        rounds: the number of rounds to forecast.
+        picks: the number of picks per round, for the bands. None: the log's, or infinitely many.
+        renew: whether to forecast also every round of the log from the previous one, and further rounds from
+            the last.
         tail: whether a fitted tail continues the forecast beyond the effective support.
         bounds: whether to check the proved statements on this population (the command always does).
-        seed: of the simulations behind the bands.
+        seed: the seed of the simulations behind the bands.
 
     Returns:
         A result whose ``trajectory`` has, per round: ``mean_reward``, ``mean_exp_reward`` = E exp(r /
         temperature), ``var_exp_reward``, ``kl_to_reference`` (nats, between reward laws: a lower bound of
         the models' KL), ``share`` of each group and their ``entropy`` (nats), ``effective_support`` = 1 /
-        sum p^2; and ``law``, the last round's, shape (atoms,).
+        sum p^2. Its ``law`` is that of the last round, shape (atoms,).
 
     Raises:
         InputError: a file, column or value is wrong, or shapes disagree.

@@ -1,4 +1,4 @@
-"""A forecast as sections: its numbers, what else is known, what is proved, charts."""
+"""A forecast as sections: its numbers, further results, proved statements, charts."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ def forecast_sections(found: LogForecast) -> list[Section]:
         *trajectory_sections(found.trajectory),
         Section("The forecast in numbers", table=table, lines=tuple(footnotes)),
         Section("What was forecast", made),
-        *([Section("What else follows", lines=notes)] if notes else []),
+        *([Section("Further results", lines=notes)] if notes else []),
         *bound_sections(plain_bounds(found.bounds)),
         GLOSSARY,
     ]
@@ -104,7 +104,7 @@ def _short(value: object) -> str:
 
 
 def note_lines(found: LogForecast) -> list[str]:
-    """Return what else is known of a forecast, as lines of text."""
+    """Return the further results of a forecast as lines of text."""
     lines = extinction_lines(found)
     lines += [welfare_line(name, w) for name, w in found.welfare]
     if found.fitted is not None:
@@ -128,13 +128,13 @@ def efficacy_line(eta: Efficacy) -> str:
     """Return an estimated efficacy as a line of text."""
     cut = f"; {eta.usable:g} is used" if eta.usable != eta.value else ""
     return (
-        f"efficacy {eta.value:.3f} (standard error {eta.se:.2g}, from {eta.changes} changes{cut}): how much "
-        "of the way to its training law retraining moved the model"
+        f"efficacy {eta.value:.3f} (standard error {eta.se:.2g}, from {eta.changes} changes{cut}): the part "
+        "of the way to its training law that retraining moved the model"
     )
 
 
 def extinction_lines(result: Forecast) -> list[str]:
-    """Return a line for every group that finitely many picks may lose for good."""
+    """Return a line per group that finitely many picks may lose for good."""
     last = result.setting.rounds
     return [
         f"group {e.group!r} is lost for good by round {last} with probability {e.probability[-1]:.2g}"
@@ -145,21 +145,21 @@ def extinction_lines(result: Forecast) -> list[str]:
 
 
 def renewal_lines(renewal: Renewal) -> list[str]:
-    """Return what renewed forecasts found, as lines of text."""
+    """Return the efficacy and the errors of renewed forecasts as lines of text."""
     lines = [efficacy_line(renewal.efficacy)]
     for score in renewal.scores:
         if score.key[0] == "share" or math.isnan(score.ratio):
             continue
         name = _heading(score.key, many=score.key[1] != "reward")
         lines.append(
-            f"one round ahead, {name}: error {score.renewed:.3g}, {score.ratio:.0%} of that of a forecast "
-            f"that nothing changes ({score.rounds} rounds)"
+            f"one round ahead, {name}: error {score.renewed:.3g}, {score.ratio:.0%} of that of the forecast "
+            f"'no change' ({score.rounds} rounds)"
         )
     return lines
 
 
 def ahead_lines(found: LogForecast) -> list[str]:
-    """Return where the loop goes from its last measured round on, as lines of text."""
+    """Return the forecast from the last measured round as lines of text."""
     if found.ahead is None:
         return []
     keys = [

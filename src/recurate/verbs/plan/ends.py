@@ -24,7 +24,7 @@ from recurate.verbs.plan.evaluation import Choice
 PHASE_KS = (2, 3, 4, 6, 8, 16, 32)
 PHASE_WEIGHTS = (0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95)
 PHASE_REAL = (0.0, 0.01, 0.02, 0.05, 0.1, 0.2, 0.3, 0.5)
-SPREAD = 40  # candidates beside the Pareto front in the phase diagram with real data
+SPREAD = 40  # further candidates, besides the Pareto front, in the phase diagram with real data
 MOST_FRONT = 20  # candidates of a Pareto front that survivors and phases are computed on
 
 
@@ -91,7 +91,7 @@ def ends_of(choice: Choice, candidates: Candidates) -> Ends:
 
 
 def _spread_out(rewards: FloatArray, front: IntArray) -> IntArray:
-    """Return about MOST_FRONT atoms of a Pareto front: each reward's best, others evenly between."""
+    """Return about MOST_FRONT atoms of a Pareto front: the best of each reward, and evenly spaced others."""
     if front.size <= MOST_FRONT:
         return front
     order = front[np.argsort(rewards[front, 0], kind="stable")]

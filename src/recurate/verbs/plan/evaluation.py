@@ -1,4 +1,4 @@
-"""Evaluates settings for a plan, on a coarse population and exactly, against its constraints."""
+"""The evaluation of settings for a plan, on a coarse population and exactly, against its constraints."""
 
 from __future__ import annotations
 
@@ -22,17 +22,17 @@ from recurate.theory.population import Population, favourites
 from recurate.theory.setting import Setting
 
 OBJECTIVES = ("reward", "nash", "worst")
-LONG = 150  # rounds that stand for the limit on the coarse population
-TOP = 250  # best atoms of each reward, and of their sum, that are kept as they are
-CELLS = 1000  # cells of the others, per group
-FEW = 2500  # atoms up to which nothing is coarsened
+LONG = 150  # number of rounds that approximates the limit on the coarse population
+TOP = 250  # number of best atoms of each reward, and of their sum, that are not merged
+CELLS = 1000  # number of cells of the other atoms, per group
+FEW = 2500  # populations of at most this many atoms are not coarsened
 STILL = 1e-8  # sum of absolute changes of masses in a round at which a loop has settled
-SLACK = 1e-9  # by which a constraint may be missed
+SLACK = 1e-9  # relative miss of a constraint that is tolerated
 
 
 @dataclass(frozen=True)
 class Constraints:
-    """The bounds that a plan must keep; None: no bound.
+    """The bounds that a plan must satisfy; None: no bound.
 
     With the last law p on the atoms, its groups' shares s, and p_0 the first round's law: min s >= floor,
     KL(p || p_ref) <= kl, -sum s log s >= entropy, Var_p r_i / Var_{p_0} r_i >= variance for every reward i,
@@ -41,7 +41,7 @@ class Constraints:
     Attributes:
         floor: the least share of every group, in [0, 1 / groups].
         kl: the largest divergence of the last law from the reference, in nats (between reward laws where the
-            reference is a sample of its own).
+            reference is an external sample).
         entropy: the least entropy of the groups' shares, in nats.
         variance: the least share of each reward's first variance that is kept.
         budget: the largest number of candidates in all (per round, where the limit is planned for).
@@ -57,7 +57,7 @@ class Constraints:
     budget: float | None = None
 
     def check(self, groups: int) -> None:
-        """Raise InputError where a bound is out of range, or out of reach for so many groups."""
+        """Raise InputError if a bound is out of range, or cannot be satisfied with this number of groups."""
         for name, value in vars(self).items():
             if value is not None and (not is_number(value) or not (math.isfinite(value) and value >= 0)):
                 raise InputError(
@@ -93,7 +93,15 @@ class Constraints:
 
 @dataclass(frozen=True)
 class Goal:
-    """The quantity that a plan maximises, and what it must keep; see :func:`recurate.plan`."""
+    """The objective and the constraints of a plan; see :func:`recurate.plan`.
+
+    Attributes:
+        objective: ``reward``, ``nash`` or ``worst``.
+        importance: the weight of each reward in the objective, shape (m,).
+        rounds: the number of rounds; None: the limit.
+        picks: the number of picks per round.
+        constraints: the bounds to keep.
+    """
 
     objective: str
     importance: FloatArray
@@ -122,13 +130,20 @@ class Goal:
         return float(self.importance @ (np.log(np.maximum(law @ np.exp(rewards - tops), 1e-300)) + tops))
 
     def cost(self, k: int) -> float:
-        """Return the number of candidates that slates of k take."""
+        """Return the total number of candidates for slates of k."""
         return float(k) * int(self.picks) * (self.rounds or 1)
 
 
 @dataclass(frozen=True)
 class Choice:
-    """One setting."""
+    """One setting.
+
+    Attributes:
+        k: slate size K.
+        real_fraction: rho, the share of real data in each retraining set.
+        weights: the share of slates judged by each reward, shape (m,).
+        temperature: tau, in the rewards' unit.
+    """
 
     k: int
     real_fraction: float
@@ -149,7 +164,7 @@ class Outcome:
         entropy: the entropy of the shares, in nats.
         variance: the least share of a reward's first variance that is kept.
         cost: the number of candidates.
-        missed: each missed constraint, and by how much, relative to its value.
+        missed: the relative miss of each missed constraint, by name.
         exact: whether it was forecast on all candidates.
         settles: whether the limit exists, where the limit is planned for.
     """
@@ -174,15 +189,15 @@ class Outcome:
 
 @dataclass(frozen=True)
 class Atoms:
-    """A population with the further columns that outcomes are described by.
+    """A population with the columns that describe outcomes.
 
     Attributes:
         population: the atoms.
         squares: the mean squared rewards of each atom, shape (n, m).
         members: the share of each atom's mass in each group, shape (n, groups).
         variances: of the rewards under p_0, shape (m,).
-        regions: the share of each atom's mass in each region of reward space, shape (n, regions), between
-            which the divergence from real data of their own is measured; None where p_ref is p_0.
+        regions: the share of each atom's mass in each region of reward space, shape (n, regions), on which
+            the divergence from external real data is computed; None where p_ref is p_0.
     """
 
     population: Population
@@ -216,11 +231,11 @@ class Atoms:
         )
 
     def coarsened(self) -> Atoms:
-        """Return a few thousand atoms that stand for these.
+        """Return a population of a few thousand atoms that approximates this one.
 
-        The atoms that selection can end on, the best of every reward and of their sums, are kept as they are;
-        the others are put together in cells. A cell has its members' mean rewards and, for variances, mean
-        squares. The error is that of treating rewards within a cell as equal: second order in its width.
+        The atoms that selection can end on, the best of every reward and of their sum, are not merged; the
+        others are merged in cells. A cell has its members' mean rewards and, for variances, mean squares. The
+        error comes from treating rewards within a cell as equal: it is of second order in the cell's width.
         """
         rewards = self.population.rewards
         if len(rewards) <= FEW:
@@ -250,7 +265,7 @@ class Atoms:
         return kl_atoms(law @ self.regions, reference @ self.regions)
 
     def laws(self, choices: Sequence[Choice], rounds: int) -> FloatArray:
-        """Return the laws (n, B) that B settings of one K and temperature lead to, or settle at before."""
+        """Return the last laws (n, B) of B settings of one K and temperature, stopped once they settle."""
         rule = Rule(choices[0].k, choices[0].temperature)
         weights = np.array([c.weights for c in choices]).T
         fractions = np.array([c.real_fraction for c in choices])
@@ -264,7 +279,7 @@ class Atoms:
         return laws
 
     def outcome(self, choice: Choice, law: FloatArray, goal: Goal) -> Outcome:
-        """Describe the last law (n,) of a setting."""
+        """Return the outcome of a setting with the last law (n,)."""
         rewards = self.population.rewards
         means = law @ rewards
         shares = np.maximum(law @ self.members, 0.0)
@@ -287,14 +302,14 @@ def _best_atoms(features: FloatArray) -> BoolArray:
 
 @dataclass(frozen=True)
 class Evaluator:
-    """Evaluates settings for a plan.
+    """The evaluation of settings for one plan.
 
     Attributes:
-        whole: all candidates (and the real data).
-        coarse: a few thousand atoms that stand for them.
-        goal: what is maximised and kept.
-        groups: names of the groups.
-        warnings: gathered on the way.
+        whole: all candidates and the real data.
+        coarse: the coarse population of a few thousand atoms.
+        goal: the objective and the constraints.
+        groups: the groups' names.
+        warnings: reasons to rely on the plan less.
     """
 
     whole: Atoms
@@ -311,7 +326,7 @@ class Evaluator:
         flat = np.ptp(rewards, axis=0) == 0
         if flat.any():
             raise InputError(
-                "a constant reward leaves nothing to plan",
+                "a reward is constant",
                 got=", ".join(name for name, same in zip(candidates.names, flat, strict=True) if same),
                 remedy="leave it out",
             )
@@ -320,7 +335,7 @@ class Evaluator:
             counts = np.bincount(codes)
             means = np.column_stack([np.bincount(codes, r) / counts for r in rewards.T])
             rewards = rewards - means[codes] + rewards.mean(axis=0)
-            warnings = ("contexts are taken to differ in the level of their rewards only",)
+            warnings = ("contexts are assumed to differ in the level of their rewards only",)
         labels, names = _labelled(candidates, rewards)
         counts = np.bincount(labels, minlength=len(names))
         if len(names) > 1 and counts.min() == 0:
@@ -385,9 +400,7 @@ def _reference_labels(
     if candidates.groups is None:
         return favourites(reference.rewards, rewards.max(axis=0))
     if reference.groups is None:
-        raise InputError(
-            "the real data need groups, too", got="none", remedy="label them like the candidates"
-        )
+        raise InputError("the real data need groups", got="none", remedy="label them like the candidates")
     index = {name: i for i, name in enumerate(names)}
     labels = np.array([index.get(str(g), -1) for g in reference.groups])
     if (labels < 0).any():

@@ -18,9 +18,9 @@ from recurate.verbs.plan.evaluation import Choice, Evaluator, Goal, Outcome
 
 KS = (2, 3, 4, 6, 8, 12, 16, 32)
 REAL_FRACTIONS = (0.0, 0.02, 0.05, 0.1, 0.2, 0.3, 0.5, 0.7)
-TRIES = 25  # best settings that are forecast exactly, until one keeps every constraint
-OFF = 0.1  # by how much rewards are off in the sensitivity
-FRONTIER = 12  # settings on a frontier that are forecast exactly
+TRIES = 25  # largest number of settings forecast exactly until one keeps every constraint
+OFF = 0.1  # relative error of the rewards in the sensitivity
+FRONTIER = 12  # largest number of settings on a frontier
 
 
 @dataclass(frozen=True)
@@ -169,13 +169,15 @@ def settings(
     ]
     if not space:
         raise InputError(
-            "there is nothing to choose from", got="no settings", remedy="name slate sizes and the like"
+            "there is nothing to choose from",
+            got="no settings",
+            remedy="give at least one slate size",
         )
     return space
 
 
 def _mixes(m: int) -> list[tuple[float, ...]]:
-    """Return a grid of weights: tenths of the interval for two rewards, corners and centres for more."""
+    """Return a grid of weights: tenths for two rewards; for more, the centre and points towards corners."""
     if m == 1:
         return [(1.0,)]
     if m == 2:
@@ -216,7 +218,7 @@ def _distance(o: Outcome) -> float:
 
 
 def _best(evaluator: Evaluator, outcomes: Iterable[Outcome]) -> tuple[Outcome | None, list[Outcome]]:
-    """Return the best setting that keeps every constraint when forecast exactly, and all that were tried."""
+    """Return the best setting that keeps every constraint exactly, and all that were forecast exactly."""
     tried = []
     ranked = sorted((o for o in outcomes if o.feasible), key=lambda o: (-o.objective, o.cost))
     for found in ranked[:TRIES]:
@@ -230,7 +232,7 @@ def _best(evaluator: Evaluator, outcomes: Iterable[Outcome]) -> tuple[Outcome | 
 def _frontier(
     evaluator: Evaluator, outcomes: Iterable[Outcome], other: Callable[[Outcome], float]
 ) -> list[Outcome]:
-    """Return settings that none beats in both the objective and another quantity, forecast exactly."""
+    """Return the settings that no other beats in both the objective and another quantity, exactly."""
     ranked = sorted(outcomes, key=lambda o: (-o.objective, -other(o)))
     kept: list[Outcome] = []
     for o in ranked:
@@ -257,7 +259,7 @@ def _binding(best: Outcome | None, outcomes: Sequence[Outcome]) -> list[tuple[st
 
 
 def _off(evaluator: Evaluator, best: Outcome, outcomes: Sequence[Outcome], factor: float) -> Sensitivity:
-    """Say what happens if all rewards are ``factor`` times what they seem."""
+    """Return the plan's outcome, and the best setting, with all rewards times ``factor``."""
     other = evaluator.scaled(factor)
     again = other.evaluate([o.choice for o in outcomes])
     feasible = [o for o in again if o.feasible]

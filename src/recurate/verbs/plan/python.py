@@ -42,7 +42,7 @@ def plan(
     reference: Any = None,
     refine: bool = True,
 ) -> Result[Plan]:
-    r"""Choose K, real fraction, weights and temperature: the best setting that keeps the constraints.
+    r"""Return the best K, real fraction, weights and temperature under constraints.
 
     Solves, over a grid of settings s = (K, rho, w, tau) that is refined around the best,
 
@@ -56,19 +56,19 @@ def plan(
         log: rewards of one round's candidates, an array (candidates,) or (candidates, rewards), or
             ``Candidates``; or a log: a path or several, a run's or fit's folder, an Arrow table, a pandas
             or polars frame, a Hugging Face dataset or a ``Log``, whose first round is used.
-        reward: reward columns; names of the rewards where an array is given.
-        group: column of groups (arrays: the group of each candidate); None: the reward whose maximum a
-            candidate is closest to.
+        reward: the reward columns; with arrays, the names of the rewards.
+        group: the column of groups; with arrays, the group of each candidate. None: the reward whose maximum
+            a candidate is closest to.
         maximise: J: ``reward`` (sum of importance x E r), ``nash`` (sum of importance x log E exp r) or
             ``worst`` (the smallest E r_i).
-        importance: weight of each reward in J; equal if None.
-        rounds: T; None: the limit.
-        floor: every group's share in the end, at least.
-        kl: divergence of the last law from the reference in nats, at most.
-        entropy: of the groups' shares in the end, in nats, at least.
-        variance: share of every reward's variance that is kept, at least.
-        budget: candidates in all, K times picks times rounds, at most.
-        picks: picks per round, for the cost; None: the log's, or 1000.
+        importance: the weight of each reward in J, shape (rewards,); equal if None.
+        rounds: the number T of rounds; None: the limit.
+        floor: the smallest share of every group under the last law, in [0, 1 / groups].
+        kl: the largest divergence of the last law from the reference, in nats.
+        entropy: the smallest entropy of the groups' shares under the last law, in nats.
+        variance: the smallest share of every reward's first variance that is kept.
+        budget: the largest number of candidates in all, K times picks times rounds.
+        picks: the number of picks per round, for the cost; None: the log's, or 1000.
         k: slate sizes to choose from; None: 2 to 32.
         real_fraction: real fractions to choose from; None: 0 to 0.7.
         temperature: temperatures to choose from; None: 1.
@@ -85,8 +85,9 @@ def plan(
         InputError: a value is out of range, floors sum to more than one, rewards are constant, or a group
             is empty.
 
-    The loop is that of D. Ferbach et al., NeurIPS 2024; limits and survival of groups: Falahati et al.,
-    *Curated Synthetic Data Doesn't Have to Collapse*, ICML 2026; docs/plans.md has the mathematics.
+    The loop: D. Ferbach et al., NeurIPS 2024 (arXiv 2407.09499), section 2.2. Limits and survival of groups:
+    Falahati et al., *Curated Synthetic Data Doesn't Have to Collapse*, ICML 2026 (arXiv 2605.07724).
+    ``docs/plans.md`` has the mathematics.
 
     >>> import numpy as np
     >>> import recurate
@@ -112,7 +113,7 @@ def plan(
 def _data(
     log: Any, rewards: Sequence[str] | None, group: str | ArrayLike | None, reference: Any
 ) -> tuple[Candidates, Candidates | None, int | None]:
-    """Return one round's candidates, the real data, and the number of picks that a log records."""
+    """Return one round's candidates, the real data, and the log's number of picks per round."""
     real, picks, column = None, None, None
     if is_array(log):
         candidates = as_candidates(log, names=rewards, groups=group)

@@ -1,4 +1,4 @@
-"""A plan as sections: the setting, what binds, frontiers, sensitivity, limits, survivors, phase diagrams."""
+"""A plan as sections: setting, binding constraints, frontiers, sensitivity, limits, survivors, phases."""
 
 from __future__ import annotations
 
@@ -75,7 +75,7 @@ def _flat(o: Outcome) -> Facts:
 
 
 def summary_of(found: Plan) -> str:
-    """Return the plan in a sentence or two."""
+    """Return the plan in one or two sentences."""
     p, o = found, found.setting
     where = "in the limit" if p.rounds is None else f"after {p.rounds} rounds"
     if p.best is None:
@@ -133,7 +133,7 @@ def _outcome(found: Plan) -> Section:
     p, several = found, len(found.rewards) > 1
     text = (
         f"{len(p.outcomes)} settings were forecast on a compressed population (its largest error against all "
-        f"candidates, over the settings below: {p.error:.2g}); what is shown here is exact. Rewards: "
+        f"candidates, over the settings below: {p.error:.2g}); the values here are exact. Rewards: "
         f"{', '.join(p.rewards)}; groups: {', '.join(p.groups)}."
     )
     title = "The plan" if p.best is not None else "Impossible: this is the closest"
@@ -144,7 +144,7 @@ def _binding(found: Plan) -> list[Section]:
     if not found.binding:
         return []
     rows = [["constraint", "objective lost to it"], *([n, f"{g:.4g}"] for n, g in found.binding)]
-    return [Section("What binds", "Dropping one of these alone would allow a higher objective.", rows)]
+    return [Section("What binds", "Without any one of these the objective could be higher.", rows)]
 
 
 def _frontiers(found: Plan) -> list[Section]:
@@ -168,7 +168,7 @@ def _frontiers(found: Plan) -> list[Section]:
         axis = "entropy of the shares (nats)" if key == "entropy" else "candidates"
         sections.append(
             Section(
-                title, "Settings that none beats in both; constraints are not looked at.",
+                title, "Settings that no other beats in both; constraints are ignored.",
                 [_heading(several), *(_row(o, several) for o in outcomes)],
                 chart=charts.frontier_chart(points, here, axis, key),
             )
@@ -177,7 +177,7 @@ def _frontiers(found: Plan) -> list[Section]:
 
 
 def _sensitivity(found: Plan) -> list[Section]:
-    rows = [["rewards times", "the plan's objective then", "misses", "what would be planned"]]
+    rows = [["rewards times", "the plan's objective then", "misses", "best setting then"]]
     for s in found.sensitivity:
         again = (
             "nothing"
@@ -193,7 +193,7 @@ def _limits(found: Plan, ends: Ends) -> Section:
     text = (
         f"At K = infinity without real data the loop maximises weighted Nash welfare. Certificate: within "
         f"{max(math.log1p(max(n.gap, 0.0)), 0.0):.1e} nats of the maximum; {len(n.support)} "
-        f"candidates are left; the "
+        f"candidates remain; the "
         f"maximiser is {'unique' if n.unique else 'not unique'}. Shares: "
         f"{', '.join(f'{s:.3f}' for s in n.shares)}."
     )
@@ -209,7 +209,7 @@ def _limits(found: Plan, ends: Ends) -> Section:
                 f"{w.distance:.3f}",
             ]
         )  # fmt: skip
-    return Section("Where it would end", text, rows)
+    return Section("The limit", text, rows)
 
 
 def _survivors(found: Plan, ends: Ends) -> list[Section]:
