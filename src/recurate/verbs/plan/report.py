@@ -191,9 +191,8 @@ def _sensitivity(found: Plan) -> list[Section]:
 def _limits(found: Plan, ends: Ends) -> Section:
     n = ends.nash
     text = (
-        f"At K = infinity without real data the loop maximises weighted Nash welfare. Certificate: within "
-        f"{max(math.log1p(max(n.gap, 0.0)), 0.0):.1e} nats of the maximum; {len(n.support)} "
-        f"candidates remain; the "
+        "At K = infinity without real data the loop maximises weighted Nash welfare. Certificate: within "
+        f"{math.log1p(max(n.gap, 0.0)):.1e} nats of the maximum; {len(n.support)} candidates remain; the "
         f"maximiser is {'unique' if n.unique else 'not unique'}. Shares: "
         f"{', '.join(f'{s:.3f}' for s in n.shares)}."
     )
