@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from recurate.components.data.decoding import Part, Picture, numbered
+from recurate.components.data.decoding import Part, Picture, as_labels, numbered
 from recurate.core.arrays import IntArray
 from recurate.core.errors import InputError
 
@@ -29,11 +29,8 @@ def part(paths: Sequence[Path], names: Path | None, name: str) -> Part:
     batches = [_records(path) for path in paths]
     starts = np.cumsum([0, *(len(batch) for batch in batches)])
     codes = np.concatenate([batch[:, 0] for batch in batches])
-    labels = codes.astype(str)
-    if names is not None:
-        known = names.read_text(encoding="utf-8").split()
-        if len(known) == CLASSES:
-            labels = np.array(known)[codes]
+    known = [] if names is None else names.read_text(encoding="utf-8").split()
+    labels = as_labels(codes, known if len(known) == CLASSES else None)
 
     def read(rows: IntArray) -> Iterator[Picture]:
         for row in rows:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import struct
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from recurate.core.arrays import IntArray
-from recurate.core.errors import InputError
+from recurate.core.errors import InputError, nearest
 from recurate.log.samples import Samples
 
 Picture = NDArray[Any]  # (h, w) or (h, w, 3): whole numbers or Booleans as stored, or floats in [0, 1]
@@ -53,6 +53,51 @@ class Part:
 def numbered(name: str) -> Callable[[int], str]:
     """Return a function that titles images without names by their numbers, from 1."""
     return lambda row: f"{name}: image {row + 1}"
+
+
+def find_names(
+    asked: tuple[str | None, str | None],
+    usual: tuple[Sequence[str], Sequence[str]],
+    names: Collection[str],
+    what: str,
+    place: str,
+) -> tuple[str, str | None]:
+    """Return the names of the images and of their labels (or None) among the arrays or columns of a file.
+
+    Args:
+        asked: Names of the images and of the labels that the settings give; None: the first usual name.
+        usual: Usual names of images and of labels.
+        names: Names that the file has.
+        what: ``array`` or ``column``, for messages.
+        place: Name of the file in messages.
+
+    Raises:
+        InputError: If the file lacks a name that was asked for, or has no usual name for images.
+    """
+    for name in asked:
+        if name is not None and name not in names:
+            raise InputError(
+                f"{place} has no {what} {name!r}",
+                got=f"{what}s {', '.join(sorted(names))}",
+                remedy=nearest(name, names),
+            )
+    image, label = (
+        name or next((u for u in often if u in names), None) for name, often in zip(asked, usual, strict=True)
+    )
+    if image is None:
+        raise InputError(
+            f"{place} has no {what} with a usual name for images",
+            got=f"{what}s {', '.join(sorted(names))}",
+            remedy=f"name the {what} with data.image, and the labels with data.label",
+        )
+    return image, label
+
+
+def as_labels(codes: IntArray, names: Sequence[str] | NDArray[np.str_] | None) -> NDArray[Any]:
+    """Return whole numbers (n,) as labels: the classes' names if every number has one, else digits."""
+    if names is not None and codes.min() >= 0 and codes.max() < len(names):
+        return np.asarray(np.array(names)[codes])
+    return np.asarray(codes.astype(str))
 
 
 def decode(content: bytes | Path, title: str) -> Picture:

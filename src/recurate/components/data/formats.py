@@ -33,7 +33,7 @@ class Layout:
         beside: Other files that are read, such as those with the names of the classes.
     """
 
-    kind: Literal["idx", "folder", "npz", "parquet", "saved", "cifar"]
+    kind: Literal["idx", "folder", "npz", "table", "cifar"]
     place: Path
     train: tuple[Path, ...]
     test: tuple[Path, ...] = ()
@@ -58,14 +58,12 @@ class Layout:
         name = str(self.place) if paths == self.train else f"{self.place} (held out)"
         beside = self.beside[0] if self.beside else None
         if self.kind == "idx":
-            return idx.part(paths[0], next((p for p in paths[1:]), None), name)
+            return idx.part(paths[0], paths[1] if len(paths) > 1 else None, name)
         if self.kind == "folder":
             return folders.part(paths[0])
-        if self.kind == "parquet":
-            return parquet.parquet_part(paths, image, label, name)
-        if self.kind == "saved":
-            return parquet.saved_part(paths, beside, image, label, name)
-        return cifar.part(paths, beside, name)
+        if self.kind == "cifar":
+            return cifar.part(paths, beside, name)
+        return parquet.part(paths, beside, image, label, name)
 
     def hashes(self, name: str) -> dict[str, str]:
         """Return the SHA-256 of every file that is read, by names that begin with ``name``.
@@ -108,7 +106,7 @@ def _file(path: Path) -> Layout:
     if path.suffix == ".npz":
         return Layout("npz", path, (path,))
     if path.suffix == ".parquet":
-        return Layout("parquet", path, (path,))
+        return Layout("table", path, (path,))
     if OBJECTS.fullmatch(path.suffix) or re.fullmatch(r"data_batch_\d|test_batch|batches\.meta", path.name):
         raise _objects(path)
     raise InputError(
@@ -176,7 +174,7 @@ def _parquet(place: Path) -> Layout | None:
     train = by_part.get("train") or by_part.get("")
     if train is None:
         raise _no_training(place, by_part)
-    return Layout("parquet", place, tuple(train), tuple(by_part[names[0]]) if names else ())
+    return Layout("table", place, tuple(train), tuple(by_part[names[0]]) if names else ())
 
 
 def _split_of(path: Path) -> str:
@@ -195,14 +193,14 @@ def _saved(place: Path) -> Layout | None:
             raise _no_training(place, splits)
         test = next((name for name in TEST if name in splits), None)
         return Layout(
-            "saved",
+            "table",
             place,
             _streams(place / "train"),
             () if test is None else _streams(place / test),
             _info(place / "train"),
         )
     if (place / "state.json").is_file():
-        return Layout("saved", place, _streams(place), (), _info(place))
+        return Layout("table", place, _streams(place), (), _info(place))
     return None
 
 

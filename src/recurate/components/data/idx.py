@@ -7,15 +7,13 @@ import lzma
 import math
 import struct
 import zlib
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
-from recurate.components.data.decoding import Part, Picture, damage_explained, numbered
-from recurate.core.arrays import IntArray
+from recurate.components.data.decoding import Part, damage_explained, numbered
 from recurate.core.errors import InputError
 
 OPENERS: dict[str, Any] = {".gz": gzip.open, ".xz": lzma.open}
@@ -32,36 +30,21 @@ def part(images: Path, labels: Path | None, name: str) -> Part:
     Raises:
         InputError: If a file is truncated or not an IDX file, or the numbers of images and labels differ.
     """
-    with _opened(images, 3) as (_, shape):
-        count, height, width = shape
-    texts = None
-    if labels is not None:
-        with _opened(labels, 1) as (file, (number,)):
-            texts = np.frombuffer(_exactly(file, number, labels), np.uint8).astype(str)
-            _ends(file, labels)
-        if number != count:
-            raise InputError(
-                "there must be one label per image",
-                got=f"{count} images in {images}, {number} labels in {labels}",
-                remedy="download both files again, from the same source",
-            )
-
-    def read(rows: IntArray) -> Iterator[Picture]:
-        size, wanted = height * width, set(rows.tolist())
-        with _opened(images, 3) as (file, _):
-            for row in range(count):  # reads every image, so that a truncated file is always detected
-                content = _exactly(file, size, images)
-                if row in wanted:
-                    yield np.frombuffer(content, np.uint8).reshape(height, width)
-            _ends(file, images)
-
-    return Part(name, count, texts, read, numbered(str(images)))
+    pixels = _array(images, 3)
+    texts = None if labels is None else _array(labels, 1).astype(str)
+    if texts is not None and len(texts) != len(pixels):
+        raise InputError(
+            "there must be one label per image",
+            got=f"{len(pixels)} images in {images}, {len(texts)} labels in {labels}",
+            remedy="download both files again, from the same source",
+        )
+    return Part(name, len(pixels), texts, lambda rows: map(pixels.__getitem__, rows), numbered(str(images)))
 
 
-@contextmanager
-def _opened(path: Path, dimensions: int) -> Iterator[tuple[IO[bytes], tuple[int, ...]]]:
-    """Open an IDX file of bytes; yield it, positioned after its header, and its shape."""
-    with damage_explained(path, EOFError, lzma.LZMAError, zlib.error), _plain(path) as file:
+def _array(path: Path, dimensions: int) -> NDArray[np.uint8]:
+    """Return the array in an IDX file of bytes."""
+    opener = OPENERS.get(path.suffix, open)
+    with damage_explained(path, EOFError, lzma.LZMAError, zlib.error), opener(path, "rb") as file:
         magic = file.read(4)
         if magic[:2] != b"\0\0" or len(magic) < 4:
             raise InputError(
@@ -75,31 +58,14 @@ def _opened(path: Path, dimensions: int) -> Iterator[tuple[IO[bytes], tuple[int,
                 got=f"its magic number is {magic.hex(' ')}, not 00 00 08 0{dimensions}",
                 remedy="check whether images and labels are exchanged, or download both again",
             )
-        shape = struct.unpack(f">{dimensions}I", _exactly(file, 4 * dimensions, path))
-        if not math.prod(shape):
-            raise InputError(f"{path} is empty", got=f"shape {shape}", remedy="download it again")
-        yield file, shape
-
-
-def _plain(path: Path) -> IO[bytes]:
-    opener = OPENERS.get(path.suffix)
-    found: IO[bytes] = path.open("rb") if opener is None else opener(path, "rb")
-    return found
-
-
-def _exactly(file: IO[bytes], size: int, path: Path) -> bytes:
-    content = file.read(size)
-    if len(content) < size:
+        shape = struct.unpack(f">{dimensions}I", file.read(4 * dimensions))
+        size = math.prod(shape)
+        content = file.read(size + 1)
+    if not size or len(content) != size:
+        fault = "truncated" if len(content) < size else "longer than its header states"
         raise InputError(
-            f"{path} is truncated", got="it ends before its last item", remedy="download it again"
-        )
-    return content
-
-
-def _ends(file: IO[bytes], path: Path) -> None:
-    if file.read(1):
-        raise InputError(
-            f"{path} is longer than its header states",
-            got="bytes after its last item",
+            f"{path} is {fault if size else 'empty'}",
+            got=f"shape {shape} in its header, then {len(content)} bytes or more",
             remedy="download it again",
         )
+    return np.frombuffer(content, np.uint8).reshape(shape)

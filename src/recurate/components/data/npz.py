@@ -18,9 +18,17 @@ from typing import IO, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from recurate.components.data.decoding import Part, Picture, damage_explained, decode, numbered
+from recurate.components.data.decoding import (
+    Part,
+    Picture,
+    as_labels,
+    damage_explained,
+    decode,
+    find_names,
+    numbered,
+)
 from recurate.core.arrays import IntArray
-from recurate.core.errors import InputError, nearest
+from recurate.core.errors import InputError
 
 IMAGES = ("images", "image", "x", "X", "data", "arr_0")
 LABELS = ("labels", "label", "y", "Y", "targets", "target", "arr_1")
@@ -43,25 +51,13 @@ def parts(path: Path, image: str | None, label: str | None) -> tuple[Part, Part 
             file is damaged.
     """
     keys = _keys(path)
-    if keys >= SCANS and image is None:
-        return _scans(path, label or _first(LABELS, keys)), None
-    if image is not None:
-        return _part(path, _known(image, keys, path), label and _known(label, keys, path)), None
-    pair = _named(keys, TRAIN)
-    if pair is not None:
-        test = _named(keys, TEST)
-        return (
-            _part(path, pair[0], label or pair[1]),
-            None if test is None else _part(path, *test),
-        )
-    found = _first(IMAGES, keys)
-    if found is None:
-        raise InputError(
-            f"{path} has no array with a usual name for images",
-            got=f"arrays {', '.join(sorted(keys))}",
-            remedy="name the array with data.image, and the labels with data.label",
-        )
-    return _part(path, found, (label and _known(label, keys, path)) or _first(LABELS, keys)), None
+    if image is None and keys >= SCANS:
+        return _scans(path, find_names(("scans", label), ((), LABELS), keys, "array", str(path))[1]), None
+    train, test = (None if image else _named(keys, prefixes) for prefixes in (TRAIN, TEST))
+    if train is not None:
+        return _part(path, train[0], label or train[1]), None if test is None else _part(path, *test)
+    usual = (IMAGES, () if image else LABELS)
+    return _part(path, *find_names((image, label), usual, keys, "array", str(path))), None
 
 
 def _named(keys: set[str], prefixes: Sequence[str]) -> tuple[str, str | None] | None:
@@ -72,18 +68,6 @@ def _named(keys: set[str], prefixes: Sequence[str]) -> tuple[str, str | None] | 
         if images:
             return images[0], labels[0] if labels else None
     return None
-
-
-def _first(names: Sequence[str], keys: set[str]) -> str | None:
-    return next((name for name in names if name in keys), None)
-
-
-def _known(key: str, keys: set[str], path: Path) -> str:
-    if key not in keys:
-        raise InputError(
-            f"{path} has no array {key!r}", got=f"arrays {', '.join(sorted(keys))}", remedy=nearest(key, keys)
-        )
-    return key
 
 
 def _part(path: Path, image: str, label: str | None) -> Part:
@@ -116,9 +100,7 @@ def _part(path: Path, image: str, label: str | None) -> Part:
 
 def _arrangement(shape: tuple[int, ...], name: str) -> Any:
     """Return the function that converts a stored image to shape (h, w) or (h, w, 3)."""
-    if len(shape) == 3:
-        return lambda image: image
-    if len(shape) == 4 and shape[3] == 3:
+    if len(shape) == 3 or (len(shape) == 4 and shape[3] == 3):
         return lambda image: image
     if len(shape) == 4 and shape[3] == 1:
         return lambda image: image[..., 0]
@@ -143,11 +125,9 @@ def _labels(path: Path, key: str, count: int) -> NDArray[Any]:
             got=f"shape {found.shape} of {found.dtype} for {count} images",
             remedy="name the array of labels with data.label",
         )
-    named = _first(NAMES, _keys(path))
-    if found.dtype.kind in "iu" and named is not None:
-        names = _load(path, named).astype(str)
-        if names.ndim == 1 and found.min() >= 0 and found.max() < len(names):
-            return np.asarray(names[found])
+    named = [name for name in NAMES if name in _keys(path)]
+    if found.dtype.kind in "iu" and named:
+        return as_labels(found, _load(path, named[0]).astype(str).ravel())
     return found.astype(str)
 
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -11,40 +12,28 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from recurate.components.data.decoding import Part, Picture, damage_explained, decode, numbered
+from recurate.components.data.decoding import (
+    Part,
+    Picture,
+    as_labels,
+    damage_explained,
+    decode,
+    find_names,
+    numbered,
+)
 from recurate.core.arrays import IntArray
-from recurate.core.errors import InputError, nearest
+from recurate.core.errors import InputError
 
 IMAGES = ("image", "img", "picture", "jpg", "png", "webp")
 LABELS = ("label", "labels", "fine_label", "class", "cls", "target")
 BATCH = 64  # rows per batch
 
-Batches = Callable[[Path, list[str]], Iterator[pa.RecordBatch]]
 
+def part(paths: Sequence[Path], info: Path | None, image: str | None, label: str | None, name: str) -> Part:
+    """Return the images of one or several Parquet files or Arrow streams, in order.
 
-def parquet_part(paths: Sequence[Path], image: str | None, label: str | None, name: str) -> Part:
-    """Return the images of one or several Parquet files, in order.
-
-    Args:
-        paths: Files with equal columns.
-        image: Column of the images; None: a usual name.
-        label: Column of the labels; None: a usual name.
-        name: Name of the part in messages.
-
-    Raises:
-        InputError: If a file is damaged, or a column is missing or has another type.
-    """
-    import pyarrow.parquet as pq
-
-    with damage_explained(paths[0], pa.ArrowException):
-        schema = pq.read_schema(paths[0])
-    return _part(paths, _parquet_batches, schema, image, label, None, name)
-
-
-def saved_part(
-    paths: Sequence[Path], info: Path | None, image: str | None, label: str | None, name: str
-) -> Part:
-    """Return the images of one or several Arrow streams, in order.
+    The images are in a column of bytes, or of structures with bytes and a path. Labels are text, or numbers,
+    which become the classes' names if the schema or ``info`` has them.
 
     Args:
         paths: Files with equal columns.
@@ -56,30 +45,9 @@ def saved_part(
     Raises:
         InputError: If a file is damaged, or a column is missing or has another type.
     """
-    with damage_explained(paths[0], pa.ArrowException), pa.memory_map(str(paths[0])) as file:
-        schema = pa.ipc.open_stream(file).schema
-    return _part(paths, _arrow_batches, schema, image, label, info, name)
-
-
-def _part(
-    paths: Sequence[Path],
-    batches: Batches,
-    schema: pa.Schema,
-    image: str | None,
-    label: str | None,
-    info: Path | None,
-    name: str,
-) -> Part:
-    """Return the images in a column of bytes, or of structures with bytes and a path.
-
-    Labels are text, or numbers, which become the classes' names if the schema or ``info`` has them.
-
-    Raises:
-        InputError: If a file is damaged, or a column is missing or has another type.
-    """
-    pictured = _column(schema, image, IMAGES, "image", name)
-    assert pictured is not None
-    labelled = _column(schema, label, LABELS, "label", name)
+    with _opened(paths[0]) as (schema, _):
+        pass
+    pictured, labelled = find_names((image, label), (IMAGES, LABELS), schema.names, "column", name)
     kind = schema.field(pictured).type
     if pa.types.is_struct(kind) and kind.get_field_index("bytes") >= 0:
         kind = kind.field("bytes").type
@@ -89,11 +57,8 @@ def _part(
             got=str(schema.field(pictured).type),
             remedy="name the column with data.image",
         )
-    count, found = 0, []
-    for path in paths:
-        for batch in _explained(path, batches, [pictured if labelled is None else labelled]):
-            count += batch.num_rows
-            found += [] if labelled is None else [batch.column(0)]
+    found = [] if labelled is None else list(_columns(paths, labelled))
+    count = sum(len(column) for column in found or _columns(paths, pictured))
     if not count:
         raise InputError(f"{name} has no rows", got=", ".join(map(str, paths)), remedy="download it again")
     labels = None
@@ -103,50 +68,37 @@ def _part(
 
     def read(rows: IntArray) -> Iterator[Picture]:
         start = 0
-        for path in paths:
-            for batch in _explained(path, batches, [pictured]):
-                stop = start + batch.num_rows
-                low, high = np.searchsorted(rows, (start, stop))
-                for row in rows[low:high]:
-                    yield decode(_bytes(batch.column(0)[int(row) - start].as_py(), title(row)), title(row))
-                start = stop
+        for column in _columns(paths, pictured):
+            low, high = np.searchsorted(rows, (start, start + len(column)))
+            for row in rows[low:high]:
+                yield decode(_bytes(column[int(row) - start].as_py(), title(row)), title(row))
+            start += len(column)
 
     return Part(name, count, labels, read, title)
 
 
-def _explained(path: Path, batches: Batches, columns: list[str]) -> Iterator[pa.RecordBatch]:
-    with damage_explained(path, pa.ArrowException):
-        yield from batches(path, columns)
+def _columns(paths: Sequence[Path], name: str) -> Iterator[pa.Array]:
+    """Yield one column of several files, batch by batch."""
+    for path in paths:
+        with _opened(path, [name]) as (_, batches):
+            for batch in batches:
+                yield batch.column(name)
 
 
-def _parquet_batches(path: Path, columns: list[str]) -> Iterator[pa.RecordBatch]:
+@contextmanager
+def _opened(
+    path: Path, columns: list[str] | None = None
+) -> Iterator[tuple[pa.Schema, Iterator[pa.RecordBatch]]]:
+    """Open a Parquet file or an Arrow stream; yield its schema and its batches."""
     import pyarrow.parquet as pq
 
-    with pq.ParquetFile(path) as file:
-        yield from file.iter_batches(BATCH, columns=columns)
-
-
-def _arrow_batches(path: Path, columns: list[str]) -> Iterator[pa.RecordBatch]:
-    with pa.memory_map(str(path)) as file:
-        for batch in pa.ipc.open_stream(file):
-            yield batch.select(columns)
-
-
-def _column(schema: pa.Schema, asked: str | None, usual: Sequence[str], what: str, name: str) -> str | None:
-    if asked is not None and asked not in schema.names:
-        raise InputError(
-            f"{name} has no column {asked!r}",
-            got=f"columns {', '.join(schema.names)}",
-            remedy=nearest(asked, schema.names),
-        )
-    found = asked or next((column for column in usual if column in schema.names), None)
-    if found is None and what == "image":
-        raise InputError(
-            f"{name} has no column with a usual name for images",
-            got=f"columns {', '.join(schema.names)}",
-            remedy="name the column with data.image, and the labels with data.label",
-        )
-    return found
+    with damage_explained(path, pa.ArrowException):
+        if path.suffix == ".parquet":
+            with pq.ParquetFile(path) as file:
+                yield file.schema_arrow, file.iter_batches(BATCH, columns=columns)
+        else:
+            with pa.memory_map(str(path)) as file, pa.ipc.open_stream(file) as stream:
+                yield stream.schema, iter(stream)
 
 
 def _names(schema: pa.Schema, label: str, info: Path | None) -> list[str] | None:
@@ -172,10 +124,7 @@ def _labels(column: pa.ChunkedArray, names: list[str] | None, name: str) -> NDAr
             f"{name} has {column.null_count} empty values", got="an empty value", remedy="label every image"
         )
     if pa.types.is_integer(column.type):
-        codes = column.to_numpy()
-        if names is not None and codes.min() >= 0 and codes.max() < len(names):
-            return np.asarray(np.array(names)[codes])
-        return np.asarray(codes.astype(str))
+        return as_labels(column.to_numpy(), names)
     with damage_explained(Path(name), pa.ArrowException):
         return np.asarray(column.cast(pa.string()).to_pylist(), dtype=np.str_)
 
