@@ -125,8 +125,8 @@ class GeneratorSettings(Settings):
         raise NotImplementedError
 
     def load(self, folder: Path, workspace: Path | None = None, logs: Path | None = None) -> Generator:
-        """Return the model that was saved in a folder; see :meth:`build`."""
-        raise NotImplementedError
+        """Return the model that was saved in a folder, as the class of :meth:`build`'s model reads it."""
+        return type(self.build(workspace, logs)).load(folder)
 
     def check(self) -> None:
         """Refuse what this machine lacks, before anything is done.

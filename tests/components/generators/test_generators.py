@@ -126,9 +126,9 @@ def test_a_mixture_starts_from_the_one_before():
     data = Gaussians(size=2000).load(Stream(0)).train
     first = Mixture(MixtureSettings(components=8)).fit(data, rng=Stream(1))
     again = first.fit(data, rng=Stream(2))
-    np.testing.assert_allclose(again.parts["means"], first.parts["means"], atol=1e-3)
-    assert len(first.fit(data[:3], rng=Stream(2)).parts["weights"]) == 3
-    assert len(first.fit(data[:3], rng=Stream(2)).fit(data, rng=Stream(3)).parts["weights"]) == 8
+    np.testing.assert_allclose(again.arrays["means"], first.arrays["means"], atol=1e-3)
+    assert len(first.fit(data[:3], rng=Stream(2)).arrays["weights"]) == 3
+    assert len(first.fit(data[:3], rng=Stream(2)).fit(data, rng=Stream(3)).arrays["weights"]) == 8
 
 
 @pytest.mark.parametrize("settings", [FlowSettings, DiffusionSettings])
@@ -261,7 +261,7 @@ def test_ddim_is_exact_for_one_gaussian():
 def test_bandwidths():
     data = np.random.default_rng(0).normal(size=(2000, 1)).astype(np.float32)
     widths = {
-        wanted: KernelDensity(KernelSettings(bandwidth=wanted)).fit(data, rng=Stream(1)).bandwidth
+        wanted: KernelDensity(KernelSettings(bandwidth=wanted)).fit(data, rng=Stream(1)).arrays["bandwidth"]
         for wanted in ("scott", "silverman", "likelihood", 0.3)
     }
     assert widths["scott"] == pytest.approx(2000**-0.2, rel=1e-3)
@@ -269,7 +269,7 @@ def test_bandwidths():
     assert 0.1 < widths["likelihood"] < 0.5
     assert widths[0.3] == 0.3
     copies = np.repeat(data[:20], 50, axis=0)
-    assert KernelDensity(KernelSettings()).fit(copies, rng=Stream(1)).bandwidth > 0.02
+    assert KernelDensity(KernelSettings()).fit(copies, rng=Stream(1)).arrays["bandwidth"] > 0.02
 
 
 # --- whether they learn ---------------------------------------------------------------------------

@@ -22,6 +22,7 @@ from pydantic import Field, model_validator
 
 from recurate.components.generators.neural import Neural
 from recurate.components.nets.training import Network, NetworkSettings
+from recurate.components.protocols import GeneratorSettings
 
 if TYPE_CHECKING:
     from torch import Generator as TorchGenerator
@@ -55,10 +56,6 @@ class DiffusionSettings(NetworkSettings):
         """Return the untrained model."""
         return Diffusion(self)
 
-    def load(self, folder: Path, workspace: Path | None = None, logs: Path | None = None) -> Diffusion:
-        """Return the model that was saved in a folder."""
-        return Diffusion.load(folder)
-
 
 @dataclass(frozen=True)
 class Diffusion(Neural):
@@ -72,7 +69,7 @@ class Diffusion(Neural):
         InputError: see :meth:`Neural.fit` and :meth:`Neural.sample`.
     """
 
-    Settings: ClassVar[type[NetworkSettings]] = DiffusionSettings
+    Settings: ClassVar[type[GeneratorSettings]] = DiffusionSettings
     GAIN: ClassVar[float] = 2.0
     settings: DiffusionSettings
 

@@ -16,6 +16,7 @@ from pydantic import Field
 
 from recurate.components.generators.neural import Neural
 from recurate.components.nets.training import Network, NetworkSettings
+from recurate.components.protocols import GeneratorSettings
 
 if TYPE_CHECKING:
     from torch import Generator as TorchGenerator
@@ -38,10 +39,6 @@ class FlowSettings(NetworkSettings):
         """Return the untrained model."""
         return FlowMatching(self)
 
-    def load(self, folder: Path, workspace: Path | None = None, logs: Path | None = None) -> FlowMatching:
-        """Return the model that was saved in a folder."""
-        return FlowMatching.load(folder)
-
 
 @dataclass(frozen=True)
 class FlowMatching(Neural):
@@ -56,7 +53,7 @@ class FlowMatching(Neural):
         InputError: see :meth:`Neural.fit` and :meth:`Neural.sample`.
     """
 
-    Settings: ClassVar[type[NetworkSettings]] = FlowSettings
+    Settings: ClassVar[type[GeneratorSettings]] = FlowSettings
     settings: FlowSettings
 
     def loss(self, network: Network, target: Tensor, rng: TorchGenerator) -> Tensor:

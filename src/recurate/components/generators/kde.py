@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Any, ClassVar, Literal, Self
 
 import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field, field_validator
 
-from recurate.components.generators.scaling import GENERATOR, Scaler, check_training_data, trained
-from recurate.components.nets.saved import Card
+from recurate.components.generators.scaling import ArrayModel, Scaler, check_training_data, trained
 from recurate.components.protocols import GeneratorSettings, Samples
 from recurate.core.seeds import Stream
 
@@ -45,13 +44,9 @@ class KernelSettings(GeneratorSettings):
         """Return the untrained model."""
         return KernelDensity(self)
 
-    def load(self, folder: Path, workspace: Path | None = None, logs: Path | None = None) -> KernelDensity:
-        """Return the model that was saved in a folder."""
-        return KernelDensity.load(folder)
-
 
 @dataclass(frozen=True)
-class KernelDensity:
+class KernelDensity(ArrayModel):
     """A kernel density on arrays of one shape, p(x) = 1/n sum_i N(x; x_i, h^2 I).
 
     The x_i are the training samples, flattened. The bandwidth h maximises held-out likelihood, or is the
@@ -60,17 +55,12 @@ class KernelDensity:
 
     Attributes:
         settings: see :class:`KernelSettings`.
-        shape: shape of one sample; empty before the first fit.
-        scaler: the scale of the data; None before the first fit.
-        rows: the training samples on that scale, (n, d).
-        bandwidth: standard deviation of the kernels on that scale.
+        arrays: ``rows``, the training samples on the scale of the data, (n, d); ``bandwidth``, the standard
+            deviation of the kernels on that scale, ().
     """
 
+    Settings: ClassVar[type[GeneratorSettings]] = KernelSettings
     settings: KernelSettings
-    shape: tuple[int, ...] = ()
-    scaler: Scaler | None = None
-    rows: FLOAT = field(default_factory=lambda: np.zeros((0, 0), np.float32))
-    bandwidth: float = math.nan
 
     def fit(self, data: Samples, *, rng: Stream, contexts: NDArray[Any] | None = None, real: int = 0) -> Self:
         """Return the density of data (n, ...) alone; only the scale of the first training data is kept.
@@ -81,7 +71,8 @@ class KernelDensity:
         check_training_data(data, self.shape)
         scaler = self.scaler or Scaler.of_points(data)
         rows = scaler.rows(data)
-        return type(self)(self.settings, data.shape[1:], scaler, rows, self._width(rows, rng))
+        arrays = {"rows": rows, "bandwidth": np.array(self._width(rows, rng))}
+        return type(self)(self.settings, data.shape[1:], scaler, arrays)
 
     def _width(self, rows: FLOAT, rng: Stream) -> float:
         wanted = self.settings.bandwidth
@@ -105,34 +96,14 @@ class KernelDensity:
             InputError: the generator has not been trained.
         """
         scaler = trained(self.scaler)
+        rows, bandwidth = self.arrays["rows"], self.arrays["bandwidth"]
         draw = rng.generator()
-        chosen = draw.integers(len(self.rows), size=n)
-        out = np.empty((n, self.rows.shape[1]), np.float32)
+        chosen = draw.integers(len(rows), size=n)
+        out = np.empty((n, rows.shape[1]), np.float32)
         for start in range(0, n, CHUNK):
-            centres = self.rows[chosen[start : start + CHUNK]]
-            out[start : start + CHUNK] = centres + self.bandwidth * draw.standard_normal(centres.shape)
+            centres = rows[chosen[start : start + CHUNK]]
+            out[start : start + CHUNK] = centres + bandwidth * draw.standard_normal(centres.shape)
         return scaler.samples(out, self.shape)
-
-    def save(self, folder: Path) -> None:
-        """Write ``generator.json`` and ``generator.safetensors`` into a folder.
-
-        Raises:
-            InputError: the generator has not been trained.
-        """
-        own = {"rows": self.rows, "bandwidth": np.array(self.bandwidth)}
-        arrays = own | trained(self.scaler).arrays()
-        GENERATOR.write(folder, Card(settings=self.settings, shape=self.shape), arrays)
-
-    @classmethod
-    def load(cls, folder: Path) -> Self:
-        """Read what :meth:`save` wrote.
-
-        Raises:
-            InputError: a file is missing, damaged, altered or of another format.
-        """
-        with GENERATOR.read(folder) as (card, arrays):
-            scaler, settings = Scaler.taken_from(arrays, card.shape), KernelSettings(**card.settings)
-            return cls(settings, card.shape, scaler, arrays["rows"], float(arrays["bandwidth"]))
 
 
 def likeliest(rows: FLOAT, rng: Stream) -> float:

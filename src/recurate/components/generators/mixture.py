@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import warnings
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Any, ClassVar, Literal, Self
 
 import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 
-from recurate.components.generators.scaling import GENERATOR, Scaler, check_training_data, trained
-from recurate.components.nets.saved import Card
+from recurate.components.generators.scaling import ArrayModel, Scaler, check_training_data, trained
 from recurate.components.protocols import GeneratorSettings, Samples
 from recurate.core.seeds import Stream
 
@@ -43,29 +42,21 @@ class MixtureSettings(GeneratorSettings):
         """Return the untrained model."""
         return Mixture(self)
 
-    def load(self, folder: Path, workspace: Path | None = None, logs: Path | None = None) -> Mixture:
-        """Return the model that was saved in a folder."""
-        return Mixture.load(folder)
-
 
 @dataclass(frozen=True)
-class Mixture:
+class Mixture(ArrayModel):
     """A Gaussian mixture on arrays of one shape: p(x) = sum_j w_j N(x; m_j, C_j) on flattened samples.
 
     It is fitted by expectation maximisation (Dempster et al. 1977, J. R. Stat. Soc. B 39(1), section 4.3).
 
     Attributes:
         settings: see :class:`MixtureSettings`.
-        shape: shape of one sample; empty before the first fit.
-        scaler: the scale of the data; None before the first fit.
-        parts: ``weights`` (m,), ``means`` (m, d) and ``roots``: covariances are root @ root.T for ``full``
+        arrays: ``weights`` (m,), ``means`` (m, d) and ``roots``: covariances are root @ root.T for ``full``
             (m, d, d) and ``tied`` (d, d); standard deviations (m, d) for ``diag``, (m,) for ``spherical``.
     """
 
+    Settings: ClassVar[type[GeneratorSettings]] = MixtureSettings
     settings: MixtureSettings
-    shape: tuple[int, ...] = ()
-    scaler: Scaler | None = None
-    parts: dict[str, NDArray[Any]] = field(default_factory=dict)
 
     def fit(self, data: Samples, *, rng: Stream, contexts: NDArray[Any] | None = None, real: int = 0) -> Self:
         """Return the mixture fitted to data (n, ...), starting from this one if ``warm_start`` is true.
@@ -78,8 +69,8 @@ class Mixture:
         rows = scaler.rows(data).astype(np.float64)
         if len(rows) == 1:  # scikit-learn needs two
             rows = np.repeat(rows, 2, axis=0)
-        parts = self._em(rows, min(self.settings.components, len(data)), rng)
-        return type(self)(self.settings, data.shape[1:], scaler, parts)
+        arrays = self._em(rows, min(self.settings.components, len(data)), rng)
+        return type(self)(self.settings, data.shape[1:], scaler, arrays)
 
     def _em(self, rows: NDArray[np.float64], count: int, rng: Stream) -> dict[str, NDArray[Any]]:
         from sklearn.exceptions import ConvergenceWarning
@@ -88,10 +79,10 @@ class Mixture:
 
         s = self.settings
         known: dict[str, Any] = {}
-        if s.warm_start and self.parts and len(self.parts["weights"]) == count:
-            weights = self.parts["weights"] + 1e-3 / count  # EM cannot revive a Gaussian of weight zero
-            known = {"weights_init": weights / weights.sum(), "means_init": self.parts["means"]}
-            known["precisions_init"] = _precisions(self.parts["roots"], s.covariance)
+        if s.warm_start and self.arrays and len(self.arrays["weights"]) == count:
+            weights = self.arrays["weights"] + 1e-3 / count  # EM cannot revive a Gaussian of weight zero
+            known = {"weights_init": weights / weights.sum(), "means_init": self.arrays["means"]}
+            known["precisions_init"] = _precisions(self.arrays["roots"], s.covariance)
         model = GaussianMixture(
             count,
             covariance_type=s.covariance,
@@ -116,7 +107,7 @@ class Mixture:
             InputError: the generator has not been trained.
         """
         scaler = trained(self.scaler)
-        weights, means, roots = (self.parts[name] for name in ("weights", "means", "roots"))
+        weights, means, roots = (self.arrays[name] for name in ("weights", "means", "roots"))
         draw = rng.generator()
         chosen = draw.choice(len(weights), size=n, p=weights / weights.sum())
         out = np.empty((n, means.shape[1]), np.float32)
@@ -133,26 +124,6 @@ class Mixture:
         if kind == "tied":
             return np.asarray(noise @ roots.T)
         return np.asarray(noise @ roots[j].T if kind == "full" else noise * roots[j])
-
-    def save(self, folder: Path) -> None:
-        """Write ``generator.json`` and ``generator.safetensors`` into a folder.
-
-        Raises:
-            InputError: the generator has not been trained.
-        """
-        arrays = self.parts | trained(self.scaler).arrays()
-        GENERATOR.write(folder, Card(settings=self.settings, shape=self.shape), arrays)
-
-    @classmethod
-    def load(cls, folder: Path) -> Self:
-        """Read what :meth:`save` wrote.
-
-        Raises:
-            InputError: a file is missing, damaged, altered or of another format.
-        """
-        with GENERATOR.read(folder) as (card, arrays):
-            scaler = Scaler.taken_from(arrays, card.shape)
-            return cls(MixtureSettings(**card.settings), card.shape, scaler, arrays)
 
 
 def _precisions(roots: NDArray[Any], kind: Covariance) -> NDArray[Any]:

@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field, replace
-from pathlib import Path
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
-from recurate.components.generators.scaling import GENERATOR, Scaler, check_training_data, trained
+from recurate.components.generators.scaling import ArrayModel, Scaler, check_training_data, trained
 from recurate.components.nets.devices import choose_device, import_torch, threads
-from recurate.components.nets.saved import Card
 from recurate.components.nets.training import Network, NetworkSettings, build, prepare, repeatable, train
 from recurate.components.protocols import Samples
 from recurate.core.seeds import Stream
@@ -27,7 +25,7 @@ PIXELS = {"cpu": 100_000, "cuda": 2_000_000, "mps": 500_000}
 
 
 @dataclass(frozen=True)
-class Neural:
+class Neural(ArrayModel):
     """A generator of arrays of one shape by a network; kinds add the loss and the way of sampling.
 
     Retraining starts from the weights of the round before, on the scale of the first training data, unless
@@ -35,17 +33,11 @@ class Neural:
 
     Attributes:
         settings: see :class:`NetworkSettings`.
-        shape: shape of one sample; empty before the first fit.
-        scaler: the scale of the data; None before the first fit.
-        weights: the network's weights, by name (float32).
+        arrays: the network's weights, by name (float32).
     """
 
-    Settings: ClassVar[type[NetworkSettings]]
     GAIN: ClassVar[float] = 1.0  # multiplies an MLP's initial weights
     settings: NetworkSettings
-    shape: tuple[int, ...] = ()
-    scaler: Scaler | None = None
-    weights: dict[str, Any] = field(default_factory=dict)
 
     def loss(self, network: Network, target: Tensor, rng: TorchGenerator) -> Tensor:
         """Return the training loss, a scalar, on a batch of rows (b, d)."""
@@ -76,7 +68,7 @@ class Neural:
         check_training_data(data, self.shape)
         settings, shape = self.settings, data.shape[1:]
         recipe, device = settings.recipe(shape), choose_device(settings.device)
-        scaler, weights, steps = self.scaler, self.weights, settings.steps
+        scaler, weights, steps = self.scaler, self.arrays, settings.steps
         if scaler is None or not settings.warm_start:
             scaler = Scaler.of_images(data) if recipe.network == "unet" else Scaler.of_points(data)
             weights, steps = {}, settings.first_steps
@@ -103,7 +95,7 @@ class Neural:
             chunk = max(PIXELS[device.split(":")[0]] // math.prod(self.shape[:2]), 1)
         out = np.empty((n, dimension), np.float32)
         with threads(settings.threads), repeatable(device), torch.inference_mode():
-            network = build(recipe, self.shape, seed, self.weights, device)
+            network = build(recipe, self.shape, seed, self.arrays, device)
             called = prepare(network.eval(), recipe, settings)
             torch_rng = torch.Generator(device).manual_seed(seed)
             low, high = (torch.from_numpy(b).to(device) for b in (scaler.low, scaler.high))
@@ -113,23 +105,3 @@ class Neural:
                 found = self.walk(called, noise, (low, high), torch_rng)
                 out[start : start + size] = (found.clamp(low, high) if image else found).cpu().numpy()
         return scaler.samples(out, self.shape)
-
-    def save(self, folder: Path) -> None:
-        """Write ``generator.json`` and ``generator.safetensors`` into a folder.
-
-        Raises:
-            InputError: the generator has not been trained.
-        """
-        arrays = self.weights | trained(self.scaler).arrays()
-        GENERATOR.write(folder, Card(settings=self.settings, shape=self.shape), arrays)
-
-    @classmethod
-    def load(cls, folder: Path) -> Self:
-        """Read what :meth:`save` wrote.
-
-        Raises:
-            InputError: a file is missing, damaged, altered or of another format.
-        """
-        with GENERATOR.read(folder) as (card, arrays):
-            scaler = Scaler.taken_from(arrays, card.shape)
-            return cls(cls.Settings(**card.settings), card.shape, scaler, arrays)

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
-from typing import Self
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, ClassVar, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
 from recurate.components.nets.saved import Arrays, Card, Kept
+from recurate.components.protocols import GeneratorSettings
 from recurate.core.errors import InputError
 from recurate.log.samples import Samples, is_text
 
@@ -81,6 +83,44 @@ class Scaler:
         if found.mean.shape != (math.prod(shape),):
             raise ValueError(f"shape {shape} for a scaler of {found.mean.size} coordinates")
         return found
+
+
+@dataclass(frozen=True)
+class ArrayModel:
+    """A generator of arrays of one shape; kinds add ``fit`` and ``sample``.
+
+    Attributes:
+        settings: settings of the generator.
+        shape: shape of one sample; empty before the first fit.
+        scaler: scale of the data; None before the first fit.
+        arrays: fitted parameters, by name, on that scale.
+    """
+
+    Settings: ClassVar[type[GeneratorSettings]]
+    settings: Any
+    shape: tuple[int, ...] = ()
+    scaler: Scaler | None = None
+    arrays: Arrays = field(default_factory=dict)
+
+    def save(self, folder: Path) -> None:
+        """Write ``generator.json`` and ``generator.safetensors`` into a folder.
+
+        Raises:
+            InputError: the generator has not been trained.
+        """
+        arrays = self.arrays | trained(self.scaler).arrays()
+        GENERATOR.write(folder, Card(settings=self.settings, shape=self.shape), arrays)
+
+    @classmethod
+    def load(cls, folder: Path) -> Self:
+        """Read what :meth:`save` wrote.
+
+        Raises:
+            InputError: a file is missing, damaged, altered or of another format.
+        """
+        with GENERATOR.read(folder) as (card, arrays):
+            scaler = Scaler.taken_from(arrays, card.shape)
+            return cls(cls.Settings(**card.settings), card.shape, scaler, arrays)
 
 
 def trained(scaler: Scaler | None) -> Scaler:
