@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol, Self, runtime_checkable
+from typing import Any, ClassVar, Protocol, Self, runtime_checkable
 
 from numpy.typing import NDArray
 from pydantic import Field
@@ -18,18 +18,6 @@ from recurate.core.arrays import FloatArray
 from recurate.core.seeds import Stream
 from recurate.core.settings import Settings
 from recurate.log.samples import Samples
-
-__all__ = [
-    "Copied",
-    "Generator",
-    "GeneratorSettings",
-    "GroupSettings",
-    "Grouping",
-    "Prepared",
-    "Reward",
-    "RewardSettings",
-    "Samples",
-]
 
 
 class Generator(Protocol):
@@ -153,24 +141,25 @@ class GeneratorSettings(Settings):
 class RewardSettings(Settings):
     """Settings of a reward; a subclass builds it."""
 
+    needs_classifier: ClassVar[bool] = False  # whether a classifier of the real data is needed
     kind: str
     name: str = Field("reward", pattern=r"^[A-Za-z_]\w*$", description="name of the reward's column")
     weight: float | None = Field(None, ge=0, le=1, description="share of slates picked by this reward")
     gamma: float = Field(1.0, gt=0, description="multiplies the reward")
 
     def build(self, prepared: Prepared) -> Reward:
-        """Return the reward."""
-        raise NotImplementedError
+        """Return the reward: these settings themselves, unless a subclass builds another object."""
+        return self
 
-    @property
-    def needs_classifier(self) -> bool:
-        """Whether a classifier of the real data is needed."""
-        return False
+    def __call__(self, samples: Samples, contexts: NDArray[Any] | None = None) -> FloatArray:
+        """Return one reward per sample; see :class:`Reward`."""
+        raise NotImplementedError
 
 
 class GroupSettings(Settings):
     """Settings of groups; a subclass builds them."""
 
+    needs_classifier: ClassVar[bool] = False  # whether a classifier of the real data is needed
     kind: str
 
     def build(self, prepared: Prepared) -> Grouping:
@@ -183,8 +172,3 @@ class GroupSettings(Settings):
         Raises:
             ValueError: they do not.
         """
-
-    @property
-    def needs_classifier(self) -> bool:
-        """Whether a classifier of the real data is needed."""
-        return False

@@ -28,8 +28,8 @@ from recurate.components.rewards.classifier import (
     margins,
     scores,
 )
-from recurate.components.rewards.colour import ColourReward, ColourSettings
-from recurate.components.rewards.distance import DistanceReward, DistanceSettings, NearestCentre
+from recurate.components.rewards.colour import ColourSettings
+from recurate.components.rewards.distance import DistanceSettings, NearestCentre
 from recurate.core.errors import Diverged, InputError
 from recurate.core.seeds import Stream
 from recurate.loop.config import parse_config, write_config
@@ -43,16 +43,16 @@ REAL = os.environ.get("RECURATE_DATA")
 def test_distance_reward():
     settings = DistanceSettings(kind="distance", centre=(1.0, 0.0), radius=0.5, gamma=2.0)
     points = np.array([[1.0, 0.0], [1.5, 0.0], [4.0, 4.0]], np.float32)
-    np.testing.assert_allclose(DistanceReward(settings)(points), [0.0, 0.0, -9.0])
+    np.testing.assert_allclose(settings(points), [0.0, 0.0, -9.0])
     with pytest.raises(InputError, match="one dimension"):
-        DistanceReward(settings)(np.zeros((3, 8, 8), np.float32))
+        settings(np.zeros((3, 8, 8), np.float32))
 
 
 def test_distance_on_moons():
     """The reward of Ferbach et al. 2024: 0 within the radius of a centre, falling linearly beyond."""
     points = Moons(kind="moons", size=500, scale=3, shift=(-1, -1)).load(Stream(0)).train
     settings = DistanceSettings(kind="distance", centre=(-4.0, -1.0), radius=1.0, gamma=10.0)
-    found = DistanceReward(settings)(points)
+    found = settings(points)
     far = np.sqrt(((points.astype(float) - [-4, -1]) ** 2).sum(axis=1))
     np.testing.assert_allclose(found, [-10 * max(0.0, f - 1) for f in far])
     assert (found == 0).any()
@@ -71,8 +71,8 @@ def classifier():
 
 def test_the_classifier_is_good_on_images_it_has_not_seen(classifier):
     data = Digits().load(Stream(0))
-    assert classifier.held_out_accuracy > 0.95
-    assert (classifier.predict(data.held_out) == data.held_out_labels).mean() == classifier.held_out_accuracy
+    assert classifier.scores.accuracy > 0.95
+    assert (classifier(data.held_out) == data.held_out_labels).mean() == classifier.scores.accuracy
     probabilities = classifier.probabilities(data.held_out)
     np.testing.assert_allclose(probabilities.sum(axis=1), 1)
 
@@ -82,7 +82,7 @@ def test_it_comes_back_from_disk(classifier, tmp_path):
     classifier.save(tmp_path)
     again = Classifier.load(tmp_path)
     np.testing.assert_array_equal(again.probabilities(images), classifier.probabilities(images))
-    assert again.held_out_accuracy == classifier.held_out_accuracy
+    assert again.scores.accuracy == classifier.scores.accuracy
 
 
 def test_classifier_rewards(classifier):
@@ -159,7 +159,7 @@ def test_scores_are_told(classifier, tmp_path):
     data = Digits().load(Stream(0))
     assert classifier.scores.count == len(data.held_out)
     facts = classifier.facts()
-    assert facts["classifier_held_out_accuracy"] == classifier.held_out_accuracy
+    assert facts["classifier_held_out_accuracy"] == classifier.scores.accuracy
     assert 0 < facts["classifier_calibration_error_15_bins"] < 0.3
     assert 0 < facts["classifier_brier_score"] < 0.2
     run(parse_config(DIGITS), tmp_path / "out")
@@ -190,7 +190,7 @@ def test_a_convolutional_classifier(colour, tmp_path):
     settings = ClassifierSettings(steps=100, batch=24, width=24, shift=1)
     found = Classifier.train(data, settings, rng=Stream(0))
     assert found.network == "conv"
-    assert found.held_out_accuracy > 0.8
+    assert found.scores.accuracy > 0.8
     features = found.features(data.held_out)
     assert features.shape == (75, 24)
     found.save(tmp_path)
@@ -303,7 +303,7 @@ def test_settings_of_a_classifier_that_is_not_trained(tmp_path):
 
 
 def colour_reward(**settings):
-    return ColourReward(ColourSettings(kind="colour", **settings))
+    return ColourSettings(kind="colour", **settings)
 
 
 def test_colour_rewards():
@@ -378,6 +378,6 @@ def test_fashion_is_told_apart():
     before = time.process_time()
     found = Classifier.train(data, ClassifierSettings(), rng=Stream(1))
     seconds = time.process_time() - before
-    assert found.held_out_accuracy > 0.88
+    assert found.scores.accuracy > 0.88
     assert found.scores.calibration_error < 0.08
     assert seconds < 120  # a minute on a core of its own

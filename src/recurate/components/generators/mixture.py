@@ -12,8 +12,9 @@ from numpy.typing import NDArray
 from pydantic import Field
 
 from recurate.components.generators.scaling import ArrayModel, Scaler, check_training_data, trained
-from recurate.components.protocols import GeneratorSettings, Samples
+from recurate.components.protocols import GeneratorSettings
 from recurate.core.seeds import Stream
+from recurate.log.samples import Samples
 
 CHUNK = 4096  # samples drawn together
 SEEDS = 2**32  # scikit-learn's seeds are below this

@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 from recurate.components.generators.scaling import ArrayModel, Scaler, check_training_data, trained
 from recurate.components.nets.devices import choose_device, import_torch, threads
 from recurate.components.nets.training import Network, NetworkSettings, build, prepare, repeatable, train
-from recurate.components.protocols import Samples
 from recurate.core.seeds import Stream
+from recurate.log.samples import Samples
 
 if TYPE_CHECKING:
     from torch import Generator as TorchGenerator

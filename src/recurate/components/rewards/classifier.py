@@ -6,7 +6,7 @@ import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,12 +18,13 @@ from recurate.components.nets.classifiers import Kind
 from recurate.components.nets.devices import import_torch, threads
 from recurate.components.nets.saved import Arrays, Card, Kept
 from recurate.components.nets.training import Descent, optimise, set_weights, weights_of
-from recurate.components.protocols import Prepared, RewardSettings, Samples
+from recurate.components.protocols import Prepared, RewardSettings
 from recurate.core.arrays import FloatArray
 from recurate.core.errors import InputError, nearest
 from recurate.core.fingerprints import Fingerprint, of_folder
 from recurate.core.seeds import Stream
 from recurate.core.settings import Settings
+from recurate.log.samples import Samples
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -101,6 +102,7 @@ class ClassifierRewardSettings(RewardSettings):
     Without a class it is the margin of the most probable one, log q_(1) - log q_(2): 0 where two are equal.
     """
 
+    needs_classifier: ClassVar[bool] = True
     kind: Literal["classifier"]
     score: Literal["probability", "confidence", "margin"] = Field(
         "probability",
@@ -120,11 +122,6 @@ class ClassifierRewardSettings(RewardSettings):
     def build(self, prepared: Prepared) -> ClassifierReward:
         """Return the reward."""
         return ClassifierReward(self, prepared.classifier)
-
-    @property
-    def needs_classifier(self) -> bool:
-        """It does."""
-        return True
 
 
 class Scores(Settings):
@@ -216,11 +213,6 @@ class Classifier:
             weights = _fit(network, trained, flat, torch.from_numpy(targets), torch_rng)
         return replace(trained, weights=weights).scored(data)
 
-    @property
-    def held_out_accuracy(self) -> float:
-        """Share of held-out real samples that it labels correctly; nan if these have no labels."""
-        return math.nan if self.scores is None else self.scores.accuracy
-
     def facts(self) -> dict[str, float]:
         """Return its scores on held-out real data, rounded for readers; its card has all digits."""
         if self.scores is None:
@@ -285,23 +277,19 @@ class Classifier:
         step = classifiers.chunk(self.network, self.shape)
         with threads(self.settings.threads), torch.inference_mode():
             network = self._network()
-            set_weights(network, self.weights)
-            network.eval()
             for start in range(0, len(flat), step):
                 rows = slice(start, start + step)
                 out[rows] = function(network, self.standard(flat[rows])).numpy()
         return out
 
     def _network(self) -> Sequential:
-        return classifiers.build(self.network, self.shape, self.settings.width, len(self.labels), 0)
-
-    def predict(self, samples: Samples) -> NDArray[Any]:
-        """Return the most probable label of each sample, shape (n,)."""
-        return np.asarray(np.array(self.labels)[self.probabilities(samples).argmax(axis=1)])
+        network = classifiers.build(self.network, self.shape, self.settings.width, len(self.labels), 0)
+        set_weights(network, self.weights)
+        return network.eval()
 
     def __call__(self, samples: Samples, contexts: NDArray[Any] | None = None) -> NDArray[Any]:
-        """Return one label per sample: a classifier is a grouping."""
-        return self.predict(samples)
+        """Return the most probable label of each sample, shape (n,): a classifier is a grouping."""
+        return np.asarray(np.array(self.labels)[self.probabilities(samples).argmax(axis=1)])
 
     def save(self, folder: Path | str) -> None:
         """Write ``classifier.json`` and ``classifier.safetensors`` into a folder, made if need be."""
@@ -326,7 +314,7 @@ class Classifier:
             if mean.shape != (math.prod(card.shape),):
                 raise ValueError(f"shape {card.shape} for weights of {mean.size} inputs")
             found = cls(mean=mean, weights=arrays, **dict(card))
-            set_weights(found._network(), arrays)
+            found._network()  # fails if the weights do not fit
             return found
 
 

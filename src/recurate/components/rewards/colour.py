@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any, Literal, Self
 
 import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field, model_validator
 
-from recurate.components.protocols import Prepared, RewardSettings, Samples
+from recurate.components.protocols import RewardSettings
 from recurate.core.arrays import FloatArray
 from recurate.core.errors import InputError
+from recurate.log.samples import Samples
 
 BLOCK = 2**22  # numbers evaluated together
 
@@ -46,23 +46,12 @@ class ColourSettings(RewardSettings):
             raise ValueError("rgb must be a colour, three numbers from 0 to 1")
         return self
 
-    def build(self, prepared: Prepared) -> ColourReward:
-        """Return the reward."""
-        return ColourReward(self)
-
-
-@dataclass(frozen=True)
-class ColourReward:
-    """The reward gamma s(x) of images (n, h, w, 3); :class:`ColourSettings` defines s.
-
-    Raises:
-        InputError: samples are not such images.
-    """
-
-    settings: ColourSettings
-
     def __call__(self, samples: Samples, contexts: NDArray[Any] | None = None) -> FloatArray:
-        """Return one reward per sample, shape (n,)."""
+        """Return one reward per image (n, h, w, 3), shape (n,).
+
+        Raises:
+            InputError: The samples are not images with three channels.
+        """
         if samples.ndim != 4 or samples.shape[3] != 3:
             raise InputError(
                 "the colour reward needs images with three channels, (n, h, w, 3)",
@@ -71,15 +60,15 @@ class ColourReward:
             )
         block = max(BLOCK // max(samples[0].size, 1), 1) if len(samples) else 1
         parts = [self._score(samples[i : i + block]) for i in range(0, len(samples), block)]
-        return self.settings.gamma * np.concatenate([np.empty(0), *parts])
+        return self.gamma * np.concatenate([np.empty(0), *parts])
 
     def _score(self, images: Samples) -> FloatArray:
         pixels = np.clip(images.reshape(len(images), -1, 3).astype(np.float64), 0.0, 1.0)
-        colour = np.array(self.settings.rgb)
-        if self.settings.score == "direction":
+        colour = np.array(self.rgb)
+        if self.score == "direction":
             return np.asarray(pixels.mean(axis=1) @ colour / np.linalg.norm(colour))
         distance = np.linalg.norm(pixels - colour, axis=2)
-        if self.settings.score == "closeness":
+        if self.score == "closeness":
             return np.asarray(-distance.mean(axis=1))
-        assert self.settings.radius is not None
-        return np.asarray((distance <= self.settings.radius).mean(axis=1))
+        assert self.radius is not None
+        return np.asarray((distance <= self.radius).mean(axis=1))

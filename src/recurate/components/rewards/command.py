@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import shutil
 import tempfile
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
@@ -12,12 +11,13 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field, field_validator
 
-from recurate.components.protocols import Prepared, RewardSettings, Samples
+from recurate.components.protocols import RewardSettings
 from recurate.core.arrays import FloatArray
 from recurate.core.fingerprints import Fingerprint, of_command
 from recurate.core.programs import Program, check_placeholders
 from recurate.log import exchange
 from recurate.log.exchange import Format
+from recurate.log.samples import Samples
 
 NAMES = ("candidates", "rewards", "count")
 
@@ -46,36 +46,25 @@ class CommandSettings(RewardSettings):
         """Return the files that the command names."""
         return of_command(serves, self.command, Path(self.folder))
 
-    def build(self, prepared: Prepared) -> CommandReward:
-        """Return the reward."""
-        return CommandReward(self)
-
-
-@dataclass(frozen=True)
-class CommandReward:
-    """The reward gamma r(x), r written by a command for a file of candidates.
-
-    Raises:
-        InputError: the command failed as often as it may, took too long, or did not write one number per
-            candidate.
-    """
-
-    settings: CommandSettings
-
     def __call__(self, samples: Samples, contexts: NDArray[Any] | None = None) -> FloatArray:
-        """Return one reward per sample, shape (n,)."""
-        s, count = self.settings, len(samples)
+        """Return one reward per sample, shape (n,).
+
+        Raises:
+            InputError: The command failed on every try, exceeded its time limit, or did not write one number
+                per candidate.
+        """
+        count = len(samples)
         work = Path(tempfile.mkdtemp(prefix="recurate-reward-")).resolve()
-        asked, answer = work / f"candidates.{s.exchange}", work / f"rewards.{s.exchange}"
+        asked, answer = work / f"candidates.{self.exchange}", work / f"rewards.{self.exchange}"
         exchange.write_candidates(
             asked, samples, np.full(count, "", object) if contexts is None else contexts
         )
-        program = Program(f"rewards.{s.name}", s.command, Path(s.folder), s.timeout, s.retries)
+        program = Program(f"rewards.{self.name}", self.command, Path(self.folder), self.timeout, self.retries)
         rewards = program.run(
             {"candidates": asked, "rewards": answer, "count": count},
             work / "output.log",
             prepare=lambda: answer.unlink(missing_ok=True),
             check=lambda: exchange.read_scores(answer, count, "reward"),
         )
-        shutil.rmtree(work)  # after a failure it stays, for its log
-        return s.gamma * rewards
+        shutil.rmtree(work)  # after a failure it stays, with its log
+        return self.gamma * rewards

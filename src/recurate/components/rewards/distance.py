@@ -9,38 +9,27 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 
-from recurate.components.protocols import Prepared, RewardSettings, Samples
+from recurate.components.protocols import RewardSettings
 from recurate.core.arrays import FloatArray
 from recurate.core.errors import InputError
-from recurate.log.samples import is_text
+from recurate.log.samples import Samples, is_text
 
 
 class DistanceSettings(RewardSettings):
-    """Reward -gamma max(0, |x - centre| - radius) (Ferbach et al. 2024, section 4)."""
+    """Reward r(x) = -gamma max(0, |x - centre| - radius) of points (Ferbach et al. 2024, section 4)."""
 
     kind: Literal["distance"]
     centre: tuple[float, ...] = Field(min_length=1, description="the preferred point")
     radius: float = Field(0.0, ge=0, description="distance within which the reward is 0, its maximum")
 
-    def build(self, prepared: Prepared) -> DistanceReward:
-        """Return the reward."""
-        return DistanceReward(self)
-
-
-@dataclass(frozen=True)
-class DistanceReward:
-    """The reward r(x) = -gamma max(0, |x - centre| - radius) of points (Ferbach et al. 2024, section 4).
-
-    Raises:
-        InputError: samples are texts, or have another dimension than the centre.
-    """
-
-    settings: DistanceSettings
-
     def __call__(self, samples: Samples, contexts: NDArray[Any] | None = None) -> FloatArray:
-        """Return one reward per sample, shape (n,)."""
-        beyond = distances(samples, np.array([self.settings.centre]))[:, 0] - self.settings.radius
-        return np.asarray(-self.settings.gamma * np.maximum(beyond, 0.0))
+        """Return one reward per sample (n, d), shape (n,).
+
+        Raises:
+            InputError: The samples are texts, or their dimension differs from that of the centre.
+        """
+        beyond = distances(samples, np.array([self.centre]))[:, 0] - self.radius
+        return np.asarray(-self.gamma * np.maximum(beyond, 0.0))
 
 
 @dataclass(frozen=True)

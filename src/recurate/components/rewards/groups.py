@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import ClassVar, Literal
 
 from recurate.components.data.dataset import Source
 from recurate.components.protocols import Grouping, GroupSettings, Prepared
@@ -29,14 +29,10 @@ class NearestSettings(GroupSettings):
 class ClassifierGroupSettings(GroupSettings):
     """The label that the classifier gives."""
 
+    needs_classifier: ClassVar[bool] = True
     kind: Literal["classifier"]
 
     def build(self, prepared: Prepared) -> Grouping:
         """Return the classifier: it is a grouping."""
         grouping: Grouping = prepared.classifier
         return grouping
-
-    @property
-    def needs_classifier(self) -> bool:
-        """It does."""
-        return True

@@ -32,12 +32,13 @@ from recurate.choices.table import Choices, codes_of
 from recurate.components.nets.devices import choose_device, import_torch, threads
 from recurate.components.nets.saved import Arrays, Card, Kept
 from recurate.components.nets.training import Descent, optimise, set_weights, weights_of
-from recurate.components.protocols import Prepared, RewardSettings, Samples
+from recurate.components.protocols import Prepared, RewardSettings
 from recurate.core.arrays import FloatArray, IntArray
 from recurate.core.errors import Diverged, InputError
 from recurate.core.fingerprints import Fingerprint, of_folder
 from recurate.core.seeds import Stream
 from recurate.core.settings import Settings
+from recurate.log.samples import Samples
 from recurate.metrics.estimates import Estimate, mean
 from recurate.rules.rule import Rule
 
