@@ -28,22 +28,22 @@ class Engine(Protocol):
         ...
 
 
+@dataclass(frozen=True)
 class Local:
     """One shard after another, in this process."""
 
-    def __init__(self, workers: int = 1) -> None:
-        self.workers = workers
+    workers: int = 1
 
     def map(self, function: Callable[[Shard], Result], shards: Sequence[Shard]) -> Iterator[Result]:
         """Yield function(shard) of every shard."""
         return map(function, shards)
 
 
+@dataclass(frozen=True)
 class Processes:
     """Several shards at a time, each in a new process that computes on one thread."""
 
-    def __init__(self, workers: int = 1) -> None:
-        self.workers = workers
+    workers: int = 1
 
     def map(self, function: Callable[[Shard], Result], shards: Sequence[Shard]) -> Iterator[Result]:
         """Yield function(shard) of every shard, in their order."""

@@ -18,6 +18,7 @@ from recurate.core.sealed import sha256
 TEST = ("test", "validation", "valid", "val")
 IDX = re.compile(r"(?P<prefix>.*?)(?P<part>train|t10k|test)[-_.]images[-_.]idx3[-_.]ubyte(\.gz|\.xz)?")
 OBJECTS = re.compile(r"\.(pkl|pick\w+|pt|pth|joblib)")  # extensions of files of pickled Python objects
+INFO = "dataset_info.json"  # written by the datasets library, with the names of the classes
 REMEDY = "docs/running.md lists the formats that can be read"
 
 
@@ -139,27 +140,17 @@ def _idx(place: Path) -> Layout | None:
 def _with_labels(images: Path) -> tuple[Path, ...]:
     """Return a file of images and, if it exists, the file of its labels, compressed or not."""
     stem = re.sub(r"(\.gz|\.xz)$", "", images.name).replace("images", "labels").replace("idx3", "idx1")
-    for ending in ("", ".gz", ".xz"):
-        path = images.with_name(stem + ending)
-        if path.is_file():
-            return images, path
-    return (images,)
+    return images, *_present(images.parent, stem, f"{stem}.gz", f"{stem}.xz")[:1]
 
 
 def _cifar(place: Path) -> Layout | None:
     train = tuple(sorted(place.glob("data_batch_*.bin")))
     if train:
-        test, names = place / "test_batch.bin", place / "batches.meta.txt"
-        return Layout(
-            "cifar",
-            place,
-            train,
-            (test,) if test.is_file() else (),
-            (names,) if names.is_file() else (),
-        )
-    stored = [place / name for name in ("data_batch_1", "batches.meta", "test_batch", "meta")]
-    if any(path.is_file() for path in stored):
-        raise _objects(next(path for path in stored if path.is_file()))
+        test, names = _present(place, "test_batch.bin"), _present(place, "batches.meta.txt")
+        return Layout("cifar", place, train, test, names)
+    stored = _present(place, "data_batch_1", "batches.meta", "test_batch", "meta")
+    if stored:
+        raise _objects(stored[0])
     return None
 
 
@@ -191,16 +182,11 @@ def _saved(place: Path) -> Layout | None:
             splits = [str(name) for name in json.loads(listed.read_text(encoding="utf-8"))["splits"]]
         if "train" not in splits:
             raise _no_training(place, splits)
-        test = next((name for name in TEST if name in splits), None)
-        return Layout(
-            "table",
-            place,
-            _streams(place / "train"),
-            () if test is None else _streams(place / test),
-            _info(place / "train"),
-        )
+        train, test = place / "train", next((place / name for name in TEST if name in splits), None)
+        held_out = () if test is None else _streams(test)
+        return Layout("table", place, _streams(train), held_out, _present(train, INFO))
     if (place / "state.json").is_file():
-        return Layout("table", place, _streams(place), (), _info(place))
+        return Layout("table", place, _streams(place), (), _present(place, INFO))
     return None
 
 
@@ -219,9 +205,9 @@ def _streams(folder: Path) -> tuple[Path, ...]:
     return paths
 
 
-def _info(folder: Path) -> tuple[Path, ...]:
-    path = folder / "dataset_info.json"
-    return (path,) if path.is_file() else ()
+def _present(folder: Path, *names: str) -> tuple[Path, ...]:
+    """Return those of the files that the folder contains."""
+    return tuple(folder / name for name in names if (folder / name).is_file())
 
 
 def _folder(place: Path) -> Layout:

@@ -9,7 +9,7 @@ from recurate.core.errors import InputError
 
 if TYPE_CHECKING:
     from torch import Tensor
-    from torch.nn import Sequential
+    from torch.nn import Module, Sequential
 
 Kind = Literal["mlp", "conv"]
 
@@ -52,43 +52,38 @@ def build(kind: Kind, shape: tuple[int, ...], width: int, classes: int, seed: in
 
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
+        layers: list[Module]
         if kind == "mlp":
-            return nn.Sequential(
-                nn.Linear(math.prod(shape), width),
-                nn.SiLU(),
-                nn.Linear(width, width),
-                nn.SiLU(),
-                nn.Linear(width, classes),
-            )
-        if not is_image(shape) or min(shape[:2]) < SMALLEST:
-            raise InputError(
-                f"a convolutional classifier needs images of {SMALLEST} x {SMALLEST} pixels or more",
-                got=f"samples of shape {shape}",
-                remedy="set classifier.network = 'mlp', or leave it out",
-            )
-        factor = max(min(shape[:2]) // SEEN, 1)
-        height, wide = (side // factor for side in shape[:2])
-        layers: list[nn.Module] = [nn.AvgPool2d(factor)] if factor > 1 else []
-        before = shape[2] if len(shape) == 3 else 1
-        stages = min(int(math.log2(min(height, wide))) - 1, len(CHANNELS))
-        for channels in CHANNELS[:stages]:
-            layers += [
-                nn.Conv2d(before, channels, 3, padding=1, bias=False),
-                nn.BatchNorm2d(channels),
-                nn.ReLU(),
-                nn.MaxPool2d(2),
-            ]
-            before, height, wide = channels, height // 2, wide // 2
-        layers += [
-            nn.Flatten(),
-            nn.Linear(before * height * wide, width),
-            nn.SiLU(),
-            nn.Linear(width, classes),
-        ]
-        # channels_last is a third faster on CPUs than PyTorch's usual layout.
+            layers, size = [nn.Linear(math.prod(shape), width), nn.SiLU()], width
+        else:
+            layers, size = _convolutions(shape)
+        layers += [nn.Linear(size, width), nn.SiLU(), nn.Linear(width, classes)]
         network = nn.Sequential(*layers)
+    if kind == "conv":  # channels_last is a third faster on CPUs than PyTorch's usual layout
         network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-        return network
+    return network
+
+
+def _convolutions(shape: tuple[int, ...]) -> tuple[list[Module], int]:
+    """Return the convolutional layers for images of a shape, and the number of their outputs."""
+    from torch import nn
+
+    if not is_image(shape) or min(shape[:2]) < SMALLEST:
+        raise InputError(
+            f"a convolutional classifier needs images of {SMALLEST} x {SMALLEST} pixels or more",
+            got=f"samples of shape {shape}",
+            remedy="set classifier.network = 'mlp', or omit it",
+        )
+    factor = max(min(shape[:2]) // SEEN, 1)
+    height, wide = (side // factor for side in shape[:2])
+    layers: list[Module] = [nn.AvgPool2d(factor)] if factor > 1 else []
+    before = shape[2] if len(shape) == 3 else 1
+    stages = min(int(math.log2(min(height, wide))) - 1, len(CHANNELS))
+    for channels in CHANNELS[:stages]:
+        convolution = nn.Conv2d(before, channels, 3, padding=1, bias=False)
+        layers += [convolution, nn.BatchNorm2d(channels), nn.ReLU(), nn.MaxPool2d(2)]
+        before, height, wide = channels, height // 2, wide // 2
+    return [*layers, nn.Flatten()], before * height * wide
 
 
 def chunk(kind: Kind, shape: tuple[int, ...]) -> int:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal, Self, TypeVar
 
 from pydantic import Field, model_validator
@@ -106,14 +106,8 @@ class NetworkSettings(GeneratorSettings):
                 got=f"samples of shape {shape}",
                 remedy="put the channels last, or set generator.network = 'mlp'",
             )
-        usual = USUAL[network]
-        return Recipe(
-            usual.network,
-            self.width or usual.width,
-            self.depth or usual.depth,
-            self.batch or usual.batch,
-            self.learning_rate or usual.learning_rate,
-        )
+        given = {n: getattr(self, n) for n in ("width", "depth", "batch", "learning_rate")}
+        return replace(USUAL[network], **{n: value for n, value in given.items() if value is not None})
 
 
 def build(

@@ -80,12 +80,7 @@ class ClassifierSettings(Settings):
     @model_validator(mode="after")
     def _trained_or_read(self) -> Self:
         if self.folder is not None:
-            own = {"folder", "threads"}
-            changed = [
-                n
-                for n, f in type(self).model_fields.items()
-                if n not in own and getattr(self, n) != f.default
-            ]
+            changed = self.model_dump(exclude={"folder", "threads"}, exclude_defaults=True)
             if changed:
                 raise ValueError(f"with folder nothing is trained: leave out {', '.join(changed)}")
         return self
