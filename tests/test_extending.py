@@ -234,7 +234,7 @@ BAD = {
         "my_reward.py",
         "return -",
         "return np.random.default_rng().random(len(samples)) -",
-        "my_reward:ring returns other values",
+        "my_reward:ring returns different values",
     ),
     "groups of another shape": (
         "my_groups.py",
@@ -260,7 +260,7 @@ BAD = {
         "my_generator.py",
         "draw = rng.generator()",
         "draw = np.random.default_rng()",
-        "my_generator:Bootstrap returns other values",
+        "my_generator:Bootstrap returns different values",
     ),
     "a generator that changes": (
         "my_generator.py",

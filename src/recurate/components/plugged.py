@@ -1,8 +1,9 @@
-"""Generators, rewards and groups of strangers: plain classes and functions, called with care.
+"""Plug-ins: plain classes and functions as generators, rewards, groups and data.
 
-A plain function or class becomes settings by its arguments: each one that has no default, or whose default
-is what TOML can hold, is a key of the table that names it; types are checked where it has annotations.
-Whatever it raises, and every answer of a wrong shape or type, becomes an :class:`InputError` with its name.
+The settings of a plain function or class are derived from its arguments: every argument without a default, or
+with a default that TOML can represent, is a key of its table in the configuration; annotated types are
+checked. Exceptions of a plug-in, and answers of a wrong shape or type, become an :class:`InputError` that
+names it.
 """
 
 from __future__ import annotations
@@ -35,7 +36,7 @@ from recurate.core.seeds import Stream
 from recurate.core.settings import Settings
 from recurate.log.samples import Samples, as_texts, is_text
 
-FEW = 16  # samples that are made or scored twice, to see whether they are the same
+FEW = 16  # samples that are generated or scored twice, to check that the answers agree
 Function = TypeVar("Function", "PluggedReward", "PluggedGroups")
 PASSED = ("rng", "contexts")  # arguments that the loop passes by name
 TOML = (bool, int, float, str, list, tuple, dict, type(None))
@@ -46,14 +47,14 @@ TOML = (bool, int, float, str, list, tuple, dict, type(None))
 
 @dataclass(frozen=True)
 class Plugin:
-    """Somebody's function or class, and which of its arguments are keys of a table."""
+    """A function or class, and the names of those arguments that are keys of its table."""
 
     title: str
     target: Callable[..., Any]
     keys: tuple[str, ...]
 
     def with_keys(self, settings: Settings) -> Callable[..., Any]:
-        """Return the function with its arguments from the settings, or an instance of the class."""
+        """Return the function with its arguments bound to the settings, or an instance of the class."""
         arguments = {key: getattr(settings, key) for key in self.keys}
         if isinstance(self.target, type):
             return call(self.title, self.target, **arguments)  # type: ignore[no-any-return]
@@ -64,17 +65,19 @@ def derived(base: type[Settings], title: str, target: Any, given: int) -> type[S
     """Return settings whose keys are the arguments of a function or class.
 
     Args:
-        base: what they are a subclass of, with a class variable ``plugin``.
-        title: the kind.
-        target: the function or class.
-        given: how many arguments come from the loop, if it is a function.
+        base: Base class of the settings, with a class variable ``plugin``.
+        title: Name of the kind.
+        target: Function or class.
+        given: Number of a function's positional arguments that the loop passes.
 
     Raises:
-        InputError: it is neither, or its arguments cannot be keys.
+        InputError: If the target is neither, or its arguments cannot be keys.
     """
     if not callable(target):
         raise InputError(
-            f"{title} is neither a function nor a class", got=type(target).__name__, remedy="name one"
+            f"{title} is neither a function nor a class",
+            got=type(target).__name__,
+            remedy="name a function or class",
         )
     known = _MADE.get((base, title))
     if known is not None and known.plugin.target is target:
@@ -85,7 +88,7 @@ def derived(base: type[Settings], title: str, target: Any, given: int) -> type[S
     if taken:
         raise InputError(
             f"{title} cannot have an argument called {taken[0]!r}",
-            got=f"it is a key of every such table: {', '.join(base.model_fields)}",
+            got=f"the keys that every such table has: {', '.join(base.model_fields)}",
             remedy="rename the argument",
         )
     fields: dict[str, Any] = {
@@ -108,9 +111,9 @@ _MADE: dict[tuple[type[Settings], str], Any] = {}  # so that equal tables are eq
 def _parameters(target: Any) -> list[inspect.Parameter]:
     try:
         return list(inspect.signature(target, eval_str=True).parameters.values())
-    except NameError:  # annotations that only a type checker can read
+    except NameError:  # annotations that exist for type checkers only
         return list(inspect.signature(target).parameters.values())
-    except (TypeError, ValueError):  # some functions in C do not say
+    except (TypeError, ValueError):  # some functions in C have no signature
         return []
 
 
@@ -120,7 +123,7 @@ def _is_key(parameter: inspect.Parameter) -> bool:
 
 
 def _type(annotation: Any) -> Any:
-    """Return an annotation that values can be checked by, or Any."""
+    """Return the annotation if pydantic can validate it, else Any."""
     try:
         TypeAdapter(annotation)
     except (PydanticUserError, NameError):
@@ -132,13 +135,13 @@ def _type(annotation: Any) -> Any:
 
 
 class PluggedGeneratorSettings(GeneratorSettings):
-    """A class of yours with ``fit``, ``sample``, ``save`` and ``load``; its arguments are further keys."""
+    """Your class with ``fit``, ``sample``, ``save`` and ``load``; its arguments are further keys."""
 
     plugin: ClassVar[Plugin]
     given: ClassVar[int] = 0
 
     def build(self, workspace: Path | None = None, logs: Path | None = None) -> Generator:
-        """Return the class's instance; a generator has neither workspace nor logs."""
+        """Return an instance of the class, which uses neither workspace nor logs."""
         for name in ("fit", "sample", "save", "load"):
             if not callable(getattr(self.plugin.target, name, None)):
                 raise InputError(
@@ -150,13 +153,13 @@ class PluggedGeneratorSettings(GeneratorSettings):
         return made  # type: ignore[no-any-return]
 
     def load(self, folder: Path, workspace: Path | None = None, logs: Path | None = None) -> Generator:
-        """Return what the class's ``load`` returns."""
+        """Return the model that the class's ``load`` reads."""
         target: Any = self.plugin.target
         return target.load(folder)  # type: ignore[no-any-return]
 
     @property
     def trains_first(self) -> bool:
-        """Whether the first model is trained on the real data, unless the class says ``trains_first``."""
+        """The class's ``trains_first``: whether the first model is trained on the real data; default True."""
         return bool(getattr(self.plugin.target, "trains_first", True))
 
     @property
@@ -167,7 +170,7 @@ class PluggedGeneratorSettings(GeneratorSettings):
 
 @dataclass(frozen=True)
 class PluggedGenerator:
-    """Somebody's generator, each answer checked."""
+    """A plug-in generator; every answer is checked."""
 
     title: str
     model: Any
@@ -179,12 +182,12 @@ class PluggedGenerator:
             raise InputError(
                 f"{self.title}: fit must return a new generator",
                 got="the old one" if new is self.model else type(new).__name__,
-                remedy="return another instance, and leave the old one as it was",
+                remedy="return another instance, and do not change the old one",
             )
         return type(self)(self.title, new)
 
     def sample(self, n: int, *, rng: Stream, contexts: NDArray[Any] | None = None) -> Samples:
-        """Return n samples; a few are made twice first, to see that the stream alone decides."""
+        """Return n samples, after checking that a few samples depend on nothing but the stream."""
         few, some = min(n, FEW), None if contexts is None else contexts[:FEW]
         check_repeats(self.title, lambda: self._sample(few, rng.at("repeated"), some))
         return self._sample(n, rng, contexts)
@@ -212,7 +215,7 @@ class PluggedGenerator:
 
     @classmethod
     def load(cls, folder: Path) -> Self:
-        """Not without settings, which name the class."""
+        """Raise an error: only the settings can load the model, because they name its class."""
         raise NotImplementedError
 
 
@@ -220,20 +223,22 @@ class PluggedGenerator:
 
 
 class PluggedRewardSettings(RewardSettings):
-    """Reward gamma f(samples), f a function of yours, or an instance of a class; its arguments are keys."""
+    """Reward gamma f(samples), where f is your function or an instance of your class. Its arguments
+    are further keys.
+    """
 
     plugin: ClassVar[Plugin]
     given: ClassVar[int] = 1
     gamma: float = Field(1.0, gt=0, description="factor by which the function's values are multiplied")
 
     def build(self, prepared: Prepared) -> Reward:
-        """Return the function, with its arguments from the keys."""
+        """Return the function with its arguments bound to the keys, or an instance of the class."""
         return self.plugin.with_keys(self)
 
 
 @dataclass(frozen=True)
 class PluggedReward:
-    """Somebody's reward, times gamma, each answer checked."""
+    """A plug-in reward, multiplied by gamma; every answer is checked."""
 
     title: str
     function: Callable[..., Any]
@@ -256,19 +261,19 @@ class PluggedReward:
 
 
 class PluggedGroupSettings(GroupSettings):
-    """Groups by a function of yours, or an instance of a class; its arguments are further keys."""
+    """Groups from your function or an instance of your class; its arguments are further keys."""
 
     plugin: ClassVar[Plugin]
     given: ClassVar[int] = 1
 
     def build(self, prepared: Prepared) -> Grouping:
-        """Return the function, with its arguments from the keys."""
+        """Return the function with its arguments bound to the keys, or an instance of the class."""
         return self.plugin.with_keys(self)
 
 
 @dataclass(frozen=True)
 class PluggedGroups:
-    """Somebody's groups, each answer checked."""
+    """A plug-in grouping; every answer is checked."""
 
     title: str
     function: Callable[..., Any]
@@ -286,14 +291,14 @@ class PluggedGroups:
 
 
 class PluggedDataSettings(Source):
-    """Real data from a function of yours; its arguments are further keys."""
+    """Real data from your function; its arguments are further keys."""
 
     plugin: ClassVar[Plugin]
     given: ClassVar[int] = 0
     held_out: float = Field(0.1, ge=0.001, le=0.9, description="share of samples held out")
 
     def load(self, rng: Stream) -> Dataset:
-        """Return what the function returns: a Dataset, or samples, which are split at random."""
+        """Return the function's Dataset, or split its samples at random."""
         found = call(self.kind, self.plugin.with_keys(self), rng=rng.at("data"))
         if isinstance(found, Dataset):
             return found
@@ -312,7 +317,7 @@ class PluggedDataSettings(Source):
 
 
 def _as_samples(found: Any) -> Samples | None:
-    """Return numbers (n, ...) or texts (n,), or None if these are neither."""
+    """Return an answer as numbers (n, ...) or texts (n,), or None if it is neither."""
     try:
         samples = np.asarray(found)
         if samples.dtype.kind in "OU":
@@ -324,7 +329,7 @@ def _as_samples(found: Any) -> Samples | None:
 
 
 def tried(function: Function, prepared: Prepared) -> Function:
-    """Return a function of samples, after it was called twice on the first real ones."""
+    """Return a function of samples, after checking that it repeats its answer on the first real samples."""
     if prepared.dataset is not None:
         data, known = prepared.dataset, prepared.dataset.contexts
         contexts = None if known is None else known[:FEW]
@@ -333,10 +338,10 @@ def tried(function: Function, prepared: Prepared) -> Function:
 
 
 def check_repeats(title: str, function: Callable[[], NDArray[Any]]) -> None:
-    """Refuse what does not return the same twice.
+    """Call a function twice and check that both arrays agree; NaN equals NaN.
 
     Raises:
-        InputError: it does not.
+        InputError: If they differ.
     """
     one, other = function(), function()
     if one.shape == other.shape:
@@ -346,7 +351,7 @@ def check_repeats(title: str, function: Callable[[], NDArray[Any]]) -> None:
         differ, got = 1, f"shapes {one.shape} and {other.shape}"
     if differ:
         raise InputError(
-            f"{title} returns other values when it is called again with the same arguments",
+            f"{title} returns different values when it is called again with the same arguments",
             got=got,
             remedy="take all randomness from the stream: rng.generator() or rng.integer()",
         )

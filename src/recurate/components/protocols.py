@@ -1,7 +1,8 @@
-"""What strangers replace: generators, rewards, groups; and the settings that build them.
+"""Protocols of the replaceable components (generators, rewards, groups), and base classes of their settings.
 
-Settings hold the keys of a table of the configuration and build what these name. A plain function or class
-needs none: :mod:`recurate.components.plugged` makes them from its arguments.
+The fields of settings are the keys of a table of the configuration, and the settings build the component. A
+plain function or class needs no settings class: :mod:`recurate.components.plugged` derives one from its
+arguments.
 """
 
 from __future__ import annotations
@@ -21,25 +22,25 @@ from recurate.log.samples import Samples
 
 
 class Generator(Protocol):
-    """An immutable value: settings and weights."""
+    """A generative model as an immutable value: its settings and its weights."""
 
     def fit(self, data: Samples, *, rng: Stream, contexts: NDArray[Any] | None = None, real: int = 0) -> Self:
         """Return a new generator trained on ``data``, warm-started from this one.
 
         Args:
-            data: the training set, (n, ...).
-            rng: its randomness.
-            contexts: the context of each sample, (n,) texts; None for unconditional models.
-            real: how many samples, counted from the last, are real data.
+            data: Training set, shape (n, ...).
+            rng: Stream of every random choice.
+            contexts: Context of every sample as text, shape (n,); None for unconditional models.
+            real: Number of real samples, which are the last rows.
         """
         ...
 
     def sample(self, n: int, *, rng: Stream, contexts: NDArray[Any] | None = None) -> Samples:
-        """Return n samples with the shape of the training data, one for each context."""
+        """Return n samples, shape (n, ...) as in training: one per context (n,) if contexts are given."""
         ...
 
     def save(self, folder: Path) -> None:
-        """Write the model into an existing folder: safetensors and JSON, or an external checkpoint."""
+        """Write the model to an existing folder: as safetensors and JSON, or as an external checkpoint."""
         ...
 
     @classmethod
@@ -49,23 +50,23 @@ class Generator(Protocol):
 
 
 class Reward(Protocol):
-    """A reward: larger is preferred."""
+    """A reward function r(x); choosers prefer larger rewards."""
 
     def __call__(self, samples: Samples, contexts: NDArray[Any] | None = None) -> FloatArray:
-        """Return one reward per sample, shape (n,); contexts (n,) are prompts, None where there are none."""
+        """Return one reward per sample, shape (n,); contexts (n,) are prompts, or None without prompts."""
         ...
 
 
 @runtime_checkable
 class Copied(Protocol):
-    """A reward of which a run keeps a copy, and states facts."""
+    """A reward that a run copies into its folder and describes in its report."""
 
     def save(self, folder: Path) -> None:
-        """Write it into a folder, made if need be."""
+        """Write the reward to a folder, which is created if necessary."""
         ...
 
     def facts(self) -> dict[str, Any]:
-        """Return what a reader of the run should know; each name follows the reward's."""
+        """Return facts for readers of the run, by name; the run prefixes them with the reward's name."""
         ...
 
 
@@ -79,14 +80,14 @@ class Grouping(Protocol):
 
 @dataclass(frozen=True)
 class Prepared:
-    """What settings may build from.
+    """The material from which settings build rewards and groups.
 
     Attributes:
-        data: settings of the real data, or None.
-        dataset: the real data, or None.
-        classifier: of the real data (:class:`recurate.components.rewards.classifier.Classifier`); None
-            unless some settings need it.
-        kept: the folder into which :class:`Copied` was saved when the run began; None at that time.
+        data: Settings of the real data, or None.
+        dataset: The real data, or None.
+        classifier: Classifier of the real data (:class:`recurate.components.rewards.classifier.Classifier`);
+            None unless some settings need it.
+        kept: Folder of the run's copy of a :class:`Copied` reward; None when the run begins.
     """
 
     data: Source | None = None
@@ -96,35 +97,35 @@ class Prepared:
 
 
 class GeneratorSettings(Settings):
-    """Settings of a generator; a subclass builds it."""
+    """Base class of the settings of one kind of generator."""
 
     kind: str
 
     def build(self, workspace: Path | None = None, logs: Path | None = None) -> Generator:
-        """Return the model before round 0: an untrained one, or the one to begin with.
+        """Return the model before round 0: an untrained model, or the checkpoint that the settings name.
 
         Args:
-            workspace: where a generator may exchange files and keep new models; emptied in every round.
-            logs: where the output of its programs is kept.
+            workspace: Folder for exchanged files and new models, which is emptied in every round.
+            logs: Folder for the output of external programs.
 
         Raises:
-            InputError: what the settings name is not there.
+            InputError: If a file or folder that the settings name does not exist.
         """
         raise NotImplementedError
 
     def load(self, folder: Path, workspace: Path | None = None, logs: Path | None = None) -> Generator:
-        """Return the model that was saved in a folder, as the class of :meth:`build`'s model reads it."""
+        """Return the model that was saved in a folder, read by the class that :meth:`build` returns."""
         return type(self.build(workspace, logs)).load(folder)
 
     def check(self) -> None:
-        """Refuse what this machine lacks, before anything is done.
+        """Check, before the run begins, that this machine has what the settings require.
 
         Raises:
-            InputError: such as a device that is not there.
+            InputError: If it does not, for instance if it lacks the device.
         """
 
     def settled(self, model: Generator, folder: Path) -> Generator:
-        """Return the model, independent of the workspace, after it was saved in ``folder``."""
+        """Return the model after it was saved in ``folder``, independent of the workspace."""
         return model
 
     @property
@@ -134,12 +135,12 @@ class GeneratorSettings(Settings):
 
     @property
     def knows_contexts(self) -> bool:
-        """Whether samples can be asked for by context."""
+        """Whether the generator samples by context."""
         return False
 
 
 class RewardSettings(Settings):
-    """Settings of a reward; a subclass builds it."""
+    """Base class of the settings of one kind of reward."""
 
     needs_classifier: ClassVar[bool] = False  # whether a classifier of the real data is needed
     kind: str
@@ -157,7 +158,7 @@ class RewardSettings(Settings):
 
 
 class GroupSettings(Settings):
-    """Settings of groups; a subclass builds them."""
+    """Base class of the settings of one kind of grouping."""
 
     needs_classifier: ClassVar[bool] = False  # whether a classifier of the real data is needed
     kind: str
@@ -167,8 +168,8 @@ class GroupSettings(Settings):
         raise NotImplementedError
 
     def check(self, data: Source | None) -> None:
-        """Refuse real data that these groups do not fit.
+        """Check that the grouping can be applied to the real data.
 
         Raises:
-            ValueError: they do not.
+            ValueError: If it cannot.
         """

@@ -1,9 +1,9 @@
-"""All kinds by name: data, generators, rewards, groups, report sections; and the settings of a kind.
+"""Registry of data, generators, rewards, groups and report sections by name, with the settings of each kind.
 
-A kind is one that is built in, an entry point of another package, or ``module:name``
-(:mod:`recurate.core.plugins`). What it is called is written into the run, so that saved models are made again
-by kind. The other seams lie where their kinds do: noises in :mod:`recurate.rules.noise`, alarms in
-:mod:`recurate.loop.alarms.raising`, engines in :mod:`recurate.engines`.
+A kind is built in, an entry point of another package, or ``module:name`` (:mod:`recurate.core.plugins`). A
+run records the names of its kinds, so that its saved models can be loaded by kind. The other seams are beside
+their kinds: noises in :mod:`recurate.rules.noise`, alarms in :mod:`recurate.loop.alarms.raising`, engines in
+:mod:`recurate.engines`.
 """
 
 from __future__ import annotations
@@ -92,10 +92,10 @@ SECTIONS = Seam("sections", "report section", {})  # functions of a RunFolder
 
 
 def settings_class(seam: Seam, kind: object) -> type[Settings]:
-    """Return the settings of a kind.
+    """Return the class of the settings of a kind.
 
     Raises:
-        InputError: there is no such kind.
+        InputError: If there is no such kind.
     """
     if not isinstance(kind, str):
         raise InputError(
@@ -110,16 +110,16 @@ def settings_class(seam: Seam, kind: object) -> type[Settings]:
 
 
 def settings_of(seam: Seam, values: Any) -> Any:
-    """Check a table of a configuration by the settings of its kind.
+    """Validate a table of a configuration as the settings of its kind.
 
     Raises:
-        InputError: there is no such kind.
-        ValueError: the values do not fit it (pydantic's ValidationError, with their places).
+        InputError: If there is no such kind.
+        ValueError: If the values are invalid (pydantic's ValidationError, with their locations).
     """
     if isinstance(values, Settings):
         return values
     if not isinstance(values, Mapping):
-        raise ValueError(f"must be a table with a kind, and is {values!r}")
+        raise ValueError(f"must be a table with a kind, not {values!r}")
     kind = values.get("kind", seam.usual or None)
     return settings_class(seam, kind).model_validate({"kind": kind, **values})
 
@@ -127,14 +127,20 @@ def settings_of(seam: Seam, values: Any) -> Any:
 def first_model(
     settings: GeneratorSettings, workspace: Path | None = None, logs: Path | None = None
 ) -> Generator:
-    """Return the model before round 0; see :meth:`GeneratorSettings.build`."""
+    """Return the model before round 0, with checks of its answers if it is a plug-in.
+
+    See :meth:`GeneratorSettings.build`.
+    """
     return _checked(settings, lambda: settings.build(workspace, logs))
 
 
 def load_model(
     settings: GeneratorSettings, folder: Path, workspace: Path | None = None, logs: Path | None = None
 ) -> Generator:
-    """Return the model that was saved in a folder; see :meth:`GeneratorSettings.build`."""
+    """Return the model that was saved in a folder, with checks of its answers if it is a plug-in.
+
+    See :meth:`GeneratorSettings.load`.
+    """
     return _checked(settings, lambda: settings.load(folder, workspace, logs))
 
 
@@ -145,7 +151,7 @@ def _checked(settings: GeneratorSettings, build: Callable[[], Generator]) -> Gen
 
 
 def build_reward(settings: RewardSettings, prepared: Prepared) -> Reward:
-    """Return a reward; one of somebody else is tried on a few real samples."""
+    """Return the reward that the settings define; a plug-in is first tried on a few real samples."""
     if settings.kind in REWARDS.built_in:
         return settings.build(prepared)
     made = call(settings.kind, settings.build, prepared)
@@ -153,7 +159,7 @@ def build_reward(settings: RewardSettings, prepared: Prepared) -> Reward:
 
 
 def build_groups(settings: GroupSettings, prepared: Prepared) -> Grouping:
-    """Return groups; those of somebody else are tried on a few real samples."""
+    """Return the grouping that the settings define; a plug-in is first tried on a few real samples."""
     if settings.kind in GROUPS.built_in:
         return settings.build(prepared)
     return tried(PluggedGroups(settings.kind, call(settings.kind, settings.build, prepared)), prepared)

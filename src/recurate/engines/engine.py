@@ -1,4 +1,4 @@
-"""Engines: a function of shards, done here, in processes, or wherever somebody's engine does it."""
+"""Engines: they apply a function to shards, in this process, in several processes, or by a plug-in."""
 
 from __future__ import annotations
 
@@ -17,52 +17,56 @@ Result = TypeVar("Result")
 
 
 class Engine(Protocol):
-    """Does work that falls into independent shards."""
+    """Applies a function to independent shards of work."""
 
     def map(self, function: Callable[[Shard], Result], shards: Sequence[Shard]) -> Iterator[Result]:
-        """Yield function(shard) of every shard, in their order; the first error ends it.
+        """Yield function(shard) for every shard, in the order of the shards; the first error ends the work.
 
-        Function, shards and results can be sent between processes: the function is one of a module's, the
-        rest are plain values.
+        Function, shards and results can be sent between processes: the function belongs to a module, and
+        shards and results are plain values.
         """
         ...
 
 
 @dataclass(frozen=True)
 class Local:
-    """One shard after another, in this process."""
+    """Processes one shard after another, in this process."""
 
     workers: int = 1
 
     def map(self, function: Callable[[Shard], Result], shards: Sequence[Shard]) -> Iterator[Result]:
-        """Yield function(shard) of every shard."""
+        """Yield function(shard) for every shard, in the order of the shards."""
         return map(function, shards)
 
 
 @dataclass(frozen=True)
 class Processes:
-    """Several shards at a time, each in a new process that computes on one thread."""
+    """Processes several shards at a time, each in one of ``workers`` new processes with one thread."""
 
     workers: int = 1
 
     def map(self, function: Callable[[Shard], Result], shards: Sequence[Shard]) -> Iterator[Result]:
-        """Yield function(shard) of every shard, in their order."""
+        """Yield function(shard) for every shard, in the order of the shards."""
         pool = ProcessPoolExecutor(self.workers, mp_context=get_context("spawn"), initializer=_one_thread)
         try:
             yield from pool.map(function, shards)
-        finally:  # after an error too, and where the caller stops early
+        finally:  # also after an error, or if the caller stops early
             pool.shutdown(cancel_futures=True)
 
 
 @dataclass(frozen=True)
 class PluggedEngine:
-    """Somebody's engine, its answers checked."""
+    """A plug-in engine; the number of its results is checked."""
 
     title: str
     engine: Any
 
     def map(self, function: Callable[[Shard], Result], shards: Sequence[Shard]) -> Iterator[Result]:
-        """Yield function(shard) of every shard."""
+        """Yield function(shard) for every shard, and check their number.
+
+        Raises:
+            InputError: If the engine fails, or yields another number of results.
+        """
         count = 0
         try:
             for result in self.engine.map(function, shards):
@@ -74,7 +78,7 @@ class PluggedEngine:
             raise InputError(
                 f"{self.title} failed after {count} of {len(shards)} results",
                 got=f"{type(error).__name__}: {error}",
-                remedy="mend it, or use another engine; what is complete is not done again",
+                remedy="correct it, or use another engine; completed shards are not repeated",
             ) from error
         if count != len(shards):
             raise InputError(
@@ -88,10 +92,10 @@ ENGINES = Seam("engines", "engine", {"local": Local, "processes": Processes})
 
 
 def engine_named(name: str, workers: int = 1) -> Engine:
-    """Return an engine for as many shards at a time.
+    """Return an engine that processes up to ``workers`` shards at a time.
 
     Raises:
-        InputError: there is no such engine, or it cannot be made.
+        InputError: If there is no such engine, or it cannot be created.
     """
     engine: Any = call(name, ENGINES.find(name), workers=workers)
     if name in ENGINES.built_in:
@@ -106,6 +110,6 @@ def engine_named(name: str, workers: int = 1) -> Engine:
 
 
 def _one_thread() -> None:
-    """Keep each process to one thread: several shards share the cores."""
+    """Limit the process to one thread, because several processes share the cores."""
     for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
         os.environ[name] = "1"

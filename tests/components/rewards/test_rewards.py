@@ -291,7 +291,7 @@ def test_a_run_with_a_classifier_that_was_trained_before(classifier, tmp_path):
 
 
 def test_settings_of_a_classifier_that_is_not_trained(tmp_path):
-    with pytest.raises(InputError, match="nothing is trained: leave out width"):
+    with pytest.raises(InputError, match="nothing is trained: omit width"):
         parse_config(merged(DIGITS, classifier={"folder": "x"}))
     config = GAUSSIANS | {"classifier": {"folder": str(tmp_path / "nowhere")}}
     with pytest.raises(InputError, match="no saved classifier"):

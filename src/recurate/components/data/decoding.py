@@ -240,13 +240,7 @@ def _scaled(image: Samples, side: int | None) -> Samples:
     short = min(height, width)
     top, left = (height - short) // 2, (width - short) // 2
     square = np.atleast_3d(image[top : top + short, left : left + short])
-    planes = [
-        np.asarray(
-            Image.fromarray(np.ascontiguousarray(square[..., c])).resize(
-                (side, side), Image.Resampling.BILINEAR
-            )
-        )
-        for c in range(square.shape[2])
-    ]
-    found = np.stack(planes, axis=-1).reshape(side, side, *image.shape[2:])
+    planes = [Image.fromarray(np.ascontiguousarray(square[..., c])) for c in range(square.shape[2])]
+    resized = [np.asarray(plane.resize((side, side), Image.Resampling.BILINEAR)) for plane in planes]
+    found = np.stack(resized, axis=-1).reshape(side, side, *image.shape[2:])
     return np.asarray(np.clip(found, 0.0, 1.0))

@@ -1,4 +1,4 @@
-"""Rewards and groups from a classifier, trained on the real data or read from a folder."""
+"""Classifiers, trained on the real data or read from a folder, and rewards from their probabilities."""
 
 from __future__ import annotations
 
@@ -31,14 +31,14 @@ if TYPE_CHECKING:
     from torch.nn import Sequential
 
 BINS = 15  # of confidence
-USUAL: dict[Kind, dict[str, float]] = {  # values of settings that are None
+USUAL: dict[Kind, dict[str, float]] = {  # values that replace settings of None
     "mlp": {"noise": 1.0, "label_smoothing": 0.05, "learning_rate": 2e-3},
     "conv": {"noise": 0.0, "label_smoothing": 0.02, "learning_rate": 6e-3},
 }
 
 
 class ClassifierSettings(Settings):
-    """The classifier itself, trained on the standardised real data with AdamW, or read from a folder."""
+    """Settings of a classifier: trained with AdamW on the standardised real data, or read from a folder."""
 
     folder: str | None = Field(
         None,
@@ -82,19 +82,20 @@ class ClassifierSettings(Settings):
         if self.folder is not None:
             changed = self.model_dump(exclude={"folder", "threads"}, exclude_defaults=True)
             if changed:
-                raise ValueError(f"with folder nothing is trained: leave out {', '.join(changed)}")
+                raise ValueError(f"with folder nothing is trained: omit {', '.join(changed)}")
         return self
 
     def rests_on(self, serves: str) -> list[Fingerprint]:
-        """Return the files of a classifier that was trained before."""
+        """Return the fingerprints of the folder of a trained classifier, if the settings name one."""
         return [] if self.folder is None else of_folder(serves, Path(self.folder), kept=True)
 
 
 class ClassifierRewardSettings(RewardSettings):
-    """Reward gamma q_a(x), gamma max_i q_i(x), or gamma times a margin; q: class probabilities.
+    """Reward gamma q_a(x), gamma max_i q_i(x), or gamma times a margin, with class probabilities q.
 
-    The margin of class a is log q_a - max over b != a of log q_b: positive where a is the most probable one.
-    Without a class it is the margin of the most probable one, log q_(1) - log q_(2): 0 where two are equal.
+    The margin of class a is log q_a - max over b != a of log q_b, which is positive where a is the most
+    probable class. Without a label it is the margin of the most probable class, log q_(1) - log q_(2), which
+    is 0 where the two are equal.
     """
 
     needs_classifier: ClassVar[bool] = True
@@ -120,21 +121,21 @@ class ClassifierRewardSettings(RewardSettings):
 
 
 class Scores(Settings):
-    r"""How good a classifier is on held-out real data.
+    r"""Scores of a classifier on held-out real data.
 
     With q_i(x) the probability of class i, c = max_i q_i the confidence, n samples:
 
-    - accuracy: share of samples whose most probable class is the right one;
+    - accuracy: share of samples whose most probable class is the true class;
     - expected calibration error: sum_b n_b / n |accuracy_b - mean confidence_b| over 15 bins of confidence
       of equal width, (0, 1/15], ..., (14/15, 1] (Guo et al. 2017, arXiv 1706.04599, eq. 3). It is biased
-      upwards by few samples: that of a perfectly calibrated classifier is up to 0.4 sqrt(15 / n) on average;
-    - Brier score: mean of sum_i (q_i - [i is the right class])^2, from 0 to 2 (Brier 1950, Monthly Weather
+      upwards: for a perfectly calibrated classifier its expectation is up to 0.4 sqrt(15 / n);
+    - Brier score: mean of sum_i (q_i - [i is the true class])^2, from 0 to 2 (Brier 1950, Monthly Weather
       Review 78(1)).
 
     Attributes:
-        count: number of samples, n.
-        accuracy, calibration_error, brier: see above.
-        bins: of confidence, behind the calibration error.
+        count: Number of samples, n.
+        accuracy, calibration_error, brier: Scores defined above.
+        bins: Number of bins of confidence in the calibration error.
     """
 
     count: int
@@ -145,7 +146,7 @@ class Scores(Settings):
 
 
 class _Card(Card):
-    """What ``classifier.json`` holds."""
+    """Content of ``classifier.json``."""
 
     settings: ClassifierSettings
     network: Kind
@@ -154,24 +155,24 @@ class _Card(Card):
     scores: Scores | None
 
 
-CLASSIFIER = Kept("classifier", _Card, "name a folder that Classifier.save has written, such as RUN/setup")
+CLASSIFIER = Kept("classifier", _Card, "name a folder that Classifier.save wrote, such as RUN/setup")
 
 
 @dataclass(frozen=True)
 class Classifier:
-    """A trained classifier: q_i(x), the probability of class i given sample x.
+    """A trained classifier of samples x with class probabilities q_i(x).
 
-    It minimises the cross-entropy with smoothed labels (Szegedy et al. 2016, arXiv 1512.00567, section 7) on
-    the standardised real data.
+    Its training minimises the cross-entropy with smoothed labels (Szegedy et al. 2016, arXiv 1512.00567,
+    section 7) on the standardised real data.
 
     Attributes:
-        settings: see :class:`ClassifierSettings`.
-        network: kind of its network.
-        shape: of one sample.
-        labels: the classes' names, in order.
-        mean, scale: standardise the inputs: one mean per coordinate, (d,), and one scale for all.
-        weights: of the network, by name.
-        scores: on held-out real data; None if these have no labels.
+        settings: Settings of the classifier.
+        network: Kind of its network.
+        shape: Shape of one sample.
+        labels: Names of the classes, in the order of the probabilities.
+        mean, scale: Mean of every coordinate, shape (d,), and scale common to all, which standardise inputs.
+        weights: Weights of the network, by name.
+        scores: Scores on held-out real data; None if these have no labels.
     """
 
     settings: ClassifierSettings
@@ -188,8 +189,8 @@ class Classifier:
         """Train on the real data's training part and score on its held-out part.
 
         Raises:
-            InputError: there is only one class, or the network does not fit the samples.
-            Diverged: the loss or the weights are not finite numbers.
+            InputError: If there is only one class, or the network cannot be applied to the samples.
+            Diverged: If the loss or the weights are not finite.
         """
         torch = import_torch()
         labels, targets = np.unique(data.labels, return_inverse=True)
@@ -209,7 +210,7 @@ class Classifier:
         return replace(trained, weights=weights).scored(data)
 
     def facts(self) -> dict[str, float]:
-        """Return its scores on held-out real data, rounded for readers; its card has all digits."""
+        """Return the scores on held-out real data, rounded; ``classifier.json`` has all digits."""
         if self.scores is None:
             return {}
         return {
@@ -219,10 +220,10 @@ class Classifier:
         }
 
     def scored(self, data: Dataset) -> Self:
-        """Return the classifier with its scores on held-out data; itself if these have no labels.
+        """Return the classifier with its scores on held-out data, or unchanged if these have no labels.
 
         Raises:
-            InputError: the samples have another shape than its training data.
+            InputError: If the shape of the samples differs from that of its training data.
         """
         if not (data.labelled and (data.held_out_labels != "").all() and len(data.held_out)):
             self.check(data.train)
@@ -232,11 +233,11 @@ class Classifier:
         return replace(self, scores=scores(self.probabilities(data.held_out), classes))
 
     def logits(self, samples: Samples) -> FloatArray:
-        """Return log q up to one constant per sample, shape (n, classes)."""
+        """Return log q up to an additive constant per sample, shape (n, classes)."""
         return self._apply(samples, len(self.labels), lambda net, x: net(x).double())
 
     def probabilities(self, samples: Samples) -> FloatArray:
-        """Return q, shape (n, classes)."""
+        """Return the class probabilities q, shape (n, classes)."""
         torch = import_torch()
         return self._apply(samples, len(self.labels), lambda net, x: torch.softmax(net(x).double(), dim=1))
 
@@ -245,26 +246,26 @@ class Classifier:
         return self._apply(samples, self.settings.width, lambda net, x: net[:-1](x).double())
 
     def check(self, samples: Samples) -> None:
-        """Refuse samples of another shape than its training data.
+        """Check that samples have the shape of its training data.
 
         Raises:
-            InputError: they have another shape, or are texts.
+            InputError: If they have another shape, or are texts.
         """
         if samples.dtype == object or samples.shape[1:] != self.shape:
             raise InputError(
                 "the classifier was trained on samples of another shape",
                 got=f"{'texts' if samples.dtype == object else samples.shape[1:]}, trained on {self.shape}",
-                remedy="use data like those that it was trained on, or train another one",
+                remedy="use data of that shape, or train another classifier",
             )
 
     def standard(self, flat: Samples) -> Tensor:
-        """Return samples (n, d), standardised, in the network's layout."""
+        """Standardise samples (n, d) and return them in the network's layout."""
         torch = import_torch()
         inputs: Tensor = torch.from_numpy((flat - self.mean) / np.float32(self.scale))
         return classifiers.arrange(self.network, self.shape, inputs)
 
     def _apply(self, samples: Samples, size: int, function: Callable[[Any, Any], Any]) -> FloatArray:
-        """Return function(network, inputs) for all samples, (n, size)."""
+        """Return function(network, inputs) for all samples, shape (n, size)."""
         torch = import_torch()
         self.check(samples)
         flat = samples.reshape(len(samples), math.prod(self.shape))
@@ -287,20 +288,20 @@ class Classifier:
         return np.asarray(np.array(self.labels)[self.probabilities(samples).argmax(axis=1)])
 
     def save(self, folder: Path | str) -> None:
-        """Write ``classifier.json`` and ``classifier.safetensors`` into a folder, made if need be."""
+        """Write ``classifier.json`` and ``classifier.safetensors`` to a folder, created if necessary."""
         names = ("settings", "network", "shape", "labels", "scale", "scores")
         card = _Card(**{name: getattr(self, name) for name in names})
         CLASSIFIER.write(Path(folder), card, self.weights | {"mean": self.mean})
 
     @classmethod
     def load(cls, folder: Path | str) -> Self:
-        """Read what :meth:`save` wrote.
+        """Read a classifier that :meth:`save` wrote.
 
         Args:
-            folder: the folder, or the ``classifier.safetensors`` in it.
+            folder: The folder, or the ``classifier.safetensors`` in it.
 
         Raises:
-            InputError: a file is missing, damaged, altered or of another format; the message names it.
+            InputError: If a file is missing, damaged, altered or of another format; the message names it.
         """
         folder = Path(folder)
         folder = folder.parent if folder.name in CLASSIFIER.files else folder
@@ -315,11 +316,11 @@ class Classifier:
 
 @dataclass(frozen=True)
 class ClassifierReward:
-    """The reward gamma s(x), s a class's probability, the confidence or a margin of a classifier.
+    """Reward gamma s(x), where s is a class probability, the confidence or a margin of a classifier.
 
     Raises:
-        InputError: the classifier does not have the class, or samples have another shape than its training
-            data.
+        InputError: If the classifier lacks the class, or the shape of samples differs from that of its
+            training data.
     """
 
     settings: ClassifierRewardSettings
@@ -329,7 +330,7 @@ class ClassifierReward:
         label = self.settings.label
         if label is not None and label not in self.classifier.labels:
             raise InputError(
-                f"the reward {self.settings.name!r} prefers a class that the data do not have",
+                f"the reward {self.settings.name!r} prefers a class that the data lack",
                 got=label,
                 remedy=nearest(label, self.classifier.labels),
             )
@@ -346,11 +347,11 @@ class ClassifierReward:
 
 
 def margins(logits: FloatArray, number: int | None) -> FloatArray:
-    """Return log q_a - max_{b != a} log q_b, shape (n,), for one class a or each sample's most probable one.
+    """Return log q_a - max_{b != a} log q_b, shape (n,), for one class or each sample's most probable class.
 
     Args:
-        logits: log q up to one constant per sample, shape (n, classes).
-        number: of the class a; None for the most probable one.
+        logits: log q up to an additive constant per sample, shape (n, classes).
+        number: Number of the class a; None for each sample's most probable class.
     """
     if number is None:
         two = np.partition(logits, -2, axis=1)[:, -2:]
@@ -359,7 +360,7 @@ def margins(logits: FloatArray, number: int | None) -> FloatArray:
 
 
 def _fit(network: Sequential, model: Classifier, flat: Samples, targets: Tensor, rng: Any) -> Arrays:
-    """Train in place; return the weights."""
+    """Train the network in place and return its weights."""
     import torch
     from torch.nn.functional import cross_entropy
 
@@ -387,7 +388,7 @@ def _fit(network: Sequential, model: Classifier, flat: Samples, targets: Tensor,
 
 
 def scores(probabilities: FloatArray, classes: NDArray[np.int64]) -> Scores:
-    """Return the scores of probabilities (n, classes) given the right classes (n,), -1 for unknown ones."""
+    """Return the scores of probabilities (n, classes) given the true classes (n,); -1: unknown class."""
     confidence, known = probabilities.max(axis=1), classes >= 0
     right = probabilities.argmax(axis=1) == classes
     bins = np.clip(np.ceil(confidence * BINS).astype(int) - 1, 0, BINS - 1)

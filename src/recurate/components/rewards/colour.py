@@ -17,11 +17,11 @@ BLOCK = 2**22  # numbers evaluated together
 
 
 class ColourSettings(RewardSettings):
-    """Reward gamma s(x), s the amount of a colour c = rgb in an image.
+    """Reward gamma s(x), where s measures the amount of a colour c = rgb in an image.
 
-    With x_p the colour of pixel p, clipped to [0, 1] as on a screen, s is, for ``direction``, the mean over p
-    of <x_p, c> / |c|; for ``closeness``, minus the mean of |x_p - c|; for ``share``, the share of pixels with
-    |x_p - c| <= radius.
+    With x_p the colour of pixel p, clipped to [0, 1] as on a screen, s is the mean over p of <x_p, c> / |c|
+    for ``direction``, minus the mean of |x_p - c| for ``closeness``, and the share of pixels with
+    |x_p - c| <= radius for ``share``.
     """
 
     kind: Literal["colour"]
@@ -41,7 +41,7 @@ class ColourSettings(RewardSettings):
         if (self.score == "share") != (self.radius is not None):
             raise ValueError("give radius with score = 'share', and only then")
         if self.score == "direction" and not any(self.rgb):
-            raise ValueError("rgb = [0, 0, 0] is no direction: use score = 'closeness'")
+            raise ValueError("rgb = [0, 0, 0] has no direction: use score = 'closeness'")
         if self.score != "direction" and not all(0 <= value <= 1 for value in self.rgb):
             raise ValueError("rgb must be a colour, three numbers from 0 to 1")
         return self
@@ -50,7 +50,7 @@ class ColourSettings(RewardSettings):
         """Return one reward per image (n, h, w, 3), shape (n,).
 
         Raises:
-            InputError: The samples are not images with three channels.
+            InputError: If the samples are not images with three channels.
         """
         if samples.ndim != 4 or samples.shape[3] != 3:
             raise InputError(

@@ -1,4 +1,4 @@
-"""Rewards from another program, such as a reward model in an environment of its own."""
+"""Rewards from an external program, such as a reward model in its own environment."""
 
 from __future__ import annotations
 
@@ -23,7 +23,10 @@ NAMES = ("candidates", "rewards", "count")
 
 
 class CommandSettings(RewardSettings):
-    """Reward gamma r(x), r written by a command that reads candidates (``item``, ``context``, ``sample``)."""
+    """Reward gamma r(x), where a command reads a table of candidates and writes r.
+
+    The columns of the table are ``item``, ``context`` and ``sample``.
+    """
 
     kind: Literal["command"]
     command: tuple[str, ...] = Field(
@@ -43,15 +46,15 @@ class CommandSettings(RewardSettings):
         return command
 
     def rests_on(self, serves: str) -> list[Fingerprint]:
-        """Return the files that the command names."""
+        """Return the fingerprints of the files that the command names."""
         return of_command(serves, self.command, Path(self.folder))
 
     def __call__(self, samples: Samples, contexts: NDArray[Any] | None = None) -> FloatArray:
         """Return one reward per sample, shape (n,).
 
         Raises:
-            InputError: The command failed on every try, exceeded its time limit, or did not write one number
-                per candidate.
+            InputError: If the command fails on every try, exceeds its time limit, or does not write one
+                number per candidate.
         """
         count = len(samples)
         work = Path(tempfile.mkdtemp(prefix="recurate-reward-")).resolve()

@@ -26,7 +26,7 @@ class DistanceSettings(RewardSettings):
         """Return one reward per sample (n, d), shape (n,).
 
         Raises:
-            InputError: The samples are texts, or their dimension differs from that of the centre.
+            InputError: If the samples are texts, or their dimension differs from that of the centre.
         """
         beyond = distances(samples, np.array([self.centre]))[:, 0] - self.radius
         return np.asarray(-self.gamma * np.maximum(beyond, 0.0))
@@ -34,13 +34,13 @@ class DistanceSettings(RewardSettings):
 
 @dataclass(frozen=True)
 class NearestCentre:
-    """Groups points by their nearest centre; labels are the centres' numbers.
+    """Groups points by their nearest centre; the labels are the centres' numbers.
 
     Attributes:
-        centres: shape (groups, dimension).
+        centres: Coordinates of the centres, shape (groups, dimension).
 
     Raises:
-        InputError: samples are texts, or have another dimension than the centres.
+        InputError: If samples are texts, or their dimension differs from that of the centres.
     """
 
     centres: FloatArray
@@ -54,7 +54,7 @@ def distances(samples: Samples, centres: FloatArray) -> FloatArray:
     """Return Euclidean distances (n, m) of samples (n, d) from centres (m, d).
 
     Raises:
-        InputError: samples are texts, or have another dimension than the centres.
+        InputError: If the samples are texts, or their dimension differs from that of the centres.
     """
     if is_text(samples):
         raise InputError(
@@ -62,7 +62,7 @@ def distances(samples: Samples, centres: FloatArray) -> FloatArray:
         )
     if samples.ndim != 2 or samples.shape[1] != centres.shape[1]:
         raise InputError(
-            "distances need points and centres of one dimension",
+            "points and centres must have the same dimension",
             got=f"samples of shape {samples.shape[1:]}, centres with {centres.shape[1]} coordinates",
             remedy="give the centre as many coordinates as the data have",
         )

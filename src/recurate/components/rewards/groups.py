@@ -1,4 +1,4 @@
-"""The group of each sample, for shares and entropy."""
+"""Settings of groupings, which assign samples to groups for shares and entropy."""
 
 from __future__ import annotations
 
@@ -10,29 +10,33 @@ from recurate.components.rewards.distance import NearestCentre
 
 
 class NearestSettings(GroupSettings):
-    """The nearest centre of the data's Gaussians."""
+    """Groups by the nearest centre of the data's Gaussians."""
 
     kind: Literal["nearest"]
 
     def build(self, prepared: Prepared) -> Grouping:
-        """Return the grouping; labels are the centres' numbers."""
+        """Return the grouping; the labels are the centres' numbers."""
         centres = None if prepared.data is None else prepared.data.centres()
         assert centres is not None  # the configuration checks it
         return NearestCentre(centres)
 
     def check(self, data: Source | None) -> None:
-        """Refuse real data without centres."""
+        """Check that the real data have centres.
+
+        Raises:
+            ValueError: If they do not.
+        """
         if data is None or data.centres() is None:
             raise ValueError("groups.kind = 'nearest' needs data.kind = 'gaussians'")
 
 
 class ClassifierGroupSettings(GroupSettings):
-    """The label that the classifier gives."""
+    """Groups by the most probable class of the classifier."""
 
     needs_classifier: ClassVar[bool] = True
     kind: Literal["classifier"]
 
     def build(self, prepared: Prepared) -> Grouping:
-        """Return the classifier: it is a grouping."""
+        """Return the classifier, which is itself a grouping."""
         grouping: Grouping = prepared.classifier
         return grouping

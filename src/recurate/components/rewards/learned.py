@@ -1,16 +1,16 @@
 r"""A reward learned from picks: conditional logit with a network for utilities.
 
-A chooser who picks candidate x of slate s with probability exp r(x) / sum_{y in s} exp r(y) (Luce 1959,
-Individual Choice Behavior; Bradley-Terry for pairs) is fitted by minimising
+The model of a chooser picks candidate x of slate s with probability exp r(x) / sum_{y in s} exp r(y) (Luce
+1959, Individual Choice Behavior; Bradley-Terry for pairs). It is fitted by minimising
 
     - 1/S sum_s log [ exp r(x_pick) / sum_{y in slate s} exp r(y) ]
 
-over networks r and S slates; for pairs this is the reward model of Christiano et al. (2017, arXiv 1706.03741,
-eq. 1). Picks identify r up to a constant, so that its mean over the training candidates is set to zero. Its
-unit is the chooser's noise: from picks by rewards at temperature T, reward / T is learned.
+over networks r, for S slates; for pairs this is the reward model of Christiano et al. (2017, arXiv
+1706.03741, eq. 1). Picks identify r up to a constant; its mean over the training candidates is set to zero.
+Its unit is the chooser's noise: picks by a reward at temperature T identify reward / T.
 
-Slates are split in three. The network is trained on the first part; the second chooses the step at which
-training stops; the third, on which nothing was chosen, gives the numbers that are reported.
+Slates are split in three parts: the network is trained on the first, the second selects the training step,
+and the reported numbers come from the third, on which nothing was selected.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ FEWEST = 20  # slates from which a reward can be learned
 
 
 class LearnedSettings(Settings):
-    """Network and training: an MLP of two hidden layers, AdamW, and the weights of the best step."""
+    """Settings of a learned reward: an MLP with two hidden layers, trained with AdamW."""
 
     width: int = Field(64, ge=1, description="hidden units per layer (two layers)")
     steps: int = Field(2000, ge=1, description="largest number of training steps")
@@ -75,7 +75,7 @@ class LearnedSettings(Settings):
     @model_validator(mode="after")
     def _something_to_train_on(self) -> Self:
         if self.validation + self.held_out > 0.9:
-            raise ValueError("validation + held_out must leave a tenth of the slates to train on")
+            raise ValueError("validation + held_out must leave at least a tenth of the slates for training")
         return self
 
 
@@ -86,27 +86,26 @@ class LearnedRewardSettings(RewardSettings):
     folder: str = Field(description="the saved reward, relative to the current folder; the run keeps a copy")
 
     def rests_on(self, serves: str) -> list[Fingerprint]:
-        """Return the files of the saved reward."""
+        """Return the fingerprints of the saved reward."""
         return of_folder(serves, Path(self.folder), kept=True)
 
     def build(self, prepared: Prepared) -> ScaledReward:
-        """Return the reward: the run's own copy, where there is one."""
+        """Return the reward, from the run's own copy if it exists."""
         return ScaledReward(self, LearnedReward.load(prepared.kept or self.folder))
 
 
 class LearnedFacts(Settings):
-    """How good a learned reward is; all numbers but the counts are of held-out slates.
+    """Quality of a learned reward on held-out slates.
 
     Attributes:
-        training, validation, held_out: numbers of slates.
-        best_step: the step whose weights were kept; at 0 the reward is constant: nothing was learned.
-        log_likelihood, log_likelihood_error: mean log-likelihood of a pick, in nats per slate, and its
-            standard error.
-        uniform: the same for picks at random, - mean log(slate size).
-        gain_error: standard error of the difference of the two.
-        accuracy: share of slates whose pick has the largest reward (ties shared out).
-        slope, slope_error: the factor on the rewards that maximises the likelihood, 1 for calibrated rewards,
-            and its standard error; None if no finite factor maximises it.
+        training, validation, held_out: Numbers of slates in the three parts.
+        best_step: Training step whose weights were kept; 0: the reward is constant, nothing was learned.
+        log_likelihood, log_likelihood_error: Mean log-likelihood per slate, in nats, and its standard error.
+        uniform: Mean log-likelihood per slate of picks at random, - mean log(slate size).
+        gain_error: Standard error of log_likelihood - uniform.
+        accuracy: Share of slates whose pick has the largest reward; m tied candidates count 1/m each.
+        slope, slope_error: Factor on the rewards that maximises the likelihood, 1 for calibrated rewards, and
+            its standard error; None if no finite factor maximises it.
     """
 
     training: int
@@ -123,11 +122,11 @@ class LearnedFacts(Settings):
 
     @property
     def gain(self) -> float:
-        """Log-likelihood above that of picks at random, in nats per slate."""
+        """Gain in log-likelihood over picks at random, in nats per slate."""
         return self.log_likelihood - self.uniform
 
     def summary(self) -> str:
-        """Return one line."""
+        """Return the numbers in one line."""
         slope = "unknown" if self.slope is None else f"{self.slope:.2f} ± {self.slope_error:.2f}"
         return (
             f"held-out log-likelihood {self.log_likelihood:.3f} ± {self.log_likelihood_error:.3f} per slate "
@@ -137,7 +136,7 @@ class LearnedFacts(Settings):
 
 
 class _Card(Card):
-    """What ``reward.json`` holds."""
+    """Content of ``reward.json``."""
 
     settings: LearnedSettings
     scale: float
@@ -145,20 +144,22 @@ class _Card(Card):
     facts: LearnedFacts
 
 
-REWARD = Kept("reward", _Card, "name a folder that LearnedReward.save has written")
+REWARD = Kept("reward", _Card, "name a folder that LearnedReward.save wrote")
 
 
 @dataclass(frozen=True)
 class LearnedReward:
-    """A reward r learned from picks: slate s picks x with probability exp r(x) / sum_{y in s} exp r(y).
+    """A reward r learned from picks: P(pick x of slate s) = exp r(x) / sum_{y in s} exp r(y).
+
+    Picks identify r up to a constant, which is set so that r has mean 0 on the training candidates.
 
     Attributes:
-        settings: see :class:`LearnedSettings`.
-        shape: shape of one sample.
-        mean, scale: standardise the inputs: one mean per coordinate, (d,), and one scale for all.
-        centre: subtracted from the network's output, so that r has mean 0 on the training candidates.
-        weights: of the network, by name.
-        facts: how good it is, see :class:`LearnedFacts`.
+        settings: Settings of the network and its training.
+        shape: Shape of one sample.
+        mean, scale: Mean of every coordinate, shape (d,), and scale common to all, which standardise inputs.
+        centre: Mean output of the network on the training candidates, which is subtracted.
+        weights: Weights of the network, by name.
+        facts: Quality on held-out slates.
     """
 
     settings: LearnedSettings
@@ -183,18 +184,20 @@ class LearnedReward:
         """Learn from one pick per slate.
 
         Args:
-            samples: all candidates, slate by slate, shape (n, ...).
-            offsets: slate s is rows offsets[s] to offsets[s + 1] - 1, shape (S + 1,); sizes may vary.
-            picked: the pick's place in its slate, from 0, shape (S,).
-            settings: of the network and its training.
-            rng: for the split, the first weights and the batches.
-            clusters: chooser or context of each slate, shape (S,). The split never divides a cluster, and
+            samples: Candidates of all slates, slate by slate, shape (n, ...).
+            offsets: Bounds of the slates, shape (S + 1,): slate s is rows offsets[s] to offsets[s + 1] - 1;
+                sizes may vary.
+            picked: Slot of the pick in each slate, from 0, shape (S,).
+            settings: Settings of the network and its training; None: defaults.
+            rng: Stream of the split, the initial weights and the batches.
+            clusters: Chooser or context of each slate, shape (S,). The split never divides a cluster, and
                 standard errors are clustered by it.
 
         Raises:
-            InputError: there are fewer than 20 slates; a slate has fewer than two candidates, or its pick
-                lies outside; samples are not finite; the picks identify nothing; or clusters are too few.
-            Diverged: the loss, the weights or the rewards are not finite numbers.
+            InputError: If there are fewer than 20 slates, a slate has fewer than two candidates, a pick is
+                outside its slate, samples are not finite, the picks identify nothing, or there are too few
+                clusters.
+            Diverged: If the loss, the weights or the rewards are not finite.
         """
         settings = settings or LearnedSettings()
         samples = np.asarray(samples, np.float32)
@@ -215,10 +218,10 @@ class LearnedReward:
         return cls(settings, samples.shape[1:], mean, scale, centre, weights_of(network), facts)
 
     def __call__(self, samples: Samples, contexts: NDArray[Any] | None = None) -> FloatArray:
-        """Return one reward per sample, shape (n,), always computed on the CPU.
+        """Return one reward per sample, shape (n,), computed on the CPU.
 
         Raises:
-            InputError: the samples have another shape than the training data.
+            InputError: If the shape of the samples differs from that of the training data.
         """
         samples = np.asarray(samples, np.float32)
         if samples.shape[1:] != self.shape or samples.ndim == 0:
@@ -235,7 +238,7 @@ class LearnedReward:
         return np.asarray(found - self.centre)
 
     def save(self, folder: Path | str) -> None:
-        """Write ``reward.json`` and ``reward.safetensors`` into a folder, made if need be."""
+        """Write ``reward.json`` and ``reward.safetensors`` to a folder, created if necessary."""
         card = _Card(
             settings=self.settings, shape=self.shape, scale=self.scale, centre=self.centre, facts=self.facts
         )
@@ -243,10 +246,10 @@ class LearnedReward:
 
     @classmethod
     def load(cls, folder: Path | str) -> Self:
-        """Read what :meth:`save` wrote.
+        """Read a reward that :meth:`save` wrote.
 
         Raises:
-            InputError: a file is missing, damaged, altered or of another format; the message names it.
+            InputError: If a file is missing, damaged, altered or of another format; the message names it.
         """
         with REWARD.read(Path(folder)) as (card, arrays):
             mean = arrays.pop("mean")
@@ -258,10 +261,10 @@ class LearnedReward:
 
 @dataclass(frozen=True)
 class ScaledReward:
-    """The reward gamma r(x), r learned from picks.
+    """Reward gamma r(x), where r was learned from picks.
 
     Raises:
-        InputError: samples have another shape than those that r was learned from.
+        InputError: If the shape of samples differs from that of the training data.
     """
 
     settings: LearnedRewardSettings
@@ -272,11 +275,11 @@ class ScaledReward:
         return np.asarray(self.settings.gamma * self.learned(samples))
 
     def save(self, folder: Path) -> None:
-        """Write the learned reward; see :meth:`LearnedReward.save`."""
+        """Write the learned reward to a folder; see :meth:`LearnedReward.save`."""
         self.learned.save(folder)
 
     def facts(self) -> dict[str, Any]:
-        """Return how good it is."""
+        """Return its quality on held-out slates, in one line."""
         return {"learned_from_picks": self.learned.facts.summary()}
 
 
@@ -284,13 +287,13 @@ class ScaledReward:
 
 
 def _choices(rows: int, offsets: ArrayLike, picked: ArrayLike, clusters: ArrayLike | None) -> Choices:
-    """Return slates and picks, checked; clusters are the choosers, by default one per slate."""
+    """Check slates and picks, and return them with clusters as choosers, by default one per slate."""
     count = np.size(picked)
     if count < FEWEST or rows < 2 * FEWEST:
         raise InputError(
-            "a reward cannot be learned from so few slates",
+            "there are too few slates to learn a reward from",
             got=f"{count} picks among {rows} samples",
-            remedy=f"collect at least {FEWEST} slates; hundreds are needed for more than a rough idea",
+            remedy=f"collect at least {FEWEST} slates, and hundreds for a useful reward",
         )
     choices = Choices.of(np.empty((rows, 0)), offsets=offsets, picked=picked)
     names = np.arange(count) if clusters is None else np.asarray(clusters).astype(str)
@@ -298,7 +301,7 @@ def _choices(rows: int, offsets: ArrayLike, picked: ArrayLike, clusters: ArrayLi
 
 
 def _check(flat: Samples, choices: Choices) -> None:
-    """Refuse samples from which nothing can be learned."""
+    """Check that samples are finite and that the picks can identify a reward."""
     bad = np.flatnonzero(~np.isfinite(flat).all(axis=1))
     if bad.size:
         raise InputError(
@@ -309,14 +312,14 @@ def _check(flat: Samples, choices: Choices) -> None:
     winners = flat[choices.picked_rows]
     if (winners == winners[0]).all():
         raise InputError(
-            "all picks are alike: the likelihood has no maximum, or the candidates do not differ",
-            got=f"one and the same sample picked in {len(choices)} slates",
+            "all picks are the same sample: the likelihood has no maximum, or the candidates are identical",
+            got=f"the same sample picked in {len(choices)} slates",
             remedy="learn from picks of different samples",
         )
     low, high = (f.reduceat(flat, choices.slates.offsets[:-1], axis=0) for f in (np.minimum, np.maximum))
     if (low == high).all():
         raise InputError(
-            "picks among candidates that are alike identify nothing",
+            "picks among identical candidates identify nothing",
             got=f"{len(choices)} slates, each of one sample repeated",
             remedy="learn from slates whose candidates differ",
         )
@@ -329,7 +332,7 @@ def _standard(flat: Samples, mean: Samples, scale: float) -> Tensor:
 
 
 def _network(inputs: int, width: int, seed: int) -> Sequential:
-    """Return a network that is 0 everywhere before training, so that all candidates are equal at step 0."""
+    """Return a network whose output is 0 before training, so that all candidates are equal at step 0."""
     torch = import_torch()
     from torch import nn
 
@@ -343,7 +346,7 @@ def _network(inputs: int, width: int, seed: int) -> Sequential:
 def _fit(
     inputs: Tensor, choices: Choices, split: tuple[IntArray, IntArray], settings: LearnedSettings, rng: Stream
 ) -> tuple[Sequential, int]:
-    """Return the network at the step with the best validation likelihood, and that step."""
+    """Train; return the network at the step with the highest validation likelihood, and that step."""
     import torch
 
     device = choose_device(settings.device)
@@ -368,7 +371,7 @@ def _fit(
 
     def loss(batch: tuple[Tensor, Tensor, Tensor]) -> Tensor:
         candidates, inside, picked = batch
-        # Slates of one batch differ in size: places beyond the end have probability 0.
+        # Slates in a batch differ in size: slots beyond the end of a slate have probability 0.
         blank = torch.full(inside.shape, -math.inf, device=device)
         return torch.nn.functional.cross_entropy(blank.masked_scatter(inside, network(candidates)), picked)
 
@@ -382,7 +385,7 @@ def _fit(
 
 
 class _Best:
-    """The weights with the best validation likelihood, to be called after every step of :func:`optimise`."""
+    """Keeps the weights with the highest validation likelihood; a callback of :func:`optimise`."""
 
     def __init__(
         self, network: Sequential, settings: LearnedSettings, inputs: Tensor, validation: Choices
@@ -392,7 +395,7 @@ class _Best:
         self.likelihood, self.step, self.weights = -math.inf, 0, weights_of(network)
 
     def __call__(self, done: int) -> bool:
-        """Validate after every tenth step; return whether patience is at an end."""
+        """Validate after every tenth step; return whether patience is exhausted."""
         if done % CHECK and done != self.settings.steps:
             return False
         found = _utilities(self.network, self.inputs)
@@ -422,21 +425,21 @@ def _utilities(network: Sequential, inputs: Tensor) -> FloatArray:
 def parts(
     clusters: IntArray, shares: tuple[float, float], rng: Stream
 ) -> tuple[IntArray, IntArray, IntArray]:
-    """Split slates in three at random, without dividing a cluster.
+    """Split slates at random into three parts, without dividing a cluster.
 
     Args:
-        clusters: cluster of each slate, codes from 0, shape (S,).
-        shares: shares of slates wanted in the second and the third part.
-        rng: which clusters go where.
+        clusters: Cluster of each slate, codes from 0, shape (S,).
+        shares: Target shares of slates in the validation and the held-out part.
+        rng: Stream of the split.
 
     Returns:
-        Slates of the training, the validation and the held-out part, in order. A cluster joins the held-out
-        part if that brings this part closer to its share, else the validation part under the same condition,
-        else the training part.
+        Slates of the training, the validation and the held-out part, in ascending order. A cluster joins the
+        held-out part if that brings this part closer to its share, else the validation part under the same
+        condition, else the training part.
 
     Raises:
-        InputError: the clusters are too few or too large: fewer than two would be held out (one alone has no
-            standard error), or none would be left for another part.
+        InputError: If the clusters are too few or too large: fewer than two clusters would be held out (a
+            single one has no standard error), or another part would be empty.
     """
     sizes = np.bincount(clusters)
     wanted = (shares[1] * clusters.size, shares[0] * clusters.size)
@@ -452,9 +455,9 @@ def parts(
     counts = np.bincount(part, minlength=3)
     if counts[0] < 1 or counts[1] < 2 or counts[2] < 1:
         raise InputError(
-            "the clusters are too few or too large to keep some for validation and two or more held out",
+            "the clusters are too few or too large to validate on one and hold out two or more",
             got=f"{sizes.size} clusters, the largest with {sizes.max()} of {clusters.size} slates",
-            remedy="give finer clusters or none, or change the shares held_out and validation",
+            remedy="use finer clusters or none, or change the shares held_out and validation",
         )
     found = part[clusters]
     return np.flatnonzero(found == 0), np.flatnonzero(found == 2), np.flatnonzero(found == 1)
@@ -466,13 +469,13 @@ def facts_of(
     split: tuple[IntArray, IntArray, IntArray],
     best_step: int,
 ) -> LearnedFacts:
-    """Return how good rewards are on the held-out slates.
+    """Return the quality of rewards on the held-out slates.
 
     Args:
-        rewards: of all candidates, (rows,).
-        choices: all slates, their clusters as choosers.
-        split: see :func:`parts`.
-        best_step: the training step whose weights give the rewards.
+        rewards: Rewards of all candidates, shape (rows,).
+        choices: All slates and picks, with their clusters as choosers.
+        split: Slates of the three parts, from :func:`parts`.
+        best_step: Training step whose weights give the rewards.
     """
     held_out, rewards = choices.take(split[2]), rewards[choices.slates.take(split[2])[1]]
     logs, uniform = held_out.log_likelihood(Rule(), rewards), -np.log(held_out.slates.sizes)
@@ -493,17 +496,17 @@ def facts_of(
 
 
 def _mean(values: FloatArray, clusters: IntArray | None) -> Estimate:
-    """Return the mean of values (S,), its error times sqrt(c / (c - 1)) for c clusters, as that of slopes."""
+    """Return the mean of values (S,); for c clusters its error has the factor sqrt(c / (c - 1))."""
     found = mean(values, clusters=clusters)
     count = values.size if clusters is None else np.unique(clusters).size
     return Estimate(found.value, found.se * math.sqrt(count / max(count - 1, 1)))
 
 
 def _slope(choices: Choices, rewards: FloatArray) -> Estimate | None:
-    """Return the factor on rewards (rows,) that maximises the likelihood, with its clustered error.
+    """Return the factor on rewards (rows,) that maximises the likelihood, with its clustered standard error.
 
-    None if no finite factor maximises it: rewards are constant in every slate, or every pick has the largest
-    (the smallest) reward of its slate.
+    It is None if no finite factor maximises the likelihood: the rewards are constant in every slate, or every
+    pick has the largest (or every pick the smallest) reward of its slate.
     """
     try:
         fit = conditional_logit(choices.with_features(rewards[:, None], ["reward"]))
