@@ -89,9 +89,9 @@ class Diffusion(Neural):
     def walk(
         self, network: Network, noise: Tensor, bounds: tuple[Tensor, Tensor], rng: TorchGenerator
     ) -> Tensor:
-        """Walk down the noise levels by DDIM.
+        """Return samples by DDIM, from the highest noise level down to none.
 
-        At each level the predicted data are clipped to the bounds: beyond them errors would grow.
+        At every level the predicted data are clipped to the bounds, beyond which errors would grow.
         """
         import torch
 

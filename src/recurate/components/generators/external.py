@@ -1,9 +1,9 @@
 """Generators outside recurate: two programs, one that samples and one that trains, exchange files with it.
 
-*sample* reads a table of wanted candidates (``item``, ``context``) and a folder with a checkpoint, and writes
-a table of candidates (``item``, ``sample``). *fit* reads a training set (``item``, ``context``, ``source``,
-``sample``) and the folder of the checkpoint to start from (empty before the first training), and fills a
-new, empty folder. Neither program imports recurate: :mod:`recurate.log.exchange` defines the formats, and
+*sample* reads a table of requested candidates (``item``, ``context``) and a folder with a checkpoint, and
+writes a table of candidates (``item``, ``sample``). *fit* reads a training set (``item``, ``context``,
+``source``, ``sample``) and the folder of the previous checkpoint (empty before the first training), and fills
+a new, empty folder. Neither program imports recurate: :mod:`recurate.log.exchange` defines the formats, and
 :mod:`recurate.core.programs` runs the commands.
 """
 
@@ -31,7 +31,7 @@ from recurate.log.exchange import Format
 from recurate.log.samples import Samples
 
 CHECKPOINT = "checkpoint"  # folder within a saved model
-SEEDS = 2**31  # many libraries refuse seeds from here on
+SEEDS = 2**31  # many libraries require smaller seeds
 
 SAMPLE_NAMES = ("contexts", "candidates", "checkpoint", "seed", "count")
 FIT_NAMES = ("training", "checkpoint", "new_checkpoint", "seed", "count")
@@ -80,11 +80,11 @@ class ExternalSettings(GeneratorSettings):
     @model_validator(mode="after")
     def _something_to_begin_with(self) -> Self:
         if not self.fit_first and self.start is None:
-            raise ValueError("fit_first = false needs start, the model to begin with")
+            raise ValueError("fit_first = false needs start, the folder of the first model")
         return self
 
     def rests_on(self, serves: str) -> list[Fingerprint]:
-        """Return the files that the commands name, and the checkpoint to start from, which round 0 keeps."""
+        """Return the fingerprints of the files that the commands name and of the first checkpoint."""
         folder = Path(self.folder)
         start = [] if self.start is None else of_folder(f"{serves}.start", Path(self.start), kept=True)
         return [
@@ -94,10 +94,10 @@ class ExternalSettings(GeneratorSettings):
         ]
 
     def build(self, workspace: Path | None = None, logs: Path | None = None) -> External:
-        """Return the generator before its first training, with the checkpoint to start from if there is one.
+        """Return the generator before its first training, with the checkpoint ``start`` if it is set.
 
         Raises:
-            InputError: ``start`` is not a folder with something in it.
+            InputError: If ``start`` is not a folder, or is empty.
         """
         start = None if self.start is None else Path(self.start).resolve()
         if start is not None and (not start.is_dir() or not any(start.iterdir())):
@@ -107,11 +107,11 @@ class ExternalSettings(GeneratorSettings):
         return External(self, start, workspace, logs)
 
     def load(self, folder: Path, workspace: Path | None = None, logs: Path | None = None) -> External:
-        """Return the generator whose checkpoint a folder holds."""
+        """Return the generator whose checkpoint is in a folder."""
         return replace(External.load(folder), workspace=workspace, logs=logs)
 
     def settled(self, model: Generator, folder: Path) -> Generator:
-        """Return the generator with the checkpoint that was saved, for the workspace is emptied."""
+        """Return the generator with the saved checkpoint, because the workspace is emptied."""
         assert isinstance(model, External)
         return replace(model, checkpoint=folder / CHECKPOINT)
 
@@ -122,19 +122,19 @@ class ExternalSettings(GeneratorSettings):
 
     @property
     def knows_contexts(self) -> bool:
-        """Programs get the contexts with the candidates that are wanted."""
+        """True: the request for candidates has their contexts."""
         return True
 
 
 @dataclass(frozen=True)
 class External:
-    """A generator outside recurate: two commands and the folder of a checkpoint.
+    """A generator outside recurate, defined by two commands and the folder of a checkpoint.
 
     Attributes:
-        settings: see :class:`ExternalSettings`.
-        checkpoint: folder of the model; None before the first training.
-        workspace: where files are exchanged and new checkpoints made; None: temporary folders.
-        logs: where the programs' output is kept; None: in the workspace.
+        settings: Settings of the two commands.
+        checkpoint: Folder of the model; None before the first training.
+        workspace: Folder for exchanged files and new checkpoints; None: temporary folders.
+        logs: Folder for the programs' output; None: the workspace.
     """
 
     settings: ExternalSettings
@@ -143,10 +143,10 @@ class External:
     logs: Path | None = field(default=None, compare=False)
 
     def fit(self, data: Samples, *, rng: Stream, contexts: NDArray[Any] | None = None, real: int = 0) -> Self:
-        """Return the generator whose checkpoint the command *fit* made; see :class:`Generator`.
+        """Return the generator with the checkpoint that the command *fit* writes; see :class:`Generator`.
 
         Raises:
-            InputError: the command failed as often as it may, took too long or made no checkpoint.
+            InputError: If the command fails on every try, exceeds its time limit or writes no checkpoint.
         """
         work = self._folder("fit")
         training = work / f"training.{self.settings.exchange}"
@@ -162,7 +162,7 @@ class External:
         def check() -> Path:
             if not any(new.iterdir()):
                 raise InputError(
-                    "it made no checkpoint", got=f"nothing in {new}", remedy="fill {new_checkpoint}"
+                    "it wrote no checkpoint", got=f"nothing in {new}", remedy="fill {new_checkpoint}"
                 )
             return new
 
@@ -177,11 +177,11 @@ class External:
         return replace(self, checkpoint=made)
 
     def sample(self, n: int, *, rng: Stream, contexts: NDArray[Any] | None = None) -> Samples:
-        """Return the n candidates that the command *sample* made, one per context.
+        """Return the n candidates that the command *sample* generates, one per context.
 
         Raises:
-            InputError: there is no checkpoint; the command failed as often as it may or took too long; or its
-                table does not hold n candidates.
+            InputError: If there is no checkpoint, the command fails on every try or exceeds its time limit,
+                or its table does not have n candidates.
         """
         work = self._folder("sample")
         wanted, answer = (work / f"{name}.{self.settings.exchange}" for name in ("contexts", "candidates"))
@@ -197,10 +197,10 @@ class External:
         return found
 
     def save(self, folder: Path) -> None:
-        """Write the settings and the checkpoint: as links if a command has just made it, for it may be large.
+        """Write the settings and the checkpoint, which may be large: as links if it is in the workspace.
 
         Raises:
-            InputError: there is no checkpoint.
+            InputError: If there is no checkpoint.
         """
         found = self._checkpoint()
         own = self.workspace is not None and found.is_relative_to(self.workspace.resolve())
@@ -210,7 +210,7 @@ class External:
 
     @classmethod
     def load(cls, folder: Path) -> Self:
-        """Read what :meth:`save` wrote; the checkpoint stays where it is."""
+        """Read a generator that :meth:`save` wrote; its checkpoint remains in the folder."""
         facts = json.loads((folder / "generator.json").read_text(encoding="utf-8"))
         return cls(ExternalSettings(**facts["settings"]), folder / CHECKPOINT)
 
@@ -231,7 +231,7 @@ class External:
         return Path(tempfile.mkdtemp(prefix=f"{purpose}-", dir=base)).resolve()
 
     def _log(self, rng: Stream, purpose: str, work: Path) -> Path:
-        """Return the file for a program's output, named by the coordinates of the randomness."""
+        """Return the file for a program's output, named by the coordinates of the stream."""
         if self.logs is None:
             return work.with_suffix(".log")
         name = "-".join(str(part) for part in rng.path) or purpose

@@ -83,7 +83,7 @@ class FlowMatching(Neural):
 
 
 def _couple(noise: Tensor, data: Tensor, block: int) -> Tensor:
-    """Return the noise (b, d) reordered so that sum |noise - data|^2 is least within each block of rows."""
+    """Return the noise (b, d), reordered to minimise sum |noise - data|^2 within each block of rows."""
     import torch
     from scipy.optimize import linear_sum_assignment
 

@@ -1,4 +1,4 @@
-"""Kernel density: a Gaussian around every training sample, its width chosen by held-out likelihood."""
+"""Kernel density estimates: a Gaussian at every training sample, with a bandwidth by held-out likelihood."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ from recurate.core.seeds import Stream
 from recurate.log.samples import Samples
 
 CHUNK = 4096  # samples drawn together
-HELD_OUT = 300  # rows at most whose likelihood chooses the bandwidth
-CENTRES = 20_000  # rows at most whose kernels give that likelihood
-WIDTHS = (1e-3, 2.0)  # the least and the largest bandwidth tried, in units of the data's standard deviation
+HELD_OUT = 300  # largest number of held-out rows whose likelihood selects the bandwidth
+CENTRES = 20_000  # largest number of rows whose kernels give that likelihood
+WIDTHS = (1e-3, 2.0)  # range of bandwidths, in units of the data's standard deviation
 TRIED = 16  # bandwidths on each of two grids, coarse and fine
 FLOAT = NDArray[np.float32]
 
@@ -38,7 +38,7 @@ class KernelSettings(GeneratorSettings):
     @classmethod
     def _positive(cls, value: float | str) -> float | str:
         if not isinstance(value, str) and not value > 0:
-            raise ValueError(f"bandwidth must be positive, and is {value}")
+            raise ValueError(f"bandwidth must be positive, not {value}")
         return value
 
     def build(self, workspace: Path | None = None, logs: Path | None = None) -> KernelDensity:
@@ -55,19 +55,19 @@ class KernelDensity(ArrayModel):
     (4 / (n (d+2)))^(1/(d+4)) (Silverman 1986, Density Estimation, section 4.3).
 
     Attributes:
-        settings: see :class:`KernelSettings`.
-        arrays: ``rows``, the training samples on the scale of the data, (n, d); ``bandwidth``, the standard
-            deviation of the kernels on that scale, ().
+        settings: Settings of the kernel density.
+        arrays: ``rows`` (n, d), the standardised training samples; ``bandwidth`` (), the standard deviation
+            of the kernels for these rows.
     """
 
     Settings: ClassVar[type[GeneratorSettings]] = KernelSettings
     settings: KernelSettings
 
     def fit(self, data: Samples, *, rng: Stream, contexts: NDArray[Any] | None = None, real: int = 0) -> Self:
-        """Return the density of data (n, ...) alone; only the scale of the first training data is kept.
+        """Return the density estimate of data (n, ...); only the scaler of the first training data is kept.
 
         Raises:
-            InputError: data are texts, none, not finite or of another shape than before.
+            InputError: If the data are texts, empty, not finite or of another shape than before.
         """
         check_training_data(data, self.shape)
         scaler = self.scaler or Scaler.of_points(data)
@@ -94,7 +94,7 @@ class KernelDensity(ArrayModel):
         """Return n samples, shape (n, *shape).
 
         Raises:
-            InputError: the generator has not been trained.
+            InputError: If the generator has not been trained.
         """
         scaler = trained(self.scaler)
         rows, bandwidth = self.arrays["rows"], self.arrays["bandwidth"]
@@ -110,8 +110,8 @@ class KernelDensity(ArrayModel):
 def likeliest(rows: FLOAT, rng: Stream) -> float:
     """Return the bandwidth that maximises the likelihood of a held-out twentieth of the rows (n, d), n >= 2.
 
-    The kernels stand at the other rows. Copies of a held-out row are excluded: they would favour kernels of
-    no width.
+    The kernels are centred at the other rows. Copies of a held-out row are excluded, because they would make
+    the likelihood diverge as the bandwidth tends to zero.
     """
     order = rng.generator().permutation(len(rows))
     held_out = rows[order[: min(max(len(rows) // 20, 1), HELD_OUT)]].astype(np.float64)

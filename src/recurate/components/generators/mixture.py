@@ -1,4 +1,4 @@
-"""Gaussian mixtures, fitted by EM (scikit-learn) and sampled with NumPy."""
+"""Gaussian mixtures, fitted by expectation maximisation (scikit-learn) and sampled with NumPy."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from recurate.core.seeds import Stream
 from recurate.log.samples import Samples
 
 CHUNK = 4096  # samples drawn together
-SEEDS = 2**32  # scikit-learn's seeds are below this
+SEEDS = 2**32  # scikit-learn requires smaller seeds
 
 Covariance = Literal["full", "tied", "diag", "spherical"]
 
@@ -51,9 +51,10 @@ class Mixture(ArrayModel):
     It is fitted by expectation maximisation (Dempster et al. 1977, J. R. Stat. Soc. B 39(1), section 4.3).
 
     Attributes:
-        settings: see :class:`MixtureSettings`.
-        arrays: ``weights`` (m,), ``means`` (m, d) and ``roots``: covariances are root @ root.T for ``full``
-            (m, d, d) and ``tied`` (d, d); standard deviations (m, d) for ``diag``, (m,) for ``spherical``.
+        settings: Settings of the mixture.
+        arrays: ``weights`` (m,), ``means`` (m, d) and ``roots`` of the covariances C = root @ root.T, (m, d,
+            d) for ``full`` and (d, d) for ``tied``; standard deviations, (m, d) for ``diag`` and (m,) for
+            ``spherical``.
     """
 
     Settings: ClassVar[type[GeneratorSettings]] = MixtureSettings
@@ -63,7 +64,7 @@ class Mixture(ArrayModel):
         """Return the mixture fitted to data (n, ...), starting from this one if ``warm_start`` is true.
 
         Raises:
-            InputError: data are texts, none, not finite or of another shape than before.
+            InputError: If the data are texts, empty, not finite or of another shape than before.
         """
         check_training_data(data, self.shape)
         scaler = self.scaler or Scaler.of_points(data)
@@ -81,7 +82,7 @@ class Mixture(ArrayModel):
         s = self.settings
         known: dict[str, Any] = {}
         if s.warm_start and self.arrays and len(self.arrays["weights"]) == count:
-            weights = self.arrays["weights"] + 1e-3 / count  # EM cannot revive a Gaussian of weight zero
+            weights = self.arrays["weights"] + 1e-3 / count  # EM cannot increase a weight of zero
             known = {"weights_init": weights / weights.sum(), "means_init": self.arrays["means"]}
             known["precisions_init"] = _precisions(self.arrays["roots"], s.covariance)
         model = GaussianMixture(
@@ -105,7 +106,7 @@ class Mixture(ArrayModel):
         """Return n samples, shape (n, *shape).
 
         Raises:
-            InputError: the generator has not been trained.
+            InputError: If the generator has not been trained.
         """
         scaler = trained(self.scaler)
         weights, means, roots = (self.arrays[name] for name in ("weights", "means", "roots"))
@@ -128,7 +129,7 @@ class Mixture(ArrayModel):
 
 
 def _precisions(roots: NDArray[Any], kind: Covariance) -> NDArray[Any]:
-    """Return inverse covariances in scikit-learn's form."""
+    """Return the inverse covariances in scikit-learn's layout."""
     if kind in ("full", "tied"):
         inverse = np.linalg.inv(roots)
         return np.asarray(np.swapaxes(inverse, -1, -2) @ inverse)

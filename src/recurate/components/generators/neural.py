@@ -1,4 +1,4 @@
-"""Generators that are networks: the part that flow matching and diffusion share."""
+"""The common part of flow matching and diffusion: training and sampling of a network."""
 
 from __future__ import annotations
 
@@ -26,17 +26,17 @@ PIXELS = {"cpu": 100_000, "cuda": 2_000_000, "mps": 500_000}
 
 @dataclass(frozen=True)
 class Neural(ArrayModel):
-    """A generator of arrays of one shape by a network; kinds add the loss and the way of sampling.
+    """A generator of arrays of one shape by a network; kinds add the loss and the sampling.
 
-    Retraining starts from the weights of the round before, on the scale of the first training data, unless
+    Retraining starts from the previous round's weights, on the scale of the first training data, unless
     ``warm_start`` is false. Samples come from a moving average of the weights.
 
     Attributes:
-        settings: see :class:`NetworkSettings`.
-        arrays: the network's weights, by name (float32).
+        settings: Settings of the network and its training.
+        arrays: Weights of the network, by name, in float32.
     """
 
-    GAIN: ClassVar[float] = 1.0  # multiplies an MLP's initial weights
+    GAIN: ClassVar[float] = 1.0  # factor on an MLP's initial weights
     settings: NetworkSettings
 
     def loss(self, network: Network, target: Tensor, rng: TorchGenerator) -> Tensor:
@@ -49,10 +49,10 @@ class Neural(ArrayModel):
         """Return samples (n, d).
 
         Args:
-            network: the field, as trained by :meth:`loss`.
-            noise: standard normal starting points, (n, d).
-            bounds: lowest and highest values of the data with a margin, (d,) each.
-            rng: for randomness on the way.
+            network: Field that minimises :meth:`loss`.
+            noise: Standard normal starting points, shape (n, d).
+            bounds: Lower and upper bounds of the data, shape (d,) each.
+            rng: Random numbers that are used on the way.
         """
         raise NotImplementedError
 
@@ -60,9 +60,9 @@ class Neural(ArrayModel):
         """Return a generator trained on data (n, ...); see :class:`Generator`.
 
         Raises:
-            InputError: data are texts, none, not finite or of another shape than before; the network does not
-                fit their shape; or there is no such device.
-            Diverged: the loss or the weights are not finite numbers.
+            InputError: If the data are texts, empty, not finite or of another shape than before, the network
+                cannot be applied to their shape, or there is no such device.
+            Diverged: If the loss or the weights are not finite.
         """
         torch = import_torch()
         check_training_data(data, self.shape)
@@ -84,7 +84,7 @@ class Neural(ArrayModel):
         """Return n samples, shape (n, *shape); those of a U-Net are clipped to the data's range.
 
         Raises:
-            InputError: the generator has not been trained, or there is no such device.
+            InputError: If the generator has not been trained, or there is no such device.
         """
         torch, scaler = import_torch(), trained(self.scaler)
         settings, dimension = self.settings, math.prod(self.shape)

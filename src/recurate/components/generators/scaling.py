@@ -1,4 +1,4 @@
-"""Scale, checks and files that all generators of numbers share."""
+"""Scaling, checks and files that are common to all generators of arrays."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from recurate.components.protocols import GeneratorSettings
 from recurate.core.errors import InputError
 from recurate.log.samples import Samples, is_text
 
-MARGIN = 0.25  # of the data's range, by which bounds lie outside the data
+MARGIN = 0.25  # distance of the bounds from the data, as a share of the data's range
 GENERATOR = Kept(
     "generator", Card, "name a folder that a generator was saved in, such as RUN/rounds/000/model"
 )
@@ -23,13 +23,13 @@ GENERATOR = Kept(
 
 @dataclass(frozen=True)
 class Scaler:
-    """Samples of any one shape as rows of numbers around zero, and back: sample = row * scale + mean.
+    """Conversion of samples of one shape to standardised rows and back: sample = row * scale + mean.
 
-    It is fixed by the data that a model is first trained on, and kept by every retraining.
+    The first training data determine it, and every retraining keeps it.
 
     Attributes:
-        mean, scale: of the data, (d,) each.
-        low, high: bounds of rows, (d,) each, in units of the scale.
+        mean, scale: Offset and scale of every coordinate, shape (d,) each, in units of the data.
+        low, high: Bounds of rows, shape (d,) each, in units of the scale.
     """
 
     mean: NDArray[np.float32]
@@ -39,7 +39,7 @@ class Scaler:
 
     @classmethod
     def of_points(cls, data: Samples) -> Self:
-        """Return a scaler to mean 0 in each coordinate and standard deviation 1 over all of them together."""
+        """Return a scaler to mean 0 in every coordinate and standard deviation 1 over all coordinates."""
         flat = data.reshape(len(data), -1)
         mean, spread = flat.mean(0), flat.std()
         usable = np.isfinite(spread) and spread > 1e-6 * float(np.abs(mean).max())
@@ -68,16 +68,16 @@ class Scaler:
         return np.asarray(rows * self.scale + self.mean, np.float32).reshape(len(rows), *shape)
 
     def arrays(self) -> Arrays:
-        """Return the arrays to be saved, by name."""
+        """Return the arrays that are saved, by name."""
         return {f"scaler.{name}": value for name, value in vars(self).items()}
 
     @classmethod
     def taken_from(cls, arrays: Arrays, shape: tuple[int, ...]) -> Self:
-        """Take the scaler for samples of a shape out of the arrays that were saved.
+        """Remove the scaler's arrays from the saved arrays, and return the scaler for samples of a shape.
 
         Raises:
-            KeyError: it is not among them.
-            ValueError: it is for samples of another size.
+            KeyError: If an array of the scaler is missing.
+            ValueError: If it belongs to samples of another size.
         """
         found = cls(*(arrays.pop(f"scaler.{name}") for name in ("mean", "scale", "low", "high")))
         if found.mean.shape != (math.prod(shape),):
@@ -90,10 +90,10 @@ class ArrayModel:
     """A generator of arrays of one shape; kinds add ``fit`` and ``sample``.
 
     Attributes:
-        settings: settings of the generator.
-        shape: shape of one sample; empty before the first fit.
-        scaler: scale of the data; None before the first fit.
-        arrays: fitted parameters, by name, on that scale.
+        settings: Settings of the generator.
+        shape: Shape of one sample; empty before the first fit.
+        scaler: Scaler of the data; None before the first fit.
+        arrays: Fitted parameters, by name, for standardised rows.
     """
 
     Settings: ClassVar[type[GeneratorSettings]]
@@ -103,20 +103,20 @@ class ArrayModel:
     arrays: Arrays = field(default_factory=dict)
 
     def save(self, folder: Path) -> None:
-        """Write ``generator.json`` and ``generator.safetensors`` into a folder.
+        """Write ``generator.json`` and ``generator.safetensors`` to a folder.
 
         Raises:
-            InputError: the generator has not been trained.
+            InputError: If the generator has not been trained.
         """
         arrays = self.arrays | trained(self.scaler).arrays()
         GENERATOR.write(folder, Card(settings=self.settings, shape=self.shape), arrays)
 
     @classmethod
     def load(cls, folder: Path) -> Self:
-        """Read what :meth:`save` wrote.
+        """Read a generator that :meth:`save` wrote.
 
         Raises:
-            InputError: a file is missing, damaged, altered or of another format.
+            InputError: If a file is missing, damaged, altered or of another format.
         """
         with GENERATOR.read(folder) as (card, arrays):
             scaler = Scaler.taken_from(arrays, card.shape)
@@ -124,10 +124,10 @@ class ArrayModel:
 
 
 def trained(scaler: Scaler | None) -> Scaler:
-    """Return the scaler of a model that has been trained.
+    """Return the scaler of a trained model.
 
     Raises:
-        InputError: there is none.
+        InputError: If the model has not been trained.
     """
     if scaler is None:
         raise InputError("the generator has not been trained", got="no weights", remedy="call fit first")
@@ -135,35 +135,35 @@ def trained(scaler: Scaler | None) -> Scaler:
 
 
 def check_training_data(data: Samples, shape: tuple[int, ...] = ()) -> None:
-    """Refuse training data from which a model of numbers cannot learn.
+    """Check training data of a generator of arrays.
 
     Args:
-        data: the training set.
-        shape: of the samples that the model was trained on before; empty if it was not.
+        data: Training set, shape (n, ...).
+        shape: Shape of the samples on which the model was trained before; empty before the first fit.
 
     Raises:
-        InputError: data are texts, none, not finite, or of another shape than before.
+        InputError: If the data are texts, empty, not finite, or of another shape than before.
     """
     if is_text(data):
         raise InputError(
-            "this generator makes numbers and cannot learn texts",
+            "this generator models numbers and cannot be trained on texts",
             got=f"{len(data)} texts",
-            remedy="use generator.kind = 'external' with a language model of yours",
+            remedy="use generator.kind = 'external' with your own language model",
         )
     if not data.size:
         raise InputError(
-            "a generator needs data to learn from", got=f"shape {data.shape}", remedy="give some"
+            "a generator needs training data", got=f"shape {data.shape}", remedy="provide samples"
         )
     if not np.isfinite(data).all():
         bad = np.flatnonzero(~np.isfinite(data.reshape(len(data), -1)).all(axis=1))
         raise InputError(
             f"{bad.size} of {len(data)} training samples are not finite",
             got=f"row {bad[0] + 1}",
-            remedy="drop or repair them; if a model made them, it may have diverged",
+            remedy="remove or correct them; if a model generated them, it may have diverged",
         )
     if shape and data.shape[1:] != shape:
         raise InputError(
-            "training data are of another shape than before",
+            "the shape of the training data has changed",
             got=f"{data.shape[1:]} after {shape}",
-            remedy="give every sample the same shape",
+            remedy="use samples of one shape in all rounds",
         )

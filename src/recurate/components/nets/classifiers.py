@@ -1,4 +1,4 @@
-"""Networks of classifiers: sequences of layers; the last is linear and reads ``width`` hidden units."""
+"""Networks of classifiers: sequences of layers, whose last is linear with ``width`` inputs."""
 
 from __future__ import annotations
 
@@ -14,20 +14,20 @@ if TYPE_CHECKING:
 Kind = Literal["mlp", "conv"]
 
 CHANNELS = (16, 32, 64)
-FROM = 16  # pixels per side: images of that size or larger get convolutions
-SEEN = 32  # pixels per side: images of twice that size or larger are first averaged down towards it
-SMALLEST = 4  # pixels per side that convolutions need
+FROM = 16  # pixels per side from which images get convolutions by default
+SEEN = 32  # pixels per side: images of at least twice that size are first averaged down towards it
+SMALLEST = 4  # pixels per side that convolutions require
 CHUNK = 8192  # samples evaluated together by an MLP
 PIXELS = 2**19  # evaluated together by convolutions
 
 
 def usual(shape: tuple[int, ...]) -> Kind:
-    """Return the default kind of network: ``conv`` for images of 16 x 16 pixels or more, else ``mlp``."""
+    """Return the default kind of network: ``conv`` for images from 16 x 16 pixels, else ``mlp``."""
     return "conv" if is_image(shape) and min(shape[:2]) >= FROM else "mlp"
 
 
 def is_image(shape: tuple[int, ...]) -> bool:
-    """Whether a shape is (h, w) or (h, w, 3)."""
+    """Return whether a shape is (h, w) or (h, w, 3)."""
     return len(shape) == 2 or (len(shape) == 3 and shape[2] == 3)
 
 
@@ -38,14 +38,14 @@ def build(kind: Kind, shape: tuple[int, ...], width: int, classes: int, seed: in
     halving), then one hidden layer.
 
     Args:
-        kind: of the network.
-        shape: of one sample.
-        width: hidden units per layer.
-        classes: outputs, the logits.
-        seed: of the weights.
+        kind: Kind of the network.
+        shape: Shape of one sample.
+        width: Hidden units per layer.
+        classes: Number of classes, each of which has one output, its logit.
+        seed: Seed of the weights.
 
     Raises:
-        InputError: convolutions are asked for, and the samples are not images.
+        InputError: If the kind is ``conv`` and samples are not images, or are too small.
     """
     import torch
     from torch import nn
@@ -87,7 +87,7 @@ def _convolutions(shape: tuple[int, ...]) -> tuple[list[Module], int]:
 
 
 def chunk(kind: Kind, shape: tuple[int, ...]) -> int:
-    """Return how many samples to evaluate together, so that memory stays small."""
+    """Return the number of samples that are evaluated together, which limits the memory."""
     return CHUNK if kind == "mlp" else max(PIXELS // math.prod(shape[:2]), 8)
 
 

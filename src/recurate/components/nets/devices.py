@@ -1,4 +1,4 @@
-"""PyTorch itself, its devices and its threads; the only place that chooses them."""
+"""Import of PyTorch, and the choice of its device and its number of threads."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ def import_torch() -> ModuleType:
     """Return the module torch.
 
     Raises:
-        InputError: it is not installed.
+        InputError: If it is not installed.
     """
     try:
         import torch
@@ -31,7 +31,7 @@ def choose_device(name: str) -> str:
     """Return the name of a device of this machine; ``auto`` is a GPU if there is one, else the CPU.
 
     Raises:
-        InputError: this machine has no such device.
+        InputError: If this machine has no such device.
     """
     torch = import_torch()
     gpu = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else None
@@ -43,7 +43,7 @@ def choose_device(name: str) -> str:
 
 
 def device_name(device: str) -> str:
-    """Return what a device is, such as ``cuda (NVIDIA H100)`` or ``cpu (x86_64)``."""
+    """Return the description of a device, such as ``cuda (NVIDIA H100)`` or ``cpu (x86_64)``."""
     if device.startswith("cuda"):
         return f"{device} ({import_torch().cuda.get_device_name(device)})"
     return f"{device} ({platform.machine()})"
@@ -51,7 +51,7 @@ def device_name(device: str) -> str:
 
 @contextmanager
 def threads(count: int) -> Iterator[None]:
-    """Let PyTorch use ``count`` CPU threads within the block; small networks are fastest on one."""
+    """Make PyTorch use ``count`` CPU threads within the block; small networks are fastest with one."""
     torch = import_torch()
     before = torch.get_num_threads()
     torch.set_num_threads(count)

@@ -1,4 +1,7 @@
-"""Networks of generators: fields f(x, t) on vectors and images. Import it lazily: it loads PyTorch."""
+"""Networks of generators: fields f(x, t) on vectors and images.
+
+Import this module lazily, because it loads PyTorch.
+"""
 
 from __future__ import annotations
 
@@ -10,18 +13,18 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 FREQUENCIES = 8
-LOWEST = 8  # pixels: the U-Net halves images until a side is no longer than that
+LOWEST = 8  # pixels: the U-Net halves images until a side is at most that long
 
 
 class VelocityMLP(nn.Module):
     """A velocity field v(x, t) for vectors: an MLP on x and Fourier features of t.
 
     Args:
-        dimension: length of x.
-        width: hidden units per layer.
-        depth: hidden layers.
-        gain: multiplies PyTorch's initial weights. Where the best linear field is zero (diffusion's
-            velocity), training with gain 1 stays there for thousands of steps; with gain 2 it does not.
+        dimension: Length of x.
+        width: Hidden units per layer.
+        depth: Number of hidden layers.
+        gain: Factor on PyTorch's initial weights. If the best linear field is zero (diffusion's velocity),
+            training with gain 1 stays there for thousands of steps; with gain 2 it does not.
     """
 
     def __init__(self, dimension: int, width: int, depth: int, gain: float = 1.0) -> None:
@@ -47,17 +50,17 @@ class VelocityMLP(nn.Module):
 
 
 class UNet(nn.Module):
-    """A velocity or noise field for images: convolutions at falling, then rising resolutions, with skips.
+    """A velocity or noise field for images: a U-Net, whose two halves are linked by skip connections.
 
     Resolutions are halved until a side has 8 pixels or fewer, channels double once, and the lowest resolution
-    has one layer of attention: the network of Ho et al. (2020, arXiv 2006.11239, appendix B), made small.
-    Rows are images flattened as (height, width, channels), which is PyTorch's ``channels_last`` layout: no
-    value is moved on the way in or out.
+    has one layer of attention: a small version of the network of Ho et al. (2020, arXiv 2006.11239, appendix
+    B). Rows are images flattened as (height, width, channels), PyTorch's ``channels_last`` layout, so that no
+    values are copied on input or output.
 
     Args:
-        shape: (height, width, channels).
-        width: channels at full resolution, a multiple of 8.
-        depth: residual blocks per resolution, on each side.
+        shape: Height, width and channels of an image.
+        width: Channels at full resolution, a multiple of 8.
+        depth: Residual blocks per resolution, on each side.
     """
 
     def __init__(self, shape: tuple[int, int, int], width: int, depth: int) -> None:
@@ -112,7 +115,7 @@ class UNet(nn.Module):
 
 
 class Block(nn.Module):
-    """A residual block: two convolutions, with values between them scaled and shifted by the time."""
+    """A residual block of two convolutions; between them, values are scaled and shifted depending on time."""
 
     def __init__(self, channels: int, out: int, times: int) -> None:
         super().__init__()
@@ -156,7 +159,7 @@ def norm(channels: int) -> nn.GroupNorm:
 
 
 def zero(layer: nn.Conv2d) -> nn.Conv2d:
-    """Return the layer with weights of zero, so that a residual block begins as the identity."""
+    """Set a layer's weights to zero, so that its residual block is initially the identity, and return it."""
     nn.init.zeros_(layer.weight)
     if layer.bias is not None:
         nn.init.zeros_(layer.bias)

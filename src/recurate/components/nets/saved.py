@@ -1,4 +1,4 @@
-"""Trained models on disk: arrays (safetensors) and a card (JSON) with their hash and all else."""
+"""Trained models on disk: arrays (safetensors) and a card (JSON) with their hash and all other fields."""
 
 from __future__ import annotations
 
@@ -18,17 +18,17 @@ from recurate.core.files import atomic_path, write_text
 from recurate.core.sealed import sha256
 from recurate.core.settings import Settings
 
-FORMAT = 3  # of the files of every kind of model
+FORMAT = 3  # version of the files of every kind of model
 
 Arrays = dict[str, NDArray[Any]]
 
 
 class Card(Settings):
-    """What stands beside the arrays of a model; kinds of models add fields.
+    """The fields of a saved model that are not arrays; kinds of models add fields.
 
     Attributes:
-        settings: of the model.
-        shape: of one sample.
+        settings: Settings of the model.
+        shape: Shape of one sample.
     """
 
     settings: Any
@@ -40,12 +40,12 @@ AnyCard = TypeVar("AnyCard", bound=Card)
 
 @dataclass(frozen=True)
 class Kept(Generic[AnyCard]):
-    """How one kind of model is kept: as ``NAME.json`` and ``NAME.safetensors`` in a folder.
+    """Reader and writer of one kind of model, as ``NAME.json`` and ``NAME.safetensors`` in a folder.
 
     Attributes:
-        name: of the kind, in files and messages.
-        card: what its card holds.
-        remedy: what to do where there is none.
+        name: Name of the kind, in file names and messages.
+        card: Class of its card.
+        remedy: Remedy in the message about a folder without such a model.
     """
 
     name: str
@@ -54,11 +54,11 @@ class Kept(Generic[AnyCard]):
 
     @property
     def files(self) -> tuple[str, str]:
-        """The names of the card and of the arrays."""
+        """File names of the card and of the arrays."""
         return f"{self.name}.json", f"{self.name}.safetensors"
 
     def write(self, folder: Path, card: AnyCard, arrays: Arrays) -> None:
-        """Write a model into a folder, made if need be; each file appears whole or not at all."""
+        """Write a model to a folder, created if necessary; each file is written atomically."""
         from safetensors.numpy import save_file
 
         folder.mkdir(parents=True, exist_ok=True)
@@ -70,14 +70,15 @@ class Kept(Generic[AnyCard]):
 
     @contextmanager
     def read(self, folder: Path) -> Iterator[tuple[AnyCard, Arrays]]:
-        """Yield the card and the arrays of a folder; what is built from them inside must fit together.
+        """Yield the card and the arrays of a folder; the block builds the model from them.
 
         Args:
-            folder: what :meth:`write` filled.
+            folder: Folder that :meth:`write` filled.
 
         Raises:
-            InputError: a file is missing, damaged, altered or of another format, or the two contradict each
-                other, so that KeyError, ValueError or RuntimeError is raised inside; the message names it.
+            InputError: If a file is missing, damaged, altered or of another format, or if the block raises
+                KeyError, ValueError or RuntimeError because card and arrays are inconsistent; the message
+                names the file.
         """
         from safetensors import SafetensorError
         from safetensors.numpy import load_file
@@ -92,10 +93,10 @@ class Kept(Generic[AnyCard]):
             yield card, load_file(weights)
         except (SafetensorError, KeyError, ValueError, RuntimeError) as error:
             first = str(error).strip().splitlines()[0]
-            raise self._damaged(path, f"{weights.name} does not fit it: {first}") from None
+            raise self._damaged(path, f"inconsistent with {weights.name}: {first}") from None
 
     def _card(self, path: Path) -> tuple[AnyCard, str]:
-        """Return a checked card and the hash that the arrays must have."""
+        """Return the validated card and the SHA-256 that the arrays must have."""
         try:
             found = json.loads(path.read_text(encoding="utf-8"))
         except FileNotFoundError:
@@ -120,7 +121,7 @@ class Kept(Generic[AnyCard]):
 
     def _damaged(self, path: Path, fault: str) -> InputError:
         return InputError(
-            f"a file of the saved {self.name} is not what was written",
+            f"a file of the saved {self.name} is damaged or was altered",
             got=f"{path}: {fault}",
             remedy="restore it, or train it again",
         )

@@ -1,4 +1,4 @@
-"""Training of networks: the one loop, and the settings, networks and precision of generators."""
+"""Training of networks: the training loop, and the settings, networks and precision of generators."""
 
 from __future__ import annotations
 
@@ -26,12 +26,12 @@ Loss = Callable[[Network, "Tensor", "TorchGenerator"], "Tensor"]
 Batch = TypeVar("Batch")
 
 CHECKED = 100  # training steps between two checks of the loss
-SIDE = 16  # pixels: with 'auto', images at least so high and wide are for the U-Net
+SIDE = 16  # pixels per side from which 'auto' chooses the U-Net
 
 
 @dataclass(frozen=True)
 class Recipe:
-    """Kind, size and training of a generator's network, resolved for samples of one shape."""
+    """Kind, size and training of a generator's network, for samples of one shape."""
 
     network: Literal["mlp", "unet"]
     width: int
@@ -44,7 +44,7 @@ USUAL = {"mlp": Recipe("mlp", 128, 3, 512, 2e-3), "unet": Recipe("unet", 32, 1, 
 
 
 class NetworkSettings(GeneratorSettings):
-    """Settings that all generators with a network share."""
+    """Settings that are common to all generators with a network."""
 
     network: Literal["auto", "mlp", "unet"] = Field(
         "auto",
@@ -80,20 +80,25 @@ class NetworkSettings(GeneratorSettings):
     @model_validator(mode="after")
     def _one_wrapper(self) -> Self:
         if self.compile and self.parallel:
-            raise ValueError("compile and parallel do not work together: choose one")
+            raise ValueError("compile and parallel cannot be combined: choose one")
         if self.network == "unet" and self.width is not None and self.width % 8:
-            raise ValueError(f"the U-Net's width must be a multiple of 8, and is {self.width}")
+            raise ValueError(f"the U-Net's width must be a multiple of 8, not {self.width}")
         return self
 
     def check(self) -> None:
-        """Refuse a device that is not there."""
+        """Check that this machine has the device.
+
+        Raises:
+            InputError: If it does not.
+        """
         choose_device(self.device)
 
     def recipe(self, shape: tuple[int, ...]) -> Recipe:
-        """Resolve these settings for samples of a shape.
+        """Return kind, size and training of the network for samples of one shape.
 
         Raises:
-            InputError: the settings or the shape ask for a U-Net, and the samples are not images.
+            InputError: If the settings require a U-Net and samples are not images, or if ``auto`` cannot
+                decide because channels seem to come first.
         """
         network = self.network
         image = len(shape) in (2, 3) and (len(shape) == 2 or shape[2] <= 4) and min(shape[:2]) >= 4
@@ -116,12 +121,12 @@ def build(
     """Return a generator's network on a device.
 
     Args:
-        recipe: its kind and size.
-        shape: of one sample.
-        seed: of its initial weights.
-        weights: replace the initial ones, unless empty.
-        device: where it is placed.
-        gain: multiplies the initial weights of an MLP.
+        recipe: Kind and size of the network.
+        shape: Shape of one sample.
+        seed: Seed of the initial weights.
+        weights: Weights that replace the initial ones, unless empty.
+        device: Device of the network.
+        gain: Factor on the initial weights of an MLP.
     """
     import torch
 
@@ -143,7 +148,7 @@ def build(
 
 
 def prepare(network: Module, recipe: Recipe, settings: NetworkSettings) -> Network:
-    """Return the network as a function: compiled, spread over GPUs, in low precision, as the settings ask."""
+    """Return the network as a function: compiled, on several GPUs or in low precision if settings say so."""
     import torch
 
     device = next(network.parameters()).device
@@ -166,16 +171,16 @@ def prepare(network: Module, recipe: Recipe, settings: NetworkSettings) -> Netwo
 
 @dataclass(frozen=True)
 class Descent:
-    """How a loss is minimised: AdamW, its step size annealed to zero along a cosine.
+    """Settings of the optimiser: AdamW, whose step size is annealed to zero along a cosine.
 
     Sources: Kingma & Ba 2015 (arXiv 1412.6980), algorithm 1; Loshchilov & Hutter 2019 (arXiv 1711.05101),
     algorithm 2 for the weight decay; 2017 (arXiv 1608.03983), eq. 5 for the cosine.
 
     Attributes:
-        name: of what is trained, for messages.
-        steps: training steps at most.
-        learning_rate: the first step size.
-        weight_decay: decoupled from the gradient; 0 makes it Adam.
+        name: Name of the trained model in messages.
+        steps: Largest number of training steps.
+        learning_rate: Initial step size.
+        weight_decay: Weight decay, decoupled from the gradient; with 0 the optimiser is Adam.
     """
 
     name: str
@@ -191,17 +196,18 @@ def optimise(
     settings: Descent,
     after: Callable[[int], bool | None] = lambda done: None,
 ) -> None:
-    """Train a network in place: the one training loop.
+    """Train a network in place: all training uses this loop.
 
     Args:
-        network: its parameters are changed.
-        batches: one per step, drawn just before the loss is computed: both may share one random generator.
-        loss: of a batch, a scalar.
-        settings: of the optimiser.
-        after: called with the number of steps done, first with 0; returns true to stop.
+        network: Network whose parameters are changed.
+        batches: One batch per step, drawn just before its loss is computed: both may share a generator of
+            random numbers.
+        loss: Function that returns the loss of a batch, a scalar.
+        settings: Settings of the optimiser.
+        after: Function that is called with the number of completed steps, first with 0; true stops training.
 
     Raises:
-        Diverged: the loss or the weights are not finite numbers.
+        Diverged: If the loss or the weights are not finite.
     """
     import torch
 
@@ -228,10 +234,10 @@ def optimise(
 
 
 class Average:
-    """The moving average of a network's weights, to be called after every step of :func:`optimise`.
+    """The moving average m of a network's weights w, a callback of :func:`optimise`.
 
-    With decay e it moves towards the weights by 1 - min(e, n / (n + 9)) after n steps: early steps count
-    less, because an average that starts at the old weights would lag behind.
+    After step n, m becomes m + (1 - b) (w - m) with b = min(decay, n / (n + 9)): b is smaller in early steps,
+    because the average of few steps would otherwise stay near the initial weights.
     """
 
     def __init__(self, network: Module, decay: float) -> None:
@@ -241,27 +247,27 @@ class Average:
         self.decay = decay
 
     def __call__(self, done: int) -> None:
-        """Move towards the weights after so many steps."""
+        """Update the average after ``done`` steps."""
         import torch
 
         weight = 1 - min(self.decay, done / (done + 9))
         torch._foreach_lerp_(self.average, self.parameters, weight)
 
     def weights(self) -> Arrays:
-        """Return the average, by name of the parameter."""
+        """Return the average, by names of parameters."""
         return {n: a.cpu().contiguous().numpy() for n, a in zip(self.names, self.average, strict=True)}
 
 
 def weights_of(network: Module) -> Arrays:
-    """Return a copy of a network's weights and buffers, by name, that no later step changes."""
+    """Return a copy of a network's weights and buffers, by name."""
     return {name: value.cpu().numpy().copy() for name, value in network.state_dict().items()}
 
 
 def set_weights(network: Module, weights: Arrays) -> None:
-    """Give a network weights that :func:`weights_of` or :class:`Average` returned.
+    """Load weights from :func:`weights_of` or :class:`Average` into a network.
 
     Raises:
-        RuntimeError: they are of another network.
+        RuntimeError: If they belong to another network.
     """
     import torch
 
@@ -279,10 +285,10 @@ def train(
 ) -> Arrays:
     """Train a generator's network in place; return the moving average of its weights.
 
-    The data and the random numbers live on the network's device, so that no step waits for a copy.
+    The data and the random numbers are on the network's device, so that no step waits for a copy.
 
     Raises:
-        Diverged: the loss or the weights are not finite numbers.
+        Diverged: If the loss or the weights are not finite.
     """
     import torch
 
@@ -299,7 +305,7 @@ def train(
 
 @contextmanager
 def repeatable(device: str) -> Iterator[None]:
-    """Let cuDNN use deterministic algorithms within the block; without effect on other devices."""
+    """Make cuDNN use deterministic algorithms within the block; other devices are unaffected."""
     torch = import_torch()
     if not device.startswith("cuda"):
         yield
