@@ -230,7 +230,7 @@ def test_a_killed_loop_of_programs_goes_on_with_the_same_bytes(points, tmp_path)
         (("--skip",), (), "was not written"),
         (("--short",), (), "must have exactly one row for each of the 600 items"),
         (("--bad",), (), "not finite"),
-        ((), ("--skip",), "made no checkpoint"),
+        ((), ("--skip",), "wrote no checkpoint"),
     ],
 )
 def test_faults_of_the_programs_stop_the_run_and_keep_what_was(tmp_path, recurate_cli, sample, fit, message):
