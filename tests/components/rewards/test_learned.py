@@ -354,7 +354,7 @@ BAD = {
     "fractions": ({"picked": lambda a: a.astype(float)}, "one slot per slate"),
     "masks": ({"picked": lambda a: a.astype(bool)}, "one slot per slate"),
     "square": ({"offsets": lambda a: a[:, None]}, "offsets must be whole numbers from 0"),
-    "alike": ({"samples": np.ones_like}, "all picks are alike"),
+    "alike": ({"samples": np.ones_like}, "all picks are the same sample"),
     "pairs": ({"samples": lambda a: np.repeat(a[::4], 4, axis=0)}, "candidates that are alike"),
 }
 
@@ -371,7 +371,7 @@ def test_bad_input(name):
 def test_one_sample_always_picked_is_refused():
     points, choices, _ = drawn(40, 9)
     points[choices.picked_rows] = [3.0, 3.0]
-    with pytest.raises(InputError, match="all picks are alike"):
+    with pytest.raises(InputError, match="all picks are the same sample"):
         train(points, choices)
 
 
@@ -439,24 +439,24 @@ def rewrite(path, **changes):
 
 
 DAMAGE = {
-    "altered": ("reward.safetensors", flip, "not what was written"),
-    "cut": ("reward.safetensors", lambda p: p.write_bytes(p.read_bytes()[:-4]), "not what was written"),
-    "gone": ("reward.safetensors", lambda p: p.unlink(), "not what was written"),
+    "altered": ("reward.safetensors", flip, "damaged or was altered"),
+    "cut": ("reward.safetensors", lambda p: p.write_bytes(p.read_bytes()[:-4]), "damaged or was altered"),
+    "gone": ("reward.safetensors", lambda p: p.unlink(), "damaged or was altered"),
     "no card": ("reward.json", lambda p: p.unlink(), "no saved reward"),
-    "half a card": ("reward.json", lambda p: p.write_text(p.read_text()[:40]), "not what was written"),
-    "bytes": ("reward.json", lambda p: p.write_bytes(b"\xff\xfe"), "not what was written"),
-    "a list": ("reward.json", lambda p: p.write_text("[]"), "not what was written"),
+    "half a card": ("reward.json", lambda p: p.write_text(p.read_text()[:40]), "damaged or was altered"),
+    "bytes": ("reward.json", lambda p: p.write_bytes(b"\xff\xfe"), "damaged or was altered"),
+    "a list": ("reward.json", lambda p: p.write_text("[]"), "damaged or was altered"),
     "newer": ("reward.json", lambda p: rewrite(p, format=99), "newer recurate"),
     "older": ("reward.json", lambda p: rewrite(p, format=1), "older recurate"),
-    "no hash": ("reward.json", lambda p: rewrite(p, sha256=None), "not what was written"),
-    "other shape": ("reward.json", lambda p: rewrite(p, shape=[3]), "not what was written"),
+    "no hash": ("reward.json", lambda p: rewrite(p, sha256=None), "damaged or was altered"),
+    "other shape": ("reward.json", lambda p: rewrite(p, shape=[3]), "damaged or was altered"),
     "other width": (
         "reward.json",
         lambda p: rewrite(p, settings=QUICK.model_dump() | {"width": 7}),
-        "not what was written",
+        "damaged or was altered",
     ),
-    "no facts": ("reward.json", lambda p: rewrite(p, facts=None), "not what was written"),
-    "odd key": ("reward.json", lambda p: rewrite(p, extra=1), "not what was written"),
+    "no facts": ("reward.json", lambda p: rewrite(p, facts=None), "damaged or was altered"),
+    "odd key": ("reward.json", lambda p: rewrite(p, extra=1), "damaged or was altered"),
 }
 
 
@@ -475,7 +475,7 @@ def test_weights_that_match_their_hash_but_are_none_are_refused(learned, tmp_pat
     learned.save(tmp_path)
     (tmp_path / "reward.safetensors").write_bytes(b"nothing")
     rewrite(tmp_path / "reward.json", sha256=hashlib.sha256(b"nothing").hexdigest())
-    with pytest.raises(InputError, match="not what was written"):
+    with pytest.raises(InputError, match="damaged or was altered"):
         LearnedReward.load(tmp_path)
 
 
@@ -530,10 +530,10 @@ def test_a_run_keeps_its_own_copy(finished, saved, tmp_path):
         assert (finished / "setup" / "reward-1" / name).read_bytes() == (saved / name).read_bytes()
     copy = shutil.copytree(finished, tmp_path / "copy")
     flip(copy / "setup" / "reward-1" / "reward.safetensors")
-    with pytest.raises(InputError, match="not what was written"):
+    with pytest.raises(InputError, match="damaged or was altered"):
         resume(copy)
     (copy / "setup" / "reward-1" / "reward.safetensors").unlink()
-    with pytest.raises(InputError, match="not what was written"):
+    with pytest.raises(InputError, match="damaged or was altered"):
         resume(copy)
 
 

@@ -163,7 +163,7 @@ def check_training_data(data: Samples, shape: tuple[int, ...] = ()) -> None:
         )
     if shape and data.shape[1:] != shape:
         raise InputError(
-            "the shape of the training data has changed",
+            "the training data have another shape than before",
             got=f"{data.shape[1:]} after {shape}",
             remedy="use samples of one shape in all rounds",
         )

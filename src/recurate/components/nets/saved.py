@@ -93,7 +93,7 @@ class Kept(Generic[AnyCard]):
             yield card, load_file(weights)
         except (SafetensorError, KeyError, ValueError, RuntimeError) as error:
             first = str(error).strip().splitlines()[0]
-            raise self._damaged(path, f"inconsistent with {weights.name}: {first}") from None
+            raise self._damaged(path, f"{weights.name} does not fit it: {first}") from None
 
     def _card(self, path: Path) -> tuple[AnyCard, str]:
         """Return the validated card and the SHA-256 that the arrays must have."""
