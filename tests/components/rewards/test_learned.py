@@ -355,7 +355,7 @@ BAD = {
     "masks": ({"picked": lambda a: a.astype(bool)}, "one slot per slate"),
     "square": ({"offsets": lambda a: a[:, None]}, "offsets must be whole numbers from 0"),
     "alike": ({"samples": np.ones_like}, "all picks are the same sample"),
-    "pairs": ({"samples": lambda a: np.repeat(a[::4], 4, axis=0)}, "candidates that are alike"),
+    "pairs": ({"samples": lambda a: np.repeat(a[::4], 4, axis=0)}, "identical candidates"),
 }
 
 

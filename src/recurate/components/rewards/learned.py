@@ -291,7 +291,7 @@ def _choices(rows: int, offsets: ArrayLike, picked: ArrayLike, clusters: ArrayLi
     count = np.size(picked)
     if count < FEWEST or rows < 2 * FEWEST:
         raise InputError(
-            "there are too few slates to learn a reward from",
+            "a reward cannot be learned from so few slates",
             got=f"{count} picks among {rows} samples",
             remedy=f"collect at least {FEWEST} slates, and hundreds for a useful reward",
         )
