@@ -22,8 +22,8 @@ from scipy.stats import beta
 
 sys.path.insert(0, str(Path(__file__).parent.parent / "tests"))
 
-import alarming
-from alarming import ALARMS, FAULTS, LIMITS, LOOP_ROUNDS, ONSET, ROUNDS
+from helpers import alarming
+from helpers.alarming import ALARMS, FAULTS, LIMITS, LOOP_ROUNDS, ONSET, ROUNDS
 
 LEVELS = (0.01, 0.2)
 FAULTY_ROUNDS = 12
