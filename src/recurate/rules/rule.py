@@ -177,6 +177,8 @@ class Rule:
             slates: Division of the rows into slates; None for a table.
         """
         rewards = np.asarray(rewards, float)
+        if slates is None and self._is_luce:
+            return luce.probabilities(rewards, self.temperature, self.lapse)
         flat, own = end_to_end(rewards, slates)
         out = np.empty(flat.shape)
         for _, rows, block in own.blocks(1):

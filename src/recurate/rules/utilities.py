@@ -59,6 +59,20 @@ def of_rows(
     return utilities, present
 
 
+def check_table(rewards: FloatArray) -> None:
+    """Refuse rewards that are not a table (slates, width).
+
+    Raises:
+        InputError: If the array has another number of dimensions.
+    """
+    if rewards.ndim != 2:
+        raise InputError(
+            "the rewards of slates must be a table (slates, width)",
+            got=f"shape {rewards.shape}",
+            remedy="one slate is rewards[None, :]",
+        )
+
+
 def end_to_end(rewards: FloatArray, slates: Slates | None = None) -> tuple[FloatArray, Slates]:
     """Return rewards as consecutive rows (rows,), with their slates.
 
@@ -69,13 +83,9 @@ def end_to_end(rewards: FloatArray, slates: Slates | None = None) -> tuple[Float
     Raises:
         InputError: If the rewards are not a table or, with ``slates``, not one number per row.
     """
-    if slates is None and rewards.ndim != 2:
-        raise InputError(
-            "the rewards of slates must be a table (slates, width)",
-            got=f"shape {rewards.shape}",
-            remedy="one slate is rewards[None, :]",
-        )
-    if slates is not None and rewards.shape != (slates.rows,):
+    if slates is None:
+        check_table(rewards)
+    elif rewards.shape != (slates.rows,):
         raise InputError(
             "the rewards must be one number per row of the slates",
             got=f"shape {rewards.shape} for {slates.rows} rows",
