@@ -110,7 +110,7 @@ def test_the_model_is_retrained_on_the_picks_and_real_data_and_nothing_else(tmp_
     original = FlowMatching.fit
 
     def watched(self, data, *, rng, **rest):
-        seen.append((data.copy(), bool(self.weights)))
+        seen.append((data.copy(), bool(self.arrays)))
         return original(self, data, rng=rng, **rest)
 
     monkeypatch.setattr(FlowMatching, "fit", watched)
@@ -243,8 +243,8 @@ def test_a_folder_in_use_is_left_alone(finished, tmp_path, recurate_cli):
         (["--resume", "nowhere"], "not a run folder"),
         (["--resume", "x", "--out", "y"], "no meaning"),
         (["typo.toml"], "did you mean 'picks'"),
-        (["class.toml"], "class that the data do not have"),
-        (["plane.toml"], "one dimension"),
+        (["class.toml"], "class that the data lack"),
+        (["plane.toml"], "the same dimension"),
     ],
 )
 def test_bad_input(tmp_path, recurate_cli, arguments, message):

@@ -182,4 +182,4 @@ def test_a_run_of_an_older_format_is_refused(folder, recurate_cli, command):
 
 
 def test_accepting_without_resuming_is_refused(tmp_path, recurate_cli):
-    assert "only with --resume" in refused(recurate_cli("run", "x.toml", "--accept-changes"))
+    assert "only with resume" in refused(recurate_cli("run", "x.toml", "--accept-changes"))

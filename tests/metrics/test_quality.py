@@ -127,7 +127,7 @@ def test_blocks_change_nothing(monkeypatch):
     x, y = shifted(1)
     whole = everything(x, y)
     for module in ("quality", "neighbours"):
-        monkeypatch.setattr(f"recurate.{module}.BLOCK", 120)
+        monkeypatch.setattr(f"recurate.metrics.{module}.BLOCK", 120)
     np.testing.assert_allclose(everything(x, y), whole, rtol=1e-12)
 
 

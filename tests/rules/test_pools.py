@@ -237,8 +237,8 @@ def test_keys_tell_which_setups_are_shared():
         (lambda: TopFraction(0.5, 1.0, Noise("bad", GUMBEL.cdf, GAUSSIAN.pdf)), "derivative"),
         (lambda: Threshold(0.0).draw(np.array([0.0, math.nan]), np.random.default_rng(0)), "finite"),
         (lambda: TopFraction(0.5).draw(np.zeros((2, 2)), np.random.default_rng(0)), "finite number"),
-        (lambda: Threshold(0.0).log_likelihood(REWARDS, np.ones(5)), "True and False"),
-        (lambda: TopFraction(0.4).log_likelihood(REWARDS, np.ones(4, bool)), "True and False"),
+        (lambda: Threshold(0.0).log_likelihood(REWARDS, np.ones(5)), "one Boolean per candidate"),
+        (lambda: TopFraction(0.4).log_likelihood(REWARDS, np.ones(4, bool)), "one Boolean per candidate"),
         (lambda: TopFraction(0.4).log_likelihood(REWARDS, np.ones(5, bool)), "is 2 of them"),
     ],
 )

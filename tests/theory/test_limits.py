@@ -350,7 +350,7 @@ def test_phase_diagrams_follow_the_law_of_survival():
 def test_survival_refuses_what_has_no_groups():
     with pytest.raises(InputError, match="two or more"):
         survival([[1.0], [2.0]])
-    with pytest.raises(InputError, match="without members"):
+    with pytest.raises(InputError, match="has no members"):
         survival([[1.0, 1.0], [0.0, 0.0]])
 
 

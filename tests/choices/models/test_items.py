@@ -557,7 +557,7 @@ def test_what_is_missing_is_named():
     with_elm = np.vstack([items, [[0, 4]]])
     assert "1 never picked (elm)" in refused(with_elm, np.r_[picked, 0], names=names)
     assert "1 always picked (elm)" in refused(with_elm, np.r_[picked, 1], names=names)
-    assert "2 parts, the largest of 4 items" in refused(with_elm, np.r_[picked, 1], names=names)
+    assert "2 components, the largest with 4 items" in refused(with_elm, np.r_[picked, 1], names=names)
 
 
 def test_two_groups_that_never_meet_and_a_ladder():
@@ -565,7 +565,7 @@ def test_two_groups_that_never_meet_and_a_ladder():
     left, picked_left = slates_of(rng, np.zeros(3), 100, 2)
     right, picked_right = slates_of(rng, np.zeros(3), 100, 2)
     apart = np.vstack([left, right + 3])
-    assert refused(apart, np.r_[picked_left, picked_right]) == "2 parts, the largest of 3 items"
+    assert refused(apart, np.r_[picked_left, picked_right]) == "2 components, the largest with 3 items"
     # All comparisons between them go one way.
     bridge = np.vstack([apart, [[0, 3]] * 5])
     assert "2 parts" in refused(bridge, np.r_[picked_left, picked_right, [0] * 5])

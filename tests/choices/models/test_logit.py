@@ -502,7 +502,7 @@ def test_a_feature_that_is_constant_within_slates_is_named():
     for shrinkage in (0.0, 1.0):
         found = blamed(replace(choices, features=x, names=("a", "income", "b")), shrinkage=shrinkage)
         assert found.got == "income"
-        assert "same for all candidates" in found.what
+        assert "constant within slates" in found.what
 
 
 def test_collinear_features_are_named():

@@ -281,7 +281,7 @@ def test_a_time_limit(tmp_path):
         ({"tracked": [{"kind": "helpers.external:sunny", "weight": 1.0}]}, "no weight"),
         ({"measures": {"features": ["values"]}}, "texts have no 'values' features"),
         ({"measures": {"features": ["pixel"]}}, "is no feature space"),
-        ({"data": {"kind": "table", "path": "no.jsonl"}}, "no such file"),
+        ({"data": {"kind": "table", "path": "no.jsonl"}}, "no such data file"),
     ],
 )  # fmt: skip
 def test_bad_configurations(tmp_path, recurate_cli, changes, message):

@@ -96,8 +96,8 @@ def test_protocol(settings, data, tmp_path):
     assert alone.shape == (3, *data.shape[1:])
     assert np.isfinite(alone).all()
     for bad, message in (
-        (as_texts(["a", "b"]), "cannot learn texts"),
-        (data[:0], "needs data"),
+        (as_texts(["a", "b"]), "cannot be trained on texts"),
+        (data[:0], "needs training data"),
         (np.where(np.arange(len(data)) == 3, np.nan, data.T).T.astype(np.float32), "1 of .* not finite"),
     ):
         with pytest.raises(InputError, match=message):

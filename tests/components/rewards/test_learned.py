@@ -530,10 +530,10 @@ def test_a_run_keeps_its_own_copy(finished, saved, tmp_path):
         assert (finished / "setup" / "reward-1" / name).read_bytes() == (saved / name).read_bytes()
     copy = shutil.copytree(finished, tmp_path / "copy")
     flip(copy / "setup" / "reward-1" / "reward.safetensors")
-    with pytest.raises(InputError, match="damaged or was altered"):
+    with pytest.raises(InputError, match="is missing or was altered"):
         resume(copy)
     (copy / "setup" / "reward-1" / "reward.safetensors").unlink()
-    with pytest.raises(InputError, match="damaged or was altered"):
+    with pytest.raises(InputError, match="is missing or was altered"):
         resume(copy)
 
 
@@ -642,7 +642,7 @@ def test_rows_in_any_order_and_slates_without_a_pick():
     assert groups.tolist() == ["a", "b"]
     for items in ([9] * 8, [-1] * 8, list("abcdefgh"), [None] * 8):
         column = table.column_names.index("item")
-        with pytest.raises(InputError, match="which samples"):
+        with pytest.raises(InputError, match="numbers of samples"):
             _slates(as_log(table.set_column(column, "item", pa.array(items))), samples, None)
 
 

@@ -44,7 +44,7 @@ def test_distance_reward():
     settings = DistanceSettings(kind="distance", centre=(1.0, 0.0), radius=0.5, gamma=2.0)
     points = np.array([[1.0, 0.0], [1.5, 0.0], [4.0, 4.0]], np.float32)
     np.testing.assert_allclose(settings(points), [0.0, 0.0, -9.0])
-    with pytest.raises(InputError, match="one dimension"):
+    with pytest.raises(InputError, match="the same dimension"):
         settings(np.zeros((3, 8, 8), np.float32))
 
 
@@ -92,7 +92,7 @@ def test_classifier_rewards(classifier):
     np.testing.assert_allclose(ClassifierReward(by_class, classifier)(images), 2 * probabilities[:, 3])
     confident = ClassifierRewardSettings(kind="classifier", score="confidence", gamma=5.0)
     np.testing.assert_allclose(ClassifierReward(confident, classifier)(images), 5 * probabilities.max(axis=1))
-    with pytest.raises(InputError, match="do not have"):
+    with pytest.raises(InputError, match="that the data lack"):
         ClassifierReward(by_class.model_copy(update={"label": "33"}), classifier)
     for wrong in ({"score": "confidence", "label": "3"}, {"score": "probability"}):
         with pytest.raises(ValidationError, match="give label"):
@@ -208,7 +208,7 @@ def test_features_of_convolutions_in_chunks(monkeypatch):
     monkeypatch.setattr(classifiers, "PIXELS", 16 * 16 * 9)
     np.testing.assert_allclose(found.features(data.train), whole, atol=1e-5)
     monkeypatch.undo()
-    seen = watch(MeasureSettings(), data.train, data.held_out, found, None)
+    seen = watch(MeasureSettings(), data, found, None)
     assert [space.name for space in seen.spaces] == ["values", "classifier"]
     assert seen.spaces[1].train.shape[1] == 8
     measured = seen.baseline(data.train, np.zeros((150, 1)), Stream(0))

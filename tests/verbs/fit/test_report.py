@@ -143,7 +143,7 @@ def test_an_audits_page_has_the_same_bytes_when_it_is_written_again(tmp_path):
 def test_the_summary_counts_mismatches():
     found = an_audit("with")
     assert summary_of(found).startswith("1 mismatch. temperature: declared 1, found 0.")
-    assert "agrees with what was declared" in summary_of(an_audit("honest"))
+    assert "agrees with the declaration" in summary_of(an_audit("honest"))
 
 
 def test_changes_are_shown_round_by_round():

@@ -334,9 +334,13 @@ def _fit_settings(path: Path) -> dict[str, Any]:
     """Return the settings that a fit estimated: temperature, weights, noise, lapse."""
     try:
         found = json.loads(path.read_text(encoding="utf-8"))["settings"]
-        plain = {name: found[name] for name in ("temperature", "weights") if name in found}
+        plain: dict[str, Any] = (
+            {"weights": [float(w) for w in found["weights"]]} if found.get("weights") is not None else {}
+        )
+        if "temperature" in found:
+            plain["temperature"] = float(found["temperature"])
         return plain | _noise_and_lapse(found, path)
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise InputError("the fit is damaged", got=f"{path}: {error}", remedy="fit it again") from None
 
 
