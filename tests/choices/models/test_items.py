@@ -568,10 +568,10 @@ def test_two_groups_that_never_meet_and_a_ladder():
     assert refused(apart, np.r_[picked_left, picked_right]) == "2 components, the largest with 3 items"
     # All comparisons between them go one way.
     bridge = np.vstack([apart, [[0, 3]] * 5])
-    assert "2 parts" in refused(bridge, np.r_[picked_left, picked_right, [0] * 5])
+    assert "2 components" in refused(bridge, np.r_[picked_left, picked_right, [0] * 5])
     both = np.vstack([bridge, [[0, 3]]])
     item_rewards(both, np.r_[picked_left, picked_right, [0] * 5, 1])
-    assert "4 parts" in refused([[0, 1], [1, 2], [2, 3]], [0, 0, 0])
+    assert "4 components" in refused([[0, 1], [1, 2], [2, 3]], [0, 0, 0])
 
 
 def test_connections_found_late_count():
