@@ -132,8 +132,10 @@ class Rule:
             return best_of_k.Ranks(rewards)
         from recurate.rules.multiplier import Multiplier
 
+        rewards = np.asarray(rewards, float)
         with np.errstate(over="ignore"):  # the multiplier rejects infinite utilities
-            return Multiplier(np.asarray(rewards, float) / self.temperature, self.noise)
+            # No copy at temperature 1: a set-up may be for millions of atoms.
+            return Multiplier(rewards if self.temperature == 1 else rewards / self.temperature, self.noise)
 
     def weigh(self, setup: Any, law: FloatArray) -> FloatArray:
         r"""Return H at every atom for a law (N,) or laws (N, B), as a new array of the law's shape.
