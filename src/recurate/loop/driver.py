@@ -186,7 +186,7 @@ def _facts(folder: RunFolder, environment: Environment) -> dict[str, Any]:
         "rewards": ", ".join(f"{r.name} ({r.kind})" for r in config.rewards),
         **environment.facts(),
         "k": config.selection.k,
-        "picks_a_round": config.selection.picks,
+        "picks_per_round": config.selection.picks,
         "real_fraction": config.retraining.real_fraction,
         **({"retraining": "accumulates"} if config.retraining.mode == "accumulate" else {}),
         **({"alarms": ", ".join(f"{a.kind} ({a.action})" for a in config.alarms)} if config.alarms else {}),

@@ -42,7 +42,7 @@ def counts(observed: Observed, declared: Declared) -> list[Finding]:
         findings.append(
             Finding("equal rewards within slates", "", f"{_tied_share(observed):.1%} of candidates")
         )
-    findings.append(_picks_a_round(observed, declared, pooled))
+    findings.append(_picks_per_round(observed, declared, pooled))
     return findings
 
 
@@ -58,7 +58,7 @@ def _tied_share(observed: Observed) -> float:
     return float((counts[index.ravel()] > 1).mean())
 
 
-def _picks_a_round(observed: Observed, declared: Declared, pooled: bool) -> Finding:
+def _picks_per_round(observed: Observed, declared: Declared, pooled: bool) -> Finding:
     counts = observed.picks_per_round
     if counts.size > 1 and counts[-1] == 0:
         counts = counts[:-1]  # the last round may have samples only

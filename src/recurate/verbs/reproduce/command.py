@@ -57,6 +57,6 @@ def reproduce(
             progress=lambda line: print(line, flush=True),
         )  # fmt: skip
     except KeyboardInterrupt:
-        typer.echo("\nstopped; the same command goes on", err=True)
+        typer.echo("\nstopped; the same command resumes", err=True)
         raise SystemExit(130) from None
     publish(found, folder)
