@@ -56,8 +56,8 @@ def loop(seed, eta, *, rounds=5, rho=0.0, accumulate=False, n=4000):
 def test_the_efficacy_is_estimated_with_its_error(eta, settings, loops, mean, spread):
     """The mean z-score is within 4 / sqrt(loops) of zero: 0.82 or 0.63 (false alarms: 6e-5). A bias of one
     standard error passes 24 loops in one setting of five (all six once in 10,000), and 40 loops in one of a
-    hundred. Their spread is below 1.57 or 1.5 (chi-squared: 1e-4), and not far below one: the error allows for
-    a bad fit and takes picks as drawn with replacement, hence is somewhat too large."""
+    hundred. Their spread is below 1.57 or 1.5 (chi-squared: 1e-4), and not far below one: the error allows
+    for a bad fit and takes picks as drawn with replacement, hence is somewhat too large."""
     setting = replace(SETTING, **settings)
     scores, values = [], []
     for seed in range(loops):
