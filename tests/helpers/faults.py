@@ -414,12 +414,14 @@ class Server:
 
     def _request(self, words: tuple[Any, ...], root: Path, rest: dict[str, Any]) -> dict[str, Any]:
         self._number += 1
+        log = str(self.folder / f"log-{self._number}")
+        Path(log).touch()  # a process may be killed before it opens it
         defaults = {"at": -1, "how": "kill", "mutant": "", "report": False, "sync": False}
         return defaults | {
             "words": [str(word) for word in words],
             "root": str(root),
             "cwd": str(root.parent),
-            "out": (log := str(self.folder / f"log-{self._number}")),
+            "out": log,
             "err": log,
             **rest,
         }
