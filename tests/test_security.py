@@ -77,7 +77,7 @@ def test_reading_a_folder_runs_no_code(folder, words):
     assert not (folder / "it-ran").exists()
 
 
-@pytest.mark.parametrize("words", [["forecast", "noisy"], ["audit", "noisy"]])
+@pytest.mark.parametrize("words", [["forecast", "noisy"], ["plan", "noisy"], ["audit", "noisy"]])
 def test_a_noise_that_is_a_plug_in_is_refused_until_the_user_names_it(folder, words):
     done = call(*words, cwd=folder)
     assert done.returncode == 2

@@ -128,7 +128,7 @@ def forecast_log(source: Any, options: LogOptions, reference: Any = None) -> Log
             got=f"{len(rounds)}",
             remedy="--renew needs two rounds, --efficacy fit needs three",
         )
-    known = {"k": slate_size(log), "picks": picks_of(log), **_run_settings(folder_of(source))}
+    known = {"k": slate_size(log), "picks": picks_of(log), **run_settings(folder_of(source))}
     arguments = arguments_of(known, options)
     cells = _cells(candidates, real, several=len(rounds) > 1)
     renewal = fitted = None
@@ -300,7 +300,7 @@ def _cells(candidates: Candidates, real: Candidates | None, *, several: bool) ->
     return partition(candidates.rewards) if several and candidates.contexts is None else None
 
 
-def _run_settings(path: Path | None) -> dict[str, Any]:
+def run_settings(path: Path | None) -> dict[str, Any]:
     """Return the settings of a run or fit folder, which are the defaults for forecasting from it."""
     if path is None:
         return {}

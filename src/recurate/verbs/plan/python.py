@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from numpy.typing import ArrayLike
@@ -10,10 +11,10 @@ from numpy.typing import ArrayLike
 from recurate.core.citations import cite
 from recurate.core.errors import InputError
 from recurate.log.candidates import Candidates, as_candidates
-from recurate.log.inputs import is_array, log_of, name_of
+from recurate.log.inputs import folder_of, is_array, log_of, name_of
 from recurate.theory.forecast import split_log
 from recurate.theory.setting import check_weights
-from recurate.verbs.forecast.from_log import LogOptions, picks_of, reference_of
+from recurate.verbs.forecast.from_log import LogOptions, picks_of, reference_of, run_settings
 from recurate.verbs.options import listed
 from recurate.verbs.plan.evaluation import Constraints, Goal
 from recurate.verbs.plan.plan import Plan, plan_settings, settings
@@ -71,7 +72,7 @@ def plan(
         picks: the number of picks per round, for the cost; None: the log's, or 1000.
         k: slate sizes to choose from; None: 2 to 32.
         real_fraction: real fractions to choose from; None: 0 to 0.7.
-        temperature: temperatures to choose from; None: 1.
+        temperature: temperatures to choose from; None: the one that a run or fit records, else 1.
         weights: preference weights to choose from; None: with several rewards a grid.
         reference: real data: anything that ``log`` may be; None: the log's, else the candidates themselves.
         refine: whether to refine the grid around the best setting.
@@ -97,6 +98,7 @@ def plan(
     (True, True, True)
     """
     cite("ferbach2024", "falahati2026")
+    own = {} if is_array(log) else run_settings(folder_of(log))
     candidates, real, own_picks = _data(log, listed(reward), group, reference)
     count = len(candidates.names)
     goal = Goal(
@@ -106,8 +108,18 @@ def plan(
         own_picks or 1000 if picks is None else picks,
         Constraints(floor, kl, entropy, variance, budget),
     )
+    if temperature is None and "temperature" in own:
+        temperature = [own["temperature"]]
     space = settings(count, k, real_fraction, weights, temperature)
-    return plan_result(plan_settings(candidates, real, goal, space, refine=refine), name_of(log))
+    found = plan_settings(candidates, real, goal, space, refine=refine)
+    return plan_result(replace(found, warnings=(*found.warnings, *_other_rule(own))), name_of(log))
+
+
+def _other_rule(own: Mapping[str, Any]) -> list[str]:
+    """Warn if the run or fit picks by another rule than the plan's."""
+    parts = [f"noise = {own['noise']}"] if own.get("noise", "gumbel") != "gumbel" else []
+    parts += [f"lapse = {own['lapse']:g}"] if own.get("lapse") else []
+    return [f"the plan assumes Luce's model, but the folder records {', '.join(parts)}"] if parts else []
 
 
 def _data(
