@@ -54,7 +54,8 @@ def plan(
         str | None, typer.Option(metavar="R,R", help="Real fractions to try. Default: 0 to 0.7.")
     ] = None,
     temperature: Annotated[
-        str | None, typer.Option(metavar="T,T", help="Temperatures to try. Default: 1.")
+        str | None,
+        typer.Option(metavar="T,T", help="Temperatures to try. Default: that of the run or fit, else 1."),
     ] = None,
     weights: Annotated[
         list[str] | None,
