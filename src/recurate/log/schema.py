@@ -199,7 +199,7 @@ def check_format(manifest: Path) -> None:
         again = f"run {manifest.parent / 'config.toml'} again, or use the version that wrote it"
         raise InputError(
             f"the run was written by {'a newer' if newer else 'an older'} recurate",
-            got=f"run format {version}; this version reads format {RUN_FORMAT}",
+            got=f"{manifest} of format {version}; this version reads format {RUN_FORMAT}",
             remedy="upgrade recurate" if newer else again,
         )
 
