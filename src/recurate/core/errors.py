@@ -19,7 +19,8 @@ class RecurateError(Exception):
 class InputError(RecurateError, ValueError):
     """The user's input is wrong.
 
-    Its three parts are kept as the attributes ``what``, ``got`` (as text) and ``remedy``.
+    Its three parts are kept as the attributes ``what``, ``got`` (as text) and ``remedy``; ``account`` holds what
+    had been understood of the input by then, as lines of text.
 
     >>> print(InputError("k must be a whole number", got=2.5, remedy="use 2 or 3"))
     k must be a whole number
@@ -36,6 +37,7 @@ class InputError(RecurateError, ValueError):
         self.what = what
         self.got = str(got)
         self.remedy = remedy
+        self.account: tuple[str, ...] = ()
         super().__init__(f"{what}\n  got:    {self.got}\n  remedy: {remedy}")
 
     def __reduce__(self) -> tuple[Any, ...]:

@@ -35,7 +35,7 @@ from recurate.choices.models.likelihood import add_by_code, evaluate
 from recurate.choices.models.logit import TOLERANCE, null_log_likelihood, sandwich_of, solver
 from recurate.core.errors import InputError
 from recurate.core.tables import read_table
-from recurate.log.reading.roles import guess
+from recurate.log.reading.understand import guess
 from recurate.rules import slates as slates_module
 from recurate.rules.rule import Rule
 from recurate.rules.slates import Slates

@@ -17,7 +17,7 @@ from recurate.choices import conditional_logit
 from recurate.choices.from_slates import choices_of, read_choices
 from recurate.core.errors import InputError
 from recurate.core.tables import read_table, write_table
-from recurate.log.reading.roles import guess
+from recurate.log.reading.understand import guess
 from recurate.log.reading.slates import Wanted, read_slates
 from recurate.verbs.fit.fit import FitOptions, read_picks
 
@@ -601,7 +601,7 @@ def test_several_picks_of_a_larger_slate_are_a_tie_at_the_first_stage():
     ("codes", "picked", "lost", "note"),
     [
         ([1, 2, 1, 0], [0, 1, 0, 2], 0, "picks count from 1, and 0 is read as a tie"),
-        ([0, 1, 1, 0], [0, 1, 1, 0], 0, "picks count from 0"),
+        ([0, 1, 1, 0], [0, 1, 1, 0], 0, "picks count from 0: 0 is 'x1', 1 is 'x2'"),
         ([1, 2, 2, 7], [0, 1, 1], 1, ""),
         ([1.0, 2.0, float("nan"), 2.0], [0, 1, 1], 1, ""),
     ],

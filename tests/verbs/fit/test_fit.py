@@ -18,7 +18,7 @@ from recurate.choices.from_slates import read_choices
 from recurate.core.errors import InputError
 from recurate.core.plain import plain
 from recurate.core.tables import write_table
-from recurate.log.reading.roles import guess
+from recurate.log.reading.understand import guess
 from recurate.log.reading.slates import Wanted
 from recurate.log.schema import as_log, read_log
 from recurate.rules.families import Family

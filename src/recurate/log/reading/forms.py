@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -11,13 +12,31 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from recurate.core.errors import InputError
-from recurate.log.reading.roles import AVAILABLE, Mapping
+from recurate.log.reading import roles as reading
+from recurate.log.reading.names import key
+from recurate.log.reading.roles import AVAILABLE, ITEM_STEMS, Mapping, is_list
+from recurate.log.reading.values import (
+    BAD,
+    TIE,
+    Decoded,
+    Names,
+    array_of,
+    blank,
+    decode_codes,
+    decode_words,
+    flags_of,
+    numbers_of,
+    objects,
+    prompt_of,
+    soft,
+    text_of,
+)
 
 # Standard columns of an unfolded table; "result" holds the pick or the rank.
-STANDARD = ("round", "slate", "slot", "item", "chooser", "context", "time", "source_row", "result")
-TIE_WORDS = {"tie", "tied", "both", "equal", "draw", "same", "bothbad", "tie (bothbad)", "both_bad"}
-YES, NO = {"1", "true", "yes", "y", "t", "1.0"}, {"0", "false", "no", "n", "f", "0.0"}
-RANK, PICK = "rank", "pick"
+STANDARD = (
+    "round", "slate", "slot", "item", "chooser", "context", "time", "source_row", "result", "weight",
+)  # fmt: skip
+RANK, PICK, NONE = "rank", "pick", "none"
 
 
 @dataclass(frozen=True)
@@ -26,70 +45,53 @@ class Unfolded:
 
     Attributes:
         columns: Columns by name, shape (rows,) each: standard ones and attributes. ``result`` holds ranks (1
-            is best), or 1 for picked and 0 for not picked; unreadable values are NaN.
-        kind: Meaning of ``result``, ``rank`` or ``pick``.
+            is best), or 1 for picked and 0 for not picked; unreadable values are NaN. ``weight`` is the number
+            of times that the slate's picks count.
+        kind: Meaning of ``result``: ``rank``, ``pick``, or ``none`` if nothing was picked.
         notes: Assumptions made in reading.
+        unclear: The readings between which the values do not decide; empty if they decide.
+        excluded: Rows that say that nothing was picked: a reason and their number.
+        decided: Share of the rows of the table whose pick was understood.
     """
 
     columns: dict[str, NDArray[Any]]
     kind: str
     notes: list[str]
+    unclear: str = ""
+    excluded: dict[str, int] = field(default_factory=dict)
+    decided: float = 1.0
 
 
 def unfold(table: pa.Table, mapping: Mapping) -> Unfolded:
     """Return a table with one row per candidate."""
-    if mapping.form == "long":
-        return _from_long(table, mapping)
-    if mapping.form == "lists":
-        return _from_lists(table, mapping)
-    return _from_wide(table, mapping)
+    makers = {"long": _from_long, "lists": _from_lists, "rankings": _from_rankings}
+    made = makers.get(mapping.form, _from_wide)(table, mapping)
+    return _texts_of_chats(made)
 
 
-def array_of(table: pa.Table, name: str) -> NDArray[Any]:
-    """Return a column as an array (rows,): numbers with NaN for null, other values as objects."""
-    column = table.column(name)
-    if pa.types.is_dictionary(column.type):
-        column = column.cast(column.type.value_type)
-    kind = column.type
-    if pa.types.is_boolean(kind) and column.null_count == 0:
-        return np.asarray(column.to_numpy(), float)
-    if pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_temporal(kind):
-        return np.asarray(column.to_numpy())
-    return _objects(column.to_pylist())
-
-
-def _objects(values: Sequence[Any]) -> NDArray[Any]:
-    out = np.empty(len(values), object)
-    out[:] = values
-    return out
-
-
-def numbers_of(values: NDArray[Any]) -> NDArray[np.float64]:
-    """Return values (n,) of any type as numbers, NaN for values that are not numbers."""
-    if values.dtype != object:
-        return values.astype(float)
-    out = np.full(values.size, np.nan)
-    for i, value in enumerate(values):
-        try:
-            out[i] = float(value)
-        except (TypeError, ValueError):
+def _texts_of_chats(made: Unfolded) -> Unfolded:
+    """Return the table with chat messages and structs replaced by the text that a reader sees."""
+    for name, values in made.columns.items():
+        if values.dtype != object or name == "context":
             continue
-    return out
+        first = next((v for v in values if v is not None), None)
+        if isinstance(first, list | tuple | dict):
+            made.columns[name] = objects([text_of(v) for v in values])
+    if "context" in made.columns and made.columns["context"].dtype == object:
+        first = next((v for v in made.columns["context"] if v is not None), None)
+        if isinstance(first, list | tuple | dict):
+            made.columns["context"] = objects([prompt_of(v) for v in made.columns["context"]])
+    return made
 
 
-def blank(values: NDArray[Any]) -> NDArray[np.bool_]:
-    """Return a mask (n,) of the values that are missing: null, NaN or empty text."""
-    if values.dtype == object:
-        return np.array([v is None or v == "" for v in values], bool)
-    return np.isnan(values) if values.dtype.kind == "f" else np.zeros(values.size, bool)
+# --- long -----------------------------------------------------------------------------------------
 
 
 def _from_long(table: pa.Table, mapping: Mapping) -> Unfolded:
     roles = mapping.roles
-    named = {role: role for role in ("round", "item", "chooser", "context", "time", "slate")}
-    named["position"] = "slot"
+    named = {role: role for role in ("round", "item", "chooser", "context", "time")} | {"position": "slot"}
     columns = {name: array_of(table, roles[role]) for role, name in named.items() if role in roles}
-    absent = blank(columns["slate"])
+    columns["slate"], absent = _slate_keys(table, mapping)
     notes = []
     if absent.any():  # candidates that were not shown
         notes.append(f"{int(absent.sum())} rows belong to no slate")
@@ -99,60 +101,181 @@ def _from_long(table: pa.Table, mapping: Mapping) -> Unfolded:
             real = source.astype(str) == "real"
             notes += [f"{int(real.sum())} rows of real data are not candidates"] if real.any() else []
             absent |= real
-    kind = RANK if "rank" in roles else PICK
-    given = array_of(table, roles[kind])
-    columns["result"] = numbers_of(given) if kind == RANK else _flags(given)
+    kind = {reading.NOTHING: NONE, reading.RANK: RANK, reading.RATING: RANK}.get(mapping.how, PICK)
+    unclear, decided = "", 1.0
+    if kind != NONE:
+        columns["result"], unclear = _long_result(table, mapping)
+        decided = float((~np.isnan(columns["result"][~absent])).mean()) if (~absent).any() else 0.0
     for name in table.column_names:
-        if name not in roles.values():
-            columns[_free(name, columns)] = array_of(table, name)
-    return Unfolded({n: v[~absent] for n, v in columns.items()}, kind, notes)
+        if name not in roles.values() and name not in mapping.keys:
+            columns[free_name(name, columns)] = array_of(table, name)
+    return Unfolded({n: v[~absent] for n, v in columns.items()}, kind, notes, unclear, decided=decided)
 
 
-def _free(name: str, columns: dict[str, NDArray[Any]]) -> str:
+def _slate_keys(table: pa.Table, mapping: Mapping) -> tuple[NDArray[Any], NDArray[np.bool_]]:
+    """Return each row's slate (rows,), and whether it belongs to none."""
+    n = table.num_rows
+    if mapping.blocks:
+        return np.arange(n) // mapping.blocks, np.zeros(n, bool)
+    own = mapping.roles.get("slate")
+    if own is None and not mapping.keys:
+        return np.zeros(n, np.int64), np.zeros(n, bool)
+    parts = [array_of(table, name) for name in mapping.keys]
+    absent = blank(parts[0]) if own is not None else np.zeros(n, bool)
+    if own is not None and set(mapping.keys) <= {own, mapping.roles.get("round")}:
+        return array_of(table, own), absent
+    texts = [np.array(["" if v is None else str(v) for v in part]) for part in parts]
+    order = [i for i, name in enumerate(mapping.keys) if name != mapping.roles.get("round")]
+    joined = texts[order[0]] if order else texts[0]
+    for i in order[1:]:
+        joined = np.char.add(np.char.add(joined, " | "), texts[i])
+    return joined.astype(object), absent
+
+
+def _long_result(table: pa.Table, mapping: Mapping) -> tuple[NDArray[np.float64], str]:
+    """Return the result of each row, and what is unclear about it."""
+    if mapping.how == reading.NAMED:
+        picks, items = array_of(table, mapping.roles["pick"]), array_of(table, mapping.roles["item"])
+        given = np.array([not b for b in blank(picks)])
+        same = np.array([_same(p, i) for p, i in zip(picks, items, strict=True)], float)
+        return np.where(given, same, np.nan), ""
+    role = mapping.how if mapping.how in (reading.RANK, reading.RATING) else "pick"
+    values = array_of(table, mapping.roles[role])
+    if mapping.how == reading.FLAGS:
+        return flags_of(values), ""
+    numbers = numbers_of(values)
+    if mapping.how == reading.RATING:
+        return -numbers, ""
+    return numbers, _odd_ranks(numbers, mapping.roles[role])
+
+
+def _same(pick: Any, item: Any) -> bool:
+    return str(pick).strip().removesuffix(".0") == str(item).strip().removesuffix(".0")
+
+
+def _odd_ranks(numbers: NDArray[np.float64], column: str) -> str:
+    """Return what is unclear about ranks: with a zero they are flags or ratings, or count from 0."""
+    there = numbers[~np.isnan(numbers)]
+    if there.size and there.min() <= 0:
+        values = ", ".join(f"{v:g}" for v in np.unique(there)[:5])
+        return (
+            f"{column!r} holds {values}: flags (--pick {column}), ratings of which higher is better (--rating {column}), "
+            "or ranks counted from 0 (add 1: the best has rank 1)"
+        )
+    return ""
+
+
+def free_name(name: str, columns: dict[str, NDArray[Any]]) -> str:
     """Return the name, with underscores appended until it is not taken."""
-    while name in columns or name in ("result", "source_row"):
+    while name in columns or name in ("result", "source_row", "weight"):
         name += "_"
     return name
 
 
-def _flags(values: NDArray[Any]) -> NDArray[np.float64]:
-    """Return 1 for yes, 0 for no and NaN for other values, shape (n,)."""
-    if values.dtype != object:
-        numbers = values.astype(float)
-        return np.where((numbers == 0) | (numbers == 1), numbers, np.nan)
-    out = np.full(values.size, np.nan)
-    words = np.array(["" if v is None else str(v).strip().lower() for v in values])
-    out[np.isin(words, list(YES))] = 1.0
-    out[np.isin(words, list(NO))] = 0.0
-    return out
+# --- lists and rankings ---------------------------------------------------------------------------
 
 
 def _from_lists(table: pa.Table, mapping: Mapping) -> Unfolded:
     roles = mapping.roles
-    listed = {n: table.column(n).to_pylist() for n in mapping.stems}
-    kind = RANK if "rank" in roles else PICK
-    outcome = table.column(roles[kind]).to_pylist()
-    inner = {**listed, **({"result": outcome} if kind == RANK else {})}
+    inner: dict[str, list[Any]] = {}
+    for name in mapping.stems:
+        inner |= _fields(table, name)
+    role = {reading.RANK: "rank", reading.RATING: "rating", reading.FLAGS: "pick"}.get(mapping.how)
+    if role is not None:
+        inner["result"] = table.column(roles[role]).to_pylist()
     if "item" in roles:
         inner["item"] = table.column(roles["item"]).to_pylist()
     lengths = [max((len(v[i] or ()) for v in inner.values()), default=0) for i in range(table.num_rows)]
     index = np.repeat(np.arange(table.num_rows), lengths)
-    starts = np.cumsum(lengths) - lengths
+    starts = np.cumsum(lengths, dtype=np.int64) - lengths
     columns: dict[str, NDArray[Any]] = {"slate": index, "slot": np.arange(index.size) - starts[index]}
     for name, values in inner.items():
         flat = np.empty(index.size, object)
         for at, row in zip(starts, values, strict=True):
-            flat[at : at + len(row or ())] = row or ()  # None remains where a list is too short
-        columns["result" if name == "result" else _free(name, columns)] = flat
-    if kind == RANK:
-        columns["result"] = numbers_of(columns["result"])
-    else:
-        places = numbers_of(_objects(outcome))
-        place = places[index]
-        columns["result"] = np.where(np.isnan(place), np.nan, columns["slot"] == place)
+            flat[at : at + len(row or ())] = objects(list(row or ()))  # None remains where a list is too short
+        columns[name if name in ("result", "item") else free_name(name, columns)] = flat
+    notes, unclear, kind = [], "", NONE
+    if mapping.how == reading.PLACE:
+        columns["result"], notes, unclear = _picked_places(table, mapping, columns, index, starts, np.array(lengths))
+        kind = PICK
+    elif mapping.how == reading.FLAGS:
+        columns["result"], kind = flags_of(columns["result"]), PICK
+    elif mapping.how in (reading.RANK, reading.RATING):
+        numbers = numbers_of(columns["result"])
+        columns["result"], kind = (-numbers if mapping.how == reading.RATING else numbers), RANK
+        unclear = _odd_ranks(numbers, roles["rank"]) if mapping.how == reading.RANK else ""
     _add_constants(columns, table, mapping, index)
     empty = lengths.count(0)
-    return Unfolded(columns, kind, [f"{empty} rows list no candidates"] if empty else [])
+    notes = ([f"{empty} rows list no candidates"] if empty else []) + notes
+    decided = _decided(columns, index, table.num_rows)
+    return Unfolded(columns, kind, notes, unclear, decided=decided)
+
+
+def _decided(columns: dict[str, NDArray[Any]], index: NDArray[Any], rows: int) -> float:
+    if "result" not in columns:
+        return 1.0
+    bad = np.unique(index[np.isnan(columns["result"])]).size
+    return 1.0 - (bad + rows - np.unique(index).size) / max(rows, 1)
+
+
+def _fields(table: pa.Table, name: str) -> dict[str, list[Any]]:
+    """Return a column of lists by name; lists of structs become one list per field."""
+    values = table.column(name).to_pylist()
+    kind = table.schema.field(name).type.value_type
+    if not pa.types.is_struct(kind):
+        return {name: values}
+    return {
+        f.name: [None if row is None else [None if part is None else part.get(f.name) for part in row] for row in values]
+        for f in kind
+    }  # fmt: skip
+
+
+def _picked_places(
+    table: pa.Table, mapping: Mapping, columns: dict[str, NDArray[Any]], index: NDArray[Any], starts: NDArray[Any],
+    lengths: NDArray[Any],
+) -> tuple[NDArray[np.float64], list[str], str]:  # fmt: skip
+    """Return the result of every candidate from the place, or the name, of the pick of its list."""
+    column = mapping.roles["pick"]
+    values = array_of(table, column)
+    items = columns.get("item")
+    if items is not None and any(isinstance(v, str) for v in values[:50]):
+        names = objects([text_of(v) for v in values])
+        found = np.array([names[row] is not None and text_of(item) == names[row] for row, item in zip(index, items, strict=True)])
+        per_row = np.bincount(index, found, table.num_rows) > 0
+        if per_row.mean() > 0.5:
+            return np.where(per_row[index], found, np.nan), [], ""
+    places = numbers_of(values)
+    there = places[~np.isnan(places) & (lengths > 0)]
+    sizes = lengths[~np.isnan(places) & (lengths > 0)]
+    notes, unclear = [], ""
+    if there.size and there.min() >= 1 and (there == sizes).any() and (there <= sizes).all():
+        notes.append(f"{column!r} counts places from 1")
+        places = places - 1
+    elif there.size and there.min() >= 1 and not (there == 0).any():
+        if there.size >= 30:
+            notes.append(f"{column!r} counts places from 1: place 0 never occurs")
+            places = places - 1
+        elif not (there > sizes).any():
+            values_text = ", ".join(f"{v:g}" for v in np.unique(there)[:5])
+            unclear = f"{column!r} holds {values_text}: places counted from 0, or from 1"
+    place = places[index]
+    return np.where(np.isnan(place), np.nan, columns["slot"] == place), notes, unclear
+
+
+def _from_rankings(table: pa.Table, mapping: Mapping) -> Unfolded:
+    """Return rankings such as ``b > a ~ d`` with one row per item."""
+    rows, items, ranks = [], [], []
+    for row, value in enumerate(array_of(table, mapping.roles["rank"])):
+        for rank, level in enumerate(str(value or "").split(">"), start=1):
+            for item in re.split(r"[~=]", level):
+                if item.strip():
+                    rows.append(row)
+                    items.append(item.strip())
+                    ranks.append(float(rank))
+    index = np.array(rows, np.int64)
+    columns: dict[str, NDArray[Any]] = {"slate": index, "item": objects(items), "result": np.array(ranks)}
+    _add_constants(columns, table, mapping, index)
+    return Unfolded(columns, RANK, [])
 
 
 def _add_constants(
@@ -162,60 +285,110 @@ def _add_constants(
     for role in ("chooser", "context", "round", "time"):
         if role in mapping.roles:
             columns[role] = array_of(table, mapping.roles[role])[index]
+    if "count" in mapping.roles:
+        columns["weight"] = numbers_of(array_of(table, mapping.roles["count"]))[index]
+
+
+# --- wide and pairs -------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class _Picks:
+    """What was picked from each slate of a wide file.
+
+    Attributes:
+        row: Row of each slate, (slates,).
+        place: Index of the picked alternative, (slates,); -1 a tie, NaN unreadable.
+        weight: Votes of each slate, (slates,), or None if each counts once.
+        voter: Name of the column of the vote, (slates,), or None.
+        ranks: Ranks of the alternatives, (slates, alternatives), in place of a pick.
+    """
+
+    row: NDArray[np.int64]
+    place: NDArray[np.float64]
+    weight: NDArray[np.float64] | None = None
+    voter: NDArray[Any] | None = None
+    ranks: NDArray[np.float64] | None = None
 
 
 def _from_wide(table: pa.Table, mapping: Mapping) -> Unfolded:
-    k, n = len(mapping.alternatives), table.num_rows
+    k = len(mapping.alternatives)
     notes: list[str] = []
-    votes = mapping.votes or ("",)
-    slates = n * len(votes)
-    row_of = np.repeat(np.arange(n), len(votes))  # row of each slate
-    index = np.repeat(row_of, k)
+    picks, unclear, excluded, decided = _picks(table, mapping, notes)
+    slates = picks.row.size
+    index = np.repeat(picks.row, k)
     slot = np.tile(np.arange(k), slates)
     columns: dict[str, NDArray[Any]] = {"slate": np.repeat(np.arange(slates), k)}
     if mapping.form != "pairs":  # chosen and rejected are not positions
         columns["slot"] = slot
-    if len(votes) > 1:
-        columns["source_row"] = index
-        columns["chooser"] = np.repeat(np.tile(np.array(votes, object), n), k)
     _add_constants(columns, table, mapping, index)
-    picks = np.zeros(slates) if mapping.form == "pairs" else _decode(table, mapping, notes)
-    pick = picks[columns["slate"]]
-    columns["result"] = np.where(np.isnan(pick), np.nan, (pick == slot) | (pick == -1))  # -1: a tie
-    here = np.ones(slates * k, bool)
-    for stem, names in mapping.stems.items():
-        values = _spread_stem(table, names, index, slot, stem, notes)
-        if stem.lower() in AVAILABLE:
-            here = _flags(values) == 1
-        elif stem.lower() in ("item", "model", "alternative", "name", "option", "candidate"):
-            columns["item"] = values
-        else:
-            columns[_free(stem, columns)] = values
-    if mapping.joined is not None:
-        column, separator = mapping.joined
-        texts = array_of(table, column)
-        parts = np.array([v.split(separator) if v else [None] * k for v in texts], object)
-        columns["item"] = parts[index, slot]
-    elif "item" not in columns and not _mere_numbers(mapping.alternatives) and mapping.form == "wide":
-        columns["item"] = np.array(mapping.alternatives, object)[slot]
+    if picks.voter is not None or slates > table.num_rows:
+        columns["source_row"] = index
+    if picks.voter is not None and "chooser" not in columns:
+        columns["chooser"] = np.repeat(picks.voter, k)
+    if picks.weight is not None:
+        own = np.repeat(picks.weight, k)
+        columns["weight"] = own * columns["weight"] if "weight" in columns else own
+    kind = NONE
+    if picks.ranks is not None:
+        columns["result"], kind = picks.ranks.ravel(), RANK
+    elif mapping.how != reading.NOTHING:
+        pick = picks.place[columns["slate"]]
+        columns["result"] = np.where(np.isnan(pick), np.nan, (pick == slot) | (pick == TIE) | (pick == BAD))
+        kind = PICK
+    here = _add_attributes(columns, table, mapping, index, slot, notes)
     empty = slates - np.unique(columns["slate"][here]).size
     if empty:
         notes.append(f"{empty} slates offer no alternative")
     kept = {name: values[here] for name, values in columns.items()}
-    return Unfolded(kept, PICK, notes)
+    return Unfolded(kept, kind, notes, unclear, excluded, decided)
 
 
-def _mere_numbers(alternatives: tuple[str, ...]) -> bool:
-    return all(a.isdigit() or (len(a) == 1) or a.lower() in ("left", "right") for a in alternatives)
+def _add_attributes(
+    columns: dict[str, NDArray[Any]], table: pa.Table, mapping: Mapping, index: NDArray[Any], slot: NDArray[Any],
+    notes: list[str],
+) -> NDArray[np.bool_]:  # fmt: skip
+    """Add the attributes of every candidate; return which candidates were available."""
+    here = np.ones(index.size, bool)
+    for stem, names in mapping.stems.items():
+        values = _spread_stem(table, names, index, slot, stem or "item", notes)
+        if key(stem) in AVAILABLE:
+            here = flags_of(values) == 1
+        elif key(stem) in map(key, ITEM_STEMS) and "item" not in columns and values.dtype == object:
+            columns["item"] = values
+        elif key(stem) in map(key, ITEM_STEMS) and "item" not in columns and stem in ("item", ""):
+            columns["item"] = objects([str(v) for v in values])
+        else:
+            columns[free_name(stem or "item_", columns)] = values
+    if mapping.joined is not None:
+        column, separator = mapping.joined
+        texts = array_of(table, column)
+        k = len(mapping.alternatives)
+        parts = np.array([v.split(separator) if v else [None] * k for v in texts], object)
+        columns["item"] = parts[index, slot]
+    elif "item" not in columns:
+        _name_items(columns, mapping, slot, notes)
+    return here
+
+
+def _name_items(
+    columns: dict[str, NDArray[Any]], mapping: Mapping, slot: NDArray[Any], notes: list[str]
+) -> None:
+    """Add the items: the only text that recurs, or the names of the alternatives."""
+    if not Names(mapping.alternatives).counted and mapping.form == "wide":
+        columns["item"] = np.array(mapping.alternatives, object)[slot]
+        return
+    texts = [s for s in mapping.stems if s in columns and columns[s].dtype == object]
+    if len(texts) == 1 and mapping.form == "wide":
+        values = [str(v) for v in columns[texts[0]]]
+        distinct = len(set(values))
+        if distinct * 4 <= len(values) and max(map(len, values), default=0) <= 80:
+            columns["item"] = columns.pop(texts[0])
+            notes.append(f"the values of {texts[0]!r} recur: they name the items")
 
 
 def _spread_stem(
-    table: pa.Table,
-    names: tuple[str | None, ...],
-    index: NDArray[Any],
-    slot: NDArray[Any],
-    stem: str,
-    notes: list[str],
+    table: pa.Table, names: tuple[str | None, ...], index: NDArray[Any], slot: NDArray[Any], stem: str, notes: list[str]
 ) -> NDArray[Any]:
     """Return an attribute of every candidate; 0, or None for text, if its alternative has no column."""
     parts = [None if name is None else array_of(table, name) for name in names]
@@ -230,43 +403,128 @@ def _spread_stem(
     return out
 
 
-def _decode(table: pa.Table, mapping: Mapping, notes: list[str]) -> NDArray[np.float64]:
-    """Return the index of each slate's picked alternative, (slates,); -1 for a tie, NaN if unreadable."""
+def _picks(
+    table: pa.Table, mapping: Mapping, notes: list[str]
+) -> tuple[_Picks, str, dict[str, int], float]:
+    """Return the picks, what is unclear about them, rows without a pick by reason, and the share understood."""
+    n, rows = table.num_rows, np.arange(table.num_rows)
+    if mapping.form == "pairs":
+        return _Picks(rows, np.zeros(n)), "", {}, 1.0
+    if mapping.how == reading.NOTHING:
+        return _Picks(rows, np.full(n, np.nan)), "", {}, 1.0
+    if mapping.how in (reading.RANK, reading.RATING):
+        numbers = np.column_stack([numbers_of(array_of(table, c)) for c in mapping.marks])
+        unclear = _odd_ranks(numbers.ravel(), mapping.marks[0]) if mapping.how == reading.RANK else ""
+        ranks = -numbers if mapping.how == reading.RATING else numbers
+        return _Picks(rows, np.full(n, np.nan), ranks=ranks), unclear, {}, float((~np.isnan(ranks)).all(axis=1).mean())
+    if mapping.how in (reading.MARKS, reading.COUNTS):
+        return _marked(table, mapping, notes)
+    if mapping.how == reading.BEST_WORST:
+        return _best_worst(table, mapping, notes)
+    return _voted(table, mapping, notes)
+
+
+def _marked(
+    table: pa.Table, mapping: Mapping, notes: list[str]
+) -> tuple[_Picks, str, dict[str, int], float]:
+    """Return the picks that one column per alternative marks, with shares and numbers of votes as weights."""
     k = len(mapping.alternatives)
-    columns = [array_of(table, name) for name in mapping.votes]
-    if all(c.dtype != object for c in columns):
-        codes = np.column_stack([c.astype(float) for c in columns])
-        found = set(np.unique(codes[~np.isnan(codes)]).tolist())
-        if not _mere_numbers(mapping.alternatives) and not mapping.ordered:
+    votes = np.column_stack([numbers_of(array_of(table, c)) for c in mapping.marks])
+    if votes.shape[1] > k:  # a last column marks ties
+        tie = votes[:, k] == 1
+        votes = np.column_stack([np.where(tie, 0.5, votes[:, j]) for j in range(k)])
+    whole = np.isnan(votes) | (votes == 0) | (votes == 1)
+    n = len(votes)
+    single = whole.all(axis=1) & (np.nansum(votes, axis=1) == 1)
+    ties = (votes == votes[:, :1]).all(axis=1) & (votes[:, 0] > 0) & (mapping.how != reading.COUNTS)
+    if (single | ties | np.isnan(votes).any(axis=1) | (votes.sum(axis=1) == 0)).all():
+        place = np.where(ties, TIE, np.where(single, np.argmax(np.nan_to_num(votes), axis=1), np.nan))
+        return _Picks(np.arange(n), place), "", {}, float((~np.isnan(place)).mean())
+    slate, alternative = np.nonzero(np.nan_to_num(votes) > 0)
+    notes.append(f"{', '.join(mapping.marks[:k])} count votes" if mapping.how == reading.COUNTS else "shares of votes are fractional votes")
+    return _Picks(slate, alternative.astype(float), votes[slate, alternative]), "", {}, 1.0
+
+
+def _best_worst(
+    table: pa.Table, mapping: Mapping, notes: list[str]
+) -> tuple[_Picks, str, dict[str, int], float]:
+    """Return the ranks that the best and the worst imply: 1, 2 for the others, 3."""
+    best, worst = (_decode(table, replace(mapping, votes=(v,)), v) for v in mapping.votes)
+    k = len(mapping.alternatives)
+    slots = np.arange(k)
+    ranks = 2.0 - (slots == best.places[:, None]) + (slots == worst.places[:, None])
+    unreadable = np.isnan(best.places) | np.isnan(worst.places) | (best.places == worst.places)
+    ranks[unreadable] = np.nan
+    notes += [*best.notes, "best and worst: those between are tied"]
+    return _Picks(np.arange(len(ranks)), best.places, ranks=ranks), best.unclear, {}, float((~unreadable).mean())
+
+
+def _voted(table: pa.Table, mapping: Mapping, notes: list[str]) -> tuple[_Picks, str, dict[str, int], float]:
+    """Return the picks that columns of votes name."""
+    votes, n = mapping.votes, table.num_rows
+    if len(votes) == 1:
+        graded = soft(numbers_of(array_of(table, votes[0])), len(mapping.alternatives))
+        if graded is not None:
+            share, note = graded
+            notes.append(f"{votes[0]!r}: {note}")
+            known = np.flatnonzero(~np.isnan(share))
+            row = np.repeat(known, 2)
+            weight = np.column_stack([1 - share[known], share[known]]).ravel()
+            place = np.tile([0.0, 1.0], known.size)
+            keep = weight > 0
+            return _Picks(row[keep], place[keep], weight[keep]), "", {}, float(known.size / max(n, 1))
+    decoded = [_decode(table, mapping, v) for v in votes]
+    places = np.column_stack([d.places for d in decoded]).ravel()
+    notes += dict.fromkeys(note for d in decoded for note in d.notes)
+    unclear = next((d.unclear for d in decoded if d.unclear), "")
+    skipped = sum(d.skipped for d in decoded)
+    voter = np.tile(np.array(votes, object), n) if len(votes) > 1 else None
+    understood = float((~np.isnan(places)).mean()) if places.size else 0.0
+    excluded = {"without a pick (skipped)": skipped} if skipped else {}
+    return _Picks(np.repeat(np.arange(n), len(votes)), places, voter=voter), unclear, excluded, understood
+
+
+def _decode(table: pa.Table, mapping: Mapping, vote: str) -> Decoded:
+    """Return the places that a column of picks names."""
+    values = array_of(table, vote)
+    if mapping.how in (reading.NAMED, reading.BEST_WORST) and "item" in mapping.stems:
+        found = _named_in_row(table, mapping, values)
+        if np.isfinite(found.places).mean() > 0.5:
+            return found
+    names = Names(mapping.alternatives, tuple(mapping.stems), tuple(mapping.stems.values()), mapping.ordered)
+    if values.dtype != object:
+        codes = values.astype(float)
+        if not names.counted and not mapping.ordered:
+            found_codes = sorted(set(codes[~np.isnan(codes)].tolist()))
             raise InputError(
                 "the choices are numbers and the alternatives are names, and their correspondence is unknown",
-                got=f"codes {', '.join(f'{v:g}' for v in sorted(found))}; alternatives "
+                got=f"codes {', '.join(f'{v:g}' for v in found_codes[:8])}; alternatives "
                 f"{', '.join(mapping.alternatives)}",
                 remedy="list the alternatives in the order of the codes: --alternatives A,B,C",
             )
-        if k in found or found <= set(range(1, k + 1)):
-            if 0.0 in found:
-                notes.append(f"picks count from 1, and 0 is read as {'a tie' if k == 2 else 'no pick'}")
-            picks = np.where(codes == 0, -1.0 if k == 2 else np.nan, codes - 1)
-        else:
-            notes.append("picks count from 0")
-            picks = codes
-        picks = np.where(np.isnan(picks) | (picks == -1) | np.isin(picks, np.arange(k)), picks, np.nan)
-        return np.asarray(picks.ravel())
-    flat = np.column_stack(columns).ravel()
-    names = {a.lower(): i for i, a in enumerate(mapping.alternatives)}
-    names |= {f"{s}_{a}".lower(): i for s in ("model", "response", "option", "answer")
-              for i, a in enumerate(mapping.alternatives)}  # fmt: skip
-    names |= {f"{s}{a}".lower(): i for s in mapping.stems for i, a in enumerate(mapping.alternatives)}
-    places = {str(i + 1): i for i in range(k)}
-    out = np.full(flat.size, np.nan)
-    for i, value in enumerate(flat):
-        word = "" if value is None else str(value).strip().lower()
-        number = word.removesuffix(".0")
-        if word in names:
-            out[i] = names[word]
-        elif word in TIE_WORDS:
-            out[i] = -1
-        elif number in places:
-            out[i] = places[number]
-    return out
+        return decode_codes(codes, names)
+    return decode_words(values, names)
+
+
+def _named_in_row(table: pa.Table, mapping: Mapping, values: NDArray[Any]) -> Decoded:
+    """Return the places of picks that repeat the name of a candidate of their row."""
+    places = np.full(values.size, np.nan)
+    texts = np.array(["" if v is None else str(v).strip() for v in values], object)
+    for place, column in reversed(list(enumerate(mapping.stems["item"]))):
+        if column is not None:
+            own = np.array(["" if v is None else str(v).strip() for v in array_of(table, column)], object)
+            places[(own == texts) & (texts != "")] = place
+    rest = np.flatnonzero(np.isnan(places))
+    words = decode_words(values[rest].astype(object), Names(mapping.alternatives))
+    places[rest] = np.where(words.places < 0, words.places, np.nan)
+    return Decoded(places, words.notes, skipped=words.skipped)
+
+
+def list_columns(table: pa.Table) -> list[str]:
+    """Return the columns of lists."""
+    return [f.name for f in table.schema if is_list(f.type)]
+
+
+def outcome_columns(mapping: Mapping) -> Sequence[str]:
+    """Return the columns that hold the picks."""
+    return [*mapping.votes, *mapping.marks, *(mapping.roles[r] for r in ("pick", "rank", "rating") if r in mapping.roles)]

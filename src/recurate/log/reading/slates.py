@@ -12,8 +12,9 @@ from numpy.typing import NDArray
 
 from recurate.core.arrays import FloatArray, IntArray
 from recurate.core.errors import InputError, nearest
-from recurate.log.reading.forms import RANK, STANDARD, Unfolded, blank, numbers_of, unfold
+from recurate.log.reading.forms import NONE, RANK, STANDARD, Unfolded, unfold
 from recurate.log.reading.roles import Mapping
+from recurate.log.reading.values import blank, numbers_of
 from recurate.rules.slates import Slates
 
 LEVELS = 20  # largest number of distinct texts of a category

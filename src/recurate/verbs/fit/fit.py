@@ -33,7 +33,8 @@ from recurate.choices.table import Choices
 from recurate.core.arrays import FloatArray
 from recurate.core.errors import InputError
 from recurate.log.inputs import folder_of, log_of, table_of
-from recurate.log.reading.roles import Mapping, guess
+from recurate.log.reading.roles import Mapping
+from recurate.log.reading.understand import guess
 from recurate.log.reading.slates import ITEMS, POSITIONS, SCORE, Wanted
 from recurate.metrics.estimates import NORMAL_975
 from recurate.rules.families import Family

@@ -1,0 +1,293 @@
+"""The choice among the plausible readings of a table, and its account: what each column was taken for, and why."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping as MappingType
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from recurate.core.errors import InputError
+from recurate.log.reading import roles as reading
+from recurate.log.reading.forms import NONE, RANK, Unfolded, list_columns, outcome_columns, unfold
+from recurate.log.reading.names import named
+from recurate.log.reading.roles import Given, Mapping, check_given, columns_of, readings
+from recurate.log.reading.values import numbers_of
+
+TRIED = 3000  # rows on which readings are tried
+FORM_TEXT = {  # the likeliest first
+    "long": "one row per candidate", "pairs": "one row per pair",
+    "wide": "one row per slate, columns per alternative", "lists": "one row per slate, lists of candidates",
+    "rankings": "one row per ranking",
+}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Understood:
+    """How a table is read.
+
+    Attributes:
+        mapping: The reading that was chosen.
+        usable: Share of the tried rows that end in usable slates (or candidates with rewards).
+        rivals: Other readings that use as many rows, in words.
+        notes: What was understood of the file itself, and what was assumed.
+        unused: Columns without a role, with the reason.
+    """
+
+    mapping: Mapping
+    usable: float = 1.0
+    rivals: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
+    unused: dict[str, str] = field(default_factory=dict)
+
+    def rows(self) -> list[dict[str, str]]:
+        """Return one row per role: ``role``, ``column``, ``reason``, ``or`` (what else it might be)."""
+        found, m = [], self.mapping
+        other = "; ".join(self.rivals)
+        found.append({"role": "form", "column": m.form, "reason": FORM_TEXT[m.form], "or": other})
+        for role, column in m.roles.items():
+            found.append(_row(m, role, column))
+        if "slate" not in m.roles and (m.keys or m.blocks):
+            found.append(_row(m, "slate", " + ".join(m.keys) or "row blocks"))
+        elif len(m.keys) > 1:
+            found.append(_row(m, "slate key", " + ".join(m.keys)))
+        if m.votes and "pick" not in m.roles:
+            found.append(_row(m, "picks", ", ".join(m.votes)))
+        if m.marks:
+            found.append(_row(m, m.how, ", ".join(m.marks)))
+        if m.alternatives and m.form == "wide":
+            found.append(_row(m, "alternatives", ", ".join(m.alternatives)))
+        found += [_row(m, stem or "item", ", ".join(c or "-" for c in columns)) for stem, columns in m.stems.items()]
+        if m.joined:
+            found.append(_row(m, "item", f"{m.joined[0]}, separated by {m.joined[1]!r}"))
+        if m.rewards:
+            found.append(_row(m, "reward", ", ".join(m.rewards)))
+        return found
+
+    def text(self) -> list[str]:
+        """Return the account as lines of text."""
+        lines = []
+        for row in self.rows():
+            more = f" ({row['reason']})" if row["reason"] else ""
+            rival = f"; or {row['or']}" if row["or"] else ""
+            lines.append(f"{row['role']}: {row['column']}{more}{rival}")
+        lines += self.notes
+        lines += [f"not used: {name} ({why})" for name, why in self.unused.items()]
+        return lines
+
+
+def _row(m: Mapping, role: str, column: str) -> dict[str, str]:
+    return {
+        "role": role, "column": column, "reason": m.reasons.get(role, ""), "or": ", ".join(m.rivals.get(role, ())),
+    }  # fmt: skip
+
+
+def understand(table: pa.Table, given: Given) -> Understood:
+    """Return the reading of a table that leaves the most rows usable.
+
+    Args:
+        table: The table, or its first rows.
+        given: What the user said; it is used unchanged.
+
+    Raises:
+        InputError: If a named column does not exist, or no reading leaves anything usable.
+    """
+    check_given(given, table.column_names)
+    part = table.slice(0, TRIED)
+    tried: list[tuple[tuple[float, ...], Mapping]] = []
+    first_error: InputError | None = None
+    for mapping in readings(part, given):
+        try:
+            tried.append((_worth(unfold(part, mapping), mapping, given), mapping))
+        except InputError as error:
+            first_error = first_error or error
+    best = max(tried, key=lambda t: t[0], default=None)
+    if best is None or best[0][0] <= 0:
+        _refuse(table, given, tried, first_error)
+    assert best is not None
+    worth, mapping = best
+    rivals = tuple(
+        dict.fromkeys(
+            _short(m, mapping) for w, m in tried if m is not mapping and w[0] >= 0.98 * worth[0] and _differs(m, mapping)
+        )
+    )
+    return Understood(mapping, worth[-1], rivals[:3], unused=_unused(table, mapping, given))
+
+
+def _worth(found: Unfolded, mapping: Mapping, given: Given) -> tuple[float, ...]:
+    """Return how much of a table a reading uses: rows in usable slates, in picks, and columns that are used."""
+    picks = _usable_picks(found)
+    order = -float(list(FORM_TEXT).index(mapping.form)), len(columns_of(mapping))
+    if given.picks:
+        return (round(picks, 1) or picks, *order, picks)
+    rewards = _usable_rewards(found, mapping, given)
+    return (rewards if rewards > 0 else 0.01 * picks, round(picks, 1), *order, picks)
+
+
+def _usable_picks(found: Unfolded) -> float:
+    """Return the share of rows in slates of two or more with a pick or a ranking that holds information."""
+    if found.kind == NONE or not found.columns["slate"].size:
+        return 0.0
+    result = found.columns["result"].astype(float)
+    codes = _codes(found.columns)
+    sizes = np.bincount(codes)
+    bad = np.bincount(codes, np.isnan(result)) > 0
+    low = np.full(sizes.size, np.inf)
+    high = np.full(sizes.size, -np.inf)
+    filled = np.nan_to_num(result)
+    np.minimum.at(low, codes, filled)
+    np.maximum.at(high, codes, filled)
+    good = (sizes >= 2) & ~bad & ((high > low) | ((sizes == 2) & (found.kind != RANK) & (high > 0)))
+    if found.kind != RANK:  # readings in which slates have one pick each are likelier
+        many = np.bincount(codes, filled) > 0.5 * sizes
+        good &= ~(many & (sizes > 2))
+    return float(sizes[good].sum() / codes.size) * found.decided
+
+
+def _codes(columns: MappingType[str, NDArray[Any]]) -> NDArray[np.int64]:
+    parts = [_numbered(columns["slate"])]
+    if "round" in columns:
+        parts.append(_numbered(columns["round"]))
+        parts = [parts[0] * (parts[1].max() + 1) + parts[1]]
+    return np.unique(parts[0], return_inverse=True)[1].astype(np.int64).ravel()
+
+
+def _numbered(values: NDArray[Any]) -> NDArray[np.int64]:
+    if values.dtype == object:
+        values = np.array(["\0" if v is None else str(v) for v in values])
+    return np.unique(values, return_inverse=True)[1].astype(np.int64).ravel()
+
+
+def _usable_rewards(found: Unfolded, mapping: Mapping, given: Given) -> float:
+    """Return the share of candidates with a finite reward; 0 without rewards, or with one candidate."""
+    names = [part for name in mapping.rewards for part in terms(name, found.columns)]
+    if not names or not all(n in found.columns for n in names) or found.columns["slate"].size < 2:
+        return 0.0
+    finite = [np.isfinite(numbers_of(found.columns[n])) for n in names]
+    return float(np.logical_or.reduce(finite).mean())
+
+
+def terms(name: str, columns: Sequence[str] | MappingType[str, Any]) -> list[str]:
+    """Return the columns of a reward: itself, or the terms of a sum ``a+b``."""
+    if name in columns or "+" not in name:
+        return [name]
+    return [part.strip().rpartition("*")[2].strip() for part in name.split("+")]
+
+
+def _differs(one: Mapping, other: Mapping) -> bool:
+    """Return whether two readings take their picks or slates from different columns."""
+    return (set(outcome_columns(one)), one.keys, one.form) != (set(outcome_columns(other)), other.keys, other.form)
+
+
+def _short(m: Mapping, chosen: Mapping) -> str:
+    picks = ", ".join(outcome_columns(m)) or "no picks"
+    slate = f", slate {' + '.join(m.keys)}" if m.keys and m.keys != chosen.keys else ""
+    return f"{m.form} with {picks}{slate}"
+
+
+def _unused(table: pa.Table, mapping: Mapping, given: Given) -> dict[str, str]:
+    """Return the columns of a file with one row per slate that no role takes; others may be features."""
+    if mapping.form == "long":
+        return {}
+    used = columns_of(mapping) | set(given.others)
+    return {n: "the same for all candidates of a slate" for n in table.column_names if n not in used}
+
+
+def _refuse(
+    table: pa.Table, given: Given, tried: Sequence[tuple[tuple[float, ...], Mapping]], error: InputError | None
+) -> None:
+    """Raise InputError that says what is missing."""
+    if error is not None and not tried:
+        raise error
+    names = table.column_names
+    got = f"columns {', '.join(names)}"
+    if tried:
+        best = Understood(max(tried, key=lambda t: t[0])[1])
+        unfolded = unfold(table.slice(0, TRIED), best.mapping)
+        if unfolded.columns["slate"].size == 0:
+            raise InputError("no row belongs to a slate", got="0 rows", remedy="fill in the column of slates")
+        if not given.picks:
+            raise _no_rewards(table, best.mapping)
+        error = InputError("no slate can be used", got=_why(unfolded), remedy="name the columns: --slate, --pick and so on")
+        raise with_account(error, best)
+    if not given.picks:
+        raise InputError(
+            "the file holds neither rewards nor picks that can be identified", got=got,
+            remedy="name the column of rewards: --reward COLUMN",
+        )  # fmt: skip
+    lists = list_columns(table)
+    form = given.form or ("lists" if lists and not reading.named(names, "slate") else "")
+    stems = bool(list(reading._groupings(table, names, given.alternatives)))
+    if form == "long":
+        what = "a file with one row per candidate needs a column of slates and one of picks or ranks"
+        raise InputError(what, got=got, remedy="name the columns: --slate COLUMN --pick COLUMN")
+    if form == "lists":
+        what = "a file of lists needs a list of ranks, ratings or flags, or a column with the position of the pick"
+        raise InputError(what, got=got, remedy="name the column: --rank COLUMN, --rating COLUMN or --pick COLUMN")
+    if form in ("wide", "pairs") or stems:
+        what = "a file with one row per slate needs a column of picks"
+        raise InputError(what, got=got, remedy="name the column: --pick COLUMN (or --rating COLUMN, --rank COLUMN)")
+    raise InputError(
+        "the slates and picks of this file cannot be identified", got=got,
+        remedy="name the columns: --slate COLUMN --pick COLUMN (one row per candidate), or --alternatives "
+        "A,B,C --pick COLUMN (one row per slate)",
+    )  # fmt: skip
+
+
+def _no_rewards(table: pa.Table, mapping: Mapping) -> InputError:
+    numeric = [f.name for f in table.schema if reading.is_numeric(f.type)]
+    return InputError(
+        "no column of rewards can be identified",
+        got=f"numeric columns {', '.join(numeric) or 'none'}",
+        remedy="name the column: --reward COLUMN; or learn rewards from picks with 'recurate fit'",
+    )
+
+
+def _why(found: Unfolded) -> str:
+    if found.kind == NONE:
+        return "no picks"
+    result = found.columns["result"].astype(float)
+    sizes = np.bincount(_codes(found.columns))
+    unreadable = int(np.isnan(result).sum())
+    parts = [f"{sizes.size} slates of {sizes.min()} to {sizes.max()} candidates"]
+    parts += [f"{unreadable} of {result.size} values of the picks cannot be read"] if unreadable else []
+    return "; ".join(parts)
+
+
+def with_account(error: InputError, found: Understood) -> InputError:
+    """Return the error with the account of what was understood, which the command line prints before it."""
+    error.account = tuple(found.text())
+    return error
+
+
+def guess(
+    table: pa.Table,
+    given: MappingType[str, str],
+    *,
+    form: str | None = None,
+    alternatives: tuple[str, ...] = (),
+) -> Mapping:
+    """Return the mapping of a table of picks; what the user gave is used unchanged, and the rest is guessed.
+
+    Args:
+        table: Table as it was read.
+        given: Columns that the user named, by role.
+        form: Form of the file; None: guess it.
+        alternatives: Alternatives of a wide file, in the order of the codes in its picks.
+
+    Raises:
+        InputError: If a given column does not exist, or slates and picks cannot be identified.
+    """
+    return understand(table, Given(given, form, alternatives)).mapping
+
+
+def with_notes(found: Understood, *notes: str) -> Understood:
+    """Return the account with further notes."""
+    return replace(found, notes=(*found.notes, *notes))
+
+
+__all__ = ["Given", "Understood", "guess", "named", "terms", "understand", "with_account", "with_notes"]

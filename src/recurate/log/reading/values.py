@@ -1,0 +1,295 @@
+"""The meaning of single values: yes and no, numbers, ratings, and the words by which a pick names its candidate."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from recurate.log.reading.names import key
+
+YES, NO = {"1", "true", "yes", "y", "t", "1.0", "x"}, {"0", "false", "no", "n", "f", "0.0"}
+TIES = {
+    "tie", "ties", "tied", "both", "equal", "equally", "draw", "same", "neutral", "a=b", "aandb", "bothgood",
+    "eithertie", "tieboth", "nopreference", "similar", "=",
+}  # fmt: skip
+BOTH_BAD = {"bothbad", "tiebothbad", "neither", "allbad", "noneofthem", "bad", "bothareworse", "none"}
+SKIPS = {"", "skip", "skipped", "unsure", "dontknow", "na", "nan", "null", "idk", "unknown", "cantsay", "error"}
+ORDERS = {  # words of position, which count only for pairs
+    "left": 0, "right": 1, "first": 0, "second": 1, "l": 0, "r": 1,
+}  # fmt: skip
+TIE, BAD = -1.0, -2.0
+
+
+def objects(values: Sequence[Any]) -> NDArray[Any]:
+    """Return values as an array (n,) of objects, lists included."""
+    out = np.empty(len(values), object)
+    out[:] = values
+    return out
+
+
+def array_of(table: pa.Table, name: str) -> NDArray[Any]:
+    """Return a column as an array (rows,): numbers with NaN for null, other values as objects."""
+    column = table.column(name)
+    if pa.types.is_dictionary(column.type):
+        column = column.cast(column.type.value_type)
+    kind = column.type
+    if pa.types.is_boolean(kind) and column.null_count == 0:
+        return np.asarray(column.to_numpy(), float)
+    if pa.types.is_integer(kind) and kind.bit_width == 64 and column.null_count:
+        return objects(column.to_pylist())  # as floats, large ids would be rounded
+    if pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_temporal(kind):
+        return np.asarray(column.to_numpy())
+    return objects(column.to_pylist())
+
+
+def numbers_of(values: NDArray[Any]) -> NDArray[np.float64]:
+    """Return values (n,) of any type as numbers, NaN for values that are not numbers."""
+    if values.dtype != object:
+        return values.astype(float)
+    out = np.full(values.size, np.nan)
+    for i, value in enumerate(values):
+        try:
+            out[i] = float(value)
+        except (TypeError, ValueError, OverflowError):
+            continue
+    return out
+
+
+def blank(values: NDArray[Any]) -> NDArray[np.bool_]:
+    """Return a mask (n,) of the values that are missing: null, NaN or empty text."""
+    if values.dtype == object:
+        return np.array([v is None or (isinstance(v, str) and v == "") or v != v for v in values], bool)
+    return np.isnan(values) if values.dtype.kind == "f" else np.zeros(values.size, bool)
+
+
+def flags_of(values: NDArray[Any]) -> NDArray[np.float64]:
+    """Return 1 for yes, 0 for no and NaN for other values, shape (n,)."""
+    if values.dtype != object:
+        numbers = values.astype(float)
+        return np.where((numbers == 0) | (numbers == 1), numbers, np.nan)
+    out = np.full(values.size, np.nan)
+    words = np.array(["" if v is None else str(v).strip().lower() for v in values])
+    out[np.isin(words, list(YES))] = 1.0
+    out[np.isin(words, list(NO))] = 0.0
+    return out
+
+
+def are_flags(values: NDArray[Any]) -> bool:
+    """Return whether at least nine in ten of the values that are there are yes or no, and both occur."""
+    there = ~blank(values)
+    flags = flags_of(values)[there]
+    known = flags[~np.isnan(flags)]
+    return known.size >= 0.9 * max(int(there.sum()), 1) and np.unique(known).size == 2
+
+
+def text_of(value: Any) -> Any:
+    """Return the text of a candidate: itself, or the last message's content of a chat; None if it has none.
+
+    >>> text_of([{"role": "user", "content": "hi"}, {"role": "assistant", "content": "hello"}])
+    'hello'
+    """
+    if isinstance(value, list | tuple) and value:
+        return text_of(value[-1])
+    if isinstance(value, dict):
+        found = next((value[n] for n in ("content", "text", "value", "response", "message") if n in value), None)
+        return text_of(found) if isinstance(found, list | tuple | dict) else found
+    return value
+
+
+def prompt_of(value: Any) -> str:
+    """Return all messages of a chat but the last, as one text; a text is its own prompt."""
+    if isinstance(value, list | tuple) and len(value) > 1:
+        return "\n".join(str(text_of(part)) for part in value[:-1])
+    if isinstance(value, list | tuple | dict):
+        return str(value)
+    return "" if value is None else str(value)
+
+
+@dataclass(frozen=True)
+class Decoded:
+    """Picks as places of alternatives.
+
+    Attributes:
+        places: Index of the picked alternative, shape (n,); -1 for a tie, -2 for "both bad", NaN if unreadable.
+        notes: What was assumed.
+        unclear: The two readings between which the values do not decide; empty if they decide.
+        skipped: Number of values that say that nothing was picked.
+    """
+
+    places: NDArray[np.float64]
+    notes: tuple[str, ...] = ()
+    unclear: str = ""
+    skipped: int = 0
+
+
+@dataclass
+class Names:
+    """The words by which a pick may name each of k alternatives.
+
+    Attributes:
+        alternatives: Names of the alternatives.
+        stems: Names of their attributes, as ``output`` of ``output_1``.
+        columns: Columns of the alternatives, for values that are a column's name.
+        ordered: Whether the user gave the alternatives in the order of the codes.
+    """
+
+    alternatives: Sequence[str]
+    stems: Sequence[str] = ()
+    columns: Sequence[Sequence[str | None]] = ()
+    ordered: bool = False
+    words: dict[str, int] = field(init=False)
+
+    def __post_init__(self) -> None:
+        """Collect the words."""
+        k = len(self.alternatives)
+        found: dict[str, int] = {}
+        for i, name in enumerate(self.alternatives):
+            for stem in ("", "model", "response", "option", "answer", "output", "candidate", "choice", "text",
+                         "assistant", "completion", *self.stems):  # fmt: skip
+                found.setdefault(key(stem + name), i)
+        for columns in self.columns:
+            for i, column in enumerate(columns):
+                if column is not None:
+                    found.setdefault(key(column), i)
+        if k == 2:
+            own = {key(a) for a in self.alternatives}
+            for word, i in ORDERS.items():
+                if not own & set(ORDERS):
+                    found.setdefault(word, i)
+            if not own & {"a", "b"}:
+                found.setdefault("a", 0)
+                found.setdefault("b", 1)
+        self.words = {w: i for w, i in found.items() if w}
+
+    @property
+    def counted(self) -> bool:
+        """Whether the alternatives are mere places: numbers, letters, or left and right."""
+        return all(a.isdigit() or len(a) == 1 or a.lower() in ORDERS for a in map(_last, self.alternatives))
+
+
+def _last(name: str) -> str:
+    return re.split(r"[_\-. ]", name)[-1]
+
+
+VERDICT = re.compile(r"\[?\[?\s*([A-Za-z0-9_]+)\s*(>>|>|<<|<|=)\s*([A-Za-z0-9_]+)\s*\]?\]?$")
+
+
+def decode_words(values: NDArray[Any], names: Names) -> Decoded:
+    """Return the picks that words name: names of alternatives, ``left``, ``A``, ``[[A>>B]]``, ``tie``."""
+    k = len(names.alternatives)
+    seen: dict[str, tuple[float, bool]] = {}
+    places = np.full(values.size, np.nan)
+    skipped = 0
+    for i, value in enumerate(values):
+        text = "" if value is None or value != value else str(value).strip()
+        if text not in seen:
+            seen[text] = _word(text, names.words, k)
+        places[i], skip = seen[text]
+        skipped += skip
+    numbers = {t: v for t, (v, _) in seen.items() if np.isnan(v) and re.fullmatch(r"\d+(\.0)?", t)}
+    notes: list[str] = []
+    if numbers:  # mere digits among words, or alone
+        codes = np.array([float(v) if _is_digit(v) else np.nan for v in values])
+        found = decode_codes(codes, names)
+        places = np.where(np.isnan(places), found.places, places)
+        return Decoded(places, found.notes, found.unclear, skipped)
+    bad = int((places == BAD).sum())
+    if bad:
+        notes.append(f"{bad} picks of 'both bad' are read as ties")
+    return Decoded(places, tuple(notes), skipped=skipped)
+
+
+def _is_digit(value: Any) -> bool:
+    return value is not None and re.fullmatch(r"\s*\d+(\.0)?\s*", str(value)) is not None and str(value).isascii()
+
+
+def _word(text: str, words: dict[str, int], k: int) -> tuple[float, bool]:
+    """Return the place that a word names (NaN: none), and whether it says that nothing was picked."""
+    word = key(text)
+    if text.strip("[] ") == "=":
+        return TIE, False
+    verdict = VERDICT.fullmatch(text)
+    if verdict and k == 2:
+        left, sign, right = key(verdict[1]), verdict[2], key(verdict[3])
+        if left in words and right in words:
+            if sign == "=":
+                return TIE, False
+            return float(words[left] if ">" in sign else words[right]), False
+    if word in words and not (word.isdigit()):
+        return float(words[word]), False
+    if word in TIES:
+        return TIE, False
+    if word in BOTH_BAD:
+        return BAD, False
+    return np.nan, word in SKIPS
+
+
+def decode_codes(codes: NDArray[np.float64], names: Names) -> Decoded:
+    """Return the picks that numbers name, counted from 1 or from 0, or by the alternatives' own numbers."""
+    k = len(names.alternatives)
+    there = codes[~np.isnan(codes)]
+    found = set(np.unique(there).tolist())
+    own = [float(_last(a)) if _last(a).isdigit() else np.nan for a in names.alternatives]
+    notes: list[str] = []
+    whole = {v for v in found if float(v).is_integer()}
+    if not np.isnan(own).any() and not names.ordered:
+        first = own[0]
+        if min(own) == 0 or {float(k)} & found or not 0.0 in found:  # noqa: SIM300
+            # The alternatives' own numbers: output_1 is 1, image_0 is 0.
+            inside = np.isin(codes, own)
+            places = np.where(inside, codes - first if _consecutive(own) else _lookup(codes, own), np.nan)
+            if k == 2 and min(own) == 1 and 0.0 in found:
+                places = np.where(codes == 0, TIE, places)
+                notes.append("picks count from 1, and 0 is read as a tie")
+            elif min(own) == 1 and 0.0 in found:
+                notes.append("picks count from 1, and 0 is read as no pick")
+            return Decoded(places, tuple(notes))
+    if float(k) in found or (found and min(found) >= 1 and there.size >= 30) or found <= set(range(1, k + 1)) and max(found, default=0) == k:
+        if 0.0 in found:
+            notes.append(f"picks count from 1, and 0 is read as {'a tie' if k == 2 else 'no pick'}")
+        places = np.where(codes == 0, TIE if k == 2 else np.nan, codes - 1)
+    elif 0.0 in found or -1.0 in found:
+        notes.append("picks count from 0" + ("" if k > 2 else f": 0 is {_called(names, 0)}, 1 is {_called(names, 1)}"))
+        places = codes
+    else:
+        listed = ", ".join(f"{v:g}" for v in sorted(whole)[:5])
+        return Decoded(codes - 1, unclear=f"picks are {listed}: places counted from 0, or from 1")
+    places = np.where(np.isnan(places) | (places == TIE) | np.isin(places, np.arange(k)), places, np.nan)
+    return Decoded(np.asarray(places), tuple(notes))
+
+
+def _called(names: Names, place: int) -> str:
+    columns = [c[place] for c in names.columns if c[place]]
+    return repr(columns[0]) if columns else repr(names.alternatives[place])
+
+
+def _consecutive(own: Sequence[float]) -> bool:
+    return bool(np.array_equal(own, np.arange(len(own)) + own[0]))
+
+
+def _lookup(codes: NDArray[np.float64], own: Sequence[float]) -> NDArray[np.float64]:
+    out = np.full(codes.size, np.nan)
+    for place, number in enumerate(own):
+        out[codes == number] = place
+    return out
+
+
+def soft(codes: NDArray[np.float64], k: int) -> tuple[NDArray[np.float64], str] | None:
+    """Return the share of votes for the second of two, shape (n,), if values are graded; else None.
+
+    Values in [1, 2] or in [0, 1] of which more than a few are no whole numbers are graded preferences.
+    """
+    there = codes[~np.isnan(codes)]
+    if k != 2 or there.size < 2 or (there == np.round(there)).mean() > 0.8:
+        return None
+    for low in (1.0, 0.0):
+        if there.min() >= low and there.max() <= low + 1:
+            text = f"values from {low:g} to {low + 1:g} are graded: each is a vote of that share for the second"
+            return codes - low, text
+    return None
