@@ -265,7 +265,11 @@ def _long(table: pa.Table, given: Given) -> Iterator[Mapping]:
     if not given.picks:
         outcomes.append((NOTHING, ""))
     for how, column in outcomes:
-        for slate in slates or [""]:
+        here = slates
+        if how == NOTHING and "slate" not in given.roles:  # without picks a question is a prompt
+            here = [s for s in slates if not named([s], "context")]
+            base = _roles(table, given.roles, ("round", "chooser", "context", "time"), taken=here[:1])
+        for slate in here or [""]:
             if slate and slate == column:
                 continue
             found = _with_outcome(table, given, base, how, column, slate)

@@ -1,0 +1,96 @@
+"""Whether candidates may be pooled: do rewards depend on a column that may be the prompt?"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping as MappingType
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+from scipy.special import fdtrc
+
+from recurate.core.arrays import FloatArray, IntArray
+from recurate.core.errors import InputError
+from recurate.log.reading.names import is_sample, named
+from recurate.log.reading.roles import Given, Mapping, columns_of, is_text
+from recurate.log.reading.values import numbers_of
+
+DEPENDS = 1e-6  # level at which rewards depend on a column
+
+
+def undecided_context(
+    head: pa.Table, mapping: Mapping, given: Given, candidates: MappingType[str, NDArray[Any]], rewards: Sequence[str]
+) -> list[str]:
+    """Return warnings about columns on which rewards depend, as they do on prompts.
+
+    A column whose values all occur equally often per round, as prompts with K samples each do, is one of two
+    readings that differ in their forecasts.
+
+    Raises:
+        InputError: If such a column exists.
+    """
+    if mapping.form != "long":
+        return []
+    warnings = []
+    used = columns_of(mapping) | set(given.others) | {"source", *(given.rewards or mapping.rewards)}
+    for name in head.column_names:
+        if name in used or name == "group" or is_sample(name) or not _labels(head, name):
+            continue
+        codes = _codes(head, name)
+        sizes = np.bincount(codes)
+        if sizes.size < 2 or sizes.size > codes.size / 2 or named([name], "chooser") or named([name], "item"):
+            continue
+        rewarded = [r for r in rewards if r in head.column_names]
+        if not any(_depends(numbers_of(np.array(head.column(r).to_pylist(), object)), codes) for r in rewarded):
+            continue
+        if _even(head, mapping, codes):
+            raise InputError(
+                f"rewards depend on {name!r}, whose values occur equally often, as prompts do: picks within its "
+                "values and picks from all candidates give different forecasts",
+                got=f"{sizes.size} values of {name!r}",
+                remedy=f"--context {name} if candidates compete within its values; --context none if they do not",
+            )
+        warnings.append(
+            f"rewards depend on {name!r}, which is not used: --context {name} if candidates compete within its "
+            f"values, --group {name} to forecast its shares"
+        )
+    return warnings
+
+
+def _labels(head: pa.Table, name: str) -> bool:
+    kind = head.schema.field(name).type
+    return is_text(kind) or pa.types.is_integer(kind)
+
+
+def _codes(head: pa.Table, name: str) -> IntArray:
+    values = np.array([str(v) for v in head.column(name).to_pylist()])
+    return np.unique(values, return_inverse=True)[1].astype(np.int64).ravel()
+
+
+def _depends(rewards: FloatArray, codes: IntArray) -> bool:
+    """Return whether the means of rewards differ between values, by an F-test."""
+    ok = np.isfinite(rewards)
+    r, c = rewards[ok], np.unique(codes[ok], return_inverse=True)[1].ravel()
+    n, k = r.size, int(c.max()) + 1 if r.size else 0
+    if k < 2 or n <= k:
+        return False
+    sizes = np.bincount(c)
+    means = np.bincount(c, r) / sizes
+    between = float((sizes * (means - r.mean()) ** 2).sum()) / (k - 1)
+    within = float(((r - means[c]) ** 2).sum()) / (n - k)
+    if within <= 0:
+        return between > 0
+    return bool(fdtrc(k - 1, n - k, between / within) < DEPENDS)
+
+
+def _even(head: pa.Table, mapping: Mapping, codes: IntArray) -> bool:
+    """Return whether all values occur equally often in the first round (the last value may be cut off)."""
+    rows = np.ones(codes.size, bool)
+    if "round" in mapping.roles:
+        rounds = np.array([str(v) for v in head.column(mapping.roles["round"]).to_pylist()])
+        rows = rounds == rounds[0]
+    sizes = np.bincount(codes[rows])
+    sizes = np.sort(sizes[sizes > 0])
+    return bool(sizes.size >= 2 and (sizes == sizes[-1]).mean() >= 0.9 and sizes[-1] >= 2)
