@@ -11,7 +11,7 @@ import typer
 
 from recurate.core.errors import InputError, Stopped
 from recurate.core.files import write_text
-from recurate.verbs.options import Figures, fresh_folder, need_run_extra
+from recurate.verbs.options import Figures, fresh_folder, need_run_extra, option
 from recurate.verbs.run.python import check_arguments, read_run, run_loop
 
 
@@ -21,7 +21,7 @@ def run(
         Path | None, typer.Option(help="New folder for the run. Default: runs/CONFIG, numbered.")
     ] = None,
     resume: Annotated[
-        Path | None, typer.Option(metavar="FOLDER", help="Continue this run after its last complete round.")
+        Path | None, option("FOLDER", "Continue this run after its last complete round.")
     ] = None,
     accept_changes: Annotated[
         bool,
@@ -38,9 +38,8 @@ def run(
     ] = False,
     logger: Annotated[
         list[str] | None,
-        typer.Option(
-            metavar="NAME",
-            help="Also write all values for tensorboard, mlflow or wandb, in the run's folder; repeatable.",
+        option(
+            "NAME", "Also write all values for tensorboard, mlflow or wandb, in the run's folder; repeatable."
         ),
     ] = None,
     as_json: Annotated[
