@@ -78,10 +78,10 @@ def run(
     from recurate.loop.config import read_config
     from recurate.loop.monitors.console import JsonLines, Lines, Live, on_a_terminal
     from recurate.loop.monitors.loggers import make_loggers
-    from recurate.loop.monitors.protocol import Several, Silent
+    from recurate.loop.monitors.protocol import Monitor, Several
 
     json_lines = JsonLines(sys.stdout) if as_json else None
-    view = json_lines or (Silent() if quiet else Live() if on_a_terminal() else Lines())
+    view = json_lines or (Monitor() if quiet else Live() if on_a_terminal() else Lines())
     with contextlib.redirect_stdout(sys.stderr) if as_json else contextlib.nullcontext():
         settings = None if config is None else read_config(config)
         folder = resume or out or fresh_folder(Path("runs") / config.stem)  # type: ignore[union-attr]
