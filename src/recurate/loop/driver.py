@@ -20,7 +20,7 @@ from recurate.loop.alarms.protocol import Known
 from recurate.loop.alarms.raising import Alarm, raised
 from recurate.loop.config import Config
 from recurate.loop.environment import Environment, prepare, rests_on
-from recurate.loop.monitors.protocol import Monitor, Silent
+from recurate.loop.monitors.protocol import Monitor
 from recurate.loop.rounds import group_labels, play
 from recurate.loop.run_folder import RunFolder
 from recurate.theory.bounds import plain_bounds
@@ -37,7 +37,7 @@ def run(config: Config, out: Path, monitor: Monitor | None = None) -> Trajectory
     """
     RunFolder.check_vacant(out, config)
     config.generator.check()
-    watcher = monitor or Silent()
+    watcher = monitor or Monitor()
     watcher.stage(-1, "set-up")
     with threadpool_limits(1), full_disk_explained(out, _AGAIN.format(out)):
         found = rests_on(config)  # before anything of it is read
@@ -71,7 +71,7 @@ def resume(folder: Path, monitor: Monitor | None = None, *, accept_changes: bool
         store.verify(results=False)
         config.generator.check()
         changed = store.check_unchanged(config, accept=accept_changes)
-        return _drive(store, store.environment(config), monitor or Silent(), changed)
+        return _drive(store, store.environment(config), monitor or Monitor(), changed)
 
 
 _AGAIN = "make room, then recurate run --resume {}"

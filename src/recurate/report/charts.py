@@ -78,38 +78,29 @@ def quantity_chart(trajectory: Trajectory, key: Key) -> dict[str, Any]:
         rows = [r for r in rows if r.source == FORECAST]
     name = chart_name(key)
     pick = alt.selection_point(fields=["source"], bind="legend", name=f"legend_{name}")
-    zoom = zooming(name)
     sources = [s for s in COLOURS if any(r.source == s for r in rows)]
     colour = alt.Color(
         "source:N",
         scale=alt.Scale(domain=sources, range=[COLOURS[s] for s in sources]),
-        legend=alt.Legend(title=None, orient="top", symbolOpacity=1, symbolType="circle"),
+        legend=on_top(symbolOpacity=1, symbolType="circle"),
     )
-    log_scale = key[0] == "effective_support" and min(r.value for r in rows) > 0
-    y = alt.Y(
-        "value:Q", title=None, scale=alt.Scale(zero=False, padding=6, type="log" if log_scale else "linear")
-    )
-    base = alt.Chart(_values([_plain(r) for r in rows])).encode(
-        x=_round_axis(), color=colour, opacity=alt.when(pick).then(alt.value(1)).otherwise(alt.value(0.12))
-    )
+    y = value_axis(key, [r.value for r in rows])
+    base = _over_rounds(rows).encode(color=colour, opacity=singled_out(pick, 0.12))
     band = (
         base.mark_area(opacity=0.18)
         .transform_filter(f"datum.source == '{FORECAST}' && isValid(datum.lower)")
         .encode(y=alt.Y("lower:Q", title=None), y2="upper:Q", opacity=alt.value(0.18))
     )
     line = base.mark_line(strokeWidth=2).transform_filter(f"datum.source == '{FORECAST}'").encode(y=y)
-    dashed = (
-        base.mark_line(strokeWidth=2, strokeDash=[5, 4])
-        .transform_filter(f"datum.source == '{TAIL}'")
-        .encode(y=y)
-    )
+    tail = base.transform_filter(f"datum.source == '{TAIL}'")
+    dashed = tail.mark_line(strokeWidth=2, strokeDash=[5, 4]).encode(y=y)
     bars = (
         base.mark_rule(strokeWidth=1.5)
         .transform_filter(f"datum.source != '{FORECAST}' && isValid(datum.lower)")
         .encode(y=alt.Y("lower:Q"), y2="upper:Q")
     )
     points = base.mark_point(filled=True, size=55).encode(y=y, tooltip=value_tooltips())
-    named = points.properties(name=f"view_{name}").add_params(pick, zoom)
+    named = points.properties(name=f"view_{name}").add_params(pick, zooming(name))
     return finished(alt.layer(band, line, dashed, bars, named))
 
 
@@ -119,18 +110,11 @@ def shares_chart(trajectory: Trajectory) -> dict[str, Any]:
     pick = alt.selection_point(fields=["group"], bind="legend", name="legend_shares")
     groups = largest_groups(rows)
     rows = [r for r in rows if r.group in groups]
-    base = alt.Chart(_values([_plain(r) for r in rows])).encode(
-        x=_round_axis(),
+    legend = on_top(title="group", columns=5, labelLimit=70, symbolLimit=0, symbolOpacity=1)
+    base = _over_rounds(rows).encode(
         y=alt.Y("value:Q", title=None, axis=alt.Axis(format=".0%")),
-        color=alt.Color(
-            "group:N",
-            sort=groups,
-            scale=alt.Scale(scheme="tableau10"),
-            legend=alt.Legend(
-                title="group", orient="top", columns=5, labelLimit=70, symbolLimit=0, symbolOpacity=1
-            ),
-        ),
-        opacity=alt.when(pick).then(alt.value(1)).otherwise(alt.value(0.08)),
+        color=alt.Color("group:N", sort=groups, scale=alt.Scale(scheme="tableau10"), legend=legend),
+        opacity=singled_out(pick, 0.08),
         tooltip=[
             alt.Tooltip("group:N"),
             alt.Tooltip("source:N"),
@@ -164,26 +148,20 @@ def scatter_chart(
         rounds: Rounds that occur, in ascending order.
         extent: Range of both axes, [[x from, to], [y from, to]].
     """
-    shown = _slider("scatter", rounds)
     chart = (
         alt.Chart(_values(points))
         .mark_point(filled=True, size=18)
         .encode(
-            x=alt.X("x:Q", title=None, scale=alt.Scale(domain=extent[0])),
-            y=alt.Y("y:Q", title=None, scale=alt.Scale(domain=extent[1])),
             color=alt.Color(
                 "picked:N",
                 scale=alt.Scale(domain=["picked", "not picked"], range=["#d9632b", "#9aa5b1"]),
-                legend=alt.Legend(title=None, orient="top"),
+                legend=on_top(),
             ),
             opacity=alt.condition("datum.picked == 'picked'", alt.value(0.9), alt.value(0.35)),
             tooltip=[alt.Tooltip("reward:Q", format=".3f"), "picked:N", "round:Q"],
         )
-        .transform_filter(f"datum.round == {shown.name}")
-        .properties(name="view_scatter")
-        .add_params(shown, zooming("scatter"))
     )
-    return finished(chart, height=380)
+    return _in_plane(chart, "scatter", rounds, extent, zooming("scatter"))
 
 
 def density_chart(
@@ -196,37 +174,62 @@ def density_chart(
         rounds: Rounds that occur, in ascending order.
         extent: Range of both axes, [[x from, to], [y from, to]].
     """
-    shown = _slider("density", rounds)
     chart = (
         alt.Chart(_values(cells))
         .mark_rect()
         .encode(
-            x=alt.X("x:Q", title=None, scale=alt.Scale(domain=extent[0])),
             x2="x2:Q",
-            y=alt.Y("y:Q", title=None, scale=alt.Scale(domain=extent[1])),
             y2="y2:Q",
             color=alt.Color(
                 "share:Q",
                 scale=alt.Scale(scheme="viridis", type="log"),
-                legend=alt.Legend(title="share of the candidates", orient="top", format=".0e"),
+                legend=on_top(title="share of the candidates", format=".0e"),
             ),
             tooltip=[alt.Tooltip("share:Q", format=".3%"), "round:Q"],
         )
-        .transform_filter(f"datum.round == {shown.name}")
-        .properties(name="view_density")
-        .add_params(shown)
     )
-    return finished(chart, height=380)
+    return _in_plane(chart, "density", rounds, extent)
+
+
+def _in_plane(
+    chart: alt.Chart, name: str, rounds: list[int], extent: list[list[float]], *parameters: alt.Parameter
+) -> dict[str, Any]:
+    """Place a chart's rows at ``x`` and ``y`` in the plane, and show one round at a time."""
+    shown = _slider(name, rounds)
+    x, y = (
+        channel(f"{field}:Q", title=None, scale=alt.Scale(domain=ends))
+        for channel, field, ends in zip((alt.X, alt.Y), "xy", extent, strict=True)
+    )
+    placed = chart.encode(x=x, y=y).transform_filter(f"datum.round == {shown.name}")
+    return finished(placed.properties(name=f"view_{name}").add_params(shown, *parameters), height=380)
 
 
 def _values(rows: list[dict[str, Any]]) -> Any:
     return alt.InlineData(values=rows)
 
 
-def _round_axis() -> Any:
-    """Return a horizontal axis with ticks at whole rounds and room for the marks at both ends."""
+def _over_rounds(rows: list[Row]) -> alt.Chart:
+    """Return a chart of rows with ticks at whole rounds and room for the marks at both ends."""
     axis = alt.Axis(tickMinStep=1, format="d")
-    return alt.X("round:Q", title="round", axis=axis, scale=alt.Scale(zero=False, nice=False, padding=8))
+    x = alt.X("round:Q", title="round", axis=axis, scale=alt.Scale(zero=False, nice=False, padding=8))
+    return alt.Chart(_values([_plain(row) for row in rows])).encode(x=x)
+
+
+def value_axis(key: Key, values: list[float], **further: Any) -> alt.Y:
+    """Return the vertical axis of a series; that of a positive effective support is logarithmic."""
+    log = key[0] == "effective_support" and min(values) > 0
+    scale = alt.Scale(zero=False, padding=6, type="log" if log else "linear")
+    return alt.Y("value:Q", title=None, scale=scale, **further)
+
+
+def on_top(**further: Any) -> alt.Legend:
+    """Return a legend above the chart, without a title unless one is given."""
+    return alt.Legend(**{"title": None, "orient": "top", **further})
+
+
+def singled_out(pick: alt.Parameter, faded: float) -> Any:
+    """Return an opacity: full for what is picked in the legend (at first all), else ``faded``."""
+    return alt.when(pick).then(alt.value(1)).otherwise(alt.value(faded))
 
 
 def _slider(name: str, rounds: list[int]) -> alt.Parameter:
@@ -282,6 +285,18 @@ def _rounded(values: dict[str, Any]) -> dict[str, Any]:
     return {name: v if isinstance(v, str) else digits(v) for name, v in values.items()}
 
 
+def _with_ends(rows: list[dict[str, Any]], name: str) -> list[dict[str, Any]]:
+    """Return rounded rows with ``low`` and ``high``, the ends of ``error`` on both sides of a value."""
+    return [
+        _rounded(row) | {"low": digits(row[name] - row["error"]), "high": digits(row[name] + row["error"])}
+        for row in rows
+    ]
+
+
+def _numbers(*names: str) -> list[alt.Tooltip]:
+    return [alt.Tooltip(f"{name}:Q", format=".4g") for name in names]
+
+
 def as_chart(spec: dict[str, Any]) -> Any:
     """Return a specification as an ``altair.Chart``."""
     return alt.Chart.from_dict(spec)
@@ -299,20 +314,16 @@ def interval_chart(bars: list[dict[str, Any]], name: str) -> dict[str, Any]:
         bars: Values; each has ``name, value, error, group``, where ``error`` is half the interval's width.
         name: Name of the chart's view.
     """
-    rows = [
-        _rounded(b) | {"low": digits(b["value"] - b["error"]), "high": digits(b["value"] + b["error"])}
-        for b in bars
-    ]
     names = list(dict.fromkeys(b["name"] for b in bars))
     groups = list(dict.fromkeys(b["group"] for b in bars))
     y = alt.Y("name:N", sort=names, title=None, axis=alt.Axis(labelLimit=160))
-    legend = alt.Legend(title=None, orient="top") if len(groups) > 1 else None
+    legend = on_top() if len(groups) > 1 else None
     colour = alt.Color("group:N", scale=alt.Scale(domain=groups, scheme="tableau10"), legend=legend)
     offset = alt.YOffset("group:N", sort=groups)
     encoded: dict[str, Any] = {"y": y, "color": colour} | ({"yOffset": offset} if len(groups) > 1 else {})
-    base = alt.Chart(_values(rows)).encode(**encoded)
+    base = alt.Chart(_values(_with_ends(bars, "value"))).encode(**encoded)
     rule = base.mark_rule().encode(x=alt.X("low:Q", title=None), x2="high:Q")
-    tooltip = ["name:N", "group:N", alt.Tooltip("value:Q", format=".4g")]
+    tooltip = ["name:N", "group:N", *_numbers("value")]
     points = base.mark_point(filled=True, size=45, opacity=1).encode(x=alt.X("value:Q"), tooltip=tooltip)
     zero = alt.Chart(_values([{"x": 0}])).mark_rule(strokeDash=[3, 3], color="#9aa5b1").encode(x="x:Q")
     layers = alt.layer(zero, rule, points.properties(name=f"view_{name}"))
@@ -326,17 +337,14 @@ def calibration_chart(rows: list[dict[str, Any]]) -> dict[str, Any]:
         rows: Bins of predicted probability; each has ``predicted, picked, error, candidates``, where
             ``error`` is half the width of the interval of ``picked``.
     """
-    values = [
-        _rounded(r) | {"low": digits(r["picked"] - r["error"]), "high": digits(r["picked"] + r["error"])}
-        for r in rows
-    ]
     top = max(max(r["predicted"], r["picked"] + r["error"]) for r in rows)
     line = alt.Chart(_values([{"x": 0, "y": 0}, {"x": top, "y": top}]))
     diagonal = line.mark_line(strokeDash=[3, 3], color="#9aa5b1").encode(x="x:Q", y="y:Q")
-    base = alt.Chart(_values(values)).encode(x=alt.X("predicted:Q", title="predicted probability"))
+    values = _values(_with_ends(rows, "picked"))
+    base = alt.Chart(values).encode(x=alt.X("predicted:Q", title="predicted probability"))
     rule = base.mark_rule(color=COLOURS[MEASURED]).encode(y=alt.Y("low:Q", title="picked"), y2="high:Q")
-    tooltip = [alt.Tooltip(f"{n}:Q", format=".4g") for n in ("predicted", "picked", "candidates")]
     points = base.mark_point(filled=True, size=55, color=COLOURS[MEASURED], opacity=1)
+    tooltip = _numbers("predicted", "picked", "candidates")
     named = points.encode(y="picked:Q", tooltip=tooltip).properties(name="view_calibration")
     return finished(alt.layer(diagonal, rule, named), height=280)
 
@@ -351,17 +359,14 @@ def parts_chart(rows: list[dict[str, Any]]) -> dict[str, Any]:
     colour = alt.Color(
         "part:N",
         scale=alt.Scale(domain=parts, range=[COLOURS[FORECAST], COLOURS[MEASURED], COLOURS[RENEWED]]),
-        legend=alt.Legend(title=None, orient="top"),
+        legend=on_top(),
     )
-    chart = (
-        alt.Chart(_values([_rounded(row) for row in rows]))
-        .mark_bar()
-        .encode(
-            x=alt.X("round:O", title="round"),
-            y=alt.Y("value:Q", title="change of the mean reward"),
-            color=colour,
-            tooltip=["round:O", "part:N", alt.Tooltip("value:Q", format=".4g")],
-        )
+    bars = alt.Chart(_values([_rounded(row) for row in rows])).mark_bar()
+    chart = bars.encode(
+        x=alt.X("round:O", title="round"),
+        y=alt.Y("value:Q", title="change of the mean reward"),
+        color=colour,
+        tooltip=["round:O", "part:N", *_numbers("value")],
     )
     return finished(chart.properties(name="view_parts"), height=260)
 
@@ -385,7 +390,7 @@ def frontier_chart(
     )
     line = base.mark_line(color=COLOURS[FORECAST], strokeWidth=2)
     dots = base.mark_point(filled=True, size=50, color=COLOURS[FORECAST], opacity=1).encode(
-        tooltip=["label:N", alt.Tooltip("x:Q", format=".4g"), alt.Tooltip("y:Q", format=".4g")]
+        tooltip=["label:N", *_numbers("x", "y")]
     )
     mark = alt.Chart(_values([_rounded(here)])).mark_point(
         shape="diamond", filled=True, size=160, color=COLOURS[MEASURED], opacity=1

@@ -8,7 +8,17 @@ from typing import Any
 import altair as alt
 
 from recurate.log.trajectory import FORECAST, MEASURED, Trajectory
-from recurate.report.charts import Key, chart_name, digits, finished, value_tooltips, zooming
+from recurate.report.charts import (
+    Key,
+    chart_name,
+    digits,
+    finished,
+    on_top,
+    singled_out,
+    value_axis,
+    value_tooltips,
+    zooming,
+)  # fmt: skip
 from recurate.report.figures import PALETTE
 
 SHAPES = (
@@ -25,25 +35,19 @@ def overlay_chart(runs: Mapping[str, Trajectory], key: Key) -> dict[str, Any]:
     values = [v for i, run in enumerate(names) for v in _values(run, runs[run], key, i, len(runs))]
     rounds = sorted({v["round"] for v in values})
     pick = alt.selection_point(fields=["run"], bind="legend", name=f"legend_{name}")
-    zoom = zooming(name)
     present = [i for i, name in enumerate(names) if any(v["run"] == name for v in values)]
     colours, shapes = [PALETTE[i % len(PALETTE)] for i in present], [SHAPES[i % len(SHAPES)] for i in present]
     names = [names[i] for i in present]
-    legend = alt.Legend(title=None, orient="top", symbolOpacity=1, columns=4, labelLimit=150)
+    legend = on_top(symbolOpacity=1, columns=4, labelLimit=150)
     colour = alt.Color("run:N", scale=alt.Scale(domain=names, range=colours), legend=legend)
     shape = alt.Shape("run:N", scale=alt.Scale(domain=names, range=shapes), legend=legend)
     axis = alt.Axis(format="d", **({"values": rounds} if len(rounds) <= 12 else {"tickMinStep": 1}))
     wide = alt.Scale(zero=False, nice=False, padding=10)
     x = alt.X("round:Q", title="round", axis=axis, scale=wide)
     beside = alt.X("x:Q", title="round", axis=axis, scale=wide)
-    log = key[0] == SUPPORT and min(v["value"] for v in values) > 0
     percent = alt.Axis(format=".0%") if key[0] == "share" else alt.Axis()
-    y = alt.Y(
-        "value:Q", title=None, axis=percent,
-        scale=alt.Scale(zero=False, padding=6, type="log" if log else "linear"),
-    )  # fmt: skip
-    faded = alt.when(pick).then(alt.value(1)).otherwise(alt.value(0.1))
-    base = alt.Chart(alt.InlineData(values=values)).encode(color=colour, opacity=faded)
+    y = value_axis(key, [v["value"] for v in values], axis=percent)
+    base = alt.Chart(alt.InlineData(values=values)).encode(color=colour, opacity=singled_out(pick, 0.1))
     # Equal lines show through each other's gaps. A scale of dashes would dash the legend's symbols too.
     lines = [
         base.mark_line(strokeWidth=2, strokeDash=dash)
@@ -62,7 +66,7 @@ def overlay_chart(runs: Mapping[str, Trajectory], key: Key) -> dict[str, Any]:
     # Where nothing was measured the points mark the forecast's values.
     shown = measured if any(v["source"] == MEASURED for v in values) else base
     points = shown.mark_point(filled=True, size=60).encode(x=beside, y=y, shape=shape, tooltip=tooltip)
-    named = points.properties(name=f"view_{name}").add_params(pick, zoom)
+    named = points.properties(name=f"view_{name}").add_params(pick, zooming(name))
     return finished(alt.layer(*lines, bars, named))
 
 

@@ -18,9 +18,14 @@ if TYPE_CHECKING:
 # --- options of the command line ------------------------------------------------------------------
 
 
+def option(metavar: str, help_: str) -> typer.models.OptionInfo:
+    """Return an option with a value, which ``metavar`` names in the command's help."""
+    made: typer.models.OptionInfo = typer.Option(metavar=metavar, help=help_)
+    return made
+
+
 def _column(help_: str) -> typer.models.OptionInfo:
-    option: typer.models.OptionInfo = typer.Option(metavar="COLUMN", help=help_)
-    return option
+    return option("COLUMN", help_)
 
 
 Log = Annotated[
@@ -30,9 +35,7 @@ Log = Annotated[
     ),
 ]
 Reward = Annotated[list[str] | None, _column("Reward column, repeatable. Default: 'reward', 'reward_...'.")]
-Reference = Annotated[
-    Path | None, typer.Option(metavar="FILE", help="Real data with the same columns: the law p_ref.")
-]
+Reference = Annotated[Path | None, option("FILE", "Real data with the same columns: the law p_ref.")]
 Slate = Annotated[str | None, _column("Column of slates (one row per candidate).")]
 Pick = Annotated[str | None, _column("Column of picks: yes/no, or the picked alternative.")]
 Rank = Annotated[str | None, _column("Column of ranks, 1 the best; equal ones are ties.")]
@@ -40,28 +43,17 @@ Chooser = Annotated[str | None, _column("Column of choosers, who picked.")]
 Item = Annotated[str | None, _column("Column of items or kinds of candidates.")]
 Position = Annotated[str | None, _column("Column of positions in the slate.")]
 Context = Annotated[str | None, _column("Column of contexts (prompts); selection happens within a context.")]
-Form = Annotated[
-    str | None,
-    typer.Option(metavar="FORM", help="long, wide, pairs or lists. Default: guessed and shown."),
-]
+Form = Annotated[str | None, option("FORM", "long, wide, pairs or lists. Default: guessed and shown.")]
 Alternatives = Annotated[
-    str | None,
-    typer.Option(
-        metavar="A,B,C", help="Alternatives of a wide file, in the order of the codes that its picks use."
-    ),
+    str | None, option("A,B,C", "Alternatives of a wide file, in the order of the codes that its picks use.")
 ]
 Feature = Annotated[
     list[str] | None,
     _column("Column that describes candidates, repeatable; characters:COLUMN counts a text's characters."),
 ]
-Ties = Annotated[
-    str, typer.Option(metavar="HOW", help="Tied pairs: davidson (a separate outcome), half, or drop.")
-]
-Seed = Annotated[int, typer.Option(metavar="N", help="Seed of all random numbers.")]
-Out = Annotated[
-    Path | None,
-    typer.Option(metavar="FOLDER", help="Folder to write to. Default: named after input and command."),
-]
+Ties = Annotated[str, option("HOW", "Tied pairs: davidson (a separate outcome), half, or drop.")]
+Seed = Annotated[int, option("N", "Seed of all random numbers.")]
+Out = Annotated[Path | None, option("FOLDER", "Folder to write to. Default: named after input and command.")]
 Json = Annotated[bool, typer.Option("--json", help="Print all numbers as JSON instead of tables.")]
 Figures = Annotated[
     bool, typer.Option("--figures", help="Also write every chart as SVG and PNG to FOLDER/figures.")

@@ -10,7 +10,7 @@ from recurate.loop import driver as driver
 from recurate.loop.alarms.raising import Alarm
 from recurate.loop.config import parse_config
 from recurate.loop.driver import resume, run
-from recurate.loop.monitors.protocol import Silent
+from recurate.loop.monitors.protocol import Monitor
 from recurate.loop.run_folder import RunFolder
 
 
@@ -20,7 +20,7 @@ def watched(action: str, **changes):
     return parse_config(merged(GAUSSIANS, alarms=[alarm], **changes))
 
 
-class Heard(Silent):
+class Heard(Monitor):
     def __init__(self):
         self.alarms = []
 

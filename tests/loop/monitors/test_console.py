@@ -23,7 +23,7 @@ from helpers.paths import refused
 from helpers.tiny import GAUSSIANS, merged
 from recurate.log.trajectory import FORECAST, MEASURED, Row, Trajectory
 from recurate.loop.monitors.console import JsonLines, Lines, Live, clock
-from recurate.loop.monitors.protocol import Several, Silent
+from recurate.loop.monitors.protocol import Monitor, Several
 
 CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
 ESCAPE = re.compile(r"\x1b\[[0-9;?]*[a-zA-Z]")
@@ -38,7 +38,7 @@ def trajectory(rounds: int) -> Trajectory:
     return Trajectory(tuple(values(s, t, t + 0.5) for t in range(rounds) for s in (FORECAST, MEASURED)))
 
 
-class Recorder(Silent):
+class Recorder(Monitor):
     def __init__(self):
         self.heard = []
 
@@ -113,7 +113,7 @@ def test_one_that_raises_is_reported_once_and_dropped(method):
 
 
 def test_an_interrupt_is_not_swallowed():
-    class Interrupted(Silent):
+    class Interrupted(Monitor):
         def stage(self, round, name):  # noqa: A002
             raise KeyboardInterrupt
 

@@ -11,7 +11,7 @@ from typing import IO, TYPE_CHECKING, Any
 
 from recurate.core.plain import to_json
 from recurate.log.trajectory import FORECAST, MEASURED, Trajectory
-from recurate.loop.monitors.protocol import Silent
+from recurate.loop.monitors.protocol import Monitor
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -33,7 +33,7 @@ def on_a_terminal() -> bool:
     return sys.stdout.isatty() and not Console().is_dumb_terminal
 
 
-class Lines(Silent):
+class Lines(Monitor):
     """Plain text without control characters, one line per round: measured values beside the forecast."""
 
     def __init__(self) -> None:
@@ -68,7 +68,7 @@ class Lines(Silent):
         self._since = now
 
 
-class Live:
+class Live(Monitor):
     """A live view on a terminal: stage, pace, time left, the last rounds and the last alarms."""
 
     def __init__(self) -> None:
@@ -238,7 +238,7 @@ class Live:
         return parts
 
 
-class JsonLines(Silent):
+class JsonLines(Monitor):
     """JSON lines: one object per event; nothing else is written to the stream.
 
     Args:

@@ -20,7 +20,7 @@ from typing import Any
 from recurate.core.errors import InputError, nearest, need
 from recurate.core.files import write_text
 from recurate.log.trajectory import FORECAST, MEASURED, Trajectory
-from recurate.loop.monitors.protocol import Monitor, Silent
+from recurate.loop.monitors.protocol import Monitor
 
 ALARM = "alarm"
 LONGEST = 5000  # characters of a text value
@@ -29,7 +29,7 @@ UNSTABLE = ("complete_rounds_found", "rounds")  # facts that a resumed run chang
 Values = dict[str, dict[str, float]]  # source -> name -> value
 
 
-class _Logger(Silent):
+class _Logger(Monitor):
     """Common part of all loggers: every round is written once, as a whole, and in order."""
 
     name = ""

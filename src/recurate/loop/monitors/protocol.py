@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any, Protocol
+from typing import Any
 
 from recurate.log.trajectory import Trajectory
 
 
-class Monitor(Protocol):
-    """Receiver of every event of a run; it must not change the values that it receives."""
+class Monitor:
+    """Receiver of every event of a run; subclasses handle some events, and the others pass unheard.
+
+    A monitor must not change the values that it receives.
+    """
 
     def started(self, facts: dict[str, Any]) -> None:
         """The run starts or resumes; ``facts`` describe it."""
@@ -33,32 +36,7 @@ class Monitor(Protocol):
         """The run has ended or failed: release all resources. It may be called more than once."""
 
 
-class Silent:
-    """A monitor that shows nothing; a base for monitors that use only some of the events."""
-
-    def started(self, facts: dict[str, Any]) -> None:
-        """Do nothing."""
-
-    def stage(self, round: int, name: str) -> None:  # noqa: A002
-        """Do nothing."""
-
-    def warn(self, warnings: Sequence[str]) -> None:
-        """Do nothing."""
-
-    def counts(self, round: int, counts: dict[str, int]) -> None:  # noqa: A002
-        """Do nothing."""
-
-    def alarm(self, round: int, message: str, action: str) -> None:  # noqa: A002
-        """Do nothing."""
-
-    def finished(self, round: int, trajectory: Trajectory) -> None:  # noqa: A002
-        """Do nothing."""
-
-    def close(self) -> None:
-        """Do nothing."""
-
-
-class Several:
+class Several(Monitor):
     """A monitor that forwards every event to several others.
 
     A monitor that raises is dropped and reported once to the others; the run continues.

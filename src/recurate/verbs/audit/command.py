@@ -4,56 +4,36 @@ from __future__ import annotations
 
 from typing import Annotated
 
-import typer
-
-from recurate.verbs.options import (
-    Alternatives,
-    Chooser,
-    Context,
-    Feature,
-    Form,
-    Item,
-    Json,
-    Log,
-    Out,
-    Pick,
-    Position,
-    Rank,
-    Reward,
-    Slate,
-    Ties,
-    beside,
-    say,
-    words,
-)  # fmt: skip
+from recurate.verbs import options
+from recurate.verbs.options import option
 
 MISMATCH_EXIT = 1  # exit code if the log contradicts the declaration
 
 
 def audit(
-    log: Log,
+    log: options.Log,
     declared: Annotated[
         str | None,
-        typer.Option(
-            metavar="CONFIG",
-            help="Declaration: a TOML file, a run's configuration, or 'k = 4, temperature = 1, picks = 500'. "
+        option(
+            "CONFIG",
+            "Declaration: a TOML file, a run's configuration, or 'k = 4, temperature = 1, picks = 500'. "
             "Default: a run's own configuration.",
         ),
     ] = None,
-    reward: Reward = None,
-    slate: Slate = None,
-    pick: Pick = None,
-    rank: Rank = None,
-    chooser: Chooser = None,
-    item: Item = None,
-    position: Position = None,
-    context: Context = None,
-    form: Form = None,
-    alternatives: Alternatives = None,
-    feature: Feature = None,
-    ties: Ties = "davidson",
-    out: Out = None,
-    as_json: Json = False,
+    reward: options.Reward = None,
+    slate: options.Slate = None,
+    pick: options.Pick = None,
+    rank: options.Rank = None,
+    chooser: options.Chooser = None,
+    item: options.Item = None,
+    position: options.Position = None,
+    context: options.Context = None,
+    form: options.Form = None,
+    alternatives: options.Alternatives = None,
+    feature: options.Feature = None,
+    ties: options.Ties = "davidson",
+    out: options.Out = None,
+    as_json: options.Json = False,
 ) -> None:
     """Compare a loop's declaration with its log. Exit code 1 on a mismatch.
 
@@ -78,9 +58,9 @@ def audit(
 
     found = audit_picks(
         log, declared=declared, reward=reward, slate=slate, pick=pick, rank=rank, chooser=chooser, item=item,
-        position=position, context=context, form=form, alternatives=words(alternatives), feature=feature,
-        ties=ties, progress=say,
+        position=position, context=context, form=form, alternatives=options.words(alternatives),
+        feature=feature, ties=ties, progress=options.say,
     )  # fmt: skip
-    publish(found, out or beside(log, "audit"), as_json=as_json)
+    publish(found, out or options.beside(log, "audit"), as_json=as_json)
     if found.mismatches:
         raise SystemExit(MISMATCH_EXIT)

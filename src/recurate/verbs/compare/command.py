@@ -8,14 +8,13 @@ from typing import Annotated
 import typer
 
 from recurate.core.errors import InputError
-from recurate.verbs.options import Figures, Json, Out, fresh_folder, need_run_extra
+from recurate.verbs.options import Figures, Json, Out, fresh_folder, need_run_extra, option
 
 
 def compare(
     runs: Annotated[list[Path], typer.Argument(metavar="RUN...", help="Folders written by recurate run.")],
     name: Annotated[
-        list[str] | None,
-        typer.Option(metavar="NAME", help="Name of each run, repeatable. Default: the folders' names."),
+        list[str] | None, option("NAME", "Name of each run, repeatable. Default: the folders' names.")
     ] = None,
     out: Out = None,
     figures: Figures = False,

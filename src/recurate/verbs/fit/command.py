@@ -8,66 +8,38 @@ from typing import Annotated
 import typer
 
 from recurate.core.errors import InputError
-from recurate.verbs.options import (
-    Alternatives,
-    Chooser,
-    Context,
-    Feature,
-    Form,
-    Item,
-    Json,
-    Log,
-    Out,
-    Pick,
-    Position,
-    Rank,
-    Seed,
-    Slate,
-    Ties,
-    beside,
-    need_run_extra,
-    say,
-    words,
-)  # fmt: skip
+from recurate.verbs import options
+from recurate.verbs.options import option
 
 
 def fit(
-    log: Log,
-    slate: Slate = None,
-    pick: Pick = None,
-    rank: Rank = None,
-    chooser: Chooser = None,
-    item: Item = None,
-    position: Position = None,
-    context: Context = None,
-    form: Form = None,
-    alternatives: Alternatives = None,
-    feature: Feature = None,
+    log: options.Log,
+    slate: options.Slate = None,
+    pick: options.Pick = None,
+    rank: options.Rank = None,
+    chooser: options.Chooser = None,
+    item: options.Item = None,
+    position: options.Position = None,
+    context: options.Context = None,
+    form: options.Form = None,
+    alternatives: options.Alternatives = None,
+    feature: options.Feature = None,
     score: Annotated[
-        list[str] | None,
-        typer.Option(
-            metavar="COLUMN", help="Score that the picker may have used; its temperature is fitted."
-        ),
+        list[str] | None, option("COLUMN", "Score that the picker may have used; its temperature is fitted.")
     ] = None,
     model: Annotated[
-        str | None, typer.Option(metavar="WHAT", help="score, features or items. Default: from the columns.")
+        str | None, option("WHAT", "score, features or items. Default: from the columns.")
     ] = None,
-    ties: Ties = "davidson",
-    groups: Annotated[
-        str, typer.Option(metavar="N|auto|none", help="Number of preference groups of choosers.")
-    ] = "auto",
-    starts: Annotated[
-        int | None, typer.Option(metavar="N", help="Starts per number of groups. Default: 5, or 15.")
-    ] = None,
-    shrinkage: Annotated[
-        float, typer.Option(metavar="LAMBDA", help="Penalty that makes an estimate exist; 0 for none.")
-    ] = 0.0,
+    ties: options.Ties = "davidson",
+    groups: Annotated[str, option("N|auto|none", "Number of preference groups of choosers.")] = "auto",
+    starts: Annotated[int | None, option("N", "Starts per number of groups. Default: 5, or 15.")] = None,
+    shrinkage: Annotated[float, option("LAMBDA", "Penalty that makes an estimate exist; 0 for none.")] = 0.0,
     neural: Annotated[
         bool, typer.Option("--neural", help="Also fit a neural reward to a run's samples (FOLDER/reward).")
     ] = False,
-    seed: Seed = 0,
-    out: Out = None,
-    as_json: Json = False,
+    seed: options.Seed = 0,
+    out: options.Out = None,
+    as_json: options.Json = False,
 ) -> None:
     """Learn rewards, temperature, lapses, positions and preference groups from picks; test Luce's model.
 
@@ -93,11 +65,11 @@ def fit(
         _check_neural(log)
     found = fit_picks(
         log, slate=slate, pick=pick, rank=rank, chooser=chooser, item=item, position=position,
-        context=context, form=form, alternatives=words(alternatives), feature=feature, score=score,
+        context=context, form=form, alternatives=options.words(alternatives), feature=feature, score=score,
         model=model, ties=ties, groups=_groups(groups), starts=starts, shrinkage=shrinkage, seed=seed,
-        progress=say,
+        progress=options.say,
     )  # fmt: skip
-    folder = out or beside(log, "fit")
+    folder = out or options.beside(log, "fit")
     learned = [_learn(log, folder, seed)] if neural else []
     next_step = f"to forecast from the fit: recurate forecast {folder}"
     publish(found, folder, as_json=as_json, also=[*learned, next_step])
@@ -116,13 +88,13 @@ def _check_neural(log: Path) -> None:
         raise InputError(
             "--neural learns from samples, which only runs have", got=log, remedy="pass the folder of a run"
         )
-    need_run_extra()
+    options.need_run_extra()
 
 
 def _learn(log: Path, folder: Path, seed: int) -> str:
     from recurate.verbs.fit.neural import learn_reward
 
-    say("learning a neural reward")
+    options.say("learning a neural reward")
     learned = learn_reward(log, seed=seed)
     target = folder / "reward"
     target.mkdir(parents=True, exist_ok=True)

@@ -7,71 +7,55 @@ from typing import Annotated
 import typer
 
 from recurate.core.errors import InputError
-from recurate.verbs.options import Context, Json, Log, Out, Reference, Reward, Seed, beside, numbers, size
+from recurate.verbs import options
+from recurate.verbs.options import numbers, option, size
 
 
 def forecast(
-    log: Log,
-    reward: Reward = None,
-    group: Annotated[
-        str | None, typer.Option(metavar="COLUMN", help="Column of groups, for shares and entropy.")
-    ] = None,
+    log: options.Log,
+    reward: options.Reward = None,
+    group: Annotated[str | None, option("COLUMN", "Column of groups, for shares and entropy.")] = None,
     track: Annotated[
-        list[str] | None,
-        typer.Option(metavar="COLUMN", help="Also forecast the expectation of this column; repeatable."),
+        list[str] | None, option("COLUMN", "Also forecast the expectation of this column; repeatable.")
     ] = None,
-    context: Context = None,
-    reference: Reference = None,
+    context: options.Context = None,
+    reference: options.Reference = None,
     k: Annotated[
-        str | None,
-        typer.Option(
-            metavar="K", help="Slate size: 4, inf, or shares 2:0.5,4:0.5. Default: the log's, or 4."
-        ),
+        str | None, option("K", "Slate size: 4, inf, or shares 2:0.5,4:0.5. Default: the log's, or 4.")
     ] = None,
     temperature: Annotated[
-        float | None, typer.Option(metavar="TAU", help="Temperature: divides the rewards. Default: 1.")
+        float | None, option("TAU", "Temperature: divides the rewards. Default: 1.")
     ] = None,
     noise: Annotated[
-        str | None,
-        typer.Option(metavar="NAME", help="gumbel (Luce choice, the default), gaussian (Thurstone) or none."),
+        str | None, option("NAME", "gumbel (Luce choice, the default), gaussian (Thurstone) or none.")
     ] = None,
-    keep: Annotated[int | None, typer.Option(metavar="M", help="Keep the best M of each slate.")] = None,
-    lapse: Annotated[
-        float | None, typer.Option(metavar="SHARE", help="Share of slates in which the pick is random.")
-    ] = None,
+    keep: Annotated[int | None, option("M", "Keep the best M of each slate.")] = None,
+    lapse: Annotated[float | None, option("SHARE", "Share of slates in which the pick is random.")] = None,
     threshold: Annotated[
-        float | None,
-        typer.Option(metavar="LEVEL", help="No slates: keep candidates with a reward of at least LEVEL."),
+        float | None, option("LEVEL", "No slates: keep candidates with a reward of at least LEVEL.")
     ] = None,
-    top: Annotated[
-        float | None, typer.Option(metavar="SHARE", help="No slates: keep the best SHARE of the pool.")
-    ] = None,
+    top: Annotated[float | None, option("SHARE", "No slates: keep the best SHARE of the pool.")] = None,
     then: Annotated[
-        list[str] | None,
-        typer.Option(metavar="K[:W,W]", help="A further stage that picks 1 of K with weights W; repeatable."),
+        list[str] | None, option("K[:W,W]", "A further stage that picks 1 of K with weights W; repeatable.")
     ] = None,
     real_fraction: Annotated[
-        float | None,
-        typer.Option(metavar="SHARE", help="Share of real data in each retraining set. Default: 0."),
+        float | None, option("SHARE", "Share of real data in each retraining set. Default: 0.")
     ] = None,
     accumulate: Annotated[
         bool, typer.Option("--accumulate", help="Training sets keep the data of all earlier rounds.")
     ] = False,
     efficacy: Annotated[
         str | None,
-        typer.Option(
-            metavar="SHARE|fit",
-            help="Fraction of the way to its training law that retraining moves the model. Default: 1. "
+        option(
+            "SHARE|fit",
+            "Fraction of the way to its training law that retraining moves the model. Default: 1. "
             "'fit' estimates it from the first half of the log's rounds.",
         ),
     ] = None,
-    weights: Annotated[
-        str | None, typer.Option(metavar="W,W", help="Share of slates judged by each reward: 0.4,0.6.")
-    ] = None,
-    rounds: Annotated[int, typer.Option(metavar="N", help="Number of rounds to forecast.")] = 10,
+    weights: Annotated[str | None, option("W,W", "Share of slates judged by each reward: 0.4,0.6.")] = None,
+    rounds: Annotated[int, option("N", "Number of rounds to forecast.")] = 10,
     picks: Annotated[
-        int | None,
-        typer.Option(metavar="N", help="Picks per round, for the bands. Default: the log's, or infinite."),
+        int | None, option("N", "Picks per round, for the bands. Default: the log's, or infinite.")
     ] = None,
     renew: Annotated[
         bool,
@@ -82,9 +66,9 @@ def forecast(
     tail: Annotated[
         bool, typer.Option("--tail", help="Extrapolate beyond the effective support with a fitted tail.")
     ] = False,
-    seed: Seed = 0,
-    out: Out = None,
-    as_json: Json = False,
+    seed: options.Seed = 0,
+    out: options.Out = None,
+    as_json: options.Json = False,
 ) -> None:
     """Forecast a loop from the candidates of one round and their rewards, exactly, without sampling.
 
@@ -114,7 +98,7 @@ def forecast(
         weights=numbers("--weights", weights), rounds=rounds, picks=picks, renew=renew, tail=tail,
         bounds=True, seed=seed,
     )  # fmt: skip
-    folder = out or beside(log, "forecast")
+    folder = out or options.beside(log, "forecast")
     if as_json:
         found.save(folder)
         for row in found.to_arrow().to_pylist():

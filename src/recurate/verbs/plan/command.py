@@ -4,62 +4,40 @@ from __future__ import annotations
 
 from typing import Annotated
 
-import typer
-
 from recurate.core.errors import InputError
-from recurate.verbs.options import Json, Log, Out, Reference, Reward, beside, numbers
+from recurate.verbs.options import Json, Log, Out, Reference, Reward, beside, numbers, option
 
 
 def plan(
     log: Log,
     reward: Reward = None,
     group: Annotated[
-        str | None,
-        typer.Option(
-            metavar="COLUMN", help="Column of groups. Default: the reward whose maximum is nearest."
-        ),
+        str | None, option("COLUMN", "Column of groups. Default: the reward whose maximum is nearest.")
     ] = None,
     maximise: Annotated[
-        str, typer.Option(metavar="WHAT", help="reward, nash (welfare) or worst (the worst group's reward).")
+        str, option("WHAT", "reward, nash (welfare) or worst (the worst group's reward).")
     ] = "reward",
     importance: Annotated[
-        str | None,
-        typer.Option(metavar="W,W", help="Weight of each reward in the objective. Default: equal."),
+        str | None, option("W,W", "Weight of each reward in the objective. Default: equal.")
     ] = None,
-    rounds: Annotated[str, typer.Option(metavar="N|limit", help="Rounds to plan for, or limit.")] = "10",
-    floor: Annotated[
-        float | None, typer.Option(metavar="SHARE", help="Smallest final share of every group.")
-    ] = None,
-    kl: Annotated[
-        float | None, typer.Option(metavar="NATS", help="Largest final divergence from the reference.")
-    ] = None,
-    entropy: Annotated[
-        float | None, typer.Option(metavar="NATS", help="Smallest final entropy of the groups' shares.")
-    ] = None,
+    rounds: Annotated[str, option("N|limit", "Rounds to plan for, or limit.")] = "10",
+    floor: Annotated[float | None, option("SHARE", "Smallest final share of every group.")] = None,
+    kl: Annotated[float | None, option("NATS", "Largest final divergence from the reference.")] = None,
+    entropy: Annotated[float | None, option("NATS", "Smallest final entropy of the groups' shares.")] = None,
     variance: Annotated[
-        float | None,
-        typer.Option(metavar="SHARE", help="Smallest share of every reward's variance to keep."),
+        float | None, option("SHARE", "Smallest share of every reward's variance to keep.")
     ] = None,
     budget: Annotated[
-        float | None,
-        typer.Option(metavar="N", help="Largest number of candidates in all: K times picks times rounds."),
+        float | None, option("N", "Largest number of candidates in all: K times picks times rounds.")
     ] = None,
-    picks: Annotated[
-        int | None, typer.Option(metavar="N", help="Picks per round. Default: the log's, or 1000.")
-    ] = None,
-    k: Annotated[
-        str | None, typer.Option(metavar="K,K", help="Slate sizes to try. Default: 2 to 32.")
-    ] = None,
-    real_fraction: Annotated[
-        str | None, typer.Option(metavar="R,R", help="Real fractions to try. Default: 0 to 0.7.")
-    ] = None,
+    picks: Annotated[int | None, option("N", "Picks per round. Default: the log's, or 1000.")] = None,
+    k: Annotated[str | None, option("K,K", "Slate sizes to try. Default: 2 to 32.")] = None,
+    real_fraction: Annotated[str | None, option("R,R", "Real fractions to try. Default: 0 to 0.7.")] = None,
     temperature: Annotated[
-        str | None,
-        typer.Option(metavar="T,T", help="Temperatures to try. Default: that of the run or fit, else 1."),
+        str | None, option("T,T", "Temperatures to try. Default: that of the run or fit, else 1.")
     ] = None,
     weights: Annotated[
-        list[str] | None,
-        typer.Option(metavar="W,W", help="Preference weights to try, repeatable. Default: a grid."),
+        list[str] | None, option("W,W", "Preference weights to try, repeatable. Default: a grid.")
     ] = None,
     reference: Reference = None,
     out: Out = None,

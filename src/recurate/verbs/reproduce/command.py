@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from recurate.verbs.options import Out, need_run_extra
+from recurate.verbs.options import Out, need_run_extra, option
 
 
 def reproduce(
@@ -17,21 +17,19 @@ def reproduce(
     ],
     scale: Annotated[
         str,
-        typer.Option(
-            metavar="small|paper",
-            help="Minutes on two cores (digits in place of CIFAR-10), or as published (CIFAR-10, a GPU).",
+        option(
+            "small|paper",
+            "Minutes on two cores (digits in place of CIFAR-10), or as published (CIFAR-10, a GPU).",
         ),
     ] = "small",
     seeds: Annotated[int, typer.Option(min=1, max=100, help="Number of seeds: 0, 1, 2, ...")] = 3,
     out: Out = None,
-    data: Annotated[
-        str | None, typer.Option(metavar="PATH", help="CIFAR-10, for --scale paper (see docs/running.md).")
-    ] = None,
+    data: Annotated[str | None, option("PATH", "CIFAR-10, for --scale paper (see docs/running.md).")] = None,
     jobs: Annotated[
         int | None, typer.Option(min=1, help="Parallel runs. Default: one per core; one for --scale paper.")
     ] = None,
     engine: Annotated[
-        str, typer.Option(metavar="NAME", help="Where runs are done: local, processes, or module:name.")
+        str, option("NAME", "Where runs are done: local, processes, or module:name.")
     ] = "processes",
 ) -> None:
     """Run a published experiment with and without real data, and check its claims.

@@ -11,7 +11,7 @@ import typer
 
 from recurate.core.errors import InputError, Stopped
 from recurate.core.files import write_text
-from recurate.verbs.options import Figures, fresh_folder, need_run_extra
+from recurate.verbs.options import Figures, fresh_folder, need_run_extra, option
 from recurate.verbs.run.python import check_arguments, read_run, run_loop
 
 
@@ -21,7 +21,7 @@ def run(
         Path | None, typer.Option(help="New folder for the run. Default: runs/CONFIG, numbered.")
     ] = None,
     resume: Annotated[
-        Path | None, typer.Option(metavar="FOLDER", help="Continue this run after its last complete round.")
+        Path | None, option("FOLDER", "Continue this run after its last complete round.")
     ] = None,
     accept_changes: Annotated[
         bool,
@@ -38,9 +38,8 @@ def run(
     ] = False,
     logger: Annotated[
         list[str] | None,
-        typer.Option(
-            metavar="NAME",
-            help="Also write all values for tensorboard, mlflow or wandb, in the run's folder; repeatable.",
+        option(
+            "NAME", "Also write all values for tensorboard, mlflow or wandb, in the run's folder; repeatable."
         ),
     ] = None,
     as_json: Annotated[
@@ -79,10 +78,10 @@ def run(
     from recurate.loop.config import read_config
     from recurate.loop.monitors.console import JsonLines, Lines, Live, on_a_terminal
     from recurate.loop.monitors.loggers import make_loggers
-    from recurate.loop.monitors.protocol import Several, Silent
+    from recurate.loop.monitors.protocol import Monitor, Several
 
     json_lines = JsonLines(sys.stdout) if as_json else None
-    view = json_lines or (Silent() if quiet else Live() if on_a_terminal() else Lines())
+    view = json_lines or (Monitor() if quiet else Live() if on_a_terminal() else Lines())
     with contextlib.redirect_stdout(sys.stderr) if as_json else contextlib.nullcontext():
         settings = None if config is None else read_config(config)
         folder = resume or out or fresh_folder(Path("runs") / config.stem)  # type: ignore[union-attr]
