@@ -97,15 +97,26 @@ def broken_tests() -> list[str]:
                 os.killpg(running.pid, signal.SIGKILL)
                 running.wait()
                 return [f"the fast tests were not through after {LONGEST / 60:.0f} minutes and were stopped"]
+        said = indented(log.read_text(encoding="utf-8"), 20)
         if not report.exists():
-            return ["the tests do not start:", *indented(log.read_text(encoding="utf-8"), 20)]
-        found = []
-        for case in ElementTree.parse(report).iter("testcase"):
-            for what in (*case.iter("failure"), *case.iter("error")):
-                name = f"{case.get('classname', '')}.{case.get('name', '')}".removeprefix("tests.")
-                said = " ".join(what.get("message", "").split())
-                found.append(f"  {name}: {said[:200]}")
+            return ["the tests do not start:", *said]
+        found = [
+            described(case, what)
+            for case in ElementTree.parse(report).iter("testcase")
+            for what in (*case.iter("failure"), *case.iter("error"))
+        ]
+        if running.returncode not in (0, 1):  # pytest's exit codes where every test ran
+            found += [f"not all tests ran: pytest ended with exit code {running.returncode}:", *said]
         return found
+
+
+def described(case: ElementTree.Element, what: ElementTree.Element) -> str:
+    """Return a failed test's name and message, with the last line where the message names no cause."""
+    name = ".".join(filter(None, (case.get("classname"), case.get("name")))).removeprefix("tests.")
+    message = what.get("message", "")
+    if message in ("", "collection failure", "internal error"):
+        message = f"{message}: {(what.text or '').strip().rpartition(chr(10))[2].removeprefix('E')}"
+    return f"  {name}: {' '.join(message.split())[:200]}"
 
 
 def indented(text: str, lines: int) -> list[str]:

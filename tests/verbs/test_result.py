@@ -13,6 +13,7 @@ import pyarrow.parquet as pq
 import pytest
 
 import recurate
+from recurate.core import errors
 from recurate.core.errors import InputError
 from recurate.log.trajectory import Trajectory
 from recurate.report.sections import Section
@@ -122,15 +123,19 @@ def test_it_is_printed_or_dumped(tmp_path, capsys):
 
 
 @pytest.mark.parametrize("package", ["pandas", "polars"])
-def test_frames_say_which_package_they_need(result, package):
-    to = getattr(result, f"to_{package}")
-    try:
-        module = __import__(package)
-    except ModuleNotFoundError:
-        with pytest.raises(InputError, match=f"pip install {package}"):
-            to()
-    else:
-        assert isinstance(to(), module.DataFrame)
+def test_frames_are_those_of_their_package(result, package):
+    module = pytest.importorskip(package)
+    frame = getattr(result, f"to_{package}")()
+    assert isinstance(frame, module.DataFrame)
+    assert list(frame.columns) == result.to_arrow().column_names
+
+
+@pytest.mark.parametrize("package", ["pandas", "polars"])
+def test_frames_say_which_package_they_need(result, package, monkeypatch):
+    find = errors.find_spec
+    monkeypatch.setattr(errors, "find_spec", lambda name: None if name == package else find(name))
+    with pytest.raises(InputError, match=f"pip install {package}"):
+        getattr(result, f"to_{package}")()
 
 
 def test_results_go_beside_their_log(tmp_path):
