@@ -8,7 +8,16 @@ from typing import Any
 import altair as alt
 
 from recurate.log.trajectory import FORECAST, MEASURED, Trajectory
-from recurate.report.charts import Key, chart_name, digits, finished, value_tooltips, zooming
+from recurate.report.charts import (
+    Key,
+    chart_name,
+    digits,
+    finished,
+    inline,
+    unchecked,
+    value_tooltips,
+    zooming,
+)
 from recurate.report.figures import PALETTE
 
 SHAPES = (
@@ -19,6 +28,7 @@ DASHES = ([1, 0], [7, 3], [2, 2], [9, 3, 2, 3])
 DODGE = 0.3  # rounds between the points of the first and the last run
 
 
+@unchecked
 def overlay_chart(runs: Mapping[str, Trajectory], key: Key) -> dict[str, Any]:
     """Return one quantity of all runs over rounds: measured as points with intervals, forecasts as lines."""
     name, names = chart_name(key), list(runs)
@@ -43,7 +53,7 @@ def overlay_chart(runs: Mapping[str, Trajectory], key: Key) -> dict[str, Any]:
         scale=alt.Scale(zero=False, padding=6, type="log" if log else "linear"),
     )  # fmt: skip
     faded = alt.when(pick).then(alt.value(1)).otherwise(alt.value(0.1))
-    base = alt.Chart(alt.InlineData(values=values)).encode(color=colour, opacity=faded)
+    base = alt.Chart(inline(values)).encode(color=colour, opacity=faded)
     # Equal lines show through each other's gaps. A scale of dashes would dash the legend's symbols too.
     lines = [
         base.mark_line(strokeWidth=2, strokeDash=dash)
