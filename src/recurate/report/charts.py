@@ -11,6 +11,7 @@ import re
 from typing import Any
 
 import altair as alt
+from altair.utils.schemapi import debug_mode
 
 from recurate.log.trajectory import CONTROL, FORECAST, MEASURED, RENEWED, TAIL, Row, Trajectory
 
@@ -20,6 +21,10 @@ GROUPS = 10  # maximal number of groups whose shares are drawn
 
 QUANTITIES = ("mean_reward", "mean_exp_reward", "var_exp_reward", "kl_to_reference", "entropy")
 Key = tuple[str, str | None, str | None]
+
+# Decorates what draws a chart. Altair would check every part against Vega-Lite's schema as it is made, which
+# takes most of a page's time; the charts are ours, and tests check them whole.
+unchecked = debug_mode(False)
 
 TITLES = {
     "mean_reward": "Mean reward",
@@ -61,6 +66,7 @@ def title(key: Key) -> str:
     return base if reward in (None, "reward") else f"{base}: {reward}"
 
 
+@unchecked
 def quantity_chart(trajectory: Trajectory, key: Key) -> dict[str, Any]:
     """Return a chart of one series over rounds.
 
@@ -104,6 +110,7 @@ def quantity_chart(trajectory: Trajectory, key: Key) -> dict[str, Any]:
     return finished(alt.layer(band, line, dashed, bars, named))
 
 
+@unchecked
 def shares_chart(trajectory: Trajectory) -> dict[str, Any]:
     """Return a chart of the largest groups' shares over rounds: forecast as lines, measured as points."""
     rows = [r for r in trajectory.rows if r.quantity == "share"]
@@ -138,6 +145,7 @@ def largest_groups(rows: list[Row]) -> list[str]:
     return sorted(chosen, key=lambda g: [int(p) if p.isdigit() else p for p in re.split(r"(\d+)", g)])
 
 
+@unchecked
 def scatter_chart(
     points: list[dict[str, Any]], rounds: list[int], extent: list[list[float]]
 ) -> dict[str, Any]:
@@ -149,7 +157,7 @@ def scatter_chart(
         extent: Range of both axes, [[x from, to], [y from, to]].
     """
     chart = (
-        alt.Chart(_values(points))
+        alt.Chart(inline(points))
         .mark_point(filled=True, size=18)
         .encode(
             color=alt.Color(
@@ -164,6 +172,7 @@ def scatter_chart(
     return _in_plane(chart, "scatter", rounds, extent, zooming("scatter"))
 
 
+@unchecked
 def density_chart(
     cells: list[dict[str, Any]], rounds: list[int], extent: list[list[float]]
 ) -> dict[str, Any]:
@@ -175,7 +184,7 @@ def density_chart(
         extent: Range of both axes, [[x from, to], [y from, to]].
     """
     chart = (
-        alt.Chart(_values(cells))
+        alt.Chart(inline(cells))
         .mark_rect()
         .encode(
             x2="x2:Q",
@@ -204,15 +213,16 @@ def _in_plane(
     return finished(placed.properties(name=f"view_{name}").add_params(shown, *parameters), height=380)
 
 
-def _values(rows: list[dict[str, Any]]) -> Any:
-    return alt.InlineData(values=rows)
+def inline(rows: list[dict[str, Any]]) -> Any:
+    """Return the data of a chart."""
+    return alt.InlineData(values=tuple(rows))  # a list would be copied with every layer
 
 
 def _over_rounds(rows: list[Row]) -> alt.Chart:
     """Return a chart of rows with ticks at whole rounds and room for the marks at both ends."""
     axis = alt.Axis(tickMinStep=1, format="d")
     x = alt.X("round:Q", title="round", axis=axis, scale=alt.Scale(zero=False, nice=False, padding=8))
-    return alt.Chart(_values([_plain(row) for row in rows])).encode(x=x)
+    return alt.Chart(inline([_plain(row) for row in rows])).encode(x=x)
 
 
 def value_axis(key: Key, values: list[float], **further: Any) -> alt.Y:
@@ -263,7 +273,7 @@ def zooming(name: str) -> alt.Parameter:
 def finished(chart: Any, height: int = HEIGHT) -> dict[str, Any]:
     """Return the specification of a chart that fills its place.
 
-    It is not checked against Vega-Lite's schema, which would take a third of a page's time.
+    Like its parts, it is not checked against Vega-Lite's schema.
     """
     done = chart.properties(width="container", height=height).configure_view(stroke=None)
     spec: dict[str, Any] = done.to_dict(validate=False)
@@ -307,6 +317,7 @@ def digits(value: float | None) -> float | None:
     return None if value is None or not math.isfinite(value) else float(f"{value:.7g}")
 
 
+@unchecked
 def interval_chart(bars: list[dict[str, Any]], name: str) -> dict[str, Any]:
     """Return a chart of values with 95 % intervals, with one line per name.
 
@@ -321,15 +332,16 @@ def interval_chart(bars: list[dict[str, Any]], name: str) -> dict[str, Any]:
     colour = alt.Color("group:N", scale=alt.Scale(domain=groups, scheme="tableau10"), legend=legend)
     offset = alt.YOffset("group:N", sort=groups)
     encoded: dict[str, Any] = {"y": y, "color": colour} | ({"yOffset": offset} if len(groups) > 1 else {})
-    base = alt.Chart(_values(_with_ends(bars, "value"))).encode(**encoded)
+    base = alt.Chart(inline(_with_ends(bars, "value"))).encode(**encoded)
     rule = base.mark_rule().encode(x=alt.X("low:Q", title=None), x2="high:Q")
     tooltip = ["name:N", "group:N", *_numbers("value")]
     points = base.mark_point(filled=True, size=45, opacity=1).encode(x=alt.X("value:Q"), tooltip=tooltip)
-    zero = alt.Chart(_values([{"x": 0}])).mark_rule(strokeDash=[3, 3], color="#9aa5b1").encode(x="x:Q")
+    zero = alt.Chart(inline([{"x": 0}])).mark_rule(strokeDash=[3, 3], color="#9aa5b1").encode(x="x:Q")
     layers = alt.layer(zero, rule, points.properties(name=f"view_{name}"))
     return finished(layers, height=max(60, 18 * len(names) * max(1, len(groups) // 2)))
 
 
+@unchecked
 def calibration_chart(rows: list[dict[str, Any]]) -> dict[str, Any]:
     """Return a calibration plot: the share picked against the predicted probability.
 
@@ -338,9 +350,9 @@ def calibration_chart(rows: list[dict[str, Any]]) -> dict[str, Any]:
             ``error`` is half the width of the interval of ``picked``.
     """
     top = max(max(r["predicted"], r["picked"] + r["error"]) for r in rows)
-    line = alt.Chart(_values([{"x": 0, "y": 0}, {"x": top, "y": top}]))
+    line = alt.Chart(inline([{"x": 0, "y": 0}, {"x": top, "y": top}]))
     diagonal = line.mark_line(strokeDash=[3, 3], color="#9aa5b1").encode(x="x:Q", y="y:Q")
-    values = _values(_with_ends(rows, "picked"))
+    values = inline(_with_ends(rows, "picked"))
     base = alt.Chart(values).encode(x=alt.X("predicted:Q", title="predicted probability"))
     rule = base.mark_rule(color=COLOURS[MEASURED]).encode(y=alt.Y("low:Q", title="picked"), y2="high:Q")
     points = base.mark_point(filled=True, size=55, color=COLOURS[MEASURED], opacity=1)
@@ -349,6 +361,7 @@ def calibration_chart(rows: list[dict[str, Any]]) -> dict[str, Any]:
     return finished(alt.layer(diagonal, rule, named), height=280)
 
 
+@unchecked
 def parts_chart(rows: list[dict[str, Any]]) -> dict[str, Any]:
     """Return a chart of each round's change of the mean reward, stacked by its parts.
 
@@ -361,7 +374,7 @@ def parts_chart(rows: list[dict[str, Any]]) -> dict[str, Any]:
         scale=alt.Scale(domain=parts, range=[COLOURS[FORECAST], COLOURS[MEASURED], COLOURS[RENEWED]]),
         legend=on_top(),
     )
-    bars = alt.Chart(_values([_rounded(row) for row in rows])).mark_bar()
+    bars = alt.Chart(inline([_rounded(row) for row in rows])).mark_bar()
     chart = bars.encode(
         x=alt.X("round:O", title="round"),
         y=alt.Y("value:Q", title="change of the mean reward"),
@@ -371,6 +384,7 @@ def parts_chart(rows: list[dict[str, Any]]) -> dict[str, Any]:
     return finished(chart.properties(name="view_parts"), height=260)
 
 
+@unchecked
 def frontier_chart(
     points: list[dict[str, Any]], here: dict[str, float], axis: str, name: str
 ) -> dict[str, Any]:
@@ -384,7 +398,7 @@ def frontier_chart(
     """
     rows = [_rounded(point) for point in points]
     scale = alt.Scale(zero=False, type="log" if name == "cost" else "linear")
-    base = alt.Chart(_values(rows)).encode(
+    base = alt.Chart(inline(rows)).encode(
         x=alt.X("x:Q", title=axis, scale=scale),
         y=alt.Y("y:Q", title="objective", scale=alt.Scale(zero=False)),
     )
@@ -392,13 +406,14 @@ def frontier_chart(
     dots = base.mark_point(filled=True, size=50, color=COLOURS[FORECAST], opacity=1).encode(
         tooltip=["label:N", *_numbers("x", "y")]
     )
-    mark = alt.Chart(_values([_rounded(here)])).mark_point(
+    mark = alt.Chart(inline([_rounded(here)])).mark_point(
         shape="diamond", filled=True, size=160, color=COLOURS[MEASURED], opacity=1
     )
     plan = mark.encode(x=alt.X("x:Q", scale=scale), y="y:Q")
     return finished(alt.layer(line, dots.properties(name=f"view_{name}"), plan), height=260)
 
 
+@unchecked
 def phase_chart(
     cells: list[dict[str, Any]],
     order: tuple[list[str], list[str]],
@@ -415,7 +430,7 @@ def phase_chart(
     """
     x = alt.X("value:O", sort=order[1], title=axis)
     y = alt.Y("k:O", sort=order[0], title="K")
-    base = alt.Chart(_values(cells)).encode(x=x, y=y)
+    base = alt.Chart(inline(cells)).encode(x=x, y=y)
     squares = base.mark_rect().encode(
         color=alt.Color(
             "share:Q", scale=alt.Scale(scheme="viridis", domain=[0, 1]), legend=alt.Legend(title="share")
@@ -424,6 +439,6 @@ def phase_chart(
     )
     layers = [squares.properties(name=f"view_phase_{chart_name((axis, None, None))}")]
     if here is not None:
-        mark = alt.Chart(_values([here])).mark_point(size=180, strokeWidth=3, color="#d9632b", filled=False)
+        mark = alt.Chart(inline([here])).mark_point(size=180, strokeWidth=3, color="#d9632b", filled=False)
         layers.append(mark.encode(x=x, y=y))
     return finished(alt.layer(*layers), height=260)

@@ -13,8 +13,10 @@ from recurate.report.charts import (
     chart_name,
     digits,
     finished,
+    inline,
     on_top,
     singled_out,
+    unchecked,
     value_axis,
     value_tooltips,
     zooming,
@@ -29,6 +31,7 @@ DASHES = ([1, 0], [7, 3], [2, 2], [9, 3, 2, 3])
 DODGE = 0.3  # rounds between the points of the first and the last run
 
 
+@unchecked
 def overlay_chart(runs: Mapping[str, Trajectory], key: Key) -> dict[str, Any]:
     """Return one quantity of all runs over rounds: measured as points with intervals, forecasts as lines."""
     name, names = chart_name(key), list(runs)
@@ -47,7 +50,7 @@ def overlay_chart(runs: Mapping[str, Trajectory], key: Key) -> dict[str, Any]:
     beside = alt.X("x:Q", title="round", axis=axis, scale=wide)
     percent = alt.Axis(format=".0%") if key[0] == "share" else alt.Axis()
     y = value_axis(key, [v["value"] for v in values], axis=percent)
-    base = alt.Chart(alt.InlineData(values=values)).encode(color=colour, opacity=singled_out(pick, 0.1))
+    base = alt.Chart(inline(values)).encode(color=colour, opacity=singled_out(pick, 0.1))
     # Equal lines show through each other's gaps. A scale of dashes would dash the legend's symbols too.
     lines = [
         base.mark_line(strokeWidth=2, strokeDash=dash)
