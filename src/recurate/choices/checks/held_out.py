@@ -79,7 +79,10 @@ def compare_rules(choices: Choices, *, seed: int = 0) -> list[RuleScore]:
 
 def _held_out(train: Choices, test: Choices) -> dict[Family, FloatArray]:
     """Return the log probability of each pick of ``test`` under each family, fitted to ``train``."""
-    pooled = conditional_logit(train, clustered=False)
+    try:
+        pooled = conditional_logit(train, clustered=False)
+    except NoEstimate:  # separated in this part: the best that is finite, as after one slate more
+        pooled = conditional_logit(train, shrinkage=1.0, clustered=False)
     beta = pooled.coefficients
     lapse = rival_rules.lapse_logit(train, pooled=pooled)
     probit = rival_rules.thurstone(train, pooled=pooled)

@@ -27,20 +27,27 @@ def check_connected(
         tied: Whether each slate, then a pair, is tied, (slates,).
         names: Names of the items.
     """
-    n, count = len(slates), len(names)
+    labels = components_of(codes, slates, winners, tied, len(names))
+    if labels.max() > 0:
+        raise _explain_components(labels, codes, winners, tied, slates, names)
+    if tied.any():
+        check_tie_odds(codes, winners, tied, len(names))
+
+
+def components_of(
+    codes: IntArray, slates: Slates, winners: IntArray, tied: BoolArray, count: int
+) -> IntArray:
+    """Return the strongly connected component of each of ``count`` items, (count,); see check_connected."""
+    n = len(slates)
     taken = min(n, 30 * count)
     while True:
         labels = _components(codes, slates, winners, tied, count, taken)
-        if labels.max() == 0:
-            break
-        if taken == n:
-            raise _explain_components(labels, codes, winners, tied, slates, names)
+        if labels.max() == 0 or taken == n:
+            return labels
         taken = min(n, 6 * taken)
-    if tied.any():
-        _check_tie_odds(codes, winners, tied, len(names))
 
 
-def _check_tie_odds(codes: IntArray, winners: IntArray, tied: BoolArray, count: int) -> None:
+def check_tie_odds(codes: IntArray, winners: IntArray, tied: BoolArray, count: int) -> None:
     """Raise NoEstimate if the odds of a tie have no finite estimate.
 
     The log of Davidson's nu, and the rewards with it, can diverge iff there are rewards for which each winner
@@ -66,7 +73,7 @@ def _check_tie_odds(codes: IntArray, winners: IntArray, tied: BoolArray, count: 
         "the odds of a tie have no finite estimate: all wins go in one direction, so that the likelihood "
         "increases with these odds without bound",
         got=f"{int(tied.sum())} ties of {tied.size} pairs",
-        remedy="set a shrinkage, collect more picks, or count each tie as half a win",
+        remedy="count each tie as half a win (--ties half), or set a shrinkage (--shrinkage 1)",
     )
 
 
@@ -112,5 +119,5 @@ def _explain_components(
     return NoEstimate(
         "item rewards have no finite estimate: the graph of 'was picked over' is not strongly connected",
         got="; ".join(found),
-        remedy="set a shrinkage, collect more picks, or keep only the largest component",
+        remedy="set a shrinkage (--shrinkage 1)",
     )

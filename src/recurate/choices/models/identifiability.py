@@ -23,13 +23,33 @@ class NoEstimate(InputError):
     """Raised when the likelihood has no unique finite maximum; the message states why."""
 
 
+class Separated(NoEstimate):
+    """Raised when a combination of features is never lower for a pick than for its rivals.
+
+    Args:
+        names: Names of all features.
+        direction: Coefficients of this combination, (d,).
+        blamed: Indices of the features that it consists of, the most important first.
+    """
+
+    def __init__(self, names: Sequence[str], direction: FloatArray, blamed: IntArray) -> None:
+        self.direction = direction
+        self.blamed = blamed
+        super().__init__(
+            "the picks are separated: some linear combination of features is never lower for the picked "
+            "candidate than for its rivals, so that the likelihood has no finite maximum",
+            got=f"separated by {listed([names[j] for j in blamed])}",
+            remedy="set a shrinkage (--shrinkage 1), or describe candidates by other features (--feature)",
+        )
+
+
 def check_shrinkage(shrinkage: float) -> None:
     """Raise InputError unless a shrinkage is a finite number >= 0."""
     if not is_number(shrinkage) or not (math.isfinite(shrinkage) and shrinkage >= 0):
         raise InputError(
             "shrinkage must be a number >= 0",
             got=shrinkage,
-            remedy="use 0 for none; 1 weighs about one slate",
+            remedy="--shrinkage 0 for none; --shrinkage 1 weighs about one slate",
         )
 
 
@@ -52,14 +72,15 @@ def check_identified(choices: Choices, shrinkage: float = 0.0) -> tuple[FloatArr
         raise NoEstimate(
             "the coefficients of features that are constant within slates are not identified",
             got=", ".join(choices.names[j] for j in constant),
-            remedy="drop them, or multiply them by features that vary within slates",
+            remedy="describe candidates by other features (--feature)",
         )
     deficit = None if shrinkage else rank_deficit(information)
     if deficit is not None:
         raise NoEstimate(
             "features are collinear within slates",
             got=", ".join(choices.names[j] for j in deficit),
-            remedy="drop one of them (a set of dummies needs a base level)",
+            remedy="name all but one of them (--feature; a set of dummies needs a base level), or set a "
+            "shrinkage (--shrinkage 1)",
         )
     return scale, None
 
@@ -145,18 +166,69 @@ def _program(choices: Choices) -> FloatArray | None:
     return np.asarray(done.x / scale)
 
 
-def explain_separation(choices: Choices, direction: FloatArray) -> NoEstimate:
+def explain_separation(choices: Choices, direction: FloatArray) -> Separated:
     """Return the error that names the features which separate the picks from their rivals."""
     reach = np.abs(direction) * np.sqrt(np.square(_differences(choices)).mean(axis=0))
-    order = np.argsort(-reach)
-    blamed = [choices.names[j] for j in order if reach[j] > 0.05 * reach.max()]
-    return NoEstimate(
-        "the picks are separated: some linear combination of features is never lower for the picked "
-        "candidate than for its rivals, so that the likelihood has no finite maximum",
-        got=f"separated by {listed(blamed)}",
-        remedy="drop these features, collect more picks, or set a shrinkage (picks of the best of K can be "
-        "fitted with a lapse share)",
-    )
+    order = np.argsort(-reach, kind="stable")
+    return Separated(choices.names, direction, order[reach[order] > 0.05 * reach.max()])
+
+
+def regular_features(choices: Choices, *, collinear: bool = True) -> tuple[IntArray, dict[int, list[int]]]:
+    """Return the features whose coefficients are identified, and those that are not.
+
+    As in R, a feature that is a linear combination of features before it, within slates, is not. A part of
+    the slates often suffices and is tried first.
+
+    Args:
+        choices: Slates and features; the picks are ignored.
+        collinear: Whether to look for such combinations; otherwise only for constant features.
+
+    Returns:
+        The indices of the identified features, and for each other one the features whose combination it is
+        (none of them: it is constant within all slates).
+    """
+    d = choices.features.shape[1]
+    part = subsample(choices)
+    scale, information = _null_information(choices if part is None else part)
+    if part is not None and ((scale <= 0).any() or rank_deficit(information) is not None):
+        scale, information = _null_information(choices)
+    found: dict[int, list[int]] = {int(j): [] for j in np.flatnonzero(scale <= 0)}
+    kept = np.flatnonzero(scale > 0)
+    if not collinear or not kept.size or rank_deficit(information[np.ix_(kept, kept)]) is None:
+        return kept, found
+    kept, combined = _independent(information, kept, 10 * SINGULAR * d)
+    while kept.size and (deficit := rank_deficit(information[np.ix_(kept, kept)])) is not None:
+        combined[int(kept[deficit[-1]])] = [int(j) for j in kept[deficit[:-1]]]
+        kept = np.delete(kept, deficit[-1])
+    return kept, found | combined
+
+
+def _independent(
+    information: FloatArray, features: IntArray, least: float
+) -> tuple[IntArray, dict[int, list[int]]]:
+    """Return the features that are no combinations of those before them, and the others with theirs.
+
+    Args:
+        information: Scaled information, (d, d), of unit diagonal.
+        features: Indices of the features to consider.
+        least: Smallest share of a feature's information that must be its own.
+    """
+    from scipy.linalg import solve_triangular
+
+    factor = np.zeros((features.size, features.size))  # Cholesky factor of the features kept so far
+    kept: list[int] = []
+    combined: dict[int, list[int]] = {}
+    for j in features:
+        n = len(kept)
+        row = solve_triangular(factor[:n, :n], information[kept, j], lower=True) if n else np.empty(0)
+        own = float(information[j, j] - row @ row)
+        if own > least:
+            factor[n, :n], factor[n, n] = row, math.sqrt(own)
+            kept.append(int(j))
+            continue
+        shares = np.abs(solve_triangular(factor[:n, :n].T, row))
+        combined[int(j)] = [kept[i] for i in np.flatnonzero(shares > 1e-3 * shares.max())]
+    return np.array(kept, np.int64), combined
 
 
 def listed(names: Sequence[str], most: int = 6) -> str:

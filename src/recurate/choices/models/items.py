@@ -236,7 +236,7 @@ def _climb(
         raise NoEstimate(
             "the item rewards have not converged",
             got=f"a gradient of {norm:.2g} per slate and item after {steps} steps",
-            remedy="set a shrinkage: some items win nearly all or nearly none of their comparisons",
+            remedy="set a shrinkage (--shrinkage 1): some items win nearly all or none of their comparisons",
         )
     return theta, point, steps
 

@@ -49,6 +49,7 @@ LONGEST = 3.0  # maximum length of a scaled Newton step
 SMALLEST = 1e-6  # share below which a class is empty
 SUBSAMPLE = 30_000  # approximate number of slates in a subsample
 FEWEST_CHOOSERS = 300  # minimum number of choosers in a subsample
+NORMAL_975 = 1.96  # half-width of a 95 % interval in standard errors
 LARGEST = 40.0  # scaled coefficient above which a class is separated
 
 
@@ -123,6 +124,18 @@ class ClassFit:
         jacobian = (np.diag(w) - np.outer(w, w))[:, 1:]
         return np.sqrt(np.maximum(np.diag(jacobian @ self._matrix[free, free] @ jacobian.T), 0.0))
 
+    @cached_property
+    def weight_intervals(self) -> FloatArray | None:
+        """95 % intervals of the weights, normal on the log-odds scale, (classes, 2), or None likewise."""
+        errors = self.weight_errors
+        if errors is None:
+            return None
+        w = np.clip(self.weights, 1e-12, 1 - 1e-12)
+        reach = NORMAL_975 * errors / (w * (1 - w))
+        odds = np.log(w / (1 - w))[:, None] + np.column_stack([-reach, reach])
+        found = np.reciprocal(1 + np.exp(-np.clip(odds, -700, 700)))
+        return found if self.classes > 1 else np.ones((1, 2))
+
     @property
     def _matrix(self) -> FloatArray | None:
         return self.covariance if self.clustered is None else self.clustered
@@ -171,7 +184,7 @@ def latent_classes(
         raise NoEstimate(
             f"{classes} classes have no finite estimate",
             got=f"a class with separated picks from each of the {starts} starts",
-            remedy="use fewer classes, drop features, or collect more picks per chooser",
+            remedy=f"use fewer groups (--groups {classes - 1 if classes > 2 else 'none'})",
         )
     values = [end.value / part.total for _, end, _ in ends]
     best = int(np.argmax(values))
@@ -185,17 +198,17 @@ def _check(choices: Choices, classes: int, starts: int) -> None:
         raise InputError(
             "preference groups can only be estimated if choosers are known",
             got="no choosers",
-            remedy="name the column of choosers: single anonymous picks do not identify groups",
+            remedy="name the column of choosers (--chooser), or fit no groups (--groups none)",
         )
     count = int(np.unique(choices.choosers).size)
     if int(classes) != classes or not 1 <= classes <= count:
         raise InputError(
             "the number of classes must lie between 1 and the number of choosers",
             got=f"{classes} classes, {count} choosers",
-            remedy="use 2 to 5 classes",
+            remedy="use --groups 2, or --groups none",
         )
     if int(starts) != starts or starts < 1:
-        raise InputError("there must be at least one start", got=starts, remedy="use starts = 5")
+        raise InputError("there must be at least one start", got=starts, remedy="use --starts 5")
 
 
 # --- choosers -------------------------------------------------------------------------------------

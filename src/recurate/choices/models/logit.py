@@ -119,7 +119,7 @@ def conditional_logit(
     cite("mcfadden1974")
     check_shrinkage(shrinkage)
     if choices.features.shape[1] == 0:
-        raise NoEstimate("there are no features", got="none", remedy="name at least one feature")
+        raise NoEstimate("there are no features", got="none", remedy="name at least one feature (--feature)")
     scale, part = check_identified(choices, shrinkage)
     ascent = NewtonAscent(choices, shrinkage * np.square(scale), scale)
     first = _first(part, ascent, start)
@@ -252,7 +252,7 @@ class NewtonAscent:
         return NoEstimate(
             "no maximum of the likelihood was found in double precision",
             got=f"coefficients up to {np.abs(beta).max():.3g} after {self.passes} passes",
-            remedy="rescale the features, drop nearly collinear ones, or set a shrinkage",
+            remedy="set a shrinkage (--shrinkage 1), or describe candidates by fewer features (--feature)",
         )
 
 
@@ -316,7 +316,7 @@ def solver(information: FloatArray) -> Callable[[FloatArray], FloatArray]:
         raise NoEstimate(
             "the information matrix is not positive definite",
             got="nan",
-            remedy="check the features for very large values",
+            remedy="describe candidates by other features (--feature), without very large values",
         )
 
     def solve(v: FloatArray) -> FloatArray:

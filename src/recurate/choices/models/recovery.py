@@ -153,7 +153,7 @@ def recover_single(observed: Observed) -> Recovered:
     if (right > 0).all():
         logs[Family.BEST] = float(np.log(right).sum())
         return Recovered(
-            Family.BEST, lapse=(0.0, 0.0, 3.0 / n), keep=1, logs=logs, picks=n,
+            Family.BEST, lapse=(0.0, 0.0, min(3.0 / n, 1.0)), keep=1, logs=logs, picks=n,
             evidence=f"the best was picked in all {n} slates",
         )  # fmt: skip
     if (best_chances(choices, -worth) > 0).all():
@@ -275,8 +275,8 @@ def recover_kept(observed: Observed, keep: int) -> Recovered:
     uniform = log_of(Rule(sizes, keep=keep, lapse=1.0))
     if _keeps_best(own, worth, picked):
         return Recovered(
-            Family.BEST, lapse=(0.0, 0.0, 3.0 / n), keep=keep, logs={Family.UNIFORM: uniform}, picks=n,
-            evidence=f"the best {keep} were kept in each of {n} slates",
+            Family.BEST, lapse=(0.0, 0.0, min(3.0 / n, 1.0)), keep=keep, logs={Family.UNIFORM: uniform},
+            picks=n, evidence=f"the best {keep} were kept in each of {n} slates",
         )  # fmt: skip
     unit = max(float(np.std(worth)), 1e-300)
 

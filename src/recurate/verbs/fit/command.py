@@ -71,8 +71,8 @@ def fit(
     )  # fmt: skip
     folder = out or options.beside(log, "fit")
     learned = [_learn(log, folder, seed)] if neural else []
-    next_step = f"to forecast from the fit: recurate forecast {folder}"
-    publish(found, folder, as_json=as_json, also=[*learned, next_step])
+    next_steps = [f"to forecast from the fit: recurate forecast {folder}"] if found.has_rewards else []
+    publish(found, folder, as_json=as_json, also=[*learned, *next_steps])
 
 
 def _groups(text: str) -> int | None:

@@ -153,11 +153,12 @@ def _rows(fitted: LogitFit | ItemFit, what: str, values: FloatArray) -> list[dic
 
 def group_rows(groups: ClassFit) -> list[dict[str, Any]]:
     """Return one row per group: weight and coefficients with standard errors."""
-    errors, weight_errors = groups.standard_errors, groups.weight_errors
+    errors, weight_errors, ranges = groups.standard_errors, groups.weight_errors, groups.weight_intervals
     return [
         {
             "weight": float(groups.weights[z]),
             "weight_se": None if weight_errors is None else float(weight_errors[z]),
+            "weight_interval": None if ranges is None else ranges[z].tolist(),
             "coefficients": dict(zip(groups.names, groups.coefficients[z].tolist(), strict=True)),
             "se": None if errors is None else dict(zip(groups.names, errors[z].tolist(), strict=True)),
         }

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
-from numpy.typing import NDArray
 
 from recurate.choices.checks.held_out import (
     FEW_CHOOSERS,
@@ -21,28 +20,32 @@ from recurate.choices.checks.held_out import (
 )
 from recurate.choices.checks.luce_checks import calibration_table, part_of, run_checks
 from recurate.choices.checks.score_tests import Check
-from recurate.choices.checks.verdict import Verdict, judge
-from recurate.choices.from_slates import Reading, read_choices
+from recurate.choices.checks.statistics import chi2_tail
+from recurate.choices.checks.verdict import Fitted, Verdict, best_of, judge, no_rewards
+from recurate.choices.from_slates import Reading
 from recurate.choices.models import rival_rules
 from recurate.choices.models.identifiability import NoEstimate
 from recurate.choices.models.items import ItemFit, item_rewards
 from recurate.choices.models.latent_classes import ClassFit, latent_classes
-from recurate.choices.models.logit import LogitFit, conditional_logit
+from recurate.choices.models.logit import LogitFit, conditional_logit, null_log_likelihood
 from recurate.choices.models.rival_rules import RuleFit
 from recurate.choices.table import Choices
+from recurate.choices.usable import Usable, item_codes, item_slates, usable
 from recurate.core.arrays import FloatArray
 from recurate.core.errors import InputError
-from recurate.log.inputs import folder_of, log_of, table_of
+from recurate.log.inputs import folder_of, log_of, name_of, table_of
 from recurate.log.reading.roles import Mapping
+from recurate.log.reading.slates import CHARACTERS, ITEMS, POSITIONS, SCORE, Wanted, read_slates
 from recurate.log.reading.understand import guess
-from recurate.log.reading.slates import ITEMS, POSITIONS, SCORE, Wanted
 from recurate.metrics.estimates import NORMAL_975
 from recurate.rules.families import Family
+from recurate.rules.rule import Rule
 
 FEW_ITEMS = 40  # maximum number of items that are fitted as indicator features
 FOR_RULES = 9000  # maximum number of slates for the comparison of rival rules
 FOR_CLASSES = 60_000  # maximum number of slates for the choice of the number of classes
 FEW_PICKS = 2.0  # minimum mean number of slates per chooser for a search for classes
+ITEM_REWARD = "item reward"  # feature of items that are too many for indicators
 THIN = 10.0  # mean number of slates per chooser below which more starts are used
 
 Progress = Callable[[str], None]
@@ -118,13 +121,22 @@ class Fit:
 
     @property
     def temperature(self) -> tuple[float, float, float] | None:
-        """Temperature 1 / beta of a single score and its 95 % interval, up to infinity; None without one."""
+        """Temperature 1 / beta of a single score and its 95 % interval, up to infinity; None without one.
+
+        A score that is not preferred, beta <= 0, has no temperature.
+        """
         if self.reading.model != SCORE or self.logit is None or self.logit.coefficients.size != 1:
             return None
         beta, error = float(self.logit.coefficients[0]), float(self.logit.errors[0])
+        if beta <= 0:
+            return None
         low, high = beta - NORMAL_975 * error, beta + NORMAL_975 * error
-        inverse = [1 / b if b > 0 else math.inf for b in (beta, high, low)]
-        return inverse[0], inverse[1], inverse[2]
+        return 1 / beta, 1 / high, 1 / low if low > 0 else math.inf
+
+    @property
+    def has_rewards(self) -> bool:
+        """Whether anything but their place describes the candidates, so that they have rewards."""
+        return self.reading.model != POSITIONS
 
     def settings(self) -> dict[str, Any]:
         """Return the settings of a forecast: temperature, weights, noise and lapse."""
@@ -157,9 +169,11 @@ def fit_log(source: Any, options: FitOptions | None = None, progress: Progress |
     say = progress or (lambda _: None)
     say("reading")
     table, mapping = read_picks(source, options)
-    reading = read_choices(table, mapping, options.wanted)
-    say(f"fitting {len(reading.choices)} picks")
-    return fit_choices(reading, options, say)
+    ready = usable(read_slates(table, mapping, options.wanted), options.wanted.ties, options.shrinkage)
+    if ready.best is not None:
+        return _best_of_k(ready, ready.best, name_of(source).replace("the table", "LOG"))
+    say(f"fitting {len(ready.reading.choices)} picks")
+    return fit_choices(ready, options, say)
 
 
 def read_picks(source: Any, options: FitOptions) -> tuple[pa.Table, Mapping]:
@@ -169,20 +183,29 @@ def read_picks(source: Any, options: FitOptions) -> tuple[pa.Table, Mapping]:
     return table, guess(table, options.roles, form=options.form, alternatives=options.alternatives)
 
 
-def fit_choices(reading: Reading, options: FitOptions, say: Progress) -> Fit:
+def fit_choices(ready: Usable, options: FitOptions, say: Progress) -> Fit:
     """Fit a choice table."""
-    warnings: list[str] = []
+    reading, logit = ready.reading, ready.logit
+    warnings = [*_few_used(reading), *ready.warnings]
     items = _fit_items(reading, options) if reading.model == ITEMS else None
     design = _design(reading, items)
-    logit = None
     if reading.model == POSITIONS:
         warnings.append("only the places of candidates are known: all rewards are zero")
-    elif items is None or len(items.names) <= FEW_ITEMS:
-        logit = conditional_logit(design, shrinkage=options.shrinkage)
-    strict, beta, covariance = _strict(reading, design, items, logit, options)
+    elif items is not None and design.names != (ITEM_REWARD,):
+        try:
+            logit = conditional_logit(design, shrinkage=options.shrinkage)
+        except NoEstimate:  # without ties, some item always (or never) won
+            design = _known(reading, items)
+    warnings += _avoided(reading, logit)
+    found = _strict(reading, design, items, logit, options)
+    if found is None:
+        strict, beta, covariance = reading.strict, np.zeros(len(reading.strict.names)), None
+        warnings.append("Luce's model was not tested: without ties, the picks are separated")
+    else:
+        strict, beta, covariance = found
     say("testing Luce's model")
     part = part_of(strict)
-    checks = run_checks(part, beta, covariance, seed=options.seed)
+    checks = [] if covariance is None else run_checks(part, beta, covariance, seed=options.seed)
     if len(part) < len(strict):
         warnings.append(f"Luce's model was tested on {len(part)} of {len(strict)} slates")
     say("comparing rules on held-out slates")
@@ -190,7 +213,11 @@ def fit_choices(reading: Reading, options: FitOptions, say: Progress) -> Fit:
     rules, lapse, probit, best = _rules(few, options, warnings)
     p, _ = strict.slates.softmax(strict.features @ beta)
     groups, scores = _groups(design, strict, options, say, warnings)
-    verdict = judge(checks, rules)
+    count = beta.size if items is None else len(items.names) - 1
+    verdict = _verdict(reading, checks, rules, Fitted(
+        len(strict), count, _ratio_p(strict, beta, count) if found else None,
+        1 if groups is None else groups.classes, design.choosers is not None,
+    ))  # fmt: skip
     clusters = None if logit is None else logit.clusters
     if clusters is not None and clusters < FEW_CHOOSERS:
         warnings.append(f"standard errors clustered by only {clusters} choosers are likely too small")
@@ -201,8 +228,29 @@ def fit_choices(reading: Reading, options: FitOptions, say: Progress) -> Fit:
     rewards = rewards - rewards.mean(axis=0)  # identified up to a constant
     return Fit(
         reading, logit, items, position_fit(strict), lapse, probit, best, groups, tuple(scores),
-        tuple(checks), tuple(rules), tuple(calibration_table(strict, p)), verdict, rewards, weights,
-        tuple(warnings),
+        tuple(checks), tuple(rules), tuple(calibration_table(strict, p)) if found else (), verdict, rewards,
+        weights, tuple(warnings),
+    )  # fmt: skip
+
+
+def _best_of_k(ready: Usable, worth: FloatArray, source: str) -> Fit:
+    """Return the fit of picks that are all the best of their slates by the only feature."""
+    reading, strict = ready.reading, ready.reading.strict
+    name, signed = strict.names[0], bool((worth == reading.matrix[:, 0]).all())
+    if reading.model == SCORE and signed:
+        option = "" if name == "reward" or name.startswith("reward_") else f" --reward {name}"
+        forecast = f"to forecast: recurate forecast {source}{option} --noise none"
+    else:  # the sign, and indicators, exist in the fit's own log only
+        forecast = "forecast from the folder of this fit, whose rewards are this worth"
+    sign = 1.0 if signed else -1.0
+    best = rival_rules.best_of_k(strict, sign * strict.features[:, 0])
+    sizes = np.unique(reading.slates.sizes).tolist()
+    label = name if signed else f"minus {name}"
+    verdict = best_of(sizes, len(reading.slates), label, forecast)
+    warnings = (*_few_used(reading), *ready.warnings)
+    return Fit(
+        reading, None, None, None, None, None, best, None, (), (), (), (),
+        _after(reading, verdict), worth[:, None].astype(float), (1.0,), warnings,
     )  # fmt: skip
 
 
@@ -210,15 +258,8 @@ def fit_choices(reading: Reading, options: FitOptions, say: Progress) -> Fit:
 
 
 def _fit_items(reading: Reading, options: FitOptions) -> ItemFit:
-    choices = reading.choices if reading.choices.tie_rows is None else reading.strict
-    assert choices.items is not None
-    if reading.choices.tie_rows is None:
-        codes, slates, picked, tied = choices.items, choices.slates, choices.picked, None
-    else:  # all pairs, with ties
-        codes = _long_items(reading)
-        slates, tied = reading.slates, reading.tied
-        picked = np.where(tied, 0, reading.choices.picked)
-        choices = reading.choices
+    codes, slates, picked, tied = item_slates(reading)
+    choices = reading.choices
     appearances = np.bincount(codes, minlength=len(reading.strict.item_names))
     if appearances.max() <= 1:
         raise InputError(
@@ -232,11 +273,6 @@ def _fit_items(reading: Reading, options: FitOptions) -> ItemFit:
     )  # fmt: skip
 
 
-def _long_items(reading: Reading) -> NDArray[np.int64]:
-    names = {name: i for i, name in enumerate(reading.strict.item_names)}
-    return np.array([names["" if v is None else str(v)] for v in reading.table["item"]], np.int64)
-
-
 def _design(reading: Reading, items: ItemFit | None) -> Choices:
     """Return the choices with their features, or with indicators of few items or rewards of many."""
     choices = reading.choices
@@ -248,21 +284,89 @@ def _design(reading: Reading, items: ItemFit | None) -> Choices:
     if len(items.names) <= FEW_ITEMS:
         indicators = (choices.items[:, None] == np.arange(1, len(items.names))).astype(float)
         return choices.with_features(indicators, [f"item={n}" for n in items.names[1:]])
-    return choices.with_features(items.rewards[choices.items][:, None], ["item reward"])
+    return _known(reading, items)
+
+
+def _known(reading: Reading, items: ItemFit) -> Choices:
+    """Return the choices without ties, described by the fitted rewards of their items."""
+    choices = reading.choices if reading.choices.tie_rows is None else reading.strict
+    assert choices.items is not None
+    return choices.with_features(items.rewards[choices.items][:, None], [ITEM_REWARD])
 
 
 def _strict(
     reading: Reading, design: Choices, items: ItemFit | None, logit: LogitFit | None, options: FitOptions
-) -> tuple[Choices, FloatArray, FloatArray]:
-    """Return the choices without ties, with coefficients and covariance for the tests."""
+) -> tuple[Choices, FloatArray, FloatArray] | None:
+    """Return the choices without ties, with coefficients and covariance for the tests; None without any."""
     if reading.model == POSITIONS:
         return reading.strict, np.empty(0), np.empty((0, 0))
     if items is None and reading.strict is not reading.choices:
-        own = conditional_logit(reading.strict, shrinkage=options.shrinkage, clustered=False)
+        try:
+            own = conditional_logit(reading.strict, shrinkage=options.shrinkage, clustered=False)
+        except NoEstimate:
+            return None
         return reading.strict, own.coefficients, own.covariance
     if logit is None:  # rewards of many items are treated as known
         return design, np.ones(1), np.zeros((1, 1))
     return design, logit.coefficients, logit.covariance
+
+
+def _verdict(reading: Reading, checks: list[Check], rules: list[RuleScore], fitted: Fitted) -> Verdict:
+    """Return the verdict, which begins with the slates that were left out if they are most of all."""
+    if reading.model != POSITIONS:
+        return _after(reading, judge(checks, rules, fitted))
+    texts = [n for n, why in reading.left_out.items() if CHARACTERS in why and _lengths_vary(reading, n)]
+    example = f" (for example --feature {CHARACTERS}{texts[0]})" if texts else " (--feature COLUMN)"
+    remedy = f"describe them by a score (--score COLUMN) or by features{example}"
+    return _after(reading, no_rewards(remedy))
+
+
+def _lengths_vary(reading: Reading, name: str) -> bool:
+    """Return whether texts differ in length within some slate."""
+    lengths = np.array([len(str(t)) for t in reading.table[name]], float)
+    return bool((reading.slates.maxima(lengths) > -reading.slates.maxima(-lengths)).any())
+
+
+def _after(reading: Reading, verdict: Verdict) -> Verdict:
+    """Return the verdict after a sentence that says so if most slates were left out."""
+    lost = _few_used(reading)
+    return replace(verdict, sentence=f"{lost[0]}. {verdict.sentence}") if lost else verdict
+
+
+def _few_used(reading: Reading) -> list[str]:
+    """Return a line that says so if most slates were left out."""
+    used, lost = len(reading.slates), sum(e.slates for e in reading.exclusions)
+    if lost <= used:
+        return []
+    return [f"Only {used} of {used + lost} slates could be used, and this is about them alone"]
+
+
+def _avoided(reading: Reading, logit: LogitFit | None) -> list[str]:
+    """Return a warning for each score that picks avoid."""
+    if reading.model != SCORE or logit is None:
+        return []
+    found = []
+    for name, beta, error in zip(logit.names, logit.coefficients, logit.errors, strict=True):
+        z = float(beta / error) if error > 0 else 0.0
+        if name == "tie" or beta > 0:
+            continue
+        if z < -NORMAL_975:
+            found.append(
+                f"lower values of {name} are picked (z = {z:.1f}): if lower is better there, say so with "
+                "--rank COLUMN if 1 is the best"
+            )
+        else:
+            found.append(f"{name} does not raise the odds of a pick (z = {z:.1f}): it has no temperature")
+    return found
+
+
+def _ratio_p(strict: Choices, beta: FloatArray, count: int) -> float | None:
+    """Return the p-value of the likelihood ratio against coefficients of zero, with ``count`` of them."""
+    if not beta.size or count < 1:
+        return None
+    logs = strict.log_likelihood(Rule(), strict.features @ beta)
+    value = float(logs.sum() if strict.weights is None else logs @ strict.weights)
+    return chi2_tail(max(2 * (value - null_log_likelihood(strict)), 0.0), count)
 
 
 def _rules(
@@ -277,7 +381,7 @@ def _rules(
         probit = rival_rules.thurstone(choices, pooled=pooled)
         best = rival_rules.best_of_k(choices, choices.features @ pooled.coefficients)
     except NoEstimate as error:
-        warnings.append(f"rival rules were not compared. On a part of the slates, {error.what} ({error.got})")
+        warnings.append(f"rival rules were not compared: {error.what} ({error.got})")
         return [], None, None, None
     warnings += [
         f"the fit of {f.family} has not converged (gradient per slate {f.gradient_norm:.1e})"
@@ -341,7 +445,7 @@ def _rewards(
     if reading.model == POSITIONS:
         return np.zeros((reading.slates.rows, 1)), (1.0,)
     if items is not None:
-        codes = _long_items(reading)
+        codes = item_codes(reading)
         if groups is None and rival is None:
             return items.rewards[codes][:, None], (1.0,)
         few = len(items.names) <= FEW_ITEMS  # see _design

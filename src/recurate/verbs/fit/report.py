@@ -18,13 +18,15 @@ from recurate.verbs.fit.files import facts_of, fitted_log, item_rows, logit_rows
 from recurate.verbs.fit.fit import Fit
 from recurate.verbs.result import Result
 
+COMMAND = ": recurate "  # a line with a command ends without a full stop
 MOST_ITEMS = 20  # maximum number of items in a table
 DESCRIBED = {SCORE: "a score", FEATURES: "features", ITEMS: "rewards of items", POSITIONS: "places alone"}
 
 
 def fit_result(found: Fit, source: str) -> Result[Fit]:
     """Return a fit as a result."""
-    implied = " ".join(f"{text[0].upper()}{text[1:]}." for text in found.verdict.implies)
+    implies = found.verdict.implies
+    implied = " ".join(f"{text[0].upper()}{text[1:]}" + ("" if COMMAND in text else ".") for text in implies)
     return Result(
         found,
         verb="fit",
@@ -47,7 +49,7 @@ def fit_sections(found: Fit) -> list[Section]:
         *_position_section(found),
         *_rule_section(found),
         *_group_sections(found),
-        _check_section(found),
+        *([_check_section(found)] if found.checks else []),
         *_calibration(found),
     ]
 
@@ -150,9 +152,10 @@ def _rule_section(found: Fit) -> list[Section]:
     extra = {}
     if found.lapse is not None and found.lapse.lapse_interval is not None:
         low, high = found.lapse.lapse_interval
-        extra[Family.LAPSE] = f"lapse share {found.lapse.rule.lapse:.3g} ({low:.2g} to {high:.2g})"
+        extra[Family.LAPSE] = f"lapse share {_share(found.lapse.rule.lapse)} ({low:.2g} to {high:.2g})"
     if found.best is not None:
-        extra[Family.BEST] = f"lapse share {found.best.rule.lapse:.3g}"
+        low, high = found.best.lapse_interval or (0.0, 1.0)
+        extra[Family.BEST] = f"lapse share {_share(found.best.rule.lapse)} ({low:.2g} to {high:.2g})"
     table = [["rule", "log-likelihood per slate", "gain over Luce", "95 %, simultaneous", "fitted"]]
     for rule in found.rules:
         low, high = rule.interval
@@ -160,6 +163,10 @@ def _rule_section(found: Fit) -> list[Section]:
         mark = " (better)" if rule.better and rule.name != Family.UNIFORM else ""
         table.append([rule.name + mark, f"{rule.per_slate:.4f}", *gain, extra.get(rule.name, "")])
     return [Section("Comparison of rules", "Held-out log-likelihood, three-fold.", table)]
+
+
+def _share(value: float) -> str:
+    return "0" if value < 1e-9 else f"{value:.3g}"
 
 
 def _group_sections(found: Fit) -> list[Section]:
@@ -176,15 +183,18 @@ def _group_sections(found: Fit) -> list[Section]:
 
 
 def _groups(groups: ClassFit) -> Section:
-    errors, weight_errors = groups.standard_errors, groups.weight_errors
+    errors = groups.standard_errors
     names = [f"group {z + 1}" for z in range(groups.classes)]
 
     def cell(value: float, error: float | None) -> str:
         return f"{value:.3g}" if error is None else f"{value:.3g} ± {error:.2g}"
 
     table: list[list[str]] = [["", *names]]
-    shares = [None] * groups.classes if weight_errors is None else weight_errors.tolist()
-    table.append(["weight", *(cell(w, e) for w, e in zip(groups.weights.tolist(), shares, strict=True))])
+    ranges = groups.weight_intervals
+    shares = [f"{w:.3g}" for w in groups.weights]
+    if ranges is not None:
+        shares = [f"{w} ({low:.2g} to {high:.2g})" for w, (low, high) in zip(shares, ranges, strict=True)]
+    table.append(["weight (95 %)" if ranges is not None else "weight", *shares])
     bars: list[dict[str, Any]] = []
     for j, name in enumerate(groups.names):
         table.append([name])

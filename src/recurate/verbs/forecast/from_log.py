@@ -21,6 +21,7 @@ from recurate.core.errors import InputError
 from recurate.core.seeds import Stream
 from recurate.log.candidates import Candidates, as_candidates, from_log, group_names
 from recurate.log.inputs import folder_of, is_array, log_of
+from recurate.log.reading.slates import POSITIONS
 from recurate.log.schema import MODEL, REAL, Log
 from recurate.log.trajectory import RENEWED, Trajectory
 from recurate.metrics.partition import Cells, partition
@@ -333,15 +334,23 @@ def _noise_and_lapse(settings: Mapping[str, Any], path: Path) -> dict[str, Any]:
 def _fit_settings(path: Path) -> dict[str, Any]:
     """Return the settings that a fit estimated: temperature, weights, noise, lapse."""
     try:
-        found = json.loads(path.read_text(encoding="utf-8"))["settings"]
+        facts = json.loads(path.read_text(encoding="utf-8"))
+        found, empty = facts["settings"], facts.get("model") == POSITIONS
         plain: dict[str, Any] = (
             {"weights": [float(w) for w in found["weights"]]} if found.get("weights") is not None else {}
         )
         if "temperature" in found:
             plain["temperature"] = float(found["temperature"])
-        return plain | _noise_and_lapse(found, path)
+        plain |= _noise_and_lapse(found, path)
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise InputError("the fit is damaged", got=f"{path}: {error}", remedy="fit it again") from None
+    if empty:
+        raise InputError(
+            "this fit has no rewards: nothing described its candidates but their place",
+            got=path.parent,
+            remedy="fit again with what describes them: recurate fit LOG --feature COLUMN, or --score COLUMN",
+        )
+    return plain
 
 
 def picks_of(log: Log) -> int | None:
