@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import sys
 from typing import Annotated, NoReturn
@@ -56,6 +57,16 @@ for command in (
     app.command()(command)
 
 
+def _report(error: RecurateError) -> None:
+    """Print an error, after what had been understood of the input by then."""
+    account = getattr(error, "account", ())
+    if account and "--json" in sys.argv:
+        print(json.dumps({"error": str(error), "read": list(account)}, ensure_ascii=False))
+    if account:
+        print("What was read:", *(f"  {line}" for line in account), sep="\n", file=sys.stderr)
+    print(f"error: {error}", file=sys.stderr)
+
+
 def main() -> NoReturn:
     """Run the command line; wrong input prints what, got and remedy and exits with code 2."""
     # NumPy's BLAS gains nothing from threads here, and its sums would depend on their number.
@@ -64,7 +75,7 @@ def main() -> NoReturn:
     try:
         app()
     except RecurateError as error:
-        print(f"error: {error}", file=sys.stderr)
+        _report(error)
         raise SystemExit(2) from None
     except OSError as error:
         name = error.filename or "a file"

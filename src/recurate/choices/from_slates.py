@@ -17,6 +17,7 @@ from recurate.core.arrays import BoolArray, FloatArray
 from recurate.core.errors import InputError
 from recurate.log.reading.roles import Mapping
 from recurate.log.reading.slates import ITEMS, POSITIONS, Exclusion, PlainSlates, Wanted, read_slates
+from recurate.log.reading.understand import Understood
 from recurate.rules.slates import Slates
 
 
@@ -38,6 +39,7 @@ class Reading:
         tied: Whether each of these slates is a tied pair, (slates,).
         notes: Assumptions made in reading.
         facts: Counts to report.
+        understood: Account of how the file was read, or None.
     """
 
     choices: Choices
@@ -52,6 +54,7 @@ class Reading:
     tied: BoolArray = field(repr=False)
     notes: tuple[str, ...] = ()
     facts: dict[str, Any] = field(default_factory=dict)
+    understood: Understood | None = None
 
 
 def read_choices(table: pa.Table, mapping: Mapping, wanted: Wanted | None = None) -> Reading:
@@ -77,7 +80,7 @@ def choices_of(plain: PlainSlates, ties: str) -> Reading:
     return Reading(
         expanded.choices, expanded.strict, plain.model, plain.mapping, plain.exclusions,
         plain.left_out | dropped, plain.columns, matrix, plain.slates, expanded.tied, plain.notes,
-        _facts(base, expanded),
+        _facts(base, expanded), plain.understood,
     )  # fmt: skip
 
 
@@ -132,6 +135,7 @@ def _base(plain: PlainSlates, matrix: FloatArray, names: Sequence[str]) -> Choic
         items=item_codes,
         item_names=item_names,
         contexts=plain.per_slate("context"),
+        weights=plain.columns["weight"][slates.offsets[:-1]].astype(float) if "weight" in plain.columns else None,
     )  # fmt: skip
 
 

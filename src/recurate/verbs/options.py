@@ -13,6 +13,7 @@ import typer
 from recurate.core.errors import InputError, need
 
 if TYPE_CHECKING:
+    from recurate.log.reading.roles import Given
     from recurate.log.reading.slates import Wanted
 
 # --- options of the command line ------------------------------------------------------------------
@@ -39,11 +40,23 @@ Reference = Annotated[Path | None, option("FILE", "Real data with the same colum
 Slate = Annotated[str | None, _column("Column of slates (one row per candidate).")]
 Pick = Annotated[str | None, _column("Column of picks: yes/no, or the picked alternative.")]
 Rank = Annotated[str | None, _column("Column of ranks, 1 the best; equal ones are ties.")]
+Rating = Annotated[str | None, _column("Column of ratings, higher is better; equal ones are ties.")]
 Chooser = Annotated[str | None, _column("Column of choosers, who picked.")]
 Item = Annotated[str | None, _column("Column of items or kinds of candidates.")]
 Position = Annotated[str | None, _column("Column of positions in the slate.")]
-Context = Annotated[str | None, _column("Column of contexts (prompts); selection happens within a context.")]
-Form = Annotated[str | None, option("FORM", "long, wide, pairs or lists. Default: guessed and shown.")]
+Context = Annotated[
+    str | None, _column("Column of contexts (prompts), or none; selection happens within a context.")
+]
+Round = Annotated[
+    str | None, typer.Option("--round", metavar="COLUMN", help="Column of retraining rounds (steps).")
+]
+PlacesFrom = Annotated[
+    int | None,
+    typer.Option(metavar="0|1", min=0, max=1, help="Number of the first place, where picks are places."),
+]
+Form = Annotated[
+    str | None, option("FORM", "long, wide, pairs, lists or rankings. Default: guessed and shown.")
+]
 Alternatives = Annotated[
     str | None, option("A,B,C", "Alternatives of a wide file, in the order of the codes that its picks use.")
 ]
@@ -100,6 +113,28 @@ def listed(value: str | Sequence[str] | None) -> list[str] | None:
 def roles(**columns: str | None) -> dict[str, str]:
     """Return the named columns by role."""
     return {role: column for role, column in columns.items() if column is not None}
+
+
+def given(
+    columns: dict[str, str | None],
+    *,
+    form: str | None = None,
+    alternatives: Sequence[str] = (),
+    places_from: int | None = None,
+    rewards: Sequence[str] | None = None,
+    others: Sequence[str] = (),
+) -> Given:
+    """Return what the user said about a table: columns by role, and further options of reading."""
+    from recurate.log.reading.roles import Given
+
+    return Given(
+        roles(**columns),
+        form,
+        tuple(alternatives),
+        tuple(rewards or ()),
+        others=tuple(others),
+        places_from=places_from,
+    )
 
 
 def wanted(

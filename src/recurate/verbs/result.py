@@ -20,7 +20,9 @@ from recurate.core.files import write_text
 from recurate.core.plain import plain, to_json
 from recurate.core.tables import write_table
 from recurate.core.version import VERSION
+from recurate.log.reading.understand import Understood
 from recurate.report.console import print_sections, terminal_width
+from recurate.report.reading import reading_section
 from recurate.report.sections import Section, charts_of, page
 
 Found = TypeVar("Found")
@@ -45,6 +47,8 @@ class Result(Generic[Found]):
         make_sections: Function that returns the sections, likewise.
         make_tables: Function that returns the tables, likewise.
         subtitle: Subtitle of the report.
+        read: How the input was read; None for arrays and folders of runs.
+        read_notes: What was assumed or left out in reading.
     """
 
     found: Found
@@ -57,17 +61,25 @@ class Result(Generic[Found]):
     make_sections: Callable[[], Sequence[Section]]
     make_tables: Callable[[], Tables]
     subtitle: str = f"recurate {VERSION}"
+    read: Understood | None = None
+    read_notes: tuple[str, ...] = ()
 
     @cached_property
     def facts(self) -> Facts:
         """All numbers as plain values, as in the JSON file; NaN and infinities are None."""
-        own = {"recurate": VERSION, "source": self.source, **self.make_facts()}
+        own = {"recurate": VERSION, "source": self.source, **self._reading_facts(), **self.make_facts()}
         return dict(plain({**own, "summary": self.summary, "warnings": self.warnings}))
 
     @cached_property
     def sections(self) -> tuple[Section, ...]:
         """The report's sections."""
-        return tuple(self.make_sections())
+        return (*reading_section(self.read, self.read_notes), *self.make_sections())
+
+    def _reading_facts(self) -> Facts:
+        if self.read is None:
+            return {}
+        notes = [*self.read.notes, *self.read_notes]
+        return {"read": {"roles": self.read.rows(), "unused": self.read.unused, "notes": notes}}
 
     @cached_property
     def tables(self) -> dict[str, pa.Table]:

@@ -192,11 +192,15 @@ def _from_lists(table: pa.Table, mapping: Mapping) -> Unfolded:
     for name, values in inner.items():
         flat = np.empty(index.size, object)
         for at, row in zip(starts, values, strict=True):
-            flat[at : at + len(row or ())] = objects(list(row or ()))  # None remains where a list is too short
+            flat[at : at + len(row or ())] = objects(
+                list(row or ())
+            )  # None remains where a list is too short
         columns[name if name in ("result", "item") else free_name(name, columns)] = flat
     notes, unclear, kind = [], "", NONE
     if mapping.how == reading.PLACE:
-        columns["result"], notes, unclear = _picked_places(table, mapping, columns, index, starts, np.array(lengths))
+        columns["result"], notes, unclear = _picked_places(
+            table, mapping, columns, index, starts, np.array(lengths)
+        )
         kind = PICK
     elif mapping.how == reading.FLAGS:
         columns["result"], kind = flags_of(columns["result"]), PICK
@@ -240,11 +244,19 @@ def _picked_places(
     items = columns.get("item")
     if items is not None and any(isinstance(v, str) for v in values[:50]):
         names = objects([text_of(v) for v in values])
-        found = np.array([names[row] is not None and text_of(item) == names[row] for row, item in zip(index, items, strict=True)])
+        found = np.array(
+            [
+                names[row] is not None and text_of(item) == names[row]
+                for row, item in zip(index, items, strict=True)
+            ]
+        )
         per_row = np.bincount(index, found, table.num_rows) > 0
         if per_row.mean() > 0.5:
             return np.where(per_row[index], found, np.nan), [], ""
     places = numbers_of(values)
+    if mapping.places_from is not None:
+        place = (places - mapping.places_from)[index]
+        return np.where(np.isnan(place), np.nan, columns["slot"] == place), [], ""
     there = places[~np.isnan(places) & (lengths > 0)]
     sizes = lengths[~np.isnan(places) & (lengths > 0)]
     notes, unclear = [], ""
@@ -388,7 +400,12 @@ def _name_items(
 
 
 def _spread_stem(
-    table: pa.Table, names: tuple[str | None, ...], index: NDArray[Any], slot: NDArray[Any], stem: str, notes: list[str]
+    table: pa.Table,
+    names: tuple[str | None, ...],
+    index: NDArray[Any],
+    slot: NDArray[Any],
+    stem: str,
+    notes: list[str],
 ) -> NDArray[Any]:
     """Return an attribute of every candidate; 0, or None for text, if its alternative has no column."""
     parts = [None if name is None else array_of(table, name) for name in names]
@@ -403,9 +420,7 @@ def _spread_stem(
     return out
 
 
-def _picks(
-    table: pa.Table, mapping: Mapping, notes: list[str]
-) -> tuple[_Picks, str, dict[str, int], float]:
+def _picks(table: pa.Table, mapping: Mapping, notes: list[str]) -> tuple[_Picks, str, dict[str, int], float]:
     """Return the picks, what is unclear about them, rows without a pick by reason, and the share understood."""
     n, rows = table.num_rows, np.arange(table.num_rows)
     if mapping.form == "pairs":
@@ -416,7 +431,12 @@ def _picks(
         numbers = np.column_stack([numbers_of(array_of(table, c)) for c in mapping.marks])
         unclear = _odd_ranks(numbers.ravel(), mapping.marks[0]) if mapping.how == reading.RANK else ""
         ranks = -numbers if mapping.how == reading.RATING else numbers
-        return _Picks(rows, np.full(n, np.nan), ranks=ranks), unclear, {}, float((~np.isnan(ranks)).all(axis=1).mean())
+        return (
+            _Picks(rows, np.full(n, np.nan), ranks=ranks),
+            unclear,
+            {},
+            float((~np.isnan(ranks)).all(axis=1).mean()),
+        )
     if mapping.how in (reading.MARKS, reading.COUNTS):
         return _marked(table, mapping, notes)
     if mapping.how == reading.BEST_WORST:
@@ -424,9 +444,7 @@ def _picks(
     return _voted(table, mapping, notes)
 
 
-def _marked(
-    table: pa.Table, mapping: Mapping, notes: list[str]
-) -> tuple[_Picks, str, dict[str, int], float]:
+def _marked(table: pa.Table, mapping: Mapping, notes: list[str]) -> tuple[_Picks, str, dict[str, int], float]:
     """Return the picks that one column per alternative marks, with shares and numbers of votes as weights."""
     k = len(mapping.alternatives)
     votes = np.column_stack([numbers_of(array_of(table, c)) for c in mapping.marks])
@@ -441,7 +459,11 @@ def _marked(
         place = np.where(ties, TIE, np.where(single, np.argmax(np.nan_to_num(votes), axis=1), np.nan))
         return _Picks(np.arange(n), place), "", {}, float((~np.isnan(place)).mean())
     slate, alternative = np.nonzero(np.nan_to_num(votes) > 0)
-    notes.append(f"{', '.join(mapping.marks[:k])} count votes" if mapping.how == reading.COUNTS else "shares of votes are fractional votes")
+    notes.append(
+        f"{', '.join(mapping.marks[:k])} count votes"
+        if mapping.how == reading.COUNTS
+        else "shares of votes are fractional votes"
+    )
     return _Picks(slate, alternative.astype(float), votes[slate, alternative]), "", {}, 1.0
 
 
@@ -456,7 +478,12 @@ def _best_worst(
     unreadable = np.isnan(best.places) | np.isnan(worst.places) | (best.places == worst.places)
     ranks[unreadable] = np.nan
     notes += [*best.notes, "best and worst: those between are tied"]
-    return _Picks(np.arange(len(ranks)), best.places, ranks=ranks), best.unclear, {}, float((~unreadable).mean())
+    return (
+        _Picks(np.arange(len(ranks)), best.places, ranks=ranks),
+        best.unclear,
+        {},
+        float((~unreadable).mean()),
+    )
 
 
 def _voted(table: pa.Table, mapping: Mapping, notes: list[str]) -> tuple[_Picks, str, dict[str, int], float]:
@@ -491,7 +518,13 @@ def _decode(table: pa.Table, mapping: Mapping, vote: str) -> Decoded:
         found = _named_in_row(table, mapping, values)
         if np.isfinite(found.places).mean() > 0.5:
             return found
-    names = Names(mapping.alternatives, tuple(mapping.stems), tuple(mapping.stems.values()), mapping.ordered)
+    names = Names(
+        mapping.alternatives,
+        tuple(mapping.stems),
+        tuple(mapping.stems.values()),
+        mapping.ordered,
+        mapping.places_from,
+    )
     if values.dtype != object:
         codes = values.astype(float)
         if not names.counted and not mapping.ordered:
@@ -527,4 +560,8 @@ def list_columns(table: pa.Table) -> list[str]:
 
 def outcome_columns(mapping: Mapping) -> Sequence[str]:
     """Return the columns that hold the picks."""
-    return [*mapping.votes, *mapping.marks, *(mapping.roles[r] for r in ("pick", "rank", "rating") if r in mapping.roles)]
+    return [
+        *mapping.votes,
+        *mapping.marks,
+        *(mapping.roles[r] for r in ("pick", "rank", "rating") if r in mapping.roles),
+    ]

@@ -36,12 +36,14 @@ class Opened:
         understood: The reading of its table; None for a log that recurate wrote.
         warnings: What may change the result.
         notes: What was assumed or left out.
+        placed: Whether slots are the positions in which candidates were shown.
     """
 
     log: Log
     understood: Understood | None = None
     warnings: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
+    placed: bool = True
 
 
 def needed_columns(head: pa.Table, found: Understood, given: Given) -> list[str]:
@@ -50,7 +52,9 @@ def needed_columns(head: pa.Table, found: Understood, given: Given) -> list[str]
     wanted = columns_of(found.mapping) | {t for r in found.mapping.rewards for t in terms(r, names)}
     wanted |= {*given.others, "source", "propensity", *(n for n in names if key(n) in ADVANTAGES)}
     if found.mapping.form == "long":  # the texts of samples are not needed
-        wanted -= {n for n in names if n not in found.mapping.roles.values() and _heavy(head, n)} - set(given.others)
+        wanted -= {n for n in names if n not in found.mapping.roles.values() and _heavy(head, n)} - set(
+            given.others
+        )
     return [n for n in names if n in wanted]
 
 
@@ -81,14 +85,22 @@ def log_from(head: pa.Table, table: pa.Table, given: Given, name: str, notes: Se
 def _log_from(head: pa.Table, table: pa.Table, found: Understood, given: Given, name: str) -> Opened:
     candidates, kind, unclear, said = _candidates(table, found.mapping, given)
     if unclear:
-        raise InputError("the picks can be read in two ways", got=unclear, remedy="name the right one, or --places-from 0 or 1")
+        raise InputError(
+            "the picks can be read in two ways",
+            got=unclear,
+            remedy="name the right one, or --places-from 0 or 1",
+        )
     rewards, more = _rewards(candidates, found.mapping, given)
     said += more
     for reward, values in rewards.items():
         candidates[reward] = values
     lost = ~np.isfinite(np.column_stack([*rewards.values()])).all(axis=1)
     if lost.all():
-        raise InputError(f"{name} has no candidate with a finite reward", got=", ".join(rewards), remedy="name another column: --reward COLUMN")
+        raise InputError(
+            f"{name} has no candidate with a finite reward",
+            got=", ".join(rewards),
+            remedy="name another column: --reward COLUMN",
+        )
     warnings = []
     if lost.any():
         warnings.append(f"{int(lost.sum())} candidates without a finite reward are left out")
@@ -99,12 +111,19 @@ def _log_from(head: pa.Table, table: pa.Table, found: Understood, given: Given, 
     if not context and given.roles.get("context") != "none":
         warnings += undecided_context(head, found.mapping, given, candidates, list(rewards))
     _drop_odd(candidates, said)
-    columns = {n: _arrow(v, n) for n, v in candidates.items() if n in COLUMNS or n in rewards or n in given.others}
+    columns = {
+        n: _arrow(v, n) for n, v in candidates.items() if n in COLUMNS or n in rewards or n in given.others
+    }
     for other in given.others:
         if other not in columns:
-            raise InputError(f"there is no column {other!r}", got=f"columns {', '.join(head.column_names)}", remedy=nearest(other, head.column_names))
+            raise InputError(
+                f"there is no column {other!r}",
+                got=f"columns {', '.join(head.column_names)}",
+                remedy=nearest(other, head.column_names),
+            )
     log = as_log(pa.table(columns), rewards=list(rewards), name=name, several=True)
-    return Opened(log, found, tuple(warnings), tuple(dict.fromkeys(said)))
+    placed = "slot" in candidates or found.mapping.form == "long"
+    return Opened(log, found, tuple(warnings), tuple(dict.fromkeys(said)), placed)
 
 
 # --- candidates -----------------------------------------------------------------------------------
@@ -184,7 +203,11 @@ def _codes(candidates: MappingType[str, NDArray[Any]], names: Sequence[str]) -> 
     for name in names:
         if name in candidates:
             values = candidates[name]
-            values = np.array(["\0" if v is None else str(v) for v in values]) if values.dtype == object else values
+            values = (
+                np.array(["\0" if v is None else str(v) for v in values])
+                if values.dtype == object
+                else values
+            )
             parts.append(np.unique(values, return_inverse=True)[1].astype(np.int64).ravel())
     out = parts[0]
     for part in parts[1:]:
@@ -192,7 +215,9 @@ def _codes(candidates: MappingType[str, NDArray[Any]], names: Sequence[str]) -> 
     return np.unique(out, return_inverse=True)[1].astype(np.int64).ravel()
 
 
-def _rounds(candidates: dict[str, NDArray[Any]], mapping: Mapping, said: list[str]) -> dict[str, NDArray[Any]]:
+def _rounds(
+    candidates: dict[str, NDArray[Any]], mapping: Mapping, said: list[str]
+) -> dict[str, NDArray[Any]]:
     """Return the candidates with whole, consecutive rounds; steps such as 100, 200 become rounds 0, 1."""
     if "round" not in candidates:
         return candidates
@@ -204,9 +229,11 @@ def _rounds(candidates: dict[str, NDArray[Any]], mapping: Mapping, said: list[st
         values = values[~missing]
     distinct, codes = np.unique(values, return_inverse=True)
     gaps = np.diff(distinct)
-    if gaps.size and gaps.min() > 1 or (distinct != np.round(distinct)).any() or distinct.min() < 0:
+    if (gaps.size and gaps.min() > 1) or (distinct != np.round(distinct)).any() or distinct.min() < 0:
         shown = ", ".join(f"{v:g}" for v in distinct[:3])
-        said.append(f"{mapping.roles['round']!r} {shown}{', ...' if distinct.size > 3 else ''} are rounds 0, 1, ...")
+        said.append(
+            f"{mapping.roles['round']!r} {shown}{', ...' if distinct.size > 3 else ''} are rounds 0, 1, ..."
+        )
         values = codes.astype(float)
     candidates["round"] = values.astype(np.int64)
     return candidates
@@ -233,9 +260,13 @@ def _drop_odd(candidates: dict[str, NDArray[Any]], said: list[str]) -> None:
         candidates["slate"] = _within(_codes(candidates, ("round", "slate")), candidates.get("round"))
     for name in ("chooser", "item", "context"):
         if name in candidates and candidates[name].dtype == object:
-            candidates[name] = np.array([None if v is None or v != v else _text(v) for v in candidates[name]], object)
+            candidates[name] = np.array(
+                [None if v is None or v != v else _text(v) for v in candidates[name]], object
+            )
     if "context" in candidates:
-        candidates["context"] = np.array(["" if v is None else _text(v) for v in candidates["context"]], object)
+        candidates["context"] = np.array(
+            ["" if v is None else _text(v) for v in candidates["context"]], object
+        )
     if "propensity" in candidates:
         values = numbers_of(candidates["propensity"])
         if not (np.isnan(values) | ((values > 0) & (values <= 1))).all():
@@ -284,7 +315,9 @@ def _rewards(
         values, how = combined
         return {how: values}, [f"the reward is {how}: the column of advantages follows from it"]
     if all(OWN_REWARDS.match(n) for n in names):
-        return {n: _sum(candidates, n) for n in names}, [f"{', '.join(names)} are rewards of {len(names)} preference groups"]
+        return {n: _sum(candidates, n) for n in names}, [
+            f"{', '.join(names)} are rewards of {len(names)} preference groups"
+        ]
     joined = "+".join(names)
     each = " ".join(f"--reward {n}" for n in names)
     raise InputError(
@@ -298,22 +331,32 @@ def _sum(candidates: MappingType[str, NDArray[Any]], name: str) -> FloatArray:
     """Return a column of numbers, or a sum ``a+2*b`` of columns."""
     total: FloatArray | None = None
     for term in [name] if name in candidates or "+" not in name else name.split("+"):
-        factor, _, column = term.strip().rpartition("*") if term.strip() not in candidates else ("", "", term.strip())
+        factor, _, column = (
+            term.strip().rpartition("*") if term.strip() not in candidates else ("", "", term.strip())
+        )
         column = column.strip()
         if column not in candidates:
             valid = [n for n in candidates if n != "result"]
-            raise InputError(f"there is no column {column!r} for --reward", got=f"columns {', '.join(valid)}", remedy=nearest(column, valid))
+            raise InputError(
+                f"there is no column {column!r} for --reward",
+                got=f"columns {', '.join(valid)}",
+                remedy=nearest(column, valid),
+            )
         values = numbers_of(candidates[column])
         if not np.isfinite(values).any():
             shown = repr(candidates[column][0])[:80]
-            raise InputError(f"the reward {column!r} must hold numbers", got=shown, remedy="name a numeric column")
+            raise InputError(
+                f"the reward {column!r} must hold numbers", got=shown, remedy="name a numeric column"
+            )
         values = values * float(factor) if factor else values
         total = values if total is None else total + values
     assert total is not None
     return total
 
 
-def _combined(candidates: MappingType[str, NDArray[Any]], names: Sequence[str]) -> tuple[FloatArray, str] | None:
+def _combined(
+    candidates: MappingType[str, NDArray[Any]], names: Sequence[str]
+) -> tuple[FloatArray, str] | None:
     """Return the reward of which a column of advantages is an increasing function within every prompt.
 
     Trainers log the parts of a reward and the advantage: the sum, centred and scaled within a prompt and step.
@@ -322,7 +365,11 @@ def _combined(candidates: MappingType[str, NDArray[Any]], names: Sequence[str]) 
     if column is None or candidates[column].dtype == object:
         return None
     advantage = candidates[column].astype(float)
-    groups = _codes(candidates, ("round", "context")) if {"round", "context"} & candidates.keys() else np.zeros(advantage.size, np.int64)
+    groups = (
+        _codes(candidates, ("round", "context"))
+        if {"round", "context"} & candidates.keys()
+        else np.zeros(advantage.size, np.int64)
+    )
     parts = {n: np.nan_to_num(numbers_of(candidates[n])) for n in names}
     choices = [("+".join(names), sum(parts.values())), *parts.items()]
     for how, values in choices:

@@ -57,6 +57,7 @@ TECHNICAL = re.compile(
     r"time|cost|price|hash|version|^row)",
     re.I,
 )
+ENDS = re.compile(r"(^|[_. ])(reward|score|rm)s?$|[a-z]Reward$")
 INDEX = {"", "unnamed0", "index", "x", "rownames", "rowname", "rownum", "row", "rowid", "1"}
 CHOSEN = (
     ("chosen", "rejected"), ("winner", "loser"), ("preferred", "dispreferred"), ("accepted", "rejected"),
@@ -99,7 +100,7 @@ def is_sample(name: str) -> bool:
 
 def reward_names(names: Iterable[str]) -> list[str]:
     """Return the names of rewards: ``reward`` and ``reward_...``, else ``score`` and the like, else ``..._reward``."""
-    known = [n for n in names if not TECHNICAL.search(n)]
+    known = [n for n in names if ENDS.search(n) or not TECHNICAL.search(n)]
     own = [n for n in known if n.lower() == "reward" or n.lower().startswith("reward_")]
     if own:
         return own
@@ -107,4 +108,6 @@ def reward_names(names: Iterable[str]) -> list[str]:
         found = [n for n in known if key(n) == key(word)]
         if found:
             return found[:1]
-    return [n for n in known if re.search(r"(^|[_. ])(reward|score|rm)s?$", n.lower()) or n.endswith("Reward")]
+    return [
+        n for n in known if re.search(r"(^|[_. ])(reward|score|rm)s?$", n.lower()) or n.endswith("Reward")
+    ]

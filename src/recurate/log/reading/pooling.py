@@ -21,7 +21,11 @@ DEPENDS = 1e-6  # level at which rewards depend on a column
 
 
 def undecided_context(
-    head: pa.Table, mapping: Mapping, given: Given, candidates: MappingType[str, NDArray[Any]], rewards: Sequence[str]
+    head: pa.Table,
+    mapping: Mapping,
+    given: Given,
+    candidates: MappingType[str, NDArray[Any]],
+    rewards: Sequence[str],
 ) -> list[str]:
     """Return warnings about columns on which rewards depend, as they do on prompts.
 
@@ -43,7 +47,9 @@ def undecided_context(
         if sizes.size < 2 or sizes.size > codes.size / 2 or named([name], "chooser") or named([name], "item"):
             continue
         rewarded = [r for r in rewards if r in head.column_names]
-        if not any(_depends(numbers_of(np.array(head.column(r).to_pylist(), object)), codes) for r in rewarded):
+        if not any(
+            _depends(numbers_of(np.array(head.column(r).to_pylist(), object)), codes) for r in rewarded
+        ):
             continue
         if _even(head, mapping, codes):
             raise InputError(

@@ -47,7 +47,20 @@ LAST = re.compile(r"^(?P<stem>.+)[._](?P<alt>[A-Za-z0-9\-]+)$")
 PREFIX = re.compile(r"^(?P<alt>[A-Za-z0-9\-]+)[_.](?P<stem>.+)$")
 NUMBER_FIRST = re.compile(r"^(?P<alt>\d+)[_\-. ]?(?P<stem>[A-Za-z].*)$")
 AVAILABLE = ("av", "avail", "available", "availability")
-MARK_WORDS = ("label", "winner", "won", "win", "chosen", "choice", "picked", "pick", "selected", "preferred", "is_chosen", "best")
+MARK_WORDS = (
+    "label",
+    "winner",
+    "won",
+    "win",
+    "chosen",
+    "choice",
+    "picked",
+    "pick",
+    "selected",
+    "preferred",
+    "is_chosen",
+    "best",
+)
 ITEM_STEMS = ("item", "model", "alternative", "name", "option", "candidate", "generator", "system", "brand", "product", "player", "team", "")  # fmt: skip
 
 
@@ -70,6 +83,7 @@ class Mapping:
         keys: Columns that identify a slate of a long file, together.
         blocks: Size of the slates of a long file that numbers the alternatives of each slate; 0 otherwise.
         rewards: Columns or attributes that hold the candidates' rewards.
+        places_from: Number of the first place where picks are places, if the user said it.
         reasons: Why each role was given to its column.
         rivals: Other columns that each role might have had.
     """
@@ -87,6 +101,7 @@ class Mapping:
     keys: tuple[str, ...] = ()
     blocks: int = 0
     rewards: tuple[str, ...] = ()
+    places_from: int | None = None
     reasons: dict[str, str] = field(default_factory=dict)
     rivals: dict[str, tuple[str, ...]] = field(default_factory=dict)
 
@@ -100,7 +115,9 @@ class Mapping:
             rows.append((self.how, ", ".join(self.marks)))
         if self.alternatives:
             rows.append(("alternatives", ", ".join(self.alternatives)))
-        rows += [(stem or "item", ", ".join(c or "-" for c in columns)) for stem, columns in self.stems.items()]
+        rows += [
+            (stem or "item", ", ".join(c or "-" for c in columns)) for stem, columns in self.stems.items()
+        ]
         if self.joined:
             rows.append(("item", f"{self.joined[0]}, separated by {self.joined[1]!r} (guessed)"))
         return rows
@@ -125,6 +142,7 @@ class Given:
         alternatives: Alternatives of a wide file, in the order of the codes in its picks.
         rewards: Columns of rewards; ``a+b`` is a sum.
         picks: Whether picks are needed.
+        places_from: Number of the first place where picks are places, 0 or 1; None: from the values.
         others: Further columns that the request names, such as features and groups.
     """
 
@@ -134,6 +152,7 @@ class Given:
     rewards: tuple[str, ...] = ()
     picks: bool = True
     others: tuple[str, ...] = ()
+    places_from: int | None = None
 
 
 def check_given(given: Given, names: Sequence[str]) -> None:
@@ -166,13 +185,15 @@ def readings(table: pa.Table, given: Given) -> Iterator[Mapping]:
     for make in forms.values():
         for found in make(table, given):
             if _honours(found, given):
-                yield found
+                yield replace(found, places_from=given.places_from)
 
 
 def _honours(found: Mapping, given: Given) -> bool:
     """Return whether a reading uses what the user named."""
     used = columns_of(found)
-    return all(c in used or c == "none" for r, c in given.roles.items() if r in ("slate", "pick", "rank", "rating"))
+    return all(
+        c in used or c == "none" for r, c in given.roles.items() if r in ("slate", "pick", "rank", "rating")
+    )
 
 
 # --- roles that every form has --------------------------------------------------------------------
@@ -189,7 +210,9 @@ def _roles(
     for role in wanted:
         if role in given:
             continue
-        found = [n for n in named(table.column_names, role, (*roles.values(), *taken)) if _fits(table, n, role)]
+        found = [
+            n for n in named(table.column_names, role, (*roles.values(), *taken)) if _fits(table, n, role)
+        ]
         if found:
             roles[role], reasons[role] = found[0], "its name"
             guessed.add(role)
@@ -313,15 +336,30 @@ def _with_outcome(
             guessed, reasons = guessed | {"slate"}, reasons | {"slate": "its name"}
     if how == NAMED and ("item" not in roles or not _names_items(table, column, roles["item"])):
         return None
-    if how == FLAGS and not are_flags(array_of(table, column)) and "pick" not in given.roles and column != "picked":
+    if (
+        how == FLAGS
+        and not are_flags(array_of(table, column))
+        and "pick" not in given.roles
+        and column != "picked"
+    ):
         values = flags_of(array_of(table, column))
         if np.isnan(values).mean() > 0.9:
             return None
     order = ("round", "slate", "pick", "rank", "rating", "chooser", "item", "position", "context", "time")
-    rewards = tuple(given.rewards) or tuple(n for n in usual.reward_names(_flat(table)) if n not in roles.values() and is_numeric(table.schema.field(n).type))
+    rewards = tuple(given.rewards) or tuple(
+        n
+        for n in usual.reward_names(_flat(table))
+        if n not in roles.values() and is_numeric(table.schema.field(n).type)
+    )
     found = replace(
-        base, form="long", how=how, roles={r: roles[r] for r in (*order, *roles) if r in roles}, guessed=guessed,
-        reasons=reasons, rivals=base.rivals | more.rivals, rewards=rewards,
+        base,
+        form="long",
+        how=how,
+        roles={r: roles[r] for r in (*order, *roles) if r in roles},
+        guessed=guessed,
+        reasons=reasons,
+        rivals=base.rivals | more.rivals,
+        rewards=rewards,
     )
     if "position" not in found.roles and "item" in found.roles and "item" in found.guessed and how != NAMED:
         found = _as_position(table, found)
@@ -365,7 +403,9 @@ def _keyed(table: pa.Table, found: Mapping) -> Mapping | None:
         return replace(found, keys=())
     block = _block(table, roles.get("position") or roles.get("item"))
     if block:
-        return replace(found, blocks=block, reasons=found.reasons | {"slate": f"{block} rows each, in the file's order"})
+        return replace(
+            found, blocks=block, reasons=found.reasons | {"slate": f"{block} rows each, in the file's order"}
+        )
     keys = [roles[r] for r in ("round", "chooser", "context") if r in roles]
     return replace(found, keys=tuple(keys)) if "context" in roles else None
 
@@ -413,13 +453,31 @@ def _pairs(table: pa.Table, given: Given) -> Iterator[Mapping]:
         bare = good in lower and bad in lower
         if not stems or (not bare and (good, bad) not in usual.CHOSEN[:3]):
             continue
-        base = _roles(table, given.roles, ("chooser", "context", "round", "time"), taken=[c for p in stems.values() for c in p if c])
-        if (good, bad) != ("chosen", "rejected") and bare and "text" in stems and not is_chat(table.schema.field(lower[good]).type):
+        base = _roles(
+            table,
+            given.roles,
+            ("chooser", "context", "round", "time"),
+            taken=[c for p in stems.values() for c in p if c],
+        )
+        if (
+            (good, bad) != ("chosen", "rejected")
+            and bare
+            and "text" in stems
+            and not is_chat(table.schema.field(lower[good]).type)
+        ):
             stems = {("item" if s == "text" else s): c for s, c in stems.items()}
         rewards = tuple(s for s in stems if usual.reward_names([s]))
         count = named([n for n in _flat(table) if n not in {c for p in stems.values() for c in p}], "count")
         roles = base.roles | ({"count": count[0]} if count and _whole(table, count[0]) else {})
-        yield replace(base, form="pairs", roles=roles, alternatives=(good, bad), stems=stems, how=CHOSEN, rewards=given.rewards or rewards)
+        yield replace(
+            base,
+            form="pairs",
+            roles=roles,
+            alternatives=(good, bad),
+            stems=stems,
+            how=CHOSEN,
+            rewards=given.rewards or rewards,
+        )
 
 
 def pair_stems(
@@ -452,12 +510,23 @@ def _wide(table: pa.Table, given: Given) -> Iterator[Mapping]:
     yield from _option_columns(table, given)
 
 
-def _base_wide(table: pa.Table, given: Given, alternatives: Sequence[str], stems: dict[str, tuple[str | None, ...]], taken: Sequence[str]) -> Mapping:
+def _base_wide(
+    table: pa.Table,
+    given: Given,
+    alternatives: Sequence[str],
+    stems: dict[str, tuple[str | None, ...]],
+    taken: Sequence[str],
+) -> Mapping:
     inside = [c for columns in stems.values() for c in columns if c] + list(taken)
     base = _roles(table, given.roles, ("chooser", "context", "round", "time"), taken=inside)
     rewards = given.rewards or tuple(usual.reward_names(stems))
     return replace(
-        base, form="wide", alternatives=tuple(alternatives), stems=stems, ordered=bool(given.alternatives), rewards=rewards
+        base,
+        form="wide",
+        alternatives=tuple(alternatives),
+        stems=stems,
+        ordered=bool(given.alternatives),
+        rewards=rewards,
     )
 
 
@@ -491,7 +560,11 @@ def _outcomes_of(
         for stem, columns in stems.items():
             if key(stem) in ("wins", "votes", "win", "nwins") and None not in columns:
                 rest = {s: c for s, c in stems.items() if s != stem}
-                yield replace(_base_wide(table, given, alternatives, rest, columns), how=COUNTS, marks=tuple(c for c in columns if c))  # type: ignore[arg-type]
+                yield replace(
+                    _base_wide(table, given, alternatives, rest, columns),
+                    how=COUNTS,
+                    marks=tuple(c for c in columns if c),
+                )  # type: ignore[arg-type]
     for how in (RANK, RATING):
         for stem, columns in stems.items():
             asked = given.roles.get(how)
@@ -501,7 +574,8 @@ def _outcomes_of(
                 base = _base_wide(table, given, alternatives, rest, columns)
                 roles = {r: c for r, c in base.roles.items() if r != how}
                 yield replace(base, roles=roles, how=how, marks=tuple(c for c in columns if c))  # type: ignore[arg-type]
-    if not given.picks and usual.reward_names(stems) and not told:
+    numbered = all(re.fullmatch(r"\d+|[A-Ha-h]|left|right", a) for a in alternatives)
+    if not given.picks and usual.reward_names(stems) and not told and (numbered or given.alternatives):
         yield _base_wide(table, given, alternatives, stems, ())
 
 
@@ -528,7 +602,11 @@ def _marks(
 ) -> tuple[tuple[str, ...], tuple[str, ...]]:
     """Return one column of flags per alternative whose sum is 1 (or a tie), and a column that marks ties."""
     for stem, columns in stems.items():
-        if key(stem) in map(key, MARK_WORDS) and None not in columns and _one_hot(table, [c for c in columns if c]):
+        if (
+            key(stem) in map(key, MARK_WORDS)
+            and None not in columns
+            and _one_hot(table, [c for c in columns if c])
+        ):
             return tuple(c for c in columns if c), ()
     for word in MARK_WORDS:  # winner_model_a, winner_model_b, winner_tie
         start = [n for n in _flat(table) if n.lower().startswith(word) and key(n) != key(word)]
@@ -546,7 +624,9 @@ def _one_hot(table: pa.Table, columns: Sequence[str]) -> bool:
     """Return whether columns hold shares of votes that sum to 1 in most rows."""
     if not all(is_numeric(table.schema.field(c).type) for c in columns):
         return False
-    values = np.column_stack([np.asarray(table.column(c).cast(pa.float64()).to_numpy(), float) for c in columns])
+    values = np.column_stack(
+        [np.asarray(table.column(c).cast(pa.float64()).to_numpy(), float) for c in columns]
+    )
     inside = (values >= 0) & (values <= 1)
     return bool((np.isclose(values.sum(axis=1), 1) & inside.all(axis=1)).mean() > 0.8)
 
@@ -616,12 +696,27 @@ def _by_value(table: pa.Table, given: Given) -> Iterator[Mapping]:
         return
     picks = [given.roles["pick"]] if "pick" in given.roles else named(_flat(table), "pick")
     for pick in picks:
-        values = table.column(pick).cast(pa.string()) if not pa.types.is_nested(table.schema.field(pick).type) else None
-        if values is None or (pa.types.is_integer(table.schema.field(pick).type) and len(pc.unique(values)) < 4):
+        values = (
+            table.column(pick).cast(pa.string())
+            if not pa.types.is_nested(table.schema.field(pick).type)
+            else None
+        )
+        if values is None or (
+            pa.types.is_integer(table.schema.field(pick).type) and len(pc.unique(values)) < 4
+        ):
             continue  # 0, 1 and 2 are places or flags
         there = ~np.array([v is None or key(v) in TIES or key(v) == "" for v in values.to_pylist()])
-        others = [n for n in _flat(table) if n != pick and (is_text(table.schema.field(n).type) or pa.types.is_integer(table.schema.field(n).type))]
-        same = {n: np.asarray(pc.fill_null(pc.equal(table.column(n).cast(pa.string()), values), False).to_numpy()) & there for n in others}
+        others = [
+            n
+            for n in _flat(table)
+            if n != pick
+            and (is_text(table.schema.field(n).type) or pa.types.is_integer(table.schema.field(n).type))
+        ]
+        same = {
+            n: np.asarray(pc.fill_null(pc.equal(table.column(n).cast(pa.string()), values), False).to_numpy())
+            & there
+            for n in others
+        }
         good = [n for n in others if same[n].sum() >= 0.02 * max(there.sum(), 1) and same[n].sum() > 0]
         if len(good) < 2 or not there.any():
             continue
@@ -644,10 +739,19 @@ def _named_pair(table: pa.Table, given: Given, pick: str, columns: Sequence[str]
             break
     base = _base_wide(table, given, alternatives, stems, (pick,))
     guessed = base.guessed | (set() if "pick" in given.roles else {"pick"})
-    reason = {"pick": "given" if "pick" in given.roles else f"its values are those of {' and '.join(columns[:3])}"}
+    reason = {
+        "pick": "given" if "pick" in given.roles else f"its values are those of {' and '.join(columns[:3])}"
+    }
     count = named([n for n in _flat(table) if n not in (*columns, pick)], "count")
     more = {"count": count[0]} if count and _whole(table, count[0]) else {}
-    yield replace(base, roles={"pick": pick, **base.roles, **more}, votes=(pick,), how=NAMED, guessed=guessed, reasons=base.reasons | reason)
+    yield replace(
+        base,
+        roles={"pick": pick, **base.roles, **more},
+        votes=(pick,),
+        how=NAMED,
+        guessed=guessed,
+        reasons=base.reasons | reason,
+    )
 
 
 def _option_columns(table: pa.Table, given: Given) -> Iterator[Mapping]:
@@ -692,7 +796,11 @@ def _joined(table: pa.Table, count: int, taken: set[str]) -> tuple[str, str] | N
 def _lists(table: pa.Table, given: Given) -> Iterator[Mapping]:
     lists = [f.name for f in table.schema if is_list(f.type) and not is_chat(f.type)]
     lengths = _lengths(table, lists)
-    told = [n for r in ("rank", "rating", "pick") for n in ([given.roles[r]] if r in given.roles else named(lists, r))]
+    told = [
+        n
+        for r in ("rank", "rating", "pick")
+        for n in ([given.roles[r]] if r in given.roles else named(lists, r))
+    ]
     for group in lengths:
         if group == told[:1] and len(lengths) > 1:
             continue  # ranks without what they rank
@@ -721,7 +829,9 @@ def _lists_of(table: pa.Table, given: Given, lists: Sequence[str]) -> Iterator[M
     outcomes: list[tuple[str, str]] = [(r, given.roles[r]) for r in told]
     if not told:
         outcomes += [("rank", n) for n in named(lists, "rank")]
-        outcomes += [("pick", n) for n in named(table.column_names, "pick") if not is_chat(table.schema.field(n).type)]
+        outcomes += [
+            ("pick", n) for n in named(table.column_names, "pick") if not is_chat(table.schema.field(n).type)
+        ]
         outcomes += [("rating", n) for n in named(lists, "rating")] if given.picks else []
         outcomes += [] if given.picks else [("", "")]
     for role, column in outcomes:
@@ -736,18 +846,30 @@ def _lists_of(table: pa.Table, given: Given, lists: Sequence[str]) -> Iterator[M
         if not free and role not in ("rank", "rating"):
             continue
         words = [n for n in free if is_text(kinds[n])]
-        roles = {r: c for r, c in base.roles.items() if r not in ("rank", "rating", "pick")} | ({role: column} if role else {})
+        roles = {r: c for r, c in base.roles.items() if r not in ("rank", "rating", "pick")} | (
+            {role: column} if role else {}
+        )
         guessed = base.guessed | ({role} if role and role not in given.roles else set())
         reasons = base.reasons | ({role: "its name"} if role and role not in given.roles else {})
         if "item" not in roles and words and not any(pa.types.is_struct(k) for k in kinds.values()):
-            roles["item"], guessed, reasons = words[0], guessed | {"item"}, reasons | {"item": "a list of texts"}
+            roles["item"], guessed, reasons = (
+                words[0],
+                guessed | {"item"},
+                reasons | {"item": "a list of texts"},
+            )
         stems: dict[str, tuple[str | None, ...]] = {n: (n,) for n in free if n not in roles.values()}
         inner = [*stems, *(f.name for n in free if pa.types.is_struct(kinds[n]) for f in kinds[n])]
         rewards = given.rewards or tuple(usual.reward_names(inner))
         order = ("rank", "pick", "rating", "chooser", "context", "round", "time", "item")
         yield replace(
-            base, form="lists", how=how, roles={r: roles[r] for r in (*order, *roles) if r in roles}, stems=stems,
-            guessed=guessed, reasons=reasons, rewards=rewards,
+            base,
+            form="lists",
+            how=how,
+            roles={r: roles[r] for r in (*order, *roles) if r in roles},
+            stems=stems,
+            guessed=guessed,
+            reasons=reasons,
+            rewards=rewards,
         )
 
 
@@ -755,7 +877,11 @@ RANKING = re.compile(r"^\s*[^<>=]+(\s*[>=~]\s*[^<>=~]+)+\s*$")
 
 
 def _rankings(table: pa.Table, given: Given) -> Iterator[Mapping]:
-    names = [given.roles["rank"]] if "rank" in given.roles else [n for n in _flat(table) if is_text(table.schema.field(n).type)]
+    names = (
+        [given.roles["rank"]]
+        if "rank" in given.roles
+        else [n for n in _flat(table) if is_text(table.schema.field(n).type)]
+    )
     for name in names:
         if not is_text(table.schema.field(name).type):
             continue
@@ -768,7 +894,14 @@ def _rankings(table: pa.Table, given: Given) -> Iterator[Mapping]:
         more = {"count": count[0]} if count and _whole(table, count[0]) else {}
         guessed = base.guessed | (set() if "rank" in given.roles else {"rank"})
         reasons = {"rank": "given" if "rank" in given.roles else "its values are rankings such as 'b > a'"}
-        yield replace(base, form="rankings", how=TEXT, roles={"rank": name, **base.roles, **more}, guessed=guessed, reasons=base.reasons | reasons)
+        yield replace(
+            base,
+            form="rankings",
+            how=TEXT,
+            roles={"rank": name, **base.roles, **more},
+            guessed=guessed,
+            reasons=base.reasons | reasons,
+        )
 
 
 def is_blank_column(table: pa.Table, name: str) -> bool:

@@ -12,8 +12,9 @@ from numpy.typing import NDArray
 
 from recurate.core.arrays import FloatArray, IntArray
 from recurate.core.errors import InputError, nearest
-from recurate.log.reading.forms import NONE, RANK, STANDARD, Unfolded, unfold
+from recurate.log.reading.forms import RANK, STANDARD, Unfolded, unfold
 from recurate.log.reading.roles import Mapping
+from recurate.log.reading.understand import Understood
 from recurate.log.reading.values import blank, numbers_of
 from recurate.rules.slates import Slates
 
@@ -75,6 +76,7 @@ class PlainSlates:
         exclusions: Excluded slates by reason, the most frequent first.
         left_out: Columns that do not describe candidates, with the reason.
         notes: Assumptions made in reading.
+        understood: Account of how the file was read, or None.
     """
 
     columns: dict[str, NDArray[Any]] = field(repr=False)
@@ -87,6 +89,7 @@ class PlainSlates:
     exclusions: tuple[Exclusion, ...] = ()
     left_out: dict[str, str] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
+    understood: Understood | None = None
 
     def numbers(self, name: str) -> FloatArray:
         """Return a numeric column, or the lengths of texts (``characters:COLUMN``), shape (rows,)."""
@@ -121,6 +124,12 @@ def read_slates(table: pa.Table, mapping: Mapping, wanted: Wanted | None = None)
     wanted = wanted or Wanted()
     _check_wanted(wanted)
     long = unfold(table, mapping)
+    if long.unclear:
+        raise InputError(
+            "the picks can be read in two ways",
+            got=long.unclear,
+            remedy="name the right one: --pick, --rating, --rank, or --places-from 0 or 1",
+        )
     if not len(long.columns["slate"]):
         raise InputError("no row belongs to a slate", got="0 rows", remedy="fill in the column of slates")
     order, slates = _slates(long)
@@ -131,6 +140,9 @@ def read_slates(table: pa.Table, mapping: Mapping, wanted: Wanted | None = None)
     elif scores and not wanted.features and wanted.model != FEATURES:
         features, categories = [], []
     reasons = _Reasons(slates, columns)
+    if "weight" in columns:
+        weights = columns["weight"].astype(float)
+        reasons.add_rows(~np.isfinite(weights) | (weights <= 0), "whose picks count zero times")
     _exclude(reasons, columns, slates, long.kind, [*scores, *features], categories)
     keep = reasons.kept()
     if not keep.size:
@@ -322,12 +334,35 @@ def _useless(columns: dict[str, NDArray[Any]], slates: Slates, name: str) -> str
     if name.lower() in IDENTITY:
         return "its name implies that it does not describe candidates"
     values = columns[name]
+    number = _numbering(values, slates)
+    if number:
+        return number
     codes = _codes(values).astype(float)
     if not (slates.maxima(codes) > -slates.maxima(-codes)).any():
         return "the same for all candidates of a slate"
     found = _levels(values)
     if _numbers(columns, name) is None and found > LEVELS:
         return f"text with {found} different values (--feature {CHARACTERS}{name} counts its characters)"
+    return ""
+
+
+def _numbering(values: NDArray[Any], slates: Slates) -> str:
+    """Return the reason why a column only numbers rows or the candidates of each slate, or an empty string."""
+    if values.dtype.kind not in "iu" or values.size < 4:
+        return ""
+    numbers = values.astype(float)
+    steps = np.diff(np.sort(numbers))
+    if numbers.min() in (0, 1) and (steps == 1).all():
+        return "it numbers the rows"
+    sizes = slates.spread(slates.sizes.astype(float)) if len(slates) else numbers
+    if (slates.sizes < 2).any() or slates.sizes.max() < 3:
+        return ""
+    index = slates.index()
+    order = np.lexsort((numbers, index))
+    place = (numbers[order] - slates.slots()).reshape(-1)
+    first = place[slates.offsets[:-1]]
+    if (place == np.repeat(first, slates.sizes)).all() and set(first.tolist()) <= {0.0, 1.0} and sizes.size:
+        return "it numbers the candidates of each slate"
     return ""
 
 
@@ -375,8 +410,17 @@ def _model(
     raise InputError(
         "nothing describes the candidates",
         got=f"columns {', '.join(n for n in columns if n != 'result')}",
-        remedy="name a score (--score), features (--feature) or items that recur (--item)",
+        remedy="name a score (--score), features (--feature"
+        + _lengths(columns)
+        + ") or items that recur (--item)",
     )
+
+
+def _lengths(columns: dict[str, NDArray[Any]]) -> str:
+    """Return the option that counts the characters of a text, if there is one."""
+    free = [n for n, v in columns.items() if n not in STANDARD and v.dtype == object]
+    texts = [n for n in free if isinstance(next((x for x in columns[n] if x is not None), None), str)]
+    return f" {CHARACTERS}{texts[0]}" if texts else " COLUMN"
 
 
 def _recurs(items: NDArray[Any]) -> bool:

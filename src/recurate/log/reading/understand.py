@@ -61,7 +61,9 @@ class Understood:
             found.append(_row(m, m.how, ", ".join(m.marks)))
         if m.alternatives and m.form == "wide":
             found.append(_row(m, "alternatives", ", ".join(m.alternatives)))
-        found += [_row(m, stem or "item", ", ".join(c or "-" for c in columns)) for stem, columns in m.stems.items()]
+        found += [
+            _row(m, stem or "item", ", ".join(c or "-" for c in columns)) for stem, columns in m.stems.items()
+        ]
         if m.joined:
             found.append(_row(m, "item", f"{m.joined[0]}, separated by {m.joined[1]!r}"))
         if m.rewards:
@@ -112,7 +114,9 @@ def understand(table: pa.Table, given: Given) -> Understood:
     worth, mapping = best
     rivals = tuple(
         dict.fromkeys(
-            _short(m, mapping) for w, m in tried if m is not mapping and w[0] >= 0.98 * worth[0] and _differs(m, mapping)
+            _short(m, mapping)
+            for w, m in tried
+            if m is not mapping and w[0] >= 0.98 * worth[0] and _differs(m, mapping)
         )
     )
     return Understood(mapping, worth[-1], rivals[:3], unused=_unused(table, mapping, given))
@@ -180,7 +184,11 @@ def terms(name: str, columns: Sequence[str] | MappingType[str, Any]) -> list[str
 
 def _differs(one: Mapping, other: Mapping) -> bool:
     """Return whether two readings take their picks or slates from different columns."""
-    return (set(outcome_columns(one)), one.keys, one.form) != (set(outcome_columns(other)), other.keys, other.form)
+    return (set(outcome_columns(one)), one.keys, one.form) != (
+        set(outcome_columns(other)),
+        other.keys,
+        other.form,
+    )
 
 
 def _short(m: Mapping, chosen: Mapping) -> str:
@@ -198,7 +206,10 @@ def _unused(table: pa.Table, mapping: Mapping, given: Given) -> dict[str, str]:
 
 
 def _refuse(
-    table: pa.Table, given: Given, tried: Sequence[tuple[tuple[float, ...], Mapping]], error: InputError | None
+    table: pa.Table,
+    given: Given,
+    tried: Sequence[tuple[tuple[float, ...], Mapping]],
+    error: InputError | None,
 ) -> None:
     """Raise InputError that says what is missing."""
     if error is not None and not tried:
@@ -212,7 +223,9 @@ def _refuse(
             raise InputError("no row belongs to a slate", got="0 rows", remedy="fill in the column of slates")
         if not given.picks:
             raise _no_rewards(table, best.mapping)
-        error = InputError("no slate can be used", got=_why(unfolded), remedy="name the columns: --slate, --pick and so on")
+        error = InputError(
+            "no slate can be used", got=_why(unfolded), remedy="name the columns: --slate, --pick and so on"
+        )
         raise with_account(error, best)
     if not given.picks:
         raise InputError(
@@ -227,10 +240,14 @@ def _refuse(
         raise InputError(what, got=got, remedy="name the columns: --slate COLUMN --pick COLUMN")
     if form == "lists":
         what = "a file of lists needs a list of ranks, ratings or flags, or a column with the position of the pick"
-        raise InputError(what, got=got, remedy="name the column: --rank COLUMN, --rating COLUMN or --pick COLUMN")
+        raise InputError(
+            what, got=got, remedy="name the column: --rank COLUMN, --rating COLUMN or --pick COLUMN"
+        )
     if form in ("wide", "pairs") or stems:
         what = "a file with one row per slate needs a column of picks"
-        raise InputError(what, got=got, remedy="name the column: --pick COLUMN (or --rating COLUMN, --rank COLUMN)")
+        raise InputError(
+            what, got=got, remedy="name the column: --pick COLUMN (or --rating COLUMN, --rank COLUMN)"
+        )
     raise InputError(
         "the slates and picks of this file cannot be identified", got=got,
         remedy="name the columns: --slate COLUMN --pick COLUMN (one row per candidate), or --alternatives "

@@ -19,7 +19,20 @@ TIES = {
     "eithertie", "tieboth", "nopreference", "similar", "=",
 }  # fmt: skip
 BOTH_BAD = {"bothbad", "tiebothbad", "neither", "allbad", "noneofthem", "bad", "bothareworse", "none"}
-SKIPS = {"", "skip", "skipped", "unsure", "dontknow", "na", "nan", "null", "idk", "unknown", "cantsay", "error"}
+SKIPS = {
+    "",
+    "skip",
+    "skipped",
+    "unsure",
+    "dontknow",
+    "na",
+    "nan",
+    "null",
+    "idk",
+    "unknown",
+    "cantsay",
+    "error",
+}
 ORDERS = {  # words of position, which count only for pairs
     "left": 0, "right": 1, "first": 0, "second": 1, "l": 0, "r": 1,
 }  # fmt: skip
@@ -97,7 +110,9 @@ def text_of(value: Any) -> Any:
     if isinstance(value, list | tuple) and value:
         return text_of(value[-1])
     if isinstance(value, dict):
-        found = next((value[n] for n in ("content", "text", "value", "response", "message") if n in value), None)
+        found = next(
+            (value[n] for n in ("content", "text", "value", "response", "message") if n in value), None
+        )
         return text_of(found) if isinstance(found, list | tuple | dict) else found
     return value
 
@@ -137,12 +152,14 @@ class Names:
         stems: Names of their attributes, as ``output`` of ``output_1``.
         columns: Columns of the alternatives, for values that are a column's name.
         ordered: Whether the user gave the alternatives in the order of the codes.
+        first: Number of the first place, if the user said it.
     """
 
     alternatives: Sequence[str]
     stems: Sequence[str] = ()
     columns: Sequence[Sequence[str | None]] = ()
     ordered: bool = False
+    first: int | None = None
     words: dict[str, int] = field(init=False)
 
     def __post_init__(self) -> None:
@@ -206,7 +223,11 @@ def decode_words(values: NDArray[Any], names: Names) -> Decoded:
 
 
 def _is_digit(value: Any) -> bool:
-    return value is not None and re.fullmatch(r"\s*\d+(\.0)?\s*", str(value)) is not None and str(value).isascii()
+    return (
+        value is not None
+        and re.fullmatch(r"\s*\d+(\.0)?\s*", str(value)) is not None
+        and str(value).isascii()
+    )
 
 
 def _word(text: str, words: dict[str, int], k: int) -> tuple[float, bool]:
@@ -233,6 +254,9 @@ def _word(text: str, words: dict[str, int], k: int) -> tuple[float, bool]:
 def decode_codes(codes: NDArray[np.float64], names: Names) -> Decoded:
     """Return the picks that numbers name, counted from 1 or from 0, or by the alternatives' own numbers."""
     k = len(names.alternatives)
+    if names.first is not None:
+        places = codes - names.first
+        return Decoded(np.where(np.isin(places, np.arange(k)), places, np.nan))
     there = codes[~np.isnan(codes)]
     found = set(np.unique(there).tolist())
     own = [float(_last(a)) if _last(a).isdigit() else np.nan for a in names.alternatives]
@@ -240,7 +264,7 @@ def decode_codes(codes: NDArray[np.float64], names: Names) -> Decoded:
     whole = {v for v in found if float(v).is_integer()}
     if not np.isnan(own).any() and not names.ordered:
         first = own[0]
-        if min(own) == 0 or {float(k)} & found or not 0.0 in found:  # noqa: SIM300
+        if min(own) == 0 or {float(k)} & found or 0.0 not in found:
             # The alternatives' own numbers: output_1 is 1, image_0 is 0.
             inside = np.isin(codes, own)
             places = np.where(inside, codes - first if _consecutive(own) else _lookup(codes, own), np.nan)
@@ -250,12 +274,18 @@ def decode_codes(codes: NDArray[np.float64], names: Names) -> Decoded:
             elif min(own) == 1 and 0.0 in found:
                 notes.append("picks count from 1, and 0 is read as no pick")
             return Decoded(places, tuple(notes))
-    if float(k) in found or (found and min(found) >= 1 and there.size >= 30) or found <= set(range(1, k + 1)) and max(found, default=0) == k:
+    if (
+        float(k) in found
+        or (found and min(found) >= 1 and there.size >= 30)
+        or (found <= set(range(1, k + 1)) and max(found, default=0) == k)
+    ):
         if 0.0 in found:
             notes.append(f"picks count from 1, and 0 is read as {'a tie' if k == 2 else 'no pick'}")
         places = np.where(codes == 0, TIE if k == 2 else np.nan, codes - 1)
     elif 0.0 in found or -1.0 in found:
-        notes.append("picks count from 0" + ("" if k > 2 else f": 0 is {_called(names, 0)}, 1 is {_called(names, 1)}"))
+        notes.append(
+            "picks count from 0" + ("" if k > 2 else f": 0 is {_called(names, 0)}, 1 is {_called(names, 1)}")
+        )
         places = codes
     else:
         listed = ", ".join(f"{v:g}" for v in sorted(whole)[:5])
@@ -290,6 +320,8 @@ def soft(codes: NDArray[np.float64], k: int) -> tuple[NDArray[np.float64], str] 
         return None
     for low in (1.0, 0.0):
         if there.min() >= low and there.max() <= low + 1:
-            text = f"values from {low:g} to {low + 1:g} are graded: each is a vote of that share for the second"
+            text = (
+                f"values from {low:g} to {low + 1:g} are graded: each is a vote of that share for the second"
+            )
             return codes - low, text
     return None

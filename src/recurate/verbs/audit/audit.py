@@ -8,14 +8,14 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
 
-from recurate.choices.from_slates import read_choices
 from recurate.choices.models.recovery import Recovered, recover
 from recurate.choices.observed import Observed
 from recurate.core.errors import InputError
 from recurate.log.candidates import from_log
-from recurate.log.inputs import folder_of, log_of, table_of
+from recurate.log.inputs import folder_of
+from recurate.log.opening import has_rewards, open_log
+from recurate.log.reading.logs import Opened
 from recurate.log.schema import MODEL, REAL, Log, as_log
 from recurate.rules.families import Family
 from recurate.theory.attribution import Change, attribute
@@ -26,8 +26,8 @@ from recurate.verbs.audit.findings import MISMATCH, Finding
 from recurate.verbs.audit.judging import judge_rule
 from recurate.verbs.audit.reuse import judge_propensities, judge_reuse
 from recurate.verbs.audit.transmission import judge_transmission
-from recurate.verbs.fit.files import log_columns, scored_table
-from recurate.verbs.fit.fit import FitOptions, Progress, fit_log, read_picks
+from recurate.verbs.fit.files import scored_table
+from recurate.verbs.fit.fit import FitOptions, Progress, fit_log
 
 FITTED = (
     "the log has no rewards: they were fitted to the same picks, so that the temperature is 1 by construction"
@@ -44,6 +44,7 @@ class Audit:
         changes: Decomposed change of each round.
         facts: Counts.
         warnings: Warnings.
+        opened: How the log was read.
     """
 
     findings: tuple[Finding, ...]
@@ -51,6 +52,7 @@ class Audit:
     changes: tuple[Change, ...] = ()
     facts: dict[str, Any] = field(default_factory=dict)
     warnings: tuple[str, ...] = ()
+    opened: Opened | None = None
 
     @property
     def mismatches(self) -> list[Finding]:
@@ -79,37 +81,29 @@ def audit_log(
     """
     say = progress or (lambda _: None)
     say("reading")
-    log, warnings, placed = _read(source, options or FitOptions(), say)
+    opened, warnings = _read(source, options or FitOptions(), say)
     if declared is not None and FITTED in warnings:
         declared = replace(declared, temperature=None)
-    found = audit(log, declared or Declared(), say, placed=placed)
+    found = replace(audit(opened.log, declared or Declared(), say, placed=opened.placed), opened=opened)
     folder = folder_of(source)
     extra = [] if folder is None else training_counts(folder, declared) + changed_parts(folder)
     return replace(found, findings=found.findings + tuple(extra), warnings=tuple(warnings) + found.warnings)
 
 
-def _read(source: Any, options: FitOptions, say: Progress) -> tuple[Log, list[str], bool]:
-    """Return the log, warnings, and whether the positions of candidates are known."""
-    folder, given = folder_of(source), options.wanted.scores or None
-    if folder is not None:
-        warnings = [FITTED] if (folder / "fit.json").is_file() else []
-        return log_of(folder, given, several=True), warnings, True
-    names = table_of(source).column_names
-    rewards = given or [n for n in names if n == "reward" or n.startswith("reward_")]
-    if isinstance(source, Log) or (rewards and not options.roles and "picked" in names):
-        return log_of(source, given, several=True), [], True
-    if given:
-        reading = read_choices(*read_picks(source, options), options.wanted)
-        columns = {f"given_{r}": reading.matrix[:, j] for j, r in enumerate(reading.choices.names)}
-        plain = log_columns(reading) | columns
-        warnings = [f"{e.slates} slates were left out: {e.reason}" for e in reading.exclusions]
-        placed = reading.choices.positions is not None
-        return as_log(pa.table(plain), rewards=list(columns), several=True), warnings, placed
+def _read(source: Any, options: FitOptions, say: Progress) -> tuple[Opened, list[str]]:
+    """Return the log, whose rewards are fitted to the picks if it has none, and warnings."""
+    folder = folder_of(source)
+    given = replace(options.given, rewards=options.wanted.scores or options.given.rewards)
+    fitted = folder is not None and (folder / "fit.json").is_file()
+    if has_rewards(source, given):
+        opened = open_log(source, given)
+        return opened, [*opened.warnings, *([FITTED] if fitted else [])]
     say("no rewards were logged: fitting them to the picks")
-    found = fit_log(source, replace(options, classes=0))
+    found = fit_log(source, replace(options, given=replace(options.given, rewards=()), classes=0))
     warnings = [f"{e.slates} slates were left out: {e.reason}" for e in found.reading.exclusions]
-    warnings.append(FITTED)
-    return as_log(scored_table(found), several=True), warnings, found.reading.strict.positions is not None
+    log = as_log(scored_table(found), several=True)
+    placed = found.reading.strict.positions is not None
+    return Opened(log, found.reading.understood, placed=placed), [*warnings, FITTED]
 
 
 def audit(log: Log, declared: Declared, say: Progress, *, placed: bool = True) -> Audit:

@@ -24,12 +24,15 @@ def audit(
     slate: options.Slate = None,
     pick: options.Pick = None,
     rank: options.Rank = None,
+    rating: options.Rating = None,
     chooser: options.Chooser = None,
     item: options.Item = None,
     position: options.Position = None,
     context: options.Context = None,
+    round_: options.Round = None,
     form: options.Form = None,
     alternatives: options.Alternatives = None,
+    places_from: options.PlacesFrom = None,
     feature: options.Feature = None,
     ties: options.Ties = "davidson",
     out: options.Out = None,
@@ -57,9 +60,9 @@ def audit(
     from recurate.verbs.result import publish
 
     found = audit_picks(
-        log, declared=declared, reward=reward, slate=slate, pick=pick, rank=rank, chooser=chooser, item=item,
-        position=position, context=context, form=form, alternatives=options.words(alternatives),
-        feature=feature, ties=ties, progress=options.say,
+        log, declared=declared, reward=reward, slate=slate, pick=pick, rank=rank, rating=rating,
+        chooser=chooser, item=item, position=position, context=context, round=round_, form=form,
+        alternatives=options.words(alternatives), places_from=places_from, feature=feature, ties=ties, progress=options.say,
     )  # fmt: skip
     publish(found, out or options.beside(log, "audit"), as_json=as_json)
     if found.mismatches:

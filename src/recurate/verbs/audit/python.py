@@ -12,7 +12,7 @@ from recurate.verbs.audit.audit import Audit, audit_log
 from recurate.verbs.audit.declared import Declared, parse_declared, read_declared
 from recurate.verbs.audit.report import audit_result
 from recurate.verbs.fit.fit import FitOptions, Progress
-from recurate.verbs.options import roles, wanted
+from recurate.verbs.options import given, listed, wanted
 from recurate.verbs.result import Result
 
 
@@ -24,12 +24,15 @@ def audit(
     slate: str | None = None,
     pick: str | None = None,
     rank: str | None = None,
+    rating: str | None = None,
     chooser: str | None = None,
     item: str | None = None,
     position: str | None = None,
     context: str | None = None,
+    round: str | None = None,
     form: str | None = None,
     alternatives: Sequence[str] = (),
+    places_from: int | None = None,
     feature: str | Sequence[str] | None = None,
     ties: str = "davidson",
     progress: Progress | None = None,
@@ -58,12 +61,15 @@ def audit(
         slate: Column of slates, if rows are candidates.
         pick: Column of picks: yes or no, or the picked alternative.
         rank: Column of ranks, where 1 is the best and equal ranks are ties.
+        rating: Column of ratings, where higher is better and equal ratings are ties.
         chooser: Column of choosers.
         item: Column of items or kinds of candidates.
         position: Column of the places in which candidates were shown.
-        context: Column of contexts (prompts).
+        context: Column of contexts (prompts); ``none`` for none.
+        round: Column of rounds.
         form: ``long``, ``wide``, ``pairs`` or ``lists``. Default: guessed.
         alternatives: Alternatives of a wide table, in the order of the codes in its picks.
+        places_from: Number of the first place, 0 or 1, where picks are places. Default: from the values.
         feature: Columns that describe the candidates of a log without rewards.
         ties: ``davidson``, ``half`` or ``drop``, as in ``fit``.
         progress: Function called with a line of text at the start of each part.
@@ -92,10 +98,14 @@ def audit(
     """
     cite("luce1959", "price1970")
     options = FitOptions(
-        roles=roles(
-            slate=slate, pick=pick, rank=rank, chooser=chooser, item=item, position=position, context=context
+        given=given(
+            {
+                "slate": slate, "pick": pick, "rank": rank, "rating": rating, "chooser": chooser, "item": item,
+                "position": position, "context": context, "round": round,
+            },
+            form=form, alternatives=alternatives, places_from=places_from, rewards=listed(reward),
         ),
-        form=form, alternatives=tuple(alternatives), wanted=wanted(feature, reward, None, ties),
+        wanted=wanted(feature, reward, None, ties),
     )  # fmt: skip
     return audit_result(audit_log(log, _claim(declared, log), options, progress), name_of(log))
 

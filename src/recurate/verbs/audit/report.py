@@ -27,6 +27,8 @@ def audit_result(found: Audit, source: str) -> Result[Audit]:
             "findings": pa.Table.from_pylist(plain(found.findings)),
             "changes": pa.Table.from_pylist(plain(found.changes)),
         },
+        read=None if found.opened is None else found.opened.understood,
+        read_notes=() if found.opened is None else found.opened.notes,
     )
 
 

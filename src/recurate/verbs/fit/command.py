@@ -17,12 +17,15 @@ def fit(
     slate: options.Slate = None,
     pick: options.Pick = None,
     rank: options.Rank = None,
+    rating: options.Rating = None,
     chooser: options.Chooser = None,
     item: options.Item = None,
     position: options.Position = None,
     context: options.Context = None,
+    round_: options.Round = None,
     form: options.Form = None,
     alternatives: options.Alternatives = None,
+    places_from: options.PlacesFrom = None,
     feature: options.Feature = None,
     score: Annotated[
         list[str] | None, option("COLUMN", "Score that the picker may have used; its temperature is fitted.")
@@ -64,8 +67,9 @@ def fit(
     if neural:
         _check_neural(log)
     found = fit_picks(
-        log, slate=slate, pick=pick, rank=rank, chooser=chooser, item=item, position=position,
-        context=context, form=form, alternatives=options.words(alternatives), feature=feature, score=score,
+        log, slate=slate, pick=pick, rank=rank, rating=rating, chooser=chooser, item=item, position=position,
+        context=context, round=round_, form=form, alternatives=options.words(alternatives),
+        places_from=places_from, feature=feature, score=score,
         model=model, ties=ties, groups=_groups(groups), starts=starts, shrinkage=shrinkage, seed=seed,
         progress=options.say,
     )  # fmt: skip

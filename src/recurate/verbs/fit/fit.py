@@ -8,7 +8,6 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
 
 from recurate.choices.checks.held_out import (
     FEW_CHOOSERS,
@@ -33,10 +32,11 @@ from recurate.choices.table import Choices
 from recurate.choices.usable import Usable, item_codes, item_slates, usable
 from recurate.core.arrays import FloatArray
 from recurate.core.errors import InputError
-from recurate.log.inputs import folder_of, log_of, name_of, table_of
-from recurate.log.reading.roles import Mapping
-from recurate.log.reading.slates import CHARACTERS, ITEMS, POSITIONS, SCORE, Wanted, read_slates
-from recurate.log.reading.understand import guess
+from recurate.log.inputs import name_of
+from recurate.log.opening import open_slates
+from recurate.log.reading.roles import Given
+from recurate.log.reading.slates import CHARACTERS, ITEMS, POSITIONS, SCORE, Wanted
+from recurate.log.reading.understand import with_account
 from recurate.metrics.estimates import NORMAL_975
 from recurate.rules.families import Family
 from recurate.rules.rule import Rule
@@ -56,9 +56,7 @@ class FitOptions:
     """Options of reading and fitting.
 
     Attributes:
-        roles: Columns by role (slate, pick, rank, chooser, item, position, context, round, time).
-        form: ``long``, ``wide``, ``pairs`` or ``lists``, or None to guess.
-        alternatives: Alternatives of a wide file, in the order of the codes in its picks.
+        given: Columns by role, form and alternatives that the user named.
         wanted: Columns that describe the candidates, and the treatment of ties.
         classes: Number of preference groups; 0 for none, None to choose it.
         most_classes: Maximum number of groups to choose from.
@@ -67,9 +65,7 @@ class FitOptions:
         seed: Seed of random starts and of held-out data.
     """
 
-    roles: dict[str, str] = field(default_factory=dict)
-    form: str | None = None
-    alternatives: tuple[str, ...] = ()
+    given: Given = field(default_factory=Given)
     wanted: Wanted = field(default_factory=Wanted)
     classes: int | None = None
     most_classes: int = 4
@@ -168,19 +164,15 @@ def fit_log(source: Any, options: FitOptions | None = None, progress: Progress |
     options = options or FitOptions()
     say = progress or (lambda _: None)
     say("reading")
-    table, mapping = read_picks(source, options)
-    ready = usable(read_slates(table, mapping, options.wanted), options.wanted.ties, options.shrinkage)
-    if ready.best is not None:
-        return _best_of_k(ready, ready.best, name_of(source).replace("the table", "LOG"))
-    say(f"fitting {len(ready.reading.choices)} picks")
-    return fit_choices(ready, options, say)
-
-
-def read_picks(source: Any, options: FitOptions) -> tuple[pa.Table, Mapping]:
-    """Return the table of a source and the roles of its columns."""
-    text = [options.roles[r] for r in ("item", "chooser", "context") if r in options.roles]
-    table = table_of(source, text=text) if folder_of(source) is None else log_of(source).table
-    return table, guess(table, options.roles, form=options.form, alternatives=options.alternatives)
+    plain = open_slates(source, options.given, options.wanted)
+    try:
+        ready = usable(plain, options.wanted.ties, options.shrinkage)
+        if ready.best is not None:
+            return _best_of_k(ready, ready.best, name_of(source).replace("the table", "LOG"))
+        say(f"fitting {len(ready.reading.choices)} picks")
+        return fit_choices(ready, options, say)
+    except InputError as error:
+        raise (error if plain.understood is None else with_account(error, plain.understood)) from None
 
 
 def fit_choices(ready: Usable, options: FitOptions, say: Progress) -> Fit:

@@ -9,7 +9,7 @@ from recurate.core.citations import cite
 from recurate.log.inputs import name_of
 from recurate.verbs.fit.fit import Fit, FitOptions, Progress, fit_log
 from recurate.verbs.fit.report import fit_result
-from recurate.verbs.options import roles, wanted
+from recurate.verbs.options import given, wanted
 from recurate.verbs.result import Result
 
 
@@ -19,12 +19,15 @@ def fit(
     slate: str | None = None,
     pick: str | None = None,
     rank: str | None = None,
+    rating: str | None = None,
     chooser: str | None = None,
     item: str | None = None,
     position: str | None = None,
     context: str | None = None,
+    round: str | None = None,
     form: str | None = None,
     alternatives: Sequence[str] = (),
+    places_from: int | None = None,
     feature: str | Sequence[str] | None = None,
     score: str | Sequence[str] | None = None,
     model: str | None = None,
@@ -52,12 +55,15 @@ def fit(
         slate: Column of slates, if rows are candidates. Columns that are not named are guessed.
         pick: Column of picks: yes or no, or the picked alternative.
         rank: Column of ranks, where 1 is the best and equal ranks are ties.
+        rating: Column of ratings, where higher is better and equal ratings are ties.
         chooser: Column of choosers.
         item: Column of items or kinds of candidates.
         position: Column of the places in which candidates were shown.
-        context: Column of contexts (prompts).
+        context: Column of contexts (prompts); ``none`` for none.
+        round: Column of rounds.
         form: ``long``, ``wide``, ``pairs`` or ``lists``. Default: guessed.
         alternatives: Alternatives of a wide table, in the order of the codes in its picks.
+        places_from: Number of the first place, 0 or 1, where picks are places. Default: from the values.
         feature: Columns that describe candidates; ``characters:COLUMN`` is the length of a text.
         score: Columns of a score that the picker may have used; its temperature is fitted.
         model: ``score``, ``features`` or ``items``. Default: chosen by the columns that exist.
@@ -96,10 +102,14 @@ def fit(
     """
     cite("luce1959", "mcfadden1974", *(["davidson1970"] if ties == "davidson" else []))
     options = FitOptions(
-        roles=roles(
-            slate=slate, pick=pick, rank=rank, chooser=chooser, item=item, position=position, context=context
+        given=given(
+            {
+                "slate": slate, "pick": pick, "rank": rank, "rating": rating, "chooser": chooser, "item": item,
+                "position": position, "context": context, "round": round,
+            },
+            form=form, alternatives=alternatives, places_from=places_from,
         ),
-        form=form, alternatives=tuple(alternatives), wanted=wanted(feature, score, model, ties),
+        wanted=wanted(feature, score, model, ties),
         classes=groups, starts=starts, shrinkage=shrinkage, seed=seed,
     )  # fmt: skip
     return fit_result(fit_log(log, options, progress), name_of(log))

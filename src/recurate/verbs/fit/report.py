@@ -37,6 +37,7 @@ def fit_result(found: Fit, source: str) -> Result[Fit]:
         make_facts=lambda: facts_of(found),
         make_sections=lambda: fit_sections(found),
         make_tables=lambda: {"log.parquet": fitted_log(found)},
+        read=found.reading.understood,
     )
 
 
@@ -69,7 +70,6 @@ def p_text(value: float | None) -> str:
 def _read_section(found: Fit) -> Section:
     reading = found.reading
     rows = [[str(k), str(v)] for k, v in reading.facts.items()]
-    rows += [[role, column] for role, column in reading.mapping.lines()]
     names = ", ".join(reading.choices.names)
     rows.append(["described by", DESCRIBED[reading.model] + (f": {names}" if names else "")])
     notes = [*reading.notes, *(f"{name} is left out: {why}" for name, why in reading.left_out.items())]

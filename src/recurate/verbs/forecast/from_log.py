@@ -15,12 +15,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
 
 from recurate.core.errors import InputError
 from recurate.core.seeds import Stream
 from recurate.log.candidates import Candidates, as_candidates, from_log, group_names
-from recurate.log.inputs import folder_of, is_array, log_of
+from recurate.log.inputs import folder_of, is_array
+from recurate.log.opening import open_log
+from recurate.log.reading.logs import Opened
+from recurate.log.reading.roles import Given
 from recurate.log.reading.slates import POSITIONS
 from recurate.log.schema import MODEL, REAL, Log
 from recurate.log.trajectory import RENEWED, Trajectory
@@ -49,6 +51,7 @@ class LogForecast(Forecast):
         fitted: the estimated efficacy that the forecast uses; None if it was not estimated.
         welfare: the diversity and fairness of some rounds' laws, forecast and measured, each with its name;
             empty with one reward.
+        opened: how the log was read; None with arrays.
     """
 
     measured: Trajectory = field(default_factory=Trajectory)
@@ -56,6 +59,7 @@ class LogForecast(Forecast):
     ahead: Forecast | None = None
     fitted: Efficacy | None = None
     welfare: tuple[tuple[str, Welfare], ...] = ()
+    opened: Opened | None = None
 
     @classmethod
     def of(
@@ -84,7 +88,8 @@ class LogOptions:
         rewards: the reward columns.
         group: the column of groups.
         track: the further columns whose means are forecast.
-        context: the column of contexts.
+        context: the column of contexts; ``none`` for none, None to guess it.
+        form: the form of the file; None: guess it.
         given: arguments of :meth:`recurate.theory.setting.Setting.of`, None where not given.
         then: further stages: a ``Stage``, or its slate size and weights (None: those of the first stage).
         threshold: the level of a verifier, in place of slates.
@@ -97,7 +102,8 @@ class LogOptions:
     rewards: Sequence[str] | None = None
     group: str | None = None
     track: Sequence[str] = ()
-    context: str = "context"
+    context: str | None = None
+    form: str | None = None
     given: dict[str, Any] = field(default_factory=dict)
     then: Sequence[Stage | tuple[float, Sequence[float] | None]] = ()
     threshold: float | None = None
@@ -118,7 +124,8 @@ def forecast_log(source: Any, options: LogOptions, reference: Any = None) -> Log
     Raises:
         InputError: a file, column or value is wrong, or the log has too few rounds for the request.
     """
-    log = _read(source, options.rewards, options)
+    opened = _read(source, options.rewards, options)
+    log = opened.log
     candidates, real = split_log(log, group=options.group, track=options.track)
     if reference is not None:
         real = reference_of(reference, candidates, options)
@@ -146,7 +153,7 @@ def forecast_log(source: Any, options: LogOptions, reference: Any = None) -> Log
     result = predict(candidates, Setting.of(**arguments), reference=real, cells=cells, **options.how)
     gains = _welfare(candidates, real, result, rounds[0], None if len(rounds) == 1 else log)
     if len(rounds) == 1:
-        return LogForecast.of(result, welfare=gains)
+        return LogForecast.of(result, welfare=gains, opened=opened)
     later = measured(
         log,
         temperature=result.setting.temperature,
@@ -160,7 +167,7 @@ def forecast_log(source: Any, options: LogOptions, reference: Any = None) -> Log
     if renewal is not None:
         own = arguments | {"efficacy": renewal.efficacy.usable, "first": len(rounds) - 1}
         ahead = _ahead(found[-1], real or found[0], Setting.of(**own), options.how["stream"])
-    return LogForecast.of(result, shifted, renewal, ahead, fitted=fitted, welfare=gains)
+    return LogForecast.of(result, shifted, renewal, ahead, fitted=fitted, welfare=gains, opened=opened)
 
 
 def forecast_arrays(
@@ -266,15 +273,10 @@ def slate_size(log: Log) -> float | dict[float, float]:
     return dict(zip(sizes.astype(float).tolist(), (counts / counts.sum()).tolist(), strict=True))
 
 
-def _read(source: Any, rewards: Sequence[str] | None, options: LogOptions) -> Log:
-    text = [options.context] if options.group is None else [options.context, options.group]
-    log = log_of(source, rewards, text=text)
-    if options.context == "context":
-        return log
-    values = log.column(options.context)
-    texts = pa.array(["" if v is None else str(v) for v in values.tolist()])
-    index = log.table.column_names.index("context")
-    return Log(log.table.set_column(index, "context", texts), log.rewards)
+def _read(source: Any, rewards: Sequence[str] | None, options: LogOptions) -> Opened:
+    others = (*([] if options.group is None else [options.group]), *options.track)
+    roles = {} if options.context is None else {"context": options.context}
+    return open_log(source, Given(roles, options.form, (), tuple(rewards or ()), False, others))
 
 
 def reference_of(source: Any, candidates: Candidates, options: LogOptions) -> Candidates:
@@ -283,7 +285,7 @@ def reference_of(source: Any, candidates: Candidates, options: LogOptions) -> Ca
         return source
     if is_array(source):
         return as_candidates(source, names=candidates.names)
-    log = _read(source, candidates.names, options)
+    log = _read(source, candidates.names, options).log
     real = log.select(source=REAL)
     rows = real if real.table.num_rows else log
     return from_log(rows, group=options.group, track=options.track)

@@ -136,7 +136,7 @@ def forecast(
         found = forecast_arrays(candidates, LogOptions(**common), reference, law)
     else:
         several = [track] if isinstance(track, str) else track
-        columns: Any = {"group": group, "context": context or "context", "track": several or ()}
+        columns: Any = {"group": group, "context": context, "track": several or ()}
         _check_columns(columns, law)
         found = forecast_log(log, LogOptions(listed(reward), **columns, **common), reference)
     return forecast_result(found, name_of(log))

@@ -26,11 +26,13 @@ def forecast_result(found: LogForecast, source: str) -> Result[LogForecast]:
         verb="forecast",
         title=f"Forecast from {source}",
         summary=narrative.what_happened(found.trajectory, found.setting.facts()),
-        warnings=found.warnings,
+        warnings=(*(() if found.opened is None else found.opened.warnings), *found.warnings),
         source=source,
         make_facts=lambda: _facts(found),
         make_sections=lambda: forecast_sections(found),
         make_tables=lambda: {"trajectory.parquet": found.trajectory.to_table()},
+        read=None if found.opened is None else found.opened.understood,
+        read_notes=() if found.opened is None else found.opened.notes,
     )
 
 

@@ -1,0 +1,116 @@
+"""From what people have to what verbs need: a log, or slates with picks, each with the account of how it was read."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+
+from recurate.core.errors import InputError
+from recurate.log.inputs import folder_of, name_of, table_of
+from recurate.log.reading.logs import Opened, log_from, own_log
+from recurate.log.reading.roles import Given, Mapping
+from recurate.log.reading.slates import PlainSlates, Wanted, read_slates
+from recurate.log.reading.understand import Understood, understand, with_account
+from recurate.log.schema import Log, as_log, read_folder
+
+HEAD = 20_000  # rows from which the roles of columns are guessed
+OWN = ("round", "context", "slate", "slot", "item", "source", "picked", "chooser", "propensity")
+
+
+def open_log(source: Any, given: Given) -> Opened:
+    """Return a source as a log with rewards, and picks where it has any.
+
+    Args:
+        source: Any source that :func:`recurate.log.inputs.table_of` accepts.
+        given: What the user said about its columns.
+
+    Returns:
+        The log, the account of its reading, and what may change the result.
+
+    Raises:
+        InputError: If the source cannot be read, has no rewards, or can be read in several ways that differ.
+    """
+    name = name_of(source)
+    if isinstance(source, Log):
+        return _own(source.table, given, name)
+    folder = folder_of(source)
+    if folder is not None and _is_own(folder):
+        return _own(read_folder(folder), given, name)
+    table = table_of(source, text=_text(given))
+    if own_log(table) and not given.roles:
+        return _own(table, given, name)
+    head = table.slice(0, HEAD)
+    return log_from(head, table, replace(given, picks=False), name)
+
+
+def has_rewards(source: Any, given: Given) -> bool:
+    """Return whether a source has rewards, named or with a usual name."""
+    if isinstance(source, Log) or given.rewards or _is_own(folder_of(source)):
+        return True
+    table = table_of(source, text=_text(given))
+    if own_log(table):
+        return True
+    found = understand(table.slice(0, HEAD), replace(given, picks=False))
+    return bool(found.mapping.rewards)
+
+
+def open_slates(source: Any, given: Given, wanted: Wanted | None = None) -> PlainSlates:
+    """Return the usable slates of a source, with the account of how it was read.
+
+    Args:
+        source: Any source that :func:`recurate.log.inputs.table_of` accepts.
+        given: What the user said about its columns.
+        wanted: Columns that describe the candidates.
+
+    Raises:
+        InputError: If the source cannot be read, or no slate can be used.
+    """
+    table, found = read_picks(source, given)
+    try:
+        return replace(read_slates(table, found.mapping, wanted), understood=found)
+    except InputError as error:
+        raise with_account(error, found) from None
+
+
+def read_picks(source: Any, given: Given) -> tuple[pa.Table, Understood]:
+    """Return the table of a source of picks, and how it is read."""
+    folder = folder_of(source)
+    table = read_folder(folder) if folder is not None and _is_own(folder) else table_of(source, text=_text(given))
+    return table, understand(table.slice(0, HEAD), replace(given, picks=True))
+
+
+def _is_own(folder: Path | None) -> bool:
+    """Return whether a folder is that of a run or a fit."""
+    return folder is not None and ((folder / "manifest.json").is_file() or (folder / "fit.json").is_file())
+
+
+def _text(given: Given) -> list[str]:
+    """Return the columns that hold text even if they look like numbers."""
+    return [c for r, c in given.roles.items() if r in ("item", "chooser", "context") and c != "none"] + [
+        c for c in given.others if "group" in c
+    ]
+
+
+def _own(table: pa.Table, given: Given, name: str) -> Opened:
+    """Return a log that recurate wrote, or a log's table."""
+    context = given.roles.get("context", "context")
+    log = as_log(table, rewards=given.rewards or None, name=name, several=True)
+    if context not in ("context", "none"):
+        log = _with_context(log, log.column(context).tolist())
+    elif context == "none":
+        log = _with_context(log, [""] * log.table.num_rows)
+    roles = {n: n for n in OWN if n in table.column_names}
+    found = Understood(
+        Mapping("long", roles, rewards=log.rewards, reasons=dict.fromkeys(roles, "a log's own name"))
+    )
+    return Opened(log, found)
+
+
+def _with_context(log: Log, values: Sequence[Any]) -> Log:
+    texts = pa.array(["" if v is None else str(v) for v in values])
+    index = log.table.column_names.index("context")
+    return Log(log.table.set_column(index, "context", texts), log.rewards)
