@@ -108,6 +108,4 @@ def reward_names(names: Iterable[str]) -> list[str]:
         found = [n for n in known if key(n) == key(word)]
         if found:
             return found[:1]
-    return [
-        n for n in known if re.search(r"(^|[_. ])(reward|score|rm)s?$", n.lower()) or n.endswith("Reward")
-    ]
+    return [n for n in known if ENDS.search(n)]

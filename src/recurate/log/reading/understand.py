@@ -62,7 +62,9 @@ class Understood:
         if m.alternatives and m.form == "wide":
             found.append(_row(m, "alternatives", ", ".join(m.alternatives)))
         found += [
-            _row(m, stem or "item", ", ".join(c or "-" for c in columns)) for stem, columns in m.stems.items()
+            _row(m, stem or "item", ", ".join(c or "-" for c in columns))
+            for stem, columns in m.stems.items()
+            if stem not in m.rewards or m.form != "lists"
         ]
         if m.joined:
             found.append(_row(m, "item", f"{m.joined[0]}, separated by {m.joined[1]!r}"))
