@@ -23,6 +23,7 @@ class Whole:
         self.schema = table.schema
         self.notes = list(notes)
         self.left_out: list[tuple[str, int, str]] = []
+        self.keep: Any = None
 
     def head(self, rows: int) -> pa.Table:
         """Return the first rows."""
@@ -45,6 +46,7 @@ class Parquet:
             self._groups = [file.metadata.row_group(i).num_rows for i in range(file.num_row_groups)]
         self.notes: list[str] = []
         self.left_out: list[tuple[str, int, str]] = []
+        self.keep: Any = None
 
     def head(self, rows: int) -> pa.Table:
         """Return the first rows."""
@@ -80,6 +82,7 @@ class Ipc:
             self.schema = reader.schema
         self.notes: list[str] = []
         self.left_out: list[tuple[str, int, str]] = []
+        self.keep: Any = None
 
     def _open(self, file: pa.NativeFile, columns: Sequence[str] | None) -> Any:
         fields = None if columns is None else [self.schema.get_field_index(name) for name in columns]

@@ -8,6 +8,7 @@ import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -61,6 +62,7 @@ class Delimited:
         self._text = (*TEXT, *text)
         self.notes: list[str] = []
         self.left_out: list[tuple[str, int, str]] = []
+        self.keep: Any = None
         self._begin()
         self._dialect = dialect_of(self._start.decode("utf-8", "replace"), file.ending)
         repeated = {n for n in self._dialect.names if self._dialect.names.count(n) > 1}

@@ -206,6 +206,7 @@ class Lines:
         self._text = (*TEXT, *text)
         self.notes: list[str] = []
         self.left_out: list[tuple[str, int, str]] = []
+        self.keep: Any = None
         first: list[dict[str, Any]] = []
         size = 0
         for row, width in self._parsed():

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import zipfile
 import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import pyarrow as pa
 
@@ -15,7 +15,7 @@ from recurate.core.errors import InputError, short
 from recurate.log.reading.containers import PREFLIB, Ipc, Parquet, Whole, excel, feather_one, preflib
 from recurate.log.reading.delimited import Delimited
 from recurate.log.reading.objects import BadLine, Lines, is_lines, whole
-from recurate.log.reading.stored import NotText, Stored, as_utf8, from_latin, stored
+from recurate.log.reading.stored import NotText, Stored, as_utf8, from_latin, scratch, stored
 
 DELIMITED = (".csv", ".tsv", ".txt", ".dat", ".tab")
 JSON = (".json", ".jsonl", ".ndjson")
@@ -30,6 +30,7 @@ class Reader(Protocol):
     schema: pa.Schema
     notes: list[str]
     left_out: list[tuple[str, int, str]]
+    keep: Any  # what must live as long as the reader does
 
     def head(self, rows: int) -> pa.Table:
         """Return the first rows."""
@@ -120,21 +121,24 @@ def _is_json(file: Stored, head: bytes) -> bool:
 def _binary(file: Stored, start: bytes, text: tuple[str, ...]) -> Reader | None:
     if file.ending == ".xlsx" and start[:2] == b"PK":
         return excel(file.path, text)
-    kinds = {b"PAR1": Parquet, b"ARROW1": Ipc, b"\xff\xff\xff\xff": Ipc, b"FEA1": feather_one}
+    kinds: dict[bytes, Callable[[Path], Reader]] = {
+        b"PAR1": Parquet,
+        b"ARROW1": Ipc,
+        b"\xff\xff\xff\xff": Ipc,
+        b"FEA1": feather_one,
+    }
     kind = next((kind for magic, kind in kinds.items() if start.startswith(magic)), None)
     if kind is None:
         return None
     if file.compression is not None:
         file = unpacked(file)
-    reader: Reader = kind(file.path)
-    reader.__dict__["keep"] = file.keep
+    reader = kind(file.path)
+    reader.keep = file.keep
     return reader
 
 
 def unpacked(file: Stored) -> Stored:
     """Return a compressed file unpacked to a temporary one."""
-    from recurate.log.reading.stored import scratch
-
     folder = scratch()
     target = Path(folder.name) / "unpacked"
     with target.open("wb") as copy:

@@ -16,7 +16,7 @@ import os
 import re
 import shutil
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -52,21 +52,27 @@ class Part:
         schema = pa.schema([pa.field(f.name, _common(f.type)) for f in self.reader.schema])
         return schema if self.round is None else schema.append(pa.field("round", pa.int64()))
 
-    def table(
-        self, read: Callable[[Reader, list[str] | None], pa.Table], columns: list[str] | None
-    ) -> pa.Table:
-        """Return rows of the file, with its number."""
-        own = None if columns is None else [n for n in columns if n in self.reader.schema.names]
+    def head(self, rows: int) -> pa.Table:
+        """Return the first rows, with the file's number."""
         with explained(self.name):
-            table = read(self.reader, own)
-        if own == [] and table.num_columns == 0:  # only the number is wanted: how many rows?
-            table = read(self.reader, self.reader.schema.names[:1])
-            number = pa.repeat(pa.scalar(self.round, pa.int64()), table.num_rows)
-            return pa.table({"round": number} if self.round is not None else {})
-        table = _plain_types(table)
-        if self.round is not None and (columns is None or "round" in columns):
-            table = table.append_column("round", pa.repeat(pa.scalar(self.round, pa.int64()), table.num_rows))
+            return self._with_round(_plain_types(self.reader.head(rows)))
+
+    def read(self, columns: list[str] | None) -> pa.Table:
+        """Return all rows of those of the columns that this file has, with its number if it is wanted."""
+        own = [n for n in self.reader.schema.names if columns is None or n in columns]
+        wanted = own or self.reader.schema.names[:1]  # one is read all the same, for the number of rows
+        with explained(self.name):
+            table = _plain_types(self.reader.read(None if columns is None else wanted))
+        if columns is None:
+            return self._with_round(table)
+        if self.round is not None and "round" in columns:
+            return self._with_round(table).select([*own, "round"])
         return table
+
+    def _with_round(self, table: pa.Table) -> pa.Table:
+        if self.round is None:
+            return table
+        return table.append_column("round", pa.repeat(pa.scalar(self.round, pa.int64()), table.num_rows))
 
 
 @dataclass(frozen=True)
@@ -117,8 +123,7 @@ class Source:
         """Return the first rows, of every column."""
         found, count = [], 0
         for part in self.parts:
-            wanted = rows - count
-            found.append(part.table(lambda reader, _, n=wanted: reader.head(n), None))
+            found.append(part.head(rows - count))
             count += found[-1].num_rows
             if count >= rows:
                 break
@@ -139,7 +144,7 @@ class Source:
                     remedy=nearest(name, names),
                 )
         wanted = None if columns is None else list(dict.fromkeys(columns))
-        tables = [part.table(lambda reader, own: reader.read(own), wanted) for part in self.parts]
+        tables = [part.read(wanted) for part in self.parts]
         table = self._joined(tables, wanted)
         if table.num_rows == 0 or table.num_columns == 0:
             raise _no_rows(self.name)
@@ -271,7 +276,7 @@ def _folder(folder: Path, text: tuple[str, ...], said: list[str]) -> list[Part]:
         raise InputError(
             "this folder is neither a run with a complete round, nor a fit, nor a folder of tables",
             got=folder,
-            remedy="give a log, a run folder, a fit's folder, or a folder of Parquet, JSON lines or CSV files",
+            remedy="give a log, a run's or fit's folder, or a folder of Parquet, JSON lines or CSV files",
         )
     (files,) = kinds.values()
     return [Part(str(path), reader_of(path, text=text)) for path in _natural(files)]
@@ -356,10 +361,7 @@ def numbers_of(names: Sequence[str]) -> list[int] | None:
     [2, 10]
     >>> numbers_of(["data-00000-of-00002.arrow", "data-00001-of-00002.arrow"])
     """
-    stems = [name[: len(name) - len("".join(Path(name).suffixes[-2:]))] or name for name in names]
-    stems = [
-        Path(name).name.split(".")[0] if stem == "" else stem for name, stem in zip(names, stems, strict=True)
-    ]
+    stems = [_stem(name) for name in names]
     if any(SHARD.search(stem) or OF.search(stem) or re.fullmatch(r"0\d{3,}", stem) for stem in stems):
         return None
     if len({re.sub(r"\d+", "#", stem) for stem in stems}) > 1:
@@ -369,6 +371,14 @@ def numbers_of(names: Sequence[str]) -> list[int] | None:
     if len(varying) != 1 or len({int(n) for n in varying[0]}) < len(names):
         return None
     return [int(number) for number in varying[0]]
+
+
+def _stem(name: str) -> str:
+    """Return a file's name without its extensions of format and compression."""
+    stem = Path(name)
+    while stem.suffix.lower() in (*ENDINGS, *PACKED):
+        stem = Path(stem.stem)
+    return stem.name
 
 
 def _source(name: str, parts: list[Part], said: list[str]) -> Source:
@@ -433,9 +443,8 @@ def _texts(column: pa.ChunkedArray) -> pa.ChunkedArray:
     try:
         return column.cast(pa.string())
     except (pa.ArrowInvalid, pa.ArrowNotImplementedError):
-        words = [
-            v if v is None or isinstance(v, str) else json.dumps(v, default=str) for v in column.to_pylist()
-        ]
+        values = column.to_pylist()
+        words = [v if v is None or isinstance(v, str) else json.dumps(v, default=str) for v in values]
         return pa.chunked_array([pa.array(words, pa.string())])
 
 
