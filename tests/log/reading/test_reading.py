@@ -804,12 +804,13 @@ def test_deep_lines_are_refused(tmp_path):
 
 
 @pytest.mark.parametrize("ending", ["csv", "jsonl", "json"])
-def test_latin_1_is_refused(tmp_path, ending):
+def test_latin_1_is_read(tmp_path, ending):
     text = {"csv": "a,b\n1,é\n", "jsonl": '{"a": 1, "b": "é"}\n', "json": '[{"a": 1, "b": "é"}]'}[ending]
-    refused(tmp_path / f"a.{ending}", text.encode("latin-1"))
-    refused(tmp_path / f"a.{ending}.gz", gzip.compress(text.encode("latin-1")))
-    (tmp_path / f"a.{ending}").write_text(text, encoding="utf-8")
-    assert table_of(tmp_path / f"a.{ending}").to_pylist() == [{"a": 1, "b": "é"}]
+    for encoding in ("latin-1", "utf-8"):
+        (tmp_path / f"a.{ending}").write_text(text, encoding=encoding)
+        (tmp_path / f"a.{ending}.gz").write_bytes(gzip.compress(text.encode(encoding)))
+        assert table_of(tmp_path / f"a.{ending}").to_pylist() == [{"a": 1, "b": "é"}]
+        assert table_of(tmp_path / f"a.{ending}.gz").to_pylist() == [{"a": 1, "b": "é"}]
 
 
 VALUES = st.recursive(

@@ -17,7 +17,7 @@ import pyarrow.csv as arrow_csv
 
 from recurate.core.errors import InputError, short
 from recurate.core.tables import TEXT
-from recurate.log.reading.stored import Stored, from_latin, scratch
+from recurate.log.reading.stored import BLANKS, Stored, from_latin, scratch
 
 SEPARATORS = (",", "\t", ";", "|")
 NAMES = {"\t": "tabs", ",": "','", ";": "';'", "|": "'|'"}
@@ -26,7 +26,6 @@ MOST = (1 << 31) - 1  # bytes of a block
 HEAD = 1 << 20
 NUMBER = r"^\s*[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?\s*$"
 DECIMAL_COMMA = r"^\s*-?\d+,\d+\s*$"
-MISSING = ("", "NA", "N/A", "#N/A", "nan", "NaN", "NAN", "null", "NULL", "None", ".", "-")
 EXACT = 2.0**53  # whole numbers beyond it are not exact as floating-point numbers
 
 
@@ -248,10 +247,8 @@ def dialect_of(head: str, ending: str = "") -> Dialect:
     names, renamed = list(header), False
     widths = [row for row in rows if row]
     if widths and all(len(row) == len(header) + 1 for row in widths):
-        renamed = (
-            True  # R names the rows and not their column, or every row but the header ends in a separator
-        )
-        names = [*names, ""] if not any(row[-1] for row in widths) else ["", *names]
+        if any(row[-1] for row in widths):  # otherwise every row but the header ends in a separator
+            names, renamed = ["", *names], True  # R names the rows, and not their column
     filled = named(names)
     renamed = renamed or filled != names
     return Dialect(separator, tuple(filled), renamed, skip)
@@ -328,8 +325,8 @@ def _numbers(column: pa.ChunkedArray, name: str, *, commas: bool) -> tuple[pa.Ch
             notes.append("values have decimal commas")
     other = pc.invert(numeric)
     words = pc.filter(column, other).unique().to_pylist() if pc.any(other).as_py() else []
-    missing = [w for w in words if (w or "").strip() in MISSING]
-    strays = [w for w in words if (w or "").strip() not in MISSING]
+    missing = [w for w in words if (w or "").strip() in BLANKS]
+    strays = [w for w in words if (w or "").strip() not in BLANKS]
     valid = pc.sum(numeric).as_py() or 0
     if strays:
         stray = pc.is_in(column, value_set=pa.array(strays, pa.string()))
@@ -344,7 +341,8 @@ def _numbers(column: pa.ChunkedArray, name: str, *, commas: bool) -> tuple[pa.Ch
     if [w for w in missing if w]:
         count = pc.sum(pc.is_in(column, value_set=pa.array([w for w in missing if w], pa.string()))).as_py()
         shown = ", ".join(repr(w) for w in missing if w)
-        notes.append(f"column {name!r}: {count:,} values are {shown} and taken as empty")
+        what = "1 value is" if count == 1 else f"{count:,} values are"
+        notes.append(f"column {name!r}: {what} {shown}, taken as empty")
     cleaned = pc.if_else(numeric, pc.utf8_trim_whitespace(column), pa.scalar(None, pa.string()))
     for kind in (pa.int64(), pa.float64()):
         try:

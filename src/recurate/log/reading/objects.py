@@ -20,7 +20,7 @@ import pyarrow.json as arrow_json
 
 from recurate.core.errors import short
 from recurate.core.tables import TEXT
-from recurate.log.reading.stored import Stored
+from recurate.log.reading.stored import BLANKS, Stored, from_latin
 
 HEAD = 1 << 20
 BLOCK = 1 << 20
@@ -61,7 +61,7 @@ _KINDS = {bool: "flag", float: "float", list: "list", dict: "object"}
 
 def _kind(value: Any) -> str:
     if isinstance(value, str):
-        return "digits" if NUMERIC(value) else "word"
+        return "digits" if NUMERIC(value) else "blank" if value.strip() in BLANKS else "word"
     if type(value) is int:
         return "int" if INT64[0] <= value <= INT64[1] else "long"
     return _KINDS[type(value)]
@@ -110,7 +110,7 @@ def _decide(name: str, tally: Tally) -> tuple[str, str]:
     groups = {
         "number": counts["int"] + counts["float"] + counts["long"],
         "flag": counts["flag"],
-        "text": counts["word"] + counts["digits"],
+        "text": counts["word"] + counts["digits"] + counts["blank"],
         "list": counts["list"],
         "object": counts["object"],
     }
@@ -119,14 +119,18 @@ def _decide(name: str, tally: Tally) -> tuple[str, str]:
         return "null", ""
     kind = max(groups, key=lambda group: groups[group])
     alike = groups[kind]
-    if kind == "number" and groups["text"] == counts["digits"]:
+    if kind == "number" and not counts["word"]:
         alike += counts["digits"]
-    stray = total - alike
+    blank = counts["blank"] if kind in ("number", "flag") else 0
+    stray = total - alike - blank
     if stray and (kind == "text" or stray > max(1, 0.01 * total) or alike < 9 * stray):
         return "text", ""
     note = ""
+    if blank:
+        what = f"{blank:,} {'value is' if blank == 1 else 'values are'}"
+        note = f"column {name!r}: {what} {tally.first['blank'][1]!r} or the like, taken as empty"
     if stray:
-        row, value = min(first for what, first in tally.first.items() if _group(what) != kind)
+        row, value = min(first for what, first in tally.first.items() if _group(what) not in (kind, "blank"))
         what = f"value is not {CALLED[kind]}" if stray == 1 else f"values are not {PLURAL[kind]}"
         note = f"column {name!r}: {stray} {what} (row {row}: {short(value, 40)})"
     if kind == "number":
@@ -138,7 +142,7 @@ def _decide(name: str, tally: Tally) -> tuple[str, str]:
 
 def _group(kind: str) -> str:
     groups = {"int": "number", "float": "number", "long": "number", "word": "text", "digits": "text"}
-    return groups.get(kind, kind)
+    return groups.get(kind, kind)  # a blank is of no group
 
 
 def _array(values: list[Any], kind: str) -> pa.Array:
@@ -202,11 +206,26 @@ class Lines:
     """
 
     def __init__(self, file: Stored, name: str, text: Sequence[str] = ()) -> None:
-        self._file, self._name = file, name
+        self._file, self._name, self._recoded = file, name, False
         self._text = (*TEXT, *text)
         self.notes: list[str] = []
         self.left_out: list[tuple[str, int, str]] = []
         self.keep: Any = None
+        try:
+            self._begin()
+        except UnicodeDecodeError:
+            self._recode()
+            self._begin()
+
+    def _recode(self) -> None:
+        """Go on with the text as Latin-1: somewhere it is not UTF-8."""
+        if self._recoded:
+            raise ValueError("the text is neither UTF-8 nor Latin-1")
+        self._file, notes = from_latin(self._file)
+        self._recoded = True
+        self.notes += notes
+
+    def _begin(self) -> None:
         first: list[dict[str, Any]] = []
         size = 0
         for row, width in self._parsed():
@@ -260,7 +279,11 @@ class Lines:
                     continue
                 if table is not None and not _doubtful(table):
                     return table
-        table, notes = columns_of(self._rows, columns, self._text)
+        try:
+            table, notes = columns_of(self._rows, columns, self._text)
+        except UnicodeDecodeError:
+            self._recode()
+            return self.read(columns)
         self.notes += [note for note in notes if note not in self.notes]
         return table
 
@@ -433,7 +456,8 @@ def whole(file: Stored, text: Sequence[str]) -> tuple[pa.Table, list[str]]:
 def is_lines(head: bytes, ending: str) -> bool:
     """Return whether a text that begins with a brace is JSON lines rather than one object.
 
-    One single line is a row in a ``.jsonl`` or ``.ndjson`` file, and one object in any other.
+    One single line is a row in a ``.jsonl`` or ``.ndjson`` file. In a ``.json`` file it is one object, and in any
+    other an object if it holds a list or another.
 
     Args:
         head: Beginning of the text.
@@ -442,9 +466,11 @@ def is_lines(head: bytes, ending: str) -> bool:
     line, _, rest = head.lstrip().partition(b"\n")
     named = ending in (".jsonl", ".ndjson")
     try:
-        json.loads(line)
+        row = json.loads(line)
     except RecursionError:
         return True
     except ValueError:
         return named and rest.lstrip()[:1] != b'"'
-    return named or bool(rest.strip())
+    if named or rest.strip():
+        return True
+    return ending != ".json" and not any(isinstance(value, list | dict) for value in row.values())

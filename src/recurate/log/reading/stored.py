@@ -37,6 +37,9 @@ CALLED = {
     "cp1252": "Latin-1 (Windows-1252)",
     "latin-1": "Latin-1",
 }
+BLANKS = frozenset(  # what people write for no value in a column of numbers
+    ("", "NA", "N/A", "n/a", "#N/A", "nan", "NaN", "NAN", "null", "NULL", "None", ".", "-")
+)
 CONTROLS = bytes(set(range(32)) - set(b"\t\n\r\f\x1b\x1c\x1d\x1e\x1f\x0b"))
 
 
