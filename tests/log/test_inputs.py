@@ -84,6 +84,8 @@ def test_a_path_or_several(tmp_path):
     assert both.column("more").to_pylist() == [None] * 3 + [1, 2, 3]
     assert name_of([first, second]) == "a.csv and 1 more"
     assert name_of(first) == "a.csv"
+    assert folder_of(tmp_path) is None
+    (tmp_path / "fit.json").touch()
     assert folder_of(tmp_path) == tmp_path
     assert folder_of(first) is None
 

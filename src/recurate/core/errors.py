@@ -113,3 +113,15 @@ def nearest(name: str, valid: Iterable[str]) -> str:
     if close:
         return f"did you mean {close[0]!r}? Valid: {', '.join(names)}"
     return f"use one of: {', '.join(names)}"
+
+
+def short(value: object, width: int = 80) -> str:
+    r"""Return a value as one line of at most ``width`` characters, for a message.
+
+    >>> short("a text of\nseveral lines", 16)
+    "'a text of\\nse..."
+    """
+    if isinstance(value, str):
+        value = value[: width + 1]  # its quotes and escapes follow
+    shown = repr(value) if isinstance(value, str) else " ".join(str(value).split())
+    return shown if len(shown) <= width else shown[: width - 3] + "..."

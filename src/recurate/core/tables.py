@@ -1,16 +1,14 @@
-"""Tables in files. The extension determines the format: Parquet, JSON lines, a JSON array or CSV.
+"""Tables in files that recurate itself writes: Parquet, JSON lines or CSV, determined by the extension.
 
-Text formats are also read when they are gzipped.
+Files of other people are read by ``recurate.log.reading.sources``.
 """
 
 from __future__ import annotations
 
-import gzip
 import json
-import zlib
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 import pyarrow as pa
 
@@ -21,7 +19,7 @@ TEXT = ("context", "source", "chooser", "group")  # columns of a log that always
 
 
 def read_table(path: Path | str, *, text: Sequence[str] = ()) -> pa.Table:
-    """Read a table from Parquet, JSON lines, a JSON array or CSV, according to the file's extension.
+    """Read a table that recurate wrote, from Parquet, JSON lines or CSV, according to the file's extension.
 
     Args:
         path: File to read.
@@ -43,7 +41,7 @@ def read_table(path: Path | str, *, text: Sequence[str] = ()) -> pa.Table:
     try:
         table = reader(path, tuple(text))
         names = table.column_names  # decodes the names, which fails on garbage
-    except (pa.ArrowException, ValueError, OSError, EOFError, RecursionError, zlib.error) as error:
+    except (pa.ArrowException, ValueError, OSError, EOFError, RecursionError) as error:
         raise InputError(
             f"cannot read {path}",
             got=_first_line(error) + _where_json_breaks(path),
@@ -86,45 +84,12 @@ def _read_csv(path: Path, text: tuple[str, ...]) -> pa.Table:
     options = csv.ConvertOptions(
         null_values=[""], strings_can_be_null=False, column_types=dict.fromkeys((*TEXT, *text), pa.string())
     )
-    with _stream(path) as file:
+    with pa.OSFile(str(path)) as file:  # never a Python file: see recurate.log.reading.stored
         table = csv.read_csv(file, convert_options=options)
     wrong = [field.name for field in table.schema if pa.types.is_binary(field.type)]
     if wrong:
         raise ValueError(f"the text of column {wrong[0]!r} is not UTF-8")
     return table
-
-
-def _stream(path: Path) -> pa.NativeFile:
-    """Open a file for Arrow, gzipped or not.
-
-    It is never a Python file: one of Arrow's worker threads may free the last block while the interpreter
-    shuts down, which requires the interpreter's lock if Python owns the file; the process then aborts.
-    """
-    return pa.input_stream(str(path), compression="gzip" if path.suffix.lower() == ".gz" else None)
-
-
-def _open(path: Path) -> IO[bytes]:
-    """Open a file for reading in Python, gzipped or not."""
-    return gzip.open(path, "rb") if path.suffix.lower() == ".gz" else path.open("rb")  # type: ignore[return-value]
-
-
-def _read_json(path: Path, text: tuple[str, ...]) -> pa.Table:
-    """Read an array of objects; a key that is absent from an object is null in its row."""
-    with _open(path) as file:
-        rows = json.loads(file.read())
-    if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
-        raise ValueError("this is not an array of objects")
-    names = dict.fromkeys(name for row in rows for name in row)
-    return pa.table({name: _column([row.get(name) for row in rows]) for name in names})
-
-
-def _column(values: list[Any]) -> pa.Array:
-    """Return an Arrow array; values of mixed types become text."""
-    try:
-        return pa.array(values)
-    except (pa.ArrowInvalid, pa.ArrowTypeError, OverflowError):
-        words = [v if v is None or isinstance(v, str) else json.dumps(v, ensure_ascii=False) for v in values]
-        return pa.array(words, pa.string())
 
 
 def _read_jsonl(path: Path, text: tuple[str, ...]) -> pa.Table:
@@ -133,7 +98,7 @@ def _read_jsonl(path: Path, text: tuple[str, ...]) -> pa.Table:
     # One line must fit in one block.
     options = arrow_json.ReadOptions(block_size=1 << 26)
     # Strings that look like dates stay strings: a column that holds text in the first row holds text.
-    with _open(path) as file:
+    with path.open("rb") as file:
         line = next((line for line in file if line.strip()), b"{}")
     if line.strip() == b"null":
         raise ValueError("the first row is null, not an object")  # Arrow would crash on it
@@ -144,7 +109,7 @@ def _read_jsonl(path: Path, text: tuple[str, ...]) -> pa.Table:
     words = [k for k, v in first.items() if isinstance(v, str)] if isinstance(first, dict) else []
     schema = pa.schema([(name, pa.string()) for name in dict.fromkeys((*TEXT, *words, *text))])
     parse = arrow_json.ParseOptions(explicit_schema=schema)
-    with _stream(path) as file:
+    with pa.OSFile(str(path)) as file:
         table = arrow_json.read_json(file, read_options=options, parse_options=parse)
     table.validate(full=True)  # checks that text is UTF-8
     unused = [n for n in TEXT if n in table.column_names and n not in first and _all_null(table, n)]
@@ -178,10 +143,6 @@ READERS: dict[str, Callable[[Path, tuple[str, ...]], pa.Table]] = {
     ".jsonl": _read_jsonl,
     ".ndjson": _read_jsonl,
     ".csv": _read_csv,
-    ".json": _read_json,
-    ".jsonl.gz": _read_jsonl,
-    ".csv.gz": _read_csv,
-    ".json.gz": _read_json,
 }
 WRITERS: dict[str, Callable[[pa.Table, Path], None]] = {
     ".parquet": _write_parquet,
@@ -201,10 +162,8 @@ def by_suffix(path: Path, table: Mapping[str, Callable[..., Any]]) -> Callable[.
     Raises:
         InputError: If the extension is unknown.
     """
-    suffixes = [suffix.lower() for suffix in path.suffixes]
-    ending = "".join(suffixes[-2:]) if suffixes[-1:] == [".gz"] else "".join(suffixes[-1:])
     try:
-        return table[ending]
+        return table[path.suffix.lower()]
     except KeyError:
         raise InputError(
             "the file's extension determines its format, and this extension is unknown",

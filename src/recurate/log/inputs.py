@@ -11,9 +11,9 @@ import numpy as np
 import pyarrow as pa
 
 from recurate.core.errors import InputError
-from recurate.core.tables import read_table
 from recurate.log.candidates import Candidates
-from recurate.log.schema import Log, as_log, read_folder
+from recurate.log.reading.sources import Source, open_source
+from recurate.log.schema import Log, as_log, is_run_or_fit, read_folder
 
 ACCEPTED = (
     "a path or several, a run's or fit's folder, an Arrow table, a pandas or polars frame, a Hugging Face "
@@ -25,18 +25,30 @@ def table_of(source: Any, *, text: Sequence[str] = ()) -> pa.Table:
     """Return a source as one Arrow table.
 
     Args:
-        source: A path or several (Parquet, JSON lines, JSON or CSV; several are concatenated), a run's or
-            fit's folder, an Arrow table or reader, a pandas, polars or other frame that narwhals supports,
-            also a lazy one, a Hugging Face dataset, a dict of columns, a list of dicts, or a ``Log``.
-        text: Columns of CSV files that hold text even if they look like numbers.
+        source: A path, a glob pattern, a folder of files, an address, ``-`` (standard input) or several of
+            these (see :func:`recurate.log.reading.sources.open_source`), a run's or fit's folder, an Arrow
+            table or reader, a pandas, polars or other frame that narwhals supports, also a lazy one, a
+            Hugging Face dataset, a dict of columns, a list of dicts, or a ``Log``.
+        text: Columns of text files that hold text even if they look like numbers.
+
+    Raises:
+        InputError: If the source is none of these, a file cannot be read, or there are no rows.
+    """
+    return source_of(source, text=text).read()
+
+
+def source_of(source: Any, *, text: Sequence[str] = ()) -> Source:
+    """Return a source, as :func:`table_of` accepts it, without reading all of it.
 
     Raises:
         InputError: If the source is none of these, a file cannot be read, or there are no rows.
     """
     if isinstance(source, str | os.PathLike):
-        path = Path(source)
-        return read_folder(path) if path.is_dir() else read_table(path, text=text)
-    table = _from_memory(source, text)
+        folder = folder_of(source)
+        return open_source(source, text=text) if folder is None else open_source(read_folder(folder))
+    if _is_list_of(source, str | os.PathLike):
+        return open_source(source, text=text)
+    table = _from_memory(source)
     if not isinstance(source, Log):
         table = table.cast(
             pa.schema([field.with_type(_common(field.type)) for field in table.schema], table.schema.metadata)
@@ -45,10 +57,10 @@ def table_of(source: Any, *, text: Sequence[str] = ()) -> pa.Table:
         raise InputError(
             "the table has no rows", got=type(source).__name__, remedy="a log has at least one row"
         )
-    return table
+    return open_source(table)
 
 
-def _from_memory(source: Any, text: Sequence[str]) -> pa.Table:
+def _from_memory(source: Any) -> pa.Table:
     if isinstance(source, Log):
         return source.table
     if isinstance(source, pa.Table):
@@ -56,9 +68,6 @@ def _from_memory(source: Any, text: Sequence[str]) -> pa.Table:
     if isinstance(source, pa.RecordBatchReader):
         return source.read_all()
     try:
-        if _is_list_of(source, str | os.PathLike):
-            parts = [table_of(path, text=text) for path in source]
-            return pa.concat_tables(parts, promote_options="default")
         if _is_list_of(source, Mapping):
             return pa.Table.from_pylist([dict(row) for row in source])
         if isinstance(source, Mapping) and not any(_is_dataset(part) for part in source.values()):
@@ -137,7 +146,9 @@ def is_array(source: Any) -> bool:
 
 def folder_of(source: Any) -> Path | None:
     """Return the run's or fit's folder that ``source`` names, or None."""
-    return Path(source) if isinstance(source, str | os.PathLike) and Path(source).is_dir() else None
+    if not isinstance(source, str | os.PathLike) or not Path(source).is_dir():
+        return None
+    return Path(source) if is_run_or_fit(Path(source)) else None
 
 
 def name_of(source: Any) -> str:

@@ -34,6 +34,7 @@ from numpy.typing import NDArray
 
 from recurate.core.errors import InputError, nearest
 from recurate.core.tables import read_table, write_table
+from recurate.log.reading.sources import open_source
 
 FORMAT = 1  # version of the log's format
 RUN_FORMAT = 2  # version of the run folder's format
@@ -134,8 +135,8 @@ def read_log(
     (3, 1)
 
     Args:
-        path: A ``.parquet``, ``.jsonl``, ``.json`` or ``.csv`` file, or a run folder, whose rounds' logs are
-            concatenated.
+        path: A run folder, whose rounds' logs are concatenated, or whatever
+            :func:`recurate.log.reading.sources.open_source` opens by one name: a file, a folder of files, ...
         rewards: Names of the reward columns. None: the columns that the file's metadata name or, without
             metadata, every column called ``reward`` or ``reward_...``.
         text: Names of further columns that hold text, such as groups; without it, the CSV values 01 and 1
@@ -146,8 +147,14 @@ def read_log(
         InputError: If the file cannot be read or a row is invalid; the message names row and column.
     """
     path = Path(path)
-    table = read_folder(path) if path.is_dir() else read_table(path, text=text)
+    folder = path.is_dir() and is_run_or_fit(path)
+    table = read_folder(path) if folder else open_source(path, text=text).read()
     return as_log(table, rewards=rewards, name=str(path), several=several)
+
+
+def is_run_or_fit(folder: Path) -> bool:
+    """Return whether a folder is a run's, complete or not, or a fit's."""
+    return any((folder / name).exists() for name in ("fit.json", "manifest.json", "rounds"))
 
 
 def read_folder(folder: Path) -> pa.Table:

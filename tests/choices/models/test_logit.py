@@ -34,7 +34,7 @@ from recurate.choices.models.identifiability import LARGEST_PROGRAM, subsample
 from recurate.choices.models.likelihood import add_by_code, evaluate
 from recurate.choices.models.logit import TOLERANCE, null_log_likelihood, sandwich_of, solver
 from recurate.core.errors import InputError
-from recurate.core.tables import read_table
+from recurate.log.inputs import table_of
 from recurate.log.reading.understand import guess
 from recurate.rules import slates as slates_module
 from recurate.rules.rule import Rule
@@ -290,7 +290,7 @@ def test_the_saturated_model_in_closed_form():
 
 
 def fit_file(name, form=None):
-    table = read_table(data_folder() / name)
+    table = table_of(data_folder() / name)
     return conditional_logit(read_choices(table, guess(table, {}, form=form)).choices)
 
 

@@ -349,7 +349,7 @@ def broken(tmp_path):
     (tmp_path / "slots.csv").write_text("slate,slot,reward,picked\n0,0,1,1\n0,0,2,0\n")
     (tmp_path / "words.csv").write_text("slate,reward,picked\n0,high,1\n0,low,0\n")
     (tmp_path / "maybe.csv").write_text("slate,reward,picked\n0,1,maybe\n0,2,no\n")
-    (tmp_path / "latin.csv").write_bytes(b"slate,reward,picked,context\n0,1,1,caf\xe9\n0,2,0,caf\xe9\n")
+    (tmp_path / "good.md").write_text("slate,reward,picked\n0,1,1\n0,2,0\n")
     (tmp_path / "cut.parquet").write_bytes((tmp_path / "good.parquet").read_bytes()[:500])
     (tmp_path / "cut.jsonl").write_text((tmp_path / "good.jsonl").read_text()[:-9])
     (tmp_path / "odd.toml").write_text("kk = 4")
@@ -361,7 +361,7 @@ def broken(tmp_path):
     ("arguments", "message"),
     [
         (["missing.csv"], "no such file"),
-        (["good.txt"], "extension"),
+        (["good.md"], "extension"),
         (["empty.csv"], "empty"),
         (["header.csv"], "no rows"),
         (["bare.csv"], "the slates and picks of this file cannot be identified"),
@@ -371,7 +371,6 @@ def broken(tmp_path):
         (["slots.csv"], "one slot twice"),
         (["words.csv"], "'reward' must hold double, and row 1 does not fit"),
         (["maybe.csv"], "'picked' must hold bool"),
-        (["latin.csv"], "cannot read"),
         (["cut.parquet"], "cannot read"),
         (["cut.jsonl"], "is not valid JSON"),
         (["."], "neither a run"),

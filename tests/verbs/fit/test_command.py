@@ -396,7 +396,7 @@ def broken(tmp_path):
         "slate,item,picked\n" + "".join(f"{i // 2},item {i},{i % 2}\n" for i in range(40))
     )
     (tmp_path / "twice.csv").write_text("question,question,chosen\n1,1,1\n")
-    (tmp_path / "latin.csv").write_bytes(b"question,kind,chosen\n1,caf\xe9,1\n1,the,0\n")
+    (tmp_path / "good.md").write_bytes((tmp_path / "good.csv").read_bytes())
     (tmp_path / "cut.jsonl").write_text("\n".join(json.dumps(r) for r in rows)[:-20])
     (tmp_path / "cut.parquet").write_bytes(b"PAR1 and not much more")
     (tmp_path / "cut.csv.gz").write_bytes(b"\x1f\x8b\x08\x00")
@@ -413,7 +413,7 @@ def broken(tmp_path):
     ("arguments", "message"),
     [
         (["missing.csv"], "no such file"),
-        (["good.txt"], "extension"),
+        (["good.md"], "extension"),
         (["empty.csv"], "empty"),
         (["header.csv"], "no rows"),
         (["one.csv"], "9 of one candidate"),
@@ -424,7 +424,6 @@ def broken(tmp_path):
         (["noslate.csv"], "no row belongs to a slate"),
         (["once.csv"], "items that recur"),
         (["twice.csv"], "several columns with the same name"),
-        (["latin.csv"], "cannot read"),
         (["cut.jsonl"], "line 120 is not valid JSON"),
         (["cut.parquet"], "cannot read"),
         (["cut.csv.gz"], "cannot read"),

@@ -14,7 +14,7 @@ from recurate.components.data.paths import locate
 from recurate.core.errors import InputError, nearest
 from recurate.core.sealed import sha256
 from recurate.core.seeds import Stream
-from recurate.core.tables import read_table
+from recurate.log.reading.sources import open_source
 from recurate.log.samples import Samples, from_column, is_text
 
 
@@ -41,7 +41,10 @@ class TableData(Source):
         text = [name for name in (self.context, self.label) if name is not None]
         if isinstance(self.sample, str) and ".csv" in self.path:
             text.append(self.sample)  # in a CSV file, text may look like a number
-        table = read_table(locate(self.path), text=text)
+        path = locate(self.path)
+        if path.is_dir():
+            raise InputError("this is not a file", got=path, remedy="name a table's file")
+        table = open_source(path, text=text).read()
         samples = self._samples(table)
         labels = self._texts(table, self.label)
         contexts = self._texts(table, self.context)

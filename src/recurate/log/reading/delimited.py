@@ -1,0 +1,358 @@
+"""Delimited text: any separator, line breaks in cells, short rows, decimal commas."""
+
+from __future__ import annotations
+
+import csv
+import io
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.csv as arrow_csv
+
+from recurate.core.errors import InputError, short
+from recurate.core.tables import TEXT
+from recurate.log.reading.stored import BLANKS, Stored, from_latin, scratch
+
+SEPARATORS = (",", "\t", ";", "|")
+NAMES = {"\t": "tabs", ",": "','", ";": "';'", "|": "'|'"}
+BLOCK = 1 << 22
+MOST = (1 << 31) - 1  # bytes of a block
+HEAD = 1 << 20
+NUMBER = r"^\s*[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?\s*$"
+DECIMAL_COMMA = r"^\s*-?\d+,\d+\s*$"
+EXACT = 2.0**53  # whole numbers beyond it are not exact as floating-point numbers
+
+
+@dataclass(frozen=True)
+class Dialect:
+    """How a file is to be read.
+
+    Attributes:
+        separator: Character between cells.
+        names: Names of the columns, in order.
+        renamed: Whether they are not those of the header.
+        skip: Number of lines before the header.
+    """
+
+    separator: str
+    names: tuple[str, ...]
+    renamed: bool = False
+    skip: int = 0
+
+
+class Delimited:
+    """A reader of delimited text.
+
+    Args:
+        file: UTF-8 text.
+        name: Name of the file in messages.
+        text: Names of columns that hold text even if they look like numbers.
+    """
+
+    def __init__(self, file: Stored, name: str, text: Sequence[str] = ()) -> None:
+        csv.field_size_limit(MOST)
+        self._file, self._name = file, name
+        self._text = (*TEXT, *text)
+        self.notes: list[str] = []
+        self.left_out: list[tuple[str, int, str]] = []
+        self.keep: Any = None
+        self._begin()
+        self._dialect = dialect_of(self._start.decode("utf-8", "replace"), file.ending)
+        repeated = {n for n in self._dialect.names if self._dialect.names.count(n) > 1}
+        if repeated:
+            raise InputError(
+                f"{name} has several columns with the same name",
+                got=", ".join(sorted(repeated)),
+                remedy="give every column its own name",
+            )
+        if self._dialect.separator != ",":
+            self.notes.append(f"values are separated by {NAMES[self._dialect.separator]}")
+        self.schema = self.head(1000).schema
+
+    def _begin(self) -> None:
+        """Read the whole rows at the file's beginning."""
+        head = self._file.head(HEAD)
+        self._start = _whole_rows(head, len(head) < HEAD)
+
+    def head(self, rows: int) -> pa.Table:
+        """Return the first rows."""
+        size, start = HEAD, self._start
+        while True:
+            table = self._parse(None, start)
+            if table.num_rows >= rows or size >= 64 * HEAD:
+                break
+            size *= 8
+            whole = self._file.head(size)
+            if len(whole) <= len(start):
+                break
+            start = _whole_rows(whole, len(whole) < size)
+        return self._finished(table.slice(0, rows), say=False)
+
+    def read(self, columns: Sequence[str] | None = None) -> pa.Table:
+        """Return all rows, of the given columns only."""
+        table = self._parse(columns, None)
+        return self._finished(table, say=True)
+
+    def _parse(self, columns: Sequence[str] | None, start: bytes | None) -> pa.Table:
+        """Parse the file, or its beginning; where Arrow cannot, find out why, and help."""
+        block = BLOCK
+        while True:
+            try:
+                table = self._arrow(columns, start, block)
+            except pa.ArrowInvalid as error:
+                if "straddl" in str(error) and block < MOST:
+                    block = min(block * 32, MOST)
+                elif "Expected" in str(error) and "columns" in str(error) and self._file.ending != ".fixed":
+                    self._repair()
+                    start = None if start is None else self._start
+                elif "UTF8" in str(error) or "UTF-8" in str(error):
+                    self._recode()
+                    start = None if start is None else self._start
+                else:
+                    raise
+            else:
+                wrong = [field.name for field in table.schema if pa.types.is_binary(field.type)]
+                if not wrong:
+                    return table
+                self._recode()
+                start = None if start is None else self._start
+
+    def _recode(self) -> None:
+        if self._file.ending == ".recoded":
+            raise ValueError("the text is neither UTF-8 nor Latin-1")
+        file, notes = from_latin(self._file)
+        self._file = replace(file, ending=".recoded")
+        self.notes += notes
+        self._begin()
+
+    def _arrow(self, columns: Sequence[str] | None, start: bytes | None, block: int) -> pa.Table:
+        dialect = self._dialect
+        convert = arrow_csv.ConvertOptions(
+            null_values=[""],  # a context, item or group may be the word "null" or "NA"
+            strings_can_be_null=False,
+            column_types=dict.fromkeys(self._text, pa.string()),
+            include_columns=list(columns) if columns is not None else None,
+        )
+        read = arrow_csv.ReadOptions(block_size=block, skip_rows=dialect.skip)
+        if dialect.renamed:
+            read.column_names = list(dialect.names)
+            read.skip_rows_after_names = 1
+        parse = arrow_csv.ParseOptions(delimiter=dialect.separator, newlines_in_values=True)
+        with self._file.stream() if start is None else _buffer(start) as stream:
+            return arrow_csv.read_csv(stream, read, parse, convert)
+
+    def _repair(self) -> None:
+        """Write the file again with all cells of every row; refuse rows that have too many."""
+        dialect, folder = self._dialect, scratch()
+        target = Path(folder.name) / "table.csv"
+        width, missing = len(dialect.names), 0
+        with self._file.file() as raw, target.open("w", encoding="utf-8", newline="") as copy:
+            lines = io.TextIOWrapper(raw, encoding="utf-8", errors="surrogateescape", newline="")
+            for _ in range(dialect.skip):
+                lines.readline()
+            rows = csv.reader(lines, delimiter=dialect.separator)
+            writer = csv.writer(copy, lineterminator="\n")
+            next(rows)
+            writer.writerow(dialect.names)
+            for row in rows:
+                if len(row) > width:
+                    if any(row[width:]):
+                        raise self._too_long(rows.line_num, row, width)
+                    row = row[:width]
+                elif 0 < len(row) < width:
+                    missing += 1
+                    row = row + [""] * (width - len(row))
+                if row:
+                    writer.writerow(row)
+        if missing:
+            which = "1 row is" if missing == 1 else f"{missing:,} rows are"
+            self.notes.append(f"{which} shorter than the header: the missing cells are empty")
+        self._file = Stored(target, ".fixed", keep=(folder, self._file.keep))
+        self._dialect = replace(dialect, separator=",", renamed=True, skip=0)
+        self._begin()
+
+    def _too_long(self, line: int, row: list[str], width: int) -> InputError:
+        return InputError(
+            f"cannot read {self._name}: line {line} has {len(row)} values, and the header names {width}",
+            got=short(self._dialect.separator.join(row)),
+            remedy="put values that contain the separator into double quotes, or name every column",
+        )
+
+    def _finished(self, table: pa.Table, *, say: bool) -> pa.Table:
+        """Convert what Arrow takes for text and is not: decimal commas, numbers with words for missing."""
+        for place, field in enumerate(table.schema):
+            column, note = table.column(place), ""
+            if field.name in self._text:
+                continue
+            if pa.types.is_string(field.type):
+                column, note = _numbers(column, field.name, commas=self._commas)
+            elif pa.types.is_floating(field.type) and _beyond(column):
+                digits = self._as_text(field.name, None if say else table.num_rows)
+                if digits is not None:
+                    column = digits
+            if column is not table.column(place):
+                table = table.set_column(place, field.name, column)
+            if note and say and note not in self.notes:
+                self.notes.append(note)
+        return table
+
+    @property
+    def _commas(self) -> bool:
+        return any(note.startswith("values are separated") for note in self.notes)
+
+    def _as_text(self, name: str, rows: int | None) -> pa.ChunkedArray | None:
+        """Return a column of whole numbers that are too long for 64 bits as text, or None."""
+        was, self._text = self._text, (*self._text, name)
+        column = self._parse([name], None).column(0)
+        whole = pc.all(
+            pc.match_substring_regex(pc.filter(column, pc.not_equal(column, "")), r"^\s*[+-]?\d+\s*$")
+        )
+        if whole.as_py():
+            return column if rows is None else column.slice(0, rows)
+        self._text = was
+        return None
+
+
+def dialect_of(head: str, ending: str = "") -> Dialect:
+    r"""Return the dialect of delimited text.
+
+    The separator is the one by which most rows have as many cells as the header; quotes are respected.
+
+    >>> dialect_of("slate;price\n0;4,5\n")
+    Dialect(separator=';', names=('slate', 'price'), renamed=False, skip=0)
+
+    Args:
+        head: Beginning of the file, whole rows.
+        ending: Extension of the file's name.
+    """
+    head, skip, told = head.removeprefix("\ufeff"), 0, ""
+    first = head.splitlines()[0] if head else ""
+    if re.fullmatch(r"\"?sep=(.)\"?", first):  # Excel's
+        told, skip = first.strip('"')[4], 1
+        head = head[len(first) :].lstrip("\r\n")
+    order = sorted(SEPARATORS, key=lambda s: (s != told, s != "\t" or ending not in (".tsv", ".tab")))
+    best, separator = 0.0, order[0] if told or ending in (".tsv", ".tab") else ","
+    for candidate in [told] if told else order:
+        score = _score(head, candidate)
+        if score > best:
+            best, separator = score, candidate
+    rows = _rows(head, separator, 200)
+    header = next(rows, [])
+    names, renamed = list(header), False
+    widths = [row for row in rows if row]
+    if widths and all(len(row) == len(header) + 1 for row in widths):
+        if any(row[-1] for row in widths):  # otherwise every row but the header ends in a separator
+            names, renamed = ["", *names], True  # R names the rows, and not their column
+    filled = named(names)
+    renamed = renamed or filled != names
+    return Dialect(separator, tuple(filled), renamed, skip)
+
+
+def named(names: Sequence[str]) -> list[str]:
+    """Return names of columns, with one for each that has none."""
+    taken, found, number = set(names), [], 0
+    for name in names:
+        new = name
+        if not name:
+            number += 1
+            new = "unnamed" if number == 1 else f"unnamed_{number}"
+            while new in taken:
+                new += "_"
+        found.append(new)
+    return found
+
+
+def _score(head: str, separator: str) -> float:
+    """Return how well a separator explains the rows: the share as wide as the header; width breaks ties."""
+    rows = _rows(head, separator, 200)
+    width = len(next(rows, []))
+    if width < 2:
+        return 0.0
+    found = [1.0 if len(r) in (width, width + 1) else 0.5 if 1 < len(r) < width else 0.0 for r in rows if r]
+    return (sum(found) / len(found) if found else 1.0) + min(width, 1000) * 1e-6
+
+
+def _rows(head: str, separator: str, most: int) -> Iterator[list[str]]:
+    reader = csv.reader(io.StringIO(head, newline=""), delimiter=separator)
+    try:
+        for _, row in zip(range(most), reader):  # noqa: B905
+            yield row
+    except csv.Error:
+        return
+
+
+def _whole_rows(head: bytes, complete: bool) -> bytes:
+    """Return the rows of a file's beginning that are whole: they end at a line break outside quotes."""
+    if complete:
+        return head
+    data = np.frombuffer(head, np.uint8)
+    inside = np.cumsum(data == ord('"')) % 2
+    ends = np.flatnonzero((data == ord("\n")) & (inside == 0))
+    return head[: int(ends[-1]) + 1] if ends.size else head
+
+
+def _buffer(data: bytes) -> pa.NativeFile:
+    """Return bytes as a stream that Arrow owns, not Python."""
+    copy = pa.BufferOutputStream()
+    copy.write(data)
+    return pa.BufferReader(copy.getvalue())
+
+
+def _beyond(column: pa.ChunkedArray) -> bool:
+    """Return whether a column holds a number that may have been a whole one, rounded."""
+    least, most = pc.min_max(column).as_py().values()
+    return least is not None and max(abs(least), abs(most)) >= EXACT
+
+
+def _numbers(column: pa.ChunkedArray, name: str, *, commas: bool) -> tuple[pa.ChunkedArray, str]:
+    """Return a text column as numbers if it is one but for decimal commas or few other words, and a note."""
+    probe = column.slice(0, 1000)
+    if not _share(probe, NUMBER) + (_share(probe, DECIMAL_COMMA) if commas else 0.0) > 0.5:
+        return column, ""
+    given, notes = column, []
+    numeric = pc.match_substring_regex(column, NUMBER)
+    if commas:
+        with_comma = pc.match_substring_regex(column, DECIMAL_COMMA)
+        if pc.any(with_comma).as_py():
+            column = pc.if_else(with_comma, pc.replace_substring(column, ",", "."), column)
+            numeric = pc.or_(numeric, with_comma)
+            notes.append("values have decimal commas")
+    other = pc.invert(numeric)
+    words = pc.filter(column, other).unique().to_pylist() if pc.any(other).as_py() else []
+    missing = [w for w in words if (w or "").strip() in BLANKS]
+    strays = [w for w in words if (w or "").strip() not in BLANKS]
+    valid = pc.sum(numeric).as_py() or 0
+    if strays:
+        stray = pc.is_in(column, value_set=pa.array(strays, pa.string()))
+        count = pc.sum(stray).as_py()
+        if count > max(1, 0.01 * (valid + count)) or valid < 9 * count:
+            return given, ""
+        row = pc.index(stray, True).as_py()
+        notes.append(
+            f"column {name!r}: {count} {'value is not a number' if count == 1 else 'values are not numbers'} "
+            f"(row {row + 1}: {short(column[row].as_py(), 40)})"
+        )
+    if [w for w in missing if w]:
+        count = pc.sum(pc.is_in(column, value_set=pa.array([w for w in missing if w], pa.string()))).as_py()
+        shown = ", ".join(repr(w) for w in missing if w)
+        what = "1 value is" if count == 1 else f"{count:,} values are"
+        notes.append(f"column {name!r}: {what} {shown}, taken as empty")
+    cleaned = pc.if_else(numeric, pc.utf8_trim_whitespace(column), pa.scalar(None, pa.string()))
+    for kind in (pa.int64(), pa.float64()):
+        try:
+            return cleaned.cast(kind), "; ".join(notes)
+        except pa.ArrowInvalid:
+            continue
+    return given, ""
+
+
+def _share(column: pa.ChunkedArray, pattern: str) -> float:
+    full = pc.filter(column, pc.not_equal(column, ""))
+    found = pc.mean(pc.match_substring_regex(full, pattern).cast(pa.float64())).as_py() if len(full) else 0.0
+    return float(found or 0.0)

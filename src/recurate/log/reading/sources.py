@@ -1,0 +1,470 @@
+"""From what people name (files, globs, folders, data sets, standard input, addresses) to one table.
+
+>>> import pyarrow as pa
+>>> source = open_source(pa.table({"reward": [0.5, 1.5]}))
+>>> source.schema.names
+['reward']
+>>> source.read(["reward"]).num_rows
+2
+"""
+
+from __future__ import annotations
+
+import glob
+import json
+import os
+import re
+import shutil
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+
+from recurate.core.errors import InputError, nearest, need
+from recurate.log.reading.containers import Ipc, Whole
+from recurate.log.reading.sniff import ENDINGS, PACKED, Reader, explained, reader_of
+from recurate.log.reading.stored import scratch
+
+ROUNDS = ("round", "step", "epoch", "iteration")  # a column so called says what the file's number would
+SHARD = re.compile(
+    r"(^|[-_.])(data|part|train|test|valid|validation|val|dev|eval|shard|chunk)[-_.]?\d+", re.I
+)
+OF = re.compile(r"\d+[-_]of[-_]\d+", re.I)
+ADDRESS = re.compile(r"([a-z][a-z0-9+.-]*)://", re.I)
+PACKAGES = {"http": "aiohttp", "https": "aiohttp", "s3": "s3fs", "s3a": "s3fs", "hf": "huggingface_hub"}
+
+
+@dataclass(frozen=True)
+class Part:
+    """One file of a source."""
+
+    name: str
+    reader: Reader
+    round: int | None = None
+    keep: Any = None
+
+    @property
+    def schema(self) -> pa.Schema:
+        """Return the columns, the file's number included."""
+        schema = pa.schema([pa.field(f.name, _common(f.type)) for f in self.reader.schema])
+        return schema if self.round is None else schema.append(pa.field("round", pa.int64()))
+
+    def head(self, rows: int) -> pa.Table:
+        """Return the first rows, with the file's number."""
+        with explained(self.name):
+            return self._with_round(_plain_types(self.reader.head(rows)))
+
+    def read(self, columns: list[str] | None) -> pa.Table:
+        """Return all rows of those of the columns that this file has, with its number if it is wanted."""
+        own = [n for n in self.reader.schema.names if columns is None or n in columns]
+        wanted = own or self.reader.schema.names[:1]  # one is read all the same, for the number of rows
+        with explained(self.name):
+            table = _plain_types(self.reader.read(None if columns is None else wanted))
+        if columns is None:
+            return self._with_round(table)
+        if self.round is not None and "round" in columns:
+            return self._with_round(table).select([*own, "round"])
+        return table
+
+    def _with_round(self, table: pa.Table) -> pa.Table:
+        if self.round is None:
+            return table
+        return table.append_column("round", pa.repeat(pa.scalar(self.round, pa.int64()), table.num_rows))
+
+
+@dataclass(frozen=True)
+class Source:
+    """A table that can be read in part.
+
+    Attributes:
+        name: Name in messages and reports.
+        parts: Its files, in order.
+        said: What was understood of how they belong together.
+        metadata: Metadata of the table, which recurate's own files have.
+    """
+
+    name: str
+    parts: tuple[Part, ...]
+    said: tuple[str, ...] = ()
+    _schema: pa.Schema = field(default_factory=lambda: pa.schema([]))
+
+    @property
+    def schema(self) -> pa.Schema:
+        """Return the columns; types of text files are those of their first rows."""
+        return self._schema
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """Return what was understood of the bytes, one phrase each; complete once all was read."""
+        found: dict[str, list[str]] = {}
+        for part in self.parts:
+            for note in part.reader.notes:
+                found.setdefault(note, []).append(part.name)
+        several = len(self.parts) > 1
+        phrases = [
+            f"{Path(names[0]).name}: {note}"
+            if several and len(names) == 1
+            else f"{note} ({len(names)} files)"
+            if several and len(names) < len(self.parts)
+            else note
+            for note, names in found.items()
+        ]
+        return (*self.said, *phrases)
+
+    @property
+    def left_out(self) -> tuple[tuple[str, int, str], ...]:
+        """Return why rows could not be read, how many, and an example; complete once all was read."""
+        return tuple(entry for part in self.parts for entry in part.reader.left_out)
+
+    def head(self, rows: int = 20_000) -> pa.Table:
+        """Return the first rows, of every column."""
+        found, count = [], 0
+        for part in self.parts:
+            found.append(part.head(rows - count))
+            count += found[-1].num_rows
+            if count >= rows:
+                break
+        return self._joined(found, list(self._schema.names))
+
+    def read(self, columns: Sequence[str] | None = None) -> pa.Table:
+        """Return all rows, of the given columns only; None: of all columns.
+
+        Raises:
+            InputError: If a column does not exist, the data are damaged, or there are no rows.
+        """
+        names = self._schema.names
+        for name in columns or ():
+            if name not in names:
+                raise InputError(
+                    f"{self.name} has no column {name!r}",
+                    got=f"columns {', '.join(names)}",
+                    remedy=nearest(name, names),
+                )
+        wanted = None if columns is None else list(dict.fromkeys(columns))
+        tables = [part.read(wanted) for part in self.parts]
+        table = self._joined(tables, wanted)
+        if table.num_rows == 0 or table.num_columns == 0:
+            raise _no_rows(self.name)
+        return table
+
+    def _joined(self, tables: list[pa.Table], names: list[str] | None) -> pa.Table:
+        if len(tables) == 1:
+            table = tables[0]
+        else:
+            with explained(self.name):
+                table = _concatenated(tables)
+        if names is None:
+            return table
+        for name in names:
+            if name not in table.column_names:
+                table = table.append_column(name, pa.nulls(table.num_rows, self._schema.field(name).type))
+        return table.select(names)
+
+
+def open_source(source: Any, *, text: Sequence[str] = ()) -> Source:
+    """Open a table: in a file, in several, in a folder, on standard input, at an address, or in memory.
+
+    Args:
+        source: A path, a glob pattern, a folder of files or a saved Hugging Face dataset, ``-`` (standard
+            input), an address (``https://``, ``s3://``, ``hf://``, ...), several of these, or an Arrow table.
+        text: Names of columns of text formats that hold text even if they look like numbers.
+
+    Raises:
+        InputError: If nothing is there, or it cannot be read as one table.
+    """
+    if isinstance(source, pa.Table):
+        return _source("the table", [Part("the table", Whole(source))], [])
+    if isinstance(source, str | os.PathLike):
+        name, wanted = str(source), [os.fspath(source)]
+    else:
+        wanted = [os.fspath(path) for path in source]
+        name = Path(wanted[0]).name + (f" and {len(wanted) - 1} more" if len(wanted) > 1 else "")
+    said: list[str] = []
+    parts = [part for one in wanted for part in _parts(str(one), tuple(text), said)]
+    return _source(name, _numbered(parts, said), said)
+
+
+def _parts(name: str, text: tuple[str, ...], said: list[str]) -> list[Part]:
+    if name == "-":
+        return [_standard_input(text)]
+    if ADDRESS.match(name):
+        return _remote(name, text)
+    path = Path(name)
+    if path.is_dir():
+        return _folder(path, text, said)
+    if not path.exists() and glob.has_magic(name):
+        paths = [Path(p) for p in glob.glob(name, recursive=True)]
+        files = [p for p in paths if p.is_file()]
+        if not files:
+            raise InputError("no file matches this pattern", got=name, remedy="check the path")
+        return [Part(str(p), reader_of(p, text=text)) for p in _natural(files)]
+    return [Part(name, reader_of(path, text=text))]
+
+
+def _standard_input(text: tuple[str, ...]) -> Part:
+    folder = scratch()
+    target = Path(folder.name) / "stdin"
+    with target.open("wb") as copy:
+        shutil.copyfileobj(sys.stdin.buffer, copy)
+    return Part("standard input", reader_of(target, name="standard input", text=text), keep=folder)
+
+
+def _remote(name: str, text: tuple[str, ...]) -> list[Part]:
+    """Fetch files from an address; each is copied to a temporary file first."""
+    scheme = name.split("://")[0].lower()
+    remedy = "pip install 'recurate[remote]', or download the file first"
+    need(["fsspec", *([PACKAGES[scheme]] if scheme in PACKAGES else [])], f"reading {scheme}://", remedy)
+    import fsspec
+
+    folder = scratch()
+    try:
+        system, path = fsspec.url_to_fs(name)
+        if glob.has_magic(path) and scheme not in ("http", "https"):
+            found = system.glob(path)
+        elif system.isdir(path):
+            found = [p for p in system.ls(path, detail=False) if _ending(p) in ENDINGS]
+        else:
+            found = [path]
+        parts = []
+        for number, file in enumerate(_natural(found)):
+            target = Path(folder.name) / str(number)
+            system.get_file(file, str(target))
+            shown = name if len(found) == 1 else file
+            own = Path(str(shown).split("?")[0]).name
+            parts.append(Part(str(shown), reader_of(target, name=own, text=text), keep=folder))
+    except InputError:
+        raise
+    except Exception as error:  # every file system has errors of its own
+        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        raise InputError(
+            f"cannot fetch {name}", got=reason[:160], remedy="check the address, or download the file first"
+        ) from None
+    if not parts:
+        raise InputError("no file of a known format is there", got=name, remedy="name one file")
+    return parts
+
+
+# --- folders --------------------------------------------------------------------------------------
+
+
+def _folder(folder: Path, text: tuple[str, ...], said: list[str]) -> list[Part]:
+    if (folder / "dataset_dict.json").is_file():
+        return _splits(folder, said)
+    if (folder / "state.json").is_file() and (folder / "dataset_info.json").is_file():
+        said.append("a saved Hugging Face dataset")
+        return _saved(folder)
+    kinds: dict[str, list[Path]] = {}
+    for path in folder.iterdir():
+        if path.is_file() and path.name[0] not in "._" and _ending(path.name) in ENDINGS:
+            kinds.setdefault(_ending(path.name), []).append(path)
+    if len(kinds) > 1:  # settings and descriptions lie beside the data
+        kinds = {kind: files for kind, files in kinds.items() if kind not in (".json", ".txt")} or kinds
+    if len(kinds) > 1:
+        counts = ", ".join(f"{len(files)} {kind}" for kind, files in sorted(kinds.items()))
+        raise InputError(
+            "this folder is neither a run, nor a fit, nor files of one format",
+            got=f"{folder}: {counts}",
+            remedy=f"name the files, as in '{folder}/*{sorted(kinds)[0]}'",
+        )
+    if not kinds:
+        inner = [p for p in folder.iterdir() if p.is_dir() and p.name[0] not in "._"]
+        if len(inner) == 1:
+            return _folder(inner[0], text, said)
+        raise InputError(
+            "this folder is neither a run with a complete round, nor a fit, nor a folder of tables",
+            got=folder,
+            remedy="give a log, a run's or fit's folder, or a folder of Parquet, JSON lines or CSV files",
+        )
+    (files,) = kinds.values()
+    return [Part(str(path), reader_of(path, text=text)) for path in _natural(files)]
+
+
+def _saved(folder: Path) -> list[Part]:
+    """Return the files of a dataset that ``save_to_disk`` wrote."""
+    try:
+        state = json.loads((folder / "state.json").read_text(encoding="utf-8"))
+        names = [entry["filename"] for entry in state["_data_files"]]
+    except (ValueError, KeyError, TypeError):
+        names = [path.name for path in _natural(list(folder.glob("data-*.arrow")))]
+    parts = []
+    for name in names:
+        path = folder / Path(name).name
+        if not path.is_file():
+            raise InputError("a file of this dataset is missing", got=path, remedy="save the dataset again")
+        with explained(str(path)):
+            parts.append(Part(str(path), Ipc(path)))
+    if not parts:
+        raise _no_rows(str(folder))
+    return parts
+
+
+def _splits(folder: Path, said: list[str]) -> list[Part]:
+    try:
+        names = json.loads((folder / "dataset_dict.json").read_text(encoding="utf-8"))["splits"]
+    except (ValueError, KeyError, TypeError):
+        names = sorted(p.parent.name for p in folder.glob("*/state.json"))
+    found = {name: _saved(folder / name) for name in names if (folder / name).is_dir()}
+    if not found:
+        raise _no_rows(str(folder))
+    if len({tuple(sorted(parts[0].schema.names)) for parts in found.values()}) > 1:
+        raise InputError(
+            "the splits of this dataset have different columns",
+            got=f"{folder}: {', '.join(found)}",
+            remedy=f"name one of them, such as {folder / next(iter(found))}",
+        )
+    word = "split" if len(found) == 1 else "splits"
+    said.append(f"a saved Hugging Face dataset, {word} {', '.join(found)}")
+    return [part for parts in found.values() for part in parts]
+
+
+def _ending(name: str) -> str:
+    endings = [ending.lower() for ending in Path(name).suffixes]
+    if endings and endings[-1] in PACKED:
+        endings.pop()
+    return endings[-1] if endings else ""
+
+
+def _natural(paths: Sequence[Any]) -> list[Any]:
+    """Return paths in the order of the numbers in their names: 2 before 10."""
+    return sorted(
+        paths,
+        key=lambda p: [(0, int(w), "") if w.isdigit() else (1, 0, w) for w in re.findall(r"\d+|\D+", str(p))],
+    )
+
+
+# --- several files --------------------------------------------------------------------------------
+
+
+def _numbered(parts: list[Part], said: list[str]) -> list[Part]:
+    """Return the files, with the number in their names as the round where no column says it."""
+    if len(parts) < 2:
+        return parts
+    names = {name.lower() for part in parts for name in part.reader.schema.names}
+    numbers = numbers_of([Path(part.name).name for part in parts])
+    if names & set(ROUNDS) or numbers is None:
+        said.append(f"{len(parts)} files")
+        return parts
+    said.append(f"{len(parts)} files; the round is the number in the file's name")
+    found = [Part(p.name, p.reader, n, p.keep) for p, n in zip(parts, numbers, strict=True)]
+    return sorted(found, key=lambda part: part.round or 0)
+
+
+def numbers_of(names: Sequence[str]) -> list[int] | None:
+    """Return the number in each file's name that counts steps, or None.
+
+    It is the only number that varies, each file has its own, and the name is not that of a shard.
+
+    >>> numbers_of(["completions_00002.parquet", "completions_00010.parquet"])
+    [2, 10]
+    >>> numbers_of(["data-00000-of-00002.arrow", "data-00001-of-00002.arrow"])
+    """
+    stems = [_stem(name) for name in names]
+    if any(SHARD.search(stem) or OF.search(stem) or re.fullmatch(r"0\d{3,}", stem) for stem in stems):
+        return None
+    if len({re.sub(r"\d+", "#", stem) for stem in stems}) > 1:
+        return None
+    columns = list(zip(*[re.findall(r"\d+", stem) for stem in stems], strict=True))
+    varying = [column for column in columns if len(set(column)) > 1]
+    if len(varying) != 1 or len({int(n) for n in varying[0]}) < len(names):
+        return None
+    return [int(number) for number in varying[0]]
+
+
+def _stem(name: str) -> str:
+    """Return a file's name without its extensions of format and compression."""
+    stem = Path(name)
+    while stem.suffix.lower() in (*ENDINGS, *PACKED):
+        stem = Path(stem.stem)
+    return stem.name
+
+
+def _source(name: str, parts: list[Part], said: list[str]) -> Source:
+    first = parts[0].schema.names
+    for part in parts:
+        names = part.schema.names
+        if not names:
+            raise _no_rows(part.name)
+        repeated = sorted({n for n in names if names.count(n) > 1})
+        if repeated:
+            raise InputError(
+                f"{part.name} has several columns with the same name",
+                got=", ".join(repeated),
+                remedy="give every column its own name",
+            )
+        if 2 * len(set(names) & set(first)) < len(set(names) | set(first)):
+            raise InputError(
+                f"{part.name} has other columns than {parts[0].name}",
+                got=f"{', '.join(names)}; before {', '.join(first)}",
+                remedy="read files of one kind at a time",
+            )
+    every = list(dict.fromkeys(n for part in parts for n in part.schema.names))
+    partial = [n for n in every if any(n not in part.schema.names for part in parts)]
+    if partial:
+        said.append(f"not all files have {', '.join(map(repr, partial))}; it is empty in the others")
+    kinds: dict[str, pa.DataType] = {}
+    for part in parts:
+        for column in part.schema:
+            kinds[column.name] = _wider(kinds.get(column.name), column.type)
+    schema = pa.schema([pa.field(n, kinds[n]) for n in every])
+    return Source(name, tuple(parts), tuple(said), schema)
+
+
+def _wider(one: pa.DataType | None, other: pa.DataType) -> pa.DataType:
+    if one is None or one == other:
+        return other
+    try:
+        fields = [pa.schema([("x", kind)]) for kind in (one, other)]
+        return pa.unify_schemas(fields, promote_options="permissive").field(0).type
+    except (pa.ArrowInvalid, pa.ArrowTypeError):
+        return pa.string()
+
+
+def _concatenated(tables: list[pa.Table]) -> pa.Table:
+    """Return tables one below the other; a column that is text in one of them is text in all."""
+    kinds: dict[str, pa.DataType] = {}
+    for table in tables:
+        for column in table.schema:
+            kinds[column.name] = _wider(kinds.get(column.name), column.type)
+    cast = []
+    for table in tables:
+        fields = [pa.field(n, kinds[n]) for n in table.column_names]
+        changed = [
+            c if c.type == f.type else _texts(c) if pa.types.is_string(f.type) else c.cast(f.type)
+            for c, f in zip(table.columns, fields, strict=True)
+        ]
+        cast.append(pa.table(changed, schema=pa.schema(fields)))
+    return pa.concat_tables(cast, promote_options="permissive")
+
+
+def _texts(column: pa.ChunkedArray) -> pa.ChunkedArray:
+    try:
+        return column.cast(pa.string())
+    except (pa.ArrowInvalid, pa.ArrowNotImplementedError):
+        values = column.to_pylist()
+        words = [v if v is None or isinstance(v, str) else json.dumps(v, default=str) for v in values]
+        return pa.chunked_array([pa.array(words, pa.string())])
+
+
+def _plain_types(table: pa.Table) -> pa.Table:
+    """Return a table with the types that files commonly have, whatever wrote it."""
+    for place, column in enumerate(table.schema):
+        kind = _common(column.type)
+        if kind != column.type:
+            table = table.set_column(place, column.name, table.column(place).cast(kind))
+    return table
+
+
+def _common(kind: pa.DataType) -> pa.DataType:
+    """Return the type that files use for one that differs in storage only."""
+    if pa.types.is_large_string(kind) or pa.types.is_string_view(kind):
+        return pa.string()
+    if pa.types.is_large_list(kind) or pa.types.is_list(kind):
+        return pa.list_(_common(kind.value_type))
+    return kind
+
+
+def _no_rows(name: str) -> InputError:
+    return InputError("the file has no rows", got=name, remedy="a log has at least one row")
