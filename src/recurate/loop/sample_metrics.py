@@ -33,7 +33,7 @@ Measure = tuple[str, Callable[[], dict[str, Estimate]]]  # a name, and what comp
 FEWEST = 20  # held-out samples, below which nothing is compared
 MOST_VALUES = 512  # numbers a sample, beyond which principal components stand for them
 LARGEST_VENDI = 1000  # samples of an eigenproblem
-LIMITS = {
+LIMITS = (
     "precision",
     "recall",
     "coverage",
@@ -41,7 +41,7 @@ LIMITS = {
     "distinct_1",
     "distinct_2",
     "self_bleu",
-}  # in [0, 1]
+)  # in [0, 1]
 
 
 class MeasureSettings(Settings):
@@ -205,8 +205,7 @@ def to_rows(t: int, source: str, found: Sequence[tuple[str, Estimate]]) -> list[
     rows = []
     for quantity, estimate in found:
         high = 1.0 if quantity.partition(":")[0] in LIMITS else np.inf
-        low = 0.0
-        lower, upper = estimate.interval(low, high) if estimate.se else (None, None)
+        lower, upper = estimate.interval(0.0, high) if estimate.se else (None, None)
         rows.append(Row(t, source, quantity, estimate.value, None, None, lower, upper))
     return rows
 

@@ -79,7 +79,6 @@ class Live(Monitor):
         self._rounds = 0
         self._columns: list[Key] = []
         self._cells: dict[int, dict[Key, str]] = {}
-        self._played: list[int] = []
         self._seconds: dict[int, float] = {}
         self._candidates: dict[int, int] = {}
         self._said: list[str] = []
@@ -123,7 +122,6 @@ class Live(Monitor):
         self._seconds[round] = time.perf_counter() - self._round_since
         self._columns = self._columns or main_columns(trajectory)
         self._cells[round] = _cells(trajectory, round)
-        self._played.append(round)
         if round == self._rounds:
             self._stage = (round, "report")
             self._stage_since = time.perf_counter()
@@ -166,7 +164,7 @@ class Live(Monitor):
 
         now = time.perf_counter()
         parts: list[RenderableType] = []
-        if self._played:
+        if self._cells:
             parts.append(self._table())
         shown = self._said if self._ended else self._said[-KEPT:]
         more = len(self._said) - len(shown)
@@ -182,7 +180,7 @@ class Live(Monitor):
         from rich.text import Text
 
         limit = LAST_ROUNDS if self._ended else max(3, min(LIVE_ROUNDS, self._console.height - 12))
-        rounds = self._played[-limit:]
+        rounds = list(self._cells)[-limit:]
         cells = [[_title(k), *(self._cells[t].get(k, "") for t in rounds)] for k in self._columns]
         widths = [max(map(len, column)) + 2 for column in cells]
         room = self._console.width - ROUND_WIDTH - 10
@@ -194,8 +192,8 @@ class Live(Monitor):
             line = f"{start:>{ROUND_WIDTH}}{row}{end:>9}"
             lines.append(Text(line, style="bold" if t is None else "", no_wrap=True))
         notes = []
-        if len(self._played) > len(rounds):
-            notes.append(f"{len(self._played) - len(rounds)} earlier rounds")
+        if len(self._cells) > len(rounds):
+            notes.append(f"{len(self._cells) - len(rounds)} earlier rounds")
         if shown < len(widths):
             notes.append(f"{len(widths) - shown} more columns on a wider terminal")
         if notes:
@@ -215,7 +213,7 @@ class Live(Monitor):
         left = self.seconds_left(now)
         if left is not None and name != "report":
             pace.append(f"{clock(left)} left")
-        elif t >= 0 and not self._played:
+        elif t >= 0 and not self._cells:
             pace.append("time left: known after this round")
         parts: list[RenderableType] = [line]
         if pace:
