@@ -97,11 +97,7 @@ def variance(values: FloatArray, law: FloatArray | None = None, clusters: Cluste
         clusters: Dependence of the sample's values; see :func:`standard_error`.
     """
     centre = mean(values, law).value
-    squares = np.square(values - centre)
-    if law is not None:
-        return Estimate(float(squares @ law))
-    spread = float(squares.mean())
-    return Estimate(spread, standard_error(squares - spread, clusters))
+    return mean(np.square(values - centre), law, clusters)
 
 
 def shares(
