@@ -34,9 +34,7 @@ def read_table(path: Path | str, *, text: Sequence[str] = ()) -> pa.Table:
     reader = by_suffix(path, READERS)
     if not path.is_file():
         raise InputError(
-            "no such file" if not path.exists() else "this is not a file",
-            got=path,
-            remedy="check the path",
+            "no such file" if not path.exists() else "this is not a file", got=path, remedy="check the path"
         )
     if path.stat().st_size == 0:
         raise InputError("the file is empty", got=path, remedy="a log has at least one row")

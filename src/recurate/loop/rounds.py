@@ -163,11 +163,7 @@ def _mask(count: int, rows: NDArray[np.int64]) -> NDArray[np.bool_]:
 
 
 def _batches(
-    state: State,
-    samples: Samples,
-    scored: Candidates,
-    winners: NDArray[np.int64],
-    environment: Environment,
+    state: State, samples: Samples, scored: Candidates, winners: NDArray[np.int64], environment: Environment
 ) -> tuple[Picks, ...]:
     """Return the picks for the next training set, with those of earlier rounds where data accumulate."""
     picks = Picks(samples[winners], None if scored.contexts is None else scored.contexts[winners])
@@ -232,11 +228,7 @@ def _form(samples: Samples) -> str:
 
 
 def _control(
-    state: State,
-    main: Record,
-    environment: Environment,
-    stream: Stream,
-    contexts: NDArray[Any] | None,
+    state: State, main: Record, environment: Environment, stream: Stream, contexts: NDArray[Any] | None
 ) -> tuple[State, Record]:
     """Play the control arm's round: one candidate per slate, which is always picked."""
     t = state.round

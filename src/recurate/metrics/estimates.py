@@ -101,10 +101,7 @@ def variance(values: FloatArray, law: FloatArray | None = None, clusters: Cluste
 
 
 def shares(
-    codes: IntArray,
-    groups: int,
-    law: FloatArray | None = None,
-    clusters: Clusters = None,
+    codes: IntArray, groups: int, law: FloatArray | None = None, clusters: Clusters = None
 ) -> list[Estimate]:
     """Return the share of each group 0, ..., groups - 1.
 
@@ -130,10 +127,7 @@ def shares(
 
 
 def entropy(
-    codes: IntArray,
-    groups: int,
-    law: FloatArray | None = None,
-    clusters: Clusters = None,
+    codes: IntArray, groups: int, law: FloatArray | None = None, clusters: Clusters = None
 ) -> Estimate:
     """Return the Shannon entropy of the group shares s_g, -sum_g s_g log s_g, in nats.
 

@@ -398,10 +398,7 @@ def frontier_chart(
 
 
 def phase_chart(
-    cells: list[dict[str, Any]],
-    order: tuple[list[str], list[str]],
-    here: dict[str, str] | None,
-    axis: str,
+    cells: list[dict[str, Any]], order: tuple[list[str], list[str]], here: dict[str, str] | None, axis: str
 ) -> dict[str, Any]:
     """Return a phase diagram over K and another setting, on which the chosen plan is marked.
 

@@ -122,11 +122,7 @@ def _real_mean(real: Candidates, candidates: Candidates, j: int) -> float:
 
 
 def _error(
-    candidates: Candidates,
-    rewards: FloatArray,
-    picked: BoolArray,
-    kept: FloatArray,
-    slates: IntArray | None,
+    candidates: Candidates, rewards: FloatArray, picked: BoolArray, kept: FloatArray, slates: IntArray | None
 ) -> float:
     """Return the standard error of the picks' mean about selection; contexts are fixed, not drawn."""
     if slates is not None and candidates.contexts is None:

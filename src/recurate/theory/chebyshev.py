@@ -87,9 +87,7 @@ class Compressed:
         alive = np.sum(laws, axis=0) > 0
         whole = bool(alive.all())
         places = _Places.of(
-            utilities if whole else utilities[alive],
-            min(WIDEST_CELL, REACH / rate),
-            None if whole else alive,
+            utilities if whole else utilities[alive], min(WIDEST_CELL, REACH / rate), None if whole else alive
         )
         found = {"": np.stack([places.compress(p) for p in laws])}
         for name, values in (columns or {}).items():

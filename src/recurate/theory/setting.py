@@ -282,8 +282,6 @@ def check_real_fraction(value: float) -> float:
 def _check_count(name: str, value: int, least: int) -> int:
     if not is_number(value) or not math.isfinite(value) or value != int(value) or not least <= value < 2**62:
         raise InputError(
-            f"{name} must be a whole number >= {least}",
-            got=value,
-            remedy=f"for example {name} = 10",
+            f"{name} must be a whole number >= {least}", got=value, remedy=f"for example {name} = 10"
         )
     return int(value)
