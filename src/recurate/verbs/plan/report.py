@@ -31,7 +31,9 @@ def plan_result(found: Plan, source: str) -> Result[Plan]:
 
 
 def _facts(p: Plan) -> Facts:
-    facts: Facts = {
+    ends = p.ends
+    names = ("gap", "unique", "shares", "support")
+    return {
         "rounds": p.rounds,
         "feasible": p.best is not None,
         "best": _outcome_facts(p.best),
@@ -47,16 +49,10 @@ def _facts(p: Plan) -> Facts:
         "compression_error": p.error,
         "groups": p.groups,
         "rewards": p.rewards,
-        "survivors": [],
-        "welfare": {},
-        "nash_limit": None,
+        "survivors": [] if ends is None else ends.survivors,
+        "welfare": {} if ends is None else dict(ends.welfare),
+        "nash_limit": None if ends is None else {name: getattr(ends.nash, name) for name in names},
     }
-    if p.ends is not None:
-        nash = p.ends.nash
-        facts["survivors"] = p.ends.survivors
-        facts["welfare"] = dict(p.ends.welfare)
-        facts["nash_limit"] = {name: getattr(nash, name) for name in ("gap", "unique", "shares", "support")}
-    return facts
 
 
 def _outcome_facts(outcome: Outcome | None) -> Facts | None:
