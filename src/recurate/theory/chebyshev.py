@@ -162,7 +162,7 @@ class _Places:
         if grid.occupied.size * PARTS > utilities.size:
             return cls(utilities, None, alive)
         middles = low + (grid.occupied + 0.5) * width
-        nodes = middles[:, None] + 0.5 * width * _chebyshev_nodes()
+        nodes = middles[:, None] + 0.5 * width * np.cos((np.arange(POINTS) + 0.5) * (math.pi / POINTS))
         return cls(nodes.ravel(), grid, alive)
 
     def compress(self, law: FloatArray) -> FloatArray:
@@ -230,10 +230,6 @@ def _recentred() -> FloatArray:
     found[:, 2] -= 0.5625 * found[:, 6]
     found[:, 0] += found[:, 6] / 32
     return found[:, :MOMENTS]
-
-
-def _chebyshev_nodes() -> FloatArray:
-    return np.asarray(np.cos((np.arange(POINTS) + 0.5) * (math.pi / POINTS)))
 
 
 def _interpolation() -> FloatArray:

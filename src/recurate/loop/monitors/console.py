@@ -149,10 +149,9 @@ class Live(Monitor):
         Args:
             now: Current reading of ``time.perf_counter``.
         """
-        later = [s for t, s in self._seconds.items() if t > 0]
         if not self._seconds:
             return None
-        pace = median(later or self._seconds.values())
+        pace = median(self._seconds[t] for t in self._usual())
         todo = self._rounds - max(self._seconds)
         spent = now - self._round_since if self._stage[0] > max(self._seconds) else 0.0
         return max(todo * pace - min(spent, pace), 0.0)
@@ -226,14 +225,19 @@ class Live(Monitor):
     def _pace(self) -> list[str]:
         if not self._seconds:
             return []
-        later = [t for t in self._seconds if t > 0] or list(self._seconds)
-        seconds = sum(self._seconds[t] for t in later) / len(later)
-        parts = [f"{seconds:.3g} s per round"]
-        candidates = [(self._candidates[t], self._seconds[t]) for t in later if self._candidates.get(t)]
-        if candidates:
-            rate = sum(n for n, _ in candidates) / max(sum(s for _, s in candidates), 1e-9)
+        usual = self._usual()
+        parts = [f"{sum(self._seconds[t] for t in usual) / len(usual):.3g} s per round"]
+        counted = [t for t in usual if self._candidates.get(t)]
+        if counted:
+            rate = sum(self._candidates[t] for t in counted) / max(
+                sum(self._seconds[t] for t in counted), 1e-9
+            )
             parts.append(f"{rate:,.0f} candidates per second")
         return parts
+
+    def _usual(self) -> list[int]:
+        """Return the complete rounds without round 0, which trains a new model, unless it is the only one."""
+        return [t for t in self._seconds if t > 0] or list(self._seconds)
 
 
 class JsonLines(Monitor):
