@@ -23,10 +23,8 @@ from recurate.components.data.dataset import Dataset, Source, split
 from recurate.components.protocols import (
     Generator,
     GeneratorSettings,
-    Grouping,
     GroupSettings,
     Prepared,
-    Reward,
     RewardSettings,
 )
 from recurate.core.arrays import FloatArray
@@ -222,18 +220,23 @@ class PluggedGenerator:
 # --- rewards, groups, data ------------------------------------------------------------------------
 
 
-class PluggedRewardSettings(RewardSettings):
+class _OfSamples(Settings):
+    """Settings of a function of samples."""
+
+    plugin: ClassVar[Plugin]
+    given: ClassVar[int] = 1
+
+    def build(self, prepared: Prepared) -> Any:
+        """Return the function with its arguments bound to the keys, or an instance of the class."""
+        return self.plugin.with_keys(self)
+
+
+class PluggedRewardSettings(_OfSamples, RewardSettings):
     """Reward gamma f(samples), where f is your function or an instance of your class. Its arguments
     are further keys.
     """
 
-    plugin: ClassVar[Plugin]
-    given: ClassVar[int] = 1
     gamma: float = Field(1.0, gt=0, description="factor by which the function's values are multiplied")
-
-    def build(self, prepared: Prepared) -> Reward:
-        """Return the function with its arguments bound to the keys, or an instance of the class."""
-        return self.plugin.with_keys(self)
 
 
 @dataclass(frozen=True)
@@ -260,15 +263,8 @@ class PluggedReward:
         return self.gamma * numbers
 
 
-class PluggedGroupSettings(GroupSettings):
+class PluggedGroupSettings(_OfSamples, GroupSettings):
     """Groups from your function or an instance of your class; its arguments are further keys."""
-
-    plugin: ClassVar[Plugin]
-    given: ClassVar[int] = 1
-
-    def build(self, prepared: Prepared) -> Grouping:
-        """Return the function with its arguments bound to the keys, or an instance of the class."""
-        return self.plugin.with_keys(self)
 
 
 @dataclass(frozen=True)

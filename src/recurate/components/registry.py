@@ -12,6 +12,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+from recurate.components import plugged
 from recurate.components.data.digits import Digits
 from recurate.components.data.images import ImageData
 from recurate.components.data.synthetic import Gaussians, Moons
@@ -21,17 +22,6 @@ from recurate.components.generators.external import ExternalSettings
 from recurate.components.generators.flow import FlowSettings
 from recurate.components.generators.kde import KernelSettings
 from recurate.components.generators.mixture import MixtureSettings
-from recurate.components.plugged import (
-    PluggedDataSettings,
-    PluggedGenerator,
-    PluggedGeneratorSettings,
-    PluggedGroups,
-    PluggedGroupSettings,
-    PluggedReward,
-    PluggedRewardSettings,
-    derived,
-    tried,
-)
 from recurate.components.protocols import (
     Generator,
     GeneratorSettings,
@@ -55,7 +45,7 @@ DATA = Seam(
     "data",
     "kind of data",
     {"gaussians": Gaussians, "moons": Moons, "digits": Digits, "table": TableData, "images": ImageData},
-    PluggedDataSettings,
+    plugged.PluggedDataSettings,
 )
 GENERATORS = Seam(
     "generators",
@@ -67,7 +57,7 @@ GENERATORS = Seam(
         "kde": KernelSettings,
         "external": ExternalSettings,
     },
-    PluggedGeneratorSettings,
+    plugged.PluggedGeneratorSettings,
     usual="flow",
 )
 REWARDS = Seam(
@@ -80,13 +70,13 @@ REWARDS = Seam(
         "learned": LearnedRewardSettings,
         "command": CommandSettings,
     },
-    PluggedRewardSettings,
+    plugged.PluggedRewardSettings,
 )
 GROUPS = Seam(
     "groups",
     "kind of groups",
     {"nearest": NearestSettings, "classifier": ClassifierGroupSettings},
-    PluggedGroupSettings,
+    plugged.PluggedGroupSettings,
 )
 SECTIONS = Seam("sections", "report section", {})  # functions of a RunFolder
 
@@ -106,7 +96,7 @@ def settings_class(seam: Seam, kind: object) -> type[Settings]:
     found = seam.find(kind)
     if isinstance(found, type) and issubclass(found, Settings):
         return found
-    return derived(seam.base, kind, found, seam.base.given)
+    return plugged.derived(seam.base, kind, found, seam.base.given)
 
 
 def settings_of(seam: Seam, values: Any) -> Any:
@@ -147,7 +137,7 @@ def load_model(
 def _checked(settings: GeneratorSettings, build: Callable[[], Generator]) -> Generator:
     if settings.kind in GENERATORS.built_in:
         return build()
-    return PluggedGenerator(settings.kind, call(settings.kind, build))
+    return plugged.PluggedGenerator(settings.kind, call(settings.kind, build))
 
 
 def build_reward(settings: RewardSettings, prepared: Prepared) -> Reward:
@@ -155,11 +145,13 @@ def build_reward(settings: RewardSettings, prepared: Prepared) -> Reward:
     if settings.kind in REWARDS.built_in:
         return settings.build(prepared)
     made = call(settings.kind, settings.build, prepared)
-    return tried(PluggedReward(settings.kind, made, settings.gamma), prepared)
+    return plugged.tried(plugged.PluggedReward(settings.kind, made, settings.gamma), prepared)
 
 
 def build_groups(settings: GroupSettings, prepared: Prepared) -> Grouping:
     """Return the grouping that the settings define; a plug-in is first tried on a few real samples."""
     if settings.kind in GROUPS.built_in:
         return settings.build(prepared)
-    return tried(PluggedGroups(settings.kind, call(settings.kind, settings.build, prepared)), prepared)
+    return plugged.tried(
+        plugged.PluggedGroups(settings.kind, call(settings.kind, settings.build, prepared)), prepared
+    )

@@ -12,7 +12,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from recurate.core.errors import InputError
+from recurate.core.errors import InputError, nearest
 from recurate.core.files import atomic_path
 
 TEXT = ("context", "source", "chooser", "group")  # columns of a log that always hold text
@@ -32,9 +32,7 @@ def read_table(path: Path | str, *, text: Sequence[str] = ()) -> pa.Table:
     reader = by_suffix(path, READERS)
     if not path.is_file():
         raise InputError(
-            "no such file" if not path.exists() else "this is not a file",
-            got=path,
-            remedy="check the path",
+            "no such file" if not path.exists() else "this is not a file", got=path, remedy="check the path"
         )
     if path.stat().st_size == 0:
         raise InputError("the file is empty", got=path, remedy="a log has at least one row")
@@ -57,6 +55,21 @@ def read_table(path: Path | str, *, text: Sequence[str] = ()) -> pa.Table:
             remedy="give every column its own name",
         )
     return table
+
+
+def column_of(table: pa.Table, name: str, source: object) -> pa.ChunkedArray:
+    """Return a column of the table that was read from ``source``.
+
+    Raises:
+        InputError: If there is no such column; the message names the source.
+    """
+    if name not in table.column_names:
+        raise InputError(
+            f"{source} has no column {name!r}",
+            got=f"columns {', '.join(table.column_names)}",
+            remedy=nearest(name, table.column_names),
+        )
+    return table.column(name)
 
 
 def write_table(table: pa.Table, path: Path | str) -> None:
@@ -112,12 +125,9 @@ def _read_jsonl(path: Path, text: tuple[str, ...]) -> pa.Table:
     with pa.OSFile(str(path)) as file:
         table = arrow_json.read_json(file, read_options=options, parse_options=parse)
     table.validate(full=True)  # checks that text is UTF-8
-    unused = [n for n in TEXT if n in table.column_names and n not in first and _all_null(table, n)]
+    absent = [name for name in TEXT if name in table.column_names and name not in first]
+    unused = [name for name in absent if table.column(name).null_count == table.num_rows]
     return table.drop_columns(unused)
-
-
-def _all_null(table: pa.Table, name: str) -> bool:
-    return bool(table.column(name).null_count == table.num_rows)
 
 
 def _write_parquet(table: pa.Table, path: Path) -> None:

@@ -9,11 +9,11 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 
-from recurate.core.errors import InputError, nearest
+from recurate.core.errors import InputError
 from recurate.core.fingerprints import Fingerprint, of_files
 from recurate.core.seeds import Stream
 from recurate.core.settings import Settings
-from recurate.core.tables import read_table
+from recurate.core.tables import column_of, read_table
 
 Texts = NDArray[Any]  # (n,) strings as objects
 
@@ -83,14 +83,7 @@ def _lines(path: Path) -> list[str]:
 
 
 def _column(path: Path, name: str) -> list[str]:
-    table = read_table(path, text=[name])
-    if name not in table.column_names:
-        raise InputError(
-            f"{path} has no column {name!r}",
-            got=f"columns {', '.join(table.column_names)}",
-            remedy=nearest(name, table.column_names),
-        )
-    values = table.column(name).to_pylist()
+    values = column_of(read_table(path, text=[name]), name, path).to_pylist()
     if any(value is None for value in values):
         raise InputError(f"{path}: column {name!r} has empty values", got="null", remedy="drop these rows")
     return [str(value) for value in values]

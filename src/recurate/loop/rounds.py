@@ -163,11 +163,7 @@ def _mask(count: int, rows: NDArray[np.int64]) -> NDArray[np.bool_]:
 
 
 def _batches(
-    state: State,
-    samples: Samples,
-    scored: Candidates,
-    winners: NDArray[np.int64],
-    environment: Environment,
+    state: State, samples: Samples, scored: Candidates, winners: NDArray[np.int64], environment: Environment
 ) -> tuple[Picks, ...]:
     """Return the picks for the next training set, with those of earlier rounds where data accumulate."""
     picks = Picks(samples[winners], None if scored.contexts is None else scored.contexts[winners])
@@ -232,11 +228,7 @@ def _form(samples: Samples) -> str:
 
 
 def _control(
-    state: State,
-    main: Record,
-    environment: Environment,
-    stream: Stream,
-    contexts: NDArray[Any] | None,
+    state: State, main: Record, environment: Environment, stream: Stream, contexts: NDArray[Any] | None
 ) -> tuple[State, Record]:
     """Play the control arm's round: one candidate per slate, which is always picked."""
     t = state.round
@@ -320,39 +312,35 @@ def _log_table(
     choosers: NDArray[Any],
     propensity: NDArray[Any],
 ) -> pa.Table:
-    count, slates = len(scored), len(slots)
+    slates = len(slots)
     slot = np.tile(np.arange(k, dtype=np.int32), slates)
-    columns: dict[str, Any] = {
-        "round": np.full(count, t, np.int32),
-        "context": pa.repeat("", count)
-        if scored.contexts is None
-        else pa.array(scored.contexts.tolist(), pa.string()),
+    columns = _columns(scored, MODEL) | {
+        "round": np.full(len(scored), t, np.int32),
         "slate": np.repeat(np.arange(slates), k),
         "slot": slot,
-        "item": np.arange(count),
-        "source": pa.repeat(MODEL, count),
-        **{name: scored.rewards[:, i] for i, name in enumerate(scored.names)},
-        **scored.tracked,
         "picked": slot == np.repeat(slots, k),
         "chooser": np.repeat(choosers, k),
         # A candidate far below its rivals has probability 0 in double precision.
         "propensity": np.maximum(propensity, np.finfo(float).tiny),
     }
-    if scored.groups is not None:
-        columns["group"] = scored.groups
     return pa.table(columns)
+
+
+def _columns(candidates: Candidates, source: str) -> dict[str, Any]:
+    """Return the columns of a log that are the candidates' own."""
+    count, contexts, groups = len(candidates), candidates.contexts, candidates.groups
+    return {
+        "context": pa.repeat("", count) if contexts is None else pa.array(contexts.tolist(), pa.string()),
+        "item": np.arange(count),
+        "source": pa.repeat(source, count),
+        **{name: candidates.rewards[:, i] for i, name in enumerate(candidates.names)},
+        **candidates.tracked,
+        **({} if groups is None else {"group": groups}),
+    }
 
 
 def _with_reference(log: Log, reference: Candidates) -> Log:
     """Append the real data, which belong to no slate, to a log."""
-    count = len(reference)
-    columns: dict[str, Any] = {name: reference.rewards[:, i] for i, name in enumerate(reference.names)}
-    columns |= dict(reference.tracked)
-    columns |= {"source": pa.repeat(REAL, count), "item": np.arange(count)}
-    if reference.groups is not None:
-        columns["group"] = reference.groups
-    if reference.contexts is not None:
-        columns["context"] = pa.array(reference.contexts.tolist(), pa.string())
-    real = as_log(pa.table(columns), rewards=reference.names, name="the real data")
+    real = as_log(pa.table(_columns(reference, REAL)), rewards=reference.names, name="the real data")
     table = pa.concat_tables([log.table, real.table.select(log.table.column_names)])
     return Log(table, log.rewards)

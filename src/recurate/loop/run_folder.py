@@ -21,16 +21,18 @@ No other file has the hashes of ``contents.json``, ``manifest.json`` and ``bound
 from __future__ import annotations
 
 import hashlib
+import itertools
 import json
 import os
 import platform
 import shutil
 import subprocess
 import tomllib
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, replace
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -154,7 +156,11 @@ class RunFolder:
 
     def changes(self) -> list[Change]:
         """Return the accepted changes of files, packages and device, in the order of the rounds."""
-        return [Change(**change) for t in range(self.complete()) for change in self._facts(t)["changes"]]
+        return [
+            Change(**change)
+            for t in range(self.complete())
+            for change in _facts_in(self.round_path(t))["changes"]
+        ]
 
     def check_unchanged(self, config: Config, *, accept: bool = False) -> list[Change]:
         """Compare the fingerprints of files, packages and device with those of the last round.
@@ -231,7 +237,7 @@ class RunFolder:
 
     def facts(self) -> dict[str, Any]:
         """Return facts about the data."""
-        return dict(read_json(self.path / "setup" / CONTENTS, "restore it")["facts"])
+        return _facts_in(self.path / "setup")
 
     def verify(self, *, results: bool = True) -> None:
         """Check that set-up and rounds are unaltered, and that no round is missing.
@@ -268,10 +274,7 @@ class RunFolder:
 
     def complete(self) -> int:
         """Return the number of complete rounds on disk."""
-        t = 0
-        while self.round_path(t).is_dir():
-            t += 1
-        return t
+        return _first_absent(self.round_path)
 
     def save_round(
         self,
@@ -311,10 +314,7 @@ class RunFolder:
 
     def attempts(self, t: int) -> int:
         """Return the number of attempts at round t that were rolled back."""
-        attempt = 0
-        while self._rejected(t, attempt).is_dir():
-            attempt += 1
-        return attempt
+        return _first_absent(partial(self._rejected, t))
 
     def _rejected(self, t: int, attempt: int) -> Path:
         return self.path / "rejected" / f"{t:03d}-{attempt}"
@@ -359,14 +359,11 @@ class RunFolder:
 
     def counts(self, t: int) -> dict[str, int]:
         """Read a round's counts."""
-        return {name: fact for name, fact in self._facts(t).items() if isinstance(fact, int)}
+        return {name: fact for name, fact in _facts_in(self.round_path(t)).items() if isinstance(fact, int)}
 
     def alarms(self, t: int) -> list[dict[str, Any]]:
         """Read the alarms of a round."""
-        return list(self._facts(t)["alarms"])
-
-    def _facts(self, t: int) -> dict[str, Any]:
-        return dict(read_json(self.round_path(t) / CONTENTS, "restore it")["facts"])
+        return list(_facts_in(self.round_path(t))["alarms"])
 
     # --- the state of the loop ---
 
@@ -391,11 +388,11 @@ class RunFolder:
     def settled(self, state: State, environment: Environment) -> State:
         """Return the state with models that do not need the workspace, which is emptied."""
         last = self.round_path(state.round - 1)
-        control = state.control
+        settings, control = environment.config.generator, state.control
         if control is not None:
-            settled = environment.config.generator.settled(control.generator, last / "control" / "model")
-            control = replace(control, generator=settled)
-        settled = environment.config.generator.settled(state.generator, last / "model")
+            model = settings.settled(control.generator, last / "control" / "model")
+            control = replace(control, generator=model)
+        settled = settings.settled(state.generator, last / "model")
         return replace(state, generator=settled, control=control)
 
     def model(self, folder: Path, environment: Environment) -> Generator:
@@ -427,6 +424,15 @@ class RunFolder:
             file.write(line + "\n")
 
 
+def _facts_in(folder: Path) -> dict[str, Any]:
+    return dict(read_json(folder / CONTENTS, "restore it")["facts"])
+
+
+def _first_absent(folder: Callable[[int], Path]) -> int:
+    """Return the smallest number whose folder does not exist."""
+    return next(number for number in itertools.count() if not folder(number).is_dir())
+
+
 def _save_arm(record: Record, folder: Path) -> None:
     (folder / "model").mkdir()
     record.generator.save(folder / "model")
@@ -444,14 +450,8 @@ def _picks(folder: Path, environment: Environment) -> Picks:
 
 def _is_a_start(path: Path, config: Config) -> bool:
     """Return whether a folder is empty, or holds what the same run leaves if killed before its manifest."""
-    leftovers = {
-        LOCK,
-        "config.toml",
-        ".config.toml.partial",
-        ".manifest.json.partial",
-        "setup",
-        ".setup.partial",
-    }
+    leftovers = {LOCK, "config.toml", "setup"}
+    leftovers |= {f".{name}.partial" for name in ("config.toml", "manifest.json", "setup")}
     names = {entry.name for entry in path.iterdir()}
     if "config.toml" in names:
         same = (path / "config.toml").read_text(encoding="utf-8", errors="replace") == write_config(config)

@@ -33,7 +33,7 @@ Measure = tuple[str, Callable[[], dict[str, Estimate]]]  # a name, and what comp
 FEWEST = 20  # held-out samples, below which nothing is compared
 MOST_VALUES = 512  # numbers a sample, beyond which principal components stand for them
 LARGEST_VENDI = 1000  # samples of an eigenproblem
-LIMITS = {
+LIMITS = (
     "precision",
     "recall",
     "coverage",
@@ -41,7 +41,7 @@ LIMITS = {
     "distinct_1",
     "distinct_2",
     "self_bleu",
-}  # in [0, 1]
+)  # in [0, 1]
 
 
 class MeasureSettings(Settings):
@@ -98,22 +98,24 @@ class Space:
     def measures(self, samples: Samples) -> Iterator[Measure]:
         """Yield the measures of samples in this space."""
         x = self.features(samples)
-        name = self.name
-        yield f"frechet:{name}", lambda: {f"frechet:{name}": quality.frechet(x, self.held_out)}
+        few = x[:LARGEST_VENDI]
 
         def near() -> dict[str, Estimate]:
             precision, recall = quality.precision_recall(x, self.held_out)
             density, coverage = quality.density_coverage(x, self.held_out)
-            found = {"precision": precision, "recall": recall, "density": density, "coverage": coverage}
-            return {f"{quantity}:{name}": value for quantity, value in found.items()}
+            return {"precision": precision, "recall": recall, "density": density, "coverage": coverage}
 
-        yield f"neighbours:{name}", near
-        few = x[:LARGEST_VENDI]
-        yield f"vendi:{name}", lambda: {f"vendi:{name}": quality.vendi(few, bandwidth=self.bandwidth)}
-        yield (
-            f"memorisation:{name}",
-            lambda: {f"memorisation:{name}": quality.memorisation(x, self.train, self.held_out)},
-        )
+        measures: dict[str, Callable[[], dict[str, Estimate]]] = {
+            "frechet": lambda: {"frechet": quality.frechet(x, self.held_out)},
+            "neighbours": near,
+            "vendi": lambda: {"vendi": quality.vendi(few, bandwidth=self.bandwidth)},
+            "memorisation": lambda: {"memorisation": quality.memorisation(x, self.train, self.held_out)},
+        }
+        for measure, compute in measures.items():
+            yield f"{measure}:{self.name}", functools.partial(self._named, compute)
+
+    def _named(self, compute: Callable[[], dict[str, Estimate]]) -> dict[str, Estimate]:
+        return {f"{quantity}:{self.name}": value for quantity, value in compute().items()}
 
 
 @dataclass(frozen=True)
@@ -205,8 +207,7 @@ def to_rows(t: int, source: str, found: Sequence[tuple[str, Estimate]]) -> list[
     rows = []
     for quantity, estimate in found:
         high = 1.0 if quantity.partition(":")[0] in LIMITS else np.inf
-        low = 0.0
-        lower, upper = estimate.interval(low, high) if estimate.se else (None, None)
+        lower, upper = estimate.interval(0.0, high) if estimate.se else (None, None)
         rows.append(Row(t, source, quantity, estimate.value, None, None, lower, upper))
     return rows
 

@@ -97,18 +97,11 @@ def variance(values: FloatArray, law: FloatArray | None = None, clusters: Cluste
         clusters: Dependence of the sample's values; see :func:`standard_error`.
     """
     centre = mean(values, law).value
-    squares = np.square(values - centre)
-    if law is not None:
-        return Estimate(float(squares @ law))
-    spread = float(squares.mean())
-    return Estimate(spread, standard_error(squares - spread, clusters))
+    return mean(np.square(values - centre), law, clusters)
 
 
 def shares(
-    codes: IntArray,
-    groups: int,
-    law: FloatArray | None = None,
-    clusters: Clusters = None,
+    codes: IntArray, groups: int, law: FloatArray | None = None, clusters: Clusters = None
 ) -> list[Estimate]:
     """Return the share of each group 0, ..., groups - 1.
 
@@ -134,10 +127,7 @@ def shares(
 
 
 def entropy(
-    codes: IntArray,
-    groups: int,
-    law: FloatArray | None = None,
-    clusters: Clusters = None,
+    codes: IntArray, groups: int, law: FloatArray | None = None, clusters: Clusters = None
 ) -> Estimate:
     """Return the Shannon entropy of the group shares s_g, -sum_g s_g log s_g, in nats.
 

@@ -205,10 +205,8 @@ def _in_plane(
 ) -> dict[str, Any]:
     """Place a chart's rows at ``x`` and ``y`` in the plane, and show one round at a time."""
     shown = _slider(name, rounds)
-    x, y = (
-        channel(f"{field}:Q", title=None, scale=alt.Scale(domain=ends))
-        for channel, field, ends in zip((alt.X, alt.Y), "xy", extent, strict=True)
-    )
+    x = alt.X("x:Q", title=None, scale=alt.Scale(domain=extent[0]))
+    y = alt.Y("y:Q", title=None, scale=alt.Scale(domain=extent[1]))
     placed = chart.encode(x=x, y=y).transform_filter(f"datum.round == {shown.name}")
     return finished(placed.properties(name=f"view_{name}").add_params(shown, *parameters), height=380)
 
@@ -415,10 +413,7 @@ def frontier_chart(
 
 @unchecked
 def phase_chart(
-    cells: list[dict[str, Any]],
-    order: tuple[list[str], list[str]],
-    here: dict[str, str] | None,
-    axis: str,
+    cells: list[dict[str, Any]], order: tuple[list[str], list[str]], here: dict[str, str] | None, axis: str
 ) -> dict[str, Any]:
     """Return a phase diagram over K and another setting, on which the chosen plan is marked.
 

@@ -149,11 +149,11 @@ def _colour(colour: Any) -> Any:
 def _name_axis(figure: dict[str, Any], title: str) -> None:
     """Title the vertical axis, and place a tick at every round if there is room."""
     rounds = sorted({row["round"] for row in _rows(figure) if "round" in row})
-    for encoding in _encodings(figure):
-        y, x = encoding.get("y"), encoding.get("x")
-        if isinstance(y, dict) and "field" in y:
+    for y in _channels(figure, "y"):
+        if "field" in y:
             y["title"] = y.get("title") or textwrap.wrap(title, 30)
-        if isinstance(x, dict) and x.get("title") == "round" and 0 < len(rounds) <= MOST_TICKS:
+    for x in _channels(figure, "x"):
+        if x.get("title") == "round" and 0 < len(rounds) <= MOST_TICKS:
             x["axis"] = {**(x.get("axis") or {}), "values": rounds}
 
 
@@ -178,22 +178,19 @@ def _place_legend(figure: dict[str, Any]) -> None:
     if crowd[chosen]:
         chosen = min(("top-left", "top-right"), key=lambda name: crowd[name])
         _make_room(figure, min(height + 4 * GAP, 0.6))
-    for encoding in _encodings(figure):
-        for channel in ("color", "shape", "strokeDash"):
-            part = encoding.get(channel)
-            if isinstance(part, dict) and isinstance(part.get("legend"), dict):
-                kept = {n: part["legend"][n] for n in ("symbolType",) if n in part["legend"]}
-                part["legend"] = None if len(names) == 1 else {
-                    "title": None, "orient": chosen, "direction": "vertical", "columns": columns,
-                    "fillColor": "rgba(255,255,255,0.85)", "symbolOpacity": 1,
-                    **kept,
-                }  # fmt: skip
+    for part in _channels(figure, "color", "shape", "strokeDash"):
+        if isinstance(part.get("legend"), dict):
+            kept = {n: part["legend"][n] for n in ("symbolType",) if n in part["legend"]}
+            part["legend"] = None if len(names) == 1 else {
+                "title": None, "orient": chosen, "direction": "vertical", "columns": columns,
+                "fillColor": "rgba(255,255,255,0.85)", "symbolOpacity": 1,
+                **kept,
+            }  # fmt: skip
 
 
 def _legend_names(figure: dict[str, Any]) -> list[str]:
-    for encoding in _encodings(figure):
-        colour = encoding.get("color")
-        if isinstance(colour, dict) and isinstance(colour.get("legend"), dict):
+    for colour in _channels(figure, "color"):
+        if isinstance(colour.get("legend"), dict):
             domain = colour.get("scale", {}).get("domain") or colour.get("sort")
             if isinstance(domain, list):
                 return [str(name) for name in domain]
@@ -202,13 +199,9 @@ def _legend_names(figure: dict[str, Any]) -> list[str]:
 
 def _spread(figure: dict[str, Any]) -> tuple[float, float, bool] | None:
     """Return the least and largest value on the vertical axis, and whether they are logarithms, or None."""
-    log = any(e.get("y", {}).get("scale", {}).get("type") == "log" for e in _encodings(figure))
-    values = [
-        row[name]
-        for row in _rows(figure)
-        for name in ("value", "lower", "upper")
-        if row.get(name) is not None
-    ]
+    log = any(y.get("scale", {}).get("type") == "log" for y in _channels(figure, "y"))
+    names = ("value", "lower", "upper")
+    values = [row[name] for row in _rows(figure) for name in names if row.get(name) is not None]
     if log:
         values = [math.log(v) for v in values if v > 0]
     return (min(values), max(values), log) if values and min(values) < max(values) else None
@@ -245,14 +238,13 @@ def _make_room(figure: dict[str, Any], share: float) -> None:
     if spread is None:
         return
     low, high, log = spread
-    zero = not log and all(e.get("y", {}).get("scale", {}).get("zero", True) for e in _encodings(figure))
+    zero = not log and all(y.get("scale", {}).get("zero", True) for y in _channels(figure, "y"))
     bottom = min(low, 0) if zero else low - 0.04 * (high - low)
     top = high + (high - bottom) * share / (1 - share)
     ends = {"domainMax": math.exp(top) if log else top}
     ends |= {} if zero else {"domainMin": math.exp(bottom) if log else bottom}
-    for encoding in _encodings(figure):
-        y = encoding.get("y")
-        if isinstance(y, dict) and "field" in y:
+    for y in _channels(figure, "y"):
+        if "field" in y:
             scale = {k: v for k, v in (y.get("scale") or {}).items() if k != "padding"}
             y["scale"] = scale | ends
 
@@ -265,8 +257,11 @@ def _rows(figure: dict[str, Any]) -> Iterator[dict[str, Any]]:
             yield from data["values"]
 
 
-def _encodings(figure: dict[str, Any]) -> list[dict[str, Any]]:
-    return [n["encoding"] for n in _nodes(figure) if isinstance(n.get("encoding"), dict)]
+def _channels(figure: dict[str, Any], *names: str) -> list[dict[str, Any]]:
+    """Return the channels of these names in all encodings of a specification."""
+    encodings = [n["encoding"] for n in _nodes(figure) if isinstance(n.get("encoding"), dict)]
+    found = [encoding.get(name) for encoding in encodings for name in names]
+    return [channel for channel in found if isinstance(channel, dict)]
 
 
 def _nodes(node: Any) -> Iterator[dict[str, Any]]:

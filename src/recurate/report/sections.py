@@ -47,17 +47,13 @@ class Section:
     def numeric(self) -> list[bool]:
         """Whether each column of the table has numbers only, so that it is set flush right."""
         return [
-            all(_is_number(cell) for cell in column) and any(_has_digit(cell) for cell in column)
+            all(_is_number(cell) for cell in column) and any(map(str.isdigit, "".join(column)))
             for column in zip(*self.table[1:], strict=True)
         ] or [False] * len(self.table[0] if self.table else ())
 
 
 def _is_number(cell: str) -> bool:
     return cell in NO_NUMBER or NUMBER.fullmatch(cell.replace(" to ", " ")) is not None
-
-
-def _has_digit(cell: str) -> bool:
-    return any(letter.isdigit() for letter in cell)
 
 
 def charts_of(sections: Sequence[Section]) -> Iterator[tuple[str, dict[str, Any]]]:

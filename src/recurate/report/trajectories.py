@@ -68,10 +68,7 @@ def _legend(trajectory: Trajectory) -> str:
     )
     for source, text in (
         (MEASURED, "Points and bars: measured, with 95 % intervals."),
-        (
-            RENEWED,
-            "Renewed: forecasts from the latest measured round, one round ahead or beyond the last.",
-        ),
+        (RENEWED, "Renewed: forecasts from the latest measured round, one round ahead or beyond the last."),
         (CONTROL, "Control: the same loop without selection."),
         (TAIL, "Dashed: a fitted tail beyond the effective support."),
     ):
@@ -105,12 +102,6 @@ def bound_sections(bounds: Sequence[dict[str, Any]]) -> list[Section]:
     )
     said = [["statement", "in words"], *([row["name"], row["statement"]] for row in bounds)]
     return [
-        Section(
-            "Proved statements",
-            text,
-            table if len(table) > 1 else [],
-            lines,
-            marked="violated",
-        ),
+        Section("Proved statements", text, table if len(table) > 1 else [], lines, marked="violated"),
         Section("The statements in words", table=said, folded=True, printed=False),
     ]

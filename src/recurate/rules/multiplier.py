@@ -62,8 +62,9 @@ class Multiplier:
         self._utilities = utilities
         self._noise = noise
         _check_span(utilities)
-        self._margin = _left_margin(noise)
-        self._lattice = Lattice(utilities, self._margin)
+        # So far below the lowest utility the integrand, at most f F, is negligible: F^2 < 1e-18.
+        margin = _first_below(lambda z: noise.cdf(-z), 1e-9, REACH)
+        self._lattice = Lattice(utilities, margin)
         self._convolutions: dict[tuple[float, float], Convolution] = {}
 
     def __call__(self, law: FloatArray, k: ArrayLike, keep: int = 1) -> FloatArray:
@@ -179,11 +180,6 @@ def _check_span(utilities: FloatArray) -> None:
             got=f"{span:.3g} nats",
             remedy=f"use a higher temperature or smaller rewards (at most {WIDEST:g} nats)",
         )
-
-
-def _left_margin(noise: Noise) -> float:
-    """Return how far below the lowest utility the integrand, at most f F, is negligible: F^2 < 1e-18."""
-    return _first_below(lambda z: noise.cdf(-z), 1e-9, REACH)
 
 
 def _right_margin(noise: Noise, largest: float) -> float:

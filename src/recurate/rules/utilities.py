@@ -23,8 +23,8 @@ def _scaled(rewards: FloatArray, temperature: float) -> tuple[FloatArray, bool]:
     with np.errstate(over="ignore"):
         utilities = rewards / temperature
     gaps = bool(utilities.min(initial=np.inf) == -np.inf)
-    # The maximum is NaN if any value is.
-    if not utilities.max(initial=-np.inf) < np.inf or (gaps and _overflowed(utilities, rewards)):
+    overflowed = gaps and bool(np.any((utilities == -np.inf) & (rewards > -np.inf)))
+    if overflowed or not utilities.max(initial=-np.inf) < np.inf:  # the maximum is NaN if any value is
         raise InputError(
             "rewards divided by the temperature must be numbers (-inf marks an empty slot)",
             got="NaN, inf or an overflow",
@@ -92,7 +92,3 @@ def end_to_end(rewards: FloatArray, slates: Slates | None = None) -> tuple[Float
             remedy="pass the slates in consecutive rows, or a table (slates, width) without slates",
         )
     return rewards.ravel(), Slates.of_size(rewards.shape[1], len(rewards)) if slates is None else slates
-
-
-def _overflowed(utilities: FloatArray, rewards: FloatArray) -> bool:
-    return bool(np.any((utilities == -np.inf) & (rewards > -np.inf)))

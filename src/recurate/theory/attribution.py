@@ -20,7 +20,7 @@ import numpy as np
 
 from recurate.core.arrays import BoolArray, FloatArray, IntArray
 from recurate.log.candidates import Candidates
-from recurate.metrics.estimates import NORMAL_975, encode, standard_error
+from recurate.metrics.estimates import NORMAL_975, Strata, encode, standard_error
 from recurate.theory.renewal import training_values
 from recurate.theory.setting import Setting
 
@@ -122,11 +122,7 @@ def _real_mean(real: Candidates, candidates: Candidates, j: int) -> float:
 
 
 def _error(
-    candidates: Candidates,
-    rewards: FloatArray,
-    picked: BoolArray,
-    kept: FloatArray,
-    slates: IntArray | None,
+    candidates: Candidates, rewards: FloatArray, picked: BoolArray, kept: FloatArray, slates: IntArray | None
 ) -> float:
     """Return the standard error of the picks' mean about selection; contexts are fixed, not drawn."""
     if slates is not None and candidates.contexts is None:
@@ -137,7 +133,7 @@ def _error(
     if candidates.contexts is not None:
         codes = encode(candidates.contexts[picked])[0]
         if np.bincount(codes).mean() >= 2:
-            return _error_about_contexts(kept, codes)
+            return standard_error(kept, Strata(codes))
         # One pick per context: the spread of all candidates within contexts stands for it.
         every = encode(candidates.contexts)[0]
         means = np.bincount(every, rewards) / np.bincount(every)
@@ -174,11 +170,4 @@ def _mean_error(candidates: Candidates, values: FloatArray, before: Candidates) 
     if before.contexts is None or not np.array_equal(np.sort(candidates.contexts), np.sort(before.contexts)):
         return standard_error(values - values.mean(), codes)
     # The same contexts as before, equally often: their levels are not random.
-    return _error_about_contexts(values, codes)
-
-
-def _error_about_contexts(values: FloatArray, codes: IntArray) -> float:
-    """Return the standard error of a mean of values whose contexts are fixed, not drawn."""
-    counts = np.bincount(codes)
-    within = values - (np.bincount(codes, values) / counts)[codes]
-    return math.sqrt(float(np.square(within).sum()) / max(values.size - counts.size, 1) / values.size)
+    return standard_error(values, Strata(codes))

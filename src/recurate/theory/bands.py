@@ -155,10 +155,7 @@ def _nearer(model: LoopModel) -> LoopModel:
 
 
 def _simultaneous(
-    difference: dict[tuple[int, Key], FloatArray],
-    share: float,
-    groups: int,
-    losses: tuple[Extinction, ...],
+    difference: dict[tuple[int, Key], FloatArray], share: float, groups: int, losses: tuple[Extinction, ...]
 ) -> Bands:
     """Turn replicates of D, from a part of the pool, into bands for the whole."""
     centre: dict[tuple[int, Key], float] = {}
@@ -214,11 +211,7 @@ def _noisy_loops(
 
 
 def _redrawn_pools(
-    model: LoopModel,
-    pool: float,
-    count: int,
-    excess: list[float],
-    rng: np.random.Generator,
+    model: LoopModel, pool: float, count: int, excess: list[float], rng: np.random.Generator
 ) -> dict[tuple[int, Key], FloatArray]:
     """Forecast from ``count`` pools drawn anew; ``excess`` is the bias of their divergences, by round."""
     population, setting = model.population, model.setting

@@ -87,9 +87,7 @@ class Compressed:
         alive = np.sum(laws, axis=0) > 0
         whole = bool(alive.all())
         places = _Places.of(
-            utilities if whole else utilities[alive],
-            min(WIDEST_CELL, REACH / rate),
-            None if whole else alive,
+            utilities if whole else utilities[alive], min(WIDEST_CELL, REACH / rate), None if whole else alive
         )
         found = {"": np.stack([places.compress(p) for p in laws])}
         for name, values in (columns or {}).items():
@@ -164,7 +162,7 @@ class _Places:
         if grid.occupied.size * PARTS > utilities.size:
             return cls(utilities, None, alive)
         middles = low + (grid.occupied + 0.5) * width
-        nodes = middles[:, None] + 0.5 * width * _chebyshev_nodes()
+        nodes = middles[:, None] + 0.5 * width * np.cos((np.arange(POINTS) + 0.5) * (math.pi / POINTS))
         return cls(nodes.ravel(), grid, alive)
 
     def compress(self, law: FloatArray) -> FloatArray:
@@ -232,10 +230,6 @@ def _recentred() -> FloatArray:
     found[:, 2] -= 0.5625 * found[:, 6]
     found[:, 0] += found[:, 6] / 32
     return found[:, :MOMENTS]
-
-
-def _chebyshev_nodes() -> FloatArray:
-    return np.asarray(np.cos((np.arange(POINTS) + 0.5) * (math.pi / POINTS)))
 
 
 def _interpolation() -> FloatArray:

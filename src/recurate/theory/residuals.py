@@ -198,7 +198,8 @@ def equal_spread_p_value(values: FloatArray, codes: IntArray, rng: np.random.Gen
     from scipy.special import fdtrc, ndtri
     from scipy.stats import rankdata
 
-    order = _shuffled(codes, rng)
+    # In order of contexts, shuffled within each: logs may be sorted by reward.
+    order = np.lexsort((rng.random(codes.size), codes))
     sizes = np.bincount(codes)
     rank_in = np.arange(order.size) - np.repeat(np.cumsum(sizes) - sizes, sizes)
     usable = (sizes >= 4)[codes[order]]
@@ -217,8 +218,3 @@ def equal_spread_p_value(values: FloatArray, codes: IntArray, rng: np.random.Gen
     if within == 0:
         return 1.0 if between == 0 else 0.0
     return float(fdtrc(counts.size - 1, scores.size - counts.size, between / within))
-
-
-def _shuffled(codes: IntArray, rng: np.random.Generator) -> IntArray:
-    """Return the rows in order of contexts, shuffled within each: logs may be sorted by reward."""
-    return np.lexsort((rng.random(codes.size), codes)).astype(np.int64)

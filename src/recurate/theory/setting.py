@@ -28,8 +28,9 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from recurate.core.arrays import FloatArray
-from recurate.core.errors import InputError, is_number
+from recurate.core.errors import InputError
 from recurate.rules import Rule, noise_named
+from recurate.rules.rule import check_number
 from recurate.rules.selection import Selection
 
 PARTS = ("k", "temperature", "noise", "keep", "lapse")  # parts of a rule
@@ -259,31 +260,19 @@ def as_floats(name: str, values: ArrayLike) -> FloatArray:
 
 def check_efficacy(value: float) -> float:
     """Return the efficacy, in (0, 1]."""
-    if not is_number(value) or not (math.isfinite(value) and 0 < value <= 1):
-        raise InputError(
-            "the efficacy must lie in (0, 1]",
-            got=value,
-            remedy="it is the part of the way to its training law that retraining moves the model, 1 at most",
-        )
+    remedy = "it is the part of the way to its training law that retraining moves the model, 1 at most"
+    check_number(value, lambda eta: 0 < eta <= 1, "the efficacy must lie in (0, 1]", remedy)
     return float(value)
 
 
 def check_real_fraction(value: float) -> float:
     """Return the real fraction, in [0, 1]."""
-    if not is_number(value) or not 0.0 <= value <= 1.0:
-        raise InputError(
-            "the real fraction must lie between 0 and 1",
-            got=value,
-            remedy="it is the share of real data in each retraining set: 0.5 is half",
-        )
+    remedy = "it is the share of real data in each retraining set: 0.5 is half"
+    check_number(value, lambda rho: 0 <= rho <= 1, "the real fraction must lie between 0 and 1", remedy)
     return float(value)
 
 
 def _check_count(name: str, value: int, least: int) -> int:
-    if not is_number(value) or not math.isfinite(value) or value != int(value) or not least <= value < 2**62:
-        raise InputError(
-            f"{name} must be a whole number >= {least}",
-            got=value,
-            remedy=f"for example {name} = 10",
-        )
+    what, remedy = f"{name} must be a whole number >= {least}", f"for example {name} = 10"
+    check_number(value, lambda n: math.isfinite(n) and n == int(n) and least <= n < 2**62, what, remedy)
     return int(value)

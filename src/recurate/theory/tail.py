@@ -130,12 +130,7 @@ class FittedTail:
         return self.scale * means, masses
 
 
-def fit_tail(
-    rewards: FloatArray,
-    law: FloatArray | None = None,
-    *,
-    share: float | None = None,
-) -> FittedTail:
+def fit_tail(rewards: FloatArray, law: FloatArray | None = None, *, share: float | None = None) -> FittedTail:
     """Fit a generalized Pareto tail to the top of a pool of rewards.
 
     Args:

@@ -94,11 +94,7 @@ def _error_of_mean(sums: FloatArray, masses: FloatArray) -> float:
 
 
 def unbiased_law(
-    rewards: FloatArray,
-    codes: IntArray,
-    rule: Rule,
-    weights: FloatArray,
-    law: FloatArray | None = None,
+    rewards: FloatArray, codes: IntArray, rule: Rule, weights: FloatArray, law: FloatArray | None = None
 ) -> OneRound:
     """Return the law of one round's picks, unbiased for the mean of any function of the candidates.
 

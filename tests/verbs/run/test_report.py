@@ -13,13 +13,14 @@ import pytest
 import recurate
 from helpers.browser import CHROMIUM, FLAGS, PROBE, check_charts
 from helpers.tiny import DIGITS, GAUSSIANS
+from recurate.components.nets.classifiers import is_image
 from recurate.log.trajectory import FORECAST, MEASURED, Row, Trajectory
 from recurate.loop.config import parse_config
 from recurate.loop.driver import run
 from recurate.loop.run_folder import RunFolder
 from recurate.report import narrative
 from recurate.verbs.run.report import write_run_report
-from recurate.verbs.run.samples_section import chosen_rounds, image_grid, is_image
+from recurate.verbs.run.samples_section import chosen_rounds, image_grid
 
 
 @pytest.fixture(scope="module")

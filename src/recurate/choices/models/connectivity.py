@@ -10,11 +10,7 @@ from recurate.rules.slates import Slates
 
 
 def check_connected(
-    codes: IntArray,
-    slates: Slates,
-    winners: IntArray,
-    tied: BoolArray,
-    names: tuple[str, ...],
+    codes: IntArray, slates: Slates, winners: IntArray, tied: BoolArray, names: tuple[str, ...]
 ) -> None:
     """Raise NoEstimate unless the graph of "was picked over" is strongly connected.
 

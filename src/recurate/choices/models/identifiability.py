@@ -10,7 +10,8 @@ import numpy as np
 from recurate.choices.models.likelihood import evaluate
 from recurate.choices.table import Choices
 from recurate.core.arrays import FloatArray, IntArray
-from recurate.core.errors import InputError, is_number
+from recurate.core.errors import InputError
+from recurate.rules.rule import check_number
 
 FEWEST = 4000  # minimum number of slates in a subsample
 PART = 20  # ratio of all slates to those of a subsample
@@ -45,12 +46,8 @@ class Separated(NoEstimate):
 
 def check_shrinkage(shrinkage: float) -> None:
     """Raise InputError unless a shrinkage is a finite number >= 0."""
-    if not is_number(shrinkage) or not (math.isfinite(shrinkage) and shrinkage >= 0):
-        raise InputError(
-            "shrinkage must be a number >= 0",
-            got=shrinkage,
-            remedy="--shrinkage 0 for none; --shrinkage 1 weighs about one slate",
-        )
+    remedy = "--shrinkage 0 for none; --shrinkage 1 weighs about one slate"
+    check_number(shrinkage, lambda s: math.isfinite(s) and s >= 0, "shrinkage must be a number >= 0", remedy)
 
 
 def check_identified(choices: Choices, shrinkage: float = 0.0) -> tuple[FloatArray, Choices | None]:

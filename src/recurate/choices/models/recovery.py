@@ -145,7 +145,7 @@ def recover_single(observed: Observed) -> Recovered:
     if len(observed.names) > 1:
         return _recover_mixture(choices)
     worth = choices.features[:, 0]
-    if not _varies(choices, worth):
+    if not (choices.slates.maxima(worth) > -choices.slates.maxima(-worth)).any():
         return Recovered(Family.UNKNOWN, keep=1, evidence="the rewards of each slate are all equal")
     n = len(choices)
     right = best_chances(choices, worth)
@@ -196,10 +196,6 @@ def _simplest(logs: dict[Family, float]) -> Family:
     top = max(scores, key=lambda family: scores[family])
     close = Family.LUCE in logs and logs[top] - logs[Family.LUCE] < ENOUGH
     return Family.LUCE if top == Family.THURSTONE and close else top
-
-
-def _varies(choices: Choices, worth: FloatArray) -> bool:
-    return bool((choices.slates.maxima(worth) > -choices.slates.maxima(-worth)).any())
 
 
 def _spread(choices: Choices) -> float:

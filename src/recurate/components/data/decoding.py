@@ -21,14 +21,8 @@ Picture = NDArray[Any]  # (h, w) or (h, w, 3): whole numbers or Booleans as stor
 
 LUMA = np.array([0.299, 0.587, 0.114], np.float32)  # ITU-R BT.601
 UNREADABLE: tuple[type[Exception], ...] = (
-    OSError,
-    ValueError,
-    SyntaxError,
-    EOFError,
-    struct.error,
-    IndexError,
-    KeyError,
-)
+    OSError, ValueError, SyntaxError, EOFError, struct.error, IndexError, KeyError,
+)  # fmt: skip
 
 
 @dataclass(frozen=True)

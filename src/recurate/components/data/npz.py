@@ -18,15 +18,8 @@ from typing import IO, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from recurate.components.data.decoding import (
-    Part,
-    Picture,
-    as_labels,
-    damage_explained,
-    decode,
-    find_names,
-    numbered,
-)
+from recurate.components.data import decoding
+from recurate.components.data.decoding import Part, Picture, damage_explained, numbered
 from recurate.core.arrays import IntArray
 from recurate.core.errors import InputError
 
@@ -52,12 +45,14 @@ def parts(path: Path, image: str | None, label: str | None) -> tuple[Part, Part 
     """
     keys = _keys(path)
     if image is None and keys >= SCANS:
-        return _scans(path, find_names(("scans", label), ((), LABELS), keys, "array", str(path))[1]), None
+        return _scans(
+            path, decoding.find_names(("scans", label), ((), LABELS), keys, "array", str(path))[1]
+        ), None
     train, test = (None if image else _named(keys, prefixes) for prefixes in (TRAIN, TEST))
     if train is not None:
         return _part(path, train[0], label or train[1]), None if test is None else _part(path, *test)
     usual = (IMAGES, () if image else LABELS)
-    return _part(path, *find_names((image, label), usual, keys, "array", str(path))), None
+    return _part(path, *decoding.find_names((image, label), usual, keys, "array", str(path))), None
 
 
 def _named(keys: set[str], prefixes: Sequence[str]) -> tuple[str, str | None] | None:
@@ -127,7 +122,7 @@ def _labels(path: Path, key: str, count: int) -> NDArray[Any]:
         )
     named = [name for name in NAMES if name in _keys(path)]
     if found.dtype.kind in "iu" and named:
-        return as_labels(found, _load(path, named[0]).astype(str).ravel())
+        return decoding.as_labels(found, _load(path, named[0]).astype(str).ravel())
     return found.astype(str)
 
 
@@ -146,7 +141,7 @@ def _scans(path: Path, label: str | None) -> Part:
     def read(rows: IntArray) -> Iterator[Picture]:
         for row in rows:
             scan = scans[ends[row] : ends[row + 1]].tobytes()
-            yield decode(header + scan, numbered(str(path))(row))
+            yield decoding.decode(header + scan, numbered(str(path))(row))
 
     return Part(str(path), len(ends) - 1, labels, read, numbered(str(path)))
 

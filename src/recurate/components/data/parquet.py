@@ -12,15 +12,8 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from recurate.components.data.decoding import (
-    Part,
-    Picture,
-    as_labels,
-    damage_explained,
-    decode,
-    find_names,
-    numbered,
-)
+from recurate.components.data import decoding
+from recurate.components.data.decoding import Part, Picture, damage_explained, decode
 from recurate.core.arrays import IntArray
 from recurate.core.errors import InputError
 
@@ -47,7 +40,7 @@ def part(paths: Sequence[Path], info: Path | None, image: str | None, label: str
     """
     with _opened(paths[0]) as (schema, _):
         pass
-    pictured, labelled = find_names((image, label), (IMAGES, LABELS), schema.names, "column", name)
+    pictured, labelled = decoding.find_names((image, label), (IMAGES, LABELS), schema.names, "column", name)
     kind = schema.field(pictured).type
     if pa.types.is_struct(kind) and kind.get_field_index("bytes") >= 0:
         kind = kind.field("bytes").type
@@ -64,7 +57,7 @@ def part(paths: Sequence[Path], info: Path | None, image: str | None, label: str
     labels = None
     if labelled is not None:
         labels = _labels(pa.chunked_array(found), _names(schema, labelled, info), f"{name}: {labelled}")
-    title = numbered(name)
+    title = decoding.numbered(name)
 
     def read(rows: IntArray) -> Iterator[Picture]:
         start = 0
@@ -124,7 +117,7 @@ def _labels(column: pa.ChunkedArray, names: list[str] | None, name: str) -> NDAr
             f"{name} has {column.null_count} empty values", got="an empty value", remedy="label every image"
         )
     if pa.types.is_integer(column.type):
-        return as_labels(column.to_numpy(), names)
+        return decoding.as_labels(column.to_numpy(), names)
     with damage_explained(Path(name), pa.ArrowException):
         return np.asarray(column.cast(pa.string()).to_pylist(), dtype=np.str_)
 

@@ -11,9 +11,10 @@ from pydantic import Field
 
 from recurate.components.data.dataset import Dataset, Source, split
 from recurate.components.data.paths import locate
-from recurate.core.errors import InputError, nearest
+from recurate.core.errors import InputError
 from recurate.core.sealed import sha256
 from recurate.core.seeds import Stream
+from recurate.core.tables import column_of
 from recurate.log.reading.sources import open_source
 from recurate.log.samples import Samples, from_column, is_text
 
@@ -60,8 +61,12 @@ class TableData(Source):
 
     def _samples(self, table: pa.Table) -> Samples:
         if isinstance(self.sample, str):
-            return from_column(self._column(table, self.sample), f"{self.path}: column {self.sample!r}")
-        parts = [from_column(self._column(table, c), f"{self.path}: column {c!r}") for c in self.sample]
+            return from_column(
+                column_of(table, self.sample, self.path), f"{self.path}: column {self.sample!r}"
+            )
+        parts = [
+            from_column(column_of(table, c, self.path), f"{self.path}: column {c!r}") for c in self.sample
+        ]
         if any(is_text(part) or part.shape[1:] != (1,) for part in parts):
             raise InputError(
                 f"{self.path}: several sample columns must all hold numbers",
@@ -73,7 +78,7 @@ class TableData(Source):
     def _texts(self, table: pa.Table, name: str | None) -> NDArray[Any] | None:
         if name is None:
             return None
-        column = self._column(table, name)
+        column = column_of(table, name, self.path)
         if column.null_count:
             raise InputError(
                 f"{self.path}: column {name!r} has {column.null_count} empty values",
@@ -81,12 +86,3 @@ class TableData(Source):
                 remedy="fill in every row",
             )
         return np.asarray(column.cast(pa.string()).to_numpy(zero_copy_only=False)).astype(str)
-
-    def _column(self, table: pa.Table, name: str) -> Any:
-        if name not in table.column_names:
-            raise InputError(
-                f"{self.path} has no column {name!r}",
-                got=f"columns {', '.join(table.column_names)}",
-                remedy=nearest(name, table.column_names),
-            )
-        return table.column(name)

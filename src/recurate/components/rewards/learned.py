@@ -464,10 +464,7 @@ def parts(
 
 
 def facts_of(
-    rewards: FloatArray,
-    choices: Choices,
-    split: tuple[IntArray, IntArray, IntArray],
-    best_step: int,
+    rewards: FloatArray, choices: Choices, split: tuple[IntArray, IntArray, IntArray], best_step: int
 ) -> LearnedFacts:
     """Return the quality of rewards on the held-out slates.
 

@@ -170,11 +170,8 @@ class FrechetAlarm(_Levelled):
         found = []
         for quantity in spaces:
             start, row = seen.at(0, quantity), seen.at(t, quantity)
-            errors = [None if one is None else error_of(one) for one in (start, row)]
-            if start is None or row is None or errors[0] is None or errors[1] is None:
-                continue
-            limit = self.factor * start.value
-            if row.value - limit > z * math.hypot(errors[1], self.factor * errors[0]):
+            if start is not None and row is not None and _difference(row, start, self.factor) > z:
+                limit = self.factor * start.value
                 words = (
                     f"the Frechet distance in {quantity.removeprefix('frechet:')} is {row.value:.3g}, above "
                     f"{self.factor:.3g} times round 0's {start.value:.3g}"
@@ -221,12 +218,12 @@ class GoldAlarm(_Levelled):
         return Finding(replace(now[1], reward=self.proxy), then[1].value, words)
 
 
-def _difference(high: Row | None, low: Row | None) -> float:
-    """Return (high - low) in its standard errors, or -inf where it has none."""
+def _difference(high: Row | None, low: Row | None, factor: float = 1.0) -> float:
+    """Return (high - factor low) in its standard errors, or -inf where it has none."""
     errors = [None if row is None else error_of(row) for row in (high, low)]
     if high is None or low is None or errors[0] is None or errors[1] is None:
         return -math.inf
-    return (high.value - low.value) / math.hypot(errors[0], errors[1])
+    return (high.value - factor * low.value) / math.hypot(errors[0], factor * errors[1])
 
 
 class BandAlarm(AlarmSettings):

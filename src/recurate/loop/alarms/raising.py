@@ -32,19 +32,8 @@ from recurate.loop.alarms.kinds import (
 )
 from recurate.loop.alarms.protocol import Action, AlarmSettings, Finding, PluggedAlarm
 
-ALARMS = Seam(
-    "alarms",
-    "alarm",
-    {
-        "divergence": DivergenceAlarm,
-        "variance": VarianceAlarm,
-        "share": ShareAlarm,
-        "frechet": FrechetAlarm,
-        "gold": GoldAlarm,
-        "band": BandAlarm,
-    },
-    PluggedAlarm,
-)
+KINDS = (DivergenceAlarm, VarianceAlarm, ShareAlarm, FrechetAlarm, GoldAlarm, BandAlarm)
+ALARMS = Seam("alarms", "alarm", {kind.model_fields["kind"].default: kind for kind in KINDS}, PluggedAlarm)
 
 
 @dataclass(frozen=True)

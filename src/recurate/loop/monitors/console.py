@@ -79,7 +79,6 @@ class Live(Monitor):
         self._rounds = 0
         self._columns: list[Key] = []
         self._cells: dict[int, dict[Key, str]] = {}
-        self._played: list[int] = []
         self._seconds: dict[int, float] = {}
         self._candidates: dict[int, int] = {}
         self._said: list[str] = []
@@ -123,7 +122,6 @@ class Live(Monitor):
         self._seconds[round] = time.perf_counter() - self._round_since
         self._columns = self._columns or main_columns(trajectory)
         self._cells[round] = _cells(trajectory, round)
-        self._played.append(round)
         if round == self._rounds:
             self._stage = (round, "report")
             self._stage_since = time.perf_counter()
@@ -151,10 +149,9 @@ class Live(Monitor):
         Args:
             now: Current reading of ``time.perf_counter``.
         """
-        later = [s for t, s in self._seconds.items() if t > 0]
         if not self._seconds:
             return None
-        pace = median(later or self._seconds.values())
+        pace = median(self._seconds[t] for t in self._usual())
         todo = self._rounds - max(self._seconds)
         spent = now - self._round_since if self._stage[0] > max(self._seconds) else 0.0
         return max(todo * pace - min(spent, pace), 0.0)
@@ -166,7 +163,7 @@ class Live(Monitor):
 
         now = time.perf_counter()
         parts: list[RenderableType] = []
-        if self._played:
+        if self._cells:
             parts.append(self._table())
         shown = self._said if self._ended else self._said[-KEPT:]
         more = len(self._said) - len(shown)
@@ -182,7 +179,7 @@ class Live(Monitor):
         from rich.text import Text
 
         limit = LAST_ROUNDS if self._ended else max(3, min(LIVE_ROUNDS, self._console.height - 12))
-        rounds = self._played[-limit:]
+        rounds = list(self._cells)[-limit:]
         cells = [[_title(k), *(self._cells[t].get(k, "") for t in rounds)] for k in self._columns]
         widths = [max(map(len, column)) + 2 for column in cells]
         room = self._console.width - ROUND_WIDTH - 10
@@ -194,8 +191,8 @@ class Live(Monitor):
             line = f"{start:>{ROUND_WIDTH}}{row}{end:>9}"
             lines.append(Text(line, style="bold" if t is None else "", no_wrap=True))
         notes = []
-        if len(self._played) > len(rounds):
-            notes.append(f"{len(self._played) - len(rounds)} earlier rounds")
+        if len(self._cells) > len(rounds):
+            notes.append(f"{len(self._cells) - len(rounds)} earlier rounds")
         if shown < len(widths):
             notes.append(f"{len(widths) - shown} more columns on a wider terminal")
         if notes:
@@ -215,7 +212,7 @@ class Live(Monitor):
         left = self.seconds_left(now)
         if left is not None and name != "report":
             pace.append(f"{clock(left)} left")
-        elif t >= 0 and not self._played:
+        elif t >= 0 and not self._cells:
             pace.append("time left: known after this round")
         parts: list[RenderableType] = [line]
         if pace:
@@ -228,14 +225,19 @@ class Live(Monitor):
     def _pace(self) -> list[str]:
         if not self._seconds:
             return []
-        later = [t for t in self._seconds if t > 0] or list(self._seconds)
-        seconds = sum(self._seconds[t] for t in later) / len(later)
-        parts = [f"{seconds:.3g} s per round"]
-        candidates = [(self._candidates[t], self._seconds[t]) for t in later if self._candidates.get(t)]
-        if candidates:
-            rate = sum(n for n, _ in candidates) / max(sum(s for _, s in candidates), 1e-9)
+        usual = self._usual()
+        parts = [f"{sum(self._seconds[t] for t in usual) / len(usual):.3g} s per round"]
+        counted = [t for t in usual if self._candidates.get(t)]
+        if counted:
+            rate = sum(self._candidates[t] for t in counted) / max(
+                sum(self._seconds[t] for t in counted), 1e-9
+            )
             parts.append(f"{rate:,.0f} candidates per second")
         return parts
+
+    def _usual(self) -> list[int]:
+        """Return the complete rounds without round 0, which trains a new model, unless it is the only one."""
+        return [t for t in self._seconds if t > 0] or list(self._seconds)
 
 
 class JsonLines(Monitor):

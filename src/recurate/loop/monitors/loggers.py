@@ -72,7 +72,8 @@ class _Logger(Monitor):
     def finished(self, round: int, trajectory: Trajectory) -> None:  # noqa: A002
         """Write the round, and earlier rounds that are missing."""
         for t in range(self._last + 1, round + 1):
-            self.write(t, self._values(trajectory, t) | {"counts": _floats(self._counts.pop(t, {}))})
+            counts = {_safe(name): float(count) for name, count in self._counts.pop(t, {}).items()}
+            self.write(t, self._values(trajectory, t) | {"counts": counts})
         self._last = max(self._last, round)
 
     def close(self) -> None:
@@ -337,7 +338,3 @@ def _numbered(name: str, t: int) -> str:
 
 def _cell(text: str) -> str:
     return text.replace("|", "\\|").replace("\n", " ")
-
-
-def _floats(counts: dict[str, int]) -> dict[str, float]:
-    return {_safe(name): float(value) for name, value in counts.items()}

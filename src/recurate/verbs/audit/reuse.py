@@ -174,7 +174,7 @@ def judge_reuse(observed: Observed, found: Recovered) -> list[Finding]:
         return []
     findings = []
     same = reward_reuse(observed)
-    findings.append(_reuse_line("candidates of neighbouring rounds", same, "independent", "the same seeds"))
+    findings.append(_reuse_line("candidates of neighbouring rounds", same))
     items, within, across = item_reuse(observed)
     if observed.items is not None:
         evidence = f"repeats: {within:.1%} within rounds, {across:.1%} of the items were in the round before"
@@ -186,19 +186,19 @@ def judge_reuse(observed: Observed, found: Recovered) -> list[Finding]:
     chances = _chances(observed, found)
     if chances is not None:
         noise = pick_reuse(observed, chances)
-        findings.append(_reuse_line("noise of the picks", noise, "independent", "the same seeds"))
+        findings.append(_reuse_line("noise of the picks", noise))
     return findings
 
 
-def _reuse_line(aspect: str, same: Reuse, wanted: str, cause: str) -> Finding:
+def _reuse_line(aspect: str, same: Reuse) -> Finding:
     if same.why:
-        return Finding(aspect, wanted, "not tested", same.why, UNTESTED)
+        return Finding(aspect, "independent", "not tested", same.why, UNTESTED)
     evidence = (
         f"correlation {same.correlation:.3f} at equal slates and slots ({same.pairs} pairs), {p_text(same.p)}"
     )
     if same.found(LEVEL):
-        return Finding(aspect, wanted, f"shared: {cause} in each round", evidence, MISMATCH)
-    return Finding(aspect, wanted, "independent", evidence, OK)
+        return Finding(aspect, "independent", "shared: the same seeds in each round", evidence, MISMATCH)
+    return Finding(aspect, "independent", "independent", evidence, OK)
 
 
 def _chances(observed: Observed, found: Recovered) -> FloatArray | None:

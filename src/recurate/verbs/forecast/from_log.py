@@ -11,6 +11,7 @@ import json
 import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -190,20 +191,17 @@ def _welfare(
     """Return the welfare of the first round, of the last forecast law and of the last measured round."""
     if len(candidates.names) < 2 or candidates.contexts is not None:
         return ()
-    weights, temperature = result.setting.weights, result.setting.temperature
-    atoms = candidates.rewards
+    setting, atoms = result.setting, candidates.rewards
+    gain = partial(welfare, weights=setting.weights, temperature=setting.temperature)
     if result.law.size > len(atoms) and real is not None:
         atoms = np.vstack([atoms, real.rewards])
-    found = [("round 0", welfare(candidates.rewards, weights=weights, temperature=temperature))]
+    found = [("round 0", gain(candidates.rewards))]
     if result.law.size == len(atoms):
-        name = f"round {result.setting.rounds}, forecast"
-        found.append((name, welfare(atoms, result.law, weights=weights, temperature=temperature)))
+        found.append((f"round {setting.rounds}, forecast", gain(atoms, result.law)))
     if log is not None:
         last = log.select(source=MODEL).rounds()[-1]
         rows = log.select(source=MODEL, round=last).reward_matrix()
-        found.append(
-            (f"round {last - first}, measured", welfare(rows, weights=weights, temperature=temperature))
-        )
+        found.append((f"round {last - first}, measured", gain(rows)))
     return tuple(found)
 
 

@@ -10,14 +10,7 @@ from recurate.core.arrays import FloatArray, IntArray
 from recurate.log.candidates import Candidates
 from recurate.theory.limits import Limit, limit
 from recurate.theory.population import favourites
-from recurate.theory.survival import (
-    SHORT,
-    Survival,
-    pareto_front,
-    phase,
-    settled_share,
-    survival,
-)
+from recurate.theory.survival import SHORT, Survival, pareto_front, phase, settled_share, survival
 from recurate.theory.welfare import Welfare, welfare
 from recurate.verbs.plan.evaluation import Choice
 

@@ -16,6 +16,7 @@ from recurate.log.candidates import Candidates
 from recurate.metrics.estimates import encode, entropy_of, kl_atoms
 from recurate.metrics.partition import partition
 from recurate.rules import Rule
+from recurate.rules.rule import check_number
 from recurate.theory.coarsening import gather
 from recurate.theory.limits import limit
 from recurate.theory.population import Population, favourites
@@ -59,10 +60,9 @@ class Constraints:
     def check(self, groups: int) -> None:
         """Raise InputError if a bound is out of range, or cannot be satisfied with this number of groups."""
         for name, value in vars(self).items():
-            if value is not None and (not is_number(value) or not (math.isfinite(value) and value >= 0)):
-                raise InputError(
-                    f"the constraint {name} must be a number >= 0", got=value, remedy=f"--{name} 0.1"
-                )
+            if value is not None:
+                what, remedy = f"the constraint {name} must be a number >= 0", f"--{name} 0.1"
+                check_number(value, lambda v: math.isfinite(v) and v >= 0, what, remedy)
         if self.floor is not None and self.floor * groups > 1:
             raise InputError(
                 "the floors of all groups sum to more than one",

@@ -169,9 +169,7 @@ def settings(
     ]
     if not space:
         raise InputError(
-            "there is nothing to choose from",
-            got="no settings",
-            remedy="give at least one slate size",
+            "there is nothing to choose from", got="no settings", remedy="give at least one slate size"
         )
     return space
 

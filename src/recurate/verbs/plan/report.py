@@ -31,7 +31,9 @@ def plan_result(found: Plan, source: str) -> Result[Plan]:
 
 
 def _facts(p: Plan) -> Facts:
-    facts: Facts = {
+    ends = p.ends
+    names = ("gap", "unique", "shares", "support")
+    return {
         "rounds": p.rounds,
         "feasible": p.best is not None,
         "best": _outcome_facts(p.best),
@@ -40,27 +42,17 @@ def _facts(p: Plan) -> Facts:
         "diversity_frontier": [_outcome_facts(o) for o in p.diversity],
         "compute_frontier": [_outcome_facts(o) for o in p.compute],
         "sensitivity": [
-            {
-                "factor": s.factor,
-                "outcome": _outcome_facts(s.outcome),
-                "replanned": _outcome_facts(s.replanned),
-            }
+            {"factor": s.factor} | {n: _outcome_facts(getattr(s, n)) for n in ("outcome", "replanned")}
             for s in p.sensitivity
         ],
         "settings_tried": len(p.outcomes),
         "compression_error": p.error,
         "groups": p.groups,
         "rewards": p.rewards,
-        "survivors": [],
-        "welfare": {},
-        "nash_limit": None,
+        "survivors": [] if ends is None else ends.survivors,
+        "welfare": {} if ends is None else dict(ends.welfare),
+        "nash_limit": None if ends is None else {name: getattr(ends.nash, name) for name in names},
     }
-    if p.ends is not None:
-        nash = p.ends.nash
-        facts["survivors"] = p.ends.survivors
-        facts["welfare"] = dict(p.ends.welfare)
-        facts["nash_limit"] = {name: getattr(nash, name) for name in ("gap", "unique", "shares", "support")}
-    return facts
 
 
 def _outcome_facts(outcome: Outcome | None) -> Facts | None:
@@ -156,15 +148,9 @@ def _frontiers(found: Plan) -> list[Section]:
     ):
         if len(outcomes) < 2:
             continue
-        points = [
-            {
-                "x": getattr(o, key),
-                "y": o.objective,
-                "label": f"K = {o.choice.k}, real {o.choice.real_fraction:.3g}",
-            }
-            for o in outcomes
-        ]
-        here = {"x": getattr(found.setting, key), "y": found.setting.objective}
+        labels = (f"K = {o.choice.k}, real {o.choice.real_fraction:.3g}" for o in outcomes)
+        points = [_place(o, key) | {"label": label} for o, label in zip(outcomes, labels, strict=True)]
+        here = _place(found.setting, key)
         axis = "entropy of the shares (nats)" if key == "entropy" else "candidates"
         sections.append(
             Section(
@@ -174,6 +160,10 @@ def _frontiers(found: Plan) -> list[Section]:
             )
         )  # fmt: skip
     return sections
+
+
+def _place(o: Outcome, key: str) -> dict[str, Any]:
+    return {"x": getattr(o, key), "y": o.objective}
 
 
 def _sensitivity(found: Plan) -> list[Section]:

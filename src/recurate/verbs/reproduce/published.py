@@ -34,17 +34,17 @@ class Experiment:
 
     Attributes:
         name: Name of the experiment on the command line.
-        source: Publication, with the section.
         setting: The experiment in one sentence.
         arms: Configurations of the runs by arm, without seeds.
         claims: Published claims.
+        source: Publication, with the section.
     """
 
     name: str
-    source: str
     setting: str
     arms: Mapping[str, dict[str, Any]]
     claims: tuple[Claim, ...]
+    source: str = SOURCE
 
 
 def experiment(name: str, scale: str, data: str | None = None) -> Experiment:
@@ -77,24 +77,22 @@ def _arms(base: dict[str, Any]) -> dict[str, dict[str, Any]]:
 
 
 def _plane(
-    data: dict[str, Any], groups: str, centre: list[float], radius: float, gamma: float
-) -> dict[str, Any]:
-    return {
+    name: str, setting: str, data: dict[str, Any], groups: str, reward: dict[str, Any], fewest: float
+) -> Experiment:
+    """Return an experiment whose first mode has the highest reward and whose others keep ``fewest`` each."""
+    base = {
         "rounds": 8,
         "data": data,
         "generator": {"kind": "flow", "coupling": "independent", "first_steps": 4000, "steps": 1500},
-        "rewards": [{"kind": "distance", "centre": centre, "radius": radius, "gamma": gamma}],
+        "rewards": [{"kind": "distance", **reward}],
         "groups": {"kind": groups},
         "selection": {"k": 4, "picks": 5000},
     }
-
-
-def _plane_claims(preferred: str, fewest: float) -> tuple[Claim, ...]:
-    return (
+    claims = (
         Claim(
             "without real data the model collapses onto the mode of highest reward",
             "share of that mode in the last round",
-            last(PURE, "share", group=preferred),
+            last(PURE, "share", group="0"),
             True,
             0.9,
         ),
@@ -127,29 +125,28 @@ def _plane_claims(preferred: str, fewest: float) -> tuple[Claim, ...]:
             0.0,
         ),
     )
+    return Experiment(name, setting, _arms(base), claims)
 
 
 def _gaussians(scale: str, data: str) -> Experiment:
-    points = {"kind": "gaussians", "modes": 8, "radius": 2.0, "sd": 0.1, "size": 20_000}
-    arms = _arms(_plane(points, "nearest", [2.0, 0.0], 0.3, 1.0))
-    return Experiment(
+    return _plane(
         "F-gaussians",
-        SOURCE,
         "Eight Gaussians on a circle; reward -max(0, distance to one of them - 0.3); one of four is picked.",
-        arms,
-        _plane_claims("0", 0.02),
+        {"kind": "gaussians", "modes": 8, "radius": 2.0, "sd": 0.1, "size": 20_000},
+        "nearest",
+        {"centre": [2.0, 0.0], "radius": 0.3, "gamma": 1.0},
+        0.02,
     )
 
 
 def _moons(scale: str, data: str) -> Experiment:
-    points = {"kind": "moons", "size": 20_000}
-    arms = _arms(_plane(points, "classifier", [-1.0, 0.0], 0.2, 2.0))
-    return Experiment(
+    return _plane(
         "F-moons",
-        SOURCE,
         "Two moons; reward -2 max(0, distance to the tip of one - 0.2); one of four is picked.",
-        arms,
-        _plane_claims("0", 0.1),
+        {"kind": "moons", "size": 20_000},
+        "classifier",
+        {"centre": [-1.0, 0.0], "radius": 0.2, "gamma": 2.0},
+        0.1,
     )
 
 
@@ -186,7 +183,6 @@ def _airplane(scale: str, data: str) -> Experiment:
         claims += _rises(arm, "mean_reward", "mean reward", reward="reward")
     return Experiment(
         "F-cifar-airplane",
-        SOURCE,
         f"{_what(scale)}; reward 5 q(x), q a classifier's probability of {label!r}; one of four is picked.",
         _arms(_images(scale, data, 10, reward)),
         tuple(claims),
@@ -218,7 +214,6 @@ def _confidence(scale: str, data: str) -> Experiment:
     frechet = "frechet:classifier"
     return Experiment(
         "F-cifar-confidence",
-        SOURCE,
         f"{_what(scale)}; reward 5 max q(x), a classifier's confidence; one of four is picked.",
         _arms(_images(scale, data, 20, reward)),
         (

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from recurate.components.nets.classifiers import is_image
 from recurate.components.registry import SECTIONS
 from recurate.core.errors import InputError
 from recurate.core.files import write_text
@@ -160,7 +161,7 @@ def _candidates(folder: RunFolder) -> list[Section]:
         charts = samples_section.plane_charts(found, rewards, picked)
         cards = tuple(Section(title, chart=chart) for title, chart in charts)
         return [Section("The candidates", cards=cards, printed=False)]
-    if not samples_section.is_image(shape):
+    if not is_image(shape):
         return []
     images = []
     for t in rounds:

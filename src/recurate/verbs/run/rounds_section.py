@@ -13,12 +13,7 @@ from recurate.report.charts import MEASURES, title
 from recurate.report.sections import Section
 from recurate.verbs.run.samples_section import chosen_rounds
 
-STAGES = {
-    "precision": "neighbours",
-    "recall": "neighbours",
-    "density": "neighbours",
-    "coverage": "neighbours",
-}
+STAGES = dict.fromkeys(("precision", "recall", "density", "coverage"), "neighbours")
 TEXTS = ("length", "distinct_1", "distinct_2", "self_bleu")
 
 

@@ -22,11 +22,6 @@ def chosen_rounds(count: int) -> list[int]:
     return sorted({round(t) for t in np.linspace(0, count - 1, min(count, ROUNDS))})
 
 
-def is_image(shape: tuple[int, ...]) -> bool:
-    """Whether samples of this shape are images (height, width) or (height, width, 3)."""
-    return len(shape) == 2 or (len(shape) == 3 and shape[2] == 3)
-
-
 def image_grid(images: NDArray[Any]) -> str:
     """Return up to GRID x GRID images with values in [0, 1] as one PNG data URI."""
     from PIL import Image
@@ -56,17 +51,10 @@ def plane_charts(
     points: list[dict[str, Any]] = []
     for t in rounds:
         cells += _cells(samples[t], extent, t)
-        for row in range(min(POINTS, len(samples[t]))):
-            x, y = samples[t][row]
-            points.append(
-                {
-                    "x": round(float(x), 3),
-                    "y": round(float(y), 3),
-                    "reward": round(float(rewards[t][row]), 3),
-                    "picked": "picked" if picked[t][row] else "not picked",
-                    "round": t,
-                }
-            )
+        for (x, y), reward, one in zip(samples[t][:POINTS], rewards[t], picked[t], strict=False):
+            numbers = {"x": x, "y": y, "reward": reward}
+            point = {name: round(float(value), 3) for name, value in numbers.items()}
+            points.append(point | {"picked": "picked" if one else "not picked", "round": t})
     return [
         ("Density of all candidates", charts.density_chart(cells, rounds, extent)),
         (f"The first {POINTS} candidates, picked or not", charts.scatter_chart(points, rounds, extent)),
