@@ -57,6 +57,34 @@ Feature = Annotated[
 Ties = Annotated[
     str, typer.Option(metavar="HOW", help="Tied pairs: davidson (a separate outcome), half, or drop.")
 ]
+Rule = Annotated[
+    str | None,
+    typer.Option(
+        metavar="NAME",
+        help="luce, best (of K), thurstone or random. Default: the rule that the log's picks follow; without "
+        "picks best, if the log has several candidates per slate or context, else luce.",
+    ),
+]
+Noise = Annotated[
+    str | None,
+    typer.Option(
+        metavar="NAME", help="In place of --rule: gumbel (luce), gaussian (thurstone), none (best), or yours."
+    ),
+]
+Keep = Annotated[
+    int | None, typer.Option(metavar="M", help="Number kept of each slate. Default: the log's, or 1.")
+]
+Lapse = Annotated[
+    float | None,
+    typer.Option(metavar="SHARE", help="Share of slates in which the pick is random. Default: the log's."),
+]
+Then = Annotated[
+    list[str] | None,
+    typer.Option(metavar="K[:W,W]", help="A further stage that picks 1 of K with weights W; repeatable."),
+]
+Accumulate = Annotated[
+    bool, typer.Option("--accumulate", help="Training sets keep the data of all earlier rounds.")
+]
 Seed = Annotated[int, typer.Option(metavar="N", help="Seed of all random numbers.")]
 Out = Annotated[
     Path | None,
@@ -93,6 +121,22 @@ def size(option: str, text: str) -> float:
             got=text,
             remedy=f"{option} 4, or {option} 2:0.5,4:0.5",
         ) from None
+
+
+def stage(text: str) -> tuple[float, list[float] | None]:
+    """Read a further stage: K, or K:W,W."""
+    k, _, weights = text.partition(":")
+    return size("--then", k), numbers("--then", weights or None)
+
+
+def efficacy_of(text: str | None) -> float | str | None:
+    """Read an efficacy, a number or ``fit``."""
+    if text in (None, "fit"):
+        return text
+    values = numbers("--efficacy", text) or []
+    if len(values) > 1:
+        raise InputError("--efficacy is one number", got=text, remedy="--efficacy 0.8, or fit")
+    return values[0]
 
 
 def words(text: str | None) -> tuple[str, ...]:

@@ -45,6 +45,7 @@ class Result(Generic[Found]):
         make_sections: Function that returns the sections, likewise.
         make_tables: Function that returns the tables, likewise.
         subtitle: Subtitle of the report.
+        lead: First line of the printed result, such as the rule that it assumes; "" for none.
     """
 
     found: Found
@@ -57,6 +58,7 @@ class Result(Generic[Found]):
     make_sections: Callable[[], Sequence[Section]]
     make_tables: Callable[[], Tables]
     subtitle: str = f"recurate {VERSION}"
+    lead: str = ""
 
     @cached_property
     def facts(self) -> Facts:
@@ -77,7 +79,8 @@ class Result(Generic[Found]):
     def page(self) -> str:
         """Return the report as one self-contained HTML page."""
         return page(
-            self.sections, title=self.title, subtitle=self.subtitle, summary=self.summary,
+            self.sections, title=self.title, subtitle=self.subtitle,
+            summary=f"{self.lead[:1].upper()}{self.lead[1:]}. {self.summary}" if self.lead else self.summary,
             warnings=self.warnings,
         )  # fmt: skip
 
@@ -157,7 +160,12 @@ class Result(Generic[Found]):
 
     def __repr__(self) -> str:
         count = len(self.warnings)
-        lines = [self.title, self.summary, *(f"warning: {text}" for text in self.warnings[:2])]
+        lines = [
+            self.title,
+            *([self.lead] if self.lead else []),
+            self.summary,
+            *(f"warning: {text}" for text in self.warnings[:2]),
+        ]
         lines += [f"... and {count - 2} more warnings"] if count > 2 else []
         return "\n  ".join(lines)
 
@@ -184,7 +192,7 @@ def open_folder(folder: Path) -> Path:
 
 
 def publish(result: Result[Any], folder: Path, *, as_json: bool = False, also: Sequence[str] = ()) -> None:
-    """Save a result and print it: facts as JSON, or sections, warnings, summary and the paths of the files.
+    """Save a result and print it: facts as JSON, or lead, sections, warnings, summary and the files' paths.
 
     Args:
         result: Result of a verb.
@@ -196,6 +204,8 @@ def publish(result: Result[Any], folder: Path, *, as_json: bool = False, also: S
     if as_json:
         print(to_json(result.facts, indent=None))
         return
+    if result.lead:
+        print(textwrap.fill(result.lead, terminal_width()) + "\n")
     print_sections(result.sections)
     for warning in result.warnings:
         print(f"warning: {warning}", file=sys.stderr)

@@ -2,12 +2,31 @@
 
 from __future__ import annotations
 
+import sys
 from typing import Annotated
 
 import typer
 
-from recurate.core.errors import InputError
-from recurate.verbs.options import Context, Json, Log, Out, Reference, Reward, Seed, beside, numbers, size
+from recurate.verbs.options import (
+    Accumulate,
+    Context,
+    Json,
+    Keep,
+    Lapse,
+    Log,
+    Noise,
+    Out,
+    Reference,
+    Reward,
+    Rule,
+    Seed,
+    Then,
+    beside,
+    efficacy_of,
+    numbers,
+    size,
+    stage,
+)  # fmt: skip
 
 
 def forecast(
@@ -22,23 +41,18 @@ def forecast(
     ] = None,
     context: Context = None,
     reference: Reference = None,
+    rule: Rule = None,
     k: Annotated[
         str | None,
-        typer.Option(
-            metavar="K", help="Slate size: 4, inf, or shares 2:0.5,4:0.5. Default: the log's, or 4."
-        ),
+        typer.Option(metavar="K", help="Slate size: 4, inf, or shares 2:0.5,4:0.5. Default: the log's."),
     ] = None,
     temperature: Annotated[
-        float | None, typer.Option(metavar="TAU", help="Temperature: divides the rewards. Default: 1.")
+        float | None,
+        typer.Option(metavar="TAU", help="Temperature of the rule: divides the rewards. Default: the log's."),
     ] = None,
-    noise: Annotated[
-        str | None,
-        typer.Option(metavar="NAME", help="gumbel (Luce choice, the default), gaussian (Thurstone) or none."),
-    ] = None,
-    keep: Annotated[int | None, typer.Option(metavar="M", help="Keep the best M of each slate.")] = None,
-    lapse: Annotated[
-        float | None, typer.Option(metavar="SHARE", help="Share of slates in which the pick is random.")
-    ] = None,
+    noise: Noise = None,
+    keep: Keep = None,
+    lapse: Lapse = None,
     threshold: Annotated[
         float | None,
         typer.Option(metavar="LEVEL", help="No slates: keep candidates with a reward of at least LEVEL."),
@@ -46,17 +60,12 @@ def forecast(
     top: Annotated[
         float | None, typer.Option(metavar="SHARE", help="No slates: keep the best SHARE of the pool.")
     ] = None,
-    then: Annotated[
-        list[str] | None,
-        typer.Option(metavar="K[:W,W]", help="A further stage that picks 1 of K with weights W; repeatable."),
-    ] = None,
+    then: Then = None,
     real_fraction: Annotated[
         float | None,
         typer.Option(metavar="SHARE", help="Share of real data in each retraining set. Default: 0."),
     ] = None,
-    accumulate: Annotated[
-        bool, typer.Option("--accumulate", help="Training sets keep the data of all earlier rounds.")
-    ] = False,
+    accumulate: Accumulate = False,
     efficacy: Annotated[
         str | None,
         typer.Option(
@@ -89,14 +98,19 @@ def forecast(
     """Forecast a loop from the candidates of one round and their rewards, exactly, without sampling.
 
     LOG has one row per candidate. If it has several rounds, the forecast starts from the first, and the
-    later ones are shown beside the forecast. Rows with source 'real' are the reference. Prints a table and
-    the statements that are proved about this loop, and writes trajectory.parquet and report.html.
+    later ones are shown beside the forecast. Rows with source 'real' are the reference. The rule is the one
+    that the log's picks follow, unless options say otherwise; the first line states it. Without picks it is
+    best of K, where the log has K candidates per slate or context. Prints a table and the statements that
+    are proved about this loop, and writes trajectory.parquet, forecast.json and report.html. With --json,
+    every line of the output is a row of the trajectory, and the rule is a line on standard error.
 
     For example:
 
       recurate forecast scores.csv --reward score --k 8 --rounds 5
 
       recurate forecast picks.jsonl --group topic --track length --real-fraction 0.5
+
+      recurate forecast completions.jsonl --context prompt --rule luce --temperature 0.5
 
       recurate forecast two.parquet --reward a --reward b --weights 0.4,0.6 --k inf
 
@@ -108,15 +122,16 @@ def forecast(
 
     found = forecast_log(
         log, reward=reward, group=group, track=track, context=context, reference=reference,
-        k=None if k is None else _sizes(k), temperature=temperature, noise=noise, keep=keep, lapse=lapse,
-        threshold=threshold, top=top, then=[_stage(text) for text in then or ()],
-        real_fraction=real_fraction, accumulate=accumulate or None, efficacy=_efficacy(efficacy),
+        rule=rule, k=None if k is None else _sizes(k), temperature=temperature, noise=noise, keep=keep,
+        lapse=lapse, threshold=threshold, top=top, then=[stage(text) for text in then or ()],
+        real_fraction=real_fraction, accumulate=accumulate or None, efficacy=efficacy_of(efficacy),
         weights=numbers("--weights", weights), rounds=rounds, picks=picks, renew=renew, tail=tail,
         bounds=True, seed=seed,
     )  # fmt: skip
     folder = out or beside(log, "forecast")
     if as_json:
         found.save(folder)
+        print(found.lead, file=sys.stderr)
         for row in found.to_arrow().to_pylist():
             print(to_json(row, indent=None))
     else:
@@ -129,18 +144,3 @@ def _sizes(text: str) -> float | dict[float, float]:
         return size("--k", text)
     pairs = [part.partition(":") for part in text.split(",")]
     return {size("--k", k): (numbers("--k", chance) or [0.0])[0] for k, _, chance in pairs}
-
-
-def _stage(text: str) -> tuple[float, list[float] | None]:
-    """Read a further stage: K, or K:W,W."""
-    k, _, weights = text.partition(":")
-    return size("--then", k), numbers("--then", weights or None)
-
-
-def _efficacy(text: str | None) -> float | str | None:
-    if text in (None, "fit"):
-        return text
-    values = numbers("--efficacy", text) or []
-    if len(values) > 1:
-        raise InputError("--efficacy is one number", got=text, remedy="--efficacy 0.8, or fit")
-    return values[0]

@@ -24,15 +24,14 @@ from recurate.log.inputs import folder_of, is_array, log_of
 from recurate.log.schema import MODEL, REAL, Log
 from recurate.log.trajectory import RENEWED, Trajectory
 from recurate.metrics.partition import Cells, partition
-from recurate.rules import Rule, Selection, Threshold, TopFraction, noise_named
+from recurate.rules import GUMBEL, Rule
 from recurate.rules.noise import built_in_name
 from recurate.theory.forecast import Forecast, measured, predict, reference_cells, split_log
 from recurate.theory.population import check_law
 from recurate.theory.renewal import Efficacy, Renewal, renew
 from recurate.theory.setting import Setting, Stage
 from recurate.theory.welfare import Welfare, welfare
-
-SLATES = ("k", "temperature", "noise", "keep", "lapse")  # parts of a rule for slates
+from recurate.verbs.forecast.ruling import SLATES, Ruling, ruling_of
 
 
 @dataclass(frozen=True)
@@ -48,6 +47,7 @@ class LogForecast(Forecast):
         fitted: the estimated efficacy that the forecast uses; None if it was not estimated.
         welfare: the diversity and fairness of some rounds' laws, forecast and measured, each with its name;
             empty with one reward.
+        ruling: the rule of the picks, and why it is used.
     """
 
     measured: Trajectory = field(default_factory=Trajectory)
@@ -55,6 +55,7 @@ class LogForecast(Forecast):
     ahead: Forecast | None = None
     fitted: Efficacy | None = None
     welfare: tuple[tuple[str, Welfare], ...] = ()
+    ruling: Ruling = field(default_factory=lambda: ruling_of(None, {}, {}))
 
     @classmethod
     def of(
@@ -105,6 +106,13 @@ class LogOptions:
     fit_efficacy: bool = False
     how: dict[str, Any] = field(default_factory=dict)
 
+    def ruling(self, log: Log | None, recorded: Mapping[str, Any]) -> Ruling:
+        """Return the rule of the picks: the one asked for, else a folder's, else the log's."""
+        return ruling_of(
+            log, recorded, self.given, threshold=self.threshold, top=self.top,
+            sizes=None if log is None else slate_size(log),
+        )  # fmt: skip
+
 
 def forecast_log(source: Any, options: LogOptions, reference: Any = None) -> LogForecast:
     """Forecast from the first round of a log; see :func:`recurate.forecast`.
@@ -128,8 +136,9 @@ def forecast_log(source: Any, options: LogOptions, reference: Any = None) -> Log
             got=f"{len(rounds)}",
             remedy="--renew needs two rounds, --efficacy fit needs three",
         )
-    known = {"k": slate_size(log), "picks": picks_of(log), **run_settings(folder_of(source))}
-    arguments = arguments_of(known, options)
+    known = {"picks": picks_of(log), **run_settings(folder_of(source))}
+    ruling = options.ruling(log, known)
+    arguments = arguments_of(known, options, ruling)
     cells = _cells(candidates, real, several=len(rounds) > 1)
     renewal = fitted = None
     if options.renew or options.fit_efficacy:
@@ -143,9 +152,10 @@ def forecast_log(source: Any, options: LogOptions, reference: Any = None) -> Log
         if options.renew:
             renewal = renew(found, setting, real, cells)
     result = predict(candidates, Setting.of(**arguments), reference=real, cells=cells, **options.how)
+    result = replace(result, warnings=ruling.warnings + result.warnings)
     gains = _welfare(candidates, real, result, rounds[0], None if len(rounds) == 1 else log)
     if len(rounds) == 1:
-        return LogForecast.of(result, welfare=gains)
+        return LogForecast.of(result, welfare=gains, ruling=ruling)
     later = measured(
         log,
         temperature=result.setting.temperature,
@@ -159,7 +169,7 @@ def forecast_log(source: Any, options: LogOptions, reference: Any = None) -> Log
     if renewal is not None:
         own = arguments | {"efficacy": renewal.efficacy.usable, "first": len(rounds) - 1}
         ahead = _ahead(found[-1], real or found[0], Setting.of(**own), options.how["stream"])
-    return LogForecast.of(result, shifted, renewal, ahead, fitted=fitted, welfare=gains)
+    return LogForecast.of(result, shifted, renewal, ahead, fitted=fitted, welfare=gains, ruling=ruling)
 
 
 def forecast_arrays(
@@ -172,8 +182,11 @@ def forecast_arrays(
         )
     real = None if reference is None else reference_of(reference, candidates, options)
     masses = None if law is None else check_law("law", law, len(candidates))
-    setting = Setting.of(**arguments_of({}, options))
-    return LogForecast.of(predict(candidates, setting, law=masses, reference=real, **options.how))
+    ruling = options.ruling(None, {})
+    setting = Setting.of(**arguments_of({}, options, ruling))
+    return LogForecast.of(
+        predict(candidates, setting, law=masses, reference=real, **options.how), ruling=ruling
+    )
 
 
 def _welfare(
@@ -206,45 +219,25 @@ def _ahead(last: Candidates, reference: Candidates, setting: Setting, stream: St
     return replace(result, trajectory=Trajectory(rows))
 
 
-def arguments_of(known: Mapping[str, Any], options: LogOptions) -> dict[str, Any]:
-    """Return the arguments of the setting: those given, else those that the log or its folder records."""
+def arguments_of(known: Mapping[str, Any], options: LogOptions, ruling: Ruling) -> dict[str, Any]:
+    """Return the arguments of the setting: those given, else those that the log or its folder records.
+
+    Further stages have the temperature and the noise of the rule, where it has them.
+    """
+    rule = ruling.rule
+    own = {name: value for name, value in known.items() if value is not None and name not in SLATES}
     given = {name: value for name, value in options.given.items() if value is not None}
-    kept = {name: value for name, value in known.items() if value is not None}
-    if "rule" in given:
-        kept = {name: value for name, value in kept.items() if name not in SLATES}
-    arguments = kept | given
-    temperature = float(arguments.get("temperature", 1.0))
-    if options.threshold is not None or options.top is not None:
-        rule = _without_slates(temperature, given, options)
-        arguments = {n: v for n, v in arguments.items() if n not in SLATES} | {"rule": rule}
-    noise = arguments.get("noise", "none" if "rule" in arguments else "gumbel")
-    noise = noise_named(noise) if isinstance(noise, str) else noise
+    given = {name: value for name, value in given.items() if name not in (*SLATES, "rule")}
+    told = {} if ruling.weights is None else {"weights": ruling.weights}
+    arguments = told | own | given | {"rule": rule}
+    noise = getattr(rule, "noise", GUMBEL)
     arguments["then"] = [
         stage
         if isinstance(stage, Stage)
-        else Stage(Rule(stage[0], temperature, noise), None if stage[1] is None else tuple(stage[1]))
+        else Stage(Rule(stage[0], rule.temperature, noise), None if stage[1] is None else tuple(stage[1]))
         for stage in options.then
     ]
     return arguments
-
-
-def _without_slates(temperature: float, given: Mapping[str, Any], options: LogOptions) -> Selection:
-    """Return the rule of a verifier or a top fraction."""
-    refused = ("k", "keep", "rule") if options.top is None else ("k", "keep", "lapse", "rule")
-    wrong = [f"--{name}" for name in refused if name in given]
-    if (options.threshold is not None and options.top is not None) or wrong:
-        raise InputError(
-            "--threshold and --top are each a rule of their own",
-            got=f"{', '.join(wrong)} too" if wrong else "both",
-            remedy="give one of them alone",
-        )
-    noise = given.get("noise", "none")
-    noise = noise_named(noise) if isinstance(noise, str) else noise
-    if options.top is not None:
-        return TopFraction(options.top, temperature=temperature, noise=noise)
-    assert options.threshold is not None
-    lapse = given.get("lapse", 0.0)
-    return Threshold(options.threshold, temperature=temperature, noise=noise, lapse=lapse)
 
 
 def _check_consecutive(rounds: Sequence[int]) -> None:
@@ -267,7 +260,7 @@ def slate_size(log: Log) -> float | dict[float, float]:
 
 def _read(source: Any, rewards: Sequence[str] | None, options: LogOptions) -> Log:
     text = [options.context] if options.group is None else [options.context, options.group]
-    log = log_of(source, rewards, text=text)
+    log = log_of(source, rewards, text=text, several=True)
     if options.context == "context":
         return log
     values = log.column(options.context)

@@ -34,7 +34,7 @@ def forecast(
     noise: str | Noise | None = None,
     keep: int | None = None,
     lapse: float | None = None,
-    rule: Selection | None = None,
+    rule: Selection | str | None = None,
     threshold: float | None = None,
     top: float | None = None,
     then: Sequence[Stage | float | tuple[float, Sequence[float] | None]] = (),
@@ -76,13 +76,17 @@ def forecast(
             source ``real``, else the model's own law :math:`p_0`.
         law: masses of the candidates under :math:`p_0`, with arrays; uniform if None.
         k: slate size, a whole number >= 1 or ``math.inf``, or a distribution ``{2: 0.5, 4: 0.5}``. None:
-            the log's, or 4.
-        temperature: divides the rewards in the pick; 1 if None.
-        noise: ``gumbel`` (Luce choice; the default), ``gaussian`` (Thurstone), ``none`` (best of K), or a
-            ``Noise``.
-        keep: the number kept of each slate; 1 if None.
-        lapse: the share of slates in which the pick is random; 0 if None.
-        rule: any rule, in place of the five above.
+            that of the rule.
+        temperature: divides the rewards in the pick. Where the log's picks follow best of K, it means Luce's
+            rule at that temperature. None: that of the rule.
+        noise: ``gumbel`` (Luce's rule), ``gaussian`` (Thurstone's), ``none`` (best of K), or a ``Noise``; in
+            place of ``rule``.
+        keep: the number kept of each slate. None: that of the rule.
+        lapse: the share of slates in which the pick is random. None: that of the rule.
+        rule: ``luce``, ``best`` (of K), ``thurstone`` or ``random``; or any rule, in place of the five above.
+            None: that of a run's or fit's settings; else the one that the log's picks follow; without picks,
+            best of K, with as many as the log has candidates per slate, or per context and round; else Luce's
+            rule with K = 4 at temperature 1.
         threshold: in place of slates, keep every candidate with a reward of at least this level.
         top: in place of slates, keep this share of the pool, the best candidates.
         then: further stages that select from the kept candidates: slate sizes, (size, weights), or ``Stage``.
@@ -99,10 +103,11 @@ def forecast(
         seed: the seed of the simulations behind the bands.
 
     Returns:
-        A result whose ``trajectory`` has, per round: ``mean_reward``, ``mean_exp_reward`` = E exp(r /
-        temperature), ``var_exp_reward``, ``kl_to_reference`` (nats, between reward laws: a lower bound of
-        the models' KL), ``share`` of each group and their ``entropy`` (nats), ``effective_support`` = 1 /
-        sum p^2. Its ``law`` is that of the last round, shape (atoms,).
+        A result whose ``ruling`` states the rule, and why it is used. Its ``trajectory`` has, per round:
+        ``mean_reward``, ``mean_exp_reward`` = E exp(r / temperature), ``var_exp_reward``,
+        ``kl_to_reference`` (nats, between reward laws: a lower bound of the models' KL), ``share`` of each
+        group and their ``entropy`` (nats), ``effective_support`` = 1 / sum p^2. Its ``law`` is that of the
+        last round, shape (atoms,).
 
     Raises:
         InputError: a file, column or value is wrong, or shapes disagree.

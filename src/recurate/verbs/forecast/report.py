@@ -31,11 +31,13 @@ def forecast_result(found: LogForecast, source: str) -> Result[LogForecast]:
         make_facts=lambda: _facts(found),
         make_sections=lambda: forecast_sections(found),
         make_tables=lambda: {"trajectory.parquet": found.trajectory.to_table()},
+        lead=found.ruling.line,
     )
 
 
 def _facts(found: LogForecast) -> Facts:
     return {
+        "rule": found.ruling.facts(),
         "setting": found.setting.facts(),
         "candidates": found.candidates,
         "contexts": found.contexts,
