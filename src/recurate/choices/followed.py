@@ -68,7 +68,7 @@ class Followed:
             "statement": self.statement,
             "source": self.source,
             "evidence": self.evidence,
-            "rule": None if self.rule is None else rule_facts(self.rule),
+            **({} if self.rule is None else rule_facts(self.rule)),
             **(recovered_facts(found) if found is not None else {}),
         }
 
@@ -94,7 +94,7 @@ def followed_rule(log: Log, *, most: int = COMPARED) -> Followed:
     Raises:
         InputError: If the log holds no candidates of the model.
     """
-    observed = Observed.of(_with_slates(log))
+    observed = Observed.of(with_slates(log))
     sizes = observed.slates.shares() if len(observed.slates) else None
     if observed.picked.any():
         return _by_picks(recover(observed, most=most), observed.names, sizes)
@@ -128,20 +128,23 @@ def _by_picks(found: Recovered, names: tuple[str, ...], sizes: Mapping[float, fl
 # --- slates and prompts ---------------------------------------------------------------------------
 
 
-def _with_slates(log: Log) -> Log:
+def with_slates(log: Log) -> Log:
     """Return the log with contexts as slates, if it numbers no slates and picks as many of each context."""
     own = log.select(source=MODEL)
     slate = own.table.column("slate")
     if own.table.num_rows == 0 or slate.null_count < own.table.num_rows:
-        return own
+        return log
     codes, sizes = _prompts(own.column("round"), own.column("context"))
     if sizes is None:
-        return own
+        return log
     picks = np.bincount(codes, own.column("picked").astype(float), sizes.size)
     if not picks[0] or (picks != picks[0]).any():
-        return own
-    index = own.table.column_names.index("slate")
-    return Log(own.table.set_column(index, "slate", pa.array(codes)), own.rewards)
+        return log
+    model = log.column("source") == MODEL
+    numbers = np.zeros(model.size, np.int64)
+    numbers[model] = codes
+    index = log.table.column_names.index("slate")
+    return Log(log.table.set_column(index, "slate", pa.array(numbers, mask=~model)), log.rewards)
 
 
 def _prompts(rounds: Any, contexts: Any) -> tuple[IntArray, IntArray | None]:

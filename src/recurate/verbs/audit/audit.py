@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
+from recurate.choices.followed import said, with_slates
 from recurate.choices.from_slates import read_choices
 from recurate.choices.models.recovery import Recovered, recover
 from recurate.choices.observed import Observed
@@ -44,6 +45,7 @@ class Audit:
         changes: Decomposed change of each round.
         facts: Counts.
         warnings: Warnings.
+        statement: The recovered rule in words.
     """
 
     findings: tuple[Finding, ...]
@@ -51,6 +53,7 @@ class Audit:
     changes: tuple[Change, ...] = ()
     facts: dict[str, Any] = field(default_factory=dict)
     warnings: tuple[str, ...] = ()
+    statement: str = ""
 
     @property
     def mismatches(self) -> list[Finding]:
@@ -85,7 +88,11 @@ def audit_log(
     found = audit(log, declared or Declared(), say, placed=placed)
     folder = folder_of(source)
     extra = [] if folder is None else training_counts(folder, declared) + changed_parts(folder)
-    return replace(found, findings=found.findings + tuple(extra), warnings=tuple(warnings) + found.warnings)
+    statement = found.statement + ("; the rewards were fitted to these picks" if FITTED in warnings else "")
+    return replace(
+        found, findings=found.findings + tuple(extra), warnings=tuple(warnings) + found.warnings,
+        statement=statement,
+    )  # fmt: skip
 
 
 def _read(source: Any, options: FitOptions, say: Progress) -> tuple[Log, list[str], bool]:
@@ -114,6 +121,7 @@ def _read(source: Any, options: FitOptions, say: Progress) -> tuple[Log, list[st
 
 def audit(log: Log, declared: Declared, say: Progress, *, placed: bool = True) -> Audit:
     """Audit a log; ``placed`` states whether its slots are the positions in which candidates were shown."""
+    log = with_slates(log)
     observed = Observed.of(log)
     if not placed:
         observed = replace(observed, slots=np.full(observed.slots.size, -1))
@@ -135,7 +143,7 @@ def audit(log: Log, declared: Declared, say: Progress, *, placed: bool = True) -
         "picks": int(observed.picked.sum()),
         "rewards": ", ".join(observed.names),
     }
-    return Audit(tuple(findings), found, tuple(changes), facts, tuple(warnings))
+    return Audit(tuple(findings), found, tuple(changes), facts, tuple(warnings), said(found, observed.names))
 
 
 # --- changes --------------------------------------------------------------------------------------

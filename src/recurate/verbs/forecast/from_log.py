@@ -269,6 +269,11 @@ def _read(source: Any, rewards: Sequence[str] | None, options: LogOptions) -> Lo
     return Log(log.table.set_column(index, "context", texts), log.rewards)
 
 
+def read(source: Any, rewards: Sequence[str] | None, options: LogOptions) -> Log:
+    """Return a source as a log with the context of each row, for forecasts and plans."""
+    return _read(source, rewards, options)
+
+
 def reference_of(source: Any, candidates: Candidates, options: LogOptions) -> Candidates:
     """Return real data: an array as it is; of a table its rows of source ``real``, or all if it has none."""
     if isinstance(source, Candidates):
