@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -32,6 +32,9 @@ from recurate.rules.slates import Slates
 PICKS, PROMPTS, DEFAULT = "picks", "rewards per prompt", "default"
 COMPARED = 10_000  # number of slates on which families are compared: 1 to 2 % of a temperature
 USUAL = 4  # slate size where nothing tells it
+ACROSS = (
+    "picks are made over each round's pool, across contexts; the forecast applies their rule within contexts",
+)
 DECIDES = "--rule luce or --rule best decides"
 
 
@@ -47,6 +50,7 @@ class Followed:
         sizes: Share of the log's slates (or prompts) of each size; None without slates and prompts.
         weights: Share of slates judged by each reward, (rewards,), if the picks tell it; else None.
         recovered: What the picks tell; None without picks.
+        warnings: Reservations about forecasts by this rule.
     """
 
     rule: Selection | None
@@ -56,6 +60,7 @@ class Followed:
     sizes: Mapping[float, float] | None = None
     weights: tuple[float, ...] | None = None
     recovered: Recovered | None = None
+    warnings: tuple[str, ...] = ()
 
     def inverse(self, family: Family) -> tuple[float, float] | None:
         """Return 1 / temperature and its standard error under a family, or None if the picks tell none."""
@@ -97,7 +102,10 @@ def followed_rule(log: Log, *, most: int = COMPARED) -> Followed:
     observed = Observed.of(with_slates(log))
     sizes = observed.slates.shares() if len(observed.slates) else None
     if observed.picked.any():
-        return _by_picks(recover(observed, most=most), observed.names, sizes)
+        found = _by_picks(recover(observed, most=most), observed.names, sizes)
+        pooled = isinstance(found.rule, TopFraction | Threshold)
+        across = ACROSS if pooled and np.ptp(observed.contexts) > 0 else ()
+        return replace(found, warnings=across)
     sizes = sizes or _prompt_sizes(observed)
     if sizes is None:
         return UNTOLD

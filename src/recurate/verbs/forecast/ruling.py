@@ -118,6 +118,8 @@ def _changed(followed: Followed, changes: Mapping[str, Any], options: tuple[str,
         if "noise" not in changes and changes.get("lapse") != 1:
             warnings = (f"{followed.statement}; {phrase(base)} is used by default",)
     rule = changed_rule(base, changes, followed)
+    if not isinstance(rule, Rule):
+        warnings += followed.warnings
     statement = followed.statement
     if followed.rule is None and not options:
         statement = f"{phrase(rule)}, by default; {followed.statement}"
