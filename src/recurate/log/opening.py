@@ -4,16 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 
 from recurate.core.errors import InputError
-from recurate.log.inputs import folder_of, name_of, table_of
-from recurate.log.reading.logs import Opened, log_from, own_log
+from recurate.log.inputs import folder_of, name_of, source_of
+from recurate.log.reading.logs import Opened, log_from, needed_columns, own_log
 from recurate.log.reading.roles import Given, Mapping
 from recurate.log.reading.slates import PlainSlates, Wanted, read_slates
+from recurate.log.reading.sources import open_source
 from recurate.log.reading.understand import Understood, understand, with_account
 from recurate.log.schema import Log, as_log, read_folder
 
@@ -38,23 +38,28 @@ def open_log(source: Any, given: Given) -> Opened:
     if isinstance(source, Log):
         return _own(source.table, given, name)
     folder = folder_of(source)
-    if folder is not None and _is_own(folder):
+    if folder is not None:
         return _own(read_folder(folder), given, name)
-    table = table_of(source, text=_text(given))
-    if own_log(table) and not given.roles:
-        return _own(table, given, name)
-    head = table.slice(0, HEAD)
-    return log_from(head, table, replace(given, picks=False), name)
+    file = source_of(source, text=_text(given))
+    head = file.head(HEAD)
+    if own_log(file.schema.metadata) and not given.roles:
+        return _own(file.read(), given, name)
+    given = replace(given, picks=False)
+    found = understand(head, given)
+    table = head if head.num_rows < HEAD else file.read(needed_columns(head, found, given))
+    opened = log_from(head, table, given, name, file.notes)
+    lost = tuple(f"{count} rows are left out: {why} ({example})" for why, count, example in file.left_out)
+    return replace(opened, warnings=(*lost, *opened.warnings))
 
 
 def has_rewards(source: Any, given: Given) -> bool:
     """Return whether a source has rewards, named or with a usual name."""
-    if isinstance(source, Log) or given.rewards or _is_own(folder_of(source)):
+    if isinstance(source, Log) or given.rewards or folder_of(source) is not None:
         return True
-    table = table_of(source, text=_text(given))
-    if own_log(table):
+    file = source_of(source, text=_text(given))
+    if own_log(file.schema.metadata):
         return True
-    found = understand(table.slice(0, HEAD), replace(given, picks=False))
+    found = understand(file.head(HEAD), replace(given, picks=False))
     return bool(found.mapping.rewards)
 
 
@@ -79,13 +84,11 @@ def open_slates(source: Any, given: Given, wanted: Wanted | None = None) -> Plai
 def read_picks(source: Any, given: Given) -> tuple[pa.Table, Understood]:
     """Return the table of a source of picks, and how it is read."""
     folder = folder_of(source)
-    table = read_folder(folder) if folder is not None and _is_own(folder) else table_of(source, text=_text(given))
-    return table, understand(table.slice(0, HEAD), replace(given, picks=True))
-
-
-def _is_own(folder: Path | None) -> bool:
-    """Return whether a folder is that of a run or a fit."""
-    return folder is not None and ((folder / "manifest.json").is_file() or (folder / "fit.json").is_file())
+    file = open_source(read_folder(folder)) if folder is not None else source_of(source, text=_text(given))
+    found = understand(file.head(HEAD), replace(given, picks=True))
+    table = file.read()
+    lost = tuple(f"{count} rows are left out: {why} ({example})" for why, count, example in file.left_out)
+    return table, replace(found, notes=(*file.notes, *lost))
 
 
 def _text(given: Given) -> list[str]:

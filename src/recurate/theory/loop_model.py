@@ -264,16 +264,36 @@ class LoopModel:
     def _correction(self) -> Correction | None:
         if self.residuals is None or self.first_round is None:
             return None
+        return self._correction_at(self.setting.temperature, self.residuals, self.first_round)
+
+    def _correction_at(
+        self, temperature: float, residuals: PooledResiduals, first_round: OneRound
+    ) -> Correction:
         initial, rows = self.population.law, self._thin_candidates
-        usable = self.first_round.usable[self.first_round.codes]
+        usable = first_round.usable[first_round.codes]
         return first_correction(
-            self.residuals,
+            residuals,
             rows[usable],
-            (self.first_round.law * initial[rows].sum())[usable],
+            (first_round.law * initial[rows].sum())[usable],
             self._first_picks,
             initial,
-            self.setting.temperature,
+            temperature,
         )
+
+    def last_correction(self, temperature: float) -> Correction | None:
+        """Return what the unbiased first round adds to the last round's means, or None.
+
+        Args:
+            temperature: tau in E exp(reward / tau), which need not be the rule's.
+        """
+        if self.residuals is None or self.first_round is None or self._correction is None:
+            return None
+        left = float(self._offsets()[-1])
+        found = self._correction
+        if temperature != self.setting.temperature:
+            found = self._correction_at(temperature, self.residuals, self.first_round)
+        exps = [None if pair is None else (left * pair[0], left * pair[1]) for pair in found.exps]
+        return Correction(left * found.masses, exps)
 
     def _offsets(self) -> FloatArray:
         """Return the part of the first picks' correction that remains in each round, shape (rounds + 1,).

@@ -94,14 +94,20 @@ class Population:
         other.rewards, other._prepared = rewards, {}
         return other
 
-    def coarsened(self, cells: Merging) -> Population:
-        """Return the population whose atoms are cells of this one's: masses add up, rewards are means."""
-        assert len(self._members) == 1
+    def coarsened(self, cells: Merging, blocks: IntArray | None = None) -> Population:
+        """Return the population whose atoms are cells of this one's: masses add up, rewards are means.
+
+        Args:
+            cells: the cells, each within one block.
+            blocks: the block of each cell, shape (cells,), if there are several.
+        """
+        assert len(self._members) == 1 or blocks is not None
         return Population(
             cells.means(self.rewards, self.law + self.reference),
             law=cells.sums(self.law),
             reference=None if self.reference is self.law else cells.sums(self.reference),
             weights=self.weights,
+            blocks=blocks,
         )
 
     def multiplier(self, law: FloatArray, rule: Selection, weights: ArrayLike | None = None) -> FloatArray:
@@ -221,17 +227,20 @@ class Population:
     def play_many(
         self, setting: Setting, weights: FloatArray, real_fractions: FloatArray
     ) -> Iterator[FloatArray]:
-        """Yield the laws p_0, p_1, ..., each of shape (N, B), of B loops of one stage.
+        """Yield the laws p_0, p_1, ..., each of shape (N, B), of B loops.
 
         Args:
             setting: what all loops have in common.
-            weights: in place of the setting's, shape (m, B).
+            weights: in place of the setting's, shape (m, B); also of further stages without their own.
             real_fractions: in place of the setting's, shape (B,).
         """
         start = np.repeat(self.law[:, None], real_fractions.size, axis=1)
 
         def curate(law: FloatArray) -> FloatArray:
-            return self.curate(law, setting.rule, weights)
+            law = self.curate(law, setting.rule, weights)
+            for stage in setting.then:
+                law = self.curate(law, stage.rule, weights if stage.weights is None else stage.weights)
+            return law
 
         return play(setting, start, self.reference[:, None], curate, real_fractions)
 

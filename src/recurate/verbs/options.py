@@ -6,7 +6,7 @@ import math
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -65,6 +65,30 @@ Feature = Annotated[
     _column("Column that describes candidates, repeatable; characters:COLUMN counts a text's characters."),
 ]
 Ties = Annotated[str, option("HOW", "Tied pairs: davidson (a separate outcome), half, or drop.")]
+Rule = Annotated[
+    str | None,
+    option(
+        "NAME",
+        "luce, best (of K), thurstone or random. Default: the rule that the log's picks follow; without "
+        "picks best, if the log has several candidates per slate or context, else luce.",
+    ),
+]
+Noise = Annotated[
+    str | None,
+    option("NAME", "In place of --rule: gumbel (luce), gaussian (thurstone), none (best), or yours."),
+]
+Keep = Annotated[int | None, option("M", "Number kept of each slate. Default: the log's, or 1.")]
+Lapse = Annotated[
+    float | None,
+    option("SHARE", "Share of slates in which the pick is random. Default: the log's."),
+]
+Then = Annotated[
+    list[str] | None,
+    option("K[:W,W]", "A further stage that picks 1 of K with weights W; repeatable."),
+]
+Accumulate = Annotated[
+    bool, typer.Option("--accumulate", help="Training sets keep the data of all earlier rounds.")
+]
 Seed = Annotated[int, option("N", "Seed of all random numbers.")]
 Out = Annotated[Path | None, option("FOLDER", "Folder to write to. Default: named after input and command.")]
 Json = Annotated[bool, typer.Option("--json", help="Print all numbers as JSON instead of tables.")]
@@ -100,6 +124,22 @@ def size(option: str, text: str) -> float:
         ) from None
 
 
+def stage(text: str) -> tuple[float, list[float] | None]:
+    """Read a further stage: K, or K:W,W."""
+    k, _, weights = text.partition(":")
+    return size("--then", k), numbers("--then", weights or None)
+
+
+def efficacy_of(text: str | None) -> float | str | None:
+    """Read an efficacy, a number or ``fit``."""
+    if text in (None, "fit"):
+        return text
+    values = numbers("--efficacy", text) or []
+    if len(values) > 1:
+        raise InputError("--efficacy is one number", got=text, remedy="--efficacy 0.8, or fit")
+    return values[0]
+
+
 def words(text: str | None) -> tuple[str, ...]:
     """Read words separated by commas."""
     return tuple(part.strip() for part in (text or "").split(",") if part.strip())
@@ -113,6 +153,11 @@ def listed(value: str | Sequence[str] | None) -> list[str] | None:
 def roles(**columns: str | None) -> dict[str, str]:
     """Return the named columns by role."""
     return {role: column for role, column in columns.items() if column is not None}
+
+
+def column_or_none(value: Any) -> str | None:
+    """Return the name of a column; None for an array of values."""
+    return value if isinstance(value, str) else None
 
 
 def given(

@@ -49,6 +49,7 @@ class Result(Generic[Found]):
         subtitle: Subtitle of the report.
         read: How the input was read; None for arrays and folders of runs.
         read_notes: What was assumed or left out in reading.
+        lead: First line of the printed result, such as the rule that it assumes; "" for none.
     """
 
     found: Found
@@ -63,6 +64,7 @@ class Result(Generic[Found]):
     subtitle: str = f"recurate {VERSION}"
     read: Understood | None = None
     read_notes: tuple[str, ...] = ()
+    lead: str = ""
 
     @cached_property
     def facts(self) -> Facts:
@@ -89,7 +91,8 @@ class Result(Generic[Found]):
     def page(self) -> str:
         """Return the report as one self-contained HTML page."""
         return page(
-            self.sections, title=self.title, subtitle=self.subtitle, summary=self.summary,
+            self.sections, title=self.title, subtitle=self.subtitle,
+            summary=f"{self.lead[:1].upper()}{self.lead[1:]}. {self.summary}" if self.lead else self.summary,
             warnings=self.warnings,
         )  # fmt: skip
 
@@ -169,7 +172,12 @@ class Result(Generic[Found]):
 
     def __repr__(self) -> str:
         count = len(self.warnings)
-        lines = [self.title, self.summary, *(f"warning: {text}" for text in self.warnings[:2])]
+        lines = [
+            self.title,
+            *([self.lead] if self.lead else []),
+            self.summary,
+            *(f"warning: {text}" for text in self.warnings[:2]),
+        ]
         lines += [f"... and {count - 2} more warnings"] if count > 2 else []
         return "\n  ".join(lines)
 
@@ -196,7 +204,7 @@ def open_folder(folder: Path) -> Path:
 
 
 def publish(result: Result[Any], folder: Path, *, as_json: bool = False, also: Sequence[str] = ()) -> None:
-    """Save a result and print it: facts as JSON, or sections, warnings, summary and the paths of the files.
+    """Save a result and print it: facts as JSON, or lead, sections, warnings, summary and the files' paths.
 
     Args:
         result: Result of a verb.
@@ -208,6 +216,8 @@ def publish(result: Result[Any], folder: Path, *, as_json: bool = False, also: S
     if as_json:
         print(to_json(result.facts, indent=None))
         return
+    if result.lead:
+        print(textwrap.fill(result.lead, terminal_width()) + "\n")
     print_sections(result.sections)
     for warning in result.warnings:
         print(f"warning: {warning}", file=sys.stderr)

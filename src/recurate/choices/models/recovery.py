@@ -33,6 +33,7 @@ from recurate.rules.slates import Slates
 MOST = 40_000  # maximum number of slates on which rules are compared
 WORTH_A_PARAMETER = 6.0  # gain in log-likelihood, in nats, that justifies a further parameter
 ENOUGH = 8.0  # gain in nats that distinguishes another family from the simplest one
+STEPS, STILL = 500, 1e-9  # largest number of EM steps, and the step at which they stop
 NORMAL_975 = 1.96  # half-width of a 95 % interval in standard errors
 
 
@@ -52,6 +53,7 @@ class Recovered:
         weights: Share of slates judged by each reward, (rewards,), if there are several; else None.
         cut: Highest reward not kept and lowest one kept, over all rounds, if rank decides; else None.
         sizes: Sizes of the slates with picks, and the share of slates of each size.
+        inverses: Inverse temperature and its standard error under each family that has one.
     """
 
     family: Family
@@ -65,6 +67,7 @@ class Recovered:
     weights: tuple[float, ...] | None = None
     cut: tuple[float, float] | None = None
     sizes: Mapping[float, float] = field(default_factory=lambda: {1.0: 1.0})
+    inverses: Mapping[Family, tuple[float, float]] = field(default_factory=dict)
 
     @property
     def temperature(self) -> float | None:
@@ -100,24 +103,25 @@ class Recovered:
         return None
 
 
-def recover(observed: Observed) -> Recovered:
+def recover(observed: Observed, *, most: int = MOST) -> Recovered:
     """Return the rule that fits the picks of a log best.
 
     Args:
         observed: The model's candidates; see :meth:`~recurate.choices.observed.Observed.of`.
+        most: Maximum number of slates with one pick on which families are compared.
 
     Returns:
         The family with the best penalised likelihood, its rule with temperature, lapse share and their
         intervals, and the log-likelihood of each family, in nats.
     """
     picked_from = observed.picks_per_slate > 0
-    found = _recover(observed)
+    found = _recover(observed, most)
     if not picked_from.any():
         return found
     return replace(found, sizes=observed.slates.take(np.flatnonzero(picked_from))[0].shares())
 
 
-def _recover(observed: Observed) -> Recovered:
+def _recover(observed: Observed, most: int) -> Recovered:
     counts = observed.picks_per_slate
     total = int(observed.picked.sum())
     if total == 0:
@@ -129,19 +133,19 @@ def _recover(observed: Observed) -> Recovered:
         if (counts == observed.slates.sizes).all():
             evidence = "all candidates shown were picked: nothing was selected"
             return Recovered(Family.UNKNOWN, keep=keep, evidence=evidence)
-        return recover_single(observed) if keep == 1 else recover_kept(observed, keep)
+        return recover_single(observed, most) if keep == 1 else recover_kept(observed, keep)
     return recover_pool(observed)
 
 
 # --- one pick per slate ---------------------------------------------------------------------------
 
 
-def recover_single(observed: Observed) -> Recovered:
-    """Compare the families of rules on slates with one pick."""
+def recover_single(observed: Observed, most: int = MOST) -> Recovered:
+    """Compare the families of rules on at most ``most`` slates with one pick."""
     found = observed.single_picks()
     if found is None:
         return Recovered(Family.UNKNOWN, keep=1, evidence="no slate of two or more has a pick")
-    choices = part_of(found[0], MOST)
+    choices = part_of(found[0], most)
     if len(observed.names) > 1:
         return _recover_mixture(choices)
     worth = choices.features[:, 0]
@@ -178,7 +182,7 @@ def recover_single(observed: Observed) -> Recovered:
     family = _simplest(logs)
     evidence = f"the best was picked in {float((right > 0).mean()):.1%} of {n} slates"
     lapse = _lapse(fits[family]) if family in fits else None
-    return Recovered(family, inverses.get(family), lapse, 1, None, logs, n, evidence)
+    return Recovered(family, inverses.get(family), lapse, 1, None, logs, n, evidence, inverses=inverses)
 
 
 def _uniform_log(choices: Choices) -> float:
@@ -227,11 +231,39 @@ def _recover_mixture(choices: Choices) -> Recovered:
     error = beta * math.sqrt(max(float(done.hess_inv[0, 0]), 0.0))
     uniform = _uniform_log(choices)
     logs = {Family.UNIFORM: uniform, Family.LUCE: -float(done.fun)}
+    best = np.array([best_chances(choices, worth) for worth in choices.features.T])
+    if (best.max(axis=0) > 0).all():
+        weights, logs[Family.BEST] = _best_weights(best)
+        if logs[Family.BEST] + WORTH_A_PARAMETER >= logs[Family.LUCE]:
+            return Recovered(
+                Family.BEST, lapse=(0.0, 0.0, 3.0 / n), keep=1, logs=logs, picks=n,
+                evidence=f"the best by one of {m} rewards was picked in all {n} slates",
+                weights=tuple(weights.tolist()),
+            )  # fmt: skip
     luce = logs[Family.LUCE] - uniform > WORTH_A_PARAMETER * m
     return Recovered(
         Family.LUCE if luce else Family.UNIFORM, (beta, error) if luce else None, None, 1, None, logs, n,
         f"{n} slates, {m} rewards", tuple(shares.tolist()),
     )  # fmt: skip
+
+
+def _best_weights(chances: FloatArray) -> tuple[FloatArray, float]:
+    """Maximise sum_s log sum_i w_i c_is over the weights w, by the EM algorithm.
+
+    Args:
+        chances: c, the probability of each slate's pick if reward i judges it, (rewards, slates).
+
+    Returns:
+        w, (rewards,), and the log-likelihood.
+    """
+    weights = np.full(len(chances), 1.0 / len(chances))
+    for _ in range(STEPS):
+        parts = weights[:, None] * chances
+        new = (parts / parts.sum(axis=0)).mean(axis=1)
+        moved, weights = float(np.abs(new - weights).max()), new
+        if moved < STILL:
+            break
+    return weights, float(np.log(weights @ chances).sum())
 
 
 def mixture_logs(choices: Choices, rewards: FloatArray, weights: FloatArray, rule: Rule) -> FloatArray:

@@ -196,7 +196,8 @@ def _from_lists(table: pa.Table, mapping: Mapping) -> Unfolded:
                 list(row or ())
             )  # None remains where a list is too short
         columns[name if name in ("result", "item") else free_name(name, columns)] = flat
-    notes, unclear, kind = [], "", NONE
+    notes: list[str] = []
+    unclear, kind = "", NONE
     if mapping.how == reading.PLACE:
         columns["result"], notes, unclear = _picked_places(
             table, mapping, columns, index, starts, np.array(lengths)

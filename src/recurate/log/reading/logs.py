@@ -195,7 +195,7 @@ def _within(codes: IntArray, rounds: NDArray[Any] | None) -> IntArray:
     starts = np.unique(rounds)
     for value in starts.tolist():
         lowest[value] = int(numbered[rounds == value].min())
-    return numbered - np.array([lowest[v] for v in rounds.tolist()])
+    return np.asarray(numbered - np.array([lowest[v] for v in rounds.tolist()]), np.int64)
 
 
 def _codes(candidates: MappingType[str, NDArray[Any]], names: Sequence[str]) -> IntArray:
@@ -395,6 +395,6 @@ def _follows(values: FloatArray, advantage: FloatArray, groups: IntArray) -> boo
     return bool((correlation > 0.999).mean() > 0.95)
 
 
-def own_log(table: pa.Table) -> bool:
-    """Return whether recurate wrote a table as a log."""
-    return METADATA_KEY in (table.schema.metadata or {})
+def own_log(metadata: MappingType[bytes, bytes] | None) -> bool:
+    """Return whether the metadata of a table say that recurate wrote it as a log."""
+    return METADATA_KEY in (metadata or {})

@@ -515,9 +515,9 @@ def _base_wide(
     given: Given,
     alternatives: Sequence[str],
     stems: dict[str, tuple[str | None, ...]],
-    taken: Sequence[str],
+    taken: Sequence[str | None],
 ) -> Mapping:
-    inside = [c for columns in stems.values() for c in columns if c] + list(taken)
+    inside = [c for columns in (*stems.values(), taken) for c in columns if c]
     base = _roles(table, given.roles, ("chooser", "context", "round", "time"), taken=inside)
     rewards = given.rewards or tuple(usual.reward_names(stems))
     return replace(
@@ -545,7 +545,7 @@ def _outcomes_of(
             base = _base_wide(table, given, alternatives, rest, (*marks, *tie))
             yield replace(base, how=MARKS, marks=(*marks, *tie))
         votes = tuple(n for n in table.column_names if VOTES.match(n))
-        inside = {c for columns in stems.values() for c in columns}
+        inside = {c for columns in stems.values() for c in columns if c is not None}
         if len(votes) > 1 and not marks:
             rest = {s: c for s, c in stems.items() if not set(c) & set(votes)}
             if rest:
@@ -564,7 +564,7 @@ def _outcomes_of(
                     _base_wide(table, given, alternatives, rest, columns),
                     how=COUNTS,
                     marks=tuple(c for c in columns if c),
-                )  # type: ignore[arg-type]
+                )
     for how in (RANK, RATING):
         for stem, columns in stems.items():
             asked = given.roles.get(how)
@@ -573,7 +573,7 @@ def _outcomes_of(
                 rest = {s: c for s, c in stems.items() if s != stem}
                 base = _base_wide(table, given, alternatives, rest, columns)
                 roles = {r: c for r, c in base.roles.items() if r != how}
-                yield replace(base, roles=roles, how=how, marks=tuple(c for c in columns if c))  # type: ignore[arg-type]
+                yield replace(base, roles=roles, how=how, marks=tuple(c for c in columns if c))
     numbered = all(re.fullmatch(r"\d+|[A-Ha-h]|left|right", a) for a in alternatives)
     if not given.picks and usual.reward_names(stems) and not told and (numbered or given.alternatives):
         yield _base_wide(table, given, alternatives, stems, ())

@@ -235,7 +235,7 @@ def _refuse(
             remedy="name the column of rewards: --reward COLUMN",
         )  # fmt: skip
     lists = list_columns(table)
-    form = given.form or ("lists" if lists and not reading.named(names, "slate") else "")
+    form = given.form or ("lists" if lists and not named(names, "slate") else "")
     stems = bool(list(reading._groupings(table, names, given.alternatives)))
     if form == "long":
         what = "a file with one row per candidate needs a column of slates and one of picks or ranks"
@@ -307,6 +307,3 @@ def guess(
 def with_notes(found: Understood, *notes: str) -> Understood:
     """Return the account with further notes."""
     return replace(found, notes=(*found.notes, *notes))
-
-
-__all__ = ["Given", "Understood", "guess", "named", "terms", "understand", "with_account", "with_notes"]

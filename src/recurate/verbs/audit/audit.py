@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from recurate.choices.followed import said, with_slates
 from recurate.choices.models.recovery import Recovered, recover
 from recurate.choices.observed import Observed
 from recurate.core.errors import InputError
@@ -45,6 +46,7 @@ class Audit:
         facts: Counts.
         warnings: Warnings.
         opened: How the log was read.
+        statement: The recovered rule in words.
     """
 
     findings: tuple[Finding, ...]
@@ -52,6 +54,7 @@ class Audit:
     changes: tuple[Change, ...] = ()
     facts: dict[str, Any] = field(default_factory=dict)
     warnings: tuple[str, ...] = ()
+    statement: str = ""
     opened: Opened | None = None
 
     @property
@@ -87,7 +90,11 @@ def audit_log(
     found = replace(audit(opened.log, declared or Declared(), say, placed=opened.placed), opened=opened)
     folder = folder_of(source)
     extra = [] if folder is None else training_counts(folder, declared) + changed_parts(folder)
-    return replace(found, findings=found.findings + tuple(extra), warnings=tuple(warnings) + found.warnings)
+    statement = found.statement + ("; the rewards were fitted to these picks" if FITTED in warnings else "")
+    return replace(
+        found, findings=found.findings + tuple(extra), warnings=tuple(warnings) + found.warnings,
+        statement=statement,
+    )  # fmt: skip
 
 
 def _read(source: Any, options: FitOptions, say: Progress) -> tuple[Opened, list[str]]:
@@ -108,6 +115,7 @@ def _read(source: Any, options: FitOptions, say: Progress) -> tuple[Opened, list
 
 def audit(log: Log, declared: Declared, say: Progress, *, placed: bool = True) -> Audit:
     """Audit a log; ``placed`` states whether its slots are the positions in which candidates were shown."""
+    log = with_slates(log)
     observed = Observed.of(log)
     if not placed:
         observed = replace(observed, slots=np.full(observed.slots.size, -1))
@@ -129,7 +137,7 @@ def audit(log: Log, declared: Declared, say: Progress, *, placed: bool = True) -
         "picks": int(observed.picked.sum()),
         "rewards": ", ".join(observed.names),
     }
-    return Audit(tuple(findings), found, tuple(changes), facts, tuple(warnings))
+    return Audit(tuple(findings), found, tuple(changes), facts, tuple(warnings), said(found, observed.names))
 
 
 # --- changes --------------------------------------------------------------------------------------

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pyarrow as pa
 
+from recurate.choices.followed import PICKS, recovered_facts, rule_facts
 from recurate.core.plain import plain
 from recurate.report import charts
 from recurate.report.sections import Section
@@ -29,17 +30,25 @@ def audit_result(found: Audit, source: str) -> Result[Audit]:
         },
         read=None if found.opened is None else found.opened.understood,
         read_notes=() if found.opened is None else found.opened.notes,
+        lead=f"rule: {found.statement}",
     )
 
 
 def facts_of(found: Audit) -> Facts:
     """Return all numbers of an audit."""
     return {
+        "rule": _rule_facts(found),
         "mismatch": bool(found.mismatches),
         "facts": found.facts,
         "findings": found.findings,
         "changes": found.changes,
     }
+
+
+def _rule_facts(found: Audit) -> Facts:
+    rule = found.recovered.rule
+    parts = {} if rule is None else rule_facts(rule)
+    return {"statement": found.statement, "source": PICKS, **parts, **recovered_facts(found.recovered)}
 
 
 def summary_of(found: Audit) -> str:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+import sys
 from typing import Annotated
 
 import typer
 
-from recurate.core.errors import InputError
 from recurate.verbs import options
-from recurate.verbs.options import numbers, option, size
+from recurate.verbs.options import efficacy_of, numbers, option, size, stage
 
 
 def forecast(
@@ -16,34 +16,42 @@ def forecast(
     reward: options.Reward = None,
     group: Annotated[str | None, option("COLUMN", "Column of groups, for shares and entropy.")] = None,
     track: Annotated[
-        list[str] | None, option("COLUMN", "Also forecast the expectation of this column; repeatable.")
+        list[str] | None,
+        option("COLUMN", "Also forecast the expectation of this column; repeatable."),
     ] = None,
     context: options.Context = None,
+    round_: options.Round = None,
+    slate: options.Slate = None,
+    pick: options.Pick = None,
+    rank: options.Rank = None,
+    rating: options.Rating = None,
+    form: options.Form = None,
+    alternatives: options.Alternatives = None,
+    places_from: options.PlacesFrom = None,
     reference: options.Reference = None,
+    rule: options.Rule = None,
     k: Annotated[
-        str | None, option("K", "Slate size: 4, inf, or shares 2:0.5,4:0.5. Default: the log's, or 4.")
+        str | None,
+        option("K", "Slate size: 4, inf, or shares 2:0.5,4:0.5. Default: the log's."),
     ] = None,
     temperature: Annotated[
-        float | None, option("TAU", "Temperature: divides the rewards. Default: 1.")
+        float | None,
+        option("TAU", "Temperature of the rule: divides the rewards. Default: the log's."),
     ] = None,
-    noise: Annotated[
-        str | None, option("NAME", "gumbel (Luce choice, the default), gaussian (Thurstone) or none.")
-    ] = None,
-    keep: Annotated[int | None, option("M", "Keep the best M of each slate.")] = None,
-    lapse: Annotated[float | None, option("SHARE", "Share of slates in which the pick is random.")] = None,
+    noise: options.Noise = None,
+    keep: options.Keep = None,
+    lapse: options.Lapse = None,
     threshold: Annotated[
-        float | None, option("LEVEL", "No slates: keep candidates with a reward of at least LEVEL.")
+        float | None,
+        option("LEVEL", "No slates: keep candidates with a reward of at least LEVEL."),
     ] = None,
     top: Annotated[float | None, option("SHARE", "No slates: keep the best SHARE of the pool.")] = None,
-    then: Annotated[
-        list[str] | None, option("K[:W,W]", "A further stage that picks 1 of K with weights W; repeatable.")
-    ] = None,
+    then: options.Then = None,
     real_fraction: Annotated[
-        float | None, option("SHARE", "Share of real data in each retraining set. Default: 0.")
+        float | None,
+        option("SHARE", "Share of real data in each retraining set. Default: 0."),
     ] = None,
-    accumulate: Annotated[
-        bool, typer.Option("--accumulate", help="Training sets keep the data of all earlier rounds.")
-    ] = False,
+    accumulate: options.Accumulate = False,
     efficacy: Annotated[
         str | None,
         option(
@@ -55,7 +63,8 @@ def forecast(
     weights: Annotated[str | None, option("W,W", "Share of slates judged by each reward: 0.4,0.6.")] = None,
     rounds: Annotated[int, option("N", "Number of rounds to forecast.")] = 10,
     picks: Annotated[
-        int | None, option("N", "Picks per round, for the bands. Default: the log's, or infinite.")
+        int | None,
+        option("N", "Picks per round, for the bands. Default: the log's, or infinite."),
     ] = None,
     renew: Annotated[
         bool,
@@ -73,14 +82,19 @@ def forecast(
     """Forecast a loop from the candidates of one round and their rewards, exactly, without sampling.
 
     LOG has one row per candidate. If it has several rounds, the forecast starts from the first, and the
-    later ones are shown beside the forecast. Rows with source 'real' are the reference. Prints a table and
-    the statements that are proved about this loop, and writes trajectory.parquet and report.html.
+    later ones are shown beside the forecast. Rows with source 'real' are the reference. The rule is the one
+    that the log's picks follow, unless options say otherwise; the first line states it. Without picks it is
+    best of K, where the log has K candidates per slate or context. Prints a table and the statements that
+    are proved about this loop, and writes trajectory.parquet, forecast.json and report.html. With --json,
+    every line of the output is a row of the trajectory, and the rule is a line on standard error.
 
     For example:
 
       recurate forecast scores.csv --reward score --k 8 --rounds 5
 
       recurate forecast picks.jsonl --group topic --track length --real-fraction 0.5
+
+      recurate forecast completions.jsonl --context prompt --rule luce --temperature 0.5
 
       recurate forecast two.parquet --reward a --reward b --weights 0.4,0.6 --k inf
 
@@ -91,16 +105,18 @@ def forecast(
     from recurate.verbs.result import publish
 
     found = forecast_log(
-        log, reward=reward, group=group, track=track, context=context, reference=reference,
-        k=None if k is None else _sizes(k), temperature=temperature, noise=noise, keep=keep, lapse=lapse,
-        threshold=threshold, top=top, then=[_stage(text) for text in then or ()],
-        real_fraction=real_fraction, accumulate=accumulate or None, efficacy=_efficacy(efficacy),
+        log, reward=reward, group=group, track=track, context=context, round=round_, slate=slate, pick=pick, rank=rank,
+        rating=rating, form=form, alternatives=options.words(alternatives), places_from=places_from, reference=reference,
+        rule=rule, k=None if k is None else _sizes(k), temperature=temperature, noise=noise, keep=keep,
+        lapse=lapse, threshold=threshold, top=top, then=[stage(text) for text in then or ()],
+        real_fraction=real_fraction, accumulate=accumulate or None, efficacy=efficacy_of(efficacy),
         weights=numbers("--weights", weights), rounds=rounds, picks=picks, renew=renew, tail=tail,
         bounds=True, seed=seed,
     )  # fmt: skip
     folder = out or options.beside(log, "forecast")
     if as_json:
         found.save(folder)
+        print(found.lead, file=sys.stderr)
         for row in found.to_arrow().to_pylist():
             print(to_json(row, indent=None))
     else:
@@ -113,18 +129,3 @@ def _sizes(text: str) -> float | dict[float, float]:
         return size("--k", text)
     pairs = [part.partition(":") for part in text.split(",")]
     return {size("--k", k): (numbers("--k", chance) or [0.0])[0] for k, _, chance in pairs}
-
-
-def _stage(text: str) -> tuple[float, list[float] | None]:
-    """Read a further stage: K, or K:W,W."""
-    k, _, weights = text.partition(":")
-    return size("--then", k), numbers("--then", weights or None)
-
-
-def _efficacy(text: str | None) -> float | str | None:
-    if text in (None, "fit"):
-        return text
-    values = numbers("--efficacy", text) or []
-    if len(values) > 1:
-        raise InputError("--efficacy is one number", got=text, remedy="--efficacy 0.8, or fit")
-    return values[0]

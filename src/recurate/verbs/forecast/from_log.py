@@ -28,15 +28,14 @@ from recurate.log.reading.slates import POSITIONS
 from recurate.log.schema import MODEL, REAL, Log
 from recurate.log.trajectory import RENEWED, Trajectory
 from recurate.metrics.partition import Cells, partition
-from recurate.rules import Rule, Selection, Threshold, TopFraction, noise_named
+from recurate.rules import GUMBEL, Rule
 from recurate.rules.noise import built_in_name
 from recurate.theory.forecast import Forecast, measured, predict, reference_cells, split_log
 from recurate.theory.population import check_law
 from recurate.theory.renewal import Efficacy, Renewal, renew
 from recurate.theory.setting import Setting, Stage
 from recurate.theory.welfare import Welfare, welfare
-
-SLATES = ("k", "temperature", "noise", "keep", "lapse")  # parts of a rule for slates
+from recurate.verbs.forecast.ruling import SLATES, Ruling, ruling_of
 
 
 @dataclass(frozen=True)
@@ -53,6 +52,7 @@ class LogForecast(Forecast):
         welfare: the diversity and fairness of some rounds' laws, forecast and measured, each with its name;
             empty with one reward.
         opened: how the log was read; None with arrays.
+        ruling: the rule of the picks, and why it is used.
     """
 
     measured: Trajectory = field(default_factory=Trajectory)
@@ -61,6 +61,7 @@ class LogForecast(Forecast):
     fitted: Efficacy | None = None
     welfare: tuple[tuple[str, Welfare], ...] = ()
     opened: Opened | None = None
+    ruling: Ruling = field(default_factory=lambda: ruling_of(None, {}, {}))
 
     @classmethod
     def of(
@@ -89,8 +90,7 @@ class LogOptions:
         rewards: the reward columns.
         group: the column of groups.
         track: the further columns whose means are forecast.
-        context: the column of contexts; ``none`` for none, None to guess it.
-        form: the form of the file; None: guess it.
+        columns: what the user said about the columns: contexts, rounds, slates, picks, form.
         given: arguments of :meth:`recurate.theory.setting.Setting.of`, None where not given.
         then: further stages: a ``Stage``, or its slate size and weights (None: those of the first stage).
         threshold: the level of a verifier, in place of slates.
@@ -103,8 +103,7 @@ class LogOptions:
     rewards: Sequence[str] | None = None
     group: str | None = None
     track: Sequence[str] = ()
-    context: str | None = None
-    form: str | None = None
+    columns: Given = field(default_factory=Given)
     given: dict[str, Any] = field(default_factory=dict)
     then: Sequence[Stage | tuple[float, Sequence[float] | None]] = ()
     threshold: float | None = None
@@ -112,6 +111,13 @@ class LogOptions:
     renew: bool = False
     fit_efficacy: bool = False
     how: dict[str, Any] = field(default_factory=dict)
+
+    def ruling(self, log: Log | None, recorded: Mapping[str, Any]) -> Ruling:
+        """Return the rule of the picks: the one asked for, else a folder's, else the log's."""
+        return ruling_of(
+            log, recorded, self.given, threshold=self.threshold, top=self.top,
+            sizes=None if log is None else slate_size(log),
+        )  # fmt: skip
 
 
 def forecast_log(source: Any, options: LogOptions, reference: Any = None) -> LogForecast:
@@ -125,7 +131,7 @@ def forecast_log(source: Any, options: LogOptions, reference: Any = None) -> Log
     Raises:
         InputError: a file, column or value is wrong, or the log has too few rounds for the request.
     """
-    opened = _read(source, options.rewards, options)
+    opened = read(source, options.rewards, options)
     log = opened.log
     candidates, real = split_log(log, group=options.group, track=options.track)
     if reference is not None:
@@ -137,8 +143,9 @@ def forecast_log(source: Any, options: LogOptions, reference: Any = None) -> Log
             got=f"{len(rounds)}",
             remedy="--renew needs two rounds, --efficacy fit needs three",
         )
-    known = {"k": slate_size(log), "picks": picks_of(log), **run_settings(folder_of(source))}
-    arguments = arguments_of(known, options)
+    known = {"picks": picks_of(log), **run_settings(folder_of(source))}
+    ruling = options.ruling(log, known)
+    arguments = arguments_of(known, options, ruling)
     cells = _cells(candidates, real, several=len(rounds) > 1)
     renewal = fitted = None
     if options.renew or options.fit_efficacy:
@@ -152,9 +159,10 @@ def forecast_log(source: Any, options: LogOptions, reference: Any = None) -> Log
         if options.renew:
             renewal = renew(found, setting, real, cells)
     result = predict(candidates, Setting.of(**arguments), reference=real, cells=cells, **options.how)
+    result = replace(result, warnings=ruling.warnings + result.warnings)
     gains = _welfare(candidates, real, result, rounds[0], None if len(rounds) == 1 else log)
     if len(rounds) == 1:
-        return LogForecast.of(result, welfare=gains, opened=opened)
+        return LogForecast.of(result, welfare=gains, opened=opened, ruling=ruling)
     later = measured(
         log,
         temperature=result.setting.temperature,
@@ -168,7 +176,9 @@ def forecast_log(source: Any, options: LogOptions, reference: Any = None) -> Log
     if renewal is not None:
         own = arguments | {"efficacy": renewal.efficacy.usable, "first": len(rounds) - 1}
         ahead = _ahead(found[-1], real or found[0], Setting.of(**own), options.how["stream"])
-    return LogForecast.of(result, shifted, renewal, ahead, fitted=fitted, welfare=gains, opened=opened)
+    return LogForecast.of(
+        result, shifted, renewal, ahead, fitted=fitted, welfare=gains, opened=opened, ruling=ruling
+    )
 
 
 def forecast_arrays(
@@ -181,8 +191,11 @@ def forecast_arrays(
         )
     real = None if reference is None else reference_of(reference, candidates, options)
     masses = None if law is None else check_law("law", law, len(candidates))
-    setting = Setting.of(**arguments_of({}, options))
-    return LogForecast.of(predict(candidates, setting, law=masses, reference=real, **options.how))
+    ruling = options.ruling(None, {})
+    setting = Setting.of(**arguments_of({}, options, ruling))
+    return LogForecast.of(
+        predict(candidates, setting, law=masses, reference=real, **options.how), ruling=ruling
+    )
 
 
 def _welfare(
@@ -212,45 +225,25 @@ def _ahead(last: Candidates, reference: Candidates, setting: Setting, stream: St
     return replace(result, trajectory=Trajectory(rows))
 
 
-def arguments_of(known: Mapping[str, Any], options: LogOptions) -> dict[str, Any]:
-    """Return the arguments of the setting: those given, else those that the log or its folder records."""
+def arguments_of(known: Mapping[str, Any], options: LogOptions, ruling: Ruling) -> dict[str, Any]:
+    """Return the arguments of the setting: those given, else those that the log or its folder records.
+
+    Further stages have the temperature and the noise of the rule, where it has them.
+    """
+    rule = ruling.rule
+    own = {name: value for name, value in known.items() if value is not None and name not in SLATES}
     given = {name: value for name, value in options.given.items() if value is not None}
-    kept = {name: value for name, value in known.items() if value is not None}
-    if "rule" in given:
-        kept = {name: value for name, value in kept.items() if name not in SLATES}
-    arguments = kept | given
-    temperature = float(arguments.get("temperature", 1.0))
-    if options.threshold is not None or options.top is not None:
-        rule = _without_slates(temperature, given, options)
-        arguments = {n: v for n, v in arguments.items() if n not in SLATES} | {"rule": rule}
-    noise = arguments.get("noise", "none" if "rule" in arguments else "gumbel")
-    noise = noise_named(noise) if isinstance(noise, str) else noise
+    given = {name: value for name, value in given.items() if name not in (*SLATES, "rule")}
+    told = {} if ruling.weights is None else {"weights": ruling.weights}
+    arguments = told | own | given | {"rule": rule}
+    noise = getattr(rule, "noise", GUMBEL)
     arguments["then"] = [
         stage
         if isinstance(stage, Stage)
-        else Stage(Rule(stage[0], temperature, noise), None if stage[1] is None else tuple(stage[1]))
+        else Stage(Rule(stage[0], rule.temperature, noise), None if stage[1] is None else tuple(stage[1]))
         for stage in options.then
     ]
     return arguments
-
-
-def _without_slates(temperature: float, given: Mapping[str, Any], options: LogOptions) -> Selection:
-    """Return the rule of a verifier or a top fraction."""
-    refused = ("k", "keep", "rule") if options.top is None else ("k", "keep", "lapse", "rule")
-    wrong = [f"--{name}" for name in refused if name in given]
-    if (options.threshold is not None and options.top is not None) or wrong:
-        raise InputError(
-            "--threshold and --top are each a rule of their own",
-            got=f"{', '.join(wrong)} too" if wrong else "both",
-            remedy="give one of them alone",
-        )
-    noise = given.get("noise", "none")
-    noise = noise_named(noise) if isinstance(noise, str) else noise
-    if options.top is not None:
-        return TopFraction(options.top, temperature=temperature, noise=noise)
-    assert options.threshold is not None
-    lapse = given.get("lapse", 0.0)
-    return Threshold(options.threshold, temperature=temperature, noise=noise, lapse=lapse)
 
 
 def _check_consecutive(rounds: Sequence[int]) -> None:
@@ -271,10 +264,12 @@ def slate_size(log: Log) -> float | dict[float, float]:
     return dict(zip(sizes.astype(float).tolist(), (counts / counts.sum()).tolist(), strict=True))
 
 
-def _read(source: Any, rewards: Sequence[str] | None, options: LogOptions) -> Opened:
+def read(source: Any, rewards: Sequence[str] | None, options: LogOptions) -> Opened:
+    """Return a source as a log for forecasts and plans, and how it was read."""
     others = (*([] if options.group is None else [options.group]), *options.track)
-    roles = {} if options.context is None else {"context": options.context}
-    return open_log(source, Given(roles, options.form, (), tuple(rewards or ()), False, others))
+    return open_log(
+        source, replace(options.columns, rewards=tuple(rewards or ()), picks=False, others=others)
+    )
 
 
 def reference_of(source: Any, candidates: Candidates, options: LogOptions) -> Candidates:
@@ -283,7 +278,7 @@ def reference_of(source: Any, candidates: Candidates, options: LogOptions) -> Ca
         return source
     if is_array(source):
         return as_candidates(source, names=candidates.names)
-    log = _read(source, candidates.names, options).log
+    log = read(source, candidates.names, options).log
     real = log.select(source=REAL)
     rows = real if real.table.num_rows else log
     return from_log(rows, group=options.group, track=options.track)

@@ -16,7 +16,8 @@ from recurate.rules import Noise, Selection
 from recurate.theory.setting import Stage
 from recurate.verbs.forecast.from_log import LogForecast, LogOptions, forecast_arrays, forecast_log
 from recurate.verbs.forecast.report import forecast_result
-from recurate.verbs.options import listed
+from recurate.verbs.options import column_or_none, listed
+from recurate.verbs.options import given as given_columns
 from recurate.verbs.result import Result
 
 
@@ -27,6 +28,14 @@ def forecast(
     group: str | ArrayLike | None = None,
     track: str | Sequence[str] | Mapping[str, ArrayLike] | None = None,
     context: str | ArrayLike | None = None,
+    round: str | None = None,
+    slate: str | None = None,
+    pick: str | None = None,
+    rank: str | None = None,
+    rating: str | None = None,
+    form: str | None = None,
+    alternatives: Sequence[str] = (),
+    places_from: int | None = None,
     reference: Any = None,
     law: ArrayLike | None = None,
     k: float | Mapping[float, float] | None = None,
@@ -34,7 +43,7 @@ def forecast(
     noise: str | Noise | None = None,
     keep: int | None = None,
     lapse: float | None = None,
-    rule: Selection | None = None,
+    rule: Selection | str | None = None,
     threshold: float | None = None,
     top: float | None = None,
     then: Sequence[Stage | float | tuple[float, Sequence[float] | None]] = (),
@@ -72,17 +81,30 @@ def forecast(
         context: the column of contexts; with arrays, the context of each candidate. Picks happen within
             contexts. A context with 500 candidates or more is a population of its own; thinner ones pool
             residuals from the contexts' means.
+        round: the column of rounds (steps); with slate, pick, rank, rating, form, alternatives and
+            places_from, what :func:`recurate.fit` calls so: how the log is read, guessed where it is not given.
+        slate: the column of slates.
+        pick: the column of picks.
+        rank: the column of ranks, 1 the best.
+        rating: the column of ratings, higher is better.
+        form: the form of the file.
+        alternatives: the alternatives of a wide file, in the order of the codes of its picks.
+        places_from: the number of the first place where picks are places.
         reference: real data, :math:`p_\mathrm{ref}`: anything that ``log`` may be. None: the log's rows of
             source ``real``, else the model's own law :math:`p_0`.
         law: masses of the candidates under :math:`p_0`, with arrays; uniform if None.
         k: slate size, a whole number >= 1 or ``math.inf``, or a distribution ``{2: 0.5, 4: 0.5}``. None:
-            the log's, or 4.
-        temperature: divides the rewards in the pick; 1 if None.
-        noise: ``gumbel`` (Luce choice; the default), ``gaussian`` (Thurstone), ``none`` (best of K), or a
-            ``Noise``.
-        keep: the number kept of each slate; 1 if None.
-        lapse: the share of slates in which the pick is random; 0 if None.
-        rule: any rule, in place of the five above.
+            that of the rule.
+        temperature: divides the rewards in the pick. Where the log's picks follow best of K, it means Luce's
+            rule at that temperature. None: that of the rule.
+        noise: ``gumbel`` (Luce's rule), ``gaussian`` (Thurstone's), ``none`` (best of K), or a ``Noise``; in
+            place of ``rule``.
+        keep: the number kept of each slate. None: that of the rule.
+        lapse: the share of slates in which the pick is random. None: that of the rule.
+        rule: ``luce``, ``best`` (of K), ``thurstone`` or ``random``; or any rule, in place of the five above.
+            None: that of a run's or fit's settings; else the one that the log's picks follow; without picks,
+            best of K, with as many as the log has candidates per slate, or per context and round; else Luce's
+            rule with K = 4 at temperature 1.
         threshold: in place of slates, keep every candidate with a reward of at least this level.
         top: in place of slates, keep this share of the pool, the best candidates.
         then: further stages that select from the kept candidates: slate sizes, (size, weights), or ``Stage``.
@@ -99,10 +121,11 @@ def forecast(
         seed: the seed of the simulations behind the bands.
 
     Returns:
-        A result whose ``trajectory`` has, per round: ``mean_reward``, ``mean_exp_reward`` = E exp(r /
-        temperature), ``var_exp_reward``, ``kl_to_reference`` (nats, between reward laws: a lower bound of
-        the models' KL), ``share`` of each group and their ``entropy`` (nats), ``effective_support`` = 1 /
-        sum p^2. Its ``law`` is that of the last round, shape (atoms,).
+        A result whose ``ruling`` states the rule, and why it is used. Its ``trajectory`` has, per round:
+        ``mean_reward``, ``mean_exp_reward`` = E exp(r / temperature), ``var_exp_reward``,
+        ``kl_to_reference`` (nats, between reward laws: a lower bound of the models' KL), ``share`` of each
+        group and their ``entropy`` (nats), ``effective_support`` = 1 / sum p^2. Its ``law`` is that of the
+        last round, shape (atoms,).
 
     Raises:
         InputError: a file, column or value is wrong, or shapes disagree.
@@ -138,6 +161,20 @@ def forecast(
         several = [track] if isinstance(track, str) else track
         columns: Any = {"group": group, "context": context, "track": several or ()}
         _check_columns(columns, law)
+        del columns["context"]
+        columns["columns"] = given_columns(
+            {
+                "context": column_or_none(context),
+                "round": round,
+                "slate": slate,
+                "pick": pick,
+                "rank": rank,
+                "rating": rating,
+            },
+            form=form,
+            alternatives=alternatives,
+            places_from=places_from,
+        )
         found = forecast_log(log, LogOptions(listed(reward), **columns, **common), reference)
     return forecast_result(found, name_of(log))
 

@@ -33,11 +33,13 @@ def forecast_result(found: LogForecast, source: str) -> Result[LogForecast]:
         make_tables=lambda: {"trajectory.parquet": found.trajectory.to_table()},
         read=None if found.opened is None else found.opened.understood,
         read_notes=() if found.opened is None else found.opened.notes,
+        lead=found.ruling.line,
     )
 
 
 def _facts(found: LogForecast) -> Facts:
     return {
+        "rule": found.ruling.facts(),
         "setting": found.setting.facts(),
         "candidates": found.candidates,
         "contexts": found.contexts,

@@ -5,57 +5,91 @@ from __future__ import annotations
 from typing import Annotated
 
 from recurate.core.errors import InputError
-from recurate.verbs.options import Json, Log, Out, Reference, Reward, beside, numbers, option
+from recurate.verbs import options
+from recurate.verbs.options import efficacy_of, numbers, option, stage
 
 
 def plan(
-    log: Log,
-    reward: Reward = None,
+    log: options.Log,
+    reward: options.Reward = None,
     group: Annotated[
-        str | None, option("COLUMN", "Column of groups. Default: the reward whose maximum is nearest.")
+        str | None,
+        option("COLUMN", "Column of groups. Default: the reward whose maximum is nearest."),
     ] = None,
+    context: options.Context = None,
+    round_: options.Round = None,
+    slate: options.Slate = None,
+    pick: options.Pick = None,
+    rank: options.Rank = None,
+    rating: options.Rating = None,
+    form: options.Form = None,
+    alternatives: options.Alternatives = None,
+    places_from: options.PlacesFrom = None,
     maximise: Annotated[
         str, option("WHAT", "reward, nash (welfare) or worst (the worst group's reward).")
     ] = "reward",
     importance: Annotated[
-        str | None, option("W,W", "Weight of each reward in the objective. Default: equal.")
+        str | None,
+        option("W,W", "Weight of each reward in the objective. Default: equal."),
     ] = None,
     rounds: Annotated[str, option("N|limit", "Rounds to plan for, or limit.")] = "10",
     floor: Annotated[float | None, option("SHARE", "Smallest final share of every group.")] = None,
     kl: Annotated[float | None, option("NATS", "Largest final divergence from the reference.")] = None,
     entropy: Annotated[float | None, option("NATS", "Smallest final entropy of the groups' shares.")] = None,
     variance: Annotated[
-        float | None, option("SHARE", "Smallest share of every reward's variance to keep.")
+        float | None,
+        option("SHARE", "Smallest share of every reward's variance to keep."),
     ] = None,
     budget: Annotated[
-        float | None, option("N", "Largest number of candidates in all: K times picks times rounds.")
+        float | None,
+        option("N", "Largest number of candidates in all: K times picks times rounds."),
     ] = None,
     picks: Annotated[int | None, option("N", "Picks per round. Default: the log's, or 1000.")] = None,
-    k: Annotated[str | None, option("K,K", "Slate sizes to try. Default: 2 to 32.")] = None,
+    k: Annotated[
+        str | None,
+        option("K,K", "Slate sizes to try, besides the log's. Default: 2 to 32."),
+    ] = None,
     real_fraction: Annotated[str | None, option("R,R", "Real fractions to try. Default: 0 to 0.7.")] = None,
     temperature: Annotated[
-        str | None, option("T,T", "Temperatures to try. Default: that of the run or fit, else 1.")
+        str | None,
+        option("T,T", "Temperatures to try. Default: that of the rule."),
     ] = None,
     weights: Annotated[
-        list[str] | None, option("W,W", "Preference weights to try, repeatable. Default: a grid.")
+        list[str] | None,
+        option("W,W", "Preference weights to try, repeatable. Default: a grid."),
     ] = None,
-    reference: Reference = None,
-    out: Out = None,
-    as_json: Json = False,
+    rule: options.Rule = None,
+    noise: options.Noise = None,
+    keep: options.Keep = None,
+    lapse: options.Lapse = None,
+    then: options.Then = None,
+    accumulate: options.Accumulate = False,
+    efficacy: Annotated[
+        str | None,
+        option(
+            "SHARE", "Fraction of the way to its training law that retraining moves the model. Default: 1."
+        ),
+    ] = None,
+    reference: options.Reference = None,
+    out: options.Out = None,
+    as_json: options.Json = False,
 ) -> None:
     """Choose K, real fraction, preference weights and temperature: the best setting within constraints.
 
     Forecasts every setting of a grid from the candidates of LOG's first round, refines around the best
-    setting, and forecasts that setting exactly. Prints the plan, the constraints that bind, the frontiers
-    against diversity and compute, and how the plan changes if rewards are off by 10 %. If no setting
-    satisfies all constraints, prints the closest one. Writes plan.json and report.html, with limits,
-    survivors and phase diagrams if there are several rewards.
+    setting, and forecasts that setting exactly. The rule is the one that the log's picks follow, as in
+    'recurate forecast'; the first line states it. The log's own K is among those tried. Prints the plan, the
+    constraints that bind, the frontiers against diversity and compute, and how the plan changes if rewards
+    are off by 10 %. If no setting satisfies all constraints, prints the closest one. Writes plan.json and
+    report.html, with limits, survivors and phase diagrams if there are several rewards.
 
     For example:
 
       recurate plan scores.csv --kl 1 --rounds 8
 
       recurate plan two.parquet --reward a --reward b --maximise nash --floor 0.2 --budget 200000
+
+      recurate plan completions.jsonl --context prompt --rule luce --temperature 0.5,1
 
       recurate plan picks-fit --rounds limit --floor 0.1
     """
@@ -64,14 +98,19 @@ def plan(
 
     ks = numbers("--k", k)
     found = plan_log(
-        log, reward=reward, group=group, maximise=maximise, importance=numbers("--importance", importance),
+        log, reward=reward, group=group, context=context, round=round_, slate=slate, pick=pick, rank=rank,
+        rating=rating, form=form, alternatives=options.words(alternatives), places_from=places_from, maximise=maximise,
+        importance=numbers("--importance", importance),
         rounds=_rounds(rounds), floor=floor, kl=kl, entropy=entropy, variance=variance, budget=budget,
         picks=picks, k=None if ks is None else [int(v) if v.is_integer() else v for v in ks],
         real_fraction=numbers("--real-fraction", real_fraction),
         temperature=numbers("--temperature", temperature),
-        weights=[numbers("--weights", w) or [] for w in weights] if weights else None, reference=reference,
+        weights=[numbers("--weights", w) or [] for w in weights] if weights else None,
+        rule=rule, noise=noise, keep=keep, lapse=lapse, then=[stage(text) for text in then or ()],
+        accumulate=accumulate or None, efficacy=efficacy_of(efficacy),  # type: ignore[arg-type]
+        reference=reference,
     )  # fmt: skip
-    publish(found, out or beside(log, "plan"), as_json=as_json)
+    publish(found, out or options.beside(log, "plan"), as_json=as_json)
 
 
 def _rounds(text: str) -> int | None:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 
 import numpy as np
 
@@ -15,17 +16,20 @@ from recurate.core.errors import InputError, is_number
 from recurate.log.candidates import Candidates
 from recurate.metrics.estimates import encode, entropy_of, kl_atoms
 from recurate.metrics.partition import partition
-from recurate.rules import Rule
+from recurate.rules import GUMBEL, Rule
 from recurate.rules.rule import check_number
-from recurate.theory.coarsening import gather
+from recurate.theory.coarsening import CONTEXTS, gather
 from recurate.theory.limits import limit
+from recurate.theory.loop_model import LoopModel
 from recurate.theory.population import Population, favourites
-from recurate.theory.setting import Setting
+from recurate.theory.residuals import Correction, PooledResiduals
+from recurate.theory.setting import Setting, Stage
 
 OBJECTIVES = ("reward", "nash", "worst")
 LONG = 150  # number of rounds that approximates the limit on the coarse population
 TOP = 250  # number of best atoms of each reward, and of their sum, that are not merged
 CELLS = 1000  # number of cells of the other atoms, per group
+FEWEST = 60  # number of cells of a context that is a population of its own, at least
 FEW = 2500  # populations of at most this many atoms are not coarsened
 STILL = 1e-8  # sum of absolute changes of masses in a round at which a loop has settled
 SLACK = 1e-9  # relative miss of a constraint that is tolerated
@@ -92,6 +96,37 @@ class Constraints:
 
 
 @dataclass(frozen=True)
+class Manner:
+    """The rule and the retraining that all settings of a plan have in common.
+
+    Attributes:
+        rule: the rule: its noise, number kept and lapse share; K and temperature are a setting's own.
+        then: further stages of a round, each the slate size and the weights (None: the first stage's).
+        accumulate: whether training sets keep the data of all earlier rounds.
+        efficacy: the part of the way to its training law that retraining moves the model.
+    """
+
+    rule: Rule = field(default_factory=Rule)
+    then: tuple[tuple[float, tuple[float, ...] | None], ...] = ()
+    accumulate: bool = False
+    efficacy: float = 1.0
+
+    def setting(self, choice: Choice, rounds: int) -> Setting:
+        """Return the setting that a forecast of a choice has."""
+        rule = replace(self.rule, k=choice.k, temperature=choice.temperature)
+        stages = tuple(Stage(Rule(k, choice.temperature, rule.noise), weights) for k, weights in self.then)
+        return Setting(
+            rule, choice.weights, choice.real_fraction, rounds, None, stages, self.accumulate, self.efficacy
+        )
+
+    @property
+    def is_luce(self) -> bool:
+        """Whether rounds have one stage by Luce's rule, one pick per slate and no lapses."""
+        rule = self.rule
+        return rule.noise == GUMBEL and rule.keep == 1 and rule.lapse == 0 and not self.then
+
+
+@dataclass(frozen=True)
 class Goal:
     """The objective and the constraints of a plan; see :func:`recurate.plan`.
 
@@ -101,6 +136,7 @@ class Goal:
         rounds: the number of rounds; None: the limit.
         picks: the number of picks per round.
         constraints: the bounds to keep.
+        manner: the rule and the retraining that all settings have in common.
     """
 
     objective: str
@@ -108,6 +144,7 @@ class Goal:
     rounds: int | None
     picks: int
     constraints: Constraints
+    manner: Manner = field(default_factory=Manner)
 
     def __post_init__(self) -> None:
         if self.objective not in OBJECTIVES:
@@ -120,18 +157,18 @@ class Goal:
         if not is_number(picks) or picks < 1:
             raise InputError("picks must be a whole number >= 1", got=picks, remedy="--picks 1000")
 
-    def value(self, law: FloatArray, rewards: FloatArray) -> float:
-        """Return the objective under a law (n,) on atoms with rewards (n, m)."""
+    def value(self, means: FloatArray, logs: Callable[[], FloatArray]) -> float:
+        """Return the objective for the means E r_i (m,), and log E exp r_i (m,), computed where needed."""
         if self.objective == "worst":
-            return float((law @ rewards).min())
+            return float(means.min())
         if self.objective == "reward":
-            return float(self.importance @ (law @ rewards))
-        tops = rewards.max(axis=0)
-        return float(self.importance @ (np.log(np.maximum(law @ np.exp(rewards - tops), 1e-300)) + tops))
+            return float(self.importance @ means)
+        return float(self.importance @ logs())
 
     def cost(self, k: int) -> float:
-        """Return the total number of candidates for slates of k."""
-        return float(k) * int(self.picks) * (self.rounds or 1)
+        """Return the total number of candidates for slates of k, of which ``keep`` are kept."""
+        slates = int(self.picks) * (self.rounds or 1) / self.manner.rule.keep
+        return float(k) * slates * math.prod(size for size, _ in self.manner.then)
 
 
 @dataclass(frozen=True)
@@ -188,6 +225,48 @@ class Outcome:
 
 
 @dataclass(frozen=True)
+class Levels:
+    """What thin contexts add to means under a law of residuals: E_p f = E_{p_0, thin} f + p @ deviations(f).
+
+    See :class:`~recurate.theory.residuals.PooledResiduals`. Thick contexts are populations of their own, and
+    their columns are not deviations.
+
+    Attributes:
+        rewards: the rewards r of candidates in thin contexts, shape (t, m).
+        masses: their masses under p_0, shape (t,).
+        members: their groups as columns, shape (t, groups).
+        residuals: their residual rewards, shape (t, m).
+        rows: their places among all candidates, shape (t,).
+    """
+
+    rewards: FloatArray
+    masses: FloatArray
+    members: FloatArray
+    residuals: FloatArray
+    rows: IntArray
+
+    @cached_property
+    def means(self) -> tuple[FloatArray, FloatArray, FloatArray]:
+        """The parts of E r, E r^2 and the shares, shapes (m,), (m,) and (groups,)."""
+        return self.masses @ self.rewards, self.masses @ np.square(self.rewards), self.masses @ self.members
+
+    @cached_property
+    def logs(self) -> FloatArray:
+        """By reward i, log sum_x p_0(x) exp r_i(x), less the same of the residuals, shape (m,)."""
+        return log_means(self.masses, self.rewards) - log_means(self.masses, self.residuals)
+
+    def scaled(self, factor: float) -> Levels:
+        """Return the same with all rewards times a factor."""
+        return replace(self, rewards=factor * self.rewards, residuals=factor * self.residuals)
+
+
+def log_means(law: FloatArray, rewards: FloatArray) -> FloatArray:
+    """Return log sum_x p(x) exp r_i(x), shape (m,), for masses (n,) and rewards (n, m)."""
+    tops = rewards.max(axis=0, initial=-1e300)
+    return np.asarray(np.log(np.maximum(law @ np.exp(rewards - tops), 1e-300)) + tops)
+
+
+@dataclass(frozen=True)
 class Atoms:
     """A population with the columns that describe outcomes.
 
@@ -198,6 +277,10 @@ class Atoms:
         variances: of the rewards under p_0, shape (m,).
         regions: the share of each atom's mass in each region of reward space, shape (n, regions), on which
             the divergence from external real data is computed; None where p_ref is p_0.
+        levels: what thin contexts add, whose columns above are deviations from their means; None without.
+        thin: whether each atom is of thin contexts, shape (n,); None without thin contexts.
+        blocks: the context of each atom, shape (n,), where contexts are populations of their own; else None.
+        comparable: whether the divergence from the reference can be told.
     """
 
     population: Population
@@ -205,6 +288,10 @@ class Atoms:
     members: FloatArray
     variances: FloatArray
     regions: FloatArray | None = None
+    levels: Levels | None = None
+    thin: BoolArray | None = None
+    blocks: IntArray | None = None
+    comparable: bool = True
 
     @classmethod
     def of(cls, rewards: FloatArray, labels: IntArray, groups: int, real: int = 0) -> Atoms:
@@ -221,6 +308,25 @@ class Atoms:
         population = Population(rewards, law=law, reference=reference)
         return cls(population, squares, np.eye(groups)[labels], variances, regions)
 
+    @classmethod
+    def of_model(cls, model: LoopModel, groups: Sequence[str], *, comparable: bool) -> Atoms:
+        """Return the atoms of a model with contexts, whose candidates have these groups."""
+        atoms, population = model.describer.candidates, model.population
+        law, rewards = population.law, atoms.rewards
+        labels = np.searchsorted(np.asarray(groups), np.asarray(atoms.groups))
+        members, squares = np.eye(len(groups))[labels], np.square(rewards)
+        variances = law @ squares - (law @ rewards) ** 2
+        residuals, blocks = model.residuals, model.context_codes
+        if residuals is None:
+            return cls(population, squares, members, variances, blocks=blocks, comparable=comparable)
+        thin = residuals.thin
+        own = np.flatnonzero(thin[: model.candidates])
+        levels = Levels(rewards[own], law[own], members[own], residuals.residuals[own], own)
+        return cls(
+            population, residuals.deviations(squares), residuals.deviations(members), variances, None, levels,
+            thin, None if thin.all() else _block_codes(residuals), comparable,
+        )  # fmt: skip
+
     def scaled(self, factor: float) -> Atoms:
         """Return the same with all rewards times a factor."""
         return replace(
@@ -228,75 +334,125 @@ class Atoms:
             population=self.population.moved(factor * self.population.rewards),
             squares=factor**2 * self.squares,
             variances=factor**2 * self.variances,
+            levels=None if self.levels is None else self.levels.scaled(factor),
         )
 
     def coarsened(self) -> Atoms:
         """Return a population of a few thousand atoms that approximates this one.
 
         The atoms that selection can end on, the best of every reward and of their sum, are not merged; the
-        others are merged in cells. A cell has its members' mean rewards and, for variances, mean squares. The
-        error comes from treating rewards within a cell as equal: it is of second order in the cell's width.
+        others are merged in cells, within contexts that are populations of their own. A cell has its members'
+        mean rewards and, for variances, mean squares. The error comes from treating rewards within a cell as
+        equal: it is of second order in the cell's width.
         """
         rewards = self.population.rewards
         if len(rewards) <= FEW:
             return self
         features = rewards / np.sqrt(np.maximum(self.variances, 1e-300))
         masses = self.population.law + self.population.reference
-        best = _best_atoms(features)
+        blocks = np.zeros(len(rewards), np.int64) if self.blocks is None else encode(self.blocks)[0]
+        count = int(blocks.max()) + 1
+        best = np.zeros(len(rewards), bool)
+        for block in range(count):
+            rows = np.flatnonzero(blocks == block)
+            best[rows] = _best_atoms(features[rows], max(TOP // count, 1))
         rest = np.flatnonzero(~best)
         labels = np.empty(len(rewards), np.int64)
-        groups = self.members[rest].argmax(axis=1)
-        labels[rest] = gather(features[rest], masses[rest], groups, CELLS * self.members.shape[1])
+        groups = self.members[rest].argmax(axis=1) + self.members.shape[1] * blocks[rest]
+        most = max(CELLS * self.members.shape[1], FEWEST * count)
+        labels[rest] = gather(features[rest], masses[rest], groups, most)
         labels[best] = labels[rest].max(initial=-1) + 1 + np.arange(np.count_nonzero(best))
         cells = Merging(labels)
-        return Atoms(
-            self.population.coarsened(cells),
-            cells.means(self.squares, masses),
-            cells.means(self.members, masses),
-            self.variances,
-            None if self.regions is None else cells.means(self.regions, masses),
+        return replace(
+            self,
+            population=self.population.coarsened(cells, None if self.blocks is None else blocks[cells.first]),
+            squares=cells.means(self.squares, masses),
+            members=cells.means(self.members, masses),
+            regions=None if self.regions is None else cells.means(self.regions, masses),
+            thin=None if self.thin is None else self.thin[cells.first],
+            blocks=None if self.blocks is None else self.blocks[cells.first],
         )
 
     def divergence(self, law: FloatArray) -> float:
-        """Return KL(law || p_ref) in nats: on the atoms, or between the laws of regions of reward space."""
+        """Return KL(law || p_ref) in nats: on the atoms, or between the laws of regions of reward space.
+
+        It is NaN where it cannot be told: within contexts, from real data of their own.
+        """
         reference = self.population.reference
+        if not self.comparable:
+            return math.nan
         if self.regions is None:
             return kl_atoms(law, reference)
         return kl_atoms(law @ self.regions, reference @ self.regions)
 
-    def laws(self, choices: Sequence[Choice], rounds: int) -> FloatArray:
+    def laws(self, choices: Sequence[Choice], rounds: int, manner: Manner | None = None) -> FloatArray:
         """Return the last laws (n, B) of B settings of one K and temperature, stopped once they settle."""
-        rule = Rule(choices[0].k, choices[0].temperature)
+        setting = (manner or Manner()).setting(choices[0], rounds)
         weights = np.array([c.weights for c in choices]).T
         fractions = np.array([c.real_fraction for c in choices])
-        played = self.population.play_many(Setting(rule, rounds=rounds), weights, fractions)
+        played = self.population.play_many(setting, weights, fractions)
         laws = next(played)
         for new in played:
             moved = float(np.abs(new - laws).sum(axis=0).max())
             laws = new
-            if moved < STILL:
+            if moved < STILL and not setting.accumulate:
                 break
         return laws
 
-    def outcome(self, choice: Choice, law: FloatArray, goal: Goal) -> Outcome:
-        """Return the outcome of a setting with the last law (n,)."""
-        rewards = self.population.rewards
-        means = law @ rewards
-        shares = np.maximum(law @ self.members, 0.0)
+    def outcome(
+        self, choice: Choice, law: FloatArray, goal: Goal, added: Correction | None = None
+    ) -> Outcome:
+        """Return the outcome of a setting with the last law (n,).
+
+        Args:
+            choice: the setting.
+            law: the last law.
+            goal: the objective and the constraints.
+            added: what the unbiased first round of thin contexts adds, on all candidates.
+        """
+        means, squares, shares = (law @ c for c in (self.population.rewards, self.squares, self.members))
+        if self.levels is not None:
+            means, squares, shares = (
+                own + base for own, base in zip((means, squares, shares), self.levels.means, strict=True)
+            )
+        if added is not None and self.levels is not None:
+            masses, levels = added.masses[self.levels.rows], self.levels
+            means = means + masses @ levels.rewards
+            squares = squares + masses @ np.square(levels.rewards)
+            shares = shares + masses @ levels.members
+        shares = np.maximum(shares, 0.0)
         shares = shares / shares.sum()
-        variance = (law @ self.squares - means**2) / self.variances
+        variance = (squares - means**2) / self.variances
         found = Outcome(
-            choice, goal.value(law, rewards), tuple(means.tolist()), tuple(shares.tolist()),
-            self.divergence(law), entropy_of(shares), float(variance.min()), goal.cost(choice.k),
+            choice, goal.value(means, lambda: self._logs(law, added)), tuple(means.tolist()),
+            tuple(shares.tolist()), self.divergence(law), entropy_of(shares), float(variance.min()),
+            goal.cost(choice.k),
         )  # fmt: skip
         return replace(found, missed=goal.constraints.missed(found))
 
+    def _logs(self, law: FloatArray, added: Correction | None) -> FloatArray:
+        """Return log E exp r_i, shape (m,)."""
+        rewards = self.population.rewards
+        if self.levels is None or self.thin is None:
+            return log_means(law, rewards)
+        thin = log_means(law[self.thin], rewards[self.thin]) + self.levels.logs
+        logs = np.logaddexp(thin, log_means(law[~self.thin], rewards[~self.thin]))
+        for i, pair in enumerate(() if added is None else added.exps):
+            if pair is not None:
+                logs[i] += math.log1p(max(pair[0] * math.exp(-logs[i]), -0.999))
+        return np.asarray(logs)
 
-def _best_atoms(features: FloatArray) -> BoolArray:
-    """Return which atoms are among the best by a reward, by their sum or by the worst of them, shape (n,)."""
+
+def _block_codes(residuals: PooledResiduals) -> IntArray:
+    """Return the block of each atom: its context, but one block for all thin contexts together."""
+    return np.where(residuals.thin, -1, residuals.codes)
+
+
+def _best_atoms(features: FloatArray, most: int) -> BoolArray:
+    """Return which atoms are among the ``most`` best by a reward, their sum or the worst of them, (n,)."""
     found = np.zeros(len(features), bool)
     for values in (*features.T, features.sum(axis=1), features.min(axis=1)):
-        found[np.argpartition(-values, min(TOP, values.size - 1))[:TOP]] = True
+        found[np.argpartition(-values, min(most, values.size - 1))[:most]] = True
     return found
 
 
@@ -309,6 +465,7 @@ class Evaluator:
         coarse: the coarse population of a few thousand atoms.
         goal: the objective and the constraints.
         groups: the groups' names.
+        model: what the models of single settings are built from, where the candidates have contexts.
         warnings: reasons to rely on the plan less.
     """
 
@@ -316,13 +473,13 @@ class Evaluator:
     coarse: Atoms
     goal: Goal
     groups: tuple[str, ...]
+    model: LoopModel | None = None
     warnings: tuple[str, ...] = ()
 
     @classmethod
     def of(cls, candidates: Candidates, reference: Candidates | None, goal: Goal) -> Evaluator:
         """Check the candidates and coarsen their population."""
         rewards = candidates.rewards
-        warnings: tuple[str, ...] = ()
         flat = np.ptp(rewards, axis=0) == 0
         if flat.any():
             raise InputError(
@@ -331,31 +488,74 @@ class Evaluator:
                 remedy="leave it out",
             )
         if candidates.contexts is not None:
-            codes = encode(candidates.contexts)[0]
-            counts = np.bincount(codes)
-            means = np.column_stack([np.bincount(codes, r) / counts for r in rewards.T])
-            rewards = rewards - means[codes] + rewards.mean(axis=0)
-            warnings = ("contexts are assumed to differ in the level of their rewards only",)
+            return cls._with_contexts(candidates, reference, goal)
         labels, names = _labelled(candidates, rewards)
-        counts = np.bincount(labels, minlength=len(names))
-        if len(names) > 1 and counts.min() == 0:
-            raise InputError(
-                "a group has no members",
-                got=names[int(counts.argmin())],
-                remedy="leave its reward out, or name --group",
-            )
-        goal.constraints.check(len(names))
+        _check_groups(labels, names, goal)
         real = 0
         if reference is not None:
             real = len(reference)
             labels = np.concatenate([labels, _reference_labels(reference, candidates, rewards, names)])
             rewards = np.vstack([rewards, reference.rewards])
         whole = Atoms.of(rewards, labels, len(names), real)
-        return cls(whole, whole.coarsened(), goal, tuple(names), warnings)
+        return cls(whole, whole.coarsened(), goal, tuple(names))
+
+    @classmethod
+    def _with_contexts(cls, candidates: Candidates, reference: Candidates | None, goal: Goal) -> Evaluator:
+        """Treat contexts as forecasts do: thick ones are populations of their own, thin ones pool residuals.
+
+        Where contexts are populations of their own, the coarse population has ``CONTEXTS`` of them.
+        """
+        if reference is not None and goal.constraints.kl is not None:
+            raise InputError(
+                "within contexts the divergence from real data of their own cannot be estimated",
+                got=f"kl = {goal.constraints.kl:g}",
+                remedy="leave out --kl, or the reference",
+            )
+        centres = _centres(candidates)
+        labels, names = _labelled(candidates, candidates.rewards - centres(candidates))
+        _check_groups(labels, names, goal)
+        order = np.argsort(names)
+        texts = np.asarray(names)[order]
+        candidates = replace(candidates, groups=np.asarray(names)[labels], labels=tuple(texts))
+        if reference is not None:
+            centred = candidates.rewards - centres(candidates)
+            own = replace(reference, rewards=reference.rewards - centres(reference))
+            found = (
+                favourites(own.rewards, centred.max(axis=0))
+                if reference.groups is None
+                else _reference_labels(own, candidates, centred, names)
+            )
+            reference = replace(reference, groups=np.asarray(names)[found])
+        rule = replace(goal.manner.rule, k=max(2, goal.manner.rule.keep))
+        weights = np.full(len(candidates.names), 1 / len(candidates.names))
+        setting = Setting(rule, tuple(weights), 0.0 if reference is None else 0.5, goal.rounds or LONG)
+        model = LoopModel.build(candidates, None, reference, setting, None)
+        if goal.rounds is None and model.mode != "pooled residuals":
+            raise InputError(
+                "limits are those of one population, and these contexts are populations of their own",
+                got=f"contexts: {model.mode}",
+                remedy="plan for a number of rounds, --rounds 10",
+            )
+        comparable = reference is None
+        whole = Atoms.of_model(model, texts.tolist(), comparable=comparable)
+        part = model
+        codes = model.context_codes
+        count = 0 if codes is None else int(codes.max()) + 1
+        if whole.blocks is not None and count > CONTEXTS:
+            part = model.of_contexts(np.random.default_rng(0).permutation(count), CONTEXTS / count)
+        coarse = whole if part is model else Atoms.of_model(part, texts.tolist(), comparable=comparable)
+        warnings = tuple(model.warnings())
+        return cls(whole, coarse.coarsened(), goal, tuple(texts.tolist()), model, warnings)
 
     def scaled(self, factor: float) -> Evaluator:
         """Return the same for rewards that are all times a factor."""
-        return replace(self, whole=self.whole.scaled(factor), coarse=self.coarse.scaled(factor))
+        model = self.model
+        if model is not None:
+            atoms = model.describer.candidates
+            scaled = replace(atoms, rewards=factor * atoms.rewards)
+            model = replace(model, describer=replace(model.describer, candidates=scaled))
+        whole, coarse = self.whole.scaled(factor), self.coarse.scaled(factor)
+        return replace(self, whole=whole, coarse=coarse, model=model)
 
     def evaluate(self, choices: Sequence[Choice]) -> list[Outcome]:
         """Return the outcomes of settings on the coarse population, in batches of one K and temperature."""
@@ -363,24 +563,73 @@ class Evaluator:
         keyed = sorted(choices, key=_batch)
         for _, part in itertools.groupby(keyed, key=_batch):
             batch = list(part)
-            laws = self.coarse.laws(batch, self.goal.rounds or LONG)
+            laws = self.coarse.laws(batch, self.goal.rounds or LONG, self.goal.manner)
             for choice, law in zip(batch, laws.T, strict=True):
                 found[choice] = self.coarse.outcome(choice, law, self.goal)
         return [found[c] for c in choices]
 
     def exactly(self, choice: Choice) -> Outcome:
         """Return a setting's outcome on all candidates."""
-        settles = True
+        settles, added = True, None
         if self.goal.rounds is None:
-            population = self.whole.population
-            end = limit(
-                population.rewards, choice.weights, k=choice.k, real_fraction=choice.real_fraction,
-                law=population.law, reference=population.reference, temperature=choice.temperature,
-            )  # fmt: skip
-            law, settles = end.law, end.settles
+            law, settles = self._limit(choice)
         else:
-            law = self.whole.laws([choice], self.goal.rounds)[:, 0]
-        return replace(self.whole.outcome(choice, law, self.goal), exact=True, settles=settles)
+            law = self.whole.laws([choice], self.goal.rounds, self.goal.manner)[:, 0]
+            added = self._correction(choice, self.goal.rounds)
+        return replace(self.whole.outcome(choice, law, self.goal, added), exact=True, settles=settles)
+
+    def _limit(self, choice: Choice) -> tuple[FloatArray, bool]:
+        """Return the limit of a setting's laws (n,), and whether there is one."""
+        population, manner = self.whole.population, self.goal.manner
+        setting = manner.setting(choice, LONG)
+        how = (
+            {"k": choice.k, "temperature": choice.temperature}
+            if manner.is_luce
+            else {"rule": setting.rule, "then": setting.then}
+        )
+        end = limit(
+            population.rewards, choice.weights, real_fraction=choice.real_fraction, law=population.law,
+            reference=population.reference, **how,
+        )  # fmt: skip
+        return end.law, end.settles
+
+    def _correction(self, choice: Choice, rounds: int) -> Correction | None:
+        """Return what the unbiased first round of thin contexts adds, as forecasts have it."""
+        if self.model is None or self.model.residuals is None:
+            return None
+        atoms, count = self.model.describer.candidates, self.model.candidates
+        rows = np.arange(len(atoms))
+        real = atoms.take(rows[count:]) if len(atoms) > count else None
+        setting = self.goal.manner.setting(choice, rounds)
+        return LoopModel.build(atoms.take(rows[:count]), None, real, setting, None).last_correction(1.0)
+
+
+def _check_groups(labels: IntArray, names: Sequence[str], goal: Goal) -> None:
+    counts = np.bincount(labels, minlength=len(names))
+    if len(names) > 1 and counts.min() == 0:
+        raise InputError(
+            "a group has no members",
+            got=names[int(counts.argmin())],
+            remedy="leave its reward out, or name --group",
+        )
+    goal.constraints.check(len(names))
+
+
+def _centres(candidates: Candidates) -> Callable[[Candidates], FloatArray]:
+    """Return a function to the difference of contexts' mean rewards from all candidates' mean, (n, m)."""
+    assert candidates.contexts is not None
+    codes, names = encode(candidates.contexts)
+    counts = np.bincount(codes)
+    means = np.column_stack([np.bincount(codes, r) / counts for r in candidates.rewards.T])
+    means -= candidates.rewards.mean(axis=0)
+    index = {name: i for i, name in enumerate(names)}
+
+    def of(other: Candidates) -> FloatArray:
+        assert other.contexts is not None
+        at = np.array([index.get(str(c), -1) for c in other.contexts])
+        return np.where(at[:, None] < 0, 0.0, means[at])
+
+    return of
 
 
 def _batch(choice: Choice) -> tuple[float, int]:

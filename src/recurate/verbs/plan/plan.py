@@ -12,7 +12,9 @@ import numpy as np
 
 from recurate.core.errors import InputError, is_number
 from recurate.log.candidates import Candidates
+from recurate.log.reading.logs import Opened
 from recurate.theory.setting import check_weights
+from recurate.verbs.forecast.ruling import Ruling, ruling_of
 from recurate.verbs.plan.ends import Ends, ends_of
 from recurate.verbs.plan.evaluation import Choice, Evaluator, Goal, Outcome
 
@@ -57,6 +59,11 @@ class Plan:
         candidates: the candidates of one round, which the plan rests on.
         rounds: the number of rounds planned for, or None for the limit.
         warnings: reasons to rely on it less.
+        ruling: the rule of the picks, and why it is used.
+        log_k: the log's own K, which is always among those tried; None if the log has none.
+        own: the outcome of the best setting with that K (the closest one, if none keeps every constraint).
+        pooled: whether limits and survivors of one population under Luce's rule apply.
+        opened: how the log was read; None with arrays.
 
     >>> import recurate
     >>> recurate.plan([0.0, 1.0, 2.0, 3.0], rounds=2, k=[2, 4], real_fraction=[0.0, 0.5]).best.choice
@@ -75,6 +82,11 @@ class Plan:
     candidates: Candidates = field(repr=False)
     rounds: int | None
     warnings: tuple[str, ...] = ()
+    ruling: Ruling = field(default_factory=lambda: ruling_of(None, {}, {}), repr=False)
+    log_k: int | None = None
+    own: Outcome | None = None
+    pooled: bool = True
+    opened: Opened | None = field(default=None, repr=False)
 
     @property
     def rewards(self) -> tuple[str, ...]:
@@ -90,8 +102,13 @@ class Plan:
 
     @cached_property
     def ends(self) -> Ends | None:
-        """The long run at the plan's setting, computed when first needed; None with one reward."""
-        return ends_of(self.setting.choice, self.candidates) if len(self.rewards) > 1 else None
+        """The long run at the plan's setting, computed when first needed.
+
+        It is None with one reward, with contexts, and for other rules than Luce's.
+        """
+        if len(self.rewards) == 1 or not self.pooled:
+            return None
+        return ends_of(self.setting.choice, self.candidates)
 
 
 def plan_settings(
@@ -101,6 +118,7 @@ def plan_settings(
     space: Sequence[Choice],
     *,
     refine: bool = True,
+    log_k: int | None = None,
 ) -> Plan:
     """Return the setting with the best outcome under constraints.
 
@@ -113,6 +131,7 @@ def plan_settings(
         goal: the objective and the constraints.
         space: the settings to choose from; see :func:`settings`.
         refine: whether to refine the grid around the best setting.
+        log_k: the log's own K, if it is among the settings.
 
     Raises:
         InputError: a constraint is out of reach, rewards are constant, or a group is empty.
@@ -125,13 +144,21 @@ def plan_settings(
     closest = None if best is not None else evaluator.exactly(min(outcomes, key=_distance).choice)
     diversity = _frontier(evaluator, outcomes, lambda o: o.entropy)
     compute = _frontier(evaluator, outcomes, lambda o: -o.cost)
-    exact = [*tried, *diversity, *compute]
+    logged = [o for o in outcomes if o.choice.k == log_k]
+    own = evaluator.exactly(min(logged, key=_rank).choice) if logged else None
+    exact = [*tried, *diversity, *compute, *([] if own is None else [own])]
     sensitivity = (
         () if best is None else tuple(_off(evaluator, best, outcomes, f) for f in (1 - OFF, 1 + OFF))
     )
+    manner, contexts = goal.manner, candidates.contexts is not None
+    warnings = evaluator.warnings
+    if len(candidates.names) > 1 and (contexts or not manner.is_luce):
+        why = "contexts" if contexts else "another rule than Luce's"
+        warnings += (f"limits, survivors and phase diagrams are left out: the loop has {why}",)
     return Plan(
         best, closest, tuple(outcomes), tuple(diversity), tuple(compute), tuple(_binding(best, outcomes)),
-        sensitivity, _error(exact, outcomes), evaluator.groups, candidates, goal.rounds, evaluator.warnings,
+        sensitivity, _error(exact, outcomes), evaluator.groups, candidates, goal.rounds, warnings,
+        log_k=log_k if logged else None, own=own, pooled=manner.is_luce and not contexts,
     )  # fmt: skip
 
 
@@ -144,19 +171,43 @@ def settings(
     real_fractions: Sequence[float] | None = None,
     weights: Sequence[Sequence[float]] | None = None,
     temperatures: Sequence[float] | None = None,
+    *,
+    keep: int = 1,
+    log_k: int | None = None,
+    mix: tuple[float, ...] | None = None,
 ) -> list[Choice]:
     """Return the grid of settings for m rewards; where values are None, the usual ones.
+
+    Args:
+        m: the number of rewards.
+        ks: slate sizes.
+        real_fractions: shares of real data.
+        weights: preference weights.
+        temperatures: temperatures.
+        keep: the number kept of each slate; the usual slate sizes are larger.
+        log_k: the log's own slate size, which is added to ``ks``.
+        mix: the log's own weights, which are added to the usual ones.
 
     Raises:
         InputError: a value is out of range, or there is no setting.
     """
-    ks = KS if ks is None else ks
+    ks = [k for k in (*KS, 64, 128) if k > keep][: len(KS)] if ks is None else list(ks)
+    if log_k is not None and log_k not in ks and ks:
+        ks = sorted([*ks, log_k])
     real_fractions = REAL_FRACTIONS if real_fractions is None else real_fractions
     temperatures = (1.0,) if temperatures is None else temperatures
     mixes = _mixes(m) if weights is None else [tuple(check_weights(w, m).tolist()) for w in weights]
+    if mix is not None and weights is None and mix not in mixes and m > 1:
+        mixes = sorted([*mixes, mix])
     for k in ks:
         if not is_number(k) or k != int(k) or not 1 <= k < 2**31:
             raise InputError("slate sizes must be whole numbers", got=k, remedy="--k 2,4,8")
+        if k < keep:
+            raise InputError(
+                f"{keep} of each slate are kept, so slates must have that many",
+                got=f"k = {k}",
+                remedy=f"--k {2 * keep},{4 * keep}, or --keep 1",
+            )
     for rho in real_fractions:
         if not is_number(rho) or not 0 <= rho < 1:
             raise InputError("real fractions must lie in [0, 1)", got=rho, remedy="--real-fraction 0,0.1,0.3")
@@ -164,8 +215,8 @@ def settings(
         if not is_number(temperature) or not temperature > 0:
             raise InputError("temperatures must be positive", got=temperature, remedy="--temperature 0.5,1")
     space = [
-        Choice(int(k), float(rho), mix, float(t))
-        for k, rho, mix, t in itertools.product(ks, real_fractions, mixes, temperatures)
+        Choice(int(k), float(rho), shares, float(t))
+        for k, rho, shares, t in itertools.product(ks, real_fractions, mixes, temperatures)
     ]
     if not space:
         raise InputError(
@@ -209,6 +260,11 @@ def _between(values: Sequence[float], at: float) -> list[float]:
 
 
 # --- choosing -------------------------------------------------------------------------------------
+
+
+def _rank(o: Outcome) -> tuple[bool, float, float]:
+    """Return a key that sorts settings: those that keep every constraint first, the best of them first."""
+    return not o.feasible, -o.objective if o.feasible else _distance(o), o.cost
 
 
 def _distance(o: Outcome) -> float:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import math
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -11,12 +12,23 @@ from numpy.typing import ArrayLike
 from recurate.core.citations import cite
 from recurate.core.errors import InputError
 from recurate.log.candidates import Candidates, as_candidates
-from recurate.log.inputs import folder_of, is_array, log_of, name_of
+from recurate.log.inputs import folder_of, is_array, name_of
+from recurate.log.reading.logs import Opened
+from recurate.log.reading.roles import Given
+from recurate.rules import Noise, Rule
 from recurate.theory.forecast import split_log
-from recurate.theory.setting import check_weights
-from recurate.verbs.forecast.from_log import LogOptions, picks_of, reference_of, run_settings
-from recurate.verbs.options import listed
-from recurate.verbs.plan.evaluation import Constraints, Goal
+from recurate.theory.setting import check_efficacy, check_weights
+from recurate.verbs.forecast.from_log import (
+    LogOptions,
+    picks_of,
+    read,
+    reference_of,
+    run_settings,
+    slate_size,
+)
+from recurate.verbs.forecast.ruling import RECORDED, Ruling, ruling_of
+from recurate.verbs.options import column_or_none, given, listed
+from recurate.verbs.plan.evaluation import Constraints, Goal, Manner
 from recurate.verbs.plan.plan import Plan, plan_settings, settings
 from recurate.verbs.plan.report import plan_result
 from recurate.verbs.result import Result
@@ -27,6 +39,15 @@ def plan(
     *,
     reward: str | Sequence[str] | None = None,
     group: str | ArrayLike | None = None,
+    context: str | ArrayLike | None = None,
+    round: str | None = None,
+    slate: str | None = None,
+    pick: str | None = None,
+    rank: str | None = None,
+    rating: str | None = None,
+    form: str | None = None,
+    alternatives: Sequence[str] = (),
+    places_from: int | None = None,
     maximise: str = "reward",
     importance: Sequence[float] | None = None,
     rounds: int | None = 10,
@@ -40,6 +61,13 @@ def plan(
     real_fraction: Sequence[float] | None = None,
     temperature: Sequence[float] | None = None,
     weights: Sequence[Sequence[float]] | None = None,
+    rule: Rule | str | None = None,
+    noise: str | Noise | None = None,
+    keep: int | None = None,
+    lapse: float | None = None,
+    then: Sequence[float | tuple[float, Sequence[float] | None]] = (),
+    accumulate: bool | None = None,
+    efficacy: float | None = None,
     reference: Any = None,
     refine: bool = True,
 ) -> Result[Plan]:
@@ -60,6 +88,17 @@ def plan(
         reward: the reward columns; with arrays, the names of the rewards.
         group: the column of groups; with arrays, the group of each candidate. None: the reward whose maximum
             a candidate is closest to.
+        context: the column of contexts; with arrays, the context of each candidate. Contexts are treated as
+            in a forecast.
+        round: the column of rounds (steps); with slate, pick, rank, rating, form, alternatives and
+            places_from, what :func:`recurate.fit` calls so: how the log is read, guessed where it is not given.
+        slate: the column of slates.
+        pick: the column of picks.
+        rank: the column of ranks, 1 the best.
+        rating: the column of ratings, higher is better.
+        form: the form of the file.
+        alternatives: the alternatives of a wide file, in the order of the codes of its picks.
+        places_from: the number of the first place where picks are places.
         maximise: J: ``reward`` (sum of importance x E r), ``nash`` (sum of importance x log E exp r) or
             ``worst`` (the smallest E r_i).
         importance: the weight of each reward in J, shape (rewards,); equal if None.
@@ -70,21 +109,31 @@ def plan(
         variance: the smallest share of every reward's first variance that is kept.
         budget: the largest number of candidates in all, K times picks times rounds.
         picks: the number of picks per round, for the cost; None: the log's, or 1000.
-        k: slate sizes to choose from; None: 2 to 32.
+        k: slate sizes to choose from, besides the log's own; None: 2 to 32.
         real_fraction: real fractions to choose from; None: 0 to 0.7.
-        temperature: temperatures to choose from; None: the one that a run or fit records, else 1.
+        temperature: temperatures to choose from; None: that of the rule. Where the log's picks follow best of
+            K, they mean Luce's rule at those temperatures.
         weights: preference weights to choose from; None: with several rewards a grid.
+        rule: ``luce``, ``best`` (of K), ``thurstone`` or ``random``, or a ``Rule``, whose K and temperature
+            give way to ``k`` and ``temperature``. None: as in :func:`recurate.forecast`.
+        noise: ``gumbel``, ``gaussian``, ``none``, or a ``Noise``, in place of ``rule``.
+        keep: the number kept of each slate. None: that of the rule.
+        lapse: the share of slates in which the pick is random. None: that of the rule.
+        then: further stages that select from the kept candidates: slate sizes, or (size, weights).
+        accumulate: whether training sets keep the data of all earlier rounds.
+        efficacy: the part of the way to its training law that retraining moves the model; 1 if None.
         reference: real data: anything that ``log`` may be; None: the log's, else the candidates themselves.
         refine: whether to refine the grid around the best setting.
 
     Returns:
         A result with ``best`` (None if no setting keeps every constraint), ``closest``, ``binding``, the
         frontiers ``diversity`` and ``compute``, ``sensitivity`` to rewards that are off by 10 %, and with
-        several rewards ``ends``: limits, survivors and phase diagrams.
+        several rewards ``ends``: limits, survivors and phase diagrams. Its ``ruling`` states the rule, and
+        ``own`` is the best outcome with the log's own K, ``log_k``.
 
     Raises:
-        InputError: a value is out of range, floors sum to more than one, rewards are constant, or a group
-            is empty.
+        InputError: a value is out of range, floors sum to more than one, rewards are constant, a group is
+            empty, or the picks follow a rule without slates.
 
     The loop: D. Ferbach et al., NeurIPS 2024 (arXiv 2407.09499), section 2.2. Limits and survival of groups:
     Falahati et al., *Curated Synthetic Data Doesn't Have to Collapse*, ICML 2026 (arXiv 2605.07724).
@@ -99,45 +148,122 @@ def plan(
     """
     cite("ferbach2024", "falahati2026")
     own = {} if is_array(log) else run_settings(folder_of(log))
-    candidates, real, own_picks = _data(log, listed(reward), group, reference)
+    columns = given(
+        {
+            "context": column_or_none(context),
+            "round": round,
+            "slate": slate,
+            "pick": pick,
+            "rank": rank,
+            "rating": rating,
+        },
+        form=form,
+        alternatives=alternatives,
+        places_from=places_from,
+    )
+    opened, candidates, real = _data(log, listed(reward), group, context, reference, columns)
+    table = None if opened is None else opened.log
     count = len(candidates.names)
+    asked = {
+        "rule": rule, "noise": noise, "keep": keep, "lapse": lapse,
+        "temperature": temperature[0] if temperature and not isinstance(rule, Rule) else None,
+    }  # fmt: skip
+    sizes = None if table is None else slate_size(table)
+    ruling = ruling_of(table, own, asked, sizes=sizes)
+    manner = _manner(ruling, then, accumulate or own.get("accumulate"), efficacy, rounds)
+    own_picks = None if table is None else picks_of(table)
     goal = Goal(
         maximise,
         check_weights(importance, count),
         rounds,
         own_picks or 1000 if picks is None else picks,
         Constraints(floor, kl, entropy, variance, budget),
+        manner,
     )
-    if temperature is None and "temperature" in own:
-        temperature = [own["temperature"]]
-    space = settings(count, k, real_fraction, weights, temperature)
-    found = plan_settings(candidates, real, goal, space, refine=refine)
-    return plan_result(replace(found, warnings=(*found.warnings, *_other_rule(own))), name_of(log))
+    log_k = _own_size(ruling, k)
+    space = settings(
+        count, k, real_fraction, weights, [manner.rule.temperature] if temperature is None else temperature,
+        keep=manner.rule.keep, log_k=log_k, mix=ruling.weights,
+    )  # fmt: skip
+    found = plan_settings(candidates, real, goal, space, refine=refine, log_k=log_k)
+    found = replace(found, ruling=ruling, opened=opened, warnings=ruling.warnings + found.warnings)
+    return plan_result(found, name_of(log))
 
 
-def _other_rule(own: Mapping[str, Any]) -> list[str]:
-    """Warn if the run or fit picks by another rule than the plan's."""
-    parts = [f"noise = {own['noise']}"] if own.get("noise", "gumbel") != "gumbel" else []
-    parts += [f"lapse = {own['lapse']:g}"] if own.get("lapse") else []
-    return [f"the plan assumes Luce's model, but the folder records {', '.join(parts)}"] if parts else []
+def _manner(
+    ruling: Ruling,
+    then: Sequence[float | tuple[float, Sequence[float] | None]],
+    accumulate: bool | None,
+    efficacy: float | None,
+    rounds: int | None,
+) -> Manner:
+    """Return what all settings have in common.
+
+    Raises:
+        InputError: the rule has no slates, or the limit of an accumulating loop is planned for.
+    """
+    rule = ruling.rule
+    if not isinstance(rule, Rule):
+        raise InputError(
+            "a plan chooses the slate size K, and this rule has no slates",
+            got=ruling.statement,
+            remedy="--rule best (or luce) plans for slates; recurate forecast takes this rule as it is",
+        )
+    if accumulate and rounds is None:
+        raise InputError(
+            "the limit of a loop that accumulates is not known",
+            got="accumulate, and the limit",
+            remedy="plan for a number of rounds, --rounds 10",
+        )
+    if isinstance(efficacy, str):
+        raise InputError(
+            "a plan takes the efficacy as a number",
+            got=efficacy,
+            remedy="recurate forecast LOG --efficacy fit estimates it",
+        )
+    stages = tuple(
+        (float(stage[0]), None if stage[1] is None else tuple(stage[1]))
+        if isinstance(stage, tuple)
+        else (float(stage), None)
+        for stage in then
+    )
+    return Manner(rule, stages, bool(accumulate), 1.0 if efficacy is None else check_efficacy(efficacy))
+
+
+def _own_size(ruling: Ruling, ks: Sequence[int | float] | None) -> int | None:
+    """Return the K of the log's slates or prompts, their mean rounded; None if the log has none."""
+    rule, followed = ruling.rule, ruling.followed
+    assert isinstance(rule, Rule)
+    known = ruling.source == RECORDED or (followed is not None and followed.sizes is not None)
+    if not known or (ks is not None and not ks) or math.isinf(rule.largest):
+        return None
+    mean = sum(size * share for size, share in rule.sizes)
+    return max(round(mean), rule.keep)
 
 
 def _data(
-    log: Any, rewards: Sequence[str] | None, group: str | ArrayLike | None, reference: Any
-) -> tuple[Candidates, Candidates | None, int | None]:
-    """Return one round's candidates, the real data, and the log's number of picks per round."""
-    real, picks, column = None, None, None
+    log: Any,
+    rewards: Sequence[str] | None,
+    group: str | ArrayLike | None,
+    context: str | ArrayLike | None,
+    reference: Any,
+    columns: Given,
+) -> tuple[Opened | None, Candidates, Candidates | None]:
+    """Return the log (None for arrays), one round's candidates, and the real data."""
+    real, opened, options = None, None, LogOptions()
     if is_array(log):
-        candidates = as_candidates(log, names=rewards, groups=group)
-    elif group is None or isinstance(group, str):
-        column = group
-        table = log_of(log, rewards, text=[] if column is None else [column])
-        candidates, real = split_log(table, group=column)
-        picks = picks_of(table)
+        candidates = as_candidates(log, names=rewards, groups=group, contexts=context)
     else:
-        raise InputError(
-            "group must name a column of the log", got=type(group).__name__, remedy="group='COLUMN'"
-        )
+        for name, value in (("group", group), ("context", context)):
+            if value is not None and not isinstance(value, str):
+                raise InputError(
+                    f"{name} must name a column of the log",
+                    got=type(value).__name__,
+                    remedy=f"{name}='COLUMN'",
+                )
+        options = LogOptions(group=group, columns=columns)  # type: ignore[arg-type]
+        opened = read(log, rewards, options)
+        candidates, real = split_log(opened.log, group=options.group)
     if reference is not None:
-        real = reference_of(reference, candidates, LogOptions(group=column))
-    return candidates, real, picks
+        real = reference_of(reference, candidates, options)
+    return opened, candidates, real

@@ -22,11 +22,14 @@ def plan_result(found: Plan, source: str) -> Result[Plan]:
         verb="plan",
         title=f"Plan from {source}",
         summary=summary_of(found),
-        warnings=found.warnings,
+        warnings=(*(() if found.opened is None else found.opened.warnings), *found.warnings),
         source=source,
         make_facts=lambda: _facts(found),
         make_sections=lambda: plan_sections(found),
         make_tables=lambda: {"settings": pa.Table.from_pylist([_flat(o) for o in found.outcomes])},
+        lead=found.ruling.line,
+        read=None if found.opened is None else found.opened.understood,
+        read_notes=() if found.opened is None else found.opened.notes,
     )
 
 
@@ -34,6 +37,7 @@ def _facts(p: Plan) -> Facts:
     ends = p.ends
     names = ("gap", "unique", "shares", "support")
     return {
+        "rule": p.ruling.facts(),
         "rounds": p.rounds,
         "feasible": p.best is not None,
         "best": _outcome_facts(p.best),
@@ -45,6 +49,8 @@ def _facts(p: Plan) -> Facts:
             {"factor": s.factor} | {n: _outcome_facts(getattr(s, n)) for n in ("outcome", "replanned")}
             for s in p.sensitivity
         ],
+        "log_k": p.log_k,
+        "at_log_k": _outcome_facts(p.own),
         "settings_tried": len(p.outcomes),
         "compression_error": p.error,
         "groups": p.groups,
@@ -74,17 +80,14 @@ def summary_of(found: Plan) -> str:
         missed = ", ".join(f"{name} (by {miss:.1%})" for name, miss in o.missed.items())
         return (
             f"Impossible: no setting keeps every constraint. The closest is "
-            f"{_setting(o.choice)}; it misses {missed}."
+            f"{_setting(o.choice, p.log_k)}; it misses {missed}."
         )
     binds = "" if not p.binding else f" What binds: {', '.join(name for name, _ in p.binding)}."
-    return (
-        f"{_setting(o.choice)[0].upper()}{_setting(o.choice)[1:]}: objective {o.objective:.4g} "
-        f"{where}.{binds}"
-    )
+    return f"{_setting(o.choice, p.log_k)}: objective {o.objective:.4g} {where}.{binds}"
 
 
-def _setting(c: Choice) -> str:
-    parts = [f"K = {c.k}", f"real fraction {c.real_fraction:.3g}"]
+def _setting(c: Choice, log_k: int | None = None) -> str:
+    parts = [f"K = {c.k}" + (" (the log's)" if c.k == log_k else ""), f"real fraction {c.real_fraction:.3g}"]
     if len(c.weights) > 1:
         parts.append("weights " + ", ".join(f"{w:.3g}" for w in c.weights))
     if c.temperature != 1:
@@ -104,9 +107,9 @@ def plan_sections(found: Plan) -> list[Section]:
     return sections
 
 
-def _row(o: Outcome, several: bool) -> list[str]:
+def _row(o: Outcome, several: bool, log_k: int | None = None) -> list[str]:
     c = o.choice
-    cells = [str(c.k), f"{c.real_fraction:.3g}"]
+    cells = [f"{c.k}{'*' if c.k == log_k else ''}", f"{c.real_fraction:.3g}"]
     cells += [", ".join(f"{w:.3g}" for w in c.weights)] if several else []
     cells += [f"{c.temperature:.3g}", f"{o.objective:.4g}", ", ".join(f"{r:.3g}" for r in o.rewards)]
     cells += [", ".join(f"{s:.3g}" for s in o.shares), f"{o.entropy:.3g}", f"{o.kl:.3g}", f"{o.variance:.3g}"]
@@ -129,7 +132,11 @@ def _outcome(found: Plan) -> Section:
         f"{', '.join(p.rewards)}; groups: {', '.join(p.groups)}."
     )
     title = "The plan" if p.best is not None else "Impossible: this is the closest"
-    return Section(title, text, [_heading(several), _row(found.setting, several)])
+    rows = [_heading(several), _row(found.setting, several, p.log_k)]
+    if p.own is not None and p.own.choice.k != found.setting.choice.k:
+        rows.append(_row(p.own, several, p.log_k))
+        text += " The second row is the best setting with the log's K."
+    return Section(title, text, rows, lines=() if p.own is None else ("* the log's K",))
 
 
 def _binding(found: Plan) -> list[Section]:
@@ -155,7 +162,7 @@ def _frontiers(found: Plan) -> list[Section]:
         sections.append(
             Section(
                 title, "Settings that no other beats in both; constraints are ignored.",
-                [_heading(several), *(_row(o, several) for o in outcomes)],
+                [_heading(several), *(_row(o, several, found.log_k) for o in outcomes)],
                 chart=charts.frontier_chart(points, here, axis, key),
             )
         )  # fmt: skip
