@@ -32,7 +32,6 @@ from recurate.rules.lattice import shorten_gaps
 from recurate.theory.coarsening import FEWEST_CONTEXTS, smaller
 from recurate.theory.extinction import Extinction, Losses
 from recurate.theory.loop_model import LoopModel
-from recurate.theory.population import Population
 from recurate.theory.setting import play
 
 LEVEL = 0.95
