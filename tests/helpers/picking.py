@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
+import operator
 import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -90,9 +91,10 @@ def one_by_one(choices: Choices) -> list[tuple[list[list[float]], int, float, in
 
 def plain_log(candidates: Sequence[Sequence[float]], pick: int, beta: Sequence[float]) -> float:
     """Return the log of exp(u_pick) / sum exp(u), a loop in plain Python."""
-    u = [math.fsum(x * b for x, b in zip(row, beta, strict=True)) for row in candidates]
+    assert all(len(row) == len(beta) for row in candidates)
+    u = [sum(map(operator.mul, row, beta)) for row in candidates]
     top = max(u)
-    return u[pick] - top - math.log(math.fsum(math.exp(v - top) for v in u))
+    return u[pick] - top - math.log(sum([math.exp(v - top) for v in u]))
 
 
 def plain_value(slates: list[Any], beta: np.ndarray) -> float:
@@ -134,8 +136,22 @@ def jacobian_of(f: Callable[[np.ndarray], Any], x: np.ndarray, step: float = 0.0
 
 
 def hessian_of(f: Callable[[np.ndarray], float], x: np.ndarray, step: float = 0.05) -> np.ndarray:
-    """Return the second derivatives of f."""
-    return jacobian_of(lambda y: jacobian_of(f, y, step), x, step)
+    """Return the second derivatives of f: differences of differences, each point evaluated once."""
+    moves = [(n * sign, w * sign) for n, w in enumerate(WEIGHTS, 1) for sign in (1, -1)]
+    out = np.empty((x.size, x.size))
+    for i, j in itertools.combinations_with_replacement(range(x.size), 2):
+        shares: dict[tuple[int, int], float] = {}
+        for (n, v), (m, w) in itertools.product(moves, moves):
+            place = (n, m) if i != j else (n + m, 0)
+            shares[place] = shares.get(place, 0.0) + v * w
+        total = 0.0
+        for (n, m), share in shares.items():
+            moved = x.copy()
+            moved[i] += n * step
+            moved[j] += m * step
+            total += share * f(moved)
+        out[i, j] = out[j, i] = total / step**2
+    return out
 
 
 # --- statistics of tests --------------------------------------------------------------------------

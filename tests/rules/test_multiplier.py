@@ -11,7 +11,10 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
+from recurate.rules.convolution import Convolution
+from recurate.rules.lattice import POINTS
 from recurate.rules.multiplier import Multiplier, shorten_gaps
+from recurate.rules.noise import GUMBEL
 from recurate.rules.rule import Rule
 
 RANGES = np.arange(-45, 4, 3.5)
@@ -156,3 +159,22 @@ def test_the_rule_divides_by_its_temperature():
     rewards, law = np.array([0.0, 1.0, 4.0]), np.array([0.2, 0.5, 0.3])
     hot = Rule(3, temperature=2.5).multiplier(rewards, law)
     np.testing.assert_array_equal(hot, Rule(3).multiplier(rewards / 2.5, law))
+
+
+@pytest.mark.parametrize("nodes", [700, 4000])
+def test_tables_of_few_nodes_are_those_of_all(nodes):
+    """In one block and across several."""
+    used = np.array([3, 11, nodes - POINTS])
+    few = Convolution(GUMBEL, 0.25, nodes, used, 40.0)
+    every = Convolution(GUMBEL, 0.25, nodes, np.arange(nodes - POINTS + 1), 40.0)
+    mass = np.zeros((nodes, 2))
+    inside = np.unique(used[:, None] + np.arange(POINTS))
+    mass[inside] = np.random.default_rng(1).dirichlet(np.ones(inside.size), 2).T
+    found, expected = few.log_phi(mass), every.log_phi(mass)
+    seen = expected[: len(found)] > -700
+    np.testing.assert_allclose(found[seen], expected[: len(found)][seen], rtol=1e-12, atol=1e-15)
+    values = np.random.default_rng(2).random((len(expected), 2))
+    values[len(found) :] = 0.0
+    np.testing.assert_allclose(
+        few.gather(values[: len(found)])[inside], every.gather(values)[inside], rtol=1e-12
+    )

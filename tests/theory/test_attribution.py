@@ -221,16 +221,16 @@ LOOPS = {
 
 
 @functools.cache
-def simulate(name: str, count: int) -> list[Change]:
+def simulated(name: str, r: int) -> list[Change]:
     rule, more = LOOPS[name]
-    found = []
-    for r in range(count):
-        rng = np.random.default_rng([3, r])
-        rounds, picked, reference = played(rng, rule, **more)
-        real = {k: more[k] for k in ("real_fraction",) if k in more}
-        k = more.get("k", 4)
-        found += changes(rounds, picked, rule, reference=reference if real else None, k=k, **real)
-    return found
+    rounds, picked, reference = played(np.random.default_rng([3, r]), rule, **more)
+    real = {k: more[k] for k in ("real_fraction",) if k in more}
+    k = more.get("k", 4)
+    return list(changes(rounds, picked, rule, reference=reference if real else None, k=k, **real))
+
+
+def simulate(name: str, count: int) -> list[Change]:
+    return [change for r in range(count) for change in simulated(name, r)]
 
 
 @pytest.mark.parametrize("name", LOOPS)

@@ -8,6 +8,8 @@ A lattice of up to 40 units needs one small dense table. A wider one is divided 
 adjacent blocks use three tables. Between blocks further apart, 1 - F(z) and f(z) both equal exp(-z) in double
 precision for Gumbel noise; this factorises, so all distant blocks together cost one recursion. For other
 noises they are zero.
+
+Few atoms use few nodes: one dense table then has columns for these alone, whatever the span.
 """
 
 from __future__ import annotations
@@ -23,6 +25,8 @@ from recurate.rules.noise import GUMBEL, REACH, Noise
 
 BLOCK = REACH  # length of a block
 NARROW = 34.0  # widest span of utilities that one block holds, with its margins
+SPARSE = 4  # nodes per node in use from which columns for the others are left out
+DENSE = 300_000  # most entries of a table across blocks
 _NODES = round(BLOCK / NODE)  # nodes per block
 
 
@@ -45,6 +49,12 @@ def _rounded(count: int) -> int:
     return -(-count // 64) * 64
 
 
+def _columns(used: IntArray, nodes: int) -> IntArray | slice:
+    """Return the nodes in use if they are few, else all."""
+    found = np.unique(used[:, None] + np.arange(POINTS)) if SPARSE * used.size < nodes else used
+    return found if SPARSE * found.size <= nodes else slice(nodes)
+
+
 class Convolution:
     """Convolutions for one lattice.
 
@@ -63,9 +73,16 @@ class Convolution:
         self._tail = noise is GUMBEL
         self._narrow = nodes <= _NODES
         grid = math.ceil((nodes * NODE + reach) / step)
+        self._columns = _columns(used, nodes)
         if self._narrow:
             self._grid = grid
-            tables = [t[:grid, :nodes] for t in _tables(noise, step, 0, _rounded(grid), _rounded(nodes))]
+            tables = [
+                t[:grid, self._columns] for t in _tables(noise, step, 0, _rounded(grid), _rounded(nodes))
+            ]
+        elif self._tail and isinstance(self._columns, np.ndarray) and self._columns.size * grid <= DENSE:
+            self._narrow = True
+            z = np.arange(grid)[:, None] * step - self._columns * NODE
+            tables = [np.asarray(g(z), np.float64) for g in (noise.cdf, noise.sf, noise.pdf)]
         else:
             self._grid = -(-grid // self._points) * self._points
             tables = _tables(noise, step, -self._points, 3 * self._points, _NODES)
@@ -78,7 +95,8 @@ class Convolution:
     def log_phi(self, mass: FloatArray) -> FloatArray:
         """Return log Phi on the grid, shape (grid,) or (grid, B), for masses (nodes,) or (nodes, B)."""
         if self._narrow:
-            phi, complement = self._cdf @ mass, self._sf @ mass
+            own = mass[self._columns]
+            phi, complement = self._cdf @ own, self._sf @ own
         else:
             phi, complement = self._wide_phi(mass)
         low = phi <= complement
@@ -90,9 +108,11 @@ class Convolution:
         return np.asarray(out)
 
     def gather(self, values: FloatArray) -> FloatArray:
-        """Return sum_s values(s) f(s - u) at every node, shape (nodes,) or (nodes, B)."""
+        """Return sum_s values(s) f(s - u) at the nodes in use, shape (nodes,) or (nodes, B)."""
         if self._narrow:
-            return np.asarray(self._pdf.T @ values)
+            out = np.zeros((self._nodes, *values.shape[1:]))
+            out[self._columns] = self._pdf.T @ values
+            return out
         return self._wide_gather(values)
 
     def _kernel(self, table: FloatArray, offset: int) -> FloatArray:

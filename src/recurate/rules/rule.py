@@ -419,7 +419,7 @@ class Rule:
                 + (f", {slots.min()} to {slots.max()}" if slots.size else ""),
                 remedy="one row per slate, one column per candidate that the rule keeps",
             )
-        if np.any(np.diff(np.sort(slots, axis=1), axis=1) == 0):
+        if self.keep > 1 and np.any(np.diff(np.sort(slots, axis=1), axis=1) == 0):
             raise InputError("a slate keeps a slot twice", got=slots.shape, remedy="list each kept slot once")
         return slots.astype(np.int64)
 

@@ -32,7 +32,6 @@ from recurate.rules.lattice import shorten_gaps
 from recurate.theory.coarsening import FEWEST_CONTEXTS, smaller
 from recurate.theory.extinction import Extinction, Losses
 from recurate.theory.loop_model import LoopModel
-from recurate.theory.population import Population
 from recurate.theory.setting import play
 
 LEVEL = 0.95
@@ -195,9 +194,9 @@ def _noisy_loops(
         if picks is None:
             return picked
         watch.see(picked)
-        drawn = _resample(population, picked, picks, rng)
+        drawn = population.resample(picked, picks, rng)
         if 0 < rho < 1:  # real data are drawn too; their deviation is moved to the picks' side of the mixture
-            real = _resample(population, reference, max(round(picks * rho / (1 - rho)), 1), rng)
+            real = population.resample(reference, max(round(picks * rho / (1 - rho)), 1), rng)
             drawn = drawn + rho / (1 - rho) * (real - reference)
         watch.drawn(drawn)
         return drawn
@@ -262,11 +261,6 @@ def _evenness(values: FloatArray, law: FloatArray) -> float:
     return float(law @ scaled) ** 2 / max(float(law @ np.square(scaled)), 1e-300) if scaled.any() else 1.0
 
 
-def _resample(population: Population, laws: FloatArray, n: int, rng: np.random.Generator) -> FloatArray:
-    """Return empirical laws (N, B) of n draws from each."""
-    return np.column_stack([population.resample(law, n, rng) for law in laws.T])
-
-
 def _draw_pools(
     model: LoopModel, pool: float, count: int, rng: np.random.Generator
 ) -> tuple[FloatArray, FloatArray]:
@@ -287,7 +281,7 @@ def _draw_pools(
             return start, reference / reference.sum(axis=0)
         return start, start
     many = np.repeat(population.law[:, None], count, axis=1)
-    start = _resample(population, many, max(round(pool), 1), rng)
+    start = population.resample(many, max(round(pool), 1), rng)
     if population.reference is population.law:
         return start, start
     return start, np.repeat(population.reference[:, None], count, axis=1)

@@ -162,10 +162,10 @@ def _widest(features: FloatArray, weights: FloatArray) -> Cut:
     spreads = weights @ np.square(features - means)
     feature = int(np.argmax(spreads))
     column = features[:, feature]
-    top = column.max()
-    if spreads[feature] <= 0 or top == column.min():
+    bottom, top = column.min(), column.max()
+    if spreads[feature] <= 0 or top == bottom:
         return 0.0, 0, 0.0
     cut = means[feature]
-    # Rounding, or all weight on one side, may leave a side empty.
-    cut = min(max(cut, column.min()), column[column < top].max())
+    if not bottom <= cut < top:  # rounding, or all weight on one side, would leave a side empty
+        cut = bottom if cut < bottom else column[column < top].max()
     return float(spreads[feature]), feature, float(cut)

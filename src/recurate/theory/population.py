@@ -189,14 +189,20 @@ class Population:
         """Return the empirical law of n draws from ``law``, with every block's mass kept.
 
         A block (context) without a draw in this round stays as it is.
+
+        Args:
+            law: masses p, shape (N,), or B laws at once, shape (N, B), from each of which n are drawn.
+            n: the number of draws.
+            rng: the generator; laws are drawn from one after the other.
         """
         # Rounding may leave a mass of 1 + 2e-16.
-        drawn: FloatArray = rng.multinomial(n, np.minimum(law, 1.0)) / n
+        drawn: FloatArray = rng.multinomial(n, np.minimum(law, 1.0).T).T / n
         if len(self._members) > 1:
             for members in self._members:
-                total = drawn[members].sum()
-                drawn[members] = drawn[members] * (law[members].sum() / total) if total > 0 else law[members]
-        return np.asarray(drawn / drawn.sum())
+                total, kept = drawn[members].sum(axis=0), law[members].sum(axis=0)
+                scaled = drawn[members] * (kept / np.where(total > 0, total, 1.0))
+                drawn[members] = np.where(total > 0, scaled, law[members])
+        return np.asarray(drawn / drawn.sum(axis=0))
 
     def growth(self, law: FloatArray, setting: Setting) -> FloatArray:
         """Return the factor by which one round's selection multiplies the mass of every atom, (1 - rho) W.
