@@ -17,6 +17,7 @@ from recurate.log.trajectory import CONTROL, FORECAST, MEASURED, RENEWED, TAIL, 
 
 COLOURS = {FORECAST: "#2f6f9f", MEASURED: "#d9632b", RENEWED: "#3a8f5c", TAIL: "#8a63b0", CONTROL: "#7d8790"}
 HEIGHT = 230
+ZOOM, CLEAR = "wheel![event.shiftKey]", "dblclick"
 GROUPS = 10  # maximal number of groups whose shares are drawn
 
 QUANTITIES = ("mean_reward", "mean_exp_reward", "var_exp_reward", "kl_to_reference", "entropy")
@@ -66,7 +67,6 @@ def title(key: Key) -> str:
     return base if reward in (None, "reward") else f"{base}: {reward}"
 
 
-@unchecked
 def quantity_chart(trajectory: Trajectory, key: Key) -> dict[str, Any]:
     """Return a chart of one series over rounds.
 
@@ -77,46 +77,81 @@ def quantity_chart(trajectory: Trajectory, key: Key) -> dict[str, Any]:
         key: Quantity, reward and group of the series.
 
     Returns:
-        The chart's Vega-Lite specification, as for all charts of this module.
+        The chart's Vega-Lite specification, as for all charts of this module. This one is written out, not
+        made by Altair, which is slow: a page has a dozen of them.
     """
     rows = [r for r in trajectory.rows if r.key == key]
     if key[0] == "effective_support":
         rows = [r for r in rows if r.source == FORECAST]
     name = chart_name(key)
-    pick = alt.selection_point(fields=["source"], bind="legend", name=f"legend_{name}")
-    zoom = zooming(name)
+    legend, view = f"legend_{name}", f"view_{name}"
     sources = [s for s in COLOURS if any(r.source == s for r in rows)]
-    colour = alt.Color(
-        "source:N",
-        scale=alt.Scale(domain=sources, range=[COLOURS[s] for s in sources]),
-        legend=alt.Legend(title=None, orient="top", symbolOpacity=1, symbolType="circle"),
-    )
     log_scale = key[0] == "effective_support" and min(r.value for r in rows) > 0
-    y = alt.Y(
-        "value:Q", title=None, scale=alt.Scale(zero=False, padding=6, type="log" if log_scale else "linear")
+    colour = _channel(
+        "source:N",
+        scale={"domain": sources, "range": [COLOURS[s] for s in sources]},
+        legend={"title": None, "orient": "top", "symbolOpacity": 1, "symbolType": "circle"},
     )
-    base = alt.Chart(inline([_plain(r) for r in rows])).encode(
-        x=_round_axis(), color=colour, opacity=alt.when(pick).then(alt.value(1)).otherwise(alt.value(0.12))
+    faded = {"condition": [{"param": legend, "value": 1}], "value": 0.12}
+    x = _channel(
+        "round:Q",
+        title="round",
+        axis={"tickMinStep": 1, "format": "d"},
+        scale={"zero": False, "nice": False, "padding": 8},
     )
-    band = (
-        base.mark_area(opacity=0.18)
-        .transform_filter(f"datum.source == '{FORECAST}' && isValid(datum.lower)")
-        .encode(y=alt.Y("lower:Q", title=None), y2="upper:Q", opacity=alt.value(0.18))
-    )
-    line = base.mark_line(strokeWidth=2).transform_filter(f"datum.source == '{FORECAST}'").encode(y=y)
-    dashed = (
-        base.mark_line(strokeWidth=2, strokeDash=[5, 4])
-        .transform_filter(f"datum.source == '{TAIL}'")
-        .encode(y=y)
-    )
-    bars = (
-        base.mark_rule(strokeWidth=1.5)
-        .transform_filter(f"datum.source != '{FORECAST}' && isValid(datum.lower)")
-        .encode(y=alt.Y("lower:Q"), y2="upper:Q")
-    )
-    points = base.mark_point(filled=True, size=55).encode(y=y, tooltip=value_tooltips())
-    named = points.properties(name=f"view_{name}").add_params(pick, zoom)
-    return finished(alt.layer(band, line, dashed, bars, named))
+    scale = {"zero": False, "padding": 6, "type": "log" if log_scale else "linear"}
+    shared = {"x": x, "color": colour, "opacity": faded}
+    at_value = shared | {"y": _channel("value:Q", title=None, scale=scale)}
+    between = shared | {"y": _channel("lower:Q"), "y2": {"field": "upper"}}
+    tooltips = [tip.to_dict() for tip in value_tooltips()]
+    layers = [
+        {
+            "mark": {"type": "area", "opacity": 0.18},
+            "encoding": between | {"y": _channel("lower:Q", title=None), "opacity": {"value": 0.18}},
+            "transform": [{"filter": f"datum.source == '{FORECAST}' && isValid(datum.lower)"}],
+        },
+        {
+            "mark": {"type": "line", "strokeWidth": 2},
+            "encoding": at_value,
+            "transform": [{"filter": f"datum.source == '{FORECAST}'"}],
+        },
+        {
+            "mark": {"type": "line", "strokeWidth": 2, "strokeDash": [5, 4]},
+            "encoding": at_value,
+            "transform": [{"filter": f"datum.source == '{TAIL}'"}],
+        },
+        {
+            "mark": {"type": "rule", "strokeWidth": 1.5},
+            "encoding": between,
+            "transform": [{"filter": f"datum.source != '{FORECAST}' && isValid(datum.lower)"}],
+        },
+        {
+            "name": view,
+            "mark": {"type": "point", "filled": True, "size": 55},
+            "encoding": at_value | {"tooltip": tooltips},
+        },
+    ]
+    select = {"type": "point", "fields": ["source"]}
+    zoom = {"type": "interval", "zoom": ZOOM, "clear": CLEAR}
+    return {
+        "$schema": alt.SCHEMA_URL,
+        "config": {"view": {"continuousWidth": 300, "continuousHeight": 300, "stroke": None}},
+        "data": {"name": "rows"},
+        "datasets": {"rows": [_plain(r) for r in rows]},
+        "width": "container",
+        "height": HEIGHT,
+        "layer": layers,
+        "params": [
+            {"name": legend, "bind": "legend", "select": select, "views": [view]},
+            {"name": f"zoom_{name}", "bind": "scales", "select": zoom, "views": [view]},
+        ],
+    }
+
+
+def _channel(shorthand: str, **rest: Any) -> dict[str, Any]:
+    """Return an encoding by a field, ``name:N`` or ``name:Q``."""
+    field, _, kind = shorthand.partition(":")
+    return {"field": field, "type": {"N": "nominal", "Q": "quantitative"}[kind], **rest}
 
 
 @unchecked
@@ -262,9 +297,7 @@ def value_tooltips() -> list[alt.Tooltip]:
 
 def zooming(name: str) -> alt.Parameter:
     """Return an interaction: drag to move, Shift + wheel to zoom; the wheel alone scrolls the page."""
-    return alt.selection_interval(
-        bind="scales", name=f"zoom_{name}", zoom="wheel![event.shiftKey]", clear="dblclick"
-    )
+    return alt.selection_interval(bind="scales", name=f"zoom_{name}", zoom=ZOOM, clear=CLEAR)
 
 
 def finished(chart: Any, height: int = HEIGHT) -> dict[str, Any]:
