@@ -307,7 +307,7 @@ def finished(chart: Any, height: int = HEIGHT) -> dict[str, Any]:
     """
     done = chart.properties(width="container", height=height).configure_view(stroke=None)
     spec: dict[str, Any] = done.to_dict(validate=False)
-    return spec
+    return spec | {"datasets": {name: list(rows) for name, rows in spec["datasets"].items()}}
 
 
 def chart_name(key: Key) -> str:
