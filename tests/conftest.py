@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 from hypothesis import settings
 
+from helpers.faults import Server
 from helpers.warm import Warm
 
 # Derandomised: a test run's verdict depends on the code alone.
@@ -28,6 +29,14 @@ def pytest_collection_finish() -> None:
 def warm(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Warm]:
     """Return a process that has imported everything, made when first asked for."""
     serving = Warm(tmp_path_factory.mktemp("warm"))
+    yield serving
+    serving.close()
+
+
+@pytest.fixture(scope="session")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """Return such a process whose command lines meet faults on purpose."""
+    serving = Server(tmp_path_factory.mktemp("server"))
     yield serving
     serving.close()
 

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 import recurate
-from helpers.faults import Server, contents
+from helpers.faults import contents
 from helpers.paths import ROOT
 from recurate.core.errors import InputError
 from recurate.core.plugins import Seam
@@ -42,13 +42,6 @@ def seams() -> dict[str, Seam]:
             if isinstance(value, Seam):
                 found[value.group] = value
     return found
-
-
-@pytest.fixture(scope="module")
-def server(tmp_path_factory) -> Iterator[Server]:
-    made = Server(tmp_path_factory.mktemp("server"))
-    yield made
-    made.close()
 
 
 @pytest.fixture

@@ -44,13 +44,6 @@ class Whole:
 
 
 @pytest.fixture(scope="module")
-def server(tmp_path_factory) -> Iterator[Server]:
-    serving = Server(tmp_path_factory.mktemp("server"))
-    yield serving
-    serving.close()
-
-
-@pytest.fixture(scope="module")
 def whole(server, tmp_path_factory) -> Callable[[str], Whole]:
     """Return finished runs by name, made when first asked for."""
     made: dict[str, Whole] = {}

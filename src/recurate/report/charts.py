@@ -17,6 +17,7 @@ from recurate.log.trajectory import CONTROL, FORECAST, MEASURED, RENEWED, TAIL, 
 
 COLOURS = {FORECAST: "#2f6f9f", MEASURED: "#d9632b", RENEWED: "#3a8f5c", TAIL: "#8a63b0", CONTROL: "#7d8790"}
 HEIGHT = 230
+ZOOM, CLEAR = "wheel![event.shiftKey]", "dblclick"
 GROUPS = 10  # maximal number of groups whose shares are drawn
 
 QUANTITIES = ("mean_reward", "mean_exp_reward", "var_exp_reward", "kl_to_reference", "entropy")
@@ -66,7 +67,6 @@ def title(key: Key) -> str:
     return base if reward in (None, "reward") else f"{base}: {reward}"
 
 
-@unchecked
 def quantity_chart(trajectory: Trajectory, key: Key) -> dict[str, Any]:
     """Return a chart of one series over rounds.
 
@@ -77,7 +77,8 @@ def quantity_chart(trajectory: Trajectory, key: Key) -> dict[str, Any]:
         key: Quantity, reward and group of the series.
 
     Returns:
-        The chart's Vega-Lite specification, as for all charts of this module.
+        The chart's Vega-Lite specification, as for all charts of this module. This one is written out, not
+        made by Altair, which is slow: a page has a dozen of them.
     """
     rows = [r for r in trajectory.rows if r.key == key]
     if key[0] == "effective_support":
@@ -263,9 +264,7 @@ def value_tooltips() -> list[alt.Tooltip]:
 
 def zooming(name: str) -> alt.Parameter:
     """Return an interaction: drag to move, Shift + wheel to zoom; the wheel alone scrolls the page."""
-    return alt.selection_interval(
-        bind="scales", name=f"zoom_{name}", zoom="wheel![event.shiftKey]", clear="dblclick"
-    )
+    return alt.selection_interval(bind="scales", name=f"zoom_{name}", zoom=ZOOM, clear=CLEAR)
 
 
 def finished(chart: Any, height: int = HEIGHT) -> dict[str, Any]:
@@ -275,7 +274,7 @@ def finished(chart: Any, height: int = HEIGHT) -> dict[str, Any]:
     """
     done = chart.properties(width="container", height=height).configure_view(stroke=None)
     spec: dict[str, Any] = done.to_dict(validate=False)
-    return spec
+    return spec | {"datasets": {name: list(rows) for name, rows in spec["datasets"].items()}}
 
 
 def chart_name(key: Key) -> str:

@@ -285,7 +285,7 @@ def _long(table: pa.Table, given: Given) -> Iterator[Mapping]:
     slates = [given.roles["slate"]] if "slate" in given.roles else named(_flat(table), "slate")
     base = _roles(table, given.roles, ("round", "chooser", "context", "time"), taken=slates[:1])
     outcomes = list(_outcomes(table, given))
-    if not given.picks:
+    if not given.picks and not _numbered_rewards(table, given):
         outcomes.append((NOTHING, ""))
     for how, column in outcomes:
         here = slates
@@ -298,6 +298,19 @@ def _long(table: pa.Table, given: Given) -> Iterator[Mapping]:
             found = _with_outcome(table, given, base, how, column, slate)
             if found is not None:
                 yield found
+
+
+def _numbered_rewards(table: pa.Table, given: Given) -> bool:
+    """Return whether rewards are numbered like other columns: completion_0, reward_0, completion_1, reward_1."""
+    if given.rewards:
+        return False
+    rewards = usual.reward_names(_flat(table))
+    for alternatives, stems in _groupings(table, table.column_names, ()):
+        inside = {c for columns in stems.values() for c in columns}
+        counted = all(re.fullmatch(r"\d+|[A-Ha-h]|left|right", a) for a in alternatives)
+        if len(rewards) > 1 and set(rewards) <= inside and len(stems) > 1 and counted:
+            return True
+    return False
 
 
 def _outcomes(table: pa.Table, given: Given) -> Iterator[tuple[str, str]]:

@@ -118,7 +118,7 @@ def understand(table: pa.Table, given: Given) -> Understood:
         dict.fromkeys(
             _short(m, mapping)
             for w, m in tried
-            if m is not mapping and w[0] >= 0.98 * worth[0] and _differs(m, mapping)
+            if m is not mapping and outcome_columns(m) and w[0] >= 0.98 * worth[0] and _differs(m, mapping)
         )
     )
     return Understood(mapping, worth[-1], rivals[:3], unused=_unused(table, mapping, given))
