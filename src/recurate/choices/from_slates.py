@@ -108,7 +108,7 @@ def _matrix(plain: PlainSlates) -> tuple[FloatArray, list[str], dict[str, str]]:
         raise InputError(
             "no feature varies within slates",
             got=listed(list(dropped)),
-            remedy="name features that differ between the candidates of a slate",
+            remedy="name features that differ between the candidates of a slate (--feature)",
         )
     return np.ascontiguousarray(np.column_stack(parts)), names, dropped
 

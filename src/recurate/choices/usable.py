@@ -94,9 +94,8 @@ def only(plain: PlainSlates, rows: BoolArray, reason: str) -> PlainSlates:
     else:  # tied pairs are kept whole or not at all
         good = (left >= 2) & (high > 0) & ((low < high) | (left == slates.sizes))
     if not good.any():
-        raise InputError(
-            "no slate can be used", got=f"{len(slates)} {reason}", remedy="set a shrinkage (--shrinkage 1)"
-        )
+        remedy = "name the column of items (--item), or features (--feature)"
+        raise InputError("no slate can be used", got=f"{len(slates)} {reason}", remedy=remedy)
     kept = rows & slates.spread(good)
     columns = dict(plain.columns)
     if "slot" in columns and columns["slot"].dtype != object and (left[good] < slates.sizes[good]).any():
@@ -266,9 +265,9 @@ def _regular(reading: Reading, shrinkage: float, reasons: dict[str, str]) -> Rea
     """
     strict = reading.strict
     kept, gone = regular_features(strict, collinear=not shrinkage)
+    left_out = {name: reasons.get(name, why) for name, why in reading.left_out.items()}
     if not gone:
-        return reading
-    left_out = dict(reading.left_out)
+        return replace(reading, left_out=left_out)
     for j, others in gone.items():
         name = strict.names[j]
         if not others:

@@ -388,7 +388,7 @@ def broken(tmp_path):
         "question,price,chosen\n" + "".join(f"{i // 2},3,{i % 2}\n" for i in range(8))
     )
     (tmp_path / "sure.csv").write_text(
-        "question,price,chosen\n" + "".join(f"{i // 2},{i % 2},{i % 2}\n" for i in range(80))
+        "question,price,size,chosen\n" + "".join(f"{i // 2},{i % 2},{i * i % 7},{i % 2}\n" for i in range(80))
     )
     (tmp_path / "bare.csv").write_text("price\n1\n2\n")
     (tmp_path / "noslate.csv").write_text("question,price,chosen\n,1,0\n,2,1\n")

@@ -34,14 +34,12 @@ class Fitted:
         coefficients: Number of coefficients, or of items less one.
         p: p-value of the likelihood-ratio test of all of them against zero, or None if it is not known.
         groups: Number of preference groups; 1 if there are none.
-        choosers: Whether choosers are known.
     """
 
     slates: int = 0
     coefficients: int = 0
     p: float | None = None
     groups: int = 1
-    choosers: bool = True
 
 
 @dataclass(frozen=True)
@@ -127,11 +125,34 @@ def no_rewards(remedy: str) -> Verdict:
     return Verdict(None, sentence, (remedy,), Family.LUCE)
 
 
-def best_of(sizes: Sequence[int], slates: int, name: str, forecast: str) -> Verdict:
+def best_of(sizes: Sequence[int], decided: int, slates: int, name: str, forecast: str) -> Verdict:
     """Return the verdict on picks that are all the best of their slates by the one score.
 
     Args:
         sizes: Sizes of slates that occur.
+        decided: Number of slates whose candidates differ in the score.
+        slates: Number of slates.
+        name: Name of the score.
+        forecast: How to forecast with this rule.
+    """
+    k = str(sizes[0]) if len(sizes) == 1 else "K"
+    which = (
+        f"all {slates} slates" if decided == slates else f"the {decided} slates of {slates} that differ in it"
+    )
+    return Verdict(
+        False,
+        f"Every pick is the best of its slate by {name}, in {which}: best of {k}; nothing to fit.",
+        (forecast,),
+        Family.BEST,
+    )
+
+
+def nearly_best_of(sizes: Sequence[int], share: float, slates: int, name: str, forecast: str) -> Verdict:
+    """Return the verdict on picks of the best by the one score, with lapses; see :func:`best_of`.
+
+    Args:
+        sizes: Sizes of slates that occur.
+        share: Share of slates whose best was picked.
         slates: Number of slates.
         name: Name of the score.
         forecast: How to forecast with this rule.
@@ -139,7 +160,8 @@ def best_of(sizes: Sequence[int], slates: int, name: str, forecast: str) -> Verd
     k = str(sizes[0]) if len(sizes) == 1 else "K"
     return Verdict(
         False,
-        f"Every pick is the best of its slate by {name} ({slates} of {slates}): best of {k}; nothing to fit.",
+        f"Picks follow best of {k} with lapses: the best of its slate by {name} was picked in {share:.1%} of "
+        f"{slates} slates, which no temperature explains.",
         (forecast,),
         Family.BEST,
     )

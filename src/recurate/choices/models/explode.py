@@ -53,7 +53,9 @@ class Expansion:
         untied = np.flatnonzero(~tied)
         if not untied.size:
             raise InputError(
-                "every slate is a tie", got=f"{tied.sum()} ties", remedy="at least one slate must have a pick"
+                "every slate is a tie, which says nothing about rewards",
+                got=f"{tied.sum()} ties",
+                remedy="name the column of picks (--pick) or ranks (--rank)",
             )
         strict = plain.take(untied)
         if ties == "drop":

@@ -161,7 +161,7 @@ def item_rewards(
     winners = codes[slates.offsets[:-1] + slots]
     if tied.all():
         raise NoEstimate(
-            "every pair was tied", got=f"{tied.size} ties", remedy="at least one pair must have a pick"
+            "every pair was tied", got=f"{tied.size} ties", remedy="name the column of picks (--pick)"
         )
     if not shrinkage:
         check_connected(codes, slates, winners, tied, labels)

@@ -508,7 +508,7 @@ def _separated(theta: _Theta) -> NoEstimate:
     return NoEstimate(
         "the picks of a class are separated: its coefficients diverge",
         got=f"coefficients of {np.abs(theta.beta).max():.3g} and growing",
-        remedy="use fewer classes or drop features",
+        remedy="use fewer groups (--groups), or none (--groups none)",
     )
 
 

@@ -179,7 +179,7 @@ def recover_single(observed: Observed, most: int = MOST) -> Recovered:
     except NoEstimate:
         pass  # separated picks: only best of K remains
     logs |= {family: fit.log_likelihood for family, fit in fits.items()}
-    family = _simplest(logs)
+    family = simplest(logs)
     evidence = f"the best was picked in {float((right > 0).mean()):.1%} of {n} slates"
     lapse = _lapse(fits[family]) if family in fits else None
     return Recovered(family, inverses.get(family), lapse, 1, None, logs, n, evidence, inverses=inverses)
@@ -193,7 +193,7 @@ def _lapse(fit: RuleFit) -> tuple[float, float, float] | None:
     return None if fit.lapse_interval is None else (fit.rule.lapse, *fit.lapse_interval)
 
 
-def _simplest(logs: dict[Family, float]) -> Family:
+def simplest(logs: dict[Family, float]) -> Family:
     """Return the family with the best penalised likelihood; Luce unless Thurstone is clearly better."""
     parameters = {Family.UNIFORM: 0, Family.LAPSE: 2}
     scores = {family: value - WORTH_A_PARAMETER * parameters.get(family, 1) for family, value in logs.items()}

@@ -199,6 +199,12 @@ def best_chances(choices: Choices, worth: FloatArray) -> FloatArray:
     return np.exp(choices.log_likelihood(Rule(noise=NO_NOISE), worth))
 
 
+def log_luck(choices: Choices, worth: FloatArray) -> float:
+    """Return the log probability that uniform picks are all the best of their slates by ``worth`` (rows,)."""
+    top = worth == choices.slates.spread(choices.slates.maxima(worth))
+    return float(np.log(choices.slates.sums(top.astype(float)) / choices.slates.sizes).sum())
+
+
 def _best_lapse(right: FloatArray, uniform: FloatArray, weights: FloatArray | None) -> float:
     from scipy.optimize import brentq
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -20,13 +21,14 @@ from recurate.choices.checks.held_out import (
 from recurate.choices.checks.luce_checks import calibration_table, part_of, run_checks
 from recurate.choices.checks.score_tests import Check
 from recurate.choices.checks.statistics import chi2_tail
-from recurate.choices.checks.verdict import Fitted, Verdict, best_of, judge, no_rewards
+from recurate.choices.checks.verdict import Fitted, Verdict, best_of, judge, nearly_best_of, no_rewards
 from recurate.choices.from_slates import Reading
 from recurate.choices.models import rival_rules
 from recurate.choices.models.identifiability import NoEstimate
 from recurate.choices.models.items import ItemFit, item_rewards
 from recurate.choices.models.latent_classes import ClassFit, latent_classes
 from recurate.choices.models.logit import LogitFit, conditional_logit, null_log_likelihood
+from recurate.choices.models.recovery import ENOUGH, simplest
 from recurate.choices.models.rival_rules import RuleFit
 from recurate.choices.table import Choices
 from recurate.choices.usable import Usable, item_codes, item_slates, usable
@@ -46,6 +48,7 @@ FOR_RULES = 9000  # maximum number of slates for the comparison of rival rules
 FOR_CLASSES = 60_000  # maximum number of slates for the choice of the number of classes
 FEW_PICKS = 2.0  # minimum mean number of slates per chooser for a search for classes
 ITEM_REWARD = "item reward"  # feature of items that are too many for indicators
+LUCK = 1e-3  # probability of random picks that are all the best above which a warning is given
 THIN = 10.0  # mean number of slates per chooser below which more starts are used
 
 Progress = Callable[[str], None]
@@ -165,18 +168,19 @@ def fit_log(source: Any, options: FitOptions | None = None, progress: Progress |
     say = progress or (lambda _: None)
     say("reading")
     plain = open_slates(source, options.given, options.wanted)
+    name = name_of(source) if isinstance(source, str | os.PathLike) else "LOG"
     try:
         ready = usable(plain, options.wanted.ties, options.shrinkage)
         if ready.best is not None:
-            return _best_of_k(ready, ready.best, name_of(source).replace("the table", "LOG"))
+            return _best_of_k(ready, ready.best, name)
         say(f"fitting {len(ready.reading.choices)} picks")
-        return fit_choices(ready, options, say)
+        return fit_choices(ready, options, say, name)
     except InputError as error:
         raise (error if plain.understood is None else with_account(error, plain.understood)) from None
 
 
-def fit_choices(ready: Usable, options: FitOptions, say: Progress) -> Fit:
-    """Fit a choice table."""
+def fit_choices(ready: Usable, options: FitOptions, say: Progress, source: str = "LOG") -> Fit:
+    """Fit a choice table; ``source`` is the name of the log in advice."""
     reading, logit = ready.reading, ready.logit
     warnings = [*_few_used(reading), *ready.warnings]
     items = _fit_items(reading, options) if reading.model == ITEMS else None
@@ -206,10 +210,10 @@ def fit_choices(ready: Usable, options: FitOptions, say: Progress) -> Fit:
     p, _ = strict.slates.softmax(strict.features @ beta)
     groups, scores = _groups(design, strict, options, say, warnings)
     count = beta.size if items is None else len(items.names) - 1
-    verdict = _verdict(reading, checks, rules, Fitted(
-        len(strict), count, _ratio_p(strict, beta, count) if found else None,
-        1 if groups is None else groups.classes, design.choosers is not None,
-    ))  # fmt: skip
+    p_zero = None if found is None else _ratio_p(strict, beta, count)
+    fitted = Fitted(len(strict), count, p_zero, 1 if groups is None else groups.classes)
+    near = None if groups is not None else _nearly_best(reading, few, lapse, probit, best, source)
+    verdict = _after(reading, near or _verdict(reading, checks, rules, fitted))
     clusters = None if logit is None else logit.clusters
     if clusters is not None and clusters < FEW_CHOOSERS:
         warnings.append(f"standard errors clustered by only {clusters} choosers are likely too small")
@@ -230,19 +234,22 @@ def _best_of_k(ready: Usable, worth: FloatArray, source: str) -> Fit:
     reading, strict = ready.reading, ready.reading.strict
     name, signed = strict.names[0], bool((worth == reading.matrix[:, 0]).all())
     if reading.model == SCORE and signed:
-        option = "" if name == "reward" or name.startswith("reward_") else f" --reward {name}"
-        forecast = f"to forecast: recurate forecast {source}{option} --noise none"
+        forecast = f"to forecast: recurate forecast {source}{_reward_option(name)} --noise none"
     else:  # the sign, and indicators, exist in the fit's own log only
         forecast = "forecast from the folder of this fit, whose rewards are this worth"
     sign = 1.0 if signed else -1.0
     best = rival_rules.best_of_k(strict, sign * strict.features[:, 0])
-    sizes = np.unique(reading.slates.sizes).tolist()
+    slates = reading.slates
+    differ = int((slates.maxima(worth) > -slates.maxima(-worth)).sum())
     label = name if signed else f"minus {name}"
-    verdict = best_of(sizes, len(reading.slates), label, forecast)
-    warnings = (*_few_used(reading), *ready.warnings)
+    verdict = best_of(np.unique(slates.sizes).tolist(), differ, len(slates), label, forecast)
+    luck = float(np.exp(rival_rules.log_luck(strict, sign * strict.features[:, 0])))
+    warnings = [*_few_used(reading), *ready.warnings]
+    if luck > LUCK:
+        warnings.append(f"random picks would all be the best with probability {luck:.2g}")
     return Fit(
         reading, None, None, None, None, None, best, None, (), (), (), (),
-        _after(reading, verdict), worth[:, None].astype(float), (1.0,), warnings,
+        _after(reading, verdict), worth[:, None].astype(float), (1.0,), tuple(warnings),
     )  # fmt: skip
 
 
@@ -304,13 +311,42 @@ def _strict(
 
 
 def _verdict(reading: Reading, checks: list[Check], rules: list[RuleScore], fitted: Fitted) -> Verdict:
-    """Return the verdict, which begins with the slates that were left out if they are most of all."""
+    """Return the verdict on Luce's model, or that no rewards were fitted."""
     if reading.model != POSITIONS:
-        return _after(reading, judge(checks, rules, fitted))
+        return judge(checks, rules, fitted)
     texts = [n for n, why in reading.left_out.items() if CHARACTERS in why and _lengths_vary(reading, n)]
     example = f" (for example --feature {CHARACTERS}{texts[0]})" if texts else " (--feature COLUMN)"
     remedy = f"describe them by a score (--score COLUMN) or by features{example}"
-    return _after(reading, no_rewards(remedy))
+    return no_rewards(remedy)
+
+
+def _nearly_best(
+    reading: Reading,
+    few: Choices,
+    lapse: RuleFit | None,
+    probit: RuleFit | None,
+    best: RuleFit | None,
+    source: str,
+) -> Verdict | None:
+    """Return the verdict that picks of a single score follow best of K with lapses, or None if not."""
+    if reading.model != SCORE or few.features.shape[1] != 1 or not (lapse and probit and best):
+        return None
+    luce = conditional_logit(few, clustered=False)
+    logs = {f.family: f.log_likelihood for f in (lapse, probit, best)} | {Family.LUCE: luce.log_likelihood}
+    if luce.coefficients[0] <= 0 or simplest(logs) != Family.BEST:
+        return None
+    if logs[Family.BEST] - logs[Family.LUCE] < ENOUGH:
+        return None
+    share = float((rival_rules.best_chances(few, few.features[:, 0]) > 0).mean())
+    name, sizes = few.names[0], np.unique(reading.slates.sizes).tolist()
+    option = _reward_option(name)
+    forecast = f"to forecast: recurate forecast {source}{option} --noise none --lapse {best.rule.lapse:.4g}"
+    return nearly_best_of(sizes, share, len(few), name, forecast)
+
+
+def _reward_option(name: str) -> str:
+    """Return the option of a forecast that names a score, if it is not found by its name."""
+    return "" if name == "reward" or name.startswith("reward_") else f" --reward {name}"
 
 
 def _lengths_vary(reading: Reading, name: str) -> bool:
@@ -401,16 +437,21 @@ def _groups(
         warnings.append(f"preference groups are weakly identified: {mean:.1f} slates per chooser")
     say("fitting preference groups")
     if options.classes is not None:
-        fitted = latent_classes(design, classes=options.classes, starts=starts, seed=options.seed)
-        return fitted, []
+        try:
+            return latent_classes(design, classes=options.classes, starts=starts, seed=options.seed), []
+        except NoEstimate as error:
+            if not options.shrinkage:
+                raise
+            remedy = "fit no groups (--groups none): a shrinkage does not apply to them"
+            raise NoEstimate(error.what, got=error.got, remedy=remedy) from None
     part = part_of(strict if design.tie_rows is not None else design, FOR_CLASSES)
     try:
         found, scores = select_classes(part, most=options.most_classes, starts=starts, seed=options.seed)
+        if len(part) < len(design) or design.tie_rows is not None:
+            found = latent_classes(design, classes=found.classes, starts=starts, seed=options.seed)
     except NoEstimate as error:  # where rewards exist only with a shrinkage
         warnings.append(f"preference groups were not fitted: {error.what} ({error.got})")
         return None, []
-    if len(part) < len(design) or design.tie_rows is not None:
-        found = latent_classes(design, classes=found.classes, starts=starts, seed=options.seed)
     if not found.converged:
         warnings.append(
             f"the fit of groups has not converged (gradient per slate {found.gradient_norm:.1e}): they are "
