@@ -92,7 +92,7 @@ def memory(report: Report, rounds: int) -> None:
 
 def memory_child(rounds: int) -> None:
     sys.path.insert(0, str(ROOT / "tests"))
-    from tiny import GAUSSIANS
+    from helpers.tiny import GAUSSIANS
 
     clock = Clock()
     settings = GAUSSIANS | {"rounds": rounds, "selection": {"k": 4, "picks": 20_000}}

@@ -1,4 +1,4 @@
-"""The configuration of a run: one TOML file, every key checked."""
+"""The configuration of a run: one TOML file whose keys and values are all validated."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ SEAMS = {  # tables that name a kind
 
 
 def _of(seam: Seam) -> BeforeValidator:
-    """Return what checks a table by the settings of its kind."""
+    """Return a validator that checks a table against the settings of its kind."""
     return BeforeValidator(lambda values: settings_of(seam, values))
 
 
@@ -65,7 +65,7 @@ AnyAlarm = Annotated[SerializeAsAny[AlarmSettings], _of(ALARMS)]
 
 
 class Selection(Settings):
-    """How candidates are shown and picked."""
+    """Settings of the slates and of the picks."""
 
     k: int = Field(4, ge=1, description="slate size: one of k candidates is picked")
     temperature: float = Field(1.0, gt=0, description="temperature that divides the rewards")
@@ -90,17 +90,17 @@ class Selection(Settings):
         return self
 
     def rule(self) -> Rule:
-        """Return the rule by which one of a slate is picked."""
+        """Return the rule that picks one candidate per slate."""
         return Rule(self.k, self.temperature, noise_named(self.noise), 1, self.lapse)
 
     @property
     def shown(self) -> int:
-        """Slates shown a round."""
+        """Number of slates shown per round."""
         return self.slates or self.picks
 
 
 class ReportSettings(Settings):
-    """What the report shows beside the usual; it may be changed after the run has begun."""
+    """Settings of the report's additional sections, which may change after the run has started."""
 
     sections: tuple[str, ...] = Field(
         (), description="functions of the run's folder that return sections: entry points, or module:name"
@@ -115,7 +115,7 @@ class ReportSettings(Settings):
 
 
 class Config(Settings):
-    """The run as a whole."""
+    """The configuration of a run."""
 
     seed: int = Field(0, ge=0, description="root of all randomness")
     rounds: int = Field(6, ge=1, le=100_000, description="rounds of curation and retraining")
@@ -178,22 +178,23 @@ class Config(Settings):
 
     @property
     def weights(self) -> tuple[float, ...]:
-        """Share of slates picked by each reward; they sum to one."""
+        """Fraction of slates picked by each reward; the fractions sum to one. Default: equal fractions."""
         given = np.array([1.0 if r.weight is None else r.weight for r in self.rewards])
         return tuple((given / given.sum()).tolist())
 
     @property
     def needs_classifier(self) -> bool:
-        """Whether a reward or the groups use the classifier, or one that is trained already is named."""
+        """Whether a reward or the groups use the classifier, or the configuration names a trained one."""
         users = (*self.rewards, *self.tracked, *(() if self.groups is None else (self.groups,)))
         return self.classifier.folder is not None or any(user.needs_classifier for user in users)
 
 
 def read_config(path: Path | str) -> Config:
-    """Read and check a TOML configuration.
+    """Read and validate a TOML configuration.
 
     Raises:
-        InputError: the file is missing or not TOML, a key is unknown, or a value is out of range.
+        InputError: If the file is missing or is not valid TOML, a key is unknown or missing, or a value is
+            invalid.
     """
     path = Path(path)
     if not path.is_file():
@@ -208,7 +209,15 @@ def read_config(path: Path | str) -> Config:
 
 
 def parse_config(raw: dict[str, Any], name: str = "the configuration") -> Config:
-    """Check a configuration given as a dictionary; see :func:`read_config`."""
+    """Validate a configuration given as a dictionary; see :func:`read_config`.
+
+    Args:
+        raw: The configuration, with the structure of the TOML file.
+        name: Name of the configuration in error messages.
+
+    Raises:
+        InputError: If a key is unknown or missing, or a value is invalid.
+    """
     try:
         return Config.model_validate(raw)
     except ValidationError as error:
@@ -216,14 +225,14 @@ def parse_config(raw: dict[str, Any], name: str = "the configuration") -> Config
 
 
 def write_config(config: Config) -> str:
-    """Return the resolved configuration, defaults included, as TOML."""
+    """Return the resolved configuration, including defaults, as TOML."""
     import tomli_w
 
     return tomli_w.dumps(config.model_dump(mode="json", exclude_none=True))
 
 
 def _explain(error: ValidationError, raw: dict[str, Any], name: str) -> InputError:
-    """Turn pydantic's first complaint into what, got, remedy."""
+    """Return pydantic's first error as an ``InputError``."""
     complaints = error.errors(include_url=False)
     # An unknown key explains missing ones (a misspelt key is both), so it goes first.
     first = min(complaints, key=lambda c: c["type"] != "extra_forbidden")
@@ -262,7 +271,7 @@ def _valid_keys(where: list[int | str], raw: dict[str, Any]) -> list[str]:
 
 
 def _model_of(table: str, values: dict[str, Any]) -> type[BaseModel]:
-    """Return the settings that a table with these values stands for."""
+    """Return the class of the settings of a table with these values."""
     if table in SEAMS:
         seam = SEAMS[table]
         return settings_class(seam, values.get("kind", seam.usual))
@@ -270,7 +279,7 @@ def _model_of(table: str, values: dict[str, Any]) -> type[BaseModel]:
 
 
 def tables() -> dict[str, dict[str, type[BaseModel]]]:
-    """Return the settings of every table of a configuration, by kind; those without kinds under ""."""
+    """Return the settings classes of every table by kind; a table without kinds has the key ""."""
     found: dict[str, dict[str, type[BaseModel]]] = {}
     for name, field in Config.model_fields.items():
         parts = [field.annotation, *getattr(field.annotation, "__args__", ())]

@@ -1,7 +1,7 @@
-"""What is measured of the samples themselves every round, against held-out real data in named feature spaces.
+"""Sample metrics: comparisons of each round's samples with held-out real data in named feature spaces.
 
-Each measure has a standard error and a cost: it is a stage of its own in ``timings.jsonl``. All work on at
-most ``measures.sample`` candidates, so that together they stay a small part of a round.
+Each metric has a standard error and is a stage of its own in ``timings.jsonl``. Metrics use at most
+``measures.sample`` candidates, so that together they take a small part of a round.
 """
 
 from __future__ import annotations
@@ -28,11 +28,11 @@ from recurate.log.trajectory import Row
 from recurate.metrics import neighbours, quality, text
 from recurate.metrics.estimates import Estimate
 
-Measure = tuple[str, Callable[[], dict[str, Estimate]]]  # a name, and what computes its quantities
+Measure = tuple[str, Callable[[], dict[str, Estimate]]]  # a name, and a function that computes its quantities
 
-FEWEST = 20  # held-out samples, below which nothing is compared
-MOST_VALUES = 512  # numbers a sample, beyond which principal components stand for them
-LARGEST_VENDI = 1000  # samples of an eigenproblem
+FEWEST = 20  # smallest number of held-out samples for a comparison
+MOST_VALUES = 512  # numbers per sample; larger samples are compared in principal components
+LARGEST_VENDI = 1000  # largest number of samples in an eigenproblem
 LIMITS = (
     "precision",
     "recall",
@@ -45,13 +45,13 @@ LIMITS = (
 
 
 class MeasureSettings(Settings):
-    """Sample metrics, and how often they are measured."""
+    """Settings of the sample metrics."""
 
     features: tuple[str, ...] | None = Field(
         None,
         description="feature spaces: 'values' (the numbers themselves), 'classifier' (its last hidden "
         "layer), 'pca:N' (of the real data), or module:name; if absent, 'values' ('pca:50' for more than "
-        "512 numbers), and 'classifier' if the run has one; [] for none",
+        "512 numbers per sample), and 'classifier' if the run has one; [] for none",
     )
     sample: int = Field(1000, ge=50, le=100_000, description="largest number of candidates that are measured")
     every: int = Field(1, ge=1, description="measure every round (1), every second round (2), ...")
@@ -73,20 +73,28 @@ class MeasureSettings(Settings):
         return names
 
     def rests_on(self, serves: str) -> list[Fingerprint]:
-        """Return the sources of feature spaces that are functions."""
+        """Return the fingerprints of the functions that are feature spaces.
+
+        Args:
+            serves: The purpose that the fingerprints state.
+
+        Raises:
+            InputError: If a function cannot be imported.
+        """
         functions = [name for name in self.features or () if _is_function(name)]
         return [found for name in functions for found in of_function(serves, name)]
 
 
 @dataclass(frozen=True)
 class Space:
-    """A feature space, with what real data look like in it.
+    """A feature space and the features of the real data.
 
     Attributes:
-        name: as in the configuration.
-        features: maps samples (n, ...) to (n, d).
-        train, held_out: features of real data.
-        bandwidth: of the kernel behind the Vendi score: the median distance of real data.
+        name: The name of the space in the configuration.
+        features: Function from samples, shape (n, ...), to features, shape (n, d).
+        train: Features of the training data, shape (training samples, d).
+        held_out: Features of the held-out data, shape (held-out samples, d).
+        bandwidth: Bandwidth of the Vendi score's kernel: the median distance between held-out features.
     """
 
     name: str
@@ -96,7 +104,7 @@ class Space:
     bandwidth: float
 
     def measures(self, samples: Samples) -> Iterator[Measure]:
-        """Yield the measures of samples in this space."""
+        """Yield the metrics of samples, shape (n, ...), in this space."""
         x = self.features(samples)
         few = x[:LARGEST_VENDI]
 
@@ -120,13 +128,14 @@ class Space:
 
 @dataclass(frozen=True)
 class Watch:
-    """What is measured of samples in every round.
+    """The sample metrics of a run.
 
     Attributes:
-        spaces: feature spaces; empty without enough held-out data.
-        reference: rewards of the real training data for the second estimator of KL, or None.
-        sample: candidates that are looked at.
-        every: rounds from one measurement to the next.
+        spaces: The feature spaces; empty without enough held-out data.
+        reference: Rewards of the real training data, shape (n, rewards), for the nearest-neighbour estimate
+            of the KL divergence. None: no such estimate.
+        sample: The largest number of candidates that are measured.
+        every: The number of rounds from one measurement to the next.
     """
 
     spaces: tuple[Space, ...]
@@ -137,9 +146,18 @@ class Watch:
     def rows(
         self, t: int, samples: Samples, rewards: FloatArray, stream: Stream, stage: Callable[[int, str], None]
     ) -> tuple[list[tuple[str, Estimate]], list[str]]:
-        """Measure a round's candidates; each measure is announced as a stage.
+        """Measure a round's candidates. A metric that fails does not stop the run.
 
-        Returns the values, and why some could not be had: a measure never stops a run.
+        Args:
+            t: The round.
+            samples: The candidates, shape (n, ...).
+            rewards: Their rewards, shape (n, rewards).
+            stream: Source of randomness.
+            stage: Function that is called with the round and the name of each metric's stage.
+
+        Returns:
+            The measured quantities, each a name and an estimate, and one message per failed metric. Both
+            are empty in rounds without a measurement.
         """
         found: list[tuple[str, Estimate]] = []
         missed: list[str] = []
@@ -152,10 +170,17 @@ class Watch:
         return found, missed
 
     def baseline(self, train: Samples, rewards: FloatArray, stream: Stream) -> dict[str, float]:
-        """Return what real training samples, as many as are looked at of candidates, measure against the
-        same.
+        """Return the metrics of real training data, as a baseline for those of the candidates.
 
-        What they would tell of themselves (memorisation, divergence) is left out.
+        Memorisation and the divergence are omitted: they would compare the training data with themselves.
+
+        Args:
+            train: The training data, shape (n, ...), of which at most ``sample`` are measured.
+            rewards: Their rewards, shape (n, rewards).
+            stream: Source of randomness.
+
+        Returns:
+            The value of each quantity, by name.
         """
         found, _ = self.rows(0, train, rewards, stream, lambda *_: None)
         return {name: e.value for name, e in found if not name.startswith(("memorisation", "kl"))}
@@ -178,10 +203,18 @@ def watch(
     classifier: Classifier | None,
     reference: FloatArray | None,
 ) -> Watch:
-    """Prepare the sample metrics; without real data only texts are measured.
+    """Prepare the sample metrics. Without real data, only texts are measured.
+
+    Args:
+        settings: The settings of the metrics.
+        dataset: The real data. None: no feature spaces.
+        classifier: The classifier behind the space ``classifier``. None: the run has none.
+        reference: Rewards of the real training data, shape (n, rewards), of which at most
+            10 ``settings.sample`` are kept. None: no estimate of the KL divergence.
 
     Raises:
-        InputError: If a feature space does not fit the data.
+        InputError: If a feature space does not suit the data, the space ``classifier`` is requested without
+            a classifier, or there are too few held-out data.
     """
     spaces: list[Space] = []
     if dataset is not None:
@@ -196,14 +229,14 @@ def watch(
 
 
 def spread(count: int, most: int) -> NDArray[np.int64]:
-    """Return at most ``most`` of the rows 0, ..., count - 1, evenly spread."""
+    """Return at most ``most`` evenly spaced row numbers from 0, ..., ``count`` - 1, ascending."""
     if count <= most:
         return np.arange(count)
     return np.linspace(0, count - 1, most).astype(np.int64)
 
 
 def to_rows(t: int, source: str, found: Sequence[tuple[str, Estimate]]) -> list[Row]:
-    """Return measured quantities as rows of a trajectory."""
+    """Return the measured quantities of round t as rows of a trajectory, with 95 % intervals."""
     rows = []
     for quantity, estimate in found:
         high = 1.0 if quantity.partition(":")[0] in LIMITS else np.inf
@@ -225,7 +258,7 @@ def _space(name: str, train: Samples, held_out: Samples, classifier: Classifier 
     function = _features(name, train, classifier)
     if len(held_out) < FEWEST:
         raise InputError(
-            "there are too few held-out real data to measure samples against",
+            "there are too few held-out real data to compare samples with",
             got=f"{len(held_out)}",
             remedy=f"hold out at least {FEWEST}, or set measures.features = []",
         )
@@ -250,7 +283,7 @@ def _features(name: str, train: Samples, classifier: Classifier | None) -> Calla
     if name == "classifier":
         if classifier is None:
             raise InputError(
-                "there is no classifier whose features could be taken",
+                "the feature space 'classifier' needs a classifier",
                 got="measures.features with 'classifier'",
                 remedy="use a classifier reward or groups by classifier",
             )
@@ -259,7 +292,7 @@ def _features(name: str, train: Samples, classifier: Classifier | None) -> Calla
 
 
 def _plain(train: Samples) -> str:
-    """Return the space of the numbers as they are, or of their main directions where they are many."""
+    """Return the default space: the numbers themselves, or principal components if there are many."""
     return "values" if train[0].size <= MOST_VALUES else f"pca:{min(50, len(train) - 1)}"
 
 
@@ -271,7 +304,7 @@ def _called(function: Callable[..., Any], name: str, samples: Samples) -> FloatA
     found = np.asarray(call(name, function, samples), float)
     if found.ndim != 2 or len(found) != len(samples):
         raise InputError(
-            f"{name} must return features (n, d)", got=f"shape {found.shape}", remedy="one row a sample"
+            f"{name} must return features (n, d)", got=f"shape {found.shape}", remedy="one row per sample"
         )
     return found
 

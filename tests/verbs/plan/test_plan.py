@@ -11,8 +11,12 @@ import pytest
 
 from helpers.commands import call
 from helpers.paths import refused
+from helpers.tiny import GAUSSIANS
 from recurate import forecast, plan
 from recurate.core.errors import InputError
+from recurate.log.schema import as_log, write_log
+from recurate.loop.config import parse_config
+from recurate.loop.driver import run
 from recurate.theory.limits import limit
 from recurate.theory.population import favourites
 from recurate.verbs.plan import ends
@@ -246,3 +250,66 @@ def test_impossible_on_the_command_line(two, tmp_path):
 )
 def test_bad_options(two, tmp_path, options):
     refused(call("plan", "two.parquet", "--reward", "a", "--reward", "b", *options, cwd=tmp_path))
+
+
+# --- a folder's own rule --------------------------------------------------------------------------
+
+TINY = ("--k", 2, "--real-fraction", 0, "--rounds", 1)
+LUCE = "the plan assumes Luce's model"
+
+
+def planned_temperature(folder):
+    """Return the temperature of the best setting of a plan."""
+    return json.loads((folder / "plan.json").read_text())["best"]["choice"]["temperature"]
+
+
+@pytest.fixture
+def folder_of_fit(tmp_path):
+    """Return a function that writes the folder of a fit with given settings."""
+
+    def write(**settings):
+        folder = tmp_path / "x-fit"
+        folder.mkdir()
+        (folder / "fit.json").write_text(json.dumps({"settings": settings}))
+        rewards = np.random.default_rng(53).normal(size=100)
+        write_log(as_log(pa.table({"reward": rewards})), folder / "log.parquet")
+        return folder.name
+
+    return write
+
+
+def test_a_run_s_temperature_is_taken_and_another_rule_than_luce_s_is_warned_of(tmp_path):
+    changes = {
+        "rounds": 1,
+        "generator": {"kind": "kde"},
+        "rewards": [{"kind": "distance", "centre": [2.0, 0.0]}],
+        "selection": {"k": 2, "picks": 50, "temperature": 0.5, "noise": "gaussian", "lapse": 0.1},
+        "measures": {"features": []},
+    }
+    run(parse_config({**GAUSSIANS, **changes}), tmp_path / "run")
+    done = call("plan", "run", *TINY, "--out", "own", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    warning = f"{LUCE}, but the folder records noise = gaussian, lapse = 0.1"
+    assert f"warning: {warning}\n" in done.stderr
+    assert warning in json.loads((tmp_path / "own" / "plan.json").read_text())["warnings"]
+    assert planned_temperature(tmp_path / "own") == 0.5
+
+
+def test_a_fit_s_temperature_is_taken_unless_another_is_given(folder_of_fit, tmp_path):
+    folder = folder_of_fit(temperature=0.25, noise="gumbel", lapse=0.0)
+    for options, temperature in (((), 0.25), (("--temperature", 2), 2.0)):
+        done = call("plan", folder, *TINY, *options, "--out", "own", cwd=tmp_path)
+        assert done.returncode == 0, done.stderr
+        assert LUCE not in done.stderr
+        assert planned_temperature(tmp_path / "own") == temperature
+
+
+@pytest.mark.parametrize(
+    ("settings", "recorded"),
+    [({"noise": "none"}, "noise = none"), ({"noise": "gumbel", "lapse": 0.05}, "lapse = 0.05")],
+)
+def test_a_fit_of_another_rule_than_luce_s_is_warned_of(settings, recorded, folder_of_fit, tmp_path):
+    done = call("plan", folder_of_fit(**settings), *TINY, "--out", "own", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert f"warning: {LUCE}, but the folder records {recorded}\n" in done.stderr
+    assert planned_temperature(tmp_path / "own") == 1.0

@@ -1,4 +1,4 @@
-"""The settings and tests of the six kinds of alarms; see :mod:`recurate.loop.alarms.raising`."""
+"""The settings and tests of the six built-in kinds of alarm; see :mod:`recurate.loop.alarms.raising`."""
 
 from __future__ import annotations
 
@@ -31,24 +31,25 @@ class _Levelled(AlarmSettings):
     )
 
     def spent(self, t: int, tests: int) -> float:
-        """Return the level of each test of round t."""
+        """Return the level of each of ``tests`` tests in round t >= 1; all levels sum to ``level``."""
         return self.level / (t * (t + 1) * max(tests, 1))
 
 
 class DivergenceAlarm(_Levelled):
-    """The divergence from the reference is certainly above a limit.
+    """The divergence from the reference is significantly above a limit.
 
-    Hypothesis: KL <= limit. Rejected if (KL_hat - CELLS UNSEEN / n - limit) / se > z. Near zero KL_hat is
-    skewed to the right, but se grows with it (about as its root), which makes the test conservative there. In
-    a cell of the partition that expects l of the n candidates, few, KL_hat is too large even after its bias
-    correction: by (E X log X - l log l - P(X > 0) / 2) / n, X ~ Poisson(l), at most UNSEEN / n for every l.
+    The hypothesis KL <= limit is rejected if (KL_hat - CELLS UNSEEN / n - limit) / se > z. Near zero, KL_hat
+    is skewed to the right, but se grows about as the root of KL_hat, so the test is conservative there. In a
+    cell of the partition with a small expected number l of the n candidates, KL_hat is biased upwards even
+    after its bias correction: by (E X log X - l log l - P(X > 0) / 2) / n with X ~ Poisson(l), which is at
+    most UNSEEN / n for every l.
     """
 
     kind: Literal["divergence"] = "divergence"
     limit: float = Field(gt=0, description="largest divergence that is accepted, in nats")
 
     def find(self, seen: Seen, t: int) -> list[Finding]:
-        """Test the divergence."""
+        """Test the divergence of round t; return at most one finding."""
         row, n = seen.at(t, "kl_to_reference"), seen.count(t)
         se = None if row is None else error_of(row)
         if row is None or se is None or n is None:
@@ -60,13 +61,14 @@ class DivergenceAlarm(_Levelled):
 
 
 class VarianceAlarm(_Levelled):
-    r"""Too little is left of round 0's variance v_0 of exp(reward / temperature).
+    r"""The variance of exp(reward / temperature) is significantly below a fraction of round 0's variance v_0.
 
-    Hypothesis: v_t >= floor v_0. Rejected if log(v_t / (floor v_0)) / s < -z, with the relative errors
-    c = se / v of both in s^2 = b (1 / n_t + 1 / n_0), b = max(n_t c_t^2, n_0 c_0^2): a sample that misses a
-    heavy tail understates its variance together with the error of it, so the larger shape is used for both
-    rounds. There is no test if fewer than 50 candidates carry a variance (n < 50 b), because then its error
-    cannot be estimated either. The variance 0 of equal candidates has round 0's shape.
+    The hypothesis v_t >= floor v_0 is rejected if log(v_t / (floor v_0)) / s < -z. Here
+    s^2 = b (1 / n_t + 1 / n_0) and b = max(n_t c_t^2, n_0 c_0^2), with the relative errors c = se / v of the
+    two rounds. A sample that misses a heavy tail understates both its variance and the error of that
+    variance, so the larger shape b is used for both rounds. There is no test if fewer than 50 candidates
+    carry a variance (n < 50 b), because its error cannot be estimated then. A variance of 0, from equal
+    candidates, has round 0's shape.
     """
 
     kind: Literal["variance"] = "variance"
@@ -74,12 +76,16 @@ class VarianceAlarm(_Levelled):
     reward: str | None = Field(None, description="the reward to check; every reward if absent")
 
     def check(self, known: Known) -> None:
-        """Refuse a reward that the run does not have."""
+        """Check that the run has the reward.
+
+        Raises:
+            InputError: If the run has no reward of this name.
+        """
         if self.reward is not None:
             check_name(self.kind, "reward", self.reward, known.rewards)
 
     def find(self, seen: Seen, t: int) -> list[Finding]:
-        """Test each reward."""
+        """Test each reward in round t; return one finding per rejection."""
         starts = [row for row in seen.first("var_exp_reward") if self.reward in (None, row.reward)]
         z = _critical(self.spent(t, len(starts)))
         found = []
@@ -98,7 +104,7 @@ class VarianceAlarm(_Levelled):
 
     @staticmethod
     def _error(seen: Seen, start: Row, row: Row) -> float | None:
-        """Return the standard error of the ratio's logarithm, or None if it cannot be estimated."""
+        """Return the standard error of log(v_t / v_0), or None if it cannot be estimated."""
         counts = seen.count(start.round), seen.count(row.round)
         first = error_of(start)
         now = 0.0 if row.value <= ROUNDED * start.value else error_of(row)
@@ -112,12 +118,13 @@ class VarianceAlarm(_Levelled):
 
 
 class ShareAlarm(_Levelled):
-    r"""A group's share is certainly below a floor.
+    r"""A group's share is significantly below a floor.
 
-    Hypothesis: share >= floor. With x of n candidates in the group, rejected if P(Bin(n, floor) <= x) is at
-    most the level: Clopper and Pearson's bound, exact, also for x = 0. Where candidates of one context depend
-    on each other (the interval is wider than the binomial), n is divided by the design effect, and the
-    binomial tail is the incomplete beta function I_{1 - floor}(n - x, x + 1) (Korn and Graubard).
+    With x of n candidates in the group, the hypothesis share >= floor is rejected if P(Bin(n, floor) <= x)
+    is at most the level. This is Clopper and Pearson's exact bound, which also holds for x = 0. If candidates
+    of one context are dependent (the interval is wider than the binomial one), n is divided by the design
+    effect, and the binomial tail is the incomplete beta function I_{1 - floor}(n - x, x + 1) (Korn and
+    Graubard).
     """
 
     kind: Literal["share"] = "share"
@@ -125,11 +132,15 @@ class ShareAlarm(_Levelled):
     group: str | None = Field(None, description="the group to check; every group of round 0 if absent")
 
     def check(self, known: Known) -> None:
-        """Refuse a group that the run does not have."""
+        """Check that the run has the group.
+
+        Raises:
+            InputError: If the run has no group of this name.
+        """
         check_name(self.kind, "group", self.group, known.groups)
 
     def find(self, seen: Seen, t: int) -> list[Finding]:
-        """Test each group."""
+        """Test each group in round t; return one finding per rejection."""
         groups = [self.group]
         if self.group is None:
             groups = [row.group for row in seen.first("share") if row.value > 0]
@@ -146,11 +157,12 @@ class ShareAlarm(_Levelled):
 
 
 class FrechetAlarm(_Levelled):
-    """The Frechet distance is certainly above a multiple of round 0's.
+    """The Frechet distance is significantly above a multiple of round 0's distance.
 
-    Hypothesis: F_t <= factor F_0. Rejected if (F_t - factor F_0) / sqrt(se_t^2 + factor^2 se_0^2) > z. A
-    Frechet distance of n samples is biased upwards, by about b / n with the same b in rounds that are alike:
-    with the same n in all of them, and factor >= 1, the difference by (1 - factor) b / n, never upwards.
+    The hypothesis F_t <= factor F_0 is rejected if (F_t - factor F_0) / sqrt(se_t^2 + factor^2 se_0^2) > z.
+    The Frechet distance of n samples is biased upwards by about b / n, with the same b in rounds whose
+    distributions are similar. With the same n in both rounds and factor >= 1, the difference is therefore
+    biased by (1 - factor) b / n, which is never positive.
     """
 
     kind: Literal["frechet"] = "frechet"
@@ -158,11 +170,15 @@ class FrechetAlarm(_Levelled):
     space: str | None = Field(None, description="the feature space to check; every space if absent")
 
     def check(self, known: Known) -> None:
-        """Refuse a feature space that the run does not have."""
+        """Check that the run measures in the feature space.
+
+        Raises:
+            InputError: If the run has no feature space of this name.
+        """
         check_name(self.kind, "space", self.space, known.spaces)
 
     def find(self, seen: Seen, t: int) -> list[Finding]:
-        """Test each space."""
+        """Test each feature space in round t; return one finding per rejection."""
         spaces = sorted(key[0] for key in seen.measured if key[0].startswith("frechet:"))
         if self.space is not None:
             spaces = [f"frechet:{self.space}"]
@@ -181,12 +197,12 @@ class FrechetAlarm(_Levelled):
 
 
 class GoldAlarm(_Levelled):
-    """The proxy's mean has certainly risen since an earlier round while the gold standard's has fallen.
+    """The proxy's mean has risen significantly since an earlier round, and the gold reward's has fallen.
 
-    For each pair s < t the hypothesis is that the proxy has not risen or that gold has not fallen. It is
-    rejected if both differences are beyond z standard errors (the roots of the sums of both rounds' squares):
-    each part of such a hypothesis may be tested at the whole level, because one part is true. Round t splits
-    its level over its t pairs.
+    For each pair s < t, the hypothesis is that the proxy has not risen or that gold has not fallen. It is
+    rejected if both differences exceed z standard errors, each the root of the sum of the two rounds' squared
+    errors. Each part of the hypothesis may be tested at the whole level, because at least one part is true
+    under the hypothesis. The level of round t is split over its t pairs.
     """
 
     kind: Literal["gold"] = "gold"
@@ -194,12 +210,16 @@ class GoldAlarm(_Levelled):
     gold: str = Field(description="the tracked column that should rise with it")
 
     def check(self, known: Known) -> None:
-        """Refuse columns that the run does not have."""
+        """Check that the run has both columns.
+
+        Raises:
+            InputError: If the run has no reward ``proxy`` or no tracked column ``gold``.
+        """
         check_name(self.kind, "proxy", self.proxy, known.rewards)
         check_name(self.kind, "gold", self.gold, known.tracked)
 
     def find(self, seen: Seen, t: int) -> list[Finding]:
-        """Test all earlier rounds; report the one since which gold has fallen most certainly."""
+        """Test round t against all earlier rounds; return the rejection with the most significant fall."""
         now = seen.at(t, "mean_reward", self.proxy), seen.at(t, f"mean:{self.gold}")
         z = _critical(self.spent(t, t))
         best: tuple[float, Finding] | None = None
@@ -219,7 +239,7 @@ class GoldAlarm(_Levelled):
 
 
 def _difference(high: Row | None, low: Row | None, factor: float = 1.0) -> float:
-    """Return (high - factor low) in its standard errors, or -inf where it has none."""
+    """Return (high - factor low) in units of its standard error, or -inf if it has none."""
     errors = [None if row is None else error_of(row) for row in (high, low)]
     if high is None or low is None or errors[0] is None or errors[1] is None:
         return -math.inf
@@ -229,20 +249,21 @@ def _difference(high: Row | None, low: Row | None, factor: float = 1.0) -> float
 class BandAlarm(AlarmSettings):
     """A measured value is outside the forecast's simultaneous band.
 
-    The forecast's bands contain the model's law in all rounds and quantities together with 95 % probability,
-    but not the error of a measurement from finitely many candidates. On the scale on which a band is
-    symmetric (:func:`recurate.theory.bands.to_scale`) it is therefore widened by z standard errors of the
-    measured value, z being Bonferroni's at 5 % for all values that have bands: |D| <= h and |e| <= z se imply
-    |D + e| <= h + z se. That is more than the sum needs (normal errors of all correlations leave it with 3 %
-    at most once se is a quarter of D's), where a root of the sum of squares would be too little for
-    correlated D. The level is that of a run with the forecast's rounds.
+    The bands contain the model's distribution in all rounds and quantities simultaneously with 95 %
+    probability, but they do not include the error of a measurement from finitely many candidates. Each band
+    is therefore widened by z standard errors of the measured value, on the scale on which the band is
+    symmetric (:func:`recurate.theory.bands.to_scale`). Here z is the Bonferroni quantile at 5 % for all
+    values that have bands: |D| <= h and |e| <= z se imply |D + e| <= h + z se. This is conservative: normal
+    errors of any correlation leave the widened band with at most 3 % probability once se is a quarter of the
+    standard error of D. The root of the sum of squares would be too small for correlated D. The level holds
+    for a run of as many rounds as the forecast has.
     """
 
     kind: Literal["band"] = "band"
     level: ClassVar[float] = round(1 - LEVEL, 12)
 
     def find(self, seen: Seen, t: int) -> list[Finding]:
-        """Test all values with a band."""
+        """Test all values of round t that have a band; return one finding per value outside its band."""
         banded = [
             row
             for (source, s, key), row in seen.rows.items()
@@ -265,7 +286,7 @@ class BandAlarm(AlarmSettings):
 
 
 def _widened(seen: Seen, forecast: Row, row: Row, z: float) -> tuple[float, float] | None:
-    """Return a band widened by z standard errors of what was measured, or None where that has none."""
+    """Return a band widened by z standard errors of the measured value, or None if it has none."""
     groups = max(sum(key[0] == "share" for key in seen.measured), 1)
 
     def scaled(value: float) -> float:

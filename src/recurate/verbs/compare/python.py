@@ -1,4 +1,4 @@
-"""The verb as a Python function."""
+"""The function ``recurate.compare``."""
 
 from __future__ import annotations
 
@@ -14,23 +14,24 @@ from recurate.verbs.result import Result
 
 
 def compare(*runs: Path | str, name: str | Sequence[str] | None = None) -> Result[Comparison]:
-    """Overlay runs: what they measured and forecast, how far apart they are, which settings differ.
+    """Compare runs: their measured and forecast trajectories, their differences and their settings.
 
-    For every quantity q of the last round that all runs have, the difference q_i - q_1 to the first run,
-    with a 95 % interval that takes the two measured values as independent and joins their intervals
-    (MOVER).
+    For every quantity q measured in the last common round, the result has the difference q_i - q_1 from the
+    first run. Its 95 % interval combines the intervals of the two values, which are assumed to be
+    independent (MOVER).
 
     Args:
-        runs: folders that ``recurate run`` has made, two or more.
-        name: one for each; None: the folders' names.
+        runs: Two or more folders that ``recurate run`` has written.
+        name: A name for each run. None: the names of the folders.
 
     Returns:
-        A result with ``round`` (the last common one), ``cells``, ``settings`` that differ and ``notes`` on
-        what looks alike and is not; its tables are ``table`` (that round) and ``trajectories`` (all
-        rounds).
+        A result with ``round`` (the last common round), ``cells``, ``settings`` (those that differ) and
+        ``notes`` on quantities that have the same name but are not comparable. Its tables are ``table``
+        (the last common round) and ``trajectories`` (all rounds).
 
     Raises:
-        InputError: fewer than two runs, one run twice, something that is no run, or a damaged one.
+        InputError: If fewer than two runs are given, a run is given twice, or a folder is damaged or is not
+            a run folder.
 
     A. Donner and G. Y. Zou, *Closed-Form Confidence Intervals for Functions of the Normal Mean and Standard
     Deviation*, Stat. Methods Med. Res. 21, 2012.

@@ -1,4 +1,4 @@
-"""The verb as a Python function."""
+"""The function ``recurate.reproduce``."""
 
 from __future__ import annotations
 
@@ -24,27 +24,29 @@ def reproduce(
     engine: str = "processes",
     progress: Callable[[str], None] | None = None,
 ) -> Result[Reproduction]:
-    r"""Run a published experiment with and without real data, and say which of its claims hold here.
+    r"""Run a published experiment with and without real data, and test its claims.
 
-    Every claim is a statistic of a run and a bound that was stated before. Over n seeds it agrees if the
-    whole interval :math:`\bar s \pm t_{n-1} \sigma / \sqrt n` (95 %, Student) lies beyond the bound.
+    Each claim compares a statistic s of a run with a bound that was fixed in advance. Over n seeds with mean
+    :math:`\bar s` and standard deviation :math:`\sigma`, a claim agrees if the whole 95 % Student interval
+    :math:`\bar s \pm t_{n-1} \sigma / \sqrt n` lies on the claimed side of the bound.
 
     Args:
         name: ``F-gaussians``, ``F-moons``, ``F-cifar-airplane`` or ``F-cifar-confidence``.
-        scale: ``small`` (minutes on two cores) or ``paper`` (CIFAR-10, a GPU).
-        seeds: how many, from 0 on; or which.
-        out: folder of the runs; None: ``reproduced/NAME-SCALE``. What is complete there is not run again.
-        data: path of CIFAR-10, for the scale of the paper.
-        jobs: runs at a time; None: one per core, one for the scale of the paper.
-        engine: where runs are made: ``local``, ``processes``, an entry point's name or ``module:name``.
-        progress: called with a line whenever a run is complete.
+        scale: ``small`` (minutes on two cores) or ``paper`` (CIFAR-10, needs a GPU).
+        seeds: The number of seeds, counted from 0, or the seeds themselves.
+        out: Folder of the runs; complete runs in it are not repeated. None: ``reproduced/NAME-SCALE``.
+        data: Path of CIFAR-10, which the scale ``paper`` needs.
+        jobs: Number of simultaneous runs. None: one per core, or one at the scale ``paper``.
+        engine: Engine that executes the runs: ``local``, ``processes``, the name of an entry point, or
+            ``module:name``.
+        progress: Function that is called with one line of text when a run is complete.
 
     Returns:
-        A result with ``findings`` (claims with values, interval and verdict) and ``runs`` (trajectories by
-        arm).
+        A result with ``findings`` (each claim with its values, interval and verdict) and ``runs`` (the
+        trajectories of each arm).
 
     Raises:
-        InputError: there is no such experiment, or a run cannot be made.
+        InputError: If the experiment, scale or engine is unknown, or if a run fails.
 
     D. Ferbach et al., *Self-Consuming Generative Models with Curated Data Provably Optimize Human
     Preferences*, NeurIPS 2024, section 4.

@@ -1,4 +1,4 @@
-"""The verb: run a published experiment with several seeds; compare what is found with what was claimed."""
+"""Run a published experiment with several seeds and compare the results with the published claims."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ Tell = Callable[[str], None]
 
 @dataclass(frozen=True)
 class Reproduction:
-    """An experiment that was run.
+    """The runs of an experiment, and the verdict on each of its claims.
 
     Attributes:
-        experiment: its setting and claims.
+        experiment: The experiment's setting and claims.
         scale: ``small`` or ``paper``.
-        seeds: the seeds, in order.
-        runs: trajectories by arm, a list in the order of the seeds.
-        findings: every claim's verdict.
+        seeds: The seeds, in the order of the runs.
+        runs: The trajectories of each arm, one per seed, in the order of ``seeds``.
+        findings: The verdicts, in the order of the experiment's claims.
     """
 
     experiment: Experiment
@@ -49,21 +49,22 @@ def reproduce(
     engine: str = "processes",
     tell: Tell = lambda _: None,
 ) -> Reproduction:
-    """Run an experiment's arms with every seed, each in a folder of its own; what is complete is not run
-    again.
+    """Run every arm of an experiment with every seed, and judge the experiment's claims.
+
+    Each run has a folder of its own. Complete runs are read, incomplete ones are resumed.
 
     Args:
-        name: of the experiment.
-        out: folder; runs are OUT/ARM/seed-N.
+        name: Name of the experiment.
+        out: Folder of the runs, which are OUT/ARM/seed-N.
         scale: ``small`` or ``paper``.
-        seeds: roots of the runs' randomness.
-        data: where CIFAR-10 is, for the scale of the paper.
-        jobs: runs at a time; None: one a processor core, and one on a GPU.
-        engine: where runs are done: ``local``, ``processes``, or another engine's name.
-        tell: called with a line whenever something happened.
+        seeds: Seeds of the runs.
+        data: Path of CIFAR-10, which the scale ``paper`` needs.
+        jobs: Number of simultaneous runs. None: one per processor core, or one at the scale ``paper``.
+        engine: Engine that executes the runs: ``local``, ``processes`` or another engine's name.
+        tell: Function that is called with one line of text when a run is complete.
 
     Raises:
-        InputError: there is no such experiment, or a run cannot be made.
+        InputError: If the experiment, scale or engine is unknown, or if a run fails.
     """
     chosen = experiment(name, scale, data)
     tasks = [
@@ -87,12 +88,20 @@ def reproduce(
 
 
 def folder_of(out: Path, arm: str, seed: int) -> Path:
-    """Return the folder of one run."""
+    """Return the folder of the run of one arm with one seed."""
     return out / arm.replace(" ", "-") / f"seed-{seed}"
 
 
 def play_run(task: tuple[dict[str, Any], str]) -> str:
-    """Start, continue or leave alone one run, as its folder needs it; return the folder."""
+    """Start a run, or resume it if it is incomplete; return its folder.
+
+    Args:
+        task: The run's configuration, as a dictionary, and its folder.
+
+    Raises:
+        InputError: If the configuration or the folder is invalid.
+        Stopped: If an alarm stops the run.
+    """
     settings, path = parse_config(task[0]), Path(task[1])
     if not (path / "manifest.json").exists():
         run(settings, path)

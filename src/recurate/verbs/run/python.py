@@ -1,4 +1,4 @@
-"""The verb as a Python function."""
+"""The function ``recurate.run``."""
 
 from __future__ import annotations
 
@@ -27,32 +27,36 @@ def run(
     logger: Sequence[str] = (),
     monitor: Monitor | None = None,
 ) -> Result[Run]:
-    r"""Run a loop: train, sample, pick, retrain, measured every round against its own forecast.
+    r"""Run a loop of training, sampling, picking and retraining, and compare each round with the forecast.
 
-    In round t the model proposes slates of K candidates, a rule or a person keeps one of each, and the
-    model is retrained on the picks, mixed with a share of real data; the forecast iterates the law
+    In round t the model generates slates of K candidates, a rule or a person picks one per slate, and the
+    model is retrained on the picks, mixed with a fraction of real data. The forecast iterates the law
 
     .. math:: p_{t+1} = \rho\,p_\mathrm{ref} + (1-\rho)\,p_t W_t
 
-    from round 0's candidates alone. Everything lands in one folder: logs with losers kept, models, measures
-    and ``report.html``. A run that was killed continues with ``resume`` and ends with the same bytes as one
-    that was not.
+    from the candidates of round 0 alone. The run's folder contains logs of all candidates, picked or not,
+    the models, the measured values and ``report.html``. An interrupted run that is resumed writes the same
+    bytes as an uninterrupted one, apart from timings.
 
     Args:
-        config: a TOML file, the same as a dictionary, or a ``Config``; see docs/configuration.md.
-        out: new folder for the run; None: ``runs/CONFIG-N``.
-        resume: continue this run after its last complete round, in place of ``config``.
-        accept_changes: with ``resume``, continue although files that the run rests on have changed.
-        logger: ``tensorboard``, ``mlflow`` or ``wandb``: copies of all values, below the run's folder.
-        monitor: an object that is called with everything that happens; None: nothing is shown.
+        config: Path of a TOML file, a dictionary of the same structure, or a ``Config``; see
+            docs/configuration.md.
+        out: New folder for the run. None: ``runs/CONFIG-N``.
+        resume: Folder of a run to resume after its last complete round; excludes ``config``.
+        accept_changes: With ``resume``, whether to resume although files that the run depends on have
+            changed.
+        logger: Names of loggers that copy all values into the run's folder: ``tensorboard``, ``mlflow``,
+            ``wandb``.
+        monitor: Object that is notified of every event of the run. None: no monitor.
 
     Returns:
-        A result with ``path``, ``config``, ``trajectory`` and ``store`` (logs, samples and counts of each
-        round).
+        A result with ``path``, ``config``, ``trajectory`` and ``store`` (each round's log, samples and
+        counts).
 
     Raises:
-        InputError: the configuration, data or folder do not fit, the model diverged, or a package is missing.
-        Stopped: an alarm stopped the run; what is complete is kept, and its report written.
+        InputError: If the configuration, the data or the folder is invalid, the model diverges, or a
+            required package is missing.
+        Stopped: If an alarm stops the run. Complete rounds are kept, and the report is written.
 
     D. Ferbach et al., *Self-Consuming Generative Models with Curated Data Provably Optimize Human
     Preferences*, NeurIPS 2024, section 2.
@@ -86,11 +90,11 @@ def run(
 
 
 def check_arguments(config: object, out: object, resume: object, accept_changes: bool) -> None:
-    """Refuse arguments that contradict each other.
+    """Check that the arguments of :func:`run` are compatible.
 
     Raises:
-        InputError: Unless either a configuration or a run to resume is given, or if an argument is given
-            that has no meaning with it.
+        InputError: If neither or both of ``config`` and ``resume`` are given, if ``out`` is given with
+            ``resume``, or if ``accept_changes`` is given without it.
     """
     if (config is None) == (resume is None):
         raise InputError(
@@ -113,7 +117,12 @@ def check_arguments(config: object, out: object, resume: object, accept_changes:
 def run_loop(
     config: Config | None, folder: Path, monitor: Monitor, *, accept_changes: bool = False
 ) -> RunFolder:
-    """Run a loop, or resume it where ``config`` is None, and write its report, also if an alarm stops it."""
+    """Run a loop, or resume the run in ``folder`` if ``config`` is None, and write its report.
+
+    Raises:
+        InputError: If the configuration, the data or the folder is invalid, or the model diverges.
+        Stopped: If an alarm stops the run; the report is written first.
+    """
     from recurate.loop import driver
     from recurate.loop.run_folder import RunFolder
     from recurate.verbs.run.report import write_run_report
@@ -135,10 +144,10 @@ def run_loop(
 
 
 def read_run(folder: Path | str) -> Result[Run]:
-    """Return the result of an earlier run, from its folder.
+    """Return the result of an earlier run from its folder.
 
     Raises:
-        InputError: If the folder is not a run's, has no complete round, or was altered.
+        InputError: If the folder is not a run folder, has no complete round, or was altered.
     """
     need_run_extra()
     from recurate.loop.run_folder import RunFolder
