@@ -18,8 +18,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from recurate.core.errors import InputError, short
+from recurate.log.reading import stored
 from recurate.log.reading.delimited import dialect_of
-from recurate.log.reading.objects import columns_of, rows_of
+from recurate.log.reading.objects import Lines, columns_of, rows_of
 from recurate.log.reading.sources import open_source
 
 CASES = Path(__file__).parent / "cases"
@@ -112,7 +113,8 @@ FILES = {
     "a.csv.gz": gzip.compress(CSV.encode()), "gzip.csv": gzip.compress(CSV.encode()),
     "a.csv.zst": zstd(CSV.encode()), "a.jsonl.zst": zstd(LINES.encode()),
     "a.jsonl.gz": gzip.compress(LINES.encode()),
-    "a.csv.zip": zipped("inside.csv", data=CSV.encode()), "a.zip": zipped("__MACOSX/x", "inside.jsonl", data=LINES.encode()),
+    "a.csv.zip": zipped("inside.csv", data=CSV.encode()),
+    "a.zip": zipped("__MACOSX/x", "inside.jsonl", data=LINES.encode()),
     "mark.csv": b"\xef\xbb\xbf" + CSV.encode(), "mark.jsonl": b"\xef\xbb\xbf" + LINES.encode(),
     "16.csv": CSV.encode("utf-16"), "16le.csv": CSV.encode("utf-16-le"), "16be.txt": CSV.encode("utf-16-be"),
     "16.jsonl": LINES.encode("utf-16"), "16.json": json.dumps(ROWS).encode("utf-16"),
@@ -407,3 +409,21 @@ def test_nested_values_of_all_shapes():
     table, _ = columns_of(lambda: rows)
     assert table.column("m").to_pylist() == ['[{"role": "u"}]', '[{"role": "u", "n": 2}]', "[1]"]
     assert rows_of([]) == ([], [])
+
+
+@pytest.mark.parametrize(
+    ("text", "plain"),
+    [
+        ('{"a": 1}\n{"a": 2}\n', True), ('{"a": 1}\n{"a": 2}', True), ('\n{"a": 1}\n\n{"a": 2}\n', True),
+        ('{"a": 1}\r\n{"a": 2}\r\n', True), ('{"a": 1}\nnull\n', False), ('null\n{"a": 1}\n', False),
+        ('{"a": 1}\n null\n', False), ('{"a": 1}\r\nnull', False), ('{"a": 1}\rnull\r', False),
+    ],
+)  # fmt: skip
+@pytest.mark.parametrize("size", [1, 2, 3, 7, 100])
+def test_only_lines_that_begin_with_objects_are_given_to_arrow(tmp_path, monkeypatch, text, plain, size):
+    monkeypatch.setattr(stored, "BLOCK", size)
+    path = write(tmp_path, "a.jsonl", text)
+    lines = object.__new__(Lines)
+    lines._file = stored.Stored(path, ".jsonl")
+    assert lines._plain() is plain or (plain and "\n\n" in text)
+    assert lines._plain() <= plain

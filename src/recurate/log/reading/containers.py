@@ -43,7 +43,6 @@ class Parquet:
         self._path = path
         with pq.ParquetFile(path) as file:
             self.schema = file.schema_arrow
-            self._groups = [file.metadata.row_group(i).num_rows for i in range(file.num_row_groups)]
         self.notes: list[str] = []
         self.left_out: list[tuple[str, int, str]] = []
         self.keep: Any = None
@@ -65,10 +64,22 @@ class Parquet:
         """Return all rows, of the given columns only."""
         import pyarrow.parquet as pq
 
-        with pq.ParquetFile(self._path) as file:
-            if columns is None:
+        if columns is None:
+            with pq.ParquetFile(self._path) as file:
                 return file.read()
-            return file.read(columns=list(columns)).select(list(columns))
+        schema = pa.schema([self.schema.field(name) for name in columns], self.schema.metadata)
+        with pq.ParquetFile(self._path, buffer_size=1 << 16) as file:
+            parts = [self._column(file, name) for name in columns]
+        return pa.table(parts, schema=schema)
+
+    def _column(self, file: Any, name: str) -> pa.ChunkedArray:
+        """Read one column, a row group at a time: little more than what it takes is ever in memory."""
+        chunks = [
+            batch.column(name)
+            for group in range(file.num_row_groups)
+            for batch in file.iter_batches(1 << 17, row_groups=[group], columns=[name], use_threads=False)
+        ]
+        return pa.chunked_array(chunks, self.schema.field(name).type)
 
 
 class Ipc:

@@ -23,7 +23,7 @@ SEPARATORS = (",", "\t", ";", "|")
 NAMES = {"\t": "tabs", ",": "','", ";": "';'", "|": "'|'"}
 BLOCK = 1 << 22
 MOST = (1 << 31) - 1  # bytes of a block
-HEAD = 1 << 20
+HEAD = 1 << 18
 NUMBER = r"^\s*[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?\s*$"
 DECIMAL_COMMA = r"^\s*-?\d+,\d+\s*$"
 EXACT = 2.0**53  # whole numbers beyond it are not exact as floating-point numbers
@@ -85,7 +85,7 @@ class Delimited:
         size, start = HEAD, self._start
         while True:
             table = self._parse(None, start)
-            if table.num_rows >= rows or size >= 64 * HEAD:
+            if table.num_rows >= rows or size >= 1 << 26:
                 break
             size *= 8
             whole = self._file.head(size)
@@ -232,7 +232,7 @@ def dialect_of(head: str, ending: str = "") -> Dialect:
         ending: Extension of the file's name.
     """
     head, skip, told = head.removeprefix("\ufeff"), 0, ""
-    first = head.splitlines()[0] if head else ""
+    first = head[:8].splitlines()[0] if head else ""
     if re.fullmatch(r"\"?sep=(.)\"?", first):  # Excel's
         told, skip = first.strip('"')[4], 1
         head = head[len(first) :].lstrip("\r\n")
@@ -246,9 +246,9 @@ def dialect_of(head: str, ending: str = "") -> Dialect:
     header = next(rows, [])
     names, renamed = list(header), False
     widths = [row for row in rows if row]
-    if widths and all(len(row) == len(header) + 1 for row in widths):
-        if any(row[-1] for row in widths):  # otherwise every row but the header ends in a separator
-            names, renamed = ["", *names], True  # R names the rows, and not their column
+    wider = bool(widths) and all(len(row) == len(header) + 1 for row in widths)
+    if wider and any(row[-1] for row in widths):  # otherwise every row but the header ends in a separator
+        names, renamed = ["", *names], True  # R names the rows, and not their column
     filled = named(names)
     renamed = renamed or filled != names
     return Dialect(separator, tuple(filled), renamed, skip)

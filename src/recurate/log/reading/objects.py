@@ -22,7 +22,7 @@ from recurate.core.errors import short
 from recurate.core.tables import TEXT
 from recurate.log.reading.stored import BLANKS, Stored, from_latin
 
-HEAD = 1 << 20
+HEAD = 1 << 18
 BLOCK = 1 << 20
 BATCH = 50_000
 EXACT = 2.0**53  # whole numbers beyond it are not exact as floating-point numbers
@@ -231,7 +231,7 @@ class Lines:
         for row, width in self._parsed():
             first.append(row)
             size += width
-            if size > HEAD or len(first) >= 20_000:
+            if size > HEAD or len(first) >= 2000:
                 break
         self._wide = size > HEAD or size > 64 * 1024 * max(1, len(first))
         self._first, _ = columns_of(lambda: first, None, self._text)
@@ -288,19 +288,20 @@ class Lines:
         return table
 
     def _plain(self) -> bool:
-        """Return whether every line begins with an object: Arrow crashes where one says null."""
-        ends = begun = 0
-        last = b"\n"
+        """Return whether every line begins with an object or is empty: Arrow crashes where one says null."""
+        ends, begun, before = 1, 0, b"\n"  # line breaks, and those before an object, another or the end
         for block in self._file.blocks():
-            data = last[-2:] + block
-            shared = last[-2:]
-            ends += data.count(b"\n") - shared.count(b"\n")
-            begun += data.count(b"\n{") + data.count(b"\n\n") + data.count(b"\n\r\n")
-            begun -= shared.count(b"\n\n")
-            if data.count(b"\r") != data.count(b"\r\n") + data.endswith(b"\r"):
-                return False
-            last = data
-        return ends + 1 - last.endswith(b"\n") == begun
+            if b"\r" in block or before == b"\r":
+                block = ((b"\r" if before == b"\r" else b"") + block).replace(b"\r\n", b"\n")
+                if b"\r" in block[:-1]:
+                    return False
+            objects, lines = block.count(b"\n{"), block.count(b"\n")
+            if lines - block.endswith(b"\n") != objects:
+                objects += block.count(b"\n\n")
+            ends, begun = ends + lines, begun + objects
+            begun += before == b"\n" and block[:1] in (b"{", b"\n")
+            before = block[-1:]
+        return ends == begun + (before == b"\n")
 
     def _only(self, columns: Sequence[str] | None) -> pa.Table | None:
         """Read some columns, of the types that the first rows have."""
@@ -456,8 +457,8 @@ def whole(file: Stored, text: Sequence[str]) -> tuple[pa.Table, list[str]]:
 def is_lines(head: bytes, ending: str) -> bool:
     """Return whether a text that begins with a brace is JSON lines rather than one object.
 
-    One single line is a row in a ``.jsonl`` or ``.ndjson`` file. In a ``.json`` file it is one object, and in any
-    other an object if it holds a list or another.
+    One single line is a row in a ``.jsonl`` or ``.ndjson`` file. In a ``.json`` file it is one object, and in
+    any other an object if it holds a list or another.
 
     Args:
         head: Beginning of the text.

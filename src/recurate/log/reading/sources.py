@@ -436,7 +436,10 @@ def _concatenated(tables: list[pa.Table]) -> pa.Table:
             for c, f in zip(table.columns, fields, strict=True)
         ]
         cast.append(pa.table(changed, schema=pa.schema(fields)))
-    return pa.concat_tables(cast, promote_options="permissive")
+    joined = pa.concat_tables(cast, promote_options="permissive")
+    metadata = tables[0].schema.metadata
+    same = all(table.schema.metadata == metadata for table in tables)
+    return joined.replace_schema_metadata(metadata if same else None)
 
 
 def _texts(column: pa.ChunkedArray) -> pa.ChunkedArray:

@@ -21,6 +21,7 @@ from typing import Any
 import pyarrow as pa
 
 BLOCK = 1 << 20
+HEAD = 1 << 18  # bytes that are examined
 COMPRESSIONS = {b"\x1f\x8b": "gzip", b"\x28\xb5\x2f\xfd": "zstd"}
 MARKS = {  # byte-order marks; UTF-32 first, since it begins like UTF-16
     codecs.BOM_UTF32_LE: "utf-32",
@@ -82,7 +83,7 @@ class Stored:
             while block := stream.read(BLOCK):
                 yield block
 
-    def head(self, size: int = BLOCK) -> bytes:
+    def head(self, size: int = HEAD) -> bytes:
         """Return the first unpacked bytes, at most ``size``."""
         with self.stream() as stream:
             return bytes(stream.read(size))
