@@ -18,8 +18,8 @@ from recurate.choices.from_slates import choices_of, read_choices
 from recurate.core.errors import InputError
 from recurate.core.tables import write_table
 from recurate.log.inputs import table_of
-from recurate.log.reading.understand import guess
 from recurate.log.reading.slates import Wanted, read_slates
+from recurate.log.reading.understand import guess
 from recurate.verbs.fit.fit import FitOptions, read_picks
 
 ONE = "of one candidate: a pick from one holds no information"

@@ -18,8 +18,8 @@ from recurate.choices.from_slates import read_choices
 from recurate.core.errors import InputError
 from recurate.core.plain import plain
 from recurate.core.tables import write_table
-from recurate.log.reading.understand import guess
 from recurate.log.reading.slates import Wanted
+from recurate.log.reading.understand import guess
 from recurate.log.schema import as_log, read_log
 from recurate.rules.families import Family
 from recurate.verbs.fit.files import facts_of, scored_table

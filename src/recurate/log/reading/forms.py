@@ -75,7 +75,9 @@ def _texts_of_chats(made: Unfolded) -> Unfolded:
         if values.dtype != object or name == "context":
             continue
         first = next((v for v in values if v is not None), None)
-        if isinstance(first, dict) or (isinstance(first, list) and first and isinstance(first[-1], dict | str)):
+        if isinstance(first, dict) or (
+            isinstance(first, list) and first and isinstance(first[-1], dict | str)
+        ):
             made.columns[name] = objects([text_of(v) for v in values])
     if "context" in made.columns and made.columns["context"].dtype == object:
         first = next((v for v in made.columns["context"] if v is not None), None)
