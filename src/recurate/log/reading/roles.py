@@ -886,7 +886,16 @@ def _lists_of(table: pa.Table, given: Given, lists: Sequence[str]) -> Iterator[M
         )
 
 
-RANKING = re.compile(r"^\s*[^<>=]+(\s*[>=~]\s*[^<>=~]+)+\s*$")
+LONGEST = 500  # characters of a ranking
+BETWEEN = re.compile(r"[>=~]")
+
+
+def is_ranking(value: object) -> bool:
+    """Return whether a value is a ranking of two items or more, such as ``b > a ~ d``."""
+    text = str(value)
+    if len(text) > LONGEST or ">" not in text or "<" in text:
+        return False
+    return all(part.strip() for part in BETWEEN.split(text))
 
 
 def _rankings(table: pa.Table, given: Given) -> Iterator[Mapping]:
@@ -899,7 +908,7 @@ def _rankings(table: pa.Table, given: Given) -> Iterator[Mapping]:
         if not is_text(table.schema.field(name).type):
             continue
         values = [v for v in itertools.islice(table.column(name).to_pylist(), 2000) if v]
-        ranked = [v for v in values if RANKING.match(str(v)) and ">" in str(v)]
+        ranked = [v for v in values if is_ranking(v)]
         if not values or len(ranked) < 0.9 * len(values):
             continue
         base = _roles(table, given.roles, ("chooser", "context", "round", "time"), taken=(name,))
