@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import unicodedata
 from collections.abc import Container, Iterable, Sequence
 
 # Usual names by role, the most specific first; case, spaces and punctuation do not matter.
@@ -15,7 +16,7 @@ SYNONYMS: dict[str, tuple[str, ...]] = {
     "pick": (
         "picked", "chosen", "pick", "choice", "selected", "winner", "preference", "preferred", "is_chosen",
         "label", "best", "vote", "answer", "better", "verdict", "human_preference", "outcome", "result",
-        "best_index", "best_id", "chosen_index", "is_best", "selection", "judgment", "judgement",
+        "best_index", "best_id", "chosen_index", "is_best", "selection", "judgment", "judgement", "response",
     ),
     "rank": ("rank", "ranking", "ranks", "rankings", "place_rank"),
     "rating": ("rating", "ratings", "stars", "likert", "grade"),
@@ -26,7 +27,7 @@ SYNONYMS: dict[str, tuple[str, ...]] = {
         "resp_id", "resp", "annotator", "annotator_id", "rater", "rater_id", "worker", "worker_id",
         "household", "judge", "judge_id", "pid", "participant", "participant_id", "participant_code",
         "subject", "subject_id", "evaluator", "labeler", "labeller", "voter", "response_id", "prolific_pid",
-        "session_id", "ip",
+        "session_id", "ip", "users",
     ),
     "item": (
         "item", "item_id", "alt", "alternative", "candidate", "option", "model", "name", "brand", "product",
@@ -75,7 +76,7 @@ def key(name: str) -> str:
     >>> key("participant.code"), key("respID"), key("_ng_task_index")
     ('participantcode', 'respid', 'ngtaskindex')
     """
-    return re.sub(r"[^0-9a-z]", "", name.lower())
+    return re.sub(r"[\W_]", "", unicodedata.normalize("NFKC", name).lower())
 
 
 def keys_of(name: str) -> tuple[str, ...]:

@@ -32,7 +32,17 @@ import pyarrow.compute as pc
 from recurate.core.errors import InputError, nearest
 from recurate.log.reading import names as usual
 from recurate.log.reading.names import key, named
-from recurate.log.reading.values import TIES, are_flags, array_of, blank, flags_of, numbers_of
+from recurate.log.reading.values import (
+    TIES,
+    Names,
+    are_flags,
+    array_of,
+    blank,
+    decode_words,
+    flags_of,
+    numbers_of,
+    objects,
+)
 
 FORMS = ("long", "wide", "pairs", "lists", "rankings")
 # How picks are written down.
@@ -565,6 +575,8 @@ def _outcomes_of(
                 yield from _with_picks(table, given, alternatives, rest, votes, guessed=True)
         for name in [*named(_flat(table), "pick", inside), *votes[: len(votes) == 1]]:
             yield from _with_picks(table, given, alternatives, stems, (name,), guessed=True)
+        for name in _telling(table, alternatives, stems):
+            yield from _with_picks(table, given, alternatives, stems, (name,), reason="its values name the alternatives")
         best = named(_flat(table), "pick", inside)
         worst = named(_flat(table), "worst", inside)
         if best and worst:
@@ -592,9 +604,27 @@ def _outcomes_of(
         yield _base_wide(table, given, alternatives, stems, ())
 
 
+def _telling(
+    table: pa.Table, alternatives: Sequence[str], stems: dict[str, tuple[str | None, ...]]
+) -> Iterator[str]:
+    """Yield the columns of words that name the alternatives, whatever they are called."""
+    inside = {c for columns in stems.values() for c in columns}
+    words = Names(alternatives, tuple(stems), tuple(stems.values()))
+    for name in _flat(table):
+        if name in inside or named([name], "pick") or not is_text(table.schema.field(name).type):
+            continue
+        values = pc.unique(table.column(name)).drop_null()
+        if not 2 <= len(values) <= len(alternatives) + 6:
+            continue
+        texts = objects([v for v in values.to_pylist() if not v.strip().isdigit()])
+        places = decode_words(texts, words).places
+        if np.isfinite(places).mean() >= 0.7 and np.unique(places[places >= 0]).size >= 2:
+            yield name
+
+
 def _with_picks(
     table: pa.Table, given: Given, alternatives: Sequence[str], stems: dict[str, tuple[str | None, ...]],
-    votes: tuple[str, ...], *, guessed: bool,
+    votes: tuple[str, ...], *, guessed: bool = True, reason: str = "its name",
 ) -> Iterator[Mapping]:  # fmt: skip
     rest = {s: c for s, c in stems.items() if not set(c) & set(votes)}
     if not rest and not given.alternatives:
@@ -604,7 +634,7 @@ def _with_picks(
     if len(votes) == 1:
         roles = {"pick": votes[0], **{r: c for r, c in roles.items() if r != "pick"}}
     marked = base.guessed | ({"pick"} if guessed and len(votes) == 1 else set())
-    reasons = base.reasons | ({"pick": "its name"} if guessed else {})
+    reasons = base.reasons | ({"pick": reason} if guessed else {})
     alone = any(key(s) in map(key, ITEM_STEMS) for s in rest)
     joined = None if alone else _joined(table, len(alternatives), {*roles.values(), *votes})
     yield replace(base, roles=roles, votes=votes, how=PLACE, guessed=marked, reasons=reasons, joined=joined)

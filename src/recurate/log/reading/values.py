@@ -174,7 +174,7 @@ class Names:
             for i, column in enumerate(columns):
                 if column is not None:
                     found.setdefault(key(column), i)
-        if k == 2:
+        if k == 2 and (self.counted or self.ordered):
             own = {key(a) for a in self.alternatives}
             for word, i in ORDERS.items():
                 if not own & set(ORDERS):
