@@ -19,6 +19,7 @@ from recurate.log.reading.values import blank, numbers_of
 from recurate.rules.slates import Slates
 
 LEVELS = 20  # largest number of distinct texts of a category
+FEW_ROWS = 20  # below it, 1 to n in some order may well be a feature
 SCORE, FEATURES, ITEMS, POSITIONS = "score", "features", "items", "positions"
 TIES = ("davidson", "half", "drop")
 CHARACTERS = "characters:"  # prefix of features that are a text's number of characters, in hundreds
@@ -352,7 +353,7 @@ def _numbering(values: NDArray[Any], slates: Slates) -> str:
         return ""
     numbers = values.astype(float)
     steps = np.diff(np.sort(numbers))
-    if numbers.min() in (0, 1) and (steps == 1).all():
+    if values.size >= FEW_ROWS and numbers.min() in (0, 1) and (steps == 1).all():
         return "it numbers the rows"
     sizes = slates.spread(slates.sizes.astype(float)) if len(slates) else numbers
     if (slates.sizes < 2).any() or slates.sizes.max() < 3:
