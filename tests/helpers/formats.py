@@ -221,7 +221,7 @@ def rlhflow(folder: Path) -> tuple[Path, Truth]:
 
 def simpo(folder: Path) -> tuple[Path, Truth]:
     """SimPO: a JSON array, all responses and scores, and the best and the worst as chats."""
-    truth = samples(rounds=1, first=0)
+    truth = samples(rounds=1, first=0, prompts=60)
     rows = [
         {"prompt": s.context, "all_generated_responses": list(s.items), "all_rm_scores": list(r),
          "chosen": chat(s.context, s.items[int(np.argmax(r))]),

@@ -23,7 +23,20 @@ IMPORT_ID = re.compile(r'^\s*\{\s*"ImportId"')
 NUMBER = re.compile(r"\d+")
 PROFILE = re.compile(r"^(?P<stem>.*?)(?P<task>\d+)-(?P<place>\d+)-(?P<attribute>\d+)$")
 LABEL = re.compile(r"^(?P<stem>.*?)(?P<task>\d+)-(?P<attribute>\d+)$")
-ASKED = ("c", "choice", "choose", "pick", "chosen", "answer", "choicetask", "q", "selected", "task", "cbc", "wahl")
+ASKED = (
+    "c",
+    "choice",
+    "choose",
+    "pick",
+    "chosen",
+    "answer",
+    "choicetask",
+    "q",
+    "selected",
+    "task",
+    "cbc",
+    "wahl",
+)
 
 
 def reshaped(table: pa.Table) -> tuple[pa.Table, tuple[str, ...]] | None:
@@ -159,9 +172,7 @@ def _profiles(names: Sequence[str]) -> dict[tuple[str, str, str], str]:
 
 
 def _labels(names: Sequence[str]) -> dict[tuple[str, str], str]:
-    return {
-        (m["task"], m["attribute"]): n for n in names if not PROFILE.match(n) and (m := LABEL.match(n))
-    }
+    return {(m["task"], m["attribute"]): n for n in names if not PROFILE.match(n) and (m := LABEL.match(n))}
 
 
 def _numbered(names: Sequence[str]) -> dict[tuple[str, str, str], str]:

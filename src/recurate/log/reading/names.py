@@ -110,3 +110,17 @@ def reward_names(names: Iterable[str]) -> list[str]:
         if found:
             return found[:1]
     return [n for n in known if ENDS.search(n)]
+
+
+def listed(names: Sequence[str], width: int = 300) -> str:
+    """Return names as one line of about ``width`` characters; what does not fit is counted.
+
+    >>> listed(["slate", "picked", "reward"], 14)
+    'slate, picked and 1 more'
+    """
+    shown, used = 0, 0
+    while shown < len(names) and (shown == 0 or used + len(names[shown]) <= width):
+        used += len(names[shown]) + 2
+        shown += 1
+    text = ", ".join(" ".join(n.split())[:width] for n in names[:shown])
+    return text if shown == len(names) else f"{text} and {len(names) - shown} more"

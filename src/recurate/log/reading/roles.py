@@ -31,7 +31,7 @@ import pyarrow.compute as pc
 
 from recurate.core.errors import InputError, nearest
 from recurate.log.reading import names as usual
-from recurate.log.reading.names import key, named
+from recurate.log.reading.names import key, listed, named
 from recurate.log.reading.values import (
     TIES,
     Names,
@@ -56,21 +56,11 @@ SUFFIX = re.compile(
 LAST = re.compile(r"^(?P<stem>.+)[._](?P<alt>[A-Za-z0-9\-]+)$")
 PREFIX = re.compile(r"^(?P<alt>[A-Za-z0-9\-]+)[_.](?P<stem>.+)$")
 NUMBER_FIRST = re.compile(r"^(?P<alt>\d+)[_\-. ]?(?P<stem>[A-Za-z].*)$")
+RANK_OF = re.compile(r"^(rank(ing)?|r)[_\-. ]|[_\-. ]rank$", re.I)
 AVAILABLE = ("av", "avail", "available", "availability")
 MARK_WORDS = (
-    "label",
-    "winner",
-    "won",
-    "win",
-    "chosen",
-    "choice",
-    "picked",
-    "pick",
-    "selected",
-    "preferred",
-    "is_chosen",
-    "best",
-)
+    "label", "winner", "won", "win", "chosen", "choice", "picked", "pick", "selected", "preferred", "is_chosen", "best",
+)  # fmt: skip
 ITEM_STEMS = ("item", "model", "alternative", "name", "option", "candidate", "generator", "system", "brand", "product", "player", "team", "")  # fmt: skip
 
 
@@ -171,7 +161,7 @@ def check_given(given: Given, names: Sequence[str]) -> None:
         if column not in names and not (role == "context" and column == "none"):
             raise InputError(
                 f"there is no column {column!r} for --{role}",
-                got=f"columns {', '.join(names)}",
+                got=f"columns {listed(names)}",
                 remedy=nearest(column, names),
             )
     if given.form is not None and given.form not in FORMS:
@@ -282,6 +272,15 @@ def is_numeric(kind: pa.DataType) -> bool:
     return bool(pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_boolean(kind))
 
 
+def holds_numbers(table: pa.Table, name: str) -> bool:
+    """Return whether a column holds numbers, or texts most of which are numbers."""
+    kind = table.schema.field(name).type
+    if is_numeric(kind) or not is_text(kind):
+        return is_numeric(kind)
+    there = [v for v in table.column(name).slice(0, 1000).to_pylist() if v]
+    return bool(there) and bool(np.isfinite(numbers_of(objects(there))).mean() > 0.5)
+
+
 def _flat(table: pa.Table) -> list[str]:
     return [f.name for f in table.schema if not pa.types.is_nested(f.type)]
 
@@ -297,6 +296,7 @@ def _long(table: pa.Table, given: Given) -> Iterator[Mapping]:
     outcomes = list(_outcomes(table, given))
     if not given.picks and not _numbered_rewards(table, given):
         outcomes.append((NOTHING, ""))
+    yield from _best_and_worst(table, given, base, slates)
     for how, column in outcomes:
         here = slates
         if how == NOTHING and "slate" not in given.roles:  # without picks a question is a prompt
@@ -308,6 +308,24 @@ def _long(table: pa.Table, given: Given) -> Iterator[Mapping]:
             found = _with_outcome(table, given, base, how, column, slate)
             if found is not None:
                 yield found
+
+
+def _best_and_worst(table: pa.Table, given: Given, base: Mapping, slates: Sequence[str]) -> Iterator[Mapping]:
+    """Yield the readings in which one column flags the best of each slate, and another the worst."""
+    if {"pick", "rank", "rating"} & given.roles.keys():
+        return
+    flags = [
+        n
+        for n in (*named(_flat(table), "pick"), *named(_flat(table), "worst"))
+        if are_flags(array_of(table, n))
+    ]
+    best = [n for n in flags if key(n) in ("best", "isbest", "most")]
+    worst = named(flags, "worst")
+    for slate in slates or [""]:
+        found = _with_outcome(table, given, base, FLAGS, best[0], slate) if best and worst else None
+        if found is not None:
+            roles = {r: c for r, c in found.roles.items() if c not in (best[0], worst[0])}
+            yield replace(found, how=BEST_WORST, roles=roles, votes=(best[0], worst[0]))
 
 
 def _numbered_rewards(table: pa.Table, given: Given) -> bool:
@@ -370,9 +388,7 @@ def _with_outcome(
             return None
     order = ("round", "slate", "pick", "rank", "rating", "chooser", "item", "position", "context", "time")
     rewards = tuple(given.rewards) or tuple(
-        n
-        for n in usual.reward_names(_flat(table))
-        if n not in roles.values() and is_numeric(table.schema.field(n).type)
+        n for n in usual.reward_names(_flat(table)) if n not in roles.values() and holds_numbers(table, n)
     )
     found = replace(
         base,
@@ -576,7 +592,9 @@ def _outcomes_of(
         for name in [*named(_flat(table), "pick", inside), *votes[: len(votes) == 1]]:
             yield from _with_picks(table, given, alternatives, stems, (name,), guessed=True)
         for name in _telling(table, alternatives, stems):
-            yield from _with_picks(table, given, alternatives, stems, (name,), reason="its values name the alternatives")
+            yield from _with_picks(
+                table, given, alternatives, stems, (name,), reason="its values name the alternatives"
+            )
         best = named(_flat(table), "pick", inside)
         worst = named(_flat(table), "worst", inside)
         if best and worst:
@@ -618,7 +636,7 @@ def _telling(
             continue
         texts = objects([v for v in values.to_pylist() if not v.strip().isdigit()])
         places = decode_words(texts, words).places
-        if np.isfinite(places).mean() >= 0.7 and np.unique(places[places >= 0]).size >= 2:
+        if texts.size and np.isfinite(places).mean() >= 0.7 and np.unique(places[places >= 0]).size >= 2:
             yield name
 
 
@@ -802,6 +820,12 @@ def _option_columns(table: pa.Table, given: Given) -> Iterator[Mapping]:
     told = {"pick", "rating"} & given.roles.keys()
     if told or not given.picks or ("rank" not in given.roles and named(_flat(table), "pick")):
         return
+    options = [n for n in given.alternatives if n in table.column_names and holds_numbers(table, n)]
+    if options and len(options) == len(given.alternatives):
+        base = _base_wide(table, given, options, {}, options)
+        yield replace(
+            base, how=RATING, marks=tuple(options), reasons=base.reasons | {RATING: "higher is better"}
+        )
     numeric = [n for n in _flat(table) if is_numeric(table.schema.field(n).type) and _whole(table, n)]
     if len(numeric) < 2:
         return
@@ -812,7 +836,7 @@ def _option_columns(table: pa.Table, given: Given) -> Iterator[Mapping]:
             columns = small[start : start + size]
             block = np.sort(np.column_stack([values[n] for n in columns]), axis=1)
             if (block == np.arange(1, size + 1)).all(axis=1).mean() > 0.8 and len(block) >= 2:
-                names = [re.sub(r"^(rank(ing)?|r)[_\-. ]", "", n, flags=re.I) for n in columns]
+                names = [RANK_OF.sub("", n) for n in columns]
                 base = _base_wide(table, given, names, {}, columns)
                 yield replace(base, how=RANK, marks=tuple(columns))
                 return
@@ -868,13 +892,12 @@ def _lengths(table: pa.Table, lists: Sequence[str]) -> list[list[str]]:
 def _lists_of(table: pa.Table, given: Given, lists: Sequence[str]) -> Iterator[Mapping]:
     base = _roles(table, given.roles, ("chooser", "context", "round", "time"), taken=lists)
     kinds = {n: table.schema.field(n).type.value_type for n in lists}
+    chats = {f.name for f in table.schema if is_chat(f.type)}
     told = [r for r in ("rank", "rating", "pick") if r in given.roles]
     outcomes: list[tuple[str, str]] = [(r, given.roles[r]) for r in told]
     if not told:
         outcomes += [("rank", n) for n in named(lists, "rank")]
-        outcomes += [
-            ("pick", n) for n in named(table.column_names, "pick") if not is_chat(table.schema.field(n).type)
-        ]
+        outcomes += [("pick", n) for n in named(table.column_names, "pick")]
         outcomes += [("rating", n) for n in named(lists, "rating")] if given.picks else []
         outcomes += [] if given.picks else [("", "")]
     for role, column in outcomes:
@@ -883,7 +906,7 @@ def _lists_of(table: pa.Table, given: Given, lists: Sequence[str]) -> Iterator[M
             continue
         how = role
         if role == "pick":
-            how = FLAGS if column in lists else PLACE
+            how = FLAGS if column in lists and column not in chats else PLACE
             if column in lists and is_text(kinds[column]):
                 continue
         if not free and role not in ("rank", "rating"):

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from recurate.core.arrays import FloatArray, IntArray
 from recurate.core.errors import InputError, nearest
 from recurate.log.reading.forms import RANK, STANDARD, Unfolded, unfold
+from recurate.log.reading.names import listed
 from recurate.log.reading.roles import Mapping
 from recurate.log.reading.understand import Understood
 from recurate.log.reading.values import blank, numbers_of
@@ -268,7 +269,7 @@ def _exclude(
         reasons.add_rows(twice, "with two candidates in one position")
     if "chooser" in columns:
         unknown = blank(columns["chooser"])
-        if not unknown.all():
+        if _levels(columns["chooser"][~unknown]) > 1:  # one name on all slates tells nobody apart
             reasons.add_rows(unknown, "without a chooser, where others have one")
 
 
@@ -299,7 +300,7 @@ def _describe(
         if column not in columns or column == "result":
             raise InputError(
                 f"there is no column {column!r} to describe candidates",
-                got=f"columns {', '.join(n for n in columns if n != 'result')}",
+                got=f"columns {listed([n for n in columns if n != 'result'])}",
                 remedy=nearest(column, [n for n in columns if n != "result"]),
             )
     numeric = [n for n in wanted.features if _numbers(columns, n) is not None]
@@ -368,7 +369,7 @@ def _numbering(values: NDArray[Any], slates: Slates) -> str:
 
 
 def _levels(values: NDArray[Any]) -> int:
-    return int(_codes(values).max()) + 1
+    return int(_codes(values).max()) + 1 if values.size else 0
 
 
 def _check_levels(columns: dict[str, NDArray[Any]], name: str) -> None:
@@ -394,7 +395,7 @@ def _model(
             remedy = {SCORE: "--score COLUMN", FEATURES: "--feature COLUMN", ITEMS: "--item COLUMN"}
             raise InputError(
                 f"no column serves --model {wanted.model}",
-                got=f"columns {', '.join(n for n in columns if n != 'result')}",
+                got=f"columns {listed([n for n in columns if n != 'result'])}",
                 remedy=remedy[wanted.model],
             )
         return wanted.model
@@ -410,7 +411,7 @@ def _model(
         return POSITIONS
     raise InputError(
         "nothing describes the candidates",
-        got=f"columns {', '.join(n for n in columns if n != 'result')}",
+        got=f"columns {listed([n for n in columns if n != 'result'])}",
         remedy="name a score (--score), features (--feature"
         + _lengths(columns)
         + ") or items that recur (--item)",
