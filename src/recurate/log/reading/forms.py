@@ -176,6 +176,10 @@ def _long_result(table: pa.Table, mapping: Mapping) -> tuple[NDArray[np.float64]
         given = np.array([not b for b in blank(picks)])
         same = np.array([_same(p, i) for p, i in zip(picks, items, strict=True)], float)
         return np.where(given, same, np.nan), ""
+    if mapping.how == reading.BEST_WORST and len(mapping.votes) == 1:
+        return 2 - numbers_of(array_of(table, mapping.votes[0])), ""
+    if mapping.how == reading.PLACE:
+        return _counted_rows(table, mapping)
     if mapping.how == reading.BEST_WORST:
         best, worst = (flags_of(array_of(table, v)) for v in mapping.votes)
         return 2 - best + worst, ""
@@ -187,6 +191,27 @@ def _long_result(table: pa.Table, mapping: Mapping) -> tuple[NDArray[np.float64]
     if mapping.how == reading.RATING:
         return -numbers, ""
     return numbers, _odd_ranks(numbers, mapping.roles[role])
+
+
+def _counted_rows(table: pa.Table, mapping: Mapping) -> tuple[NDArray[np.float64], str]:
+    """Return the result where a column repeats, in every row of a slate, the number of the picked one."""
+    column = mapping.roles["pick"]
+    picks = numbers_of(array_of(table, column))
+    codes = np.unique(_slate_keys(table, mapping)[0].astype(str), return_inverse=True)[1].ravel()
+    position = mapping.roles.get("position")
+    if position is not None:
+        places = numbers_of(array_of(table, position))
+        if set(np.unique(picks[~np.isnan(picks)])) <= set(np.unique(places[~np.isnan(places)])):
+            return np.where(np.isnan(picks), np.nan, picks == places), ""
+    if (np.diff(np.flatnonzero(np.r_[True, codes[1:] != codes[:-1]])).size + 1) != np.unique(codes).size:
+        return np.where(np.isnan(picks), np.nan, 0.0), (
+            f"{column!r} counts the rows of each slate, which are not together: name their places with --position"
+        )
+    starts = np.flatnonzero(np.r_[True, codes[1:] != codes[:-1]])
+    slots = np.arange(codes.size) - np.repeat(starts, np.diff(np.r_[starts, codes.size]))
+    names = Names([str(i + 1) for i in range(int(slots.max()) + 1)], first=mapping.places_from)
+    found = decode_codes(picks, names)
+    return np.where(np.isnan(found.places), np.nan, found.places == slots), found.unclear
 
 
 def _same(pick: Any, item: Any) -> bool:

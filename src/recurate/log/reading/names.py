@@ -16,7 +16,7 @@ SYNONYMS: dict[str, tuple[str, ...]] = {
     "pick": (
         "picked", "chosen", "pick", "choice", "selected", "winner", "preference", "preferred", "is_chosen",
         "label", "best", "vote", "answer", "better", "verdict", "human_preference", "outcome", "result",
-        "best_index", "best_id", "chosen_index", "is_best", "selection", "judgment", "judgement", "response",
+        "best_index", "best_id", "chosen_index", "is_best", "selection", "judgment", "judgement", "response", "most",
     ),
     "rank": ("rank", "ranking", "ranks", "rankings", "place_rank"),
     "rating": ("rating", "ratings", "stars", "likert", "grade"),

@@ -402,7 +402,31 @@ def _with_outcome(
     )
     if "position" not in found.roles and "item" in found.roles and "item" in found.guessed and how != NAMED:
         found = _as_position(table, found)
-    return _keyed(table, found)
+    keyed = _keyed(table, found)
+    return keyed if keyed is None or how != FLAGS else _flagged(table, keyed)
+
+
+def _flagged(table: pa.Table, found: Mapping) -> Mapping | None:
+    """Return the reading of flags, or of what they are instead: 1, 0 and -1, or the number of the picked row."""
+    column = found.roles["pick"]
+    if not is_numeric(table.schema.field(column).type):
+        return found
+    values = as_numbers(table, column)
+    distinct = set(np.unique(values[~np.isnan(values)]).tolist())
+    if distinct == {-1.0, 0.0, 1.0}:
+        roles = {r: c for r, c in found.roles.items() if r != "pick"}
+        return replace(found, how=BEST_WORST, roles=roles, votes=(column,))
+    if found.blocks or not found.keys or len(distinct) < 2 or column in found.keys:
+        return found
+    groups = table.group_by(list(found.keys)).aggregate([(column, "count_distinct"), ([], "count_all")])
+    several = np.asarray(groups.column("count_all").to_numpy()) > 1
+    same = np.asarray(groups.column(f"{column}_count_distinct").to_numpy())[several] == 1
+    if several.sum() < 4 or same.mean() < 0.95:
+        return found
+    if "item" in found.roles and _names_items(table, column, found.roles["item"]):
+        return None  # it names the picked item
+    reason = "the same in all rows of a slate: the number of the picked one"
+    return replace(found, how=PLACE, reasons=found.reasons | {"pick": reason})
 
 
 def _names_items(table: pa.Table, column: str, item: str) -> bool:
@@ -711,6 +735,10 @@ def _groupings(
     sides = [(a, b) for a, b in usual.SIDES if {a, b} <= {n.lower() for n in names}]
     lower = {n.lower(): n for n in names}
     found += [((a, b), {"": (lower[a], lower[b])}) for a, b in sides if not alternatives]
+    for order, stems in found:  # a, b beside wins_a, wins_b
+        bare = [lower.get(a.lower()) for a in order]
+        if all(bare) and "" not in stems:
+            stems[""] = tuple(bare)
     seen = set()
     for grouped in sorted(found, key=lambda g: -_fullness(g)):
         mark = tuple(sorted(c for columns in grouped[1].values() for c in columns if c)), grouped[0]

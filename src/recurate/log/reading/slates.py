@@ -421,6 +421,7 @@ def _model(
 def _lengths(columns: dict[str, NDArray[Any]]) -> str:
     """Return the option that counts the characters of a text, if there is one."""
     free = [n for n, v in columns.items() if n not in STANDARD and v.dtype == object]
+    free += ["item"] if "item" in columns and columns["item"].dtype == object else []
     texts = [n for n in free if isinstance(next((x for x in columns[n] if x is not None), None), str)]
     return f" {CHARACTERS}{texts[0]}" if texts else " COLUMN"
 

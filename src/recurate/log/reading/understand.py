@@ -188,11 +188,8 @@ def terms(name: str, columns: Sequence[str] | MappingType[str, Any]) -> list[str
 
 def _differs(one: Mapping, other: Mapping) -> bool:
     """Return whether two readings take their picks or slates from different columns."""
-    return (set(outcome_columns(one)), one.keys, one.form) != (
-        set(outcome_columns(other)),
-        other.keys,
-        other.form,
-    )
+    picks, others = set(outcome_columns(one)), set(outcome_columns(other))
+    return not ((one.keys, one.form) == (other.keys, other.form) and picks <= others)
 
 
 def _short(m: Mapping, chosen: Mapping) -> str:
@@ -250,6 +247,10 @@ def _refuse(
             raise InputError("no row belongs to a slate", got="0 rows", remedy="fill in the column of slates")
         if not given.picks:
             raise _no_rewards(table, best.mapping)
+        if unfolded.unclear:
+            remedy = "name the right one: --pick, --rating, --rank, or --places-from 0 or 1"
+            error = InputError("the picks can be read in several ways", got=unfolded.unclear, remedy=remedy)
+            raise with_account(error, best)
         error = InputError(
             "no slate can be used", got=_why(unfolded), remedy="name the columns: --slate, --pick and so on"
         )
