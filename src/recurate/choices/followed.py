@@ -31,6 +31,7 @@ from recurate.rules.slates import Slates
 
 PICKS, PROMPTS, DEFAULT = "picks", "rewards per prompt", "default"
 COMPARED = 10_000  # number of slates on which families are compared: 1 to 2 % of a temperature
+FEW = 20  # number of picks below which any rule could have made them
 USUAL = 4  # slate size where nothing tells it
 ACROSS = (
     "picks are made over each round's pool, across contexts; the forecast applies their rule within contexts",
@@ -119,12 +120,15 @@ def followed_rule(log: Log, *, most: int = COMPARED) -> Followed:
 
 def _by_picks(found: Recovered, names: tuple[str, ...], sizes: Mapping[float, float] | None) -> Followed:
     several = len(names) > 1 and (found.keep != 1 or found.family.pooled) and found.family != Family.UNKNOWN
-    rule = None if several else found.rule
+    few = 0 < found.picks < FEW and found.family != Family.UNKNOWN
+    rule = None if several or few else found.rule
     if several:
         statement = (
             f"picks follow no rule that is known for {len(names)} rewards and several picks per slate; name "
             f"the reward that they follow (--reward), or {DECIDES}"
         )
+    elif few:
+        statement = f"{found.picks} picks are too few to tell their rule; {DECIDES}"
     elif rule is None:
         statement = f"{said(found, names)}; {DECIDES}"
     else:

@@ -217,7 +217,7 @@ def publish(result: Result[Any], folder: Path, *, as_json: bool = False, also: S
         print(to_json(result.facts, indent=None))
         return
     if result.lead:
-        print(textwrap.fill(result.lead, terminal_width()) + "\n")
+        print(textwrap.fill(result.lead, terminal_width()))
     print_sections(result.sections)
     for warning in result.warnings:
         print(f"warning: {warning}", file=sys.stderr)

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from collections.abc import Mapping as MappingType
-from collections.abc import Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -281,6 +282,15 @@ def with_account(error: InputError, found: Understood) -> InputError:
     """Return the error with the account of what was understood, which the command line prints before it."""
     error.account = tuple(found.text())
     return error
+
+
+@contextmanager
+def accounted(found: Understood | None) -> Iterator[None]:
+    """Give errors that arise in the block the account of what was understood of the input."""
+    try:
+        yield
+    except InputError as error:
+        raise (error if found is None or error.account else with_account(error, found)) from None
 
 
 def guess(

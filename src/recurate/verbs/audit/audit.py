@@ -17,6 +17,7 @@ from recurate.log.candidates import from_log
 from recurate.log.inputs import folder_of
 from recurate.log.opening import has_rewards, open_log
 from recurate.log.reading.logs import Opened
+from recurate.log.reading.understand import accounted
 from recurate.log.schema import MODEL, REAL, Log, as_log
 from recurate.rules.families import Family
 from recurate.theory.attribution import Change, attribute
@@ -87,7 +88,9 @@ def audit_log(
     opened, warnings = _read(source, options or FitOptions(), say)
     if declared is not None and FITTED in warnings:
         declared = replace(declared, temperature=None)
-    found = replace(audit(opened.log, declared or Declared(), say, placed=opened.placed), opened=opened)
+    with accounted(opened.understood):
+        found = audit(opened.log, declared or Declared(), say, placed=opened.placed)
+    found = replace(found, opened=opened)
     folder = folder_of(source)
     extra = [] if folder is None else training_counts(folder, declared) + changed_parts(folder)
     statement = found.statement + ("; the rewards were fitted to these picks" if FITTED in warnings else "")

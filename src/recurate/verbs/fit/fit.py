@@ -38,7 +38,7 @@ from recurate.log.inputs import name_of
 from recurate.log.opening import open_slates
 from recurate.log.reading.roles import Given
 from recurate.log.reading.slates import CHARACTERS, ITEMS, POSITIONS, SCORE, Wanted
-from recurate.log.reading.understand import with_account
+from recurate.log.reading.understand import accounted
 from recurate.metrics.estimates import NORMAL_975
 from recurate.rules.families import Family
 from recurate.rules.rule import Rule
@@ -169,14 +169,12 @@ def fit_log(source: Any, options: FitOptions | None = None, progress: Progress |
     say("reading")
     plain = open_slates(source, options.given, options.wanted)
     name = name_of(source) if isinstance(source, str | os.PathLike) else "LOG"
-    try:
+    with accounted(plain.understood):
         ready = usable(plain, options.wanted.ties, options.shrinkage)
         if ready.best is not None:
             return _best_of_k(ready, ready.best, name)
         say(f"fitting {len(ready.reading.choices)} picks")
         return fit_choices(ready, options, say, name)
-    except InputError as error:
-        raise (error if plain.understood is None else with_account(error, plain.understood)) from None
 
 
 def fit_choices(ready: Usable, options: FitOptions, say: Progress, source: str = "LOG") -> Fit:

@@ -25,6 +25,7 @@ from recurate.log.opening import open_log
 from recurate.log.reading.logs import Opened
 from recurate.log.reading.roles import Given
 from recurate.log.reading.slates import POSITIONS
+from recurate.log.reading.understand import accounted
 from recurate.log.schema import MODEL, REAL, Log
 from recurate.log.trajectory import RENEWED, Trajectory
 from recurate.metrics.partition import Cells, partition
@@ -132,6 +133,11 @@ def forecast_log(source: Any, options: LogOptions, reference: Any = None) -> Log
         InputError: a file, column or value is wrong, or the log has too few rounds for the request.
     """
     opened = read(source, options.rewards, options)
+    with accounted(opened.understood):
+        return _from_opened(source, opened, options, reference)
+
+
+def _from_opened(source: Any, opened: Opened, options: LogOptions, reference: Any) -> LogForecast:
     log = opened.log
     candidates, real = split_log(log, group=options.group, track=options.track)
     if reference is not None:

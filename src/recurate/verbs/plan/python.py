@@ -15,6 +15,7 @@ from recurate.log.candidates import Candidates, as_candidates
 from recurate.log.inputs import folder_of, is_array, name_of
 from recurate.log.reading.logs import Opened
 from recurate.log.reading.roles import Given
+from recurate.log.reading.understand import accounted
 from recurate.rules import Noise, Rule
 from recurate.theory.forecast import split_log
 from recurate.theory.setting import check_efficacy, check_weights
@@ -162,31 +163,32 @@ def plan(
         places_from=places_from,
     )
     opened, candidates, real = _data(log, listed(reward), group, context, reference, columns)
-    table = None if opened is None else opened.log
-    count = len(candidates.names)
-    asked = {
-        "rule": rule, "noise": noise, "keep": keep, "lapse": lapse,
-        "temperature": temperature[0] if temperature and not isinstance(rule, Rule) else None,
-    }  # fmt: skip
-    sizes = None if table is None else slate_size(table)
-    ruling = ruling_of(table, own, asked, sizes=sizes)
-    manner = _manner(ruling, then, accumulate or own.get("accumulate"), efficacy, rounds)
-    own_picks = None if table is None else picks_of(table)
-    goal = Goal(
-        maximise,
-        check_weights(importance, count),
-        rounds,
-        own_picks or 1000 if picks is None else picks,
-        Constraints(floor, kl, entropy, variance, budget),
-        manner,
-    )
-    log_k = _own_size(ruling, k)
-    space = settings(
-        count, k, real_fraction, weights, [manner.rule.temperature] if temperature is None else temperature,
-        keep=manner.rule.keep, log_k=log_k, mix=ruling.weights,
-    )  # fmt: skip
-    found = plan_settings(candidates, real, goal, space, refine=refine, log_k=log_k)
-    found = replace(found, ruling=ruling, opened=opened, warnings=ruling.warnings + found.warnings)
+    with accounted(None if opened is None else opened.understood):
+        table = None if opened is None else opened.log
+        count = len(candidates.names)
+        asked = {
+            "rule": rule, "noise": noise, "keep": keep, "lapse": lapse,
+            "temperature": temperature[0] if temperature and not isinstance(rule, Rule) else None,
+        }  # fmt: skip
+        sizes = None if table is None else slate_size(table)
+        ruling = ruling_of(table, own, asked, sizes=sizes)
+        manner = _manner(ruling, then, accumulate or own.get("accumulate"), efficacy, rounds)
+        own_picks = None if table is None else picks_of(table)
+        goal = Goal(
+            maximise,
+            check_weights(importance, count),
+            rounds,
+            own_picks or 1000 if picks is None else picks,
+            Constraints(floor, kl, entropy, variance, budget),
+            manner,
+        )
+        log_k = _own_size(ruling, k)
+        space = settings(
+            count, k, real_fraction, weights, [manner.rule.temperature] if temperature is None else temperature,
+            keep=manner.rule.keep, log_k=log_k, mix=ruling.weights,
+        )  # fmt: skip
+        found = plan_settings(candidates, real, goal, space, refine=refine, log_k=log_k)
+        found = replace(found, ruling=ruling, opened=opened, warnings=ruling.warnings + found.warnings)
     return plan_result(found, name_of(log))
 
 
