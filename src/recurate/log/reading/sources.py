@@ -93,7 +93,7 @@ class Source:
 
     @property
     def schema(self) -> pa.Schema:
-        """Return the columns, with the metadata that all files share; types of text files are those of their first rows."""
+        """Return the columns, with the types of the first rows, and the metadata that all files share."""
         return self._schema
 
     @property
