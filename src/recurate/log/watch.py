@@ -67,8 +67,8 @@ def watch(
     JSON under ``recurate.trainer``.
 
     **Trainers on a dataset** (``SFTTrainer``): pass all ``candidates`` of a round; the trainer trains on the
-    picks among them. Candidates whose prompt and completion are rows of ``trainer.train_dataset`` are the picks;
-    its other rows are real data. The round is logged when its training has ended.
+    picks among them. Candidates whose prompt and completion are rows of ``trainer.train_dataset`` are the
+    picks; its other rows are real data. The round is logged when its training has ended.
 
     Files appear whole or not at all, a step's before its checkpoint. Where training is resumed from a
     checkpoint, the steps after it are removed from the log and logged again. In distributed training the main
