@@ -254,10 +254,10 @@ def test_what_cannot_be_watched_is_said_before_training(tmp_path):
     with pytest.raises(InputError, match="8 new rewards, 3 per prompt"):
         ragged.train(TWO)
     (tmp_path / "notes.txt").write_text("mine")
-    mine = Trainer(tmp_path)
-    recurate.watch(mine, tmp_path)
     with pytest.raises(InputError, match="something else is there"):
-        mine.train(TWO)
+        recurate.watch(Trainer(tmp_path), tmp_path)
+    with pytest.raises(InputError, match="folder of Parquet files"):
+        recurate.watch(Trainer(tmp_path), tmp_path / "run.jsonl")
 
 
 # --- trainers on a dataset ------------------------------------------------------------------------
@@ -334,6 +334,8 @@ def test_other_rows_are_real_data(tmp_path):
     assert [(row["context"], row["item"], row["size"], row["slate"]) for row in real] == [
         ("c", "real", 4.0, None)
     ]
+    assert recurate.forecast(path).lead.startswith("rule: ")
+    assert not recurate.audit(path).mismatches
 
 
 def test_equal_candidates_are_picked_as_often_as_they_are_trained_on(tmp_path):
@@ -474,8 +476,9 @@ def test_generations_used_for_several_steps_and_evaluations(tmp_path):
 @pytest.mark.slow
 def test_best_of_four_with_sft_is_logged_and_read_as_that(tmp_path):
     model, means, picks = tiny_trl.model(), [], 0
+    prompts = [f"say {i}" for i in range(12)]
     for t in range(3):
-        rows = tiny_trl.sampled(model, tiny_trl.PROMPTS, 4)
+        rows = tiny_trl.sampled(model, prompts, 4)
         for number, row in enumerate(rows):
             row["reward"] = (
                 tiny_trl.length([row["completion"]])[0]

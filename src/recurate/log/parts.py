@@ -39,10 +39,14 @@ class Parts:
         folder: Folder of the files; it is made with the first addition.
 
     Raises:
-        InputError: If the path is a file, or the folder holds something else.
+        InputError: If the path is a file or has the ending of one, or the folder holds something else.
     """
 
     def __init__(self, folder: Path) -> None:
+        if folder.suffix.lower() in (".jsonl", ".ndjson", ".json", ".csv", ".tsv"):
+            raise InputError(
+                "a log that grows is a folder of Parquet files", got=folder, remedy=f"name it {folder.stem}"
+            )
         self.folder = folder
         others = [] if not folder.is_dir() else [p for p in folder.iterdir() if not _is_ours(p)]
         if others or (folder.exists() and not folder.is_dir()):

@@ -150,6 +150,7 @@ class _Watch:
     """
 
     def __init__(self, trainer: Any, path: Path, texts: bool) -> None:
+        Parts(path)  # refuses what is no folder of its own
         self.path = path
         self._trainer = trainer
         self._texts = texts
