@@ -10,6 +10,7 @@ import pyarrow as pa
 
 from recurate.core.errors import InputError
 from recurate.log.inputs import folder_of, name_of, source_of
+from recurate.log.reading.exports import reshaped
 from recurate.log.reading.logs import Opened, log_from, needed_columns, own_log
 from recurate.log.reading.roles import Given, Mapping
 from recurate.log.reading.slates import PlainSlates, Wanted, read_slates
@@ -45,9 +46,15 @@ def open_log(source: Any, given: Given) -> Opened:
     if own_log(file.schema.metadata) and not given.roles:
         return _own(file.read(), given, name)
     given = replace(given, picks=False)
-    found = understand(head, given)
-    table = head if head.num_rows < HEAD else file.read(needed_columns(head, found, given))
-    opened = log_from(head, table, given, name, file.notes)
+    changed = reshaped(head)
+    if changed is not None:
+        table, more = changed if head.num_rows < HEAD else reshaped(file.read()) or changed
+        head = table.slice(0, HEAD)
+    else:
+        table, more = head, ()
+        if head.num_rows >= HEAD:
+            table = file.read(needed_columns(head, understand(head, given), given))
+    opened = log_from(head, table, given, name, (*file.notes, *more))
     lost = tuple(f"{count} rows are left out: {why} ({example})" for why, count, example in file.left_out)
     return replace(opened, warnings=(*lost, *opened.warnings))
 
@@ -85,10 +92,13 @@ def read_picks(source: Any, given: Given) -> tuple[pa.Table, Understood]:
     """Return the table of a source of picks, and how it is read."""
     folder = folder_of(source)
     file = open_source(read_folder(folder)) if folder is not None else source_of(source, text=_text(given))
-    found = understand(file.head(HEAD), replace(given, picks=True))
-    table = file.read()
+    table, more = file.read(), ()
+    changed = reshaped(table)
+    if changed is not None:
+        table, more = changed
+    found = understand(table.slice(0, HEAD), replace(given, picks=True))
     lost = tuple(f"{count} rows are left out: {why} ({example})" for why, count, example in file.left_out)
-    return table, replace(found, notes=(*file.notes, *lost))
+    return table, replace(found, notes=(*file.notes, *more, *lost))
 
 
 def _text(given: Given) -> list[str]:

@@ -18,9 +18,10 @@ from recurate.choices.from_slates import choices_of, read_choices
 from recurate.core.errors import InputError
 from recurate.core.tables import write_table
 from recurate.log.inputs import table_of
+from recurate.log.opening import read_picks
+from recurate.log.reading.roles import Given
 from recurate.log.reading.slates import Wanted, read_slates
 from recurate.log.reading.understand import guess
-from recurate.verbs.fit.fit import FitOptions, read_picks
 
 ONE = "of one candidate: a pick from one holds no information"
 UNREADABLE = "with an unreadable or missing pick"
@@ -127,7 +128,7 @@ def test_guessed_columns_are_marked_and_given_ones_are_not():
          "--ties is not known", "'half'"),
         ({"slate": [None, None], "pick": [0, 1], "x": [2, 1]}, {"slate": "slate"},
          "no row belongs to a slate", "column of slates"),
-        ({"slate": [1, 1], "pick": [1, 1], "x": [2, 1]}, {}, "every slate is a tie", "at least one"),
+        ({"slate": [1, 1], "pick": [1, 1], "x": [2, 1]}, {}, "every slate is a tie", "--pick"),
         ({"slate": [1, 1], "pick": [0, 0], "x": [2, 1]}, {}, "no slate can be used", "--slate"),
     ],
 )  # fmt: skip
@@ -245,7 +246,7 @@ def test_a_wanted_feature_that_never_varies_is_named():
 
 def test_long_texts_are_left_out_with_what_can_be_done():
     n = 30
-    columns = {"slate": np.repeat(np.arange(n), 2), "picked": [1, 0] * n, "x": np.arange(2 * n)}
+    columns = {"slate": np.repeat(np.arange(n), 2), "picked": [1, 0] * n, "x": np.arange(2.0 * n)}
     found = read(columns | {"answer": [f"answer {i}" for i in range(2 * n)]})
     assert found.choices.names == ("x",)
     assert found.left_out == {
@@ -634,9 +635,9 @@ def test_each_annotator_is_a_chooser():
 
 
 def read_data(name, **options):
-    options = FitOptions(**options)
-    table, mapping = read_picks(data_folder() / name, options)
-    return read_choices(table, mapping, options.wanted), dict(mapping.lines())
+    wanted = options.pop("wanted", Wanted())
+    table, found = read_picks(data_folder() / name, Given(**options))
+    return read_choices(table, found.mapping, wanted), dict(found.mapping.lines())
 
 
 LONG = {"form": "long", "slate": "situation (guessed)", "pick": "chosen (guessed)",

@@ -32,11 +32,14 @@ from recurate.log.reading.values import (
     text_of,
 )
 
+ANSWER = re.compile(r"\n\n(Assistant|assistant|ASSISTANT):")
+
 # Standard columns of an unfolded table; "result" holds the pick or the rank.
 STANDARD = (
     "round", "slate", "slot", "item", "chooser", "context", "time", "source_row", "result", "weight",
 )  # fmt: skip
 RANK, PICK, NONE = "rank", "pick", "none"
+RANKED = (reading.RANK, reading.RATING, reading.BEST_WORST)  # how ranks are written down
 
 
 @dataclass(frozen=True)
@@ -66,7 +69,39 @@ def unfold(table: pa.Table, mapping: Mapping) -> Unfolded:
     """Return a table with one row per candidate."""
     makers = {"long": _from_long, "lists": _from_lists, "rankings": _from_rankings}
     made = makers.get(mapping.form, _from_wide)(table, mapping)
-    return _texts_of_chats(made)
+    return _texts_of_chats(_split_dialogues(made) if mapping.form == "pairs" else made)
+
+
+def _split_dialogues(made: Unfolded) -> Unfolded:
+    """Return pairs of whole dialogues as their last answers, with all before as the context of both."""
+    texts = made.columns.get("text")
+    if texts is None or "context" in made.columns or texts.size < 2 or texts.dtype != object:
+        return made
+    one, two = texts[::2], texts[1::2]
+    chats = all(isinstance(v, list) for v in texts[:20])
+    split = [_common_start(a, b) for a, b in zip(one, two, strict=True)]
+    if not chats and np.mean([s > 0 for s in split]) < 0.5:
+        return made
+    whole = [prompt_of(a) if chats else "" if a is None else a[:n] for a, n in zip(one, split, strict=True)]
+    made.columns["context"] = np.repeat(objects(whole), 2)
+    if not chats:
+        cut = [v if v is None else v[n:].strip() for v, n in zip(texts, np.repeat(split, 2), strict=True)]
+        made.columns["text"] = objects(cut)
+        made.notes.append("the dialogues' last answers are compared; what precedes them is the context")
+    return made
+
+
+def _common_start(one: Any, two: Any) -> int:
+    """Return the length of the part before the last answer that two dialogues share; 0 if they are none.
+
+    >>> _common_start("\n\nHuman: hi\n\nAssistant: yes", "\n\nHuman: hi\n\nAssistant: no")
+    23
+    """
+    if not isinstance(one, str) or not isinstance(two, str):
+        return 0
+    ends = [m.end() for m in ANSWER.finditer(one)]
+    shared = [n for n in ends if one[:n] == two[:n]]
+    return shared[-1] if shared else 0
 
 
 def _texts_of_chats(made: Unfolded) -> Unfolded:
@@ -103,13 +138,13 @@ def _from_long(table: pa.Table, mapping: Mapping) -> Unfolded:
             real = source.astype(str) == "real"
             notes += [f"{int(real.sum())} rows of real data are not candidates"] if real.any() else []
             absent |= real
-    kind = {reading.NOTHING: NONE, reading.RANK: RANK, reading.RATING: RANK}.get(mapping.how, PICK)
+    kind = NONE if mapping.how == reading.NOTHING else RANK if mapping.how in RANKED else PICK
     unclear, decided = "", 1.0
     if kind != NONE:
         columns["result"], unclear = _long_result(table, mapping)
         decided = float((~np.isnan(columns["result"][~absent])).mean()) if (~absent).any() else 0.0
     for name in table.column_names:
-        if name not in roles.values() and name not in mapping.keys:
+        if name not in roles.values() and name not in mapping.keys and name not in mapping.votes:
             columns[free_name(name, columns)] = array_of(table, name)
     return Unfolded({n: v[~absent] for n, v in columns.items()}, kind, notes, unclear, decided=decided)
 
@@ -141,6 +176,13 @@ def _long_result(table: pa.Table, mapping: Mapping) -> tuple[NDArray[np.float64]
         given = np.array([not b for b in blank(picks)])
         same = np.array([_same(p, i) for p, i in zip(picks, items, strict=True)], float)
         return np.where(given, same, np.nan), ""
+    if mapping.how == reading.BEST_WORST and len(mapping.votes) == 1:
+        return 2 - numbers_of(array_of(table, mapping.votes[0])), ""
+    if mapping.how == reading.PLACE:
+        return _counted_rows(table, mapping)
+    if mapping.how == reading.BEST_WORST:
+        best, worst = (flags_of(array_of(table, v)) for v in mapping.votes)
+        return 2 - best + worst, ""
     role = mapping.how if mapping.how in (reading.RANK, reading.RATING) else "pick"
     values = array_of(table, mapping.roles[role])
     if mapping.how == reading.FLAGS:
@@ -149,6 +191,27 @@ def _long_result(table: pa.Table, mapping: Mapping) -> tuple[NDArray[np.float64]
     if mapping.how == reading.RATING:
         return -numbers, ""
     return numbers, _odd_ranks(numbers, mapping.roles[role])
+
+
+def _counted_rows(table: pa.Table, mapping: Mapping) -> tuple[NDArray[np.float64], str]:
+    """Return the result where a column repeats, in every row of a slate, the number of the picked one."""
+    column = mapping.roles["pick"]
+    picks = numbers_of(array_of(table, column))
+    codes = np.unique(_slate_keys(table, mapping)[0].astype(str), return_inverse=True)[1].ravel()
+    position = mapping.roles.get("position")
+    if position is not None:
+        places = numbers_of(array_of(table, position))
+        if set(np.unique(picks[~np.isnan(picks)])) <= set(np.unique(places[~np.isnan(places)])):
+            return np.where(np.isnan(picks), np.nan, picks == places), ""
+    if (np.diff(np.flatnonzero(np.r_[True, codes[1:] != codes[:-1]])).size + 1) != np.unique(codes).size:
+        return np.where(np.isnan(picks), np.nan, 0.0), (
+            f"{column!r} counts the rows of each slate, which are not together: name their places with --position"
+        )
+    starts = np.flatnonzero(np.r_[True, codes[1:] != codes[:-1]])
+    slots = np.arange(codes.size) - np.repeat(starts, np.diff(np.r_[starts, codes.size]))
+    names = Names([str(i + 1) for i in range(int(slots.max()) + 1)], first=mapping.places_from)
+    found = decode_codes(picks, names)
+    return np.where(np.isnan(found.places), np.nan, found.places == slots), found.unclear
 
 
 def _same(pick: Any, item: Any) -> bool:
@@ -245,7 +308,7 @@ def _picked_places(
     column = mapping.roles["pick"]
     values = array_of(table, column)
     items = columns.get("item")
-    if items is not None and any(isinstance(v, str) for v in values[:50]):
+    if items is not None and any(isinstance(v, str | list) for v in values[:50]):
         names = objects([text_of(v) for v in values])
         found = np.array(
             [
@@ -253,9 +316,14 @@ def _picked_places(
                 for row, item in zip(index, items, strict=True)
             ]
         )
-        per_row = np.bincount(index, found, table.num_rows) > 0
-        if per_row.mean() > 0.5:
-            return np.where(per_row[index], found, np.nan), [], ""
+        per_row = np.bincount(index, found, table.num_rows)
+        if (per_row > 0).mean() > 0.5:
+            first = np.flatnonzero(found)[np.unique(index[found], return_index=True)[1]]
+            single = np.zeros(index.size, bool)
+            single[first] = True
+            twice = int((per_row > 1).sum())
+            notes = [f"{twice} picks name a text that is listed twice: the first is taken"] if twice else []
+            return np.where(per_row[index] > 0, single, np.nan), notes, ""
     places = numbers_of(values)
     if mapping.places_from is not None:
         place = (places - mapping.places_from)[index]
@@ -563,8 +631,5 @@ def list_columns(table: pa.Table) -> list[str]:
 
 def outcome_columns(mapping: Mapping) -> Sequence[str]:
     """Return the columns that hold the picks."""
-    return [
-        *mapping.votes,
-        *mapping.marks,
-        *(mapping.roles[r] for r in ("pick", "rank", "rating") if r in mapping.roles),
-    ]
+    roles = (mapping.roles[r] for r in ("pick", "rank", "rating") if r in mapping.roles)
+    return tuple(dict.fromkeys((*mapping.votes, *mapping.marks, *roles)))

@@ -16,7 +16,7 @@ from recurate.core.arrays import FloatArray, IntArray
 from recurate.core.errors import InputError, nearest
 from recurate.log.reading import roles as reading
 from recurate.log.reading.forms import NONE, RANK, Unfolded, unfold
-from recurate.log.reading.names import key
+from recurate.log.reading.names import key, listed
 from recurate.log.reading.pooling import undecided_context
 from recurate.log.reading.roles import Given, Mapping, columns_of, is_numeric
 from recurate.log.reading.understand import Understood, terms, understand, with_account
@@ -24,6 +24,10 @@ from recurate.log.reading.values import numbers_of, prompt_of
 from recurate.log.schema import COLUMNS, METADATA_KEY, Log, as_log
 
 OWN_REWARDS = re.compile(r"reward(_.*)?$", re.I)
+PAIRS = (
+    "candidates are the chosen and the rejected of pairs: if these are the best and the worst of larger sets, as in "
+    "data for DPO, their rewards are not the model's, and neither is the forecast"
+)
 ADVANTAGES = ("advantage", "advantages")
 
 
@@ -105,6 +109,8 @@ def _log_from(head: pa.Table, table: pa.Table, found: Understood, given: Given, 
     if lost.any():
         warnings.append(f"{int(lost.sum())} candidates without a finite reward are left out")
         candidates = {n: v[~lost] for n, v in candidates.items()}
+    if found.mapping.form == "pairs":
+        warnings.append(PAIRS)
     candidates = _rounds(candidates, found.mapping, said)
     candidates = _picked(candidates, kind, said)
     context = "context" in candidates
@@ -305,7 +311,7 @@ def _rewards(
     names = list(given.rewards or mapping.rewards)
     if not names:
         raise InputError(
-            "no column of rewards can be identified", got=f"columns {', '.join(n for n in candidates if n != 'result')}",
+            "no column of rewards can be identified", got=f"columns {listed([n for n in candidates if n != 'result'])}",
             remedy="name the column: --reward COLUMN; or learn rewards from picks with 'recurate fit'",
         )  # fmt: skip
     if given.rewards:
@@ -341,7 +347,7 @@ def _sum(candidates: MappingType[str, NDArray[Any]], name: str) -> FloatArray:
             valid = [n for n in candidates if n != "result"]
             raise InputError(
                 f"there is no column {column!r} for --reward",
-                got=f"columns {', '.join(valid)}",
+                got=f"columns {listed(valid)}",
                 remedy=nearest(column, valid),
             )
         values = numbers_of(candidates[column])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import unicodedata
 from collections.abc import Container, Iterable, Sequence
 
 # Usual names by role, the most specific first; case, spaces and punctuation do not matter.
@@ -15,7 +16,7 @@ SYNONYMS: dict[str, tuple[str, ...]] = {
     "pick": (
         "picked", "chosen", "pick", "choice", "selected", "winner", "preference", "preferred", "is_chosen",
         "label", "best", "vote", "answer", "better", "verdict", "human_preference", "outcome", "result",
-        "best_index", "best_id", "chosen_index", "is_best", "selection", "judgment", "judgement",
+        "best_index", "best_id", "chosen_index", "is_best", "selection", "judgment", "judgement", "response", "most",
     ),
     "rank": ("rank", "ranking", "ranks", "rankings", "place_rank"),
     "rating": ("rating", "ratings", "stars", "likert", "grade"),
@@ -26,7 +27,7 @@ SYNONYMS: dict[str, tuple[str, ...]] = {
         "resp_id", "resp", "annotator", "annotator_id", "rater", "rater_id", "worker", "worker_id",
         "household", "judge", "judge_id", "pid", "participant", "participant_id", "participant_code",
         "subject", "subject_id", "evaluator", "labeler", "labeller", "voter", "response_id", "prolific_pid",
-        "session_id", "ip",
+        "session_id", "ip", "users",
     ),
     "item": (
         "item", "item_id", "alt", "alternative", "candidate", "option", "model", "name", "brand", "product",
@@ -75,7 +76,7 @@ def key(name: str) -> str:
     >>> key("participant.code"), key("respID"), key("_ng_task_index")
     ('participantcode', 'respid', 'ngtaskindex')
     """
-    return re.sub(r"[^0-9a-z]", "", name.lower())
+    return re.sub(r"[\W_]", "", unicodedata.normalize("NFKC", name).lower())
 
 
 def keys_of(name: str) -> tuple[str, ...]:
@@ -109,3 +110,17 @@ def reward_names(names: Iterable[str]) -> list[str]:
         if found:
             return found[:1]
     return [n for n in known if ENDS.search(n)]
+
+
+def listed(names: Sequence[str], width: int = 300) -> str:
+    """Return names as one line of about ``width`` characters; what does not fit is counted.
+
+    >>> listed(["slate", "picked", "reward"], 14)
+    'slate, picked and 1 more'
+    """
+    shown, used = 0, 0
+    while shown < len(names) and (shown == 0 or used + len(names[shown]) <= width):
+        used += len(names[shown]) + 2
+        shown += 1
+    text = ", ".join(" ".join(n.split())[:width] for n in names[:shown])
+    return text if shown == len(names) else f"{text} and {len(names) - shown} more"

@@ -51,10 +51,10 @@ def undecided_context(
             _depends(numbers_of(np.array(head.column(r).to_pylist(), object)), codes) for r in rewarded
         ):
             continue
-        if _even(head, mapping, codes):
+        if _within_slates(head, mapping, codes) or _even(head, mapping, codes):
             raise InputError(
-                f"rewards depend on {name!r}, whose values occur equally often, as prompts do: picks within its "
-                "values and picks from all candidates give different forecasts",
+                f"rewards depend on {name!r}, which may be the prompt: picks within its values and picks from all "
+                "candidates give different forecasts",
                 got=f"{sizes.size} values of {name!r}",
                 remedy=f"--context {name} if candidates compete within its values; --context none if they do not",
             )
@@ -89,6 +89,22 @@ def _depends(rewards: FloatArray, codes: IntArray) -> bool:
     if within <= 0:
         return between > 0
     return bool(fdtrc(k - 1, n - k, between / within) < DEPENDS)
+
+
+def _within_slates(head: pa.Table, mapping: Mapping, codes: IntArray) -> bool:
+    """Return whether a column has one value in every slate, as a prompt has; some slates must have two rows."""
+    if not mapping.keys:
+        return False
+    parts = [_codes(head, name) for name in mapping.keys]
+    slates = parts[0]
+    for part in parts[1:]:
+        slates = slates * (part.max() + 1) + part
+    slates = np.unique(slates, return_inverse=True)[1].ravel()
+    low = np.full(slates.max() + 1, codes.max() + 1)
+    high = np.full(slates.max() + 1, -1)
+    np.minimum.at(low, slates, codes)
+    np.maximum.at(high, slates, codes)
+    return bool((low == high).all() and slates.max() + 1 < 0.8 * slates.size)
 
 
 def _even(head: pa.Table, mapping: Mapping, codes: IntArray) -> bool:

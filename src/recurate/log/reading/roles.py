@@ -31,8 +31,18 @@ import pyarrow.compute as pc
 
 from recurate.core.errors import InputError, nearest
 from recurate.log.reading import names as usual
-from recurate.log.reading.names import key, named
-from recurate.log.reading.values import TIES, are_flags, array_of, blank, flags_of, numbers_of
+from recurate.log.reading.names import key, listed, named
+from recurate.log.reading.values import (
+    TIES,
+    Names,
+    are_flags,
+    array_of,
+    blank,
+    decode_words,
+    flags_of,
+    numbers_of,
+    objects,
+)
 
 FORMS = ("long", "wide", "pairs", "lists", "rankings")
 # How picks are written down.
@@ -46,21 +56,11 @@ SUFFIX = re.compile(
 LAST = re.compile(r"^(?P<stem>.+)[._](?P<alt>[A-Za-z0-9\-]+)$")
 PREFIX = re.compile(r"^(?P<alt>[A-Za-z0-9\-]+)[_.](?P<stem>.+)$")
 NUMBER_FIRST = re.compile(r"^(?P<alt>\d+)[_\-. ]?(?P<stem>[A-Za-z].*)$")
+RANK_OF = re.compile(r"^(rank(ing)?|r)[_\-. ]|[_\-. ]rank$", re.I)
 AVAILABLE = ("av", "avail", "available", "availability")
 MARK_WORDS = (
-    "label",
-    "winner",
-    "won",
-    "win",
-    "chosen",
-    "choice",
-    "picked",
-    "pick",
-    "selected",
-    "preferred",
-    "is_chosen",
-    "best",
-)
+    "label", "winner", "won", "win", "chosen", "choice", "picked", "pick", "selected", "preferred", "is_chosen", "best",
+)  # fmt: skip
 ITEM_STEMS = ("item", "model", "alternative", "name", "option", "candidate", "generator", "system", "brand", "product", "player", "team", "")  # fmt: skip
 
 
@@ -161,7 +161,7 @@ def check_given(given: Given, names: Sequence[str]) -> None:
         if column not in names and not (role == "context" and column == "none"):
             raise InputError(
                 f"there is no column {column!r} for --{role}",
-                got=f"columns {', '.join(names)}",
+                got=f"columns {listed(names)}",
                 remedy=nearest(column, names),
             )
     if given.form is not None and given.form not in FORMS:
@@ -272,6 +272,15 @@ def is_numeric(kind: pa.DataType) -> bool:
     return bool(pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_boolean(kind))
 
 
+def holds_numbers(table: pa.Table, name: str) -> bool:
+    """Return whether a column holds numbers, or texts most of which are numbers."""
+    kind = table.schema.field(name).type
+    if is_numeric(kind) or not is_text(kind):
+        return is_numeric(kind)
+    there = [v for v in table.column(name).slice(0, 1000).to_pylist() if v]
+    return bool(there) and bool(np.isfinite(numbers_of(objects(there))).mean() > 0.5)
+
+
 def _flat(table: pa.Table) -> list[str]:
     return [f.name for f in table.schema if not pa.types.is_nested(f.type)]
 
@@ -287,6 +296,7 @@ def _long(table: pa.Table, given: Given) -> Iterator[Mapping]:
     outcomes = list(_outcomes(table, given))
     if not given.picks and not _numbered_rewards(table, given):
         outcomes.append((NOTHING, ""))
+    yield from _best_and_worst(table, given, base, slates)
     for how, column in outcomes:
         here = slates
         if how == NOTHING and "slate" not in given.roles:  # without picks a question is a prompt
@@ -298,6 +308,24 @@ def _long(table: pa.Table, given: Given) -> Iterator[Mapping]:
             found = _with_outcome(table, given, base, how, column, slate)
             if found is not None:
                 yield found
+
+
+def _best_and_worst(table: pa.Table, given: Given, base: Mapping, slates: Sequence[str]) -> Iterator[Mapping]:
+    """Yield the readings in which one column flags the best of each slate, and another the worst."""
+    if {"pick", "rank", "rating"} & given.roles.keys():
+        return
+    flags = [
+        n
+        for n in (*named(_flat(table), "pick"), *named(_flat(table), "worst"))
+        if are_flags(array_of(table, n))
+    ]
+    best = [n for n in flags if key(n) in ("best", "isbest", "most")]
+    worst = named(flags, "worst")
+    for slate in slates or [""]:
+        found = _with_outcome(table, given, base, FLAGS, best[0], slate) if best and worst else None
+        if found is not None:
+            roles = {r: c for r, c in found.roles.items() if c not in (best[0], worst[0])}
+            yield replace(found, how=BEST_WORST, roles=roles, votes=(best[0], worst[0]))
 
 
 def _numbered_rewards(table: pa.Table, given: Given) -> bool:
@@ -360,9 +388,7 @@ def _with_outcome(
             return None
     order = ("round", "slate", "pick", "rank", "rating", "chooser", "item", "position", "context", "time")
     rewards = tuple(given.rewards) or tuple(
-        n
-        for n in usual.reward_names(_flat(table))
-        if n not in roles.values() and is_numeric(table.schema.field(n).type)
+        n for n in usual.reward_names(_flat(table)) if n not in roles.values() and holds_numbers(table, n)
     )
     found = replace(
         base,
@@ -376,7 +402,31 @@ def _with_outcome(
     )
     if "position" not in found.roles and "item" in found.roles and "item" in found.guessed and how != NAMED:
         found = _as_position(table, found)
-    return _keyed(table, found)
+    keyed = _keyed(table, found)
+    return keyed if keyed is None or how != FLAGS else _flagged(table, keyed)
+
+
+def _flagged(table: pa.Table, found: Mapping) -> Mapping | None:
+    """Return the reading of flags, or of what they are instead: 1, 0 and -1, or the number of the picked row."""
+    column = found.roles["pick"]
+    if not is_numeric(table.schema.field(column).type):
+        return found
+    values = as_numbers(table, column)
+    distinct = set(np.unique(values[~np.isnan(values)]).tolist())
+    if distinct == {-1.0, 0.0, 1.0}:
+        roles = {r: c for r, c in found.roles.items() if r != "pick"}
+        return replace(found, how=BEST_WORST, roles=roles, votes=(column,))
+    if found.blocks or not found.keys or len(distinct) < 2 or column in found.keys:
+        return found
+    groups = table.group_by(list(found.keys)).aggregate([(column, "count_distinct"), ([], "count_all")])
+    several = np.asarray(groups.column("count_all").to_numpy()) > 1
+    same = np.asarray(groups.column(f"{column}_count_distinct").to_numpy())[several] == 1
+    if several.sum() < 4 or same.mean() < 0.95:
+        return found
+    if "item" in found.roles and _names_items(table, column, found.roles["item"]):
+        return None  # it names the picked item
+    reason = "the same in all rows of a slate: the number of the picked one"
+    return replace(found, how=PLACE, reasons=found.reasons | {"pick": reason})
 
 
 def _names_items(table: pa.Table, column: str, item: str) -> bool:
@@ -565,6 +615,10 @@ def _outcomes_of(
                 yield from _with_picks(table, given, alternatives, rest, votes, guessed=True)
         for name in [*named(_flat(table), "pick", inside), *votes[: len(votes) == 1]]:
             yield from _with_picks(table, given, alternatives, stems, (name,), guessed=True)
+        for name in _telling(table, alternatives, stems):
+            yield from _with_picks(
+                table, given, alternatives, stems, (name,), reason="its values name the alternatives"
+            )
         best = named(_flat(table), "pick", inside)
         worst = named(_flat(table), "worst", inside)
         if best and worst:
@@ -592,9 +646,27 @@ def _outcomes_of(
         yield _base_wide(table, given, alternatives, stems, ())
 
 
+def _telling(
+    table: pa.Table, alternatives: Sequence[str], stems: dict[str, tuple[str | None, ...]]
+) -> Iterator[str]:
+    """Yield the columns of words that name the alternatives, whatever they are called."""
+    inside = {c for columns in stems.values() for c in columns}
+    words = Names(alternatives, tuple(stems), tuple(stems.values()))
+    for name in _flat(table):
+        if name in inside or named([name], "pick") or not is_text(table.schema.field(name).type):
+            continue
+        values = pc.unique(table.column(name)).drop_null()
+        if not 2 <= len(values) <= len(alternatives) + 6:
+            continue
+        texts = objects([v for v in values.to_pylist() if not v.strip().isdigit()])
+        places = decode_words(texts, words).places
+        if texts.size and np.isfinite(places).mean() >= 0.7 and np.unique(places[places >= 0]).size >= 2:
+            yield name
+
+
 def _with_picks(
     table: pa.Table, given: Given, alternatives: Sequence[str], stems: dict[str, tuple[str | None, ...]],
-    votes: tuple[str, ...], *, guessed: bool,
+    votes: tuple[str, ...], *, guessed: bool = True, reason: str = "its name",
 ) -> Iterator[Mapping]:  # fmt: skip
     rest = {s: c for s, c in stems.items() if not set(c) & set(votes)}
     if not rest and not given.alternatives:
@@ -604,7 +676,7 @@ def _with_picks(
     if len(votes) == 1:
         roles = {"pick": votes[0], **{r: c for r, c in roles.items() if r != "pick"}}
     marked = base.guessed | ({"pick"} if guessed and len(votes) == 1 else set())
-    reasons = base.reasons | ({"pick": "its name"} if guessed else {})
+    reasons = base.reasons | ({"pick": reason} if guessed else {})
     alone = any(key(s) in map(key, ITEM_STEMS) for s in rest)
     joined = None if alone else _joined(table, len(alternatives), {*roles.values(), *votes})
     yield replace(base, roles=roles, votes=votes, how=PLACE, guessed=marked, reasons=reasons, joined=joined)
@@ -663,6 +735,10 @@ def _groupings(
     sides = [(a, b) for a, b in usual.SIDES if {a, b} <= {n.lower() for n in names}]
     lower = {n.lower(): n for n in names}
     found += [((a, b), {"": (lower[a], lower[b])}) for a, b in sides if not alternatives]
+    for order, stems in found:  # a, b beside wins_a, wins_b
+        bare = [lower.get(a.lower()) for a in order]
+        if all(bare) and "" not in stems:
+            stems[""] = tuple(bare)
     seen = set()
     for grouped in sorted(found, key=lambda g: -_fullness(g)):
         mark = tuple(sorted(c for columns in grouped[1].values() for c in columns if c)), grouped[0]
@@ -772,6 +848,12 @@ def _option_columns(table: pa.Table, given: Given) -> Iterator[Mapping]:
     told = {"pick", "rating"} & given.roles.keys()
     if told or not given.picks or ("rank" not in given.roles and named(_flat(table), "pick")):
         return
+    options = [n for n in given.alternatives if n in table.column_names and holds_numbers(table, n)]
+    if options and len(options) == len(given.alternatives):
+        base = _base_wide(table, given, options, {}, options)
+        yield replace(
+            base, how=RATING, marks=tuple(options), reasons=base.reasons | {RATING: "higher is better"}
+        )
     numeric = [n for n in _flat(table) if is_numeric(table.schema.field(n).type) and _whole(table, n)]
     if len(numeric) < 2:
         return
@@ -782,7 +864,7 @@ def _option_columns(table: pa.Table, given: Given) -> Iterator[Mapping]:
             columns = small[start : start + size]
             block = np.sort(np.column_stack([values[n] for n in columns]), axis=1)
             if (block == np.arange(1, size + 1)).all(axis=1).mean() > 0.8 and len(block) >= 2:
-                names = [re.sub(r"^(rank(ing)?|r)[_\-. ]", "", n, flags=re.I) for n in columns]
+                names = [RANK_OF.sub("", n) for n in columns]
                 base = _base_wide(table, given, names, {}, columns)
                 yield replace(base, how=RANK, marks=tuple(columns))
                 return
@@ -838,13 +920,12 @@ def _lengths(table: pa.Table, lists: Sequence[str]) -> list[list[str]]:
 def _lists_of(table: pa.Table, given: Given, lists: Sequence[str]) -> Iterator[Mapping]:
     base = _roles(table, given.roles, ("chooser", "context", "round", "time"), taken=lists)
     kinds = {n: table.schema.field(n).type.value_type for n in lists}
+    chats = {f.name for f in table.schema if is_chat(f.type)}
     told = [r for r in ("rank", "rating", "pick") if r in given.roles]
     outcomes: list[tuple[str, str]] = [(r, given.roles[r]) for r in told]
     if not told:
         outcomes += [("rank", n) for n in named(lists, "rank")]
-        outcomes += [
-            ("pick", n) for n in named(table.column_names, "pick") if not is_chat(table.schema.field(n).type)
-        ]
+        outcomes += [("pick", n) for n in named(table.column_names, "pick")]
         outcomes += [("rating", n) for n in named(lists, "rating")] if given.picks else []
         outcomes += [] if given.picks else [("", "")]
     for role, column in outcomes:
@@ -853,7 +934,7 @@ def _lists_of(table: pa.Table, given: Given, lists: Sequence[str]) -> Iterator[M
             continue
         how = role
         if role == "pick":
-            how = FLAGS if column in lists else PLACE
+            how = FLAGS if column in lists and column not in chats else PLACE
             if column in lists and is_text(kinds[column]):
                 continue
         if not free and role not in ("rank", "rating"):
@@ -886,7 +967,16 @@ def _lists_of(table: pa.Table, given: Given, lists: Sequence[str]) -> Iterator[M
         )
 
 
-RANKING = re.compile(r"^\s*[^<>=]+(\s*[>=~]\s*[^<>=~]+)+\s*$")
+LONGEST = 500  # characters of a ranking
+BETWEEN = re.compile(r"[>=~]")
+
+
+def is_ranking(value: object) -> bool:
+    """Return whether a value is a ranking of two items or more, such as ``b > a ~ d``."""
+    text = str(value)
+    if len(text) > LONGEST or ">" not in text or "<" in text:
+        return False
+    return all(part.strip() for part in BETWEEN.split(text))
 
 
 def _rankings(table: pa.Table, given: Given) -> Iterator[Mapping]:
@@ -899,7 +989,7 @@ def _rankings(table: pa.Table, given: Given) -> Iterator[Mapping]:
         if not is_text(table.schema.field(name).type):
             continue
         values = [v for v in itertools.islice(table.column(name).to_pylist(), 2000) if v]
-        ranked = [v for v in values if RANKING.match(str(v)) and ">" in str(v)]
+        ranked = [v for v in values if is_ranking(v)]
         if not values or len(ranked) < 0.9 * len(values):
             continue
         base = _roles(table, given.roles, ("chooser", "context", "round", "time"), taken=(name,))

@@ -13,12 +13,14 @@ from numpy.typing import NDArray
 from recurate.core.arrays import FloatArray, IntArray
 from recurate.core.errors import InputError, nearest
 from recurate.log.reading.forms import RANK, STANDARD, Unfolded, unfold
+from recurate.log.reading.names import listed
 from recurate.log.reading.roles import Mapping
 from recurate.log.reading.understand import Understood
 from recurate.log.reading.values import blank, numbers_of
 from recurate.rules.slates import Slates
 
 LEVELS = 20  # largest number of distinct texts of a category
+FEW_ROWS = 20  # below it, 1 to n in some order may well be a feature
 SCORE, FEATURES, ITEMS, POSITIONS = "score", "features", "items", "positions"
 TIES = ("davidson", "half", "drop")
 CHARACTERS = "characters:"  # prefix of features that are a text's number of characters, in hundreds
@@ -267,7 +269,7 @@ def _exclude(
         reasons.add_rows(twice, "with two candidates in one position")
     if "chooser" in columns:
         unknown = blank(columns["chooser"])
-        if not unknown.all():
+        if _levels(columns["chooser"][~unknown]) > 1:  # one name on all slates tells nobody apart
             reasons.add_rows(unknown, "without a chooser, where others have one")
 
 
@@ -298,7 +300,7 @@ def _describe(
         if column not in columns or column == "result":
             raise InputError(
                 f"there is no column {column!r} to describe candidates",
-                got=f"columns {', '.join(n for n in columns if n != 'result')}",
+                got=f"columns {listed([n for n in columns if n != 'result'])}",
                 remedy=nearest(column, [n for n in columns if n != "result"]),
             )
     numeric = [n for n in wanted.features if _numbers(columns, n) is not None]
@@ -352,7 +354,7 @@ def _numbering(values: NDArray[Any], slates: Slates) -> str:
         return ""
     numbers = values.astype(float)
     steps = np.diff(np.sort(numbers))
-    if numbers.min() in (0, 1) and (steps == 1).all():
+    if values.size >= FEW_ROWS and numbers.min() in (0, 1) and (steps == 1).all():
         return "it numbers the rows"
     sizes = slates.spread(slates.sizes.astype(float)) if len(slates) else numbers
     if (slates.sizes < 2).any() or slates.sizes.max() < 3:
@@ -367,7 +369,7 @@ def _numbering(values: NDArray[Any], slates: Slates) -> str:
 
 
 def _levels(values: NDArray[Any]) -> int:
-    return int(_codes(values).max()) + 1
+    return int(_codes(values).max()) + 1 if values.size else 0
 
 
 def _check_levels(columns: dict[str, NDArray[Any]], name: str) -> None:
@@ -393,7 +395,7 @@ def _model(
             remedy = {SCORE: "--score COLUMN", FEATURES: "--feature COLUMN", ITEMS: "--item COLUMN"}
             raise InputError(
                 f"no column serves --model {wanted.model}",
-                got=f"columns {', '.join(n for n in columns if n != 'result')}",
+                got=f"columns {listed([n for n in columns if n != 'result'])}",
                 remedy=remedy[wanted.model],
             )
         return wanted.model
@@ -409,7 +411,7 @@ def _model(
         return POSITIONS
     raise InputError(
         "nothing describes the candidates",
-        got=f"columns {', '.join(n for n in columns if n != 'result')}",
+        got=f"columns {listed([n for n in columns if n != 'result'])}",
         remedy="name a score (--score), features (--feature"
         + _lengths(columns)
         + ") or items that recur (--item)",
@@ -419,6 +421,7 @@ def _model(
 def _lengths(columns: dict[str, NDArray[Any]]) -> str:
     """Return the option that counts the characters of a text, if there is one."""
     free = [n for n, v in columns.items() if n not in STANDARD and v.dtype == object]
+    free += ["item"] if "item" in columns and columns["item"].dtype == object else []
     texts = [n for n in free if isinstance(next((x for x in columns[n] if x is not None), None), str)]
     return f" {CHARACTERS}{texts[0]}" if texts else " COLUMN"
 

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from recurate.core.errors import InputError
 from recurate.log.reading import roles as reading
 from recurate.log.reading.forms import NONE, RANK, Unfolded, list_columns, outcome_columns, unfold
-from recurate.log.reading.names import named
+from recurate.log.reading.names import listed, named
 from recurate.log.reading.roles import Given, Mapping, check_given, columns_of, readings
 from recurate.log.reading.values import numbers_of
 
@@ -129,8 +129,9 @@ def _worth(found: Unfolded, mapping: Mapping, given: Given) -> tuple[float, ...]
     """Return how much of a table a reading uses: rows in usable slates, in picks, and columns that are used."""
     picks = _usable_picks(found)
     order = -float(list(FORM_TEXT).index(mapping.form)), len(columns_of(mapping))
-    if given.picks:
-        return (round(picks, 1) or picks, *order, picks)
+    if given.picks:  # lists that hold the chosen one among others, with rewards, tell more than a pair
+        whole = float(mapping.form == "lists" and bool(mapping.rewards))
+        return (round(picks, 1) or picks, whole, *order, picks)
     rewards = _usable_rewards(found, mapping, given)
     return (rewards if rewards > 0 else 0.01 * picks, round(picks, 1), *order, picks)
 
@@ -187,11 +188,8 @@ def terms(name: str, columns: Sequence[str] | MappingType[str, Any]) -> list[str
 
 def _differs(one: Mapping, other: Mapping) -> bool:
     """Return whether two readings take their picks or slates from different columns."""
-    return (set(outcome_columns(one)), one.keys, one.form) != (
-        set(outcome_columns(other)),
-        other.keys,
-        other.form,
-    )
+    picks, others = set(outcome_columns(one)), set(outcome_columns(other))
+    return not ((one.keys, one.form) == (other.keys, other.form) and picks <= others)
 
 
 def _short(m: Mapping, chosen: Mapping) -> str:
@@ -208,6 +206,26 @@ def _unused(table: pa.Table, mapping: Mapping, given: Given) -> dict[str, str]:
     return {n: "the same for all candidates of a slate" for n in table.column_names if n not in used}
 
 
+def _only_rewards(table: pa.Table, given: Given) -> InputError | None:
+    """Return the error of a fit from a file that holds rewards and no picks; None if it holds no rewards."""
+    if {"pick", "rank", "rating"} & given.roles.keys():
+        return None
+    try:
+        found = understand(table, replace(given, picks=False))
+    except InputError:
+        return None
+    if not found.mapping.rewards or outcome_columns(found.mapping):
+        return None
+    rewards = ", ".join(f"`{n}`" for n in found.mapping.rewards)
+    return with_account(
+        InputError(
+            f"the file holds rewards ({rewards}) and no picks", got=f"columns {listed(table.column_names)}",
+            remedy="recurate forecast, plan and audit read it as it is; or name a column of picks: --pick COLUMN",
+        ),
+        found,
+    )  # fmt: skip
+
+
 def _refuse(
     table: pa.Table,
     given: Given,
@@ -218,7 +236,10 @@ def _refuse(
     if error is not None and not tried:
         raise error
     names = table.column_names
-    got = f"columns {', '.join(names)}"
+    got = f"columns {listed(names)}"
+    without = _only_rewards(table, given) if given.picks else None
+    if without is not None:
+        raise without
     if tried:
         best = Understood(max(tried, key=lambda t: t[0])[1])
         unfolded = unfold(table.slice(0, TRIED), best.mapping)
@@ -226,6 +247,10 @@ def _refuse(
             raise InputError("no row belongs to a slate", got="0 rows", remedy="fill in the column of slates")
         if not given.picks:
             raise _no_rewards(table, best.mapping)
+        if unfolded.unclear:
+            remedy = "name the right one: --pick, --rating, --rank, or --places-from 0 or 1"
+            error = InputError("the picks can be read in several ways", got=unfolded.unclear, remedy=remedy)
+            raise with_account(error, best)
         error = InputError(
             "no slate can be used", got=_why(unfolded), remedy="name the columns: --slate, --pick and so on"
         )
@@ -262,7 +287,7 @@ def _no_rewards(table: pa.Table, mapping: Mapping) -> InputError:
     numeric = [f.name for f in table.schema if reading.is_numeric(f.type)]
     return InputError(
         "no column of rewards can be identified",
-        got=f"numeric columns {', '.join(numeric) or 'none'}",
+        got=f"numeric columns {listed(numeric) or 'none'}",
         remedy="name the column: --reward COLUMN; or learn rewards from picks with 'recurate fit'",
     )
 

@@ -174,7 +174,7 @@ class Names:
             for i, column in enumerate(columns):
                 if column is not None:
                     found.setdefault(key(column), i)
-        if k == 2:
+        if k == 2 and (self.counted or self.ordered):
             own = {key(a) for a in self.alternatives}
             for word, i in ORDERS.items():
                 if not own & set(ORDERS):
@@ -182,6 +182,10 @@ class Names:
             if not own & {"a", "b"}:
                 found.setdefault("a", 0)
                 found.setdefault("b", 1)
+        for side in ("left", "right"):  # keys on a keyboard
+            if side in found:
+                found.setdefault(f"arrow{side}", found[side])
+                found.setdefault(f"{side}arrow", found[side])
         self.words = {w: i for w, i in found.items() if w}
 
     @property
@@ -262,6 +266,9 @@ def decode_codes(codes: NDArray[np.float64], names: Names) -> Decoded:
     own = [float(_last(a)) if _last(a).isdigit() else np.nan for a in names.alternatives]
     notes: list[str] = []
     whole = {v for v in found if float(v).is_integer()}
+    scale = _scale(there, found, own, k)
+    if scale:
+        return Decoded(np.full(codes.size, np.nan), unclear=scale)
     if not np.isnan(own).any() and not names.ordered:
         first = own[0]
         if min(own) == 0 or {float(k)} & found or 0.0 not in found:
@@ -292,6 +299,22 @@ def decode_codes(codes: NDArray[np.float64], names: Names) -> Decoded:
         return Decoded(codes - 1, unclear=f"picks are {listed}: places counted from 0, or from 1")
     places = np.where(np.isnan(places) | (places == TIE) | np.isin(places, np.arange(k)), places, np.nan)
     return Decoded(np.asarray(places), tuple(notes))
+
+
+MISSING_CODES = {99.0, 999.0, 98.0, 998.0, -1.0, -8.0, -9.0, -99.0, -999.0}
+
+
+def _scale(there: NDArray[np.float64], found: set[float], own: Sequence[float], k: int) -> str:
+    """Return what is unclear about codes many of which name no alternative, as those of a scale from 1 to 5."""
+    named = {v for v in own if v == v} | set(range(k + 1)) | MISSING_CODES
+    odd = sorted(found - named)
+    if there.size < 8 or not odd or np.isin(there, odd).mean() <= 0.1:
+        return ""
+    listed = ", ".join(f"{v:g}" for v in sorted(found)[:7])
+    return (
+        f"picks are {listed}{', ...' if len(found) > 7 else ''} and there are {k} alternatives: a scale between them, "
+        "or codes; write a column with the number of the preferred one, from 1"
+    )
 
 
 def _called(names: Names, place: int) -> str:

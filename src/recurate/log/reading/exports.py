@@ -1,0 +1,251 @@
+"""Exports whose rows are no slates, as tables with one row per slate.
+
+Argilla lists all people's answers to a question in one cell. Qualtrics and other survey tools put all tasks of a
+respondent side by side, in numbered columns, below up to three lines of headings.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from recurate.log.reading.names import key, named
+from recurate.log.reading.values import blank, objects
+
+ANSWERS = ".responses"
+RESPONDENT, TASK = "respondent", "task_number"
+IMPORT_ID = re.compile(r'^\s*\{\s*"ImportId"')
+NUMBER = re.compile(r"\d+")
+PROFILE = re.compile(r"^(?P<stem>.*?)(?P<task>\d+)-(?P<place>\d+)-(?P<attribute>\d+)$")
+LABEL = re.compile(r"^(?P<stem>.*?)(?P<task>\d+)-(?P<attribute>\d+)$")
+ASKED = (
+    "c",
+    "choice",
+    "choose",
+    "pick",
+    "chosen",
+    "answer",
+    "choicetask",
+    "q",
+    "selected",
+    "task",
+    "cbc",
+    "wahl",
+)
+
+
+def reshaped(table: pa.Table) -> tuple[pa.Table, tuple[str, ...]] | None:
+    """Return a table with one row per slate and what was done, or None for a table that needs no change."""
+    answers = _answers(table)
+    if answers:
+        return _one_row_per_answer(table, answers)
+    table, lines = _without_headings(table)
+    design = _design(table)
+    if design is not None:
+        found, notes = _one_row_per_task(table, design)
+        return found, (*lines, *notes)
+    return (table, lines) if lines else None
+
+
+# --- answers in lists -----------------------------------------------------------------------------
+
+
+def _answers(table: pa.Table) -> list[str]:
+    """Return the columns of answers that are lists, one answer a person."""
+    return [
+        f.name for f in table.schema
+        if f.name.endswith(ANSWERS) and pa.types.is_list(f.type) and f"{f.name}.users" in table.column_names
+    ]  # fmt: skip
+
+
+def _one_row_per_answer(table: pa.Table, answers: Sequence[str]) -> tuple[pa.Table, tuple[str, ...]]:
+    """Return the table with one row per person and record; drafts and discarded answers are left out."""
+    people = [_lists(table, f"{a}.users") for a in answers]
+    together = [a for a, users in zip(answers, people, strict=True) if users == people[0]]
+    status = _lists(table, f"{answers[0]}.status") if f"{answers[0]}.status" in table.column_names else None
+    rows, places, dropped = [], [], 0
+    for row, users in enumerate(people[0]):
+        for place in range(len(users)):
+            if status and place < len(status[row]) and status[row][place] not in ("submitted", None):
+                dropped += 1
+            else:
+                rows.append(row)
+                places.append(place)
+    inside = {n for a in answers for n in (a, f"{a}.users", f"{a}.status")}
+    columns: dict[str, Any] = {
+        n: table.column(n).take(pa.array(rows, pa.int64())) for n in table.column_names if n not in inside
+    }
+    for name in together:
+        values = _lists(table, name)
+        own = [values[r][p] if p < len(values[r]) else None for r, p in zip(rows, places, strict=True)]
+        columns |= _ranked(own) if _is_ranking(own) else {name: pa.array(own)}
+    columns[f"{together[0]}.users"] = pa.array(
+        [people[0][r][p] for r, p in zip(rows, places, strict=True)], pa.string()
+    )
+    notes = [f"each of the {len(rows)} answers in {together[0]!r} is a row"]
+    notes += [f"{dropped} answers that were not submitted are left out"] if dropped else []
+    return pa.table(columns), tuple(notes)
+
+
+def _lists(table: pa.Table, name: str) -> list[list[Any]]:
+    return [value or [] for value in table.column(name).to_pylist()]
+
+
+def _is_ranking(values: Sequence[Any]) -> bool:
+    first = next((v for v in values if v), None)
+    return isinstance(first, list) and isinstance(first[0], dict) and {"value", "rank"} <= first[0].keys()
+
+
+def _ranked(values: Sequence[Any]) -> dict[str, pa.Array]:
+    """Return one column of ranks per option of answers such as ``[{"value": "response1", "rank": 2}, ...]``."""
+    options = dict.fromkeys(str(part["value"]) for v in values for part in v or ())
+    ranks = [{str(part["value"]): part["rank"] for part in v or ()} for v in values]
+    short = {o: NUMBER.findall(o) for o in options}
+    names = {o: f"rank_{short[o][-1]}" if short[o] else f"rank_{o}" for o in options}
+    return {names[o]: pa.array([r.get(o) for r in ranks], pa.float64()) for o in options}
+
+
+# --- a respondent's tasks side by side ------------------------------------------------------------
+
+
+def _without_headings(table: pa.Table) -> tuple[pa.Table, tuple[str, ...]]:
+    """Return the table without Qualtrics' lines of headings, the last of which holds ImportIds."""
+    for name in table.column_names[:3]:
+        values = table.column(name).slice(0, 5).to_pylist()
+        last = next((i for i, v in enumerate(values) if isinstance(v, str) and IMPORT_ID.match(v)), None)
+        if last is not None:
+            rest = table.slice(last + 1)
+            columns = {n: _typed(rest.column(n)) for n in rest.column_names}
+            return pa.table(columns), (f"{last + 1} lines of headings below the first are left out",)
+    return table, ()
+
+
+def _typed(column: pa.ChunkedArray) -> pa.ChunkedArray:
+    """Return a column of texts as numbers if all that are there are numbers."""
+    values = [v if v not in ("", None) else None for v in column.to_pylist()]
+    if not all(v is None or re.fullmatch(r"-?\d{1,15}(\.\d+)?", str(v)) for v in values):
+        return column
+    if all(v is None or "." not in str(v) for v in values):
+        return pa.chunked_array([pa.array([None if v is None else int(v) for v in values], pa.int64())])
+    return pa.chunked_array([pa.array([None if v is None else float(v) for v in values], pa.float64())])
+
+
+@dataclass(frozen=True)
+class _Design:
+    """The columns of every task.
+
+    Attributes:
+        tasks: Numbers of the tasks.
+        picks: Column of the pick of each task.
+        places: Numbers of the alternatives.
+        cells: Column of each task, alternative and attribute.
+        labels: Column that holds the name of a task's attribute; empty if attributes have names of their own.
+    """
+
+    tasks: tuple[str, ...]
+    picks: dict[str, str]
+    places: tuple[str, ...]
+    cells: dict[tuple[str, str, str], str]
+    labels: dict[tuple[str, str], str]
+
+
+def _design(table: pa.Table) -> _Design | None:
+    """Return the design of numbered columns: picks ``C1, C2``, and profiles ``F-1-2-3`` or ``t1_a2_price``."""
+    names = table.column_names
+    for found, labels in ((_profiles(names), _labels(names)), (_numbered(names), {})):
+        tasks = tuple(dict.fromkeys(t for t, _, _ in found))
+        places = tuple(dict.fromkeys(p for _, p, _ in found))
+        picks = _picks(table, tasks, set(found.values()) | set(labels.values()))
+        if len(tasks) >= 2 and len(places) >= 2 and picks is not None:
+            return _Design(tasks, picks, places, found, labels)
+    return None
+
+
+def _profiles(names: Sequence[str]) -> dict[tuple[str, str, str], str]:
+    found = {(m["task"], m["place"], m["attribute"]): n for n in names if (m := PROFILE.match(n))}
+    return found if found and len({PROFILE.match(n)["stem"] for n in found.values()}) == 1 else {}  # type: ignore[index]
+
+
+def _labels(names: Sequence[str]) -> dict[tuple[str, str], str]:
+    return {(m["task"], m["attribute"]): n for n in names if not PROFILE.match(n) and (m := LABEL.match(n))}
+
+
+def _numbered(names: Sequence[str]) -> dict[tuple[str, str, str], str]:
+    """Return the columns with two numbers, a task's and an alternative's; tasks are those that are more."""
+    found: dict[tuple[str, str, str], str] = {}
+    for name in names:
+        numbers = NUMBER.findall(name)
+        if len(numbers) == 2:
+            stem = re.sub(r"[_\-. #]+", "_", NUMBER.sub("#", name)).strip("_")
+            found[(numbers[0], numbers[1], stem)] = name
+    stems = {s for _, _, s in found}
+    full = {s: {(t, p) for t, p, o in found if o == s} for s in stems}
+    most = max((len(v) for v in full.values()), default=0)
+    return {k: n for k, n in found.items() if len(full[k[2]]) == most}
+
+
+def _picks(table: pa.Table, tasks: Sequence[str], taken: set[str]) -> dict[str, str] | None:
+    """Return the column of the pick of each task: one number in its name, and values that few share."""
+    by_stem: dict[str, dict[str, str]] = {}
+    for name in table.column_names:
+        numbers = NUMBER.findall(name)
+        if len(numbers) == 1 and name not in taken:
+            by_stem.setdefault(key(NUMBER.sub("", name)), {})[numbers[0]] = name
+    for stem, columns in sorted(by_stem.items(), key=lambda s: s[0] not in ASKED):
+        usual = stem in ASKED or bool(named([stem], "pick"))
+        if usual and set(tasks) <= columns.keys():
+            return {t: columns[t] for t in tasks}
+    return None
+
+
+def _one_row_per_task(table: pa.Table, design: _Design) -> tuple[pa.Table, tuple[str, ...]]:
+    """Return the table with one row per respondent and task, columns ``choice``, ``price_1``, ``price_2``, ..."""
+    count, tasks = table.num_rows, design.tasks
+    inside = {*design.picks.values(), *design.cells.values(), *design.labels.values()}
+    rest = [n for n in table.column_names if n not in inside]
+    index = pa.array(np.repeat(np.arange(count), len(tasks)))
+    columns: dict[str, Any] = {n: table.column(n).take(index) for n in rest}
+    if not named(rest, "chooser"):
+        columns[RESPONDENT] = index
+    columns[TASK] = pa.array(list(tasks) * count)
+    columns["choice"] = _interleaved([table.column(design.picks[t]).to_pylist() for t in tasks])
+    for name, values in _attributes(table, design):
+        columns[name] = _interleaved(values)
+    note = f"{len(tasks)} tasks of {len(design.places)} alternatives in each row: {', '.join(design.picks.values())}"
+    return pa.table(columns), (note[:160],)
+
+
+def _attributes(table: pa.Table, design: _Design) -> Iterator[tuple[str, list[list[Any]]]]:
+    """Yield the name of an attribute of an alternative, and its values (tasks, rows)."""
+    values = {c: table.column(n).to_pylist() for c, n in design.cells.items()}
+    named_by = {c: table.column(n).to_pylist() for c, n in design.labels.items()}
+    attributes = dict.fromkeys(a for _, _, a in design.cells)
+    nothing = [None] * table.num_rows
+    titles = dict.fromkeys(str(v) for column in named_by.values() for v in column if v)
+    for place in design.places:
+        if not titles:
+            for a in attributes:
+                yield f"{a}_{place}", [values.get((t, place, a), nothing) for t in design.tasks]
+            continue
+        for title in titles:  # the order of attributes may differ between respondents
+            yield f"{title}_{place}", [
+                [
+                    next((values[t, place, a][row] for a in attributes
+                          if (t, a) in named_by and named_by[t, a][row] == title and (t, place, a) in values), None)
+                    for row in range(table.num_rows)
+                ]
+                for t in design.tasks
+            ]  # fmt: skip
+
+
+def _interleaved(values: Sequence[Sequence[Any]]) -> pa.Array:
+    """Return values (tasks, rows) row by row."""
+    flat = objects([v for row in zip(*values, strict=True) for v in row])
+    flat[blank(flat)] = None
+    kinds = {type(v) for v in flat if v is not None}
+    return pa.array(flat.tolist() if len(kinds) < 2 else [None if v is None else str(v) for v in flat])
