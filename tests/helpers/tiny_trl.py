@@ -48,17 +48,17 @@ def digits(completions: Any, **more: Any) -> list[float]:
     return [float("nan") if c[-1:].isdigit() else sum(map(str.isdigit, c)) / 8 for c in completions]
 
 
-def grpo(folder: Path, rewards: Any = (length, vowels), **options: Any) -> Any:
-    """Return a GRPOTrainer of two prompts a step with four completions each."""
+def grpo(folder: Path, rewards: Any = (length, vowels), kind: str = "GRPO", **options: Any) -> Any:
+    """Return a GRPOTrainer, or RLOOTrainer, of two prompts a step with four completions each."""
+    import trl
     from datasets import Dataset
-    from trl import GRPOConfig, GRPOTrainer
 
     options = {"max_steps": 2, "save_strategy": "no", "reward_weights": [1.0, 0.5], **COMMON, **options}
-    args = GRPOConfig(
+    args = getattr(trl, f"{kind}Config")(
         str(folder), per_device_train_batch_size=8, num_generations=4, max_completion_length=8, **options
     )
     data = Dataset.from_list([{"prompt": prompt} for prompt in PROMPTS])
-    return GRPOTrainer(
+    return getattr(trl, f"{kind}Trainer")(
         model(), reward_funcs=list(rewards), args=args, train_dataset=data, eval_dataset=data.select([0]),
         processing_class=tokenizer(),
     )  # fmt: skip

@@ -423,6 +423,18 @@ def test_grpo_is_logged_as_its_reward_functions_scored(tmp_path, second):
     assert recurate.plan(path).lead.startswith("rule: no picks are logged: best of 4")
 
 
+@needs_trl
+@pytest.mark.slow
+def test_rloo_is_logged_likewise(tmp_path):
+    trainer = tiny_trl.grpo(tmp_path, kind="RLOO", beta=0.0)
+    path = recurate.watch(trainer).path
+    trainer.train()
+    rows = rows_of(path)
+    assert [(row["round"], row["step"]) for row in rows] == [(0, 1)] * 8 + [(1, 2)] * 8
+    assert [row["reward"] for row in rows] == [row["length"] + 0.5 * (row["vowels"] or 0) for row in rows]
+    assert [row["length"] for row in rows] == [len(row["item"]) for row in rows]
+
+
 KILLED = """
 import os, sys
 from pathlib import Path
