@@ -292,6 +292,8 @@ def _drop_odd(candidates: dict[str, NDArray[Any]], said: list[str]) -> None:
         if not (np.isnan(values) | ((values > 0) & (values <= 1))).all():
             said.append("'propensity' holds values outside (0, 1]: it is not used")
             del candidates["propensity"]
+        elif np.isnan(values).all():
+            del candidates["propensity"]
     if "source" in candidates:
         words = set(np.unique(candidates["source"].astype(str)).tolist())
         if not words <= {"model", "real"}:
@@ -310,7 +312,7 @@ def _text(value: Any) -> str:
 def _arrow(values: NDArray[Any], name: str) -> pa.Array:
     if values.dtype == object and name not in ("chooser", "item", "context"):
         return pa.array(values.tolist())
-    return pa.array(values)
+    return pa.array(values, from_pandas=name == "propensity")
 
 
 # --- rewards --------------------------------------------------------------------------------------
