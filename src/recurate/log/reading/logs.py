@@ -316,6 +316,10 @@ def _rewards(
         return {n: _sum(candidates, n) for n in names}, []
     if len(names) == 1:
         return {names[0]: _sum(candidates, names[0])}, []
+    total = next((n for n in names if n.lower() == "reward"), None)
+    if total is not None and _adds_up(candidates, total, [n for n in names if n != total]):
+        rest = ", ".join(n for n in names if n != total)
+        return {total: _sum(candidates, total)}, [f"{total!r} is the sum (or the mean) of {rest}"]
     combined = _combined(candidates, names)
     if combined is not None:
         values, how = combined
@@ -358,6 +362,16 @@ def _sum(candidates: MappingType[str, NDArray[Any]], name: str) -> FloatArray:
         total = values if total is None else total + values
     assert total is not None
     return total
+
+
+def _adds_up(candidates: MappingType[str, NDArray[Any]], total: str, parts: Sequence[str]) -> bool:
+    """Return whether a reward is the sum, or the mean, of others."""
+    values = [numbers_of(candidates[n]) for n in (total, *parts)]
+    ok = np.isfinite(np.column_stack(values)).all(axis=1)
+    if ok.sum() < 4:
+        return False
+    whole, added = values[0][ok], np.sum([v[ok] for v in values[1:]], axis=0)
+    return any(np.allclose(whole, added / n, atol=1e-6) for n in (1, len(parts)))
 
 
 def _combined(

@@ -38,20 +38,30 @@ def undecided_context(
     if mapping.form != "long":
         return []
     warnings = []
+    slate = mapping.roles.get("slate")
     used = columns_of(mapping) | set(given.others) | {"source", *(given.rewards or mapping.rewards)}
+    used -= {slate} if slate else set()
+    first = _first_round(head, mapping)  # later rounds differ in any case
     for name in head.column_names:
         if name in used or name == "group" or is_sample(name) or not _labels(head, name):
             continue
-        codes = _codes(head, name)
-        sizes = np.bincount(codes)
+        codes = _codes(head, name)[first]
+        sizes = np.bincount(np.unique(codes, return_inverse=True)[1].ravel())
         if sizes.size < 2 or sizes.size > codes.size / 2 or named([name], "chooser") or named([name], "item"):
             continue
         rewarded = [r for r in rewards if r in head.column_names]
         if not any(
-            _depends(numbers_of(np.array(head.column(r).to_pylist(), object)), codes) for r in rewarded
+            _depends(numbers_of(np.array(head.column(r).to_pylist(), object))[first], codes) for r in rewarded
         ):
             continue
-        if _even(head, mapping, codes):
+        if name == slate:
+            raise InputError(
+                f"rewards depend on the slate ({name!r}), as they do where each slate is the answers to one prompt: "
+                "picks within prompts and picks from all candidates give different forecasts",
+                got=f"{sizes.size} slates",
+                remedy=f"--context {name} if each slate has a prompt of its own; --context none if all share one",
+            )
+        if _even(codes):
             raise InputError(
                 f"rewards depend on {name!r}, whose values occur equally often, as prompts do: picks within its "
                 "values and picks from all candidates give different forecasts",
@@ -91,12 +101,16 @@ def _depends(rewards: FloatArray, codes: IntArray) -> bool:
     return bool(fdtrc(k - 1, n - k, between / within) < DEPENDS)
 
 
-def _even(head: pa.Table, mapping: Mapping, codes: IntArray) -> bool:
-    """Return whether all values occur equally often in the first round (the last value may be cut off)."""
-    rows = np.ones(codes.size, bool)
-    if "round" in mapping.roles:
-        rounds = np.array([str(v) for v in head.column(mapping.roles["round"]).to_pylist()])
-        rows = rounds == rounds[0]
-    sizes = np.bincount(codes[rows])
+def _first_round(head: pa.Table, mapping: Mapping) -> NDArray[np.bool_]:
+    """Return which rows are of the first row's round."""
+    if "round" not in mapping.roles:
+        return np.ones(head.num_rows, bool)
+    rounds = np.array([str(v) for v in head.column(mapping.roles["round"]).to_pylist()])
+    return np.asarray(rounds == rounds[0], bool)
+
+
+def _even(codes: IntArray) -> bool:
+    """Return whether all values occur equally often (the last value may be cut off)."""
+    sizes = np.bincount(codes)
     sizes = np.sort(sizes[sizes > 0])
     return bool(sizes.size >= 2 and (sizes == sizes[-1]).mean() >= 0.9 and sizes[-1] >= 2)

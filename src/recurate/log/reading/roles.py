@@ -386,10 +386,17 @@ def _with_outcome(
         values = flags_of(array_of(table, column))
         if np.isnan(values).mean() > 0.9:
             return None
+    if not given.picks:
+        roles = _of_samples(table, given, roles, base.rivals)
     order = ("round", "slate", "pick", "rank", "rating", "chooser", "item", "position", "context", "time")
     rewards = tuple(given.rewards) or tuple(
         n for n in usual.reward_names(_flat(table)) if n not in roles.values() and holds_numbers(table, n)
     )
+    rivals = base.rivals | more.rivals
+    if "context" in rivals:
+        rivals["context"] = tuple(n for n in _contexts(base) if n != roles.get("context"))
+    others = tuple(n for n in _flat(table) if n not in rewards and usual.reward_names([n]) and holds_numbers(table, n))
+    rivals |= {"reward": others} if rewards and others and not given.rewards else {}
     found = replace(
         base,
         form="long",
@@ -397,13 +404,47 @@ def _with_outcome(
         roles={r: roles[r] for r in (*order, *roles) if r in roles},
         guessed=guessed,
         reasons=reasons,
-        rivals=base.rivals | more.rivals,
+        rivals=rivals,
         rewards=rewards,
     )
     if "position" not in found.roles and "item" in found.roles and "item" in found.guessed and how != NAMED:
         found = _as_position(table, found)
     keyed = _keyed(table, found)
     return keyed if keyed is None or how != FLAGS else _flagged(table, keyed)
+
+
+def _contexts(base: Mapping) -> tuple[str, ...]:
+    return (*([base.roles["context"]] if "context" in base.roles else []), *base.rivals.get("context", ()))
+
+
+def _of_samples(
+    table: pa.Table, given: Given, roles: dict[str, str], rivals: MappingType[str, tuple[str, ...]]
+) -> dict[str, str]:
+    """Return the roles of a log's rows without rounds or contexts that hold one sample each, or all of them.
+
+    A step that counts samples is no round, and a prompt that never recurs, or never changes, separates nothing.
+    """
+    roles = dict(roles)
+    if "round" in roles and "round" not in given.roles and table.num_rows > 4:
+        if len(pc.unique(table.column(roles["round"]))) > 0.5 * table.num_rows:
+            del roles["round"]
+    if "context" not in roles or "context" in given.roles:
+        return roles
+    for name in (roles["context"], *rivals.get("context", ())):
+        if name in roles.values() and name != roles["context"]:
+            continue
+        if _separates(table, name, roles.get("round")):
+            return roles | {"context": name}
+    return {r: c for r, c in roles.items() if r != "context"} if table.num_rows > 4 else roles
+
+
+def _separates(table: pa.Table, name: str, by: str | None) -> bool:
+    """Return whether the values of a column are several, and most recur within their round."""
+    values = pa.array(map(repr, table.column(name).to_pylist()))
+    rounds = table.column(by) if by else pa.array([0] * table.num_rows)
+    sizes = pa.table({"r": rounds, "v": values}).group_by(["r", "v"]).aggregate([([], "count_all")])
+    counts = np.asarray(sizes.column("count_all").to_numpy())
+    return len(pc.unique(values)) > 1 and bool((counts > 1).mean() > 0.5)
 
 
 def _flagged(table: pa.Table, found: Mapping) -> Mapping | None:
