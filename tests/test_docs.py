@@ -55,6 +55,8 @@ def test_references_are_generated(tmp_path):
         "recurate.core.errors",
         "recurate.core.seeds",
         "recurate.log.logger",
+        "recurate.log.parts",
+        "recurate.log.watch",
         "recurate.verbs.audit.python",
         "recurate.verbs.compare.python",
         "recurate.verbs.fit.python",

@@ -32,6 +32,7 @@ from recurate.log.schema import read_log as read_log
 from recurate.log.schema import write_log as write_log
 from recurate.log.trajectory import Row as Row
 from recurate.log.trajectory import Trajectory as Trajectory
+from recurate.log.watch import watch as watch
 from recurate.loop.config import Config as Config
 from recurate.loop.config import read_config as read_config
 from recurate.loop.run_folder import RunFolder as RunFolder

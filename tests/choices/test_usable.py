@@ -13,8 +13,8 @@ from recurate.choices import Choices, NoEstimate, item_rewards
 from recurate.choices.models.identifiability import regular_features
 from recurate.choices.usable import item_slates, usable
 from recurate.core.errors import InputError
-from recurate.log.reading.roles import guess
 from recurate.log.reading.slates import Wanted, read_slates
+from recurate.log.reading.understand import guess
 
 ITEMS = {"ash": 0.8, "elm": 0.0, "fir": -0.3, "oak": 0.4}
 

@@ -178,7 +178,7 @@ def test_a_run_of_an_older_format_is_refused(folder, recurate_cli, command):
     arguments = [folder / word if word == "out" else word for word in command]
     message = refused(recurate_cli(*arguments))
     assert "written by an older recurate" in message
-    assert "run format 1" in message
+    assert "manifest.json of format 1" in message
 
 
 def test_accepting_without_resuming_is_refused(tmp_path, recurate_cli):

@@ -92,7 +92,8 @@ def read_picks(source: Any, given: Given) -> tuple[pa.Table, Understood]:
     """Return the table of a source of picks, and how it is read."""
     folder = folder_of(source)
     file = open_source(read_folder(folder)) if folder is not None else source_of(source, text=_text(given))
-    table, more = file.read(), ()
+    table = file.read()
+    more: tuple[str, ...] = ()
     changed = reshaped(table)
     if changed is not None:
         table, more = changed

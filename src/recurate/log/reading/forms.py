@@ -30,6 +30,7 @@ from recurate.log.reading.values import (
     prompt_of,
     soft,
     text_of,
+    with_none,
 )
 
 ANSWER = re.compile(r"\n\n(Assistant|assistant|ASSISTANT):")
@@ -65,9 +66,18 @@ class Unfolded:
     decided: float = 1.0
 
 
-def unfold(table: pa.Table, mapping: Mapping) -> Unfolded:
-    """Return a table with one row per candidate."""
-    makers = {"long": _from_long, "lists": _from_lists, "rankings": _from_rankings}
+def unfold(table: pa.Table, mapping: Mapping, *, everything: bool = False) -> Unfolded:
+    """Return a table with one row per candidate.
+
+    Args:
+        table: Table as it was read.
+        mapping: Role of each column.
+        everything: Whether rows of real data, and rows in no slate, of a file with one row per candidate are
+            kept. The latter have no ``slate``, None.
+    """
+    if mapping.form == "long":
+        return _texts_of_chats(_from_long(table, mapping, everything))
+    makers = {"lists": _from_lists, "rankings": _from_rankings}
     made = makers.get(mapping.form, _from_wide)(table, mapping)
     return _texts_of_chats(_split_dialogues(made) if mapping.form == "pairs" else made)
 
@@ -124,15 +134,18 @@ def _texts_of_chats(made: Unfolded) -> Unfolded:
 # --- long -----------------------------------------------------------------------------------------
 
 
-def _from_long(table: pa.Table, mapping: Mapping) -> Unfolded:
+def _from_long(table: pa.Table, mapping: Mapping, everything: bool) -> Unfolded:
     roles = mapping.roles
     named = {role: role for role in ("round", "item", "chooser", "context", "time")} | {"position": "slot"}
     columns = {name: array_of(table, roles[role]) for role, name in named.items() if role in roles}
     columns["slate"], absent = _slate_keys(table, mapping)
     notes = []
+    if everything:
+        columns["slate"] = with_none(columns["slate"], absent) if absent.any() else columns["slate"]
+        absent = np.zeros(absent.size, bool)
     if absent.any():  # candidates that were not shown
         notes.append(f"{int(absent.sum())} rows belong to no slate")
-    if "source" in table.column_names and "source" not in roles.values():
+    if "source" in table.column_names and "source" not in roles.values() and not everything:
         source = array_of(table, "source")
         if set(np.unique(source.astype(str)).tolist()) <= {"model", "real"}:
             real = source.astype(str) == "real"

@@ -20,7 +20,7 @@ from recurate.log.reading.names import key, listed
 from recurate.log.reading.pooling import undecided_context
 from recurate.log.reading.roles import Given, Mapping, columns_of, is_numeric
 from recurate.log.reading.understand import Understood, terms, understand, with_account
-from recurate.log.reading.values import numbers_of, prompt_of
+from recurate.log.reading.values import numbers_of, prompt_of, with_none
 from recurate.log.schema import COLUMNS, METADATA_KEY, Log, as_log
 
 OWN_REWARDS = re.compile(r"reward(_.*)?$", re.I)
@@ -139,7 +139,7 @@ def _candidates(
     table: pa.Table, mapping: Mapping, given: Given
 ) -> tuple[dict[str, NDArray[Any]], str, str, list[str]]:
     """Return the candidates' columns under the log's names, the kind of picks, what is unclear, and notes."""
-    made: Unfolded = unfold(table, mapping)
+    made: Unfolded = unfold(table, mapping, everything=True)
     columns = dict(made.columns)
     if mapping.form == "long" and not mapping.keys and not mapping.blocks:
         columns.pop("slate")
@@ -172,14 +172,14 @@ def _picked(candidates: dict[str, NDArray[Any]], kind: str, said: list[str]) -> 
         return candidates
     if "slate" in candidates:
         codes = _codes(candidates, ("round", "slate"))
-        candidates["slate"] = _within(codes, candidates.get("round"))
+        candidates["slate"] = _numbered_slates(candidates)
     bad = np.isnan(result)
     if kind == RANK:
         best = np.full(codes.max() + 1, np.inf)
         np.minimum.at(best, codes, np.where(bad, np.inf, result))
         top = result == best[codes]
         single = np.bincount(codes, top) == 1
-        candidates["picked"] = top & single[codes]
+        candidates["picked"] = top & single[codes] & ~_outside(candidates["slate"])
         ties = int((~single).sum())
         said += [f"{ties} slates have no single best: nothing was picked there"] if ties else []
     else:
@@ -187,6 +187,19 @@ def _picked(candidates: dict[str, NDArray[Any]], kind: str, said: list[str]) -> 
     if bad.any():
         said.append(f"{int(bad.sum())} candidates have no readable pick: they count as not picked")
     return candidates
+
+
+def _numbered_slates(candidates: MappingType[str, NDArray[Any]]) -> NDArray[Any]:
+    """Return the number of each candidate's slate within its round, None outside slates."""
+    slates = candidates["slate"]
+    numbered: NDArray[Any] = _within(_codes(candidates, ("round", "slate")), candidates.get("round"))
+    outside = _outside(slates)
+    return with_none(numbered, outside) if outside.any() else numbered
+
+
+def _outside(slates: NDArray[Any]) -> NDArray[np.bool_]:
+    """Return whether each candidate belongs to no slate."""
+    return np.array([v is None for v in slates], bool) if slates.dtype == object else np.zeros(slates.size, bool)
 
 
 def _within(codes: IntArray, rounds: NDArray[Any] | None) -> IntArray:
@@ -254,16 +267,17 @@ def _drop_odd(candidates: dict[str, NDArray[Any]], said: list[str]) -> None:
             numbers = _codes(candidates, ("slot",)).astype(float)
         twice = False
         if "slate" in candidates:
-            codes = _codes(candidates, ("round", "slate"))
-            order = np.lexsort((numbers, codes))
-            twice = bool(((np.diff(codes[order]) == 0) & (np.diff(numbers[order]) == 0)).any())
+            inside = ~_outside(candidates["slate"])
+            codes, placed = _codes(candidates, ("round", "slate"))[inside], numbers[inside]
+            order = np.lexsort((placed, codes))
+            twice = bool(((np.diff(codes[order]) == 0) & (np.diff(placed[order]) == 0)).any())
         if twice:
             said.append("positions repeat within slates: they are not used")
             del candidates["slot"]
         else:
             candidates["slot"] = numbers.astype(np.int64)
     if "slate" in candidates and not np.issubdtype(candidates["slate"].dtype, np.integer):
-        candidates["slate"] = _within(_codes(candidates, ("round", "slate")), candidates.get("round"))
+        candidates["slate"] = _numbered_slates(candidates)
     for name in ("chooser", "item", "context"):
         if name in candidates and candidates[name].dtype == object:
             candidates[name] = np.array(
@@ -277,6 +291,8 @@ def _drop_odd(candidates: dict[str, NDArray[Any]], said: list[str]) -> None:
         values = numbers_of(candidates["propensity"])
         if not (np.isnan(values) | ((values > 0) & (values <= 1))).all():
             said.append("'propensity' holds values outside (0, 1]: it is not used")
+            del candidates["propensity"]
+        elif np.isnan(values).all():
             del candidates["propensity"]
     if "source" in candidates:
         words = set(np.unique(candidates["source"].astype(str)).tolist())
@@ -296,7 +312,7 @@ def _text(value: Any) -> str:
 def _arrow(values: NDArray[Any], name: str) -> pa.Array:
     if values.dtype == object and name not in ("chooser", "item", "context"):
         return pa.array(values.tolist())
-    return pa.array(values)
+    return pa.array(values, from_pandas=name == "propensity")
 
 
 # --- rewards --------------------------------------------------------------------------------------

@@ -61,10 +61,10 @@ def undecided_context(
                 got=f"{sizes.size} slates",
                 remedy=f"--context {name} if each slate has a prompt of its own; --context none if all share one",
             )
-        if _even(codes):
+        if _within_slates(head, mapping, name) or _even(codes):
             raise InputError(
-                f"rewards depend on {name!r}, whose values occur equally often, as prompts do: picks within its "
-                "values and picks from all candidates give different forecasts",
+                f"rewards depend on {name!r}, which may be the prompt: picks within its values and picks from all "
+                "candidates give different forecasts",
                 got=f"{sizes.size} values of {name!r}",
                 remedy=f"--context {name} if candidates compete within its values; --context none if they do not",
             )
@@ -107,6 +107,23 @@ def _first_round(head: pa.Table, mapping: Mapping) -> NDArray[np.bool_]:
         return np.ones(head.num_rows, bool)
     rounds = np.array([str(v) for v in head.column(mapping.roles["round"]).to_pylist()])
     return np.asarray(rounds == rounds[0], bool)
+
+
+def _within_slates(head: pa.Table, mapping: Mapping, name: str) -> bool:
+    """Return whether a column has one value in every slate, as a prompt has; some slates must have two rows."""
+    if not mapping.keys or name in mapping.keys:
+        return False
+    codes = _codes(head, name)
+    parts = [_codes(head, name) for name in mapping.keys]
+    slates = parts[0]
+    for part in parts[1:]:
+        slates = slates * (part.max() + 1) + part
+    slates = np.unique(slates, return_inverse=True)[1].ravel()
+    low = np.full(slates.max() + 1, codes.max() + 1)
+    high = np.full(slates.max() + 1, -1)
+    np.minimum.at(low, slates, codes)
+    np.maximum.at(high, slates, codes)
+    return bool((low == high).all() and slates.max() + 1 < 0.8 * slates.size)
 
 
 def _even(codes: IntArray) -> bool:

@@ -49,7 +49,8 @@ class Part:
     @property
     def schema(self) -> pa.Schema:
         """Return the columns, the file's number included."""
-        schema = pa.schema([pa.field(f.name, _common(f.type)) for f in self.reader.schema])
+        own = self.reader.schema
+        schema = pa.schema([pa.field(f.name, _common(f.type)) for f in own], own.metadata)
         return schema if self.round is None else schema.append(pa.field("round", pa.int64()))
 
     def head(self, rows: int) -> pa.Table:
@@ -83,7 +84,6 @@ class Source:
         name: Name in messages and reports.
         parts: Its files, in order.
         said: What was understood of how they belong together.
-        metadata: Metadata of the table, which recurate's own files have.
     """
 
     name: str
@@ -93,7 +93,7 @@ class Source:
 
     @property
     def schema(self) -> pa.Schema:
-        """Return the columns; types of text files are those of their first rows."""
+        """Return the columns, with the types of the first rows, and the metadata that all files share."""
         return self._schema
 
     @property
@@ -408,7 +408,7 @@ def _source(name: str, parts: list[Part], said: list[str]) -> Source:
     for part in parts:
         for column in part.schema:
             kinds[column.name] = _wider(kinds.get(column.name), column.type)
-    schema = pa.schema([pa.field(n, kinds[n]) for n in every])
+    schema = pa.schema([pa.field(n, kinds[n]) for n in every], _shared([part.schema for part in parts]))
     return Source(name, tuple(parts), tuple(said), schema)
 
 
@@ -437,9 +437,13 @@ def _concatenated(tables: list[pa.Table]) -> pa.Table:
         ]
         cast.append(pa.table(changed, schema=pa.schema(fields)))
     joined = pa.concat_tables(cast, promote_options="permissive")
-    metadata = tables[0].schema.metadata
-    same = all(table.schema.metadata == metadata for table in tables)
-    return joined.replace_schema_metadata(metadata if same else None)
+    return joined.replace_schema_metadata(_shared([table.schema for table in tables]))
+
+
+def _shared(schemas: Sequence[pa.Schema]) -> dict[bytes, bytes] | None:
+    """Return the metadata that tables have in common."""
+    first, *others = [schema.metadata or {} for schema in schemas]
+    return {k: v for k, v in first.items() if all(other.get(k) == v for other in others)} or None
 
 
 def _texts(column: pa.ChunkedArray) -> pa.ChunkedArray:

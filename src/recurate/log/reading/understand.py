@@ -12,7 +12,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from recurate.core.errors import InputError
+from recurate.core.errors import InputError, nearest, short
 from recurate.log.reading import roles as reading
 from recurate.log.reading.forms import NONE, RANK, Unfolded, list_columns, outcome_columns, unfold
 from recurate.log.reading.names import listed, named
@@ -246,7 +246,7 @@ def _refuse(
         if unfolded.columns["slate"].size == 0:
             raise InputError("no row belongs to a slate", got="0 rows", remedy="fill in the column of slates")
         if not given.picks:
-            raise _no_rewards(table, best.mapping)
+            raise _no_rewards(table, given)
         if unfolded.unclear:
             remedy = "name the right one: --pick, --rating, --rank, or --places-from 0 or 1"
             error = InputError("the picks can be read in several ways", got=unfolded.unclear, remedy=remedy)
@@ -283,7 +283,17 @@ def _refuse(
     )  # fmt: skip
 
 
-def _no_rewards(table: pa.Table, mapping: Mapping) -> InputError:
+def _no_rewards(table: pa.Table, given: Given) -> InputError:
+    """Return the error about named columns that do not exist or hold no numbers, or about no rewards at all."""
+    for name in (part for reward in given.rewards for part in terms(reward, table.column_names)):
+        if name not in table.column_names:
+            got = f"columns {listed(table.column_names)}"
+            what = f"there is no column {name!r} for --reward"
+            return InputError(what, got=got, remedy=nearest(name, table.column_names))
+        value = next((v for v in table.column(name).to_pylist() if v is not None), None)
+        return InputError(
+            f"the reward {name!r} must hold numbers", got=short(value), remedy="name a numeric column: --reward COLUMN"
+        )
     numeric = [f.name for f in table.schema if reading.is_numeric(f.type)]
     return InputError(
         "no column of rewards can be identified",

@@ -46,6 +46,13 @@ def objects(values: Sequence[Any]) -> NDArray[Any]:
     return out
 
 
+def with_none(values: NDArray[Any], where: NDArray[np.bool_]) -> NDArray[Any]:
+    """Return values (n,) as objects, None where ``where`` (n,) is True."""
+    out = objects(values.tolist())
+    out[where] = None
+    return out
+
+
 def array_of(table: pa.Table, name: str) -> NDArray[Any]:
     """Return a column as an array (rows,): numbers with NaN for null, other values as objects."""
     column = table.column(name)

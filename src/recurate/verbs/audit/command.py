@@ -29,7 +29,7 @@ def audit(
     item: options.Item = None,
     position: options.Position = None,
     context: options.Context = None,
-    round_: options.Round = None,
+    round: options.Round = None,  # noqa: A002
     form: options.Form = None,
     alternatives: options.Alternatives = None,
     places_from: options.PlacesFrom = None,
@@ -61,7 +61,7 @@ def audit(
 
     found = audit_picks(
         log, declared=declared, reward=reward, slate=slate, pick=pick, rank=rank, rating=rating,
-        chooser=chooser, item=item, position=position, context=context, round=round_, form=form,
+        chooser=chooser, item=item, position=position, context=context, round=round, form=form,
         alternatives=options.words(alternatives), places_from=places_from, feature=feature, ties=ties, progress=options.say,
     )  # fmt: skip
     publish(found, out or options.beside(log, "audit"), as_json=as_json)

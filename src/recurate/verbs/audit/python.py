@@ -29,7 +29,7 @@ def audit(
     item: str | None = None,
     position: str | None = None,
     context: str | None = None,
-    round: str | None = None,
+    round: str | None = None,  # noqa: A002
     form: str | None = None,
     alternatives: Sequence[str] = (),
     places_from: int | None = None,

@@ -22,7 +22,7 @@ def fit(
     item: options.Item = None,
     position: options.Position = None,
     context: options.Context = None,
-    round_: options.Round = None,
+    round: options.Round = None,  # noqa: A002
     form: options.Form = None,
     alternatives: options.Alternatives = None,
     places_from: options.PlacesFrom = None,
@@ -68,7 +68,7 @@ def fit(
         _check_neural(log)
     found = fit_picks(
         log, slate=slate, pick=pick, rank=rank, rating=rating, chooser=chooser, item=item, position=position,
-        context=context, round=round_, form=form, alternatives=options.words(alternatives),
+        context=context, round=round, form=form, alternatives=options.words(alternatives),
         places_from=places_from, feature=feature, score=score,
         model=model, ties=ties, groups=_groups(groups), starts=starts, shrinkage=shrinkage, seed=seed,
         progress=options.say,

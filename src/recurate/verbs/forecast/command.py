@@ -20,7 +20,7 @@ def forecast(
         option("COLUMN", "Also forecast the expectation of this column; repeatable."),
     ] = None,
     context: options.Context = None,
-    round_: options.Round = None,
+    round: options.Round = None,  # noqa: A002
     slate: options.Slate = None,
     pick: options.Pick = None,
     rank: options.Rank = None,
@@ -105,7 +105,7 @@ def forecast(
     from recurate.verbs.result import publish
 
     found = forecast_log(
-        log, reward=reward, group=group, track=track, context=context, round=round_, slate=slate, pick=pick, rank=rank,
+        log, reward=reward, group=group, track=track, context=context, round=round, slate=slate, pick=pick, rank=rank,
         rating=rating, form=form, alternatives=options.words(alternatives), places_from=places_from, reference=reference,
         rule=rule, k=None if k is None else _sizes(k), temperature=temperature, noise=noise, keep=keep,
         lapse=lapse, threshold=threshold, top=top, then=[stage(text) for text in then or ()],

@@ -28,7 +28,7 @@ def forecast(
     group: str | ArrayLike | None = None,
     track: str | Sequence[str] | Mapping[str, ArrayLike] | None = None,
     context: str | ArrayLike | None = None,
-    round: str | None = None,
+    round: str | None = None,  # noqa: A002
     slate: str | None = None,
     pick: str | None = None,
     rank: str | None = None,

@@ -17,7 +17,7 @@ def plan(
         option("COLUMN", "Column of groups. Default: the reward whose maximum is nearest."),
     ] = None,
     context: options.Context = None,
-    round_: options.Round = None,
+    round: options.Round = None,  # noqa: A002
     slate: options.Slate = None,
     pick: options.Pick = None,
     rank: options.Rank = None,
@@ -98,7 +98,7 @@ def plan(
 
     ks = numbers("--k", k)
     found = plan_log(
-        log, reward=reward, group=group, context=context, round=round_, slate=slate, pick=pick, rank=rank,
+        log, reward=reward, group=group, context=context, round=round, slate=slate, pick=pick, rank=rank,
         rating=rating, form=form, alternatives=options.words(alternatives), places_from=places_from, maximise=maximise,
         importance=numbers("--importance", importance),
         rounds=_rounds(rounds), floor=floor, kl=kl, entropy=entropy, variance=variance, budget=budget,

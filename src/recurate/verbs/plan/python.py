@@ -41,7 +41,7 @@ def plan(
     reward: str | Sequence[str] | None = None,
     group: str | ArrayLike | None = None,
     context: str | ArrayLike | None = None,
-    round: str | None = None,
+    round: str | None = None,  # noqa: A002
     slate: str | None = None,
     pick: str | None = None,
     rank: str | None = None,
