@@ -42,6 +42,7 @@ from recurate.log.reading.values import (
     flags_of,
     numbers_of,
     objects,
+    prompt_of,
 )
 
 FORMS = ("long", "wide", "pairs", "lists", "rankings")
@@ -440,7 +441,7 @@ def _of_samples(
 
 def _separates(table: pa.Table, name: str, by: str | None) -> bool:
     """Return whether the values of a column are several, and most recur within their round."""
-    values = pa.array(map(repr, table.column(name).to_pylist()))
+    values = pa.array([prompt_of(v) for v in table.column(name).to_pylist()], pa.string())
     rounds = table.column(by) if by else pa.array([0] * table.num_rows)
     sizes = pa.table({"r": rounds, "v": values}).group_by(["r", "v"]).aggregate([([], "count_all")])
     counts = np.asarray(sizes.column("count_all").to_numpy())
