@@ -14,13 +14,14 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from recurate.log.reading.names import key, named
+from recurate.log.reading.names import key, listed, named
 from recurate.log.reading.values import blank, objects
 
 ANSWERS = ".responses"
 RESPONDENT, TASK = "respondent", "task_number"
 IMPORT_ID = re.compile(r'^\s*\{\s*"ImportId"')
 NUMBER = re.compile(r"\d+")
+NUMBERS = re.compile(r"-?\d+\.?\d*|-?\.\d+")
 PROFILE = re.compile(r"^(?P<stem>.*?)(?P<task>\d+)-(?P<place>\d+)-(?P<attribute>\d+)$")
 LABEL = re.compile(r"^(?P<stem>.*?)(?P<task>\d+)-(?P<attribute>\d+)$")
 ASKED = (
@@ -44,6 +45,9 @@ def reshaped(table: pa.Table) -> tuple[pa.Table, tuple[str, ...]] | None:
     answers = _answers(table)
     if answers:
         return _one_row_per_answer(table, answers)
+    several = _ratings(table)
+    if several:
+        return _one_column_per_rating(table, several)
     table, lines = _without_headings(table)
     design = _design(table)
     if design is not None:
@@ -108,6 +112,44 @@ def _ranked(values: Sequence[Any]) -> dict[str, pa.Array]:
     short = {o: NUMBER.findall(o) for o in options}
     names = {o: f"rank_{short[o][-1]}" if short[o] else f"rank_{o}" for o in options}
     return {names[o]: pa.array([r.get(o) for r in ranks], pa.float64()) for o in options}
+
+
+# --- several ratings in a cell --------------------------------------------------------------------
+
+WORDS = ("one", "two", "three", "four", "five", "six", "seven", "eight")
+CELL = re.compile(r"^\s*[\[(]\s*-?[\d.]+(\s*[,;]\s*-?[\d.]+)+\s*[\])]\s*$")
+
+
+def _ratings(table: pa.Table) -> dict[str, int]:
+    """Return the columns of texts such as ``[0.5, 1]``, if two or more have equally many numbers, and how many."""
+    found: dict[str, int] = {}
+    for field in table.schema:
+        if not pa.types.is_string(field.type):
+            continue
+        values = [v for v in table.column(field.name).slice(0, 200).to_pylist() if v]
+        sizes = {len(re.split("[,;]", v)) for v in values if CELL.match(v)}
+        if values and len(sizes) == 1 and np.mean([bool(CELL.match(v)) for v in values]) > 0.9:
+            found[field.name] = sizes.pop()
+    found = {n: size for n, size in found.items() if size <= len(WORDS)}
+    return found if len(found) >= 2 and len(set(found.values())) == 1 else {}
+
+
+def _one_column_per_rating(table: pa.Table, several: dict[str, int]) -> tuple[pa.Table, tuple[str, ...]]:
+    """Return the table with a column ``NAME_rating_one``, ``NAME_rating_two``, ... for each number of a cell."""
+    columns: dict[str, Any] = {}
+    for name in table.column_names:
+        if name not in several:
+            columns[name] = table.column(name)
+            continue
+        cells = [NUMBERS.findall(v) if v and CELL.match(v) else [] for v in table.column(name).to_pylist()]
+        for i in range(several[name]):
+            own = [float(c[i]) if i < len(c) else None for c in cells]
+            columns[f"{name}_rating_{WORDS[i]}"] = pa.array(own, pa.float64())
+    count = next(iter(several.values()))
+    first = next(iter(several))
+    named_so = f"{first}_rating_one to {first}_rating_{WORDS[count - 1]}"
+    note = f"each cell of {listed(list(several), 80)} holds {count} ratings: {named_so}"
+    return pa.table(columns), (note,)
 
 
 # --- a respondent's tasks side by side ------------------------------------------------------------

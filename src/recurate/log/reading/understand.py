@@ -273,8 +273,9 @@ def _refuse(
         )
     if form in ("wide", "pairs") or stems:
         what = "a file with one row per slate needs a column of picks"
+        rating = next((n for n in names if n.endswith("_rating_one")), "COLUMN")
         raise InputError(
-            what, got=got, remedy="name the column: --pick COLUMN (or --rating COLUMN, --rank COLUMN)"
+            what, got=got, remedy=f"name the column: --pick COLUMN (or --rating {rating}, --rank COLUMN)"
         )
     raise InputError(
         "the slates and picks of this file cannot be identified", got=got,

@@ -273,6 +273,13 @@ def decode_codes(codes: NDArray[np.float64], names: Names) -> Decoded:
     own = [float(_last(a)) if _last(a).isdigit() else np.nan for a in names.alternatives]
     notes: list[str] = []
     whole = {v for v in found if float(v).is_integer()}
+    half = _halfway(found, k)
+    if half is not None:  # one half way between two is a draw
+        decoded = decode_codes(np.where(codes == half, np.nan, codes), names)
+        ties = int((codes == half).sum())
+        note = f"{ties} picks of {half:g} are read as ties"
+        places = np.where(codes == half, TIE, decoded.places)
+        return Decoded(places, (*decoded.notes, note), decoded.unclear, decoded.skipped)
     scale = _scale(there, found, own, k)
     if scale:
         return Decoded(np.full(codes.size, np.nan), unclear=scale)
@@ -306,6 +313,14 @@ def decode_codes(codes: NDArray[np.float64], names: Names) -> Decoded:
         return Decoded(codes - 1, unclear=f"picks are {listed}: places counted from 0, or from 1")
     places = np.where(np.isnan(places) | (places == TIE) | np.isin(places, np.arange(k)), places, np.nan)
     return Decoded(np.asarray(places), tuple(notes))
+
+
+def _halfway(found: set[float], k: int) -> float | None:
+    """Return the code half way between the two of a pair, 0.5 or 1.5, if it is the only one that is not whole."""
+    broken = [v for v in found if not float(v).is_integer()]
+    if k != 2 or len(broken) != 1 or broken[0] not in (0.5, 1.5):
+        return None
+    return broken[0] if found & {np.floor(broken[0]), np.ceil(broken[0])} else None
 
 
 MISSING_CODES = {99.0, 999.0, 98.0, 998.0, -1.0, -8.0, -9.0, -99.0, -999.0}
@@ -346,6 +361,8 @@ def soft(codes: NDArray[np.float64], k: int) -> tuple[NDArray[np.float64], str] 
     Values in [1, 2] or in [0, 1] of which more than a few are no whole numbers are graded preferences.
     """
     there = codes[~np.isnan(codes)]
+    if _halfway(set(np.unique(there).tolist()), k) is not None:
+        return None
     if k != 2 or there.size < 2 or (there == np.round(there)).mean() > 0.8:
         return None
     for low in (1.0, 0.0):
