@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import re
 from collections import Counter
@@ -51,7 +52,7 @@ def picked(reading) -> list[tuple[str, str, frozenset[tuple[str, bool]]]]:
     """Return context, chooser, and the items with whether they were picked, of every slate that was read."""
     table, offsets = reading.table, reading.slates.offsets
     result = []
-    for low, high in zip(offsets[:-1], offsets[1:], strict=True):
+    for low, high in itertools.pairwise(offsets):
         part = {n: v[low:high] for n, v in table.items()}
         items = part["item"] if "item" in part else part["text"]
         result.append((
@@ -208,7 +209,8 @@ def fit(path: str, **options):
 
 LAYOUTS = [  # file, rounds, prompts, samples of a prompt and round
     ("nemo", 3, 2, 8), ("verl_rollouts", 3, 2, 8), ("trl", 3, 4, 8), ("openinstruct", 3, 4, 8),
-    ("completions_scores.jsonl", 1, 12, 3), ("rlhflow_rewards.jsonl", 1, 16, 8), ("simpo_bestworst.json", 1, 16, 8),
+    ("completions_scores.jsonl", 1, 12, 3), ("rlhflow_rewards.jsonl", 1, 16, 8), ("simpo_bestworst.json",
+     1, 16, 8),
 ]  # fmt: skip
 
 
@@ -295,7 +297,8 @@ def test_16_null_rewards_are_counted():
     ("number", "roles"),
     [
         (17, {"pick": "preference", "context": "instruction"}), (19, {"pick": "winner"}),
-        (20, {"pick": "winner", "chooser": "judge"}), (28, {"pick": "pw", "chooser": "annotator", "context": "prompt"}),
+        (20, {"pick": "winner", "chooser": "judge"}), (28, {"pick": "pw", "chooser": "annotator",
+         "context": "prompt"}),
         (34, {"pick": "label", "context": "input"}),
     ],
 )  # fmt: skip
@@ -369,7 +372,9 @@ def test_40_best_of_k():
 # --- the page -------------------------------------------------------------------------------------
 
 PAGE = (ROOT / "docs" / "formats.md").read_text(encoding="utf-8")
-RECIPE = re.compile(r"^## (.+?)\n(.*?)```(\w+)\n(.*?)```\n\n```\n\$ recurate (\w+) (\S+)(.*?)\n(.*?)```", re.M | re.S)
+RECIPE = re.compile(
+    r"^## (.+?)\n(.*?)```(\w+)\n(.*?)```\n\n```\n\$ recurate (\w+) (\S+)(.*?)\n(.*?)```", re.M | re.S
+)
 RECIPES = RECIPE.findall(PAGE)
 
 
@@ -416,6 +421,7 @@ MAKERS = {
     "UltraFeedback, binarized": "ultrafeedback_binarized", "HH-RLHF": "hh_rlhf", "Arena battles": "arena",
     "Arena battles with one column an outcome": "arena_flags", "AlpacaEval 1": "alpaca_eval",
     "AlpacaEval 2": "alpaca_eval_2", "MT-bench judgements": "mt_bench", "PrefLib": "preflib",
-    "Label Studio: pairwise comparison": "label_studio", "Argilla": "argilla", "jsPsych": "jspsych", "oTree": "otree",
+    "Label Studio: pairwise comparison": "label_studio", "Argilla": "argilla", "jsPsych": "jspsych",
+    "oTree": "otree",
     "Qualtrics: conjoint": "qualtrics", "R's mlogit: wide": "fishing", "R's mlogit: long": "mlogit_long",
 }  # fmt: skip

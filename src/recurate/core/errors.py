@@ -19,8 +19,8 @@ class RecurateError(Exception):
 class InputError(RecurateError, ValueError):
     """The user's input is wrong.
 
-    Its three parts are kept as the attributes ``what``, ``got`` (as text) and ``remedy``; ``account`` holds what
-    had been understood of the input by then, as lines of text.
+    Its three parts are kept as the attributes ``what``, ``got`` (as text) and ``remedy``; ``account`` holds
+    what had been understood of the input by then, as lines of text.
 
     >>> print(InputError("k must be a whole number", got=2.5, remedy="use 2 or 3"))
     k must be a whole number

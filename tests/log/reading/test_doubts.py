@@ -1,4 +1,4 @@
-"""Variants of files that people may have: read as meant, or refused with the doubt and an option; never misread."""
+"""Variants of files that people may have: read as meant, or refused with the doubt; never misread."""
 
 from __future__ import annotations
 
@@ -28,7 +28,10 @@ def picked(columns, **given):
     found = open_slates(pa.table(columns), Given(given))
     parts = zip(found.slates.offsets[:-1], found.slates.offsets[1:], strict=True)
     return found, [
-        {str(i): r for i, r in zip(found.columns["item"][a:b], found.columns["result"][a:b].tolist(), strict=True)}
+        {
+            str(i): r
+            for i, r in zip(found.columns["item"][a:b], found.columns["result"][a:b].tolist(), strict=True)
+        }
         for a, b in parts
     ]
 
@@ -36,7 +39,8 @@ def picked(columns, **given):
 ONE_OF_TWO = [{s[p]: 1.0, s[1 - p]: 0.0} for s, p in zip(PAIRS, PICKS, strict=True)]
 ONE_OF_FOUR = [{n: float(j == p) for j, n in enumerate(s)} for s, p in zip(SHOWN, BEST, strict=True)]
 RANKED = [
-    {n: 2.0 - (j == p) + (j == w) for j, n in enumerate(s)} for s, p, w in zip(SHOWN, BEST, WORST, strict=True)
+    {n: 2.0 - (j == p) + (j == w) for j, n in enumerate(s)}
+    for s, p, w in zip(SHOWN, BEST, WORST, strict=True)
 ]
 
 
@@ -50,7 +54,8 @@ RANKED = [
         (AB | {"anything": ["model_a" if p == 0 else "model_b" for p in PICKS]}, ONE_OF_TWO),
         ({"stimulus_left": AB["model_a"], "stimulus_right": AB["model_b"],
           "response": [("ArrowLeft", "ArrowRight")[p] for p in PICKS]}, ONE_OF_TWO),
-        ({"模型_a": AB["model_a"], "模型_b": AB["model_b"], "胜者": ["模型_" + "ab"[p] for p in PICKS]}, ONE_OF_TWO),
+        ({"模型_a": AB["model_a"], "模型_b": AB["model_b"], "胜者": ["模型_" + "ab"[p] for p in PICKS]},
+         ONE_OF_TWO),
         (TWO | {"picked": [j == p for p in PICKS for j in (0, 1)]}, ONE_OF_TWO),
         (TWO | {"choice": [p + 1 for p in PICKS for _ in "ab"]}, ONE_OF_TWO),
         (TWO | {"slate": pa.array([2**63 + i for i in range(60) for _ in "ab"], pa.uint64()),
@@ -64,7 +69,8 @@ RANKED = [
                  "least": [s[w] for s, w in zip(SHOWN, WORST, strict=True)]}, RANKED),
         (LONG | {"best": [int(j == p) for p in BEST for j in range(4)],
                  "worst": [int(j == w) for w in WORST for j in range(4)]}, RANKED),
-        (LONG | {"choice": [(j == p) - (j == w) for p, w in zip(BEST, WORST, strict=True) for j in range(4)]}, RANKED),
+        (LONG | {"choice": [(j == p) - (j == w) for p, w in zip(BEST, WORST,
+         strict=True) for j in range(4)]}, RANKED),
         ({"responses": SHOWN, "best_index": BEST}, ONE_OF_FOUR),
         ({"responses": SHOWN, "best": [p + 1 for p in BEST]}, ONE_OF_FOUR),
         ({"responses": SHOWN, "chosen": [[j == p for j in range(4)] for p in BEST]}, ONE_OF_FOUR),
@@ -84,7 +90,9 @@ def test_shuffled_rows_are_the_same_slates():
     assert sorted(map(str, map(sorted, (r.items() for r in read)))) == sorted(
         map(str, map(sorted, (r.items() for r in ONE_OF_TWO)))
     )
-    counted = {n: [v[i] for i in order] for n, v in (TWO | {"choice": [p + 1 for p in PICKS for _ in "ab"]}).items()}
+    counted = {
+        n: [v[i] for i in order] for n, v in (TWO | {"choice": [p + 1 for p in PICKS for _ in "ab"]}).items()
+    }
     with pytest.raises(InputError, match="not together"):
         picked(counted)
 
@@ -122,7 +130,9 @@ def test_draws_both_bad_and_skips():
 
 def test_options_named_as_columns_of_ratings():
     scores = {n: RNG.integers(1, 6, 60).tolist() for n in NAMES}
-    found = open_slates(pa.table({"uid": [f"s{i}" for i in range(60)], **scores}), Given(alternatives=tuple(NAMES)))
+    found = open_slates(
+        pa.table({"uid": [f"s{i}" for i in range(60)], **scores}), Given(alternatives=tuple(NAMES))
+    )
     used = found.columns["result"].reshape(-1, 5)
     assert found.columns["item"][:5].tolist() == NAMES.tolist()
     kept = {tuple(row) for row in np.column_stack(list(scores.values())).tolist() if len(set(row)) > 1}
@@ -156,7 +166,8 @@ def cells(columns):
     "columns",
     [
         BASE, BASE | {"reward": [str(r) for r in REWARD]}, BASE | {"step": [100.0 * t for t, _, _ in ROWS]},
-        BASE | {"score": REWARD[::-1]}, BASE | {"reward_std": [0.1] * 96}, BASE | {"reward_model": ["rm"] * 96},
+        BASE | {"score": REWARD[::-1]}, BASE | {"reward_std": [0.1] * 96},
+        BASE | {"reward_model": ["rm"] * 96},
         BASE | {"reward_a": [r / 4 for r in REWARD], "reward_b": [0.75 * r for r in REWARD]},
         NO_PROMPT | {"prompt_id": [f"{p:08x}-1111-4222" for _, p, _ in ROWS]},
         NO_PROMPT | {"prompt_id": pa.array([2**63 + p for _, p, _ in ROWS], pa.uint64())},
@@ -188,7 +199,10 @@ def test_missing_rewards_are_counted():
     [
         ({"aufgabe": BASE["prompt"], "reward": REWARD}, "--context aufgabe"),
         ({"group_id": BASE["prompt"], "reward": REWARD}, "--context group_id"),
-        ({"prompt": BASE["prompt"], "helpful_reward": REWARD, "length_reward": REWARD[::-1]}, "--reward helpful_reward+"),
+        (
+            {"prompt": BASE["prompt"], "helpful_reward": REWARD, "length_reward": REWARD[::-1]},
+            "--reward helpful_reward+",
+        ),
         ({"prompt": BASE["prompt"], "advantage": REWARD}, "--reward COLUMN"),
     ],
 )

@@ -1,7 +1,7 @@
 """Exports whose rows are no slates, as tables with one row per slate.
 
-Argilla lists all people's answers to a question in one cell. Qualtrics and other survey tools put all tasks of a
-respondent side by side, in numbered columns, below up to three lines of headings.
+Argilla lists all people's answers to a question in one cell. Qualtrics and other survey tools put all tasks
+of a respondent side by side, in numbered columns, below up to three lines of headings.
 """
 
 from __future__ import annotations
@@ -106,7 +106,7 @@ def _is_ranking(values: Sequence[Any]) -> bool:
 
 
 def _ranked(values: Sequence[Any]) -> dict[str, pa.Array]:
-    """Return one column of ranks per option of answers such as ``[{"value": "response1", "rank": 2}, ...]``."""
+    """Return one column of ranks per option of answers such as ``[{"value": "response1", "rank": 2}]``."""
     options = dict.fromkeys(str(part["value"]) for v in values for part in v or ())
     ranks = [{str(part["value"]): part["rank"] for part in v or ()} for v in values]
     short = {o: NUMBER.findall(o) for o in options}
@@ -121,7 +121,7 @@ CELL = re.compile(r"^\s*[\[(]\s*-?[\d.]+(\s*[,;]\s*-?[\d.]+)+\s*[\])]\s*$")
 
 
 def _ratings(table: pa.Table) -> dict[str, int]:
-    """Return the columns of texts such as ``[0.5, 1]``, if two or more have equally many numbers, and how many."""
+    """Return the columns of texts such as ``[0.5, 1]``, if several have as many numbers, and how many."""
     found: dict[str, int] = {}
     for field in table.schema:
         if not pa.types.is_string(field.type):
@@ -135,7 +135,7 @@ def _ratings(table: pa.Table) -> dict[str, int]:
 
 
 def _one_column_per_rating(table: pa.Table, several: dict[str, int]) -> tuple[pa.Table, tuple[str, ...]]:
-    """Return the table with a column ``NAME_rating_one``, ``NAME_rating_two``, ... for each number of a cell."""
+    """Return the table with a column ``NAME_rating_one``, ``NAME_rating_two`` for each number of a cell."""
     columns: dict[str, Any] = {}
     for name in table.column_names:
         if name not in several:
@@ -197,7 +197,7 @@ class _Design:
 
 
 def _design(table: pa.Table) -> _Design | None:
-    """Return the design of numbered columns: picks ``C1, C2``, and profiles ``F-1-2-3`` or ``t1_a2_price``."""
+    """Return the design of numbered columns: picks ``C1, C2``, profiles ``F-1-2-3`` or ``t1_a2_price``."""
     names = table.column_names
     for found, labels in ((_profiles(names), _labels(names)), (_numbered(names), {})):
         tasks = tuple(dict.fromkeys(t for t, _, _ in found))
@@ -246,7 +246,7 @@ def _picks(table: pa.Table, tasks: Sequence[str], taken: set[str]) -> dict[str, 
 
 
 def _one_row_per_task(table: pa.Table, design: _Design) -> tuple[pa.Table, tuple[str, ...]]:
-    """Return the table with one row per respondent and task, columns ``choice``, ``price_1``, ``price_2``, ..."""
+    """Return the table with one row per respondent and task: ``choice``, ``price_1``, ``price_2``, ..."""
     count, tasks = table.num_rows, design.tasks
     inside = {*design.picks.values(), *design.cells.values(), *design.labels.values()}
     rest = [n for n in table.column_names if n not in inside]
@@ -258,8 +258,8 @@ def _one_row_per_task(table: pa.Table, design: _Design) -> tuple[pa.Table, tuple
     columns["choice"] = _interleaved([table.column(design.picks[t]).to_pylist() for t in tasks])
     for name, values in _attributes(table, design):
         columns[name] = _interleaved(values)
-    note = f"{len(tasks)} tasks of {len(design.places)} alternatives in each row: {', '.join(design.picks.values())}"
-    return pa.table(columns), (note[:160],)
+    note = f"{len(tasks)} tasks of {len(design.places)} alternatives in each row: "
+    return pa.table(columns), (note + listed(list(design.picks.values()), 80),)
 
 
 def _attributes(table: pa.Table, design: _Design) -> Iterator[tuple[str, list[list[Any]]]]:
@@ -277,8 +277,8 @@ def _attributes(table: pa.Table, design: _Design) -> Iterator[tuple[str, list[li
         for title in titles:  # the order of attributes may differ between respondents
             yield f"{title}_{place}", [
                 [
-                    next((values[t, place, a][row] for a in attributes
-                          if (t, a) in named_by and named_by[t, a][row] == title and (t, place, a) in values), None)
+                    next((values[t, place, a][row] for a in attributes if (t, place, a) in values
+                          and (t, a) in named_by and named_by[t, a][row] == title), None)
                     for row in range(table.num_rows)
                 ]
                 for t in design.tasks

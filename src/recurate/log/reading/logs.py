@@ -1,4 +1,4 @@
-"""From a table of any form to a validated log: candidates with rewards, prompts, rounds, and picks where there are any."""
+"""From a table of any form to a validated log: candidates with rewards, prompts, rounds, and any picks."""
 
 from __future__ import annotations
 
@@ -25,8 +25,8 @@ from recurate.log.schema import COLUMNS, METADATA_KEY, Log, as_log
 
 OWN_REWARDS = re.compile(r"reward(_.*)?$", re.I)
 PAIRS = (
-    "candidates are the chosen and the rejected of pairs: if these are the best and the worst of larger sets, as in "
-    "data for DPO, their rewards are not the model's, and neither is the forecast"
+    "candidates are the chosen and the rejected of pairs: if these are the best and the worst of larger "
+    "sets, as in data for DPO, their rewards are not the model's, and neither is the forecast"
 )
 ADVANTAGES = ("advantage", "advantages")
 
@@ -199,7 +199,9 @@ def _numbered_slates(candidates: MappingType[str, NDArray[Any]]) -> NDArray[Any]
 
 def _outside(slates: NDArray[Any]) -> NDArray[np.bool_]:
     """Return whether each candidate belongs to no slate."""
-    return np.array([v is None for v in slates], bool) if slates.dtype == object else np.zeros(slates.size, bool)
+    return (
+        np.array([v is None for v in slates], bool) if slates.dtype == object else np.zeros(slates.size, bool)
+    )
 
 
 def _within(codes: IntArray, rounds: NDArray[Any] | None) -> IntArray:
@@ -325,7 +327,8 @@ def _rewards(
     names = list(given.rewards or mapping.rewards)
     if not names:
         raise InputError(
-            "no column of rewards can be identified", got=f"columns {listed([n for n in candidates if n != 'result'])}",
+            "no column of rewards can be identified",
+            got=f"columns {listed([n for n in candidates if n != 'result'])}",
             remedy="name the column: --reward COLUMN; or learn rewards from picks with 'recurate fit'",
         )  # fmt: skip
     if given.rewards:
@@ -349,7 +352,8 @@ def _rewards(
     raise InputError(
         "several columns may be rewards, and what each is to the picks cannot be decided",
         got=", ".join(names),
-        remedy=f"one reward that is their sum: --reward {joined}; one of them: --reward {names[0]}; preference groups: {each}",
+        remedy=f"one reward that is their sum: --reward {joined}; one of them: --reward {names[0]}; "
+        f"preference groups: {each}",
     )
 
 
@@ -395,7 +399,7 @@ def _combined(
 ) -> tuple[FloatArray, str] | None:
     """Return the reward of which a column of advantages is an increasing function within every prompt.
 
-    Trainers log the parts of a reward and the advantage: the sum, centred and scaled within a prompt and step.
+    Trainers log the parts of a reward and the advantage: the sum, centred and scaled in a prompt and step.
     """
     column = next((n for n in candidates if key(n) in ADVANTAGES), None)
     if column is None or candidates[column].dtype == object:

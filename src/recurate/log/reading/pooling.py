@@ -56,21 +56,21 @@ def undecided_context(
             continue
         if name == slate:
             raise InputError(
-                f"rewards depend on the slate ({name!r}), as they do where each slate is the answers to one prompt: "
+                f"rewards depend on the slate ({name!r}), as where each slate is the answers to one prompt: "
                 "picks within prompts and picks from all candidates give different forecasts",
                 got=f"{sizes.size} slates",
-                remedy=f"--context {name} if each slate has a prompt of its own; --context none if all share one",
+                remedy=f"--context {name} if each slate has its own prompt; --context none if all share one",
             )
         if _within_slates(head, mapping, name) or _even(codes):
             raise InputError(
-                f"rewards depend on {name!r}, which may be the prompt: picks within its values and picks from all "
-                "candidates give different forecasts",
+                f"rewards depend on {name!r}, which may be the prompt: picks within its values and picks "
+                "from all candidates give different forecasts",
                 got=f"{sizes.size} values of {name!r}",
-                remedy=f"--context {name} if candidates compete within its values; --context none if they do not",
+                remedy=f"--context {name} if candidates compete within its values; --context none if not",
             )
         warnings.append(
-            f"rewards depend on {name!r}, which is not used: --context {name} if candidates compete within its "
-            f"values, --group {name} to forecast its shares"
+            f"rewards depend on {name!r}, which is not used: --context {name} if candidates compete within "
+            f"its values, --group {name} to forecast its shares"
         )
     return warnings
 
@@ -110,7 +110,7 @@ def _first_round(head: pa.Table, mapping: Mapping) -> NDArray[np.bool_]:
 
 
 def _within_slates(head: pa.Table, mapping: Mapping, name: str) -> bool:
-    """Return whether a column has one value in every slate, as a prompt has; some slates must have two rows."""
+    """Return whether a column has one value in every slate, as a prompt has; some slates must have two."""
     if not mapping.keys or name in mapping.keys:
         return False
     codes = _codes(head, name)

@@ -52,7 +52,8 @@ FLAGS, NAMED, RANK, RATING, PLACE, MARKS, COUNTS, CHOSEN, TEXT, BEST_WORST, NOTH
 )  # fmt: skip
 VOTES = re.compile(r"^(annotator|rater|vote|judge|judgement|label|preference)[_ ]?\d+$", re.I)
 SUFFIX = re.compile(
-    r"^(?P<stem>.*?[^\d_\-. ])[_\-. ]?(?P<alt>\d+|(?<=[_\-. ])[a-hA-H]|(?<=[_\-. ])(?:left|right|first|second))$"
+    r"^(?P<stem>.*?[^\d_\-. ])[_\-. ]?"
+    r"(?P<alt>\d+|(?<=[_\-. ])[a-hA-H]|(?<=[_\-. ])(?:left|right|first|second))$"
 )
 LAST = re.compile(r"^(?P<stem>.+)[._](?P<alt>[A-Za-z0-9\-]+)$")
 PREFIX = re.compile(r"^(?P<alt>[A-Za-z0-9\-]+)[_.](?P<stem>.+)$")
@@ -60,9 +61,14 @@ NUMBER_FIRST = re.compile(r"^(?P<alt>\d+)[_\-. ]?(?P<stem>[A-Za-z].*)$")
 RANK_OF = re.compile(r"^(rank(ing)?|r)[_\-. ]|[_\-. ]rank$", re.I)
 AVAILABLE = ("av", "avail", "available", "availability")
 MARK_WORDS = (
-    "label", "winner", "won", "win", "chosen", "choice", "picked", "pick", "selected", "preferred", "is_chosen", "best",
+    "label", "winner", "won", "win", "chosen", "choice", "picked", "pick", "selected", "preferred",
+    "is_chosen",
+    "best",
 )  # fmt: skip
-ITEM_STEMS = ("item", "model", "alternative", "name", "option", "candidate", "generator", "system", "brand", "product", "player", "team", "")  # fmt: skip
+ITEM_STEMS = (
+    "item", "model", "alternative", "name", "option", "candidate", "generator", "system", "brand", "product",
+    "player", "team", "",
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -330,7 +336,7 @@ def _best_and_worst(table: pa.Table, given: Given, base: Mapping, slates: Sequen
 
 
 def _numbered_rewards(table: pa.Table, given: Given) -> bool:
-    """Return whether rewards are numbered like other columns: completion_0, reward_0, completion_1, reward_1."""
+    """Return whether rewards are numbered like other columns: completion_0, reward_0, completion_1, ..."""
     if given.rewards:
         return False
     rewards = usual.reward_names(_flat(table))
@@ -396,7 +402,9 @@ def _with_outcome(
     rivals = base.rivals | more.rivals
     if "context" in rivals:
         rivals["context"] = tuple(n for n in _contexts(base) if n != roles.get("context"))
-    others = tuple(n for n in _flat(table) if n not in rewards and usual.reward_names([n]) and holds_numbers(table, n))
+    others = tuple(
+        n for n in _flat(table) if n not in rewards and usual.reward_names([n]) and holds_numbers(table, n)
+    )
     rivals |= {"reward": others} if rewards and others and not given.rewards else {}
     found = replace(
         base,
@@ -423,12 +431,12 @@ def _of_samples(
 ) -> dict[str, str]:
     """Return the roles of a log's rows without rounds or contexts that hold one sample each, or all of them.
 
-    A step that counts samples is no round, and a prompt that never recurs, or never changes, separates nothing.
+    A step that counts samples is no round; a prompt that never recurs, or never changes, separates nothing.
     """
     roles = dict(roles)
-    if "round" in roles and "round" not in given.roles and table.num_rows > 4:
-        if len(pc.unique(table.column(roles["round"]))) > 0.5 * table.num_rows:
-            del roles["round"]
+    by = None if "round" in given.roles or table.num_rows <= 4 else roles.get("round")
+    if by is not None and len(pc.unique(table.column(by))) > 0.5 * table.num_rows:
+        del roles["round"]
     if "context" not in roles or "context" in given.roles:
         return roles
     for name in (roles["context"], *rivals.get("context", ())):
@@ -449,7 +457,7 @@ def _separates(table: pa.Table, name: str, by: str | None) -> bool:
 
 
 def _flagged(table: pa.Table, found: Mapping) -> Mapping | None:
-    """Return the reading of flags, or of what they are instead: 1, 0 and -1, or the number of the picked row."""
+    """Return the reading of flags, or of what they are instead: 1, 0, -1, or the number of the picked row."""
     column = found.roles["pick"]
     if not is_numeric(table.schema.field(column).type):
         return found
@@ -518,8 +526,8 @@ def _keyed(table: pa.Table, found: Mapping) -> Mapping | None:
 def _splits(table: pa.Table, keys: Sequence[str], column: str, role: str) -> bool:
     """Return whether a column separates the rows of what would be one slate.
 
-    Rounds always do, since slates are numbered within rounds. A chooser does where several, each with two rows
-    or more, share a slate; a log may name the chooser in the picked row alone.
+    Rounds always do, since slates are numbered within rounds. A chooser does where several, each with two
+    rows or more, share a slate; a log may name the chooser in the picked row alone.
     """
     if role == "round":
         return True
@@ -605,9 +613,8 @@ def pair_stems(
 
 
 def _wide(table: pa.Table, given: Given) -> Iterator[Mapping]:
-    names = [n for n in table.column_names]
-    for found in _by_value(table, given):
-        yield found
+    names = table.column_names
+    yield from _by_value(table, given)
     for alternatives, stems in _groupings(table, names, given.alternatives):
         yield from _outcomes_of(table, given, alternatives, stems)
     if not given.picks and not given.rewards:
