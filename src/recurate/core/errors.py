@@ -119,7 +119,7 @@ def short(value: object, width: int = 80) -> str:
     r"""Return a value as one line of at most ``width`` characters, for a message.
 
     >>> short("a text of\nseveral lines", 16)
-    "'a text of\\nse..."
+    "'a text of\\ns..."
     """
     if isinstance(value, str):
         value = value[: width + 1]  # its quotes and escapes follow
