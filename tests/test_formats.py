@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import itertools
+import json
 import re
 from collections import Counter
 from pathlib import Path
 
 import numpy as np
+import pyarrow.parquet as pq
 import pytest
 
 import recurate
@@ -49,7 +52,7 @@ def picked(reading) -> list[tuple[str, str, frozenset[tuple[str, bool]]]]:
     """Return context, chooser, and the items with whether they were picked, of every slate that was read."""
     table, offsets = reading.table, reading.slates.offsets
     result = []
-    for low, high in zip(offsets[:-1], offsets[1:], strict=True):
+    for low, high in itertools.pairwise(offsets):
         part = {n: v[low:high] for n, v in table.items()}
         items = part["item"] if "item" in part else part["text"]
         result.append((
@@ -206,7 +209,8 @@ def fit(path: str, **options):
 
 LAYOUTS = [  # file, rounds, prompts, samples of a prompt and round
     ("nemo", 3, 2, 8), ("verl_rollouts", 3, 2, 8), ("trl", 3, 4, 8), ("openinstruct", 3, 4, 8),
-    ("completions_scores.jsonl", 1, 12, 3), ("rlhflow_rewards.jsonl", 1, 16, 8), ("simpo_bestworst.json", 1, 16, 8),
+    ("completions_scores.jsonl", 1, 12, 3), ("rlhflow_rewards.jsonl", 1, 16, 8), ("simpo_bestworst.json",
+     1, 16, 8),
 ]  # fmt: skip
 
 
@@ -293,7 +297,8 @@ def test_16_null_rewards_are_counted():
     ("number", "roles"),
     [
         (17, {"pick": "preference", "context": "instruction"}), (19, {"pick": "winner"}),
-        (20, {"pick": "winner", "chooser": "judge"}), (28, {"pick": "pw", "chooser": "annotator", "context": "prompt"}),
+        (20, {"pick": "winner", "chooser": "judge"}), (28, {"pick": "pw", "chooser": "annotator",
+         "context": "prompt"}),
         (34, {"pick": "label", "context": "input"}),
     ],
 )  # fmt: skip
@@ -362,3 +367,61 @@ def test_38_one_item_or_column_does_not_stop_the_whole():
 
 def test_40_best_of_k():
     assert "best of" in fit(case(40)).verdict.sentence.lower()
+
+
+# --- the page -------------------------------------------------------------------------------------
+
+PAGE = (ROOT / "docs" / "formats.md").read_text(encoding="utf-8")
+RECIPE = re.compile(
+    r"^## (.+?)\n(.*?)```(\w+)\n(.*?)```\n\n```\n\$ recurate (\w+) (\S+)(.*?)\n(.*?)```", re.M | re.S
+)
+RECIPES = RECIPE.findall(PAGE)
+
+
+def shown_row(path: Path) -> str:
+    """Return the start of a file as the page shows it, without spaces."""
+    path = sorted(path.iterdir())[0] if path.is_dir() else path
+    if path.suffix == ".parquet":
+        text = json.dumps(pq.read_table(path).to_pylist()[0])
+    else:
+        text = path.read_text()
+        text = json.dumps(json.loads(text)[0]) if text.startswith("[") else text
+    return re.sub(r"\s", "", text)
+
+
+def test_the_page_has_a_recipe_for_every_tool():
+    assert len(RECIPES) == len(TOOLS) == PAGE.count("$ recurate")
+
+
+@pytest.mark.parametrize("number", range(len(RECIPES)), ids=[r[0] for r in RECIPES])
+def test_recipes_are_as_the_page_says(number, tmp_path):
+    title, _, _, data, verb, file, options, lines = RECIPES[number]
+    makers = [m for m in TOOLS if m.__name__.replace("_", "") == MAKERS.get(title, title).replace("_", "")]
+    source, _ = makers[0](tmp_path)
+    assert source.name == file
+    whole = shown_row(source)
+    for line in data.split("\n"):  # long lines of CSV are cut
+        assert re.sub(r"\s", "", line).removesuffix("...") in whole
+    assert options.split() in ([], ["--feature", "characters:text"])
+    if verb == "forecast":
+        found = recurate.forecast(str(source), rounds=1)
+        said = [found.ruling.line, *found.opened.understood.text()]
+    else:
+        found = recurate.fit(str(source), feature="characters:text" if options else None)
+        said = [f"slates: {found.reading.facts['slates']}", *found.reading.understood.text()]
+    assert [x for x in said if not x.startswith("not used")][:8] == lines.strip().split("\n")
+
+
+MAKERS = {
+    "TRL: completions of GRPO and RLOO": "trl", "verl: rollouts": "verl", "NeMo-RL: training data": "nemo_rl",
+    "NeMo Gym: rollouts": "nemo_gym", "open-instruct: GRPO rollouts": "open_instruct",
+    "open-instruct: rejection sampling": "open_instruct_rs", "OpenRLHF: batch inference": "openrlhf",
+    "SkyRL: dumped evaluations": "skyrl", "RLHFlow: annotated generations": "rlhflow",
+    "SimPO: scored generations": "simpo", "UltraFeedback": "ultrafeedback",
+    "UltraFeedback, binarized": "ultrafeedback_binarized", "HH-RLHF": "hh_rlhf", "Arena battles": "arena",
+    "Arena battles with one column an outcome": "arena_flags", "AlpacaEval 1": "alpaca_eval",
+    "AlpacaEval 2": "alpaca_eval_2", "MT-bench judgements": "mt_bench", "PrefLib": "preflib",
+    "Label Studio: pairwise comparison": "label_studio", "Argilla": "argilla", "jsPsych": "jspsych",
+    "oTree": "otree",
+    "Qualtrics: conjoint": "qualtrics", "R's mlogit: wide": "fishing", "R's mlogit: long": "mlogit_long",
+}  # fmt: skip

@@ -136,7 +136,8 @@ def verl(folder: Path) -> tuple[Path, Truth]:
     (folder / "rollouts").mkdir()
     for t in sorted({s.round for s in truth.slates}):
         jsonl(folder / "rollouts" / f"{t}.jsonl", [
-            {"input": s.context, "output": text, "gts": "g", "score": r, "step": t, "acc": r > 3, "request_id": f"{j}a"}
+            {"input": s.context, "output": text, "gts": "g", "score": r, "step": t, "acc": r > 3,
+             "request_id": f"{j}a"}
             for s, j, text, r in each(truth) if s.round == t
         ])  # fmt: skip
     return folder / "rollouts", truth
@@ -172,7 +173,8 @@ def open_instruct(folder: Path) -> tuple[Path, Truth]:
     truth = samples()
     rows = [
         {"step": s.round, "sample_idx": i, "prompt_idx": int(s.context.split()[1]), "prompt_tokens": [1, 2],
-         "response_tokens": [3, i], "reward": r, "advantage": r - 1, "finish_reason": "stop", "dataset": "gsm",
+         "response_tokens": [3, i], "reward": r, "advantage": r - 1, "finish_reason": "stop",
+         "dataset": "gsm",
          "ground_truth": "7", "request_info": {"num_calls": 0}, "logprobs": [-0.5, -0.1]}
         for i, (s, _, _, r) in enumerate(each(truth))
     ]  # fmt: skip
@@ -184,7 +186,8 @@ def open_instruct_rs(folder: Path) -> tuple[Path, Truth]:
     """open-instruct's rejection sampling: one row a completion, messages and a score."""
     truth = samples(rounds=1, first=0)
     rows = [
-        {"messages": chat(s.context, "reference"), "model_completion": text, "reference_completion": "reference",
+        {"messages": chat(s.context, "reference"), "model_completion": text,
+         "reference_completion": "reference",
          "score": r}
         for s, _, text, r in each(truth)
     ]  # fmt: skip
@@ -239,8 +242,10 @@ def ultrafeedback(folder: Path) -> tuple[Path, Truth]:
     rows = [
         {"source": "evol_instruct", "instruction": s.context, "models": [f"m{j}" for j in range(4)],
          "completions": [
-             {"annotations": {"helpfulness": {"Rating": "4", "Rationale": "so"}}, "custom_system_prompt": "be",
-              "critique": "fine", "fine-grained_score": 4.25, "model": f"m{j}", "overall_score": x, "principle": "p",
+             {"annotations": {"helpfulness": {"Rating": "4", "Rationale": "so"}},
+              "custom_system_prompt": "be",
+              "critique": "fine", "fine-grained_score": 4.25, "model": f"m{j}", "overall_score": x,
+              "principle": "p",
               "response": text}
              for j, (text, x) in enumerate(zip(s.items, r, strict=True))],
          "correct_answers": ["None"], "incorrect_answers": ["None"]}
@@ -271,7 +276,8 @@ def ultrafeedback_binarized(folder: Path) -> tuple[Path, Truth]:
     truth = pairs()
     rows = [
         {"prompt": s.context, "prompt_id": f"{i:064x}", "chosen": chat(s.context, s.items[0]),
-         "rejected": chat(s.context, s.items[1]), "messages": chat(s.context, s.items[0]), "score_chosen": r[0],
+         "rejected": chat(s.context, s.items[1]), "messages": chat(s.context, s.items[0]),
+         "score_chosen": r[0],
          "score_rejected": r[1]}
         for i, (s, r) in enumerate(zip(truth.slates, truth.rewards, strict=True))
     ]  # fmt: skip
@@ -285,7 +291,8 @@ def hh_rlhf(folder: Path) -> tuple[Path, Truth]:
     truth = replace(pairs(), rewards=())
     start = "\n\nHuman: Hello\n\nAssistant: Hi.\n\nHuman: {}\n\nAssistant:"
     rows = [
-        {"chosen": f"{start.format(s.context)} {s.items[0]}", "rejected": f"{start.format(s.context)} {s.items[1]}"}
+        {"chosen": f"{start.format(s.context)} {s.items[0]}",
+         "rejected": f"{start.format(s.context)} {s.items[1]}"}
         for s in truth.slates
     ]  # fmt: skip
     own = tuple(replace(s, context=start.format(s.context)) for s in truth.slates)
@@ -358,7 +365,8 @@ def mt_bench(folder: Path) -> tuple[Path, Truth]:
     words = {0: "model_a", 1: "model_b", -1: "tie"}
     rows = [
         {"question_id": 81 + i // 2, "model_a": s.items[0], "model_b": s.items[1], "winner": words[s.pick],
-         "judge": s.chooser, "conversation_a": chat(s.context, f"a{i}"), "conversation_b": chat(s.context, f"b{i}"),
+         "judge": s.chooser, "conversation_a": chat(s.context, f"a{i}"),
+         "conversation_b": chat(s.context, f"b{i}"),
          "turn": 1 + i % 2}
         for i, s in enumerate(truth.slates)
     ]  # fmt: skip
@@ -411,7 +419,8 @@ def argilla(folder: Path) -> tuple[Path, Truth]:
             "id": f"rec-{i}", "status": "completed", "_server_id": f"s-{i}", "prompt": one.context,
             "response1": one.items[0], "response2": one.items[1],
             "preference.responses": [f"response{(v or 0) + 1}" for v in votes],
-            "preference.responses.users": ["u1", "u2"], "preference.responses.status": ["submitted", "submitted"],
+            "preference.responses.users": ["u1", "u2"], "preference.responses.status": ["submitted",
+            "submitted"],
             "preference.suggestion": "response1", "preference.suggestion.score": None,
             "preference.suggestion.agent": "gpt-4",
         })  # fmt: skip
@@ -517,10 +526,12 @@ def mlogit_long(folder: Path) -> tuple[Path, Truth]:
 
 Maker = Callable[[Path], tuple[Path, Truth]]
 REWARDED: tuple[Maker, ...] = (
-    trl, verl, nemo_rl, nemo_gym, open_instruct, open_instruct_rs, openrlhf, skyrl, rlhflow, simpo, ultrafeedback,
+    trl, verl, nemo_rl, nemo_gym, open_instruct, open_instruct_rs, openrlhf, skyrl, rlhflow, simpo,
+    ultrafeedback,
 )  # fmt: skip
 PAIRED: tuple[Maker, ...] = (ultrafeedback_binarized, hh_rlhf)
 PICKED: tuple[Maker, ...] = (
-    arena, arena_flags, alpaca_eval, mt_bench, preflib, label_studio, argilla, jspsych, otree, qualtrics, fishing,
+    arena, arena_flags, alpaca_eval, mt_bench, preflib, label_studio, argilla, jspsych, otree, qualtrics,
+    fishing,
     mlogit_long,
 )  # fmt: skip

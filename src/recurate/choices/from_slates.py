@@ -123,6 +123,7 @@ def _base(plain: PlainSlates, matrix: FloatArray, names: Sequence[str]) -> Choic
     if "item" in columns:
         found, codes = np.unique(plain.texts("item"), return_inverse=True)
         item_codes, item_names = codes.astype(np.int64).ravel(), tuple(found.tolist())
+    weights = columns.get("weight")
     positions = None
     if "slot" in columns:
         named = columns["slot"].dtype == object  # such as left and right; else rows are sorted by slot
@@ -135,7 +136,7 @@ def _base(plain: PlainSlates, matrix: FloatArray, names: Sequence[str]) -> Choic
         items=item_codes,
         item_names=item_names,
         contexts=plain.per_slate("context"),
-        weights=plain.columns["weight"][slates.offsets[:-1]].astype(float) if "weight" in plain.columns else None,
+        weights=None if weights is None else weights[slates.offsets[:-1]].astype(float),
     )  # fmt: skip
 
 

@@ -19,8 +19,8 @@ class RecurateError(Exception):
 class InputError(RecurateError, ValueError):
     """The user's input is wrong.
 
-    Its three parts are kept as the attributes ``what``, ``got`` (as text) and ``remedy``; ``account`` holds what
-    had been understood of the input by then, as lines of text.
+    Its three parts are kept as the attributes ``what``, ``got`` (as text) and ``remedy``; ``account`` holds
+    what had been understood of the input by then, as lines of text.
 
     >>> print(InputError("k must be a whole number", got=2.5, remedy="use 2 or 3"))
     k must be a whole number
@@ -119,7 +119,7 @@ def short(value: object, width: int = 80) -> str:
     r"""Return a value as one line of at most ``width`` characters, for a message.
 
     >>> short("a text of\nseveral lines", 16)
-    "'a text of\\nse..."
+    "'a text of\\ns..."
     """
     if isinstance(value, str):
         value = value[: width + 1]  # its quotes and escapes follow

@@ -1,4 +1,4 @@
-"""From what people have to what verbs need: a log, or slates with picks, each with the account of how it was read."""
+"""From what people have to what verbs need: a log, or slates with picks, with an account of the reading."""
 
 from __future__ import annotations
 

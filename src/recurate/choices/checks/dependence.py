@@ -98,6 +98,8 @@ def check_repeats(choices: Choices, beta: FloatArray) -> Check:
     zero unless predictions are wrong for particular slates or picks from equal slates are dependent.
     """
     blank = Check("repeats", "Repeated slates")
+    if choices.weights is not None and (choices.weights != np.round(choices.weights)).any():
+        return replace(blank, why="picks are shares of votes: those of one slate are a single vote")
     codes, order = _equal_slates(choices)
     counts = np.bincount(codes)
     pairs = int((counts * (counts - 1) // 2).sum())

@@ -1,7 +1,7 @@
 """Exports whose rows are no slates, as tables with one row per slate.
 
-Argilla lists all people's answers to a question in one cell. Qualtrics and other survey tools put all tasks of a
-respondent side by side, in numbered columns, below up to three lines of headings.
+Argilla lists all people's answers to a question in one cell. Qualtrics and other survey tools put all tasks
+of a respondent side by side, in numbered columns, below up to three lines of headings.
 """
 
 from __future__ import annotations
@@ -14,13 +14,14 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from recurate.log.reading.names import key, named
+from recurate.log.reading.names import key, listed, named
 from recurate.log.reading.values import blank, objects
 
 ANSWERS = ".responses"
 RESPONDENT, TASK = "respondent", "task_number"
 IMPORT_ID = re.compile(r'^\s*\{\s*"ImportId"')
 NUMBER = re.compile(r"\d+")
+NUMBERS = re.compile(r"-?\d+\.?\d*|-?\.\d+")
 PROFILE = re.compile(r"^(?P<stem>.*?)(?P<task>\d+)-(?P<place>\d+)-(?P<attribute>\d+)$")
 LABEL = re.compile(r"^(?P<stem>.*?)(?P<task>\d+)-(?P<attribute>\d+)$")
 ASKED = (
@@ -44,6 +45,9 @@ def reshaped(table: pa.Table) -> tuple[pa.Table, tuple[str, ...]] | None:
     answers = _answers(table)
     if answers:
         return _one_row_per_answer(table, answers)
+    several = _ratings(table)
+    if several:
+        return _one_column_per_rating(table, several)
     table, lines = _without_headings(table)
     design = _design(table)
     if design is not None:
@@ -102,12 +106,50 @@ def _is_ranking(values: Sequence[Any]) -> bool:
 
 
 def _ranked(values: Sequence[Any]) -> dict[str, pa.Array]:
-    """Return one column of ranks per option of answers such as ``[{"value": "response1", "rank": 2}, ...]``."""
+    """Return one column of ranks per option of answers such as ``[{"value": "response1", "rank": 2}]``."""
     options = dict.fromkeys(str(part["value"]) for v in values for part in v or ())
     ranks = [{str(part["value"]): part["rank"] for part in v or ()} for v in values]
     short = {o: NUMBER.findall(o) for o in options}
     names = {o: f"rank_{short[o][-1]}" if short[o] else f"rank_{o}" for o in options}
     return {names[o]: pa.array([r.get(o) for r in ranks], pa.float64()) for o in options}
+
+
+# --- several ratings in a cell --------------------------------------------------------------------
+
+WORDS = ("one", "two", "three", "four", "five", "six", "seven", "eight")
+CELL = re.compile(r"^\s*[\[(]\s*-?[\d.]+(\s*[,;]\s*-?[\d.]+)+\s*[\])]\s*$")
+
+
+def _ratings(table: pa.Table) -> dict[str, int]:
+    """Return the columns of texts such as ``[0.5, 1]``, if several have as many numbers, and how many."""
+    found: dict[str, int] = {}
+    for field in table.schema:
+        if not pa.types.is_string(field.type):
+            continue
+        values = [v for v in table.column(field.name).slice(0, 200).to_pylist() if v]
+        sizes = {len(re.split("[,;]", v)) for v in values if CELL.match(v)}
+        if values and len(sizes) == 1 and np.mean([bool(CELL.match(v)) for v in values]) > 0.9:
+            found[field.name] = sizes.pop()
+    found = {n: size for n, size in found.items() if size <= len(WORDS)}
+    return found if len(found) >= 2 and len(set(found.values())) == 1 else {}
+
+
+def _one_column_per_rating(table: pa.Table, several: dict[str, int]) -> tuple[pa.Table, tuple[str, ...]]:
+    """Return the table with a column ``NAME_rating_one``, ``NAME_rating_two`` for each number of a cell."""
+    columns: dict[str, Any] = {}
+    for name in table.column_names:
+        if name not in several:
+            columns[name] = table.column(name)
+            continue
+        cells = [NUMBERS.findall(v) if v and CELL.match(v) else [] for v in table.column(name).to_pylist()]
+        for i in range(several[name]):
+            own = [float(c[i]) if i < len(c) else None for c in cells]
+            columns[f"{name}_rating_{WORDS[i]}"] = pa.array(own, pa.float64())
+    count = next(iter(several.values()))
+    first = next(iter(several))
+    named_so = f"{first}_rating_one to {first}_rating_{WORDS[count - 1]}"
+    note = f"each cell of {listed(list(several), 80)} holds {count} ratings: {named_so}"
+    return pa.table(columns), (note,)
 
 
 # --- a respondent's tasks side by side ------------------------------------------------------------
@@ -155,7 +197,7 @@ class _Design:
 
 
 def _design(table: pa.Table) -> _Design | None:
-    """Return the design of numbered columns: picks ``C1, C2``, and profiles ``F-1-2-3`` or ``t1_a2_price``."""
+    """Return the design of numbered columns: picks ``C1, C2``, profiles ``F-1-2-3`` or ``t1_a2_price``."""
     names = table.column_names
     for found, labels in ((_profiles(names), _labels(names)), (_numbered(names), {})):
         tasks = tuple(dict.fromkeys(t for t, _, _ in found))
@@ -204,7 +246,7 @@ def _picks(table: pa.Table, tasks: Sequence[str], taken: set[str]) -> dict[str, 
 
 
 def _one_row_per_task(table: pa.Table, design: _Design) -> tuple[pa.Table, tuple[str, ...]]:
-    """Return the table with one row per respondent and task, columns ``choice``, ``price_1``, ``price_2``, ..."""
+    """Return the table with one row per respondent and task: ``choice``, ``price_1``, ``price_2``, ..."""
     count, tasks = table.num_rows, design.tasks
     inside = {*design.picks.values(), *design.cells.values(), *design.labels.values()}
     rest = [n for n in table.column_names if n not in inside]
@@ -216,8 +258,8 @@ def _one_row_per_task(table: pa.Table, design: _Design) -> tuple[pa.Table, tuple
     columns["choice"] = _interleaved([table.column(design.picks[t]).to_pylist() for t in tasks])
     for name, values in _attributes(table, design):
         columns[name] = _interleaved(values)
-    note = f"{len(tasks)} tasks of {len(design.places)} alternatives in each row: {', '.join(design.picks.values())}"
-    return pa.table(columns), (note[:160],)
+    note = f"{len(tasks)} tasks of {len(design.places)} alternatives in each row: "
+    return pa.table(columns), (note + listed(list(design.picks.values()), 80),)
 
 
 def _attributes(table: pa.Table, design: _Design) -> Iterator[tuple[str, list[list[Any]]]]:
@@ -235,8 +277,8 @@ def _attributes(table: pa.Table, design: _Design) -> Iterator[tuple[str, list[li
         for title in titles:  # the order of attributes may differ between respondents
             yield f"{title}_{place}", [
                 [
-                    next((values[t, place, a][row] for a in attributes
-                          if (t, a) in named_by and named_by[t, a][row] == title and (t, place, a) in values), None)
+                    next((values[t, place, a][row] for a in attributes if (t, place, a) in values
+                          and (t, a) in named_by and named_by[t, a][row] == title), None)
                     for row in range(table.num_rows)
                 ]
                 for t in design.tasks

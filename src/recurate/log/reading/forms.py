@@ -48,9 +48,9 @@ class Unfolded:
     """A table with one row per candidate.
 
     Attributes:
-        columns: Columns by name, shape (rows,) each: standard ones and attributes. ``result`` holds ranks (1
-            is best), or 1 for picked and 0 for not picked; unreadable values are NaN. ``weight`` is the number
-            of times that the slate's picks count.
+        columns: Columns by name, shape (rows,) each: standard ones and attributes. ``result`` holds ranks
+            (1 is best), or 1 for picked and 0 for not picked; unreadable values are NaN. ``weight`` is the
+            number of times that the slate's picks count.
         kind: Meaning of ``result``: ``rank``, ``pick``, or ``none`` if nothing was picked.
         notes: Assumptions made in reading.
         unclear: The readings between which the values do not decide; empty if they decide.
@@ -102,7 +102,7 @@ def _split_dialogues(made: Unfolded) -> Unfolded:
 
 
 def _common_start(one: Any, two: Any) -> int:
-    """Return the length of the part before the last answer that two dialogues share; 0 if they are none.
+    r"""Return the length of the part before the last answer that two dialogues share; 0 if they are none.
 
     >>> _common_start("\n\nHuman: hi\n\nAssistant: yes", "\n\nHuman: hi\n\nAssistant: no")
     23
@@ -222,7 +222,7 @@ def _counted_rows(table: pa.Table, mapping: Mapping) -> tuple[NDArray[np.float64
             return np.where(np.isnan(picks), np.nan, picks == places), ""
     if (np.diff(np.flatnonzero(np.r_[True, codes[1:] != codes[:-1]])).size + 1) != np.unique(codes).size:
         return np.where(np.isnan(picks), np.nan, 0.0), (
-            f"{column!r} counts the rows of each slate, which are not together: name their places with --position"
+            f"{column!r} counts the rows of each slate, which are not together: name their places: --position"
         )
     starts = np.flatnonzero(np.r_[True, codes[1:] != codes[:-1]])
     slots = np.arange(codes.size) - np.repeat(starts, np.diff(np.r_[starts, codes.size]))
@@ -241,8 +241,8 @@ def _odd_ranks(numbers: NDArray[np.float64], column: str) -> str:
     if there.size and there.min() <= 0:
         values = ", ".join(f"{v:g}" for v in np.unique(there)[:5])
         return (
-            f"{column!r} holds {values}: flags (--pick {column}), ratings of which higher is better (--rating {column}), "
-            "or ranks counted from 0 (add 1: the best has rank 1)"
+            f"{column!r} holds {values}: flags (--pick {column}), ratings of which higher is better "
+            f"(--rating {column}), or ranks counted from 0 (add 1: the best has rank 1)"
         )
     return ""
 
@@ -312,14 +312,14 @@ def _fields(table: pa.Table, name: str) -> dict[str, list[Any]]:
     if not pa.types.is_struct(kind):
         return {name: values}
     return {
-        f.name: [None if row is None else [None if part is None else part.get(f.name) for part in row] for row in values]
+        f.name: [None if row is None else [(p or {}).get(f.name) for p in row] for row in values]
         for f in kind
-    }  # fmt: skip
+    }
 
 
 def _picked_places(
-    table: pa.Table, mapping: Mapping, columns: dict[str, NDArray[Any]], index: NDArray[Any], starts: NDArray[Any],
-    lengths: NDArray[Any],
+    table: pa.Table, mapping: Mapping, columns: dict[str, NDArray[Any]], index: NDArray[Any],
+    starts: NDArray[Any], lengths: NDArray[Any],
 ) -> tuple[NDArray[np.float64], list[str], str]:  # fmt: skip
     """Return the result of every candidate from the place, or the name, of the pick of its list."""
     column = mapping.roles["pick"]
@@ -445,8 +445,8 @@ def _from_wide(table: pa.Table, mapping: Mapping) -> Unfolded:
 
 
 def _add_attributes(
-    columns: dict[str, NDArray[Any]], table: pa.Table, mapping: Mapping, index: NDArray[Any], slot: NDArray[Any],
-    notes: list[str],
+    columns: dict[str, NDArray[Any]], table: pa.Table, mapping: Mapping, index: NDArray[Any],
+    slot: NDArray[Any], notes: list[str],
 ) -> NDArray[np.bool_]:  # fmt: skip
     """Add the attributes of every candidate; return which candidates were available."""
     here = np.ones(index.size, bool)
@@ -509,7 +509,7 @@ def _spread_stem(
 
 
 def _picks(table: pa.Table, mapping: Mapping, notes: list[str]) -> tuple[_Picks, str, dict[str, int], float]:
-    """Return the picks, what is unclear about them, rows without a pick by reason, and the share understood."""
+    """Return the picks, what is unclear, rows without a pick by reason, and the share that was understood."""
     n, rows = table.num_rows, np.arange(table.num_rows)
     if mapping.form == "pairs":
         return _Picks(rows, np.zeros(n)), "", {}, 1.0

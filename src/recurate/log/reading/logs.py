@@ -1,4 +1,4 @@
-"""From a table of any form to a validated log: candidates with rewards, prompts, rounds, and picks where there are any."""
+"""From a table of any form to a validated log: candidates with rewards, prompts, rounds, and any picks."""
 
 from __future__ import annotations
 
@@ -25,8 +25,8 @@ from recurate.log.schema import COLUMNS, METADATA_KEY, Log, as_log
 
 OWN_REWARDS = re.compile(r"reward(_.*)?$", re.I)
 PAIRS = (
-    "candidates are the chosen and the rejected of pairs: if these are the best and the worst of larger sets, as in "
-    "data for DPO, their rewards are not the model's, and neither is the forecast"
+    "candidates are the chosen and the rejected of pairs: if these are the best and the worst of larger "
+    "sets, as in data for DPO, their rewards are not the model's, and neither is the forecast"
 )
 PLACES = ("slot", "position", "pos", "place")  # a column so named holds positions
 ADVANTAGES = ("advantage", "advantages")
@@ -375,13 +375,18 @@ def _rewards(
     names = list(given.rewards or mapping.rewards)
     if not names:
         raise InputError(
-            "no column of rewards can be identified", got=f"columns {listed([n for n in candidates if n != 'result'])}",
+            "no column of rewards can be identified",
+            got=f"columns {listed([n for n in candidates if n != 'result'])}",
             remedy="name the column: --reward COLUMN; or learn rewards from picks with 'recurate fit'",
         )  # fmt: skip
     if given.rewards:
         return {n: _sum(candidates, n) for n in names}, []
     if len(names) == 1:
         return {names[0]: _sum(candidates, names[0])}, []
+    total = next((n for n in names if n.lower() == "reward"), None)
+    if total is not None and _adds_up(candidates, total, [n for n in names if n != total]):
+        rest = ", ".join(n for n in names if n != total)
+        return {total: _sum(candidates, total)}, [f"{total!r} is the sum (or the mean) of {rest}"]
     combined = _combined(candidates, names)
     if combined is not None:
         values, how = combined
@@ -395,7 +400,8 @@ def _rewards(
     raise InputError(
         "several columns may be rewards, and what each is to the picks cannot be decided",
         got=", ".join(names),
-        remedy=f"one reward that is their sum: --reward {joined}; one of them: --reward {names[0]}; preference groups: {each}",
+        remedy=f"one reward that is their sum: --reward {joined}; one of them: --reward {names[0]}; "
+        f"preference groups: {each}",
     )
 
 
@@ -426,12 +432,22 @@ def _sum(candidates: MappingType[str, NDArray[Any]], name: str) -> FloatArray:
     return total
 
 
+def _adds_up(candidates: MappingType[str, NDArray[Any]], total: str, parts: Sequence[str]) -> bool:
+    """Return whether a reward is the sum, or the mean, of others."""
+    values = [numbers_of(candidates[n]) for n in (total, *parts)]
+    ok = np.isfinite(np.column_stack(values)).all(axis=1)
+    if ok.sum() < 4:
+        return False
+    whole, added = values[0][ok], np.sum([v[ok] for v in values[1:]], axis=0)
+    return any(np.allclose(whole, added / n, atol=1e-6) for n in (1, len(parts)))
+
+
 def _combined(
     candidates: MappingType[str, NDArray[Any]], names: Sequence[str]
 ) -> tuple[FloatArray, str] | None:
     """Return the reward of which a column of advantages is an increasing function within every prompt.
 
-    Trainers log the parts of a reward and the advantage: the sum, centred and scaled within a prompt and step.
+    Trainers log the parts of a reward and the advantage: the sum, centred and scaled in a prompt and step.
     """
     column = next((n for n in candidates if key(n) in ADVANTAGES), None)
     if column is None or candidates[column].dtype == object:

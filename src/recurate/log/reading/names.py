@@ -16,7 +16,8 @@ SYNONYMS: dict[str, tuple[str, ...]] = {
     "pick": (
         "picked", "chosen", "pick", "choice", "selected", "winner", "preference", "preferred", "is_chosen",
         "label", "best", "vote", "answer", "better", "verdict", "human_preference", "outcome", "result",
-        "best_index", "best_id", "chosen_index", "is_best", "selection", "judgment", "judgement", "response", "most",
+        "best_index", "best_id", "chosen_index", "is_best", "selection", "judgment", "judgement", "response",
+        "most",
     ),
     "rank": ("rank", "ranking", "ranks", "rankings", "place_rank"),
     "rating": ("rating", "ratings", "stars", "likert", "grade"),
@@ -38,6 +39,7 @@ SYNONYMS: dict[str, tuple[str, ...]] = {
         "context", "prompt", "input_prompt", "instruction", "problem", "question", "query", "prompt_idx",
         "prompt_id", "ng_task_index", "task_index", "task", "task_id", "input", "caption", "messages",
         "conversation", "content", "responses_create_params", "prompts", "user_prompt", "context_id",
+        "problem_id", "uid", "group_uid",
     ),
     "round": ("round", "iteration", "step", "epoch", "global_step", "iter", "round_number", "generation"),
     "time": ("time", "timestamp", "date", "created_at", "tstamp", "datetime"),
@@ -59,6 +61,9 @@ TECHNICAL = re.compile(
     re.I,
 )
 ENDS = re.compile(r"(^|[_. ])(reward|score|rm)s?$|[a-z]Reward$")
+SUMMARY = re.compile(
+    r"[_.](std|stdev|stddev|var|variance|sem|se|min|max|baseline|model|fn|func|type|name|margin)$", re.I
+)
 INDEX = {"", "unnamed0", "index", "x", "rownames", "rowname", "rownum", "row", "rowid", "1"}
 CHOSEN = (
     ("chosen", "rejected"), ("winner", "loser"), ("preferred", "dispreferred"), ("accepted", "rejected"),
@@ -100,8 +105,8 @@ def is_sample(name: str) -> bool:
 
 
 def reward_names(names: Iterable[str]) -> list[str]:
-    """Return the names of rewards: ``reward`` and ``reward_...``, else ``score`` and the like, else ``..._reward``."""
-    known = [n for n in names if ENDS.search(n) or not TECHNICAL.search(n)]
+    """Return the names of rewards: ``reward`` and ``reward_...``, else ``score``, else ``..._reward``."""
+    known = [n for n in names if (ENDS.search(n) or not TECHNICAL.search(n)) and not SUMMARY.search(n)]
     own = [n for n in known if n.lower() == "reward" or n.lower().startswith("reward_")]
     if own:
         return own

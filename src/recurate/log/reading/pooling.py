@@ -38,29 +38,39 @@ def undecided_context(
     if mapping.form != "long":
         return []
     warnings = []
+    slate = mapping.roles.get("slate")
     used = columns_of(mapping) | set(given.others) | {"source", *(given.rewards or mapping.rewards)}
+    used -= {slate} if slate else set()
+    first = _first_round(head, mapping)  # later rounds differ in any case
     for name in head.column_names:
         if name in used or name == "group" or is_sample(name) or not _labels(head, name):
             continue
-        codes = _codes(head, name)
-        sizes = np.bincount(codes)
+        codes = _codes(head, name)[first]
+        sizes = np.bincount(np.unique(codes, return_inverse=True)[1].ravel())
         if sizes.size < 2 or sizes.size > codes.size / 2 or named([name], "chooser") or named([name], "item"):
             continue
         rewarded = [r for r in rewards if r in head.column_names]
         if not any(
-            _depends(numbers_of(np.array(head.column(r).to_pylist(), object)), codes) for r in rewarded
+            _depends(numbers_of(np.array(head.column(r).to_pylist(), object))[first], codes) for r in rewarded
         ):
             continue
-        if _within_slates(head, mapping, codes) or _even(head, mapping, codes):
+        if name == slate:
             raise InputError(
-                f"rewards depend on {name!r}, which may be the prompt: picks within its values and picks from all "
-                "candidates give different forecasts",
+                f"rewards depend on the slate ({name!r}), as where each slate is the answers to one prompt: "
+                "picks within prompts and picks from all candidates give different forecasts",
+                got=f"{sizes.size} slates",
+                remedy=f"--context {name} if each slate has its own prompt; --context none if all share one",
+            )
+        if _within_slates(head, mapping, name) or _even(codes):
+            raise InputError(
+                f"rewards depend on {name!r}, which may be the prompt: picks within its values and picks "
+                "from all candidates give different forecasts",
                 got=f"{sizes.size} values of {name!r}",
-                remedy=f"--context {name} if candidates compete within its values; --context none if they do not",
+                remedy=f"--context {name} if candidates compete within its values; --context none if not",
             )
         warnings.append(
-            f"rewards depend on {name!r}, which is not used: --context {name} if candidates compete within its "
-            f"values, --group {name} to forecast its shares"
+            f"rewards depend on {name!r}, which is not used: --context {name} if candidates compete within "
+            f"its values, --group {name} to forecast its shares"
         )
     return warnings
 
@@ -91,10 +101,19 @@ def _depends(rewards: FloatArray, codes: IntArray) -> bool:
     return bool(fdtrc(k - 1, n - k, between / within) < DEPENDS)
 
 
-def _within_slates(head: pa.Table, mapping: Mapping, codes: IntArray) -> bool:
-    """Return whether a column has one value in every slate, as a prompt has; some slates must have two rows."""
-    if not mapping.keys:
+def _first_round(head: pa.Table, mapping: Mapping) -> NDArray[np.bool_]:
+    """Return which rows are of the first row's round."""
+    if "round" not in mapping.roles:
+        return np.ones(head.num_rows, bool)
+    rounds = np.array([str(v) for v in head.column(mapping.roles["round"]).to_pylist()])
+    return np.asarray(rounds == rounds[0], bool)
+
+
+def _within_slates(head: pa.Table, mapping: Mapping, name: str) -> bool:
+    """Return whether a column has one value in every slate, as a prompt has; some slates must have two."""
+    if not mapping.keys or name in mapping.keys:
         return False
+    codes = _codes(head, name)
     parts = [_codes(head, name) for name in mapping.keys]
     slates = parts[0]
     for part in parts[1:]:
@@ -107,12 +126,8 @@ def _within_slates(head: pa.Table, mapping: Mapping, codes: IntArray) -> bool:
     return bool((low == high).all() and slates.max() + 1 < 0.8 * slates.size)
 
 
-def _even(head: pa.Table, mapping: Mapping, codes: IntArray) -> bool:
-    """Return whether all values occur equally often in the first round (the last value may be cut off)."""
-    rows = np.ones(codes.size, bool)
-    if "round" in mapping.roles:
-        rounds = np.array([str(v) for v in head.column(mapping.roles["round"]).to_pylist()])
-        rows = rounds == rounds[0]
-    sizes = np.bincount(codes[rows])
+def _even(codes: IntArray) -> bool:
+    """Return whether all values occur equally often (the last value may be cut off)."""
+    sizes = np.bincount(codes)
     sizes = np.sort(sizes[sizes > 0])
     return bool(sizes.size >= 2 and (sizes == sizes[-1]).mean() >= 0.9 and sizes[-1] >= 2)

@@ -42,6 +42,7 @@ from recurate.log.reading.values import (
     flags_of,
     numbers_of,
     objects,
+    prompt_of,
 )
 
 FORMS = ("long", "wide", "pairs", "lists", "rankings")
@@ -51,7 +52,8 @@ FLAGS, NAMED, RANK, RATING, PLACE, MARKS, COUNTS, CHOSEN, TEXT, BEST_WORST, NOTH
 )  # fmt: skip
 VOTES = re.compile(r"^(annotator|rater|vote|judge|judgement|label|preference)[_ ]?\d+$", re.I)
 SUFFIX = re.compile(
-    r"^(?P<stem>.*?[^\d_\-. ])[_\-. ]?(?P<alt>\d+|(?<=[_\-. ])[a-hA-H]|(?<=[_\-. ])(?:left|right|first|second))$"
+    r"^(?P<stem>.*?[^\d_\-. ])[_\-. ]?"
+    r"(?P<alt>\d+|(?<=[_\-. ])[a-hA-H]|(?<=[_\-. ])(?:left|right|first|second))$"
 )
 LAST = re.compile(r"^(?P<stem>.+)[._](?P<alt>[A-Za-z0-9\-]+)$")
 PREFIX = re.compile(r"^(?P<alt>[A-Za-z0-9\-]+)[_.](?P<stem>.+)$")
@@ -59,9 +61,14 @@ NUMBER_FIRST = re.compile(r"^(?P<alt>\d+)[_\-. ]?(?P<stem>[A-Za-z].*)$")
 RANK_OF = re.compile(r"^(rank(ing)?|r)[_\-. ]|[_\-. ]rank$", re.I)
 AVAILABLE = ("av", "avail", "available", "availability")
 MARK_WORDS = (
-    "label", "winner", "won", "win", "chosen", "choice", "picked", "pick", "selected", "preferred", "is_chosen", "best",
+    "label", "winner", "won", "win", "chosen", "choice", "picked", "pick", "selected", "preferred",
+    "is_chosen",
+    "best",
 )  # fmt: skip
-ITEM_STEMS = ("item", "model", "alternative", "name", "option", "candidate", "generator", "system", "brand", "product", "player", "team", "")  # fmt: skip
+ITEM_STEMS = (
+    "item", "model", "alternative", "name", "option", "candidate", "generator", "system", "brand", "product",
+    "player", "team", "",
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -338,7 +345,7 @@ def _best_and_worst(table: pa.Table, given: Given, base: Mapping, slates: Sequen
 
 
 def _numbered_rewards(table: pa.Table, given: Given) -> bool:
-    """Return whether rewards are numbered like other columns: completion_0, reward_0, completion_1, reward_1."""
+    """Return whether rewards are numbered like other columns: completion_0, reward_0, completion_1, ..."""
     if given.rewards:
         return False
     rewards = usual.reward_names(_flat(table))
@@ -395,10 +402,19 @@ def _with_outcome(
         values = flags_of(array_of(table, column))
         if np.isnan(values).mean() > 0.9:
             return None
+    if not given.picks:
+        roles = _of_samples(table, given, roles, base.rivals)
     order = ("round", "slate", "pick", "rank", "rating", "chooser", "item", "position", "context", "time")
     rewards = tuple(given.rewards) or tuple(
         n for n in usual.reward_names(_flat(table)) if n not in roles.values() and holds_numbers(table, n)
     )
+    rivals = base.rivals | more.rivals
+    if "context" in rivals:
+        rivals["context"] = tuple(n for n in _contexts(base) if n != roles.get("context"))
+    others = tuple(
+        n for n in _flat(table) if n not in rewards and usual.reward_names([n]) and holds_numbers(table, n)
+    )
+    rivals |= {"reward": others} if rewards and others and not given.rewards else {}
     found = replace(
         base,
         form="long",
@@ -406,7 +422,7 @@ def _with_outcome(
         roles={r: roles[r] for r in (*order, *roles) if r in roles},
         guessed=guessed,
         reasons=reasons,
-        rivals=base.rivals | more.rivals,
+        rivals=rivals,
         rewards=rewards,
     )
     if "position" not in found.roles and "item" in found.roles and "item" in found.guessed and how != NAMED:
@@ -415,8 +431,42 @@ def _with_outcome(
     return keyed if keyed is None or how != FLAGS else _flagged(table, keyed)
 
 
+def _contexts(base: Mapping) -> tuple[str, ...]:
+    return (*([base.roles["context"]] if "context" in base.roles else []), *base.rivals.get("context", ()))
+
+
+def _of_samples(
+    table: pa.Table, given: Given, roles: dict[str, str], rivals: MappingType[str, tuple[str, ...]]
+) -> dict[str, str]:
+    """Return the roles of a log's rows without rounds or contexts that hold one sample each, or all of them.
+
+    A step that counts samples is no round; a prompt that never recurs, or never changes, separates nothing.
+    """
+    roles = dict(roles)
+    by = None if "round" in given.roles or table.num_rows <= 4 else roles.get("round")
+    if by is not None and len(pc.unique(table.column(by))) > 0.5 * table.num_rows:
+        del roles["round"]
+    if "context" not in roles or "context" in given.roles:
+        return roles
+    for name in (roles["context"], *rivals.get("context", ())):
+        if name in roles.values() and name != roles["context"]:
+            continue
+        if _separates(table, name, roles.get("round")):
+            return roles | {"context": name}
+    return {r: c for r, c in roles.items() if r != "context"} if table.num_rows > 4 else roles
+
+
+def _separates(table: pa.Table, name: str, by: str | None) -> bool:
+    """Return whether the values of a column are several, and most recur within their round."""
+    values = pa.array([prompt_of(v) for v in table.column(name).to_pylist()], pa.string())
+    rounds = table.column(by) if by else pa.array([0] * table.num_rows)
+    sizes = pa.table({"r": rounds, "v": values}).group_by(["r", "v"]).aggregate([([], "count_all")])
+    counts = np.asarray(sizes.column("count_all").to_numpy())
+    return len(pc.unique(values)) > 1 and bool((counts > 1).mean() > 0.5)
+
+
 def _flagged(table: pa.Table, found: Mapping) -> Mapping | None:
-    """Return the reading of flags, or of what they are instead: 1, 0 and -1, or the number of the picked row."""
+    """Return the reading of flags, or of what they are instead: 1, 0, -1, or the number of the picked row."""
     column = found.roles["pick"]
     if not is_numeric(table.schema.field(column).type):
         return found
@@ -487,8 +537,8 @@ def _keyed(table: pa.Table, found: Mapping, *, pool: bool) -> Mapping | None:
 def _splits(table: pa.Table, keys: Sequence[str], column: str, role: str) -> bool:
     """Return whether a column separates the rows of what would be one slate.
 
-    Rounds always do, since slates are numbered within rounds. A chooser does where several, each with two rows
-    or more, share a slate; a log may name the chooser in the picked row alone.
+    Rounds always do, since slates are numbered within rounds. A chooser does where several, each with two
+    rows or more, share a slate; a log may name the chooser in the picked row alone.
     """
     if role == "round":
         return True
@@ -574,9 +624,8 @@ def pair_stems(
 
 
 def _wide(table: pa.Table, given: Given) -> Iterator[Mapping]:
-    names = [n for n in table.column_names]
-    for found in _by_value(table, given):
-        yield found
+    names = table.column_names
+    yield from _by_value(table, given)
     for alternatives, stems in _groupings(table, names, given.alternatives):
         yield from _outcomes_of(table, given, alternatives, stems)
     if not given.picks and not given.rewards:

@@ -350,7 +350,7 @@ def _useless(columns: dict[str, NDArray[Any]], slates: Slates, name: str) -> str
 
 
 def _numbering(values: NDArray[Any], slates: Slates) -> str:
-    """Return the reason why a column only numbers rows or the candidates of each slate, or an empty string."""
+    """Return why a column only numbers rows or the candidates of each slate, or an empty string."""
     if values.dtype.kind not in "iu" or values.size < 4:
         return ""
     numbers = values.astype(float)

@@ -1,4 +1,4 @@
-"""The choice among the plausible readings of a table, and its account: what each column was taken for, and why."""
+"""The choice among the plausible readings of a table, and its account: what each column was taken for."""
 
 from __future__ import annotations
 
@@ -88,7 +88,8 @@ class Understood:
 
 def _row(m: Mapping, role: str, column: str) -> dict[str, str]:
     return {
-        "role": role, "column": column, "reason": m.reasons.get(role, ""), "or": ", ".join(m.rivals.get(role, ())),
+        "role": role, "column": column, "reason": m.reasons.get(role, ""),
+        "or": ", ".join(m.rivals.get(role, ())),
     }  # fmt: skip
 
 
@@ -171,7 +172,7 @@ def _check_ignored(table: pa.Table, mapping: Mapping, given: Given) -> None:
 
 
 def _worth(found: Unfolded, mapping: Mapping, given: Given) -> tuple[float, ...]:
-    """Return how much of a table a reading uses: rows in usable slates, in picks, and columns that are used."""
+    """Return how much of a table a reading uses: rows in usable slates, in picks, and columns."""
     picks = _usable_picks(found)
     order = -float(list(FORM_TEXT).index(mapping.form)), len(columns_of(mapping))
     if given.picks:  # lists that hold the chosen one among others, with rewards, tell more than a pair
@@ -265,7 +266,8 @@ def _only_rewards(table: pa.Table, given: Given) -> InputError | None:
     return with_account(
         InputError(
             f"the file holds rewards ({rewards}) and no picks", got=f"columns {listed(table.column_names)}",
-            remedy="recurate forecast, plan and audit read it as it is; or name a column of picks: --pick COLUMN",
+            remedy="recurate forecast, plan and audit read it as it is; or name a column of picks: "
+            "--pick COLUMN",
         ),
         found,
     )  # fmt: skip
@@ -312,14 +314,15 @@ def _refuse(
         what = "a file with one row per candidate needs a column of slates and one of picks or ranks"
         raise InputError(what, got=got, remedy="name the columns: --slate COLUMN --pick COLUMN")
     if form == "lists":
-        what = "a file of lists needs a list of ranks, ratings or flags, or a column with the position of the pick"
+        what = "a file of lists needs a list of ranks, ratings or flags, or a column of the picks' places"
         raise InputError(
             what, got=got, remedy="name the column: --rank COLUMN, --rating COLUMN or --pick COLUMN"
         )
     if form in ("wide", "pairs") or stems:
         what = "a file with one row per slate needs a column of picks"
+        rating = next((n for n in names if n.endswith("_rating_one")), "COLUMN")
         raise InputError(
-            what, got=got, remedy="name the column: --pick COLUMN (or --rating COLUMN, --rank COLUMN)"
+            what, got=got, remedy=f"name the column: --pick COLUMN (or --rating {rating}, --rank COLUMN)"
         )
     raise InputError(
         "the slates and picks of this file cannot be identified", got=got,
@@ -329,7 +332,7 @@ def _refuse(
 
 
 def _no_rewards(table: pa.Table, given: Given) -> InputError:
-    """Return the error about named columns that do not exist or hold no numbers, or about no rewards at all."""
+    """Return the error about named columns that do not exist or hold no numbers, or about no rewards."""
     for name in (part for reward in given.rewards for part in terms(reward, table.column_names)):
         if name not in table.column_names:
             got = f"columns {listed(table.column_names)}"

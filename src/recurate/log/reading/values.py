@@ -1,4 +1,4 @@
-"""The meaning of single values: yes and no, numbers, ratings, and the words by which a pick names its candidate."""
+"""The meaning of single values: yes and no, numbers, and the words by which a pick names its candidate."""
 
 from __future__ import annotations
 
@@ -138,7 +138,7 @@ class Decoded:
     """Picks as places of alternatives.
 
     Attributes:
-        places: Index of the picked alternative, shape (n,); -1 for a tie, -2 for "both bad", NaN if unreadable.
+        places: Index of the picked alternative, (n,); -1 for a tie, -2 for "both bad", NaN if unreadable.
         notes: What was assumed.
         unclear: The two readings between which the values do not decide; empty if they decide.
         skipped: Number of values that say that nothing was picked.
@@ -273,6 +273,13 @@ def decode_codes(codes: NDArray[np.float64], names: Names) -> Decoded:
     own = [float(_last(a)) if _last(a).isdigit() else np.nan for a in names.alternatives]
     notes: list[str] = []
     whole = {v for v in found if float(v).is_integer()}
+    half = _halfway(found, k)
+    if half is not None:  # one half way between two is a draw
+        decoded = decode_codes(np.where(codes == half, np.nan, codes), names)
+        ties = int((codes == half).sum())
+        note = f"{ties} picks of {half:g} are read as ties"
+        places = np.where(codes == half, TIE, decoded.places)
+        return Decoded(places, (*decoded.notes, note), decoded.unclear, decoded.skipped)
     scale = _scale(there, found, own, k)
     if scale:
         return Decoded(np.full(codes.size, np.nan), unclear=scale)
@@ -308,19 +315,27 @@ def decode_codes(codes: NDArray[np.float64], names: Names) -> Decoded:
     return Decoded(np.asarray(places), tuple(notes))
 
 
+def _halfway(found: set[float], k: int) -> float | None:
+    """Return the code half way between the two of a pair, 0.5 or 1.5, if no other is broken."""
+    broken = [v for v in found if not float(v).is_integer()]
+    if k != 2 or len(broken) != 1 or broken[0] not in (0.5, 1.5):
+        return None
+    return broken[0] if found & {np.floor(broken[0]), np.ceil(broken[0])} else None
+
+
 MISSING_CODES = {99.0, 999.0, 98.0, 998.0, -1.0, -8.0, -9.0, -99.0, -999.0}
 
 
 def _scale(there: NDArray[np.float64], found: set[float], own: Sequence[float], k: int) -> str:
-    """Return what is unclear about codes many of which name no alternative, as those of a scale from 1 to 5."""
+    """Return what is unclear about codes many of which name no alternative, as on a scale from 1 to 5."""
     named = {v for v in own if v == v} | set(range(k + 1)) | MISSING_CODES
     odd = sorted(found - named)
     if there.size < 8 or not odd or np.isin(there, odd).mean() <= 0.1:
         return ""
     listed = ", ".join(f"{v:g}" for v in sorted(found)[:7])
     return (
-        f"picks are {listed}{', ...' if len(found) > 7 else ''} and there are {k} alternatives: a scale between them, "
-        "or codes; write a column with the number of the preferred one, from 1"
+        f"picks are {listed}{', ...' if len(found) > 7 else ''} and there are {k} alternatives: a scale "
+        "between them, or codes; write a column with the number of the preferred one, from 1"
     )
 
 
@@ -346,6 +361,8 @@ def soft(codes: NDArray[np.float64], k: int) -> tuple[NDArray[np.float64], str] 
     Values in [1, 2] or in [0, 1] of which more than a few are no whole numbers are graded preferences.
     """
     there = codes[~np.isnan(codes)]
+    if _halfway(set(np.unique(there).tolist()), k) is not None:
+        return None
     if k != 2 or there.size < 2 or (there == np.round(there)).mean() > 0.8:
         return None
     for low in (1.0, 0.0):

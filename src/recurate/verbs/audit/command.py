@@ -62,7 +62,8 @@ def audit(
     found = audit_picks(
         log, declared=declared, reward=reward, slate=slate, pick=pick, rank=rank, rating=rating,
         chooser=chooser, item=item, position=position, context=context, round=round, form=form,
-        alternatives=options.words(alternatives), places_from=places_from, feature=feature, ties=ties, progress=options.say,
+        alternatives=options.words(alternatives), places_from=places_from, feature=feature, ties=ties,
+        progress=options.say,
     )  # fmt: skip
     publish(found, out or options.beside(log, "audit"), as_json=as_json)
     if found.mismatches:

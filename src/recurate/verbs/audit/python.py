@@ -100,7 +100,8 @@ def audit(
     options = FitOptions(
         given=given(
             {
-                "slate": slate, "pick": pick, "rank": rank, "rating": rating, "chooser": chooser, "item": item,
+                "slate": slate, "pick": pick, "rank": rank, "rating": rating, "chooser": chooser,
+                "item": item,
                 "position": position, "context": context, "round": round,
             },
             form=form, alternatives=alternatives, places_from=places_from, rewards=listed(reward),

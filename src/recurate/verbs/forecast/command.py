@@ -105,8 +105,10 @@ def forecast(
     from recurate.verbs.result import publish
 
     found = forecast_log(
-        log, reward=reward, group=group, track=track, context=context, round=round, slate=slate, pick=pick, rank=rank,
-        rating=rating, form=form, alternatives=options.words(alternatives), places_from=places_from, reference=reference,
+        log, reward=reward, group=group, track=track, context=context, round=round, slate=slate,
+        pick=pick, rank=rank,
+        rating=rating, form=form, alternatives=options.words(alternatives), places_from=places_from,
+        reference=reference,
         rule=rule, k=None if k is None else _sizes(k), temperature=temperature, noise=noise, keep=keep,
         lapse=lapse, threshold=threshold, top=top, then=[stage(text) for text in then or ()],
         real_fraction=real_fraction, accumulate=accumulate or None, efficacy=efficacy_of(efficacy),

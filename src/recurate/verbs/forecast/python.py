@@ -82,7 +82,7 @@ def forecast(
             contexts. A context with 500 candidates or more is a population of its own; thinner ones pool
             residuals from the contexts' means.
         round: the column of rounds (steps); with slate, pick, rank, rating, form, alternatives and
-            places_from, what :func:`recurate.fit` calls so: how the log is read, guessed where it is not given.
+            places_from, what :func:`recurate.fit` calls so: how the log is read, guessed if not given.
         slate: the column of slates.
         pick: the column of picks.
         rank: the column of ranks, 1 the best.

@@ -99,7 +99,8 @@ def plan(
     ks = numbers("--k", k)
     found = plan_log(
         log, reward=reward, group=group, context=context, round=round, slate=slate, pick=pick, rank=rank,
-        rating=rating, form=form, alternatives=options.words(alternatives), places_from=places_from, maximise=maximise,
+        rating=rating, form=form, alternatives=options.words(alternatives), places_from=places_from,
+        maximise=maximise,
         importance=numbers("--importance", importance),
         rounds=_rounds(rounds), floor=floor, kl=kl, entropy=entropy, variance=variance, budget=budget,
         picks=picks, k=None if ks is None else [int(v) if v.is_integer() else v for v in ks],

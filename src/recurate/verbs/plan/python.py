@@ -92,7 +92,7 @@ def plan(
         context: the column of contexts; with arrays, the context of each candidate. Contexts are treated as
             in a forecast.
         round: the column of rounds (steps); with slate, pick, rank, rating, form, alternatives and
-            places_from, what :func:`recurate.fit` calls so: how the log is read, guessed where it is not given.
+            places_from, what :func:`recurate.fit` calls so: how the log is read, guessed if not given.
         slate: the column of slates.
         pick: the column of picks.
         rank: the column of ranks, 1 the best.
@@ -184,7 +184,8 @@ def plan(
         )
         log_k = _own_size(ruling, k)
         space = settings(
-            count, k, real_fraction, weights, [manner.rule.temperature] if temperature is None else temperature,
+            count, k, real_fraction, weights,
+            [manner.rule.temperature] if temperature is None else temperature,
             keep=manner.rule.keep, log_k=log_k, mix=ruling.weights,
         )  # fmt: skip
         found = plan_settings(candidates, real, goal, space, refine=refine, log_k=log_k)
