@@ -333,14 +333,8 @@ def _picked_places(
                 for row, item in zip(index, items, strict=True)
             ]
         )
-        per_row = np.bincount(index, found, table.num_rows)
-        if (per_row > 0).mean() > 0.5:
-            first = np.flatnonzero(found)[np.unique(index[found], return_index=True)[1]]
-            single = np.zeros(index.size, bool)
-            single[first] = True
-            twice = int((per_row > 1).sum())
-            notes = [f"{twice} picks name a text that is listed twice: the first is taken"] if twice else []
-            return np.where(per_row[index] > 0, single, np.nan), notes, ""
+        if (np.bincount(index, found, table.num_rows) > 0).mean() > 0.5:
+            return _named_once(found, columns, mapping, index, table.num_rows)
     places = numbers_of(values)
     if mapping.places_from is not None:
         place = (places - mapping.places_from)[index]
@@ -360,6 +354,34 @@ def _picked_places(
             unclear = f"{column!r} holds {values_text}: places counted from 0, or from 1"
     place = places[index]
     return np.where(np.isnan(place), np.nan, columns["slot"] == place), notes, unclear
+
+
+def _named_once(
+    found: NDArray[np.bool_],
+    columns: dict[str, NDArray[Any]],
+    mapping: Mapping,
+    index: NDArray[Any],
+    rows: int,
+) -> tuple[NDArray[np.float64], list[str], str]:
+    """Return the result of candidates whose text the pick repeats, (n,), and notes.
+
+    Of equal texts with equal rewards the first is taken; where rewards differ, the pick is unreadable.
+    """
+    matches = np.bincount(index, found, rows)
+    first = np.zeros(index.size, bool)
+    first[np.flatnonzero(found)[np.unique(index[found], return_index=True)[1]]] = True
+    low, high = np.full(rows, np.inf), np.full(rows, -np.inf)
+    for reward in (r for r in mapping.rewards if r in columns):
+        values = np.nan_to_num(numbers_of(columns[reward]))
+        np.minimum.at(low, index[found], values[found])
+        np.maximum.at(high, index[found], values[found])
+    unclear = (matches > 1) & (high > low)
+    notes = (
+        [f"{int(unclear.sum())} picks name a text that is listed twice with different rewards"]
+        if unclear.any()
+        else []
+    )
+    return np.where((matches > 0)[index] & ~unclear[index], first, np.nan), notes, ""
 
 
 def _from_rankings(table: pa.Table, mapping: Mapping) -> Unfolded:
