@@ -4,7 +4,7 @@ r"""The rule that a log's picks follow, and the sentence that says so.
 
 1. the picks, by :func:`~recurate.choices.models.recovery.recover`;
 2. without picks, the number of candidates of each slate, or of each prompt and round: a trainer that samples
-   K completions per prompt and keeps the best is best of K;
+   K completions per prompt and keeps the best is best of K (where most prompts have as many);
 3. nothing: Luce's rule with K = 4 at temperature 1.
 
 Slates that were not numbered are the candidates of one context and round, provided that the same number of
@@ -32,6 +32,7 @@ from recurate.rules.slates import Slates
 PICKS, PROMPTS, DEFAULT = "picks", "rewards per prompt", "default"
 COMPARED = 10_000  # number of slates on which families are compared: 1 to 2 % of a temperature
 FEW = 20  # number of picks below which any rule could have made them
+USUALLY = 0.8  # share of prompts with as many rewards, above which that number is K
 USUAL = 4  # slate size where nothing tells it
 ACROSS = (
     "picks are made over each round's pool, across contexts; the forecast applies their rule within contexts",
@@ -174,8 +175,11 @@ def _prompts(rounds: Any, contexts: Any) -> tuple[IntArray, IntArray | None]:
 
 
 def _prompt_sizes(observed: Observed) -> dict[float, float] | None:
+    """Return the shares of the numbers of rewards per prompt and round; None unless most are the same."""
     _, sizes = _prompts(observed.rounds, observed.contexts)
-    return None if sizes is None else Slates(np.r_[0, np.cumsum(sizes)].astype(np.int64)).shares()
+    if sizes is None or np.bincount(sizes).max() < USUALLY * sizes.size:
+        return None
+    return Slates(np.r_[0, np.cumsum(sizes)].astype(np.int64)).shares()
 
 
 # --- words ----------------------------------------------------------------------------------------

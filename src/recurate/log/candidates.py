@@ -67,7 +67,8 @@ class Candidates:
             raise InputError(
                 "the reference lacks columns that the candidates have",
                 got=f"no {', '.join(sorted(lacking))}",
-                remedy="give the real data every column that is forecast",
+                remedy="give the real data every column that is forecast"
+                + (", or pool the contexts: --context none" if "context" in lacking else ""),
             )
         return Candidates(
             np.concatenate([self.rewards, other.rewards]),

@@ -14,7 +14,7 @@ from recurate.log.reading.exports import reshaped
 from recurate.log.reading.logs import Opened, log_from, needed_columns, own_log
 from recurate.log.reading.roles import Given, Mapping
 from recurate.log.reading.slates import PlainSlates, Wanted, read_slates
-from recurate.log.reading.sources import open_source
+from recurate.log.reading.sources import Source, open_source
 from recurate.log.reading.understand import Understood, understand, with_account
 from recurate.log.schema import Log, as_log, read_folder
 
@@ -42,7 +42,7 @@ def open_log(source: Any, given: Given) -> Opened:
     if folder is not None:
         return _own(read_folder(folder), given, name)
     file = source_of(source, text=_text(given))
-    head = file.head(HEAD)
+    head = _head(file)
     if own_log(file.schema.metadata) and not given.roles:
         return _own(file.read(), given, name)
     given = replace(given, picks=False)
@@ -66,7 +66,7 @@ def has_rewards(source: Any, given: Given) -> bool:
     file = source_of(source, text=_text(given))
     if own_log(file.schema.metadata):
         return True
-    found = understand(file.head(HEAD), replace(given, picks=False))
+    found = understand(_head(file), replace(given, picks=False))
     return bool(found.mapping.rewards)
 
 
@@ -100,6 +100,12 @@ def read_picks(source: Any, given: Given) -> tuple[pa.Table, Understood]:
     found = understand(table.slice(0, HEAD), replace(given, picks=True))
     lost = tuple(f"{count} rows are left out: {why} ({example})" for why, count, example in file.left_out)
     return table, replace(found, notes=(*file.notes, *more, *lost))
+
+
+def _head(file: Source) -> pa.Table:
+    """Return the first rows of a source, of which there is at least one."""
+    head = file.head(HEAD)
+    return head if head.num_rows else file.read()
 
 
 def _text(given: Given) -> list[str]:

@@ -38,7 +38,7 @@ Log = Annotated[
 Reward = Annotated[list[str] | None, _column("Reward column, repeatable. Default: 'reward', 'reward_...'.")]
 Reference = Annotated[Path | None, option("FILE", "Real data with the same columns: the law p_ref.")]
 Slate = Annotated[str | None, _column("Column of slates (one row per candidate).")]
-Pick = Annotated[str | None, _column("Column of picks: yes/no, or the picked alternative.")]
+Pick = Annotated[str | None, _column("Column of picks: yes/no, or the picked alternative; none for none.")]
 Rank = Annotated[str | None, _column("Column of ranks, 1 the best; equal ones are ties.")]
 Rating = Annotated[str | None, _column("Column of ratings, higher is better; equal ones are ties.")]
 Chooser = Annotated[str | None, _column("Column of choosers, who picked.")]
@@ -186,9 +186,11 @@ def wanted(
     feature: str | Sequence[str] | None, score: str | Sequence[str] | None, model: str | None, ties: str
 ) -> Wanted:
     """Return the columns to read from a table of choices, and the treatment of ties."""
-    from recurate.log.reading.slates import Wanted
+    from recurate.log.reading.slates import Wanted, check_wanted
 
-    return Wanted(tuple(listed(feature) or ()), tuple(listed(score) or ()), model, ties)
+    found = Wanted(tuple(listed(feature) or ()), tuple(listed(score) or ()), model, ties)
+    check_wanted(found)
+    return found
 
 
 def say(text: str) -> None:

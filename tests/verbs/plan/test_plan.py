@@ -255,7 +255,6 @@ def test_bad_options(two, tmp_path, options):
 # --- a folder's own rule --------------------------------------------------------------------------
 
 TINY = ("--k", 2, "--real-fraction", 0, "--rounds", 1)
-LUCE = "the plan assumes Luce's model"
 
 
 def planned_temperature(folder):
@@ -278,7 +277,7 @@ def folder_of_fit(tmp_path):
     return write
 
 
-def test_a_run_s_temperature_is_taken_and_another_rule_than_luce_s_is_warned_of(tmp_path):
+def test_a_run_s_rule_and_temperature_are_taken(tmp_path):
     changes = {
         "rounds": 1,
         "generator": {"kind": "kde"},
@@ -289,9 +288,9 @@ def test_a_run_s_temperature_is_taken_and_another_rule_than_luce_s_is_warned_of(
     run(parse_config({**GAUSSIANS, **changes}), tmp_path / "run")
     done = call("plan", "run", *TINY, "--out", "own", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
-    warning = f"{LUCE}, but the folder records noise = gaussian, lapse = 0.1"
-    assert f"warning: {warning}\n" in done.stderr
-    assert warning in json.loads((tmp_path / "own" / "plan.json").read_text())["warnings"]
+    lead = "Thurstone's rule at temperature 0.5, one of 2, with 10.0 % of slates judged at random"
+    assert " ".join(done.stdout.split()).startswith(f"rule: {lead}, by the folder's settings")
+    assert lead in json.loads((tmp_path / "own" / "plan.json").read_text())["rule"]["statement"]
     assert planned_temperature(tmp_path / "own") == 0.5
 
 
@@ -300,16 +299,19 @@ def test_a_fit_s_temperature_is_taken_unless_another_is_given(folder_of_fit, tmp
     for options, temperature in (((), 0.25), (("--temperature", 2), 2.0)):
         done = call("plan", folder, *TINY, *options, "--out", "own", cwd=tmp_path)
         assert done.returncode == 0, done.stderr
-        assert LUCE not in done.stderr
+        assert "rule: Luce's rule at temperature" in done.stdout
         assert planned_temperature(tmp_path / "own") == temperature
 
 
 @pytest.mark.parametrize(
-    ("settings", "recorded"),
-    [({"noise": "none"}, "noise = none"), ({"noise": "gumbel", "lapse": 0.05}, "lapse = 0.05")],
+    ("settings", "lead"),
+    [
+        ({"noise": "none"}, "best of 4"),
+        ({"noise": "gumbel", "lapse": 0.05}, "one of 4, with 5.0 % of slates judged at random"),
+    ],
 )
-def test_a_fit_of_another_rule_than_luce_s_is_warned_of(settings, recorded, folder_of_fit, tmp_path):
+def test_a_fit_s_rule_is_taken(settings, lead, folder_of_fit, tmp_path):
     done = call("plan", folder_of_fit(**settings), *TINY, "--out", "own", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
-    assert f"warning: {LUCE}, but the folder records {recorded}\n" in done.stderr
+    assert f"{lead}, by the folder's settings" in " ".join(done.stdout.split())
     assert planned_temperature(tmp_path / "own") == 1.0

@@ -111,7 +111,7 @@ def test_the_logs_own_k_is_tried_and_marked():
     assert found.own.choice.k == 5
     assert found.own.exact
     assert found.facts["log_k"] == 5
-    assert [row[0] for row in found.sections[0].table] == ["K", "32", "5*"]
+    assert [row[0] for row in found.sections[1].table] == ["K", "32", "5*"]
     best = plan(log, rounds=2, real_fraction=[0.0], k=[2])
     assert best.best.choice.k == 5
     assert best.summary.startswith("K = 5 (the log's), real fraction 0")

@@ -199,7 +199,11 @@ def _long_result(table: pa.Table, mapping: Mapping) -> tuple[NDArray[np.float64]
     role = mapping.how if mapping.how in (reading.RANK, reading.RATING) else "pick"
     values = array_of(table, mapping.roles[role])
     if mapping.how == reading.FLAGS:
-        return flags_of(values), ""
+        flags = flags_of(values)
+        missing = blank(values)
+        if missing.any() and (flags[~missing] == 1).all():  # only what was picked is marked
+            flags[missing] = 0
+        return flags, ""
     numbers = numbers_of(values)
     if mapping.how == reading.RATING:
         return -numbers, ""

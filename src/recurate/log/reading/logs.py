@@ -28,6 +28,7 @@ PAIRS = (
     "candidates are the chosen and the rejected of pairs: if these are the best and the worst of larger "
     "sets, as in data for DPO, their rewards are not the model's, and neither is the forecast"
 )
+PLACES = ("slot", "position", "pos", "place")  # a column so named holds positions
 ADVANTAGES = ("advantage", "advantages")
 
 
@@ -106,8 +107,25 @@ def _log_from(head: pa.Table, table: pa.Table, found: Understood, given: Given, 
             remedy="name another column: --reward COLUMN",
         )
     warnings = []
-    if lost.any():
+    if (
+        lost.any() and kind != NONE and "slate" in candidates
+    ):  # without one candidate, a pick means another thing
+        codes = _codes(candidates, ("round", "slate"))
+        whole = np.bincount(codes, lost)[codes] > 0
+        lost |= whole & ~_outside(candidates["slate"])
+        warnings.append(
+            f"{np.unique(codes[lost]).size} slates with a candidate without a finite reward are left out, "
+            f"{int(lost.sum())} candidates in all"
+        )
+    elif lost.any():
         warnings.append(f"{int(lost.sum())} candidates without a finite reward are left out")
+    if lost.all():
+        raise InputError(
+            f"{name} has no slate whose rewards are all finite numbers",
+            got=", ".join(rewards),
+            remedy="repair the rows",
+        )
+    if lost.any():
         candidates = {n: v[~lost] for n, v in candidates.items()}
     if found.mapping.form == "pairs":
         warnings.append(PAIRS)
@@ -116,7 +134,7 @@ def _log_from(head: pa.Table, table: pa.Table, found: Understood, given: Given, 
     context = "context" in candidates
     if not context and given.roles.get("context") != "none":
         warnings += undecided_context(head, found.mapping, given, candidates, list(rewards))
-    _drop_odd(candidates, said)
+    _drop_odd(candidates, found.mapping, said)
     columns = {
         n: _arrow(v, n) for n, v in candidates.items() if n in COLUMNS or n in rewards or n in given.others
     }
@@ -141,10 +159,9 @@ def _candidates(
     """Return the candidates' columns under the log's names, the kind of picks, what is unclear, and notes."""
     made: Unfolded = unfold(table, mapping, everything=True)
     columns = dict(made.columns)
-    if mapping.form == "long" and not mapping.keys and not mapping.blocks:
-        columns.pop("slate")
-    if mapping.form == "long" and mapping.how == reading.NOTHING and "slate" not in mapping.roles:
-        columns.pop("slate", None)
+    ranked = made.kind == RANK
+    if mapping.form == "long" and "slate" not in mapping.roles and not mapping.blocks and not ranked:
+        columns.pop("slate")  # where prompts are slates, the rule of the picks decides
     if "context" in mapping.roles and given.roles.get("context") != "none":
         columns["context"] = np.array([prompt_of(v) for v in columns["context"]], object)
     else:
@@ -184,9 +201,21 @@ def _picked(candidates: dict[str, NDArray[Any]], kind: str, said: list[str]) -> 
         said += [f"{ties} slates have no single best: nothing was picked there"] if ties else []
     else:
         candidates["picked"] = np.nan_to_num(result) == 1
-    if bad.any():
-        said.append(f"{int(bad.sum())} candidates have no readable pick: they count as not picked")
-    return candidates
+    if not bad.any():
+        return candidates
+    if "slate" in candidates:
+        lost = (np.bincount(codes, bad)[codes] > 0) & ~_outside(candidates["slate"])
+        said.append(f"{np.unique(codes[lost]).size} slates with an unreadable or missing pick are left out")
+    else:
+        lost = bad
+        said.append(f"{int(bad.sum())} candidates with an unreadable or missing pick are left out")
+    if lost.all():
+        raise InputError(
+            "no pick can be read",
+            got=said[-1],
+            remedy="yes and no mark picks; name another column: --pick COLUMN, or none",
+        )
+    return {n: v[~lost] for n, v in candidates.items()}
 
 
 def _numbered_slates(candidates: MappingType[str, NDArray[Any]]) -> NDArray[Any]:
@@ -260,7 +289,7 @@ def _rounds(
     return candidates
 
 
-def _drop_odd(candidates: dict[str, NDArray[Any]], said: list[str]) -> None:
+def _drop_odd(candidates: dict[str, NDArray[Any]], mapping: Mapping, said: list[str]) -> None:
     """Remove slots and propensities that are none, and give texts their type."""
     if "slot" in candidates:
         slots = candidates["slot"]
@@ -273,9 +302,21 @@ def _drop_odd(candidates: dict[str, NDArray[Any]], said: list[str]) -> None:
             codes, placed = _codes(candidates, ("round", "slate"))[inside], numbers[inside]
             order = np.lexsort((placed, codes))
             twice = bool(((np.diff(codes[order]) == 0) & (np.diff(placed[order]) == 0)).any())
-        if twice:
-            said.append("positions repeat within slates: they are not used")
+        if (
+            twice
+            and mapping.reasons.get("position") != "given"
+            and key(mapping.roles["position"]) not in PLACES
+        ):
+            said.append(
+                f"{mapping.roles['position']!r} repeats within slates: it is no position, and not used"
+            )
             del candidates["slot"]
+        elif twice:
+            raise InputError(
+                "a slate has one slot twice",
+                got=f"column {mapping.roles['position']!r}",
+                remedy="slates may be numbered anew in another column: name it (--round, --chooser or --context)",
+            )
         else:
             candidates["slot"] = numbers.astype(np.int64)
     if "slate" in candidates and not np.issubdtype(candidates["slate"].dtype, np.integer):
@@ -285,6 +326,13 @@ def _drop_odd(candidates: dict[str, NDArray[Any]], said: list[str]) -> None:
             candidates[name] = np.array(
                 [None if v is None or v != v else _text(v) for v in candidates[name]], object
             )
+    if "item" in candidates and candidates["item"].dtype.kind in "uf":  # beyond int64, or exported as floats
+        candidates["item"] = np.array([_text(v) for v in candidates["item"].tolist()], object)
+    items = candidates.get("item")
+    if items is not None and all(
+        isinstance(t, str) and t.isascii() and t.isdigit() and len(t) < 19 for t in items
+    ):
+        candidates["item"] = items.astype(np.int64)  # as in a log, numbers only count
     if "context" in candidates:
         candidates["context"] = np.array(
             ["" if v is None else _text(v) for v in candidates["context"]], object

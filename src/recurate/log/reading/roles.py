@@ -165,12 +165,18 @@ class Given:
 def check_given(given: Given, names: Sequence[str]) -> None:
     """Raise InputError if a column or form that the user named does not exist."""
     for role, column in given.roles.items():
-        if column not in names and not (role == "context" and column == "none"):
+        if column not in names and not (role in ("context", "pick") and column == "none"):
             raise InputError(
                 f"there is no column {column!r} for --{role}",
                 got=f"columns {listed(names)}",
                 remedy=nearest(column, names),
             )
+    if len(set(given.rewards)) < len(given.rewards):
+        raise InputError(
+            "columns of rewards must differ from each other",
+            got=listed(given.rewards),
+            remedy="name each once",
+        )
     if given.form is not None and given.form not in FORMS:
         raise InputError("the form is unknown", got=given.form, remedy=nearest(given.form, FORMS))
 
@@ -189,9 +195,12 @@ def readings(table: pa.Table, given: Given) -> Iterator[Mapping]:
         forms = {"wide": _wide}
     elif "slate" in given.roles:
         forms = {"long": _long}
+    unpicked = given.roles.get("pick") == "none"
+    if unpicked:
+        given = replace(given, roles={r: c for r, c in given.roles.items() if r != "pick"})
     for make in forms.values():
         for found in make(table, given):
-            if _honours(found, given):
+            if _honours(found, given) and not (unpicked and found.how != NOTHING):
                 yield replace(found, places_from=given.places_from)
 
 
@@ -418,7 +427,7 @@ def _with_outcome(
     )
     if "position" not in found.roles and "item" in found.roles and "item" in found.guessed and how != NAMED:
         found = _as_position(table, found)
-    keyed = _keyed(table, found)
+    keyed = _keyed(table, found, pool=not given.picks)
     return keyed if keyed is None or how != FLAGS else _flagged(table, keyed)
 
 
@@ -503,7 +512,7 @@ def _as_position(table: pa.Table, found: Mapping) -> Mapping:
     return found
 
 
-def _keyed(table: pa.Table, found: Mapping) -> Mapping | None:
+def _keyed(table: pa.Table, found: Mapping, *, pool: bool) -> Mapping | None:
     """Return the mapping with the columns that identify a slate together; None if none do."""
     roles = found.roles
     if "slate" in roles:
@@ -520,6 +529,8 @@ def _keyed(table: pa.Table, found: Mapping) -> Mapping | None:
             found, blocks=block, reasons=found.reasons | {"slate": f"{block} rows each, in the file's order"}
         )
     keys = [roles[r] for r in ("round", "chooser", "context") if r in roles]
+    if pool and found.how == FLAGS:  # picks from the pool of a round
+        return found
     return replace(found, keys=tuple(keys)) if "context" in roles else None
 
 

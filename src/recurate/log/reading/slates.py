@@ -124,7 +124,7 @@ def read_slates(table: pa.Table, mapping: Mapping, wanted: Wanted | None = None)
         InputError: If a wanted column does not exist or is not numeric, or no slate can be used.
     """
     wanted = wanted or Wanted()
-    _check_wanted(wanted)
+    check_wanted(wanted)
     long = unfold(table, mapping)
     if long.unclear:
         raise InputError(
@@ -164,7 +164,8 @@ def read_slates(table: pa.Table, mapping: Mapping, wanted: Wanted | None = None)
     )  # fmt: skip
 
 
-def _check_wanted(wanted: Wanted) -> None:
+def check_wanted(wanted: Wanted) -> None:
+    """Raise InputError if the model or the treatment of ties is unknown."""
     for value, valid, what in (
         (wanted.model, (SCORE, FEATURES, ITEMS), "model"),
         (wanted.ties, TIES, "ties"),

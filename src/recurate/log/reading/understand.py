@@ -15,10 +15,11 @@ from numpy.typing import NDArray
 from recurate.core.errors import InputError, nearest, short
 from recurate.log.reading import roles as reading
 from recurate.log.reading.forms import NONE, RANK, Unfolded, list_columns, outcome_columns, unfold
-from recurate.log.reading.names import listed, named
+from recurate.log.reading.names import key, listed, named
 from recurate.log.reading.roles import Given, Mapping, check_given, columns_of, readings
-from recurate.log.reading.values import numbers_of
+from recurate.log.reading.values import flags_of, numbers_of, objects
 
+PICKS = ("picked", "chosen", "pick", "selected", "ischosen", "choice", "winner")
 TRIED = 3000  # rows on which readings are tried
 FORM_TEXT = {  # the likeliest first
     "long": "one row per candidate", "pairs": "one row per pair",
@@ -108,14 +109,16 @@ def understand(table: pa.Table, given: Given) -> Understood:
     first_error: InputError | None = None
     for mapping in readings(part, given):
         try:
-            tried.append((_worth(unfold(part, mapping), mapping, given), mapping))
+            made = unfold(part, mapping, everything=not given.picks)
+            tried.append((_worth(made, mapping, given), mapping))
         except InputError as error:
             first_error = first_error or error
     best = max(tried, key=lambda t: t[0], default=None)
-    if best is None or best[0][0] <= 0:
+    if best is None or (best[0][0] <= 0 and not _leave_to_slates(part, best[1], given)):
         _refuse(table, given, tried, first_error)
     assert best is not None
     worth, mapping = best
+    _check_ignored(part, mapping, given)
     rivals = tuple(
         dict.fromkeys(
             _short(m, mapping)
@@ -124,6 +127,48 @@ def understand(table: pa.Table, given: Given) -> Understood:
         )
     )
     return Understood(mapping, worth[-1], rivals[:3], unused=_unused(table, mapping, given))
+
+
+def _leave_to_slates(table: pa.Table, mapping: Mapping, given: Given) -> bool:
+    """Return whether a reading has slates and picks that are read, so that its slates tell why none is usable."""
+    made = unfold(table, mapping)
+    return (
+        given.picks
+        and made.kind != NONE
+        and made.columns["slate"].size > 0
+        and not made.unclear
+        and made.decided > 0
+    )
+
+
+def _check_ignored(table: pa.Table, mapping: Mapping, given: Given) -> None:
+    """Raise InputError if a reading ignores a reward that holds words, or picks that cannot be read as such."""
+    if given.picks or mapping.form != "long":
+        return
+    for name in table.column_names:
+        if key(name) == "reward" and not mapping.rewards and reading.is_text(table.schema.field(name).type):
+            value = next((v for v in table.column(name).to_pylist() if v is not None), None)
+            raise InputError(
+                f"the reward {name!r} must hold numbers",
+                got=short(value),
+                remedy="repair the column, or rename it",
+            )
+    for name in named(table.column_names, "pick"):
+        told = mapping.how != reading.NOTHING or given.roles.get("pick") == "none"
+        if (
+            told
+            or name in columns_of(mapping)
+            or key(name) not in PICKS
+            or pa.types.is_nested(table.schema.field(name).type)
+        ):
+            continue
+        values = [v for v in table.column(name).unique().to_pylist() if v is not None]
+        if 0 < len(values) <= 10 and np.isnan(flags_of(objects(values))).any():
+            raise InputError(
+                f"column {name!r} is named like picks, and its values cannot be read as picks",
+                got=listed([str(v) for v in values]),
+                remedy="yes and no mark picks; name the slates (--slate COLUMN); or read no picks: --pick none",
+            )
 
 
 def _worth(found: Unfolded, mapping: Mapping, given: Given) -> tuple[float, ...]:
@@ -174,7 +219,7 @@ def _numbered(values: NDArray[Any]) -> NDArray[np.int64]:
 def _usable_rewards(found: Unfolded, mapping: Mapping, given: Given) -> float:
     """Return the share of candidates with a finite reward; 0 without rewards, or with one candidate."""
     names = [part for name in mapping.rewards for part in terms(name, found.columns)]
-    if not names or not all(n in found.columns for n in names) or found.columns["slate"].size < 2:
+    if not names or not all(n in found.columns for n in names) or not found.columns["slate"].size:
         return 0.0
     finite = [np.isfinite(numbers_of(found.columns[n])) for n in names]
     return float(np.logical_or.reduce(finite).mean())
