@@ -359,9 +359,9 @@ def _numbering(values: NDArray[Any], slates: Slates) -> str:
         return "it numbers the rows"
     if (slates.sizes < 2).any():
         return ""
-    if slates.sizes.max() < 3:  # of two, one is often coded 1 and the other 2: only their order tells
+    if slates.sizes.max() < 3:  # 1 then 2 in every pair; 0 and 1 may be a treatment
         counted = len(slates) >= FEW_ROWS and bool((numbers - slates.slots() == numbers[0]).all())
-        return "it numbers the candidates of each slate" if counted and numbers[0] in (0, 1) else ""
+        return "it numbers the candidates of each slate" if counted and numbers[0] == 1 else ""
     index = slates.index()
     order = np.lexsort((numbers, index))
     place = (numbers[order] - slates.slots()).reshape(-1)
