@@ -128,6 +128,28 @@ def test_draws_both_bad_and_skips():
     assert any("1.5 are read as ties" in n for n in found.notes)
 
 
+def test_columns_that_differ_in_a_number_are_votes():
+    words = [("model_1", "model_2")[p] for p in PICKS]
+    models = {"model_1": AB["model_a"], "model_2": AB["model_b"], "judge": ["gpt-4"] * 60}
+    found, read = picked(models | {"g1_winner": words, "g2_winner": words[::-1]})
+    assert (len(read), found.mapping.votes) == (120, ("g1_winner", "g2_winner"))
+    votes = {"vote_1": ["ab"[p] for p in PICKS], "vote_2": ["ab"[1 - p] for p in PICKS]}
+    votes |= {"vote_3": [None, "a"] * 30}
+    found, read = picked({"text_a": AB["model_a"], "text_b": AB["model_b"]} | votes)
+    assert (len(read), found.exclusions[0].slates) == (150, 30)
+
+
+def test_numbered_tasks_of_a_respondent():
+    shown = {f"T{t}_C{c}_price": RNG.integers(1, 9, 30).tolist() for t in range(1, 4) for c in range(1, 4)}
+    chosen = {f"CBC_Random{t}": RNG.integers(1, 4, 30).tolist() for t in range(1, 4)}
+    found = open_slates(pa.table({"sys_RespNum": list(range(1, 31))} | chosen | shown), Given())
+    assert found.slates.sizes.tolist() == [3] * 90
+    result, price = (found.columns[n].reshape(30, 3, 3) for n in ("result", "T_C_price"))
+    for t in range(3):
+        assert (result[:, t].argmax(axis=1) + 1).tolist() == chosen[f"CBC_Random{t + 1}"]
+        assert price[:, t, 1].tolist() == shown[f"T{t + 1}_C2_price"]
+
+
 def test_options_named_as_columns_of_ratings():
     scores = {n: RNG.integers(1, 6, 60).tolist() for n in NAMES}
     found = open_slates(

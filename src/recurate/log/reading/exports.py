@@ -7,7 +7,7 @@ of a respondent side by side, in numbered columns, below up to three lines of he
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,7 +15,7 @@ import numpy as np
 import pyarrow as pa
 
 from recurate.log.reading.names import key, listed, named
-from recurate.log.reading.values import blank, objects
+from recurate.log.reading.values import array_of, blank, numbers_of, objects
 
 ANSWERS = ".responses"
 RESPONDENT, TASK = "respondent", "task_number"
@@ -202,7 +202,7 @@ def _design(table: pa.Table) -> _Design | None:
     for found, labels in ((_profiles(names), _labels(names)), (_numbered(names), {})):
         tasks = tuple(dict.fromkeys(t for t, _, _ in found))
         places = tuple(dict.fromkeys(p for _, p, _ in found))
-        picks = _picks(table, tasks, set(found.values()) | set(labels.values()))
+        picks = _picks(table, tasks, set(found.values()) | set(labels.values()), len(places))
         if len(tasks) >= 2 and len(places) >= 2 and picks is not None:
             return _Design(tasks, picks, places, found, labels)
     return None
@@ -231,8 +231,8 @@ def _numbered(names: Sequence[str]) -> dict[tuple[str, str, str], str]:
     return {k: n for k, n in found.items() if len(full[k[2]]) == most}
 
 
-def _picks(table: pa.Table, tasks: Sequence[str], taken: set[str]) -> dict[str, str] | None:
-    """Return the column of the pick of each task: one number in its name, and values that few share."""
+def _picks(table: pa.Table, tasks: Sequence[str], taken: set[str], count: int) -> dict[str, str] | None:
+    """Return the column of the pick of each task, whose name has one number; None if they are not found."""
     by_stem: dict[str, dict[str, str]] = {}
     for name in table.column_names:
         numbers = NUMBER.findall(name)
@@ -242,7 +242,18 @@ def _picks(table: pa.Table, tasks: Sequence[str], taken: set[str]) -> dict[str, 
         usual = stem in ASKED or bool(named([stem], "pick"))
         if usual and set(tasks) <= columns.keys():
             return {t: columns[t] for t in tasks}
-    return None
+    exact = [c for c in by_stem.values() if c.keys() == set(tasks) and _are_places(table, c.values(), count)]
+    return exact[0] if len(exact) == 1 else None
+
+
+def _are_places(table: pa.Table, columns: Iterable[str], count: int) -> bool:
+    """Return whether all values are whole numbers from 1 to the number of alternatives (one more: none)."""
+    for name in columns:
+        values = numbers_of(array_of(table, name))
+        there = values[~np.isnan(values)]
+        if not there.size or not np.isin(there, np.arange(1, count + 2)).all():
+            return False
+    return True
 
 
 def _one_row_per_task(table: pa.Table, design: _Design) -> tuple[pa.Table, tuple[str, ...]]:

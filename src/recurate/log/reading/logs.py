@@ -14,7 +14,6 @@ from numpy.typing import NDArray
 
 from recurate.core.arrays import FloatArray, IntArray
 from recurate.core.errors import InputError, nearest
-from recurate.log.reading import roles as reading
 from recurate.log.reading.forms import NONE, RANK, Unfolded, unfold
 from recurate.log.reading.names import key, listed
 from recurate.log.reading.pooling import undecided_context
@@ -315,7 +314,7 @@ def _drop_odd(candidates: dict[str, NDArray[Any]], mapping: Mapping, said: list[
             raise InputError(
                 "a slate has one slot twice",
                 got=f"column {mapping.roles['position']!r}",
-                remedy="slates may be numbered anew in another column: name it (--round, --chooser or --context)",
+                remedy="slates may be numbered anew in another column: --round, --chooser or --context",
             )
         else:
             candidates["slot"] = numbers.astype(np.int64)

@@ -71,7 +71,8 @@ CHOSEN = (
 )  # fmt: skip
 SIDES = (
     ("left", "right"), ("a", "b"), ("first", "second"), ("model_a", "model_b"), ("player1", "player2"),
-    ("item1", "item2"), ("option_a", "option_b"), ("home", "away"), ("player_a", "player_b"),
+    ("item1", "item2"), ("option_a", "option_b"), ("home", "away"), ("white", "black"),
+    ("home_team", "away_team"), ("hometeam", "awayteam"), ("player_a", "player_b"),
 )  # fmt: skip
 
 

@@ -675,9 +675,9 @@ def _outcomes_of(
                 yield from _with_picks(table, given, alternatives, rest, votes, guessed=True)
         for name in [*named(_flat(table), "pick", inside), *votes[: len(votes) == 1]]:
             yield from _with_picks(table, given, alternatives, stems, (name,), guessed=True)
-        for name in _telling(table, alternatives, stems):
+        for told_by in _telling(table, alternatives, stems):
             yield from _with_picks(
-                table, given, alternatives, stems, (name,), reason="its values name the alternatives"
+                table, given, alternatives, stems, told_by, reason="its values name the alternatives"
             )
         best = named(_flat(table), "pick", inside)
         worst = named(_flat(table), "worst", inside)
@@ -708,12 +708,21 @@ def _outcomes_of(
 
 def _telling(
     table: pa.Table, alternatives: Sequence[str], stems: dict[str, tuple[str | None, ...]]
-) -> Iterator[str]:
-    """Yield the columns of words that name the alternatives, whatever they are called."""
+) -> Iterator[tuple[str, ...]]:
+    """Yield the columns of words that name the alternatives, whatever they are called.
+
+    Columns that differ in a number, such as ``g1_winner`` and ``g2_winner``, are votes on the same slate.
+    """
     inside = {c for columns in stems.values() for c in columns}
     words = Names(alternatives, tuple(stems), tuple(stems.values()))
+    found: dict[str, list[str]] = {}
     for name in _flat(table):
-        if name in inside or named([name], "pick") or not is_text(table.schema.field(name).type):
+        if (
+            name in inside
+            or VOTES.match(name)
+            or named([name], "pick")
+            or not is_text(table.schema.field(name).type)
+        ):
             continue
         values = pc.unique(table.column(name)).drop_null()
         if not 2 <= len(values) <= len(alternatives) + 6:
@@ -721,7 +730,8 @@ def _telling(
         texts = objects([v for v in values.to_pylist() if not v.strip().isdigit()])
         places = decode_words(texts, words).places
         if texts.size and np.isfinite(places).mean() >= 0.7 and np.unique(places[places >= 0]).size >= 2:
-            yield name
+            found.setdefault(re.sub(r"\d+", "#", name), []).append(name)
+    yield from map(tuple, found.values())
 
 
 def _with_picks(

@@ -357,14 +357,16 @@ def _numbering(values: NDArray[Any], slates: Slates) -> str:
     steps = np.diff(np.sort(numbers))
     if values.size >= FEW_ROWS and numbers.min() in (0, 1) and (steps == 1).all():
         return "it numbers the rows"
-    sizes = slates.spread(slates.sizes.astype(float)) if len(slates) else numbers
-    if (slates.sizes < 2).any() or slates.sizes.max() < 3:
+    if (slates.sizes < 2).any():
         return ""
+    if slates.sizes.max() < 3:  # 1 then 2 in every pair; 0 and 1 may be a treatment
+        counted = len(slates) >= FEW_ROWS and bool((numbers - slates.slots() == numbers[0]).all())
+        return "it numbers the candidates of each slate" if counted and numbers[0] == 1 else ""
     index = slates.index()
     order = np.lexsort((numbers, index))
     place = (numbers[order] - slates.slots()).reshape(-1)
     first = place[slates.offsets[:-1]]
-    if (place == np.repeat(first, slates.sizes)).all() and set(first.tolist()) <= {0.0, 1.0} and sizes.size:
+    if (place == np.repeat(first, slates.sizes)).all() and set(first.tolist()) <= {0.0, 1.0}:
         return "it numbers the candidates of each slate"
     return ""
 

@@ -130,7 +130,7 @@ def understand(table: pa.Table, given: Given) -> Understood:
 
 
 def _leave_to_slates(table: pa.Table, mapping: Mapping, given: Given) -> bool:
-    """Return whether a reading has slates and picks that are read, so that its slates tell why none is usable."""
+    """Return whether a reading has slates and picks that are read: its slates tell why none is usable."""
     made = unfold(table, mapping)
     return (
         given.picks
@@ -142,7 +142,7 @@ def _leave_to_slates(table: pa.Table, mapping: Mapping, given: Given) -> bool:
 
 
 def _check_ignored(table: pa.Table, mapping: Mapping, given: Given) -> None:
-    """Raise InputError if a reading ignores a reward that holds words, or picks that cannot be read as such."""
+    """Raise InputError if a reading ignores a reward that holds words, or picks that cannot be read."""
     if given.picks or mapping.form != "long":
         return
     for name in table.column_names:
@@ -167,7 +167,7 @@ def _check_ignored(table: pa.Table, mapping: Mapping, given: Given) -> None:
             raise InputError(
                 f"column {name!r} is named like picks, and its values cannot be read as picks",
                 got=listed([str(v) for v in values]),
-                remedy="yes and no mark picks; name the slates (--slate COLUMN); or read no picks: --pick none",
+                remedy="yes and no mark picks; name the slates: --slate COLUMN; or read none: --pick none",
             )
 
 
