@@ -42,7 +42,8 @@ def undecided_context(
     used = columns_of(mapping) | set(given.others) | {"source", *(given.rewards or mapping.rewards)}
     used -= {slate} if slate else set()
     first = _first_round(head, mapping)  # later rounds differ in any case
-    for name in sorted(head.column_names, key=lambda n: n == slate):  # a prompt's name says more than a slate's
+    # Last the slate: a prompt says more about what was done.
+    for name in sorted(head.column_names, key=lambda n: n == slate):
         if name in used or name == "group" or is_sample(name) or not _labels(head, name):
             continue
         codes = _codes(head, name)[first]
