@@ -182,11 +182,17 @@ def test_rewards_per_prompt_are_best_of_as_many(slated):
     )
 
 
-def test_unequal_prompts_have_a_distribution_of_sizes():
+def test_some_prompts_may_have_lost_rewards():
+    context = np.repeat(["a", "b", "c", "d", "e"], [4, 4, 2, 4, 4])
+    found = followed_rule(as_log(pa.table({"context": context, "reward": np.arange(18.0)})))
+    assert found.rule == Rule({2: 0.2, 4: 0.8}, noise=NO_NOISE)
+    assert "best of 2 to 4 is assumed" in found.statement
+
+
+def test_prompts_with_any_number_of_rewards_tell_no_k():
     context = np.repeat(["a", "b", "c", "d"], [2, 2, 4, 6])
     found = followed_rule(as_log(pa.table({"context": context, "reward": np.arange(14.0)})))
-    assert found.rule == Rule({2: 0.5, 4: 0.25, 6: 0.25}, noise=NO_NOISE)
-    assert "best of 2 to 6 is assumed" in found.statement
+    assert (found.rule, found.source) == (Rule(), DEFAULT)
 
 
 @pytest.mark.parametrize("context", [["a"] * 6, ["a", "a", "a", "b", "b", "c"]])
