@@ -127,7 +127,7 @@ def test_keeping_several_divides_the_cost_and_needs_larger_slates():
 
 
 def test_limits_of_other_rules():
-    rewards = np.random.default_rng(8).normal(size=300)
+    rewards = np.random.default_rng(8).normal(size=240)
     found = plan(rewards, rounds=None, k=[4], real_fraction=[0.3], rule="best", refine=False)
     long = forecast(rewards, rounds=200, k=4, real_fraction=0.3, rule="best").trajectory
     assert found.best.settles
