@@ -43,6 +43,8 @@ def source_of(source: Any, *, text: Sequence[str] = ()) -> Source:
     Raises:
         InputError: If the source is none of these, a file cannot be read, or there are no rows.
     """
+    if isinstance(source, Source):
+        return source
     if isinstance(source, str | os.PathLike):
         folder = folder_of(source)
         return open_source(source, text=text) if folder is None else open_source(read_folder(folder))
@@ -153,6 +155,8 @@ def folder_of(source: Any) -> Path | None:
 
 def name_of(source: Any) -> str:
     """Return the name of a source in messages and reports."""
+    if isinstance(source, Source):
+        return source.name
     if isinstance(source, str | os.PathLike):
         return Path(source).resolve().name
     if _is_list_of(source, str | os.PathLike):

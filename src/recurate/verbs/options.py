@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -30,9 +31,11 @@ def _column(help_: str) -> typer.models.OptionInfo:
 
 
 Log = Annotated[
-    Path,
+    list[str],
     typer.Argument(
-        metavar="LOG", help="A log, a table (.csv, .jsonl, .json, .parquet), or a run's or fit's folder."
+        metavar="LOG...",
+        help="A log or table in any format (several files are one table), a folder of files, an address, "
+        "- for standard input, or a run's or fit's folder.",
     ),
 ]
 Reward = Annotated[list[str] | None, _column("Reward column, repeatable. Default: 'reward', 'reward_...'.")]
@@ -202,11 +205,32 @@ def say(text: str) -> None:
 # --- folders of results -----------------------------------------------------------------------------
 
 
-def beside(log: Path, what: str) -> Path:
-    """Return LOG-what beside the log, without its endings."""
-    whole = log.resolve()
-    stem = whole.name if whole.is_dir() else whole.name.removesuffix(".gz").rpartition(".")[0]
+def source(log: Sequence[str]) -> Any:
+    """Return the arguments LOG as one source: a path, several, or standard input, which is read once."""
+    if "-" in log:
+        from recurate.log.reading.sources import open_source
+
+        return open_source(list(log))
+    return log[0] if len(log) == 1 else list(log)
+
+
+def beside(log: Sequence[str] | Path, what: str) -> Path:
+    """Return LOG-what beside the log, without its endings; in the working folder if it is no single file."""
+    names = [str(log)] if isinstance(log, Path) else list(log)
+    if len(names) > 1 or re.search(r"[*?\[]|://|^-$", names[0]):
+        common = _common_start([re.split(r"[*?\[]", name.rstrip("/"))[0] for name in names])
+        parts = [part for part in re.split(r"[/\\]", common) if part.strip("-_.0123456789")]
+        name = parts[-1].partition(".")[0].rstrip("-_.0123456789") if parts else ""
+        return Path.cwd() / f"{name or 'log'}-{what}"
+    whole = Path(names[0]).resolve()
+    stem = whole.name if whole.is_dir() else re.sub(r"\.(gz|zst|zip)$", "", whole.name).rpartition(".")[0]
     return whole.with_name(f"{stem or whole.name}-{what}")
+
+
+def _common_start(names: Sequence[str]) -> str:
+    """Return the characters with which all names begin."""
+    first, last = min(names), max(names)
+    return first[: next((i for i, c in enumerate(first) if last[i : i + 1] != c), len(first))]
 
 
 def fresh_folder(base: Path) -> Path:

@@ -60,7 +60,8 @@ def audit(
     from recurate.verbs.result import publish
 
     found = audit_picks(
-        log, declared=declared, reward=reward, slate=slate, pick=pick, rank=rank, rating=rating,
+        options.source(log),
+        declared=declared, reward=reward, slate=slate, pick=pick, rank=rank, rating=rating,
         chooser=chooser, item=item, position=position, context=context, round=round, form=form,
         alternatives=options.words(alternatives), places_from=places_from, feature=feature, ties=ties,
         progress=options.say,

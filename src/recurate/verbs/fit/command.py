@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
 
@@ -67,14 +68,15 @@ def fit(
     if neural:
         _check_neural(log)
     found = fit_picks(
-        log, slate=slate, pick=pick, rank=rank, rating=rating, chooser=chooser, item=item, position=position,
+        options.source(log),
+        slate=slate, pick=pick, rank=rank, rating=rating, chooser=chooser, item=item, position=position,
         context=context, round=round, form=form, alternatives=options.words(alternatives),
         places_from=places_from, feature=feature, score=score,
         model=model, ties=ties, groups=_groups(groups), starts=starts, shrinkage=shrinkage, seed=seed,
         progress=options.say,
     )  # fmt: skip
     folder = out or options.beside(log, "fit")
-    learned = [_learn(log, folder, seed)] if neural else []
+    learned = [_learn(log[0], folder, seed)] if neural else []
     next_steps = [f"to forecast from the fit: recurate forecast {folder}"] if found.has_rewards else []
     publish(found, folder, as_json=as_json, also=[*learned, *next_steps])
 
@@ -87,19 +89,21 @@ def _groups(text: str) -> int | None:
     raise InputError("--groups must be a number, auto or none", got=text, remedy="--groups 3")
 
 
-def _check_neural(log: Path) -> None:
-    if not log.is_dir():
+def _check_neural(log: Sequence[str]) -> None:
+    if len(log) > 1 or not Path(log[0]).is_dir():
         raise InputError(
-            "--neural learns from samples, which only runs have", got=log, remedy="pass the folder of a run"
+            "--neural learns from samples, which only runs have",
+            got=" ".join(log),
+            remedy="pass the folder of a run",
         )
     options.need_run_extra()
 
 
-def _learn(log: Path, folder: Path, seed: int) -> str:
+def _learn(log: str, folder: Path, seed: int) -> str:
     from recurate.verbs.fit.neural import learn_reward
 
     options.say("learning a neural reward")
-    learned = learn_reward(log, seed=seed)
+    learned = learn_reward(Path(log), seed=seed)
     target = folder / "reward"
     target.mkdir(parents=True, exist_ok=True)
     learned.save(target)

@@ -105,7 +105,8 @@ def forecast(
     from recurate.verbs.result import publish
 
     found = forecast_log(
-        log, reward=reward, group=group, track=track, context=context, round=round, slate=slate,
+        options.source(log),
+        reward=reward, group=group, track=track, context=context, round=round, slate=slate,
         pick=pick, rank=rank,
         rating=rating, form=form, alternatives=options.words(alternatives), places_from=places_from,
         reference=reference,

@@ -98,7 +98,8 @@ def plan(
 
     ks = numbers("--k", k)
     found = plan_log(
-        log, reward=reward, group=group, context=context, round=round, slate=slate, pick=pick, rank=rank,
+        options.source(log),
+        reward=reward, group=group, context=context, round=round, slate=slate, pick=pick, rank=rank,
         rating=rating, form=form, alternatives=options.words(alternatives), places_from=places_from,
         maximise=maximise,
         importance=numbers("--importance", importance),
