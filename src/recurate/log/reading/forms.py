@@ -12,9 +12,10 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from recurate.core.errors import InputError
-from recurate.log.reading import roles as reading
-from recurate.log.reading.names import key
-from recurate.log.reading.roles import AVAILABLE, ITEM_STEMS, Mapping, is_list
+from recurate.log.reading import mapping as how
+from recurate.log.reading.columns import is_list
+from recurate.log.reading.mapping import Mapping
+from recurate.log.reading.names import AVAILABLE, ITEM_STEMS, key
 from recurate.log.reading.values import (
     BAD,
     TIE,
@@ -40,7 +41,7 @@ STANDARD = (
     "round", "slate", "slot", "item", "chooser", "context", "time", "source_row", "result", "weight",
 )  # fmt: skip
 RANK, PICK, NONE = "rank", "pick", "none"
-RANKED = (reading.RANK, reading.RATING, reading.BEST_WORST)  # how ranks are written down
+RANKED = (how.RANK, how.RATING, how.BEST_WORST)  # how ranks are written down
 
 
 @dataclass(frozen=True)
@@ -151,7 +152,7 @@ def _from_long(table: pa.Table, mapping: Mapping, everything: bool) -> Unfolded:
             real = source.astype(str) == "real"
             notes += [f"{int(real.sum())} rows of real data are not candidates"] if real.any() else []
             absent |= real
-    kind = NONE if mapping.how == reading.NOTHING else RANK if mapping.how in RANKED else PICK
+    kind = NONE if mapping.how == how.NOTHING else RANK if mapping.how in RANKED else PICK
     unclear, decided = "", 1.0
     if kind != NONE:
         columns["result"], unclear = _long_result(table, mapping)
@@ -184,28 +185,28 @@ def _slate_keys(table: pa.Table, mapping: Mapping) -> tuple[NDArray[Any], NDArra
 
 def _long_result(table: pa.Table, mapping: Mapping) -> tuple[NDArray[np.float64], str]:
     """Return the result of each row, and what is unclear about it."""
-    if mapping.how == reading.NAMED:
+    if mapping.how == how.NAMED:
         picks, items = array_of(table, mapping.roles["pick"]), array_of(table, mapping.roles["item"])
         given = np.array([not b for b in blank(picks)])
         same = np.array([_same(p, i) for p, i in zip(picks, items, strict=True)], float)
         return np.where(given, same, np.nan), ""
-    if mapping.how == reading.BEST_WORST and len(mapping.votes) == 1:
+    if mapping.how == how.BEST_WORST and len(mapping.votes) == 1:
         return 2 - numbers_of(array_of(table, mapping.votes[0])), ""
-    if mapping.how == reading.PLACE:
+    if mapping.how == how.PLACE:
         return _counted_rows(table, mapping)
-    if mapping.how == reading.BEST_WORST:
+    if mapping.how == how.BEST_WORST:
         best, worst = (flags_of(array_of(table, v)) for v in mapping.votes)
         return 2 - best + worst, ""
-    role = mapping.how if mapping.how in (reading.RANK, reading.RATING) else "pick"
+    role = mapping.how if mapping.how in (how.RANK, how.RATING) else "pick"
     values = array_of(table, mapping.roles[role])
-    if mapping.how == reading.FLAGS:
+    if mapping.how == how.FLAGS:
         flags = flags_of(values)
         missing = blank(values)
         if missing.any() and (flags[~missing] == 1).all():  # only what was picked is marked
             flags[missing] = 0
         return flags, ""
     numbers = numbers_of(values)
-    if mapping.how == reading.RATING:
+    if mapping.how == how.RATING:
         return -numbers, ""
     return numbers, _odd_ranks(numbers, mapping.roles[role])
 
@@ -262,7 +263,7 @@ def _from_lists(table: pa.Table, mapping: Mapping) -> Unfolded:
     inner: dict[str, list[Any]] = {}
     for name in mapping.stems:
         inner |= _fields(table, name)
-    role = {reading.RANK: "rank", reading.RATING: "rating", reading.FLAGS: "pick"}.get(mapping.how)
+    role = {how.RANK: "rank", how.RATING: "rating", how.FLAGS: "pick"}.get(mapping.how)
     if role is not None:
         inner["result"] = table.column(roles[role]).to_pylist()
     if "item" in roles:
@@ -280,17 +281,17 @@ def _from_lists(table: pa.Table, mapping: Mapping) -> Unfolded:
         columns[name if name in ("result", "item") else free_name(name, columns)] = flat
     notes: list[str] = []
     unclear, kind = "", NONE
-    if mapping.how == reading.PLACE:
+    if mapping.how == how.PLACE:
         columns["result"], notes, unclear = _picked_places(
             table, mapping, columns, index, starts, np.array(lengths)
         )
         kind = PICK
-    elif mapping.how == reading.FLAGS:
+    elif mapping.how == how.FLAGS:
         columns["result"], kind = flags_of(columns["result"]), PICK
-    elif mapping.how in (reading.RANK, reading.RATING):
+    elif mapping.how in (how.RANK, how.RATING):
         numbers = numbers_of(columns["result"])
-        columns["result"], kind = (-numbers if mapping.how == reading.RATING else numbers), RANK
-        unclear = _odd_ranks(numbers, roles["rank"]) if mapping.how == reading.RANK else ""
+        columns["result"], kind = (-numbers if mapping.how == how.RATING else numbers), RANK
+        unclear = _odd_ranks(numbers, roles["rank"]) if mapping.how == how.RANK else ""
     _add_constants(columns, table, mapping, index)
     empty = lengths.count(0)
     notes = ([f"{empty} rows list no candidates"] if empty else []) + notes
@@ -454,7 +455,7 @@ def _from_wide(table: pa.Table, mapping: Mapping) -> Unfolded:
     kind = NONE
     if picks.ranks is not None:
         columns["result"], kind = picks.ranks.ravel(), RANK
-    elif mapping.how != reading.NOTHING:
+    elif mapping.how != how.NOTHING:
         pick = picks.place[columns["slate"]]
         columns["result"] = np.where(np.isnan(pick), np.nan, (pick == slot) | (pick == TIE) | (pick == BAD))
         kind = PICK
@@ -535,21 +536,21 @@ def _picks(table: pa.Table, mapping: Mapping, notes: list[str]) -> tuple[_Picks,
     n, rows = table.num_rows, np.arange(table.num_rows)
     if mapping.form == "pairs":
         return _Picks(rows, np.zeros(n)), "", {}, 1.0
-    if mapping.how == reading.NOTHING:
+    if mapping.how == how.NOTHING:
         return _Picks(rows, np.full(n, np.nan)), "", {}, 1.0
-    if mapping.how in (reading.RANK, reading.RATING):
+    if mapping.how in (how.RANK, how.RATING):
         numbers = np.column_stack([numbers_of(array_of(table, c)) for c in mapping.marks])
-        unclear = _odd_ranks(numbers.ravel(), mapping.marks[0]) if mapping.how == reading.RANK else ""
-        ranks = -numbers if mapping.how == reading.RATING else numbers
+        unclear = _odd_ranks(numbers.ravel(), mapping.marks[0]) if mapping.how == how.RANK else ""
+        ranks = -numbers if mapping.how == how.RATING else numbers
         return (
             _Picks(rows, np.full(n, np.nan), ranks=ranks),
             unclear,
             {},
             float((~np.isnan(ranks)).all(axis=1).mean()),
         )
-    if mapping.how in (reading.MARKS, reading.COUNTS):
+    if mapping.how in (how.MARKS, how.COUNTS):
         return _marked(table, mapping, notes)
-    if mapping.how == reading.BEST_WORST:
+    if mapping.how == how.BEST_WORST:
         return _best_worst(table, mapping, notes)
     return _voted(table, mapping, notes)
 
@@ -564,14 +565,14 @@ def _marked(table: pa.Table, mapping: Mapping, notes: list[str]) -> tuple[_Picks
     whole = np.isnan(votes) | (votes == 0) | (votes == 1)
     n = len(votes)
     single = whole.all(axis=1) & (np.nansum(votes, axis=1) == 1)
-    ties = (votes == votes[:, :1]).all(axis=1) & (votes[:, 0] > 0) & (mapping.how != reading.COUNTS)
+    ties = (votes == votes[:, :1]).all(axis=1) & (votes[:, 0] > 0) & (mapping.how != how.COUNTS)
     if (single | ties | np.isnan(votes).any(axis=1) | (votes.sum(axis=1) == 0)).all():
         place = np.where(ties, TIE, np.where(single, np.argmax(np.nan_to_num(votes), axis=1), np.nan))
         return _Picks(np.arange(n), place), "", {}, float((~np.isnan(place)).mean())
     slate, alternative = np.nonzero(np.nan_to_num(votes) > 0)
     notes.append(
         f"{', '.join(mapping.marks[:k])} count votes"
-        if mapping.how == reading.COUNTS
+        if mapping.how == how.COUNTS
         else "shares of votes are fractional votes"
     )
     return _Picks(slate, alternative.astype(float), votes[slate, alternative]), "", {}, 1.0
@@ -624,7 +625,7 @@ def _voted(table: pa.Table, mapping: Mapping, notes: list[str]) -> tuple[_Picks,
 def _decode(table: pa.Table, mapping: Mapping, vote: str) -> Decoded:
     """Return the places that a column of picks names."""
     values = array_of(table, vote)
-    if mapping.how in (reading.NAMED, reading.BEST_WORST) and "item" in mapping.stems:
+    if mapping.how in (how.NAMED, how.BEST_WORST) and "item" in mapping.stems:
         found = _named_in_row(table, mapping, values)
         if np.isfinite(found.places).mean() > 0.5:
             return found

@@ -14,10 +14,11 @@ from numpy.typing import NDArray
 
 from recurate.core.arrays import FloatArray, IntArray
 from recurate.core.errors import InputError, nearest
+from recurate.log.reading.columns import is_numeric
 from recurate.log.reading.forms import NONE, RANK, Unfolded, unfold
+from recurate.log.reading.mapping import Given, Mapping, columns_of
 from recurate.log.reading.names import key, listed
 from recurate.log.reading.pooling import undecided_context
-from recurate.log.reading.roles import Given, Mapping, columns_of, is_numeric
 from recurate.log.reading.understand import Understood, terms, understand, with_account
 from recurate.log.reading.values import numbers_of, prompt_of, with_none
 from recurate.log.schema import COLUMNS, METADATA_KEY, Log, as_log

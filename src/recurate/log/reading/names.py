@@ -74,6 +74,11 @@ SIDES = (
     ("item1", "item2"), ("option_a", "option_b"), ("home", "away"), ("white", "black"),
     ("home_team", "away_team"), ("hometeam", "awayteam"), ("player_a", "player_b"),
 )  # fmt: skip
+AVAILABLE = ("av", "avail", "available", "availability")
+ITEM_STEMS = (
+    "item", "model", "alternative", "name", "option", "candidate", "generator", "system", "brand", "product",
+    "player", "team", "",
+)  # fmt: skip
 
 
 def key(name: str) -> str:

@@ -13,10 +13,13 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from recurate.core.errors import InputError, nearest, short
-from recurate.log.reading import roles as reading
+from recurate.log.reading import mapping as how
+from recurate.log.reading.columns import is_numeric, is_text
 from recurate.log.reading.forms import NONE, RANK, Unfolded, list_columns, outcome_columns, unfold
+from recurate.log.reading.grids import groupings
+from recurate.log.reading.mapping import Given, Mapping, check_given, columns_of
 from recurate.log.reading.names import key, listed, named
-from recurate.log.reading.roles import Given, Mapping, check_given, columns_of, readings
+from recurate.log.reading.roles import readings
 from recurate.log.reading.values import flags_of, numbers_of, objects
 
 PICKS = ("picked", "chosen", "pick", "selected", "ischosen", "choice", "winner")
@@ -146,7 +149,7 @@ def _check_ignored(table: pa.Table, mapping: Mapping, given: Given) -> None:
     if given.picks or mapping.form != "long":
         return
     for name in table.column_names:
-        if key(name) == "reward" and not mapping.rewards and reading.is_text(table.schema.field(name).type):
+        if key(name) == "reward" and not mapping.rewards and is_text(table.schema.field(name).type):
             value = next((v for v in table.column(name).to_pylist() if v is not None), None)
             raise InputError(
                 f"the reward {name!r} must hold numbers",
@@ -154,7 +157,7 @@ def _check_ignored(table: pa.Table, mapping: Mapping, given: Given) -> None:
                 remedy="repair the column, or rename it",
             )
     for name in named(table.column_names, "pick"):
-        told = mapping.how != reading.NOTHING or given.roles.get("pick") == "none"
+        told = mapping.how != how.NOTHING or given.roles.get("pick") == "none"
         if (
             told
             or name in columns_of(mapping)
@@ -309,7 +312,7 @@ def _refuse(
         )  # fmt: skip
     lists = list_columns(table)
     form = given.form or ("lists" if lists and not named(names, "slate") else "")
-    stems = bool(list(reading._groupings(table, names, given.alternatives)))
+    stems = bool(list(groupings(table, names, given.alternatives)))
     if form == "long":
         what = "a file with one row per candidate needs a column of slates and one of picks or ranks"
         raise InputError(what, got=got, remedy="name the columns: --slate COLUMN --pick COLUMN")
@@ -344,7 +347,7 @@ def _no_rewards(table: pa.Table, given: Given) -> InputError:
             got=short(value),
             remedy="name a numeric column: --reward COLUMN",
         )
-    numeric = [f.name for f in table.schema if reading.is_numeric(f.type)]
+    numeric = [f.name for f in table.schema if is_numeric(f.type)]
     return InputError(
         "no column of rewards can be identified",
         got=f"numeric columns {listed(numeric) or 'none'}",
