@@ -84,6 +84,12 @@ def columns_of(mapping: Mapping) -> set[str]:
     return found | ({mapping.joined[0]} if mapping.joined else set())
 
 
+def outcome_columns(mapping: Mapping) -> Sequence[str]:
+    """Return the columns that hold the picks."""
+    roles = (mapping.roles[r] for r in ("pick", "rank", "rating") if r in mapping.roles)
+    return tuple(dict.fromkeys((*mapping.votes, *mapping.marks, *roles)))
+
+
 @dataclass(frozen=True)
 class Given:
     """What the user said about a table.

@@ -15,10 +15,11 @@ from numpy.typing import NDArray
 from recurate.core.errors import InputError, nearest, short
 from recurate.log.reading import mapping as how
 from recurate.log.reading.columns import is_numeric, is_text
-from recurate.log.reading.forms import NONE, RANK, Unfolded, list_columns, outcome_columns, unfold
+from recurate.log.reading.forms import NONE, RANK, Unfolded, list_columns, unfold
 from recurate.log.reading.grids import groupings
-from recurate.log.reading.mapping import Given, Mapping, check_given, columns_of
+from recurate.log.reading.mapping import Given, Mapping, check_given, columns_of, outcome_columns
 from recurate.log.reading.names import key, listed, named
+from recurate.log.reading.rewards import terms
 from recurate.log.reading.roles import readings
 from recurate.log.reading.values import flags_of, numbers_of, objects
 
@@ -226,13 +227,6 @@ def _usable_rewards(found: Unfolded, mapping: Mapping, given: Given) -> float:
         return 0.0
     finite = [np.isfinite(numbers_of(found.columns[n])) for n in names]
     return float(np.logical_or.reduce(finite).mean())
-
-
-def terms(name: str, columns: Sequence[str] | MappingType[str, Any]) -> list[str]:
-    """Return the columns of a reward: itself, or the terms of a sum ``a+b``."""
-    if name in columns or "+" not in name:
-        return [name]
-    return [part.strip().rpartition("*")[2].strip() for part in name.split("+")]
 
 
 def _differs(one: Mapping, other: Mapping) -> bool:
