@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Container, Sequence
 from collections.abc import Mapping as MappingType
-from collections.abc import Sequence
 
 import numpy as np
 import pyarrow as pa
@@ -34,6 +34,12 @@ def usual_roles(
                 rivals[role] = tuple(found[1:])
     ordered = {r: roles[r] for r in (*wanted, *roles) if r in roles}
     return Mapping("", ordered, guessed=frozenset(guessed), reasons=reasons, rivals=rivals)
+
+
+def count_role(table: pa.Table, taken: Container[str]) -> dict[str, str]:
+    """Return the role of the column that tells how often a row counts; none without one."""
+    found = named(flat_columns(table), "count", taken)
+    return {"count": found[0]} if found and whole_numbers(table, found[0]) else {}
 
 
 def _fits(table: pa.Table, name: str, role: str) -> bool:

@@ -11,7 +11,6 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from recurate.log.reading import mapping as how
-from recurate.log.reading.columns import is_list
 from recurate.log.reading.mapping import Mapping
 from recurate.log.reading.names import AVAILABLE, ITEM_STEMS, key
 from recurate.log.reading.picks import picks_of
@@ -495,8 +494,3 @@ def _spread_stem(
         else:
             out[slot == place] = values[index[slot == place]]
     return out
-
-
-def list_columns(table: pa.Table) -> list[str]:
-    """Return the columns of lists."""
-    return [f.name for f in table.schema if is_list(f.type)]

@@ -76,5 +76,9 @@ def _dominant(
 
 def _fullness(grouped: tuple[tuple[str, ...], dict[str, tuple[str | None, ...]]]) -> float:
     cells = [c is not None for columns in grouped[1].values() for c in columns]
-    digits = all(re.fullmatch(r"\d+|[a-hA-H]|left|right", a) for a in grouped[0])
-    return (sum(cells) / max(len(cells), 1)) * sum(cells) + 0.5 * digits
+    return (sum(cells) / max(len(cells), 1)) * sum(cells) + 0.5 * are_numbered(grouped[0])
+
+
+def are_numbered(alternatives: Sequence[str]) -> bool:
+    """Return whether alternatives have no names: they are numbers, single letters, or left and right."""
+    return all(re.fullmatch(r"\d+|[A-Ha-h]|left|right", a) for a in alternatives)

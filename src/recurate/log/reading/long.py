@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator, Sequence
 from collections.abc import Mapping as MappingType
 from dataclasses import replace
@@ -13,7 +12,7 @@ import pyarrow.compute as pc
 
 from recurate.log.reading import names as usual
 from recurate.log.reading.columns import flat_columns, holds_numbers, is_numeric, usual_roles
-from recurate.log.reading.grids import groupings
+from recurate.log.reading.grids import are_numbered, groupings
 from recurate.log.reading.mapping import (
     BEST_WORST,
     FLAGS,
@@ -26,9 +25,7 @@ from recurate.log.reading.mapping import (
     Mapping,
 )
 from recurate.log.reading.names import key, named
-from recurate.log.reading.values import are_flags, array_of, blank, flags_of, numbers_of, prompt_of
-
-LONG = ("round", "pick", "rank", "rating", "chooser", "item", "position", "context", "time")
+from recurate.log.reading.values import are_flags, array_of, flags_of, numbers_of, prompt_of
 
 
 def long_readings(table: pa.Table, given: Given) -> Iterator[Mapping]:
@@ -77,7 +74,7 @@ def _numbered_rewards(table: pa.Table, given: Given) -> bool:
     rewards = usual.reward_names(flat_columns(table))
     for alternatives, stems in groupings(table, table.column_names, ()):
         inside = {c for columns in stems.values() for c in columns}
-        counted = all(re.fullmatch(r"\d+|[A-Ha-h]|left|right", a) for a in alternatives)
+        counted = are_numbered(alternatives)
         if len(rewards) > 1 and set(rewards) <= inside and len(stems) > 1 and counted:
             return True
     return False
@@ -200,7 +197,7 @@ def _flagged(table: pa.Table, found: Mapping) -> Mapping | None:
     column = found.roles["pick"]
     if not is_numeric(table.schema.field(column).type):
         return found
-    values = as_numbers(table, column)
+    values = numbers_of(array_of(table, column))
     distinct = set(np.unique(values[~np.isnan(values)]).tolist())
     if distinct == {-1.0, 0.0, 1.0}:
         roles = {r: c for r, c in found.roles.items() if r != "pick"}
@@ -292,13 +289,3 @@ def _block(table: pa.Table, column: str | None) -> int:
     first = values[:k]
     same = whole and all(values[i] == first[i % k] for i in range(whole)) and len(set(first)) == k
     return k if same else 0
-
-
-def as_numbers(table: pa.Table, name: str) -> np.ndarray:
-    """Return a column as numbers (rows,), NaN where it has none."""
-    return numbers_of(array_of(table, name))
-
-
-def is_blank_column(table: pa.Table, name: str) -> bool:
-    """Return whether all values of a column are missing."""
-    return bool(blank(array_of(table, name)).all())

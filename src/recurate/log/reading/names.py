@@ -64,7 +64,6 @@ ENDS = re.compile(r"(^|[_. ])(reward|score|rm)s?$|[a-z]Reward$")
 SUMMARY = re.compile(
     r"[_.](std|stdev|stddev|var|variance|sem|se|min|max|baseline|model|fn|func|type|name|margin)$", re.I
 )
-INDEX = {"", "unnamed0", "index", "x", "rownames", "rowname", "rownum", "row", "rowid", "1"}
 CHOSEN = (
     ("chosen", "rejected"), ("winner", "loser"), ("preferred", "dispreferred"), ("accepted", "rejected"),
     ("better", "worse"), ("win", "lose"), ("preferred", "rejected"), ("positive", "negative"),

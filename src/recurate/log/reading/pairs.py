@@ -9,9 +9,8 @@ from dataclasses import replace
 import pyarrow as pa
 
 from recurate.log.reading import names as usual
-from recurate.log.reading.columns import flat_columns, is_chat, usual_roles, whole_numbers
+from recurate.log.reading.columns import count_role, is_chat, usual_roles
 from recurate.log.reading.mapping import CHOSEN, Given, Mapping
-from recurate.log.reading.names import named
 
 
 def pair_readings(table: pa.Table, given: Given) -> Iterator[Mapping]:
@@ -25,11 +24,12 @@ def pair_readings(table: pa.Table, given: Given) -> Iterator[Mapping]:
         bare = good in lower and bad in lower
         if not stems or (not bare and (good, bad) not in usual.CHOSEN[:3]):
             continue
+        inside = [c for p in stems.values() for c in p if c]
         base = usual_roles(
             table,
             given.roles,
             ("chooser", "context", "round", "time"),
-            taken=[c for p in stems.values() for c in p if c],
+            taken=inside,
         )
         if (
             (good, bad) != ("chosen", "rejected")
@@ -39,14 +39,10 @@ def pair_readings(table: pa.Table, given: Given) -> Iterator[Mapping]:
         ):
             stems = {("item" if s == "text" else s): c for s, c in stems.items()}
         rewards = tuple(s for s in stems if usual.reward_names([s]))
-        count = named(
-            [n for n in flat_columns(table) if n not in {c for p in stems.values() for c in p}], "count"
-        )
-        roles = base.roles | ({"count": count[0]} if count and whole_numbers(table, count[0]) else {})
         yield replace(
             base,
             form="pairs",
-            roles=roles,
+            roles=base.roles | count_role(table, inside),
             alternatives=(good, bad),
             stems=stems,
             how=CHOSEN,

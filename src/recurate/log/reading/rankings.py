@@ -9,9 +9,8 @@ from dataclasses import replace
 
 import pyarrow as pa
 
-from recurate.log.reading.columns import flat_columns, is_text, usual_roles, whole_numbers
+from recurate.log.reading.columns import count_role, flat_columns, is_text, usual_roles
 from recurate.log.reading.mapping import TEXT, Given, Mapping
-from recurate.log.reading.names import named
 
 LONGEST = 500  # characters of a ranking
 BETWEEN = re.compile(r"[>=~]")
@@ -40,15 +39,13 @@ def ranking_readings(table: pa.Table, given: Given) -> Iterator[Mapping]:
         if not values or len(ranked) < 0.9 * len(values):
             continue
         base = usual_roles(table, given.roles, ("chooser", "context", "round", "time"), taken=(name,))
-        count = named([n for n in flat_columns(table) if n != name], "count")
-        more = {"count": count[0]} if count and whole_numbers(table, count[0]) else {}
         guessed = base.guessed | (set() if "rank" in given.roles else {"rank"})
         reasons = {"rank": "given" if "rank" in given.roles else "its values are rankings such as 'b > a'"}
         yield replace(
             base,
             form="rankings",
             how=TEXT,
-            roles={"rank": name, **base.roles, **more},
+            roles={"rank": name, **base.roles, **count_role(table, (name,))},
             guessed=guessed,
             reasons=base.reasons | reasons,
         )

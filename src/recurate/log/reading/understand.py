@@ -6,22 +6,20 @@ from collections.abc import Iterator, Sequence
 from collections.abc import Mapping as MappingType
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
-from numpy.typing import NDArray
 
 from recurate.core.errors import InputError, nearest, short
 from recurate.log.reading import mapping as how
-from recurate.log.reading.columns import is_numeric, is_text
-from recurate.log.reading.forms import NONE, RANK, Unfolded, list_columns, unfold
+from recurate.log.reading.columns import is_list, is_numeric, is_text
+from recurate.log.reading.forms import NONE, RANK, Unfolded, unfold
 from recurate.log.reading.grids import groupings
 from recurate.log.reading.mapping import Given, Mapping, check_given, columns_of, outcome_columns
 from recurate.log.reading.names import key, listed, named
 from recurate.log.reading.rewards import terms
 from recurate.log.reading.roles import readings
-from recurate.log.reading.values import flags_of, numbers_of, objects
+from recurate.log.reading.values import codes_of, flags_of, numbers_of, objects
 
 PICKS = ("picked", "chosen", "pick", "selected", "ischosen", "choice", "winner")
 TRIED = 3000  # rows on which readings are tried
@@ -191,7 +189,7 @@ def _usable_picks(found: Unfolded) -> float:
     if found.kind == NONE or not found.columns["slate"].size:
         return 0.0
     result = found.columns["result"].astype(float)
-    codes = _codes(found.columns)
+    codes = codes_of(found.columns, ("slate", "round"))
     sizes = np.bincount(codes)
     bad = np.bincount(codes, np.isnan(result)) > 0
     low = np.full(sizes.size, np.inf)
@@ -204,20 +202,6 @@ def _usable_picks(found: Unfolded) -> float:
         many = np.bincount(codes, filled) > 0.5 * sizes
         good &= ~(many & (sizes > 2))
     return float(sizes[good].sum() / codes.size) * found.decided
-
-
-def _codes(columns: MappingType[str, NDArray[Any]]) -> NDArray[np.int64]:
-    parts = [_numbered(columns["slate"])]
-    if "round" in columns:
-        parts.append(_numbered(columns["round"]))
-        parts = [parts[0] * (parts[1].max() + 1) + parts[1]]
-    return np.unique(parts[0], return_inverse=True)[1].astype(np.int64).ravel()
-
-
-def _numbered(values: NDArray[Any]) -> NDArray[np.int64]:
-    if values.dtype == object:
-        values = np.array(["\0" if v is None else str(v) for v in values])
-    return np.unique(values, return_inverse=True)[1].astype(np.int64).ravel()
 
 
 def _usable_rewards(found: Unfolded, mapping: Mapping, given: Given) -> float:
@@ -304,7 +288,7 @@ def _refuse(
             "the file holds neither rewards nor picks that can be identified", got=got,
             remedy="name the column of rewards: --reward COLUMN",
         )  # fmt: skip
-    lists = list_columns(table)
+    lists = any(is_list(f.type) for f in table.schema)
     form = given.form or ("lists" if lists and not named(names, "slate") else "")
     stems = bool(list(groupings(table, names, given.alternatives)))
     if form == "long":
@@ -353,7 +337,7 @@ def _why(found: Unfolded) -> str:
     if found.kind == NONE:
         return "no picks"
     result = found.columns["result"].astype(float)
-    sizes = np.bincount(_codes(found.columns))
+    sizes = np.bincount(codes_of(found.columns, ("slate", "round")))
     unreadable = int(np.isnan(result).sum())
     parts = [f"{sizes.size} slates of {sizes.min()} to {sizes.max()} candidates"]
     parts += [f"{unreadable} of {result.size} values of the picks cannot be read"] if unreadable else []
@@ -394,8 +378,3 @@ def guess(
         InputError: If a given column does not exist, or slates and picks cannot be identified.
     """
     return understand(table, Given(given, form, alternatives)).mapping
-
-
-def with_notes(found: Understood, *notes: str) -> Understood:
-    """Return the account with further notes."""
-    return replace(found, notes=(*found.notes, *notes))

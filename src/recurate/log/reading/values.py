@@ -1,4 +1,4 @@
-"""The meaning of single values: yes and no, numbers, and the words by which a pick names its candidate."""
+"""The meaning of values: yes and no, numbers, places, and the words by which a pick names its candidate."""
 
 from __future__ import annotations
 
@@ -389,7 +389,7 @@ def odd_ranks(numbers: NDArray[np.float64], column: str) -> str:
 
 
 def codes_of(columns: MappingType[str, NDArray[Any]], names: Sequence[str]) -> IntArray:
-    """Return a number per row (rows,), from 0: rows have the same if they agree in all these columns that exist."""
+    """Return a number per row (rows,), from 0, the same where rows agree in all these columns that exist."""
     parts = []
     for name in names:
         if name in columns:

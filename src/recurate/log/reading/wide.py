@@ -12,6 +12,7 @@ import pyarrow.compute as pc
 
 from recurate.log.reading import names as usual
 from recurate.log.reading.columns import (
+    count_role,
     flat_columns,
     holds_numbers,
     is_numeric,
@@ -19,7 +20,7 @@ from recurate.log.reading.columns import (
     usual_roles,
     whole_numbers,
 )
-from recurate.log.reading.grids import VOTES, groupings
+from recurate.log.reading.grids import VOTES, are_numbered, groupings
 from recurate.log.reading.mapping import BEST_WORST, COUNTS, MARKS, NAMED, PLACE, RANK, RATING, Given, Mapping
 from recurate.log.reading.names import ITEM_STEMS, key, named
 from recurate.log.reading.values import TIES, Names, decode_words, objects
@@ -111,7 +112,7 @@ def _outcomes_of(
                 base = _base_wide(table, given, alternatives, rest, columns)
                 roles = {r: c for r, c in base.roles.items() if r != how}
                 yield replace(base, roles=roles, how=how, marks=tuple(c for c in columns if c))
-    numbered = all(re.fullmatch(r"\d+|[A-Ha-h]|left|right", a) for a in alternatives)
+    numbered = are_numbered(alternatives)
     if not given.picks and usual.reward_names(stems) and not told and (numbered or given.alternatives):
         yield _base_wide(table, given, alternatives, stems, ())
 
@@ -251,11 +252,9 @@ def _named_pair(table: pa.Table, given: Given, pick: str, columns: Sequence[str]
     reason = {
         "pick": "given" if "pick" in given.roles else f"its values are those of {' and '.join(columns[:3])}"
     }
-    count = named([n for n in flat_columns(table) if n not in (*columns, pick)], "count")
-    more = {"count": count[0]} if count and whole_numbers(table, count[0]) else {}
     yield replace(
         base,
-        roles={"pick": pick, **base.roles, **more},
+        roles={"pick": pick, **base.roles, **count_role(table, (*columns, pick))},
         votes=(pick,),
         how=NAMED,
         guessed=guessed,
