@@ -18,7 +18,7 @@ from helpers.formats import PAIRED, PICKED, REWARDED, Slate, Truth
 from helpers.paths import ROOT
 from recurate.core.errors import InputError
 from recurate.log.opening import open_log
-from recurate.log.reading.roles import Given
+from recurate.log.reading.mapping import Given
 from recurate.log.schema import Log
 
 TOOLS = [*REWARDED, *PAIRED, *PICKED, formats.alpaca_eval_2]

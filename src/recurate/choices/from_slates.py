@@ -15,7 +15,7 @@ from recurate.choices.models.identifiability import listed
 from recurate.choices.table import Choices
 from recurate.core.arrays import BoolArray, FloatArray
 from recurate.core.errors import InputError
-from recurate.log.reading.roles import Mapping
+from recurate.log.reading.mapping import Mapping
 from recurate.log.reading.slates import ITEMS, POSITIONS, Exclusion, PlainSlates, Wanted, read_slates
 from recurate.log.reading.understand import Understood
 from recurate.rules.slates import Slates
@@ -62,7 +62,7 @@ def read_choices(table: pa.Table, mapping: Mapping, wanted: Wanted | None = None
 
     Args:
         table: Table as read from a file.
-        mapping: Columns and their roles; see :func:`recurate.log.reading.roles.guess`.
+        mapping: Columns and their roles; see :func:`recurate.log.reading.understand.guess`.
         wanted: Columns that describe the candidates, and the treatment of ties.
 
     Raises:

@@ -12,7 +12,7 @@ from recurate.core.errors import InputError
 from recurate.log.inputs import folder_of, name_of, source_of
 from recurate.log.reading.exports import reshaped
 from recurate.log.reading.logs import Opened, log_from, needed_columns, own_log
-from recurate.log.reading.roles import Given, Mapping
+from recurate.log.reading.mapping import Given, Mapping
 from recurate.log.reading.slates import PlainSlates, Wanted, read_slates
 from recurate.log.reading.sources import Source, open_source
 from recurate.log.reading.understand import Understood, understand, with_account

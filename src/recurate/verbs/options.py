@@ -14,7 +14,7 @@ import typer
 from recurate.core.errors import InputError, need
 
 if TYPE_CHECKING:
-    from recurate.log.reading.roles import Given
+    from recurate.log.reading.mapping import Given
     from recurate.log.reading.slates import Wanted
 
 # --- options of the command line ------------------------------------------------------------------
@@ -173,7 +173,7 @@ def given(
     others: Sequence[str] = (),
 ) -> Given:
     """Return what the user said about a table: columns by role, and further options of reading."""
-    from recurate.log.reading.roles import Given
+    from recurate.log.reading.mapping import Given
 
     return Given(
         roles(**columns),

@@ -8,7 +8,7 @@ import pytest
 
 from recurate.core.errors import InputError
 from recurate.log.opening import open_log, open_slates
-from recurate.log.reading.roles import Given
+from recurate.log.reading.mapping import Given
 
 RNG = np.random.default_rng(5)
 NAMES = np.array(["ash", "elm", "fir", "oak", "yew"])

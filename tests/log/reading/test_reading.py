@@ -19,7 +19,7 @@ from recurate.core.errors import InputError
 from recurate.core.tables import write_table
 from recurate.log.inputs import table_of
 from recurate.log.opening import read_picks
-from recurate.log.reading.roles import Given
+from recurate.log.reading.mapping import Given
 from recurate.log.reading.slates import Wanted, read_slates
 from recurate.log.reading.understand import guess
 

@@ -3,32 +3,29 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from recurate.core.errors import InputError
-from recurate.log.reading import roles as reading
-from recurate.log.reading.names import key
-from recurate.log.reading.roles import AVAILABLE, ITEM_STEMS, Mapping, is_list
+from recurate.log.reading import mapping as how
+from recurate.log.reading.mapping import Mapping
+from recurate.log.reading.names import AVAILABLE, ITEM_STEMS, key
+from recurate.log.reading.picks import picks_of
 from recurate.log.reading.values import (
     BAD,
     TIE,
-    Decoded,
     Names,
     array_of,
     blank,
     decode_codes,
-    decode_words,
     flags_of,
     numbers_of,
     objects,
+    odd_ranks,
     prompt_of,
-    soft,
     text_of,
     with_none,
 )
@@ -40,7 +37,7 @@ STANDARD = (
     "round", "slate", "slot", "item", "chooser", "context", "time", "source_row", "result", "weight",
 )  # fmt: skip
 RANK, PICK, NONE = "rank", "pick", "none"
-RANKED = (reading.RANK, reading.RATING, reading.BEST_WORST)  # how ranks are written down
+RANKED = (how.RANK, how.RATING, how.BEST_WORST)  # how ranks are written down
 
 
 @dataclass(frozen=True)
@@ -151,7 +148,7 @@ def _from_long(table: pa.Table, mapping: Mapping, everything: bool) -> Unfolded:
             real = source.astype(str) == "real"
             notes += [f"{int(real.sum())} rows of real data are not candidates"] if real.any() else []
             absent |= real
-    kind = NONE if mapping.how == reading.NOTHING else RANK if mapping.how in RANKED else PICK
+    kind = NONE if mapping.how == how.NOTHING else RANK if mapping.how in RANKED else PICK
     unclear, decided = "", 1.0
     if kind != NONE:
         columns["result"], unclear = _long_result(table, mapping)
@@ -184,30 +181,30 @@ def _slate_keys(table: pa.Table, mapping: Mapping) -> tuple[NDArray[Any], NDArra
 
 def _long_result(table: pa.Table, mapping: Mapping) -> tuple[NDArray[np.float64], str]:
     """Return the result of each row, and what is unclear about it."""
-    if mapping.how == reading.NAMED:
+    if mapping.how == how.NAMED:
         picks, items = array_of(table, mapping.roles["pick"]), array_of(table, mapping.roles["item"])
         given = np.array([not b for b in blank(picks)])
         same = np.array([_same(p, i) for p, i in zip(picks, items, strict=True)], float)
         return np.where(given, same, np.nan), ""
-    if mapping.how == reading.BEST_WORST and len(mapping.votes) == 1:
+    if mapping.how == how.BEST_WORST and len(mapping.votes) == 1:
         return 2 - numbers_of(array_of(table, mapping.votes[0])), ""
-    if mapping.how == reading.PLACE:
+    if mapping.how == how.PLACE:
         return _counted_rows(table, mapping)
-    if mapping.how == reading.BEST_WORST:
+    if mapping.how == how.BEST_WORST:
         best, worst = (flags_of(array_of(table, v)) for v in mapping.votes)
         return 2 - best + worst, ""
-    role = mapping.how if mapping.how in (reading.RANK, reading.RATING) else "pick"
+    role = mapping.how if mapping.how in (how.RANK, how.RATING) else "pick"
     values = array_of(table, mapping.roles[role])
-    if mapping.how == reading.FLAGS:
+    if mapping.how == how.FLAGS:
         flags = flags_of(values)
         missing = blank(values)
         if missing.any() and (flags[~missing] == 1).all():  # only what was picked is marked
             flags[missing] = 0
         return flags, ""
     numbers = numbers_of(values)
-    if mapping.how == reading.RATING:
+    if mapping.how == how.RATING:
         return -numbers, ""
-    return numbers, _odd_ranks(numbers, mapping.roles[role])
+    return numbers, odd_ranks(numbers, mapping.roles[role])
 
 
 def _counted_rows(table: pa.Table, mapping: Mapping) -> tuple[NDArray[np.float64], str]:
@@ -235,18 +232,6 @@ def _same(pick: Any, item: Any) -> bool:
     return str(pick).strip().removesuffix(".0") == str(item).strip().removesuffix(".0")
 
 
-def _odd_ranks(numbers: NDArray[np.float64], column: str) -> str:
-    """Return what is unclear about ranks: with a zero they are flags or ratings, or count from 0."""
-    there = numbers[~np.isnan(numbers)]
-    if there.size and there.min() <= 0:
-        values = ", ".join(f"{v:g}" for v in np.unique(there)[:5])
-        return (
-            f"{column!r} holds {values}: flags (--pick {column}), ratings of which higher is better "
-            f"(--rating {column}), or ranks counted from 0 (add 1: the best has rank 1)"
-        )
-    return ""
-
-
 def free_name(name: str, columns: dict[str, NDArray[Any]]) -> str:
     """Return the name, with underscores appended until it is not taken."""
     while name in columns or name in ("result", "source_row", "weight"):
@@ -262,7 +247,7 @@ def _from_lists(table: pa.Table, mapping: Mapping) -> Unfolded:
     inner: dict[str, list[Any]] = {}
     for name in mapping.stems:
         inner |= _fields(table, name)
-    role = {reading.RANK: "rank", reading.RATING: "rating", reading.FLAGS: "pick"}.get(mapping.how)
+    role = {how.RANK: "rank", how.RATING: "rating", how.FLAGS: "pick"}.get(mapping.how)
     if role is not None:
         inner["result"] = table.column(roles[role]).to_pylist()
     if "item" in roles:
@@ -280,17 +265,17 @@ def _from_lists(table: pa.Table, mapping: Mapping) -> Unfolded:
         columns[name if name in ("result", "item") else free_name(name, columns)] = flat
     notes: list[str] = []
     unclear, kind = "", NONE
-    if mapping.how == reading.PLACE:
+    if mapping.how == how.PLACE:
         columns["result"], notes, unclear = _picked_places(
             table, mapping, columns, index, starts, np.array(lengths)
         )
         kind = PICK
-    elif mapping.how == reading.FLAGS:
+    elif mapping.how == how.FLAGS:
         columns["result"], kind = flags_of(columns["result"]), PICK
-    elif mapping.how in (reading.RANK, reading.RATING):
+    elif mapping.how in (how.RANK, how.RATING):
         numbers = numbers_of(columns["result"])
-        columns["result"], kind = (-numbers if mapping.how == reading.RATING else numbers), RANK
-        unclear = _odd_ranks(numbers, roles["rank"]) if mapping.how == reading.RANK else ""
+        columns["result"], kind = (-numbers if mapping.how == how.RATING else numbers), RANK
+        unclear = odd_ranks(numbers, roles["rank"]) if mapping.how == how.RANK else ""
     _add_constants(columns, table, mapping, index)
     empty = lengths.count(0)
     notes = ([f"{empty} rows list no candidates"] if empty else []) + notes
@@ -414,29 +399,10 @@ def _add_constants(
 # --- wide and pairs -------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True)
-class _Picks:
-    """What was picked from each slate of a wide file.
-
-    Attributes:
-        row: Row of each slate, (slates,).
-        place: Index of the picked alternative, (slates,); -1 a tie, NaN unreadable.
-        weight: Votes of each slate, (slates,), or None if each counts once.
-        voter: Name of the column of the vote, (slates,), or None.
-        ranks: Ranks of the alternatives, (slates, alternatives), in place of a pick.
-    """
-
-    row: NDArray[np.int64]
-    place: NDArray[np.float64]
-    weight: NDArray[np.float64] | None = None
-    voter: NDArray[Any] | None = None
-    ranks: NDArray[np.float64] | None = None
-
-
 def _from_wide(table: pa.Table, mapping: Mapping) -> Unfolded:
     k = len(mapping.alternatives)
     notes: list[str] = []
-    picks, unclear, excluded, decided = _picks(table, mapping, notes)
+    picks, unclear, excluded, decided = picks_of(table, mapping, notes)
     slates = picks.row.size
     index = np.repeat(picks.row, k)
     slot = np.tile(np.arange(k), slates)
@@ -454,7 +420,7 @@ def _from_wide(table: pa.Table, mapping: Mapping) -> Unfolded:
     kind = NONE
     if picks.ranks is not None:
         columns["result"], kind = picks.ranks.ravel(), RANK
-    elif mapping.how != reading.NOTHING:
+    elif mapping.how != how.NOTHING:
         pick = picks.place[columns["slate"]]
         columns["result"] = np.where(np.isnan(pick), np.nan, (pick == slot) | (pick == TIE) | (pick == BAD))
         kind = PICK
@@ -528,147 +494,3 @@ def _spread_stem(
         else:
             out[slot == place] = values[index[slot == place]]
     return out
-
-
-def _picks(table: pa.Table, mapping: Mapping, notes: list[str]) -> tuple[_Picks, str, dict[str, int], float]:
-    """Return the picks, what is unclear, rows without a pick by reason, and the share that was understood."""
-    n, rows = table.num_rows, np.arange(table.num_rows)
-    if mapping.form == "pairs":
-        return _Picks(rows, np.zeros(n)), "", {}, 1.0
-    if mapping.how == reading.NOTHING:
-        return _Picks(rows, np.full(n, np.nan)), "", {}, 1.0
-    if mapping.how in (reading.RANK, reading.RATING):
-        numbers = np.column_stack([numbers_of(array_of(table, c)) for c in mapping.marks])
-        unclear = _odd_ranks(numbers.ravel(), mapping.marks[0]) if mapping.how == reading.RANK else ""
-        ranks = -numbers if mapping.how == reading.RATING else numbers
-        return (
-            _Picks(rows, np.full(n, np.nan), ranks=ranks),
-            unclear,
-            {},
-            float((~np.isnan(ranks)).all(axis=1).mean()),
-        )
-    if mapping.how in (reading.MARKS, reading.COUNTS):
-        return _marked(table, mapping, notes)
-    if mapping.how == reading.BEST_WORST:
-        return _best_worst(table, mapping, notes)
-    return _voted(table, mapping, notes)
-
-
-def _marked(table: pa.Table, mapping: Mapping, notes: list[str]) -> tuple[_Picks, str, dict[str, int], float]:
-    """Return the picks that one column per alternative marks, with shares and numbers of votes as weights."""
-    k = len(mapping.alternatives)
-    votes = np.column_stack([numbers_of(array_of(table, c)) for c in mapping.marks])
-    if votes.shape[1] > k:  # a last column marks ties
-        tie = votes[:, k] == 1
-        votes = np.column_stack([np.where(tie, 0.5, votes[:, j]) for j in range(k)])
-    whole = np.isnan(votes) | (votes == 0) | (votes == 1)
-    n = len(votes)
-    single = whole.all(axis=1) & (np.nansum(votes, axis=1) == 1)
-    ties = (votes == votes[:, :1]).all(axis=1) & (votes[:, 0] > 0) & (mapping.how != reading.COUNTS)
-    if (single | ties | np.isnan(votes).any(axis=1) | (votes.sum(axis=1) == 0)).all():
-        place = np.where(ties, TIE, np.where(single, np.argmax(np.nan_to_num(votes), axis=1), np.nan))
-        return _Picks(np.arange(n), place), "", {}, float((~np.isnan(place)).mean())
-    slate, alternative = np.nonzero(np.nan_to_num(votes) > 0)
-    notes.append(
-        f"{', '.join(mapping.marks[:k])} count votes"
-        if mapping.how == reading.COUNTS
-        else "shares of votes are fractional votes"
-    )
-    return _Picks(slate, alternative.astype(float), votes[slate, alternative]), "", {}, 1.0
-
-
-def _best_worst(
-    table: pa.Table, mapping: Mapping, notes: list[str]
-) -> tuple[_Picks, str, dict[str, int], float]:
-    """Return the ranks that the best and the worst imply: 1, 2 for the others, 3."""
-    best, worst = (_decode(table, replace(mapping, votes=(v,)), v) for v in mapping.votes)
-    k = len(mapping.alternatives)
-    slots = np.arange(k)
-    ranks = 2.0 - (slots == best.places[:, None]) + (slots == worst.places[:, None])
-    unreadable = np.isnan(best.places) | np.isnan(worst.places) | (best.places == worst.places)
-    ranks[unreadable] = np.nan
-    notes += [*best.notes, "best and worst: those between are tied"]
-    return (
-        _Picks(np.arange(len(ranks)), best.places, ranks=ranks),
-        best.unclear,
-        {},
-        float((~unreadable).mean()),
-    )
-
-
-def _voted(table: pa.Table, mapping: Mapping, notes: list[str]) -> tuple[_Picks, str, dict[str, int], float]:
-    """Return the picks that columns of votes name."""
-    votes, n = mapping.votes, table.num_rows
-    if len(votes) == 1:
-        graded = soft(numbers_of(array_of(table, votes[0])), len(mapping.alternatives))
-        if graded is not None:
-            share, note = graded
-            notes.append(f"{votes[0]!r}: {note}")
-            known = np.flatnonzero(~np.isnan(share))
-            row = np.repeat(known, 2)
-            weight = np.column_stack([1 - share[known], share[known]]).ravel()
-            place = np.tile([0.0, 1.0], known.size)
-            keep = weight > 0
-            return _Picks(row[keep], place[keep], weight[keep]), "", {}, float(known.size / max(n, 1))
-    decoded = [_decode(table, mapping, v) for v in votes]
-    places = np.column_stack([d.places for d in decoded]).ravel()
-    notes += dict.fromkeys(note for d in decoded for note in d.notes)
-    unclear = next((d.unclear for d in decoded if d.unclear), "")
-    skipped = sum(d.skipped for d in decoded)
-    voter = np.tile(np.array(votes, object), n) if len(votes) > 1 else None
-    understood = float((~np.isnan(places)).mean()) if places.size else 0.0
-    excluded = {"without a pick (skipped)": skipped} if skipped else {}
-    return _Picks(np.repeat(np.arange(n), len(votes)), places, voter=voter), unclear, excluded, understood
-
-
-def _decode(table: pa.Table, mapping: Mapping, vote: str) -> Decoded:
-    """Return the places that a column of picks names."""
-    values = array_of(table, vote)
-    if mapping.how in (reading.NAMED, reading.BEST_WORST) and "item" in mapping.stems:
-        found = _named_in_row(table, mapping, values)
-        if np.isfinite(found.places).mean() > 0.5:
-            return found
-    names = Names(
-        mapping.alternatives,
-        tuple(mapping.stems),
-        tuple(mapping.stems.values()),
-        mapping.ordered,
-        mapping.places_from,
-    )
-    if values.dtype != object:
-        codes = values.astype(float)
-        if not names.counted and not mapping.ordered:
-            found_codes = sorted(set(codes[~np.isnan(codes)].tolist()))
-            raise InputError(
-                "the choices are numbers and the alternatives are names, and their correspondence is unknown",
-                got=f"codes {', '.join(f'{v:g}' for v in found_codes[:8])}; alternatives "
-                f"{', '.join(mapping.alternatives)}",
-                remedy="list the alternatives in the order of the codes: --alternatives A,B,C",
-            )
-        return decode_codes(codes, names)
-    return decode_words(values, names)
-
-
-def _named_in_row(table: pa.Table, mapping: Mapping, values: NDArray[Any]) -> Decoded:
-    """Return the places of picks that repeat the name of a candidate of their row."""
-    places = np.full(values.size, np.nan)
-    texts = np.array(["" if v is None else str(v).strip() for v in values], object)
-    for place, column in reversed(list(enumerate(mapping.stems["item"]))):
-        if column is not None:
-            own = np.array(["" if v is None else str(v).strip() for v in array_of(table, column)], object)
-            places[(own == texts) & (texts != "")] = place
-    rest = np.flatnonzero(np.isnan(places))
-    words = decode_words(values[rest].astype(object), Names(mapping.alternatives))
-    places[rest] = np.where(words.places < 0, words.places, np.nan)
-    return Decoded(places, words.notes, skipped=words.skipped)
-
-
-def list_columns(table: pa.Table) -> list[str]:
-    """Return the columns of lists."""
-    return [f.name for f in table.schema if is_list(f.type)]
-
-
-def outcome_columns(mapping: Mapping) -> Sequence[str]:
-    """Return the columns that hold the picks."""
-    roles = (mapping.roles[r] for r in ("pick", "rank", "rating") if r in mapping.roles)
-    return tuple(dict.fromkeys((*mapping.votes, *mapping.marks, *roles)))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping as MappingType
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -12,23 +11,23 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from recurate.core.arrays import FloatArray, IntArray
+from recurate.core.arrays import IntArray
 from recurate.core.errors import InputError, nearest
+from recurate.log.reading.columns import is_numeric
 from recurate.log.reading.forms import NONE, RANK, Unfolded, unfold
-from recurate.log.reading.names import key, listed
+from recurate.log.reading.mapping import Given, Mapping, columns_of
+from recurate.log.reading.names import key
 from recurate.log.reading.pooling import undecided_context
-from recurate.log.reading.roles import Given, Mapping, columns_of, is_numeric
-from recurate.log.reading.understand import Understood, terms, understand, with_account
-from recurate.log.reading.values import numbers_of, prompt_of, with_none
+from recurate.log.reading.rewards import ADVANTAGES, rewards_of, terms
+from recurate.log.reading.understand import Understood, understand, with_account
+from recurate.log.reading.values import codes_of, numbers_of, prompt_of, with_none
 from recurate.log.schema import COLUMNS, METADATA_KEY, Log, as_log
 
-OWN_REWARDS = re.compile(r"reward(_.*)?$", re.I)
 PAIRS = (
     "candidates are the chosen and the rejected of pairs: if these are the best and the worst of larger "
     "sets, as in data for DPO, their rewards are not the model's, and neither is the forecast"
 )
 PLACES = ("slot", "position", "pos", "place")  # a column so named holds positions
-ADVANTAGES = ("advantage", "advantages")
 
 
 @dataclass(frozen=True)
@@ -94,7 +93,7 @@ def _log_from(head: pa.Table, table: pa.Table, found: Understood, given: Given, 
             got=unclear,
             remedy="name the right one, or --places-from 0 or 1",
         )
-    rewards, more = _rewards(candidates, found.mapping, given)
+    rewards, more = rewards_of(candidates, found.mapping, given)
     said += more
     for reward, values in rewards.items():
         candidates[reward] = values
@@ -109,7 +108,7 @@ def _log_from(head: pa.Table, table: pa.Table, found: Understood, given: Given, 
     if (
         lost.any() and kind != NONE and "slate" in candidates
     ):  # without one candidate, a pick means another thing
-        codes = _codes(candidates, ("round", "slate"))
+        codes = codes_of(candidates, ("round", "slate"))
         whole = np.bincount(codes, lost)[codes] > 0
         lost |= whole & ~_outside(candidates["slate"])
         warnings.append(
@@ -187,7 +186,7 @@ def _picked(candidates: dict[str, NDArray[Any]], kind: str, said: list[str]) -> 
         candidates.pop("picked", None)
         return candidates
     if "slate" in candidates:
-        codes = _codes(candidates, ("round", "slate"))
+        codes = codes_of(candidates, ("round", "slate"))
         candidates["slate"] = _numbered_slates(candidates)
     bad = np.isnan(result)
     if kind == RANK:
@@ -220,7 +219,7 @@ def _picked(candidates: dict[str, NDArray[Any]], kind: str, said: list[str]) -> 
 def _numbered_slates(candidates: MappingType[str, NDArray[Any]]) -> NDArray[Any]:
     """Return the number of each candidate's slate within its round, None outside slates."""
     slates = candidates["slate"]
-    numbered: NDArray[Any] = _within(_codes(candidates, ("round", "slate")), candidates.get("round"))
+    numbered: NDArray[Any] = _within(codes_of(candidates, ("round", "slate")), candidates.get("round"))
     outside = _outside(slates)
     return with_none(numbered, outside) if outside.any() else numbered
 
@@ -245,23 +244,6 @@ def _within(codes: IntArray, rounds: NDArray[Any] | None) -> IntArray:
     for value in starts.tolist():
         lowest[value] = int(numbered[rounds == value].min())
     return np.asarray(numbered - np.array([lowest[v] for v in rounds.tolist()]), np.int64)
-
-
-def _codes(candidates: MappingType[str, NDArray[Any]], names: Sequence[str]) -> IntArray:
-    parts = []
-    for name in names:
-        if name in candidates:
-            values = candidates[name]
-            values = (
-                np.array(["\0" if v is None else str(v) for v in values])
-                if values.dtype == object
-                else values
-            )
-            parts.append(np.unique(values, return_inverse=True)[1].astype(np.int64).ravel())
-    out = parts[0]
-    for part in parts[1:]:
-        out = np.unique(out * (part.max() + 1) + part, return_inverse=True)[1].astype(np.int64).ravel()
-    return np.unique(out, return_inverse=True)[1].astype(np.int64).ravel()
 
 
 def _rounds(
@@ -294,11 +276,11 @@ def _drop_odd(candidates: dict[str, NDArray[Any]], mapping: Mapping, said: list[
         slots = candidates["slot"]
         numbers = numbers_of(slots)
         if not np.isfinite(numbers).all() or (numbers < 0).any():
-            numbers = _codes(candidates, ("slot",)).astype(float)
+            numbers = codes_of(candidates, ("slot",)).astype(float)
         twice = False
         if "slate" in candidates:
             inside = ~_outside(candidates["slate"])
-            codes, placed = _codes(candidates, ("round", "slate"))[inside], numbers[inside]
+            codes, placed = codes_of(candidates, ("round", "slate"))[inside], numbers[inside]
             order = np.lexsort((placed, codes))
             twice = bool(((np.diff(codes[order]) == 0) & (np.diff(placed[order]) == 0)).any())
         if (
@@ -362,124 +344,6 @@ def _arrow(values: NDArray[Any], name: str) -> pa.Array:
     if values.dtype == object and name not in ("chooser", "item", "context"):
         return pa.array(values.tolist())
     return pa.array(values, from_pandas=name == "propensity")
-
-
-# --- rewards --------------------------------------------------------------------------------------
-
-
-def _rewards(
-    candidates: MappingType[str, NDArray[Any]], mapping: Mapping, given: Given
-) -> tuple[dict[str, FloatArray], list[str]]:
-    """Return the columns of rewards, and what was assumed about several."""
-    names = list(given.rewards or mapping.rewards)
-    if not names:
-        raise InputError(
-            "no column of rewards can be identified",
-            got=f"columns {listed([n for n in candidates if n != 'result'])}",
-            remedy="name the column: --reward COLUMN; or learn rewards from picks with 'recurate fit'",
-        )  # fmt: skip
-    if given.rewards:
-        return {n: _sum(candidates, n) for n in names}, []
-    if len(names) == 1:
-        return {names[0]: _sum(candidates, names[0])}, []
-    total = next((n for n in names if n.lower() == "reward"), None)
-    if total is not None and _adds_up(candidates, total, [n for n in names if n != total]):
-        rest = ", ".join(n for n in names if n != total)
-        return {total: _sum(candidates, total)}, [f"{total!r} is the sum (or the mean) of {rest}"]
-    combined = _combined(candidates, names)
-    if combined is not None:
-        values, how = combined
-        return {how: values}, [f"the reward is {how}: the column of advantages follows from it"]
-    if all(OWN_REWARDS.match(n) for n in names):
-        return {n: _sum(candidates, n) for n in names}, [
-            f"{', '.join(names)} are rewards of {len(names)} preference groups"
-        ]
-    joined = "+".join(names)
-    each = " ".join(f"--reward {n}" for n in names)
-    raise InputError(
-        "several columns may be rewards, and what each is to the picks cannot be decided",
-        got=", ".join(names),
-        remedy=f"one reward that is their sum: --reward {joined}; one of them: --reward {names[0]}; "
-        f"preference groups: {each}",
-    )
-
-
-def _sum(candidates: MappingType[str, NDArray[Any]], name: str) -> FloatArray:
-    """Return a column of numbers, or a sum ``a+2*b`` of columns."""
-    total: FloatArray | None = None
-    for term in [name] if name in candidates or "+" not in name else name.split("+"):
-        factor, _, column = (
-            term.strip().rpartition("*") if term.strip() not in candidates else ("", "", term.strip())
-        )
-        column = column.strip()
-        if column not in candidates:
-            valid = [n for n in candidates if n != "result"]
-            raise InputError(
-                f"there is no column {column!r} for --reward",
-                got=f"columns {listed(valid)}",
-                remedy=nearest(column, valid),
-            )
-        values = numbers_of(candidates[column])
-        if not np.isfinite(values).any():
-            shown = repr(candidates[column][0])[:80]
-            raise InputError(
-                f"the reward {column!r} must hold numbers", got=shown, remedy="name a numeric column"
-            )
-        values = values * float(factor) if factor else values
-        total = values if total is None else total + values
-    assert total is not None
-    return total
-
-
-def _adds_up(candidates: MappingType[str, NDArray[Any]], total: str, parts: Sequence[str]) -> bool:
-    """Return whether a reward is the sum, or the mean, of others."""
-    values = [numbers_of(candidates[n]) for n in (total, *parts)]
-    ok = np.isfinite(np.column_stack(values)).all(axis=1)
-    if ok.sum() < 4:
-        return False
-    whole, added = values[0][ok], np.sum([v[ok] for v in values[1:]], axis=0)
-    return any(np.allclose(whole, added / n, atol=1e-6) for n in (1, len(parts)))
-
-
-def _combined(
-    candidates: MappingType[str, NDArray[Any]], names: Sequence[str]
-) -> tuple[FloatArray, str] | None:
-    """Return the reward of which a column of advantages is an increasing function within every prompt.
-
-    Trainers log the parts of a reward and the advantage: the sum, centred and scaled in a prompt and step.
-    """
-    column = next((n for n in candidates if key(n) in ADVANTAGES), None)
-    if column is None or candidates[column].dtype == object:
-        return None
-    advantage = candidates[column].astype(float)
-    groups = (
-        _codes(candidates, ("round", "context"))
-        if {"round", "context"} & candidates.keys()
-        else np.zeros(advantage.size, np.int64)
-    )
-    parts = {n: np.nan_to_num(numbers_of(candidates[n])) for n in names}
-    choices = [("+".join(names), sum(parts.values())), *parts.items()]
-    for how, values in choices:
-        if _follows(np.asarray(values, float), advantage, groups):
-            return np.asarray(values, float), how
-    return None
-
-
-def _follows(values: FloatArray, advantage: FloatArray, groups: IntArray) -> bool:
-    """Return whether advantages are values that were centred, and perhaps scaled, within groups."""
-    ok = np.isfinite(values) & np.isfinite(advantage)
-    values, advantage, groups = values[ok], advantage[ok], groups[ok]
-    if values.size < 8:
-        return False
-    count = np.maximum(np.bincount(groups), 1)
-    a = values - (np.bincount(groups, values) / count)[groups]
-    b = advantage - (np.bincount(groups, advantage) / count)[groups]
-    ab, aa, bb = (np.bincount(groups, x) for x in (a * b, a * a, b * b))
-    tested = (aa > 1e-12) & (bb > 1e-12)
-    if not tested.any():
-        return False
-    correlation = ab[tested] / np.sqrt(aa[tested] * bb[tested])
-    return bool((correlation > 0.999).mean() > 0.95)
 
 
 def own_log(metadata: MappingType[bytes, bytes] | None) -> bool:

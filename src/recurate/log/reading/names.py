@@ -64,7 +64,6 @@ ENDS = re.compile(r"(^|[_. ])(reward|score|rm)s?$|[a-z]Reward$")
 SUMMARY = re.compile(
     r"[_.](std|stdev|stddev|var|variance|sem|se|min|max|baseline|model|fn|func|type|name|margin)$", re.I
 )
-INDEX = {"", "unnamed0", "index", "x", "rownames", "rowname", "rownum", "row", "rowid", "1"}
 CHOSEN = (
     ("chosen", "rejected"), ("winner", "loser"), ("preferred", "dispreferred"), ("accepted", "rejected"),
     ("better", "worse"), ("win", "lose"), ("preferred", "rejected"), ("positive", "negative"),
@@ -73,6 +72,11 @@ SIDES = (
     ("left", "right"), ("a", "b"), ("first", "second"), ("model_a", "model_b"), ("player1", "player2"),
     ("item1", "item2"), ("option_a", "option_b"), ("home", "away"), ("white", "black"),
     ("home_team", "away_team"), ("hometeam", "awayteam"), ("player_a", "player_b"),
+)  # fmt: skip
+AVAILABLE = ("av", "avail", "available", "availability")
+ITEM_STEMS = (
+    "item", "model", "alternative", "name", "option", "candidate", "generator", "system", "brand", "product",
+    "player", "team", "",
 )  # fmt: skip
 
 

@@ -13,8 +13,9 @@ from scipy.special import fdtrc
 
 from recurate.core.arrays import FloatArray, IntArray
 from recurate.core.errors import InputError
+from recurate.log.reading.columns import is_text
+from recurate.log.reading.mapping import Given, Mapping, columns_of
 from recurate.log.reading.names import is_sample, named
-from recurate.log.reading.roles import Given, Mapping, columns_of, is_text
 from recurate.log.reading.values import numbers_of
 
 DEPENDS = 1e-6  # level at which rewards depend on a column

@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 from recurate.core.arrays import FloatArray, IntArray
 from recurate.core.errors import InputError, nearest
 from recurate.log.reading.forms import RANK, STANDARD, Unfolded, unfold
+from recurate.log.reading.mapping import Mapping
 from recurate.log.reading.names import listed
-from recurate.log.reading.roles import Mapping
 from recurate.log.reading.understand import Understood
 from recurate.log.reading.values import blank, numbers_of
 from recurate.rules.slates import Slates
@@ -117,7 +117,7 @@ def read_slates(table: pa.Table, mapping: Mapping, wanted: Wanted | None = None)
 
     Args:
         table: Table as it was read.
-        mapping: Role of each column; see :func:`recurate.log.reading.roles.guess`.
+        mapping: Role of each column; see :func:`recurate.log.reading.understand.guess`.
         wanted: Columns and model that describe the candidates; None: determine them from the table.
 
     Raises:

@@ -6,18 +6,20 @@ from collections.abc import Iterator, Sequence
 from collections.abc import Mapping as MappingType
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
-from numpy.typing import NDArray
 
 from recurate.core.errors import InputError, nearest, short
-from recurate.log.reading import roles as reading
-from recurate.log.reading.forms import NONE, RANK, Unfolded, list_columns, outcome_columns, unfold
+from recurate.log.reading import mapping as how
+from recurate.log.reading.columns import is_list, is_numeric, is_text
+from recurate.log.reading.forms import NONE, RANK, Unfolded, unfold
+from recurate.log.reading.grids import groupings
+from recurate.log.reading.mapping import Given, Mapping, check_given, columns_of, outcome_columns
 from recurate.log.reading.names import key, listed, named
-from recurate.log.reading.roles import Given, Mapping, check_given, columns_of, readings
-from recurate.log.reading.values import flags_of, numbers_of, objects
+from recurate.log.reading.rewards import terms
+from recurate.log.reading.roles import readings
+from recurate.log.reading.values import codes_of, flags_of, numbers_of, objects
 
 PICKS = ("picked", "chosen", "pick", "selected", "ischosen", "choice", "winner")
 TRIED = 3000  # rows on which readings are tried
@@ -146,7 +148,7 @@ def _check_ignored(table: pa.Table, mapping: Mapping, given: Given) -> None:
     if given.picks or mapping.form != "long":
         return
     for name in table.column_names:
-        if key(name) == "reward" and not mapping.rewards and reading.is_text(table.schema.field(name).type):
+        if key(name) == "reward" and not mapping.rewards and is_text(table.schema.field(name).type):
             value = next((v for v in table.column(name).to_pylist() if v is not None), None)
             raise InputError(
                 f"the reward {name!r} must hold numbers",
@@ -154,7 +156,7 @@ def _check_ignored(table: pa.Table, mapping: Mapping, given: Given) -> None:
                 remedy="repair the column, or rename it",
             )
     for name in named(table.column_names, "pick"):
-        told = mapping.how != reading.NOTHING or given.roles.get("pick") == "none"
+        told = mapping.how != how.NOTHING or given.roles.get("pick") == "none"
         if (
             told
             or name in columns_of(mapping)
@@ -187,7 +189,7 @@ def _usable_picks(found: Unfolded) -> float:
     if found.kind == NONE or not found.columns["slate"].size:
         return 0.0
     result = found.columns["result"].astype(float)
-    codes = _codes(found.columns)
+    codes = codes_of(found.columns, ("slate", "round"))
     sizes = np.bincount(codes)
     bad = np.bincount(codes, np.isnan(result)) > 0
     low = np.full(sizes.size, np.inf)
@@ -202,20 +204,6 @@ def _usable_picks(found: Unfolded) -> float:
     return float(sizes[good].sum() / codes.size) * found.decided
 
 
-def _codes(columns: MappingType[str, NDArray[Any]]) -> NDArray[np.int64]:
-    parts = [_numbered(columns["slate"])]
-    if "round" in columns:
-        parts.append(_numbered(columns["round"]))
-        parts = [parts[0] * (parts[1].max() + 1) + parts[1]]
-    return np.unique(parts[0], return_inverse=True)[1].astype(np.int64).ravel()
-
-
-def _numbered(values: NDArray[Any]) -> NDArray[np.int64]:
-    if values.dtype == object:
-        values = np.array(["\0" if v is None else str(v) for v in values])
-    return np.unique(values, return_inverse=True)[1].astype(np.int64).ravel()
-
-
 def _usable_rewards(found: Unfolded, mapping: Mapping, given: Given) -> float:
     """Return the share of candidates with a finite reward; 0 without rewards, or with one candidate."""
     names = [part for name in mapping.rewards for part in terms(name, found.columns)]
@@ -223,13 +211,6 @@ def _usable_rewards(found: Unfolded, mapping: Mapping, given: Given) -> float:
         return 0.0
     finite = [np.isfinite(numbers_of(found.columns[n])) for n in names]
     return float(np.logical_or.reduce(finite).mean())
-
-
-def terms(name: str, columns: Sequence[str] | MappingType[str, Any]) -> list[str]:
-    """Return the columns of a reward: itself, or the terms of a sum ``a+b``."""
-    if name in columns or "+" not in name:
-        return [name]
-    return [part.strip().rpartition("*")[2].strip() for part in name.split("+")]
 
 
 def _differs(one: Mapping, other: Mapping) -> bool:
@@ -307,9 +288,9 @@ def _refuse(
             "the file holds neither rewards nor picks that can be identified", got=got,
             remedy="name the column of rewards: --reward COLUMN",
         )  # fmt: skip
-    lists = list_columns(table)
+    lists = any(is_list(f.type) for f in table.schema)
     form = given.form or ("lists" if lists and not named(names, "slate") else "")
-    stems = bool(list(reading._groupings(table, names, given.alternatives)))
+    stems = bool(list(groupings(table, names, given.alternatives)))
     if form == "long":
         what = "a file with one row per candidate needs a column of slates and one of picks or ranks"
         raise InputError(what, got=got, remedy="name the columns: --slate COLUMN --pick COLUMN")
@@ -344,7 +325,7 @@ def _no_rewards(table: pa.Table, given: Given) -> InputError:
             got=short(value),
             remedy="name a numeric column: --reward COLUMN",
         )
-    numeric = [f.name for f in table.schema if reading.is_numeric(f.type)]
+    numeric = [f.name for f in table.schema if is_numeric(f.type)]
     return InputError(
         "no column of rewards can be identified",
         got=f"numeric columns {listed(numeric) or 'none'}",
@@ -356,7 +337,7 @@ def _why(found: Unfolded) -> str:
     if found.kind == NONE:
         return "no picks"
     result = found.columns["result"].astype(float)
-    sizes = np.bincount(_codes(found.columns))
+    sizes = np.bincount(codes_of(found.columns, ("slate", "round")))
     unreadable = int(np.isnan(result).sum())
     parts = [f"{sizes.size} slates of {sizes.min()} to {sizes.max()} candidates"]
     parts += [f"{unreadable} of {result.size} values of the picks cannot be read"] if unreadable else []
@@ -397,8 +378,3 @@ def guess(
         InputError: If a given column does not exist, or slates and picks cannot be identified.
     """
     return understand(table, Given(given, form, alternatives)).mapping
-
-
-def with_notes(found: Understood, *notes: str) -> Understood:
-    """Return the account with further notes."""
-    return replace(found, notes=(*found.notes, *notes))

@@ -1,8 +1,9 @@
-"""The meaning of single values: yes and no, numbers, and the words by which a pick names its candidate."""
+"""The meaning of values: yes and no, numbers, places, and the words by which a pick names its candidate."""
 
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping as MappingType
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -11,6 +12,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from recurate.core.arrays import IntArray
 from recurate.log.reading.names import key
 
 YES, NO = {"1", "true", "yes", "y", "t", "1.0", "x"}, {"0", "false", "no", "n", "f", "0.0"}
@@ -372,3 +374,33 @@ def soft(codes: NDArray[np.float64], k: int) -> tuple[NDArray[np.float64], str] 
             )
             return codes - low, text
     return None
+
+
+def odd_ranks(numbers: NDArray[np.float64], column: str) -> str:
+    """Return what is unclear about ranks: with a zero they are flags or ratings, or count from 0."""
+    there = numbers[~np.isnan(numbers)]
+    if there.size and there.min() <= 0:
+        values = ", ".join(f"{v:g}" for v in np.unique(there)[:5])
+        return (
+            f"{column!r} holds {values}: flags (--pick {column}), ratings of which higher is better "
+            f"(--rating {column}), or ranks counted from 0 (add 1: the best has rank 1)"
+        )
+    return ""
+
+
+def codes_of(columns: MappingType[str, NDArray[Any]], names: Sequence[str]) -> IntArray:
+    """Return a number per row (rows,), from 0, the same where rows agree in all these columns that exist."""
+    parts = []
+    for name in names:
+        if name in columns:
+            values = columns[name]
+            values = (
+                np.array(["\0" if v is None else str(v) for v in values])
+                if values.dtype == object
+                else values
+            )
+            parts.append(np.unique(values, return_inverse=True)[1].astype(np.int64).ravel())
+    out = parts[0]
+    for part in parts[1:]:
+        out = np.unique(out * (part.max() + 1) + part, return_inverse=True)[1].astype(np.int64).ravel()
+    return np.unique(out, return_inverse=True)[1].astype(np.int64).ravel()

@@ -36,7 +36,7 @@ from recurate.core.arrays import FloatArray
 from recurate.core.errors import InputError
 from recurate.log.inputs import name_of
 from recurate.log.opening import open_slates
-from recurate.log.reading.roles import Given
+from recurate.log.reading.mapping import Given
 from recurate.log.reading.slates import CHARACTERS, ITEMS, POSITIONS, SCORE, Wanted
 from recurate.log.reading.understand import accounted
 from recurate.metrics.estimates import NORMAL_975

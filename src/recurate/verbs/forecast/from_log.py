@@ -23,7 +23,7 @@ from recurate.log.candidates import Candidates, as_candidates, from_log, group_n
 from recurate.log.inputs import folder_of, is_array
 from recurate.log.opening import open_log
 from recurate.log.reading.logs import Opened
-from recurate.log.reading.roles import Given
+from recurate.log.reading.mapping import Given
 from recurate.log.reading.slates import POSITIONS
 from recurate.log.reading.understand import accounted
 from recurate.log.schema import MODEL, REAL, Log

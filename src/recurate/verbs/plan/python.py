@@ -14,7 +14,7 @@ from recurate.core.errors import InputError
 from recurate.log.candidates import Candidates, as_candidates
 from recurate.log.inputs import folder_of, is_array, name_of
 from recurate.log.reading.logs import Opened
-from recurate.log.reading.roles import Given
+from recurate.log.reading.mapping import Given
 from recurate.log.reading.understand import accounted
 from recurate.rules import Noise, Rule
 from recurate.theory.forecast import split_log

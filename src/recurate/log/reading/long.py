@@ -1,0 +1,291 @@
+"""Plausible readings of a table with one row per candidate."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from collections.abc import Mapping as MappingType
+from dataclasses import replace
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from recurate.log.reading import names as usual
+from recurate.log.reading.columns import flat_columns, holds_numbers, is_numeric, usual_roles
+from recurate.log.reading.grids import are_numbered, groupings
+from recurate.log.reading.mapping import (
+    BEST_WORST,
+    FLAGS,
+    NAMED,
+    NOTHING,
+    PLACE,
+    RANK,
+    RATING,
+    Given,
+    Mapping,
+)
+from recurate.log.reading.names import key, named
+from recurate.log.reading.values import are_flags, array_of, flags_of, numbers_of, prompt_of
+
+
+def long_readings(table: pa.Table, given: Given) -> Iterator[Mapping]:
+    """Yield the readings with one row per candidate; ``slate``, and picks, ranks, ratings or none of them."""
+    slates = [given.roles["slate"]] if "slate" in given.roles else named(flat_columns(table), "slate")
+    base = usual_roles(table, given.roles, ("round", "chooser", "context", "time"), taken=slates[:1])
+    outcomes = list(_outcomes(table, given))
+    if not given.picks and not _numbered_rewards(table, given):
+        outcomes.append((NOTHING, ""))
+    yield from _best_and_worst(table, given, base, slates)
+    for how, column in outcomes:
+        here = slates
+        if how == NOTHING and "slate" not in given.roles:  # without picks a question is a prompt
+            here = [s for s in slates if not named([s], "context")]
+            base = usual_roles(table, given.roles, ("round", "chooser", "context", "time"), taken=here[:1])
+        for slate in here or [""]:
+            if slate and slate == column:
+                continue
+            found = _with_outcome(table, given, base, how, column, slate)
+            if found is not None:
+                yield found
+
+
+def _best_and_worst(table: pa.Table, given: Given, base: Mapping, slates: Sequence[str]) -> Iterator[Mapping]:
+    """Yield the readings in which one column flags the best of each slate, and another the worst."""
+    if {"pick", "rank", "rating"} & given.roles.keys():
+        return
+    flags = [
+        n
+        for n in (*named(flat_columns(table), "pick"), *named(flat_columns(table), "worst"))
+        if are_flags(array_of(table, n))
+    ]
+    best = [n for n in flags if key(n) in ("best", "isbest", "most")]
+    worst = named(flags, "worst")
+    for slate in slates or [""]:
+        found = _with_outcome(table, given, base, FLAGS, best[0], slate) if best and worst else None
+        if found is not None:
+            roles = {r: c for r, c in found.roles.items() if c not in (best[0], worst[0])}
+            yield replace(found, how=BEST_WORST, roles=roles, votes=(best[0], worst[0]))
+
+
+def _numbered_rewards(table: pa.Table, given: Given) -> bool:
+    """Return whether rewards are numbered like other columns: completion_0, reward_0, completion_1, ..."""
+    if given.rewards:
+        return False
+    rewards = usual.reward_names(flat_columns(table))
+    for alternatives, stems in groupings(table, table.column_names, ()):
+        inside = {c for columns in stems.values() for c in columns}
+        counted = are_numbered(alternatives)
+        if len(rewards) > 1 and set(rewards) <= inside and len(stems) > 1 and counted:
+            return True
+    return False
+
+
+def _outcomes(table: pa.Table, given: Given) -> Iterator[tuple[str, str]]:
+    """Yield (how, column) of the picks of a long file: those named, else those with usual names."""
+    names = flat_columns(table)
+    for role, how in (("pick", ""), ("rank", RANK), ("rating", RATING)):
+        if role in given.roles:
+            yield from ((h, given.roles[role]) for h in ([how] if how else [FLAGS, NAMED]))
+    if {"pick", "rank", "rating"} & given.roles.keys():
+        return
+    for name in named(names, "pick"):
+        yield FLAGS, name
+        yield NAMED, name
+    for name in named(names, "rank"):
+        yield RANK, name
+    if given.picks:
+        for name in named(names, "rating"):
+            yield RATING, name
+
+
+def _with_outcome(
+    table: pa.Table, given: Given, base: Mapping, how: str, column: str, slate: str
+) -> Mapping | None:
+    role = how if how in (RANK, RATING) else "pick"
+    taken = {*base.roles.values(), column, slate}
+    more = usual_roles(table, given.roles, ("item", "position"), taken=tuple(taken))
+    roles = {**base.roles, **more.roles}
+    guessed, reasons = base.guessed | more.guessed, base.reasons | more.reasons
+    if how != NOTHING:
+        roles = {r: c for r, c in roles.items() if c != column} | {role: column}
+        if role not in given.roles:
+            guessed, reasons = guessed | {role}, reasons | {role: "its name"}
+    if slate:
+        roles = {r: c for r, c in roles.items() if c != slate or r == "slate"} | {"slate": slate}
+        if "slate" not in given.roles:
+            guessed, reasons = guessed | {"slate"}, reasons | {"slate": "its name"}
+    if how == NAMED and ("item" not in roles or not _names_items(table, column, roles["item"])):
+        return None
+    if (
+        how == FLAGS
+        and not are_flags(array_of(table, column))
+        and "pick" not in given.roles
+        and column != "picked"
+    ):
+        values = flags_of(array_of(table, column))
+        if np.isnan(values).mean() > 0.9:
+            return None
+    if not given.picks:
+        roles = _of_samples(table, given, roles, base.rivals)
+    order = ("round", "slate", "pick", "rank", "rating", "chooser", "item", "position", "context", "time")
+    rewards = tuple(given.rewards) or tuple(
+        n
+        for n in usual.reward_names(flat_columns(table))
+        if n not in roles.values() and holds_numbers(table, n)
+    )
+    rivals = base.rivals | more.rivals
+    if "context" in rivals:
+        rivals["context"] = tuple(n for n in _contexts(base) if n != roles.get("context"))
+    others = tuple(
+        n
+        for n in flat_columns(table)
+        if n not in rewards and usual.reward_names([n]) and holds_numbers(table, n)
+    )
+    rivals |= {"reward": others} if rewards and others and not given.rewards else {}
+    found = replace(
+        base,
+        form="long",
+        how=how,
+        roles={r: roles[r] for r in (*order, *roles) if r in roles},
+        guessed=guessed,
+        reasons=reasons,
+        rivals=rivals,
+        rewards=rewards,
+    )
+    if "position" not in found.roles and "item" in found.roles and "item" in found.guessed and how != NAMED:
+        found = _as_position(table, found)
+    keyed = _keyed(table, found, pool=not given.picks)
+    return keyed if keyed is None or how != FLAGS else _flagged(table, keyed)
+
+
+def _contexts(base: Mapping) -> tuple[str, ...]:
+    return (*([base.roles["context"]] if "context" in base.roles else []), *base.rivals.get("context", ()))
+
+
+def _of_samples(
+    table: pa.Table, given: Given, roles: dict[str, str], rivals: MappingType[str, tuple[str, ...]]
+) -> dict[str, str]:
+    """Return the roles of a log's rows without rounds or contexts that hold one sample each, or all of them.
+
+    A step that counts samples is no round; a prompt that never recurs, or never changes, separates nothing.
+    """
+    roles = dict(roles)
+    by = None if "round" in given.roles or table.num_rows <= 4 else roles.get("round")
+    if by is not None and len(pc.unique(table.column(by))) > 0.5 * table.num_rows:
+        del roles["round"]
+    if "context" not in roles or "context" in given.roles:
+        return roles
+    for name in (roles["context"], *rivals.get("context", ())):
+        if name in roles.values() and name != roles["context"]:
+            continue
+        if _separates(table, name, roles.get("round")):
+            return roles | {"context": name}
+    return {r: c for r, c in roles.items() if r != "context"} if table.num_rows > 4 else roles
+
+
+def _separates(table: pa.Table, name: str, by: str | None) -> bool:
+    """Return whether the values of a column are several, and most recur within their round."""
+    values = pa.array([prompt_of(v) for v in table.column(name).to_pylist()], pa.string())
+    rounds = table.column(by) if by else pa.array([0] * table.num_rows)
+    sizes = pa.table({"r": rounds, "v": values}).group_by(["r", "v"]).aggregate([([], "count_all")])
+    counts = np.asarray(sizes.column("count_all").to_numpy())
+    return len(pc.unique(values)) > 1 and bool((counts > 1).mean() > 0.5)
+
+
+def _flagged(table: pa.Table, found: Mapping) -> Mapping | None:
+    """Return the reading of flags, or of what they are instead: 1, 0, -1, or the number of the picked row."""
+    column = found.roles["pick"]
+    if not is_numeric(table.schema.field(column).type):
+        return found
+    values = numbers_of(array_of(table, column))
+    distinct = set(np.unique(values[~np.isnan(values)]).tolist())
+    if distinct == {-1.0, 0.0, 1.0}:
+        roles = {r: c for r, c in found.roles.items() if r != "pick"}
+        return replace(found, how=BEST_WORST, roles=roles, votes=(column,))
+    if found.blocks or not found.keys or len(distinct) < 2 or column in found.keys:
+        return found
+    groups = table.group_by(list(found.keys)).aggregate([(column, "count_distinct"), ([], "count_all")])
+    several = np.asarray(groups.column("count_all").to_numpy()) > 1
+    same = np.asarray(groups.column(f"{column}_count_distinct").to_numpy())[several] == 1
+    if several.sum() < 4 or same.mean() < 0.95:
+        return found
+    if "item" in found.roles and _names_items(table, column, found.roles["item"]):
+        return None  # it names the picked item
+    reason = "the same in all rows of a slate: the number of the picked one"
+    return replace(found, how=PLACE, reasons=found.reasons | {"pick": reason})
+
+
+def _names_items(table: pa.Table, column: str, item: str) -> bool:
+    """Return whether values of a column are among those of the item column, of which they name one."""
+    picks = {str(v) for v in pc.unique(table.column(column)).to_pylist() if v is not None}
+    items = {str(v) for v in pc.unique(table.column(item)).to_pylist() if v is not None}
+    return len(items) >= 2 and bool(picks) and len(picks & items) >= 0.9 * len(picks)
+
+
+def _as_position(table: pa.Table, found: Mapping) -> Mapping:
+    """Return the mapping with the item as a position if it only numbers the rows of each slate."""
+    keys = [found.roles[r] for r in ("round", "chooser", "slate") if r in found.roles]
+    column = found.roles["item"]
+    if not keys or not pa.types.is_integer(table.schema.field(column).type):
+        return found
+    widest = table.group_by(keys).aggregate([([], "count_all")]).column("count_all")
+    values = pc.unique(table.column(column))
+    most = pc.max(widest).as_py() or 0
+    if len(values) <= most and set(values.to_pylist()) <= set(range(len(values) + 1)):
+        roles = {("position" if r == "item" else r): c for r, c in found.roles.items()}
+        reasons = {("position" if r == "item" else r): w for r, w in found.reasons.items()}
+        reasons["position"] = "it numbers the rows of each slate"
+        return replace(found, roles=roles, reasons=reasons, guessed=found.guessed - {"item"} | {"position"})
+    return found
+
+
+def _keyed(table: pa.Table, found: Mapping, *, pool: bool) -> Mapping | None:
+    """Return the mapping with the columns that identify a slate together; None if none do."""
+    roles = found.roles
+    if "slate" in roles:
+        keys = [roles["slate"]]
+        for role in ("round", "chooser", "context"):
+            if role in roles and roles[role] not in keys and _splits(table, keys, roles[role], role):
+                keys.append(roles[role])
+        return replace(found, keys=tuple(keys))
+    if found.how == NOTHING:
+        return replace(found, keys=())
+    block = _block(table, roles.get("position") or roles.get("item"))
+    if block:
+        return replace(
+            found, blocks=block, reasons=found.reasons | {"slate": f"{block} rows each, in the file's order"}
+        )
+    keys = [roles[r] for r in ("round", "chooser", "context") if r in roles]
+    if pool and found.how == FLAGS:  # picks from the pool of a round
+        return found
+    return replace(found, keys=tuple(keys)) if "context" in roles else None
+
+
+def _splits(table: pa.Table, keys: Sequence[str], column: str, role: str) -> bool:
+    """Return whether a column separates the rows of what would be one slate.
+
+    Rounds always do, since slates are numbered within rounds. A chooser does where several, each with two
+    rows or more, share a slate; a log may name the chooser in the picked row alone.
+    """
+    if role == "round":
+        return True
+    there = table.select([*keys, column]).filter(pc.is_valid(table.column(column)))
+    if not there.num_rows:
+        return False
+    found = there.group_by([*keys, column]).aggregate([([], "count_all")])
+    sizes = np.asarray(found.column("count_all").to_numpy())
+    distinct = found.group_by(list(keys)).aggregate([([], "count_all")])
+    several = np.asarray(distinct.column("count_all").to_numpy()) > 1
+    return bool(several.any() and (sizes >= 2).mean() > 0.5)
+
+
+def _block(table: pa.Table, column: str | None) -> int:
+    """Return K if a column repeats the same K values in the same order, block after block; else 0."""
+    if column is None or table.num_rows < 4:
+        return 0
+    values = [str(v) for v in table.column(column).to_pylist()]
+    k = next((i for i in range(1, len(values)) if values[i] == values[0]), 0)
+    whole = len(values) // k * k if k >= 2 else 0
+    first = values[:k]
+    same = whole and all(values[i] == first[i % k] for i in range(whole)) and len(set(first)) == k
+    return k if same else 0

@@ -1,0 +1,142 @@
+"""The candidates' rewards: one column, a sum of several, or one per preference group."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping as MappingType
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from recurate.core.arrays import FloatArray, IntArray
+from recurate.core.errors import InputError, nearest
+from recurate.log.reading.mapping import Given, Mapping
+from recurate.log.reading.names import key, listed
+from recurate.log.reading.values import codes_of, numbers_of
+
+OWN_REWARDS = re.compile(r"reward(_.*)?$", re.I)
+ADVANTAGES = ("advantage", "advantages")
+
+
+def rewards_of(
+    candidates: MappingType[str, NDArray[Any]], mapping: Mapping, given: Given
+) -> tuple[dict[str, FloatArray], list[str]]:
+    """Return the columns of rewards, and what was assumed about several."""
+    names = list(given.rewards or mapping.rewards)
+    if not names:
+        raise InputError(
+            "no column of rewards can be identified",
+            got=f"columns {listed([n for n in candidates if n != 'result'])}",
+            remedy="name the column: --reward COLUMN; or learn rewards from picks with 'recurate fit'",
+        )  # fmt: skip
+    if given.rewards:
+        return {n: _sum(candidates, n) for n in names}, []
+    if len(names) == 1:
+        return {names[0]: _sum(candidates, names[0])}, []
+    total = next((n for n in names if n.lower() == "reward"), None)
+    if total is not None and _adds_up(candidates, total, [n for n in names if n != total]):
+        rest = ", ".join(n for n in names if n != total)
+        return {total: _sum(candidates, total)}, [f"{total!r} is the sum (or the mean) of {rest}"]
+    combined = _combined(candidates, names)
+    if combined is not None:
+        values, how = combined
+        return {how: values}, [f"the reward is {how}: the column of advantages follows from it"]
+    if all(OWN_REWARDS.match(n) for n in names):
+        return {n: _sum(candidates, n) for n in names}, [
+            f"{', '.join(names)} are rewards of {len(names)} preference groups"
+        ]
+    joined = "+".join(names)
+    each = " ".join(f"--reward {n}" for n in names)
+    raise InputError(
+        "several columns may be rewards, and what each is to the picks cannot be decided",
+        got=", ".join(names),
+        remedy=f"one reward that is their sum: --reward {joined}; one of them: --reward {names[0]}; "
+        f"preference groups: {each}",
+    )
+
+
+def terms(name: str, columns: Sequence[str] | MappingType[str, Any]) -> list[str]:
+    """Return the columns of a reward: itself, or the terms of a sum ``a+b``."""
+    if name in columns or "+" not in name:
+        return [name]
+    return [part.strip().rpartition("*")[2].strip() for part in name.split("+")]
+
+
+def _sum(candidates: MappingType[str, NDArray[Any]], name: str) -> FloatArray:
+    """Return a column of numbers, or a sum ``a+2*b`` of columns."""
+    total: FloatArray | None = None
+    for term in [name] if name in candidates or "+" not in name else name.split("+"):
+        factor, _, column = (
+            term.strip().rpartition("*") if term.strip() not in candidates else ("", "", term.strip())
+        )
+        column = column.strip()
+        if column not in candidates:
+            valid = [n for n in candidates if n != "result"]
+            raise InputError(
+                f"there is no column {column!r} for --reward",
+                got=f"columns {listed(valid)}",
+                remedy=nearest(column, valid),
+            )
+        values = numbers_of(candidates[column])
+        if not np.isfinite(values).any():
+            shown = repr(candidates[column][0])[:80]
+            raise InputError(
+                f"the reward {column!r} must hold numbers", got=shown, remedy="name a numeric column"
+            )
+        values = values * float(factor) if factor else values
+        total = values if total is None else total + values
+    assert total is not None
+    return total
+
+
+def _adds_up(candidates: MappingType[str, NDArray[Any]], total: str, parts: Sequence[str]) -> bool:
+    """Return whether a reward is the sum, or the mean, of others."""
+    values = [numbers_of(candidates[n]) for n in (total, *parts)]
+    ok = np.isfinite(np.column_stack(values)).all(axis=1)
+    if ok.sum() < 4:
+        return False
+    whole, added = values[0][ok], np.sum([v[ok] for v in values[1:]], axis=0)
+    return any(np.allclose(whole, added / n, atol=1e-6) for n in (1, len(parts)))
+
+
+def _combined(
+    candidates: MappingType[str, NDArray[Any]], names: Sequence[str]
+) -> tuple[FloatArray, str] | None:
+    """Return the reward of which a column of advantages is an increasing function within every prompt.
+
+    Trainers log the parts of a reward and the advantage: the sum, centred and scaled in a prompt and step.
+    """
+    column = next((n for n in candidates if key(n) in ADVANTAGES), None)
+    if column is None or candidates[column].dtype == object:
+        return None
+    advantage = candidates[column].astype(float)
+    groups = (
+        codes_of(candidates, ("round", "context"))
+        if {"round", "context"} & candidates.keys()
+        else np.zeros(advantage.size, np.int64)
+    )
+    parts = {n: np.nan_to_num(numbers_of(candidates[n])) for n in names}
+    choices = [("+".join(names), sum(parts.values())), *parts.items()]
+    for how, values in choices:
+        if _follows(np.asarray(values, float), advantage, groups):
+            return np.asarray(values, float), how
+    return None
+
+
+def _follows(values: FloatArray, advantage: FloatArray, groups: IntArray) -> bool:
+    """Return whether advantages are values that were centred, and perhaps scaled, within groups."""
+    ok = np.isfinite(values) & np.isfinite(advantage)
+    values, advantage, groups = values[ok], advantage[ok], groups[ok]
+    if values.size < 8:
+        return False
+    count = np.maximum(np.bincount(groups), 1)
+    a = values - (np.bincount(groups, values) / count)[groups]
+    b = advantage - (np.bincount(groups, advantage) / count)[groups]
+    ab, aa, bb = (np.bincount(groups, x) for x in (a * b, a * a, b * b))
+    tested = (aa > 1e-12) & (bb > 1e-12)
+    if not tested.any():
+        return False
+    correlation = ab[tested] / np.sqrt(aa[tested] * bb[tested])
+    return bool((correlation > 0.999).mean() > 0.95)
