@@ -128,7 +128,7 @@ def _log_from(head: pa.Table, table: pa.Table, found: Understood, given: Given, 
     if found.mapping.form == "pairs":
         warnings.append(PAIRS)
     candidates = _rounds(candidates, found.mapping, said)
-    candidates = _picked(candidates, kind, said)
+    candidates = _picked(candidates, kind, said, readable=given.readable)
     context = "context" in candidates
     if not context and given.roles.get("context") != "none":
         warnings += undecided_context(head, found.mapping, given, candidates, list(rewards))
@@ -179,8 +179,13 @@ def _repeated(table: pa.Table, name: str, made: Unfolded, mapping: Mapping) -> N
     return values[rows.astype(np.int64)]
 
 
-def _picked(candidates: dict[str, NDArray[Any]], kind: str, said: list[str]) -> dict[str, NDArray[Any]]:
-    """Return the candidates with ``picked`` in place of ``result``: the single best of ranks."""
+def _picked(
+    candidates: dict[str, NDArray[Any]], kind: str, said: list[str], *, readable: bool
+) -> dict[str, NDArray[Any]]:
+    """Return the candidates with ``picked`` in place of ``result``: the single best of ranks.
+
+    Slates whose pick cannot be read are left out if ``readable``, else kept without a pick.
+    """
     result = candidates.pop("result", None)
     if kind == NONE or result is None:
         candidates.pop("picked", None)
@@ -203,17 +208,21 @@ def _picked(candidates: dict[str, NDArray[Any]], kind: str, said: list[str]) -> 
         return candidates
     if "slate" in candidates:
         lost = (np.bincount(codes, bad)[codes] > 0) & ~_outside(candidates["slate"])
-        said.append(f"{np.unique(codes[lost]).size} slates with an unreadable or missing pick are left out")
+        what = f"{np.unique(codes[lost]).size} slates with an unreadable or missing pick"
     else:
         lost = bad
-        said.append(f"{int(bad.sum())} candidates with an unreadable or missing pick are left out")
+        what = f"{int(bad.sum())} candidates with an unreadable or missing pick"
+    said.append(f"{what} {'are left out' if readable else 'count without a pick'}")
     if lost.all():
         raise InputError(
             "no pick can be read",
             got=said[-1],
             remedy="yes and no mark picks; name another column: --pick COLUMN, or none",
         )
-    return {n: v[~lost] for n, v in candidates.items()}
+    if readable:
+        return {n: v[~lost] for n, v in candidates.items()}
+    candidates["picked"] = candidates["picked"] & ~lost
+    return candidates
 
 
 def _numbered_slates(candidates: MappingType[str, NDArray[Any]]) -> NDArray[Any]:

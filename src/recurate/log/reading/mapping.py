@@ -102,6 +102,8 @@ class Given:
         picks: Whether picks are needed.
         places_from: Number of the first place where picks are places, 0 or 1; None: from the values.
         others: Further columns that the request names, such as features and groups.
+        readable: Whether slates whose pick cannot be read are left out of a log, as audits need, instead of
+            kept without a pick, as forecasts need.
     """
 
     roles: MappingType[str, str] = field(default_factory=dict)
@@ -111,6 +113,7 @@ class Given:
     picks: bool = True
     others: tuple[str, ...] = ()
     places_from: int | None = None
+    readable: bool = False
 
 
 def check_given(given: Given, names: Sequence[str]) -> None:

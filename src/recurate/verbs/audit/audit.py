@@ -103,7 +103,7 @@ def audit_log(
 def _read(source: Any, options: FitOptions, say: Progress) -> tuple[Opened, list[str]]:
     """Return the log, whose rewards are fitted to the picks if it has none, and warnings."""
     folder = folder_of(source)
-    given = replace(options.given, rewards=options.wanted.scores or options.given.rewards)
+    given = replace(options.given, rewards=options.wanted.scores or options.given.rewards, readable=True)
     fitted = folder is not None and (folder / "fit.json").is_file()
     if has_rewards(source, given):
         opened = open_log(source, given)
