@@ -32,6 +32,7 @@ from recurate.rules.slates import Slates
 PICKS, PROMPTS, DEFAULT = "picks", "rewards per prompt", "default"
 COMPARED = 10_000  # number of slates on which families are compared: 1 to 2 % of a temperature
 FEW = 20  # number of picks below which any rule could have made them
+MOSTLY = 0.9  # share of prompts with as many picks, above which prompts are slates
 USUALLY = 0.8  # share of prompts with as many rewards, above which that number is K
 USUAL = 4  # slate size where nothing tells it
 ACROSS = (
@@ -142,7 +143,10 @@ def _by_picks(found: Recovered, names: tuple[str, ...], sizes: Mapping[float, fl
 
 
 def with_slates(log: Log) -> Log:
-    """Return the log with contexts as slates, if it numbers no slates and picks as many of each context."""
+    """Return the log with contexts as slates, if it numbers no slates and picks as many of almost each context.
+
+    Contexts of which nothing was picked, such as those of a last round, do not count.
+    """
     own = log.select(source=MODEL)
     slate = own.table.column("slate")
     if own.table.num_rows == 0 or slate.null_count < own.table.num_rows:
@@ -151,7 +155,8 @@ def with_slates(log: Log) -> Log:
     if sizes is None:
         return log
     picks = np.bincount(codes, own.column("picked").astype(float), sizes.size)
-    if not picks[0] or (picks != picks[0]).any():
+    some = picks[picks > 0].astype(int)
+    if not some.size or np.bincount(some).max() < MOSTLY * some.size:
         return log
     model = log.column("source") == MODEL
     numbers = np.zeros(model.size, np.int64)

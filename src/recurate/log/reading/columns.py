@@ -7,10 +7,11 @@ from collections.abc import Mapping as MappingType
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from recurate.log.reading.mapping import Mapping
 from recurate.log.reading.names import named
-from recurate.log.reading.values import numbers_of, objects
+from recurate.log.reading.values import numbers_of, objects, steps_of
 
 
 def usual_roles(
@@ -27,6 +28,8 @@ def usual_roles(
         found = [
             n for n in named(table.column_names, role, (*roles.values(), *taken)) if _fits(table, n, role)
         ]
+        if role == "round":  # a column that never changes tells no rounds
+            found.sort(key=lambda n: len(pc.unique(table.column(n))) < 2)
         if found:
             roles[role], reasons[role] = found[0], "its name"
             guessed.add(role)
@@ -51,10 +54,22 @@ def _fits(table: pa.Table, name: str, role: str) -> bool:
     if nested or table.column(name).null_count == table.num_rows:
         return False
     if role == "round":
-        return whole_numbers(table, name)
+        return _tells_steps(table, name)
     if role == "chooser":
         return not (pa.types.is_floating(kind) and not whole_numbers(table, name))
     return True
+
+
+def _tells_steps(table: pa.Table, name: str) -> bool:
+    """Return whether a column holds steps: whole numbers, numbers that recur, or texts such as ``epoch 3``."""
+    kind = table.schema.field(name).type
+    if whole_numbers(table, name):
+        return True
+    distinct = pc.unique(table.column(name)).drop_null()
+    if not (pa.types.is_floating(kind) or is_text(kind)) or len(distinct) > max(table.num_rows / 2, 1):
+        return False
+    steps = steps_of(objects(distinct.to_pylist()))
+    return bool(np.isfinite(steps).all() and np.unique(steps).size == len(distinct))
 
 
 def whole_numbers(table: pa.Table, name: str) -> bool:

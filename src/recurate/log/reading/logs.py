@@ -12,15 +12,15 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from recurate.core.arrays import IntArray
-from recurate.core.errors import InputError, nearest
+from recurate.core.errors import InputError, nearest, short
 from recurate.log.reading.columns import is_numeric
 from recurate.log.reading.forms import NONE, RANK, Unfolded, unfold
 from recurate.log.reading.mapping import Given, Mapping, columns_of
 from recurate.log.reading.names import key
-from recurate.log.reading.pooling import undecided_context
+from recurate.log.reading.pooling import oddities, undecided_context
 from recurate.log.reading.rewards import ADVANTAGES, rewards_of, terms
 from recurate.log.reading.understand import Understood, understand, with_account
-from recurate.log.reading.values import codes_of, numbers_of, prompt_of, with_none
+from recurate.log.reading.values import codes_of, numbers_of, prompt_of, steps_of, with_none
 from recurate.log.schema import COLUMNS, METADATA_KEY, Log, as_log
 
 PAIRS = (
@@ -47,6 +47,27 @@ class Opened:
     warnings: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
     placed: bool = True
+
+
+def _check_varies(
+    candidates: MappingType[str, NDArray[Any]], rewards: MappingType[str, Any], mapping: Mapping
+) -> None:
+    """Raise InputError if a reward is the same for all candidates of each of several prompts: a mean, say."""
+    by = [n for n in ("round", "context", "slate") if n in candidates]
+    if not by or by == ["round"]:
+        return
+    groups = codes_of(candidates, by)
+    sizes = np.bincount(groups)
+    for name in rewards:
+        values = numbers_of(candidates[name])
+        centred = values - (np.bincount(groups, values) / sizes)[groups]
+        spread = float(np.abs(values - values.mean()).max())
+        if sizes.max() > 1 and spread > 0 and np.abs(centred).max() < 1e-9 * spread:
+            raise InputError(
+                f"the reward {name!r} is the same for all candidates of each prompt, as a mean is",
+                got=f"{sizes.size} prompts or slates",
+                remedy="name the candidates' own reward: --reward COLUMN",
+            )
 
 
 def needed_columns(head: pa.Table, found: Understood, given: Given) -> list[str]:
@@ -128,6 +149,17 @@ def _log_from(head: pa.Table, table: pa.Table, found: Understood, given: Given, 
     if found.mapping.form == "pairs":
         warnings.append(PAIRS)
     candidates = _rounds(candidates, found.mapping, said)
+    _check_varies(candidates, rewards, found.mapping)
+    warnings += oddities(head, found.mapping)
+    if (
+        kind == NONE
+        and "slate" in candidates
+        and np.bincount(codes_of(candidates, ("round", "slate"))).max() == 1
+    ):
+        said.append(
+            f"every slate ({found.mapping.roles.get('slate', 'row')!r}) has one candidate: they are not used"
+        )
+        del candidates["slate"]
     candidates = _picked(candidates, kind, said, readable=given.readable)
     context = "context" in candidates
     if not context and given.roles.get("context") != "none":
@@ -261,8 +293,14 @@ def _rounds(
     """Return the candidates with whole, consecutive rounds; steps such as 100, 200 become rounds 0, 1."""
     if "round" not in candidates:
         return candidates
-    values = numbers_of(candidates["round"])
+    values = steps_of(candidates["round"])
     missing = ~np.isfinite(values)
+    if missing.all():
+        raise InputError(
+            "the rounds cannot be read as numbers",
+            got=short(candidates["round"][0]),
+            remedy="write whole numbers, or name another column: --round COLUMN",
+        )
     if missing.any():
         said.append(f"{int(missing.sum())} candidates without a round are left out")
         candidates = {n: v[~missing] for n, v in candidates.items()}

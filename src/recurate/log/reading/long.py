@@ -88,10 +88,13 @@ def _outcomes(table: pa.Table, given: Given) -> Iterator[tuple[str, str]]:
             yield from ((h, given.roles[role]) for h in ([how] if how else [FLAGS, NAMED]))
     if {"pick", "rank", "rating"} & given.roles.keys():
         return
+    slated = "slate" in given.roles or bool(named(names, "slate"))
     for name in named(names, "pick"):
+        if not (given.picks or slated or key(name) in usual.SURE_PICKS):
+            continue  # in a log of rewards without slates, an answer or a label is part of the task
         yield FLAGS, name
         yield NAMED, name
-    for name in named(names, "rank"):
+    for name in named(names, "rank") if given.picks or slated else ():  # else it may be a process's
         yield RANK, name
     if given.picks:
         for name in named(names, "rating"):

@@ -41,7 +41,9 @@ SYNONYMS: dict[str, tuple[str, ...]] = {
         "conversation", "content", "responses_create_params", "prompts", "user_prompt", "context_id",
         "problem_id", "uid", "group_uid",
     ),
-    "round": ("round", "iteration", "step", "epoch", "global_step", "iter", "round_number", "generation"),
+    "round": ("round", "iteration", "step", "epoch", "global_step", "iter", "round_number", "train_step",
+        "training_step", "steps", "epochs", "rounds", "global_steps", "checkpoint", "ckpt", "iter_num", "update",
+        "cycle", "generation"),
     "time": ("time", "timestamp", "date", "created_at", "tstamp", "datetime"),
 }  # fmt: skip
 
@@ -64,6 +66,10 @@ ENDS = re.compile(r"(^|[_. ])(reward|score|rm)s?$|[a-z]Reward$")
 SUMMARY = re.compile(
     r"[_.](std|stdev|stddev|var|variance|sem|se|min|max|baseline|model|fn|func|type|name|margin)$", re.I
 )
+# Names of picks also where a file holds rewards and no slates; an answer or a label is then part of the task.
+SURE_PICKS = (
+    "picked", "chosen", "pick", "selected", "ischosen", "ispicked", "isselected", "isbest", "choice", "winner",
+)  # fmt: skip
 CHOSEN = (
     ("chosen", "rejected"), ("winner", "loser"), ("preferred", "dispreferred"), ("accepted", "rejected"),
     ("better", "worse"), ("win", "lose"), ("preferred", "rejected"), ("positive", "negative"),

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 from numpy.typing import NDArray
 from scipy.special import fdtrc
 
@@ -75,6 +76,53 @@ def undecided_context(
             f"its values, --group {name} to forecast its shares"
         )
     return warnings
+
+
+def oddities(head: pa.Table, mapping: Mapping) -> list[str]:
+    """Return warnings about rows that may not be one round's independent candidates of one model."""
+    if mapping.form != "long":
+        return []
+    flat = [f.name for f in head.schema if not pa.types.is_nested(f.type)]
+    warnings = []
+    texts = [n for n in flat if is_sample(n)]
+    copies = head.num_rows - head.group_by(flat).aggregate([]).num_rows if texts else 0
+    if copies > 0.01 * head.num_rows:
+        warnings.append(
+            f"{copies} of the first {head.num_rows} rows are exact copies of others, and all count"
+        )
+    steps = [n for n in named(flat, "round") if n not in mapping.roles.values()]
+    lone = [n for n in steps if len(pc.unique(head.column(n))) == head.num_rows > 4]
+    if lone and not {"context", "slate"} & mapping.roles.keys():
+        warnings.append(
+            f"{lone[0]!r} differs in every row: the rows are taken for candidates of one round; a training curve, "
+            "one mean per step, is no log of candidates"
+        )
+    return warnings + [
+        f"candidates of {count} values of {name!r} are pooled: keep one of them, if they differ in model or settings"
+        for name, count in _mixed(head, mapping, flat)
+    ]
+
+
+def _mixed(head: pa.Table, mapping: Mapping, flat: Sequence[str]) -> list[tuple[str, int]]:
+    """Return unused columns of a few values, each of which occurs several times for every prompt, and their number."""
+    if "context" not in mapping.roles or pa.types.is_nested(head.schema.field(mapping.roles["context"]).type):
+        return []
+    by = [mapping.roles[r] for r in ("round", "context") if r in mapping.roles]
+    used = columns_of(mapping) | {"source", "group"}
+    found = []
+    for name in flat:
+        if name in used or is_sample(name) or not _labels(head, name):
+            continue
+        values = len(pc.unique(head.column(name)))
+        if not 2 <= values <= 12:
+            continue
+        groups = head.group_by([*by, name]).aggregate([([], "count_all")])
+        each = np.asarray(groups.column("count_all").to_numpy())
+        prompts = groups.group_by(by).aggregate([([], "count_all")])
+        distinct = np.asarray(prompts.column("count_all").to_numpy())
+        if (distinct == values).mean() > 0.9 and (each >= 2).mean() > 0.9:
+            found.append((name, values))
+    return found
 
 
 def _labels(head: pa.Table, name: str) -> bool:

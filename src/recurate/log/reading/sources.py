@@ -30,7 +30,8 @@ from recurate.log.reading.stored import scratch
 
 ROUNDS = ("round", "step", "epoch", "iteration")  # a column so called says what the file's number would
 SHARD = re.compile(
-    r"(^|[-_.])(data|part|train|test|valid|validation|val|dev|eval|shard|chunk)[-_.]?\d+", re.I
+    r"(^|[-_.])(data|part|train|test|valid|validation|val|dev|eval|shard|chunk|rank|worker|seed|gpu|node|proc|process|replica)[-_.]?\d+",
+    re.I,
 )
 OF = re.compile(r"\d+[-_]of[-_]\d+", re.I)
 ADDRESS = re.compile(r"([a-z][a-z0-9+.-]*)://", re.I)

@@ -16,12 +16,11 @@ from recurate.log.reading.columns import is_list, is_numeric, is_text
 from recurate.log.reading.forms import NONE, RANK, Unfolded, unfold
 from recurate.log.reading.grids import groupings
 from recurate.log.reading.mapping import Given, Mapping, check_given, columns_of, outcome_columns
-from recurate.log.reading.names import key, listed, named
+from recurate.log.reading.names import SURE_PICKS, key, listed, named
 from recurate.log.reading.rewards import terms
 from recurate.log.reading.roles import readings
 from recurate.log.reading.values import codes_of, flags_of, numbers_of, objects
 
-PICKS = ("picked", "chosen", "pick", "selected", "ischosen", "choice", "winner")
 TRIED = 3000  # rows on which readings are tried
 FORM_TEXT = {  # the likeliest first
     "long": "one row per candidate", "pairs": "one row per pair",
@@ -160,7 +159,7 @@ def _check_ignored(table: pa.Table, mapping: Mapping, given: Given) -> None:
         if (
             told
             or name in columns_of(mapping)
-            or key(name) not in PICKS
+            or key(name) not in SURE_PICKS
             or pa.types.is_nested(table.schema.field(name).type)
         ):
             continue

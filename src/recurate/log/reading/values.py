@@ -83,6 +83,18 @@ def numbers_of(values: NDArray[Any]) -> NDArray[np.float64]:
     return out
 
 
+def steps_of(values: NDArray[Any]) -> NDArray[np.float64]:
+    """Return rounds (n,) as numbers, also of texts such as ``epoch 3``, ``checkpoint-100``, ``1k``; NaN for others."""
+    found = numbers_of(values)
+    if values.dtype != object or np.isfinite(found).any():
+        return found
+    for i, value in enumerate(values):
+        match = re.search(r"(\d+(?:\.\d+)?)\s*(k\b)?", re.sub(r"(?<=\d),(?=\d{3}\b)", "", str(value or "")))
+        if match:
+            found[i] = float(match[1]) * (1000 if match[2] else 1)
+    return found
+
+
 def blank(values: NDArray[Any]) -> NDArray[np.bool_]:
     """Return a mask (n,) of the values that are missing: null, NaN or empty text."""
     if values.dtype == object:
@@ -127,8 +139,15 @@ def text_of(value: Any) -> Any:
 
 
 def prompt_of(value: Any) -> str:
-    """Return all messages of a chat but the last, as one text; a text is its own prompt."""
-    if isinstance(value, list | tuple) and len(value) > 1:
+    """Return all messages of a chat but the answer, its last, as one text; a text is its own prompt."""
+    last = value[-1] if isinstance(value, list | tuple) and value else None
+    if isinstance(last, dict) and str(last.get("role", last.get("from", "assistant"))) in (
+        "user",
+        "human",
+        "system",
+    ):
+        return "\n".join(str(text_of(part)) for part in value)  # no answer yet
+    if isinstance(last, dict | str) and len(value) > 1:
         return "\n".join(str(text_of(part)) for part in value[:-1])
     if isinstance(value, list | tuple | dict):
         return str(value)
