@@ -143,7 +143,7 @@ def _by_picks(found: Recovered, names: tuple[str, ...], sizes: Mapping[float, fl
 
 
 def with_slates(log: Log) -> Log:
-    """Return the log with contexts as slates, if it numbers no slates and picks as many of almost each context.
+    """Return the log with contexts as slates, if it numbers none and picks as many of almost each context.
 
     Contexts of which nothing was picked, such as those of a last round, do not count.
     """

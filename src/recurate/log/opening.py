@@ -12,6 +12,7 @@ from recurate.core.errors import InputError
 from recurate.log.inputs import folder_of, name_of, source_of
 from recurate.log.reading.exports import reshaped
 from recurate.log.reading.logs import Opened, log_from, needed_columns, own_log
+from recurate.log.reading.long import keyed_again
 from recurate.log.reading.mapping import Given, Mapping
 from recurate.log.reading.slates import PlainSlates, Wanted, read_slates
 from recurate.log.reading.sources import Source, open_source
@@ -98,6 +99,7 @@ def read_picks(source: Any, given: Given) -> tuple[pa.Table, Understood]:
     if changed is not None:
         table, more = changed
     found = understand(table.slice(0, HEAD), replace(given, picks=True))
+    found = replace(found, mapping=keyed_again(table, found.mapping))
     lost = tuple(f"{count} rows are left out: {why} ({example})" for why, count, example in file.left_out)
     return table, replace(found, notes=(*file.notes, *more, *lost))
 

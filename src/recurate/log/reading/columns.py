@@ -61,7 +61,7 @@ def _fits(table: pa.Table, name: str, role: str) -> bool:
 
 
 def _tells_steps(table: pa.Table, name: str) -> bool:
-    """Return whether a column holds steps: whole numbers, numbers that recur, or texts such as ``epoch 3``."""
+    """Return whether a column holds steps: whole or recurring numbers, or texts such as ``epoch 3``."""
     kind = table.schema.field(name).type
     if whole_numbers(table, name):
         return True

@@ -296,8 +296,9 @@ def _fields(table: pa.Table, name: str) -> dict[str, list[Any]]:
     kind = table.schema.field(name).type.value_type
     if not pa.types.is_struct(kind):
         return {name: values}
+    own = {f.name: f"{f.name}_" if f.name in STANDARD else f.name for f in kind}
     return {
-        f.name: [None if row is None else [(p or {}).get(f.name) for p in row] for row in values]
+        own[f.name]: [None if row is None else [(p or {}).get(f.name) for p in row] for row in values]
         for f in kind
     }
 
@@ -327,7 +328,9 @@ def _picked_places(
     there = places[~np.isnan(places) & (lengths > 0)]
     sizes = lengths[~np.isnan(places) & (lengths > 0)]
     notes, unclear = [], ""
-    if there.size and there.min() >= 1 and (there == sizes).any() and (there <= sizes).all():
+    if there.size >= 8 and (there == 0).any() and (there == sizes).mean() > 0.02:
+        unclear = f"{column!r} holds 0 and the length of its list: places from 1 with 0 for none, or an error"
+    elif there.size and there.min() >= 1 and (there == sizes).any() and (there <= sizes).all():
         notes.append(f"{column!r} counts places from 1")
         places = places - 1
     elif there.size and there.min() >= 1 and not (there == 0).any():

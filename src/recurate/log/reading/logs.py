@@ -15,6 +15,7 @@ from recurate.core.arrays import IntArray
 from recurate.core.errors import InputError, nearest, short
 from recurate.log.reading.columns import is_numeric
 from recurate.log.reading.forms import NONE, RANK, Unfolded, unfold
+from recurate.log.reading.long import keyed_again
 from recurate.log.reading.mapping import Given, Mapping, columns_of
 from recurate.log.reading.names import key
 from recurate.log.reading.pooling import oddities, undecided_context
@@ -107,6 +108,7 @@ def log_from(head: pa.Table, table: pa.Table, given: Given, name: str, notes: Se
 
 
 def _log_from(head: pa.Table, table: pa.Table, found: Understood, given: Given, name: str) -> Opened:
+    found = replace(found, mapping=keyed_again(table, found.mapping))
     candidates, kind, unclear, said = _candidates(table, found.mapping, given)
     if unclear:
         raise InputError(

@@ -10,8 +10,9 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from recurate.core.errors import InputError
 from recurate.log.reading import names as usual
-from recurate.log.reading.columns import flat_columns, holds_numbers, is_numeric, usual_roles
+from recurate.log.reading.columns import flat_columns, holds_numbers, is_numeric, is_text, usual_roles
 from recurate.log.reading.grids import are_numbered, groupings
 from recurate.log.reading.mapping import (
     BEST_WORST,
@@ -25,7 +26,7 @@ from recurate.log.reading.mapping import (
     Mapping,
 )
 from recurate.log.reading.names import key, named
-from recurate.log.reading.values import are_flags, array_of, flags_of, numbers_of, prompt_of
+from recurate.log.reading.values import are_flags, array_of, codes_of, flags_of, numbers_of, prompt_of
 
 
 def long_readings(table: pa.Table, given: Given) -> Iterator[Mapping]:
@@ -36,7 +37,11 @@ def long_readings(table: pa.Table, given: Given) -> Iterator[Mapping]:
     if not given.picks and not _numbered_rewards(table, given):
         outcomes.append((NOTHING, ""))
     yield from _best_and_worst(table, given, base, slates)
+    refused: InputError | None = None
+    picks = False
     for how, column in outcomes:
+        if how == NOTHING and refused is not None and not picks:
+            break
         here = slates
         if how == NOTHING and "slate" not in given.roles:  # without picks a question is a prompt
             here = [s for s in slates if not named([s], "context")]
@@ -44,9 +49,16 @@ def long_readings(table: pa.Table, given: Given) -> Iterator[Mapping]:
         for slate in here or [""]:
             if slate and slate == column:
                 continue
-            found = _with_outcome(table, given, base, how, column, slate)
+            try:
+                found = _with_outcome(table, given, base, how, column, slate)
+            except InputError as error:
+                refused = refused or error
+                continue
             if found is not None:
+                picks |= how != NOTHING
                 yield found
+    if refused is not None and not picks:
+        raise refused
 
 
 def _best_and_worst(table: pa.Table, given: Given, base: Mapping, slates: Sequence[str]) -> Iterator[Mapping]:
@@ -250,7 +262,10 @@ def _keyed(table: pa.Table, found: Mapping, *, pool: bool) -> Mapping | None:
         for role in ("round", "chooser", "context"):
             if role in roles and roles[role] not in keys and _splits(table, keys, roles[role], role):
                 keys.append(roles[role])
-        return replace(found, keys=tuple(keys))
+        found = _separated(table, found, keys)
+        if "time" in found.guessed and _varies(table, found.keys, roles["time"]):  # a travel time, say
+            found = replace(found, roles={r: c for r, c in found.roles.items() if r != "time"})
+        return found
     if found.how == NOTHING:
         return replace(found, keys=())
     block = _block(table, roles.get("position") or roles.get("item"))
@@ -262,6 +277,55 @@ def _keyed(table: pa.Table, found: Mapping, *, pool: bool) -> Mapping | None:
     if pool and found.how == FLAGS:  # picks from the pool of a round
         return found
     return replace(found, keys=tuple(keys)) if "context" in roles else None
+
+
+def keyed_again(table: pa.Table, found: Mapping) -> Mapping:
+    """Return the mapping with the keys of slates as the whole table has them, not only its first rows."""
+    if found.form != "long" or "slate" not in found.roles:
+        return found
+    return _keyed(table, found, pool=False) or found
+
+
+def _separated(table: pa.Table, found: Mapping, keys: list[str]) -> Mapping:
+    """Return the mapping with its keys, and the column that separates merged slates into slates of one pick.
+
+    Slates are merged where their numbers start anew for each value of a column that has no known name: then
+    rows of one number lie apart in the file, and several of them are picked.
+    """
+    if found.how != FLAGS or not _merged(table, found, keys):
+        return replace(found, keys=tuple(keys))
+    for name in flat_columns(table):
+        kind = table.schema.field(name).type
+        if name in keys or name in found.roles.values() or not (is_text(kind) or pa.types.is_integer(kind)):
+            continue
+        codes = codes_of({n: array_of(table, n) for n in (*keys, name)}, (*keys, name))
+        picks = np.bincount(codes, np.nan_to_num(flags_of(array_of(table, found.roles["pick"]))))
+        if (np.bincount(codes) >= 2).mean() > 0.95 and (picks == 1).mean() > 0.95:
+            reasons = found.reasons | {"slate key": f"{name!r} separates slates with one pick each"}
+            return replace(found, keys=(*keys, name), reasons=reasons)
+    raise InputError(
+        "slates have several picks and lie apart in the file: their numbers may start anew for each person",
+        got=f"slates by {', '.join(keys)}",
+        remedy="name the column within which slates are numbered: --chooser COLUMN (or --round, --context)",
+    )
+
+
+def _merged(table: pa.Table, found: Mapping, keys: Sequence[str]) -> bool:
+    """Return whether most slates have several picks, and rows of each lie in several places of the file."""
+    codes = codes_of({n: array_of(table, n) for n in keys}, keys)
+    picks = np.bincount(codes, np.nan_to_num(flags_of(array_of(table, found.roles["pick"]))))
+    if codes.size < 4 or (picks > 1).mean() <= 0.5:
+        return False
+    runs = np.bincount(codes[np.r_[True, np.diff(codes) != 0]])
+    sizes = np.bincount(codes)
+    return bool(((runs > 1) & (runs < sizes)).mean() > 0.5)
+
+
+def _varies(table: pa.Table, keys: Sequence[str], column: str) -> bool:
+    """Return whether a column differs within most slates."""
+    found = table.group_by(list(keys)).aggregate([(column, "count_distinct")])
+    counts = np.asarray(found.column(f"{column}_count_distinct").to_numpy())
+    return bool((counts > 1).mean() > 0.5)
 
 
 def _splits(table: pa.Table, keys: Sequence[str], column: str, role: str) -> bool:

@@ -16,7 +16,8 @@ SYNONYMS: dict[str, tuple[str, ...]] = {
     "pick": (
         "picked", "chosen", "pick", "choice", "selected", "winner", "preference", "preferred", "is_chosen",
         "label", "best", "vote", "answer", "better", "verdict", "human_preference", "outcome", "result",
-        "best_index", "best_id", "chosen_index", "is_best", "selection", "judgment", "judgement", "response",
+        "best_index", "best_id", "chosen_index", "is_best", "selection", "judgment", "judgement", "purchased",
+        "clicked", "bought", "booked", "buy", "click", "ordered", "converted", "response",
         "most",
     ),
     "rank": ("rank", "ranking", "ranks", "rankings", "place_rank"),
@@ -42,8 +43,8 @@ SYNONYMS: dict[str, tuple[str, ...]] = {
         "problem_id", "uid", "group_uid",
     ),
     "round": ("round", "iteration", "step", "epoch", "global_step", "iter", "round_number", "train_step",
-        "training_step", "steps", "epochs", "rounds", "global_steps", "checkpoint", "ckpt", "iter_num", "update",
-        "cycle", "generation"),
+        "training_step", "steps", "epochs", "rounds", "global_steps", "checkpoint", "ckpt", "iter_num",
+        "update", "cycle", "generation"),
     "time": ("time", "timestamp", "date", "created_at", "tstamp", "datetime"),
 }  # fmt: skip
 
@@ -66,9 +67,10 @@ ENDS = re.compile(r"(^|[_. ])(reward|score|rm)s?$|[a-z]Reward$")
 SUMMARY = re.compile(
     r"[_.](std|stdev|stddev|var|variance|sem|se|min|max|baseline|model|fn|func|type|name|margin)$", re.I
 )
-# Names of picks also where a file holds rewards and no slates; an answer or a label is then part of the task.
+# Names of picks even where a file holds rewards and no slates; other names are then part of the task.
 SURE_PICKS = (
-    "picked", "chosen", "pick", "selected", "ischosen", "ispicked", "isselected", "isbest", "choice", "winner",
+    "picked", "chosen", "pick", "selected", "ischosen", "ispicked", "isselected", "isbest", "choice",
+    "winner",
 )  # fmt: skip
 CHOSEN = (
     ("chosen", "rejected"), ("winner", "loser"), ("preferred", "dispreferred"), ("accepted", "rejected"),

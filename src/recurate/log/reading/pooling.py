@@ -94,17 +94,17 @@ def oddities(head: pa.Table, mapping: Mapping) -> list[str]:
     lone = [n for n in steps if len(pc.unique(head.column(n))) == head.num_rows > 4]
     if lone and not {"context", "slate"} & mapping.roles.keys():
         warnings.append(
-            f"{lone[0]!r} differs in every row: the rows are taken for candidates of one round; a training curve, "
-            "one mean per step, is no log of candidates"
+            f"{lone[0]!r} differs in every row: the rows are taken for candidates of one round; a training "
+            "curve, one mean per step, is no log of candidates"
         )
     return warnings + [
-        f"candidates of {count} values of {name!r} are pooled: keep one of them, if they differ in model or settings"
+        f"candidates of {count} values of {name!r} are pooled: keep one, if they differ in model or settings"
         for name, count in _mixed(head, mapping, flat)
     ]
 
 
 def _mixed(head: pa.Table, mapping: Mapping, flat: Sequence[str]) -> list[tuple[str, int]]:
-    """Return unused columns of a few values, each of which occurs several times for every prompt, and their number."""
+    """Return unused columns of which each of a few values recurs for every prompt, with their number."""
     if "context" not in mapping.roles or pa.types.is_nested(head.schema.field(mapping.roles["context"]).type):
         return []
     by = [mapping.roles[r] for r in ("round", "context") if r in mapping.roles]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping as MappingType
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -39,6 +39,7 @@ ORDERS = {  # words of position, which count only for pairs
     "left": 0, "right": 1, "first": 0, "second": 1, "l": 0, "r": 1,
 }  # fmt: skip
 TIE, BAD = -1.0, -2.0
+ALPHABET = "codes follow the alphabet of the alternatives"
 
 
 def objects(values: Sequence[Any]) -> NDArray[Any]:
@@ -84,7 +85,7 @@ def numbers_of(values: NDArray[Any]) -> NDArray[np.float64]:
 
 
 def steps_of(values: NDArray[Any]) -> NDArray[np.float64]:
-    """Return rounds (n,) as numbers, also of texts such as ``epoch 3``, ``checkpoint-100``, ``1k``; NaN for others."""
+    """Return rounds (n,) as numbers, also of texts such as ``epoch 3``, ``step-100``, ``1k``; else NaN."""
     found = numbers_of(values)
     if values.dtype != object or np.isfinite(found).any():
         return found
@@ -248,6 +249,11 @@ def decode_words(values: NDArray[Any], names: Names) -> Decoded:
         found = decode_codes(codes, names)
         places = np.where(np.isnan(places), found.places, places)
         return Decoded(places, found.notes, found.unclear, skipped)
+    own = {key(a) for a in names.alternatives}
+    for pair in (("left", "right"), ("first", "second"), ("l", "r")):  # "l" beside "w" is lost, not left
+        here = {key(t): t for t in seen if key(t) in pair and key(t) not in own}
+        if len(here) == 1 and len(seen) > 1:
+            places[np.array([v is not None and str(v).strip() in here.values() for v in values])] = np.nan
     bad = int((places == BAD).sum())
     if bad:
         notes.append(f"{bad} picks of 'both bad' are read as ties")
@@ -301,9 +307,19 @@ def decode_codes(codes: NDArray[np.float64], names: Names) -> Decoded:
         note = f"{ties} picks of {half:g} are read as ties"
         places = np.where(codes == half, TIE, decoded.places)
         return Decoded(places, (*decoded.notes, note), decoded.unclear, decoded.skipped)
-    scale = _scale(there, found, own, k)
-    if scale:
-        return Decoded(np.full(codes.size, np.nan), unclear=scale)
+    unclear = _scale(there, found, own, k) or _shifted(there, found, own)
+    if unclear:
+        return Decoded(np.full(codes.size, np.nan), unclear=unclear)
+    letters = [_last(a).lower() for a in names.alternatives]
+    if not names.ordered and all(len(x) == 1 and x.isalpha() for x in letters) and letters != sorted(letters):
+        ordered = Names(sorted(letters), ordered=True)
+        decoded = decode_codes(codes, ordered)  # codes follow the alphabet, columns may not
+        place = np.array([letters.index(x) for x in sorted(letters)], float)
+        inside = decoded.places >= 0
+        places = np.where(inside, place[np.where(inside, decoded.places, 0).astype(int)], decoded.places)
+        return replace(
+            decoded, places=places, notes=(*decoded.notes, "codes follow the alphabet of the alternatives")
+        )
     if not np.isnan(own).any() and not names.ordered:
         first = own[0]
         if min(own) == 0 or {float(k)} & found or 0.0 not in found:
@@ -324,7 +340,7 @@ def decode_codes(codes: NDArray[np.float64], names: Names) -> Decoded:
         if 0.0 in found:
             notes.append(f"picks count from 1, and 0 is read as {'a tie' if k == 2 else 'no pick'}")
         places = np.where(codes == 0, TIE if k == 2 else np.nan, codes - 1)
-    elif 0.0 in found or -1.0 in found:
+    elif 0.0 in found:
         notes.append(
             "picks count from 0" + ("" if k > 2 else f": 0 is {_called(names, 0)}, 1 is {_called(names, 1)}")
         )
@@ -342,6 +358,21 @@ def _halfway(found: set[float], k: int) -> float | None:
     if k != 2 or len(broken) != 1 or broken[0] not in (0.5, 1.5):
         return None
     return broken[0] if found & {np.floor(broken[0]), np.ceil(broken[0])} else None
+
+
+def _shifted(there: NDArray[np.float64], found: set[float], own: Sequence[float]) -> str:
+    """Return what is unclear about codes below 0, or one above the alternatives' own numbers."""
+    if {-1.0, 1.0} <= found and (there == -1).mean() > 0.05:
+        return (
+            "picks hold -1 and 1: which is the first is unknown; write 1 for the first and 2 for the second"
+        )
+    if not np.isnan(own).any() and own and min(own) == 0 and (there == max(own) + 1).mean() > 0.05:
+        last = max(own)
+        return (
+            f"picks hold {last + 1:g}, and the alternatives are numbered 0 to {last:g}: places from 1 "
+            "(--places-from 1), or something else"
+        )
+    return ""
 
 
 MISSING_CODES = {99.0, 999.0, 98.0, 998.0, -1.0, -8.0, -9.0, -99.0, -999.0}

@@ -117,6 +117,9 @@ def _outcomes_of(
         yield _base_wide(table, given, alternatives, stems, ())
 
 
+NEGATIVE = re.compile(r"los(er|t|ing)|worse|worst|reject|eliminat|least|dispref|dislike|not_", re.I)
+
+
 def _telling(
     table: pa.Table, alternatives: Sequence[str], stems: dict[str, tuple[str | None, ...]]
 ) -> Iterator[tuple[str, ...]]:
@@ -132,6 +135,7 @@ def _telling(
             name in inside
             or VOTES.match(name)
             or named([name], "pick")
+            or NEGATIVE.search(name)
             or not is_text(table.schema.field(name).type)
         ):
             continue
