@@ -108,7 +108,7 @@ def _mixed(head: pa.Table, mapping: Mapping, flat: Sequence[str]) -> list[tuple[
     if "context" not in mapping.roles or pa.types.is_nested(head.schema.field(mapping.roles["context"]).type):
         return []
     by = [mapping.roles[r] for r in ("round", "context") if r in mapping.roles]
-    used = columns_of(mapping) | {"source", "group"}
+    used = (columns_of(mapping) | {"source", "group"}) - {mapping.roles.get("item")}  # an item may be a model
     found = []
     for name in flat:
         if name in used or is_sample(name) or not _labels(head, name):

@@ -1,0 +1,148 @@
+"""Files that were once misread without a word: each is read as its owner means it, or the doubt is named."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+import recurate
+from recurate.core.errors import InputError
+from recurate.log.opening import open_log, open_slates
+from recurate.log.reading.mapping import Given
+
+REWARDS = Given(picks=False)
+
+
+def samples(prompts=12, k=4, steps=3):
+    """Return rows of K samples per prompt and step, whose rewards differ between prompts."""
+    rng = np.random.default_rng(5)
+    index = np.unravel_index(np.arange(steps * prompts * k), (steps, prompts, k))
+    reward = (index[1] - prompts / 2) / 3 + rng.normal(size=index[0].size)
+    return {"prompt": [f"p{i}" for i in index[1]], "reward": reward, "step": index[0]}
+
+
+def rounds_of(table):
+    return open_log(table, REWARDS).log.rounds()
+
+
+@pytest.mark.parametrize(
+    ("name", "form"),
+    [
+        ("epoch", "epoch {}"), ("checkpoint", "checkpoint-{}00"), ("steps", "{}k"), ("round", "r{}"),
+        ("train_step", "{}"), ("iteration", "{}/3"), ("global_step", "{},000"),
+    ],
+)  # fmt: skip
+def test_steps_in_words(name, form):
+    table = samples()
+    table[name] = [form.format(t + 1) for t in table.pop("step")]
+    assert len(rounds_of(table)) == 3
+
+
+def test_a_step_that_varies_is_preferred_to_a_constant_round():
+    table = samples()
+    assert rounds_of(table | {"round": np.zeros(len(table["reward"]), int)}) == [0, 1, 2]
+
+
+def test_fractions_of_epochs_are_rounds():
+    table = samples()
+    table["epoch"] = table.pop("step") / 2
+    assert rounds_of(table) == [0, 1, 2]
+
+
+@pytest.mark.parametrize("name", ["answer", "label", "verdict"])
+def test_the_gold_answer_of_a_task_is_no_pick(name):
+    table = samples()
+    table[name] = np.array([int(p[1:]) % 2 for p in table["prompt"]])
+    assert not open_log(table, REWARDS).log.column("picked").any()
+
+
+def test_a_round_of_which_nothing_was_picked_leaves_the_rule_as_it_is():
+    table = samples()
+    reward, step = np.reshape(table["reward"], (-1, 4)), np.reshape(table["step"], (-1, 4))
+    table["selected"] = ((reward == reward.max(axis=1, keepdims=True)) & (step < 2)).ravel()
+    assert "picks follow best of 4 (the best was picked in all 24 slates)" in recurate.audit(table).lead
+
+
+def test_the_user_s_turn_is_part_of_the_prompt():
+    table = samples()
+    table["prompt"] = [
+        [{"role": "system", "content": "be brief"}, {"role": "user", "content": p}] for p in table["prompt"]
+    ]
+    assert set(open_log(table, REWARDS).log.column("context")) == {f"be brief\np{i}" for i in range(12)}
+
+
+def test_a_mean_of_the_prompt_is_no_reward():
+    table = samples()
+    table["reward"] = [float(p[1:]) for p in table["prompt"]]
+    with pytest.raises(InputError, match="the same for all candidates of each prompt"):
+        open_log(table, REWARDS)
+
+
+def test_copies_and_several_models_are_named():
+    table = samples(k=8)
+    table["model"] = ["a", "b"] * (len(table["reward"]) // 2)
+    warnings = " ".join(open_log(table, REWARDS).warnings)
+    assert "candidates of 2 values of 'model' are pooled" in warnings
+    table = samples()
+    table["completion"] = [f"c{i}" for i in range(len(table["reward"]))]
+    twice = {name: np.tile(np.asarray(values), 2) for name, values in table.items()}
+    assert "are exact copies of others" in " ".join(open_log(twice, REWARDS).warnings)
+
+
+def tasks(who="sys_RespNum"):
+    """Return 10 people's answers to tasks 1 to 20, one of three picked, in long form."""
+    rng = np.random.default_rng(6)
+    x = rng.normal(size=(200, 3))
+    pick = (x + rng.gumbel(size=x.shape)).argmax(axis=1)
+    return {
+        who: np.repeat(np.arange(10), 60), "task": np.tile(np.repeat(np.arange(1, 21), 3), 10),
+        "choice": (np.arange(3) == pick[:, None]).astype(int).ravel(), "price": x.ravel(),
+    }  # fmt: skip
+
+
+def test_tasks_that_start_anew_for_each_person_are_separated():
+    for who in ("sys_RespNum", "wer"):
+        found = open_slates(tasks(who), Given())
+        assert found.slates.sizes.tolist() == [3] * 200
+    merged = tasks()
+    del merged["sys_RespNum"]
+    with pytest.raises(InputError, match="lie apart in the file") as caught:
+        open_slates(merged, Given())
+    assert "--chooser COLUMN" in caught.value.remedy
+
+
+def test_keys_hold_in_the_whole_table_not_only_in_its_head():
+    rng = np.random.default_rng(7)
+    x = rng.normal(size=(2400, 3))
+    table = {
+        "subject": np.repeat([0, 1], 3600), "trial": np.tile(np.repeat(np.arange(1200), 3), 2),
+        "chosen": (np.arange(3) == x.argmax(axis=1)[:, None]).astype(int).ravel(), "x": x.ravel(),
+    }  # fmt: skip
+    assert len(open_slates(table, Given()).slates) == 2400
+
+
+PAIRS = {"model_a": list("xyzxyzxyzxyz"), "model_b": list("yzxyzxyzxyzx")}
+
+
+@pytest.mark.parametrize(
+    "picks",
+    [
+        {"loser": ["model_a", "model_b"] * 6},
+        {"preference": [-1, 1] * 6},
+        {"result": ["W", "L"] * 6},
+    ],
+)
+def test_what_may_name_the_loser_or_either_side_is_refused(picks):
+    with pytest.raises(InputError):
+        open_slates(PAIRS | picks, Given())
+
+
+def test_codes_follow_the_alphabet_of_the_alternatives():
+    rng = np.random.default_rng(8)
+    x = rng.normal(size=(50, 3))
+    table = {f"x_{a}": x[:, "ABC".index(a)] for a in "BAC"} | {"choice": x.argmax(axis=1) + 1}
+    found = open_slates(table, Given())
+    best = np.array([row[0] for row in np.split(found.numbers("x"), 50)])
+    assert len(best) == 50
+    picked = found.columns["result"] == 1
+    np.testing.assert_array_equal(found.numbers("x")[picked], x.max(axis=1))
