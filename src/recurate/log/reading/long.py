@@ -263,7 +263,9 @@ def _keyed(table: pa.Table, found: Mapping, *, pool: bool) -> Mapping | None:
             if role in roles and roles[role] not in keys and _splits(table, keys, roles[role], role):
                 keys.append(roles[role])
         found = _separated(table, found, keys)
-        if "time" in found.guessed and _varies(table, found.keys, roles["time"]):  # a travel time, say
+        if (
+            "time" in roles and "time" in found.guessed and _varies(table, found.keys, roles["time"])
+        ):  # a travel time, say
             found = replace(found, roles={r: c for r, c in found.roles.items() if r != "time"})
         return found
     if found.how == NOTHING:
