@@ -30,6 +30,8 @@ PAIRS = (
 )
 PLACES = ("slot", "position", "pos", "place")  # a column so named holds positions
 
+ENOUGH = 8  # prompts of several candidates from which a reward that never varies within them is a mean
+
 
 @dataclass(frozen=True)
 class Opened:
@@ -63,7 +65,7 @@ def _check_varies(
         values = numbers_of(candidates[name])
         centred = values - (np.bincount(groups, values) / sizes)[groups]
         spread = float(np.abs(values - values.mean()).max())
-        if sizes.max() > 1 and spread > 0 and np.abs(centred).max() < 1e-9 * spread:
+        if (sizes > 1).sum() >= ENOUGH and spread > 0 and np.abs(centred).max() < 1e-9 * spread:
             raise InputError(
                 f"the reward {name!r} is the same for all candidates of each prompt, as a mean is",
                 got=f"{sizes.size} prompts or slates",
