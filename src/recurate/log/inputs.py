@@ -51,10 +51,6 @@ def source_of(source: Any, *, text: Sequence[str] = ()) -> Source:
     if _is_list_of(source, str | os.PathLike):
         return open_source(source, text=text)
     table = _from_memory(source)
-    if not isinstance(source, Log):
-        table = table.cast(
-            pa.schema([field.with_type(_common(field.type)) for field in table.schema], table.schema.metadata)
-        )
     if table.num_rows == 0 or table.num_columns == 0:
         raise InputError(
             "the table has no rows", got=type(source).__name__, remedy="a log has at least one row"
@@ -96,15 +92,6 @@ def _from_frame(source: Any) -> pa.Table:
     table = frame.to_arrow()
     index = [name for name in table.column_names if name.startswith("__index_level_")]
     return table.drop_columns(index).replace_schema_metadata(None)
-
-
-def _common(kind: pa.DataType) -> pa.DataType:
-    """Return the type that files use for a type that differs in storage only, as those of polars."""
-    if pa.types.is_large_string(kind) or pa.types.is_string_view(kind):
-        return pa.string()
-    if pa.types.is_large_list(kind) or pa.types.is_list(kind):
-        return pa.list_(_common(kind.value_type))
-    return kind
 
 
 def _is_list_of(source: Any, kind: Any) -> bool:

@@ -8,16 +8,15 @@ from typing import Any
 
 import pyarrow as pa
 
-from recurate.core.errors import InputError
 from recurate.log.inputs import folder_of, name_of, source_of
 from recurate.log.reading.exports import reshaped
-from recurate.log.reading.logs import Opened, log_from, needed_columns, own_log
+from recurate.log.reading.logs import Opened, log_from, needed_columns
 from recurate.log.reading.long import keyed_again
 from recurate.log.reading.mapping import Given, Mapping
 from recurate.log.reading.slates import PlainSlates, Wanted, read_slates
-from recurate.log.reading.sources import Source, open_source
-from recurate.log.reading.understand import Understood, understand, with_account
-from recurate.log.schema import Log, as_log, read_folder
+from recurate.log.reading.sources import Source
+from recurate.log.reading.understand import Understood, accounted, understand
+from recurate.log.schema import METADATA_KEY, Log, as_log, read_folder
 
 HEAD = 20_000  # rows from which the roles of columns are guessed
 OWN = ("round", "context", "slate", "slot", "item", "source", "picked", "chooser", "propensity")
@@ -36,39 +35,26 @@ def open_log(source: Any, given: Given) -> Opened:
     Raises:
         InputError: If the source cannot be read, has no rewards, or can be read in several ways that differ.
     """
-    name = name_of(source)
-    if isinstance(source, Log):
-        return _own(source.table, given, name)
-    folder = folder_of(source)
-    if folder is not None:
-        return _own(read_folder(folder), given, name)
+    name, own = name_of(source), _own_table(source)
+    if own is not None:
+        if _as_it_is(given):
+            return _own(own, given, name)
+        source = own
     file = source_of(source, text=_text(given))
-    head = _head(file)
-    if own_log(file.schema.metadata) and not given.roles:
+    if METADATA_KEY in (file.schema.metadata or {}) and _as_it_is(given):
         return _own(file.read(), given, name)
     given = replace(given, picks=False)
+    head = _head(file)
+    more: tuple[str, ...] = ()
     changed = reshaped(head)
     if changed is not None:
         table, more = changed if head.num_rows < HEAD else reshaped(file.read()) or changed
         head = table.slice(0, HEAD)
-    else:
-        table, more = head, ()
-        if head.num_rows >= HEAD:
-            table = file.read(needed_columns(head, understand(head, given), given))
-    opened = log_from(head, table, given, name, (*file.notes, *more))
-    lost = tuple(f"{count} rows are left out: {why} ({example})" for why, count, example in file.left_out)
-    return replace(opened, warnings=(*lost, *opened.warnings))
-
-
-def has_rewards(source: Any, given: Given) -> bool:
-    """Return whether a source has rewards, named or with a usual name."""
-    if isinstance(source, Log) or given.rewards or folder_of(source) is not None:
-        return True
-    file = source_of(source, text=_text(given))
-    if own_log(file.schema.metadata):
-        return True
-    found = understand(_head(file), replace(given, picks=False))
-    return bool(found.mapping.rewards)
+    found = understand(head, given)
+    if changed is None:
+        table = head if head.num_rows < HEAD else file.read(needed_columns(head, found, given))
+    opened = log_from(head, table, replace(found, notes=(*file.notes, *more)), given, name)
+    return replace(opened, warnings=(*_left_out(file), *opened.warnings))
 
 
 def open_slates(source: Any, given: Given, wanted: Wanted | None = None) -> PlainSlates:
@@ -83,16 +69,13 @@ def open_slates(source: Any, given: Given, wanted: Wanted | None = None) -> Plai
         InputError: If the source cannot be read, or no slate can be used.
     """
     table, found = read_picks(source, given)
-    try:
+    with accounted(found):
         return replace(read_slates(table, found.mapping, wanted), understood=found)
-    except InputError as error:
-        raise with_account(error, found) from None
 
 
 def read_picks(source: Any, given: Given) -> tuple[pa.Table, Understood]:
     """Return the table of a source of picks, and how it is read."""
-    folder = folder_of(source)
-    file = open_source(read_folder(folder)) if folder is not None else source_of(source, text=_text(given))
+    file = source_of(source, text=_text(given))
     table = file.read()
     more: tuple[str, ...] = ()
     changed = reshaped(table)
@@ -100,8 +83,12 @@ def read_picks(source: Any, given: Given) -> tuple[pa.Table, Understood]:
         table, more = changed
     found = understand(table.slice(0, HEAD), replace(given, picks=True))
     found = replace(found, mapping=keyed_again(table, found.mapping))
-    lost = tuple(f"{count} rows are left out: {why} ({example})" for why, count, example in file.left_out)
-    return table, replace(found, notes=(*file.notes, *more, *lost))
+    return table, replace(found, notes=(*file.notes, *more, *_left_out(file)))
+
+
+def _left_out(file: Source) -> tuple[str, ...]:
+    """Return which rows of a file could not be read, in words."""
+    return tuple(f"{count} rows are left out: {why} ({example})" for why, count, example in file.left_out)
 
 
 def _head(file: Source) -> pa.Table:
@@ -112,9 +99,19 @@ def _head(file: Source) -> pa.Table:
 
 def _text(given: Given) -> list[str]:
     """Return the columns that hold text even if they look like numbers."""
-    return [c for r, c in given.roles.items() if r in ("item", "chooser", "context") and c != "none"] + [
-        c for c in given.others if "group" in c
-    ]
+    named = [c for r, c in given.roles.items() if r in ("item", "chooser", "context") and c != "none"]
+    return [*named, *given.text]
+
+
+def _own_table(source: Any) -> pa.Table | None:
+    """Return the table of a log, or of a run's or fit's folder; None for other sources."""
+    folder = folder_of(source)
+    return source.table if isinstance(source, Log) else None if folder is None else read_folder(folder)
+
+
+def _as_it_is(given: Given) -> bool:
+    """Return whether a log that recurate wrote is taken by its own columns: the user named no other."""
+    return set(given.roles) <= {"context"} and given.form is None and not given.alternatives
 
 
 def _own(table: pa.Table, given: Given, name: str) -> Opened:

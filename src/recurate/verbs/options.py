@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import re
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -153,9 +153,14 @@ def listed(value: str | Sequence[str] | None) -> list[str] | None:
     return None if value is None else [value] if isinstance(value, str) else list(value)
 
 
-def roles(**columns: str | None) -> dict[str, str]:
-    """Return the named columns by role."""
-    return {role: column for role, column in columns.items() if column is not None}
+def check_columns(columns: Mapping[str, Any]) -> None:
+    """Raise InputError unless each value names columns of a log: one, or several for ``track``."""
+    for name, value in columns.items():
+        parts = value if name == "track" else [] if value is None else [value]
+        if isinstance(value, Mapping) or not all(isinstance(part, str) for part in parts):
+            raise InputError(
+                f"{name} must name columns of the log", got=type(value).__name__, remedy=f"{name}='COLUMN'"
+            )
 
 
 def column_or_none(value: Any) -> str | None:
@@ -164,25 +169,18 @@ def column_or_none(value: Any) -> str | None:
 
 
 def given(
-    columns: dict[str, str | None],
     *,
     form: str | None = None,
     alternatives: Sequence[str] = (),
     places_from: int | None = None,
     rewards: Sequence[str] | None = None,
-    others: Sequence[str] = (),
+    **roles: str | None,
 ) -> Given:
-    """Return what the user said about a table: columns by role, and further options of reading."""
+    """Return what the user said about a table: the column of each role, and further options of reading."""
     from recurate.log.reading.mapping import Given
 
-    return Given(
-        roles(**columns),
-        form,
-        tuple(alternatives),
-        tuple(rewards or ()),
-        others=tuple(others),
-        places_from=places_from,
-    )
+    named = {role: column for role, column in roles.items() if column is not None}
+    return Given(named, form, tuple(alternatives), tuple(rewards or ()), places_from=places_from)
 
 
 def wanted(

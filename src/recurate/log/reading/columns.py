@@ -117,6 +117,12 @@ def holds_numbers(table: pa.Table, name: str) -> bool:
     return bool(there) and bool(np.isfinite(numbers_of(objects(there))).mean() > 0.5)
 
 
+def may_label(table: pa.Table, name: str) -> bool:
+    """Return whether a column's values may be labels: texts or whole numbers."""
+    kind = table.schema.field(name).type
+    return is_text(kind) or bool(pa.types.is_integer(kind))
+
+
 def flat_columns(table: pa.Table) -> list[str]:
     """Return the columns that are neither lists nor structs."""
     return [f.name for f in table.schema if not pa.types.is_nested(f.type)]

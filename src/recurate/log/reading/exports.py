@@ -209,8 +209,9 @@ def _design(table: pa.Table) -> _Design | None:
 
 
 def _profiles(names: Sequence[str]) -> dict[tuple[str, str, str], str]:
-    found = {(m["task"], m["place"], m["attribute"]): n for n in names if (m := PROFILE.match(n))}
-    return found if found and len({PROFILE.match(n)["stem"] for n in found.values()}) == 1 else {}  # type: ignore[index]
+    matches = [(m, n) for n in names if (m := PROFILE.match(n))]
+    stems = {m["stem"] for m, _ in matches}
+    return {(m["task"], m["place"], m["attribute"]): n for m, n in matches} if len(stems) == 1 else {}
 
 
 def _labels(names: Sequence[str]) -> dict[tuple[str, str], str]:

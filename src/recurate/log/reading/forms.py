@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -51,7 +51,6 @@ class Unfolded:
         kind: Meaning of ``result``: ``rank``, ``pick``, or ``none`` if nothing was picked.
         notes: Assumptions made in reading.
         unclear: The readings between which the values do not decide; empty if they decide.
-        excluded: Rows that say that nothing was picked: a reason and their number.
         decided: Share of the rows of the table whose pick was understood.
     """
 
@@ -59,7 +58,6 @@ class Unfolded:
     kind: str
     notes: list[str]
     unclear: str = ""
-    excluded: dict[str, int] = field(default_factory=dict)
     decided: float = 1.0
 
 
@@ -217,11 +215,11 @@ def _counted_rows(table: pa.Table, mapping: Mapping) -> tuple[NDArray[np.float64
         places = numbers_of(array_of(table, position))
         if set(np.unique(picks[~np.isnan(picks)])) <= set(np.unique(places[~np.isnan(places)])):
             return np.where(np.isnan(picks), np.nan, picks == places), ""
-    if (np.diff(np.flatnonzero(np.r_[True, codes[1:] != codes[:-1]])).size + 1) != np.unique(codes).size:
+    starts = np.flatnonzero(np.r_[True, codes[1:] != codes[:-1]])
+    if starts.size != np.unique(codes).size:
         return np.where(np.isnan(picks), np.nan, 0.0), (
             f"{column!r} counts the rows of each slate, which are not together: name their places: --position"
         )
-    starts = np.flatnonzero(np.r_[True, codes[1:] != codes[:-1]])
     slots = np.arange(codes.size) - np.repeat(starts, np.diff(np.r_[starts, codes.size]))
     names = Names([str(i + 1) for i in range(int(slots.max()) + 1)], first=mapping.places_from)
     found = decode_codes(picks, names)
@@ -259,9 +257,7 @@ def _from_lists(table: pa.Table, mapping: Mapping) -> Unfolded:
     for name, values in inner.items():
         flat = np.empty(index.size, object)
         for at, row in zip(starts, values, strict=True):
-            flat[at : at + len(row or ())] = objects(
-                list(row or ())
-            )  # None remains where a list is too short
+            flat[at : at + len(row or ())] = objects(list(row or ()))  # None remains beyond its end
         columns[name if name in ("result", "item") else free_name(name, columns)] = flat
     notes: list[str] = []
     unclear, kind = "", NONE
@@ -405,7 +401,7 @@ def _add_constants(
 def _from_wide(table: pa.Table, mapping: Mapping) -> Unfolded:
     k = len(mapping.alternatives)
     notes: list[str] = []
-    picks, unclear, excluded, decided = picks_of(table, mapping, notes)
+    picks = picks_of(table, mapping, notes)
     slates = picks.row.size
     index = np.repeat(picks.row, k)
     slot = np.tile(np.arange(k), slates)
@@ -432,7 +428,7 @@ def _from_wide(table: pa.Table, mapping: Mapping) -> Unfolded:
     if empty:
         notes.append(f"{empty} slates offer no alternative")
     kept = {name: values[here] for name, values in columns.items()}
-    return Unfolded(kept, kind, notes, unclear, excluded, decided)
+    return Unfolded(kept, kind, notes, picks.unclear, picks.decided)
 
 
 def _add_attributes(

@@ -13,16 +13,15 @@ from numpy.typing import NDArray
 
 from recurate.core.arrays import IntArray
 from recurate.core.errors import InputError, nearest, short
-from recurate.log.reading.columns import is_numeric
 from recurate.log.reading.forms import NONE, RANK, Unfolded, unfold
 from recurate.log.reading.long import keyed_again
-from recurate.log.reading.mapping import Given, Mapping, columns_of
-from recurate.log.reading.names import key
+from recurate.log.reading.mapping import Given, Mapping, columns_of, outcome_columns, two_ways
+from recurate.log.reading.names import key, listed
 from recurate.log.reading.pooling import oddities, undecided_context
-from recurate.log.reading.rewards import ADVANTAGES, rewards_of, terms
-from recurate.log.reading.understand import Understood, understand, with_account
-from recurate.log.reading.values import codes_of, numbers_of, prompt_of, steps_of, with_none
-from recurate.log.schema import COLUMNS, METADATA_KEY, Log, as_log
+from recurate.log.reading.rewards import ADVANTAGES, check_rewards, rewards_of, terms
+from recurate.log.reading.understand import Understood, accounted
+from recurate.log.reading.values import codes_of, numbers_of, steps_of, with_none
+from recurate.log.schema import COLUMNS, Log, as_log
 
 PAIRS = (
     "candidates are the chosen and the rejected of pairs: if these are the best and the worst of larger "
@@ -52,9 +51,7 @@ class Opened:
     placed: bool = True
 
 
-def _check_varies(
-    candidates: MappingType[str, NDArray[Any]], rewards: MappingType[str, Any], mapping: Mapping
-) -> None:
+def _check_varies(candidates: MappingType[str, NDArray[Any]], rewards: Sequence[str]) -> None:
     """Raise InputError if a reward is the same for all candidates of each of several prompts: a mean, say."""
     by = [n for n in ("round", "context", "slate") if n in candidates]
     if not by or by == ["round"]:
@@ -74,114 +71,95 @@ def _check_varies(
 
 
 def needed_columns(head: pa.Table, found: Understood, given: Given) -> list[str]:
-    """Return the columns of a table that a log needs."""
+    """Return the columns of a table that a log needs; the texts of samples are not among them."""
     names = head.column_names
     wanted = columns_of(found.mapping) | {t for r in found.mapping.rewards for t in terms(r, names)}
     wanted |= {*given.others, "source", "propensity", *(n for n in names if key(n) in ADVANTAGES)}
-    if found.mapping.form == "long":  # the texts of samples are not needed
-        wanted -= {n for n in names if n not in found.mapping.roles.values() and _heavy(head, n)} - set(
-            given.others
-        )
     return [n for n in names if n in wanted]
 
 
-def _heavy(table: pa.Table, name: str) -> bool:
-    return not is_numeric(table.schema.field(name).type) and name != "source"
-
-
-def log_from(head: pa.Table, table: pa.Table, given: Given, name: str, notes: Sequence[str] = ()) -> Opened:
+def log_from(head: pa.Table, table: pa.Table, found: Understood, given: Given, name: str) -> Opened:
     """Return a table as a log.
 
     Args:
-        head: First rows with all columns, from which the roles are guessed.
+        head: First rows with all columns, from which the roles were guessed.
         table: The table, with the columns of :func:`needed_columns` at least.
+        found: How the table is read.
         given: What the user said.
         name: Name of the source in messages.
-        notes: What was understood of the file.
 
     Raises:
-        InputError: If no rewards are found, readings cannot be decided, or a row is invalid.
+        NoRewards: If no rewards are found.
+        InputError: If readings cannot be decided, or a row is invalid.
     """
-    found = replace(understand(head, given), notes=tuple(notes))
-    try:
+    found = replace(found, mapping=keyed_again(table, found.mapping))
+    with accounted(found):
         return _log_from(head, table, found, given, name)
-    except InputError as error:
-        raise (error if error.account else with_account(error, found)) from None
 
 
 def _log_from(head: pa.Table, table: pa.Table, found: Understood, given: Given, name: str) -> Opened:
-    found = replace(found, mapping=keyed_again(table, found.mapping))
-    candidates, kind, unclear, said = _candidates(table, found.mapping, given)
-    if unclear:
-        raise InputError(
-            "the picks can be read in two ways",
-            got=unclear,
-            remedy="name the right one, or --places-from 0 or 1",
-        )
-    rewards, more = rewards_of(candidates, found.mapping, given)
+    mapping = found.mapping
+    check_rewards(mapping, given, head.column_names)
+    candidates, kind, said = _candidates(table, mapping, given)
+    rewards, more = rewards_of(candidates, mapping, given)
     said += more
-    for reward, values in rewards.items():
-        candidates[reward] = values
-    lost = ~np.isfinite(np.column_stack([*rewards.values()])).all(axis=1)
-    if lost.all():
-        raise InputError(
-            f"{name} has no candidate with a finite reward",
-            got=", ".join(rewards),
-            remedy="name another column: --reward COLUMN",
-        )
-    warnings = []
-    if (
-        lost.any() and kind != NONE and "slate" in candidates
-    ):  # without one candidate, a pick means another thing
-        codes = codes_of(candidates, ("round", "slate"))
-        whole = np.bincount(codes, lost)[codes] > 0
-        lost |= whole & ~_outside(candidates["slate"])
-        warnings.append(
-            f"{np.unique(codes[lost]).size} slates with a candidate without a finite reward are left out, "
-            f"{int(lost.sum())} candidates in all"
-        )
-    elif lost.any():
-        warnings.append(f"{int(lost.sum())} candidates without a finite reward are left out")
-    if lost.all():
-        raise InputError(
-            f"{name} has no slate whose rewards are all finite numbers",
-            got=", ".join(rewards),
-            remedy="repair the rows",
-        )
-    if lost.any():
-        candidates = {n: v[~lost] for n, v in candidates.items()}
-    if found.mapping.form == "pairs":
-        warnings.append(PAIRS)
-    candidates = _rounds(candidates, found.mapping, said)
-    _check_varies(candidates, rewards, found.mapping)
-    warnings += oddities(head, found.mapping)
-    if (
-        kind == NONE
-        and "slate" in candidates
-        and np.bincount(codes_of(candidates, ("round", "slate"))).max() == 1
-    ):
-        said.append(
-            f"every slate ({found.mapping.roles.get('slate', 'row')!r}) has one candidate: they are not used"
-        )
+    candidates |= rewards
+    candidates, warnings = _finite(candidates, list(rewards), kind, name)
+    candidates = _rounds(candidates, mapping, said)
+    _check_varies(candidates, list(rewards))
+    warnings += [*([PAIRS] if mapping.form == "pairs" else []), *oddities(head, mapping)]
+    if kind == NONE and "slate" in candidates and np.bincount(_slates_of(candidates)).max() == 1:
+        slate = mapping.roles.get("slate", "row")
+        said.append(f"every slate ({slate!r}) has one candidate: they are not used")
         del candidates["slate"]
     candidates = _picked(candidates, kind, said, readable=given.readable)
-    context = "context" in candidates
-    if not context and given.roles.get("context") != "none":
-        warnings += undecided_context(head, found.mapping, given, candidates, list(rewards))
-    _drop_odd(candidates, found.mapping, said)
-    columns = {
-        n: _arrow(v, n) for n, v in candidates.items() if n in COLUMNS or n in rewards or n in given.others
-    }
+    if "context" not in candidates and given.roles.get("context") != "none":
+        warnings += undecided_context(head, mapping, given, candidates, list(rewards))
+    _drop_odd(candidates, mapping, said)
+    kept = {*COLUMNS, *rewards, *given.others}
+    columns = {n: _arrow(v, n) for n, v in candidates.items() if n in kept}
     for other in given.others:
         if other not in columns:
             raise InputError(
                 f"there is no column {other!r}",
-                got=f"columns {', '.join(head.column_names)}",
+                got=f"columns {listed(head.column_names)}",
                 remedy=nearest(other, head.column_names),
             )
     log = as_log(pa.table(columns), rewards=list(rewards), name=name, several=True)
-    placed = "slot" in candidates or found.mapping.form == "long"
+    placed = "slot" in candidates or mapping.form == "long"
     return Opened(log, found, tuple(warnings), tuple(dict.fromkeys(said)), placed)
+
+
+def _slates_of(candidates: MappingType[str, NDArray[Any]]) -> IntArray:
+    """Return a number per candidate (rows,), the same where candidates share round and slate."""
+    return codes_of(candidates, ("round", "slate"))
+
+
+def _finite(
+    candidates: dict[str, NDArray[Any]], rewards: Sequence[str], kind: str, name: str
+) -> tuple[dict[str, NDArray[Any]], list[str]]:
+    """Return the candidates with finite rewards, and a warning about the others.
+
+    A slate with a pick is left out whole: among fewer candidates its pick would mean another thing.
+    """
+    lost = ~np.isfinite(np.column_stack([candidates[r] for r in rewards])).all(axis=1)
+    if not lost.any():
+        return candidates, []
+    what = f"{int(lost.sum())} candidates without a finite reward are left out"
+    if kind != NONE and "slate" in candidates:
+        codes = _slates_of(candidates)
+        lost |= (np.bincount(codes, lost)[codes] > 0) & ~_outside(candidates["slate"])
+        what = (
+            f"{np.unique(codes[lost]).size} slates with a candidate without a finite reward are left out, "
+            f"{int(lost.sum())} candidates in all"
+        )
+    if lost.all():
+        raise InputError(
+            f"{name} has no slate whose rewards are all finite numbers",
+            got=", ".join(rewards),
+            remedy="repair the rows, or name another column: --reward COLUMN",
+        )
+    return {n: v[~lost] for n, v in candidates.items()}, [what]
 
 
 # --- candidates -----------------------------------------------------------------------------------
@@ -189,26 +167,36 @@ def _log_from(head: pa.Table, table: pa.Table, found: Understood, given: Given, 
 
 def _candidates(
     table: pa.Table, mapping: Mapping, given: Given
-) -> tuple[dict[str, NDArray[Any]], str, str, list[str]]:
-    """Return the candidates' columns under the log's names, the kind of picks, what is unclear, and notes."""
+) -> tuple[dict[str, NDArray[Any]], str, list[str]]:
+    """Return the candidates' columns under the log's names, the kind of picks, and notes.
+
+    Raises:
+        InputError: If the picks can be read in two ways, or count several times or in part, as no log's do.
+    """
     made: Unfolded = unfold(table, mapping, everything=True)
+    if made.unclear:
+        raise two_ways(made.unclear)
     columns = dict(made.columns)
-    ranked = made.kind == RANK
-    if mapping.form == "long" and "slate" not in mapping.roles and not mapping.blocks and not ranked:
+    weights = columns.pop("weight", None)
+    if weights is not None and made.kind != NONE and not (numbers_of(weights) == 1).all():
+        raise InputError(
+            "picks count several times or in part, and a log holds single picks",
+            got=", ".join(outcome_columns(mapping)) or mapping.roles.get("count", "weights"),
+            remedy="recurate fit reads them; or read the rewards alone: --pick none",
+        )
+    if mapping.form == "long" and "slate" not in mapping.roles and not mapping.blocks and made.kind != RANK:
         columns.pop("slate")  # where prompts are slates, the rule of the picks decides
-    if "context" in mapping.roles and given.roles.get("context") != "none":
-        columns["context"] = np.array([prompt_of(v) for v in columns["context"]], object)
-    else:
+    if given.roles.get("context") == "none":
         columns.pop("context", None)
     notes = [n for n in made.notes if "rows belong to no slate" not in n]
     if mapping.form != "long":
         for other in given.others:
             if other in table.column_names and other not in columns:
-                columns[other] = _repeated(table, other, made, mapping)
-    return columns, made.kind, made.unclear, notes
+                columns[other] = _repeated(table, other, made)
+    return columns, made.kind, notes
 
 
-def _repeated(table: pa.Table, name: str, made: Unfolded, mapping: Mapping) -> NDArray[Any]:
+def _repeated(table: pa.Table, name: str, made: Unfolded) -> NDArray[Any]:
     """Return a column with one value per slate for every candidate."""
     values = np.array(table.column(name).to_pylist(), object)
     rows = made.columns["source_row"] if "source_row" in made.columns else made.columns["slate"]
@@ -227,7 +215,7 @@ def _picked(
         candidates.pop("picked", None)
         return candidates
     if "slate" in candidates:
-        codes = codes_of(candidates, ("round", "slate"))
+        codes = _slates_of(candidates)
         candidates["slate"] = _numbered_slates(candidates)
     bad = np.isnan(result)
     if kind == RANK:
@@ -264,7 +252,7 @@ def _picked(
 def _numbered_slates(candidates: MappingType[str, NDArray[Any]]) -> NDArray[Any]:
     """Return the number of each candidate's slate within its round, None outside slates."""
     slates = candidates["slate"]
-    numbered: NDArray[Any] = _within(codes_of(candidates, ("round", "slate")), candidates.get("round"))
+    numbered: NDArray[Any] = _within(_slates_of(candidates), candidates.get("round"))
     outside = _outside(slates)
     return with_none(numbered, outside) if outside.any() else numbered
 
@@ -284,11 +272,10 @@ def _within(codes: IntArray, rounds: NDArray[Any] | None) -> IntArray:
     numbered = rank[codes]
     if rounds is None:
         return numbered
-    lowest: dict[Any, int] = {}
-    starts = np.unique(rounds)
-    for value in starts.tolist():
-        lowest[value] = int(numbered[rounds == value].min())
-    return np.asarray(numbered - np.array([lowest[v] for v in rounds.tolist()]), np.int64)
+    _, at = np.unique(rounds, return_inverse=True)
+    lowest = np.full(at.max() + 1, numbered.size)
+    np.minimum.at(lowest, at.ravel(), numbered)
+    return np.asarray(numbered - lowest[at.ravel()], np.int64)
 
 
 def _rounds(
@@ -331,7 +318,7 @@ def _drop_odd(candidates: dict[str, NDArray[Any]], mapping: Mapping, said: list[
         twice = False
         if "slate" in candidates:
             inside = ~_outside(candidates["slate"])
-            codes, placed = codes_of(candidates, ("round", "slate"))[inside], numbers[inside]
+            codes, placed = _slates_of(candidates)[inside], numbers[inside]
             order = np.lexsort((placed, codes))
             twice = bool(((np.diff(codes[order]) == 0) & (np.diff(placed[order]) == 0)).any())
         if (
@@ -381,7 +368,7 @@ def _drop_odd(candidates: dict[str, NDArray[Any]], mapping: Mapping, said: list[
         if not words <= {"model", "real"}:
             said.append("'source' is not one of model and real: all rows are the model's")
             del candidates["source"]
-    for name in ("time", "source_row", "weight"):
+    for name in ("time", "source_row"):
         candidates.pop(name, None)
 
 
@@ -395,8 +382,3 @@ def _arrow(values: NDArray[Any], name: str) -> pa.Array:
     if values.dtype == object and name not in ("chooser", "item", "context"):
         return pa.array(values.tolist())
     return pa.array(values, from_pandas=name == "propensity")
-
-
-def own_log(metadata: MappingType[bytes, bytes] | None) -> bool:
-    """Return whether the metadata of a table say that recurate wrote it as a log."""
-    return METADATA_KEY in (metadata or {})

@@ -12,7 +12,7 @@ import pyarrow.compute as pc
 
 from recurate.core.errors import InputError
 from recurate.log.reading import names as usual
-from recurate.log.reading.columns import flat_columns, holds_numbers, is_numeric, is_text, usual_roles
+from recurate.log.reading.columns import flat_columns, holds_numbers, is_numeric, may_label, usual_roles
 from recurate.log.reading.grids import are_numbered, groupings
 from recurate.log.reading.mapping import (
     BEST_WORST,
@@ -263,9 +263,8 @@ def _keyed(table: pa.Table, found: Mapping, *, pool: bool) -> Mapping | None:
             if role in roles and roles[role] not in keys and _splits(table, keys, roles[role], role):
                 keys.append(roles[role])
         found = _separated(table, found, keys)
-        if (
-            "time" in roles and "time" in found.guessed and _varies(table, found.keys, roles["time"])
-        ):  # a travel time, say
+        guessed = "time" in roles and "time" in found.guessed
+        if guessed and _varies(table, found.keys, roles["time"]):  # a travel time, say
             found = replace(found, roles={r: c for r, c in found.roles.items() if r != "time"})
         return found
     if found.how == NOTHING:
@@ -297,8 +296,7 @@ def _separated(table: pa.Table, found: Mapping, keys: list[str]) -> Mapping:
     if found.how != FLAGS or not _merged(table, found, keys):
         return replace(found, keys=tuple(keys))
     for name in flat_columns(table):
-        kind = table.schema.field(name).type
-        if name in keys or name in found.roles.values() or not (is_text(kind) or pa.types.is_integer(kind)):
+        if name in keys or name in found.roles.values() or not may_label(table, name):
             continue
         codes = codes_of({n: array_of(table, n) for n in (*keys, name)}, (*keys, name))
         picks = np.bincount(codes, np.nan_to_num(flags_of(array_of(table, found.roles["pick"]))))
@@ -314,10 +312,16 @@ def _separated(table: pa.Table, found: Mapping, keys: list[str]) -> Mapping:
 
 def _merged(table: pa.Table, found: Mapping, keys: Sequence[str]) -> bool:
     """Return whether most slates have several picks, and rows of each lie in several places of the file."""
-    codes = codes_of({n: array_of(table, n) for n in keys}, keys)
-    picks = np.bincount(codes, np.nan_to_num(flags_of(array_of(table, found.roles["pick"]))))
-    if codes.size < 4 or (picks > 1).mean() <= 0.5:
+    flags = pa.array(np.nan_to_num(flags_of(array_of(table, found.roles["pick"]))))
+    marked = (
+        table.select(list(keys))
+        .append_column("picks", flags)
+        .group_by(list(keys))
+        .aggregate([("picks", "sum")])
+    )
+    if table.num_rows < 4 or (np.asarray(marked.column("picks_sum").to_numpy()) > 1).mean() <= 0.5:
         return False
+    codes = codes_of({n: array_of(table, n) for n in keys}, keys)
     runs = np.bincount(codes[np.r_[True, np.diff(codes) != 0]])
     sizes = np.bincount(codes)
     return bool(((runs > 1) & (runs < sizes)).mean() > 0.5)

@@ -90,6 +90,12 @@ def outcome_columns(mapping: Mapping) -> Sequence[str]:
     return tuple(dict.fromkeys((*mapping.votes, *mapping.marks, *roles)))
 
 
+def two_ways(unclear: str) -> InputError:
+    """Return the error about picks that can be read in two ways."""
+    remedy = "name the right one: --pick, --rating, --rank, or --places-from 0 or 1"
+    return InputError("the picks can be read in two ways", got=unclear, remedy=remedy)
+
+
 @dataclass(frozen=True)
 class Given:
     """What the user said about a table.
@@ -102,6 +108,7 @@ class Given:
         picks: Whether picks are needed.
         places_from: Number of the first place where picks are places, 0 or 1; None: from the values.
         others: Further columns that the request names, such as features and groups.
+        text: Those of them that hold text even if they look like numbers.
         readable: Whether slates whose pick cannot be read are left out of a log, as audits need, instead of
             kept without a pick, as forecasts need.
     """
@@ -112,6 +119,7 @@ class Given:
     rewards: tuple[str, ...] = ()
     picks: bool = True
     others: tuple[str, ...] = ()
+    text: tuple[str, ...] = ()
     places_from: int | None = None
     readable: bool = False
 

@@ -35,6 +35,8 @@ class Picks:
         weight: Votes of each slate, (slates,), or None if each counts once.
         voter: Name of the column of the vote, (slates,), or None.
         ranks: Ranks of the alternatives, (slates, alternatives), in place of a pick.
+        unclear: The readings between which the values do not decide; empty if they decide.
+        decided: Share of the rows of the table whose pick was understood.
     """
 
     row: NDArray[np.int64]
@@ -42,25 +44,23 @@ class Picks:
     weight: NDArray[np.float64] | None = None
     voter: NDArray[Any] | None = None
     ranks: NDArray[np.float64] | None = None
+    unclear: str = ""
+    decided: float = 1.0
 
 
-def picks_of(table: pa.Table, mapping: Mapping, notes: list[str]) -> tuple[Picks, str, dict[str, int], float]:
-    """Return the picks, what is unclear, rows without a pick by reason, and the share that was understood."""
+def picks_of(table: pa.Table, mapping: Mapping, notes: list[str]) -> Picks:
+    """Return what was picked from each slate; assumptions are added to the notes."""
     n, rows = table.num_rows, np.arange(table.num_rows)
     if mapping.form == "pairs":
-        return Picks(rows, np.zeros(n)), "", {}, 1.0
+        return Picks(rows, np.zeros(n))
     if mapping.how == how.NOTHING:
-        return Picks(rows, np.full(n, np.nan)), "", {}, 1.0
+        return Picks(rows, np.full(n, np.nan))
     if mapping.how in (how.RANK, how.RATING):
         numbers = np.column_stack([numbers_of(array_of(table, c)) for c in mapping.marks])
         unclear = odd_ranks(numbers.ravel(), mapping.marks[0]) if mapping.how == how.RANK else ""
         ranks = -numbers if mapping.how == how.RATING else numbers
-        return (
-            Picks(rows, np.full(n, np.nan), ranks=ranks),
-            unclear,
-            {},
-            float((~np.isnan(ranks)).all(axis=1).mean()),
-        )
+        decided = float((~np.isnan(ranks)).all(axis=1).mean())
+        return Picks(rows, np.full(n, np.nan), ranks=ranks, unclear=unclear, decided=decided)
     if mapping.how in (how.MARKS, how.COUNTS):
         return _marked(table, mapping, notes)
     if mapping.how == how.BEST_WORST:
@@ -68,7 +68,7 @@ def picks_of(table: pa.Table, mapping: Mapping, notes: list[str]) -> tuple[Picks
     return _voted(table, mapping, notes)
 
 
-def _marked(table: pa.Table, mapping: Mapping, notes: list[str]) -> tuple[Picks, str, dict[str, int], float]:
+def _marked(table: pa.Table, mapping: Mapping, notes: list[str]) -> Picks:
     """Return the picks that one column per alternative marks, with shares and numbers of votes as weights."""
     k = len(mapping.alternatives)
     votes = np.column_stack([numbers_of(array_of(table, c)) for c in mapping.marks])
@@ -81,19 +81,17 @@ def _marked(table: pa.Table, mapping: Mapping, notes: list[str]) -> tuple[Picks,
     ties = (votes == votes[:, :1]).all(axis=1) & (votes[:, 0] > 0) & (mapping.how != how.COUNTS)
     if (single | ties | np.isnan(votes).any(axis=1) | (votes.sum(axis=1) == 0)).all():
         place = np.where(ties, TIE, np.where(single, np.argmax(np.nan_to_num(votes), axis=1), np.nan))
-        return Picks(np.arange(n), place), "", {}, float((~np.isnan(place)).mean())
+        return Picks(np.arange(n), place, decided=float((~np.isnan(place)).mean()))
     slate, alternative = np.nonzero(np.nan_to_num(votes) > 0)
     notes.append(
         f"{', '.join(mapping.marks[:k])} count votes"
         if mapping.how == how.COUNTS
         else "shares of votes are fractional votes"
     )
-    return Picks(slate, alternative.astype(float), votes[slate, alternative]), "", {}, 1.0
+    return Picks(slate, alternative.astype(float), votes[slate, alternative])
 
 
-def _best_worst(
-    table: pa.Table, mapping: Mapping, notes: list[str]
-) -> tuple[Picks, str, dict[str, int], float]:
+def _best_worst(table: pa.Table, mapping: Mapping, notes: list[str]) -> Picks:
     """Return the ranks that the best and the worst imply: 1, 2 for the others, 3."""
     best, worst = (_decode(table, replace(mapping, votes=(v,)), v) for v in mapping.votes)
     k = len(mapping.alternatives)
@@ -102,15 +100,11 @@ def _best_worst(
     unreadable = np.isnan(best.places) | np.isnan(worst.places) | (best.places == worst.places)
     ranks[unreadable] = np.nan
     notes += [*best.notes, "best and worst: those between are tied"]
-    return (
-        Picks(np.arange(len(ranks)), best.places, ranks=ranks),
-        best.unclear,
-        {},
-        float((~unreadable).mean()),
-    )
+    decided = float((~unreadable).mean())
+    return Picks(np.arange(len(ranks)), best.places, ranks=ranks, unclear=best.unclear, decided=decided)
 
 
-def _voted(table: pa.Table, mapping: Mapping, notes: list[str]) -> tuple[Picks, str, dict[str, int], float]:
+def _voted(table: pa.Table, mapping: Mapping, notes: list[str]) -> Picks:
     """Return the picks that columns of votes name."""
     votes, n = mapping.votes, table.num_rows
     if len(votes) == 1:
@@ -123,7 +117,7 @@ def _voted(table: pa.Table, mapping: Mapping, notes: list[str]) -> tuple[Picks, 
             weight = np.column_stack([1 - share[known], share[known]]).ravel()
             place = np.tile([0.0, 1.0], known.size)
             keep = weight > 0
-            return Picks(row[keep], place[keep], weight[keep]), "", {}, float(known.size / max(n, 1))
+            return Picks(row[keep], place[keep], weight[keep], decided=known.size / max(n, 1))
     decoded = [_decode(table, mapping, v) for v in votes]
     places = np.column_stack([d.places for d in decoded]).ravel()
     notes += dict.fromkeys(note for d in decoded for note in d.notes)
@@ -131,8 +125,8 @@ def _voted(table: pa.Table, mapping: Mapping, notes: list[str]) -> tuple[Picks, 
     skipped = sum(d.skipped for d in decoded)
     voter = np.tile(np.array(votes, object), n) if len(votes) > 1 else None
     understood = float((~np.isnan(places)).mean()) if places.size else 0.0
-    excluded = {"without a pick (skipped)": skipped} if skipped else {}
-    return Picks(np.repeat(np.arange(n), len(votes)), places, voter=voter), unclear, excluded, understood
+    notes += [f"{skipped} picks are empty or say that nothing was picked"] if skipped else []
+    return Picks(np.repeat(np.arange(n), len(votes)), places, None, voter, None, unclear, understood)
 
 
 def _decode(table: pa.Table, mapping: Mapping, vote: str) -> Decoded:

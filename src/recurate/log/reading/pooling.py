@@ -14,10 +14,11 @@ from scipy.special import fdtrc
 
 from recurate.core.arrays import FloatArray, IntArray
 from recurate.core.errors import InputError
-from recurate.log.reading.columns import is_text
+from recurate.log.reading.columns import flat_columns, may_label
 from recurate.log.reading.mapping import Given, Mapping, columns_of
 from recurate.log.reading.names import is_sample, named
-from recurate.log.reading.values import numbers_of
+from recurate.log.reading.rewards import terms
+from recurate.log.reading.values import array_of, codes_of, numbers_of
 
 DEPENDS = 1e-6  # level at which rewards depend on a column
 
@@ -38,24 +39,23 @@ def undecided_context(
         InputError: If such a column exists.
     """
     if mapping.form != "long":
+        _check_slates(candidates, rewards)
         return []
     warnings = []
     slate = mapping.roles.get("slate")
     used = columns_of(mapping) | set(given.others) | {"source", *(given.rewards or mapping.rewards)}
     used -= {slate} if slate else set()
     first = _first_round(head, mapping)  # later rounds differ in any case
+    parts = [part for reward in rewards for part in terms(reward, head.column_names)]
     # Last the slate: a prompt says more about what was done.
     for name in sorted(head.column_names, key=lambda n: n == slate):
-        if name in used or name == "group" or is_sample(name) or not _labels(head, name):
+        if name in used or name == "group" or is_sample(name) or not may_label(head, name):
             continue
         codes = _codes(head, name)[first]
         sizes = np.bincount(np.unique(codes, return_inverse=True)[1].ravel())
         if sizes.size < 2 or sizes.size > codes.size / 2 or named([name], "chooser") or named([name], "item"):
             continue
-        rewarded = [r for r in rewards if r in head.column_names]
-        if not any(
-            _depends(numbers_of(np.array(head.column(r).to_pylist(), object))[first], codes) for r in rewarded
-        ):
+        if not any(_depends(numbers_of(array_of(head, part))[first], codes) for part in parts):
             continue
         if name == slate:
             raise InputError(
@@ -78,11 +78,27 @@ def undecided_context(
     return warnings
 
 
+def _check_slates(candidates: MappingType[str, NDArray[Any]], rewards: Sequence[str]) -> None:
+    """Raise InputError if rewards of the first round depend on the slate, as on a prompt of its own."""
+    if "slate" not in candidates:
+        return
+    rounds = candidates.get("round")
+    first = np.ones(len(candidates["slate"]), bool) if rounds is None else rounds == rounds.min()
+    codes = codes_of(candidates, ("slate",))[first]
+    if any(_depends(candidates[reward][first], codes) for reward in rewards):
+        raise InputError(
+            "rewards depend on the slate, as where each row has its own prompt: picks within prompts and "
+            "picks from all candidates give different forecasts",
+            got=f"{np.unique(codes).size} slates and no column of prompts",
+            remedy="name or add a column of prompts: --context COLUMN; or --context none if all share one",
+        )
+
+
 def oddities(head: pa.Table, mapping: Mapping) -> list[str]:
     """Return warnings about rows that may not be one round's independent candidates of one model."""
     if mapping.form != "long":
         return []
-    flat = [f.name for f in head.schema if not pa.types.is_nested(f.type)]
+    flat = flat_columns(head)
     warnings = []
     texts = [n for n in flat if is_sample(n)]
     copies = head.num_rows - head.group_by(flat).aggregate([]).num_rows if texts else 0
@@ -111,7 +127,7 @@ def _mixed(head: pa.Table, mapping: Mapping, flat: Sequence[str]) -> list[tuple[
     used = (columns_of(mapping) | {"source", "group"}) - {mapping.roles.get("item")}  # an item may be a model
     found = []
     for name in flat:
-        if name in used or is_sample(name) or not _labels(head, name):
+        if name in used or is_sample(name) or not may_label(head, name):
             continue
         values = len(pc.unique(head.column(name)))
         if not 2 <= values <= 12:
@@ -123,11 +139,6 @@ def _mixed(head: pa.Table, mapping: Mapping, flat: Sequence[str]) -> list[tuple[
         if (distinct == values).mean() > 0.9 and (each >= 2).mean() > 0.9:
             found.append((name, values))
     return found
-
-
-def _labels(head: pa.Table, name: str) -> bool:
-    kind = head.schema.field(name).type
-    return is_text(kind) or pa.types.is_integer(kind)
 
 
 def _codes(head: pa.Table, name: str) -> IntArray:

@@ -20,17 +20,25 @@ OWN_REWARDS = re.compile(r"reward(_.*)?$", re.I)
 ADVANTAGES = ("advantage", "advantages")
 
 
+class NoRewards(InputError):
+    """No column of rewards was named or recognised."""
+
+
+def check_rewards(mapping: Mapping, given: Given, names: Sequence[str]) -> None:
+    """Raise NoRewards if neither the user nor the reading names a reward."""
+    if not (given.rewards or mapping.rewards):
+        raise NoRewards(
+            "no column of rewards can be identified",
+            got=f"columns {listed(names)}",
+            remedy="name the column: --reward COLUMN; or learn rewards from picks with 'recurate fit'",
+        )
+
+
 def rewards_of(
     candidates: MappingType[str, NDArray[Any]], mapping: Mapping, given: Given
 ) -> tuple[dict[str, FloatArray], list[str]]:
     """Return the columns of rewards, and what was assumed about several."""
     names = list(given.rewards or mapping.rewards)
-    if not names:
-        raise InputError(
-            "no column of rewards can be identified",
-            got=f"columns {listed([n for n in candidates if n != 'result'])}",
-            remedy="name the column: --reward COLUMN; or learn rewards from picks with 'recurate fit'",
-        )  # fmt: skip
     if given.rewards:
         return {n: _sum(candidates, n) for n in names}, []
     if len(names) == 1:
@@ -85,10 +93,19 @@ def _sum(candidates: MappingType[str, NDArray[Any]], name: str) -> FloatArray:
             raise InputError(
                 f"the reward {column!r} must hold numbers", got=shown, remedy="name a numeric column"
             )
-        values = values * float(factor) if factor else values
+        values = values * _factor(factor, name) if factor else values
         total = values if total is None else total + values
     assert total is not None
     return total
+
+
+def _factor(text: str, reward: str) -> float:
+    try:
+        return float(text)
+    except ValueError:
+        raise InputError(
+            f"{text.strip()!r} is not a number in --reward", got=reward, remedy="--reward a+2*b, for example"
+        ) from None
 
 
 def _adds_up(candidates: MappingType[str, NDArray[Any]], total: str, parts: Sequence[str]) -> bool:

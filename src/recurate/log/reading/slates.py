@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from recurate.core.arrays import FloatArray, IntArray
 from recurate.core.errors import InputError, nearest
 from recurate.log.reading.forms import RANK, STANDARD, Unfolded, unfold
-from recurate.log.reading.mapping import Mapping
+from recurate.log.reading.mapping import Mapping, two_ways
 from recurate.log.reading.names import listed
 from recurate.log.reading.understand import Understood
 from recurate.log.reading.values import blank, numbers_of
@@ -127,11 +127,7 @@ def read_slates(table: pa.Table, mapping: Mapping, wanted: Wanted | None = None)
     check_wanted(wanted)
     long = unfold(table, mapping)
     if long.unclear:
-        raise InputError(
-            "the picks can be read in two ways",
-            got=long.unclear,
-            remedy="name the right one: --pick, --rating, --rank, or --places-from 0 or 1",
-        )
+        raise two_ways(long.unclear)
     if not len(long.columns["slate"]):
         raise InputError("no row belongs to a slate", got="0 rows", remedy="fill in the column of slates")
     order, slates = _slates(long)

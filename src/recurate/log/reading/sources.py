@@ -466,7 +466,7 @@ def _plain_types(table: pa.Table) -> pa.Table:
 
 
 def _common(kind: pa.DataType) -> pa.DataType:
-    """Return the type that files use for one that differs in storage only."""
+    """Return the type that files use for a type that differs in storage only, as those of polars."""
     if pa.types.is_large_string(kind) or pa.types.is_string_view(kind):
         return pa.string()
     if pa.types.is_large_list(kind) or pa.types.is_list(kind):

@@ -15,7 +15,7 @@ from recurate.log.reading import mapping as how
 from recurate.log.reading.columns import is_list, is_numeric, is_text
 from recurate.log.reading.forms import NONE, RANK, Unfolded, unfold
 from recurate.log.reading.grids import groupings
-from recurate.log.reading.mapping import Given, Mapping, check_given, columns_of, outcome_columns
+from recurate.log.reading.mapping import Given, Mapping, check_given, columns_of, outcome_columns, two_ways
 from recurate.log.reading.names import SURE_PICKS, key, listed, named
 from recurate.log.reading.rewards import terms
 from recurate.log.reading.roles import readings
@@ -35,14 +35,12 @@ class Understood:
 
     Attributes:
         mapping: The reading that was chosen.
-        usable: Share of the tried rows that end in usable slates (or candidates with rewards).
         rivals: Other readings that use as many rows, in words.
         notes: What was understood of the file itself, and what was assumed.
         unused: Columns without a role, with the reason.
     """
 
     mapping: Mapping
-    usable: float = 1.0
     rivals: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
     unused: dict[str, str] = field(default_factory=dict)
@@ -127,7 +125,7 @@ def understand(table: pa.Table, given: Given) -> Understood:
             if m is not mapping and outcome_columns(m) and w[0] >= 0.98 * worth[0] and _differs(m, mapping)
         )
     )
-    return Understood(mapping, worth[-1], rivals[:3], unused=_unused(table, mapping, given))
+    return Understood(mapping, rivals[:3], unused=_unused(table, mapping, given))
 
 
 def _leave_to_slates(table: pa.Table, mapping: Mapping, given: Given) -> bool:
@@ -275,9 +273,7 @@ def _refuse(
         if not given.picks:
             raise _no_rewards(table, given)
         if unfolded.unclear:
-            remedy = "name the right one: --pick, --rating, --rank, or --places-from 0 or 1"
-            error = InputError("the picks can be read in several ways", got=unfolded.unclear, remedy=remedy)
-            raise with_account(error, best)
+            raise with_account(two_ways(unfolded.unclear), best)
         error = InputError(
             "no slate can be used", got=_why(unfolded), remedy="name the columns: --slate, --pick and so on"
         )

@@ -22,19 +22,8 @@ TIES = {
 }  # fmt: skip
 BOTH_BAD = {"bothbad", "tiebothbad", "neither", "allbad", "noneofthem", "bad", "bothareworse", "none"}
 SKIPS = {
-    "",
-    "skip",
-    "skipped",
-    "unsure",
-    "dontknow",
-    "na",
-    "nan",
-    "null",
-    "idk",
-    "unknown",
-    "cantsay",
-    "error",
-}
+    "", "skip", "skipped", "unsure", "dontknow", "na", "nan", "null", "idk", "unknown", "cantsay", "error",
+}  # fmt: skip
 ORDERS = {  # words of position, which count only for pairs
     "left": 0, "right": 1, "first": 0, "second": 1, "l": 0, "r": 1,
 }  # fmt: skip
@@ -317,9 +306,7 @@ def decode_codes(codes: NDArray[np.float64], names: Names) -> Decoded:
         place = np.array([letters.index(x) for x in sorted(letters)], float)
         inside = decoded.places >= 0
         places = np.where(inside, place[np.where(inside, decoded.places, 0).astype(int)], decoded.places)
-        return replace(
-            decoded, places=places, notes=(*decoded.notes, "codes follow the alphabet of the alternatives")
-        )
+        return replace(decoded, places=places, notes=(*decoded.notes, ALPHABET))
     if not np.isnan(own).any() and not names.ordered:
         first = own[0]
         if min(own) == 0 or {float(k)} & found or 0.0 not in found:

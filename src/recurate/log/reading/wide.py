@@ -17,6 +17,7 @@ from recurate.log.reading.columns import (
     holds_numbers,
     is_numeric,
     is_text,
+    may_label,
     usual_roles,
     whole_numbers,
 )
@@ -28,8 +29,7 @@ from recurate.log.reading.values import TIES, Names, decode_words, objects
 RANK_OF = re.compile(r"^(rank(ing)?|r)[_\-. ]|[_\-. ]rank$", re.I)
 MARK_WORDS = (
     "label", "winner", "won", "win", "chosen", "choice", "picked", "pick", "selected", "preferred",
-    "is_chosen",
-    "best",
+    "is_chosen", "best",
 )  # fmt: skip
 
 
@@ -210,22 +210,14 @@ def _by_value(table: pa.Table, given: Given) -> Iterator[Mapping]:
         return
     picks = [given.roles["pick"]] if "pick" in given.roles else named(flat_columns(table), "pick")
     for pick in picks:
-        values = (
-            table.column(pick).cast(pa.string())
-            if not pa.types.is_nested(table.schema.field(pick).type)
-            else None
-        )
-        if values is None or (
-            pa.types.is_integer(table.schema.field(pick).type) and len(pc.unique(values)) < 4
-        ):
+        kind = table.schema.field(pick).type
+        if pa.types.is_nested(kind):
+            continue
+        values = table.column(pick).cast(pa.string())
+        if pa.types.is_integer(kind) and len(pc.unique(values)) < 4:
             continue  # 0, 1 and 2 are places or flags
         there = ~np.array([v is None or key(v) in TIES or key(v) == "" for v in values.to_pylist()])
-        others = [
-            n
-            for n in flat_columns(table)
-            if n != pick
-            and (is_text(table.schema.field(n).type) or pa.types.is_integer(table.schema.field(n).type))
-        ]
+        others = [n for n in flat_columns(table) if n != pick and may_label(table, n)]
         same = {
             n: np.asarray(pc.fill_null(pc.equal(table.column(n).cast(pa.string()), values), False).to_numpy())
             & there

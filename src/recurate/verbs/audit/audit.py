@@ -15,8 +15,9 @@ from recurate.choices.observed import Observed
 from recurate.core.errors import InputError
 from recurate.log.candidates import from_log
 from recurate.log.inputs import folder_of
-from recurate.log.opening import has_rewards, open_log
+from recurate.log.opening import open_log
 from recurate.log.reading.logs import Opened
+from recurate.log.reading.rewards import NoRewards
 from recurate.log.reading.understand import accounted
 from recurate.log.schema import MODEL, REAL, Log, as_log
 from recurate.rules.families import Family
@@ -76,8 +77,7 @@ def audit_log(
         source: Log or table of choices in any form that ``fit`` reads, as accepted by
             :func:`recurate.log.inputs.table_of`.
         declared: Declaration of the loop, or None.
-        options: Options of reading. The wanted scores are the columns of rewards; without any, rewards are
-            fitted if the log has none.
+        options: Options of reading. Rewards are fitted to the picks if none is named and the log has none.
         progress: Function called with a line of text at the start of each part.
 
     Raises:
@@ -103,13 +103,16 @@ def audit_log(
 def _read(source: Any, options: FitOptions, say: Progress) -> tuple[Opened, list[str]]:
     """Return the log, whose rewards are fitted to the picks if it has none, and warnings."""
     folder = folder_of(source)
-    given = replace(options.given, rewards=options.wanted.scores or options.given.rewards, readable=True)
     fitted = folder is not None and (folder / "fit.json").is_file()
-    if has_rewards(source, given):
-        opened = open_log(source, given)
-        return opened, [*opened.warnings, *([FITTED] if fitted else [])]
+    try:
+        opened = open_log(source, replace(options.given, readable=True))
+    except NoRewards:
+        pass
+    else:
+        unused = ["--feature is not used: the log has rewards"] if options.wanted.features else []
+        return opened, [*opened.warnings, *unused, *([FITTED] if fitted else [])]
     say("no rewards were logged: fitting them to the picks")
-    found = fit_log(source, replace(options, given=replace(options.given, rewards=()), classes=0))
+    found = fit_log(source, replace(options, classes=0))
     warnings = [f"{e.slates} slates were left out: {e.reason}" for e in found.reading.exclusions]
     log = as_log(scored_table(found), several=True)
     placed = found.reading.strict.positions is not None

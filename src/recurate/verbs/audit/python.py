@@ -99,14 +99,11 @@ def audit(
     cite("luce1959", "price1970")
     options = FitOptions(
         given=given(
-            {
-                "slate": slate, "pick": pick, "rank": rank, "rating": rating, "chooser": chooser,
-                "item": item,
-                "position": position, "context": context, "round": round,
-            },
-            form=form, alternatives=alternatives, places_from=places_from, rewards=listed(reward),
+            slate=slate, pick=pick, rank=rank, rating=rating, chooser=chooser, item=item, position=position,
+            context=context, round=round, form=form, alternatives=alternatives, places_from=places_from,
+            rewards=listed(reward),
         ),
-        wanted=wanted(feature, reward, None, ties),
+        wanted=wanted(feature, None, None, ties),
     )  # fmt: skip
     return audit_result(audit_log(log, _claim(declared, log), options, progress), name_of(log))
 

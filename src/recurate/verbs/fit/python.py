@@ -103,12 +103,8 @@ def fit(
     cite("luce1959", "mcfadden1974", *(["davidson1970"] if ties == "davidson" else []))
     options = FitOptions(
         given=given(
-            {
-                "slate": slate, "pick": pick, "rank": rank, "rating": rating, "chooser": chooser,
-                "item": item,
-                "position": position, "context": context, "round": round,
-            },
-            form=form, alternatives=alternatives, places_from=places_from,
+            slate=slate, pick=pick, rank=rank, rating=rating, chooser=chooser, item=item, position=position,
+            context=context, round=round, form=form, alternatives=alternatives, places_from=places_from,
         ),
         wanted=wanted(feature, score, model, ties),
         classes=groups, starts=starts, shrinkage=shrinkage, seed=seed,

@@ -272,10 +272,9 @@ def slate_size(log: Log) -> float | dict[float, float]:
 
 def read(source: Any, rewards: Sequence[str] | None, options: LogOptions) -> Opened:
     """Return a source as a log for forecasts and plans, and how it was read."""
-    others = (*([] if options.group is None else [options.group]), *options.track)
-    return open_log(
-        source, replace(options.columns, rewards=tuple(rewards or ()), picks=False, others=others)
-    )
+    text = () if options.group is None else (options.group,)
+    others = (*text, *options.track)
+    return open_log(source, replace(options.columns, rewards=tuple(rewards or ()), others=others, text=text))
 
 
 def reference_of(source: Any, candidates: Candidates, options: LogOptions) -> Candidates:

@@ -16,8 +16,7 @@ from recurate.rules import Noise, Selection
 from recurate.theory.setting import Stage
 from recurate.verbs.forecast.from_log import LogForecast, LogOptions, forecast_arrays, forecast_log
 from recurate.verbs.forecast.report import forecast_result
-from recurate.verbs.options import column_or_none, listed
-from recurate.verbs.options import given as given_columns
+from recurate.verbs.options import check_columns, column_or_none, given, listed
 from recurate.verbs.result import Result
 
 
@@ -142,14 +141,14 @@ def forecast(
     cite("ferbach2024")
     if isinstance(efficacy, str) and efficacy != "fit":
         raise InputError("efficacy is a number or 'fit'", got=efficacy, remedy="efficacy=0.8")
-    given: dict[str, Any] = {
+    asked: dict[str, Any] = {
         "k": k, "temperature": temperature, "noise": noise, "keep": keep, "lapse": lapse, "rule": rule,
         "real_fraction": real_fraction, "accumulate": accumulate, "weights": weights, "rounds": rounds,
         "efficacy": None if efficacy == "fit" else efficacy, "picks": picks,
     }  # fmt: skip
     stages = [stage if isinstance(stage, Stage | tuple) else (stage, None) for stage in then]
     common: dict[str, Any] = {
-        "given": given, "then": stages, "threshold": threshold, "top": top, "renew": renew,
+        "given": asked, "then": stages, "threshold": threshold, "top": top, "renew": renew,
         "fit_efficacy": efficacy == "fit",
         "how": {"tail": tail, "bounds": bounds, "stream": Stream(seed)},
     }  # fmt: skip
@@ -160,33 +159,15 @@ def forecast(
     else:
         several = [track] if isinstance(track, str) else track
         columns: Any = {"group": group, "context": context, "track": several or ()}
-        _check_columns(columns, law)
+        check_columns(columns)
+        if law is not None:
+            raise InputError(
+                "law belongs to arrays of rewards", got="a log", remedy="pass the rewards as an array"
+            )
         del columns["context"]
-        columns["columns"] = given_columns(
-            {
-                "context": column_or_none(context),
-                "round": round,
-                "slate": slate,
-                "pick": pick,
-                "rank": rank,
-                "rating": rating,
-            },
-            form=form,
-            alternatives=alternatives,
-            places_from=places_from,
-        )
+        columns["columns"] = given(
+            context=column_or_none(context), round=round, slate=slate, pick=pick, rank=rank, rating=rating,
+            form=form, alternatives=alternatives, places_from=places_from,
+        )  # fmt: skip
         found = forecast_log(log, LogOptions(listed(reward), **columns, **common), reference)
     return forecast_result(found, name_of(log))
-
-
-def _check_columns(columns: Mapping[str, Any], law: Any) -> None:
-    for name, value in columns.items():
-        parts = value if name == "track" else [] if value is None else [value]
-        if isinstance(value, Mapping) or not all(isinstance(part, str) for part in parts):
-            raise InputError(
-                f"{name} must name columns of the log", got=type(value).__name__, remedy=f"{name}='COLUMN'"
-            )
-    if law is not None:
-        raise InputError(
-            "law belongs to arrays of rewards", got="a log", remedy="pass the rewards as an array"
-        )

@@ -28,7 +28,7 @@ from recurate.verbs.forecast.from_log import (
     slate_size,
 )
 from recurate.verbs.forecast.ruling import RECORDED, Ruling, ruling_of
-from recurate.verbs.options import column_or_none, given, listed
+from recurate.verbs.options import check_columns, column_or_none, given, listed
 from recurate.verbs.plan.evaluation import Constraints, Goal, Manner
 from recurate.verbs.plan.plan import Plan, plan_settings, settings
 from recurate.verbs.plan.report import plan_result
@@ -150,18 +150,9 @@ def plan(
     cite("ferbach2024", "falahati2026")
     own = {} if is_array(log) else run_settings(folder_of(log))
     columns = given(
-        {
-            "context": column_or_none(context),
-            "round": round,
-            "slate": slate,
-            "pick": pick,
-            "rank": rank,
-            "rating": rating,
-        },
-        form=form,
-        alternatives=alternatives,
-        places_from=places_from,
-    )
+        context=column_or_none(context), round=round, slate=slate, pick=pick, rank=rank, rating=rating,
+        form=form, alternatives=alternatives, places_from=places_from,
+    )  # fmt: skip
     opened, candidates, real = _data(log, listed(reward), group, context, reference, columns)
     with accounted(None if opened is None else opened.understood):
         table = None if opened is None else opened.log
@@ -257,14 +248,8 @@ def _data(
     if is_array(log):
         candidates = as_candidates(log, names=rewards, groups=group, contexts=context)
     else:
-        for name, value in (("group", group), ("context", context)):
-            if value is not None and not isinstance(value, str):
-                raise InputError(
-                    f"{name} must name a column of the log",
-                    got=type(value).__name__,
-                    remedy=f"{name}='COLUMN'",
-                )
-        options = LogOptions(group=group, columns=columns)  # type: ignore[arg-type]
+        check_columns({"group": group, "context": context})
+        options = LogOptions(group=column_or_none(group), columns=columns)
         opened = read(log, rewards, options)
         candidates, real = split_log(opened.log, group=options.group)
     if reference is not None:
