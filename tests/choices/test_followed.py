@@ -164,7 +164,7 @@ def test_avoided_rewards_have_no_rule():
     assert avoided.statement.startswith("picks avoid the reward: 1 / temperature is -")
     everything = followed_rule(slates(rewards, np.ones((500, 4), bool)))
     assert everything.rule is None
-    assert everything.statement.startswith("picks tell no rule: all candidates shown were picked")
+    assert everything.statement.startswith("not identified (all candidates shown were picked")
 
 
 # --- without picks, or without slates -------------------------------------------------------------
@@ -177,8 +177,8 @@ def test_rewards_per_prompt_are_best_of_as_many(slated):
     assert found.rule == Rule(8, noise=NO_NOISE)
     assert found.source == PROMPTS
     assert found.statement == (
-        "no picks are logged: best of 8 is assumed, as trainers that keep the best would pick "
-        "(--rule luce for a random choice)"
+        "no picks are logged; best of 8 is assumed, as in trainers that keep the best "
+        "(--rule luce for Luce's rule)"
     )
 
 

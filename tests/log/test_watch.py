@@ -107,7 +107,7 @@ def test_every_verb_reads_it_with_no_options(tmp_path):
     path = recurate.watch(trainer).path
     trainer.train(ONE, TWO)
     for verb in (recurate.forecast, recurate.plan):
-        assert verb(path).lead.startswith("rule: no picks are logged: best of 3 to 4 is assumed")
+        assert verb(path).lead.startswith("rule: no picks are logged; best of 3 to 4 is assumed")
     measured = recurate.forecast(path).trajectory.values("mean_reward", source="measured")
     assert measured[1] == pytest.approx(0.5 * 4.5 + 3 / 8)
     assert "nothing was picked" in recurate.audit(path).lead
@@ -419,8 +419,8 @@ def test_grpo_is_logged_as_its_reward_functions_scored(tmp_path, second):
         assert row["item"] == theirs["completion"]
     means = recurate.forecast(path).trajectory.values("mean_reward", source="measured")
     assert means == pytest.approx([np.mean([r["reward"] for r in rows if r["round"] == t]) for t in (0, 1)])
-    assert recurate.audit(path).lead == "rule: picks tell no rule: nothing was picked"
-    assert recurate.plan(path).lead.startswith("rule: no picks are logged: best of 4")
+    assert recurate.audit(path).lead == "rule: not identified (nothing was picked)"
+    assert recurate.plan(path).lead.startswith("rule: no picks are logged; best of 4")
 
 
 @needs_trl

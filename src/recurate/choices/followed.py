@@ -81,11 +81,8 @@ class Followed:
         }
 
 
-UNTOLD = Followed(
-    Rule(USUAL),
-    f"Luce's rule at temperature 1, one of {USUAL}, by default: no picks, slates or prompts tell the rule",
-    DEFAULT,
-)
+USUALLY_LUCE = f"Luce's rule at temperature 1, one of {USUAL}, by default"
+UNTOLD = Followed(Rule(USUAL), f"{USUALLY_LUCE}: no picks, slates or prompts tell the rule", DEFAULT)
 
 
 def followed_rule(log: Log, *, most: int = COMPARED) -> Followed:
@@ -111,13 +108,22 @@ def followed_rule(log: Log, *, most: int = COMPARED) -> Followed:
         return replace(found, warnings=across)
     sizes = sizes or _prompt_sizes(observed)
     if sizes is None:
-        return UNTOLD
+        return _untold(observed)
     rule = Rule(sizes, noise=NO_NOISE)
     statement = (
-        f"no picks are logged: {phrase(rule)} is assumed, as trainers that keep the best would pick "
-        "(--rule luce for a random choice)"
+        f"no picks are logged; {phrase(rule)} is assumed, as in trainers that keep the best "
+        "(--rule luce for Luce's rule)"
     )
     return Followed(rule, statement, PROMPTS, f"{size_text(rule)} rewards per prompt and round", sizes)
+
+
+def _untold(observed: Observed) -> Followed:
+    """Return the default, and why the prompts tell no K."""
+    _, sizes = _prompts(observed.rounds, observed.contexts)
+    if sizes is None:
+        return UNTOLD
+    text = f"{int(sizes.min())} to {int(sizes.max())} rewards per prompt and round tell no K (--k, --rule)"
+    return Followed(UNTOLD.rule, f"{USUALLY_LUCE}: no picks are logged, and {text}", DEFAULT, text)
 
 
 def _by_picks(found: Recovered, names: tuple[str, ...], sizes: Mapping[float, float] | None) -> Followed:
@@ -198,7 +204,7 @@ def said(found: Recovered, names: tuple[str, ...] = ()) -> str:
         names: Names of the rewards, for their weights.
     """
     if found.family == Family.UNKNOWN:
-        return f"picks tell no rule: {found.evidence}"
+        return f"not identified ({found.evidence})"
     if found.family == Family.WORST:
         return f"picks avoid the reward: {_counted(found.evidence)}"
     if found.inverse is not None and found.temperature is None:

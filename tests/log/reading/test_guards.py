@@ -121,20 +121,96 @@ def test_keys_hold_in_the_whole_table_not_only_in_its_head():
     assert len(open_slates(table, Given()).slates) == 2400
 
 
+def test_a_large_table_keeps_what_its_rewards_and_keys_need():
+    """Of more rows than the head, only the needed columns are read: texts of numbers and keys are among them."""
+    people, each = 40, 200
+    rng = np.random.default_rng(9)
+    reward = rng.normal(size=(people * each, 3))
+    table = {
+        "wer": np.repeat([f"w{i}" for i in range(people)], 3 * each),
+        "task": np.tile(np.repeat(np.arange(each), 3), people),
+        "chosen": (np.arange(3) == reward.argmax(axis=1)[:, None]).astype(int).ravel(),
+        "reward": [f"{r:.6f}" for r in reward.ravel()], "text": ["x" * 50] * reward.size,
+    }  # fmt: skip
+    log = open_log(table, REWARDS).log
+    assert log.slate_sizes().tolist() == [3] * people * each
+    assert log.reward_matrix().ravel() == pytest.approx(reward.ravel(), abs=1e-6)
+
+
+@pytest.mark.parametrize(
+    "table",
+    [
+        {"score_1": [1.0, 2.0], "score_2": [2.0, 1.0], "preference": [1.25, 1.75]},
+        {"winner_reward": [1.0, 2.0], "loser_reward": [0.0, 1.0], "winner": ["a", "b"],
+         "loser": ["b", "c"], "count": [3, 1]},
+    ],
+)  # fmt: skip
+def test_picks_that_count_in_part_or_several_times_are_no_log(table):
+    many = {name: values * 20 for name, values in table.items()}
+    with pytest.raises(InputError, match="count several times or in part") as caught:
+        open_log(many, REWARDS)
+    assert "--pick none" in caught.value.remedy
+
+
+def test_a_reward_that_is_no_sum_of_columns_is_refused():
+    table = samples() | {"b": np.zeros(144)}
+    assert open_log(table, Given(rewards=("reward+2*b",), picks=False)).log.rewards == ("reward+2*b",)
+    with pytest.raises(InputError, match="'b' is not a number in --reward"):
+        open_log(table, Given(rewards=("b*reward+b",), picks=False))
+
+
+def test_sums_of_rewards_are_not_pooled_over_what_may_be_the_prompt():
+    table = samples(k=12)
+    table["frage"] = table.pop("prompt")
+    table["b"] = np.random.default_rng(1).normal(size=432)
+    with pytest.raises(InputError, match="rewards depend on 'frage'"):
+        open_log(table, Given(rewards=("reward+b",), picks=False))
+
+
+def test_lists_without_prompts_whose_rewards_depend_on_the_row_are_asked_about():
+    rng = np.random.default_rng(2)
+    lists = {"rewards": [(3 * rng.normal() + rng.normal(size=4)).tolist() for _ in range(50)]}
+    with pytest.raises(InputError, match="rewards depend on the slate"):
+        open_log(lists, REWARDS)
+    assert open_log(lists, Given({"context": "none"}, picks=False)).log.table.num_rows == 200
+
+
+def test_prompts_below_merged_cells_are_asked_about():
+    table = samples()
+    table["prompt"] = [p if i % 4 == 0 else "" for i, p in enumerate(table["prompt"])]
+    with pytest.raises(InputError, match="the context 'prompt' is empty in 108 of 144 rows"):
+        open_log(table, REWARDS)
+
+
+def test_failures_logged_as_minus_one_are_named():
+    table = samples()
+    table["reward"] = np.where(np.arange(144) % 9, np.linspace(0, 1, 144), -1.0)
+    assert "16 rewards 'reward' are -1" in " ".join(open_log(table, REWARDS).warnings)
+
+
+def test_a_log_of_one_s_own_obeys_named_columns():
+    """Roles that the user names are not ignored because recurate wrote the log."""
+    log = open_log(samples(), REWARDS).log
+    assert log.rounds() == [0, 1, 2]
+    moved = log.table.append_column("cycle", [[0] * 72 + [1] * 72])
+    assert open_log(moved, Given({"round": "cycle"}, picks=False)).log.rounds() == [0, 1]
+
+
 PAIRS = {"model_a": list("xyzxyzxyzxyz"), "model_b": list("yzxyzxyzxyzx")}
 
 
 @pytest.mark.parametrize(
-    "picks",
+    ("picks", "what", "got"),
     [
-        {"loser": ["model_a", "model_b"] * 6},
-        {"preference": [-1, 1] * 6},
-        {"result": ["W", "L"] * 6},
+        ({"loser": ["model_a", "model_b"] * 6}, "needs a column of picks", "loser"),
+        ({"preference": [-1, 1] * 6}, "can be read in two ways", "-1 and 1"),
+        ({"result": ["W", "L"] * 6}, "no slate can be used", "cannot be read"),
     ],
 )
-def test_what_may_name_the_loser_or_either_side_is_refused(picks):
-    with pytest.raises(InputError):
+def test_what_may_name_the_loser_or_either_side_is_refused(picks, what, got):
+    with pytest.raises(InputError, match=what) as caught:
         open_slates(PAIRS | picks, Given())
+    assert got in caught.value.got
 
 
 def test_codes_follow_the_alphabet_of_the_alternatives():

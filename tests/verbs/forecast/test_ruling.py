@@ -101,7 +101,7 @@ def test_rewards_per_prompt_are_best_of_as_many():
     log = loop_log(Rule(8), each=8, k=8, slates=False, picks=False, rounds=1)
     found = forecast(log, rounds=1)
     assert found.setting.rule == Rule(8, noise=NO_NOISE)
-    assert found.lead.startswith("rule: no picks are logged: best of 8 is assumed")
+    assert found.lead.startswith("rule: no picks are logged; best of 8 is assumed")
     rewards = log.column("reward").reshape(-1, 8)
     assert found.trajectory.values("mean_reward")[1] == pytest.approx(rewards.max(axis=1).mean(), rel=1e-12)
     luce = forecast(log, rounds=1, rule="luce")

@@ -14,14 +14,14 @@ from numpy.typing import NDArray
 from recurate.core.arrays import IntArray
 from recurate.core.errors import InputError, nearest, short
 from recurate.log.reading.forms import NONE, RANK, Unfolded, unfold
-from recurate.log.reading.long import keyed_again
+from recurate.log.reading.long import FEW_EMPTY, keyed_again
 from recurate.log.reading.mapping import Given, Mapping, columns_of, outcome_columns, two_ways
 from recurate.log.reading.names import key, listed
-from recurate.log.reading.pooling import oddities, undecided_context
+from recurate.log.reading.pooling import oddities, sentinels, undecided_context
 from recurate.log.reading.rewards import ADVANTAGES, check_rewards, rewards_of, terms
 from recurate.log.reading.understand import Understood, accounted
-from recurate.log.reading.values import codes_of, numbers_of, steps_of, with_none
-from recurate.log.schema import COLUMNS, Log, as_log
+from recurate.log.reading.values import blank, codes_of, numbers_of, steps_of, with_none
+from recurate.log.schema import COLUMNS, REAL, Log, as_log
 
 PAIRS = (
     "candidates are the chosen and the rejected of pairs: if these are the best and the worst of larger "
@@ -70,6 +70,22 @@ def _check_varies(candidates: MappingType[str, NDArray[Any]], rewards: Sequence[
             )
 
 
+def _check_contexts(candidates: MappingType[str, NDArray[Any]], mapping: Mapping) -> None:
+    """Raise InputError if many candidates have no prompt where others have one, as below merged cells."""
+    if "context" not in candidates:
+        return
+    real = (
+        candidates["source"] == REAL if "source" in candidates else np.zeros(len(candidates["context"]), bool)
+    )
+    empty = blank(candidates["context"])[~real]
+    if FEW_EMPTY < empty.mean() < 1:
+        raise InputError(
+            f"the context {mapping.roles['context']!r} is empty in {int(empty.sum())} of {empty.size} rows",
+            got="some rows with a prompt, others without",
+            remedy="fill in the cells (below merged ones, say); or --context none if all share one prompt",
+        )
+
+
 def needed_columns(head: pa.Table, found: Understood, given: Given) -> list[str]:
     """Return the columns of a table that a log needs; the texts of samples are not among them."""
     names = head.column_names
@@ -107,7 +123,9 @@ def _log_from(head: pa.Table, table: pa.Table, found: Understood, given: Given, 
     candidates, warnings = _finite(candidates, list(rewards), kind, name)
     candidates = _rounds(candidates, mapping, said)
     _check_varies(candidates, list(rewards))
+    _check_contexts(candidates, mapping)
     warnings += [*([PAIRS] if mapping.form == "pairs" else []), *oddities(head, mapping)]
+    warnings += sentinels(candidates, list(rewards))
     if kind == NONE and "slate" in candidates and np.bincount(_slates_of(candidates)).max() == 1:
         slate = mapping.roles.get("slate", "row")
         said.append(f"every slate ({slate!r}) has one candidate: they are not used")

@@ -28,6 +28,8 @@ from recurate.log.reading.mapping import (
 from recurate.log.reading.names import key, named
 from recurate.log.reading.values import are_flags, array_of, codes_of, flags_of, numbers_of, prompt_of
 
+FEW_EMPTY = 0.02  # share of rows that may lack a prompt
+
 
 def long_readings(table: pa.Table, given: Given) -> Iterator[Mapping]:
     """Yield the readings with one row per candidate; ``slate``, and picks, ranks, ratings or none of them."""
@@ -199,8 +201,14 @@ def _of_samples(
 
 
 def _separates(table: pa.Table, name: str, by: str | None) -> bool:
-    """Return whether the values of a column are several, and most recur within their round."""
+    """Return whether the values of a column are several, and most recur within their round.
+
+    A column that is partly empty counts: what its empty cells mean is asked of the user.
+    """
     values = pa.array([prompt_of(v) for v in table.column(name).to_pylist()], pa.string())
+    empty = np.asarray(pc.equal(values, "").to_numpy(zero_copy_only=False)).mean()
+    if FEW_EMPTY < empty < 1:
+        return True
     rounds = table.column(by) if by else pa.array([0] * table.num_rows)
     sizes = pa.table({"r": rounds, "v": values}).group_by(["r", "v"]).aggregate([([], "count_all")])
     counts = np.asarray(sizes.column("count_all").to_numpy())

@@ -119,6 +119,19 @@ def oddities(head: pa.Table, mapping: Mapping) -> list[str]:
     ]
 
 
+def sentinels(candidates: MappingType[str, NDArray[Any]], rewards: Sequence[str]) -> list[str]:
+    """Return warnings about rewards of -1 beside others in [0, 1], as judges that failed are logged."""
+    found = []
+    for name in rewards:
+        values = np.asarray(candidates[name], float)
+        odd = values == -1
+        rest = values[~odd]
+        if odd.any() and rest.size and rest.min() >= 0 and rest.max() <= 1:
+            text = f"{int(odd.sum())} rewards {name!r} are -1 and all others in [0, 1]"
+            found.append(f"{text}: if -1 marks a failure, leave these rows out")
+    return found
+
+
 def _mixed(head: pa.Table, mapping: Mapping, flat: Sequence[str]) -> list[tuple[str, int]]:
     """Return unused columns of which each of a few values recurs for every prompt, with their number."""
     if "context" not in mapping.roles or pa.types.is_nested(head.schema.field(mapping.roles["context"]).type):
