@@ -223,7 +223,7 @@ def test_families_are_compared_on_so_many_slates_at_most():
     [
         (Rule(1), "no selection (K = 1)"),
         (Rule({2: 0.5, 6: 0.5}, noise=NO_NOISE), "best of 2 to 6"),
-        (Rule(np.inf), "Luce's rule at temperature 1, one of infinity"),
+        (Rule(np.inf), "Luce's rule at temperature 1, one, K = infinity"),
         (
             TopFraction(0.125, 0.5, GUMBEL),
             "one softmax over each round's pool at temperature 0.5, 12.5 % kept",

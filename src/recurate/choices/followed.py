@@ -254,7 +254,8 @@ def phrase(rule: Selection, found: Recovered | None = None) -> str:
         return f"{name} over each round's pool at {_temperature(rule, found)}, {share} kept"
     if not isinstance(rule, Rule):
         return f"the rule {type(rule).__name__}"
-    many = f"{'one' if rule.keep == 1 else rule.keep} of {size_text(rule)}"
+    picks = "one" if rule.keep == 1 else str(rule.keep)
+    many = f"{picks}, K = infinity" if math.isinf(rule.largest) else f"{picks} of {size_text(rule)}"
     if found is not None and found.family == Family.POOL_UNIFORM:
         return f"a random {100 * (found.share or 0):.3g} % of each round's pool"
     if rule.lapse == 1:

@@ -111,7 +111,8 @@ def _own_table(source: Any) -> pa.Table | None:
 
 def _as_it_is(given: Given) -> bool:
     """Return whether a log that recurate wrote is taken by its own columns: the user named no other."""
-    return set(given.roles) <= {"context"} and given.form is None and not given.alternatives
+    plain = given.form is None and not given.alternatives and given.places_from is None
+    return plain and set(given.roles) <= {"context"}
 
 
 def _own(table: pa.Table, given: Given, name: str) -> Opened:

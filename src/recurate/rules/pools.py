@@ -40,7 +40,7 @@ class NothingPasses(InputError):
     def __init__(self, rule: object) -> None:
         super().__init__(
             "no candidate can pass the threshold",
-            got=f"{rule}, above every reward with mass",
+            got=f"level {getattr(rule, 'level', rule)}, above every reward with mass",
             remedy="lower the level, or add noise or a lapse share",
         )
 

@@ -83,7 +83,7 @@ class LoopModel:
             law=start,
             reference=_reference_law(start, codes, count, extra) if extra else None,
             weights=setting.weights,
-            blocks=_blocks(codes, residuals),
+            blocks=blocks_of(codes, residuals),
         )
         describer = Describer(atoms, setting.temperature, group_names(candidates, reference))
         return cls(
@@ -435,7 +435,7 @@ def _check_thin(residuals: PooledResiduals, setting: Setting, law: FloatArray | 
         )
 
 
-def _blocks(codes: IntArray | None, residuals: PooledResiduals | None) -> IntArray | None:
+def blocks_of(codes: IntArray | None, residuals: PooledResiduals | None) -> IntArray | None:
     """Return the block of each atom: its context, but one block for all thin contexts together."""
     if codes is None or residuals is None:
         return codes

@@ -122,7 +122,7 @@ def test_keys_hold_in_the_whole_table_not_only_in_its_head():
 
 
 def test_a_large_table_keeps_what_its_rewards_and_keys_need():
-    """Of more rows than the head, only the needed columns are read: texts of numbers and keys are among them."""
+    """Beyond the head only the needed columns are read; numbers as text and keys are among them."""
     people, each = 40, 200
     rng = np.random.default_rng(9)
     reward = rng.normal(size=(people * each, 3))
@@ -186,6 +186,25 @@ def test_failures_logged_as_minus_one_are_named():
     table = samples()
     table["reward"] = np.where(np.arange(144) % 9, np.linspace(0, 1, 144), -1.0)
     assert "16 rewards 'reward' are -1" in " ".join(open_log(table, REWARDS).warnings)
+
+
+@pytest.mark.parametrize(
+    ("given", "what"),
+    [
+        (Given(alternatives=("a", "q")), "no column of alternative 'q'"),
+        (Given(places_from=1), "--places-from has no effect"),
+        (Given({"pick": "none"}, picks=False, places_from=0), "--places-from has no effect"),
+    ],
+)
+def test_options_that_do_nothing_are_refused(given, what):
+    table = {
+        "slate": np.repeat(np.arange(18), 2),
+        "x_a": [1.0, 2.0] * 18,
+        "reward": [1.0, 2.0] * 18,
+        "picked": [1, 0] * 18,
+    }
+    with pytest.raises(InputError, match=what):
+        (open_slates if given.picks else open_log)(table, given)
 
 
 def test_a_log_of_one_s_own_obeys_named_columns():

@@ -130,13 +130,11 @@ def test_rewards_per_prompt_are_best_of_as_many():
             Rule(4, 0.5),
             f"Luce's rule at temperature 0.5, one of 4, by --temperature; {SAID}",
         ),
-        ({"rule": "luce"}, Rule(4), f"Luce's rule at temperature 1, one of 4, by --rule; {SAID}"),
         (
             {"rule": "thurstone", "temperature": 0.5, "k": 3},
             Rule(3, 0.5, GAUSSIAN),
             f"Thurstone's rule at temperature 0.5, one of 3, by --rule, --k and --temperature; {SAID}",
         ),
-        ({"noise": "none", "temperature": 2.0}, Rule(4, 2.0, NO_NOISE), None),
         ({"rule": "random"}, Rule(4, noise=NO_NOISE, lapse=1.0), f"a random one of 4, by --rule; {SAID}"),
         ({"rule": Rule(3, 0.2)}, Rule(3, 0.2), "Luce's rule at temperature 0.2, one of 3, as given"),
         (
@@ -152,8 +150,20 @@ def test_options_override_part_by_part(best, options, rule, words):
     given = {name: value for name, value in options.items() if name not in named}
     found = ruling_of(best, {}, given, **named)
     assert found.rule == rule
-    assert words is None or found.statement == words
+    assert found.statement == words
     assert found.warnings == ()
+
+
+def test_a_temperature_that_nothing_tells_and_an_idle_one_are_named(best):
+    found = ruling_of(best, {}, {"rule": "luce"})
+    assert found.rule == Rule(4)
+    assert found.statement == f"Luce's rule at temperature 1, one of 4, by --rule; {SAID}"
+    (untold,) = found.warnings
+    assert "the picks tell no temperature of this rule: 1 is used" in untold
+    found = ruling_of(best, {}, {"noise": "none", "temperature": 2.0})
+    assert found.rule == Rule(4, 2.0, NO_NOISE)
+    (idle,) = found.warnings
+    assert "--temperature changes no pick" in idle
 
 
 def test_a_family_has_the_temperature_that_the_picks_tell():
@@ -180,12 +190,25 @@ def test_parts_change_pools_into_slates():
 
 def test_recorded_settings_come_before_the_picks(best):
     recorded = {"temperature": 0.7, "noise": "gaussian", "lapse": 0.1, "real_fraction": 0.2}
-    found = ruling_of(best, recorded, {}, sizes=4.0)
+    found = ruling_of(best, recorded, {})
     assert found.rule == Rule(4, 0.7, GAUSSIAN, lapse=0.1)
     assert found.source == "settings"
-    changed = ruling_of(best, recorded, {"noise": "gumbel", "k": 3}, sizes=4.0)
+    changed = ruling_of(best, recorded, {"noise": "gumbel", "k": 3})
     assert changed.rule == Rule(3, 0.7, lapse=0.1)
     assert changed.statement.endswith("by --k and --noise and the folder's settings")
+    hotter = ruling_of(best, {"noise": "none"}, {"temperature": 2.0})  # best of K has no temperature
+    assert hotter.rule == Rule(4, 2.0)
+    assert hotter.warnings == ()
+    idle = ruling_of(best, {"noise": "none"}, {"rule": "best", "temperature": 2.0})
+    assert "--temperature changes no pick" in idle.warnings[0]
+
+
+def test_a_temperature_that_the_picks_do_not_tell_is_named_as_a_default():
+    log = loop_log(Rule(8, 0.3, keep=2), rounds=1, k=8, contexts=1, each=800)
+    found = ruling_of(log, {}, {"rule": "thurstone"})
+    assert found.rule.temperature == 1
+    assert any("tell no temperature of this rule: 1 is used" in w for w in found.warnings)
+    assert ruling_of(log, {}, {"rule": "thurstone", "temperature": 0.5}).warnings == ()
 
 
 def test_a_default_is_called_a_default():
@@ -202,7 +225,7 @@ def test_a_default_is_called_a_default():
     arrays = forecast(rewards[:, 0], rounds=1)
     assert arrays.lead.startswith("rule: Luce's rule at temperature 1, one of 4, by default")
     assert forecast(rewards[:, 0], rounds=1, k=8).lead == (
-        "rule: Luce's rule at temperature 1, one of 8, by --k and by default"
+        "rule: Luce's rule at temperature 1, one of 8, by --k; the rest by default"
     )
 
 

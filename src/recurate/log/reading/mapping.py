@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping as MappingType
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -139,5 +140,13 @@ def check_given(given: Given, names: Sequence[str]) -> None:
             got=listed(given.rewards),
             remedy="name each once",
         )
+    for alternative in given.alternatives:
+        edge = r"(^|$|[_\-. ])" if not alternative.isdigit() else r"(^|$|\D)"
+        if not any(re.search(f"{edge}{re.escape(alternative)}{edge}", n, re.I) for n in names):
+            raise InputError(
+                f"there is no column of alternative {alternative!r}",
+                got=f"columns {listed(names)}",
+                remedy="name alternatives as columns do, such as A and B of x_A and x_B: --alternatives A,B",
+            )
     if given.form is not None and given.form not in FORMS:
         raise InputError("the form is unknown", got=given.form, remedy=nearest(given.form, FORMS))

@@ -118,6 +118,15 @@ def understand(table: pa.Table, given: Given) -> Understood:
     assert best is not None
     worth, mapping = best
     _check_ignored(part, mapping, given)
+    if given.places_from is not None and mapping.how not in (how.PLACE, how.BEST_WORST):
+        raise with_account(
+            InputError(
+                "--places-from has no effect: the picks are no places",
+                got=", ".join(outcome_columns(mapping)) or "no picks",
+                remedy="leave it out, or name the column of places: --pick COLUMN",
+            ),
+            Understood(mapping),
+        )
     rivals = tuple(
         dict.fromkeys(
             _short(m, mapping)

@@ -48,7 +48,8 @@ def facts_of(found: Audit) -> Facts:
 def _rule_facts(found: Audit) -> Facts:
     rule = found.recovered.rule
     parts = {} if rule is None else rule_facts(rule)
-    return {"statement": found.statement, "source": PICKS, **parts, **recovered_facts(found.recovered)}
+    source = PICKS if found.recovered.picks or rule is not None else None
+    return {"statement": found.statement, "source": source, **parts, **recovered_facts(found.recovered)}
 
 
 def summary_of(found: Audit) -> str:

@@ -115,10 +115,7 @@ class LogOptions:
 
     def ruling(self, log: Log | None, recorded: Mapping[str, Any]) -> Ruling:
         """Return the rule of the picks: the one asked for, else a folder's, else the log's."""
-        return ruling_of(
-            log, recorded, self.given, threshold=self.threshold, top=self.top,
-            sizes=None if log is None else slate_size(log),
-        )  # fmt: skip
+        return ruling_of(log, recorded, self.given, threshold=self.threshold, top=self.top)
 
 
 def forecast_log(source: Any, options: LogOptions, reference: Any = None) -> LogForecast:
@@ -260,14 +257,6 @@ def _check_consecutive(rounds: Sequence[int]) -> None:
             got=f"round {gaps[0][0]} is followed by round {gaps[0][1]}",
             remedy="log all rounds, or leave out --renew and --efficacy fit",
         )
-
-
-def slate_size(log: Log) -> float | dict[float, float]:
-    """Return the size of the log's slates, or the distribution of sizes; 4 for a table without slates."""
-    sizes, counts = np.unique(log.select(source=MODEL).slate_sizes(), return_counts=True)
-    if sizes.size < 2:
-        return float(sizes[0]) if sizes.size else 4.0
-    return dict(zip(sizes.astype(float).tolist(), (counts / counts.sum()).tolist(), strict=True))
 
 
 def read(source: Any, rewards: Sequence[str] | None, options: LogOptions) -> Opened:

@@ -12,9 +12,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+
 from recurate.choices.followed import DEFAULT, UNTOLD, USUAL, Followed, followed_rule, phrase, rule_facts
 from recurate.core.errors import InputError, nearest
-from recurate.log.schema import Log
+from recurate.log.schema import MODEL, Log
 from recurate.rules import GUMBEL, NO_NOISE, Noise, Rule, Selection, Threshold, TopFraction, noise_named
 from recurate.rules.families import family_of
 from recurate.theory.setting import rule_of
@@ -74,7 +76,6 @@ def ruling_of(
     *,
     threshold: float | None = None,
     top: float | None = None,
-    sizes: float | Mapping[float, float] | None = None,
 ) -> Ruling:
     """Return the rule of a forecast.
 
@@ -85,7 +86,6 @@ def ruling_of(
         given: ``rule`` (a rule or one of ``WORDS``) and the parts ``SLATES`` that the user gives, or None.
         threshold: Level of a verifier, in place of slates.
         top: Share of the pool that is kept, in place of slates.
-        sizes: Slate size of a run or fit.
 
     Raises:
         InputError: If a word is unknown, a value is out of range, or options contradict each other.
@@ -103,9 +103,11 @@ def ruling_of(
     changes = _named(named, parts)
     if any(recorded.get(name) is not None for name in SLATES):
         known = {name: recorded[name] for name in SLATES if recorded.get(name) is not None}
-        rule = rule_of(**{"k": sizes} | known | changes)
+        size = {} if log is None else {"k": slate_size(log)}
+        base = rule_of(**size | known)
+        rule = rule_of(**size | known | timed(base, changes))
         by = f", by {_by(options)} and the folder's settings" if options else ", by the folder's settings"
-        return Ruling(rule, phrase(rule) + by, RECORDED, options)
+        return Ruling(rule, phrase(rule) + by, RECORDED, options, warnings=_idle(rule, options))
     followed = UNTOLD if log is None else followed_rule(log)
     return _changed(followed, changes, options)
 
@@ -120,11 +122,12 @@ def _changed(followed: Followed, changes: Mapping[str, Any], options: tuple[str,
     rule = changed_rule(base, changes, followed)
     if not isinstance(rule, Rule):
         warnings += followed.warnings
+    warnings += _idle(rule, options) + _untold_temperature(rule, base, changes, followed)
     statement = followed.statement
     if followed.rule is None and not options:
         statement = f"{phrase(rule)}, by default; {followed.statement}"
     elif options:
-        default = " and by default" if followed.source == DEFAULT else f"; {followed.statement}"
+        default = "; the rest by default" if followed.source == DEFAULT else f"; {followed.statement}"
         statement = f"{phrase(rule)}, by {_by(options)}{default}"
     return Ruling(rule, statement, followed.source, options, followed.weights, followed, warnings)
 
@@ -139,21 +142,54 @@ def changed_rule(base: Selection, changes: Mapping[str, Any], followed: Followed
     """
     if not changes:
         return base
-    noise = changes.get("noise")
     if isinstance(base, TopFraction) and set(changes) == {"temperature"}:
         return TopFraction(base.fraction, changes["temperature"], GUMBEL)
     if not isinstance(base, Rule):
         own = getattr(base, "noise", GUMBEL) if "temperature" not in changes else GUMBEL
         base = Rule(followed.sizes or USUAL, base.temperature, own)
     parts: dict[str, Any] = {name: getattr(base, name) for name in SLATES}
-    timeless = base.noise == NO_NOISE or base.lapse == 1
-    if noise is None and "temperature" in changes and timeless and changes.get("lapse") != 1:
-        noise = GUMBEL
+    noise = timed(base, changes).get("noise")
     if noise is not None and (noise != base.noise or base.lapse == 1):
         told = followed.inverse(family_of(noise))
         temperature = 1 / told[0] if told is not None and told[0] > 0 else 1.0
         parts |= {"noise": noise, "temperature": temperature, "lapse": 0.0}
     return Rule(**parts | dict(changes))
+
+
+def timed(base: Selection, changes: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the changes; a temperature for a rule that has none asks for Luce's rule at that temperature."""
+    timeless = isinstance(base, Rule) and (base.noise == NO_NOISE or base.lapse == 1)
+    asked = "temperature" in changes and "noise" not in changes and changes.get("lapse") != 1
+    return dict(changes) | ({"noise": GUMBEL} if timeless and asked else {})
+
+
+def _idle(rule: Selection, options: Sequence[str]) -> tuple[str, ...]:
+    """Return a warning about a temperature that changes no pick."""
+    timeless = getattr(rule, "noise", None) == NO_NOISE or getattr(rule, "lapse", 0) == 1
+    if "temperature" not in options or not timeless:
+        return ()
+    return ("--temperature changes no pick of this rule; it only scales E exp(reward / temperature)",)
+
+
+def _untold_temperature(
+    rule: Selection, base: Selection, changes: Mapping[str, Any], followed: Followed
+) -> tuple[str, ...]:
+    """Return a warning about the temperature 1 of a family of which the picks tell none."""
+    if not isinstance(rule, Rule) or not isinstance(base, Rule) or rule.noise in (NO_NOISE, base.noise):
+        return ()
+    if "temperature" in changes or followed.recovered is None or rule.lapse == 1:
+        return ()
+    if followed.inverse(family_of(rule.noise)) is not None:
+        return ()
+    return ("the picks tell no temperature of this rule: 1 is used by default (--temperature)",)
+
+
+def slate_size(log: Log) -> float | dict[float, float]:
+    """Return the size of the log's slates, or the distribution of sizes; 4 for a log without slates."""
+    sizes, counts = np.unique(log.select(source=MODEL).slate_sizes(), return_counts=True)
+    if sizes.size < 2:
+        return float(sizes[0]) if sizes.size else float(USUAL)
+    return dict(zip(sizes.astype(float).tolist(), (counts / counts.sum()).tolist(), strict=True))
 
 
 def _named(named: str | None, parts: Mapping[str, Any]) -> dict[str, Any]:

@@ -20,9 +20,9 @@ from recurate.rules import GUMBEL, Rule
 from recurate.rules.rule import check_number
 from recurate.theory.coarsening import CONTEXTS, gather
 from recurate.theory.limits import limit
-from recurate.theory.loop_model import LoopModel
+from recurate.theory.loop_model import LoopModel, blocks_of
 from recurate.theory.population import Population, favourites
-from recurate.theory.residuals import Correction, PooledResiduals
+from recurate.theory.residuals import Correction
 from recurate.theory.setting import Setting, Stage
 
 OBJECTIVES = ("reward", "nash", "worst")
@@ -324,7 +324,7 @@ class Atoms:
         levels = Levels(rewards[own], law[own], members[own], residuals.residuals[own], own)
         return cls(
             population, residuals.deviations(squares), residuals.deviations(members), variances, None, levels,
-            thin, None if thin.all() else _block_codes(residuals), comparable,
+            thin, blocks_of(residuals.codes, residuals), comparable,
         )  # fmt: skip
 
     def scaled(self, factor: float) -> Atoms:
@@ -441,11 +441,6 @@ class Atoms:
             if pair is not None:
                 logs[i] += math.log1p(max(pair[0] * math.exp(-logs[i]), -0.999))
         return np.asarray(logs)
-
-
-def _block_codes(residuals: PooledResiduals) -> IntArray:
-    """Return the block of each atom: its context, but one block for all thin contexts together."""
-    return np.where(residuals.thin, -1, residuals.codes)
 
 
 def _best_atoms(features: FloatArray, most: int) -> BoolArray:

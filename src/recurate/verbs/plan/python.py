@@ -25,7 +25,6 @@ from recurate.verbs.forecast.from_log import (
     read,
     reference_of,
     run_settings,
-    slate_size,
 )
 from recurate.verbs.forecast.ruling import RECORDED, Ruling, ruling_of
 from recurate.verbs.options import check_columns, column_or_none, given, listed
@@ -161,8 +160,10 @@ def plan(
             "rule": rule, "noise": noise, "keep": keep, "lapse": lapse,
             "temperature": temperature[0] if temperature and not isinstance(rule, Rule) else None,
         }  # fmt: skip
-        sizes = None if table is None else slate_size(table)
-        ruling = ruling_of(table, own, asked, sizes=sizes)
+        ruling = ruling_of(table, own, asked)
+        if temperature is not None and len(temperature) > 1:
+            tried = ", ".join(f"{t:g}" for t in temperature)
+            ruling = replace(ruling, statement=f"{ruling.statement}; temperatures {tried} are tried")
         manner = _manner(ruling, then, accumulate or own.get("accumulate"), efficacy, rounds)
         own_picks = None if table is None else picks_of(table)
         goal = Goal(
