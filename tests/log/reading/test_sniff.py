@@ -230,6 +230,44 @@ def test_semicolons_and_decimal_commas():
     assert table.column("price").to_pylist()[:2] == [4.5, 2.5]
 
 
+DOUBT = "column 'x' is kept as text: {} may have a decimal or a thousands mark"
+COMMA, AMONG = "values have decimal commas", "column 'x': {} is a thousands mark, as in {}"
+
+
+@pytest.mark.parametrize(
+    ("cells", "other", "values", "notes"),
+    [
+        (["1.234", "999,5"], "1", [1234.0, 999.5], [AMONG.format("'.'", "1.234"), COMMA]),
+        (["1.380"], "0,5", [1380], [AMONG.format("'.'", "1.380"), COMMA]),
+        (["1,234", "2.5"], "1", [1234.0, 2.5], [AMONG.format("','", "1,234")]),
+        (["1.234,5", "+2,5", "1,5e3"], "1", [1234.5, 2.5, 1500.0], [AMONG.format("'.'", "1.234,5"), COMMA]),
+        (["1.234.567", "8"], "0,5", [1234567, 8], [AMONG.format("'.'", "1.234.567"), COMMA]),
+        (["1,234", "2,500"], "1", ["1,234", "2,500"], [DOUBT.format("1,234")]),
+        (["1,234", "2,500"], "0,5", [1.234, 2.5], [COMMA]),
+        (["1,234", "2,500"], "0.5", [1234, 2500], [AMONG.format("','", "1,234")]),
+        (["0,125", "1,234"], "1", [0.125, 1.234], [COMMA]),
+        (["1.380", "2.5", "2,5"], "1", ["1.380", "2.5", "2,5"], [DOUBT.format("1.380")]),
+        (["2.5", "2,5"], "1", [2.5, 2.5], [COMMA]),
+        (["1.380", "2.500"], "0.5", [1.38, 2.5], []),
+        (["1.380", "NA", "2.500"], "1", [1.38, None, 2.5], ["column 'x': 1 value is 'NA', taken as empty"]),
+    ],
+)  # fmt: skip
+@pytest.mark.parametrize("mark", [";", "\t"])
+def test_thousands_are_never_taken_for_decimals(tmp_path, mark, cells, other, values, notes):
+    """The factor of a thousand is decided by the other values, or the column stays text."""
+    text = f"x{mark}y\n" + "".join(f"{cell}{mark}{other}\n" for cell in cells)
+    rows, said = read(tmp_path, "a.csv", text)
+    assert [row["x"] for row in rows] == values
+    assert {type(row["y"]) for row in rows} <= {int, float}
+    assert set("; ".join(said[1:]).split("; ")) - {""} == set(notes) | ({COMMA} if "," in other else set())
+
+
+def test_three_decimals_of_a_comma_file_stay_decimals(tmp_path):
+    assert [row["x"] for row in read(tmp_path, "a.csv", "x,y\n1.380,1\n2.500,2\n")[0]] == [1.38, 2.5]
+    rows = read(tmp_path, "b.csv", 'x,y\n1.380,"2,5"\n2.500,"3,5"\n')[0]
+    assert rows[0] == {"x": 1.38, "y": "2,5"}
+
+
 def test_rows_shorter_than_the_header():
     """Case 08."""
     source = open_source(CASES / "short_rows.csv")

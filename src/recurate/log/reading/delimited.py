@@ -25,7 +25,8 @@ BLOCK = 1 << 22
 MOST = (1 << 31) - 1  # bytes of a block
 HEAD = 1 << 18
 NUMBER = r"^\s*[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?\s*$"
-DECIMAL_COMMA = r"^\s*-?\d+,\d+\s*$"
+POINTS = r"^\s*[+-]?((\d+|[1-9]\d{0,2}(,\d{3})+)(\.\d*)?|\.\d+)([eE][+-]?\d+)?\s*$"  # 1,234.5
+COMMAS = r"^\s*[+-]?(\d+|[1-9]\d{0,2}(\.\d{3})+)(,\d+)?([eE][+-]?\d+)?\s*$"  # 1.234,5
 EXACT = 2.0**53  # whole numbers beyond it are not exact as floating-point numbers
 
 
@@ -71,14 +72,32 @@ class Delimited:
                 got=", ".join(sorted(repeated)),
                 remedy="give every column its own name",
             )
-        if self._dialect.separator != ",":
+        self._commas = self._dialect.separator != ","  # numbers may have decimal commas
+        self._decimal: str | None = None
+        self._marked: tuple[str, ...] = ()  # columns of numbers that Arrow would misread
+        if self._commas:
             self.notes.append(f"values are separated by {NAMES[self._dialect.separator]}")
+            self._decimal, self._marked = self._marks()
         self.schema = self.head(1000).schema
 
     def _begin(self) -> None:
         """Read the whole rows at the file's beginning."""
         head = self._file.head(HEAD)
         self._start = _whole_rows(head, len(head) < HEAD)
+
+    def _marks(self) -> tuple[str | None, tuple[str, ...]]:
+        """Return the decimal mark ('' if unclear) and the columns of numbers; None, () without commas."""
+        own, self._text = self._text, (*self._text, *self._dialect.names)
+        try:
+            table = self._parse(None, self._start)
+        finally:
+            self._text = own
+        found = {n: _readings(table.column(n)) for n in table.column_names if n not in own}
+        found = {n: kinds for n, kinds in found.items() if kinds.share > 0.5}
+        if not any(kinds.with_comma for kinds in found.values()):
+            return None, ()
+        comma, point = (any(getattr(k, side) for k in found.values()) for side in ("comma", "point"))
+        return "" if comma == point else "," if comma else ".", tuple(found)
 
     def head(self, rows: int) -> pa.Table:
         """Return the first rows."""
@@ -136,7 +155,7 @@ class Delimited:
         convert = arrow_csv.ConvertOptions(
             null_values=[""],  # a context, item or group may be the word "null" or "NA"
             strings_can_be_null=False,
-            column_types=dict.fromkeys(self._text, pa.string()),
+            column_types=dict.fromkeys((*self._text, *self._marked), pa.string()),
             include_columns=list(columns) if columns is not None else None,
         )
         read = arrow_csv.ReadOptions(block_size=block, skip_rows=dialect.skip)
@@ -191,7 +210,7 @@ class Delimited:
             if field.name in self._text:
                 continue
             if pa.types.is_string(field.type):
-                column, note = _numbers(column, field.name, commas=self._commas)
+                column, note = _numbers(column, field.name, self._commas, self._decimal)
             elif pa.types.is_floating(field.type) and _beyond(column):
                 digits = self._as_text(field.name, None if say else table.num_rows)
                 if digits is not None:
@@ -201,10 +220,6 @@ class Delimited:
             if note and say and note not in self.notes:
                 self.notes.append(note)
         return table
-
-    @property
-    def _commas(self) -> bool:
-        return any(note.startswith("values are separated") for note in self.notes)
 
     def _as_text(self, name: str, rows: int | None) -> pa.ChunkedArray | None:
         """Return a column of whole numbers that are too long for 64 bits as text, or None."""
@@ -310,21 +325,102 @@ def _beyond(column: pa.ChunkedArray) -> bool:
     return least is not None and max(abs(least), abs(most)) >= EXACT
 
 
-def _numbers(column: pa.ChunkedArray, name: str, *, commas: bool) -> tuple[pa.ChunkedArray, str]:
-    """Return a text column as numbers if it is one but for decimal commas or few other words, and a note."""
-    probe = column.slice(0, 1000)
-    if not _share(probe, NUMBER) + (_share(probe, DECIMAL_COMMA) if commas else 0.0) > 0.5:
-        return column, ""
-    given, notes = column, []
-    numeric = pc.match_substring_regex(column, NUMBER)
-    if commas:
-        with_comma = pc.match_substring_regex(column, DECIMAL_COMMA)
-        if pc.any(with_comma).as_py():
-            column = pc.if_else(with_comma, pc.replace_substring(column, ",", "."), column)
-            numeric = pc.or_(numeric, with_comma)
+@dataclass(frozen=True)
+class _Readings:
+    """How the numbers of a text column can be read: with decimal commas, with decimal points, or with both.
+
+    Attributes:
+        share: Share of the filled cells that are numbers.
+        comma: Whether some are numbers only with decimal commas (``2,5``, ``1.234,5``, ``1.234.567``).
+        point: Whether some are numbers only with decimal points (``2.5``, ``1,234.5``, ``1,234,567``).
+        either: Mask of those that are numbers either way, a thousand times apart (``1,234``, ``1.380``).
+        with_comma: Whether there is a number with a comma.
+    """
+
+    share: float
+    comma: bool
+    point: bool
+    either: pa.ChunkedArray
+    with_comma: bool
+
+
+def _readings(column: pa.ChunkedArray) -> _Readings:
+    comma, point = (pc.match_substring_regex(column, pattern) for pattern in (COMMAS, POINTS))
+    number, mark = pc.or_(comma, point), pc.match_substring_regex(column, "[.,]")
+    filled = pc.sum(pc.not_equal(column, "")).as_py() or 0
+    return _Readings(
+        (pc.sum(number).as_py() or 0) / max(filled, 1),
+        _some(pc.and_not(comma, point)),
+        _some(pc.and_not(point, comma)),
+        pc.and_(pc.and_(comma, point), mark),
+        _some(pc.and_(number, pc.match_substring(column, ","))),
+    )
+
+
+def _some(mask: pa.ChunkedArray) -> bool:
+    return bool(pc.any(mask).as_py())
+
+
+def _unmarked(
+    column: pa.ChunkedArray, name: str, decimal: str | None
+) -> tuple[pa.ChunkedArray | None, list[str]]:
+    """Return text with decimal points and without thousands marks, or None if both readings fit; and notes.
+
+    Args:
+        column: Text.
+        name: Name of the column.
+        decimal: Decimal mark of the file's columns; '' if they do not tell, None if none has a comma.
+    """
+    found = _readings(column)
+    if found.comma or found.point:
+        decimal = "" if found.comma and found.point else "," if found.comma else "."
+    elif decimal is None:
+        decimal = "" if found.with_comma else "."
+    if not decimal and _some(found.either):
+        shown = _first(column, found.either)
+        return None, [f"column {name!r} is kept as text: {shown} may have a decimal or a thousands mark"]
+    notes: list[str] = []
+    for mark, other, pattern in ((",", ".", COMMAS), (".", ",", POINTS)):
+        if decimal not in (mark, ""):
+            continue
+        rows = pc.match_substring_regex(column, pattern)
+        marked = pc.and_(rows, pc.match_substring(column, other))
+        if _some(marked):
+            notes.append(f"column {name!r}: {other!r} is a thousands mark, as in {_first(column, marked)}")
+        if mark == "," and _some(pc.and_(rows, pc.match_substring(column, ","))):
             notes.append("values have decimal commas")
+        plain = pc.replace_substring(pc.replace_substring(column, other, ""), mark, ".")
+        column = pc.if_else(rows, plain, column)
+    return column, notes
+
+
+def _first(column: pa.ChunkedArray, mask: pa.ChunkedArray) -> str:
+    return short(column[pc.index(mask, True).as_py()].as_py().strip(), 40).strip("'")
+
+
+def _numbers(
+    column: pa.ChunkedArray, name: str, commas: bool, decimal: str | None
+) -> tuple[pa.ChunkedArray, str]:
+    """Return a text column as numbers if it is one but for its marks or few other words, and a note.
+
+    Args:
+        column: Text.
+        name: Name of the column.
+        commas: Whether numbers may have commas.
+        decimal: Decimal mark of the file's columns; '' if they do not tell, None if none has a comma.
+    """
+    probe = column.slice(0, 1000)
+    if not (_readings(probe).share if commas else _share(probe, NUMBER)) > 0.5:
+        return column, ""
+    given, notes = column, list[str]()
+    if commas:
+        unmarked, notes = _unmarked(column, name, decimal)
+        if unmarked is None:
+            return given, notes[0]
+        column = unmarked
+    numeric = pc.match_substring_regex(column, NUMBER)
     other = pc.invert(numeric)
-    words = pc.filter(column, other).unique().to_pylist() if pc.any(other).as_py() else []
+    words = pc.filter(column, other).unique().to_pylist() if _some(other) else []
     missing = [w for w in words if (w or "").strip() in BLANKS]
     strays = [w for w in words if (w or "").strip() not in BLANKS]
     valid = pc.sum(numeric).as_py() or 0
