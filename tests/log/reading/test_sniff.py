@@ -290,6 +290,28 @@ def test_strays_are_named_and_empty(tmp_path):
         assert notes == ("column 'judge': 1 value is not a number (row 15: 'many')",)
 
 
+def test_yes_among_zeros_and_ones_is_one(tmp_path):
+    values = [0, 1, 1, 0, None, True, False, 1]
+    plain = "\n".join(json.dumps({"picked": v, "n": i}) for i, v in enumerate(values))
+    cells = "picked,n\n" + "".join(f"{'' if v is None else v},{i}\n" for i, v in enumerate(values))
+    for name, data in {"a.jsonl": plain, "b.jsonl": plain.replace("true", '"True"'), "a.csv": cells}.items():
+        assert [row["picked"] for row in read(tmp_path, name, data)[0]] == values
+    wider = plain.replace("0", "2", 1)
+    assert {row["picked"] for row in read(tmp_path, "c.jsonl", wider)[0]} >= {"2", "true", "1"}
+
+
+def test_a_value_of_another_type_is_empty_only_among_a_hundred(tmp_path):
+    for count in (9, 98, 99):
+        values = [*range(1, count + 1), "A"]
+        rows = [{"item": v, "n": 1} for v in values]
+        for name, data in {
+            "a.csv": "item,n\n" + "".join(f"{v},1\n" for v in values),
+            "a.jsonl": "\n".join(map(json.dumps, rows)), "a.json": json.dumps(rows),
+        }.items():  # fmt: skip
+            found = [row["item"] for row in read(tmp_path, name, data)[0]]
+            assert found == ([*values[:-1], None] if count == 99 else list(map(str, values)))
+
+
 def test_a_mixture_is_text(tmp_path):
     values = [1, "a", 2.5, True, [1], None, "b"]
     words = ["1", "a", "2.5", "true", "[1]", None, "b"]

@@ -17,7 +17,7 @@ import pyarrow.csv as arrow_csv
 
 from recurate.core.errors import InputError, short
 from recurate.core.tables import TEXT
-from recurate.log.reading.stored import BLANKS, Stored, from_latin, scratch
+from recurate.log.reading.stored import BLANKS, FLAGS, STRAYS, Stored, from_latin, scratch
 
 SEPARATORS = (",", "\t", ";", "|")
 NAMES = {"\t": "tabs", ",": "','", ";": "';'", "|": "'|'"}
@@ -419,6 +419,9 @@ def _numbers(
             return given, notes[0]
         column = unmarked
     numeric = pc.match_substring_regex(column, NUMBER)
+    flags = _flagged(column, numeric)
+    if flags is not None:
+        column, numeric = flags, pc.or_(numeric, pc.not_equal(flags, column))
     other = pc.invert(numeric)
     words = pc.filter(column, other).unique().to_pylist() if _some(other) else []
     missing = [w for w in words if (w or "").strip() in BLANKS]
@@ -427,7 +430,7 @@ def _numbers(
     if strays:
         stray = pc.is_in(column, value_set=pa.array(strays, pa.string()))
         count = pc.sum(stray).as_py()
-        if count > max(1, 0.01 * (valid + count)) or valid < 9 * count:
+        if count > STRAYS * (valid + count):
             return given, ""
         row = pc.index(stray, True).as_py()
         notes.append(
@@ -446,6 +449,16 @@ def _numbers(
         except pa.ArrowInvalid:
             continue
     return given, ""
+
+
+def _flagged(column: pa.ChunkedArray, numeric: pa.ChunkedArray) -> pa.ChunkedArray | None:
+    """Return a column whose numbers are 0 and 1 only, with its words for yes and no as such; else None."""
+    if not set(pc.filter(column, numeric).unique().to_pylist()) <= {"0", "1"}:
+        return None
+    for digit in "01":
+        words = pa.array([word for word, flag in FLAGS.items() if flag == int(digit)], pa.string())
+        column = pc.if_else(pc.is_in(column, value_set=words), digit, column)
+    return column
 
 
 def _share(column: pa.ChunkedArray, pattern: str) -> float:

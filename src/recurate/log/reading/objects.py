@@ -20,7 +20,7 @@ import pyarrow.json as arrow_json
 
 from recurate.core.errors import short
 from recurate.core.tables import TEXT
-from recurate.log.reading.stored import BLANKS, Stored, from_latin
+from recurate.log.reading.stored import BLANKS, FLAGS, STRAYS, Stored, from_latin
 
 HEAD = 1 << 18
 BLOCK = 1 << 20
@@ -47,11 +47,14 @@ class Tally:
 
     counts: Counter[str] = field(default_factory=Counter)
     first: dict[str, tuple[int, Any]] = field(default_factory=dict)
+    binary: bool = True  # whether all numbers are 0 or 1
 
     def add(self, row: int, value: Any) -> None:
         """Count one value."""
         kind = _kind(value)
         self.counts[kind] += 1
+        if self.binary and kind in ("int", "float", "digits", "long"):
+            self.binary = str(value) in ("0", "1")
         if kind not in self.first:
             self.first[kind] = (row, value)
 
@@ -61,7 +64,9 @@ _KINDS = {bool: "flag", float: "float", list: "list", dict: "object"}
 
 def _kind(value: Any) -> str:
     if isinstance(value, str):
-        return "digits" if NUMERIC(value) else "blank" if value.strip() in BLANKS else "word"
+        if NUMERIC(value):
+            return "digits"
+        return "blank" if value.strip() in BLANKS else "yes" if value in FLAGS else "word"
     if type(value) is int:
         return "int" if INT64[0] <= value <= INT64[1] else "long"
     return _KINDS[type(value)]
@@ -107,10 +112,14 @@ def columns_of(
 def _decide(name: str, tally: Tally) -> tuple[str, str]:
     """Return the type of a column, and a note on the values that are of another."""
     counts = tally.counts
+    numbers, flags = counts["int"] + counts["digits"], counts["flag"] + counts["yes"]
+    mixed = numbers and flags and counts["int"] + counts["flag"]
+    if mixed and tally.binary and counts.total() == numbers + flags + counts["blank"]:
+        return "binary", _emptied(name, tally)
     groups = {
         "number": counts["int"] + counts["float"] + counts["long"],
         "flag": counts["flag"],
-        "text": counts["word"] + counts["digits"] + counts["blank"],
+        "text": counts["word"] + counts["yes"] + counts["digits"] + counts["blank"],
         "list": counts["list"],
         "object": counts["object"],
     }
@@ -119,16 +128,13 @@ def _decide(name: str, tally: Tally) -> tuple[str, str]:
         return "null", ""
     kind = max(groups, key=lambda group: groups[group])
     alike = groups[kind]
-    if kind == "number" and not counts["word"]:
+    if kind == "number" and not counts["word"] + counts["yes"]:
         alike += counts["digits"]
     blank = counts["blank"] if kind in ("number", "flag") else 0
     stray = total - alike - blank
-    if stray and (kind == "text" or stray > max(1, 0.01 * total) or alike < 9 * stray):
+    if stray and (kind == "text" or stray > STRAYS * total):
         return "text", ""
-    note = ""
-    if blank:
-        what = f"{blank:,} {'value is' if blank == 1 else 'values are'}"
-        note = f"column {name!r}: {what} {tally.first['blank'][1]!r} or the like, taken as empty"
+    note = _emptied(name, tally) if blank else ""
     if stray:
         row, value = min(first for what, first in tally.first.items() if _group(what) not in (kind, "blank"))
         what = f"value is not {CALLED[kind]}" if stray == 1 else f"values are not {PLURAL[kind]}"
@@ -140,8 +146,24 @@ def _decide(name: str, tally: Tally) -> tuple[str, str]:
     return kind, note
 
 
+def _emptied(name: str, tally: Tally) -> str:
+    """Return the note on words for no value, or ''."""
+    blank = tally.counts["blank"]
+    if not blank:
+        return ""
+    what = f"{blank:,} {'value is' if blank == 1 else 'values are'}"
+    return f"column {name!r}: {what} {tally.first['blank'][1]!r} or the like, taken as empty"
+
+
 def _group(kind: str) -> str:
-    groups = {"int": "number", "float": "number", "long": "number", "word": "text", "digits": "text"}
+    groups = {
+        "int": "number",
+        "float": "number",
+        "long": "number",
+        "word": "text",
+        "yes": "text",
+        "digits": "text",
+    }
     return groups.get(kind, kind)  # a blank is of no group
 
 
@@ -150,6 +172,8 @@ def _array(values: list[Any], kind: str) -> pa.Array:
         return pa.array([_word(v) for v in values], pa.string())
     if kind == "int":
         return pa.array([v if type(v) is int else None for v in values], pa.int64())
+    if kind == "binary":
+        return pa.array([_flag(v) for v in values], pa.int64())
     if kind == "float":
         return pa.array([_float(v) for v in values], pa.float64())
     if kind == "flag":
@@ -176,6 +200,12 @@ def _float(value: Any) -> float | None:
     except (ValueError, OverflowError):
         return None
     return number
+
+
+def _flag(value: Any) -> int | None:
+    if isinstance(value, str):
+        return FLAGS.get(value, int(value) if value in ("0", "1") else None)
+    return None if value is None else int(value)
 
 
 def _joined(parts: list[pa.Array]) -> pa.ChunkedArray:

@@ -41,6 +41,8 @@ CALLED = {
 BLANKS = frozenset(  # what people write for no value in a column of numbers
     ("", "NA", "N/A", "n/a", "#N/A", "nan", "NaN", "NAN", "null", "NULL", "None", ".", "-")
 )
+FLAGS = {"true": 1, "True": 1, "TRUE": 1, "false": 0, "False": 0, "FALSE": 0}
+STRAYS = 0.01  # share of a column's values that may be of another type and are then empty
 CONTROLS = bytes(set(range(32)) - set(b"\t\n\r\f\x1b\x1c\x1d\x1e\x1f\x0b"))
 
 
