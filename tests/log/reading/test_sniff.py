@@ -348,6 +348,39 @@ def test_ids_of_any_kind(tmp_path, ids):
     assert read(tmp_path, "a.json", f"[{', '.join(shown)}]")[0] == rows
 
 
+LONG = [
+    ("a.csv", "id,n\n18446744073709551615,1\n18446744073709551614,1\nNA,1\n"),
+    ("b.csv", "id,n\n9007199254740993,1\n9007199254740992,1\n1.5,1\n"),
+    ("c.csv", "id,n\n9007199254740993,1\n9007199254740992,1\n1.5,1\nNA,1\n"),
+    ("d.csv", "id;n\n9007199254740993;1,5\n9007199254740992;1,5\n1,5;2,5\n"),
+    ("a.jsonl", '{"id": 9007199254740993}\n{"id": "9007199254740992"}\n{"id": 5}\n'),
+    ("b.jsonl", '{"id": 9007199254740993}\n{"id": 1.5}\n{"id": 9007199254740992}\n'),
+    ("c.jsonl", '{"id": [9007199254740993, 9007199254740992]}\n{"id": [1.5]}\n'),
+    ("d.jsonl", '{"id": [[{"a": 9007199254740993}], [{"a": 9007199254740992}]]}\n{"id": [[{"a": 1.5}]]}\n'),
+    ("e.jsonl", '{"id": {"a": 9007199254740993}}\n{"id": {"a": 0.5}}\n{"id": {"a": 9007199254740992}}\n'),
+]
+
+
+@pytest.mark.parametrize(("name", "data"), LONG, ids=[name for name, _ in LONG])
+def test_long_ids_are_never_rounded(tmp_path, name, data):
+    rows, _ = read(tmp_path, name, data)
+    told = json.dumps([row["id"] for row in rows])
+    for digits in ("9007199254740993", "9007199254740992") if "9007" in data else IDS[1:2]:
+        assert digits in told
+    assert all(isinstance(row["id"], str) for row in rows), "text, whose digits all remain"
+    if name.endswith(".jsonl"):
+        lines = data.splitlines()
+        told = json.dumps([row["id"] for row in read(tmp_path, "a.json", f"[{', '.join(lines)}]")[0]])
+        assert "9007199254740993" in told
+
+
+def test_exact_whole_numbers_stay_numbers(tmp_path):
+    rows = [{"id": 2**62 + 1}, {"id": 2**53 + 1}]
+    assert read(tmp_path, "a.csv", "id\n" + "".join(f"{r['id']}\n" for r in rows))[0] == rows
+    assert read(tmp_path, "a.jsonl", "\n".join(map(json.dumps, rows)))[0] == rows
+    assert read(tmp_path, "b.csv", "x\n1e300\n2.5\n")[0] == [{"x": 1e300}, {"x": 2.5}]
+
+
 def test_words_for_missing_numbers(tmp_path):
     rows, notes = read(tmp_path, "a.csv", "x,y\n1,a\nNA,b\n3,NA\n")
     assert rows == [{"x": 1, "y": "a"}, {"x": None, "y": "b"}, {"x": 3, "y": "NA"}]

@@ -17,7 +17,7 @@ import pyarrow.csv as arrow_csv
 
 from recurate.core.errors import InputError, short
 from recurate.core.tables import TEXT
-from recurate.log.reading.stored import BLANKS, FLAGS, STRAYS, Stored, from_latin, scratch
+from recurate.log.reading.stored import BLANKS, FLAGS, STRAYS, Stored, beyond, from_latin, scratch
 
 SEPARATORS = (",", "\t", ";", "|")
 NAMES = {"\t": "tabs", ",": "','", ";": "';'", "|": "'|'"}
@@ -27,7 +27,7 @@ HEAD = 1 << 18
 NUMBER = r"^\s*[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?\s*$"
 POINTS = r"^\s*[+-]?((\d+|[1-9]\d{0,2}(,\d{3})+)(\.\d*)?|\.\d+)([eE][+-]?\d+)?\s*$"  # 1,234.5
 COMMAS = r"^\s*[+-]?(\d+|[1-9]\d{0,2}(\.\d{3})+)(,\d+)?([eE][+-]?\d+)?\s*$"  # 1.234,5
-EXACT = 2.0**53  # whole numbers beyond it are not exact as floating-point numbers
+WHOLE = r"^\s*[+-]?\d{16,}\s*$"  # it may be beyond what floating-point numbers hold exactly
 
 
 @dataclass(frozen=True)
@@ -211,7 +211,7 @@ class Delimited:
                 continue
             if pa.types.is_string(field.type):
                 column, note = _numbers(column, field.name, self._commas, self._decimal)
-            elif pa.types.is_floating(field.type) and _beyond(column):
+            elif pa.types.is_floating(field.type) and beyond(column):
                 digits = self._as_text(field.name, None if say else table.num_rows)
                 if digits is not None:
                     column = digits
@@ -222,13 +222,10 @@ class Delimited:
         return table
 
     def _as_text(self, name: str, rows: int | None) -> pa.ChunkedArray | None:
-        """Return a column of whole numbers that are too long for 64 bits as text, or None."""
+        """Return a column that has whole numbers too long for floating-point numbers as text, or None."""
         was, self._text = self._text, (*self._text, name)
         column = self._parse([name], None).column(0)
-        whole = pc.all(
-            pc.match_substring_regex(pc.filter(column, pc.not_equal(column, "")), r"^\s*[+-]?\d+\s*$")
-        )
-        if whole.as_py():
+        if _rounded(column):
             return column if rows is None else column.slice(0, rows)
         self._text = was
         return None
@@ -317,12 +314,6 @@ def _buffer(data: bytes) -> pa.NativeFile:
     copy = pa.BufferOutputStream()
     copy.write(data)
     return pa.BufferReader(copy.getvalue())
-
-
-def _beyond(column: pa.ChunkedArray) -> bool:
-    """Return whether a column holds a number that may have been a whole one, rounded."""
-    least, most = pc.min_max(column).as_py().values()
-    return least is not None and max(abs(least), abs(most)) >= EXACT
 
 
 @dataclass(frozen=True)
@@ -445,10 +436,19 @@ def _numbers(
     cleaned = pc.if_else(numeric, pc.utf8_trim_whitespace(column), pa.scalar(None, pa.string()))
     for kind in (pa.int64(), pa.float64()):
         try:
-            return cleaned.cast(kind), "; ".join(notes)
+            numbers = cleaned.cast(kind)
         except pa.ArrowInvalid:
             continue
+        if pa.types.is_floating(kind) and beyond(numbers) and _rounded(cleaned):
+            break
+        return numbers, "; ".join(notes)
     return given, ""
+
+
+def _rounded(column: pa.ChunkedArray) -> bool:
+    """Return whether text has a whole number that a floating-point number would round."""
+    long = pc.filter(column, pc.match_substring_regex(column, WHOLE))
+    return len(long) > 0 and beyond(pc.utf8_trim_whitespace(long).cast(pa.float64()))
 
 
 def _flagged(column: pa.ChunkedArray, numeric: pa.ChunkedArray) -> pa.ChunkedArray | None:

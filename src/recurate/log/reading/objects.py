@@ -15,17 +15,15 @@ from itertools import islice
 from typing import Any
 
 import pyarrow as pa
-import pyarrow.compute as pc
 import pyarrow.json as arrow_json
 
 from recurate.core.errors import short
 from recurate.core.tables import TEXT
-from recurate.log.reading.stored import BLANKS, FLAGS, STRAYS, Stored, from_latin
+from recurate.log.reading.stored import BLANKS, EXACT, FLAGS, STRAYS, Stored, beyond, from_latin
 
 HEAD = 1 << 18
 BLOCK = 1 << 20
 BATCH = 50_000
-EXACT = 2.0**53  # whole numbers beyond it are not exact as floating-point numbers
 INT64 = (-(2**63), 2**63 - 1)
 NUMERIC = re.compile(r"\s*[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?\s*").fullmatch
 CALLED = {"number": "a number", "flag": "true or false", "list": "a list", "object": "an object"}
@@ -53,7 +51,7 @@ class Tally:
         """Count one value."""
         kind = _kind(value)
         self.counts[kind] += 1
-        if self.binary and kind in ("int", "float", "digits", "long"):
+        if self.binary and kind in ("int", "float", "digits", "big", "long", "id"):
             self.binary = str(value) in ("0", "1")
         if kind not in self.first:
             self.first[kind] = (row, value)
@@ -65,10 +63,10 @@ _KINDS = {bool: "flag", float: "float", list: "list", dict: "object"}
 def _kind(value: Any) -> str:
     if isinstance(value, str):
         if NUMERIC(value):
-            return "digits"
+            return "id" if is_id(value) else "digits"
         return "blank" if value.strip() in BLANKS else "yes" if value in FLAGS else "word"
     if type(value) is int:
-        return "int" if INT64[0] <= value <= INT64[1] else "long"
+        return "int" if -EXACT < value < EXACT else "big" if INT64[0] <= value <= INT64[1] else "long"
     return _KINDS[type(value)]
 
 
@@ -109,6 +107,12 @@ def columns_of(
     return pa.table({name: _joined(parts) for name, parts in pieces.items()}), notes
 
 
+def is_id(text: str) -> bool:
+    """Return whether a number in text is a whole one that floating-point numbers would round."""
+    text = text.strip()
+    return len(text) >= 16 and text.lstrip("+-").isdigit() and abs(int(text)) >= EXACT
+
+
 def _decide(name: str, tally: Tally) -> tuple[str, str]:
     """Return the type of a column, and a note on the values that are of another."""
     counts = tally.counts
@@ -117,9 +121,9 @@ def _decide(name: str, tally: Tally) -> tuple[str, str]:
     if mixed and tally.binary and counts.total() == numbers + flags + counts["blank"]:
         return "binary", _emptied(name, tally)
     groups = {
-        "number": counts["int"] + counts["float"] + counts["long"],
+        "number": counts["int"] + counts["float"] + counts["big"] + counts["long"],
         "flag": counts["flag"],
-        "text": counts["word"] + counts["yes"] + counts["digits"] + counts["blank"],
+        "text": counts["word"] + counts["yes"] + counts["digits"] + counts["id"] + counts["blank"],
         "list": counts["list"],
         "object": counts["object"],
     }
@@ -140,7 +144,8 @@ def _decide(name: str, tally: Tally) -> tuple[str, str]:
         what = f"value is not {CALLED[kind]}" if stray == 1 else f"values are not {PLURAL[kind]}"
         note = f"column {name!r}: {stray} {what} (row {row}: {short(value, 40)})"
     if kind == "number":
-        if counts["long"] and not counts["float"]:
+        rounded = counts["float"] or counts["digits"]
+        if counts["long"] or counts["id"] or (counts["big"] and rounded):
             return "text", ""  # such long numbers are ids
         kind = "float" if counts["float"] or counts["digits"] else "int"
     return kind, note
@@ -383,13 +388,18 @@ def _holds_text(kind: pa.DataType) -> bool:
 def _doubtful(table: pa.Table) -> bool:
     """Return whether Arrow may have changed values: rounded long whole numbers, or taken text for a time."""
     for column in table.columns:
-        if pa.types.is_temporal(column.type):
-            return True
-        if pa.types.is_floating(column.type):
-            least, most = pc.min_max(column).as_py().values()
-            if least is not None and max(abs(least), abs(most)) >= EXACT:
+        if pa.types.is_nested(column.type):
+            if any(_doubtful(pa.table(inner)) for inner in map(_inside, column.chunks)):
                 return True
+        elif pa.types.is_temporal(column.type) or (pa.types.is_floating(column.type) and beyond(column)):
+            return True
     return False
+
+
+def _inside(values: pa.Array) -> dict[str, pa.Array]:
+    """Return what lists or objects hold."""
+    parts = values.flatten()
+    return {str(i): part for i, part in enumerate(parts if isinstance(parts, list) else [parts])}
 
 
 def _several(line: str, decode: Callable[[str, int], tuple[Any, int]]) -> list[dict[str, Any]] | None:

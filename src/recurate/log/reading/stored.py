@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
 BLOCK = 1 << 20
 HEAD = 1 << 18  # bytes that are examined
@@ -41,9 +42,16 @@ CALLED = {
 BLANKS = frozenset(  # what people write for no value in a column of numbers
     ("", "NA", "N/A", "n/a", "#N/A", "nan", "NaN", "NAN", "null", "NULL", "None", ".", "-")
 )
+EXACT = 2.0**53  # whole numbers beyond it are not exact as floating-point numbers
 FLAGS = {"true": 1, "True": 1, "TRUE": 1, "false": 0, "False": 0, "FALSE": 0}
 STRAYS = 0.01  # share of a column's values that may be of another type and are then empty
 CONTROLS = bytes(set(range(32)) - set(b"\t\n\r\f\x1b\x1c\x1d\x1e\x1f\x0b"))
+
+
+def beyond(column: pa.ChunkedArray) -> bool:
+    """Return whether a column holds a number that may have been a whole one, rounded."""
+    least, most = pc.min_max(column).as_py().values()
+    return least is not None and bool(max(abs(least), abs(most)) >= EXACT)
 
 
 class NotText(ValueError):
