@@ -374,6 +374,23 @@ def test_long_ids_are_never_rounded(tmp_path, name, data):
         assert "9007199254740993" in told
 
 
+def test_leading_zeros_are_kept(tmp_path):
+    """As text: 007, 07 and 7 are three items."""
+    codes = ["007", "07", "7"]
+    for name, text in {
+        "a.csv": "x,id\n0.05,{}\n0.5,{}\n10,{}\n", "b.csv": 'id,x\n"{}",1\n"{}",2\n"{}",0\n',
+        "c.csv": "id;x\n{};0,5\n{};1,5\n{};NA\n", "d.tsv": "x\tid\n1\t{}\n1\t{}\n1\t{}\n",
+        "a.jsonl": '{{"id": "{}", "x": 1}}\n{{"id": "{}", "x": 1}}\n{{"id": {}, "x": 1}}\n',
+    }.items():  # fmt: skip
+        rows = read(tmp_path, name, text.format(*codes))[0]
+        assert [row["id"] for row in rows] == codes
+        assert not isinstance(rows[0]["x"], str)
+    late = "id,x\n" + "5,0.5\n" * 100_000 + "05,0.5\n"
+    found = open_source(write(tmp_path, "late.csv", late)).read()
+    assert found.column("id").to_pylist()[-2:] == ["5", "05"]
+    assert found.schema.field("x").type == pa.float64()
+
+
 def test_exact_whole_numbers_stay_numbers(tmp_path):
     rows = [{"id": 2**62 + 1}, {"id": 2**53 + 1}]
     assert read(tmp_path, "a.csv", "id\n" + "".join(f"{r['id']}\n" for r in rows))[0] == rows

@@ -109,6 +109,16 @@ def test_types_that_differ_between_files(tmp_path):
     assert found.schema.types == found.read().schema.types
 
 
+def test_codes_that_are_numbers_in_one_file_stay_as_written(tmp_path):
+    (tmp_path / "a.csv").write_text("id,x\n7,1\n1.50,1\n")
+    (tmp_path / "b.csv").write_text("id,x\n007,1\n")
+    found = open_source(tmp_path)
+    assert found.read().column("id").to_pylist() == ["7", "1.50", "007"]
+    assert found.head().equals(found.read())
+    (tmp_path / "b.csv").write_text("id,x\n" + "8,1\n" * 100_000 + "007,1\n")
+    assert open_source(tmp_path).read(["id"]).column("id").to_pylist()[1:3] == ["1.50", "8"]
+
+
 def test_what_lies_beside_shards(tmp_path):
     shards(tmp_path, STEPS)
     for name in ("README.md", ".hidden.parquet", "_SUCCESS", "settings.json"):

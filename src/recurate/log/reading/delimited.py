@@ -27,6 +27,7 @@ HEAD = 1 << 18
 NUMBER = r"^\s*[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?\s*$"
 POINTS = r"^\s*[+-]?((\d+|[1-9]\d{0,2}(,\d{3})+)(\.\d*)?|\.\d+)([eE][+-]?\d+)?\s*$"  # 1,234.5
 COMMAS = r"^\s*[+-]?(\d+|[1-9]\d{0,2}(\.\d{3})+)(,\d+)?([eE][+-]?\d+)?\s*$"  # 1.234,5
+ZERO = r"^\s*0\d"  # a code such as 007, not a number
 WHOLE = r"^\s*[+-]?\d{16,}\s*$"  # it may be beyond what floating-point numbers hold exactly
 
 
@@ -63,6 +64,8 @@ class Delimited:
         self.notes: list[str] = []
         self.left_out: list[tuple[str, int, str]] = []
         self.keep: Any = None
+        self._zero: bool | None = None
+        self._kept: set[str] = set()  # columns of numbers that lose nothing
         self._begin()
         self._dialect = dialect_of(self._start.decode("utf-8", "replace"), file.ending)
         repeated = {n for n in self._dialect.names if self._dialect.names.count(n) > 1}
@@ -111,12 +114,12 @@ class Delimited:
             if len(whole) <= len(start):
                 break
             start = _whole_rows(whole, len(whole) < size)
-        return self._finished(table.slice(0, rows), say=False)
+        return self._finished(table.slice(0, rows), start)
 
     def read(self, columns: Sequence[str] | None = None) -> pa.Table:
         """Return all rows, of the given columns only."""
         table = self._parse(columns, None)
-        return self._finished(table, say=True)
+        return self._finished(table, None)
 
     def _parse(self, columns: Sequence[str] | None, start: bytes | None) -> pa.Table:
         """Parse the file, or its beginning; where Arrow cannot, find out why, and help."""
@@ -203,32 +206,68 @@ class Delimited:
             remedy="put values that contain the separator into double quotes, or name every column",
         )
 
-    def _finished(self, table: pa.Table, *, say: bool) -> pa.Table:
-        """Convert what Arrow takes for text and is not: decimal commas, numbers with words for missing."""
+    def _finished(self, table: pa.Table, start: bytes | None) -> pa.Table:
+        """Convert what Arrow takes for text and is not: decimal commas, numbers with words for missing.
+
+        Args:
+            table: What Arrow made.
+            start: The part of the file that it was made of; None: all of it.
+        """
+        table = self._with_digits(table, start)
         for place, field in enumerate(table.schema):
             column, note = table.column(place), ""
             if field.name in self._text:
                 continue
             if pa.types.is_string(field.type):
                 column, note = _numbers(column, field.name, self._commas, self._decimal)
-            elif pa.types.is_floating(field.type) and beyond(column):
-                digits = self._as_text(field.name, None if say else table.num_rows)
-                if digits is not None:
-                    column = digits
             if column is not table.column(place):
                 table = table.set_column(place, field.name, column)
-            if note and say and note not in self.notes:
+            if note and start is None and note not in self.notes:
                 self.notes.append(note)
         return table
 
-    def _as_text(self, name: str, rows: int | None) -> pa.ChunkedArray | None:
-        """Return a column that has whole numbers too long for floating-point numbers as text, or None."""
-        was, self._text = self._text, (*self._text, name)
-        column = self._parse([name], None).column(0)
-        if _rounded(column):
-            return column if rows is None else column.slice(0, rows)
-        self._text = was
-        return None
+    def _with_digits(self, table: pa.Table, start: bytes | None) -> pa.Table:
+        """Return a table with those columns as text that would lose digits (leading zeros, long ids)."""
+        numbers = [
+            f.name for f in table.schema if pa.types.is_integer(f.type) or pa.types.is_floating(f.type)
+        ]
+        zeros = self._zeros() if start is None else _zeros(start)
+        doubtful = [
+            name
+            for name in numbers
+            if name not in self._kept
+            and (
+                zeros or (pa.types.is_floating(table.schema.field(name).type) and beyond(table.column(name)))
+            )
+        ]
+        if not doubtful:
+            return table
+        own, self._text = self._text, (*self._text, *doubtful)
+        try:
+            given = self._parse(doubtful, start).slice(0, table.num_rows)
+        finally:
+            self._text = own
+        for name in doubtful:
+            column = given.column(name)
+            floating = pa.types.is_floating(table.schema.field(name).type)
+            if _some(pc.match_substring_regex(column, ZERO)) or (floating and _rounded(column)):
+                self._text = (*self._text, name)
+                table = table.set_column(table.column_names.index(name), name, column)
+            elif start is None:
+                self._kept.add(name)
+        return table
+
+    def _zeros(self) -> bool:
+        """Return whether some cell of the file may begin with a zero and a digit."""
+        if self._zero is None:
+            before = b""
+            self._zero = False
+            for block in self._file.blocks():
+                if _zeros(before + block):
+                    self._zero = True
+                    break
+                before = block[-2:]
+        return self._zero
 
 
 def dialect_of(head: str, ending: str = "") -> Dialect:
@@ -307,6 +346,17 @@ def _whole_rows(head: bytes, complete: bool) -> bytes:
     inside = np.cumsum(data == ord('"')) % 2
     ends = np.flatnonzero((data == ord("\n")) & (inside == 0))
     return head[: int(ends[-1]) + 1] if ends.size else head
+
+
+def _zeros(data: bytes) -> bool:
+    """Return whether a zero that is followed by a digit is at the beginning of a cell, perhaps."""
+    codes = np.frombuffer(data, np.uint8)
+    found = (codes[1:-1] == ord("0")) & (codes[2:] - np.uint8(ord("0")) < 10)
+    before = codes[:-2][found]
+    return bool(np.isin(before, _BEFORE).any())
+
+
+_BEFORE = np.frombuffer(b',;|\t\n\r" ', np.uint8)
 
 
 def _buffer(data: bytes) -> pa.NativeFile:
@@ -400,6 +450,8 @@ def _numbers(
         commas: Whether numbers may have commas.
         decimal: Decimal mark of the file's columns; '' if they do not tell, None if none has a comma.
     """
+    if _some(pc.match_substring_regex(column, ZERO)):
+        return column, ""
     probe = column.slice(0, 1000)
     if not (_readings(probe).share if commas else _share(probe, NUMBER)) > 0.5:
         return column, ""

@@ -108,8 +108,10 @@ def columns_of(
 
 
 def is_id(text: str) -> bool:
-    """Return whether a number in text is a whole one that floating-point numbers would round."""
+    """Return whether a number in text would lose digits: leading zeros, or those of a long whole one."""
     text = text.strip()
+    if text[:1] == "0" and text[1:2].isdigit():
+        return True
     return len(text) >= 16 and text.lstrip("+-").isdigit() and abs(int(text)) >= EXACT
 
 

@@ -16,8 +16,8 @@ import os
 import re
 import shutil
 import sys
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -46,6 +46,11 @@ class Part:
     reader: Reader
     round: int | None = None
     keep: Any = None
+    reopen: Callable[[tuple[str, ...]], Reader] | None = None
+
+    def as_text(self, names: Sequence[str]) -> Part:
+        """Return the file with further columns as text, if it is a text file."""
+        return self if self.reopen is None else replace(self, reader=self.reopen(tuple(names)))
 
     @property
     def schema(self) -> pa.Schema:
@@ -146,6 +151,12 @@ class Source:
                 )
         wanted = None if columns is None else list(dict.fromkeys(columns))
         tables = [part.read(wanted) for part in self.parts]
+        words = _disputed([table.schema for table in tables])
+        if words:  # only now is it seen
+            tables = [
+                part.as_text(words).read(wanted) if _numeric(table.schema, words) else table
+                for part, table in zip(self.parts, tables, strict=True)
+            ]
         table = self._joined(tables, wanted)
         if table.num_rows == 0 or table.num_columns == 0:
             raise _no_rows(self.name)
@@ -201,8 +212,17 @@ def _parts(name: str, text: tuple[str, ...], said: list[str]) -> list[Part]:
         files = [p for p in paths if p.is_file()]
         if not files:
             raise InputError("no file matches this pattern", got=name, remedy="check the path")
-        return [Part(str(p), reader_of(p, text=text)) for p in _natural(files)]
-    return [Part(name, reader_of(path, text=text))]
+        return [_opened(p, str(p), text) for p in _natural(files)]
+    return [_opened(path, name, text)]
+
+
+def _opened(path: Path, name: str, text: tuple[str, ...], keep: Any = None, own: str | None = None) -> Part:
+    """Return a file. Args: where it is, what the source calls it, and the name whose extension counts."""
+
+    def reader(more: tuple[str, ...] = ()) -> Reader:
+        return reader_of(path, name=own or name, text=(*text, *more))
+
+    return Part(name, reader(), keep=keep, reopen=reader)
 
 
 def _standard_input(text: tuple[str, ...]) -> Part:
@@ -210,7 +230,7 @@ def _standard_input(text: tuple[str, ...]) -> Part:
     target = Path(folder.name) / "stdin"
     with target.open("wb") as copy:
         shutil.copyfileobj(sys.stdin.buffer, copy)
-    return Part("standard input", reader_of(target, name="standard input", text=text), keep=folder)
+    return _opened(target, "standard input", text, folder)
 
 
 def _remote(name: str, text: tuple[str, ...]) -> list[Part]:
@@ -235,7 +255,7 @@ def _remote(name: str, text: tuple[str, ...]) -> list[Part]:
             system.get_file(file, str(target))
             shown = name if len(found) == 1 else file
             own = Path(str(shown).split("?")[0]).name
-            parts.append(Part(str(shown), reader_of(target, name=own, text=text), keep=folder))
+            parts.append(_opened(target, str(shown), text, folder, own))
     except InputError:
         raise
     except Exception as error:  # every file system has errors of its own
@@ -280,7 +300,7 @@ def _folder(folder: Path, text: tuple[str, ...], said: list[str]) -> list[Part]:
             remedy="give a log, a run's or fit's folder, or a folder of Parquet, JSON lines or CSV files",
         )
     (files,) = kinds.values()
-    return [Part(str(path), reader_of(path, text=text)) for path in _natural(files)]
+    return [_opened(path, str(path), text) for path in _natural(files)]
 
 
 def _saved(folder: Path) -> list[Part]:
@@ -349,7 +369,7 @@ def _numbered(parts: list[Part], said: list[str]) -> list[Part]:
         said.append(f"{len(parts)} files")
         return parts
     said.append(f"{len(parts)} files; the round is the number in the file's name")
-    found = [Part(p.name, p.reader, n, p.keep) for p, n in zip(parts, numbers, strict=True)]
+    found = [replace(p, round=n) for p, n in zip(parts, numbers, strict=True)]
     return sorted(found, key=lambda part: part.round or 0)
 
 
@@ -401,6 +421,9 @@ def _source(name: str, parts: list[Part], said: list[str]) -> Source:
                 got=f"{', '.join(names)}; before {', '.join(first)}",
                 remedy="read files of one kind at a time",
             )
+    words = _disputed([part.schema for part in parts])
+    if words:
+        parts = [part.as_text(words) if _numeric(part.schema, words) else part for part in parts]
     every = list(dict.fromkeys(n for part in parts for n in part.schema.names))
     partial = [n for n in every if any(n not in part.schema.names for part in parts)]
     if partial:
@@ -411,6 +434,17 @@ def _source(name: str, parts: list[Part], said: list[str]) -> Source:
             kinds[column.name] = _wider(kinds.get(column.name), column.type)
     schema = pa.schema([pa.field(n, kinds[n]) for n in every], _shared([part.schema for part in parts]))
     return Source(name, tuple(parts), tuple(said), schema)
+
+
+def _disputed(schemas: Sequence[pa.Schema]) -> list[str]:
+    """Return the columns that are text in some files and numbers in others."""
+    texts = {f.name for schema in schemas for f in schema if pa.types.is_string(f.type)}
+    return [name for name in sorted(texts) if any(_numeric(schema, [name]) for schema in schemas)]
+
+
+def _numeric(schema: pa.Schema, names: Sequence[str]) -> bool:
+    kinds = [schema.field(name).type for name in names if name in schema.names]
+    return any(pa.types.is_integer(kind) or pa.types.is_floating(kind) for kind in kinds)
 
 
 def _wider(one: pa.DataType | None, other: pa.DataType) -> pa.DataType:
