@@ -207,6 +207,17 @@ def test_line_breaks_in_cells_beyond_a_block(tmp_path):
     assert source.read(["reward"]).column(0).to_pylist() == [0, 0.5, 1, 1.5, 2, 2.5]
 
 
+@pytest.mark.parametrize("late", ['"two\nlines"', '"\n"', '"a\n1,b\n2,c"'])
+@pytest.mark.parametrize("size", [1, 1 << 22])
+def test_line_breaks_that_come_late(tmp_path, late, size):
+    """Beyond the beginning, by which Arrow is told whether there are some, and at the border of a block."""
+    line = "5,some words here and there\n"
+    rows = ["n,text\n", *[line] * (max(1 << 19, size) // len(line))] + [f"6,{late}\n"] * 3 + [line] * 9
+    table = open_source(write(tmp_path, "a.csv", "".join(rows))).read()
+    assert table.num_rows == len(rows) - 1
+    assert table.column("text").to_pylist()[-12:] == [late.strip('"')] * 3 + ["some words here and there"] * 9
+
+
 def test_ids_that_are_numbers_are_text():
     """Case 02."""
     table = open_source(CASES / "numbered.jsonl").read()
