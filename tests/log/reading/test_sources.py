@@ -66,7 +66,19 @@ def test_a_column_of_steps_goes_before_the_number(tmp_path):
     [
         (["1.jsonl", "2.jsonl", "10.jsonl"], [1, 2, 10]),
         (["train_data_step3.jsonl.gz", "train_data_step12.jsonl.gz"], [3, 12]),
-        (["v2_007.csv", "v2_008.csv"], [7, 8]),
+        (["v2_iter_007.csv", "v2_iter_008.csv"], [7, 8]),
+        (["samples.epoch=1.csv", "samples.epoch=2.csv"], [1, 2]),
+        (["run-checkpoint-500-eval.jsonl", "run-checkpoint-1000-eval.jsonl"], [500, 1000]),
+        (["round1.csv", "round2.csv"], [1, 2]),
+        (["v2_007.csv", "v2_008.csv"], None),
+        (["best_of_4.csv", "best_of_8.csv"], None),
+        (["llama-7b.csv", "llama-70b.csv"], None),
+        (["subject_3.csv", "subject_11.csv"], None),
+        (["t0.7.csv", "t0.9.csv"], None),
+        (["0.7.csv", "0.9.csv"], None),
+        (["step7b.csv", "step70b.csv"], None),
+        (["ground1.csv", "ground2.csv"], None),
+        (["2024_a.csv", "2025_a.csv"], None),
         (["data-00000-of-00002.arrow", "data-00001-of-00002.arrow"], None),
         (["train-00000-of-00001.parquet", "test-00000-of-00001.parquet"], None),
         (["part-00000.parquet", "part-00001.parquet"], None),
@@ -78,6 +90,12 @@ def test_a_column_of_steps_goes_before_the_number(tmp_path):
 )
 def test_which_number_is_the_round(names, numbers):
     assert numbers_of(names) == numbers
+
+
+def test_numbers_that_are_no_rounds_are_said(tmp_path):
+    found = open_source(shards(tmp_path, ["best_of_4.parquet", "best_of_16.parquet"]))
+    assert found.schema.names == ["prompt", "reward"]
+    assert found.notes == ("2 files (numbers in their names are not taken for rounds)",)
 
 
 def test_shards_come_in_the_order_of_their_numbers(tmp_path):

@@ -125,8 +125,8 @@ class Delimited:
     def _parse(self, columns: Sequence[str] | None, start: bytes | None) -> pa.Table:
         """Parse the file, or its beginning; where Arrow cannot, find out why, and help.
 
-        Line breaks in cells make Arrow a third slower. Where the file's beginning has none, Arrow is told that
-        there are none; every line must then have become a row, or the file is parsed again.
+        Line breaks in cells make Arrow a third slower. Where the file's beginning has none, Arrow is told to
+        expect none; every line must then have become a row, or the file is parsed again.
         """
         block = BLOCK
         while True:

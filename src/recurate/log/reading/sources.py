@@ -33,6 +33,11 @@ SHARD = re.compile(
     r"(^|[-_.])(data|part|train|test|valid|validation|val|dev|eval|shard|chunk|rank|worker|seed|gpu|node|proc|process|replica)[-_.]?\d+",
     re.I,
 )
+COUNTS = re.compile(  # what is before a number that counts rounds
+    r"(^|[^a-z])(rounds?|steps?|epochs?|iter(ation)?s?|checkpoints?|ckpt|completions?|generations?|samples|rollouts?"
+    r")[-_.= ]*$",
+    re.I,
+)
 OF = re.compile(r"\d+[-_]of[-_]\d+", re.I)
 ADDRESS = re.compile(r"([a-z][a-z0-9+.-]*)://", re.I)
 PACKAGES = {"http": "aiohttp", "https": "aiohttp", "s3": "s3fs", "s3a": "s3fs", "hf": "huggingface_hub"}
@@ -366,7 +371,10 @@ def _numbered(parts: list[Part], said: list[str]) -> list[Part]:
     names = {name.lower() for part in parts for name in part.reader.schema.names}
     numbers = numbers_of([Path(part.name).name for part in parts])
     if names & set(ROUNDS) or numbers is None:
-        said.append(f"{len(parts)} files")
+        stems = [Path(part.name).name for part in parts]
+        idle = not names & set(ROUNDS) and not any(map(_shard, stems)) and _varying(stems)
+        note = " (numbers in their names are not taken for rounds)" if idle else ""
+        said.append(f"{len(parts)} files{note}")
         return parts
     said.append(f"{len(parts)} files; the round is the number in the file's name")
     found = [replace(p, round=n) for p, n in zip(parts, numbers, strict=True)]
@@ -376,22 +384,39 @@ def _numbered(parts: list[Part], said: list[str]) -> list[Part]:
 def numbers_of(names: Sequence[str]) -> list[int] | None:
     """Return the number in each file's name that counts steps, or None.
 
-    It is the only number that varies, each file has its own, and the name is not that of a shard.
+    It is the only number that varies, each file has its own, and it is the whole name or follows a word such
+    as ``step``: what varies in ``best_of_4`` and ``best_of_8`` is no round.
 
     >>> numbers_of(["completions_00002.parquet", "completions_00010.parquet"])
     [2, 10]
     >>> numbers_of(["data-00000-of-00002.arrow", "data-00001-of-00002.arrow"])
     """
-    stems = [_stem(name) for name in names]
-    if any(SHARD.search(stem) or OF.search(stem) or re.fullmatch(r"0\d{3,}", stem) for stem in stems):
+    if any(map(_shard, names)):
         return None
-    if len({re.sub(r"\d+", "#", stem) for stem in stems}) > 1:
+    varying = _varying(names)
+    if varying is None:
         return None
-    columns = list(zip(*[re.findall(r"\d+", stem) for stem in stems], strict=True))
-    varying = [column for column in columns if len(set(column)) > 1]
-    if len(varying) != 1 or len({int(n) for n in varying[0]}) < len(names):
+    numbers, before, after = varying
+    if not (COUNTS.search(before) or (not before and not after)) or re.match(r"[.,]?\d|[a-z]", after, re.I):
         return None
-    return [int(number) for number in varying[0]]
+    return numbers if len(set(numbers)) == len(names) else None
+
+
+def _shard(name: str) -> bool:
+    stem = _stem(name)
+    return bool(SHARD.search(stem) or OF.search(stem) or re.fullmatch(r"0\d{3,}", stem))
+
+
+def _varying(names: Sequence[str]) -> tuple[list[int], str, str] | None:
+    """Return the only number that varies in names that are alike otherwise, and what is around it."""
+    pieces = [re.split(r"(\d+)", _stem(name)) for name in names]
+    if len({len(split) for split in pieces}) > 1:
+        return None
+    places = [i for i, column in enumerate(zip(*pieces, strict=True)) if len(set(column)) > 1]
+    if len(places) != 1 or places[0] % 2 == 0:
+        return None
+    place, first = places[0], pieces[0]
+    return [int(split[place]) for split in pieces], "".join(first[:place]), "".join(first[place + 1 :])
 
 
 def _stem(name: str) -> str:
