@@ -137,6 +137,23 @@ def test_codes_that_are_numbers_in_one_file_stay_as_written(tmp_path):
     assert open_source(tmp_path).read(["id"]).column("id").to_pylist()[1:3] == ["1.50", "8"]
 
 
+def test_flags_of_one_file_are_numbers_beside_those_of_another(tmp_path):
+    pq.write_table(pa.table({"picked": [True, False, None]}), tmp_path / "a.parquet")
+    pq.write_table(pa.table({"picked": [0, 1]}), tmp_path / "b.parquet")
+    found = open_source(tmp_path)
+    assert found.read().column("picked").to_pylist() == [1, 0, None, 0, 1]
+    assert found.head().equals(found.read())
+    assert found.schema.field("picked").type == pa.int64()
+
+
+def test_long_numbers_of_one_file_stay_exact_beside_fractions(tmp_path):
+    pq.write_table(pa.table({"id": [2**53 + 1]}), tmp_path / "a.parquet")
+    pq.write_table(pa.table({"id": [1.5]}), tmp_path / "b.parquet")
+    found = open_source(tmp_path)
+    assert found.read().column("id").to_pylist() == ["9007199254740993", "1.5"]
+    assert found.head().equals(found.read())
+
+
 def test_what_lies_beside_shards(tmp_path):
     shards(tmp_path, STEPS)
     for name in ("README.md", ".hidden.parquet", "_SUCCESS", "settings.json"):

@@ -26,7 +26,7 @@ import pyarrow as pa
 from recurate.core.errors import InputError, nearest, need
 from recurate.log.reading.containers import Ipc, Whole
 from recurate.log.reading.sniff import ENDINGS, PACKED, Reader, explained, reader_of
-from recurate.log.reading.stored import scratch
+from recurate.log.reading.stored import beyond, scratch
 
 ROUNDS = ("round", "step", "epoch", "iteration")  # a column so called says what the file's number would
 SHARD = re.compile(
@@ -475,6 +475,10 @@ def _numeric(schema: pa.Schema, names: Sequence[str]) -> bool:
 def _wider(one: pa.DataType | None, other: pa.DataType) -> pa.DataType:
     if one is None or one == other:
         return other
+    if {pa.types.is_boolean(one), pa.types.is_boolean(other)} == {True, False}:  # Arrow knows none for both
+        number = other if pa.types.is_boolean(one) else one
+        if pa.types.is_integer(number) or pa.types.is_floating(number):
+            return number
     try:
         fields = [pa.schema([("x", kind)]) for kind in (one, other)]
         return pa.unify_schemas(fields, promote_options="permissive").field(0).type
@@ -488,6 +492,10 @@ def _concatenated(tables: list[pa.Table]) -> pa.Table:
     for table in tables:
         for column in table.schema:
             kinds[column.name] = _wider(kinds.get(column.name), column.type)
+    for name, kind in kinds.items():
+        own = [table.column(name) for table in tables if name in table.column_names]
+        if pa.types.is_floating(kind) and any(pa.types.is_integer(c.type) and beyond(c) for c in own):
+            kinds[name] = pa.string()  # the whole numbers would be rounded
     cast = []
     for table in tables:
         fields = [pa.field(n, kinds[n]) for n in table.column_names]
