@@ -331,6 +331,23 @@ def test_a_mixture_is_text(tmp_path):
         assert [row["x"] for row in read(tmp_path, name, data)[0]] == words
 
 
+@pytest.mark.parametrize("end", ["\n", "\r\n"])
+@pytest.mark.parametrize("count", [2, 100_000])
+def test_a_repeated_header_is_no_row(tmp_path, end, count):
+    """As where CSV files were put one after the other."""
+    text = end.join(["n,text", *["1,y"] * count, "n,text", *["2,z"] * count, ""])
+    source = open_source(write(tmp_path, "a.csv", text))
+    assert source.read(["n"]).column(0).to_pylist() == [1] * count + [2] * count
+    assert source.read().num_rows == 2 * count
+    assert source.notes == ("1 row repeats the header and is left out",)
+    own, notes = read(tmp_path, "b.csv", "n,text\na,text\nn,b\n")
+    assert (len(own), notes) == (2, ())
+
+
+def test_quotes_within_cells_are_not_open(tmp_path):
+    assert read(tmp_path, "a.csv", 'n,text\n1,5" pipe\n2,"a\nb"\n')[0][0] == {"n": 1, "text": '5" pipe'}
+
+
 def test_late_changes_of_type(tmp_path):
     """Beyond the head that the types are guessed from: a fraction, a word, a key, a date."""
     first = ['{"n": 1, "w": null, "l": [1], "id": 1}'] * 20_010
@@ -445,6 +462,9 @@ def test_separators():
     [
         ("a.csv", "a,b\n1,2\n3,4\n5,6,7\n", "line 4 has 3 values, and the header names 2"),
         ("a.csv", "a,b\n1,2\n" * 3 + '"x\ny",2,3\n', "line 8 has 3 values"),
+        ("a.csv", 'n,text\n1,"abc\n2,y\n3,z', "the quote in line 2 is never closed"),
+        ("a.csv", "n,text\n" + "1,y\n" * 200_000 + '1,"ab""c\n' + "2,y\n" * 9, "the quote in line 200002 is"),
+        ("a.csv", 'n,text\n1,"a\nb"\n2,"c\n3,d\n', "the quote in line 4 is never closed"),
         ("a.jsonl", '{"a": 1}\n{"a": \n', "line 2 is not valid JSON"),
         ("a.jsonl", '{"a": 1}\n[3]\n', "line 2 is not an object: [3]"),
         ("a.jsonl", "a,b\n1,2\n", "line 1 is not valid JSON"),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -60,6 +60,7 @@ class Delimited:
     def __init__(self, file: Stored, name: str, text: Sequence[str] = ()) -> None:
         csv.field_size_limit(MOST)
         self._file, self._name = file, name
+        self._recoded = self._repaired = self._closed = False
         self._text = (*TEXT, *text)
         self.notes: list[str] = []
         self.left_out: list[tuple[str, int, str]] = []
@@ -85,7 +86,8 @@ class Delimited:
     def _begin(self) -> None:
         """Read the whole rows at the file's beginning."""
         head = self._file.head(HEAD)
-        self._start = _whole_rows(head, len(head) < HEAD)
+        self._complete = len(head) < HEAD
+        self._start = _whole_rows(head, self._complete)
         self._scan: tuple[bool, int] | None = None
         self._single = not _broken(self._start)
 
@@ -107,7 +109,9 @@ class Delimited:
         """Return the first rows."""
         size, start = HEAD, self._start
         while True:
+            file = self._file
             table = self._parse(None, start)
+            start = start if self._file is file else self._start
             if table.num_rows >= rows or size >= 1 << 26:
                 break
             size *= 8
@@ -131,6 +135,8 @@ class Delimited:
         block = BLOCK
         while True:
             single = self._single and start is None
+            if not single and (start is None or self._complete):
+                self._need_closed()
             try:
                 table = self._arrow(columns, start, block, not single)
             except pa.ArrowInvalid as error:
@@ -138,7 +144,7 @@ class Delimited:
                     self._single = False
                 elif "straddl" in str(error) and block < MOST:
                     block = min(block * 32, MOST)
-                elif "Expected" in str(error) and "columns" in str(error) and self._file.ending != ".fixed":
+                elif "Expected" in str(error) and "columns" in str(error) and not self._repaired:
                     self._repair()
                     start = None if start is None else self._start
                 elif "UTF8" in str(error) or "UTF-8" in str(error):
@@ -151,16 +157,19 @@ class Delimited:
                     self._single = False
                     continue
                 wrong = [field.name for field in table.schema if pa.types.is_binary(field.type)]
-                if not wrong:
+                if not wrong and not self._repeats(table, start):
                     return table
-                self._recode()
+                if wrong:
+                    self._recode()
+                else:
+                    self._repair()
                 start = None if start is None else self._start
 
     def _recode(self) -> None:
-        if self._file.ending == ".recoded":
+        if self._recoded:
             raise ValueError("the text is neither UTF-8 nor Latin-1")
         file, notes = from_latin(self._file)
-        self._file = replace(file, ending=".recoded")
+        self._file, self._recoded = file, True
         self.notes += notes
         self._begin()
 
@@ -183,19 +192,23 @@ class Delimited:
             return arrow_csv.read_csv(stream, read, parse, convert)
 
     def _repair(self) -> None:
-        """Write the file again with all cells of every row; refuse rows that have too many."""
+        """Write the file again: all cells of every row, the header once; refuse rows that have too many."""
+        self._need_closed()
         dialect, folder = self._dialect, scratch()
         target = Path(folder.name) / "table.csv"
-        width, missing = len(dialect.names), 0
+        width, missing, repeated = len(dialect.names), 0, 0
         with self._file.file() as raw, target.open("w", encoding="utf-8", newline="") as copy:
             lines = io.TextIOWrapper(raw, encoding="utf-8", errors="surrogateescape", newline="")
             for _ in range(dialect.skip):
                 lines.readline()
             rows = csv.reader(lines, delimiter=dialect.separator)
             writer = csv.writer(copy, lineterminator="\n")
-            next(rows)
+            header = next(rows)
             writer.writerow(dialect.names)
             for row in rows:
+                if row == header:
+                    repeated += 1
+                    continue
                 if len(row) > width:
                     if any(row[width:]):
                         raise self._too_long(rows.line_num, row, width)
@@ -208,9 +221,51 @@ class Delimited:
         if missing:
             which = "1 row is" if missing == 1 else f"{missing:,} rows are"
             self.notes.append(f"{which} shorter than the header: the missing cells are empty")
-        self._file = Stored(target, ".fixed", keep=(folder, self._file.keep))
+        if repeated:
+            which = "1 row repeats" if repeated == 1 else f"{repeated:,} rows repeat"
+            self.notes.append(f"{which} the header and {'is' if repeated == 1 else 'are'} left out")
+        self._file = Stored(target, self._file.ending, keep=(folder, self._file.keep))
+        self._repaired = True
         self._dialect = replace(dialect, separator=",", renamed=True, skip=0)
         self._begin()
+
+    def _repeats(self, table: pa.Table, start: bytes | None) -> bool:
+        """Return whether the header comes again among the rows, as in files put one after the other."""
+        if self._repaired or not all(pa.types.is_string(kind) for kind in table.schema.types):
+            return False  # a header makes text of every column
+        mask = None
+        for name in table.column_names:
+            same = pc.equal(table.column(name), name)
+            mask = same if mask is None else pc.and_(mask, same)
+        if mask is None or not _some(mask):
+            return False
+        with self._file.file() if start is None else io.BytesIO(start) as raw:
+            lines = iter(raw)
+            for _ in range(self._dialect.skip):
+                next(lines)
+            header = next(lines).strip()
+            return any(line.strip() == header for line in lines)
+
+    def _need_closed(self) -> None:
+        """Refuse a file that ends within quotes: one of them takes all that follows into its cell.
+
+        Raises:
+            InputError: With the line of that quote.
+        """
+        if self._closed:
+            return
+        self._closed = True
+        if sum(block.count(b'"') for block in self._file.blocks()) % 2 == 0:
+            return
+        with self._file.file() as raw:
+            text = io.TextIOWrapper(raw, encoding="utf-8", errors="replace", newline="")
+            found = _unclosed(text, self._dialect.separator)
+        if found is not None:
+            raise InputError(
+                f"cannot read {self._name}: the quote in line {found[0]} is never closed",
+                got=short(found[1].strip()),
+                remedy='close it; a quote within a quoted value is written twice, as ""',
+            )
 
     def _too_long(self, line: int, row: list[str], width: int) -> InputError:
         return InputError(
@@ -358,6 +413,23 @@ def _whole_rows(head: bytes, complete: bool) -> bytes:
     inside = np.cumsum(data == ord('"')) % 2
     ends = np.flatnonzero((data == ord("\n")) & (inside == 0))
     return head[: int(ends[-1]) + 1] if ends.size else head
+
+
+def _unclosed(lines: Iterable[str], separator: str) -> tuple[int, str] | None:
+    """Return the line of a quote at the beginning of a cell that is never closed, or None."""
+    opened: tuple[int, str] | None = None
+    for number, line in enumerate(lines, start=1):
+        if opened and '"' not in line:
+            continue
+        first, before = True, ""  # whether a cell begins here, and the character before, outside quotes
+        for character in line:
+            if opened:
+                opened, first, before = (None, False, '"') if character == '"' else (opened, False, "")
+            elif character == '"' and (first or before == '"'):
+                opened = (number, line)
+            else:
+                first, before = character == separator, ""
+    return opened
 
 
 def _broken(rows: bytes) -> bool:
