@@ -165,6 +165,21 @@ def test_excel(tmp_path):
     assert source.notes == ("sheet 'data' is read, 1 other(s) not",)
 
 
+@pytest.mark.skipif(importlib.util.find_spec("openpyxl") is None, reason="openpyxl is not installed")
+def test_excel_has_the_columns_of_text_that_csv_has(tmp_path):
+    import openpyxl
+
+    rows = [["context", "chooser", "reward", "kind"], [1, 2, 0.5, 1], [2, 3, 1.5, 2]]
+    book = openpyxl.Workbook()
+    for row in rows:
+        book.active.append(row)
+    book.save(tmp_path / "a.xlsx")
+    csv_text = "".join(",".join(map(str, row)) + "\n" for row in rows)
+    same = open_source(write(tmp_path, "a.csv", csv_text), text=["kind"]).read()
+    assert open_source(tmp_path / "a.xlsx", text=["kind"]).read().equals(same)
+    assert same.column("context").to_pylist() == ["1", "2"]
+
+
 @pytest.mark.skipif(importlib.util.find_spec("openpyxl") is not None, reason="openpyxl is installed")
 def test_excel_names_its_extra(tmp_path):
     assert "pip install 'recurate[xlsx]'" in refused(

@@ -10,6 +10,7 @@ from typing import Any
 import pyarrow as pa
 
 from recurate.core.errors import need
+from recurate.core.tables import TEXT
 from recurate.log.reading.delimited import named
 from recurate.log.reading.objects import columns_of
 from recurate.log.reading.stored import Stored
@@ -158,7 +159,7 @@ def excel(path: Path, text: Sequence[str]) -> Whole:
     if repeated:
         raise ValueError(f"several columns are called {', '.join(sorted(repeated))}")
     rows = [dict(zip(header, map(_cell, row), strict=False)) for row in lines[1:]]
-    table, notes = columns_of(lambda: rows, header, text)
+    table, notes = columns_of(lambda: rows, header, (*TEXT, *text))
     if len(names) > 1:
         notes = [f"sheet {name!r} is read, {len(names) - 1} other(s) not", *notes]
     return Whole(table, notes)
