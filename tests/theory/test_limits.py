@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from helpers.paths import GOLDENS
 from recurate.core.errors import InputError
 from recurate.rules import Rule, TopFraction
+from recurate.theory import fixed_points
 from recurate.theory.limits import attractors, limit
 from recurate.theory.nash import maximise_nash
 from recurate.theory.population import Population, favourites
@@ -266,6 +267,23 @@ def written_out(shares, weights, k):
         others = np.delete(np.arange(shares.size), j)
         out[others] += weights[j] * (1 - shares[j]) ** k * shares[others] / (1 - shares[j])
     return out
+
+
+def test_the_jacobian_is_that_of_the_map(monkeypatch):
+    """Of T(p) = p (A p), with an absent atom and in parts; one-sided differences err by less than 2e-7."""
+    rng = np.random.default_rng(3)
+    a = rng.random((7, 7))
+    p = rng.dirichlet(np.ones(7))
+    p[2] = 0.0  # its difference is one-sided
+    p /= p.sum()
+    atoms = np.array([0, 2, 3, 6])
+    # Differences renormalise: f(p) = T(p / sum p) sum p has the derivative dT (I - p 1^T) + T 1^T.
+    full = np.diag(a @ p) + p[:, None] * a
+    expected = full - (full @ p)[:, None] + (p * (a @ p))[:, None]
+    for at_once in (fixed_points.AT_ONCE, 15):  # 15: two atoms together
+        monkeypatch.setattr(fixed_points, "AT_ONCE", at_once)
+        found = fixed_points.jacobian(lambda law: law * (a @ law), p, atoms)
+        np.testing.assert_allclose(found, expected[np.ix_(atoms, atoms)], atol=2e-7)
 
 
 def test_fixed_points_solve_the_equations_of_disjoint_groups():

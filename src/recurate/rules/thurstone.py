@@ -20,44 +20,65 @@ from recurate.rules.quadrature import own_and_rivals
 REACH = 8.0  # exp(-REACH^2 / 2) = 1e-14
 CLOSE = 0.1  # accuracy of the mode, in widths of the integrand
 STEPS = 60  # largest number of Newton steps to the mode
-BLOCK = 2000  # slates per block of quadrature
+BLOCK = 128  # slates per block of quadrature, which then fits into the cache
+DEEPEST = 1000.0  # the product of K - 1 values of Phi(z) is above 1e-300 if (K - 1) z^2 is below this
 
 
 def first_slopes(utilities: FloatArray, slots: IntArray) -> tuple[FloatArray, FloatArray]:
     """Return log P(the slot is picked), shape (slates,), and its derivatives by each utility, (slates, K).
 
-    The derivatives sum to zero within slates.
+    The derivatives sum to zero within slates. For two candidates P is Phi((u_i - u_j) / sqrt 2).
 
     Args:
         utilities: Utilities u, shape (slates, K), finite.
         slots: Picked slot of each slate, shape (slates,).
     """
-    logs, slopes = np.empty(len(utilities)), np.empty(utilities.shape)
-    for start in range(0, len(utilities), BLOCK):
-        some = slice(start, start + BLOCK)
-        logs[some], slopes[some] = _block(utilities[some], slots[some])
-    return logs, slopes
-
-
-def _block(utilities: FloatArray, slots: IntArray) -> tuple[FloatArray, FloatArray]:
     own, rivals = own_and_rivals(utilities, slots)
-    mode, width = _mode(own, rivals)
-    step = min(0.5, 1 / math.sqrt(2 * math.log(max(utilities.shape[1], 2))))
-    below, above = math.ceil(REACH / step), math.ceil(REACH / (step * float(width.min())))
-    s = mode + step * width * np.arange(-below, above + 1)  # (slates, points)
-    z = s[:, :, None] - rivals[:, None, :]
-    log_cdf = _log_cdf(z)
-    log_f = log_cdf.sum(axis=2) - 0.5 * np.square(s - own)
-    top = log_f.max(axis=1, keepdims=True)
-    mass = np.exp(log_f - top)
-    total = mass.sum(axis=1, keepdims=True)
-    logs = np.log(total * (step * width)) + top - 0.5 * math.log(2 * math.pi)
-    falls = np.einsum("sq,sqj->sj", mass / total, _hazard(z, log_cdf))
     slopes = np.empty(utilities.shape)
+    if utilities.shape[1] == 1:
+        return np.zeros(len(utilities)), np.zeros(utilities.shape)
+    if utilities.shape[1] == 2:
+        z = (own - rivals) / math.sqrt(2)
+        log_cdf = _log_cdf(z)
+        logs, falls = log_cdf[:, 0], _hazard(z, log_cdf) / math.sqrt(2)
+    else:
+        logs, falls = np.empty(len(utilities)), np.empty(rivals.shape)
+        mode, width = _mode(own, rivals)
+        # Slates of like width need like windows.
+        order = np.argsort(width[:, 0])
+        for start in range(0, len(order), BLOCK):
+            some = order[start : start + BLOCK]
+            logs[some], falls[some] = _block(own[some], rivals[some], mode[some], width[some])
     slopes[np.arange(utilities.shape[1]) != slots[:, None]] = -falls.ravel()
     # P does not change when a constant is added to all utilities, so its derivatives sum to zero.
     np.put_along_axis(slopes, slots[:, None], falls.sum(axis=1, keepdims=True), axis=1)
-    return logs[:, 0], slopes
+    return logs, slopes
+
+
+def _block(
+    own: FloatArray, rivals: FloatArray, mode: FloatArray, width: FloatArray
+) -> tuple[FloatArray, FloatArray]:
+    """Return log P, (slates,), and minus its derivatives by the rivals' utilities, (slates, K - 1)."""
+    from scipy.special import ndtr
+
+    step = min(0.5, 1 / math.sqrt(2 * math.log(rivals.shape[1] + 1)))
+    below, above = math.ceil(REACH / step), math.ceil(REACH / (step * float(width.min())))
+    s = mode + step * width * np.arange(-below, above + 1)  # (slates, points)
+    z = s[:, None, :] - rivals[:, :, None]
+    top: FloatArray | float = 0.0
+    if rivals.shape[1] * np.square(min(z.min(), 0.0)) < DEEPEST:
+        cdf = ndtr(z)
+        mass = np.exp(-0.5 * np.square(s - own)) * cdf.prod(axis=1)
+        hazard = np.exp(-0.5 * np.square(z)) / cdf / math.sqrt(2 * math.pi)
+    else:  # the product may underflow
+        log_cdf = _log_cdf(z)
+        hazard = _hazard(z, log_cdf)
+        log_f = log_cdf.sum(axis=1) - 0.5 * np.square(s - own)
+        top = log_f.max(axis=1, keepdims=True)
+        mass = np.exp(log_f - top)
+    total = mass.sum(axis=1, keepdims=True)
+    logs = np.log(total * (step * width)) + top - 0.5 * math.log(2 * math.pi)
+    return logs[:, 0], np.einsum("sq,sjq->sj", mass / total, hazard)
 
 
 def _mode(own: FloatArray, rivals: FloatArray) -> tuple[FloatArray, FloatArray]:

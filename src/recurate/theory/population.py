@@ -218,13 +218,14 @@ class Population:
         return (1.0 - setting.real_fraction) * product
 
     def step(self, law: FloatArray, setting: Setting) -> FloatArray:
-        """Return the law after one round from ``law``: rho p_ref + (1 - rho) p W, shape (N,).
+        """Return the law after one round from ``law``: rho p_ref + (1 - rho) p W, of the shape of ``law``.
 
         Without accumulation and partial retraining, :meth:`play` repeats this step.
         """
         picked = self.select(law, setting.stages)
         rho = setting.real_fraction
-        return mix(picked, self.reference, rho) if rho else picked
+        reference = self.reference if law.ndim == 1 else self.reference[:, None]
+        return mix(picked, reference, rho) if rho else picked
 
     def play(self, setting: Setting) -> Iterator[FloatArray]:
         """Yield the laws p_0, p_1, ..., each of shape (N,); round-off does not accumulate."""

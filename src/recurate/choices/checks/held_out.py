@@ -85,7 +85,7 @@ def _held_out(train: Choices, test: Choices) -> dict[Family, FloatArray]:
         pooled = conditional_logit(train, shrinkage=1.0, clustered=False)
     beta = pooled.coefficients
     lapse = rival_rules.lapse_logit(train, pooled=pooled)
-    probit = rival_rules.thurstone(train, pooled=pooled)
+    probit = rival_rules.thurstone(train, pooled=pooled, errors=False)
     best = rival_rules.best_of_k(train, train.features @ beta).rule
     # With a lapse share of zero, one unexpected pick would have a log-likelihood of minus infinity.
     least = 1.0 / (len(train) + 2)

@@ -36,8 +36,9 @@ class RuleFit:
         family: Thurstone, Luce with lapses, or best of K.
         rule: Fitted rule at temperature 1, for the utilities beta' x (best of K: for the given worth).
         coefficients: Coefficients beta, (d,); empty for best of K.
-        covariance: Covariance of the coefficients (then the lapse share), or None: the inverse of the
-            observed information, with lapses of the sum of outer products of scores; not clustered.
+        covariance: Covariance of the coefficients (then the lapse share), or None if there is none or none
+            was asked for: the inverse of the observed information, with lapses of the sum of outer products
+            of scores; not clustered.
         lapse_interval: 95 % interval of the lapse share, or None if the family has none.
         log_likelihood: Log-likelihood at the estimate, in nats.
         gradient_norm: Largest entry of the scaled gradient, per slate.
@@ -67,19 +68,26 @@ class RuleFit:
         return None if self.covariance is None else np.sqrt(np.maximum(np.diag(self.covariance), 0.0))
 
 
-def thurstone(choices: Choices, *, pooled: LogitFit | None = None) -> RuleFit:
+def thurstone(choices: Choices, *, pooled: LogitFit | None = None, errors: bool = True) -> RuleFit:
     """Fit Thurstone's model with utilities beta' x and standard normal noise by maximum likelihood.
 
     Args:
         choices: Slates, features and picks.
         pooled: Conditional logit of the same choices, to start from.
+        errors: Whether to compute the covariance, which takes two evaluations per coefficient.
 
     Raises:
         NoEstimate: If the picks are separated.
     """
     start = (pooled or conditional_logit(choices, clustered=False)).coefficients / GUMBEL_SCALE
     rule = Rule(choices.slates.shares(), noise=GAUSSIAN)
-    beta, found, norm, covariance = _maximise(lambda beta: _value(choices, rule, beta)[:2], start, choices)
+
+    def value(beta: FloatArray) -> tuple[float, FloatArray]:
+        return _value(choices, rule, beta)[:2]
+
+    scale = _scale(choices)
+    beta, found, norm = _maximise(value, start, scale, choices.total_weight)
+    covariance = _numeric_covariance(value, beta, scale) if errors else None
     return RuleFit(Family.THURSTONE, rule, beta, covariance, None, found, norm)
 
 
@@ -101,8 +109,9 @@ def lapse_logit(choices: Choices, *, pooled: LogitFit | None = None) -> RuleFit:
         except NoEstimate:
             start = conditional_logit(choices, shrinkage=1.0, clustered=False)
     firsts = [np.r_[start.coefficients * (1 + e), math.log(e / (1 - e))] for e in (0.02, 0.3)]
-    ends = [_maximise(lambda theta: _lapse_value(choices, theta), f, choices, extra=1) for f in firsts]
-    theta, value, norm, _ = max(ends, key=lambda end: end[1])
+    scale, total = np.r_[_scale(choices), 1.0], choices.total_weight
+    ends = [_maximise(lambda theta: _lapse_value(choices, theta), f, scale, total) for f in firsts]
+    theta, value, norm = max(ends, key=lambda end: end[1])
     if value < start.log_likelihood:  # at the boundary: no lapses
         theta, value = np.r_[start.coefficients, -40.0], start.log_likelihood
     rule = Rule(choices.slates.shares(), lapse=_share(theta[-1]))
@@ -223,38 +232,34 @@ def _best_lapse(right: FloatArray, uniform: FloatArray, weights: FloatArray | No
 # --- maximisation ---------------------------------------------------------------------------------
 
 
+def _scale(choices: Choices) -> FloatArray:
+    """Return the root mean squares of the features within slates: a year varies by units, not by 2000."""
+    slates, x = choices.slates, choices.features
+    within = x - slates.spread(slates.sums(x) / slates.sizes[:, None])
+    return np.asarray(np.sqrt(np.maximum(np.square(within).mean(axis=0), 1e-300)))
+
+
 def _maximise(
     value: Callable[[FloatArray], tuple[float, FloatArray]],
     start: FloatArray,
-    choices: Choices,
-    *,
-    extra: int = 0,
-) -> tuple[FloatArray, float, float, FloatArray | None]:
-    """Maximise a smooth log-likelihood: return the maximiser, value, gradient norm and covariance.
-
-    ``extra`` parameters follow the coefficients. Without any, the covariance is the inverse of minus the
-    numerical derivative of the gradient; otherwise it is None.
-    """
+    scale: FloatArray,
+    total: float,
+) -> tuple[FloatArray, float, float]:
+    """Maximise a smooth log-likelihood: return where, its value, and the norm of its scaled gradient."""
     from scipy.optimize import minimize
-
-    slates, x = choices.slates, choices.features
-    within = x - slates.spread(slates.sums(x) / slates.sizes[:, None])  # a year varies by units, not by 2000
-    scale = np.r_[np.sqrt(np.maximum(np.square(within).mean(axis=0), 1e-300)), np.ones(extra)]
-    total = choices.total_weight
 
     def negative(theta: FloatArray) -> tuple[float, FloatArray]:
         found, gradient = value(theta / scale)
         return -found / total, -gradient / scale / total
 
     done = minimize(negative, start * scale, jac=True, method="BFGS", options={"gtol": 1e-7, "maxiter": 400})
-    theta = done.x / scale
-    covariance = None if extra else _numeric_covariance(value, theta, scale)
-    return theta, -float(done.fun) * total, float(np.abs(done.jac).max()), covariance
+    return done.x / scale, -float(done.fun) * total, float(np.abs(done.jac).max())
 
 
 def _numeric_covariance(
     value: Callable[[FloatArray], tuple[float, FloatArray]], theta: FloatArray, scale: FloatArray
 ) -> FloatArray | None:
+    """Return the inverse of minus the numerical derivative of the gradient, or None."""
     steps = np.diag(1e-4 / scale)
     information = np.array([(value(theta - h)[1] - value(theta + h)[1]) / (2 * h.max()) for h in steps])
     try:
