@@ -45,11 +45,11 @@ def luce(
     noise: str = "gumbel",
     lapse: float = 0.0,
 ) -> Choices:
-    """Return picks by a rule from slates of k with standard normal features, chooser by chooser."""
+    """Return picks by a rule, one after the other, from slates of k with standard normal features."""
     x = rng.normal(size=(slates, k, len(beta)))
     picked = draw(x @ beta, rng, noise=noise, lapse=lapse)
     who = None if choosers is None else np.arange(slates) * choosers // slates
-    return Choices.of(x.reshape(-1, len(beta)), k=k, picked=picked, choosers=who)
+    return Choices.of(x.reshape(-1, len(beta)), k=k, picked=picked, choosers=who, times=np.arange(slates))
 
 
 def ragged(

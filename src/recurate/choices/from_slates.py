@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from recurate.choices.models.explode import Expansion
 from recurate.choices.models.identifiability import listed
 from recurate.choices.table import Choices
-from recurate.core.arrays import BoolArray, FloatArray
+from recurate.core.arrays import BoolArray, FloatArray, IntArray
 from recurate.core.errors import InputError
 from recurate.log.reading.mapping import Mapping
 from recurate.log.reading.slates import ITEMS, POSITIONS, Exclusion, PlainSlates, Wanted, read_slates
@@ -136,8 +136,20 @@ def _base(plain: PlainSlates, matrix: FloatArray, names: Sequence[str]) -> Choic
         items=item_codes,
         item_names=item_names,
         contexts=plain.per_slate("context"),
+        times=_times(plain),
         weights=None if weights is None else weights[slates.offsets[:-1]].astype(float),
     )  # fmt: skip
+
+
+def _times(plain: PlainSlates) -> IntArray | None:
+    """Return the rank of each slate's round and time, (slates,), or None where neither is known."""
+    found = [codes for name in ("round", "time") if (codes := plain.per_slate(name)) is not None]
+    if not found:
+        return None
+    first, *others = found
+    for codes in others:
+        first = first * (codes.max() + 1) + codes
+    return first
 
 
 def _facts(base: Choices, expanded: Expansion) -> dict[str, Any]:

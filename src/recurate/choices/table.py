@@ -15,7 +15,7 @@ from recurate.core.errors import InputError
 from recurate.rules.rule import Rule
 from recurate.rules.slates import Slates
 
-PER_SLATE = ("picked", "weights", "choosers", "sources", "contexts")  # columns (slates,)
+PER_SLATE = ("picked", "weights", "choosers", "sources", "contexts", "times")  # columns (slates,)
 PER_ROW = ("features", "positions", "items", "tie_rows")  # columns (rows, ...)
 FEW_CHOOSERS = 30  # with fewer choosers, standard errors are clustered by source where sources are known
 
@@ -40,6 +40,7 @@ class Choices:
         items: Code of the item of each row, from 0, (rows,), or None.
         item_names: Names of the items.
         contexts: Code of the context (prompt) of each slate, (slates,), or None.
+        times: Rank of each slate's round or time, (slates,), or None if unknown.
         tie_rows: Whether a row is the outcome "tied" instead of a candidate, (rows,), or None.
     """
 
@@ -54,6 +55,7 @@ class Choices:
     items: IntArray | None = None
     item_names: tuple[str, ...] = field(default=(), repr=False)
     contexts: IntArray | None = None
+    times: IntArray | None = None
     tie_rows: NDArray[np.bool_] | None = None
 
     @classmethod
@@ -68,6 +70,7 @@ class Choices:
         positions: ArrayLike | None = None,
         names: Sequence[str] | None = None,
         weights: ArrayLike | None = None,
+        times: ArrayLike | None = None,
     ) -> Choices:
         """Check arrays and build a choice table from them; float64 features are not copied.
 
@@ -81,6 +84,7 @@ class Choices:
                 rows within each slate.
             names: Names of the features, (d,). Default: x1, x2, ...
             weights: Positive weights of the slates, (slates,).
+            times: Round or time of each slate, any sortable values, (slates,); tests of drift need them.
 
         Raises:
             InputError: If shapes disagree, a slate has fewer than two rows, a pick lies outside its slate, or
@@ -104,6 +108,7 @@ class Choices:
             weights=None if weights is None else check_weights(weights, len(slates)),
             choosers=None if choosers is None else codes_of(choosers, len(slates), "choosers"),
             positions=slates.slots() if positions is None else np.asarray(positions, np.int64),
+            times=None if times is None else codes_of(times, len(slates), "times"),
         )
 
     def __len__(self) -> int:

@@ -93,7 +93,8 @@ def design(kind, r):
     if kind == "c":
         x = x[rng.integers(0, POOL, 600)]
     who = None if kind == "b" else np.repeat(np.arange(60), 10)
-    return Choices.of(x.reshape(-1, 3), k=4, picked=draw(x @ TRUE, rng), choosers=who)
+    picked = draw(x @ TRUE, rng)
+    return Choices.of(x.reshape(-1, 3), k=4, picked=picked, choosers=who, times=np.arange(600))
 
 
 DONE = {
@@ -302,7 +303,9 @@ def test_tastes_that_change_are_found(choosers):
         tastes = np.column_stack([factor * TRUE[0], np.full(1200, TRUE[1]), np.full(1200, TRUE[2])])
         who = None if choosers is None else np.arange(1200) // 20
         picked = draw(np.einsum("skd,sd->sk", x, tastes), rng)
-        return Choices.of(x.reshape(-1, 3), k=3, picked=picked, choosers=who, names=["a", "b", "c"])
+        return Choices.of(
+            x.reshape(-1, 3), k=3, picked=picked, choosers=who, names=["a", "b", "c"], times=np.arange(1200)
+        )
 
     found_in(make, "drift")
     choices = make(np.random.default_rng(3))
@@ -358,6 +361,8 @@ def test_what_cannot_be_tested_says_why():
     empty = choices.with_features(np.zeros((800, 0)), [])
     assert why(check_choosers(replace(empty, choosers=np.arange(200) // 10), np.empty(0)))
     assert why(check_drift(empty, np.empty(0))) == "no features describe the candidates"
+    untimed = replace(choices, times=None)
+    assert why(check_drift(untimed, beta)) == "the picks have neither times nor rounds"
     assert why(check_calibration(empty, np.empty(0))) == "all predicted probabilities are equal"
     assert "each bin of probabilities" in why(check_calibration(ordered, fitted(ordered)))
     assert "slates of three or more" in why(check_hausman(pairs, fitted(pairs), np.eye(3)))
@@ -636,8 +641,11 @@ def test_items_of_one_name_at_other_prices_are_no_equal_slates():
 
 def test_the_later_half_is_each_choosers_own():
     choices = replace(luce(np.random.default_rng(20), slates=7), choosers=np.array([1, 0, 1, 1, 0, 2, 1]))
-    assert _later_half(choices).tolist() == [False, False, False, True, True, False, True]
-    assert _later_half(replace(choices, choosers=None)).tolist() == [False] * 3 + [True] * 4
+    assert _later_half(choices, np.arange(7)).tolist() == [False, False, False, True, True, False, True]
+    assert _later_half(choices, 7 - np.arange(7)).tolist() == [True, True, True, False, False, False, False]
+    alone = replace(choices, choosers=None)
+    assert np.flatnonzero(_later_half(alone, np.arange(7))).tolist() == [4, 5, 6]
+    assert np.flatnonzero(_later_half(alone, np.array([1, 0, 2, 0, 1, 2, 0]))).tolist() == [2, 4, 5]
 
 
 def test_the_calibration_table_by_plain_sums():

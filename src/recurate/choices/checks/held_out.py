@@ -21,6 +21,9 @@ from recurate.rules.rule import Rule
 
 FOLDS = 3
 FEW = 100  # minimum number of slates
+RIVALS_LEVEL = 0.005  # probability that any rival is taken for better than Luce's rule where that holds
+LEAST_GAIN = 1e-4  # gain, in nats per slate, below which rules are considered equal
+BORDER = 1e-6  # lapse share below which Luce's rule with lapses is Luce's
 
 
 @dataclass(frozen=True)
@@ -31,18 +34,20 @@ class RuleScore:
         name: One of :data:`~recurate.rules.families.RIVALS`.
         per_slate: Held-out log-likelihood per slate, in nats.
         gain: Difference to that of Luce's rule, in nats.
-        interval: Simultaneous 95 % interval of the gain for all rivals (Bonferroni), clustered.
+        interval: Simultaneous 99 % interval of the gain for all rivals (Bonferroni), clustered.
+        border: Whether the rule's own parameter lies at its border, where the rule is Luce's.
     """
 
     name: Family
     per_slate: float
     gain: float
     interval: tuple[float, float]
+    border: bool = False
 
     @property
     def better(self) -> bool:
-        """Whether the rule predicts significantly better than Luce's."""
-        return self.interval[0] > 0
+        """Whether the rule predicts better than Luce's, significantly and by at least ``LEAST_GAIN``."""
+        return self.interval[0] > 0 and self.gain >= LEAST_GAIN and not self.border
 
 
 def folds_of(choices: Choices, count: int, rng: np.random.Generator) -> IntArray:
@@ -66,19 +71,26 @@ def compare_rules(choices: Choices, *, seed: int = 0) -> list[RuleScore]:
         return []
     folds = folds_of(choices, FOLDS, Stream(seed).at("rules").generator())
     logs = {name: np.empty(len(choices)) for name in RIVALS}
+    shares = []
     for fold in range(FOLDS):
         held = np.flatnonzero(folds == fold)
         if not held.size:
             continue
         train, test = choices.take(np.flatnonzero(folds != fold)), choices.take(held)
-        for name, found in _held_out(train, test).items():
-            logs[name][held] = found
-    reach = normal_quantile(1 - 0.025 / (len(RIVALS) - 1))
-    return [_score(choices, name, logs[name], logs[Family.LUCE], reach) for name in RIVALS]
+        found, share = _held_out(train, test)
+        shares.append(share)
+        for name, each in found.items():
+            logs[name][held] = each
+    reach = normal_quantile(1 - RIVALS_LEVEL / (len(RIVALS) - 1))
+    scores = [_score(choices, name, logs[name], logs[Family.LUCE], reach) for name in RIVALS]
+    return [replace(s, border=s.name == Family.LAPSE and min(shares) < BORDER) for s in scores]
 
 
-def _held_out(train: Choices, test: Choices) -> dict[Family, FloatArray]:
-    """Return the log probability of each pick of ``test`` under each family, fitted to ``train``."""
+def _held_out(train: Choices, test: Choices) -> tuple[dict[Family, FloatArray], float]:
+    """Return the log probability of each pick of ``test`` under each family, and the share of lapses.
+
+    The families are fitted to ``train``.
+    """
     try:
         pooled = conditional_logit(train, clustered=False)
     except NoEstimate:  # separated in this part: the best that is finite, as after one slate more
@@ -96,9 +108,10 @@ def _held_out(train: Choices, test: Choices) -> dict[Family, FloatArray]:
         Family.BEST: (replace(best, lapse=max(best.lapse, least)), beta),
         Family.UNIFORM: (Rule(lapse=1.0), beta),
     }
-    return {
+    logs = {
         family: test.log_likelihood(rule, test.features @ found) for family, (rule, found) in fitted.items()
     }
+    return logs, lapse.rule.lapse
 
 
 def _score(choices: Choices, name: Family, logs: FloatArray, base: FloatArray, reach: float) -> RuleScore:
@@ -142,6 +155,7 @@ class ClassScore:
     gain_error: float
 
 
+CLASS_FOLDS = 4  # parts into which choosers are divided
 FEW_CHOOSERS = 20  # minimum number of choosers for a choice of the number of classes
 
 
@@ -151,41 +165,53 @@ def select_classes(
     """Return the fit with the chosen number of classes, and the scores of all numbers that were tried.
 
     A class is added as long as it raises the held-out log-likelihood by more than one standard error of the
-    gain.
+    gain. Every chooser is held out once, in one of four parts that do not depend on the seed.
 
     Args:
         choices: Slates, features, picks and choosers.
         most: Maximum number of classes.
         starts: Number of starts for each number of classes.
-        seed: Seed of the starts and of the held-out choosers.
+        seed: Seed of the starts.
     """
-    assert choices.choosers is not None
-    held = folds_of(choices, 4, Stream(seed).at("classes").generator()) == 0
-    train, test = choices.take(np.flatnonzero(~held)), choices.take(np.flatnonzero(held))
-    pooled, own = conditional_logit(choices, clustered=False), conditional_logit(train, clustered=False)
+    folds = folds_of(choices, CLASS_FOLDS, Stream(0).at("classes").generator())
+    pooled = conditional_logit(choices, clustered=False)
     scores: list[ClassScore] = []
     best: ClassFit | None = None
     before: FloatArray | None = None
     for classes in range(1, most + 1):
         try:
             whole = latent_classes(choices, classes=classes, starts=starts, seed=seed, pooled=pooled)
-            part = latent_classes(train, classes=classes, starts=starts, seed=seed, pooled=own)
+            logs = _held_out_choosers(choices, folds, whole)
         except NoEstimate:
             break
-        logs = chooser_logs(test, part)
-        slates = len(test)
         gain = error = 0.0
         if before is not None:
-            gain = float((logs - before).sum()) / slates
-            error = float(np.std(logs - before) * math.sqrt(logs.size)) / slates
-        scores.append(
-            ClassScore(classes, whole.log_likelihood, whole.bic, float(logs.sum()) / slates, gain, error)
-        )
+            gain = float((logs - before).sum()) / len(choices)
+            error = float(np.std(logs - before) * math.sqrt(logs.size)) / len(choices)
+        mean = float(logs.sum()) / len(choices)
+        scores.append(ClassScore(classes, whole.log_likelihood, whole.bic, mean, gain, error))
         if best is not None and gain <= error:
             break
         best, before = whole, logs
     assert best is not None
     return best, scores
+
+
+def _held_out_choosers(choices: Choices, folds: IntArray, whole: ClassFit) -> FloatArray:
+    """Return the log-likelihood of each chooser, (choosers,), under the classes fitted to the other parts.
+
+    Each of these fits starts from that to the whole: they are to differ by the choosers left out, and not by
+    the maximum that a start leads to.
+    """
+    logs = []
+    for fold in range(CLASS_FOLDS):
+        held = folds == fold
+        if held.any():
+            train = choices.take(~held)
+            pooled = conditional_logit(train, clustered=False) if whole.classes == 1 else None
+            part = latent_classes(train, classes=whole.classes, pooled=pooled, near=whole)
+            logs.append(chooser_logs(choices.take(held), part))
+    return np.concatenate(logs)
 
 
 def chooser_logs(choices: Choices, fit: ClassFit) -> FloatArray:

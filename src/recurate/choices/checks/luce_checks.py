@@ -16,7 +16,7 @@ from recurate.choices.checks.statistics import chi2_tail, holm, quadratic_test
 from recurate.choices.models.identifiability import NoEstimate
 from recurate.choices.models.logit import conditional_logit
 from recurate.choices.table import Choices
-from recurate.core.arrays import FloatArray
+from recurate.core.arrays import FloatArray, IntArray
 from recurate.core.seeds import Stream
 
 MOST_SLATES = 60_000  # maximum number of slates in a test
@@ -164,11 +164,13 @@ def calibration_table(
 
 
 def check_drift(choices: Choices, beta: FloatArray) -> Check:
-    """Test whether coefficients differ in the second half of the slates, of each chooser if known."""
+    """Test whether coefficients differ in the later half of the slates, of each chooser if known."""
     blank = Check("drift", "Drift over time")
+    if choices.times is None or np.ptp(choices.times) == 0:
+        return replace(blank, why="the picks have neither times nor rounds")
     if not beta.size:
         return replace(blank, why="no features describe the candidates")
-    late = _later_half(choices)
+    late = _later_half(choices, choices.times)
     strongest = strongest_features(choices, beta)
     columns = choices.features[:, strongest] * choices.slates.spread(late.astype(float))[:, None]
     statistic, df, step = score_test(choices, beta, columns)
@@ -180,17 +182,16 @@ def check_drift(choices: Choices, beta: FloatArray) -> Check:
     return replace(blank, p=chi2_tail(statistic, df), statistic=statistic, df=df, effect=effect)
 
 
-def _later_half(choices: Choices) -> NDArray[np.bool_]:
-    """Return whether each slate is in the second half of its chooser's, or of all if choosers are unknown."""
+def _later_half(choices: Choices, times: IntArray) -> NDArray[np.bool_]:
+    """Return whether each slate is in the later half of its chooser's, or of all if choosers are unknown."""
     n = len(choices)
-    if choices.choosers is None:
-        return np.arange(n) >= n // 2
-    order = np.argsort(choices.choosers, kind="stable")
-    counts = np.bincount(choices.choosers)
+    owner = np.zeros(n, np.int64) if choices.choosers is None else choices.choosers
+    order = np.lexsort((times, owner))  # stable: slates of one time keep their order
+    counts = np.bincount(owner)
     starts = np.concatenate([[0], np.cumsum(counts)[:-1]])
     place = np.empty(n, np.int64)
-    place[order] = np.arange(n) - starts[choices.choosers[order]]
-    return np.asarray(place >= counts[choices.choosers] / 2)
+    place[order] = np.arange(n) - starts[owner[order]]
+    return np.asarray(place >= counts[owner] / 2)
 
 
 # --- Hausman and McFadden -------------------------------------------------------------------------

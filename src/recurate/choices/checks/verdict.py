@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from recurate.choices.checks.held_out import RuleScore
+from recurate.choices.checks.held_out import RIVALS_LEVEL, RuleScore
 from recurate.choices.checks.score_tests import Check
 from recurate.rules.families import Family
 
-LEVEL = 0.05
+LEVEL = 0.05  # probability that a true Luce model is refused, by any test or rival
+TESTS_LEVEL = LEVEL - RIVALS_LEVEL  # the share of it that falls to the tests
 
 IMPLIES = {
     "position": "positions weaken selection: forecasts from the fitted rewards hold on average if "
@@ -34,12 +35,14 @@ class Fitted:
         coefficients: Number of coefficients, or of items less one.
         p: p-value of the likelihood-ratio test of all of them against zero, or None if it is not known.
         groups: Number of preference groups; 1 if there are none.
+        within: Whether Luce's model was tested within the groups.
     """
 
     slates: int = 0
     coefficients: int = 0
     p: float | None = None
     groups: int = 1
+    within: bool = False
 
 
 @dataclass(frozen=True)
@@ -60,10 +63,10 @@ class Verdict:
 
 
 def judge(checks: Sequence[Check], rules: Sequence[RuleScore], fitted: Fitted | None = None) -> Verdict:
-    """Return the verdict at the 5 % level, corrected for the number of main tests."""
+    """Return the verdict at the 5 % level, of which the tests have 4.5 points (Holm) and the rivals 0.5."""
     fitted = fitted or Fitted()
     tested = [c for c in checks if c.main and c.corrected is not None]
-    failed = [c for c in tested if c.corrected is not None and c.corrected < LEVEL]
+    failed = [c for c in tested if c.corrected is not None and c.corrected < TESTS_LEVEL]
     better = [r for r in rules if r.better]
     best = max(better, key=lambda r: r.gain).name if better else Family.LUCE
     uniform = next((r for r in rules if r.name == Family.UNIFORM), None)
@@ -80,7 +83,10 @@ def judge(checks: Sequence[Check], rules: Sequence[RuleScore], fitted: Fitted | 
         what = "groups and their weights" if with_groups else "rewards"
         return Verdict(
             True,
-            f"These picks do not reject Luce's model (tested: {names}).",
+            f"Choosers differ: within the {fitted.groups} groups these picks do not reject Luce's model "
+            f"(tested: {names})."
+            if fitted.within
+            else f"These picks do not reject Luce's model (tested: {names}).",
             (f"forecast with the fitted {what} at temperature 1",),
             Family.LUCE,
         )
@@ -89,7 +95,8 @@ def judge(checks: Sequence[Check], rules: Sequence[RuleScore], fitted: Fitted | 
         parts.append(f"{best} predicts held-out picks better")
     implies = [_implies(c.name, fitted) for c in failed if c.name in IMPLIES]
     implies += [_rule_implies(best, with_groups)] if better else []
-    return Verdict(False, f"Luce's model does not hold: {'; '.join(parts)}.", tuple(implies), best)
+    where = f"Choosers differ, and within the {fitted.groups} groups " if fitted.within else ""
+    return Verdict(False, f"{where}Luce's model does not hold: {'; '.join(parts)}.", tuple(implies), best)
 
 
 def _hardly(fitted: Fitted, *, worse: bool) -> Verdict:

@@ -146,7 +146,13 @@ class ClassFit:
 
 
 def latent_classes(
-    choices: Choices, *, classes: int = 2, starts: int = 5, seed: int = 0, pooled: LogitFit | None = None
+    choices: Choices,
+    *,
+    classes: int = 2,
+    starts: int = 5,
+    seed: int = 0,
+    pooled: LogitFit | None = None,
+    near: ClassFit | None = None,
 ) -> ClassFit:
     """Fit latent classes of choosers: maximise sum_c log sum_z w_z prod_{s in c} P(pick_s | beta_z).
 
@@ -156,6 +162,7 @@ def latent_classes(
         starts: Number of starting points, >= 1; use about 15 with fewer than ten picks per chooser.
         seed: Seed of the random starts and the subsample.
         pooled: Conditional logit of the same choices, if it is already known.
+        near: Fit of as many classes to similar choices; the ascent then starts there alone.
 
     Returns:
         The fit with weights, coefficients and the log-likelihood; the largest class comes first.
@@ -166,8 +173,10 @@ def latent_classes(
     """
     cite("mcfadden1974")
     _check(choices, classes, starts)
-    pooled = pooled or conditional_logit(choices, clustered=False)
     panel = Panel.build(choices)
+    if near is not None and classes > 1:
+        return _result(panel, *_climb(panel, _Theta.of(near.weights, near.coefficients), coarse=False), (), 1)
+    pooled = pooled or conditional_logit(choices, clustered=False)
     if classes == 1:
         theta = _Theta(np.zeros(1), pooled.coefficients[None, :])
         return _result(panel, *_climb(panel, theta, coarse=False), (), 1)

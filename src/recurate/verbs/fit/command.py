@@ -36,6 +36,7 @@ def fit(
     ] = None,
     ties: options.Ties = "davidson",
     groups: Annotated[str, option("N|auto|none", "Number of preference groups of choosers.")] = "auto",
+    most_groups: Annotated[int, option("N", "Maximum number of groups to choose from.")] = 4,
     starts: Annotated[int | None, option("N", "Starts per number of groups. Default: 5, or 15.")] = None,
     shrinkage: Annotated[float, option("LAMBDA", "Penalty that makes an estimate exist; 0 for none.")] = 0.0,
     neural: Annotated[
@@ -72,8 +73,8 @@ def fit(
         slate=slate, pick=pick, rank=rank, rating=rating, chooser=chooser, item=item, position=position,
         context=context, round=round, form=form, alternatives=options.words(alternatives),
         places_from=places_from, feature=feature, score=score,
-        model=model, ties=ties, groups=_groups(groups), starts=starts, shrinkage=shrinkage, seed=seed,
-        progress=options.say,
+        model=model, ties=ties, groups=_groups(groups), most_groups=most_groups, starts=starts,
+        shrinkage=shrinkage, seed=seed, progress=options.say,
     )  # fmt: skip
     folder = out or options.beside(log, "fit")
     learned = [_learn(log[0], folder, seed)] if neural else []

@@ -95,7 +95,7 @@ def facts_of(found: Fit) -> dict[str, Any]:
         "settings": found.settings(),
     }
     facts |= _named(reading, "model", "facts", "left_out", "notes")
-    facts |= _named(found, "verdict", "checks", "rules", "class_scores")
+    facts |= _named(found, "verdict", "checks", "rules", "within", "class_scores")
     if found.logit is not None:
         facts["coefficients"] = logit_rows(found.logit)
         facts["evidence"] = _named(found.logit, *EVIDENCE)

@@ -22,6 +22,7 @@ from recurate.choices.checks.luce_checks import calibration_table, part_of, run_
 from recurate.choices.checks.score_tests import Check
 from recurate.choices.checks.statistics import chi2_tail
 from recurate.choices.checks.verdict import Fitted, Verdict, best_of, judge, nearly_best_of, no_rewards
+from recurate.choices.checks.within_groups import Within, within_groups
 from recurate.choices.from_slates import Reading
 from recurate.choices.models import rival_rules
 from recurate.choices.models.identifiability import NoEstimate
@@ -91,8 +92,9 @@ class Fit:
         best: Best of K with lapses, fitted to the same slates, or None.
         groups: Preference groups, or None.
         class_scores: Scores of each number of groups.
-        checks: Tests of Luce's model.
-        rules: Held-out log-likelihoods of rival rules.
+        checks: Tests of Luce's model with the same rewards for all choosers.
+        rules: Held-out log-likelihoods of rival rules, likewise.
+        within: The same within the groups, or None without groups or where they cannot be tested.
         calibration: (predicted, picked, standard error, candidates) by predicted probability.
         verdict: Verdict on Luce's model.
         rewards: Fitted rewards of the included candidates at temperature 1, with mean zero, (rows, groups),
@@ -112,6 +114,7 @@ class Fit:
     class_scores: tuple[ClassScore, ...]
     checks: tuple[Check, ...]
     rules: tuple[RuleScore, ...]
+    within: Within | None
     calibration: tuple[tuple[float, float, float, int], ...]
     verdict: Verdict
     rewards: FloatArray = field(repr=False)
@@ -209,9 +212,11 @@ def fit_choices(ready: Usable, options: FitOptions, say: Progress, source: str =
     groups, scores = _groups(design, strict, options, say, warnings)
     count = beta.size if items is None else len(items.names) - 1
     p_zero = None if found is None else _ratio_p(strict, beta, count)
-    fitted = Fitted(len(strict), count, p_zero, 1 if groups is None else groups.classes)
+    within = _within(design, few, groups, options, warnings)
+    fitted = Fitted(len(strict), count, p_zero, 1 if groups is None else groups.classes, within is not None)
     near = None if groups is not None else _nearly_best(reading, few, lapse, probit, best, source)
-    verdict = _after(reading, near or _verdict(reading, checks, rules, fitted))
+    tested = (checks, rules) if within is None else (list(within.checks), list(within.rules))
+    verdict = _after(reading, near or _verdict(reading, *tested, fitted))
     clusters = None if logit is None else logit.clusters
     if clusters is not None and clusters < FEW_CHOOSERS:
         warnings.append(f"standard errors clustered by only {clusters} choosers are likely too small")
@@ -222,8 +227,8 @@ def fit_choices(ready: Usable, options: FitOptions, say: Progress, source: str =
     rewards = rewards - rewards.mean(axis=0)  # identified up to a constant
     return Fit(
         reading, logit, items, position_fit(strict), lapse, probit, best, groups, tuple(scores),
-        tuple(checks), tuple(rules), tuple(calibration_table(strict, p)) if found else (), verdict, rewards,
-        weights, tuple(warnings),
+        tuple(checks), tuple(rules), within, tuple(calibration_table(strict, p)) if found else (), verdict,
+        rewards, weights, tuple(warnings),
     )  # fmt: skip
 
 
@@ -246,7 +251,7 @@ def _best_of_k(ready: Usable, worth: FloatArray, source: str) -> Fit:
     if luck > LUCK:
         warnings.append(f"random picks would all be the best with probability {luck:.2g}")
     return Fit(
-        reading, None, None, None, None, None, best, None, (), (), (), (),
+        reading, None, None, None, None, None, best, None, (), (), (), None, (),
         _after(reading, verdict), worth[:, None].astype(float), (1.0,), tuple(warnings),
     )  # fmt: skip
 
@@ -457,7 +462,34 @@ def _groups(
         )
     if found.classes > 1 and found.agreeing == 1 and len(found.starts) > 1:
         warnings.append(f"only one of {len(found.starts)} starts reached these groups: try --starts 30")
+    warnings += _doubts(scores, found.classes, options.most_classes)
     return (found if found.classes > 1 else None), scores
+
+
+def _doubts(scores: list[ClassScore], chosen: int, most: int) -> list[str]:
+    """Return what speaks against the chosen number of groups."""
+    found = []
+    by_bic = min(scores, key=lambda s: s.bic).classes
+    if by_bic != chosen:
+        found.append(f"held-out choosers support {chosen} preference groups, BIC supports {by_bic}")
+    if chosen == most and len(scores) == most > 1:
+        found.append(
+            f"more than {most} preference groups may exist, but no more were tried (--most-groups {2 * most})"
+        )
+    return found
+
+
+def _within(
+    design: Choices, strict: Choices, groups: ClassFit | None, options: FitOptions, warnings: list[str]
+) -> Within | None:
+    """Return the tests within the groups, if there are any."""
+    if groups is None or design.choosers is None:
+        return None
+    found = within_groups(strict, groups, np.unique(design.choosers), options.seed)
+    if isinstance(found, Within):
+        return found
+    warnings.append(f"Luce's model was not tested within the groups: {found}")
+    return None
 
 
 def _rewards(

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from recurate.core.citations import cite
+from recurate.core.errors import InputError
 from recurate.log.inputs import name_of
 from recurate.verbs.fit.fit import Fit, FitOptions, Progress, fit_log
 from recurate.verbs.fit.report import fit_result
@@ -33,6 +34,7 @@ def fit(
     model: str | None = None,
     ties: str = "davidson",
     groups: int | None = None,
+    most_groups: int = 4,
     starts: int | None = None,
     shrinkage: float = 0.0,
     seed: int = 0,
@@ -69,6 +71,7 @@ def fit(
         model: ``score``, ``features`` or ``items``. Default: chosen by the columns that exist.
         ties: ``davidson`` (a tie is a separate outcome), ``half`` or ``drop``.
         groups: Number of preference groups; 0 for none. Default: chosen on held-out choosers.
+        most_groups: Maximum number of groups to choose from.
         starts: Starts per number of groups. Default: 5, or 15 if choosers picked rarely.
         shrinkage: Penalty with which an estimate exists; 0 for none.
         seed: Seed of the starts and of held-out data.
@@ -100,6 +103,8 @@ def fit(
     >>> found.logit.names, found.logit.coefficients.round(1)
     (('length',), array([1.]))
     """
+    if most_groups < 1:
+        raise InputError("most_groups must be at least 1", got=most_groups, remedy="use 4")
     cite("luce1959", "mcfadden1974", *(["davidson1970"] if ties == "davidson" else []))
     options = FitOptions(
         given=given(
@@ -107,6 +112,6 @@ def fit(
             context=context, round=round, form=form, alternatives=alternatives, places_from=places_from,
         ),
         wanted=wanted(feature, score, model, ties),
-        classes=groups, starts=starts, shrinkage=shrinkage, seed=seed,
+        classes=groups, most_classes=most_groups, starts=starts, shrinkage=shrinkage, seed=seed,
     )  # fmt: skip
     return fit_result(fit_log(log, options, progress), name_of(log))

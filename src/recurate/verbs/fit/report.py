@@ -6,6 +6,8 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
+from recurate.choices.checks.held_out import LEAST_GAIN, RuleScore
+from recurate.choices.checks.score_tests import Check
 from recurate.choices.models.items import ItemFit
 from recurate.choices.models.latent_classes import ClassFit
 from recurate.choices.models.logit import LogitFit
@@ -19,6 +21,7 @@ from recurate.verbs.fit.fit import Fit
 from recurate.verbs.result import Result
 
 COMMAND = ": recurate "  # a line with a command ends without a full stop
+HELD_OUT = f"Held-out log-likelihood, three-fold. Gains below {LEAST_GAIN:g} nats per slate count as none."
 MOST_ITEMS = 20  # maximum number of items in a table
 DESCRIBED = {SCORE: "a score", FEATURES: "features", ITEMS: "rewards of items", POSITIONS: "places alone"}
 
@@ -50,7 +53,7 @@ def fit_sections(found: Fit) -> list[Section]:
         *_position_section(found),
         *_rule_section(found),
         *_group_sections(found),
-        *([_check_section(found)] if found.checks else []),
+        *_check_sections(found),
         *_calibration(found),
     ]
 
@@ -156,13 +159,17 @@ def _rule_section(found: Fit) -> list[Section]:
     if found.best is not None:
         low, high = found.best.lapse_interval or (0.0, 1.0)
         extra[Family.BEST] = f"lapse share {_share(found.best.rule.lapse)} ({low:.2g} to {high:.2g})"
-    table = [["rule", "log-likelihood per slate", "gain over Luce", "95 %, simultaneous", "fitted"]]
-    for rule in found.rules:
+    return [Section("Comparison of rules", HELD_OUT, _rule_table(found.rules, extra))]
+
+
+def _rule_table(rules: Sequence[RuleScore], extra: dict[Family, str]) -> list[list[str]]:
+    table = [["rule", "log-likelihood per slate", "gain over Luce", "99 %, simultaneous", "fitted"]]
+    for rule in rules:
         low, high = rule.interval
         gain = [f"{rule.gain:+.4f}", f"{low:+.4f} to {high:+.4f}"] if rule.name != Family.LUCE else ["", ""]
         mark = " (better)" if rule.better and rule.name != Family.UNIFORM else ""
         table.append([rule.name + mark, f"{rule.per_slate:.4f}", *gain, extra.get(rule.name, "")])
-    return [Section("Comparison of rules", "Held-out log-likelihood, three-fold.", table)]
+    return table
 
 
 def _share(value: float) -> str:
@@ -176,7 +183,7 @@ def _group_sections(found: Fit) -> list[Section]:
         for s in found.class_scores:
             gain = [f"{s.gain:+.4f}", f"{s.gain_error:.4f}"] if s.classes > 1 else ["", ""]
             table.append([str(s.classes), f"{s.held_out:.4f}", *gain, f"{s.bic:.1f}"])
-        sections.append(Section("Number of preference groups", "On held-out choosers.", table))
+        sections.append(Section("Number of preference groups", "Each chooser is held out once.", table))
     if found.groups is not None:
         sections.append(_groups(found.groups))
     return sections
@@ -212,17 +219,28 @@ def _groups(groups: ClassFit) -> Section:
     return Section("Preference groups", text, table, chart=charts.interval_chart(bars, "groups"))
 
 
-def _check_section(found: Fit) -> Section:
+def _check_sections(found: Fit) -> list[Section]:
+    text = "p-values are corrected for the number of main tests (Holm); small ones contradict the model."
+    sections = []
+    if found.checks:
+        sections.append(Section("Does Luce's model hold?", text, _check_table(found.checks)))
+    if found.within is not None:
+        part = f"the {found.within.share:.0%} of slates whose chooser's group is clear"
+        about = f"Features have one coefficient per group, in {part}. "
+        sections.append(Section("Within the groups", about + text, _check_table(found.within.checks)))
+        if found.within.rules:
+            table = _rule_table(found.within.rules, {})
+            sections.append(Section("Comparison of rules within the groups", HELD_OUT, table))
+    return sections
+
+
+def _check_table(checks: Sequence[Check]) -> list[list[str]]:
     table = [["test", "p", "p, corrected", "statistic", "effect"]]
-    for c in found.checks:
+    for c in checks:
         said = c.effect if c.p is not None else f"not tested: {c.why}"
         statistic = number(c.statistic, 3) + (f" ({c.df} df)" if c.df else "")
         table.append([c.title, p_text(c.p), p_text(c.corrected) if c.main else "", statistic, said])
-    return Section(
-        "Does Luce's model hold?",
-        "p-values are corrected for the number of main tests (Holm); small ones contradict the model.",
-        table,
-    )
+    return table
 
 
 def _calibration(found: Fit) -> list[Section]:
