@@ -196,12 +196,14 @@ LIMITS: dict[str, Callable[[Rng], tuple]] = {
 
 def at_limit(name: str, levels: tuple[float, ...], runs: int, seed: int = 0) -> list[int]:
     """Return, for each level, how many of ``runs`` trajectories at the limit ever raise the alarm."""
-    counts = [0] * len(levels)
-    for i in range(runs):
-        alarm, trajectory = LIMITS[name](np.random.default_rng([seed, i, *name.encode()]))
-        for j, level in enumerate(levels):
-            counts[j] += bool(ever((alarm.model_copy(update={"level": level}),), trajectory, ROUNDS))
-    return counts
+    return np.sum([raised_at_limit(name, levels, i, seed) for i in range(runs)], axis=0).tolist()
+
+
+def raised_at_limit(name: str, levels: tuple[float, ...], run: int, seed: int = 0) -> list[bool]:
+    """Return, for each level, whether one trajectory at the limit ever raises the alarm."""
+    alarm, trajectory = LIMITS[name](np.random.default_rng([seed, run, *name.encode()]))
+    alarms = (alarm.model_copy(update={"level": level}) for level in levels)
+    return [bool(ever((one,), trajectory, ROUNDS)) for one in alarms]
 
 
 # --- whole loops ----------------------------------------------------------------------------------

@@ -13,6 +13,7 @@ from scipy.stats import beta, binom, norm, poisson
 
 from helpers import alarming
 from helpers.alarming import ALARMS, FAULTS, LIMITS, LOOP_ROUNDS
+from helpers.rates import Rate
 from recurate.core.errors import InputError
 from recurate.log.candidates import as_candidates
 from recurate.log.trajectory import FORECAST, MEASURED, Row, Trajectory
@@ -308,18 +309,32 @@ def test_few_false_alarms_at_the_limit(name):
 @pytest.mark.slow
 @pytest.mark.parametrize("name", LIMITS)
 def test_false_alarms_at_the_limit_are_within_the_level(name):
-    """Fails for a correct alarm with probability 2e-5."""
+    """Fails for a correct alarm with probability 2e-5; ends as soon as it is clear.
+
+    Rates of 4.0 % at the level 1 %, and of 29 % at 20 %, are found with probability 0.99, as in 1,000 runs.
+    """
     runs, levels = 1000, (0.01, 0.2)
-    for count, level in zip(alarming.at_limit(name, levels, runs), levels, strict=True):
-        assert count <= most(runs, level), (name, level)
+    rates = [Rate(most(runs, level), runs, low=level) for level in levels]
+    for run in range(runs):
+        for rate, hit in zip(rates, alarming.raised_at_limit(name, levels, run), strict=True):
+            rate.add(hit)
+        if all(rate.ended for rate in rates):
+            break
+    assert all(rate.passed for rate in rates), [rate.hits for rate in rates]
 
 
 @pytest.mark.slow
 def test_healthy_loops_raise_no_more_than_the_stated_levels():
-    """All six alarms on 200 loops; fails for correct alarms with probability 1e-5."""
-    runs = 200
-    count = sum(bool(alarming.ever(ALARMS, alarming.loop(s), LOOP_ROUNDS)) for s in range(1000, 1000 + runs))
-    assert count <= most(runs, sum(alarm.level for alarm in ALARMS))
+    """All six alarms on up to 200 loops; fails for correct alarms with probability 1e-5.
+
+    A rate of 21 % (the levels' sum is 6 %) is found with probability 0.99, as in 200 loops.
+    """
+    runs, level = 200, sum(alarm.level for alarm in ALARMS)
+    rate = Rate(most(runs, level), runs, low=level)
+    for s in range(1000, 1000 + runs):
+        if rate.add(bool(alarming.ever(ALARMS, alarming.loop(s), LOOP_ROUNDS))):
+            break
+    assert rate.passed
 
 
 @pytest.mark.parametrize("fault", [f for f in FAULTS if f != "temperature halved"])

@@ -15,6 +15,7 @@ import pytest
 
 from helpers import loops
 from helpers.loops import ODD, SIX
+from helpers.rates import Rate
 from recurate.choices.models.recovery import Recovered
 from recurate.choices.observed import Observed
 from recurate.core.errors import InputError
@@ -242,23 +243,46 @@ def test_of_thirty_varied_honest_loops_at_most_one_is_accused():
 
 @pytest.mark.slow
 def test_of_a_thousand_honest_loops_at_most_ten_are_accused():
-    bad, temperatures = accusations(plain, range(1000), 77)
-    assert len(bad) <= 10, bad
-    assert covered(temperatures) >= 0.91, "of about 400: missed 4e-4 of the time"
+    """It ends as soon as this is clear: a rate of 2 % is found with probability 0.99, as in 1,000 loops.
+
+    Likewise the temperatures' intervals at 95 %, of which 36 of 400 may miss (probability 4e-4): that 13 %
+    miss is found with probability 0.99.
+    """
+    accused, misses = Rate(10, 1000, low=0.002), Rate(36, 400, low=0.05)
+    for r in range(1000):
+        bad, temperatures = accusations(plain, [r], 77)
+        accused.add(bool(bad))
+        for inside in covering(temperatures):
+            misses.add(not inside)
+        if accused.ended and misses.ended:
+            break
+    assert accused.passed, bad
+    assert misses.passed
+    assert misses.seen > 15
 
 
 @pytest.mark.slow
 def test_of_three_hundred_varied_honest_loops_at_most_three_are_accused():
-    """Real data, two rewards, texts of few words, two kept, a share of the pool, odd slots, heavy tails."""
-    bad, _ = accusations(varied, range(300), 88)
-    assert len(bad) <= 3, bad
+    """Real data, two rewards, texts of few words, two kept, a share of the pool, odd slots, heavy tails.
+
+    It ends as soon as this is clear: a rate of 3.3 % is found with probability 0.99, as in 300 loops.
+    """
+    accused = Rate(3, 300, low=0.002)
+    for r in range(300):
+        bad, _ = accusations(varied, [r], 88)
+        if accused.add(bool(bad)):
+            break
+    assert accused.passed, bad
 
 
 def covered(temperatures: list[tuple[float, Recovered]]) -> float:
     """Return how often the 95 % interval of 1 / temperature holds the true one."""
     assert len(temperatures) > 15
-    inside = [abs(r.inverse[0] - 1 / t) <= 1.96 * r.inverse[1] for t, r in temperatures if r.inverse]
-    return float(np.mean(inside))
+    return float(np.mean(covering(temperatures)))
+
+
+def covering(temperatures: list[tuple[float, Recovered]]) -> list[bool]:
+    return [abs(r.inverse[0] - 1 / t) <= 1.96 * r.inverse[1] for t, r in temperatures if r.inverse]
 
 
 def none_accused(kind: dict, count: int) -> bool:
