@@ -31,6 +31,7 @@ from recurate.rules.slates import Slates
 HIGHEST = 709.0  # exp(709) is still a double
 # Variation of the log-integrand within a tie, in nats: 3 nodes up to NARROW, 20 up to WIDE, else differences.
 NARROW, WIDE = 0.05, 20.0
+FEW_TERMS = 32  # largest slate whose probabilities of a best candidate are such sums
 FEW = 10  # number kept up to which probabilities are sums of powers
 
 
@@ -66,7 +67,9 @@ class Ranks:
 
         Groups are in order of increasing reward; the law has shape (N,).
         """
-        mass = np.add.reduceat(law[self._order], self._starts)
+        mass = law[self._order]
+        if self._starts.size < mass.size:
+            mass = np.add.reduceat(mass, self._starts)
         mass /= mass.sum()
         upwards, downwards = running(mass), running(mass[::-1])[::-1]
         return mass, np.append(0.0, upwards[:-1]), np.append(downwards[1:], 0.0)
@@ -89,7 +92,10 @@ class Ranks:
             8e307 is returned.
         """
         if law.ndim == 2:
-            return np.column_stack([self(column, k, keep) for column in law.T])
+            out = np.empty(law.shape[::-1])
+            for row, own in zip(np.ascontiguousarray(law.T), out, strict=True):
+                own[:] = self(row, k, keep)
+            return np.ascontiguousarray(out.T)
         if k == keep:
             return np.ones(law.shape)
         mass, below, above = self.masses(law)
@@ -130,7 +136,18 @@ def _share_of_upto(mass: FloatArray, below: FloatArray, above: FloatArray) -> tu
 
 
 def _best(mass: FloatArray, below: FloatArray, above: FloatArray, k: float) -> FloatArray:
-    """Return (b^K - a^K) / (b - a) = b^(K-1) (1 - (1 - x)^K) / x, where x = (b - a) / b."""
+    """Return (b^K - a^K) / (b - a) = b^(K-1) (1 - (1 - x)^K) / x, where x = (b - a) / b.
+
+    For few candidates it is the sum of b^i a^j over i + j = K - 1, whose terms are not negative.
+    """
+    if k <= FEW_TERMS and k == int(k):
+        upto = np.where(above < 0.5, 1.0 - above, below + mass)
+        total, power = np.ones_like(mass), below.copy()
+        for _ in range(int(k) - 1):
+            total *= upto
+            total += power
+            power *= below
+        return total
     log_upto, x = _share_of_upto(mass, below, above)
     with np.errstate(divide="ignore"):
         lost = -np.expm1(k * np.log1p(-x))

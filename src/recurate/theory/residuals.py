@@ -196,7 +196,6 @@ def equal_spread_p_value(values: FloatArray, codes: IntArray, rng: np.random.Gen
     analysis of variance on their normal scores compares the contexts.
     """
     from scipy.special import fdtrc, ndtri
-    from scipy.stats import rankdata
 
     # In order of contexts, shuffled within each: logs may be sorted by reward.
     order = np.lexsort((rng.random(codes.size), codes))
@@ -211,7 +210,9 @@ def equal_spread_p_value(values: FloatArray, codes: IntArray, rng: np.random.Gen
     counts = np.bincount(group)
     if counts.size < 2:
         return None
-    scores = ndtri(rankdata(gaps) / (gaps.size + 1))
+    _, place, ties = np.unique(gaps, return_inverse=True, return_counts=True)
+    ranks = np.cumsum(ties) - (ties - 1) / 2  # the mean rank of equal gaps
+    scores = ndtri(ranks[place] / (gaps.size + 1))
     means = np.bincount(group, scores) / counts
     between = float(counts @ np.square(means - scores.mean())) / (counts.size - 1)
     within = float(np.square(scores - means[group]).sum()) / (scores.size - counts.size)

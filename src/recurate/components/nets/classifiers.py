@@ -51,7 +51,7 @@ def build(kind: Kind, shape: tuple[int, ...], width: int, classes: int, seed: in
     from torch import nn
 
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
+        torch.default_generator.manual_seed(seed)
         layers: list[Module]
         if kind == "mlp":
             layers, size = [nn.Linear(math.prod(shape), width), nn.SiLU()], width

@@ -133,7 +133,7 @@ def build(
     from recurate.components.nets.fields import UNet, VelocityMLP
 
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
+        torch.default_generator.manual_seed(seed)  # of the CPU: networks are made there
         network: Module
         if recipe.network == "unet":
             height, width, channels = (*shape, 1)[:3]

@@ -337,7 +337,7 @@ def _network(inputs: int, width: int, seed: int) -> Sequential:
     from torch import nn
 
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
+        torch.default_generator.manual_seed(seed)
         last = nn.Linear(width, 1, bias=False)
         nn.init.zeros_(last.weight)
         return nn.Sequential(nn.Linear(inputs, width), nn.SiLU(), nn.Linear(width, width), nn.SiLU(), last)
