@@ -196,7 +196,7 @@ def _outsiders(
         if 0 < index.size <= 3:
             for i in index:
                 times = f"{every}its {shown[i]} {what}" if shown[i] > 1 else f"its only {what[:-1]}"
-                lines.append(f"{names[i]} {verb} {times}{_left_out(1)}")
+                lines.append(f"{listed([names[i]])} {verb} {times}{_left_out(1)}")
         elif index.size:
             many = verb.replace("was ", "were ")
             title = (

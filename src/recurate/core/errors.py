@@ -34,11 +34,9 @@ class InputError(RecurateError, ValueError):
     """
 
     def __init__(self, what: str, *, got: object, remedy: str) -> None:
-        self.what = what
-        self.got = str(got)
-        self.remedy = remedy
+        self.what, self.got, self.remedy = cut(what), cut(str(got)), cut(remedy)
         self.account: tuple[str, ...] = ()
-        super().__init__(f"{what}\n  got:    {self.got}\n  remedy: {remedy}")
+        super().__init__(f"{self.what}\n  got:    {self.got}\n  remedy: {self.remedy}")
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Return how another process makes the error again: its arguments have names."""
@@ -113,6 +111,18 @@ def nearest(name: str, valid: Iterable[str]) -> str:
     if close:
         return f"did you mean {close[0]!r}? Valid: {', '.join(names)}"
     return f"use one of: {', '.join(names)}"
+
+
+def cut(text: str, width: int = 600) -> str:
+    """Return a text whose lines have at most ``width`` characters, the beginning of each.
+
+    >>> cut("a line of a text", 9)
+    'a line...'
+    """
+    if len(text) <= width:
+        return text
+    lines = (line if len(line) <= width else line[: width - 3] + "..." for line in text.split("\n"))
+    return "\n".join(lines)
 
 
 def short(value: object, width: int = 80) -> str:

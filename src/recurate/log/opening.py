@@ -53,8 +53,7 @@ def open_log(source: Any, given: Given) -> Opened:
     found = understand(head, given)
     if changed is None:
         table = head if head.num_rows < HEAD else file.read(needed_columns(head, found, given))
-    opened = log_from(head, table, replace(found, notes=(*file.notes, *more)), given, name)
-    return replace(opened, warnings=(*_left_out(file), *opened.warnings))
+    return log_from(head, table, replace(found, notes=(*file.notes, *more)), given, name)
 
 
 def open_slates(source: Any, given: Given, wanted: Wanted | None = None) -> PlainSlates:
@@ -68,7 +67,8 @@ def open_slates(source: Any, given: Given, wanted: Wanted | None = None) -> Plai
     Raises:
         InputError: If the source cannot be read, or no slate can be used.
     """
-    table, found = read_picks(source, given)
+    features = wanted.features if wanted else ()
+    table, found = read_picks(source, replace(given, others=(*given.others, *features)))
     with accounted(found):
         return replace(read_slates(table, found.mapping, wanted), understood=found)
 
@@ -83,12 +83,7 @@ def read_picks(source: Any, given: Given) -> tuple[pa.Table, Understood]:
         table, more = changed
     found = understand(table.slice(0, HEAD), replace(given, picks=True))
     found = replace(found, mapping=keyed_again(table, found.mapping))
-    return table, replace(found, notes=(*file.notes, *more, *_left_out(file)))
-
-
-def _left_out(file: Source) -> tuple[str, ...]:
-    """Return which rows of a file could not be read, in words."""
-    return tuple(f"{count} rows are left out: {why} ({example})" for why, count, example in file.left_out)
+    return table, replace(found, notes=(*file.notes, *more))
 
 
 def _head(file: Source) -> pa.Table:

@@ -57,7 +57,7 @@ def test_one_file_per_step(tmp_path):
 def test_a_column_of_steps_goes_before_the_number(tmp_path):
     """Case 10."""
     found = open_source(shards(tmp_path / "completions", STEPS, Step=[7, 7]))
-    assert found.schema.names == ["prompt", "reward", "Step"]
+    assert found.schema.names == ["prompt", "reward", "Step", "file"]
     assert found.notes == ("3 files",)
 
 
@@ -94,7 +94,7 @@ def test_which_number_is_the_round(names, numbers):
 
 def test_numbers_that_are_no_rounds_are_said(tmp_path):
     found = open_source(shards(tmp_path, ["best_of_4.parquet", "best_of_16.parquet"]))
-    assert found.schema.names == ["prompt", "reward"]
+    assert found.schema.names == ["prompt", "reward", "file"]
     assert found.notes == ("2 files (numbers in their names are not taken for rounds)",)
 
 
@@ -102,7 +102,7 @@ def test_shards_come_in_the_order_of_their_numbers(tmp_path):
     names = [f"part-{n}.parquet" for n in range(12)]
     found = open_source(shards(tmp_path, names))
     assert found.read().column("reward").to_pylist()[::2] == list(range(12))
-    assert found.schema.names == ["prompt", "reward"]
+    assert found.schema.names == ["prompt", "reward", "file"]
 
 
 def test_files_with_other_columns(tmp_path):
@@ -239,6 +239,6 @@ def test_tables_in_memory_are_sources_too():
     assert found.read().equals(table)
     assert found.head(1).equals(table.slice(0, 1))
     assert found.read(["item"]).column_names == ["item"]
-    assert (found.notes, found.left_out) == ((), ())
+    assert found.notes == ()
     assert table_of(table).equals(table)
     assert name_of(table) == "the table"

@@ -10,7 +10,7 @@ import numpy as np
 from recurate.choices.models.likelihood import evaluate
 from recurate.choices.table import Choices
 from recurate.core.arrays import FloatArray, IntArray
-from recurate.core.errors import InputError
+from recurate.core.errors import InputError, cut
 from recurate.rules.rule import check_number
 
 FEWEST = 4000  # minimum number of slates in a subsample
@@ -229,6 +229,6 @@ def _independent(
 
 
 def listed(names: Sequence[str], most: int = 6) -> str:
-    """Return the first ``most`` names, separated by commas, and the number of the others."""
-    shown = ", ".join(names[:most])
+    """Return the first ``most`` names, separated by commas, each cut, and the number of the others."""
+    shown = ", ".join(cut(name, 80) for name in names[:most])
     return shown if len(names) <= most else f"{shown} and {len(names) - most} more"

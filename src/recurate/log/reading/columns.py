@@ -11,7 +11,7 @@ import pyarrow.compute as pc
 
 from recurate.log.reading.mapping import Mapping
 from recurate.log.reading.names import named
-from recurate.log.reading.values import numbers_of, objects, steps_of
+from recurate.log.reading.values import measures_of, objects, steps_of
 
 
 def usual_roles(
@@ -114,7 +114,7 @@ def holds_numbers(table: pa.Table, name: str) -> bool:
     if is_numeric(kind) or not is_text(kind):
         return is_numeric(kind)
     there = [v for v in table.column(name).slice(0, 1000).to_pylist() if v]
-    return bool(there) and bool(np.isfinite(numbers_of(objects(there))).mean() > 0.5)
+    return bool(there) and bool(np.isfinite(measures_of(objects(there))).mean() > 0.5)
 
 
 def may_label(table: pa.Table, name: str) -> bool:

@@ -23,7 +23,6 @@ class Whole:
         self._table = table
         self.schema = table.schema
         self.notes = list(notes)
-        self.left_out: list[tuple[str, int, str]] = []
         self.keep: Any = None
 
     def head(self, rows: int) -> pa.Table:
@@ -45,7 +44,6 @@ class Parquet:
         with pq.ParquetFile(path) as file:
             self.schema = file.schema_arrow
         self.notes: list[str] = []
-        self.left_out: list[tuple[str, int, str]] = []
         self.keep: Any = None
 
     def head(self, rows: int) -> pa.Table:
@@ -93,7 +91,6 @@ class Ipc:
         with pa.OSFile(str(path)) as file, self._open(file, None) as reader:
             self.schema = reader.schema
         self.notes: list[str] = []
-        self.left_out: list[tuple[str, int, str]] = []
         self.keep: Any = None
 
     def _open(self, file: pa.NativeFile, columns: Sequence[str] | None) -> Any:

@@ -63,7 +63,6 @@ class Delimited:
         self._recoded = self._repaired = self._closed = False
         self._text = (*TEXT, *text)
         self.notes: list[str] = []
-        self.left_out: list[tuple[str, int, str]] = []
         self.keep: Any = None
         self._kept: set[str] = set()  # columns of numbers that lose nothing
         self._begin()
@@ -75,6 +74,10 @@ class Delimited:
                 got=", ".join(sorted(repeated)),
                 remedy="give every column its own name",
             )
+        if self._dialect.skip and not self._start.lstrip(b'\xef\xbb\xbf"').startswith(b"sep="):
+            lines = self._start.decode("utf-8", "replace").splitlines()[: self._dialect.skip]
+            which = "1 line" if len(lines) == 1 else f"{len(lines)} lines"
+            self.notes.append(f"{which} above the header: {short(lines[0])}")
         self._commas = self._dialect.separator != ","  # numbers may have decimal commas
         self._decimal: str | None = None
         self._marked: tuple[str, ...] = ()  # columns of numbers that Arrow would misread
@@ -354,6 +357,8 @@ def dialect_of(head: str, ending: str = "") -> Dialect:
     if re.fullmatch(r"\"?sep=(.)\"?", first):  # Excel's
         told, skip = first.strip('"')[4], 1
         head = head[len(first) :].lstrip("\r\n")
+    elif (skip := _titles(head)) > 0:
+        head = "".join(head.splitlines(keepends=True)[skip:])
     order = sorted(SEPARATORS, key=lambda s: (s != told, s != "\t" or ending not in (".tsv", ".tab")))
     best, separator = 0.0, order[0] if told or ending in (".tsv", ".tab") else ","
     for candidate in [told] if told else order:
@@ -383,6 +388,33 @@ def named(names: Sequence[str]) -> list[str]:
             while new in taken:
                 new += "_"
         found.append(new)
+    return found
+
+
+def _titles(head: str) -> int:
+    r"""Return the number of lines above the header: titles and blank lines, with few cells that are filled.
+
+    >>> _titles("Export of May\n\nslate,picked,price\n1,0,2.5\n1,1,3.5\n")
+    2
+    """
+    most, found = 0.0, 0
+    for separator in SEPARATORS:
+        reader = csv.reader(io.StringIO(head, newline=""), delimiter=separator)
+        try:
+            rows = [(reader.line_num, row) for _, row in zip(range(200), reader)]  # noqa: B905
+        except csv.Error:
+            continue
+        widths = [len(row) for _, row in rows if len(row) > 1]
+        width = max(set(widths), key=widths.count, default=0)
+        share = widths.count(width) * width
+        if width < 3 or share <= most:
+            continue
+        most = share
+        filled = [sum(map(bool, row)) + (len(row) < width) * (len(row) - width) for _, row in rows]
+        header = next((i for i, count in enumerate(filled) if count >= width - 1), 0)
+        words = not any(re.fullmatch(NUMBER, name) for name in rows[header][1])
+        own = header == 1 and len(rows[0][1]) == width - 1  # R's header, without a name for the rows' names
+        found = rows[header - 1][0] if header and words and not own and len(rows) > header + 1 else 0
     return found
 
 

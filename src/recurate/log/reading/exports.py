@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
+from recurate.core.errors import InputError
 from recurate.log.reading.names import key, listed, named
 from recurate.log.reading.values import array_of, blank, numbers_of, objects
 
@@ -21,9 +22,12 @@ ANSWERS = ".responses"
 RESPONDENT, TASK = "respondent", "task_number"
 IMPORT_ID = re.compile(r'^\s*\{\s*"ImportId"')
 NUMBER = re.compile(r"\d+")
+LETTER = re.compile(r"(?<![A-Za-z])[A-H](?![A-Za-z])|(?<=[_\-. ])[a-h](?=$|[_\-. ])")
 NUMBERS = re.compile(r"-?\d+\.?\d*|-?\.\d+")
 PROFILE = re.compile(r"^(?P<stem>.*?)(?P<task>\d+)-(?P<place>\d+)-(?P<attribute>\d+)$")
 LABEL = re.compile(r"^(?P<stem>.*?)(?P<task>\d+)-(?P<attribute>\d+)$")
+TASKS = ("t", "task", "q", "question", "choice", "set", "choiceset", "scenario", "situation", "trial", "cs")
+PLACES = ("a", "alt", "alternative", "option", "opt", "profile", "concept", "card", "candidate", "product")
 ASKED = (
     "c",
     "choice",
@@ -199,13 +203,61 @@ class _Design:
 def _design(table: pa.Table) -> _Design | None:
     """Return the design of numbered columns: picks ``C1, C2``, profiles ``F-1-2-3`` or ``t1_a2_price``."""
     names = table.column_names
-    for found, labels in ((_profiles(names), _labels(names)), (_numbered(names), {})):
-        tasks = tuple(dict.fromkeys(t for t, _, _ in found))
-        places = tuple(dict.fromkeys(p for _, p, _ in found))
-        picks = _picks(table, tasks, set(found.values()) | set(labels.values()), len(places))
-        if len(tasks) >= 2 and len(places) >= 2 and picks is not None:
-            return _Design(tasks, picks, places, found, labels)
-    return None
+    numbered = _numbered(names)
+    turned = {(p, t, s): n for (t, p, s), n in numbered.items() if p.isdigit()}
+    found = [d for c in (numbered, turned) if (d := _design_of(table, c, {})) is not None]
+    profiles = _design_of(table, _profiles(names), _labels(names))
+    if profiles is not None or len(found) < 2:
+        return next((d for d in (profiles, *found) if d is not None), None)
+    for hint in (_named_tasks, _all_picks, _beside_picks):
+        told = [hint(names, design) for design in found]
+        if told[0] != told[1]:
+            return found[told.index(True)]
+    one = next(iter(numbered.values()))
+    raise InputError(
+        f"of the two numbers in names such as {one!r}, the first or the second may be the task's, and the "
+        "other the alternative's",
+        got=listed(list(numbered.values())),
+        remedy="write t before the task's number and a before the alternative's, such as price_t1_a2",
+    )
+
+
+def _design_of(
+    table: pa.Table, cells: dict[tuple[str, str, str], str], labels: dict[tuple[str, str], str]
+) -> _Design | None:
+    """Return the design of columns by (task, alternative, attribute) if each task has a pick among them."""
+    tasks = tuple(dict.fromkeys(t for t, _, _ in cells))
+    places = tuple(dict.fromkeys(p for _, p, _ in cells))
+    picks = _picks(table, tasks, set(cells.values()) | set(labels.values()), len(places))
+    if len(tasks) < 2 or len(places) < 2 or picks is None:
+        return None
+    return _Design(tasks, picks, places, cells, labels)
+
+
+def _named_tasks(names: Sequence[str], design: _Design) -> bool:
+    """Return whether words before the numbers name the task or the alternative, as in ``t1_a2_price``."""
+    for (task, place, _), name in design.cells.items():
+        words = {n: key(w) for w, n in re.findall(r"([A-Za-z]+)[_\-. ]?(\d+)", name)}
+        bare = len(re.findall("[A-Za-z]+", name)) == 1  # a word alone is the attribute
+        if task != place and not bare and (words.get(task) in TASKS or words.get(place) in PLACES):
+            return True
+    return False
+
+
+def _all_picks(names: Sequence[str], design: _Design) -> bool:
+    """Return whether there are as many columns of picks as tasks."""
+    stems = {NUMBER.sub("#", name) for name in design.picks.values()}
+    return sum(NUMBER.sub("#", name) in stems for name in names) == len(design.tasks)
+
+
+def _beside_picks(names: Sequence[str], design: _Design) -> bool:
+    """Return whether the columns of each task and its pick stand together."""
+    place = {name: i for i, name in enumerate(names)}
+    for task, pick in design.picks.items():
+        own = [place[n] for (t, _, _), n in design.cells.items() if t == task] + [place[pick]]
+        if max(own) - min(own) >= len(own):
+            return False
+    return True
 
 
 def _profiles(names: Sequence[str]) -> dict[tuple[str, str, str], str]:
@@ -219,13 +271,14 @@ def _labels(names: Sequence[str]) -> dict[tuple[str, str], str]:
 
 
 def _numbered(names: Sequence[str]) -> dict[tuple[str, str, str], str]:
-    """Return the columns with two numbers, a task's and an alternative's; tasks are those that are more."""
+    """Return the columns with two numbers, a task's first, or with a task's number and a letter."""
     found: dict[tuple[str, str, str], str] = {}
     for name in names:
-        numbers = NUMBER.findall(name)
-        if len(numbers) == 2:
-            stem = re.sub(r"[_\-. #]+", "_", NUMBER.sub("#", name)).strip("_")
-            found[(numbers[0], numbers[1], stem)] = name
+        numbers, letters = NUMBER.findall(name), LETTER.findall(name)
+        if len(numbers) == 2 or (len(numbers) == 1 and len(letters) == 1):
+            bare = NUMBER.sub("#", name if len(numbers) == 2 else LETTER.sub("#", name))
+            stem = re.sub(r"[_\-. #]+", "_", bare).strip("_")
+            found[(numbers[0], (*numbers, *letters)[1], stem)] = name
     stems = {s for _, _, s in found}
     full = {s: {(t, p) for t, p, o in found if o == s} for s in stems}
     most = max((len(v) for v in full.values()), default=0)

@@ -15,8 +15,8 @@ SUFFIX = re.compile(
     r"^(?P<stem>.*?[^\d_\-. ])[_\-. ]?"
     r"(?P<alt>\d+|(?<=[_\-. ])[a-hA-H]|(?<=[_\-. ])(?:left|right|first|second))$"
 )
-LAST = re.compile(r"^(?P<stem>.+)[._](?P<alt>[A-Za-z0-9\-]+)$")
-PREFIX = re.compile(r"^(?P<alt>[A-Za-z0-9\-]+)[_.](?P<stem>.+)$")
+MOST = 50  # alternatives that have names
+SPLIT = re.compile(r"(?<=[^_.])[_.](?=[^_.])")
 NUMBER_FIRST = re.compile(r"^(?P<alt>\d+)[_\-. ]?(?P<stem>[A-Za-z].*)$")
 
 
@@ -27,15 +27,14 @@ def groupings(
     found = []
     others = [n for n in names if not VOTES.match(n)]
     names = others if any(SUFFIX.match(n) for n in others) else names
-    for pattern in (SUFFIX, NUMBER_FIRST, PREFIX, LAST):
-        by_stem: dict[str, dict[str, str]] = {}
-        for name in names:
-            match = pattern.match(name)
-            if match and (not alternatives or match["alt"] in alternatives):
-                by_stem.setdefault(match["stem"], {})[match["alt"]] = name
-        grouped = _dominant(by_stem, alternatives)
-        if grouped:
-            found.append(grouped)
+    for pattern in (SUFFIX, NUMBER_FIRST):
+        matches = [(m["stem"], m["alt"], n) for n in names if (m := pattern.match(n))]
+        found += _grids(matches, names, alternatives, every=True)
+    splits = [(n[: m.start()], n[m.end() :], n) for n in names for m in SPLIT.finditer(n)]
+    for parts in ([(b, a, n) for a, b, n in splits], splits):  # the alternative first, or last
+        for sign in (1, -1):  # in price_red_bus it may be the bus or the red bus
+            cells = sorted(parts, key=lambda p: sign * len(p[1]))
+            found += [g for g in _grids(cells, names, alternatives) if len(g[0]) <= MOST]
     sides = [(a, b) for a, b in usual.SIDES if {a, b} <= {n.lower() for n in names}]
     lower = {n.lower(): n for n in names}
     found += [((a, b), {"": (lower[a], lower[b])}) for a, b in sides if not alternatives]
@@ -49,6 +48,41 @@ def groupings(
         if mark not in seen:
             seen.add(mark)
             yield grouped
+
+
+def _grids(
+    cells: Sequence[tuple[str, str, str]],
+    names: Sequence[str],
+    alternatives: Sequence[str],
+    *,
+    every: bool = False,
+) -> list[tuple[tuple[str, ...], dict[str, tuple[str | None, ...]]]]:
+    """Return the alternatives and stems of columns, given as (stem, alternative, column).
+
+    Args:
+        cells: What each column is of, by a pattern of names; the likelier first.
+        names: The columns, in order.
+        alternatives: Those that the user named; none: those that most stems have.
+        every: Whether each set of alternatives that some stem has is returned too: a person's answers
+            ``trust_1`` to ``trust_5`` may stand beside ``price_1`` to ``price_3``.
+    """
+    by_stem: dict[str, dict[str, str]] = {}
+    for stem, alternative, name in cells:
+        by_stem.setdefault(stem, {}).setdefault(alternative, name)
+    place = {n: i for i, n in enumerate(names)}
+    by_stem = {s: dict(sorted(c.items(), key=lambda x: place[x[1]])) for s, c in by_stem.items()}
+    if alternatives:
+        counted = all(a.isdigit() for a in alternatives)  # then a stem with other numbers is another scale
+        by_stem = {
+            s: {a: n for a, n in c.items() if a in alternatives}
+            for s, c in by_stem.items()
+            if not counted or c.keys() <= set(alternatives)
+        }
+        by_stem = {s: c for s, c in by_stem.items() if c}
+    sets = dict.fromkeys(tuple(c) for c in by_stem.values() if len(c) >= 2)
+    wanted = [alternatives, *(sets if every and not alternatives and len(sets) > 1 else ())]
+    narrowed = [by_stem, *({s: c for s, c in by_stem.items() if c.keys() <= set(w)} for w in wanted[1:])]
+    return [g for stems in narrowed if (g := _dominant(stems, alternatives))]
 
 
 def _dominant(

@@ -36,7 +36,7 @@ def long_readings(table: pa.Table, given: Given) -> Iterator[Mapping]:
     slates = [given.roles["slate"]] if "slate" in given.roles else named(flat_columns(table), "slate")
     base = usual_roles(table, given.roles, ("round", "chooser", "context", "time"), taken=slates[:1])
     outcomes = list(_outcomes(table, given))
-    if not given.picks and not _numbered_rewards(table, given):
+    if not given.picks and not _numbered_rewards(table, given, base):
         outcomes.append((NOTHING, ""))
     yield from _best_and_worst(table, given, base, slates)
     refused: InputError | None = None
@@ -81,17 +81,29 @@ def _best_and_worst(table: pa.Table, given: Given, base: Mapping, slates: Sequen
             yield replace(found, how=BEST_WORST, roles=roles, votes=(best[0], worst[0]))
 
 
-def _numbered_rewards(table: pa.Table, given: Given) -> bool:
-    """Return whether rewards are numbered like other columns: completion_0, reward_0, completion_1, ..."""
+def _numbered_rewards(table: pa.Table, given: Given, base: Mapping) -> bool:
+    """Return whether rewards are numbered as candidates are.
+
+    They are where other columns are so (``completion_0, reward_0, completion_1, ...``), or where each row has
+    a prompt and round of its own: what K candidates of one prompt share would come again.
+    """
     if given.rewards:
         return False
     rewards = usual.reward_names(flat_columns(table))
+    by = [base.roles[r] for r in ("round", "context") if r in base.roles]
+    alone = "context" in base.roles and table.num_rows >= 4
+    alone = alone and all(n in flat_columns(table) for n in by) and _recur(table, by) == 1
     for alternatives, stems in groupings(table, table.column_names, ()):
         inside = {c for columns in stems.values() for c in columns}
         counted = are_numbered(alternatives)
-        if len(rewards) > 1 and set(rewards) <= inside and len(stems) > 1 and counted:
+        if len(rewards) > 1 and set(rewards) <= inside and counted and (len(stems) > 1 or alone):
             return True
     return False
+
+
+def _recur(table: pa.Table, names: Sequence[str]) -> int:
+    """Return how many rows agree in these columns, at most."""
+    return int(pc.max(table.group_by(list(names)).aggregate([([], "count_all")]).column("count_all")).as_py())
 
 
 def _outcomes(table: pa.Table, given: Given) -> Iterator[tuple[str, str]]:

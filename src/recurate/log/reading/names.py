@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import unicodedata
 from collections.abc import Container, Iterable, Sequence
+from functools import lru_cache
 
 # Usual names by role, the most specific first; case, spaces and punctuation do not matter.
 SYNONYMS: dict[str, tuple[str, ...]] = {
@@ -88,6 +89,7 @@ ITEM_STEMS = (
 )  # fmt: skip
 
 
+@lru_cache(1 << 16)
 def key(name: str) -> str:
     """Return a name without case, spaces and punctuation.
 

@@ -246,7 +246,6 @@ class Lines:
         self._file, self._name, self._recoded = file, name, False
         self._text = (*TEXT, *text)
         self.notes: list[str] = []
-        self.left_out: list[tuple[str, int, str]] = []
         self.keep: Any = None
         try:
             self._begin()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping as MappingType
 from collections.abc import Sequence
 from typing import Any
@@ -15,12 +16,18 @@ from scipy.special import fdtrc
 from recurate.core.arrays import FloatArray, IntArray
 from recurate.core.errors import InputError
 from recurate.log.reading.columns import flat_columns, may_label
-from recurate.log.reading.mapping import Given, Mapping, columns_of
+from recurate.log.reading.mapping import NOTHING, Given, Mapping, columns_of
 from recurate.log.reading.names import is_sample, named
 from recurate.log.reading.rewards import terms
-from recurate.log.reading.values import array_of, codes_of, numbers_of
+from recurate.log.reading.sources import FILE, is_shard
+from recurate.log.reading.values import array_of, codes_of, measures_of
 
 DEPENDS = 1e-6  # level at which rewards depend on a column
+RUNS = re.compile(  # what is called so tells runs apart
+    r"(^|[^a-z])(seeds?|runs?|experiments?|exp|models?|variants?|policy|policies|replicas?|configs?|arms?|checkpoints?)"
+    r"([^a-z]|$)",
+    re.I,
+)
 
 
 def undecided_context(
@@ -55,7 +62,7 @@ def undecided_context(
         sizes = np.bincount(np.unique(codes, return_inverse=True)[1].ravel())
         if sizes.size < 2 or sizes.size > codes.size / 2 or named([name], "chooser") or named([name], "item"):
             continue
-        if not any(_depends(numbers_of(array_of(head, part))[first], codes) for part in parts):
+        if not any(_depends(measures_of(array_of(head, part))[first], codes) for part in parts):
             continue
         if name == slate:
             raise InputError(
@@ -98,7 +105,7 @@ def oddities(head: pa.Table, mapping: Mapping) -> list[str]:
     """Return warnings about rows that may not be one round's independent candidates of one model."""
     if mapping.form != "long":
         return []
-    flat = flat_columns(head)
+    flat = [n for n in flat_columns(head) if n != FILE]
     warnings = []
     texts = [n for n in flat if is_sample(n)]
     copies = head.num_rows - head.group_by(flat).aggregate([]).num_rows if texts else 0
@@ -114,8 +121,9 @@ def oddities(head: pa.Table, mapping: Mapping) -> list[str]:
             "curve, one mean per step, is no log of candidates"
         )
     return warnings + [
-        f"candidates of {count} values of {name!r} are pooled: keep one, if they differ in model or settings"
-        for name, count in _mixed(head, mapping, flat)
+        f"candidates of {count} values of {name!r} are pooled, and K counts them all: keep one, if they "
+        "differ in model or settings, or name K: --k"
+        for name, count in _mixed(head, mapping, flat_columns(head))
     ]
 
 
@@ -133,11 +141,17 @@ def sentinels(candidates: MappingType[str, NDArray[Any]], rewards: Sequence[str]
 
 
 def _mixed(head: pa.Table, mapping: Mapping, flat: Sequence[str]) -> list[tuple[str, int]]:
-    """Return unused columns of which each of a few values recurs for every prompt, with their number."""
+    """Return unused columns of which several of a few values recur for most prompts, with their number.
+
+    Such a column tells runs apart if each prompt has several candidates of every value, if the rows of each
+    value lie together in the file, as where files were joined, or by its name.
+    """
     if "context" not in mapping.roles or pa.types.is_nested(head.schema.field(mapping.roles["context"]).type):
         return []
     by = [mapping.roles[r] for r in ("round", "context") if r in mapping.roles]
-    used = (columns_of(mapping) | {"source", "group"}) - {mapping.roles.get("item")}  # an item may be a model
+    used = columns_of(mapping) | {"source", "group"}
+    used -= {mapping.roles.get("item")}  # an item may be a model
+    used -= {mapping.roles.get("chooser")} if mapping.how == NOTHING else set()  # who rated
     found = []
     for name in flat:
         if name in used or is_sample(name) or not may_label(head, name):
@@ -149,9 +163,21 @@ def _mixed(head: pa.Table, mapping: Mapping, flat: Sequence[str]) -> list[tuple[
         each = np.asarray(groups.column("count_all").to_numpy())
         prompts = groups.group_by(by).aggregate([([], "count_all")])
         distinct = np.asarray(prompts.column("count_all").to_numpy())
-        if (distinct == values).mean() > 0.9 and (each >= 2).mean() > 0.9:
+        if (distinct > 1).mean() < 0.5 or (each.mean() < 1.5 and not _rated(mapping, name)):
+            continue
+        if name == FILE and any(map(is_shard, pc.unique(head.column(name)).to_pylist())):
+            continue
+        codes = _codes(head, name)
+        together = int((np.diff(codes) != 0).sum()) < 2 * values
+        even = (distinct == values).mean() > 0.9 and (each >= 2).mean() > 0.9
+        if even or together or RUNS.search(name) or _rated(mapping, name):
             found.append((name, values))
     return found
+
+
+def _rated(mapping: Mapping, name: str) -> bool:
+    """Return whether a column says who rated candidates: each is there once for everyone who did."""
+    return name == mapping.roles.get("chooser")
 
 
 def _codes(head: pa.Table, name: str) -> IntArray:

@@ -14,7 +14,7 @@ from recurate.core.arrays import FloatArray, IntArray
 from recurate.core.errors import InputError, nearest
 from recurate.log.reading.mapping import Given, Mapping
 from recurate.log.reading.names import key, listed
-from recurate.log.reading.values import codes_of, numbers_of
+from recurate.log.reading.values import codes_of, measures_of
 
 OWN_REWARDS = re.compile(r"reward(_.*)?$", re.I)
 ADVANTAGES = ("advantage", "advantages")
@@ -87,7 +87,7 @@ def _sum(candidates: MappingType[str, NDArray[Any]], name: str) -> FloatArray:
                 got=f"columns {listed(valid)}",
                 remedy=nearest(column, valid),
             )
-        values = numbers_of(candidates[column])
+        values = measures_of(candidates[column])
         if not np.isfinite(values).any():
             shown = repr(candidates[column][0])[:80]
             raise InputError(
@@ -110,7 +110,7 @@ def _factor(text: str, reward: str) -> float:
 
 def _adds_up(candidates: MappingType[str, NDArray[Any]], total: str, parts: Sequence[str]) -> bool:
     """Return whether a reward is the sum, or the mean, of others."""
-    values = [numbers_of(candidates[n]) for n in (total, *parts)]
+    values = [measures_of(candidates[n]) for n in (total, *parts)]
     ok = np.isfinite(np.column_stack(values)).all(axis=1)
     if ok.sum() < 4:
         return False
@@ -134,7 +134,7 @@ def _combined(
         if {"round", "context"} & candidates.keys()
         else np.zeros(advantage.size, np.int64)
     )
-    parts = {n: np.nan_to_num(numbers_of(candidates[n])) for n in names}
+    parts = {n: np.nan_to_num(measures_of(candidates[n])) for n in names}
     choices = [("+".join(names), sum(parts.values())), *parts.items()]
     for how, values in choices:
         if _follows(np.asarray(values, float), advantage, groups):

@@ -11,12 +11,12 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from recurate.core.arrays import FloatArray, IntArray
-from recurate.core.errors import InputError, nearest
+from recurate.core.errors import InputError, cut, nearest
 from recurate.log.reading.forms import RANK, STANDARD, Unfolded, unfold
 from recurate.log.reading.mapping import Mapping, two_ways
 from recurate.log.reading.names import listed
 from recurate.log.reading.understand import Understood
-from recurate.log.reading.values import blank, numbers_of
+from recurate.log.reading.values import blank, measures_of
 from recurate.rules.slates import Slates
 
 LEVELS = 20  # largest number of distinct texts of a category
@@ -228,7 +228,9 @@ class _Reasons:
             which = np.flatnonzero(self.code == i)
             label = self.labels[self.slates.offsets[which[0]]]
             found.append(
-                Exclusion(name, which.size, int(self.slates.sizes[which].sum()), f"first: slate {label}")
+                Exclusion(
+                    name, which.size, int(self.slates.sizes[which].sum()), cut(f"first: slate {label}", 80)
+                )
             )
         return sorted(found, key=lambda e: -e.slates)
 
@@ -283,7 +285,7 @@ def _numbers(columns: dict[str, NDArray[Any]], name: str) -> FloatArray | None:
         return values.astype(float)
     if values.dtype != object:
         return None
-    out = numbers_of(values)
+    out = measures_of(values, words=False)
     return out if np.isfinite(out).mean() > 0.5 else None
 
 

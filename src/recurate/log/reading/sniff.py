@@ -29,7 +29,6 @@ class Reader(Protocol):
 
     schema: pa.Schema
     notes: list[str]
-    left_out: list[tuple[str, int, str]]
     keep: Any  # what must live as long as the reader does
 
     def head(self, rows: int) -> pa.Table:

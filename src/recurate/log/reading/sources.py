@@ -29,6 +29,7 @@ from recurate.log.reading.sniff import ENDINGS, PACKED, Reader, explained, reade
 from recurate.log.reading.stored import beyond, scratch
 
 ROUNDS = ("round", "step", "epoch", "iteration")  # a column so called says what the file's number would
+FILE = "file"  # column of the files' names, where several make one table
 SHARD = re.compile(
     r"(^|[-_.])(data|part|train|test|valid|validation|val|dev|eval|shard|chunk|rank|worker|seed|gpu|node|proc|process|replica)[-_.]?\d+",
     re.I,
@@ -38,6 +39,7 @@ COUNTS = re.compile(  # what is before a number that counts rounds
     r")[-_.= ]*$",
     re.I,
 )
+STEPS = re.compile(r"(^|[^a-z])(rounds?|steps?|epochs?|iter(ation)?s?|checkpoints?|ckpt)[-_.= ]*$", re.I)
 OF = re.compile(r"\d+[-_]of[-_]\d+", re.I)
 ADDRESS = re.compile(r"([a-z][a-z0-9+.-]*)://", re.I)
 PACKAGES = {"http": "aiohttp", "https": "aiohttp", "s3": "s3fs", "s3a": "s3fs", "hf": "huggingface_hub"}
@@ -49,7 +51,7 @@ class Part:
 
     name: str
     reader: Reader
-    round: int | None = None
+    own: tuple[str, pa.Scalar] | None = None  # name and value of a column that the file's name tells
     keep: Any = None
     reopen: Callable[[tuple[str, ...]], Reader] | None = None
 
@@ -59,32 +61,37 @@ class Part:
 
     @property
     def schema(self) -> pa.Schema:
-        """Return the columns, the file's number included."""
-        own = self.reader.schema
-        schema = pa.schema([pa.field(f.name, _common(f.type)) for f in own], own.metadata)
-        return schema if self.round is None else schema.append(pa.field("round", pa.int64()))
+        """Return the columns, that of the file's name included."""
+        inside = self.reader.schema
+        schema = pa.schema([pa.field(f.name, _common(f.type)) for f in inside], inside.metadata)
+        if self.own is None:
+            return schema
+        name, value = self.own
+        place, column = schema.get_field_index(name), pa.field(name, value.type)
+        return schema.append(column) if place < 0 else schema.set(place, column)
 
     def head(self, rows: int) -> pa.Table:
-        """Return the first rows, with the file's number."""
+        """Return the first rows, with what the file's name tells."""
         with explained(self.name):
-            return self._with_round(_plain_types(self.reader.head(rows)))
+            return self._with_own(_plain_types(self.reader.head(rows)))
 
     def read(self, columns: list[str] | None) -> pa.Table:
-        """Return all rows of those of the columns that this file has, with its number if it is wanted."""
-        own = [n for n in self.reader.schema.names if columns is None or n in columns]
-        wanted = own or self.reader.schema.names[:1]  # one is read all the same, for the number of rows
+        """Return all rows of those of the columns that this file has, and of what its name tells."""
+        told = self.own[0] if self.own else None
+        inside = [n for n in self.reader.schema.names if (columns is None or n in columns) and n != told]
+        wanted = inside or self.reader.schema.names[:1]  # one is read all the same, for the number of rows
         with explained(self.name):
             table = _plain_types(self.reader.read(None if columns is None else wanted))
         if columns is None:
-            return self._with_round(table)
-        if self.round is not None and "round" in columns:
-            return self._with_round(table).select([*own, "round"])
-        return table
+            return self._with_own(table)
+        return self._with_own(table).select([*inside, told]) if told in columns else table
 
-    def _with_round(self, table: pa.Table) -> pa.Table:
-        if self.round is None:
+    def _with_own(self, table: pa.Table) -> pa.Table:
+        if self.own is None:
             return table
-        return table.append_column("round", pa.repeat(pa.scalar(self.round, pa.int64()), table.num_rows))
+        name, value = self.own
+        place, values = table.schema.get_field_index(name), pa.repeat(value, table.num_rows)
+        return table.append_column(name, values) if place < 0 else table.set_column(place, name, values)
 
 
 @dataclass(frozen=True)
@@ -124,11 +131,6 @@ class Source:
             for note, names in found.items()
         ]
         return (*self.said, *phrases)
-
-    @property
-    def left_out(self) -> tuple[tuple[str, int, str], ...]:
-        """Return why rows could not be read, how many, and an example; complete once all was read."""
-        return tuple(entry for part in self.parts for entry in part.reader.left_out)
 
     def head(self, rows: int = 20_000) -> pa.Table:
         """Return the first rows, of every column."""
@@ -368,17 +370,48 @@ def _numbered(parts: list[Part], said: list[str]) -> list[Part]:
     """Return the files, with the number in their names as the round where no column says it."""
     if len(parts) < 2:
         return parts
-    names = {name.lower() for part in parts for name in part.reader.schema.names}
-    numbers = numbers_of([Path(part.name).name for part in parts])
-    if names & set(ROUNDS) or numbers is None:
-        stems = [Path(part.name).name for part in parts]
-        idle = not names & set(ROUNDS) and not any(map(_shard, stems)) and _varying(stems)
+    stems = [Path(part.name).name for part in parts]
+    told = {name for part in parts for name in part.reader.schema.names if name.lower() in ROUNDS}
+    numbers = numbers_of(stems)
+    if numbers is None or (told and not (_stepped(stems) and all(_coarse(parts, name) for name in told))):
+        idle = not told and not any(map(_shard, stems)) and _varying(stems)
         note = " (numbers in their names are not taken for rounds)" if idle else ""
         said.append(f"{len(parts)} files{note}")
-        return parts
-    said.append(f"{len(parts)} files; the round is the number in the file's name")
-    found = [replace(p, round=n) for p, n in zip(parts, numbers, strict=True)]
-    return sorted(found, key=lambda part: part.round or 0)
+        if any(FILE in part.reader.schema.names or _is_log(part) for part in parts):
+            return parts
+        return [replace(part, own=(FILE, pa.scalar(stem))) for part, stem in zip(parts, stems, strict=True)]
+    instead = f", not {', '.join(sorted(told))}, which is the same in several files" if told else ""
+    said.append(f"{len(parts)} files; the round is the number in the file's name{instead}")
+    ordered = sorted(zip(numbers, parts, strict=True), key=lambda pair: pair[0])
+    return [replace(part, own=("round", pa.scalar(number, pa.int64()))) for number, part in ordered]
+
+
+def _is_log(part: Part) -> bool:
+    """Return whether recurate wrote the file."""
+    return b"recurate" in (part.reader.schema.metadata or {})
+
+
+def is_shard(name: str) -> bool:
+    """Return whether a file's name says that it holds a part of one table, not a seed's or a run's own."""
+    return _shard(name) and not re.search(r"seed|replica", name, re.I)
+
+
+def _stepped(names: Sequence[str]) -> bool:
+    """Return whether the number that varies in the files' names is said to be a step's."""
+    varying = _varying(names)
+    return varying is not None and bool(STEPS.search(varying[1]) or not (varying[1] or varying[2]))
+
+
+def _coarse(parts: Sequence[Part], name: str) -> bool:
+    """Return whether a column of rounds is constant in each file, and the same in several files."""
+    found = []
+    for part in parts:
+        if name in part.reader.schema.names:
+            values = part.head(1000).column(name).unique()
+            if len(values) > 1:
+                return False
+            found.append(values[0].as_py())
+    return len(set(found)) < len(found)
 
 
 def numbers_of(names: Sequence[str]) -> list[int] | None:
@@ -449,8 +482,9 @@ def _source(name: str, parts: list[Part], said: list[str]) -> Source:
     words = _disputed([part.schema for part in parts])
     if words:
         parts = [part.as_text(words) if _numeric(part.schema, words) else part for part in parts]
-    every = list(dict.fromkeys(n for part in parts for n in part.schema.names))
-    partial = [n for n in every if any(n not in part.schema.names for part in parts)]
+    schemas = [part.schema for part in parts]
+    every = list(dict.fromkeys(n for schema in schemas for n in schema.names))
+    partial = [n for n in every if any(schema.get_field_index(n) < 0 for schema in schemas)]
     if partial:
         said.append(f"not all files have {', '.join(map(repr, partial))}; it is empty in the others")
     kinds: dict[str, pa.DataType] = {}

@@ -10,16 +10,16 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 import pyarrow as pa
 
-from recurate.core.errors import InputError, nearest, short
+from recurate.core.errors import InputError, cut, nearest, short
 from recurate.log.reading import mapping as how
 from recurate.log.reading.columns import is_list, is_numeric, is_text
-from recurate.log.reading.forms import NONE, RANK, Unfolded, unfold
-from recurate.log.reading.grids import groupings
+from recurate.log.reading.forms import NONE, RANK, STANDARD, Unfolded, unfold
+from recurate.log.reading.grids import are_numbered, groupings
 from recurate.log.reading.mapping import Given, Mapping, check_given, columns_of, outcome_columns, two_ways
 from recurate.log.reading.names import SURE_PICKS, key, listed, named
 from recurate.log.reading.rewards import terms
 from recurate.log.reading.roles import readings
-from recurate.log.reading.values import codes_of, flags_of, numbers_of, objects
+from recurate.log.reading.values import codes_of, flags_of, measures_of, objects
 
 TRIED = 3000  # rows on which readings are tried
 FORM_TEXT = {  # the likeliest first
@@ -82,7 +82,7 @@ class Understood:
             lines.append(f"{row['role']}: {row['column']}{more}{rival}")
         lines += self.notes
         lines += [f"not used: {name} ({why})" for name, why in self.unused.items()]
-        return lines
+        return [cut(line) for line in lines]
 
 
 def _row(m: Mapping, role: str, column: str) -> dict[str, str]:
@@ -117,6 +117,9 @@ def understand(table: pa.Table, given: Given) -> Understood:
         _refuse(table, given, tried, first_error)
     assert best is not None
     worth, mapping = best
+    with accounted(Understood(mapping)):
+        _check_ragged(mapping, given)
+        _check_displayed(part, mapping, given)
     _check_ignored(part, mapping, given)
     if given.places_from is not None and mapping.how not in (how.PLACE, how.BEST_WORST):
         raise with_account(
@@ -182,7 +185,8 @@ def _check_ignored(table: pa.Table, mapping: Mapping, given: Given) -> None:
 def _worth(found: Unfolded, mapping: Mapping, given: Given) -> tuple[float, ...]:
     """Return how much of a table a reading uses: rows in usable slates, in picks, and columns."""
     picks = _usable_picks(found)
-    order = -float(list(FORM_TEXT).index(mapping.form)), len(columns_of(mapping))
+    form = -float(list(FORM_TEXT).index(mapping.form))
+    order = form, -_idle(found, mapping), len(columns_of(mapping))
     if given.picks:  # lists that hold the chosen one among others, with rewards, tell more than a pair
         whole = float(mapping.form == "lists" and bool(mapping.rewards))
         return (round(picks, 1) or picks, whole, *order, picks)
@@ -210,12 +214,75 @@ def _usable_picks(found: Unfolded) -> float:
     return float(sizes[good].sum() / codes.size) * found.decided
 
 
+def _idle(found: Unfolded, mapping: Mapping) -> float:
+    """Return how many of the alternatives that have no names are never picked, or have no reward."""
+    if mapping.form != "wide" or not are_numbered(mapping.alternatives):
+        return 0.0
+    lacking = {
+        place for s in mapping.rewards for place, n in enumerate(mapping.stems.get(s, ())) if n is None
+    }
+    if mapping.how != how.PLACE or not found.columns["slate"].size:
+        return float(len(lacking))
+    picked = np.nan_to_num(found.columns["result"]) > 0
+    return float(len(mapping.alternatives) - np.unique(found.columns["slot"][picked]).size)
+
+
+def _check_ragged(mapping: Mapping, given: Given) -> None:
+    """Raise InputError if the numbers in the columns' names count alternatives or something else."""
+    k = len(mapping.alternatives)
+    lacking = [s for s, c in mapping.stems.items() if None in c and sum(n is not None for n in c) > 1]
+    lacking = [s for s in lacking if not given.others or s in given.others]
+    if mapping.form != "wide" or given.alternatives or not lacking or not are_numbered(mapping.alternatives):
+        return
+    full = [s for s, c in mapping.stems.items() if None not in c]
+    fewer = [a for a, n in zip(mapping.alternatives, mapping.stems[lacking[0]], strict=True) if n is not None]
+    raise InputError(
+        f"columns are numbered differently: {listed(lacking)} for {len(fewer)} alternatives, "
+        f"{listed(full) or 'others'} for {k}",
+        got=f"numbers {', '.join(mapping.alternatives)}",
+        remedy=f"list them: --alternatives {','.join(fewer)}, or {','.join(mapping.alternatives)}; "
+        f"or name what describes them: --feature {(full or lacking)[0]}",
+    )
+
+
+def _check_displayed(table: pa.Table, mapping: Mapping, given: Given) -> None:
+    """Raise InputError if ranks or ratings may describe what was shown: a column marks one of each slate.
+
+    In pairs whose ranks do not follow the file's order, that column may well be a feature.
+    """
+    if mapping.form != "long" or mapping.how not in (how.RANK, how.RATING) or mapping.how in given.roles:
+        return
+    made = unfold(table, mapping)
+    result, codes = made.columns["result"], codes_of(made.columns, ("slate", "round"))
+    sizes = np.bincount(codes)
+    order = np.lexsort((np.arange(codes.size), codes))
+    rising = (np.diff(result[order]) > 0) | (np.diff(codes[order]) > 0)
+    if not sizes.size or (sizes.mean() < 2.5 and not rising.all()):
+        return
+    best = np.full(sizes.size, np.inf)
+    np.minimum.at(best, codes, np.where(np.isnan(result), np.inf, result))
+    column = mapping.roles[mapping.how]
+    for name in made.columns:
+        if name not in table.column_names or name in columns_of(mapping) or name in given.others:
+            continue
+        flags = np.nan_to_num(flags_of(made.columns[name]))
+        marked, once = flags == 1, np.bincount(codes, flags) == 1
+        if not marked.any() or once.mean() < 0.95 or (result[marked] == best[codes[marked]]).mean() > 0.9:
+            continue
+        raise InputError(
+            f"{column!r} may rank the candidates, or describe what was shown: {name!r} marks one candidate "
+            "of each slate, often not the best",
+            got=f"{sizes.size} slates",
+            remedy=f"--pick {name} if it marks the picks; --{mapping.how} {column} if that is the outcome",
+        )
+
+
 def _usable_rewards(found: Unfolded, mapping: Mapping, given: Given) -> float:
     """Return the share of candidates with a finite reward; 0 without rewards, or with one candidate."""
     names = [part for name in mapping.rewards for part in terms(name, found.columns)]
     if not names or not all(n in found.columns for n in names) or not found.columns["slate"].size:
         return 0.0
-    finite = [np.isfinite(numbers_of(found.columns[n])) for n in names]
+    finite = [np.isfinite(measures_of(found.columns[n])) for n in names]
     return float(np.logical_or.reduce(finite).mean())
 
 
@@ -324,6 +391,9 @@ def _no_rewards(table: pa.Table, given: Given) -> InputError:
             what = f"there is no column {name!r} for --reward"
             return InputError(what, got=got, remedy=nearest(name, table.column_names))
         value = next((v for v in table.column(name).to_pylist() if v is not None), None)
+        if name in STANDARD:
+            what = f"no reward may be called {name!r}"
+            return InputError(what, got=short(value), remedy="rename the column")
         return InputError(
             f"the reward {name!r} must hold numbers",
             got=short(value),

@@ -15,7 +15,14 @@ from numpy.typing import NDArray
 from recurate.core.arrays import IntArray
 from recurate.log.reading.names import key
 
-YES, NO = {"1", "true", "yes", "y", "t", "1.0", "x"}, {"0", "false", "no", "n", "f", "0.0"}
+YES = {
+    "1", "true", "yes", "y", "t", "1.0", "x", "pass", "passed", "correct", "success", "ja", "oui", "si", "sí",
+    "sim",
+}  # fmt: skip
+NO = {
+    "0", "false", "no", "n", "f", "0.0", "fail", "failed", "incorrect", "wrong", "failure", "nein", "non",
+    "não", "nee", "nej",
+}  # fmt: skip
 TIES = {
     "tie", "ties", "tied", "both", "equal", "equally", "draw", "same", "neutral", "a=b", "aandb", "bothgood",
     "eithertie", "tieboth", "nopreference", "similar", "=",
@@ -27,7 +34,10 @@ SKIPS = {
 ORDERS = {  # words of position, which count only for pairs
     "left": 0, "right": 1, "first": 0, "second": 1, "l": 0, "r": 1,
 }  # fmt: skip
+LETTERS = "abcdefgh"
 TIE, BAD = -1.0, -2.0
+UNIT = re.compile(r"\s*([$€£]?)\s*([+-]?\d+(?:\.\d+|,\d{1,2}(?!\d)|,\d{4,})?)\s*([%$€£]?)\s*$")
+ZERO_TIES = "picks count from 1, and 0 is read as a tie (if 0 is the first, and 2 is none: --places-from 0)"
 ALPHABET = "codes follow the alphabet of the alternatives"
 
 
@@ -71,6 +81,25 @@ def numbers_of(values: NDArray[Any]) -> NDArray[np.float64]:
         except (TypeError, ValueError, OverflowError):
             continue
     return out
+
+
+def measures_of(values: NDArray[Any], *, words: bool = True) -> NDArray[np.float64]:
+    """Return rewards (n,) as numbers: also ``85 %`` as 0.85 and, of words, ``pass`` and ``fail`` as 1 and 0.
+
+    >>> measures_of(objects(["85 %", "7,5%"])).tolist(), measures_of(objects(["pass", "fail"])).tolist()
+    ([0.85, 0.075], [1.0, 0.0])
+    """
+    found = numbers_of(values)
+    if values.dtype != object or np.isfinite(found).any():
+        return found
+    if words and are_flags(values):
+        return flags_of(values)
+    parts = [UNIT.match(v) if isinstance(v, str) else None for v in values]
+    units = {m[1] or m[3] for m in parts if m}
+    if len(units) != 1 or sum(map(bool, parts)) <= 0.9 * sum(bool(str(v or "").strip()) for v in values):
+        return found
+    bare = numbers_of(objects([m[2].replace(",", ".") if m else None for m in parts]))
+    return bare / 100 if units == {"%"} else bare
 
 
 def steps_of(values: NDArray[Any]) -> NDArray[np.float64]:
@@ -192,6 +221,10 @@ class Names:
             for i, column in enumerate(columns):
                 if column is not None:
                     found.setdefault(key(column), i)
+        if self.counted and k <= len(LETTERS) and not {key(a) for a in self.alternatives} & set(LETTERS):
+            for stem in ("option", "answer", "alternative", "model", "response", *(("",) if k > 2 else ())):
+                for i, letter in enumerate(LETTERS[:k]):
+                    found.setdefault(key(stem + letter), i)
         if k == 2 and (self.counted or self.ordered):
             own = {key(a) for a in self.alternatives}
             for word, i in ORDERS.items():
@@ -296,7 +329,7 @@ def decode_codes(codes: NDArray[np.float64], names: Names) -> Decoded:
         note = f"{ties} picks of {half:g} are read as ties"
         places = np.where(codes == half, TIE, decoded.places)
         return Decoded(places, (*decoded.notes, note), decoded.unclear, decoded.skipped)
-    unclear = _scale(there, found, own, k) or _shifted(there, found, own)
+    unclear = _scale(there, found, own, k) or _shifted(there, found, own) or _one_more(there, own, k)
     if unclear:
         return Decoded(np.full(codes.size, np.nan), unclear=unclear)
     letters = [_last(a).lower() for a in names.alternatives]
@@ -315,7 +348,7 @@ def decode_codes(codes: NDArray[np.float64], names: Names) -> Decoded:
             places = np.where(inside, codes - first if _consecutive(own) else _lookup(codes, own), np.nan)
             if k == 2 and min(own) == 1 and 0.0 in found:
                 places = np.where(codes == 0, TIE, places)
-                notes.append("picks count from 1, and 0 is read as a tie")
+                notes.append(ZERO_TIES)
             elif min(own) == 1 and 0.0 in found:
                 notes.append("picks count from 1, and 0 is read as no pick")
             return Decoded(places, tuple(notes))
@@ -360,6 +393,19 @@ def _shifted(there: NDArray[np.float64], found: set[float], own: Sequence[float]
             "(--places-from 1), or something else"
         )
     return ""
+
+
+def _one_more(there: NDArray[np.float64], own: Sequence[float], k: int) -> str:
+    """Return what is unclear about codes 0 to k for k alternatives, of which 0 and k are both frequent.
+
+    Between alternatives that are called 1 and 2, 0 is a tie, as PandaLM and others write it.
+    """
+    if there.size < 8 or list(own) == [1.0, 2.0] or min((there == 0).mean(), (there == k).mean()) <= 0.05:
+        return ""
+    return (
+        f"picks are 0 to {k} and there are {k} alternatives: places from 1, and 0 is none (--places-from 1), "
+        f"or places from 0, and {k} is none (--places-from 0)"
+    )
 
 
 MISSING_CODES = {99.0, 999.0, 98.0, 998.0, -1.0, -8.0, -9.0, -99.0, -999.0}

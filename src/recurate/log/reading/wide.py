@@ -24,9 +24,13 @@ from recurate.log.reading.columns import (
 from recurate.log.reading.grids import VOTES, are_numbered, groupings
 from recurate.log.reading.mapping import BEST_WORST, COUNTS, MARKS, NAMED, PLACE, RANK, RATING, Given, Mapping
 from recurate.log.reading.names import ITEM_STEMS, key, named
+from recurate.log.reading.sources import FILE
 from recurate.log.reading.values import TIES, Names, decode_words, objects
 
 RANK_OF = re.compile(r"^(rank(ing)?|r)[_\-. ]|[_\-. ]rank$", re.I)
+HIGHER = "(points?|borda|scores?|ratings?|stars)"  # of which more is better
+POINTS = re.compile(rf"^{HIGHER}[_\-. ]|[_\-. ]{HIGHER}$", re.I)
+BY_VALUES = "each row holds 1 to K: 1 is taken for the best"
 MARK_WORDS = (
     "label", "winner", "won", "win", "chosen", "choice", "picked", "pick", "selected", "preferred",
     "is_chosen", "best",
@@ -275,22 +279,32 @@ def _option_columns(table: pa.Table, given: Given) -> Iterator[Mapping]:
     if len(numeric) < 2:
         return
     values = {n: np.asarray(table.column(n).cast(pa.float64()).to_numpy(), float) for n in numeric}
-    small = [n for n in numeric if np.nanmin(values[n]) >= 1 and np.nanmax(values[n]) <= len(numeric)]
+    least = {n: 0 if POINTS.search(n) else 1 for n in numeric}
+    small = [n for n in numeric if least[n] <= np.nanmin(values[n]) <= np.nanmax(values[n]) <= len(numeric)]
     for size in range(len(small), 1, -1):
         for start in range(len(small) - size + 1):
             columns = small[start : start + size]
             block = np.sort(np.column_stack([values[n] for n in columns]), axis=1)
-            if (block == np.arange(1, size + 1)).all(axis=1).mean() > 0.8 and len(block) >= 2:
-                names = [RANK_OF.sub("", n) for n in columns]
+            higher = all(POINTS.search(n) for n in columns)
+            first = 0 if higher and np.nanmin(block) == 0 else 1
+            if (block == np.arange(first, first + size)).all(axis=1).mean() > 0.8 and len(block) >= 2:
+                names = [(POINTS if higher else RANK_OF).sub("", n) for n in columns]
                 base = _base_wide(table, given, names, {}, columns)
-                yield replace(base, how=RANK, marks=tuple(columns))
+                reason = "higher is better, as of points" if higher else BY_VALUES
+                reasons = {RATING if higher else RANK: "" if RANK_OF.search(columns[0]) else reason}
+                yield replace(
+                    base,
+                    how=RATING if higher else RANK,
+                    marks=tuple(columns),
+                    reasons=base.reasons | reasons,
+                )
                 return
 
 
 def _joined(table: pa.Table, count: int, taken: set[str]) -> tuple[str, str] | None:
     """Return a column of texts that name all alternatives, as in ``model-x_model-y``, and its separator."""
     for name in table.column_names:
-        if name in taken or not pa.types.is_string(table.schema.field(name).type) or count < 2:
+        if name in (*taken, FILE) or not pa.types.is_string(table.schema.field(name).type) or count < 2:
             continue
         values = [v for v in pc.unique(table.column(name)).to_pylist() if v is not None]
         if not values or len(values) > max(20, table.num_rows // 10):

@@ -37,9 +37,11 @@ from recurate.core.arrays import FloatArray
 from recurate.core.errors import InputError
 from recurate.log.inputs import name_of
 from recurate.log.opening import open_slates
-from recurate.log.reading.mapping import Given
+from recurate.log.reading.mapping import RANK, Given
 from recurate.log.reading.slates import CHARACTERS, ITEMS, POSITIONS, SCORE, Wanted
 from recurate.log.reading.understand import accounted
+from recurate.log.reading.values import ZERO_TIES
+from recurate.log.reading.wide import BY_VALUES
 from recurate.metrics.estimates import NORMAL_975
 from recurate.rules.families import Family
 from recurate.rules.rule import Rule
@@ -183,7 +185,7 @@ def fit_log(source: Any, options: FitOptions | None = None, progress: Progress |
 def fit_choices(ready: Usable, options: FitOptions, say: Progress, source: str = "LOG") -> Fit:
     """Fit a choice table; ``source`` is the name of the log in advice."""
     reading, logit = ready.reading, ready.logit
-    warnings = [*_few_used(reading), *ready.warnings]
+    warnings = [*_few_used(reading), *_by_values(reading), *ready.warnings]
     items = _fit_items(reading, options) if reading.model == ITEMS else None
     design = _design(reading, items)
     if reading.model == POSITIONS:
@@ -370,6 +372,15 @@ def _few_used(reading: Reading) -> list[str]:
     if lost <= used:
         return []
     return [f"Only {used} of {used + lost} slates could be used, and this is about them alone"]
+
+
+def _by_values(reading: Reading) -> list[str]:
+    """Return what was assumed of values that mean the opposite elsewhere, with the option that turns it."""
+    found = [note for note in reading.notes if note == ZERO_TIES]
+    if reading.mapping.reasons.get(RANK) == BY_VALUES:
+        columns = ",".join(reading.mapping.marks)
+        found.append(f"{BY_VALUES}; if the highest number is the best: --alternatives {columns}")
+    return found
 
 
 def _avoided(reading: Reading, logit: LogitFit | None) -> list[str]:
