@@ -15,8 +15,9 @@ saddles does not settle.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass
+from typing import cast
 
 import numpy as np
 
@@ -95,12 +96,50 @@ def settle(loop: Dynamics, longest: int = LONGEST) -> FixedPoint:
         loop: the map and its start.
         longest: the largest number of iterations.
     """
+    search = _search(loop, longest)
+    law = next(search)
+    while True:
+        try:
+            law = search.send(loop.step(law))
+        except StopIteration as end:
+            return cast(FixedPoint, end.value)
+
+
+def settle_many(
+    loops: Sequence[Dynamics], step: Callable[[FloatArray, IntArray], FloatArray], longest: int = LONGEST
+) -> list[FixedPoint]:
+    """Settle several loops of the same atoms, whose maps are applied together.
+
+    Args:
+        loops: the maps and their starts.
+        step: applies the maps of the loops with these indices (B,) to their laws (N, B).
+        longest: the largest number of iterations.
+    """
+    searches = [_search(loop, longest) for loop in loops]
+    laws = {i: next(search) for i, search in enumerate(searches)}
+    found: dict[int, FixedPoint] = {}
+    while laws:
+        which = np.array(list(laws))
+        moved = step(np.column_stack(list(laws.values())), which)
+        for i, law in zip(which.tolist(), moved.T, strict=True):
+            try:
+                laws[i] = searches[i].send(np.ascontiguousarray(law))
+            except StopIteration as end:
+                found[i] = end.value
+                del laws[i]
+    return [found[i] for i in range(len(loops))]
+
+
+def _search(loop: Dynamics, longest: int) -> Generator[FloatArray, FloatArray, FixedPoint]:
+    """Yield laws, to be sent what the map makes of them, and return where that ends."""
     # With too many fed atoms for Newton's method the map contracts, and iterates are mixed.
-    advance = _Mixed(loop.step) if loop.fed.sum() > MOST_FED else loop.step
+    mixed = _Mixed() if loop.fed.sum() > MOST_FED else None
     law, wait, tries = loop.start, EVERY, 0
     moved, guess = math.inf, None
     for count in range(1, longest + 1):
-        new = advance(law)
+        new = yield law
+        if mixed is not None:
+            new = mixed(law, new)
         moved = float(np.abs(new - law).sum())
         law = new
         if count >= wait or moved < RESIDUAL:
@@ -117,21 +156,17 @@ def settle(loop: Dynamics, longest: int = LONGEST) -> FixedPoint:
 
 
 class _Mixed:
-    """A map whose iterates are mixed with the last few ones so that residuals cancel (Anderson 1965).
+    """Mixes the iterates of a map with the last few ones so that residuals cancel (Anderson 1965).
 
-    It has the map's fixed points. A call at another law than its last result starts anew.
+    It keeps the map's fixed points.
     """
 
-    def __init__(self, step: Map) -> None:
-        self.plain = step
+    def __init__(self) -> None:
         self._points: list[FloatArray] = []
         self._gaps: list[FloatArray] = []
-        self._last: FloatArray | None = None
 
-    def __call__(self, law: FloatArray) -> FloatArray:
-        new = self.plain(law)
-        if law is not self._last:
-            self._points, self._gaps = [], []
+    def __call__(self, law: FloatArray, new: FloatArray) -> FloatArray:
+        """Return the next iterate after ``law``, which the map sends to ``new``."""
         self._points, self._gaps = [*self._points[-MEMORY:], law], [*self._gaps[-MEMORY:], new - law]
         if len(self._gaps) > 2:
             changes = np.column_stack([self._gaps[-1] - g for g in self._gaps[:-1]])
@@ -144,8 +179,7 @@ class _Mixed:
             )
             mixed = new - moves @ share
             if mixed.min() >= 0:
-                new = mixed / mixed.sum()
-        self._last = new
+                return np.asarray(mixed / mixed.sum())
         return new
 
 

@@ -29,10 +29,10 @@ from recurate.core.citations import cite
 from recurate.core.errors import InputError
 from recurate.core.seeds import Stream
 from recurate.rules import Rule, Selection
-from recurate.theory.fixed_points import LONGEST, Dynamics, settle
+from recurate.theory.fixed_points import LONGEST, Dynamics, FixedPoint, settle, settle_many
 from recurate.theory.nash import maximise_nash, reach
 from recurate.theory.population import Population, check_law, favourites
-from recurate.theory.setting import Setting, Stage, as_floats, check_weights, rule_of
+from recurate.theory.setting import Setting, Stage, as_floats, check_weights, mix, rule_of
 
 TIGHT = 1e-9  # 1 - D at which an atom can be in a limit
 PRESENT = 1e-9  # smallest mass of an atom in the support
@@ -346,9 +346,37 @@ def dynamics_of(population: Population, setting: Setting) -> Dynamics:
     )
 
 
+def limits_along(
+    population: Population, rule: Selection, weights: FloatArray, real: FloatArray, longest: int = LONGEST
+) -> list[Limit]:
+    """Return the ends of B loops that differ in their weights and real fractions alone, followed together.
+
+    Args:
+        population: the atoms, with the common p_0 and p_ref.
+        rule: the rule of selection, at a finite K.
+        weights: w of each loop, shape (B, m).
+        real: rho of each loop, shape (B,).
+        longest: the largest number of rounds to follow.
+    """
+    settings = [Setting(rule, real_fraction=float(rho)) for rho in real]
+    each = [population.judged(w) for w in weights]
+    loops = [dynamics_of(own, setting) for own, setting in zip(each, settings, strict=True)]
+
+    def step(laws: FloatArray, which: IntArray) -> FloatArray:
+        picked = population.curate(laws, rule, weights[which].T)
+        return mix(picked, population.reference[:, None], real[which])
+
+    ends = settle_many(loops, step, longest)
+    return [_limit(*triple) for triple in zip(each, settings, ends, strict=True)]
+
+
 def _followed(population: Population, setting: Setting, longest: int) -> Limit:
     """Return the end of the loop itself, from the population's law."""
-    found = settle(dynamics_of(population, setting), longest)
+    return _limit(population, setting, settle(dynamics_of(population, setting), longest))
+
+
+def _limit(population: Population, setting: Setting, found: FixedPoint) -> Limit:
+    """Return the end of an iteration as a limit."""
     rewards, start = population.rewards, population.law
     with np.errstate(over="ignore"):
         means = found.law @ np.exp(np.minimum(rewards / setting.temperature, 709.0))

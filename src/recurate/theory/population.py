@@ -88,6 +88,12 @@ class Population:
         other.law = law
         return other
 
+    def judged(self, weights: ArrayLike) -> Population:
+        """Return the same population with other weights of the rewards, shape (m,); its set-ups are kept."""
+        other = copy(self)
+        other.weights = check_weights(weights, self.weights.size)
+        return other
+
     def moved(self, rewards: FloatArray) -> Population:
         """Return the same masses at other rewards, shape (N, m)."""
         other = copy(self)

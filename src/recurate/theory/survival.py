@@ -23,7 +23,7 @@ from recurate.core.citations import cite
 from recurate.core.errors import InputError
 from recurate.rules import Rule
 from recurate.theory.fixed_points import settle
-from recurate.theory.limits import Limit, dynamics_of, limit
+from recurate.theory.limits import Limit, dynamics_of, limit, limits_along
 from recurate.theory.population import Population, favourites
 from recurate.theory.setting import Setting, check_weights
 
@@ -261,9 +261,13 @@ def phase(
     base = check_weights(weights, matrix.shape[1])
     front = matrix[pareto_front(matrix)]
     groups = favourites(front, matrix.max(axis=0))
-    out = np.empty((np.size(ks), np.size(shares)))
-    for a, k in enumerate(np.ravel(ks)):
-        for b, weight in enumerate(np.ravel(shares)):
-            end = limit(front, _with_weight(base, group, float(weight)), k=float(k), longest=SHORT)
-            out[a, b] = settled_share(end, groups, group)
+    trials = np.array([_with_weight(base, group, float(weight)) for weight in np.ravel(shares)])
+    population, none = Population(front), np.zeros(len(trials))
+    out = np.empty((np.size(ks), len(trials)))
+    for a, k in enumerate(np.ravel(ks).astype(float)):
+        if math.isinf(k):
+            ends = [limit(front, weights) for weights in trials]
+        else:
+            ends = limits_along(population, Rule(k), trials, none, SHORT)
+        out[a] = [settled_share(end, groups, group) for end in ends]
     return out

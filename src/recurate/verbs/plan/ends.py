@@ -8,8 +8,9 @@ import numpy as np
 
 from recurate.core.arrays import FloatArray, IntArray
 from recurate.log.candidates import Candidates
-from recurate.theory.limits import Limit, limit
-from recurate.theory.population import favourites
+from recurate.rules import Rule
+from recurate.theory.limits import Limit, limit, limits_along
+from recurate.theory.population import Population, favourites
 from recurate.theory.survival import SHORT, Survival, pareto_front, phase, settled_share, survival
 from recurate.theory.welfare import Welfare, welfare
 from recurate.verbs.plan.evaluation import Choice
@@ -100,9 +101,9 @@ def _by_real(rewards: FloatArray, front: IntArray, weights: tuple[float, ...]) -
     mass = np.full(atoms.size, 1.0 / len(rewards))
     mass[front.size :] = (1 - front.size / len(rewards)) / max(atoms.size - front.size, 1)
     groups = favourites(sample, rewards.max(axis=0))
+    population, trials = Population(sample, law=mass), np.tile(weights, (len(PHASE_REAL), 1))
     out = np.empty((len(PHASE_KS), len(PHASE_REAL)))
     for a, k in enumerate(PHASE_KS):
-        for b, rho in enumerate(PHASE_REAL):
-            end = limit(sample, weights, k=k, real_fraction=rho, law=mass, longest=SHORT)
-            out[a, b] = settled_share(end, groups, 0)
+        ends = limits_along(population, Rule(k), trials, np.array(PHASE_REAL), SHORT)
+        out[a] = [settled_share(end, groups, 0) for end in ends]
     return out
