@@ -155,6 +155,7 @@ class ClassScore:
     gain_error: float
 
 
+CLEAR_GAIN = 2.0  # minimum gain by another class, in its standard errors
 CLASS_FOLDS = 4  # parts into which choosers are divided
 FEW_CHOOSERS = 20  # minimum number of choosers for a choice of the number of classes
 
@@ -164,7 +165,7 @@ def select_classes(
 ) -> tuple[ClassFit, list[ClassScore]]:
     """Return the fit with the chosen number of classes, and the scores of all numbers that were tried.
 
-    A class is added as long as it raises the held-out log-likelihood by more than one standard error of the
+    A class is added as long as it raises the held-out log-likelihood by more than two standard errors of the
     gain. Every chooser is held out once, in one of four parts that do not depend on the seed.
 
     Args:
@@ -190,7 +191,7 @@ def select_classes(
             error = float(np.std(logs - before) * math.sqrt(logs.size)) / len(choices)
         mean = float(logs.sum()) / len(choices)
         scores.append(ClassScore(classes, whole.log_likelihood, whole.bic, mean, gain, error))
-        if best is not None and gain <= error:
+        if best is not None and gain <= CLEAR_GAIN * error:
             break
         best, before = whole, logs
     assert best is not None

@@ -286,13 +286,12 @@ class Delimited:
         """
         table = self._with_digits(table, start)
         for place, field in enumerate(table.schema):
-            column, note = table.column(place), ""
-            if field.name in self._text:
+            if field.name in self._text or not pa.types.is_string(field.type):
                 continue
-            if pa.types.is_string(field.type):
-                column, note = _numbers(column, field.name, self._commas, self._decimal)
-            if column is not table.column(place):
-                table = table.set_column(place, field.name, column)
+            column = table.column(place)
+            found, note = _numbers(column, field.name, self._commas, self._decimal)
+            if found is not column:
+                table = table.set_column(place, field.name, found)
             if note and start is None and note not in self.notes:
                 self.notes.append(note)
         return table

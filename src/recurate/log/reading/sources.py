@@ -177,8 +177,9 @@ class Source:
                 table = _concatenated(tables)
         if names is None:
             return table
+        present = set(table.column_names)
         for name in names:
-            if name not in table.column_names:
+            if name not in present:
                 table = table.append_column(name, pa.nulls(table.num_rows, self._schema.field(name).type))
         return table.select(names)
 
