@@ -24,7 +24,7 @@ from recurate.log.reading.columns import (
 from recurate.log.reading.grids import VOTES, are_numbered, groupings
 from recurate.log.reading.mapping import BEST_WORST, COUNTS, MARKS, NAMED, PLACE, RANK, RATING, Given, Mapping
 from recurate.log.reading.names import ITEM_STEMS, key, named
-from recurate.log.reading.values import TIES, Names, decode_words, objects
+from recurate.log.reading.values import TIES, Names, array_of, decode_words, numbers_of, objects
 
 RANK_OF = re.compile(r"^(rank(ing)?|r)[_\-. ]|[_\-. ]rank$", re.I)
 MARK_WORDS = (
@@ -274,7 +274,7 @@ def _option_columns(table: pa.Table, given: Given) -> Iterator[Mapping]:
     ]
     if len(numeric) < 2:
         return
-    values = {n: np.asarray(table.column(n).cast(pa.float64()).to_numpy(), float) for n in numeric}
+    values = {n: numbers_of(array_of(table, n)) for n in numeric}
     small = [n for n in numeric if np.nanmin(values[n]) >= 1 and np.nanmax(values[n]) <= len(numeric)]
     for size in range(len(small), 1, -1):
         for start in range(len(small) - size + 1):
