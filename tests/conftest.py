@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import gc
+import os
 import subprocess
+import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -13,6 +15,9 @@ from hypothesis import settings
 
 from helpers.faults import Server
 from helpers.warm import Warm
+
+# The key that marks runs as this user's is the tests' own.
+os.environ["XDG_STATE_HOME"] = tempfile.mkdtemp(prefix="recurate-state-")
 
 # Derandomised: a test run's verdict depends on the code alone.
 settings.register_profile("recurate", deadline=None, derandomize=True, max_examples=60)

@@ -83,6 +83,10 @@ def main() -> NoReturn:
         remedy = "make room, then give the command again" if is_full(error) else "check the path"
         print(f"error: {what}\n  got:    {name}\n  remedy: {remedy}", file=sys.stderr)
         raise SystemExit(2) from None
+    except MemoryError as error:
+        remedy = "use a smaller file or smaller settings, or a machine with more memory"
+        print(f"error: there is too little memory\n  got:    {error}\n  remedy: {remedy}", file=sys.stderr)
+        raise SystemExit(2) from None
     raise SystemExit(0)
 
 

@@ -308,6 +308,7 @@ def break_product(mutant: str) -> None:
     from recurate.core import files, sealed, tables
     from recurate.core.files import sync
     from recurate.core.seeds import Stream
+    from recurate.log import folders
     from recurate.loop import driver, rounds, run_folder
 
     module: Any
@@ -323,7 +324,7 @@ def break_product(mutant: str) -> None:
             (run_folder, "sync", lambda path: None),
         ],
         "no hashes": [
-            (run_folder, "verify", lambda *rest: None),
+            (folders.StoredRun, "verify", lambda folder, **rest: None),
             (sealed, "seal_holds", lambda *rest: True),
         ],
         "no lock": [(run_folder.RunFolder, "locked", lambda folder: contextlib.nullcontext())],

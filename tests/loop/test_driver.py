@@ -17,7 +17,8 @@ import recurate
 from helpers.paths import TESTS, refused
 from helpers.tiny import DIGITS, GAUSSIANS, contents, merged
 from recurate.core.errors import InputError
-from recurate.log.schema import RUN_FORMAT, read_log
+from recurate.log.folders import RUN_FORMAT
+from recurate.log.schema import read_log
 from recurate.log.trajectory import Trajectory
 from recurate.loop.config import parse_config
 from recurate.loop.driver import resume, run

@@ -6,7 +6,8 @@ import errno
 import os
 import signal
 import threading
-from collections.abc import Iterator
+import tomllib
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -34,6 +35,37 @@ def write_text(path: Path, text: str) -> None:
     """Write UTF-8 text atomically."""
     with atomic_path(path) as partial:
         partial.write_text(text, encoding="utf-8")
+
+
+def read_toml(path: Path) -> dict[str, Any]:
+    """Read a TOML file.
+
+    Raises:
+        ValueError: If it is not valid TOML, or not UTF-8, or nests too deeply.
+    """
+    return parse_toml(path.read_text(encoding="utf-8"))
+
+
+def parse_toml(text: str) -> dict[str, Any]:
+    """Parse TOML; whole numbers have 64 bits there.
+
+    Raises:
+        ValueError: If it is not valid TOML or nests too deeply.
+    """
+    try:
+        return tomllib.loads(text)
+    except RecursionError:
+        raise ValueError("values are nested too deeply") from None
+
+
+def save_tensors(tensors: Mapping[str, Any], path: Path) -> None:
+    """Write arrays as safetensors, with the mode that the umask gives: the library makes files private."""
+    from safetensors.numpy import save_file
+
+    save_file(dict(tensors), path)
+    mask = os.umask(0o077)
+    os.umask(mask)
+    path.chmod(0o666 & ~mask)
 
 
 def sync(path: Path) -> None:

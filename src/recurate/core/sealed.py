@@ -6,8 +6,9 @@ import hashlib
 import json
 import os
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from recurate.core.errors import InputError
@@ -15,15 +16,20 @@ from recurate.core.files import sync
 
 CONTENTS = "contents.json"  # facts about a folder and the hash of every file in it
 SEAL = "seal"
+RUN, BEFORE = "run", "before"  # links of a round: seals of the run's manifest, and of the round before it
+NONE: Mapping[str, str] = MappingProxyType({})
 
 
-def write_folder(target: Path, fill: Callable[[Path], None], facts: dict[str, Any]) -> None:
-    """Write a folder atomically, with ``contents.json``: facts and the SHA-256 of every file.
+def write_folder(
+    target: Path, fill: Callable[[Path], None], facts: dict[str, Any], links: Mapping[str, str] = NONE
+) -> None:
+    """Write a folder atomically, with ``contents.json``: facts, links and the SHA-256 of every file.
 
     Args:
         target: Folder to write; it appears in one rename, or not at all.
         fill: Function that writes the files into the temporary folder that it is given.
         facts: Facts about the folder, as JSON values.
+        links: Seals of other files that this folder belongs to, by name.
     """
     partial = target.with_name(f".{target.name}.partial")
     shutil.rmtree(partial, ignore_errors=True)  # left by a crash
@@ -32,7 +38,8 @@ def write_folder(target: Path, fill: Callable[[Path], None], facts: dict[str, An
         fill(partial)
         files = sorted(p for p in partial.rglob("*") if p.is_file())
         sums = {p.relative_to(partial).as_posix(): sha256(p) for p in files}
-        (partial / CONTENTS).write_text(sealed({"facts": facts, "sha256": sums}), encoding="utf-8")
+        text = sealed({"facts": facts, **links, "sha256": sums})
+        (partial / CONTENTS).write_text(text, encoding="utf-8")
         for path in (*partial.rglob("*"), partial):
             sync(path)
         os.replace(partial, target)
@@ -43,24 +50,29 @@ def write_folder(target: Path, fill: Callable[[Path], None], facts: dict[str, An
     sync(target.absolute().parent.parent)  # it may be new too
 
 
-def verify(folder: Path, remedy: str, t: int | None = None) -> None:
-    """Check every file of a folder against its recorded SHA-256.
+def verify(folder: Path, remedy: str, links: Mapping[str, str] = NONE) -> str:
+    """Check every file of a folder against its recorded SHA-256, and the folder's links.
 
     Args:
         folder: Folder written by :func:`write_folder`.
         remedy: Remedy that the error states.
-        t: Round that the folder must be of; None for folders that are not of a round.
+        links: Links that the folder must have.
+
+    Returns:
+        The folder's seal.
 
     Raises:
-        InputError: If a file is missing or altered, or the folder is of another round.
+        InputError: If a file is missing or altered, or the folder has other links.
     """
     contents = read_json(folder / CONTENTS, remedy)
-    if t is not None and contents["facts"].get("round") != t:
-        raise altered(folder / CONTENTS, remedy)
     for name, digest in contents["sha256"].items():
         path = folder / name
         if not path.is_file() or sha256(path) != digest:
             raise altered(path, remedy)
+    for name, seal in links.items():
+        if contents.get(name) != seal:
+            raise foreign(folder, name, contents.get(name), seal, remedy)
+    return str(contents[SEAL])
 
 
 def altered(path: Path, remedy: str) -> InputError:
@@ -68,8 +80,15 @@ def altered(path: Path, remedy: str) -> InputError:
     return InputError("a file of the run is missing or was altered", got=path, remedy=remedy)
 
 
+def foreign(path: Path, name: str, found: object, seal: str, remedy: str) -> InputError:
+    """Return the error for a part of another run, or of another course of the same run."""
+    what = "a part of the run is another run's" if name == RUN else "a round does not follow the one before"
+    got = f"{path}, sealed for {str(found)[:12]}, not {seal[:12]}"
+    return InputError(what, got=got, remedy=remedy)
+
+
 def read_json(path: Path, remedy: str) -> dict[str, Any]:
-    """Read a sealed JSON object and return it without its seal.
+    """Read a sealed JSON object, its seal included.
 
     Raises:
         InputError: If the file is missing, is not a JSON object, or its seal does not match.
@@ -77,11 +96,10 @@ def read_json(path: Path, remedy: str) -> dict[str, Any]:
     try:
         text = path.read_text(encoding="utf-8")
         found = json.loads(text)
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         raise altered(path, remedy) from None
     if not isinstance(found, dict) or not seal_holds(found, text):
         raise altered(path, remedy)
-    found.pop(SEAL, None)
     return found
 
 

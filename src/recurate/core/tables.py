@@ -5,16 +5,19 @@ Files of other people are read by ``recurate.log.reading.sources``.
 
 from __future__ import annotations
 
+import itertools
 import json
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 
 from recurate.core.errors import InputError, nearest
 from recurate.core.files import atomic_path
 
+DEEP = 500  # levels of nesting in JSON; beyond some 10,000 Arrow's reader overflows its stack
 TEXT = ("context", "source", "chooser", "group")  # columns of a log that always hold text
 
 
@@ -113,8 +116,10 @@ def _read_jsonl(path: Path, text: tuple[str, ...]) -> pa.Table:
     # Strings that look like dates stay strings: a column that holds text in the first row holds text.
     with path.open("rb") as file:
         line = next((line for line in file if line.strip()), b"{}")
-    if line.strip() == b"null":
-        raise ValueError("the first row is null, not an object")  # Arrow would crash on it
+        for row in itertools.chain([line], file):  # Arrow would crash on rows that say null, or on deep ones
+            if row.strip() and row.lstrip()[:1] != b"{":
+                raise ValueError("a row is not an object")
+            check_depth(row)
     try:
         first = json.loads(line)
     except (ValueError, RecursionError):
@@ -128,6 +133,20 @@ def _read_jsonl(path: Path, text: tuple[str, ...]) -> pa.Table:
     absent = [name for name in TEXT if name in table.column_names and name not in first]
     unused = [name for name in absent if table.column(name).null_count == table.num_rows]
     return table.drop_columns(unused)
+
+
+def check_depth(text: bytes) -> None:
+    """Raise RecursionError if brackets are nested so deeply that a reader of JSON may overflow its stack."""
+    if opening(text) > DEEP:
+        signs = np.frombuffer(text, np.uint8)
+        depth = np.isin(signs, (91, 123)).astype(np.int64) - np.isin(signs, (93, 125))
+        if depth.cumsum().max() > DEEP:
+            raise RecursionError
+
+
+def opening(text: bytes) -> int:
+    """Return the number of opening brackets, or 0 in a text that is too short for many."""
+    return text.count(b"[") + text.count(b"{") if len(text) > DEEP else 0
 
 
 def _write_parquet(table: pa.Table, path: Path) -> None:

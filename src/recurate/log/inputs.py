@@ -12,8 +12,9 @@ import pyarrow as pa
 
 from recurate.core.errors import InputError
 from recurate.log.candidates import Candidates
+from recurate.log.folders import is_run_or_fit, read_folder
 from recurate.log.reading.sources import Source, open_source
-from recurate.log.schema import Log, as_log, is_run_or_fit, read_folder
+from recurate.log.schema import Log, as_log
 
 ACCEPTED = (
     "a path or several, a run's or fit's folder, an Arrow table, a pandas or polars frame, a Hugging Face "

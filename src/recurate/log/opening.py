@@ -8,6 +8,7 @@ from typing import Any
 
 import pyarrow as pa
 
+from recurate.log.folders import read_folder
 from recurate.log.inputs import folder_of, name_of, source_of
 from recurate.log.reading.exports import reshaped
 from recurate.log.reading.logs import Opened, log_from, needed_columns
@@ -16,7 +17,7 @@ from recurate.log.reading.mapping import Given, Mapping
 from recurate.log.reading.slates import PlainSlates, Wanted, read_slates
 from recurate.log.reading.sources import Source
 from recurate.log.reading.understand import Understood, accounted, understand
-from recurate.log.schema import METADATA_KEY, Log, as_log, read_folder
+from recurate.log.schema import METADATA_KEY, Log, as_log
 
 HEAD = 20_000  # rows from which the roles of columns are guessed
 OWN = ("round", "context", "slate", "slot", "item", "source", "picked", "chooser", "propensity")

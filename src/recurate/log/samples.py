@@ -14,6 +14,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from recurate.core.errors import InputError
+from recurate.core.files import save_tensors
 from recurate.core.tables import read_table, write_table
 
 Samples = NDArray[Any]  # (n, ...) float32, or (n,) strings as objects
@@ -88,12 +89,10 @@ def to_column(samples: Samples) -> pa.Array:
 
 def save_samples(samples: Samples, folder: Path) -> None:
     """Write samples to ``samples.safetensors`` (numbers) or ``samples.parquet`` (texts) in a folder."""
-    from safetensors.numpy import save_file
-
     if is_text(samples):
         write_table(pa.table({COLUMN: to_column(samples)}), folder / "samples.parquet")
     else:
-        save_file({"samples": np.ascontiguousarray(samples)}, folder / "samples.safetensors")
+        save_tensors({"samples": np.ascontiguousarray(samples)}, folder / "samples.safetensors")
 
 
 def load_samples(folder: Path) -> Samples:

@@ -33,11 +33,11 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from recurate.core.errors import InputError, nearest
-from recurate.core.tables import read_table, write_table
+from recurate.core.tables import write_table
+from recurate.log.folders import is_run_or_fit, read_folder
 from recurate.log.reading.sources import open_source
 
 FORMAT = 1  # version of the log's format
-RUN_FORMAT = 2  # version of the run folder's format
 METADATA_KEY = b"recurate"
 
 COLUMNS: dict[str, pa.DataType] = {
@@ -150,65 +150,6 @@ def read_log(
     folder = path.is_dir() and is_run_or_fit(path)
     table = read_folder(path) if folder else open_source(path, text=text).read()
     return as_log(table, rewards=rewards, name=str(path), several=several)
-
-
-def is_run_or_fit(folder: Path) -> bool:
-    """Return whether a folder is a run's, complete or not, or a fit's."""
-    return any((folder / name).exists() for name in ("fit.json", "manifest.json", "rounds"))
-
-
-def read_folder(folder: Path) -> pa.Table:
-    """Return the logs of all complete rounds of a run folder, or the log of a fit's folder."""
-    if (folder / "fit.json").is_file():
-        return read_table(folder / "log.parquet")
-    parts = sorted(folder.glob("rounds/[0-9]*/log.parquet"))
-    if not parts:
-        raise InputError(
-            "this folder is neither a run with a complete round nor a fit",
-            got=folder,
-            remedy="give a log, a run folder or a fit's folder",
-        )
-    check_format(folder / "manifest.json")
-    tables = [read_table(part) for part in parts]
-    for part, table in zip(parts, tables, strict=True):
-        if not table.schema.equals(tables[0].schema):
-            raise InputError(
-                "the logs of the rounds have different columns",
-                got=part,
-                remedy="read one round's log at a time",
-            )
-    return pa.concat_tables(tables)
-
-
-def check_format(manifest: Path) -> None:
-    """Check the format that a run's manifest states.
-
-    Args:
-        manifest: Path of the run folder's ``manifest.json``.
-
-    Raises:
-        InputError: If the manifest is missing, damaged or of another format.
-    """
-    if not manifest.is_file():
-        raise InputError(
-            "this is not a run folder",
-            got=manifest.parent,
-            remedy="give a folder that recurate run has written (it has a manifest.json)",
-        )
-    try:
-        version = int(json.loads(manifest.read_text(encoding="utf-8"))["format"])
-    except (ValueError, KeyError, TypeError):
-        raise InputError(
-            "the run's manifest is damaged", got=manifest, remedy="restore manifest.json"
-        ) from None
-    if version != RUN_FORMAT:
-        newer = version > RUN_FORMAT
-        again = f"run {manifest.parent / 'config.toml'} again, or use the version that wrote it"
-        raise InputError(
-            f"the run was written by {'a newer' if newer else 'an older'} recurate",
-            got=f"{manifest} of format {version}; this version reads format {RUN_FORMAT}",
-            remedy="upgrade recurate" if newer else again,
-        )
 
 
 def as_log(

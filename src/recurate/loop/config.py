@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import tomllib
 from pathlib import Path
 from typing import Annotated, Any, Self
 
@@ -31,6 +30,8 @@ from recurate.components.registry import (
 )
 from recurate.components.rewards.classifier import ClassifierSettings
 from recurate.core.errors import InputError, nearest
+from recurate.core.files import read_toml
+from recurate.core.limits import check_memory
 from recurate.core.plugins import Seam
 from recurate.core.settings import Settings
 from recurate.log.schema import COLUMNS
@@ -67,7 +68,7 @@ AnyAlarm = Annotated[SerializeAsAny[AlarmSettings], _of(ALARMS)]
 class Selection(Settings):
     """Settings of the slates and of the picks."""
 
-    k: int = Field(4, ge=1, description="slate size: one of k candidates is picked")
+    k: int = Field(4, ge=1, le=10**9, description="slate size: one of k candidates is picked")
     temperature: float = Field(1.0, gt=0, description="temperature that divides the rewards")
     noise: str = Field(
         "gumbel",
@@ -75,8 +76,10 @@ class Selection(Settings):
         "(best of k), or one of yours (module:name)",
     )
     lapse: float = Field(0.0, ge=0, le=1, description="share of slates in which the pick is random")
-    picks: int = Field(2000, ge=1, description="picks that enter each retraining set")
-    slates: int | None = Field(None, ge=1, description="slates shown per round; as many as picks if absent")
+    picks: int = Field(2000, ge=1, le=10**9, description="picks that enter each retraining set")
+    slates: int | None = Field(
+        None, ge=1, le=10**9, description="slates shown per round; as many as picks if absent"
+    )
 
     @field_validator("noise")
     @classmethod
@@ -92,6 +95,15 @@ class Selection(Settings):
     def rule(self) -> Rule:
         """Return the rule that picks one candidate per slate."""
         return Rule(self.k, self.temperature, noise_named(self.noise), 1, self.lapse)
+
+    def check_memory(self) -> None:
+        """Refuse a round whose candidates, with their rewards and log, do not fit into memory.
+
+        Raises:
+            InputError: If they do not.
+        """
+        remedy = f"lower selection.slates or picks ({self.shown}), or k ({self.k})"
+        check_memory("a round of slates x k candidates", 64.0 * self.shown * self.k, remedy)
 
     @property
     def shown(self) -> int:
@@ -117,7 +129,7 @@ class ReportSettings(Settings):
 class Config(Settings):
     """The configuration of a run."""
 
-    seed: int = Field(0, ge=0, description="root of all randomness")
+    seed: int = Field(0, ge=0, le=2**63 - 1, description="root of all randomness")
     rounds: int = Field(6, ge=1, le=100_000, description="rounds of curation and retraining")
     control: bool = Field(False, description="whether to run a second loop without selection, for comparison")
     data: AnyData | None = Field(
@@ -200,8 +212,8 @@ def read_config(path: Path | str) -> Config:
     if not path.is_file():
         raise InputError("there is no such configuration", got=path, remedy="check the path")
     try:
-        raw = tomllib.loads(path.read_text(encoding="utf-8"))
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raw = read_toml(path)
+    except ValueError as error:
         raise InputError(
             f"{path} is not valid TOML", got=error, remedy="repair the line; https://toml.io has the syntax"
         ) from None

@@ -22,7 +22,7 @@ from recurate.loop.config import Config
 from recurate.loop.environment import Environment, prepare, rests_on
 from recurate.loop.monitors.protocol import Monitor
 from recurate.loop.rounds import group_labels, play
-from recurate.loop.run_folder import RunFolder
+from recurate.loop.run_folder import RunFolder, check_trusted
 from recurate.theory.bounds import plain_bounds
 from recurate.theory.forecast import Forecast, predict, split_log
 
@@ -37,6 +37,7 @@ def run(config: Config, out: Path, monitor: Monitor | None = None) -> Trajectory
     """
     RunFolder.check_vacant(out, config)
     config.generator.check()
+    config.selection.check_memory()
     watcher = monitor or Monitor()
     watcher.stage(-1, "set-up")
     with threadpool_limits(1), full_disk_explained(out, _AGAIN.format(out)):
@@ -49,7 +50,9 @@ def run(config: Config, out: Path, monitor: Monitor | None = None) -> Trajectory
             return _drive(folder, environment, watcher)
 
 
-def resume(folder: Path, monitor: Monitor | None = None, *, accept_changes: bool = False) -> Trajectory:
+def resume(
+    folder: Path, monitor: Monitor | None = None, *, accept_changes: bool = False, trust: bool = False
+) -> Trajectory:
     """Continue a run after its last complete round; the result equals an uninterrupted run's.
 
     Args:
@@ -57,14 +60,17 @@ def resume(folder: Path, monitor: Monitor | None = None, *, accept_changes: bool
         monitor: Monitor of the run's events, or None.
         accept_changes: Whether to continue if files that the run rests on have changed; the next round
             records the changes.
+        trust: Whether to run the code that the configuration names although the run was not made here.
 
     Raises:
-        InputError: If the folder is not a run's, is in use, has another format or was altered, or if a file
-            that the run rests on was altered; also as for :func:`run`.
+        InputError: If the folder is not a run's, is in use, has another format or was altered, if a file
+            that the run rests on was altered, or if the run is a stranger's and runs code; also as for
+            :func:`run`.
         Stopped: If an alarm stopped the run.
     """
     store = RunFolder.open(folder)
     with threadpool_limits(1), full_disk_explained(folder, _AGAIN.format(folder)), store.locked():
+        check_trusted(folder / "config.toml", trust=trust)
         if not accept_changes:
             store.check_present()
         config = store.config()

@@ -20,11 +20,12 @@ No other file has the hashes of ``contents.json``, ``manifest.json`` and ``bound
 
 from __future__ import annotations
 
-import hashlib
+import contextlib
 import itertools
 import json
 import os
 import platform
+import re
 import shutil
 import subprocess
 import tomllib
@@ -40,12 +41,14 @@ from recurate.components.nets.devices import choose_device, device_name
 from recurate.components.protocols import Generator
 from recurate.components.registry import first_model, load_model
 from recurate.core.errors import InputError
-from recurate.core.files import sync, write_text
+from recurate.core.files import read_toml, sync, write_text
 from recurate.core.fingerprints import DEVICE, PACKAGES, Change, Fingerprint, after, changes, version
-from recurate.core.sealed import CONTENTS, altered, read_json, sealed, sha256, verify, write_folder
+from recurate.core.marks import is_own, marked
+from recurate.core.sealed import BEFORE, CONTENTS, RUN, SEAL, read_json, sealed, sha256, write_folder
 from recurate.core.version import VERSION
+from recurate.log.folders import RUN_FORMAT, StoredRun, fixed_hash
 from recurate.log.samples import Samples, load_samples, save_samples
-from recurate.log.schema import MODEL, RUN_FORMAT, Log, check_format, read_log, write_log
+from recurate.log.schema import MODEL, Log, read_log, write_log
 from recurate.log.trajectory import Trajectory
 from recurate.loop.config import Config, read_config, write_config
 from recurate.loop.environment import Environment, prepare, rests_on
@@ -56,15 +59,12 @@ LOCK = ".lock"
 NAMED = ("numpy", "scipy", "pyarrow", "torch", "scikit-learn", "safetensors")  # packages that affect results
 
 
-class RunFolder:
-    """One run on disk.
+class RunFolder(StoredRun):
+    """One run on disk: what its files hold, and their writing.
 
     Args:
         path: The folder; see :meth:`create` and :meth:`open`.
     """
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
 
     @classmethod
     def check_vacant(cls, path: Path, config: Config) -> None:
@@ -101,37 +101,9 @@ class RunFolder:
         shutil.rmtree(path / "setup", ignore_errors=True)
         facts = environment.facts() | {"real_data": environment.real_facts()}
         write_folder(path / "setup", environment.save, facts)
-        write_text(path / "manifest.json", sealed(_manifest(config, fingerprints)))
+        manifest = _manifest(config, fingerprints) | {"setup": _seal_of(path / "setup")}
+        write_text(path / "manifest.json", sealed(marked(manifest)))
         return cls(path)
-
-    @classmethod
-    def open(cls, path: Path) -> RunFolder:
-        """Open an existing run folder.
-
-        Raises:
-            InputError: If it is not a run folder, or has another format.
-        """
-        check_format(path / "manifest.json")
-        return cls(path)
-
-    def settings(self) -> dict[str, Any]:
-        """Return the configuration as TOML has it: nothing that it names is imported.
-
-        Raises:
-            InputError: it is missing, not TOML, or not what the run began with (more rounds may be added).
-        """
-        path = self.path / "config.toml"
-        try:
-            found = tomllib.loads(path.read_text(encoding="utf-8"))
-        except (OSError, tomllib.TOMLDecodeError, UnicodeDecodeError):
-            raise altered(path, "restore it") from None
-        if self.manifest().get("config_sha256") != _fingerprint(found):
-            raise InputError(
-                "the run's configuration was changed since it began",
-                got=path,
-                remedy="undo the change (only 'rounds' may grow, and [report] change), or start a new run",
-            )
-        return found
 
     def config(self) -> Config:
         """Read the resolved configuration.
@@ -140,6 +112,7 @@ class RunFolder:
             InputError: If it was changed since the run began (more rounds may be added).
         """
         path = self.path / "config.toml"
+        self.settings()  # before anything that it names is imported
         config = read_config(path)
         if config.rounds < self.complete() - 1:
             raise InputError(
@@ -147,12 +120,7 @@ class RunFolder:
                 got=f"rounds = {config.rounds} in {path}, {self.complete() - 1} played",
                 remedy="rounds can grow, not shrink",
             )
-        self.settings()
         return config
-
-    def manifest(self) -> dict[str, Any]:
-        """Read the manifest."""
-        return read_json(self.path / "manifest.json", "restore it")
 
     def changes(self) -> list[Change]:
         """Return the accepted changes of files, packages and device, in the order of the rounds."""
@@ -239,42 +207,7 @@ class RunFolder:
         """Return facts about the data."""
         return _facts_in(self.path / "setup")
 
-    def verify(self, *, results: bool = True) -> None:
-        """Check that set-up and rounds are unaltered, and that no round is missing.
-
-        Args:
-            results: Whether to check also the trajectory and the bounds, which a resumed run writes again.
-
-        Raises:
-            InputError: If a file is missing, truncated or altered; the message names the first one.
-        """
-        verify(self.path / "setup", "restore it, or start a new run")
-        done = self.complete()
-        later = [p for p in (self.path / "rounds").glob("[0-9]*") if int(p.name) >= done]
-        if later:
-            raise InputError(
-                f"round {done} is missing, but later rounds exist",
-                got=", ".join(sorted(str(p) for p in later)),
-                remedy=f"restore round {done}, or delete the later ones to play them again",
-            )
-        for t in range(done):
-            remedy = f"restore it, or delete rounds {t} and later to play them again"
-            verify(self.round_path(t), remedy, t)
-        trajectory = self.path / "trajectory.parquet"
-        if results and trajectory.exists():
-            remedy = f"recurate run --resume {self.path} writes it again"
-            if read_json(self.path / "bounds.json", remedy).get("trajectory_sha256") != sha256(trajectory):
-                raise altered(trajectory, remedy)
-
     # --- rounds ---
-
-    def round_path(self, t: int) -> Path:
-        """Return the folder of round t."""
-        return self.path / "rounds" / f"{t:03d}"
-
-    def complete(self) -> int:
-        """Return the number of complete rounds on disk."""
-        return _first_absent(self.round_path)
 
     def save_round(
         self,
@@ -310,7 +243,9 @@ class RunFolder:
             "alarms": list(alarms),
             "changes": [asdict(c) for c in changed],
         }
-        write_folder(target, fill, facts)
+        run = str(self.manifest()[SEAL])
+        before = run if record.round == 0 else _seal_of(self.round_path(record.round - 1))
+        write_folder(target, fill, facts, {RUN: run, BEFORE: before})
 
     def attempts(self, t: int) -> int:
         """Return the number of attempts at round t that were rolled back."""
@@ -349,7 +284,11 @@ class RunFolder:
 
     def save_bounds(self, bounds: list[dict[str, Any]]) -> None:
         """Write the checked statements with the hash of the trajectory, which is written before."""
-        found = {"bounds": bounds, "trajectory_sha256": sha256(self.path / "trajectory.parquet")}
+        found = {
+            "bounds": bounds,
+            BEFORE: _seal_of(self.round_path(self.complete() - 1)),
+            "trajectory_sha256": sha256(self.path / "trajectory.parquet"),
+        }
         write_text(self.path / "bounds.json", sealed(found))
 
     def bounds(self) -> list[dict[str, Any]]:
@@ -424,8 +363,50 @@ class RunFolder:
             file.write(line + "\n")
 
 
+def check_trusted(path: Path, *, trust: bool = False) -> None:
+    """Refuse to run the code that a run's configuration names, unless this user made it here or trusts it.
+
+    Args:
+        path: Configuration; one that is not in a run's folder is a program that the user chose to run.
+        trust: Whether the user trusts the configuration.
+
+    Raises:
+        InputError: If the configuration names code, and the run's manifest does not have this user's mark.
+    """
+    trust = trust or not (path.parent / "manifest.json").exists()
+    with contextlib.suppress(InputError):
+        manifest = StoredRun(path.parent).manifest()
+        trust = trust or is_own({name: value for name, value in manifest.items() if name != SEAL})
+    named: list[str] = []
+    with contextlib.suppress(OSError, ValueError):  # whoever reads it next will refuse it
+        named = list(dict.fromkeys(code_of(read_toml(path))))
+    if named and not trust:
+        raise InputError(
+            "this run was made by another user or on another machine, and its configuration runs code",
+            got=f"{path}: {', '.join(named)}",
+            remedy="read the configuration and the code that it names, then add --trust",
+        )
+
+
+def code_of(settings: Any) -> Iterator[str]:
+    """Yield the imports and programs that a configuration, or a part of it, names."""
+    if isinstance(settings, dict):
+        if settings.get("kind") in ("command", "external"):
+            yield f"kind = {settings['kind']!r}, a program"
+        settings = list(settings.values())
+    if isinstance(settings, list):
+        for part in settings:
+            yield from code_of(part)
+    elif isinstance(settings, str) and re.fullmatch(r"(?!pca:)[^\s:/\\]+:[^\s:/\\]+", settings):
+        yield settings
+
+
 def _facts_in(folder: Path) -> dict[str, Any]:
     return dict(read_json(folder / CONTENTS, "restore it")["facts"])
+
+
+def _seal_of(folder: Path) -> str:
+    return str(read_json(folder / CONTENTS, "restore it")[SEAL])
 
 
 def _first_absent(folder: Callable[[int], Path]) -> int:
@@ -475,7 +456,7 @@ def _manifest(config: Config, rests_on: Sequence[Fingerprint]) -> dict[str, Any]
         },
         "device": device_name("cpu" if device is None else choose_device(device)),
         "seed": config.seed,
-        "config_sha256": _fingerprint(tomllib.loads(write_config(config))),
+        "config_sha256": fixed_hash(tomllib.loads(write_config(config))),
         "rests_on": [asdict(part) for part in rests_on],
     }
 
@@ -488,13 +469,6 @@ def _fingerprints(manifest: dict[str, Any]) -> list[Fingerprint]:
         *(Fingerprint(PACKAGES, name, number) for name, number in versions.items()),
         Fingerprint(DEVICE, "device", manifest["device"]),
     ]
-
-
-def _fingerprint(settings: dict[str, Any]) -> str:
-    """Return a hash of the configuration without the settings that may change on resuming."""
-    fixed = {name: value for name, value in settings.items() if name not in ("rounds", "report")}
-    text = json.dumps(fixed, sort_keys=True, default=str)
-    return hashlib.sha256(text.encode()).hexdigest()
 
 
 def _code_revision() -> str | None:

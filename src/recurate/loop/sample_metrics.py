@@ -54,7 +54,7 @@ class MeasureSettings(Settings):
         "512 numbers per sample), and 'classifier' if the run has one; [] for none",
     )
     sample: int = Field(1000, ge=50, le=100_000, description="largest number of candidates that are measured")
-    every: int = Field(1, ge=1, description="measure every round (1), every second round (2), ...")
+    every: int = Field(1, ge=1, le=10**9, description="measure every round (1), every second round (2), ...")
 
     @field_validator("features")
     @classmethod

@@ -21,7 +21,6 @@ import math
 from dataclasses import dataclass, replace
 
 import numpy as np
-import scipy.sparse
 
 from recurate.core.arrays import FloatArray, IntArray
 from recurate.core.seeds import Stream
@@ -30,8 +29,8 @@ from recurate.metrics.partition import partition
 from recurate.rules.convolution import NARROW
 from recurate.rules.lattice import shorten_gaps
 from recurate.theory.coarsening import FEWEST_CONTEXTS, smaller
-from recurate.theory.extinction import Extinction, Losses
-from recurate.theory.loop_model import LoopModel
+from recurate.theory.extinction import Extinction, Losses, membership
+from recurate.theory.loop_model import GROUPS, LoopModel
 from recurate.theory.setting import play
 
 LEVEL = 0.95
@@ -238,6 +237,8 @@ def _determined(model: LoopModel, laws: list[FloatArray], units: float) -> set[t
     found = set()
     for t, law in enumerate(laws):
         density = np.where(start > 0, law / np.where(start > 0, start, 1.0), 0.0)
+        shares = describe.shares_evenness(law, density, start, after=bool(picked and t))
+        found |= {(t, key) for key, evenness in shares.items() if units * evenness >= CARRIERS}
         for key, column in describe.influences(law).items():
             parts = [_even(_even(density) * _even(column)) ** 2]
             if picked and t:
@@ -301,12 +302,16 @@ class _Columns:
         for name, values in atoms.tracked.items():
             self._names.append((f"mean:{name}", None, None))
             columns.append(values)
-        if describer.codes is not None:
-            for i, group in enumerate(describer.group_names):
-                self._names.append(("share", None, group))
-                columns.append((describer.codes == i).astype(float))
-        matrix = np.stack(columns)
         residuals = model.residuals
+        self._codes, self._members = np.zeros(0, np.int64), None
+        self._groups: list[Key] = [("share", None, group) for group in describer.group_names]
+        if residuals is None and describer.codes is not None:
+            self._codes = describer.codes
+            self._members = membership(describer.codes, len(describer.group_names))
+        elif describer.codes is not None and len(self._groups) <= GROUPS:
+            self._names += self._groups
+            columns += [(describer.codes == i).astype(float) for i in range(len(self._groups))]
+        matrix = np.stack(columns)
         self._linear = matrix if residuals is None else residuals.deviations(matrix.T).T
         thin = np.zeros(matrix.shape[1], bool) if residuals is None else residuals.thin
         self._fixed = np.where(thin, matrix, 0.0)  # the contribution of the initial law in thin contexts
@@ -339,6 +344,8 @@ class _Columns:
                 first, second = (self._exp(i, exps, power, law, start) for power in (1, 2))
                 found["mean_exp_reward", name, None] = first
                 found["var_exp_reward", name, None] = np.maximum(second - first**2, 0.0)
+        if self._members is not None:
+            found |= dict(zip(self._groups, self._members @ law, strict=True))
         shares = [v for key, v in found.items() if key[0] == "share"]
         if shares:
             found["entropy", None, None] = _entropy(np.maximum(shares, 0.0))
@@ -348,7 +355,10 @@ class _Columns:
         return {key: to_scale(key, column, max(groups, 1)) for key, column in found.items()}
 
     def influences(self, law: FloatArray) -> dict[Key, FloatArray]:
-        """Return the influence of every atom on each quantity of a law (N,), shape (N,)."""
+        """Return the influence of every atom on each quantity of a law (N,), shape (N,).
+
+        Shares are left to :meth:`shares_evenness` where an atom counts for its own group alone.
+        """
         linear = dict(zip(self._names, self._linear, strict=True))
         found = {key: column - column @ law for key, column in linear.items()}
         for i, exps in enumerate(self._exps):
@@ -359,7 +369,10 @@ class _Columns:
                 found["mean_exp_reward", name, None] = centred
                 found["var_exp_reward", name, None] = np.square(centred) - np.square(centred) @ law
         shares = {key: column for key, column in linear.items() if key[0] == "share"}
-        if shares:
+        if self._members is not None:
+            own = -np.log(np.maximum(self._members @ law, 1e-300))[self._codes]
+            found["entropy", None, None] = own - own @ law
+        elif shares:
             masses = {key: max(float(column @ law), 1e-300) for key, column in shares.items()}
             own = -sum(column * math.log(masses[key]) for key, column in shares.items())
             found["entropy", None, None] = own - own @ law
@@ -369,6 +382,38 @@ class _Columns:
             logs = np.log(np.where(alive, law, 1.0)) - np.log(np.where(alive, reference, 1.0))
             found["kl_to_reference", None, None] = logs - logs @ law
         return found
+
+    def shares_evenness(
+        self, law: FloatArray, density: FloatArray, start: FloatArray, *, after: bool
+    ) -> dict[Key, float]:
+        """Return how evenly atoms determine the groups' shares: the least :func:`_evenness` of their errors.
+
+        The influence on a share s is 1 - s in the group and -s elsewhere, so that sums over the groups' atoms
+        are enough.
+
+        Args:
+            law: The law, (N,).
+            density: Its density with respect to ``start``, (N,).
+            start: The first law, (N,).
+            after: Whether errors of earlier picks count, too.
+        """
+        if self._members is None:
+            return {}
+        members, dense = self._members, _even(density)
+        shares = members @ law
+
+        def evenness(power: int) -> FloatArray:
+            inside, sums = [], []
+            for p in (power, 2 * power):
+                parts = start * dense**p
+                inside.append(members @ parts)
+                sums.append(parts.sum())
+            first = (1 - shares) ** 2 * inside[0] + shares**2 * (sums[0] - inside[0])
+            second = (1 - shares) ** 4 * inside[1] + shares**4 * (sums[1] - inside[1])
+            return np.where(second > 0, first**2 / np.maximum(second, 1e-300), 1.0)
+
+        least = np.minimum(evenness(2), evenness(1)) if after else evenness(2)
+        return dict(zip(self._groups, least.tolist(), strict=True))
 
     def _exp(self, i: int, exps: FloatArray, power: int, law: FloatArray, start: FloatArray) -> FloatArray:
         values, thin = exps**power, self._thin
@@ -388,10 +433,7 @@ class _Columns:
 
 def _in_cells(codes: IntArray, laws: FloatArray, size: int) -> FloatArray:
     """Return the masses, (cells, B), of laws (N, B)."""
-    members = scipy.sparse.csr_array(
-        (np.ones(codes.size), (codes, np.arange(codes.size))), shape=(size, codes.size)
-    )
-    return np.asarray(members @ laws)
+    return np.asarray(membership(codes, size) @ laws)
 
 
 def _kl_excess(model: LoopModel, law: FloatArray, pool: float) -> float:

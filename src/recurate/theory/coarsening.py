@@ -146,7 +146,8 @@ def gather(features: FloatArray, weights: FloatArray, groups: IntArray, cells: i
         groups: shape (n,), integers.
         cells: the number of cells.
     """
-    roots = [np.flatnonzero(groups == group) for group in np.unique(groups)]
+    order = np.argsort(groups, kind="stable")
+    roots = np.split(order, np.flatnonzero(np.diff(groups[order])) + 1)
     tree = Tree.grow(
         features, lambda rows, depth: _widest(features[rows], weights[rows]), roots=roots, most=cells
     )

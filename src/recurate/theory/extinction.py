@@ -10,8 +10,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+import scipy.sparse
 
-from recurate.core.arrays import FloatArray
+from recurate.core.arrays import FloatArray, IntArray
 from recurate.theory.loop_model import LoopModel
 
 
@@ -34,6 +35,13 @@ class Extinction:
         return int(np.argmax(self.probability >= last / 2)) if last > 0 else None
 
 
+def membership(codes: IntArray, size: int) -> scipy.sparse.csr_array:
+    """Return which atoms are in which group or cell, ones in a sparse matrix (size, atoms)."""
+    return scipy.sparse.csr_array(
+        (np.ones(codes.size), (codes, np.arange(codes.size))), shape=(size, codes.size)
+    )
+
+
 class Losses:
     """Counts the groups that die out in simulated loops."""
 
@@ -49,7 +57,8 @@ class Losses:
             brought |= absent
         self._names = names
         self._watched: list[int] = np.flatnonzero(~brought).tolist() if picks is not None else []
-        self._members = np.stack([codes == g for g in self._watched]) * 1.0 if self._watched else None
+        members = None if codes is None else membership(codes, len(names))
+        self._members = members[self._watched] if members is not None and self._watched else None
         self._picks = picks or 0
         self._efficacy = setting.efficacy
         self._alive = np.ones((len(self._watched), count), bool)

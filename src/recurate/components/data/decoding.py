@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from recurate.core.arrays import IntArray
 from recurate.core.errors import InputError, nearest
+from recurate.core.limits import check_pixels
 from recurate.log.samples import Samples
 
 Picture = NDArray[Any]  # (h, w) or (h, w, 3): whole numbers or Booleans as stored, or floats in [0, 1]
@@ -105,7 +106,7 @@ def decode(content: bytes | Path, title: str) -> Picture:
         Grey values (h, w) with 8 or 16 bits, or RGB values (h, w, 3) with 8 bits; transparency is discarded.
 
     Raises:
-        InputError: If Pillow is not installed or cannot decode the whole image.
+        InputError: If Pillow is not installed or cannot decode the whole image, or it has too many pixels.
     """
     try:
         from PIL import Image
@@ -115,21 +116,36 @@ def decode(content: bytes | Path, title: str) -> Picture:
             got="no module named PIL",
             remedy="pip install 'recurate[run]'",
         ) from None
-    wrong: tuple[type[Exception], ...] = (*UNREADABLE, Image.DecompressionBombError)
     try:
-        with Image.open(io.BytesIO(content) if isinstance(content, bytes) else content) as image:
+        with (
+            _own_limit(Image),
+            Image.open(io.BytesIO(content) if isinstance(content, bytes) else content) as image,
+        ):
+            check_pixels(title, *image.size)
             mode = image.mode
             if mode in ("I", "F"):
                 raise ValueError(f"pixels of mode {mode}, whose range is unknown")
             if mode.startswith("I;16"):
                 return np.asarray(image).astype(np.uint16)
             return np.asarray(image.convert("L" if mode in ("1", "L", "LA", "La") else "RGB"))
-    except wrong as error:
+    except InputError:
+        raise
+    except UNREADABLE as error:
         raise InputError(
             "an image cannot be read",
             got=f"{title}: {str(error).splitlines()[0] if str(error) else type(error).__name__}",
             remedy="repair or remove it",
         ) from None
+
+
+@contextmanager
+def _own_limit(image: Any) -> Iterator[None]:
+    """Leave the limit on pixels to :func:`recurate.core.limits.check_pixels`, which names what raises it."""
+    usual, image.MAX_IMAGE_PIXELS = image.MAX_IMAGE_PIXELS, None
+    try:
+        yield
+    finally:
+        image.MAX_IMAGE_PIXELS = usual
 
 
 @contextmanager

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from recurate.components.data.decoding import Part, damage_explained, numbered
 from recurate.core.errors import InputError
+from recurate.core.limits import check_unpacked
 
 OPENERS: dict[str, Any] = {".gz": gzip.open, ".xz": lzma.open}
 
@@ -60,6 +61,7 @@ def _array(path: Path, dimensions: int) -> NDArray[np.uint8]:
             )
         shape = struct.unpack(f">{dimensions}I", file.read(4 * dimensions))
         size = math.prod(shape)
+        check_unpacked(path, path.stat().st_size, size)
         content = file.read(size + 1)
     if not size or len(content) != size:
         fault = "truncated" if len(content) < size else "longer than its header states"

@@ -36,7 +36,7 @@ class ImageData(Source):
     label: str | None = Field(
         None, description="NPZ, tables: key or column of the labels, if its name is unusual"
     )
-    size: int | None = Field(None, ge=1, description="number of training images; all if absent")
+    size: int | None = Field(None, ge=1, le=10**9, description="number of training images; all if absent")
     take: Literal["evenly", "random"] = Field(
         "evenly",
         description="with size: images are drawn at random, equally many per class or regardless of class",

@@ -22,6 +22,7 @@ from recurate.components.data import decoding
 from recurate.components.data.decoding import Part, Picture, damage_explained, numbered
 from recurate.core.arrays import IntArray
 from recurate.core.errors import InputError
+from recurate.core.limits import check_unpacked
 
 IMAGES = ("images", "image", "x", "X", "data", "arr_0")
 LABELS = ("labels", "label", "y", "Y", "targets", "target", "arr_1")
@@ -187,4 +188,5 @@ def _member(path: Path, key: str) -> Iterator[tuple[IO[bytes], tuple[int, ...], 
                 got="Fortran order",
                 remedy="save numpy.ascontiguousarray(array) instead",
             )
+        check_unpacked(path, path.stat().st_size, math.prod(shape) * dtype.itemsize)
         yield file, shape, dtype

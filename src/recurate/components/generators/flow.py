@@ -32,8 +32,10 @@ class FlowSettings(NetworkSettings):
         description="pairing of noise and data in a batch, by optimal transport or at random; 'auto': 'ot' "
         "for the mlp, 'independent' for the unet, which would wait for it",
     )
-    coupling_batch: int = Field(32, ge=1, description="pairs in each optimal transport problem")
-    ode_steps: int = Field(12, ge=1, description="midpoint steps when sampling, two evaluations each")
+    coupling_batch: int = Field(32, ge=1, le=10**9, description="pairs in each optimal transport problem")
+    ode_steps: int = Field(
+        12, ge=1, le=10**9, description="midpoint steps when sampling, two evaluations each"
+    )
 
     def build(self, workspace: Path | None = None, logs: Path | None = None) -> FlowMatching:
         """Return the untrained model."""

@@ -32,8 +32,10 @@ class MixtureSettings(GeneratorSettings):
     covariance: Covariance = Field(
         "full", description="shape of the Gaussians: any, any but common to all, along the axes, or spheres"
     )
-    n_init: int = Field(1, ge=1, description="number of starts from k-means; the likeliest result is kept")
-    max_iter: int = Field(200, ge=1, description="EM steps at most")
+    n_init: int = Field(
+        1, ge=1, le=10**9, description="number of starts from k-means; the likeliest result is kept"
+    )
+    max_iter: int = Field(200, ge=1, le=10**9, description="EM steps at most")
     reg: float = Field(1e-6, gt=0, description="added to variances, in units of the data's mean variance")
     warm_start: bool = Field(
         True, description="whether retraining starts from the previous round's Gaussians; false: from k-means"

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from pydantic import ValidationError
 
 from recurate.core.errors import InputError
-from recurate.core.files import atomic_path, write_text
+from recurate.core.files import atomic_path, save_tensors, write_text
 from recurate.core.sealed import sha256
 from recurate.core.settings import Settings
 
@@ -59,12 +59,10 @@ class Kept(Generic[AnyCard]):
 
     def write(self, folder: Path, card: AnyCard, arrays: Arrays) -> None:
         """Write a model to a folder, created if necessary; each file is written atomically."""
-        from safetensors.numpy import save_file
-
         folder.mkdir(parents=True, exist_ok=True)
         path, weights = (folder / name for name in self.files)
         with atomic_path(weights) as partial:
-            save_file({name: np.asarray(array, order="C") for name, array in arrays.items()}, partial)
+            save_tensors({name: np.asarray(array, order="C") for name, array in arrays.items()}, partial)
         content = {"format": FORMAT, **card.model_dump(), "sha256": sha256(weights)}
         write_text(path, json.dumps(content, indent=2) + "\n")
 

@@ -14,6 +14,7 @@ from recurate.components.nets.devices import choose_device, import_torch
 from recurate.components.nets.saved import Arrays
 from recurate.components.protocols import GeneratorSettings
 from recurate.core.errors import Diverged, InputError
+from recurate.core.limits import check_memory
 
 if TYPE_CHECKING:
     from torch import Generator as TorchGenerator
@@ -52,14 +53,22 @@ class NetworkSettings(GeneratorSettings):
         "for images of at least 16 x 16",
     )
     width: int | None = Field(
-        None, ge=1, description="hidden units per layer (mlp; 128), or channels at full resolution (unet; 32)"
+        None,
+        ge=1,
+        le=10**9,
+        description="hidden units per layer (mlp; 128), or channels at full resolution (unet; 32)",
     )
     depth: int | None = Field(
-        None, ge=1, description="hidden layers (mlp; 3), or residual blocks per resolution (unet; 1)"
+        None,
+        ge=1,
+        le=10**9,
+        description="hidden layers (mlp; 3), or residual blocks per resolution (unet; 1)",
     )
-    first_steps: int = Field(4000, ge=1, description="training steps of a model that starts from scratch")
-    steps: int = Field(1000, ge=1, description="training steps of every retraining")
-    batch: int | None = Field(None, ge=1, description="training batch size (mlp; 512, unet; 128)")
+    first_steps: int = Field(
+        4000, ge=1, le=10**9, description="training steps of a model that starts from scratch"
+    )
+    steps: int = Field(1000, ge=1, le=10**9, description="training steps of every retraining")
+    batch: int | None = Field(None, ge=1, le=10**9, description="training batch size (mlp; 512, unet; 128)")
     learning_rate: float | None = Field(
         None, gt=0, description="Adam's step size, cosine-annealed to zero (mlp; 0.002, unet; 0.001)"
     )
@@ -75,7 +84,7 @@ class NetworkSettings(GeneratorSettings):
         False, description="whether to split each batch among all CUDA devices (torch.nn.DataParallel)"
     )
     device: str = Field("auto", description="device of the network: 'auto', 'cpu', 'cuda', ...")
-    threads: int = Field(1, ge=1, description="CPU threads; one is fastest for small networks")
+    threads: int = Field(1, ge=1, le=10**9, description="CPU threads; one is fastest for small networks")
 
     @model_validator(mode="after")
     def _one_wrapper(self) -> Self:
@@ -86,12 +95,17 @@ class NetworkSettings(GeneratorSettings):
         return self
 
     def check(self) -> None:
-        """Check that this machine has the device.
+        """Check that this machine has the device, and memory for the network and its training.
 
         Raises:
             InputError: If it does not.
         """
         choose_device(self.device)
+        width, depth, batch = self.width or 1, self.depth or 1, self.batch or 1
+        # Weights, their gradients, moments and average; activations and their gradients.
+        floats = 5 * width * width * depth + 2 * width * depth * batch
+        remedy = f"lower generator.width ({width}), depth ({depth}) or batch ({batch})"
+        check_memory("the network of these settings", 4 * floats, remedy)
 
     def recipe(self, shape: tuple[int, ...]) -> Recipe:
         """Return kind, size and training of the network for samples of one shape.

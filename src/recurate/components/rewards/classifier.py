@@ -50,9 +50,9 @@ class ClassifierSettings(Settings):
         description="two hidden layers, or three convolutions and one hidden layer; if absent 'conv' for "
         f"images of {classifiers.FROM} x {classifiers.FROM} pixels or more",
     )
-    width: int = Field(128, ge=1, description="units per hidden layer")
-    steps: int = Field(1500, ge=1, description="training steps")
-    batch: int = Field(128, ge=1, description="training batch size")
+    width: int = Field(128, ge=1, le=10**9, description="units per hidden layer")
+    steps: int = Field(1500, ge=1, le=10**9, description="training steps")
+    batch: int = Field(128, ge=1, le=10**9, description="training batch size")
     learning_rate: float | None = Field(
         None,
         gt=0,
@@ -75,7 +75,7 @@ class ClassifierSettings(Settings):
         description="label smoothing, which prevents overconfidence on the training data; if absent, 0.05 "
         "for 'mlp' and 0.02 for 'conv'",
     )
-    threads: int = Field(1, ge=1, description="CPU threads")
+    threads: int = Field(1, ge=1, le=10**9, description="CPU threads")
 
     @model_validator(mode="after")
     def _trained_or_read(self) -> Self:

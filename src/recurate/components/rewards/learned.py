@@ -54,23 +54,23 @@ FEWEST = 20  # slates from which a reward can be learned
 class LearnedSettings(Settings):
     """Settings of a learned reward: an MLP with two hidden layers, trained with AdamW."""
 
-    width: int = Field(64, ge=1, description="hidden units per layer (two layers)")
-    steps: int = Field(2000, ge=1, description="largest number of training steps")
-    batch: int = Field(128, ge=1, description="slates per training step")
+    width: int = Field(64, ge=1, le=10**9, description="hidden units per layer (two layers)")
+    steps: int = Field(2000, ge=1, le=10**9, description="largest number of training steps")
+    batch: int = Field(128, ge=1, le=10**9, description="slates per training step")
     learning_rate: float = Field(1e-3, gt=0, description="AdamW's step size, cosine-annealed to zero")
     weight_decay: float = Field(0.05, ge=0, description="AdamW's weight decay")
     noise: float = Field(
         0.0, ge=0, description="sd of the noise added to standardised inputs in training; 1 helps with images"
     )
     patience: int = Field(
-        500, ge=1, description="steps without a better validation loss after which training stops"
+        500, ge=1, le=10**9, description="steps without a better validation loss after which training stops"
     )
     validation: float = Field(
         0.2, gt=0, lt=1, description="share of slates that choose the step at which training stops"
     )
     held_out: float = Field(0.2, gt=0, lt=1, description="share of slates held out for the reported numbers")
     device: str = Field("cpu", description="device for training: 'cpu', 'auto', 'cuda', ...")
-    threads: int = Field(1, ge=1, description="CPU threads")
+    threads: int = Field(1, ge=1, le=10**9, description="CPU threads")
 
     @model_validator(mode="after")
     def _something_to_train_on(self) -> Self:

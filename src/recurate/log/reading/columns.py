@@ -123,6 +123,19 @@ def may_label(table: pa.Table, name: str) -> bool:
     return is_text(kind) or bool(pa.types.is_integer(kind))
 
 
+def comparable(table: pa.Table, names: Sequence[str]) -> pa.Table:
+    """Return some columns, those of lists and structs as text: Arrow groups no rows by these."""
+    columns = {name: table.column(name) for name in names}
+    return pa.table(
+        {
+            name: pa.array([None if v is None else str(v) for v in column.to_pylist()], pa.string())
+            if pa.types.is_nested(column.type)
+            else column
+            for name, column in columns.items()
+        }
+    )
+
+
 def flat_columns(table: pa.Table) -> list[str]:
     """Return the columns that are neither lists nor structs."""
     return [f.name for f in table.schema if not pa.types.is_nested(f.type)]

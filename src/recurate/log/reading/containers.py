@@ -10,10 +10,27 @@ from typing import Any
 import pyarrow as pa
 
 from recurate.core.errors import need
+from recurate.core.limits import check_unpacked
 from recurate.core.tables import TEXT
 from recurate.log.reading.delimited import named
 from recurate.log.reading.objects import columns_of
 from recurate.log.reading.stored import Stored
+
+
+def checked(table: pa.Table) -> pa.Table:
+    """Return a table of which every value can be read: Arrow believes the offsets of a damaged file.
+
+    Raises:
+        ValueError: If a column is damaged or its text is not UTF-8.
+    """
+    for name, column in zip(table.column_names, table.columns, strict=True):
+        try:
+            column.validate(full=True)
+        except pa.ArrowInvalid as error:
+            if "UTF8" in str(error):
+                raise UnicodeError(f"the text of column {name!r} is not UTF-8") from None
+            raise ValueError(f"column {name!r} is damaged: {error}") from None
+    return table
 
 
 class Whole:
@@ -43,6 +60,10 @@ class Parquet:
         self._path = path
         with pq.ParquetFile(path) as file:
             self.schema = file.schema_arrow
+            groups = [file.metadata.row_group(i) for i in range(file.num_row_groups)]
+        # Equal values take no room in the file, but do in memory.
+        unpacked = max(sum(g.total_byte_size for g in groups), 8 * sum(g.num_rows for g in groups))
+        check_unpacked(path, path.stat().st_size, unpacked)
         self.notes: list[str] = []
         self.keep: Any = None
 
@@ -57,7 +78,7 @@ class Parquet:
                 count += batch.num_rows
                 if count >= rows:
                     break
-        return pa.Table.from_batches(found, self.schema).slice(0, rows)
+        return checked(pa.Table.from_batches(found, self.schema).slice(0, rows))
 
     def read(self, columns: Sequence[str] | None = None) -> pa.Table:
         """Return all rows, of the given columns only."""
@@ -65,11 +86,11 @@ class Parquet:
 
         if columns is None:
             with pq.ParquetFile(self._path) as file:
-                return file.read()
+                return checked(file.read())
         schema = pa.schema([self.schema.field(name) for name in columns], self.schema.metadata)
         with pq.ParquetFile(self._path, buffer_size=1 << 16) as file:
             parts = [self._column(file, name) for name in columns]
-        return pa.table(parts, schema=schema)
+        return checked(pa.table(parts, schema=schema))
 
     def _column(self, file: Any, name: str) -> pa.ChunkedArray:
         """Read one column, a row group at a time: little more than what it takes is ever in memory."""
@@ -109,12 +130,12 @@ class Ipc:
                 count += batch.num_rows
                 if count >= rows:
                     break
-        return pa.Table.from_batches(found, self.schema).slice(0, rows)
+        return checked(pa.Table.from_batches(found, self.schema)).slice(0, rows)
 
     def read(self, columns: Sequence[str] | None = None) -> pa.Table:
         """Return all rows, of the given columns only."""
         with pa.OSFile(str(self._path)) as file, self._open(file, columns) as reader:
-            table = reader.read_all()
+            table = checked(reader.read_all())
         return table if columns is None else table.select(list(columns))
 
 

@@ -142,8 +142,8 @@ def _from_long(table: pa.Table, mapping: Mapping, everything: bool) -> Unfolded:
         notes.append(f"{int(absent.sum())} rows belong to no slate")
     if "source" in table.column_names and "source" not in roles.values() and not everything:
         source = array_of(table, "source")
-        if set(np.unique(source.astype(str)).tolist()) <= {"model", "real"}:
-            real = source.astype(str) == "real"
+        if {str(v) for v in source} <= {"model", "real"}:
+            real = source == "real"
             notes += [f"{int(real.sum())} rows of real data are not candidates"] if real.any() else []
             absent |= real
     kind = NONE if mapping.how == how.NOTHING else RANK if mapping.how in RANKED else PICK

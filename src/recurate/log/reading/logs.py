@@ -79,8 +79,9 @@ def _check_contexts(candidates: MappingType[str, NDArray[Any]], mapping: Mapping
     )
     empty = blank(candidates["context"])[~real]
     if FEW_EMPTY < empty.mean() < 1:
+        name = mapping.roles.get("context", "context")
         raise InputError(
-            f"the context {mapping.roles['context']!r} is empty in {int(empty.sum())} of {empty.size} rows",
+            f"the context {name!r} is empty in {int(empty.sum())} of {empty.size} rows",
             got="some rows with a prompt, others without",
             remedy="fill in the cells (below merged ones, say); or --context none if all share one prompt",
         )
@@ -317,10 +318,8 @@ def _rounds(
     distinct, codes = np.unique(values, return_inverse=True)
     gaps = np.diff(distinct)
     if (gaps.size and gaps.min() > 1) or (distinct != np.round(distinct)).any() or distinct.min() < 0:
-        shown = ", ".join(f"{v:g}" for v in distinct[:3])
-        said.append(
-            f"{mapping.roles['round']!r} {shown}{', ...' if distinct.size > 3 else ''} are rounds 0, 1, ..."
-        )
+        name, shown = mapping.roles.get("round", "round"), ", ".join(f"{v:g}" for v in distinct[:3])
+        said.append(f"{name!r} {shown}{', ...' if distinct.size > 3 else ''} are rounds 0, 1, ...")
         values = codes.astype(float)
     candidates["round"] = values.astype(np.int64)
     return candidates
@@ -342,16 +341,15 @@ def _drop_odd(candidates: dict[str, NDArray[Any]], mapping: Mapping, said: list[
         if (
             twice
             and mapping.reasons.get("position") != "given"
-            and key(mapping.roles["position"]) not in PLACES
+            and key(mapping.roles.get("position", "slot")) not in PLACES
         ):
-            said.append(
-                f"{mapping.roles['position']!r} repeats within slates: it is no position, and not used"
-            )
+            name = mapping.roles.get("position", "slot")
+            said.append(f"{name!r} repeats within slates: it is no position, and not used")
             del candidates["slot"]
         elif twice:
             raise InputError(
                 "a slate has one slot twice",
-                got=f"column {mapping.roles['position']!r}",
+                got=f"column {mapping.roles.get('position', 'slot')!r}",
                 remedy="slates may be numbered anew in another column: --round, --chooser or --context",
             )
         else:
@@ -381,11 +379,9 @@ def _drop_odd(candidates: dict[str, NDArray[Any]], mapping: Mapping, said: list[
             del candidates["propensity"]
         elif np.isnan(values).all():
             del candidates["propensity"]
-    if "source" in candidates:
-        words = set(np.unique(candidates["source"].astype(str)).tolist())
-        if not words <= {"model", "real"}:
-            said.append("'source' is not one of model and real: all rows are the model's")
-            del candidates["source"]
+    if "source" in candidates and not {str(v) for v in candidates["source"]} <= {"model", "real"}:
+        said.append("'source' is not one of model and real: all rows are the model's")
+        del candidates["source"]
     for name in ("time", "source_row"):
         candidates.pop(name, None)
 

@@ -12,7 +12,14 @@ import pyarrow.compute as pc
 
 from recurate.core.errors import InputError
 from recurate.log.reading import names as usual
-from recurate.log.reading.columns import flat_columns, holds_numbers, is_numeric, may_label, usual_roles
+from recurate.log.reading.columns import (
+    comparable,
+    flat_columns,
+    holds_numbers,
+    is_numeric,
+    may_label,
+    usual_roles,
+)
 from recurate.log.reading.grids import are_numbered, groupings
 from recurate.log.reading.mapping import (
     BEST_WORST,
@@ -239,7 +246,8 @@ def _flagged(table: pa.Table, found: Mapping) -> Mapping | None:
         return replace(found, how=BEST_WORST, roles=roles, votes=(column,))
     if found.blocks or not found.keys or len(distinct) < 2 or column in found.keys:
         return found
-    groups = table.group_by(list(found.keys)).aggregate([(column, "count_distinct"), ([], "count_all")])
+    groups = comparable(table, [*found.keys, column]).group_by(list(found.keys))
+    groups = groups.aggregate([(column, "count_distinct"), ([], "count_all")])
     several = np.asarray(groups.column("count_all").to_numpy()) > 1
     same = np.asarray(groups.column(f"{column}_count_distinct").to_numpy())[several] == 1
     if several.sum() < 4 or same.mean() < 0.95:
@@ -263,7 +271,7 @@ def _as_position(table: pa.Table, found: Mapping) -> Mapping:
     column = found.roles["item"]
     if not keys or not pa.types.is_integer(table.schema.field(column).type):
         return found
-    widest = table.group_by(keys).aggregate([([], "count_all")]).column("count_all")
+    widest = comparable(table, keys).group_by(keys).aggregate([([], "count_all")]).column("count_all")
     values = pc.unique(table.column(column))
     most = pc.max(widest).as_py() or 0
     if len(values) <= most and set(values.to_pylist()) <= set(range(len(values) + 1)):
@@ -334,7 +342,7 @@ def _merged(table: pa.Table, found: Mapping, keys: Sequence[str]) -> bool:
     """Return whether most slates have several picks, and rows of each lie in several places of the file."""
     flags = pa.array(np.nan_to_num(flags_of(array_of(table, found.roles["pick"]))))
     marked = (
-        table.select(list(keys))
+        comparable(table, keys)
         .append_column("picks", flags)
         .group_by(list(keys))
         .aggregate([("picks", "sum")])
@@ -349,7 +357,7 @@ def _merged(table: pa.Table, found: Mapping, keys: Sequence[str]) -> bool:
 
 def _varies(table: pa.Table, keys: Sequence[str], column: str) -> bool:
     """Return whether a column differs within most slates."""
-    found = table.group_by(list(keys)).aggregate([(column, "count_distinct")])
+    found = comparable(table, [*keys, column]).group_by(list(keys)).aggregate([(column, "count_distinct")])
     counts = np.asarray(found.column(f"{column}_count_distinct").to_numpy())
     return bool((counts > 1).mean() > 0.5)
 
@@ -362,7 +370,7 @@ def _splits(table: pa.Table, keys: Sequence[str], column: str, role: str) -> boo
     """
     if role == "round":
         return True
-    there = table.select([*keys, column]).filter(pc.is_valid(table.column(column)))
+    there = comparable(table, [*keys, column]).filter(pc.is_valid(table.column(column)))
     if not there.num_rows:
         return False
     found = there.group_by([*keys, column]).aggregate([([], "count_all")])

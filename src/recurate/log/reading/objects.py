@@ -18,7 +18,7 @@ import pyarrow as pa
 import pyarrow.json as arrow_json
 
 from recurate.core.errors import short
-from recurate.core.tables import TEXT
+from recurate.core.tables import DEEP, TEXT, check_depth, opening
 from recurate.log.reading.stored import BLANKS, EXACT, FLAGS, STRAYS, Stored, beyond, from_latin
 
 HEAD = 1 << 18
@@ -281,6 +281,7 @@ class Lines:
                 if not line.strip():
                     continue
                 try:
+                    check_depth(line)
                     row = json.loads(line)
                 except RecursionError:
                     raise BadLine(f"line {number} is nested too deeply") from None
@@ -327,6 +328,8 @@ class Lines:
         """Return whether every line begins with an object or is empty: Arrow crashes where one says null."""
         ends, begun, before = 1, 0, b"\n"  # line breaks, and those before an object, another or the end
         for block in self._file.blocks():
+            if len(block) > DEEP and any(opening(line) > DEEP for line in block.split(b"\n")):
+                return False
             if b"\r" in block or before == b"\r":
                 block = ((b"\r" if before == b"\r" else b"") + block).replace(b"\r\n", b"\n")
                 if b"\r" in block[:-1]:
@@ -490,7 +493,9 @@ def rows_of(value: Any) -> tuple[list[dict[str, Any]], list[str]]:
 
 def whole(file: Stored, text: Sequence[str]) -> tuple[pa.Table, list[str]]:
     """Return a JSON document as a table, and what was understood of it."""
-    rows, notes = document(b"".join(file.blocks()))
+    data = b"".join(file.blocks())
+    check_depth(data)
+    rows, notes = document(data)
     table, more = columns_of(lambda: rows, None, (*TEXT, *text))
     return table, notes + more
 

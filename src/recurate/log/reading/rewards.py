@@ -110,6 +110,8 @@ def _factor(text: str, reward: str) -> float:
 
 def _adds_up(candidates: MappingType[str, NDArray[Any]], total: str, parts: Sequence[str]) -> bool:
     """Return whether a reward is the sum, or the mean, of others."""
+    if any(name not in candidates for name in (total, *parts)):  # such as one that is empty
+        return False
     values = [measures_of(candidates[n]) for n in (total, *parts)]
     ok = np.isfinite(np.column_stack(values)).all(axis=1)
     if ok.sum() < 4:

@@ -563,8 +563,24 @@ def _plain_types(table: pa.Table) -> pa.Table:
     for place, column in enumerate(table.schema):
         kind = _common(column.type)
         if kind != column.type:
-            table = table.set_column(place, column.name, table.column(place).cast(kind))
+            table = table.set_column(place, column.name, _plain(table.column(place), kind))
     return table
+
+
+def _plain(column: pa.ChunkedArray, kind: pa.DataType) -> pa.ChunkedArray:
+    """Return a column as a common type; bytes that are no text, such as UUIDs, in hexadecimal."""
+    if isinstance(column.type, pa.BaseExtensionType):
+        column = pa.chunked_array([chunk.storage for chunk in column.chunks], column.type.storage_type)
+    if pa.types.is_dictionary(column.type):
+        column = column.cast(column.type.value_type)
+    try:
+        return column.cast(kind)
+    except pa.ArrowInvalid:
+        if pa.types.is_integer(kind):  # decimal numbers that are too long
+            return column.cast(pa.string())
+        if not pa.types.is_string(kind):
+            return column
+    return pa.chunked_array([pa.array([v and v.hex() for v in column.to_pylist()], pa.string())])
 
 
 def _common(kind: pa.DataType) -> pa.DataType:
@@ -573,7 +589,22 @@ def _common(kind: pa.DataType) -> pa.DataType:
         return pa.string()
     if pa.types.is_large_list(kind) or pa.types.is_list(kind):
         return pa.list_(_common(kind.value_type))
+    if isinstance(kind, pa.BaseExtensionType):
+        return _common(kind.storage_type)
+    if pa.types.is_dictionary(kind):
+        return _common(kind.value_type)
+    if _is_bytes(kind):
+        return pa.string()
+    if pa.types.is_float16(kind):
+        return pa.float32()
+    if pa.types.is_decimal(kind):
+        return pa.float64() if kind.scale > 0 else pa.int64()
     return kind
+
+
+def _is_bytes(kind: pa.DataType) -> bool:
+    checks = (pa.types.is_binary, pa.types.is_large_binary, pa.types.is_fixed_size_binary)
+    return any(check(kind) for check in (*checks, pa.types.is_binary_view))
 
 
 def _no_rows(name: str) -> InputError:

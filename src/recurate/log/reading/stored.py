@@ -11,6 +11,7 @@ from __future__ import annotations
 import codecs
 import io
 import shutil
+import sys
 import tempfile
 import zipfile
 from collections.abc import Iterator
@@ -20,6 +21,8 @@ from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
+
+from recurate.core.limits import check_unpacked
 
 BLOCK = 1 << 20
 HEAD = 1 << 18  # bytes that are examined
@@ -84,19 +87,49 @@ class Stored:
         return stream
 
     def file(self) -> io.BufferedReader:
-        """Open the unpacked bytes for Python."""
-        return io.BufferedReader(self.stream(), BLOCK)
+        """Open the unpacked bytes for Python; not for Arrow, see the module."""
+        return io.BufferedReader(_Counted(self), BLOCK)
 
     def blocks(self) -> Iterator[bytes]:
         """Yield the unpacked bytes in blocks."""
-        with self.stream() as stream:
-            while block := stream.read(BLOCK):
+        with _Counted(self) as file:
+            while block := file.take(BLOCK):
                 yield block
 
     def head(self, size: int = HEAD) -> bytes:
         """Return the first unpacked bytes, at most ``size``."""
         with self.stream() as stream:
             return bytes(stream.read(size))
+
+
+class _Counted(io.RawIOBase):
+    """The unpacked bytes of a file, refused where they become too many."""
+
+    def __init__(self, file: Stored) -> None:
+        self._path, self._stream, self._count = file.path, file.stream(), 0
+        self._packed = file.path.stat().st_size if file.compression else sys.maxsize
+
+    def take(self, size: int) -> bytes:
+        """Return the next bytes, at most ``size``; none at the end."""
+        block = bytes(self._stream.read(size))
+        self._count += len(block)
+        check_unpacked(self._path, self._packed, self._count)
+        return block
+
+    def readable(self) -> bool:
+        """Return True."""
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        """Fill a buffer with the next bytes and return their number."""
+        block = self.take(len(buffer))
+        buffer[: len(block)] = block
+        return len(block)
+
+    def close(self) -> None:
+        """Close the file."""
+        self._stream.close()
+        super().close()
 
 
 def stored(path: Path, name: str | None = None) -> tuple[Stored, list[str]]:
@@ -125,6 +158,7 @@ def stored(path: Path, name: str | None = None) -> tuple[Stored, list[str]]:
         with zipfile.ZipFile(path) as archive:
             if "xl/workbook.xml" not in archive.namelist():
                 return _unzipped(archive, ending)
+            check_unpacked(path, path.stat().st_size, sum(m.file_size for m in archive.infolist()))
         return Stored(path, ".xlsx"), []
     return Stored(path, ending, compression), []
 
@@ -135,6 +169,7 @@ def _unzipped(archive: zipfile.ZipFile, ending: str) -> tuple[Stored, list[str]]
         names = ", ".join(m.filename for m in members[:4]) + ("..." if len(members) > 4 else "")
         raise ValueError(f"the zip holds {len(members)} files ({names}), and one is expected")
     name = Path(members[0].filename).name
+    check_unpacked(archive.filename, members[0].compress_size, members[0].file_size)
     folder = scratch()
     target = Path(folder.name) / "member"
     with archive.open(members[0]) as source, target.open("wb") as copy:

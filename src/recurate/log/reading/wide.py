@@ -25,7 +25,7 @@ from recurate.log.reading.grids import VOTES, are_numbered, groupings
 from recurate.log.reading.mapping import BEST_WORST, COUNTS, MARKS, NAMED, PLACE, RANK, RATING, Given, Mapping
 from recurate.log.reading.names import ITEM_STEMS, key, named
 from recurate.log.reading.sources import FILE
-from recurate.log.reading.values import TIES, Names, decode_words, objects
+from recurate.log.reading.values import TIES, Names, array_of, decode_words, numbers_of, objects
 
 RANK_OF = re.compile(r"^(rank(ing)?|r)[_\-. ]|[_\-. ]rank$", re.I)
 HIGHER = "(points?|borda|scores?|ratings?|stars)"  # of which more is better
@@ -278,7 +278,7 @@ def _option_columns(table: pa.Table, given: Given) -> Iterator[Mapping]:
     ]
     if len(numeric) < 2:
         return
-    values = {n: np.asarray(table.column(n).cast(pa.float64()).to_numpy(), float) for n in numeric}
+    values = {n: numbers_of(array_of(table, n)) for n in numeric}
     least = {n: 0 if POINTS.search(n) else 1 for n in numeric}
     small = [n for n in numeric if least[n] <= np.nanmin(values[n]) <= np.nanmax(values[n]) <= len(numeric)]
     for size in range(len(small), 1, -1):

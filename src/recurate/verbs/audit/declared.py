@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import math
-import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
 from recurate.core.errors import InputError, is_number, nearest
+from recurate.core.files import parse_toml, read_toml
 from recurate.rules import Rule, Selection, Threshold, TopFraction, noise_named
 from recurate.rules.noise import built_in_name
 
@@ -85,8 +85,8 @@ def read_declared(text: str | Path) -> Declared:
         exists = False
     if exists:
         try:
-            raw = tomllib.loads(path.read_text(encoding="utf-8"))
-        except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+            raw = read_toml(path)
+        except ValueError as error:
             raise InputError(f"{path} is not valid TOML", got=error, remedy="correct this line") from None
         return parse_declared(raw, str(path))
     if "=" not in str(text):
@@ -115,8 +115,8 @@ def _parts(text: str) -> list[str]:
 def _pair(part: str) -> tuple[str, Any]:
     name, _, value = (piece.strip() for piece in part.partition("="))
     try:
-        return name, tomllib.loads(f"value = {value}")["value"]
-    except tomllib.TOMLDecodeError:
+        return name, parse_toml(f"value = {value}")["value"]
+    except ValueError:
         return name, value  # a word without quotes
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from recurate.core.citations import cite
+from recurate.log.folders import StoredRun
 from recurate.log.inputs import folder_of, name_of
 from recurate.verbs.audit.audit import Audit, audit_log
 from recurate.verbs.audit.declared import Declared, parse_declared, read_declared
@@ -113,6 +114,7 @@ def _claim(declared: Mapping[str, Any] | Declared | str | Path | None, log: Any)
         return parse_declared(declared)
     if declared is None:
         folder = folder_of(log)
-        own = None if folder is None else folder / "config.toml"
-        return read_declared(own) if own is not None and own.is_file() else None
+        if folder is None or (folder / "fit.json").is_file():
+            return None
+        return parse_declared(StoredRun.open(folder).settings(), str(folder / "config.toml"))
     return declared if isinstance(declared, Declared) else read_declared(declared)

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import itertools
 import json
-import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -20,6 +19,7 @@ import numpy as np
 from recurate.core.errors import InputError
 from recurate.core.seeds import Stream
 from recurate.log.candidates import Candidates, as_candidates, from_log, group_names
+from recurate.log.folders import StoredRun
 from recurate.log.inputs import folder_of, is_array
 from recurate.log.opening import open_log
 from recurate.log.reading.logs import Opened
@@ -296,10 +296,8 @@ def run_settings(path: Path | None) -> dict[str, Any]:
         return {}
     if (path / "fit.json").is_file():
         return _fit_settings(path / "fit.json")
-    if not (path / "config.toml").is_file():
-        return {}
     try:
-        config = tomllib.loads((path / "config.toml").read_text(encoding="utf-8"))
+        config = StoredRun.open(path).settings()
         weights = [reward.get("weight") for reward in config["rewards"]]
         selection = config["selection"]
         return {
@@ -309,7 +307,7 @@ def run_settings(path: Path | None) -> dict[str, Any]:
             "accumulate": config["retraining"].get("mode") == "accumulate" or None,
             **_noise_and_lapse(selection, path),
         }
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError, KeyError, TypeError, AttributeError) as error:
+    except (KeyError, TypeError, AttributeError) as error:
         raise InputError(
             "the run's configuration is damaged", got=f"{path / 'config.toml'}: {error}", remedy="restore it"
         ) from None

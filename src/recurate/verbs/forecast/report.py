@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from typing import TYPE_CHECKING
 
 from recurate.log.trajectory import FORECAST, MEASURED
 from recurate.report import narrative
+from recurate.report.charts import largest_groups
 from recurate.report.sections import Section
 from recurate.report.trajectories import GLOSSARY, bound_sections, trajectory_sections
 from recurate.theory.bounds import plain_bounds
@@ -17,6 +19,9 @@ from recurate.verbs.result import Facts, Result
 if TYPE_CHECKING:
     from recurate.theory.renewal import Efficacy, Renewal
     from recurate.theory.welfare import Welfare
+
+LINES = 20  # largest number of groups that may be lost and are listed
+TABULATED = 100  # largest number of groups with a column each
 
 
 def forecast_result(found: LogForecast, source: str) -> Result[LogForecast]:
@@ -55,6 +60,9 @@ def forecast_sections(found: LogForecast) -> list[Section]:
     footnotes = []
     if any(row[0].endswith("*") for row in table):
         footnotes.append(f"* beyond support: fewer than {SUPPORT:g} effective candidates are left")
+    groups = len({r.group for r in found.trajectory.rows if r.quantity == "share"})
+    if groups > TABULATED:
+        footnotes.append(f"of {groups:,} groups, the largest are shown; trajectory.parquet has all")
     if found.measured.rows:
         footnotes.append("in brackets: measured in the log's rounds")
     facts = found.setting.facts() | {"candidates": found.candidates, "contexts": found.contexts}
@@ -71,11 +79,18 @@ def forecast_sections(found: LogForecast) -> list[Section]:
 
 
 def forecast_table(found: Forecast) -> list[list[str]]:
-    """Return the forecast as a table of text, heading first: one row per round, one column per quantity."""
+    """Return the forecast as a table of text, heading first: one row per round, one column per quantity.
+
+    Of very many groups, the largest have columns; the trajectory has all.
+    """
     keys = found.trajectory.about(FORECAST)
+    if sum(key[0] == "share" for key in keys) > TABULATED:
+        largest = largest_groups([r for r in found.trajectory.rows if r.quantity == "share"])
+        keys = [key for key in keys if key[0] != "share" or key[2] in largest]
+    counts = Counter(key[0] for key in keys)
     values = {(r.source, r.round, r.key): r.value for r in found.trajectory.rows}
     both = any(source == MEASURED for source, _, _ in values)
-    heading = ["round", *(_heading(key, many=sum(k[0] == key[0] for k in keys) > 1) for key in keys)]
+    heading = ["round", *(_heading(key, many=counts[key[0]] > 1) for key in keys)]
     lines = [heading]
     for t in range(found.setting.rounds + 1):
         beyond = values[FORECAST, t, ("effective_support", None, None)] < SUPPORT
@@ -138,14 +153,16 @@ def efficacy_line(eta: Efficacy) -> str:
 
 
 def extinction_lines(result: Forecast) -> list[str]:
-    """Return a line per group that finitely many picks may lose for good."""
+    """Return a line per group that finitely many picks may lose for good; of many, the likeliest ones."""
     last = result.setting.rounds
+    lost = [e for e in result.extinctions if e.probability[-1] >= 1e-6]
+    shown = lost if len(lost) <= LINES else sorted(lost, key=lambda e: -e.probability[-1])[:LINES]
+    rest = [f"{len(lost) - len(shown):,} more groups may be lost for good"] if len(shown) < len(lost) else []
     return [
         f"group {e.group!r} is lost for good by round {last} with probability {e.probability[-1]:.2g}"
         + (f" (half of such losses by round {e.time})" if e.time is not None else "")
-        for e in result.extinctions
-        if e.probability[-1] >= 1e-6
-    ]
+        for e in shown
+    ] + rest
 
 
 def renewal_lines(renewal: Renewal) -> list[str]:

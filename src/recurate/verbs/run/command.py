@@ -14,6 +14,13 @@ from recurate.core.files import write_text
 from recurate.verbs.options import Figures, fresh_folder, need_run_extra, option
 from recurate.verbs.run.python import check_arguments, read_run, run_loop
 
+Trust = Annotated[
+    bool,
+    typer.Option(
+        "--trust", help="Run the code that the configuration of a run names, although it was not made here."
+    ),
+]
+
 
 def run(
     config: Annotated[Path | None, typer.Argument(metavar="CONFIG.toml", help="Configuration.")] = None,
@@ -30,6 +37,7 @@ def run(
             help="With --resume: continue although files that the run rests on have changed, and record it.",
         ),
     ] = False,
+    trust: Trust = False,
     dry_run: Annotated[
         bool,
         typer.Option(
@@ -71,7 +79,7 @@ def run(
             "--json and --quiet contradict each other", got="both", remedy="leave one of them out"
         )
     if dry_run:
-        _rehearse(config, out or resume)
+        _rehearse(config, out or resume, trust=trust)
         return
     check_arguments(config, out, resume, accept_changes)
     need_run_extra()
@@ -79,16 +87,19 @@ def run(
     from recurate.loop.monitors.console import JsonLines, Lines, Live, on_a_terminal
     from recurate.loop.monitors.loggers import make_loggers
     from recurate.loop.monitors.protocol import Monitor, Several
+    from recurate.loop.run_folder import check_trusted
 
     json_lines = JsonLines(sys.stdout) if as_json else None
     view = json_lines or (Monitor() if quiet else Live() if on_a_terminal() else Lines())
     with contextlib.redirect_stdout(sys.stderr) if as_json else contextlib.nullcontext():
+        if config is not None:
+            check_trusted(config, trust=trust)
         settings = None if config is None else read_config(config)
         folder = resume or out or fresh_folder(Path("runs") / config.stem)  # type: ignore[union-attr]
         monitor = Several([view, *make_loggers(logger or [], folder)])
         stopped = None
         try:
-            run_loop(settings, folder, monitor, accept_changes=accept_changes)
+            run_loop(settings, folder, monitor, accept_changes=accept_changes, trust=trust)
         except Stopped as stop:
             stopped = stop
         except KeyboardInterrupt:
@@ -108,7 +119,7 @@ def run(
         print(f"report: {path}" if quiet else f"\nreport: {path}")
 
 
-def _rehearse(config: Path | None, other: Path | None) -> None:
+def _rehearse(config: Path | None, other: Path | None, *, trust: bool) -> None:
     """Print the steps of a dry run."""
     if config is None or other is not None:
         raise InputError(
@@ -119,7 +130,9 @@ def _rehearse(config: Path | None, other: Path | None) -> None:
     need_run_extra()
     from recurate.loop.config import read_config
     from recurate.loop.dry_run import rehearse
+    from recurate.loop.run_folder import check_trusted
 
+    check_trusted(config, trust=trust)
     for step in rehearse(read_config(config)):
         print(f"{step.title:>18}  {step.seconds:6.1f} s  {step.result}", flush=True)
     print("everything works on ten items; nothing was kept")
@@ -128,6 +141,7 @@ def _rehearse(config: Path | None, other: Path | None) -> None:
 def report(
     folder: Annotated[Path, typer.Argument(metavar="FOLDER", help="Folder written by recurate run.")],
     figures: Figures = False,
+    trust: Trust = False,
 ) -> None:
     """Rebuild the report of a run, FOLDER/report.html, from the files in the folder."""
     from recurate.report.figures import need_figures_extra, write_figures
@@ -135,7 +149,7 @@ def report(
 
     if figures:
         need_figures_extra()
-    found = read_run(folder)
+    found = read_run(folder, trust=trust)
     path = folder / "report.html"
     write_text(path, found.page())
     print(f"report: {path}")

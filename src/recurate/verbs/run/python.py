@@ -24,6 +24,7 @@ def run(
     out: Path | str | None = None,
     resume: Path | str | None = None,
     accept_changes: bool = False,
+    trust: bool = False,
     logger: Sequence[str] = (),
     monitor: Monitor | None = None,
 ) -> Result[Run]:
@@ -45,6 +46,8 @@ def run(
         resume: Folder of a run to resume after its last complete round; excludes ``config``.
         accept_changes: With ``resume``, whether to resume although files that the run depends on have
             changed.
+        trust: Whether to run the code that the configuration of a run folder names, if the run was made by
+            another user or on another machine.
         logger: Names of loggers that copy all values into the run's folder: ``tensorboard``, ``mlflow``,
             ``wandb``.
         monitor: Object that is notified of every event of the run. None: no monitor.
@@ -78,15 +81,18 @@ def run(
     from recurate.loop.config import Config, parse_config, read_config
     from recurate.loop.monitors.loggers import make_loggers
     from recurate.loop.monitors.protocol import Several
+    from recurate.loop.run_folder import check_trusted
     from recurate.verbs.run.report import run_result
 
     if isinstance(config, Mapping):
         config = parse_config(dict(config))
     stem = Path(config).stem if isinstance(config, str | Path) else "run"
+    if isinstance(config, str | Path):
+        check_trusted(Path(config), trust=trust)
     settings = config if config is None or isinstance(config, Config) else read_config(config)
     folder = Path(resume or out or fresh_folder(Path("runs") / stem))
-    monitors = [*([monitor] if monitor else []), *make_loggers(logger, folder)]
-    return run_result(run_loop(settings, folder, Several(monitors), accept_changes=accept_changes))
+    watching = Several([*([monitor] if monitor else []), *make_loggers(logger, folder)])
+    return run_result(run_loop(settings, folder, watching, accept_changes=accept_changes, trust=trust))
 
 
 def check_arguments(config: object, out: object, resume: object, accept_changes: bool) -> None:
@@ -115,7 +121,12 @@ def check_arguments(config: object, out: object, resume: object, accept_changes:
 
 
 def run_loop(
-    config: Config | None, folder: Path, monitor: Monitor, *, accept_changes: bool = False
+    config: Config | None,
+    folder: Path,
+    monitor: Monitor,
+    *,
+    accept_changes: bool = False,
+    trust: bool = False,
 ) -> RunFolder:
     """Run a loop, or resume the run in ``folder`` if ``config`` is None, and write its report.
 
@@ -129,7 +140,7 @@ def run_loop(
 
     try:
         if config is None:
-            driver.resume(folder, monitor, accept_changes=accept_changes)
+            driver.resume(folder, monitor, accept_changes=accept_changes, trust=trust)
         else:
             driver.run(config, folder, monitor)
         store = RunFolder.open(folder)
@@ -143,14 +154,22 @@ def run_loop(
         monitor.close()
 
 
-def read_run(folder: Path | str) -> Result[Run]:
+def read_run(folder: Path | str, *, trust: bool = False) -> Result[Run]:
     """Return the result of an earlier run from its folder.
 
+    Args:
+        folder: Folder of the run.
+        trust: Whether to import the plug-ins that the configuration names, if the run was made by another
+            user or on another machine.
+
     Raises:
-        InputError: If the folder is not a run folder, has no complete round, or was altered.
+        InputError: If the folder is not a run folder, has no complete round, was altered, or is a stranger's
+            and names plug-ins.
     """
     need_run_extra()
-    from recurate.loop.run_folder import RunFolder
+    from recurate.loop.run_folder import RunFolder, check_trusted
     from recurate.verbs.run.report import run_result
 
-    return run_result(RunFolder.open(Path(folder)))
+    store = RunFolder.open(Path(folder))
+    check_trusted(store.path / "config.toml", trust=trust)
+    return run_result(store)
