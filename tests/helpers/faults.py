@@ -29,7 +29,7 @@ import sys
 import sysconfig
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
@@ -286,7 +286,9 @@ def _rename_back(source: str, target: str, spare: str | None) -> None:
 # --- the product, broken on purpose ---
 
 
-def _in_place(target: Path, fill: Callable[[Path], None], facts: dict[str, Any]) -> None:
+def _in_place(
+    target: Path, fill: Callable[[Path], None], facts: dict[str, Any], links: Mapping[str, str] | None = None
+) -> None:
     """Write a folder where it belongs, its contents last."""
     from recurate.core import sealed
 
@@ -294,8 +296,8 @@ def _in_place(target: Path, fill: Callable[[Path], None], facts: dict[str, Any])
     fill(target)
     files = sorted(p for p in target.rglob("*") if p.is_file())
     sums = {p.relative_to(target).as_posix(): sealed.sha256(p) for p in files}
-    found = {"facts": facts, "sha256": sums}
-    (target / sealed.CONTENTS).write_text(json.dumps(found) + "\n", encoding="utf-8")
+    text = sealed.sealed({"facts": facts, **(links or {}), "sha256": sums})
+    (target / sealed.CONTENTS).write_text(text, encoding="utf-8")
 
 
 @contextlib.contextmanager
