@@ -315,9 +315,9 @@ def test_an_altered_log_does_not_fit(finished, tmp_path):
         ("config.toml", b"\xff\xfe", 2),
         ("manifest.json", b"{", 2),
         ("rounds/001/log.parquet", b"PAR1", 2),
-        ("rounds/001/contents.json", b"{", 0),
-        ("rounds/001/contents.json", b"[]", 0),
-        ("rounds/001/contents.json", b'{"counts": {"trained_on_real": "x", "trained_on_picks": 1}}', 0),
+        ("rounds/001/contents.json", b"{", 2),
+        ("rounds/001/contents.json", b"[]", 2),
+        ("rounds/001/contents.json", b'{"counts": {"trained_on_real": "x", "trained_on_picks": 1}}', 2),
     ],
 )
 def test_damaged_runs_are_refused_or_read(finished, tmp_path, name, damage, code):
