@@ -15,6 +15,7 @@ import pytest
 import recurate
 from helpers.faults import contents
 from helpers.paths import ROOT
+from helpers.tiny import without_seals
 from recurate.core.errors import InputError
 from recurate.core.plugins import Seam
 from recurate.engines.engine import engine_named
@@ -107,6 +108,9 @@ def test_other_sections_can_be_shown_later(folder, server):
     assert server("run", folder / "loop.toml", "--out", out, root=out).code == 0
     for shown in (False, True):
         done = server("report", out, report=True, root=out)
+        assert done.code == (2 if shown else 0)  # what was added since is not known to be one's own
+        assert ("my_section:best" in done.text) == shown
+        done = server("report", out, "--trust", report=True, root=out)
         assert done.code == 0, done.text
         assert ("The best candidates" in (out / "report.html").read_text(encoding="utf-8")) == shown
         config = (out / "config.toml").read_text().partition("[report]")[0]
@@ -334,8 +338,9 @@ def test_what_a_plug_in_does_wrong_is_named_and_nothing_is_lost(folder, server, 
 
 
 def results(files: dict[str, bytes | None]) -> dict[str, bytes | None]:
-    """All but the record of what the run rested on, which says that a plug-in was mended."""
-    return {n: v for n, v in files.items() if n.rpartition("/")[2] not in ("manifest.json", "contents.json")}
+    """All but the record of what the run rested on, which says that a plug-in was mended, and its seals."""
+    records = ("manifest.json", "contents.json")
+    return without_seals({n: v for n, v in files.items() if n.rpartition("/")[2] not in records})
 
 
 def test_engines_that_do_wrong(folder):

@@ -10,11 +10,11 @@ import sys
 import pytest
 
 from helpers.commands import call
+from recurate.components.registry import code_of
 from recurate.core.marks import is_own, marked
 from recurate.core.sealed import sealed
 from recurate.loop.config import parse_config
 from recurate.loop.driver import run
-from recurate.loop.run_folder import code_of
 
 PLUGIN = """
 from pathlib import Path
@@ -129,6 +129,22 @@ def test_ones_own_run_is_trusted_wherever_it_lies_and_no_other_can_be_made(folde
     shutil.rmtree(folder / "moved")
 
 
+def test_code_that_was_added_to_ones_own_run_is_not_trusted(folder, tmp_path):
+    """The mark is the manifest's: what was not in the configuration that it covers is anybody's."""
+    plain = {**PLAIN, "rewards": [{"kind": "distance", "centre": [1.0, 0.0]}]}
+    del plain["groups"]
+    run(parse_config(plain), tmp_path / "plain")
+    config = tmp_path / "plain" / "config.toml"
+    before = config.read_text()
+    config.write_text(before.replace('noise = "gumbel"', 'noise = "stranger_plugin:noise"'))
+    assert config.read_text() != before
+    assert "--trust" in call("run", config, "--dry-run", cwd=folder).stderr
+    config.write_text(before.partition("[report]")[0] + '[report]\nsections = ["stranger_plugin:noise"]\n')
+    for words in (["run", config, "--dry-run"], ["report", tmp_path / "plain"]):
+        assert "--trust" in call(*words, cwd=folder).stderr
+    assert not (folder / "it-ran").exists()
+
+
 def test_a_strangers_run_without_code_needs_no_trust(elsewhere, tmp_path, monkeypatch):
     plain = {**PLAIN, "rewards": [{"kind": "distance", "centre": [1.0, 0.0]}]}
     del plain["groups"]
@@ -149,6 +165,8 @@ def test_a_configuration_outside_a_run_is_a_script(elsewhere):
         ({"rewards": [{"kind": "distance"}, {"kind": "command"}]}, ["kind = 'command', a program"]),
         ({"report": {"sections": ["a.b:c"]}, "selection": {"noise": "d:e"}}, ["a.b:c", "d:e"]),
         ({"measures": {"features": ["pca:8", "f:g"]}}, ["f:g"]),
+        ({"selection": {"noise": "pca:x"}}, ["pca:x"]),
+        ({"selection": {"noise": "d:e\n"}}, []),  # no name, so it is refused
         ({"data": {"kind": "table", "path": "a:b/c.csv"}, "seed": 3}, []),
     ],
 )

@@ -84,8 +84,11 @@ def main() -> NoReturn:
         print(f"error: {what}\n  got:    {name}\n  remedy: {remedy}", file=sys.stderr)
         raise SystemExit(2) from None
     except MemoryError as error:
-        remedy = "use a smaller file or smaller settings, or a machine with more memory"
-        print(f"error: there is too little memory\n  got:    {error}\n  remedy: {remedy}", file=sys.stderr)
+        got, remedy = (
+            str(error) or "the system refused more",
+            "use smaller files or settings",
+        )
+        print(f"error: there is too little memory\n  got:    {got}\n  remedy: {remedy}", file=sys.stderr)
         raise SystemExit(2) from None
     raise SystemExit(0)
 

@@ -160,3 +160,19 @@ def test_colleagues_can_read_a_run_as_the_umask_says(tmp_path, monkeypatch, mask
     for path in (tmp_path / "run").rglob("*"):
         wanted = (0o777 if path.is_dir() else 0o666) & ~mask
         assert path.name == ".lock" or stat.S_IMODE(path.stat().st_mode) == wanted, path
+
+
+@pytest.mark.parametrize("verb", ["forecast", "plan", "fit", "audit"])
+def test_a_fit_among_a_runs_files_is_refused(folder, verb):
+    """A fit's log has no seal: fit.json in a run's folder would switch the run's seals off."""
+    shutil.copy(folder / "run" / "rounds" / "000" / "log.parquet", folder / "run" / "log.parquet")
+    (folder / "run" / "fit.json").write_text('{"settings": {}}')
+    assert "both a run's and a fit's" in refused(READERS[verb], folder)
+
+
+def test_a_seal_over_a_record_without_hashes_is_none(folder):
+    path = folder / "run" / "setup" / "contents.json"
+    found = json.loads(path.read_text())
+    path.write_text(sealed({name: found[name] for name in found if name not in ("seal", "sha256")}))
+    with pytest.raises(InputError, match="missing or was altered"):
+        StoredRun.open(folder / "run").verify()

@@ -8,7 +8,7 @@ their kinds: noises in :mod:`recurate.rules.noise`, alarms in :mod:`recurate.loo
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -38,7 +38,7 @@ from recurate.components.rewards.distance import DistanceSettings
 from recurate.components.rewards.groups import ClassifierGroupSettings, NearestSettings
 from recurate.components.rewards.learned import LearnedRewardSettings
 from recurate.core.errors import InputError
-from recurate.core.plugins import Seam, call
+from recurate.core.plugins import NAME, Seam, call
 from recurate.core.settings import Settings
 
 DATA = Seam(
@@ -155,3 +155,16 @@ def build_groups(settings: GroupSettings, prepared: Prepared) -> Grouping:
     return plugged.tried(
         plugged.PluggedGroups(settings.kind, call(settings.kind, settings.build, prepared)), prepared
     )
+
+
+def code_of(settings: Any) -> Iterator[str]:
+    """Yield the imports and programs that a configuration, or a part of it, names."""
+    if isinstance(settings, dict):
+        if settings.get("kind") in ("command", "external"):
+            yield f"kind = {settings['kind']!r}, a program"
+        settings = list(settings.values())
+    if isinstance(settings, list):
+        for part in settings:
+            yield from code_of(part)
+    elif isinstance(settings, str) and NAME.fullmatch(settings):
+        yield settings

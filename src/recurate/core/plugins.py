@@ -18,7 +18,7 @@ from typing import Any
 
 from recurate.core.errors import InputError, nearest
 
-NAME = r"^[A-Za-z_][\w.]*:[A-Za-z_]\w*$"
+NAME = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_][\w.]*")  # module:name; whatever is imported matches it whole
 
 
 @dataclass(frozen=True)
@@ -52,7 +52,7 @@ class Seam:
         """
         if title in self.built_in:
             return self.built_in[title]
-        if re.match(NAME, title):
+        if NAME.fullmatch(title):
             return from_module(title)
         installed = self.installed()
         if title in installed:

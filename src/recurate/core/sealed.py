@@ -65,14 +65,26 @@ def verify(folder: Path, remedy: str, links: Mapping[str, str] = NONE) -> str:
         InputError: If a file is missing or altered, or the folder has other links.
     """
     contents = read_json(folder / CONTENTS, remedy)
-    for name, digest in contents["sha256"].items():
+    for name, seal in links.items():
+        if contents.get(name) != seal:
+            raise foreign(folder / CONTENTS, name, contents.get(name), seal, remedy)
+    for name, digest in field(contents, "sha256", dict, folder / CONTENTS, remedy).items():
         path = folder / name
         if not path.is_file() or sha256(path) != digest:
             raise altered(path, remedy)
-    for name, seal in links.items():
-        if contents.get(name) != seal:
-            raise foreign(folder, name, contents.get(name), seal, remedy)
     return str(contents[SEAL])
+
+
+def field(found: Mapping[str, Any], name: str, kind: type[Any], path: Path, remedy: str) -> Any:
+    """Return a field of a sealed object, which whoever can compute its seal may have left out.
+
+    Raises:
+        InputError: If it is missing or of another type.
+    """
+    value = found.get(name)
+    if not isinstance(value, kind):
+        raise altered(path, remedy)
+    return value
 
 
 def altered(path: Path, remedy: str) -> InputError:

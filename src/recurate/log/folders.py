@@ -9,8 +9,10 @@ round after which it was written, so that no part can be another run's.
 from __future__ import annotations
 
 import hashlib
+import itertools
 import json
 import re
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Self
 
@@ -29,13 +31,31 @@ def is_run_or_fit(folder: Path) -> bool:
     return any((folder / name).exists() for name in ("fit.json", "manifest.json", "rounds"))
 
 
+def is_fit(folder: Path) -> bool:
+    """Return whether a folder is a fit's.
+
+    Raises:
+        InputError: If it is a run's, too: a fit's files among a run's would be believed without their seals.
+    """
+    if not (folder / "fit.json").is_file():
+        return False
+    if (folder / "manifest.json").exists() or (folder / "rounds").exists():
+        raise InputError(
+            "this folder is both a run's and a fit's",
+            got=folder,
+            remedy="move fit.json and the fit's log.parquet to a folder of their own",
+        )
+    return True
+
+
 def read_folder(folder: Path) -> pa.Table:
     """Return the logs of all complete rounds of a run folder, or the log of a fit's folder.
 
     Raises:
-        InputError: If there is no round, or a file of the run is missing, altered or another run's.
+        InputError: If there is no round, a file of the run is missing, altered or another run's, or the
+            folder is a fit's, too.
     """
-    if (folder / "fit.json").is_file():
+    if is_fit(folder):
         return read_table(folder / "log.parquet")
     run = StoredRun(folder)
     if not run.complete():
@@ -106,10 +126,7 @@ class StoredRun:
 
     def complete(self) -> int:
         """Return the number of complete rounds on disk."""
-        t = 0
-        while self.round_path(t).is_dir():
-            t += 1
-        return t
+        return first_absent(self.round_path)
 
     def verify(self, *, results: bool = True) -> None:
         """Check that all parts are unaltered, that no round is missing, and that all belong to this run.
@@ -160,6 +177,11 @@ def _numbered(folder: Path, pattern: str) -> list[Path]:
     """Return what a folder holds under a round's name; whatever else lies there is not the run's."""
     found = folder.iterdir() if folder.is_dir() else []
     return sorted(p for p in found if re.fullmatch(pattern, p.name, re.ASCII))
+
+
+def first_absent(folder: Callable[[int], Path]) -> int:
+    """Return the smallest number whose folder does not exist."""
+    return next(number for number in itertools.count() if not folder(number).is_dir())
 
 
 def fixed_hash(settings: dict[str, Any]) -> str:

@@ -73,8 +73,8 @@ def resume(
         check_trusted(folder / "config.toml", trust=trust)
         if not accept_changes:
             store.check_present()
-        config = store.config()
         store.verify(results=False)
+        config = store.config()
         config.generator.check()
         changed = store.check_unchanged(config, accept=accept_changes)
         return _drive(store, store.environment(config), monitor or Monitor(), changed)

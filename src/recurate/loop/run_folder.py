@@ -20,16 +20,12 @@ No other file has the hashes of ``contents.json``, ``manifest.json`` and ``bound
 
 from __future__ import annotations
 
-import contextlib
-import itertools
 import json
 import os
 import platform
-import re
 import shutil
 import subprocess
-import tomllib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, replace
 from datetime import UTC, datetime
@@ -39,14 +35,14 @@ from typing import Any
 
 from recurate.components.nets.devices import choose_device, device_name
 from recurate.components.protocols import Generator
-from recurate.components.registry import first_model, load_model
+from recurate.components.registry import code_of, first_model, load_model
 from recurate.core.errors import InputError
-from recurate.core.files import read_toml, sync, write_text
+from recurate.core.files import parse_toml, read_toml, sync, write_text
 from recurate.core.fingerprints import DEVICE, PACKAGES, Change, Fingerprint, after, changes, version
 from recurate.core.marks import is_own, marked
-from recurate.core.sealed import BEFORE, CONTENTS, RUN, SEAL, read_json, sealed, sha256, write_folder
+from recurate.core.sealed import BEFORE, CONTENTS, RUN, SEAL, field, read_json, sealed, sha256, write_folder
 from recurate.core.version import VERSION
-from recurate.log.folders import RUN_FORMAT, StoredRun, fixed_hash
+from recurate.log.folders import RUN_FORMAT, StoredRun, first_absent, fixed_hash
 from recurate.log.samples import Samples, load_samples, save_samples
 from recurate.log.schema import MODEL, Log, read_log, write_log
 from recurate.log.trajectory import Trajectory
@@ -249,7 +245,7 @@ class RunFolder(StoredRun):
 
     def attempts(self, t: int) -> int:
         """Return the number of attempts at round t that were rolled back."""
-        return _first_absent(partial(self._rejected, t))
+        return first_absent(partial(self._rejected, t))
 
     def _rejected(self, t: int, attempt: int) -> Path:
         return self.path / "rejected" / f"{t:03d}-{attempt}"
@@ -294,7 +290,8 @@ class RunFolder(StoredRun):
     def bounds(self) -> list[dict[str, Any]]:
         """Read the checked statements; none if the run was killed after its trajectory was written."""
         path = self.path / "bounds.json"
-        return list(read_json(path, "resume the run")["bounds"]) if path.exists() else []
+        remedy = "resume the run"
+        return list(field(read_json(path, remedy), "bounds", list, path, remedy)) if path.exists() else []
 
     def counts(self, t: int) -> dict[str, int]:
         """Read a round's counts."""
@@ -371,47 +368,42 @@ def check_trusted(path: Path, *, trust: bool = False) -> None:
         trust: Whether the user trusts the configuration.
 
     Raises:
-        InputError: If the configuration names code, and the run's manifest does not have this user's mark.
+        InputError: If the configuration names code, and the run's manifest does not have this user's mark,
+            or the configuration is not the one that was marked; or if the manifest was altered.
     """
-    trust = trust or not (path.parent / "manifest.json").exists()
-    with contextlib.suppress(InputError):
-        manifest = StoredRun(path.parent).manifest()
-        trust = trust or is_own({name: value for name, value in manifest.items() if name != SEAL})
-    named: list[str] = []
-    with contextlib.suppress(OSError, ValueError):  # whoever reads it next will refuse it
-        named = list(dict.fromkeys(code_of(read_toml(path))))
-    if named and not trust:
+    if trust or not (path.parent / "manifest.json").exists():
+        return
+    try:
+        settings = read_toml(path)
+    except (OSError, ValueError):
+        return  # whoever reads it next will refuse it
+    own = _own_code(path.parent, settings)
+    named = [name for name in dict.fromkeys(code_of(settings)) if name not in own]
+    if named:
         raise InputError(
-            "this run was made by another user or on another machine, and its configuration runs code",
+            "this run was made by another user or on another machine, or its configuration was changed, "
+            "and it runs code",
             got=f"{path}: {', '.join(named)}",
             remedy="read the configuration and the code that it names, then add --trust",
         )
 
 
-def code_of(settings: Any) -> Iterator[str]:
-    """Yield the imports and programs that a configuration, or a part of it, names."""
-    if isinstance(settings, dict):
-        if settings.get("kind") in ("command", "external"):
-            yield f"kind = {settings['kind']!r}, a program"
-        settings = list(settings.values())
-    if isinstance(settings, list):
-        for part in settings:
-            yield from code_of(part)
-    elif isinstance(settings, str) and re.fullmatch(r"(?!pca:)[^\s:/\\]+:[^\s:/\\]+", settings):
-        yield settings
+def _own_code(folder: Path, settings: dict[str, Any]) -> set[str]:
+    """Return the code that a run named when this user began it, if it has these settings still."""
+    manifest = StoredRun(folder).manifest()
+    own = is_own({name: value for name, value in manifest.items() if name != SEAL})
+    if not own or manifest.get("config_sha256") != fixed_hash(settings):
+        return set()
+    return set(manifest.get("code", ()))
 
 
 def _facts_in(folder: Path) -> dict[str, Any]:
-    return dict(read_json(folder / CONTENTS, "restore it")["facts"])
+    found = read_json(folder / CONTENTS, "restore it")
+    return dict(field(found, "facts", dict, folder / CONTENTS, "restore it"))
 
 
 def _seal_of(folder: Path) -> str:
     return str(read_json(folder / CONTENTS, "restore it")[SEAL])
-
-
-def _first_absent(folder: Callable[[int], Path]) -> int:
-    """Return the smallest number whose folder does not exist."""
-    return next(number for number in itertools.count() if not folder(number).is_dir())
 
 
 def _save_arm(record: Record, folder: Path) -> None:
@@ -441,6 +433,7 @@ def _is_a_start(path: Path, config: Config) -> bool:
 
 
 def _manifest(config: Config, rests_on: Sequence[Fingerprint]) -> dict[str, Any]:
+    settings = parse_toml(write_config(config))
     device = getattr(config.generator, "device", None)  # generators without this setting run on the CPU
     return {
         "format": RUN_FORMAT,
@@ -456,7 +449,8 @@ def _manifest(config: Config, rests_on: Sequence[Fingerprint]) -> dict[str, Any]
         },
         "device": device_name("cpu" if device is None else choose_device(device)),
         "seed": config.seed,
-        "config_sha256": fixed_hash(tomllib.loads(write_config(config))),
+        "config_sha256": fixed_hash(settings),
+        "code": list(dict.fromkeys(code_of(settings))),
         "rests_on": [asdict(part) for part in rests_on],
     }
 

@@ -65,7 +65,7 @@ class MeasureSettings(Settings):
             if not (
                 name in ("values", "classifier")
                 or re.fullmatch(r"pca:[1-9]\d*", name)
-                or re.match(NAME, name)
+                or NAME.fullmatch(name)
             ):
                 raise ValueError(
                     f"{name!r} is no feature space: 'values', 'classifier', 'pca:N' or 'module:name'"

@@ -645,7 +645,12 @@ def test_the_later_half_is_each_choosers_own():
     assert _later_half(choices, 7 - np.arange(7)).tolist() == [True, True, True, False, False, False, False]
     alone = replace(choices, choosers=None)
     assert np.flatnonzero(_later_half(alone, np.arange(7))).tolist() == [4, 5, 6]
-    assert np.flatnonzero(_later_half(alone, np.array([1, 0, 2, 0, 1, 2, 0]))).tolist() == [2, 4, 5]
+    # Slates of one time are on one side: three are earlier than 1 here, and in the second case all but two.
+    assert np.flatnonzero(_later_half(alone, np.array([1, 0, 2, 0, 1, 2, 0]))).tolist() == [0, 2, 4, 5]
+    assert np.flatnonzero(_later_half(alone, np.array([1, 1, 1, 2, 1, 2, 1]))).tolist() == [3, 5]
+    assert not _later_half(alone, np.ones(7, int)).any()
+    # Everybody came once: the order of their picks in the file is no time.
+    assert not _later_half(choices, np.array([1, 0, 1, 1, 0, 2, 1])).any()
 
 
 def test_the_calibration_table_by_plain_sums():

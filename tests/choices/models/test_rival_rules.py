@@ -357,7 +357,7 @@ def test_scores_are_means_over_held_out_slates(choosers):
     assert scores[Family.THURSTONE].gain == pytest.approx(gain.mean(), abs=1e-6)
     apart = gain - gain.mean()
     sums = apart if choosers is None else np.bincount(choices.choosers, apart)
-    reach = norm.isf(0.005 / 4) * math.sqrt(np.square(sums).sum()) / 240
+    reach = norm.isf(0.025 / 4) * math.sqrt(np.square(sums).sum()) / 240
     np.testing.assert_allclose(
         scores[Family.THURSTONE].interval, [gain.mean() - reach, gain.mean() + reach], rtol=1e-3, atol=1e-6
     )

@@ -296,6 +296,7 @@ def on_terminal(arguments: list[str], cwd: Path, until: str = "", timeout: float
     process = subprocess.Popen(
         [sys.executable, "-m", "recurate.cli", *arguments],
         cwd=cwd, stdin=theirs, stdout=theirs, stderr=theirs, env=environment, start_new_session=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # tests in the background ignore it
     )  # fmt: skip
     os.close(theirs)
     seen, end, sent = b"", time.monotonic() + timeout, False

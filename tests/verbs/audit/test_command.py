@@ -225,13 +225,12 @@ def finished(request, tmp_path_factory):
     return folder
 
 
-def tampered(finished, tmp_path, old: str, new: str):
-    shutil.copytree(finished, tmp_path / "copy")
-    config = tmp_path / "copy" / "config.toml"
-    text = config.read_text()
+def other_claim(finished, tmp_path, old: str, new: str):
+    """Write another configuration than the run's; in the run's folder it would be refused."""
+    text = (finished / "config.toml").read_text()
     assert text.count(old) == 1, text
-    config.write_text(text.replace(old, new))
-    return tmp_path / "copy"
+    (tmp_path / "claim.toml").write_text(text.replace(old, new))
+    return tmp_path / "claim.toml"
 
 
 def test_an_honest_run_does_what_it_claims(finished, tmp_path):
@@ -260,9 +259,10 @@ def test_the_default_folder_stands_beside_the_run(finished, tmp_path):
         ("real_fraction = 0.25", "real_fraction = 0.5", "real data in training"),
     ],
 )
-def test_a_configuration_that_was_altered_does_not_fit(finished, tmp_path, old, new, aspect):
-    folder = tampered(finished, tmp_path, old, new)
-    assert call("audit", folder, "--out", tmp_path / "a", cwd=tmp_path).returncode == 1
+def test_another_configuration_does_not_fit(finished, tmp_path, old, new, aspect):
+    claim = other_claim(finished, tmp_path, old, new)
+    done = call("audit", finished, "--declared", claim, "--out", tmp_path / "a", cwd=tmp_path)
+    assert done.returncode == 1, done.stdout
     assert aspect in accused(result(tmp_path / "a"))
 
 
@@ -275,11 +275,11 @@ def test_a_configuration_that_was_altered_does_not_fit(finished, tmp_path, old, 
         ("picks = 400", "picks = 500", "picks per round"),
     ],
 )
-def test_an_altered_rule_does_not_fit(finished, tmp_path, old, new, aspect):
+def test_another_rule_does_not_fit(finished, tmp_path, old, new, aspect):
     if "picks = 400" not in (finished / "config.toml").read_text():
         old, new, aspect = "picks = 120", "picks = 60", None  # not all picks of this run are trained on
-    folder = tampered(finished, tmp_path, old, new)
-    done = call("audit", folder, "--out", tmp_path / "a", cwd=tmp_path)
+    claim = other_claim(finished, tmp_path, old, new)
+    done = call("audit", finished, "--declared", claim, "--out", tmp_path / "a", cwd=tmp_path)
     if aspect is None:
         assert done.returncode == 0
     else:
@@ -294,7 +294,7 @@ def test_a_declaration_given_overrides_the_runs_own(finished, tmp_path):
 
 
 def test_an_altered_log_does_not_fit(finished, tmp_path):
-    """Rewards of the last round shuffled among its candidates: picks and propensities tell."""
+    """Rewards of the last round shuffled: in the run they are refused; in a log alone picks do not fit."""
     shutil.copytree(finished, tmp_path / "copy")
     path = tmp_path / "copy" / "rounds" / "002" / "log.parquet"
     log = read_log(path)
@@ -304,7 +304,12 @@ def test_an_altered_log_does_not_fit(finished, tmp_path):
         values = np.asarray(table.column(name))[order]
         table = table.set_column(table.column_names.index(name), name, pa.array(values))
     write_log(type(log)(table, log.rewards), path)
-    done = call("audit", "copy", cwd=tmp_path)
+    assert "rounds/002/log.parquet" in refused(call("audit", "copy", cwd=tmp_path))
+    rounds = [read_log(path.parent.parent / f"00{t}" / "log.parquet").table for t in range(3)]
+    whole = pa.concat_tables(rounds)
+    write_log(type(log)(whole, log.rewards), tmp_path / "whole.parquet")
+    claim = finished / "config.toml"
+    done = call("audit", "whole.parquet", "--declared", claim, "--out", tmp_path / "a", cwd=tmp_path)
     assert done.returncode == (1 if len(log.rewards) == 1 else done.returncode)
 
 

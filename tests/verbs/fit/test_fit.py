@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from dataclasses import replace
 
 import numpy as np
 import pyarrow as pa
@@ -11,7 +12,7 @@ import pytest
 
 from helpers.picking import bounds, draw
 from recurate.choices import NoEstimate, conditional_logit
-from recurate.choices.checks.held_out import LEAST_GAIN, ClassScore, RuleScore
+from recurate.choices.checks.held_out import LEAST_GAIN, SURE_GAIN, ClassScore, RuleScore
 from recurate.choices.checks.score_tests import Check
 from recurate.choices.checks.verdict import IMPLIES, TESTS_LEVEL, judge
 from recurate.choices.from_slates import read_choices
@@ -414,7 +415,7 @@ def check(name, corrected, *, main=True):
 
 
 def rule(name, gain, reach=0.01):
-    return RuleScore(name, -1 + gain, gain, (gain - reach, gain + reach))
+    return RuleScore(name, -1 + gain, gain, (gain - reach, gain + reach), 1000 * gain)
 
 
 GOOD = [
@@ -469,20 +470,21 @@ def test_a_rule_at_its_border_or_hardly_better_is_not_better():
     """Luce's rule with a lapse share of zero is Luce's, however surely it gains 2e-17 nats."""
     luce = rule(Family.LUCE, 0.0)
     for rival in (
-        RuleScore(Family.LAPSE, -1.0, 2e-17, (1e-17, 3e-17)),
-        RuleScore(Family.LAPSE, -1.0, 0.01, (0.005, 0.015), border=True),
-        RuleScore(Family.THURSTONE, -1.0, 0.5 * LEAST_GAIN, (0.4 * LEAST_GAIN, 0.6 * LEAST_GAIN)),
+        RuleScore(Family.LAPSE, -1.0, 2e-17, (1e-17, 3e-17), 100.0),
+        RuleScore(Family.LAPSE, -1.0, 0.01, (0.005, 0.015), 100.0, border=True),
+        RuleScore(Family.THURSTONE, -1.0, 0.5 * LEAST_GAIN, (0.4 * LEAST_GAIN, 0.6 * LEAST_GAIN), 100.0),
+        RuleScore(Family.LAPSE, -1.0, 0.01, (0.005, 0.015), 0.99 * SURE_GAIN),
     ):
         assert judge([check("iia", 0.5)], [luce, rival, rule(Family.UNIFORM, -0.2)]).holds
-    found = judge(
-        [check("iia", 0.5)],
-        [luce, RuleScore(Family.LAPSE, -1.0, 0.01, (0.005, 0.015)), rule(Family.UNIFORM, -1)],
-    )
-    assert found.rule == Family.LAPSE
+    better = RuleScore(Family.LAPSE, -1.0, 0.01, (0.005, 0.015), 1.01 * SURE_GAIN)
+    assert judge([check("iia", 0.5)], [luce, better, rule(Family.UNIFORM, -1)]).rule == Family.LAPSE
+    # Where a test refuses Luce's rule, it is enough to be better.
+    named = judge([check("iia", 1e-6)], [luce, replace(better, total=2.0), rule(Family.UNIFORM, -1)])
+    assert (named.holds, named.rule) == (False, Family.LAPSE)
 
 
 def test_lapses_within_groups_are_named_there(tmp_path):
-    """Two camps, each with a tenth of lapses: the verdict is about the rule within the groups."""
+    """Two camps, each with lapses: the verdict is about the rule within the groups."""
     rng = np.random.default_rng(31)
     who = np.repeat(np.arange(60), 40)
     x = rng.normal(size=(2400, 4, 2))

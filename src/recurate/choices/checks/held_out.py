@@ -21,8 +21,9 @@ from recurate.rules.rule import Rule
 
 FOLDS = 3
 FEW = 100  # minimum number of slates
-RIVALS_LEVEL = 0.005  # probability that any rival is taken for better than Luce's rule where that holds
+RIVALS_LEVEL = 0.005  # probability that any rival is surely better than Luce's rule where that holds
 LEAST_GAIN = 1e-4  # gain, in nats per slate, below which rules are considered equal
+SURE_GAIN = math.log((len(RIVALS) - 1) / RIVALS_LEVEL)  # gain on all slates, in nats, at that level
 BORDER = 1e-6  # lapse share below which Luce's rule with lapses is Luce's
 
 
@@ -34,7 +35,8 @@ class RuleScore:
         name: One of :data:`~recurate.rules.families.RIVALS`.
         per_slate: Held-out log-likelihood per slate, in nats.
         gain: Difference to that of Luce's rule, in nats.
-        interval: Simultaneous 99 % interval of the gain for all rivals (Bonferroni), clustered.
+        interval: Simultaneous 95 % interval of the gain for all rivals (Bonferroni), clustered.
+        total: Gain on all slates, in nats.
         border: Whether the rule's own parameter lies at its border, where the rule is Luce's.
     """
 
@@ -42,12 +44,22 @@ class RuleScore:
     per_slate: float
     gain: float
     interval: tuple[float, float]
+    total: float = 0.0
     border: bool = False
 
     @property
     def better(self) -> bool:
         """Whether the rule predicts better than Luce's, significantly and by at least ``LEAST_GAIN``."""
         return self.interval[0] > 0 and self.gain >= LEAST_GAIN and not self.border
+
+    @property
+    def surely_better(self) -> bool:
+        """Whether it is better, and its likelihood so much higher that this refuses Luce's rule by itself.
+
+        Held-out likelihoods are those of distributions of picks, so that under Luce's rule their ratio
+        exceeds 1 / p with a probability of about p at most.
+        """
+        return self.better and self.total >= SURE_GAIN
 
 
 def folds_of(choices: Choices, count: int, rng: np.random.Generator) -> IntArray:
@@ -81,7 +93,7 @@ def compare_rules(choices: Choices, *, seed: int = 0) -> list[RuleScore]:
         shares.append(share)
         for name, each in found.items():
             logs[name][held] = each
-    reach = normal_quantile(1 - RIVALS_LEVEL / (len(RIVALS) - 1))
+    reach = normal_quantile(1 - 0.025 / (len(RIVALS) - 1))
     scores = [_score(choices, name, logs[name], logs[Family.LUCE], reach) for name in RIVALS]
     return [replace(s, border=s.name == Family.LAPSE and min(shares) < BORDER) for s in scores]
 
@@ -117,7 +129,8 @@ def _held_out(train: Choices, test: Choices) -> tuple[dict[Family, FloatArray], 
 def _score(choices: Choices, name: Family, logs: FloatArray, base: FloatArray, reach: float) -> RuleScore:
     weights = np.ones(len(choices)) if choices.weights is None else choices.weights
     mean, gain, error = mean_difference(logs, base, weights, choices.clusters)
-    return RuleScore(name, mean, gain, (gain - reach * error, gain + reach * error))
+    interval = gain - reach * error, gain + reach * error
+    return RuleScore(name, mean, gain, interval, gain * float(weights.sum()))
 
 
 def mean_difference(

@@ -183,15 +183,21 @@ def check_drift(choices: Choices, beta: FloatArray) -> Check:
 
 
 def _later_half(choices: Choices, times: IntArray) -> NDArray[np.bool_]:
-    """Return whether each slate is in the later half of its chooser's, or of all if choosers are unknown."""
+    """Return whether each slate is in the later half of its chooser's, or of all if choosers are unknown.
+
+    Slates of one time are on one side, however unequal the halves become: their order in a file is none.
+    """
     n = len(choices)
     owner = np.zeros(n, np.int64) if choices.choosers is None else choices.choosers
-    order = np.lexsort((times, owner))  # stable: slates of one time keep their order
+    order = np.lexsort((times, owner))
     counts = np.bincount(owner)
     starts = np.concatenate([[0], np.cumsum(counts)[:-1]])
-    place = np.empty(n, np.int64)
-    place[order] = np.arange(n) - starts[owner[order]]
-    return np.asarray(place >= counts[owner] / 2)
+    held = counts > 0
+    middle = np.zeros(counts.size, np.int64)
+    middle[held] = times[order[(starts + counts // 2)[held]]]
+    from_middle, after = times >= middle[owner], times > middle[owner]
+    far = [np.abs(np.bincount(owner, late, counts.size) - counts / 2) for late in (from_middle, after)]
+    return np.where((far[0] < far[1])[owner], from_middle, after)
 
 
 # --- Hausman and McFadden -------------------------------------------------------------------------

@@ -63,11 +63,14 @@ class Verdict:
 
 
 def judge(checks: Sequence[Check], rules: Sequence[RuleScore], fitted: Fitted | None = None) -> Verdict:
-    """Return the verdict at the 5 % level, of which the tests have 4.5 points (Holm) and the rivals 0.5."""
+    """Return the verdict at the 5 % level, of which the tests have 4.5 points (Holm) and the rivals 0.5.
+
+    Where a test refuses Luce's rule, a rival only has to be better to be named in its place.
+    """
     fitted = fitted or Fitted()
     tested = [c for c in checks if c.main and c.corrected is not None]
     failed = [c for c in tested if c.corrected is not None and c.corrected < TESTS_LEVEL]
-    better = [r for r in rules if r.better]
+    better = [r for r in rules if (r.better if failed else r.surely_better)]
     best = max(better, key=lambda r: r.gain).name if better else Family.LUCE
     uniform = next((r for r in rules if r.name == Family.UNIFORM), None)
     if uniform is not None and uniform.better:

@@ -245,8 +245,8 @@ class Delimited:
         with self._file.file() if start is None else io.BytesIO(start) as raw:
             lines = iter(raw)
             for _ in range(self._dialect.skip):
-                next(lines)
-            header = next(lines).strip()
+                next(lines, b"")
+            header = next(lines, b"").strip()
             return any(line.strip() == header for line in lines)
 
     def _need_closed(self) -> None:

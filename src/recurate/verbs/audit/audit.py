@@ -14,6 +14,7 @@ from recurate.choices.models.recovery import Recovered, recover
 from recurate.choices.observed import Observed
 from recurate.core.errors import InputError
 from recurate.log.candidates import from_log
+from recurate.log.folders import is_fit
 from recurate.log.inputs import folder_of
 from recurate.log.opening import open_log
 from recurate.log.reading.logs import Opened
@@ -103,7 +104,7 @@ def audit_log(
 def _read(source: Any, options: FitOptions, say: Progress) -> tuple[Opened, list[str]]:
     """Return the log, whose rewards are fitted to the picks if it has none, and warnings."""
     folder = folder_of(source)
-    fitted = folder is not None and (folder / "fit.json").is_file()
+    fitted = folder is not None and is_fit(folder)
     try:
         opened = open_log(source, replace(options.given, readable=True))
     except NoRewards:

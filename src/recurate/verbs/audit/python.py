@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from recurate.core.citations import cite
-from recurate.log.folders import StoredRun
+from recurate.log.folders import StoredRun, is_fit
 from recurate.log.inputs import folder_of, name_of
 from recurate.verbs.audit.audit import Audit, audit_log
 from recurate.verbs.audit.declared import Declared, parse_declared, read_declared
@@ -114,7 +114,7 @@ def _claim(declared: Mapping[str, Any] | Declared | str | Path | None, log: Any)
         return parse_declared(declared)
     if declared is None:
         folder = folder_of(log)
-        if folder is None or (folder / "fit.json").is_file():
+        if folder is None or is_fit(folder):
             return None
         return parse_declared(StoredRun.open(folder).settings(), str(folder / "config.toml"))
     return declared if isinstance(declared, Declared) else read_declared(declared)

@@ -6,8 +6,9 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
-from recurate.choices.checks.held_out import LEAST_GAIN, RuleScore
+from recurate.choices.checks.held_out import LEAST_GAIN, SURE_GAIN, RuleScore
 from recurate.choices.checks.score_tests import Check
+from recurate.choices.checks.verdict import TESTS_LEVEL
 from recurate.choices.models.items import ItemFit
 from recurate.choices.models.latent_classes import ClassFit
 from recurate.choices.models.logit import LogitFit
@@ -21,7 +22,10 @@ from recurate.verbs.fit.fit import Fit
 from recurate.verbs.result import Result
 
 COMMAND = ": recurate "  # a line with a command ends without a full stop
-HELD_OUT = f"Held-out log-likelihood, three-fold. Gains below {LEAST_GAIN:g} nats per slate count as none."
+HELD_OUT = (
+    f"Held-out log-likelihood, three-fold. Gains below {LEAST_GAIN:g} nats per slate count as none; where no "
+    f"test refuses Luce's rule, a rival does so by {SURE_GAIN:.2g} nats on all slates or more."
+)
 MOST_ITEMS = 20  # maximum number of items in a table
 DESCRIBED = {SCORE: "a score", FEATURES: "features", ITEMS: "rewards of items", POSITIONS: "places alone"}
 
@@ -163,7 +167,7 @@ def _rule_section(found: Fit) -> list[Section]:
 
 
 def _rule_table(rules: Sequence[RuleScore], extra: dict[Family, str]) -> list[list[str]]:
-    table = [["rule", "log-likelihood per slate", "gain over Luce", "99 %, simultaneous", "fitted"]]
+    table = [["rule", "log-likelihood per slate", "gain over Luce", "95 %, simultaneous", "fitted"]]
     for rule in rules:
         low, high = rule.interval
         gain = [f"{rule.gain:+.4f}", f"{low:+.4f} to {high:+.4f}"] if rule.name != Family.LUCE else ["", ""]
@@ -220,7 +224,7 @@ def _groups(groups: ClassFit) -> Section:
 
 
 def _check_sections(found: Fit) -> list[Section]:
-    text = "p-values are corrected for the number of main tests (Holm); small ones contradict the model."
+    text = f"p-values are corrected for the number of main tests (Holm); the level is {TESTS_LEVEL:g}."
     sections = []
     if found.checks:
         sections.append(Section("Does Luce's model hold?", text, _check_table(found.checks)))

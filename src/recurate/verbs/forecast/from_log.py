@@ -19,7 +19,7 @@ import numpy as np
 from recurate.core.errors import InputError
 from recurate.core.seeds import Stream
 from recurate.log.candidates import Candidates, as_candidates, from_log, group_names
-from recurate.log.folders import StoredRun
+from recurate.log.folders import StoredRun, is_fit
 from recurate.log.inputs import folder_of, is_array
 from recurate.log.opening import open_log
 from recurate.log.reading.logs import Opened
@@ -294,7 +294,7 @@ def run_settings(path: Path | None) -> dict[str, Any]:
     """Return the settings of a run or fit folder, which are the defaults for forecasting from it."""
     if path is None:
         return {}
-    if (path / "fit.json").is_file():
+    if is_fit(path):
         return _fit_settings(path / "fit.json")
     try:
         config = StoredRun.open(path).settings()

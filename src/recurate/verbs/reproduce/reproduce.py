@@ -107,4 +107,6 @@ def play_run(task: tuple[dict[str, Any], str]) -> str:
         run(settings, path)
     elif RunFolder.open(path).complete() <= settings.rounds:
         resume(path)
+    else:
+        RunFolder.open(path).verify()
     return task[1]

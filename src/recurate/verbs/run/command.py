@@ -17,7 +17,8 @@ from recurate.verbs.run.python import check_arguments, read_run, run_loop
 Trust = Annotated[
     bool,
     typer.Option(
-        "--trust", help="Run the code that the configuration of a run names, although it was not made here."
+        "--trust",
+        help="Run the code named in a run's configuration even if you did not begin that run here.",
     ),
 ]
 

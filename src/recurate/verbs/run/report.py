@@ -53,8 +53,8 @@ def run_result(folder: RunFolder) -> Result[Run]:
     Raises:
         InputError: If no round is complete, or the folder was altered.
     """
-    config = folder.config()
     folder.verify()
+    config = folder.config()
     trajectory = folder.trajectory()
     manifest = folder.manifest()
     facts = config.selection.rule().facts() | {
