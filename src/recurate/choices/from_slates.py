@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -18,7 +19,10 @@ from recurate.core.errors import InputError
 from recurate.log.reading.mapping import Mapping
 from recurate.log.reading.slates import ITEMS, POSITIONS, Exclusion, PlainSlates, Wanted, read_slates
 from recurate.log.reading.understand import Understood
+from recurate.log.reading.values import numbers_of
 from recurate.rules.slates import Slates
+
+ISO = re.compile(r"\d{4}-\d\d(-\d\d([T ]\d\d:\d\d.*)?)?$")
 
 
 @dataclass(frozen=True)
@@ -142,14 +146,29 @@ def _base(plain: PlainSlates, matrix: FloatArray, names: Sequence[str]) -> Choic
 
 
 def _times(plain: PlainSlates) -> IntArray | None:
-    """Return the rank of each slate's round and time, (slates,), or None where neither is known."""
-    found = [codes for name in ("round", "time") if (codes := plain.per_slate(name)) is not None]
-    if not found:
+    """Return the rank of each slate's round and time, (slates,), or None where the order is not known.
+
+    Texts have an order if they are numbers or ISO dates; a slate without a time has no place.
+    """
+    firsts = plain.slates.offsets[:-1]
+    columns = [plain.columns[name][firsts] for name in ("round", "time") if name in plain.columns]
+    ranks = [rank for values in columns if (rank := _rank(values)) is not None]
+    if not ranks or len(ranks) < len(columns):
         return None
-    first, *others = found
-    for codes in others:
-        first = first * (codes.max() + 1) + codes
-    return first
+    return np.unique(np.column_stack(ranks), axis=0, return_inverse=True)[1].ravel()
+
+
+def _rank(values: NDArray[Any]) -> NDArray[Any] | None:
+    """Return sortable numbers for times or rounds (n,), or None where one is missing or not understood."""
+    found = numbers_of(values)
+    if values.dtype.kind in "iuf" or np.isfinite(found).all():
+        return found if np.isfinite(found).all() else None
+    if values.dtype.kind == "M":
+        return None if np.isnat(values).any() else values.astype(np.int64).astype(float)
+    texts = [str(v).strip() for v in values]
+    if all(ISO.match(text) for text in texts) and len({len(text) for text in texts}) == 1:
+        return np.unique(texts, return_inverse=True)[1].astype(float)  # ISO texts of one length sort by time
+    return None
 
 
 def _facts(base: Choices, expanded: Expansion) -> dict[str, Any]:

@@ -8,6 +8,7 @@ from typing import Any
 
 import pyarrow as pa
 
+from recurate.core.errors import InputError
 from recurate.log.folders import read_folder
 from recurate.log.inputs import folder_of, name_of, source_of
 from recurate.log.reading.exports import reshaped
@@ -46,10 +47,20 @@ def open_log(source: Any, given: Given) -> Opened:
         return _own(file.read(), given, name)
     given = replace(given, picks=False)
     head = _head(file)
+    if head.num_rows < HEAD:  # it is all there is: read as a whole, its values are accounted for
+        head = file.read()
     more: tuple[str, ...] = ()
     changed = reshaped(head)
     if changed is not None:
-        table, more = changed if head.num_rows < HEAD else reshaped(file.read()) or changed
+        if head.num_rows == HEAD:
+            changed = reshaped(file.read())
+        if changed is None:
+            raise InputError(
+                "the first rows are tasks of a survey, and later rows are not",
+                got=f"{name}, whose first {HEAD:,} rows have one pick per task",
+                remedy="correct the later rows, such as a pick that is no alternative, or split the file",
+            )
+        table, more = changed
         head = table.slice(0, HEAD)
     found = understand(head, given)
     if changed is None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import numpy as np
 import pytest
 
@@ -9,6 +11,7 @@ import recurate
 from recurate.core.errors import InputError
 from recurate.log.opening import open_log, open_slates
 from recurate.log.reading.mapping import Given
+from recurate.log.reading.sources import open_source
 
 REWARDS = Given(picks=False)
 
@@ -241,3 +244,106 @@ def test_codes_follow_the_alphabet_of_the_alternatives():
     assert len(best) == 50
     picked = found.columns["result"] == 1
     np.testing.assert_array_equal(found.numbers("x")[picked], x.max(axis=1))
+
+
+# --- what a second reading found ----------------------------------------------------------------------
+
+
+def rewards_in(tmp_path, values, name="a.jsonl", **more):
+    """Return a file of prompts of four with these rewards, again and again."""
+    rows = [
+        {"prompt": f"p{i}", "reward": value, **{k: v[i % len(v)] for k, v in more.items()}}
+        for i in range(20)
+        for value in values
+    ]
+    path = tmp_path / name
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return path
+
+
+@pytest.mark.parametrize(
+    ("values", "shown"),
+    [
+        (["$9.50", "2", "3", "1"], "$9.50"),
+        (["85 %", "0.9", "0.2", "0.5"], "85 %"),
+        (["1.234 €", "999 €", "2.500 €", "850 €"], "1.234 €"),
+        (["1_000", "2", "3", "4"], "1_000"),
+    ],
+)
+def test_rewards_that_cannot_be_read_are_shown_and_not_left_out(tmp_path, values, shown):
+    with pytest.raises(InputError, match=r"must hold numbers|not read as numbers") as caught:
+        open_log(rewards_in(tmp_path, values), Given())
+    assert shown in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("values", "numbers"),
+    [
+        (["4,5", "2", "3", "1"], [4.5, 2, 3, 1]),
+        (["9.50 €", "999 €", "2.500 €", "8.25 €"], [9.5, 999, 2.5, 8.25]),
+        (["7,5 %", "85 %", "1 %", "0 %"], [0.075, 0.85, 0.01, 0]),
+    ],
+)
+def test_rewards_with_decimal_commas_and_units(tmp_path, values, numbers):
+    found = open_log(rewards_in(tmp_path, values), Given()).log
+    assert found.column("reward").tolist() == pytest.approx(numbers * 20)
+
+
+def test_rounds_that_differ_are_not_merged(tmp_path):
+    path = rewards_in(tmp_path, [1.0, 2.0], day=["2026-05-01", "2026-05-02"])
+    with pytest.raises(InputError, match="would have the same number") as caught:
+        open_log(path, Given({"round": "day"}))
+    assert "'2026-05-01' and '2026-05-02'" in str(caught.value)
+    steps = rewards_in(tmp_path, [1.0, 2.0], name="b.jsonl", day=["step 100", "step-200"])
+    assert open_log(steps, Given({"round": "day"})).log.rounds() == [0, 1]
+
+
+def test_a_decimal_comma_may_come_late(tmp_path):
+    """Its column tells the marks of all: 1.380 is a thousand there, wherever the first comma stands."""
+    early = ["1,5;1.380;p0"] * 40_000
+    late = ["1;1.380;p0"] * 40_000 + ["1,5;2.500;p1"] * 4
+    for rows, last in ((early, 1380.0), (late, 2500.0)):
+        (tmp_path / "a.csv").write_text("\n".join(["x;reward;prompt", *rows]) + "\n")
+        read = open_source(tmp_path / "a.csv").read(["reward", "prompt"])
+        assert read.column("reward").to_pylist()[-1] == last
+        assert read.column("reward").to_pylist()[0] == 1380.0
+
+
+def test_what_was_done_to_values_of_small_files_is_noted(tmp_path):
+    rows = [f"p{i // 4},{i % 7}" for i in range(400)]
+    rows[8] = "p2,many"
+    (tmp_path / "a.csv").write_text("\n".join(["prompt,reward", *rows]) + "\n")
+    notes = " ".join(open_log(tmp_path / "a.csv", Given()).understood.notes)
+    assert "many" in notes
+
+
+def test_a_files_round_is_looked_for_in_all_its_rows(tmp_path):
+    (tmp_path / "steps").mkdir()
+    for step in (1, 2):
+        rows = [f"p{i % 300},{t},{i % 7 + t}" for t in (0, 1) for i in range(1200)]
+        (tmp_path / "steps" / f"step_{step}.csv").write_text("\n".join(["prompt,round,reward", *rows]) + "\n")
+    found = open_log(tmp_path / "steps", Given())
+    assert found.log.rounds() == [0, 1]
+    assert not any("in the file's name" in note for note in found.understood.notes)
+
+
+def test_slates_of_one_row_are_refused_where_picks_are_logged(tmp_path):
+    rows = [f"t{i},{i % 5},{(3 * i) % 7},{i % 2 + 1}" for i in range(40)]
+    (tmp_path / "a.csv").write_text("\n".join(["task,reward_1,reward_2,choice", *rows]) + "\n")
+    with pytest.raises(InputError, match="one row"):
+        open_log(tmp_path / "a.csv", Given({"slate": "task"}))
+
+
+def test_a_survey_whose_later_rows_are_none_is_not_cut(tmp_path):
+    rows = [f"{i % 5},{i % 3},{i % 7},{i % 2},{i % 2 + 1},{(i + 1) % 2 + 1}" for i in range(20_100)]
+    rows[-1] = "1,2,3,4,1,99"
+    header = "reward_t1_a1,reward_t1_a2,reward_t2_a1,reward_t2_a2,zz_1,zz_2"
+    (tmp_path / "a.csv").write_text("\n".join([header, *rows]) + "\n")
+    with pytest.raises(InputError, match="later rows are not"):
+        open_log(tmp_path / "a.csv", Given({"context": "none"}))
+
+
+def test_one_alternative_is_none(tmp_path):
+    path = rewards_in(tmp_path, [1.0, 2.0])
+    with pytest.raises(InputError, match="two or more alternatives"):
+        open_log(path, Given(alternatives=("reward",)))

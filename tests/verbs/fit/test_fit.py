@@ -483,6 +483,29 @@ def test_a_rule_at_its_border_or_hardly_better_is_not_better():
     assert (named.holds, named.rule) == (False, Family.LAPSE)
 
 
+@pytest.mark.parametrize(
+    ("times", "ranks"),
+    [
+        ([3, 1, 2], [2, 0, 1]),
+        (["10", "9", "9"], [1, 0, 0]),
+        (["2026-10-01", "2026-09-30", "2026-10-01"], [1, 0, 1]),
+        ([1.0, None, 2.0], None),
+        (["3/10/2024", "3/2/2024", "3/2/2024"], None),
+    ],
+)
+def test_times_have_an_order_or_none(times, ranks):
+    """Texts sort as texts, 3/10 before 3/2; and a slate without a time is not the earliest."""
+    table = {
+        "slate": np.repeat(np.arange(3), 2), "time": [t for t in times for _ in range(2)],
+        "x": [0.0, 9.0, 1.0, 9.0, 2.0, 9.0], "picked": [True, False] * 3,
+    }  # fmt: skip
+    found = read_choices(pa.table(table), guess(pa.table(table))).choices
+    first = found.features[found.slates.offsets[:-1], 0].astype(int)  # the number of each slate in the file
+    assert (found.times is None) == (ranks is None)
+    if ranks is not None:
+        assert found.times.tolist() == [ranks[s] for s in first]
+
+
 def test_lapses_within_groups_are_named_there(tmp_path):
     """Two camps, each with lapses: the verdict is about the rule within the groups."""
     rng = np.random.default_rng(31)

@@ -167,7 +167,10 @@ def check_drift(choices: Choices, beta: FloatArray) -> Check:
     """Test whether coefficients differ in the later half of the slates, of each chooser if known."""
     blank = Check("drift", "Drift over time")
     if choices.times is None or np.ptp(choices.times) == 0:
-        return replace(blank, why="the picks have neither times nor rounds")
+        return replace(
+            blank,
+            why="no order in time: times or rounds of all picks are needed, as 3 or 2026-05-31",
+        )
     if not beta.size:
         return replace(blank, why="no features describe the candidates")
     late = _later_half(choices, choices.times)

@@ -39,29 +39,37 @@ class Within:
     rules: tuple[RuleScore, ...]
 
 
-def within_groups(choices: Choices, groups: ClassFit, people: IntArray, seed: int = 0) -> Within | str:
+def within_groups(
+    choices: Choices, few: Choices, groups: ClassFit, people: IntArray, seed: int = 0
+) -> Within | str:
     """Test Luce's model within groups, or return the reason why it cannot be tested.
 
     Args:
-        choices: Slates without ties, with choosers and the features of the groups' fit.
+        choices: Slates without ties, with choosers and the features of the groups' fit, for the tests.
+        few: Those of them on which rules are compared.
         groups: Fitted groups.
         people: Codes of the choosers of ``groups.membership``, in its order, sorted.
         seed: Seed of folds and of the Hausman-McFadden test.
     """
+    tested, share = _clear(choices, groups, people)
+    if share < 1 - MOST_LEFT_OUT:
+        return f"only {share:.0%} of the slates belong to choosers whose group is clear"
+    try:
+        fit = conditional_logit(tested, clustered=False)
+        rules = compare_rules(_clear(few, groups, people)[0], seed=seed)
+    except NoEstimate as error:
+        return f"{error.what} ({error.got})"
+    checks = run_checks(tested, fit.coefficients, fit.covariance, seed=seed)
+    return Within(share, tuple(checks), tuple(rules))
+
+
+def _clear(choices: Choices, groups: ClassFit, people: IntArray) -> tuple[Choices, float]:
+    """Return the slates of choosers whose group is clear, with features per group, and their share."""
     assert choices.choosers is not None
     membership = groups.membership[np.searchsorted(people, choices.choosers)]
     clear = membership.max(axis=1) >= CLEAR
-    share = float(clear.mean())
-    if share < 1 - MOST_LEFT_OUT:
-        return f"only {share:.0%} of the slates belong to choosers whose group is clear"
-    apart = _apart(choices.take(clear), membership[clear].argmax(axis=1), groups.classes)
-    try:
-        fit = conditional_logit(apart, clustered=False)
-        rules = compare_rules(apart, seed=seed)
-    except NoEstimate as error:
-        return f"{error.what} ({error.got})"
-    checks = run_checks(apart, fit.coefficients, fit.covariance, seed=seed)
-    return Within(share, tuple(checks), tuple(rules))
+    group = membership[clear].argmax(axis=1)
+    return _apart(choices.take(clear), group, groups.classes), float(clear.mean())
 
 
 def _apart(choices: Choices, group: IntArray, classes: int) -> Choices:

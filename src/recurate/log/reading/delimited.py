@@ -83,7 +83,7 @@ class Delimited:
         self._marked: tuple[str, ...] = ()  # columns of numbers that Arrow would misread
         if self._commas:
             self.notes.append(f"values are separated by {NAMES[self._dialect.separator]}")
-            self._decimal, self._marked = self._marks()
+            self._decimal, self._marked = self._marks(self._start)
         self.schema = self.head(1000).schema
 
     def _begin(self) -> None:
@@ -94,11 +94,15 @@ class Delimited:
         self._scan: tuple[bool, int] | None = None
         self._single = not _broken(self._start)
 
-    def _marks(self) -> tuple[str | None, tuple[str, ...]]:
-        """Return the decimal mark ('' if unclear) and the columns of numbers; None, () without commas."""
+    def _marks(self, start: bytes | None) -> tuple[str | None, tuple[str, ...]]:
+        """Return the decimal mark ('' if unclear) and the columns of numbers; None, () without commas.
+
+        Args:
+            start: The part of the file that is looked at; None: all of it.
+        """
         own, self._text = self._text, (*self._text, *self._dialect.names)
         try:
-            table = self._parse(None, self._start)
+            table = self._parse(None, start)
         finally:
             self._text = own
         found = {n: _readings(table.column(n)) for n in table.column_names if n not in own}
@@ -126,8 +130,10 @@ class Delimited:
 
     def read(self, columns: Sequence[str] | None = None) -> pa.Table:
         """Return all rows, of the given columns only."""
-        table = self._parse(columns, None)
-        return self._finished(table, None)
+        late = self._commas and self._decimal is None and not self._complete  # the first comma may come late
+        if late and any(b"," in block for block in self._file.blocks()):
+            self._decimal, self._marked = self._marks(None)
+        return self._finished(self._parse(columns, None), None)
 
     def _parse(self, columns: Sequence[str] | None, start: bytes | None) -> pa.Table:
         """Parse the file, or its beginning; where Arrow cannot, find out why, and help.

@@ -131,6 +131,12 @@ def _log_from(head: pa.Table, table: pa.Table, found: Understood, given: Given, 
         slate = mapping.roles.get("slate", "row")
         said.append(f"every slate ({slate!r}) has one candidate: they are not used")
         del candidates["slate"]
+    if kind != NONE and "slate" in given.roles and np.bincount(_slates_of(candidates)).max() == 1:
+        raise InputError(
+            "every slate has one row, so that nothing is picked from another",
+            got=f"{given.roles['slate']!r} as slate",
+            remedy="leave out --slate, or name the column that the candidates of one choice share",
+        )
     candidates = _picked(candidates, kind, said, readable=given.readable)
     if "context" not in candidates and given.roles.get("context") != "none":
         warnings += undecided_context(head, mapping, given, candidates, list(rewards))
@@ -316,6 +322,8 @@ def _rounds(
         candidates = {n: v[~missing] for n, v in candidates.items()}
         values = values[~missing]
     distinct, codes = np.unique(values, return_inverse=True)
+    if candidates["round"].dtype == object:
+        _check_steps(candidates["round"], codes)
     gaps = np.diff(distinct)
     if (gaps.size and gaps.min() > 1) or (distinct != np.round(distinct)).any() or distinct.min() < 0:
         name, shown = mapping.roles.get("round", "round"), ", ".join(f"{v:g}" for v in distinct[:3])
@@ -323,6 +331,19 @@ def _rounds(
         values = codes.astype(float)
     candidates["round"] = values.astype(np.int64)
     return candidates
+
+
+def _check_steps(texts: NDArray[Any], codes: IntArray) -> None:
+    """Raise InputError if texts (n,) that differ have the same number, as dates and names of models do."""
+    named = np.array([str(t).strip() for t in texts])
+    if np.unique(named).size == codes.max() + 1:
+        return
+    same = named[codes == codes[0]]
+    raise InputError(
+        "rounds that differ would have the same number",
+        got=f"{short(same[0])} and {short(next((t for t in same if t != same[0]), named[-1]))}",
+        remedy="write them as whole numbers 0, 1, 2, ..., or name another column: --round COLUMN",
+    )
 
 
 def _drop_odd(candidates: dict[str, NDArray[Any]], mapping: Mapping, said: list[str]) -> None:

@@ -140,6 +140,12 @@ def check_given(given: Given, names: Sequence[str]) -> None:
             got=listed(given.rewards),
             remedy="name each once",
         )
+    if len(given.alternatives) == 1:
+        raise InputError(
+            "there are two or more alternatives",
+            got=f"--alternatives {given.alternatives[0]}",
+            remedy="list them all, as columns name them: --alternatives A,B",
+        )
     for alternative in given.alternatives:
         edge = r"(^|$|[_\-. ])" if not alternative.isdigit() else r"(^|$|\D)"
         if not any(re.search(f"{edge}{re.escape(alternative)}{edge}", n, re.I) for n in names):

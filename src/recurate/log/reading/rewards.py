@@ -11,10 +11,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from recurate.core.arrays import FloatArray, IntArray
-from recurate.core.errors import InputError, nearest
+from recurate.core.errors import InputError, nearest, short
 from recurate.log.reading.mapping import Given, Mapping
 from recurate.log.reading.names import key, listed
-from recurate.log.reading.values import codes_of, measures_of
+from recurate.log.reading.stored import STRAYS
+from recurate.log.reading.values import codes_of, measures_of, unread_texts
 
 OWN_REWARDS = re.compile(r"reward(_.*)?$", re.I)
 ADVANTAGES = ("advantage", "advantages")
@@ -88,10 +89,13 @@ def _sum(candidates: MappingType[str, NDArray[Any]], name: str) -> FloatArray:
                 remedy=nearest(column, valid),
             )
         values = measures_of(candidates[column])
-        if not np.isfinite(values).any():
-            shown = repr(candidates[column][0])[:80]
+        unread = unread_texts(candidates[column], values)
+        if not np.isfinite(values).any() or unread.sum() > STRAYS * values.size:
+            some = candidates[column][unread] if unread.any() else candidates[column]
             raise InputError(
-                f"the reward {column!r} must hold numbers", got=shown, remedy="name a numeric column"
+                f"the reward {column!r} must hold numbers",
+                got=f"{short(some[0])}, in {some.size} of {values.size} rows",
+                remedy="write them as numbers with a decimal point and without units, or name another column",
             )
         values = values * _factor(factor, name) if factor else values
         total = values if total is None else total + values

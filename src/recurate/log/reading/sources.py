@@ -408,7 +408,7 @@ def _coarse(parts: Sequence[Part], name: str) -> bool:
     found = []
     for part in parts:
         if name in part.reader.schema.names:
-            values = part.head(1000).column(name).unique()
+            values = part.read([name]).column(name).unique()
             if len(values) > 1:
                 return False
             found.append(values[0].as_py())

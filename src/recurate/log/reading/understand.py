@@ -16,7 +16,7 @@ from recurate.log.reading.columns import is_list, is_numeric, is_text
 from recurate.log.reading.forms import NONE, RANK, STANDARD, Unfolded, unfold
 from recurate.log.reading.grids import are_numbered, groupings
 from recurate.log.reading.mapping import Given, Mapping, check_given, columns_of, outcome_columns, two_ways
-from recurate.log.reading.names import SURE_PICKS, key, listed, named
+from recurate.log.reading.names import SURE_PICKS, key, listed, named, reward_names
 from recurate.log.reading.rewards import terms
 from recurate.log.reading.roles import readings
 from recurate.log.reading.values import codes_of, flags_of, measures_of, objects
@@ -399,6 +399,14 @@ def _no_rewards(table: pa.Table, given: Given) -> InputError:
             got=short(value),
             remedy="name a numeric column: --reward COLUMN",
         )
+    for name in reward_names(table.column_names):
+        texts = [v for v in table.column(name).to_pylist() if isinstance(v, str)]
+        if texts:
+            return InputError(
+                f"the column {name!r} is called like a reward, and its values are not read as numbers",
+                got=short(texts[0]),
+                remedy="write them as numbers with a decimal point and without units; or --reward COLUMN",
+            )
     numeric = [f.name for f in table.schema if is_numeric(f.type)]
     return InputError(
         "no column of rewards can be identified",

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from recurate.core.arrays import IntArray
 from recurate.log.reading.names import key
+from recurate.log.reading.stored import BLANKS
 
 YES = {
     "1", "true", "yes", "y", "t", "1.0", "x", "pass", "passed", "correct", "success", "ja", "oui", "si", "sí",
@@ -37,6 +38,7 @@ ORDERS = {  # words of position, which count only for pairs
 LETTERS = "abcdefgh"
 TIE, BAD = -1.0, -2.0
 UNIT = re.compile(r"\s*([$€£]?)\s*([+-]?\d+(?:\.\d+|,\d{1,2}(?!\d)|,\d{4,})?)\s*([%$€£]?)\s*$")
+THOUSANDS = re.compile(r"[+-]?[1-9]\d{0,2}\.\d{3}$")
 ZERO_TIES = "picks count from 1, and 0 is read as a tie (if 0 is the first, and 2 is none: --places-from 0)"
 ALPHABET = "codes follow the alphabet of the alternatives"
 
@@ -76,6 +78,8 @@ def numbers_of(values: NDArray[Any]) -> NDArray[np.float64]:
         return values.astype(float)
     out = np.full(values.size, np.nan)
     for i, value in enumerate(values):
+        if isinstance(value, str) and "_" in value:
+            continue  # 1_000 is a number in programs only
         try:
             out[i] = float(value)
         except (TypeError, ValueError, OverflowError):
@@ -86,20 +90,34 @@ def numbers_of(values: NDArray[Any]) -> NDArray[np.float64]:
 def measures_of(values: NDArray[Any], *, words: bool = True) -> NDArray[np.float64]:
     """Return rewards (n,) as numbers: also ``85 %`` as 0.85 and, of words, ``pass`` and ``fail`` as 1 and 0.
 
+    Values with and without a unit are not mixed; ``1.234 €``, which may be a thousand, is no number.
+
     >>> measures_of(objects(["85 %", "7,5%"])).tolist(), measures_of(objects(["pass", "fail"])).tolist()
     ([0.85, 0.075], [1.0, 0.0])
     """
     found = numbers_of(values)
-    if values.dtype != object or np.isfinite(found).any():
+    unread = unread_texts(values, found)
+    if not unread.any():
         return found
-    if words and are_flags(values):
+    if words and not np.isfinite(found).any() and are_flags(values):
         return flags_of(values)
-    parts = [UNIT.match(v) if isinstance(v, str) else None for v in values]
+    parts = [UNIT.match(v) if unread[i] else None for i, v in enumerate(values)]
     units = {m[1] or m[3] for m in parts if m}
-    if len(units) != 1 or sum(map(bool, parts)) <= 0.9 * sum(bool(str(v or "").strip()) for v in values):
+    bare = np.isfinite(found).any()
+    if len(units) != 1 or sum(map(bool, parts)) <= 0.9 * unread.sum() or (bare and units != {""}):
         return found
-    bare = numbers_of(objects([m[2].replace(",", ".") if m else None for m in parts]))
-    return bare / 100 if units == {"%"} else bare
+    sure = any(m and re.search(r"\.(?!\d{3}$)", m[2]) for m in parts)  # the point is a decimal mark
+    texts = [m[2] if m and (sure or not THOUSANDS.match(m[2])) else None for m in parts]
+    read = numbers_of(objects([None if text is None else text.replace(",", ".") for text in texts]))
+    return np.where(unread, read / 100 if units == {"%"} else read, found)
+
+
+def unread_texts(values: NDArray[Any], numbers: NDArray[np.float64]) -> NDArray[np.bool_]:
+    """Return a mask (n,) of the texts that are neither empty nor among some numbers (n,)."""
+    if values.dtype != object:
+        return np.zeros(values.size, bool)
+    texts = [isinstance(v, str) and v.strip() not in BLANKS for v in values]
+    return np.array(texts, bool) & ~np.isfinite(numbers)
 
 
 def steps_of(values: NDArray[Any]) -> NDArray[np.float64]:

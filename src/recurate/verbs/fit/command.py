@@ -36,7 +36,9 @@ def fit(
     ] = None,
     ties: options.Ties = "davidson",
     groups: Annotated[str, option("N|auto|none", "Number of preference groups of choosers.")] = "auto",
-    most_groups: Annotated[int, option("N", "Maximum number of groups to choose from.")] = 4,
+    most_groups: Annotated[
+        int | None, option("N", "Maximum number of groups to choose from. Default: 4.")
+    ] = None,
     starts: Annotated[int | None, option("N", "Starts per number of groups. Default: 5, or 15.")] = None,
     shrinkage: Annotated[float, option("LAMBDA", "Penalty that makes an estimate exist; 0 for none.")] = 0.0,
     neural: Annotated[

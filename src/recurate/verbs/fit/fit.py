@@ -97,7 +97,8 @@ class Fit:
         checks: Tests of Luce's model with the same rewards for all choosers.
         rules: Held-out log-likelihoods of rival rules, likewise.
         within: The same within the groups, or None without groups or where they cannot be tested.
-        calibration: (predicted, picked, standard error, candidates) by predicted probability.
+        calibration: (predicted, picked, standard error, candidates) by predicted probability; empty where
+            groups are judged.
         verdict: Verdict on Luce's model.
         rewards: Fitted rewards of the included candidates at temperature 1, with mean zero, (rows, groups),
             or (rows, 1) without groups.
@@ -210,11 +211,10 @@ def fit_choices(ready: Usable, options: FitOptions, say: Progress, source: str =
     say("comparing rules on held-out slates")
     few = part_of(strict, FOR_RULES)
     rules, lapse, probit, best = _rules(few, options, warnings)
-    p, _ = strict.slates.softmax(strict.features @ beta)
     groups, scores = _groups(design, strict, options, say, warnings)
     count = beta.size if items is None else len(items.names) - 1
     p_zero = None if found is None else _ratio_p(strict, beta, count)
-    within = _within(design, few, groups, options, warnings)
+    within = _within(design, (part, few), groups, options, warnings)
     fitted = Fitted(len(strict), count, p_zero, 1 if groups is None else groups.classes, within is not None)
     near = None if groups is not None else _nearly_best(reading, few, lapse, probit, best, source)
     tested = (checks, rules) if within is None else (list(within.checks), list(within.rules))
@@ -224,13 +224,15 @@ def fit_choices(ready: Usable, options: FitOptions, say: Progress, source: str =
         warnings.append(f"standard errors clustered by only {clusters} choosers are likely too small")
     if len(reading.slates) < 200:
         warnings.append(f"with {len(reading.slates)} slates intervals are wide and tests weak")
+    calibration: tuple[tuple[float, float, float, int], ...] = ()
+    if found is not None and within is None:  # of one set of rewards; groups are judged by their own tests
+        calibration = tuple(calibration_table(strict, strict.slates.softmax(strict.features @ beta)[0]))
     rival = {Family.LAPSE: lapse, Family.THURSTONE: probit}.get(verdict.rule)
     rewards, weights = _rewards(reading, design, items, logit, groups, rival)
     rewards = rewards - rewards.mean(axis=0)  # identified up to a constant
     return Fit(
         reading, logit, items, position_fit(strict), lapse, probit, best, groups, tuple(scores),
-        tuple(checks), tuple(rules), within, tuple(calibration_table(strict, p)) if found else (), verdict,
-        rewards, weights, tuple(warnings),
+        tuple(checks), tuple(rules), within, calibration, verdict, rewards, weights, tuple(warnings),
     )  # fmt: skip
 
 
@@ -491,12 +493,16 @@ def _doubts(scores: list[ClassScore], chosen: int, most: int) -> list[str]:
 
 
 def _within(
-    design: Choices, strict: Choices, groups: ClassFit | None, options: FitOptions, warnings: list[str]
+    design: Choices,
+    parts: tuple[Choices, Choices],
+    groups: ClassFit | None,
+    options: FitOptions,
+    warnings: list[str],
 ) -> Within | None:
-    """Return the tests within the groups, if there are any."""
+    """Return the tests within the groups, if there are any; ``parts`` are for tests and for rules."""
     if groups is None or design.choosers is None:
         return None
-    found = within_groups(strict, groups, np.unique(design.choosers), options.seed)
+    found = within_groups(*parts, groups, np.unique(design.choosers), options.seed)
     if isinstance(found, Within):
         return found
     warnings.append(f"Luce's model was not tested within the groups: {found}")

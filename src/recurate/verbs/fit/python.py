@@ -34,7 +34,7 @@ def fit(
     model: str | None = None,
     ties: str = "davidson",
     groups: int | None = None,
-    most_groups: int = 4,
+    most_groups: int | None = None,
     starts: int | None = None,
     shrinkage: float = 0.0,
     seed: int = 0,
@@ -71,7 +71,7 @@ def fit(
         model: ``score``, ``features`` or ``items``. Default: chosen by the columns that exist.
         ties: ``davidson`` (a tie is a separate outcome), ``half`` or ``drop``.
         groups: Number of preference groups; 0 for none. Default: chosen on held-out choosers.
-        most_groups: Maximum number of groups to choose from.
+        most_groups: Maximum number of groups to choose from. Default: 4.
         starts: Starts per number of groups. Default: 5, or 15 if choosers picked rarely.
         shrinkage: Penalty with which an estimate exists; 0 for none.
         seed: Seed of the starts and of held-out data.
@@ -103,8 +103,16 @@ def fit(
     >>> found.logit.names, found.logit.coefficients.round(1)
     (('length',), array([1.]))
     """
-    if most_groups < 1:
-        raise InputError("most_groups must be at least 1", got=most_groups, remedy="use 4")
+    if most_groups is not None and groups is not None:
+        raise InputError(
+            "most_groups has no effect where the number of groups is given",
+            got=f"groups = {groups}, most_groups = {most_groups}",
+            remedy="leave one of them out",
+        )
+    if most_groups is not None and (not isinstance(most_groups, int) or most_groups < 1):
+        raise InputError(
+            "most_groups must be a whole number, at least 1", got=repr(most_groups), remedy="most_groups=8"
+        )
     cite("luce1959", "mcfadden1974", *(["davidson1970"] if ties == "davidson" else []))
     options = FitOptions(
         given=given(
@@ -112,6 +120,6 @@ def fit(
             context=context, round=round, form=form, alternatives=alternatives, places_from=places_from,
         ),
         wanted=wanted(feature, score, model, ties),
-        classes=groups, most_classes=most_groups, starts=starts, shrinkage=shrinkage, seed=seed,
+        classes=groups, most_classes=most_groups or 4, starts=starts, shrinkage=shrinkage, seed=seed,
     )  # fmt: skip
     return fit_result(fit_log(log, options, progress), name_of(log))

@@ -163,7 +163,10 @@ def _rule_section(found: Fit) -> list[Section]:
     if found.best is not None:
         low, high = found.best.lapse_interval or (0.0, 1.0)
         extra[Family.BEST] = f"lapse share {_share(found.best.rule.lapse)} ({low:.2g} to {high:.2g})"
-    return [Section("Comparison of rules", HELD_OUT, _rule_table(found.rules, extra))]
+    title = "Comparison of rules" + (
+        "" if found.within is None else ", with the same rewards for all choosers"
+    )
+    return [Section(title, HELD_OUT, _rule_table(found.rules, extra))]
 
 
 def _rule_table(rules: Sequence[RuleScore], extra: dict[Family, str]) -> list[list[str]]:
@@ -227,7 +230,10 @@ def _check_sections(found: Fit) -> list[Section]:
     text = f"p-values are corrected for the number of main tests (Holm); the level is {TESTS_LEVEL:g}."
     sections = []
     if found.checks:
-        sections.append(Section("Does Luce's model hold?", text, _check_table(found.checks)))
+        alone = found.within is None
+        title = "Does Luce's model hold?" if alone else "Luce's model with the same rewards for all choosers"
+        note = "" if alone else " The verdict is about the groups, below."
+        sections.append(Section(title, text + note, _check_table(found.checks)))
     if found.within is not None:
         part = f"the {found.within.share:.0%} of slates whose chooser's group is clear"
         about = f"Features have one coefficient per group, in {part}. "
