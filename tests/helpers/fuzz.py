@@ -205,25 +205,10 @@ ENDINGS = (".csv", ".json", ".jsonl", ".parquet", ".arrow", ".xlsx", ".txt", ".s
 
 
 def garbage_of(rng: random.Random) -> tuple[str, bytes]:
-    start = rng.choice(
-        (
-            b"",
-            b"PAR1",
-            b"ARROW1",
-            b"\xff\xff\xff\xff",
-            b"FEA1",
-            b"PK\x03\x04",
-            b"\x1f\x8b",
-            b"\x28\xb5\x2f\xfd",
-            b"{",
-            b"[",
-        )
-    )
+    start = rng.choice(STARTS)
     letters = string.printable.encode() if rng.random() < 0.5 else bytes(range(256))
     data = start + bytes(rng.choice(letters) for _ in range(rng.randint(0, 300)))
-    return rng.choice(
-        (".csv", ".json", ".jsonl", ".parquet", ".arrow", ".xlsx", ".txt", ".soc", "", ".zip")
-    ), data
+    return rng.choice(ENDINGS), data
 
 
 NUMBERS = ("0", "-1", "1", "2.5", "nan", "inf", "-inf", "1e400", "1e308", "9" * 20, "9" * 400, "9" * 5000,

@@ -106,9 +106,11 @@ def followed_rule(log: Log, *, most: int = COMPARED) -> Followed:
         pooled = isinstance(found.rule, TopFraction | Threshold)
         across = ACROSS if pooled and np.ptp(observed.contexts) > 0 else ()
         return replace(found, warnings=across)
-    sizes = sizes or _prompt_sizes(observed)
     if sizes is None:
-        return _untold(observed)
+        per_prompt = _prompts(observed.rounds, observed.contexts)[1]
+        sizes = _usual_shares(per_prompt)
+        if sizes is None:
+            return _untold(per_prompt)
     rule = Rule(sizes, noise=NO_NOISE)
     statement = (
         f"no picks are logged; {phrase(rule)} is assumed, as in trainers that keep the best "
@@ -117,9 +119,8 @@ def followed_rule(log: Log, *, most: int = COMPARED) -> Followed:
     return Followed(rule, statement, PROMPTS, f"{size_text(rule)} rewards per prompt and round", sizes)
 
 
-def _untold(observed: Observed) -> Followed:
-    """Return the default, and why the prompts tell no K."""
-    _, sizes = _prompts(observed.rounds, observed.contexts)
+def _untold(sizes: IntArray | None) -> Followed:
+    """Return the default, and why the numbers of rewards per prompt tell no K."""
     if sizes is None:
         return UNTOLD
     text = f"{int(sizes.min())} to {int(sizes.max())} rewards per prompt and round tell no K (--k, --rule)"
@@ -185,9 +186,8 @@ def _prompts(rounds: Any, contexts: Any) -> tuple[IntArray, IntArray | None]:
     return np.asarray(codes, np.int64), np.asarray(sizes, np.int64)
 
 
-def _prompt_sizes(observed: Observed) -> dict[float, float] | None:
+def _usual_shares(sizes: IntArray | None) -> dict[float, float] | None:
     """Return the shares of the numbers of rewards per prompt and round; None unless most are the same."""
-    _, sizes = _prompts(observed.rounds, observed.contexts)
     if sizes is None or np.bincount(sizes).max() < USUALLY * sizes.size:
         return None
     return Slates(np.r_[0, np.cumsum(sizes)].astype(np.int64)).shares()

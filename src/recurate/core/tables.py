@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import re
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,7 @@ from recurate.core.errors import InputError, nearest
 from recurate.core.files import atomic_path
 
 DEEP = 500  # levels of nesting in JSON; beyond some 10,000 Arrow's reader overflows its stack
+QUOTED = re.compile(rb'"(?:[^"\\]|\\.)*+"', re.S)  # a string, never retried
 TEXT = ("context", "source", "chooser", "group")  # columns of a log that always hold text
 
 
@@ -138,9 +140,9 @@ def _read_jsonl(path: Path, text: tuple[str, ...]) -> pa.Table:
 def check_depth(text: bytes) -> None:
     """Raise RecursionError if brackets are nested so deeply that a reader of JSON may overflow its stack."""
     if opening(text) > DEEP:
-        signs = np.frombuffer(text, np.uint8)
+        signs = np.frombuffer(QUOTED.sub(b"", text), np.uint8)  # a text may hold any number of brackets
         depth = np.isin(signs, (91, 123)).astype(np.int64) - np.isin(signs, (93, 125))
-        if depth.cumsum().max() > DEEP:
+        if depth.cumsum().max(initial=0) > DEEP:
             raise RecursionError
 
 

@@ -127,9 +127,14 @@ def _best_of_all(mass: FloatArray, above: FloatArray) -> FloatArray:
     return out
 
 
+def _upto(mass: FloatArray, below: FloatArray, above: FloatArray) -> FloatArray:
+    """Return P(r <= r(x)), accurate near one."""
+    return np.where(above < 0.5, 1.0 - above, below + mass)
+
+
 def _share_of_upto(mass: FloatArray, below: FloatArray, above: FloatArray) -> tuple[FloatArray, FloatArray]:
     """Return log P(r <= r(x)) and P(r = r(x)) / P(r <= r(x)), accurate near one and near zero."""
-    upto = np.where(above < 0.5, 1.0 - above, below + mass)
+    upto = _upto(mass, below, above)
     with np.errstate(divide="ignore"):
         log_upto = np.where(above < 0.5, np.log1p(-np.minimum(above, 0.5)), np.log(upto))
     return log_upto, np.minimum(np.divide(mass, upto, out=np.zeros_like(mass), where=upto > 0), 1.0)
@@ -141,7 +146,7 @@ def _best(mass: FloatArray, below: FloatArray, above: FloatArray, k: float) -> F
     For few candidates it is the sum of b^i a^j over i + j = K - 1, whose terms are not negative.
     """
     if k <= FEW_TERMS and k == int(k):
-        upto = np.where(above < 0.5, 1.0 - above, below + mass)
+        upto = _upto(mass, below, above)
         total, power = np.ones_like(mass), below.copy()
         for _ in range(int(k) - 1):
             total *= upto

@@ -17,7 +17,6 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass
-from typing import cast
 
 import numpy as np
 
@@ -96,13 +95,7 @@ def settle(loop: Dynamics, longest: int = LONGEST) -> FixedPoint:
         loop: the map and its start.
         longest: the largest number of iterations.
     """
-    search = _search(loop, longest)
-    law = next(search)
-    while True:
-        try:
-            law = search.send(loop.step(law))
-        except StopIteration as end:
-            return cast(FixedPoint, end.value)
+    return settle_many([loop], lambda laws, _: loop.step(laws[:, 0])[:, None], longest)[0]
 
 
 def settle_many(

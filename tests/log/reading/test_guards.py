@@ -347,3 +347,17 @@ def test_one_alternative_is_none(tmp_path):
     path = rewards_in(tmp_path, [1.0, 2.0])
     with pytest.raises(InputError, match="two or more alternatives"):
         open_log(path, Given(alternatives=("reward",)))
+
+
+def test_brackets_in_texts_are_no_nesting(tmp_path):
+    """A model that repeats itself writes 600 of them; a row that nests so deeply is refused."""
+    rows = [
+        {"prompt": f"p{i}", "completion": "[" * 600 + '\\"', "reward": i % 3}
+        for i in range(8)
+        for _ in range(2)
+    ]
+    (tmp_path / "a.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    assert open_source(tmp_path / "a.jsonl").read().num_rows == 16
+    (tmp_path / "b.jsonl").write_text('{"a": ' + "[" * 600 + "]" * 600 + "}\n")
+    with pytest.raises(InputError, match="nested too deeply"):
+        open_source(tmp_path / "b.jsonl").read()

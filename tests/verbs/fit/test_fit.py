@@ -499,7 +499,8 @@ def test_times_have_an_order_or_none(times, ranks):
         "slate": np.repeat(np.arange(3), 2), "time": [t for t in times for _ in range(2)],
         "x": [0.0, 9.0, 1.0, 9.0, 2.0, 9.0], "picked": [True, False] * 3,
     }  # fmt: skip
-    found = read_choices(pa.table(table), guess(pa.table(table))).choices
+    made = pa.table(table)
+    found = read_choices(made, guess(made, {})).choices
     first = found.features[found.slates.offsets[:-1], 0].astype(int)  # the number of each slate in the file
     assert (found.times is None) == (ranks is None)
     if ranks is not None:

@@ -54,6 +54,7 @@ def undecided_context(
     used -= {slate} if slate else set()
     first = _first_round(head, mapping)  # later rounds differ in any case
     parts = [part for reward in rewards for part in terms(reward, head.column_names)]
+    values = [measures_of(array_of(head, part))[first] for part in parts]
     # Last the slate: a prompt says more about what was done.
     for name in sorted(head.column_names, key=lambda n: n == slate):
         if name in used or name == "group" or is_sample(name) or not may_label(head, name):
@@ -62,7 +63,7 @@ def undecided_context(
         sizes = np.bincount(np.unique(codes, return_inverse=True)[1].ravel())
         if sizes.size < 2 or sizes.size > codes.size / 2 or named([name], "chooser") or named([name], "item"):
             continue
-        if not any(_depends(measures_of(array_of(head, part))[first], codes) for part in parts):
+        if not any(_depends(own, codes) for own in values):
             continue
         if name == slate:
             raise InputError(
