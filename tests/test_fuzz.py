@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import faulthandler
 import random
 import shutil
 import signal
@@ -23,7 +24,7 @@ from recurate.verbs.audit.declared import read_declared
 
 COUNTS = {
     "CSV": 1400, "JSON": 1600, "JSON lines": 1700, "Parquet": 1500, "Arrow": 600, "packed": 400,
-    "garbage": 1300, "TOML": 1500,
+    "garbage": 1300, "TOML": 1500, "sound": 400,
 }  # fmt: skip
 VERBS: tuple[Callable[..., object], ...] = (
     lambda path: recurate.forecast(path, rounds=1),
@@ -50,7 +51,9 @@ def read_toml(number: int, folder: Path) -> None:
     settings.selection.check_memory()
 
 
-def faults(kind: str, numbers: range, folder: Path, read: Callable[[Path], object]) -> list[str]:
+def faults(
+    kind: str, numbers: range, folder: Path, read: Callable[[Path], object], warned: str = "ignore"
+) -> list[str]:
     def one(number: int) -> None:
         if kind == "TOML":
             return read_toml(number, folder)
@@ -61,7 +64,7 @@ def faults(kind: str, numbers: range, folder: Path, read: Callable[[Path], objec
             path.unlink()
         return None
 
-    return faults_of(numbers, one, (InputError,))
+    return faults_of(numbers, one, (InputError,), warned)
 
 
 def test_there_are_ten_thousand():
@@ -96,6 +99,14 @@ def test_verbs_answer_or_refuse(kind, tmp_path):
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("verb", range(len(VERBS)), ids=["forecast", "fit", "audit", "plan"])
+def test_verbs_live_with_any_values(verb, tmp_path):
+    """Logs of sound form whose rewards overflow, underflow, tie or are constant, with picks of any kind."""
+    found = faults("sound", range(60), tmp_path, VERBS[verb], "error")
+    assert not found, "\n".join(found[:3])
+
+
+@pytest.mark.slow
 def test_the_command_line_exits_with_0_1_or_2(recurate_cli, tmp_path):
     """A sample, as a user gives it: 1 is a mismatch that an audit found."""
     for number in range(12):
@@ -115,6 +126,7 @@ def test_the_harness_notices_tracebacks_and_signals(tmp_path):
         if number == 3:
             raise KeyError("x")
         if number == 5:
+            faulthandler.disable()  # pytest's, which would print a page
             signal.raise_signal(signal.SIGSEGV)
         if number == 7:
             raise InputError("no", got="", remedy="")

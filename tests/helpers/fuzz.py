@@ -52,6 +52,54 @@ def rows_of(rng: random.Random) -> list[dict[str, Any]]:
     return [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]
 
 
+# How rewards may fall in a log that is sound: each draws one value.
+VALUES: tuple[Callable[[random.Random], Any], ...] = (
+    lambda rng: rng.gauss(0, 1),
+    lambda rng: rng.randint(0, 1),
+    lambda rng: 0,
+    lambda rng: rng.choice((0, 1e300)),
+    lambda rng: rng.choice((-1e308, 1e308)),
+    lambda rng: 5e-324 * rng.randint(0, 9),
+    lambda rng: 2**53 + rng.randint(0, 3),
+    lambda rng: rng.randint(1, 5),
+    lambda rng: rng.paretovariate(0.3),
+    lambda rng: rng.choice((None, 1.5, 2.5)),
+    lambda rng: round(rng.gauss(0, 1), 1),
+    lambda rng: 1e6 + rng.random(),
+)
+EXTRAS: dict[str, Callable[[random.Random, int], Any]] = {
+    "prompt": lambda rng, slate: f"p{slate // 2}",
+    "annotator": lambda rng, slate: f"w{slate % 3}",
+    "round": lambda rng, slate: slate // 5,
+    "time": lambda rng, slate: f"2026-01-{1 + slate % 28:02}",
+    "item": lambda rng, slate: rng.choice("abcde"),
+    "price": lambda rng, slate: rng.randint(1, 3),
+    "propensity": lambda rng, slate: rng.choice((0.25, 1.0)),
+    "kl": lambda rng, slate: rng.gauss(0, 1),
+    "text": lambda rng, slate: rng.choice(("", "aa b", "=1+1")),
+    "reward_b": lambda rng, slate: rng.gauss(0, 1),
+}
+
+
+def sound_of(rng: random.Random) -> tuple[str, bytes]:
+    """Return a log that can be read, whose values and picks may be anything: what verbs must live with."""
+    k, slates = rng.choice((1, 2, 2, 4, 4, 8)), rng.choice((1, 2, 5, 20, 60))
+    value, picked = rng.choice(VALUES), rng.choice(("best", "first", "any", "none", "all", "one slate"))
+    extras = {name: EXTRAS[name] for name in rng.sample(list(EXTRAS), rng.randint(0, 4))}
+    rows = []
+    for slate in range(slates):
+        rewards = [value(rng) for _ in range(k)]
+        best = max(range(k), key=lambda at: (rewards[at] is not None, rewards[at] or 0.0))
+        chosen = {
+            "best": {best}, "first": {0}, "any": {rng.randrange(k)}, "none": set(), "all": set(range(k)),
+            "one slate": {0} if slate == 0 else set(),
+        }[picked]  # fmt: skip
+        for at in range(k):
+            row = {"slate": slate, "reward": rewards[at], "picked": int(at in chosen)}
+            rows.append(row | {name: draw(rng, slate) for name, draw in extras.items()})
+    return ".jsonl", "\n".join(map(json.dumps, rows)).encode()
+
+
 def damaged(data: bytes, rng: random.Random) -> bytes:
     """Return bytes that were cut, flipped, doubled or overwritten in a few places."""
     for _ in range(rng.choice((0, 0, 1, 1, 2, 8))):
@@ -236,6 +284,7 @@ def toml_of(rng: random.Random, base: str) -> bytes:
 
 
 FORMATS = {
+    "sound": sound_of,
     "CSV": csv_of, "JSON": json_of, "JSON lines": jsonl_of, "Parquet": parquet_of, "Arrow": arrow_of,
     "packed": packed_of, "garbage": garbage_of,
 }  # fmt: skip
@@ -254,7 +303,10 @@ def write_input(kind: str, number: int, folder: Path) -> Path:
 
 
 def faults_of(
-    numbers: Sequence[int], read: Callable[[int], None], refusals: tuple[type[Exception], ...]
+    numbers: Sequence[int],
+    read: Callable[[int], None],
+    refusals: tuple[type[Exception], ...],
+    warned: Any = "ignore",
 ) -> list[str]:
     """Read inputs in forks; return the tracebacks and signals, each with the input's number.
 
@@ -262,6 +314,7 @@ def faults_of(
         numbers: Numbers of the inputs.
         read: Function that reads the input of a number.
         refusals: Errors that are a proper answer.
+        warned: What NumPy's warnings of overflow and the like are: ``"ignore"`` or ``"error"``.
     """
     faults, waiting = [], list(numbers)
     while waiting:
@@ -271,7 +324,7 @@ def faults_of(
         if not child:
             os.close(ours)
             with os.fdopen(theirs, "w") as told:
-                _read_all(batch, read, refusals, told)
+                _read_all(batch, read, refusals, warned, told)
             os._exit(0)
         os.close(theirs)
         with os.fdopen(ours) as lines:
@@ -286,9 +339,14 @@ def faults_of(
 
 
 def _read_all(
-    batch: Sequence[int], read: Callable[[int], None], refusals: tuple[type[Exception], ...], told: Any
+    batch: Sequence[int],
+    read: Callable[[int], None],
+    refusals: tuple[type[Exception], ...],
+    warned: Any,
+    told: Any,
 ) -> None:
     warnings.simplefilter("ignore")
+    warnings.simplefilter(warned, RuntimeWarning)
     for number in batch:
         print(json.dumps({"number": number}), file=told, flush=True)
         signal.alarm(PATIENCE)

@@ -15,7 +15,7 @@ from recurate.core.errors import InputError, nearest, short
 from recurate.log.reading.mapping import Given, Mapping
 from recurate.log.reading.names import key, listed
 from recurate.log.reading.stored import STRAYS
-from recurate.log.reading.values import codes_of, measures_of, unread_texts
+from recurate.log.reading.values import check_size, codes_of, measures_of, unread_texts
 
 OWN_REWARDS = re.compile(r"reward(_.*)?$", re.I)
 ADVANTAGES = ("advantage", "advantages")
@@ -97,6 +97,7 @@ def _sum(candidates: MappingType[str, NDArray[Any]], name: str) -> FloatArray:
                 got=f"{short(some[0])}, in {some.size} of {values.size} rows",
                 remedy="write them as numbers with a decimal point and without units, or name another column",
             )
+        check_size(values, column)
         values = values * _factor(factor, name) if factor else values
         total = values if total is None else total + values
     assert total is not None

@@ -16,7 +16,7 @@ from recurate.log.reading.forms import RANK, STANDARD, Unfolded, unfold
 from recurate.log.reading.mapping import Mapping, two_ways
 from recurate.log.reading.names import listed
 from recurate.log.reading.understand import Understood
-from recurate.log.reading.values import blank, measures_of
+from recurate.log.reading.values import blank, check_size, measures_of
 from recurate.rules.slates import Slates
 
 LEVELS = 20  # largest number of distinct texts of a category
@@ -255,6 +255,7 @@ def _exclude(
     for name in numeric:
         values = _numbers(columns, name)
         if values is not None:
+            check_size(values, name)
             reasons.add_rows(~np.isfinite(values), f"with a missing or infinite {name!r}")
     for name in categories:
         reasons.add_rows(blank(columns[name]), f"with an empty {name!r}")

@@ -13,6 +13,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from recurate.core.arrays import IntArray
+from recurate.core.errors import InputError
 from recurate.log.reading.names import key
 from recurate.log.reading.stored import BLANKS
 
@@ -40,6 +41,7 @@ TIE, BAD = -1.0, -2.0
 UNIT = re.compile(r"\s*([$€£]?)\s*([+-]?\d+(?:\.\d+|,\d{1,2}(?!\d)|,\d{4,})?)\s*([%$€£]?)\s*$")
 THOUSANDS = re.compile(r"[+-]?[1-9]\d{0,2}\.\d{3}$")
 ZERO_TIES = "picks count from 1, and 0 is read as a tie (if 0 is the first, and 2 is none: --places-from 0)"
+LARGEST = 1e100  # number whose squares can be summed over any log
 ALPHABET = "codes follow the alphabet of the alternatives"
 
 
@@ -110,6 +112,21 @@ def measures_of(values: NDArray[Any], *, words: bool = True) -> NDArray[np.float
     texts = [m[2] if m and (sure or not THOUSANDS.match(m[2])) else None for m in parts]
     read = numbers_of(objects([None if text is None else text.replace(",", ".") for text in texts]))
     return np.where(unread, read / 100 if units == {"%"} else read, found)
+
+
+def check_size(values: NDArray[np.float64], name: str) -> None:
+    """Refuse numbers whose squares, summed over a log, would overflow.
+
+    Raises:
+        InputError: one is beyond 1e100.
+    """
+    sizes = np.abs(np.where(np.isfinite(values), values, 0.0))
+    if sizes.max(initial=0.0) > LARGEST:
+        raise InputError(
+            f"the column {name!r} holds numbers whose squares overflow",
+            got=f"{sizes.max():.4g}",
+            remedy="leave placeholders empty, or divide the column by a constant",
+        )
 
 
 def unread_texts(values: NDArray[Any], numbers: NDArray[np.float64]) -> NDArray[np.bool_]:

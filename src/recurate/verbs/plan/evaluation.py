@@ -32,6 +32,7 @@ CELLS = 1000  # number of cells of the other atoms, per group
 FEWEST = 60  # number of cells of a context that is a population of its own, at least
 FEW = 2500  # populations of at most this many atoms are not coarsened
 STILL = 1e-8  # sum of absolute changes of masses in a round at which a loop has settled
+LEAST_SPREAD = 1e-5  # standard deviation over mean below which E r^2 - (E r)^2 has lost six digits
 SLACK = 1e-9  # relative miss of a constraint that is tolerated
 
 
@@ -475,12 +476,21 @@ class Evaluator:
     def of(cls, candidates: Candidates, reference: Candidates | None, goal: Goal) -> Evaluator:
         """Check the candidates and coarsen their population."""
         rewards = candidates.rewards
-        flat = np.ptp(rewards, axis=0) == 0
+        flat = (np.ptp(rewards, axis=0) == 0) | (rewards.var(axis=0) == 0)  # or it underflows
         if flat.any():
             raise InputError(
                 "a reward is constant",
                 got=", ".join(name for name, same in zip(candidates.names, flat, strict=True) if same),
                 remedy="leave it out",
+            )
+        lost = rewards.std(axis=0) < LEAST_SPREAD * np.abs(rewards.mean(axis=0))
+        if lost.any():
+            which = int(lost.argmax())
+            name, values = candidates.names[which], rewards[:, which]
+            raise InputError(
+                f"the differences between the rewards {name!r} are lost beside their size",
+                got=f"mean {values.mean():.4g}, standard deviation {values.std():.2g}",
+                remedy="subtract a constant: picks depend on differences of rewards only",
             )
         if candidates.contexts is not None:
             return cls._with_contexts(candidates, reference, goal)
