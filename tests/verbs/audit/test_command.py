@@ -182,7 +182,7 @@ def test_slates_that_are_left_out_are_reported(tmp_path):
     done = call("audit", "x.csv", cwd=tmp_path)
     assert done.returncode == 0, done.stdout
     for reason in ("of one candidate", "without a pick"):
-        assert f"warning: 1 slates were left out: {reason}" in done.stderr
+        assert f"warning: 1 slate was left out: {reason}" in done.stderr
         assert any(reason in w for w in result(tmp_path / "x-audit")["warnings"])
     done = call("audit", "x.csv", "--reward", "price", cwd=tmp_path)  # a log's slates are all counted
     assert done.returncode == 0, done.stdout

@@ -33,6 +33,7 @@ from recurate.rules.slates import Slates
 MOST = 40_000  # maximum number of slates on which rules are compared
 WORTH_A_PARAMETER = 6.0  # gain in log-likelihood, in nats, that justifies a further parameter
 ENOUGH = 8.0  # gain in nats that distinguishes another family from the simplest one
+SAME = 1e-3  # gain in nats below which two families are the same law of the same picks
 STEPS, STILL = 500, 1e-9  # largest number of EM steps, and the step at which they stop
 NORMAL_975 = 1.96  # half-width of a 95 % interval in standard errors
 
@@ -194,12 +195,15 @@ def _lapse(fit: RuleFit) -> tuple[float, float, float] | None:
 
 
 def simplest(logs: dict[Family, float]) -> Family:
-    """Return the family with the best penalised likelihood; Luce unless Thurstone is clearly better."""
+    """Return the family with the best penalised likelihood; Luce unless Thurstone is clearly better.
+
+    Where all slates have the same two rewards, all families with a parameter fit alike: then it is Luce.
+    """
     parameters = {Family.UNIFORM: 0, Family.LAPSE: 2}
     scores = {family: value - WORTH_A_PARAMETER * parameters.get(family, 1) for family, value in logs.items()}
     top = max(scores, key=lambda family: scores[family])
-    close = Family.LUCE in logs and logs[top] - logs[Family.LUCE] < ENOUGH
-    return Family.LUCE if top == Family.THURSTONE and close else top
+    enough = {Family.THURSTONE: ENOUGH, Family.BEST: SAME}.get(top, -math.inf)
+    return Family.LUCE if Family.LUCE in logs and logs[top] - logs[Family.LUCE] < enough else top
 
 
 def _spread(choices: Choices) -> float:

@@ -12,7 +12,7 @@ import numpy as np
 from recurate.choices.followed import said, with_slates
 from recurate.choices.models.recovery import Recovered, recover
 from recurate.choices.observed import Observed
-from recurate.core.errors import InputError
+from recurate.core.errors import InputError, counted
 from recurate.log.candidates import from_log
 from recurate.log.folders import is_fit
 from recurate.log.inputs import folder_of
@@ -114,7 +114,8 @@ def _read(source: Any, options: FitOptions, say: Progress) -> tuple[Opened, list
         return opened, [*opened.warnings, *unused, *([FITTED] if fitted else [])]
     say("no rewards were logged: fitting them to the picks")
     found = fit_log(source, replace(options, classes=0))
-    warnings = [f"{e.slates} slates were left out: {e.reason}" for e in found.reading.exclusions]
+    left_out = "{slate was|slates were} left out: "
+    warnings = [counted(e.slates, left_out) + e.reason for e in found.reading.exclusions]
     log = as_log(scored_table(found), several=True)
     placed = found.reading.strict.positions is not None
     return Opened(log, found.reading.understood, placed=placed), [*warnings, FITTED]
