@@ -65,12 +65,13 @@ ANOTHER = "another rule"
 def judge_rule(observed: Observed, declared: Declared, found: Recovered) -> list[Finding]:
     """Compare the recovered rule with the declared one."""
     text = _rule_text(declared) if declared.says_choice else ""
-    if found.family == Family.UNKNOWN:
+    keep = found.keep or 1
+    chosen_from = (observed.picks_per_slate == keep) & (observed.slates.sizes > keep)
+    if found.family == Family.UNKNOWN or not (found.family.pooled or declared.pooled or chosen_from.any()):
         verdict = UNTESTED if text else NOTE
         return [Finding("rule", text, found.family, found.evidence, verdict)]
     if found.family.pooled or declared.pooled:
         return _pool_rule(declared, found, text)
-    keep = found.keep or 1
     if declared.weights and len(declared.weights) != len(observed.names):
         raise InputError(
             "there must be one weight for each reward",
