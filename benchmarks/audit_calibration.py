@@ -1,17 +1,21 @@
 """How often `recurate audit` accuses honest loops, and how often it names a fault rightly.
 
-    python benchmarks/audit_calibration.py [--honest 1000] [--faults 100] [--only words] [--workers 2]
+    python benchmarks/audit_calibration.py [--honest 1000] [--faults 100] [--only words] [--minutes 60]
 
 Writes benchmarks/results/audit_calibration.md. All logs are simulated here, with nothing of the package's own
-rules. Seeds are 0, 1, ... for each kind.
+rules. Seeds are 0, 1, ... for each kind. All kinds are judged in turn, each log is recorded at once in
+audit_calibration.jsonl beside the table, and a second call of the same code continues there.
 """
 
 from __future__ import annotations
 
 import argparse
-import functools
+import hashlib
+import itertools
+import json
+import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -286,8 +290,12 @@ def table_of(loop: Loop, rng: np.random.Generator) -> pa.Table:
     return pa.concat_tables([table, pa.table(own)], promote_options="permissive")
 
 
-def accused(kind: str, fault: bool, seed: int) -> tuple[dict[str, str], bool]:
+Job = tuple[bool, str, int]  # whether it is a fault, the kind and the seed
+
+
+def judged(job: Job) -> tuple[dict[str, str], bool]:
     """Return the mismatches of one log, with what was recovered, and whether the fault was named rightly."""
+    fault, kind, seed = job
     loop = (FAULTS if fault else HONEST)[kind]
     rng = np.random.default_rng([int(fault), *kind.encode(), seed])
     found = audit(as_log(table_of(loop, rng), several=True), parse_declared(loop.declared), lambda _: None)
@@ -296,20 +304,54 @@ def accused(kind: str, fault: bool, seed: int) -> tuple[dict[str, str], bool]:
     return bad, right
 
 
-def counted(kind: str, fault: bool, count: int, map_: Callable[..., Any]) -> str:
+def jobs(honest: int, faults: int, only: str) -> Iterator[list[Job]]:
+    """Yield passes over all kinds, with the same share of the wanted logs of each."""
+    passes = max(1, math.gcd(honest, faults))
+    for turn in range(passes):
+        yield [
+            (fault, kind, seed)
+            for fault, kinds, count in ((False, HONEST, honest), (True, FAULTS, faults))
+            for kind in kinds
+            if only in kind
+            for seed in range(turn * count // passes, (turn + 1) * count // passes)
+        ]
+
+
+def digest() -> str:
+    """Return a digest of the package's code and of this file: records of other code are not used."""
+    files = sorted((Path(__file__).parents[1] / "src").rglob("*.py"))
+    return hashlib.sha256(b"".join(f.read_bytes() for f in [*files, Path(__file__)])).hexdigest()[:16]
+
+
+def row_of(kind: str, fault: bool, found: list[tuple[dict[str, str], bool]]) -> str:
     """Return the row of one kind."""
-    start = time.perf_counter()
-    found = list(map_(functools.partial(accused, kind, fault), range(count)))
     hits = sum(right for _, right in found) if fault else sum(bool(bad) for bad, _ in found)
     others: dict[str, int] = {}
     for bad, right in found:
-        if fault != right or not fault:
-            for aspect, shown in bad.items():
-                words = f"{aspect}: {shown}" if fault else aspect
+        if not (fault and right):
+            shown = [f"{a}: {r}" for a, r in bad.items()] or ["nothing"] if fault else list(bad)
+            for words in shown:
                 others[words] = others.get(words, 0) + 1
     most = "; ".join(f"{words} ({n})" for words, n in sorted(others.items(), key=lambda o: -o[1])[:3])
-    print(f"{kind}: {hits} of {count}  [{time.perf_counter() - start:.0f} s] {most}", flush=True)
-    return f"| {kind} | {hits} of {count} | {most} |"
+    return f"| {kind} | {hits} of {len(found)} | {most} |"
+
+
+def table(found: dict[Job, tuple[dict[str, str], bool]]) -> str:
+    """Return both tables."""
+    lines = [f"Written by `benchmarks/audit_calibration.py` with recurate {VERSION}.", ""]
+    for fault, kinds in ((False, HONEST), (True, FAULTS)):
+        own = {kind: [v for job, v in found.items() if job[:2] == (fault, kind)] for kind in kinds}
+        count = sum(map(len, own.values()))
+        if fault:
+            hits = sum(right for each in own.values() for _, right in each)
+            lines += [f"Faults: {hits} of {count} logs named rightly.", ""]
+            lines += ["| faults | named rightly | otherwise |", "|---|---|---|"]
+        else:
+            hits = sum(bool(bad) for each in own.values() for bad, _ in each)
+            lines += [f"Honest loops: {hits} of {count} logs accused.", ""]
+            lines += ["| honest loops | accused | of what |", "|---|---|---|"]
+        lines += [*(row_of(kind, fault, each) for kind, each in own.items() if each), ""]
+    return "\n".join(lines)
 
 
 def main() -> None:
@@ -317,22 +359,25 @@ def main() -> None:
     parser.add_argument("--honest", type=int, default=1000)
     parser.add_argument("--faults", type=int, default=100)
     parser.add_argument("--only", default="", help="kinds that contain these words")
+    parser.add_argument("--minutes", type=float, default=math.inf, help="stop after this time")
     parser.add_argument("--workers", type=int, default=2)
     parser.add_argument("--out", type=Path, default=RESULT)
     args = parser.parse_args()
-    lines = [f"Written by `benchmarks/audit_calibration.py` with recurate {VERSION}.", ""]
-    with ProcessPoolExecutor(args.workers) as pool:
-        map_ = functools.partial(pool.map, chunksize=5) if args.workers > 1 else map
-        for fault, kinds, count in ((False, HONEST, args.honest), (True, FAULTS, args.faults)):
-            lines += [
-                "| faults | named rightly | otherwise |" if fault else "| honest loops | accused | of what |"
-            ]
-            lines += ["|---|---|---|"]
-            for kind in kinds if count else ():
-                if args.only in kind:
-                    lines += [counted(kind, fault, count, map_)]
-                    args.out.write_text("\n".join([*lines, ""]), encoding="utf-8")
-            lines += [""]
+    code, records, end = digest(), args.out.with_suffix(".jsonl"), time.monotonic() + 60 * args.minutes
+    found: dict[Job, tuple[dict[str, str], bool]] = {}
+    for line in records.read_text(encoding="utf-8").splitlines() if records.exists() else []:
+        old = json.loads(line)
+        if old[0] == code:
+            found[tuple(old[1])] = tuple(old[2])
+    with ProcessPoolExecutor(args.workers) as pool, records.open("a", encoding="utf-8") as file:
+        for several in jobs(args.honest, args.faults, args.only):
+            left = iter([job for job in several if job not in found])
+            while (some := list(itertools.islice(left, 4 * args.workers))) and time.monotonic() < end:
+                for job, outcome in zip(some, pool.map(judged, some), strict=True):
+                    found[job] = outcome
+                    file.write(json.dumps([code, job, outcome]) + "\n")
+                file.flush()
+                args.out.write_text(table(found), encoding="utf-8")
 
 
 if __name__ == "__main__":
