@@ -21,6 +21,7 @@ from recurate.components.generators.diffusion import DiffusionSettings
 from recurate.components.generators.external import ExternalSettings
 from recurate.components.generators.flow import FlowSettings
 from recurate.components.generators.kde import KernelSettings
+from recurate.components.generators.language import LanguageSettings
 from recurate.components.generators.mixture import MixtureSettings
 from recurate.components.protocols import (
     Generator,
@@ -56,6 +57,7 @@ GENERATORS = Seam(
         "mixture": MixtureSettings,
         "kde": KernelSettings,
         "external": ExternalSettings,
+        "language": LanguageSettings,
     },
     plugged.PluggedGeneratorSettings,
     usual="flow",
