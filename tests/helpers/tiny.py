@@ -1,23 +1,69 @@
-"""Tiny causal language models, in the layout of transformers."""
+"""Tiny runs: real models, a second or two a run."""
 
 from __future__ import annotations
 
-from functools import cache
+import json
+from pathlib import Path
 from typing import Any
 
-from recurate.components.causal.tokens import learn_tokenizer
-from recurate.components.generators.language import ScratchSettings
+GAUSSIANS: dict[str, Any] = {
+    "seed": 3,
+    "rounds": 2,
+    "data": {"kind": "gaussians", "modes": 4, "size": 500, "sd": 0.2},
+    "generator": {
+        "kind": "flow",
+        "width": 16,
+        "depth": 2,
+        "first_steps": 60,
+        "steps": 20,
+        "batch": 64,
+        "coupling": "ot",
+        "coupling_batch": 32,
+        "ode_steps": 3,
+        "device": "cpu",
+    },
+    "rewards": [
+        {"kind": "distance", "name": "east", "centre": [2.0, 0.0], "gamma": 1.0, "weight": 0.75},
+        {"kind": "distance", "name": "west", "centre": [-2.0, 0.0], "gamma": 1.0, "weight": 0.25},
+    ],
+    "groups": {"kind": "nearest"},
+    "selection": {"k": 3, "picks": 120, "slates": 150, "temperature": 0.5},
+    "retraining": {"real_fraction": 0.25},
+}
 
-TEXTS = ("red fox", "a red hen", "the blue fox runs", "blue", "hens and foxes", "one two three four")
+DIGITS: dict[str, Any] = {
+    "seed": 3,
+    "rounds": 1,
+    "data": {"kind": "digits"},
+    "generator": GAUSSIANS["generator"],
+    "classifier": {"width": 16, "steps": 60},
+    "rewards": [{"kind": "classifier", "score": "confidence", "gamma": 2.0}],
+    "groups": {"kind": "classifier"},
+    "selection": {"k": 2, "picks": 60},
+}
 
 
-@cache
-def tokenizer() -> Any:
-    return learn_tokenizer(TEXTS, 300)
+def merged(base: dict[str, Any], **changes: Any) -> dict[str, Any]:
+    """Return a configuration with some tables changed, key by key."""
+    out = dict(base)
+    for name, value in changes.items():
+        out[name] = {**base[name], **value} if isinstance(value, dict) and name in base else value
+    return out
 
 
-@cache
-def model(seed: int = 0, window: int = 64) -> Any:
-    return ScratchSettings(layers=2, width=32, heads=2, vocabulary=300, window=window).build(
-        tokenizer(), seed
-    )
+MAY_DIFFER = {"timings.jsonl"}
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    """Every file of a run but the timings; hidden leftovers included."""
+    files = (p for p in folder.rglob("*") if p.is_file() and p.name not in MAY_DIFFER)
+    return {p.relative_to(folder).as_posix(): p.read_bytes() for p in files}
+
+
+def without_seals(files: dict[str, bytes | None]) -> dict[str, bytes | None]:
+    """Return a run's files, its bounds without the seals that depend on what the run rests on."""
+    if files.get("bounds.json") is None:
+        return files
+    found = json.loads(files["bounds.json"] or b"")
+    plain = {name: value for name, value in found.items() if name not in ("seal", "before")}
+    return files | {"bounds.json": json.dumps(plain).encode()}

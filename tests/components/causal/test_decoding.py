@@ -8,7 +8,7 @@ import pytest
 torch = pytest.importorskip("torch")
 pytest.importorskip("transformers")
 
-from helpers import tiny  # noqa: E402
+from helpers import tiny_models as tiny  # noqa: E402
 from recurate.components.causal.decoding import MARGIN, Manner, choose, complete  # noqa: E402
 from recurate.core.seeds import Stream  # noqa: E402
 

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from helpers import tiny
+from helpers import tiny_models as tiny
 from recurate.components.causal.tokens import Codec, check_window
 from recurate.core.errors import InputError
 from recurate.log.samples import as_texts

@@ -11,7 +11,7 @@ import pytest
 torch = pytest.importorskip("torch")
 pytest.importorskip("transformers")
 
-from helpers import tiny  # noqa: E402
+from helpers import tiny_models as tiny  # noqa: E402
 from recurate.components.causal.tuning import (  # noqa: E402
     IGNORED,
     Course,

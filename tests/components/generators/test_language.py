@@ -12,7 +12,7 @@ from pydantic import ValidationError
 torch = pytest.importorskip("torch")
 pytest.importorskip("transformers")
 
-from helpers import tiny  # noqa: E402
+from helpers import tiny_models as tiny  # noqa: E402
 from recurate.components.generators.language import Language, LanguageSettings  # noqa: E402
 from recurate.core.errors import InputError  # noqa: E402
 from recurate.core.seeds import Stream  # noqa: E402
