@@ -141,6 +141,7 @@ def _drive(
             continue
         changed = ()
         state = folder.settled(following, environment)
+        folder.thin(config)
         found += record.measured
         del following, record  # a round's samples may be large
         if forecast is None:
