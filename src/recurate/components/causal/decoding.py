@@ -4,9 +4,9 @@ Token s of item i is the smallest v with u <= sum_{w <= v} p_w. Here p is the mo
 prompt and the tokens before, sharpened by the temperature and cut to its nucleus (top-p: Holtzman et al.
 2020, arXiv 1904.09751, section 3.1), and u is uniform, drawn at the coordinates of the item. In exact
 arithmetic the result does not depend on the batch. In floating point p depends on it by rounding: padding and
-the number of rows change the order of sums. Therefore a token whose u is within MARGIN of a boundary is
+the number of rows change the order of sums. Therefore a token whose u is within a margin of a boundary is
 chosen by the distribution that is computed for this sequence alone, without padding and cache. In single
-precision rounding is far below MARGIN, so that an item is the same whatever is sampled beside it.
+precision rounding is far below the margin, so that an item is the same whatever is sampled beside it.
 """
 
 from __future__ import annotations
@@ -24,7 +24,9 @@ from recurate.core.arrays import FloatArray
 if TYPE_CHECKING:
     from torch import Tensor
 
-MARGIN = 1e-4  # distance from a boundary, in probability, below which a token is chosen without a batch
+# Rounding in single precision moves a sum of probabilities by less than this times the spread of the logits
+# over the temperature: by 2e-9 times it for small models that are nearly uniform, 4e-8 for sharp ones.
+ROUNDING = 5e-7
 FULL = 0.75  # share of rows that still run below which finished rows are removed from the batch
 
 Uniforms = Callable[[int], FloatArray]  # the item's uniform numbers, one per token
@@ -194,9 +196,9 @@ def choose(logits: Tensor, uniforms: Tensor, manner: Manner) -> tuple[Tensor, Te
     import torch
 
     p = torch.softmax(logits.double() / manner.temperature, dim=1)
-    margin = torch.full_like(uniforms, MARGIN / min(manner.temperature, 1.0), dtype=torch.float64)
+    margin = ROUNDING * (logits.amax(1) - logits.amin(1)).double() / manner.temperature
     if manner.top_p < 1:
-        p, unsure = _nucleus(p, manner.top_p)
+        p, unsure = _nucleus(p, manner.top_p, margin)
         margin = margin + unsure
     total = p.cumsum(1)
     target = uniforms.double() * total[:, -1]
@@ -207,11 +209,11 @@ def choose(logits: Tensor, uniforms: Tensor, manner: Manner) -> tuple[Tensor, Te
     return tokens[:, 0], gap < margin
 
 
-def _nucleus(p: Tensor, top_p: float) -> tuple[Tensor, Tensor]:
+def _nucleus(p: Tensor, top_p: float, margin: Tensor) -> tuple[Tensor, Tensor]:
     """Return probabilities (rows, v) with 0 outside the nucleus, and what its own boundary may move, (rows,).
 
-    The boundary is unsure where the sum is within MARGIN of top_p, or where the last token that is kept and
-    the first that is not are equally probable up to MARGIN: then their probability may move.
+    The boundary is unsure where the sum is within the margin of top_p, or where the last token that is kept
+    and the first that is not are equally probable up to the margin: then their probability may move.
     """
     import torch
 
@@ -222,7 +224,7 @@ def _nucleus(p: Tensor, top_p: float) -> tuple[Tensor, Tensor]:
     following = (last + 1).clamp(max=p.shape[1] - 1)
     weight, rival = ranked.gather(1, last)[:, 0], ranked.gather(1, following)[:, 0]
     start = before.gather(1, last)[:, 0]
-    close = ((start - top_p).abs() < MARGIN) | ((start + weight - top_p).abs() < MARGIN)
-    close |= weight - rival < MARGIN * weight
+    close = ((start - top_p).abs() < margin) | ((start + weight - top_p).abs() < margin)
+    close |= weight - rival < 4 * margin * weight
     inside = torch.zeros_like(p).scatter(1, order, kept.double())
     return p * inside, torch.where(close, 2 * weight + 2 * rival, torch.zeros_like(weight))
