@@ -14,7 +14,6 @@ import pytest
 from hypothesis import settings
 
 from helpers.faults import Server
-from helpers.warm import Warm
 
 # The key that marks runs as this user's is the tests' own.
 os.environ["XDG_STATE_HOME"] = tempfile.mkdtemp(prefix="recurate-state-")
@@ -31,26 +30,18 @@ def pytest_collection_finish() -> None:
 
 
 @pytest.fixture(scope="session")
-def warm(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Warm]:
-    """Return a process that has imported everything, made when first asked for."""
-    serving = Warm(tmp_path_factory.mktemp("warm"))
-    yield serving
-    serving.close()
-
-
-@pytest.fixture(scope="session")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    """Return such a process whose command lines meet faults on purpose."""
+    """Return a process that has imported everything, made when first asked for."""
     serving = Server(tmp_path_factory.mktemp("server"))
     yield serving
     serving.close()
 
 
 @pytest.fixture
-def recurate_cli(warm: Warm, tmp_path: Path) -> Callable[..., subprocess.CompletedProcess[str]]:
+def recurate_cli(server: Server, tmp_path: Path) -> Callable[..., subprocess.CompletedProcess[str]]:
     """Run the command line as a user does, as a process of its own, in an empty folder."""
 
     def call(*arguments: Any, cwd: Path = tmp_path, timeout: float = 300) -> subprocess.CompletedProcess[str]:
-        return warm(*arguments, cwd=cwd, timeout=timeout)
+        return server.warm(*arguments, cwd=cwd, timeout=timeout)
 
     return call

@@ -14,7 +14,7 @@ import recurate
 
 VERBS = ("run", "forecast", "plan", "fit", "audit", "compare", "reproduce")
 # Options that are about the command alone: where results go, and what is printed.
-OF_COMMANDS = {"out", "as_json", "figures", "quiet", "dry_run", "neural"}
+OF_COMMANDS = {"out", "as_json", "figures", "quiet", "dry_run", "neural", "allow_unverified"}
 
 
 def test_every_name_is_there_and_listed():

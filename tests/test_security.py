@@ -69,7 +69,7 @@ def folder(made, monkeypatch):
     "words",
     [
         ["forecast", "run", "--rounds", "2"],
-        ["plan", "run", "--kl", "1", "--rounds", "2"],
+        ["plan", "run", "--rounds", "2"],
         ["fit", "run"],
         ["audit", "run"],
         ["compare", "run", "other"],

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import io
 import sys
 import warnings
@@ -10,6 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 from unittest import mock
+
+import typer
 
 from recurate import cli
 
@@ -21,6 +24,12 @@ class Done:
     returncode: int
     stdout: str
     stderr: str
+
+
+@functools.cache
+def _app() -> Any:
+    """Return the command line with all its options, which Typer makes anew in every call: 30 ms each."""
+    return typer.main.get_command(cli.app)
 
 
 def call(*arguments: Any, cwd: Path, overflow: bool = False) -> Done:
@@ -38,6 +47,7 @@ def call(*arguments: Any, cwd: Path, overflow: bool = False) -> Done:
     with (
         contextlib.chdir(cwd),
         mock.patch.object(sys, "argv", ["recurate", *map(str, arguments)]),
+        mock.patch.object(cli, "app", _app()),
         contextlib.redirect_stdout(out),
         contextlib.redirect_stderr(err),
         warnings.catch_warnings(),

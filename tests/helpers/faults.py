@@ -341,6 +341,8 @@ def break_product(mutant: str) -> None:
 
 
 def _command(request: dict[str, Any]) -> int:
+    if "root" not in request:
+        return warm.command(request["words"])
     import recurate.verbs.run.report
     from recurate.loop import run_folder
 
@@ -358,19 +360,10 @@ def _command(request: dict[str, Any]) -> int:
 
 
 def _prepare() -> None:
-    folder = Path(tempfile.mkdtemp())
-    config = write_config(CONTROLLED | {"rounds": 1}, folder)
-    os.chdir(folder)
-    warm.import_like(["run", str(config), "--out", "out"])
-    os.chdir(HERE)
-    shutil.rmtree(folder)
-    import typer
-
-    from recurate import cli
+    sys.path.remove(str(HERE))  # the commands have it only where PYTHONPATH does
+    warm.import_all()
     from recurate.loop import run_folder
 
-    # Made once here, not in every fork.
-    cli.app = typer.main.get_command(cli.app)  # type: ignore[assignment]
     run_folder.version = functools.cache(run_folder.version)
     for package in run_folder.NAMED:
         run_folder.version(package)
@@ -395,25 +388,25 @@ class Server:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self._number = 0
-        self._warm = warm.Warm(folder, __file__)
+        self.warm = warm.Warm(folder, __file__)
 
     def close(self) -> None:
         """End the process."""
-        self._warm.close()
+        self.warm.close()
 
     def __call__(self, *words: Any, root: Path, **rest: Any) -> Done:
         """Run ``recurate WORDS``; ``root`` is the folder whose operations count."""
         request = self._request(words, root, rest)
-        return self._done(self._warm.ask(request), request["out"])
+        return self._done(self.warm.ask(request), request["out"])
 
     def start(self, *words: Any, root: Path, **rest: Any) -> tuple[int, str]:
         """Start ``recurate WORDS`` and return its process and log."""
         request = self._request(words, root, rest) | {"background": True}
-        return self._warm.ask(request)["pid"], request["out"]
+        return self.warm.ask(request)["pid"], request["out"]
 
     def wait(self, started: tuple[int, str]) -> Done:
         """Wait for what was started."""
-        return self._done(self._warm.ask({"wait": started[0]}), started[1])
+        return self._done(self.warm.ask({"wait": started[0]}), started[1])
 
     def _request(self, words: tuple[Any, ...], root: Path, rest: dict[str, Any]) -> dict[str, Any]:
         self._number += 1

@@ -74,10 +74,16 @@ def _child(request: dict[str, Any], run: Callable[[dict[str, Any]], int]) -> Non
 
 
 def _search_from(folder: str) -> None:
-    """Set where modules are found, as ``python -m`` does: in the current folder, then PYTHONPATH."""
+    """Set where modules are found, as ``python -m`` does: in the current folder, then PYTHONPATH.
+
+    Its ``sitecustomize`` is imported, as by every Python that starts.
+    """
     program = os.path.dirname(os.path.abspath(sys.argv[0]))
     paths = [path for path in os.environ.get("PYTHONPATH", "").split(os.pathsep) if path]
     sys.path[:] = [folder, *paths, *(path for path in sys.path if path not in (program, *paths))]
+    sys.modules.pop("sitecustomize", None)
+    with contextlib.suppress(ModuleNotFoundError):
+        importlib.import_module("sitecustomize")
 
 
 def _wait(pid: int, end: float) -> int:
@@ -104,23 +110,32 @@ def command(words: list[str]) -> int:
     return 0
 
 
-def import_like(*commands: list[str]) -> None:
-    """Import what these commands import: a fork runs them and says what, so that no threads are left here."""
-    read, write = os.pipe()
-    child = os.fork()
-    if not child:
-        null = os.open(os.devnull, os.O_WRONLY)
-        os.dup2(null, 1)
-        for words in commands:
-            command(words)
-        os.write(write, json.dumps(sorted(sys.modules)).encode())
-        os._exit(0)
-    os.close(write)
-    with os.fdopen(read) as names:
-        for name in json.load(names):
-            with contextlib.suppress(Exception):
-                importlib.import_module(name)
-    os.waitpid(child, 0)
+# Imported in functions of recurate.
+LATE = (
+    "altair", "filelock", "jinja2", "narwhals._interchange", "PIL.Image", "pyarrow.acero", "pyarrow.compute",
+    "pyarrow.csv", "pyarrow.dataset", "pyarrow.json", "pyarrow.parquet", "safetensors.numpy",
+    "safetensors.torch", "scipy.optimize", "scipy.spatial", "scipy.stats", "sklearn.datasets", "tomli_w",
+)  # fmt: skip
+
+
+def import_all() -> None:
+    """Import what any command may need, and make what is made once per process."""
+    import recurate
+
+    names = [module.name for module in pkgutil.walk_packages(recurate.__path__, "recurate.")]
+    for name in (*names, *LATE):
+        importlib.import_module(name)
+
+    import typer
+
+    from recurate import cli
+    from recurate.log.trajectory import FORECAST, MEASURED
+    from recurate.report import charts, html
+
+    cli.app = typer.main.get_command(cli.app)  # type: ignore[assignment]
+    html._environment().get_template("page.html.j2")
+    html._scripts()
+    charts._series_chart((FORECAST, MEASURED), False)
 
 
 # --- in the test ---
@@ -129,7 +144,7 @@ def import_like(*commands: list[str]) -> None:
 class Warm:
     """Runs command lines in forks of the Python file ``program``, which calls :func:`serve`."""
 
-    def __init__(self, folder: Path, program: str = __file__) -> None:
+    def __init__(self, folder: Path, program: str) -> None:
         self.folder = folder
         self._process = subprocess.Popen(
             [sys.executable, program],
@@ -152,9 +167,11 @@ class Warm:
         print(json.dumps(defaults | request), file=self._process.stdin, flush=True)
         return self._answer()
 
-    def __call__(self, *words: Any, cwd: Path, timeout: float = PATIENCE) -> subprocess.CompletedProcess[str]:
-        """Run ``recurate WORDS`` in ``cwd``."""
-        request = {"words": [str(word) for word in words], "cwd": str(cwd), "kill_after": timeout}
+    def __call__(
+        self, *words: Any, cwd: Path, timeout: float = PATIENCE, **rest: Any
+    ) -> subprocess.CompletedProcess[str]:
+        """Run ``recurate WORDS`` in ``cwd``; ``rest`` may be its environment, ``env``."""
+        request = {"words": [str(word) for word in words], "cwd": str(cwd), "kill_after": timeout, **rest}
         with tempfile.TemporaryDirectory(dir=self.folder) as folder:
             out, err = Path(folder, "out"), Path(folder, "err")
             found = self.ask(request | {"out": str(out), "err": str(err)})
@@ -166,24 +183,3 @@ class Warm:
     def _answer(self) -> dict[str, Any]:
         assert self._process.stdout is not None
         return dict(json.loads(self._process.stdout.readline()))
-
-
-# Imported in functions of recurate, or by PyTorch when it first trains.
-LATE = (
-    "altair", "filelock", "jinja2", "PIL.Image", "pyarrow.compute", "pyarrow.csv", "pyarrow.dataset",
-    "pyarrow.json", "pyarrow.parquet", "safetensors.numpy", "safetensors.torch", "scipy.optimize",
-    "scipy.spatial", "scipy.stats", "sklearn.datasets", "tomli_w", "torch._dynamo",
-)  # fmt: skip
-
-
-def _import_all() -> None:
-    """Import what any command may need."""
-    import recurate
-
-    names = [module.name for module in pkgutil.walk_packages(recurate.__path__, "recurate.")]
-    for name in (*names, *LATE):
-        importlib.import_module(name)
-
-
-if __name__ == "__main__":
-    serve(lambda request: command(request["words"]), _import_all)

@@ -22,7 +22,7 @@ from recurate.verbs.run.report import write_run_report
 
 READERS = {
     "forecast": ["forecast", "run", "--rounds", "2", "--out", "out"],
-    "plan": ["plan", "run", "--kl", "1", "--rounds", "2", "--out", "out"],
+    "plan": ["plan", "run", "--rounds", "2", "--out", "out"],
     "fit": ["fit", "run", "--out", "out"],
     "audit": ["audit", "run", "--out", "out"],
     "compare": ["compare", "run", "kept", "--out", "out"],

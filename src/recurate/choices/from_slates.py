@@ -16,6 +16,7 @@ from recurate.choices.models.identifiability import listed
 from recurate.choices.table import Choices
 from recurate.core.arrays import BoolArray, FloatArray, IntArray
 from recurate.core.errors import InputError
+from recurate.log.reading.forms import PICK, RANK
 from recurate.log.reading.mapping import Mapping
 from recurate.log.reading.slates import ITEMS, POSITIONS, Exclusion, PlainSlates, Wanted, read_slates
 from recurate.log.reading.understand import Understood
@@ -44,6 +45,7 @@ class Reading:
         notes: Assumptions made in reading.
         facts: Counts to report.
         understood: Account of how the file was read, or None.
+        kind: What the table's ``result`` holds: ``rank`` (1 is best) or ``pick``.
     """
 
     choices: Choices
@@ -59,6 +61,13 @@ class Reading:
     notes: tuple[str, ...] = ()
     facts: dict[str, Any] = field(default_factory=dict)
     understood: Understood | None = None
+    kind: str = PICK
+
+    @property
+    def better(self) -> FloatArray:
+        """The table's result with the higher the better, shape (rows,)."""
+        result = np.asarray(self.table["result"], float)
+        return -result if self.kind == RANK else result
 
 
 def read_choices(table: pa.Table, mapping: Mapping, wanted: Wanted | None = None) -> Reading:
@@ -84,7 +93,7 @@ def choices_of(plain: PlainSlates, ties: str) -> Reading:
     return Reading(
         expanded.choices, expanded.strict, plain.model, plain.mapping, plain.exclusions,
         plain.left_out | dropped, plain.columns, matrix, plain.slates, expanded.tied, plain.notes,
-        _facts(base, expanded), plain.understood,
+        _facts(base, expanded), plain.understood, plain.kind,
     )  # fmt: skip
 
 

@@ -185,7 +185,7 @@ def _outsiders(
     never = ~kept & (wins + halves == 0)
     two = reading.slates.width == 2
     what = "comparisons" if two else "slates"
-    if "rank" in reading.mapping.roles:
+    if reading.kind == RANK:
         verbs = ("came first in", "came last in")
     else:
         verbs = ("won", "lost") if two else ("was picked in", "was not picked in")

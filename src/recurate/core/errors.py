@@ -7,6 +7,7 @@ exits with code 2.
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Iterable
 from importlib.util import find_spec
 from typing import Any
@@ -135,3 +136,12 @@ def short(value: object, width: int = 80) -> str:
         value = value[: width + 1]  # its quotes and escapes follow
     shown = repr(value) if isinstance(value, str) else " ".join(str(value).split())
     return shown if len(shown) <= width else shown[: width - 3] + "..."
+
+
+def counted(count: int, text: str) -> str:
+    """Return a number of things in words; ``{one|several}`` in the text agree with it.
+
+    >>> counted(1, "{row is|rows are} left out"), counted(1200, "{row is|rows are} left out")
+    ('1 row is left out', '1,200 rows are left out')
+    """
+    return f"{count:,} " + re.sub(r"\{([^|}]*)\|([^}]*)\}", r"\1" if count == 1 else r"\2", text)

@@ -6,7 +6,10 @@ import json
 import re
 from functools import cache
 from importlib import resources
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import jinja2
 
 SCRIPTS = ("vega", "vega-lite", "vega-embed")
 
@@ -31,12 +34,17 @@ def render(template: str, **values: Any) -> str:
         template: File name of a template beside this module.
         values: Values of the template's variables.
     """
+    return _environment().get_template(template).render(**values, scripts=_scripts())
+
+
+@cache
+def _environment() -> jinja2.Environment:
+    """Return the templates, each compiled when first used."""
     import jinja2
 
     folder = resources.files("recurate.report")
     loader = jinja2.FunctionLoader(lambda name: folder.joinpath(name).read_text(encoding="utf-8"))
-    environment = jinja2.Environment(autoescape=True, trim_blocks=True, loader=loader)
-    return environment.get_template(template).render(**values, scripts=_scripts())
+    return jinja2.Environment(autoescape=True, trim_blocks=True, loader=loader)
 
 
 @cache

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
+from functools import cache
 from typing import Any
 
 import altair as alt
@@ -19,46 +21,58 @@ DASHES = ([1, 0], [7, 3], [2, 2], [9, 3, 2, 3])
 DODGE = 0.3  # rounds between the points of the first and the last run
 
 
-@charts.unchecked
 def overlay_chart(runs: Mapping[str, Trajectory], key: charts.Key) -> dict[str, Any]:
     """Return one quantity of all runs over rounds: measured as points with intervals, forecasts as lines."""
-    name, names = charts.chart_name(key), list(runs)
-    values = [v for i, run in enumerate(names) for v in _values(run, runs[run], key, i, len(runs))]
-    rounds = sorted({v["round"] for v in values})
-    pick = alt.selection_point(fields=["run"], bind="legend", name=f"legend_{name}")
-    present = [i for i, name in enumerate(names) if any(v["run"] == name for v in values)]
-    colours, shapes = [PALETTE[i % len(PALETTE)] for i in present], [SHAPES[i % len(SHAPES)] for i in present]
-    names = [names[i] for i in present]
+    values = [v for i, run in enumerate(runs) for v in _values(run, runs[run], key, i, len(runs))]
+    drawn = _overlay(
+        tuple((i, name) for i, name in enumerate(runs) if any(v["run"] == name for v in values)),
+        tuple(sorted({v["round"] for v in values})),
+        key[0] == "share",
+        charts.logarithmic(key, [v["value"] for v in values]),
+        any(v["source"] == MEASURED for v in values),
+    )
+    return charts.of_series(drawn, key, values)
+
+
+@cache
+@charts.unchecked
+def _overlay(
+    present: tuple[tuple[int, str], ...], rounds: tuple[int, ...], percent: bool, log: bool, measuring: bool
+) -> str:
+    """Return the chart of any series, as JSON: Altair takes long, and a page has dozens."""
+    pick = alt.selection_point(fields=["run"], bind="legend", name=f"legend_{charts.ANY_SERIES}")
+    names = [name for _, name in present]
+    colours, shapes = [[known[i % len(known)] for i, _ in present] for known in (PALETTE, SHAPES)]
     legend = charts.on_top(symbolOpacity=1, columns=4, labelLimit=150)
     colour = alt.Color("run:N", scale=alt.Scale(domain=names, range=colours), legend=legend)
     shape = alt.Shape("run:N", scale=alt.Scale(domain=names, range=shapes), legend=legend)
-    axis = alt.Axis(format="d", **({"values": rounds} if len(rounds) <= 12 else {"tickMinStep": 1}))
+    axis = alt.Axis(format="d", **({"values": list(rounds)} if len(rounds) <= 12 else {"tickMinStep": 1}))
     wide = alt.Scale(zero=False, nice=False, padding=10)
     x = alt.X("round:Q", title="round", axis=axis, scale=wide)
     beside = alt.X("x:Q", title="round", axis=axis, scale=wide)
-    percent = alt.Axis(format=".0%") if key[0] == "share" else alt.Axis()
-    y = charts.value_axis(key, [v["value"] for v in values], axis=percent)
-    base = alt.Chart(charts.inline(values)).encode(color=colour, opacity=charts.singled_out(pick, 0.1))
+    ticks = alt.Axis(format=".0%") if percent else alt.Axis()
+    y = charts.value_axis(log, axis=ticks)
+    base = alt.Chart(charts.inline([])).encode(color=colour, opacity=charts.singled_out(pick, 0.1))
     # Equal lines show through each other's gaps. A scale of dashes would dash the legend's symbols too.
     lines = [
-        base.mark_line(strokeWidth=2, strokeDash=dash)
+        base.mark_line(strokeWidth=2, strokeDash=DASHES[number])
         .transform_filter(f"datum.source == '{FORECAST}' && datum.dash == {number}")
         .encode(x=x, y=y)
-        for number, dash in enumerate(DASHES)
-        if any(v["dash"] == number for v in values)
+        for number in sorted({i % len(DASHES) for i, _ in present})
     ]
     measured = base.transform_filter(f"datum.source == '{MEASURED}'")
     bars = (
         measured.mark_rule(strokeWidth=1.5)
         .transform_filter("isValid(datum.lower)")
-        .encode(x=beside, y=alt.Y("lower:Q", title=None, axis=percent), y2="upper:Q")
+        .encode(x=beside, y=alt.Y("lower:Q", title=None, axis=ticks), y2="upper:Q")
     )
     tooltip = [alt.Tooltip("run:N"), *charts.value_tooltips()]
     # Where nothing was measured the points mark the forecast's values.
-    shown = measured if any(v["source"] == MEASURED for v in values) else base
+    shown = measured if measuring else base
     points = shown.mark_point(filled=True, size=60).encode(x=beside, y=y, shape=shape, tooltip=tooltip)
-    named = points.properties(name=f"view_{name}").add_params(pick, charts.zooming(name))
-    return charts.finished(alt.layer(*lines, bars, named))
+    named = points.properties(name=f"view_{charts.ANY_SERIES}")
+    zoomed = named.add_params(pick, charts.zooming(charts.ANY_SERIES))
+    return json.dumps(charts.finished(alt.layer(*lines, bars, zoomed)))
 
 
 def _values(

@@ -21,6 +21,7 @@ elsewhere. Both work with the smaller of q and 1 - q, so no digits are lost at m
 from __future__ import annotations
 
 import math
+from functools import cache
 
 import numpy as np
 
@@ -167,15 +168,21 @@ def _best_few(mass: FloatArray, below: FloatArray, above: FloatArray, k: float, 
         varies = -(k - keep) * np.log1p(-x)
     out = np.empty_like(mass)
     for points, chosen in ((3, varies <= NARROW), (20, (varies > NARROW) & (varies <= WIDE))):
-        t, weights = np.polynomial.legendre.leggauss(points)
-        t = (t + 1) / 2
+        t, weights = _gauss(points)
         q = below[chosen, None] + mass[chosen, None] * t
         c = above[chosen, None] + mass[chosen, None] * (1 - t)
-        out[chosen] = k / keep * (_chance(k, keep, q, c) @ (weights / 2))
+        out[chosen] = k / keep * (_chance(k, keep, q, c) @ weights)
     wide = varies > WIDE
     q, c, m = below[wide], above[wide], mass[wide]
     out[wide] = (_places(k, keep, q + m, c) - _places(k, keep, q, c + m)) / m
     return out
+
+
+@cache
+def _gauss(points: int) -> tuple[FloatArray, FloatArray]:
+    """Return nodes and weights of Gauss-Legendre quadrature on [0, 1], which take longer than their use."""
+    t, weights = np.polynomial.legendre.leggauss(points)
+    return (t + 1) / 2, weights / 2
 
 
 def _chance(k: float, keep: int, q: FloatArray, c: FloatArray) -> FloatArray:

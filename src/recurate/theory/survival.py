@@ -193,7 +193,7 @@ def smallest_weight(front: FloatArray, groups: IntArray, weights: FloatArray, j:
     def trial(weight: float) -> FloatArray:
         return _with_weight(weights, j, weight)
 
-    entry = _threshold(lambda w: invades(front, groups, trial(w), j, k) > 1 + 1e-12, HEAVIEST, 1e-9)
+    entry = _root(lambda w: invades(front, groups, trial(w), j, k), HEAVIEST, 1e-9)
     below = entry - 0.01
     if below <= 0 or (entry < HEAVIEST and not _share(front, groups, trial(below), j, k) > ALIVE):
         return entry
@@ -206,6 +206,24 @@ def _with_weight(weights: FloatArray, j: int, weight: float) -> FloatArray:
     out = weights * ((1 - weight) / others if others > 0 else 0.0)
     out[j] = weight
     return np.asarray(out / out.sum())
+
+
+def _root(multiplier: Callable[[float], float], high: float, width: float) -> float:
+    """Return the least value in (0, high] above which a multiplier is above one; 1 if it never is.
+
+    A multiplier that is nan counts as below one.
+    """
+    from scipy.optimize import brentq
+
+    def excess(value: float) -> float:
+        found = multiplier(value)
+        return min(math.log(found), 1.0) - 1e-12 if found > 0 else -1.0
+
+    if excess(width) > 0:
+        return 0.0
+    if excess(high) <= 0:
+        return 1.0
+    return float(brentq(excess, width, high, xtol=width / 4) + width / 2)
 
 
 def _threshold(true_above: Callable[[float], bool], high: float, width: float) -> float:

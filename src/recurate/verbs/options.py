@@ -92,6 +92,10 @@ Then = Annotated[
 Accumulate = Annotated[
     bool, typer.Option("--accumulate", help="Training sets keep the data of all earlier rounds.")
 ]
+Track = Annotated[list[str] | None, _column("Also forecast the expectation of this column; repeatable.")]
+Tail = Annotated[
+    bool, typer.Option("--tail", help="Extrapolate beyond the effective support with a fitted tail.")
+]
 Seed = Annotated[int, option("N", "Seed of all random numbers.")]
 Out = Annotated[Path | None, option("FOLDER", "Folder to write to. Default: named after input and command.")]
 Json = Annotated[bool, typer.Option("--json", help="Print all numbers as JSON instead of tables.")]

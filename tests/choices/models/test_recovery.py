@@ -94,3 +94,14 @@ def test_the_likelihoods_are_those_of_the_rules():
     assert found.logs[Family.LAPSE] == pytest.approx(at, abs=1e-6)
     assert found.logs[Family.UNIFORM] == pytest.approx(-3000 * np.log(4))
     assert max(found.logs, key=lambda n: found.logs[n]) == Family.LAPSE
+
+
+def test_slates_of_the_same_two_rewards_do_not_tell_the_rule():
+    """Best of K with lapses, Luce and Thurstone are one law there, which the picks cannot tell apart."""
+    won = np.arange(800) % 5 > 0
+    found = recover(observed(np.tile([0.0, 0.7], (800, 1)), won.astype(int)[:, None]))
+    assert abs(found.logs[Family.BEST] - found.logs[Family.LUCE]) < 1e-3
+    assert found.family == Family.LUCE
+    assert math.exp(0.7 / found.temperature) == pytest.approx(won.mean() / (1 - won.mean()), rel=1e-6)
+    other = recover(observed(np.tile([[0.0, 0.7], [0.0, 3.0]], (400, 1)), won.astype(int)[:, None]))
+    assert other.family == Family.BEST

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import numpy as np
 import pyarrow as pa
 import pytest
@@ -74,6 +76,24 @@ RANKED = [
         ({"responses": SHOWN, "best_index": BEST}, ONE_OF_FOUR),
         ({"responses": SHOWN, "best": [p + 1 for p in BEST]}, ONE_OF_FOUR),
         ({"responses": SHOWN, "chosen": [[j == p for j in range(4)] for p in BEST]}, ONE_OF_FOUR),
+        ({"responses": SHOWN, "labels": [[int(j == p) for j in range(4)] for p in BEST]}, ONE_OF_FOUR),
+        ({"responses": SHOWN, "chosen_idx": BEST}, ONE_OF_FOUR),
+        (FOUR | {"selected_option": [p + 1 for p in BEST]}, ONE_OF_FOUR),
+        (LONG | {"choice": [2 - (j == p) for p in BEST for j in range(4)]}, ONE_OF_FOUR),
+        (LONG | {"choice": [1 + (j == p) for p in BEST for j in range(4)]}, ONE_OF_FOUR),
+        (LONG | {"picked": [("out", "in")[j == p] for p in BEST for j in range(4)]}, ONE_OF_FOUR),
+        (LONG | {"label": [("shown", "picked")[j == p] for p in BEST for j in range(4)]}, ONE_OF_FOUR),
+        (TWO | {"choice": [("not chosen", "chosen")[j == p] for p in PICKS for j in (0, 1)]}, ONE_OF_TWO),
+        (TWO | {"result": ["WL"[j != p] for p in PICKS for j in (0, 1)]}, ONE_OF_TWO),
+        ({"white": AB["model_a"], "black": AB["model_b"], "result": [("1-0", "0-1")[p] for p in PICKS]},
+         ONE_OF_TWO),
+        ({"home": AB["model_a"], "away": AB["model_b"], "result": [("3:1", "0:2")[p] for p in PICKS]},
+         ONE_OF_TWO),
+        ({"item_a": AB["model_a"], "item_b": AB["model_b"], "a_wins": [1 - p for p in PICKS]}, ONE_OF_TWO),
+        ({"item_a": AB["model_a"], "item_b": AB["model_b"], "prefers_b": [bool(p) for p in PICKS]},
+         ONE_OF_TWO),
+        ({"prompt": list(range(60)), "response_0": AB["model_a"], "response_1": AB["model_b"],
+          "better_response_id": PICKS}, ONE_OF_TWO),
     ],
 )  # fmt: skip
 def test_picks_in_many_spellings(columns, truth):
@@ -106,6 +126,8 @@ def test_shuffled_rows_are_the_same_slates():
         (TWO | {"rank": [int(j != p) for p in PICKS for j in (0, 1)]}, "counted from 0"),
         ({"responses": SHOWN, "ranks": [[0, 1, 2, 3]] * 60}, "counted from 0"),
         ({"left": AB["model_a"], "right": AB["model_b"], "key": ["fj"[p] for p in PICKS]}, "--pick COLUMN"),
+        (TWO | {"choice": [1 + (j == p) for p in PICKS for j in (0, 1)]}, "write yes for picked"),
+        (LONG | {"label": [("old", "new")[j == p] for p in BEST for j in range(4)]}, "cannot be read"),
         ({"uid": list(range(60)), "A": ["[0.5,1]"] * 60, "B": ["[1,1]"] * 60}, "--rating A_rating_one"),
     ],
 )
@@ -201,6 +223,66 @@ def test_rewards_of_prompts_and_steps(columns):
     opened, found = cells(columns)
     assert len(opened.log.rewards) == 1
     assert [v for _, v in sorted(found.items())] == [REWARD[i : i + 4] for i in range(0, 96, 4)]
+
+
+def test_prompts_of_one_candidate_each_are_not_pooled_in_silence():
+    rows = {"completion": [f"c{i}" for i in range(40)], "reward": REWARD[:40]}
+    for name, values in (("prompt", [f"q{i}" for i in range(40)]), ("_ng_task_index", list(range(40)))):
+        opened, _ = cells(rows | {name: values})
+        assert any(w.startswith(f"each {name!r} has one candidate") for w in opened.warnings)
+        none = open_log(pa.table(rows | {name: values}), Given({"context": "none"}))
+        assert not any("one candidate" in w for w in none.warnings)
+    assert not any("one candidate" in w for w in cells(BASE)[0].warnings)
+
+
+BEST_OF_4 = [j == int(np.argmax(REWARD[4 * i : 4 * i + 4])) for i in range(24) for j in range(4)]
+
+
+@pytest.mark.parametrize("name", ["kept", "is_selected", "chosen", "hit"])
+def test_picks_of_a_log_are_read_or_named(name):
+    opened, _ = cells(BASE | {name: BEST_OF_4})
+    if name == "hit":
+        assert any(w.startswith("'hit' marks 1 candidate of each prompt") for w in opened.warnings)
+        assert not any("hit" in w for w in cells(BASE | {name: [i % 3 == 0 for i in range(96)]})[0].warnings)
+        opened = open_log(pa.table(BASE | {name: BEST_OF_4}), Given({"pick": "hit"}))
+        assert not any("hit" in w for w in opened.warnings)
+    assert opened.log.column("picked").tolist() == BEST_OF_4
+
+
+def test_a_rank_within_prompts_is_named():
+    """Beside rewards a rank may also be that of a process, the same for all: that is nobody's."""
+    ranks = [1 + (j + i) % 4 for i in range(24) for j in range(4)]
+    opened, _ = cells(BASE | {"rank": ranks})
+    assert any("--rank rank" in w for w in opened.warnings)
+    assert not any("--rank" in w for w in cells(BASE | {"rank": [0, 1, 2, 3] * 24})[0].warnings)
+    opened = open_log(pa.table(BASE | {"rank": ranks}), Given({"rank": "rank"}))
+    assert opened.log.column("picked").tolist() == [r == 1 for r in ranks]
+
+
+def test_picks_within_lists_of_candidates():
+    rows = [
+        {"prompt": f"q{i}", "candidates": [
+            {"text": f"c{j}", "reward": REWARD[4 * i + j], "selected": BEST_OF_4[4 * i + j]} for j in range(4)
+        ]}
+        for i in range(24)
+    ]  # fmt: skip
+    opened = open_log(pa.Table.from_pylist(rows), Given())
+    assert opened.log.reward_matrix()[:, 0].tolist() == REWARD
+    assert opened.log.column("picked").tolist() == BEST_OF_4
+
+
+def test_lists_written_as_texts():
+    prompts = [f"q{p}" for p in range(8)]
+    lists = [REWARD[4 * p : 4 * p + 4] for p in range(8)]
+    texts = [[f"it's {p}", 'a "b" [c]', "", "d"] for p in range(8)]
+    for write in (json.dumps, str):
+        opened, found = cells(
+            {"prompt": prompts, "responses": list(map(write, texts)), "scores": list(map(write, lists))}
+        )
+        assert [found[0, q] for q in prompts] == lists
+        assert any("read as lists" in n for n in opened.understood.notes)
+    tags = cells(BASE | {"tags": ["[1, 2]"] * 96})[0]
+    assert tags.log.table.num_rows == 96
 
 
 def test_a_step_that_counts_samples_is_no_round():

@@ -11,7 +11,7 @@ import recurate
 from recurate.core.errors import InputError
 from recurate.log.opening import open_log, open_slates
 from recurate.log.reading.mapping import Given
-from recurate.log.reading.sources import open_source
+from recurate.log.reading.sources import Source, open_source
 
 REWARDS = Given(picks=False)
 
@@ -124,8 +124,11 @@ def test_keys_hold_in_the_whole_table_not_only_in_its_head():
     assert len(open_slates(table, Given()).slates) == 2400
 
 
-def test_a_large_table_keeps_what_its_rewards_and_keys_need():
+def test_a_large_table_keeps_what_its_rewards_and_keys_need(monkeypatch):
     """Beyond the head only the needed columns are read; numbers as text and keys are among them."""
+    asked = []
+    whole = Source.read
+    monkeypatch.setattr(Source, "read", lambda s, columns=None: asked.append(columns) or whole(s, columns))
     people, each = 40, 200
     rng = np.random.default_rng(9)
     reward = rng.normal(size=(people * each, 3))
@@ -136,6 +139,7 @@ def test_a_large_table_keeps_what_its_rewards_and_keys_need():
         "reward": [f"{r:.6f}" for r in reward.ravel()], "text": ["x" * 50] * reward.size,
     }  # fmt: skip
     log = open_log(table, REWARDS).log
+    assert [set(columns) for columns in asked] == [{"wer", "task", "chosen", "reward"}]
     assert log.slate_sizes().tolist() == [3] * people * each
     assert log.reward_matrix().ravel() == pytest.approx(reward.ravel(), abs=1e-6)
 

@@ -8,6 +8,7 @@ import pytest
 
 import recurate
 from recurate.core.errors import InputError
+from recurate.log.inputs import source_of
 from recurate.log.opening import open_log, open_slates
 from recurate.log.reading.mapping import Given
 
@@ -131,8 +132,8 @@ def test_what_was_shown_is_no_outcome(role, shown):
         open_slates(pd.DataFrame(columns), Given())
     assert "--pick gebucht" in caught.value.remedy
     np.testing.assert_array_equal(picked(columns, roles={"pick": "gebucht"}), chosen())
-    best = (columns[role] == 1).astype(int) if role == "rank" else flags
     if role == "rank":  # a flag of the best says the same
+        best = (columns[role] == 1).astype(int)
         assert open_slates(pd.DataFrame(columns | {"gebucht": best}), Given()).mapping.how == "rank"
 
 
@@ -188,6 +189,9 @@ def test_columns_of_uneven_size_that_differ_within_runs_are_not_named():
 def test_several_judges_of_the_same_candidates_are_named():
     table = samples(np.full((2, 20), 4))
     table["judge"] = table.pop("run")
+    assert "candidates of 2 values of 'judge' are pooled" in " ".join(open_log(table, REWARDS).warnings)
+    del table["prompt"]
+    table["reward"] = RNG.normal(size=len(table["reward"]))  # no judge is stricter
     assert "candidates of 2 values of 'judge' are pooled" in " ".join(open_log(table, REWARDS).warnings)
 
 
@@ -274,3 +278,13 @@ def test_the_header_of_a_table_of_words_with_names_of_rows_is_no_title(tmp_path)
     path = tmp_path / "in.csv"
     path.write_text("slate,item,picked\nr1,s,elm,yes\nr2,s,oak,no\n")
     assert open_slates(str(path), Given()).columns["item"].tolist() == ["elm", "oak"]
+
+
+@pytest.mark.parametrize("inner", ["|", ";", "\t"])
+def test_separators_within_cells_are_no_columns(inner, tmp_path):
+    """Every row but the header has three such characters, and every line two commas."""
+    rows = [f"{i},{inner.join('abcd')},{'abcd'[i % 4]}" for i in range(30)]
+    (tmp_path / "in.csv").write_text("\n".join(["scenario,alternatives,choice", *rows]) + "\n")
+    found = source_of(tmp_path / "in.csv").read()
+    assert found.column_names == ["scenario", "alternatives", "choice"]
+    assert found.column("alternatives").to_pylist() == [inner.join("abcd")] * 30

@@ -214,7 +214,7 @@ def test_mixed_types_in_json(tmp_path):
     assert reading.choices.names == ("x", "kind=a")
     assert slates_of(reading.choices) == [([[1.0, 1.0], [2.5, 0.0]], 0)]
     assert counted(reading) == {MISSING: (2, 4)}
-    assert reading.notes == ("1 rows belong to no slate",)
+    assert reading.notes == ("1 row belongs to no slate",)
 
 
 def test_features_of_every_kind():
@@ -316,7 +316,7 @@ def test_rows_of_real_data_are_no_candidates():
     columns = {"slate": [1, 1, 1], "picked": [1, 0, 0], "x": [3, 1, 2], "source": ["model", "model", "real"]}
     reading = read(columns)
     assert reading.slates.rows == 2
-    assert reading.notes == ("1 rows of real data are not candidates",)
+    assert reading.notes == ("1 row of real data is not a candidate",)
 
 
 # --- what is left out -----------------------------------------------------------------------------
@@ -331,7 +331,7 @@ def test_nothing_of_wide_files_and_lists_vanishes():
     )  # fmt: skip
     assert wide.slates.sizes.tolist() == [3, 2]
     assert wide.choices.picked.tolist() == [0, 1]
-    assert wide.notes == ("1 slates offer no alternative",)
+    assert wide.notes == ("1 slate offers no alternative",)
     assert counted(wide) == {NONE: (1, 2)}  # the pick is none of those on offer
     lists = read({"x": [[1.0, 2.0], [], None, [1.0, 2.0, 3.0], [4.0, 4.5]], "picked": [1, 0, 0, 3, 0]})
     assert lists.notes == ("2 rows list no candidates",)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import os
 import re
@@ -26,8 +27,11 @@ from recurate.loop.driver import run
 from recurate.loop.monitors import loggers
 from recurate.loop.monitors.loggers import MLflow, TensorBoard, WandB, make_loggers
 
-for package in ("tensorboard", "mlflow", "wandb"):
-    pytest.importorskip(package)
+# Not imported here: all tests would wait for it.
+pytestmark = pytest.mark.skipif(
+    not all(map(importlib.util.find_spec, ("tensorboard", "mlflow", "wandb"))),
+    reason="loggers are not installed",
+)
 
 ROUNDS = 2
 # What would make a tool think that it is in a test, where some send nothing.
@@ -47,6 +51,7 @@ def hook(event, arguments, log=os.environ["RECURATE_TEST_NET"]):
     if event == "socket.connect" and isinstance(arguments[1], tuple) and arguments[1][0] != "127.0.0.1":
         open(log, "a").write(f"connected to {arguments[1]}\\n")
 sys.addaudithook(hook)
+open(os.environ["RECURATE_TEST_NET"] + ".on", "a").write("watched\\n")
 """
 
 
@@ -86,34 +91,34 @@ class Trap:
         looked = self._log.read_text().splitlines() if self._log.exists() else []
         return [h.decode(errors="replace") for h in self.heard] + looked
 
+    def watched(self) -> int:
+        """Return how many processes, started with its environment, reported their connections."""
+        return Path(f"{self._log}.on").read_text().count("watched")
+
     def close(self) -> None:
         self._socket.close()
-
-
-def recurate(*arguments: object, cwd: Path, environment: dict[str, str]) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-m", "recurate.cli", *map(str, arguments)],
-        cwd=cwd, env=environment, capture_output=True, text=True, timeout=300, check=False,
-    )  # fmt: skip
 
 
 MAKING_A_STORE_TAKES_LONG = pytest.param("mlflow", marks=pytest.mark.slow)
 
 
 @pytest.fixture(scope="module")
-def logged(request, tmp_path_factory):
+def logged(request, tmp_path_factory, server):
     """A run with loggers, ended after a round and resumed, in a network that is a trap."""
     folder = tmp_path_factory.mktemp("logged")
     trap = Trap(folder)
     (folder / "tiny.toml").write_text(tomli_w.dumps(merged(GAUSSIANS, rounds=1)))
     names = ("mlflow",) if request.param == "mlflow" else ("tensorboard", "wandb")
     wanted = [part for name in names for part in ("--logger", name)]
-    first = recurate("run", "tiny.toml", "--out", "out", *wanted, cwd=folder, environment=trap.environment)
+    first = server.warm(
+        "run", "tiny.toml", "--out", "out", *wanted, cwd=folder, env=trap.environment, timeout=300
+    )
     assert first.returncode == 0, first.stderr
     config = folder / "out" / "config.toml"
     config.write_text(config.read_text().replace("rounds = 1", f"rounds = {ROUNDS}"))
-    again = recurate("run", "--resume", "out", *wanted, cwd=folder, environment=trap.environment)
+    again = server.warm("run", "--resume", "out", *wanted, cwd=folder, env=trap.environment, timeout=300)
     assert again.returncode == 0, again.stderr
+    assert trap.watched() >= 2, "both commands"
     for done in (first, again):
         assert "failed" not in done.stdout
         assert done.stderr == ""

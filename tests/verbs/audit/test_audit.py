@@ -133,8 +133,16 @@ def test_another_draw_is_told_from_random_picks_with_contexts_too(contexts):
 # --- further faults -------------------------------------------------------------------------------
 
 
+COSTLY = {
+    "one noise a round",
+    "thurstone",
+    "lapses",
+    "position",
+}  # also in test_named_rules.py, on fewer slates
+
+
 @pytest.mark.parametrize("seed", [0, slowly(1), slowly(2)])
-@pytest.mark.parametrize("fault", ODD)
+@pytest.mark.parametrize("fault", [slowly(f) if f in COSTLY else f for f in ODD])
 def test_further_faults_are_named(fault, seed):
     found = odd(fault, seed)
     check_accused(found, *ODD[fault])
@@ -160,17 +168,14 @@ def odd(fault: str, seed: int) -> Audit:
     return audited(table, claim(slates=slates, **more))
 
 
-@pytest.mark.xfail(strict=True, reason="a changing temperature is taken for lapses, and not looked at then")
 def test_an_annealed_temperature_is_named():
     check_accused(odd("annealed", 0), {"temperature over rounds"}, {"temperature"})
 
 
-@pytest.mark.xfail(strict=True, reason="with several rewards temperature and weights are judged together")
 def test_a_wrong_temperature_with_two_rewards_is_named():
     check_accused(odd("divided, two rewards", 0), {"temperature"}, set())
 
 
-@pytest.mark.xfail(strict=True, reason="a single slate with two picks turns all slates into one pool")
 def test_one_slate_with_two_picks_is_named_and_nothing_else():
     check_accused(odd("double pick", 0), {"picks per slate", "picks per round"}, set())
 
@@ -311,13 +316,11 @@ def test_honest_loops_of_kinds_that_could_be_mistaken(kind):
     assert none_accused(kind, 1)
 
 
-@pytest.mark.xfail(strict=True, reason="places and rewards are one there, and the test supposes Luce's model")
 @pytest.mark.parametrize("kind", [{"noise": "gaussian"}, {"lapse": 0.1, "temperature": 0.5}], ids=str)
 def test_sorted_slates_under_another_rule_have_no_position_effects(kind):
-    assert none_accused({"order": "sorted", "slates": 3000} | kind, 5)
+    assert none_accused({"order": "sorted", "slates": 1500} | kind, 2)
 
 
-@pytest.mark.xfail(strict=True, reason="items are compared with other slots, whose law is another one")
 @pytest.mark.parametrize(
     "kind", [{"order": "sorted"}, {"slot 0": "another law"}, {"slot 0": "one answer"}], ids=str
 )
@@ -325,19 +328,16 @@ def test_texts_repeat_more_often_in_slots_with_a_law_of_their_own(kind):
     assert none_accused({"words": 30} | kind, 3)
 
 
-@pytest.mark.xfail(strict=True, reason="its rank among the others depends on the context in all rounds")
 @pytest.mark.parametrize("k", [2, 4])
 def test_a_greedy_answer_in_slot_0_is_no_reuse(k):
     assert none_accused({"contexts": 60, "slot 0": "one answer", "k": k}, 3)
 
 
-@pytest.mark.xfail(strict=True, reason="too weak to be told from random picks, which are then accused")
 def test_weak_selection_of_two_is_not_accused():
     weak = {"selection": "keep 2", "temperature": 3.0, "slates": 100, "rounds": 1}
     assert none_accused(weak, 20)
 
 
-@pytest.mark.xfail(strict=True, reason="only the first reward is looked at where several are kept")
 def test_two_kept_by_one_of_two_rewards():
     rng = np.random.default_rng(0)
     rewards = rng.normal(size=(5000, 4, 2))
@@ -352,12 +352,13 @@ def test_two_kept_by_one_of_two_rewards():
 # --- what is not claimed is not judged ------------------------------------------------------------
 
 
-def test_without_a_declaration_only_reuse_is_accused():
+def test_without_a_declaration_nothing_is_accused():
     for fault in SIX:
-        table = loops.loop_log(np.random.default_rng(0), slates=1000, fault=fault)
-        found = audited(table)
-        wanted = {"candidates of neighbouring rounds", "noise of the picks"} if fault == "seeds" else set()
-        assert accused(found) == wanted
+        table = loops.loop_log(np.random.default_rng(0), slates=200, fault=fault)
+        assert not accused(audited(table))
+    shared = line(audited(table), "candidates of neighbouring rounds")
+    assert (shared.verdict, shared.declared) == (NOTE, "")
+    assert "same seeds" in shared.recovered
 
 
 @pytest.mark.parametrize("claimed", [{"k": 4}, {"noise": "gumbel"}, {"lapse": 0.0}, {"keep": 1}])
@@ -531,8 +532,9 @@ def test_nothing_selected_identifies_no_rule():
     assert "picks per slate" in accused(everything)
     nothing = audited(slates(rewards, np.zeros((50, 3), bool)), {"k": 3})
     assert line(nothing, "rule").recovered == "not identified"
-    equal = audited(slates(np.ones((50, 3)), np.eye(3, dtype=bool)[np.zeros(50, int)]), {"k": 3})
-    assert line(equal, "rule").verdict == UNTESTED
+    table = slates(np.ones((50, 3)), np.eye(3, dtype=bool)[np.zeros(50, int)])
+    assert line(audited(table, {"k": 3}), "rule").verdict == NOTE, "no rule is declared"
+    assert line(audited(table, {"temperature": 1.0}), "rule").verdict == UNTESTED
     single = audited(slates(rewards[:, :1], np.ones((50, 1), bool)), {"k": 1})
     assert not accused(single)
 
@@ -583,7 +585,8 @@ def test_slates_without_a_pick_say_nothing_about_propensities():
 
 
 def test_propensities_of_several_kept_are_not_judged():
-    assert propensities_line(*with_propensities(Rule(4, 1.0, keep=2))).verdict == UNTESTED
+    found = propensities_line(*with_propensities(Rule(4, 1.0, keep=2)))
+    assert (found.recovered, found.verdict) == ("not tested", NOTE)
 
 
 def test_missing_propensities_are_reported():

@@ -183,6 +183,14 @@ def test_an_empty_file_claims_nothing(tmp_path):
     assert read_declared(tmp_path / "loop.toml") == Declared()
 
 
+def test_sums_of_rewards_and_offline_candidates():
+    found = read_declared("scalarised = true, candidates = offline, weights = [0.5, 0.5]")
+    assert (found.scalarised, found.candidates) == (True, "offline")
+    for wrong in ("scalarised = 1", "candidates = stale"):
+        with pytest.raises(InputError):
+            read_declared(wrong)
+
+
 VALUES = st.one_of(
     st.integers(),
     st.floats(),
@@ -219,4 +227,4 @@ def test_all_that_slates_have_can_be_said_at_once():
               "real_fraction": 0.5, "weights": [1.0]}  # fmt: skip
     found = parse_declared(values)
     assert {n for n in NAMES if getattr(found, n) is not None} == set(values)
-    assert set(NAMES) - set(values) == {"top", "threshold"}
+    assert set(NAMES) - set(values) == {"top", "threshold", "scalarised", "candidates"}

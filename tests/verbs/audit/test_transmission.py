@@ -16,7 +16,7 @@ from recurate.log.schema import Log, as_log
 from recurate.theory.attribution import Change
 from recurate.verbs.audit.audit import audit
 from recurate.verbs.audit.declared import parse_declared
-from recurate.verbs.audit.findings import MISMATCH, OK, UNTESTED
+from recurate.verbs.audit.findings import MISMATCH, NOTE, OK
 from recurate.verbs.audit.transmission import judge_transmission
 
 RULE = {"k": 3, "picks": 200, "temperature": 0.5}
@@ -119,7 +119,7 @@ def drawn(means: list[float], count: int = 400, seed: int = 0, sd: float = 1.0) 
         ([0.0, 0.5, -1.0, 0.5], [0.5, 0.5, 0.5], MISMATCH),  # edited, and back again
         ([0.0, -1.5, -3.5, -6.0], [0.3, 0.3, 0.3], OK),  # loses much, and as much in every round
         ([0.0, -0.3, -3.0], [0.3, 0.3], MISMATCH),
-        ([0.0, -2.0], [0.5], UNTESTED),
+        ([0.0, -2.0], [0.5], NOTE),
     ],
 )  # fmt: skip
 def test_what_retraining_explains(means, pulls, verdict):
@@ -127,7 +127,7 @@ def test_what_retraining_explains(means, pulls, verdict):
 
 
 def test_small_rounds_are_not_judged():
-    assert judged(drawn([0.0, 0.5, -9.0], count=99), [0.5, 0.5]).verdict == UNTESTED
+    assert judged(drawn([0.0, 0.5, -9.0], count=99), [0.5, 0.5]).verdict == NOTE
 
 
 def test_real_data_that_are_mixed_in_explain_a_return_to_them():

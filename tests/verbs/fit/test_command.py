@@ -518,7 +518,11 @@ REAL = {
 
 
 @pytest.mark.skipif(not DATA.is_dir(), reason="RECURATE_DATA does not name the folder of real data")
-@pytest.mark.parametrize("name", REAL)
+@pytest.mark.parametrize(
+    "name",
+    # The long form of the same choices as the wide one.
+    [pytest.param(name, marks=[pytest.mark.slow] * (name == "swissmetro, long")) for name in REAL],
+)
 def test_real_data_are_fitted_and_audited(name, tmp_path):
     path, more = REAL[name]
     groups = ["--groups", "none"] if "pandalm" not in name else []  # up to twenty seconds with them

@@ -23,7 +23,7 @@ from recurate.log.reading.slates import Wanted
 from recurate.log.reading.understand import guess
 from recurate.log.schema import as_log, read_log
 from recurate.rules.families import Family
-from recurate.verbs.fit.files import facts_of, scored_table
+from recurate.verbs.fit.files import facts_of, log_columns, scored_table
 from recurate.verbs.fit.fit import FitOptions, _doubts, fit_log
 from recurate.verbs.fit.report import fit_result
 from recurate.verbs.forecast.python import forecast
@@ -638,3 +638,36 @@ def test_random_picks_are_luces_with_no_rewards(tmp_path):
         )
         refused += not fit_table(tmp_path, table, PLAIN).verdict.holds
     assert refused <= bounds(SEEDS, 0.07, 1e-4)[1]  # and a rival, which is preferred in 2 % of sets
+
+
+# --- the log of a fit -------------------------------------------------------------------------------
+
+SHOWN = np.array([np.random.default_rng([8, i]).permutation(4) for i in range(120)])  # trees, best first
+TREES = np.array(["ash", "elm", "fir", "oak"])
+ORDERS = np.array([row[np.argsort(-(0.4 * row + np.random.default_rng([9, i]).gumbel(size=4)))]
+                   for i, row in enumerate(SHOWN)])  # fmt: skip
+RANKS = np.array([[o.tolist().index(j) + 1 for j in s] for s, o in zip(SHOWN, ORDERS, strict=True)])
+BEST, WORST = (RANKS == 1).argmax(axis=1), (RANKS == 4).argmax(axis=1)
+WIDE = {f"item{j + 1}": TREES[SHOWN[:, j]] for j in range(4)}
+LONG = {"slate": np.repeat(np.arange(120), 4), "item": TREES[SHOWN.ravel()]}
+FORMS = {
+    "rank": LONG | {"rank": RANKS.ravel()},
+    "rating": LONG | {"rating": 5 - RANKS.ravel()},
+    "flags": LONG | {"picked": (RANKS == 1).ravel()},
+    "wide ranks": WIDE | {f"rank{j + 1}": RANKS[:, j] for j in range(4)},
+    "wide ratings": WIDE | {f"rating{j + 1}": 5 - RANKS[:, j] for j in range(4)},
+    "best and worst": WIDE | {"best": BEST + 1, "worst": WORST + 1},
+    "text": {"ranking": [" > ".join(TREES[o]) for o in ORDERS]},
+    "columns": {f"rank_{j + 1}": TREES[ORDERS[:, j]] for j in range(4)},
+    "lists": {"items": TREES[SHOWN].tolist(), "ranks": RANKS.tolist()},
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_the_best_of_each_slate_is_picked_in_the_log_of_a_fit(form):
+    """Audits, and forecasts from a fit's folder, take the picks from there."""
+    table = pa.table(FORMS[form])
+    columns = log_columns(read_choices(table, guess(table, {})))
+    picked = columns["picked"].reshape(-1, 4)
+    assert (picked.sum(axis=1) == 1).all()
+    assert columns["item"].reshape(-1, 4)[picked].tolist() == TREES[ORDERS[:, 0]].tolist()

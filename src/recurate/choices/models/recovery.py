@@ -33,6 +33,8 @@ from recurate.rules.slates import Slates
 MOST = 40_000  # maximum number of slates on which rules are compared
 WORTH_A_PARAMETER = 6.0  # gain in log-likelihood, in nats, that justifies a further parameter
 ENOUGH = 8.0  # gain in nats that distinguishes another family from the simplest one
+SAME = 1e-3  # gain in nats below which two families are the same law of the same picks
+EXCEPTIONS, FULL = 0.005, 0.9  # share of slates with another number of picks; of slates with picks
 STEPS, STILL = 500, 1e-9  # largest number of EM steps, and the step at which they stop
 NORMAL_975 = 1.96  # half-width of a 95 % interval in standard errors
 
@@ -127,14 +129,28 @@ def _recover(observed: Observed, most: int) -> Recovered:
     if total == 0:
         return Recovered(Family.UNKNOWN, evidence="nothing was picked")
     outside = int(observed.picked[observed.slated :].sum())
-    shown = counts[counts > 0]
-    if outside == 0 and shown.size and (shown == shown[0]).all():
-        keep = int(shown[0])
+    keep = usual_picks(observed)
+    if outside == 0 and keep is not None and observed.slates.sizes.max() > 1:
         if (counts == observed.slates.sizes).all():
             evidence = "all candidates shown were picked: nothing was selected"
             return Recovered(Family.UNKNOWN, keep=keep, evidence=evidence)
         return recover_single(observed, most) if keep == 1 else recover_kept(observed, keep)
     return recover_pool(observed)
+
+
+def usual_picks(observed: Observed) -> int | None:
+    """Return the number of picks of (almost) every slate with any; None if picks are not made slate by slate.
+
+    Up to ``EXCEPTIONS`` of the slates may have another number. Where most slates have no pick that would be
+    chance, so that then all must have the same number.
+    """
+    shown = observed.picks_per_slate[observed.picks_per_slate > 0]
+    if not shown.size:
+        return None
+    keep = int(np.bincount(shown).argmax())
+    others = float((shown != keep).mean())
+    full = shown.size >= FULL * len(observed.slates)
+    return keep if others == 0 or (full and others <= EXCEPTIONS) else None
 
 
 # --- one pick per slate ---------------------------------------------------------------------------
@@ -194,12 +210,15 @@ def _lapse(fit: RuleFit) -> tuple[float, float, float] | None:
 
 
 def simplest(logs: dict[Family, float]) -> Family:
-    """Return the family with the best penalised likelihood; Luce unless Thurstone is clearly better."""
+    """Return the family with the best penalised likelihood; Luce unless Thurstone is clearly better.
+
+    Where all slates have the same two rewards, all families with a parameter fit alike: then it is Luce.
+    """
     parameters = {Family.UNIFORM: 0, Family.LAPSE: 2}
     scores = {family: value - WORTH_A_PARAMETER * parameters.get(family, 1) for family, value in logs.items()}
     top = max(scores, key=lambda family: scores[family])
-    close = Family.LUCE in logs and logs[top] - logs[Family.LUCE] < ENOUGH
-    return Family.LUCE if top == Family.THURSTONE and close else top
+    enough = {Family.THURSTONE: ENOUGH, Family.BEST: SAME}.get(top, -math.inf)
+    return Family.LUCE if Family.LUCE in logs and logs[top] - logs[Family.LUCE] < enough else top
 
 
 def _spread(choices: Choices) -> float:
@@ -344,7 +363,7 @@ def recover_pool(observed: Observed) -> Recovered:
     share = kept / sum(y.size for _, y in pools)
     counts = observed.picks_per_slate
     order = ""
-    if counts.size:
+    if counts.size and observed.slates.sizes.max() > 1:
         found, times = np.unique(counts, return_counts=True)
         spread = ", ".join(f"{c} in {n / counts.size:.0%}" for c, n in zip(found[:5], times[:5], strict=True))
         order = f"picks are not made slate by slate: {spread}; "
@@ -364,10 +383,14 @@ def recover_pool(observed: Observed) -> Recovered:
     evidence = f"{order}{share:.1%} kept"
     if log - uniform > WORTH_A_PARAMETER:
         return Recovered(
-            Family.POOL_SOFTMAX, (beta, error), share=share, logs=logs, picks=kept, evidence=evidence
-        )
+            Family.POOL_SOFTMAX, (beta, error), share=share, logs=logs, picks=kept, evidence=evidence,
+            inverses={Family.POOL_SOFTMAX: (beta, error)},
+        )  # fmt: skip
     evidence += ", whatever their reward"
-    return Recovered(Family.POOL_UNIFORM, share=share, logs=logs, picks=kept, evidence=evidence)
+    inverses = {Family.POOL_SOFTMAX: (beta, error)}
+    return Recovered(
+        Family.POOL_UNIFORM, share=share, logs=logs, picks=kept, evidence=evidence, inverses=inverses
+    )
 
 
 def _cloglog(pools: Sequence[tuple[FloatArray, BoolArray]]) -> tuple[float, float, float, float]:

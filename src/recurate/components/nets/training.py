@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal, Self, TypeVar
@@ -230,30 +230,52 @@ def optimise(
 
     diverged = Diverged(settings.name, settings.learning_rate)
     parameters = [p for p in network.parameters() if p.requires_grad]
-    optimiser = torch.optim.AdamW(
-        parameters, lr=settings.learning_rate, weight_decay=settings.weight_decay, fused=True
-    )
-    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, settings.steps)
+    optimiser = _AdamW(parameters, settings.weight_decay)
     if after(0):
         return
     for step, batch in zip(range(settings.steps), batches, strict=False):
         found = loss(batch)
-        parts = (found,) if isinstance(found, torch.Tensor) else found
-        optimiser.zero_grad()
         value = torch.zeros(())
-        for part in parts:
+        for part in (found,) if isinstance(found, torch.Tensor) else found:
             torch.autograd.backward(part)
             value = value.to(part.device) + part.detach()
         if settings.clip is not None:
             torch.nn.utils.clip_grad_norm_(parameters, settings.clip)
-        optimiser.step()
-        schedule.step()
+        optimiser.step(settings.learning_rate * (1 + math.cos(math.pi * step / settings.steps)) / 2)
         if step % CHECKED == 0 and not math.isfinite(value.item()):
             raise diverged
         if after(step + 1):
             break
     if not all(bool(p.isfinite().all()) for p in (value, *parameters)):
         raise diverged
+
+
+class _AdamW:
+    """The optimiser AdamW: ``torch.optim``, which imports torch.compile's machinery, takes two seconds."""
+
+    def __init__(self, parameters: Sequence[Tensor], weight_decay: float) -> None:
+        import torch
+
+        self._weight_decay = weight_decay
+        self._state = [
+            (p, torch.zeros_like(p), torch.zeros_like(p), torch.zeros((), device=p.device))
+            for p in parameters
+        ]
+
+    def step(self, learning_rate: float) -> None:
+        """Move every parameter that has a gradient, and remove the gradients."""
+        import torch
+
+        moved = [state for state in self._state if state[0].grad is not None]
+        weights, means, squares, counts = map(list, zip(*moved, strict=True))
+        with torch.no_grad():
+            torch._foreach_add_(counts, 1)
+            torch._fused_adamw_(
+                weights, [w.grad for w in weights], means, squares, [], counts, lr=learning_rate, beta1=0.9,
+                beta2=0.999, weight_decay=self._weight_decay, eps=1e-8, amsgrad=False, maximize=False,
+            )  # fmt: skip
+        for weight in weights:
+            weight.grad = None
 
 
 class Average:

@@ -15,7 +15,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.csv as arrow_csv
 
-from recurate.core.errors import InputError, short
+from recurate.core.errors import InputError, counted, short
 from recurate.core.tables import TEXT
 from recurate.log.reading.stored import BLANKS, FLAGS, STRAYS, Stored, beyond, from_latin, scratch
 
@@ -76,7 +76,7 @@ class Delimited:
             )
         if self._dialect.skip and not self._start.lstrip(b'\xef\xbb\xbf"').startswith(b"sep="):
             lines = self._start.decode("utf-8", "replace").splitlines()[: self._dialect.skip]
-            which = "1 line" if len(lines) == 1 else f"{len(lines)} lines"
+            which = counted(len(lines), "{line|lines}")
             self.notes.append(f"{which} above the header: {short(lines[0])}")
         self._commas = self._dialect.separator != ","  # numbers may have decimal commas
         self._decimal: str | None = None
@@ -228,11 +228,11 @@ class Delimited:
                 if row:
                     writer.writerow(row)
         if missing:
-            which = "1 row is" if missing == 1 else f"{missing:,} rows are"
-            self.notes.append(f"{which} shorter than the header: the missing cells are empty")
+            text = "{row is|rows are} shorter than the header: the missing cells are empty"
+            self.notes.append(counted(missing, text))
         if repeated:
-            which = "1 row repeats" if repeated == 1 else f"{repeated:,} rows repeat"
-            self.notes.append(f"{which} the header and {'is' if repeated == 1 else 'are'} left out")
+            text = "{row repeats the header and is|rows repeat the header and are} left out"
+            self.notes.append(counted(repeated, text))
         self._file = Stored(target, self._file.ending, keep=(folder, self._file.keep))
         self._repaired = True
         self._dialect = replace(dialect, separator=",", renamed=True, skip=0)
@@ -362,7 +362,7 @@ def dialect_of(head: str, ending: str = "") -> Dialect:
     if re.fullmatch(r"\"?sep=(.)\"?", first):  # Excel's
         told, skip = first.strip('"')[4], 1
         head = head[len(first) :].lstrip("\r\n")
-    elif (skip := _titles(head)) > 0:
+    elif not any(_even(head, s) for s in SEPARATORS) and (skip := _titles(head)) > 0:
         head = "".join(head.splitlines(keepends=True)[skip:])
     order = sorted(SEPARATORS, key=lambda s: (s != told, s != "\t" or ending not in (".tsv", ".tab")))
     best, separator = 0.0, order[0] if told or ending in (".tsv", ".tab") else ","
@@ -421,6 +421,14 @@ def _titles(head: str) -> int:
         own = header == 1 and len(rows[0][1]) == width - 1  # R's header, without a name for the rows' names
         found = rows[header - 1][0] if header and words and not own and len(rows) > header + 1 else 0
     return found
+
+
+def _even(head: str, separator: str) -> bool:
+    """Return whether all rows, the first with words alone, have the same two cells or more."""
+    rows = [row for row in _rows(head, separator, 200) if row]
+    first = rows[0] if rows else []
+    words = all(first) and not any(re.fullmatch(NUMBER, cell) for cell in first)
+    return len(rows) > 1 and len(first) > 1 and words and all(len(row) == len(first) for row in rows)
 
 
 def _score(head: str, separator: str) -> float:
@@ -615,13 +623,13 @@ def _numbers(
             return given, ""
         row = pc.index(stray, True).as_py()
         notes.append(
-            f"column {name!r}: {count} {'value is not a number' if count == 1 else 'values are not numbers'} "
+            f"column {name!r}: {counted(count, '{value is not a number|values are not numbers}')} "
             f"(row {row + 1}: {short(column[row].as_py(), 40)})"
         )
     if [w for w in missing if w]:
         count = pc.sum(pc.is_in(column, value_set=pa.array([w for w in missing if w], pa.string()))).as_py()
         shown = ", ".join(repr(w) for w in missing if w)
-        what = "1 value is" if count == 1 else f"{count:,} values are"
+        what = counted(count, "{value is|values are}")
         notes.append(f"column {name!r}: {what} {shown}, taken as empty")
     cleaned = pc.if_else(numeric, pc.utf8_trim_whitespace(column), pa.scalar(None, pa.string()))
     for kind in (pa.int64(), pa.float64()):

@@ -6,6 +6,8 @@ of a respondent side by side, in numbered columns, below up to three lines of he
 
 from __future__ import annotations
 
+import ast
+import json
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -14,8 +16,9 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from recurate.core.errors import InputError
-from recurate.log.reading.names import key, listed, named
+from recurate.core.errors import InputError, counted
+from recurate.log.reading.columns import is_text
+from recurate.log.reading.names import key, listed, named, reward_names
 from recurate.log.reading.values import array_of, blank, numbers_of, objects
 
 ANSWERS = ".responses"
@@ -23,6 +26,7 @@ RESPONDENT, TASK = "respondent", "task_number"
 IMPORT_ID = re.compile(r'^\s*\{\s*"ImportId"')
 NUMBER = re.compile(r"\d+")
 LETTER = re.compile(r"(?<![A-Za-z])[A-H](?![A-Za-z])|(?<=[_\-. ])[a-h](?=$|[_\-. ])")
+NUMERIC = re.compile(r"-?(0|[1-9]\d{0,14})(\.\d+)?")  # 007 is a name
 NUMBERS = re.compile(r"-?\d+\.?\d*|-?\.\d+")
 PROFILE = re.compile(r"^(?P<stem>.*?)(?P<task>\d+)-(?P<place>\d+)-(?P<attribute>\d+)$")
 LABEL = re.compile(r"^(?P<stem>.*?)(?P<task>\d+)-(?P<attribute>\d+)$")
@@ -50,8 +54,11 @@ def reshaped(table: pa.Table) -> tuple[pa.Table, tuple[str, ...]] | None:
     if answers:
         return _one_row_per_answer(table, answers)
     several = _ratings(table)
-    if several:
+    if several and not _told_lists(several):
         return _one_column_per_rating(table, several)
+    lists = _lists_in_texts(table)
+    if lists:
+        return _with_lists(table, lists)
     table, lines = _without_headings(table)
     design = _design(table)
     if design is not None:
@@ -96,7 +103,11 @@ def _one_row_per_answer(table: pa.Table, answers: Sequence[str]) -> tuple[pa.Tab
         [people[0][r][p] for r, p in zip(rows, places, strict=True)], pa.string()
     )
     notes = [f"each of the {len(rows)} answers in {together[0]!r} is a row"]
-    notes += [f"{dropped} answers that were not submitted are left out"] if dropped else []
+    notes += (
+        [counted(dropped, "{answer|answers} that {was|were} not submitted {is|are} left out")]
+        if dropped
+        else []
+    )
     return pa.table(columns), tuple(notes)
 
 
@@ -156,6 +167,56 @@ def _one_column_per_rating(table: pa.Table, several: dict[str, int]) -> tuple[pa
     return pa.table(columns), (note,)
 
 
+# --- lists written as texts -----------------------------------------------------------------------
+
+
+def _told_lists(names: Iterable[str]) -> bool:
+    """Return whether a column is called like rewards, ranks, ratings or flags of several candidates."""
+    names = list(names)
+    return bool(reward_names(names)) or any(named(names, role) for role in ("rank", "rating", "pick"))
+
+
+def _lists_in_texts(table: pa.Table) -> list[str]:
+    """Return the columns of texts such as ``["yes", "no"]``, if one holds numbers and is called so."""
+    found = []
+    for field in table.schema:
+        if not is_text(field.type):
+            continue
+        values = [v for v in table.column(field.name).slice(0, 200).to_pylist() if v]
+        parts = [_list_in(v) for v in values if v.lstrip()[:1] == "["]
+        if values and sum(p is not None for p in parts) > 0.9 * len(values):
+            found.append(field.name)
+    numeric = [n for n in found if all(isinstance(v, int | float) for v in _first(table, n))]
+    return found if _told_lists(numeric) else []
+
+
+def _first(table: pa.Table, name: str) -> list[Any]:
+    return next((p for v in table.column(name).to_pylist() if v and (p := _list_in(v))), [])
+
+
+def _list_in(text: str) -> list[Any] | None:
+    """Return the list that a text writes in JSON or as Python does, or None."""
+    for reader in (json.loads, ast.literal_eval):
+        try:
+            found = reader(text)
+        except (ValueError, SyntaxError, RecursionError, MemoryError):
+            continue
+        return found if isinstance(found, list) else None
+    return None
+
+
+def _with_lists(table: pa.Table, names: Sequence[str]) -> tuple[pa.Table, tuple[str, ...]] | None:
+    """Return the table with texts of lists as lists; None if the elements of one are of several types."""
+    columns = {n: table.column(n) for n in table.column_names}
+    try:
+        for name in names:
+            values = table.column(name).to_pylist()
+            columns[name] = pa.array([_list_in(v) if isinstance(v, str) else None for v in values])
+    except (pa.ArrowInvalid, pa.ArrowTypeError):
+        return None
+    return pa.table(columns), (f"the texts of {listed(list(names), 80)} are read as lists",)
+
+
 # --- a respondent's tasks side by side ------------------------------------------------------------
 
 
@@ -167,14 +228,19 @@ def _without_headings(table: pa.Table) -> tuple[pa.Table, tuple[str, ...]]:
         if last is not None:
             rest = table.slice(last + 1)
             columns = {n: _typed(rest.column(n)) for n in rest.column_names}
-            return pa.table(columns), (f"{last + 1} lines of headings below the first are left out",)
+            return pa.table(columns), (
+                counted(
+                    last + 1,
+                    "{line|lines} of headings below the first {is|are} left out",
+                ),
+            )
     return table, ()
 
 
 def _typed(column: pa.ChunkedArray) -> pa.ChunkedArray:
     """Return a column of texts as numbers if all that are there are numbers."""
     values = [v if v not in ("", None) else None for v in column.to_pylist()]
-    if not all(v is None or re.fullmatch(r"-?\d{1,15}(\.\d+)?", str(v)) for v in values):
+    if not all(v is None or NUMERIC.fullmatch(str(v)) for v in values):
         return column
     if all(v is None or "." not in str(v) for v in values):
         return pa.chunked_array([pa.array([None if v is None else int(v) for v in values], pa.int64())])

@@ -10,10 +10,12 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from recurate.core.errors import counted
 from recurate.log.reading import mapping as how
 from recurate.log.reading.mapping import Mapping
 from recurate.log.reading.names import AVAILABLE, ITEM_STEMS, key
 from recurate.log.reading.picks import picks_of
+from recurate.log.reading.rankings import check_rankings, levels_of
 from recurate.log.reading.values import (
     BAD,
     TIE,
@@ -25,6 +27,7 @@ from recurate.log.reading.values import (
     numbers_of,
     objects,
     odd_ranks,
+    picked_of,
     prompt_of,
     text_of,
     with_none,
@@ -139,12 +142,21 @@ def _from_long(table: pa.Table, mapping: Mapping, everything: bool) -> Unfolded:
         columns["slate"] = with_none(columns["slate"], absent) if absent.any() else columns["slate"]
         absent = np.zeros(absent.size, bool)
     if absent.any():  # candidates that were not shown
-        notes.append(f"{int(absent.sum())} rows belong to no slate")
+        notes.append(counted(int(absent.sum()), "{row belongs|rows belong} to no slate"))
     if "source" in table.column_names and "source" not in roles.values() and not everything:
         source = array_of(table, "source")
         if {str(v) for v in source} <= {"model", "real"}:
             real = source == "real"
-            notes += [f"{int(real.sum())} rows of real data are not candidates"] if real.any() else []
+            notes += (
+                [
+                    counted(
+                        int(real.sum()),
+                        "{row|rows} of real data {is|are} not {a candidate|candidates}",
+                    )
+                ]
+                if real.any()
+                else []
+            )
             absent |= real
     kind = NONE if mapping.how == how.NOTHING else RANK if mapping.how in RANKED else PICK
     unclear, decided = "", 1.0
@@ -194,7 +206,7 @@ def _long_result(table: pa.Table, mapping: Mapping) -> tuple[NDArray[np.float64]
     role = mapping.how if mapping.how in (how.RANK, how.RATING) else "pick"
     values = array_of(table, mapping.roles[role])
     if mapping.how == how.FLAGS:
-        flags = flags_of(values)
+        flags = picked_of(values, mapping.yes)
         missing = blank(values)
         if missing.any() and (flags[~missing] == 1).all():  # only what was picked is marked
             flags[missing] = 0
@@ -247,7 +259,8 @@ def _from_lists(table: pa.Table, mapping: Mapping) -> Unfolded:
         inner |= _fields(table, name)
     role = {how.RANK: "rank", how.RATING: "rating", how.FLAGS: "pick"}.get(mapping.how)
     if role is not None:
-        inner["result"] = table.column(roles[role]).to_pylist()
+        own = roles[role]  # a column of lists, or a field of the candidates
+        inner["result"] = table.column(own).to_pylist() if own in table.column_names else inner.pop(own)
     if "item" in roles:
         inner["item"] = table.column(roles["item"]).to_pylist()
     lengths = [max((len(v[i] or ()) for v in inner.values()), default=0) for i in range(table.num_rows)]
@@ -274,7 +287,7 @@ def _from_lists(table: pa.Table, mapping: Mapping) -> Unfolded:
         unclear = odd_ranks(numbers, roles["rank"]) if mapping.how == how.RANK else ""
     _add_constants(columns, table, mapping, index)
     empty = lengths.count(0)
-    notes = ([f"{empty} rows list no candidates"] if empty else []) + notes
+    notes = ([counted(empty, "{row lists|rows list} no candidates")] if empty else []) + notes
     decided = _decided(columns, index, table.num_rows)
     return Unfolded(columns, kind, notes, unclear, decided=decided)
 
@@ -361,7 +374,12 @@ def _named_once(
         np.maximum.at(high, index[found], values[found])
     unclear = (matches > 1) & (high > low)
     notes = (
-        [f"{int(unclear.sum())} picks name a text that is listed twice with different rewards"]
+        [
+            counted(
+                int(unclear.sum()),
+                "{pick names|picks name} a text that is listed twice with different rewards",
+            )
+        ]
         if unclear.any()
         else []
     )
@@ -369,19 +387,33 @@ def _named_once(
 
 
 def _from_rankings(table: pa.Table, mapping: Mapping) -> Unfolded:
-    """Return rankings such as ``b > a ~ d`` with one row per item."""
+    """Return rankings such as ``b > a ~ d`` with one row per item; those left out are not compared."""
+    columns_of_ranks = mapping.marks or (mapping.roles["rank"],)
+    parts = [table.column(name).to_pylist() for name in columns_of_ranks]
+    cells = [list(row) for row in zip(*parts, strict=True)] if mapping.marks else parts[0]
     rows, items, ranks = [], [], []
-    for row, value in enumerate(array_of(table, mapping.roles["rank"])):
-        for rank, level in enumerate(str(value or "").split(">"), start=1):
-            for item in re.split(r"[~=]", level):
-                if item.strip():
-                    rows.append(row)
-                    items.append(item.strip())
-                    ranks.append(float(rank))
+    for row, value in enumerate(cells):
+        for rank, level in enumerate(levels_of(value), start=1):
+            rows += [row] * len(level)
+            items += level
+            ranks += [float(rank)] * len(level)
     index = np.array(rows, np.int64)
+    check_rankings(mapping, index, items, np.array(ranks))
     columns: dict[str, NDArray[Any]] = {"slate": index, "item": objects(items), "result": np.array(ranks)}
     _add_constants(columns, table, mapping, index)
-    return Unfolded(columns, RANK, [])
+    sizes = np.bincount(index, minlength=table.num_rows)
+    partial = int(((sizes > 1) & (sizes < len(set(items)))).sum())
+    notes = (
+        [
+            counted(
+                partial,
+                "{ranking leaves|rankings leave} out some items, which are not compared in {it|them}",
+            )
+        ]
+        if partial
+        else []
+    )
+    return Unfolded(columns, RANK, notes)
 
 
 def _add_constants(
@@ -426,7 +458,7 @@ def _from_wide(table: pa.Table, mapping: Mapping) -> Unfolded:
     here = _add_attributes(columns, table, mapping, index, slot, notes)
     empty = slates - np.unique(columns["slate"][here]).size
     if empty:
-        notes.append(f"{empty} slates offer no alternative")
+        notes.append(counted(empty, "{slate offers|slates offer} no alternative"))
     kept = {name: values[here] for name, values in columns.items()}
     return Unfolded(kept, kind, notes, picks.unclear, picks.decided)
 

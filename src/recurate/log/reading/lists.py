@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from recurate.log.reading import names as usual
-from recurate.log.reading.columns import is_chat, is_list, is_text, usual_roles
+from recurate.log.reading.columns import is_chat, is_list, is_numeric, is_text, usual_roles
 from recurate.log.reading.mapping import FLAGS, PLACE, Given, Mapping
 from recurate.log.reading.names import named
 
@@ -55,6 +55,10 @@ def _lists_of(table: pa.Table, given: Given, lists: Sequence[str]) -> Iterator[M
         outcomes += [("rank", n) for n in named(lists, "rank")]
         outcomes += [("pick", n) for n in named(table.column_names, "pick")]
         outcomes += [("rating", n) for n in named(lists, "rating")] if given.picks else []
+        inside = [
+            f.name for n in lists if pa.types.is_struct(kinds[n]) for f in kinds[n] if is_numeric(f.type)
+        ]
+        outcomes += [("pick", n) for n in named(inside, "pick") if n not in table.column_names]
         outcomes += [] if given.picks else [("", "")]
     for role, column in outcomes:
         free = [n for n in lists if n != column]
@@ -62,7 +66,8 @@ def _lists_of(table: pa.Table, given: Given, lists: Sequence[str]) -> Iterator[M
             continue
         how = role
         if role == "pick":
-            how = FLAGS if column in lists and column not in chats else PLACE
+            inner = column not in table.column_names
+            how = FLAGS if inner or (column in lists and column not in chats) else PLACE
             if column in lists and is_text(kinds[column]):
                 continue
         if not free and role not in ("rank", "rating"):
@@ -80,8 +85,8 @@ def _lists_of(table: pa.Table, given: Given, lists: Sequence[str]) -> Iterator[M
                 reasons | {"item": "a list of texts"},
             )
         stems: dict[str, tuple[str | None, ...]] = {n: (n,) for n in free if n not in roles.values()}
-        inner = [*stems, *(f.name for n in free if pa.types.is_struct(kinds[n]) for f in kinds[n])]
-        rewards = given.rewards or tuple(usual.reward_names(inner))
+        fields = [*stems, *(f.name for n in free if pa.types.is_struct(kinds[n]) for f in kinds[n])]
+        rewards = given.rewards or tuple(usual.reward_names(fields))
         order = ("rank", "pick", "rating", "chooser", "context", "round", "time", "item")
         yield replace(
             base,

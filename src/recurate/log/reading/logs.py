@@ -12,12 +12,12 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from recurate.core.arrays import IntArray
-from recurate.core.errors import InputError, nearest, short
+from recurate.core.errors import InputError, counted, nearest, short
 from recurate.log.reading.forms import NONE, RANK, Unfolded, unfold
 from recurate.log.reading.long import FEW_EMPTY, keyed_again
 from recurate.log.reading.mapping import Given, Mapping, columns_of, outcome_columns, two_ways
 from recurate.log.reading.names import key, listed
-from recurate.log.reading.pooling import oddities, sentinels, undecided_context
+from recurate.log.reading.pooling import lone_prompts, oddities, sentinels, undecided_context, unread_marks
 from recurate.log.reading.rewards import ADVANTAGES, check_rewards, rewards_of, terms
 from recurate.log.reading.understand import Understood, accounted
 from recurate.log.reading.values import blank, codes_of, numbers_of, steps_of, with_none
@@ -140,6 +140,9 @@ def _log_from(head: pa.Table, table: pa.Table, found: Understood, given: Given, 
     candidates = _picked(candidates, kind, said, readable=given.readable)
     if "context" not in candidates and given.roles.get("context") != "none":
         warnings += undecided_context(head, mapping, given, candidates, list(rewards))
+        warnings += lone_prompts(head, mapping)
+    if "pick" not in given.roles:
+        warnings += unread_marks(head, mapping)
     _drop_odd(candidates, mapping, said)
     kept = {*COLUMNS, *rewards, *given.others}
     columns = {n: _arrow(v, n) for n, v in candidates.items() if n in kept}
@@ -170,14 +173,15 @@ def _finite(
     lost = ~np.isfinite(np.column_stack([candidates[r] for r in rewards])).all(axis=1)
     if not lost.any():
         return candidates, []
-    what = f"{int(lost.sum())} candidates without a finite reward are left out"
+    what = counted(
+        int(lost.sum()),
+        "{candidate|candidates} without a finite reward {is|are} left out",
+    )
     if kind != NONE and "slate" in candidates:
         codes = _slates_of(candidates)
         lost |= (np.bincount(codes, lost)[codes] > 0) & ~_outside(candidates["slate"])
-        what = (
-            f"{np.unique(codes[lost]).size} slates with a candidate without a finite reward are left out, "
-            f"{int(lost.sum())} candidates in all"
-        )
+        text = "{slate|slates} with a candidate without a finite reward {is|are} left out, "
+        what = counted(np.unique(codes[lost]).size, text) + counted(int(lost.sum()), "candidates in all")
     if lost.all():
         raise InputError(
             f"{name} has no slate whose rewards are all finite numbers",
@@ -257,11 +261,12 @@ def _picked(
         return candidates
     if "slate" in candidates:
         lost = (np.bincount(codes, bad)[codes] > 0) & ~_outside(candidates["slate"])
-        what = f"{np.unique(codes[lost]).size} slates with an unreadable or missing pick"
+        count, what = np.unique(codes[lost]).size, "{slate|slates}"
     else:
         lost = bad
-        what = f"{int(bad.sum())} candidates with an unreadable or missing pick"
-    said.append(f"{what} {'are left out' if readable else 'count without a pick'}")
+        count, what = int(bad.sum()), "{candidate|candidates}"
+    then = "{is|are} left out" if readable else "{counts|count} without a pick"
+    said.append(counted(count, f"{what} with an unreadable or missing pick {then}"))
     if lost.all():
         raise InputError(
             "no pick can be read",
@@ -318,7 +323,7 @@ def _rounds(
             remedy="write whole numbers, or name another column: --round COLUMN",
         )
     if missing.any():
-        said.append(f"{int(missing.sum())} candidates without a round are left out")
+        said.append(counted(int(missing.sum()), "{candidate|candidates} without a round {is|are} left out"))
         candidates = {n: v[~missing] for n, v in candidates.items()}
         values = values[~missing]
     distinct, codes = np.unique(values, return_inverse=True)

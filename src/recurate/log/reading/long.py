@@ -33,8 +33,20 @@ from recurate.log.reading.mapping import (
     Mapping,
 )
 from recurate.log.reading.names import key, named
-from recurate.log.reading.values import are_flags, array_of, codes_of, flags_of, numbers_of, prompt_of
+from recurate.log.reading.values import (
+    PICKED,
+    UNPICKED,
+    are_flags,
+    array_of,
+    codes_of,
+    flags_of,
+    numbers_of,
+    objects,
+    picked_of,
+    prompt_of,
+)
 
+NOT = ("not", "un", "non", "no")
 FEW_EMPTY = 0.02  # share of rows that may lack a prompt
 
 
@@ -159,7 +171,7 @@ def _with_outcome(
         and column != "picked"
     ):
         values = flags_of(array_of(table, column))
-        if np.isnan(values).mean() > 0.9:
+        if np.isnan(values).mean() > 0.9 and not _two_marks(table, column):
             return None
     if not given.picks:
         roles = _of_samples(table, given, roles, base.rivals)
@@ -190,8 +202,59 @@ def _with_outcome(
     )
     if "position" not in found.roles and "item" in found.roles and "item" in found.guessed and how != NAMED:
         found = _as_position(table, found)
+    found = _marked_by(table, found) if how == FLAGS else found
     keyed = _keyed(table, found, pool=not given.picks)
     return keyed if keyed is None or how != FLAGS else _flagged(table, keyed)
+
+
+def _two_marks(table: pa.Table, column: str) -> list[str]:
+    """Return the two values of a column that has no others and is no flag, such as 1 and 2; else none."""
+    values = pc.unique(table.column(column)).drop_null()
+    if len(values) != 2 or are_flags(array_of(table, column)):
+        return []
+    return [str(v) for v in objects(values.to_pylist())]
+
+
+def _marked_by(table: pa.Table, found: Mapping) -> Mapping:
+    """Return the reading of flags with the value that means yes, where values such as 1 and 2 leave it open.
+
+    It is the value that says so (``chosen`` beside ``not chosen``), or that one row of each slate has.
+
+    Raises:
+        InputError: If 1 and 2 are both found once in each slate.
+    """
+    column = found.roles["pick"]
+    values = _two_marks(table, column)
+    words = [v for v in values if key(v) in PICKED]
+    others = [key(v) for v in values if v not in words]
+    if len(words) == 1 and (others[0] in UNPICKED or others[0] in [f"{p}{key(words[0])}" for p in NOT]):
+        return replace(found, yes=words[0], reasons=found.reasons | {"pick": f"{words[0]!r} marks the pick"})
+    if not set(values) <= {"1", "2"} and key(column) not in usual.SURE_PICKS:
+        return found  # a treatment, say
+    by = [found.roles[r] for r in ("round", "chooser", "slate") if r in found.roles]
+    if not values or "slate" not in found.roles or column in by:
+        return found
+    texts = pa.array([None if v is None else str(v) for v in array_of(table, column)], pa.string())
+    part = comparable(table, by).append_column("mark", texts)
+    counts = [
+        np.asarray(
+            part.append_column("own", pc.equal(texts, v).cast(pa.int64()))
+            .group_by(by).aggregate([("own", "sum")]).column("own_sum").to_numpy(zero_copy_only=False)
+        )
+        for v in values
+    ]  # fmt: skip
+    once = [bool((c == 1).mean() > 0.95) for c in counts]
+    if once[0] != once[1]:
+        yes = values[once.index(True)]
+        reason = f"{yes} marks the pick: one row of each slate has it"
+        return replace(found, yes=yes, reasons=found.reasons | {"pick": reason})
+    if all(once) and set(values) == {"1", "2"}:
+        raise InputError(
+            f"{column!r} holds 1 and 2, each once in every slate: which of them marks the pick is unknown",
+            got=f"{counts[0].size} slates",
+            remedy="write yes for picked and no for the others",
+        )
+    return found
 
 
 def _contexts(base: Mapping) -> tuple[str, ...]:
@@ -327,7 +390,7 @@ def _separated(table: pa.Table, found: Mapping, keys: list[str]) -> Mapping:
         if name in keys or name in found.roles.values() or not may_label(table, name):
             continue
         codes = codes_of({n: array_of(table, n) for n in (*keys, name)}, (*keys, name))
-        picks = np.bincount(codes, np.nan_to_num(flags_of(array_of(table, found.roles["pick"]))))
+        picks = np.bincount(codes, np.nan_to_num(picked_of(array_of(table, found.roles["pick"]), found.yes)))
         if (np.bincount(codes) >= 2).mean() > 0.95 and (picks == 1).mean() > 0.95:
             reasons = found.reasons | {"slate key": f"{name!r} separates slates with one pick each"}
             return replace(found, keys=(*keys, name), reasons=reasons)
@@ -340,7 +403,7 @@ def _separated(table: pa.Table, found: Mapping, keys: list[str]) -> Mapping:
 
 def _merged(table: pa.Table, found: Mapping, keys: Sequence[str]) -> bool:
     """Return whether most slates have several picks, and rows of each lie in several places of the file."""
-    flags = pa.array(np.nan_to_num(flags_of(array_of(table, found.roles["pick"]))))
+    flags = pa.array(np.nan_to_num(picked_of(array_of(table, found.roles["pick"]), found.yes)))
     marked = (
         comparable(table, keys)
         .append_column("picks", flags)

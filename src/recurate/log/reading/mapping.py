@@ -36,6 +36,8 @@ class Mapping:
         keys: Columns that identify a slate of a long file, together.
         blocks: Size of the slates of a long file that numbers the alternatives of each slate; 0 otherwise.
         rewards: Columns or attributes that hold the candidates' rewards.
+        yes: Value that marks the picked candidate in a column of flags, where it is no usual word for yes; or
+            the alternative, one of two, that a single column of flags is about.
         places_from: Number of the first place where picks are places, if the user said it.
         reasons: Why each role was given to its column.
         rivals: Other columns that each role might have had.
@@ -54,6 +56,7 @@ class Mapping:
     keys: tuple[str, ...] = ()
     blocks: int = 0
     rewards: tuple[str, ...] = ()
+    yes: str = ""
     places_from: int | None = None
     reasons: dict[str, str] = field(default_factory=dict)
     rivals: dict[str, tuple[str, ...]] = field(default_factory=dict)
@@ -65,7 +68,7 @@ class Mapping:
         if self.votes and "pick" not in self.roles:
             rows.append(("picks", ", ".join(self.votes)))
         if self.marks:
-            rows.append((self.how, ", ".join(self.marks)))
+            rows.append((marked(self), ", ".join(self.marks)))
         if self.alternatives:
             rows.append(("alternatives", ", ".join(self.alternatives)))
         rows += [
@@ -74,6 +77,11 @@ class Mapping:
         if self.joined:
             rows.append(("item", f"{self.joined[0]}, separated by {self.joined[1]!r} (guessed)"))
         return rows
+
+
+def marked(mapping: Mapping) -> str:
+    """Return what the columns of marks hold, in a word."""
+    return "rank" if mapping.how == TEXT else mapping.how
 
 
 def columns_of(mapping: Mapping) -> set[str]:
@@ -89,6 +97,10 @@ def outcome_columns(mapping: Mapping) -> Sequence[str]:
     """Return the columns that hold the picks."""
     roles = (mapping.roles[r] for r in ("pick", "rank", "rating") if r in mapping.roles)
     return tuple(dict.fromkeys((*mapping.votes, *mapping.marks, *roles)))
+
+
+class TwoReadings(InputError):
+    """A reading is plausible in two ways that differ; nothing less plausible is tried in its place."""
 
 
 def two_ways(unclear: str) -> InputError:

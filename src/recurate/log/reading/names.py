@@ -12,14 +12,22 @@ SYNONYMS: dict[str, tuple[str, ...]] = {
     "slate": (
         "slate", "slate_id", "situation", "choice_id", "choiceid", "chid", "obs_id", "obsid", "obs",
         "choice_situation", "choice_set", "comparison", "comparison_id", "question_id", "question", "task",
-        "task_id", "trial", "case", "set", "group_id", "qes",
+        "task_id", "trial", "case", "set", "group_id", "qes", "game_id", "game", "match_id", "match",
+        "battle_id", "pair_id", "contest",
     ),
     "pick": (
         "picked", "chosen", "pick", "choice", "selected", "winner", "preference", "preferred", "is_chosen",
         "label", "best", "vote", "answer", "better", "verdict", "human_preference", "outcome", "result",
         "best_index", "best_id", "chosen_index", "is_best", "selection", "judgment", "judgement", "purchased",
         "clicked", "bought", "booked", "buy", "click", "ordered", "converted", "response",
-        "most",
+        "most", "selected_option", "chosen_option", "picked_option", "preferred_option",
+        "selected_alternative", "chosen_alternative", "chosen_alt", "chosen_idx", "best_idx",
+        "selected_index", "selected_idx",
+        "picked_index", "preferred_index", "winner_index", "winner_idx", "choice_index", "chosen_id",
+        "selected_id", "winner_id", "best_model", "winning_model", "preferred_model", "which_better",
+        "decision", "better_response_id", "best_response_id", "preferred_response_id", "chosen_response_id",
+        "is_winner", "is_preferred", "is_selected", "is_picked", "won", "labels", "depvar", "kept", "is_kept",
+        "retained",
     ),
     "rank": ("rank", "ranking", "ranks", "rankings", "place_rank"),
     "rating": ("rating", "ratings", "stars", "likert", "grade"),
@@ -30,18 +38,18 @@ SYNONYMS: dict[str, tuple[str, ...]] = {
         "resp_id", "resp", "annotator", "annotator_id", "rater", "rater_id", "worker", "worker_id",
         "household", "judge", "judge_id", "pid", "participant", "participant_id", "participant_code",
         "subject", "subject_id", "evaluator", "labeler", "labeller", "voter", "response_id", "prolific_pid",
-        "session_id", "ip", "users",
+        "session_id", "ip", "users", "panelist", "panellist", "panelist_id", "consumer",
     ),
     "item": (
         "item", "item_id", "alt", "alternative", "candidate", "option", "model", "name", "brand", "product",
-        "generator", "system", "model_name", "alt_id",
+        "generator", "system", "model_name", "alt_id", "player", "team", "competitor",
     ),
     "position": ("slot", "position", "pos", "place", "alt", "alternative", "rollout_index", "sample_idx"),
     "context": (
         "context", "prompt", "input_prompt", "instruction", "problem", "question", "query", "prompt_idx",
         "prompt_id", "ng_task_index", "task_index", "task", "task_id", "input", "caption", "messages",
         "conversation", "content", "responses_create_params", "prompts", "user_prompt", "context_id",
-        "problem_id", "uid", "group_uid",
+        "problem_id", "uid", "group_uid", "conversations", "dialogue", "chat",
     ),
     "round": ("round", "iteration", "step", "epoch", "global_step", "iter", "round_number", "train_step",
         "training_step", "steps", "epochs", "rounds", "global_steps", "checkpoint", "ckpt", "iter_num",
@@ -71,7 +79,7 @@ SUMMARY = re.compile(
 # Names of picks even where a file holds rewards and no slates; other names are then part of the task.
 SURE_PICKS = (
     "picked", "chosen", "pick", "selected", "ischosen", "ispicked", "isselected", "isbest", "choice",
-    "winner",
+    "winner", "kept", "iskept", "retained",
 )  # fmt: skip
 CHOSEN = (
     ("chosen", "rejected"), ("winner", "loser"), ("preferred", "dispreferred"), ("accepted", "rejected"),

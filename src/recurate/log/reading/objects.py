@@ -17,7 +17,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.json as arrow_json
 
-from recurate.core.errors import short
+from recurate.core.errors import counted, short
 from recurate.core.tables import DEEP, TEXT, check_depth, opening
 from recurate.log.reading.stored import BLANKS, EXACT, FLAGS, STRAYS, Stored, beyond, from_latin
 
@@ -143,8 +143,8 @@ def _decide(name: str, tally: Tally) -> tuple[str, str]:
     note = _emptied(name, tally) if blank else ""
     if stray:
         row, value = min(first for what, first in tally.first.items() if _group(what) not in (kind, "blank"))
-        what = f"value is not {CALLED[kind]}" if stray == 1 else f"values are not {PLURAL[kind]}"
-        note = f"column {name!r}: {stray} {what} (row {row}: {short(value, 40)})"
+        what = counted(stray, f"{{value is not {CALLED[kind]}|values are not {PLURAL[kind]}}}")
+        note = f"column {name!r}: {what} (row {row}: {short(value, 40)})"
     if kind == "number":
         rounded = counts["float"] or counts["digits"]
         if counts["long"] or counts["id"] or (counts["big"] and rounded):
@@ -158,7 +158,7 @@ def _emptied(name: str, tally: Tally) -> str:
     blank = tally.counts["blank"]
     if not blank:
         return ""
-    what = f"{blank:,} {'value is' if blank == 1 else 'values are'}"
+    what = counted(blank, "{value is|values are}")
     return f"column {name!r}: {what} {tally.first['blank'][1]!r} or the like, taken as empty"
 
 

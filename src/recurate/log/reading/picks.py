@@ -9,7 +9,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from recurate.core.errors import InputError
+from recurate.core.errors import InputError, counted
 from recurate.log.reading import mapping as how
 from recurate.log.reading.mapping import Mapping
 from recurate.log.reading.values import (
@@ -19,6 +19,7 @@ from recurate.log.reading.values import (
     array_of,
     decode_codes,
     decode_words,
+    flags_of,
     numbers_of,
     odd_ranks,
     soft,
@@ -71,7 +72,11 @@ def picks_of(table: pa.Table, mapping: Mapping, notes: list[str]) -> Picks:
 def _marked(table: pa.Table, mapping: Mapping, notes: list[str]) -> Picks:
     """Return the picks that one column per alternative marks, with shares and numbers of votes as weights."""
     k = len(mapping.alternatives)
-    votes = np.column_stack([numbers_of(array_of(table, c)) for c in mapping.marks])
+    if mapping.yes:  # a flag for one of two
+        won = flags_of(array_of(table, mapping.marks[0]))
+        votes = np.column_stack([won if a == mapping.yes else 1 - won for a in mapping.alternatives])
+    else:
+        votes = np.column_stack([numbers_of(array_of(table, c)) for c in mapping.marks])
     if votes.shape[1] > k:  # a last column marks ties
         tie = votes[:, k] == 1
         votes = np.column_stack([np.where(tie, 0.5, votes[:, j]) for j in range(k)])
@@ -125,7 +130,11 @@ def _voted(table: pa.Table, mapping: Mapping, notes: list[str]) -> Picks:
     skipped = sum(d.skipped for d in decoded)
     voter = np.tile(np.array(votes, object), n) if len(votes) > 1 else None
     understood = float((~np.isnan(places)).mean()) if places.size else 0.0
-    notes += [f"{skipped} picks are empty or say that nothing was picked"] if skipped else []
+    notes += (
+        [counted(skipped, "{pick is empty or says|picks are empty or say} that nothing was picked")]
+        if skipped
+        else []
+    )
     return Picks(np.repeat(np.arange(n), len(votes)), places, None, voter, None, unclear, understood)
 
 

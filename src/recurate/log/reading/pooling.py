@@ -14,13 +14,13 @@ from numpy.typing import NDArray
 from scipy.special import fdtrc
 
 from recurate.core.arrays import FloatArray, IntArray
-from recurate.core.errors import InputError
-from recurate.log.reading.columns import flat_columns, may_label
+from recurate.core.errors import InputError, counted
+from recurate.log.reading.columns import comparable, flat_columns, may_label
 from recurate.log.reading.mapping import NOTHING, Given, Mapping, columns_of
 from recurate.log.reading.names import is_sample, named
 from recurate.log.reading.rewards import terms
 from recurate.log.reading.sources import FILE, is_shard
-from recurate.log.reading.values import array_of, codes_of, measures_of
+from recurate.log.reading.values import are_flags, array_of, codes_of, flags_of, measures_of
 
 DEPENDS = 1e-6  # level at which rewards depend on a column
 RUNS = re.compile(  # what is called so tells runs apart
@@ -112,7 +112,9 @@ def oddities(head: pa.Table, mapping: Mapping) -> list[str]:
     copies = head.num_rows - head.group_by(flat).aggregate([]).num_rows if texts else 0
     if copies > 0.01 * head.num_rows:
         warnings.append(
-            f"{copies} of the first {head.num_rows} rows are exact copies of others, and all count"
+            f"{copies} of the first {head.num_rows} rows "
+            + ("is an exact copy of another" if copies == 1 else "are exact copies of others")
+            + ", and all count"
         )
     steps = [n for n in named(flat, "round") if n not in mapping.roles.values()]
     lone = [n for n in steps if len(pc.unique(head.column(n))) == head.num_rows > 4]
@@ -123,9 +125,64 @@ def oddities(head: pa.Table, mapping: Mapping) -> list[str]:
         )
     return warnings + [
         f"candidates of {count} values of {name!r} are pooled, and K counts them all: keep one, if they "
-        "differ in model or settings, or name K: --k"
+        "differ in model, judge or settings, or name K: --k"
         for name, count in _mixed(head, mapping, flat_columns(head))
     ]
+
+
+def unread_marks(head: pa.Table, mapping: Mapping) -> list[str]:
+    """Return a warning about an unread column that ranks, or marks as many of, each prompt's candidates."""
+    by = [mapping.roles[r] for r in ("round", "context") if r in mapping.roles]
+    if mapping.form != "long" or mapping.how != NOTHING or "context" not in mapping.roles:
+        return []
+    codes = _codes(head, *by)
+    sizes = np.bincount(codes)
+    for name in named(flat_columns(head), "rank", columns_of(mapping)):
+        ranks = measures_of(array_of(head, name))
+        top, order = np.bincount(codes, ranks == 1), np.lexsort((ranks, codes))
+        counted_up = (np.diff(ranks[order]) == 1) | (np.diff(codes[order]) > 0)
+        if (
+            sizes.size >= 4
+            and sizes.min() >= 2
+            and ranks.min() == 1
+            and (top == 1).all()
+            and counted_up.all()
+        ):
+            return [
+                f"{name!r} ranks the candidates of each prompt and is not used: --rank {name} if it decides"
+            ]
+    for name in flat_columns(head):
+        flags = array_of(head, name) if name not in columns_of(mapping) and not is_sample(name) else None
+        if flags is None or not are_flags(flags):
+            continue
+        counts = np.bincount(codes, np.nan_to_num(flags_of(flags)))
+        most = np.median(counts)
+        if sizes.size >= 8 and 1 <= most < np.median(sizes) and (counts == most).mean() > 0.95:
+            what = counted(int(most), "{candidate|candidates}")
+            return [
+                f"{name!r} marks {what} of each prompt and is not used: --pick {name} if it marks the picks"
+            ]
+    return []
+
+
+def lone_prompts(head: pa.Table, mapping: Mapping) -> list[str]:
+    """Return a warning if candidates of different prompts are pooled because each prompt has one."""
+    if mapping.form != "long" or mapping.roles.get("slate") or head.num_rows < 2:
+        return []
+    rounds = [mapping.roles["round"]] if "round" in mapping.roles else []
+    for name in named(head.column_names, "context"):
+        if name in columns_of(mapping) or is_sample(name) or name == FILE:
+            continue
+        part = comparable(head, [*rounds, name]).filter(pc.is_valid(head.column(name)))
+        if (
+            part.num_rows > 0.9 * head.num_rows
+            and part.group_by([*rounds, name]).aggregate([]).num_rows > 0.9 * part.num_rows
+        ):
+            return [
+                f"each {name!r} has one candidate: candidates of different prompts are pooled, and K counts "
+                "them all; log several per prompt (--context none if prompts do not matter)"
+            ]
+    return []
 
 
 def sentinels(candidates: MappingType[str, NDArray[Any]], rewards: Sequence[str]) -> list[str]:
@@ -136,7 +193,9 @@ def sentinels(candidates: MappingType[str, NDArray[Any]], rewards: Sequence[str]
         odd = values == -1
         rest = values[~odd]
         if odd.any() and rest.size and rest.min() >= 0 and rest.max() <= 1:
-            text = f"{int(odd.sum())} rewards {name!r} are -1 and all others in [0, 1]"
+            text = counted(
+                int(odd.sum()), f"{{reward {name!r} is|rewards {name!r} are}} -1 and all others in [0, 1]"
+            )
             found.append(f"{text}: if -1 marks a failure, leave these rows out")
     return found
 
@@ -147,7 +206,11 @@ def _mixed(head: pa.Table, mapping: Mapping, flat: Sequence[str]) -> list[tuple[
     Such a column tells runs apart if each prompt has several candidates of every value, if the rows of each
     value lie together in the file, as where files were joined, or by its name.
     """
-    if "context" not in mapping.roles or pa.types.is_nested(head.schema.field(mapping.roles["context"]).type):
+    if "context" not in mapping.roles:  # without prompts, who rated is known by the name of the column
+        judge = mapping.roles.get("chooser") if mapping.how == NOTHING else None
+        count = 0 if judge is None else len(pc.unique(head.column(judge)).drop_null())
+        return [(judge, count)] if judge is not None and 2 <= count <= 12 else []
+    if pa.types.is_nested(head.schema.field(mapping.roles["context"]).type):
         return []
     by = [mapping.roles[r] for r in ("round", "context") if r in mapping.roles]
     used = columns_of(mapping) | {"source", "group"}
@@ -181,9 +244,8 @@ def _rated(mapping: Mapping, name: str) -> bool:
     return name == mapping.roles.get("chooser")
 
 
-def _codes(head: pa.Table, name: str) -> IntArray:
-    values = np.array([str(v) for v in head.column(name).to_pylist()])
-    return np.unique(values, return_inverse=True)[1].astype(np.int64).ravel()
+def _codes(head: pa.Table, *names: str) -> IntArray:
+    return codes_of({name: array_of(head, name) for name in names}, names)
 
 
 def _depends(rewards: FloatArray, codes: IntArray) -> bool:
@@ -214,12 +276,7 @@ def _within_slates(head: pa.Table, mapping: Mapping, name: str) -> bool:
     """Return whether a column has one value in every slate, as a prompt has; some slates must have two."""
     if not mapping.keys or name in mapping.keys:
         return False
-    codes = _codes(head, name)
-    parts = [_codes(head, name) for name in mapping.keys]
-    slates = parts[0]
-    for part in parts[1:]:
-        slates = slates * (part.max() + 1) + part
-    slates = np.unique(slates, return_inverse=True)[1].ravel()
+    codes, slates = _codes(head, name), _codes(head, *mapping.keys)
     low = np.full(slates.max() + 1, codes.max() + 1)
     high = np.full(slates.max() + 1, -1)
     np.minimum.at(low, slates, codes)

@@ -67,20 +67,21 @@ def rewards_of(
 
 
 def terms(name: str, columns: Sequence[str] | MappingType[str, Any]) -> list[str]:
-    """Return the columns of a reward: itself, or the terms of a sum ``a+b``."""
-    if name in columns or "+" not in name:
-        return [name]
-    return [part.strip().rpartition("*")[2].strip() for part in name.split("+")]
+    """Return the columns of a reward: itself, or those of the terms of a sum ``a+2*b``."""
+    return [column for _, column in _parsed(name, columns)]
+
+
+def _parsed(name: str, columns: Sequence[str] | MappingType[str, Any]) -> list[tuple[str, str]]:
+    """Return the factor, "" for none, and the column of each term of a reward."""
+    parts = [name] if name in columns else [part.strip() for part in name.split("+")]
+    cut = [("", "", part) if part in columns else part.rpartition("*") for part in parts]
+    return [(factor.strip(), column.strip()) for factor, _, column in cut]
 
 
 def _sum(candidates: MappingType[str, NDArray[Any]], name: str) -> FloatArray:
     """Return a column of numbers, or a sum ``a+2*b`` of columns."""
     total: FloatArray | None = None
-    for term in [name] if name in candidates or "+" not in name else name.split("+"):
-        factor, _, column = (
-            term.strip().rpartition("*") if term.strip() not in candidates else ("", "", term.strip())
-        )
-        column = column.strip()
+    for factor, column in _parsed(name, candidates):
         if column not in candidates:
             valid = [n for n in candidates if n != "result"]
             raise InputError(
@@ -109,7 +110,7 @@ def _factor(text: str, reward: str) -> float:
         return float(text)
     except ValueError:
         raise InputError(
-            f"{text.strip()!r} is not a number in --reward", got=reward, remedy="--reward a+2*b, for example"
+            f"{text!r} is not a number in --reward", got=reward, remedy="--reward a+2*b, for example"
         ) from None
 
 

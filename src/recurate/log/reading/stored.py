@@ -22,6 +22,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from recurate.core.errors import counted
 from recurate.core.limits import check_unpacked
 
 BLOCK = 1 << 20
@@ -234,12 +235,8 @@ def from_latin(file: Stored) -> tuple[Stored, list[str]]:
         undefined += sum(block.count(byte) for byte in b"\x81\x8d\x8f\x90\x9d")
     if valid > invalid:
         copy, _ = _transcoded(file, "utf-8", "replace")
-        return copy, [f"{_some(invalid, 'byte is', 'bytes are')} not UTF-8 and shown as \ufffd"]
+        return copy, [f"{counted(invalid, '{byte is|bytes are}')} not UTF-8 and shown as \ufffd"]
     return _transcoded(file, "latin-1" if undefined else "cp1252")
-
-
-def _some(count: int, one: str, several: str) -> str:
-    return f"{count:,} {one if count == 1 else several}"
 
 
 def _transcoded(file: Stored, encoding: str, errors: str = "strict") -> tuple[Stored, list[str]]:

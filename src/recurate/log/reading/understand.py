@@ -15,7 +15,16 @@ from recurate.log.reading import mapping as how
 from recurate.log.reading.columns import is_list, is_numeric, is_text
 from recurate.log.reading.forms import NONE, RANK, STANDARD, Unfolded, unfold
 from recurate.log.reading.grids import are_numbered, groupings
-from recurate.log.reading.mapping import Given, Mapping, check_given, columns_of, outcome_columns, two_ways
+from recurate.log.reading.mapping import (
+    Given,
+    Mapping,
+    TwoReadings,
+    check_given,
+    columns_of,
+    marked,
+    outcome_columns,
+    two_ways,
+)
 from recurate.log.reading.names import SURE_PICKS, key, listed, named, reward_names
 from recurate.log.reading.rewards import terms
 from recurate.log.reading.roles import readings
@@ -59,7 +68,7 @@ class Understood:
         if m.votes and "pick" not in m.roles:
             found.append(_row(m, "picks", ", ".join(m.votes)))
         if m.marks:
-            found.append(_row(m, m.how, ", ".join(m.marks)))
+            found.append(_row(m, marked(m), ", ".join(m.marks)))
         if m.alternatives and m.form == "wide":
             found.append(_row(m, "alternatives", ", ".join(m.alternatives)))
         found += [
@@ -111,7 +120,8 @@ def understand(table: pa.Table, given: Given) -> Understood:
             made = unfold(part, mapping, everything=not given.picks)
             tried.append((_worth(made, mapping, given), mapping))
         except InputError as error:
-            first_error = first_error or error
+            if first_error is None or isinstance(error, TwoReadings):
+                first_error = error
     best = max(tried, key=lambda t: t[0], default=None)
     if best is None or (best[0][0] <= 0 and not _leave_to_slates(part, best[1], given)):
         _refuse(table, given, tried, first_error)
@@ -334,7 +344,7 @@ def _refuse(
     error: InputError | None,
 ) -> None:
     """Raise InputError that says what is missing."""
-    if error is not None and not tried:
+    if error is not None and (not tried or isinstance(error, TwoReadings)):
         raise error
     names = table.column_names
     got = f"columns {listed(names)}"

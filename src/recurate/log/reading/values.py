@@ -13,7 +13,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from recurate.core.arrays import IntArray
-from recurate.core.errors import InputError
+from recurate.core.errors import InputError, counted
 from recurate.log.reading.names import key
 from recurate.log.reading.stored import BLANKS
 
@@ -25,6 +25,8 @@ NO = {
     "0", "false", "no", "n", "f", "0.0", "fail", "failed", "incorrect", "wrong", "failure", "nein", "non",
     "não", "nee", "nej",
 }  # fmt: skip
+PICKED = {"chosen", "picked", "selected", "preferred", "winner", "won", "win", "best", "top", "w"}
+UNPICKED = {"rejected", "loser", "lost", "lose", "loss", "shown", "other", "others", "rest", "l"}
 TIES = {
     "tie", "ties", "tied", "both", "equal", "equally", "draw", "same", "neutral", "a=b", "aandb", "bothgood",
     "eithertie", "tieboth", "nopreference", "similar", "=",
@@ -168,6 +170,13 @@ def flags_of(values: NDArray[Any]) -> NDArray[np.float64]:
     return out
 
 
+def picked_of(values: NDArray[Any], yes: str = "") -> NDArray[np.float64]:
+    """Return 1 for picked, 0 for not picked and NaN for other values, (n,); ``yes``, if any, marks picks."""
+    if not yes:
+        return flags_of(values)
+    return np.where(blank(values), np.nan, [str(v) == yes for v in values])
+
+
 def are_flags(values: NDArray[Any]) -> bool:
     """Return whether at least nine in ten of the values that are there are yes or no, and both occur."""
     there = ~blank(values)
@@ -284,6 +293,7 @@ def _last(name: str) -> str:
     return re.split(r"[_\-. ]", name)[-1]
 
 
+SCORE = re.compile(r"(\d{1,3}(?:\.5)?|1/2|½)\s*[-:–]\s*(\d{1,3}(?:\.5)?|1/2|½)$")  # 1-0, 1/2-1/2, 3:2
 VERDICT = re.compile(r"\[?\[?\s*([A-Za-z0-9_]+)\s*(>>|>|<<|<|=)\s*([A-Za-z0-9_]+)\s*\]?\]?$")
 
 
@@ -313,7 +323,7 @@ def decode_words(values: NDArray[Any], names: Names) -> Decoded:
             places[np.array([v is not None and str(v).strip() in here.values() for v in values])] = np.nan
     bad = int((places == BAD).sum())
     if bad:
-        notes.append(f"{bad} picks of 'both bad' are read as ties")
+        notes.append(counted(bad, "{pick|picks} of 'both bad' {is read as a tie|are read as ties}"))
     return Decoded(places, tuple(notes), skipped=skipped)
 
 
@@ -337,6 +347,10 @@ def _word(text: str, words: dict[str, int], k: int) -> tuple[float, bool]:
             if sign == "=":
                 return TIE, False
             return float(words[left] if ">" in sign else words[right]), False
+    game = SCORE.fullmatch(text) if k == 2 else None
+    if game:
+        one, two = (0.5 if side in ("1/2", "½") else float(side) for side in game.groups())
+        return TIE if one == two else float(two > one), False
     if word in words and not (word.isdigit()):
         return float(words[word]), False
     if word in TIES:
@@ -361,7 +375,7 @@ def decode_codes(codes: NDArray[np.float64], names: Names) -> Decoded:
     if half is not None:  # one half way between two is a draw
         decoded = decode_codes(np.where(codes == half, np.nan, codes), names)
         ties = int((codes == half).sum())
-        note = f"{ties} picks of {half:g} are read as ties"
+        note = counted(ties, f"{{pick|picks}} of {half:g} {{is read as a tie|are read as ties}}")
         places = np.where(codes == half, TIE, decoded.places)
         return Decoded(places, (*decoded.notes, note), decoded.unclear, decoded.skipped)
     unclear = _scale(there, found, own, k) or _shifted(there, found, own) or _one_more(there, own, k)

@@ -25,7 +25,7 @@ from recurate.log.reading.grids import VOTES, are_numbered, groupings
 from recurate.log.reading.mapping import BEST_WORST, COUNTS, MARKS, NAMED, PLACE, RANK, RATING, Given, Mapping
 from recurate.log.reading.names import ITEM_STEMS, key, named
 from recurate.log.reading.sources import FILE
-from recurate.log.reading.values import TIES, Names, array_of, decode_words, numbers_of, objects
+from recurate.log.reading.values import TIES, Names, are_flags, array_of, decode_words, numbers_of, objects
 
 RANK_OF = re.compile(r"^(rank(ing)?|r)[_\-. ]|[_\-. ]rank$", re.I)
 HIGHER = "(points?|borda|scores?|ratings?|stars)"  # of which more is better
@@ -82,6 +82,13 @@ def _outcomes_of(
             rest = {s: c for s, c in stems.items() if not set(c) & set(marks)}
             base = _base_wide(table, given, alternatives, rest, (*marks, *tie))
             yield replace(base, how=MARKS, marks=(*marks, *tie))
+        single = _one_flag(table, alternatives)
+        if single is not None:
+            rest = {s: c for s, c in stems.items() if single[0] not in c}
+            reasons = {MARKS: f"it says whether {single[1]!r} was picked, else the other"}
+            base = _base_wide(table, given, alternatives, rest, single[:1])
+            reasons |= base.reasons
+            yield replace(base, how=MARKS, marks=single[:1], yes=single[1], reasons=reasons)
         votes = tuple(n for n in table.column_names if VOTES.match(n))
         inside = {c for columns in stems.values() for c in columns if c is not None}
         if len(votes) > 1 and not marks:
@@ -192,6 +199,23 @@ def _marks(
             if _one_hot(table, [*(f for f in found if f), *tie]):
                 return tuple(f for f in found if f), tie
     return (), ()
+
+
+WON = r"(wins?|won|winner|preferred|better|chosen|picked|selected)"
+PREFERS = r"(prefers?|preferred|chose|chosen|picked|selected|won|winner)"
+
+
+def _one_flag(table: pa.Table, alternatives: Sequence[str]) -> tuple[str, str] | None:
+    """Return a column of flags that says whether one of two won, as ``a_wins``, and which of them."""
+    if len(alternatives) != 2:
+        return None
+    for name in flat_columns(table):
+        for alternative in alternatives:
+            own = re.escape(alternative)
+            told = rf"(is_)?{own}[_\-. ]?(is_)?{WON}|{PREFERS}[_\-. ]?(is_)?{own}"
+            if re.fullmatch(told, name, re.I) and are_flags(array_of(table, name)):
+                return name, alternative
+    return None
 
 
 def _one_hot(table: pa.Table, columns: Sequence[str]) -> bool:

@@ -10,9 +10,10 @@ from typing import Any
 import numpy as np
 
 from recurate.choices.followed import said, with_slates
+from recurate.choices.models.named_rules import MOST
 from recurate.choices.models.recovery import Recovered, recover
 from recurate.choices.observed import Observed
-from recurate.core.errors import InputError
+from recurate.core.errors import InputError, counted
 from recurate.log.candidates import from_log
 from recurate.log.folders import is_fit
 from recurate.log.inputs import folder_of
@@ -24,9 +25,10 @@ from recurate.log.schema import MODEL, REAL, Log, as_log
 from recurate.rules.families import Family
 from recurate.theory.attribution import Change, attribute
 from recurate.theory.setting import Setting
+from recurate.verbs.audit.candidates import judge_candidates
 from recurate.verbs.audit.counting import changed_parts, counts, training_counts
-from recurate.verbs.audit.declared import Declared
-from recurate.verbs.audit.findings import MISMATCH, Finding
+from recurate.verbs.audit.declared import Declared, untold
+from recurate.verbs.audit.findings import MISMATCH, UNTESTED, Finding
 from recurate.verbs.audit.judging import judge_rule
 from recurate.verbs.audit.reuse import judge_propensities, judge_reuse
 from recurate.verbs.audit.transmission import judge_transmission
@@ -65,6 +67,11 @@ class Audit:
         """Findings in which the log contradicts the declaration."""
         return [f for f in self.findings if f.verdict == MISMATCH]
 
+    @property
+    def unverified(self) -> list[Finding]:
+        """Findings on declared facts that the log neither confirms nor contradicts."""
+        return [f for f in self.findings if f.verdict == UNTESTED]
+
 
 def audit_log(
     source: Any,
@@ -87,7 +94,8 @@ def audit_log(
     say = progress or (lambda _: None)
     say("reading")
     opened, warnings = _read(source, options or FitOptions(), say)
-    if declared is not None and FITTED in warnings:
+    dropped = None if declared is None or FITTED not in warnings else declared.temperature
+    if declared is not None and dropped is not None:
         declared = replace(declared, temperature=None)
     with accounted(opened.understood):
         found = audit(opened.log, declared or Declared(), say, placed=opened.placed)
@@ -95,9 +103,13 @@ def audit_log(
     folder = folder_of(source)
     extra = [] if folder is None else training_counts(folder, declared) + changed_parts(folder)
     statement = found.statement + ("; the rewards were fitted to these picks" if FITTED in warnings else "")
+    findings = found.findings + tuple(extra)
+    if dropped is not None:
+        findings = tuple(f for f in findings if f.aspect != "temperature")
+        findings += (Finding("temperature", f"{dropped:g}", "not verified", FITTED, UNTESTED),)
     return replace(
-        found, findings=found.findings + tuple(extra), warnings=tuple(warnings) + found.warnings,
-        statement=statement,
+        found, findings=findings + tuple(untold(declared or Declared(), findings)),
+        warnings=tuple(warnings) + found.warnings, statement=statement,
     )  # fmt: skip
 
 
@@ -114,7 +126,8 @@ def _read(source: Any, options: FitOptions, say: Progress) -> tuple[Opened, list
         return opened, [*opened.warnings, *unused, *([FITTED] if fitted else [])]
     say("no rewards were logged: fitting them to the picks")
     found = fit_log(source, replace(options, classes=0))
-    warnings = [f"{e.slates} slates were left out: {e.reason}" for e in found.reading.exclusions]
+    left_out = "{slate was|slates were} left out: "
+    warnings = [counted(e.slates, left_out) + e.reason for e in found.reading.exclusions]
     log = as_log(scored_table(found), several=True)
     placed = found.reading.strict.positions is not None
     return Opened(log, found.reading.understood, placed=placed), [*warnings, FITTED]
@@ -127,15 +140,17 @@ def audit(log: Log, declared: Declared, say: Progress, *, placed: bool = True) -
     if not placed:
         observed = replace(observed, slots=np.full(observed.slots.size, -1))
     say("recovering the rule")
-    found = recover(observed)
+    found = recover(observed, most=MOST)
     findings = counts(observed, declared)
     findings += judge_rule(observed, declared, found)
     say("testing reuse across rounds")
-    findings += judge_reuse(observed, found)
+    claimed = declared.says_anything
+    findings += judge_reuse(observed, found, claimed)
+    findings += judge_candidates(log, observed, declared)
     say("decomposing the changes")
     changes, warnings = _changes(log, observed, declared, found)
     other = _other_draw(declared, found, findings, changes)
-    findings += other or judge_transmission(log, changes, mixed=declared.real_fraction != 0)
+    findings += other or judge_transmission(log, changes, mixed=declared.real_fraction != 0, claimed=claimed)
     findings += judge_propensities(observed)
     facts = {
         "candidates": len(observed.rounds),
@@ -156,6 +171,8 @@ def _changes(
     ids = observed.round_ids
     if ids.size < 2 or found.family == Family.UNKNOWN:
         return [], []
+    if len(observed.names) > 1 and found.keep != 1:
+        return [], ["changes were not decomposed: there is no forecast for several rewards and several picks"]
     rule = found.rule
     if rule is None:
         return [], [f"changes were not decomposed: forecasts do not support {str(found.family)!r}"]

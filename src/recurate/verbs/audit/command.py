@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import Annotated
 
+import typer
+
 from recurate.verbs import options
 from recurate.verbs.options import option
-
-MISMATCH_EXIT = 1  # exit code if the log contradicts the declaration
 
 
 def audit(
@@ -35,10 +35,17 @@ def audit(
     places_from: options.PlacesFrom = None,
     feature: options.Feature = None,
     ties: options.Ties = "davidson",
+    allow_unverified: Annotated[
+        bool,
+        typer.Option("--allow-unverified", help="Exit with code 0 if a declared fact could not be verified."),
+    ] = False,
     out: options.Out = None,
     as_json: options.Json = False,
 ) -> None:
-    """Compare a loop's declaration with its log. Exit code 1 on a mismatch.
+    """Compare a loop's declaration with its log.
+
+    The exit code is 0 if all declared facts were verified, 1 on a mismatch, 2 on bad input, and 4 if
+    something declared could not be verified (--allow-unverified makes it 0).
 
     Recovers from the log the numbers of candidates shown and kept, the rule of the picks (Luce, Thurstone,
     best of K, a fraction of the pool, one softmax over the pool, uniform) with its temperature and lapses,
@@ -57,6 +64,7 @@ def audit(
       recurate audit my-run
     """
     from recurate.verbs.audit.python import audit as audit_picks
+    from recurate.verbs.audit.report import exit_code
     from recurate.verbs.result import publish
 
     found = audit_picks(
@@ -67,5 +75,6 @@ def audit(
         progress=options.say,
     )  # fmt: skip
     publish(found, out or options.beside(log, "audit"), as_json=as_json)
-    if found.mismatches:
-        raise SystemExit(MISMATCH_EXIT)
+    code = exit_code(found.found, allow_unverified=allow_unverified)
+    if code:
+        raise SystemExit(code)

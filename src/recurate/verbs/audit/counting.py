@@ -21,21 +21,24 @@ def _shares(values: IntArray, most: int = 4) -> str:
     order = np.argsort(-counts, kind="stable")
     if found.size == 1:
         return str(found[0])
-    parts = [f"{found[i]} ({counts[i] / values.size:.1%})" for i in order[:most]]
+    shares = (
+        f"{n / values.size:.1%}" if n * 1000 > values.size else f"{n} of {values.size}" for n in counts[order]
+    )
+    parts = [f"{found[i]} ({share})" for i, share in zip(order[:most], shares, strict=False)]
     return ", ".join(parts) + (f" and {found.size - most} more" if found.size > most else "")
 
 
 def counts(observed: Observed, declared: Declared) -> list[Finding]:
     """Compare the numbers and sizes of slates and the numbers of picks with the declaration."""
     findings = []
-    pooled = declared.top is not None or declared.threshold is not None
+    pooled = declared.pooled
     if len(observed.slates):
         sizes = observed.slates.sizes
         findings.append(_number("slate size K", sizes, declared.k, f"{sizes.size} slates"))
         if declared.slates is not None:
             per_round = np.array([(observed.slate_rounds == t).sum() for t in observed.round_ids])
             findings.append(_number("slates per round", per_round, declared.slates))
-        wanted = declared.keep or (1 if declared.says_rule and not pooled else None)
+        wanted = declared.keep or (1 if declared.says_choice and not pooled else None)
         keep = observed.picks_per_slate
         right = bool((keep[keep > 0] == wanted).all())
         findings.append(compared("picks per slate", wanted, _shares(keep), right=right))
@@ -53,9 +56,10 @@ def _number(aspect: str, values: IntArray, wanted: int | None, evidence: str = "
 
 def _tied_share(observed: Observed) -> float:
     """Return the share of candidates in slates with the same rewards as another one of their slate."""
-    rows = np.column_stack([observed.slates.index(), observed.rewards[: observed.slated]])
-    _, index, counts = np.unique(rows, axis=0, return_inverse=True, return_counts=True)
-    return float((counts[index.ravel()] > 1).mean())
+    index, rewards = observed.slates.index(), observed.rewards[: observed.slated]
+    order = np.lexsort((*rewards.T, index))
+    same = (np.diff(index[order]) == 0) & (rewards[order[1:]] == rewards[order[:-1]]).all(axis=1)
+    return float((np.r_[False, same] | np.r_[same, False]).mean())
 
 
 def _picks_per_round(observed: Observed, declared: Declared, pooled: bool) -> Finding:

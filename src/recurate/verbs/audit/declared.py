@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
@@ -12,6 +12,7 @@ from recurate.core.errors import InputError, is_number, nearest
 from recurate.core.files import parse_toml, read_toml
 from recurate.rules import Rule, Selection, Threshold, TopFraction, noise_named
 from recurate.rules.noise import built_in_name
+from recurate.verbs.audit.findings import UNTESTED, Finding
 
 
 @dataclass(frozen=True)
@@ -29,7 +30,9 @@ class Declared:
         picks: Number of picks per round.
         slates: Number of slates per round.
         real_fraction: Share of real data in each retraining set.
-        weights: Share of slates judged by each reward, (rewards,).
+        weights: Share of slates judged by each reward, (rewards,), or its weight in the sum.
+        scalarised: Whether picks follow the weighted sum of the rewards, not one reward drawn for each slate.
+        candidates: ``fresh`` in each round, or ``offline``: the same set may be shown in several rounds.
     """
 
     k: int | None = None
@@ -43,12 +46,28 @@ class Declared:
     slates: int | None = None
     real_fraction: float | None = None
     weights: tuple[float, ...] | None = None
+    scalarised: bool | None = None
+    candidates: str | None = None
+
+    @property
+    def pooled(self) -> bool:
+        """Whether a share of the pool is declared to be kept, instead of candidates of slates."""
+        return self.top is not None or self.threshold is not None
 
     @property
     def says_rule(self) -> bool:
-        """Whether anything about the rule of the picks is declared."""
-        rule = (self.k, self.temperature, self.noise, self.lapse, self.keep, self.top, self.threshold)
-        return any(value is not None for value in rule)
+        """Whether the rule of the picks is declared; a temperature alone declares Luce's."""
+        return self.pooled or any(v is not None for v in (self.temperature, self.noise, self.scalarised))
+
+    @property
+    def says_choice(self) -> bool:
+        """Whether anything about the choice of picks is declared, be it only weights or lapses."""
+        return self.says_rule or self.lapse is not None or self.weights is not None
+
+    @property
+    def says_anything(self) -> bool:
+        """Whether anything is declared."""
+        return any(getattr(self, name) is not None for name in NAMES)
 
     def rule(self, k: float) -> Selection:
         """Return the declared rule for slates of ``k``, with defaults for what is not declared."""
@@ -66,6 +85,7 @@ class Declared:
 NAMES = tuple(f.name for f in fields(Declared))
 WHOLE = {"k", "keep", "picks", "slates"}
 MIXING = ("mode", "real_sample")
+CANDIDATES = ("fresh", "offline")
 SHARES = {"lapse", "top", "real_fraction"}
 
 
@@ -150,7 +170,7 @@ def parse_declared(raw: Mapping[str, Any], name: str = "the declaration") -> Dec
             )
     checked = {key: _check(key, value, name) for key, value in found.items()}
     declared = Declared(**checked)
-    if declared.says_rule:
+    if declared.says_rule or declared.says_choice or declared.k or declared.keep:
         declared.rule(2 if declared.keep is None else declared.keep + 1)  # raises where no rule exists
     return declared
 
@@ -158,6 +178,16 @@ def parse_declared(raw: Mapping[str, Any], name: str = "the declaration") -> Dec
 def _check(key: str, value: Any, name: str) -> Any:
     if key == "noise":
         return noise_named(str(value)).name
+    if key == "scalarised":
+        if not isinstance(value, bool):
+            raise InputError(f"{name}: scalarised must be true or false", got=value, remedy="use true")
+        return value
+    if key == "candidates":
+        if value not in CANDIDATES:
+            raise InputError(
+                f"{name}: candidates are fresh or offline", got=value, remedy=nearest(str(value), CANDIDATES)
+            )
+        return value
     if key == "weights":
         numbers = tuple(value) if isinstance(value, list | tuple) else ()
         if not numbers or not all(is_number(v) and v >= 0 for v in numbers) or abs(sum(numbers) - 1) > 1e-6:
@@ -178,3 +208,30 @@ def _check(key: str, value: Any, name: str) -> Any:
     if key in SHARES and not 0 <= value <= 1:
         raise InputError(f"{name}: {key} must be a share", got=value, remedy="use a number from 0 to 1")
     return int(value) if key in WHOLE else float(value)
+
+
+ASPECTS = {
+    "k": ("slate size K",),
+    "temperature": ("temperature", "rule"),
+    "noise": ("rule",),
+    "lapse": ("lapse share", "rule"),
+    "keep": ("picks per slate",),
+    "top": ("rule",),
+    "threshold": ("rule",),
+    "picks": ("picks per round",),
+    "slates": ("slates per round",),
+    "real_fraction": ("real data in training",),
+    "weights": ("weights",),
+    "scalarised": ("rule",),
+    "candidates": ("candidates used again",),
+}
+
+
+def untold(declared: Declared, findings: Sequence[Finding]) -> list[Finding]:
+    """Return a finding for each declared fact on which there is none."""
+    found = {f.aspect for f in findings}
+    return [
+        Finding(aspects[0], str(getattr(declared, name)), "not verified", "the log does not tell", UNTESTED)
+        for name, aspects in ASPECTS.items()
+        if getattr(declared, name) is not None and not found & set(aspects)
+    ]

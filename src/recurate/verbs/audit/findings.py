@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 LEVEL = 2e-4  # level of each test: all tests together accuse fewer than 1 honest log in 100
 
-OK, MISMATCH, NOTE, UNTESTED = "ok", "MISMATCH", "note", "not tested"
+OK, MISMATCH, NOTE, UNTESTED = "ok", "MISMATCH", "note", "not verified"
 
 
 @dataclass(frozen=True)
@@ -18,7 +18,8 @@ class Finding:
         declared: Declared value, or "" if none was declared.
         recovered: Value recovered from the log.
         evidence: Evidence, such as a p-value.
-        verdict: ``ok``, ``MISMATCH``, ``note`` (nothing was declared) or ``not tested``.
+        verdict: ``ok``, ``MISMATCH``, ``note`` (nothing was declared) or ``not verified`` (declared, but the
+            log does not tell).
     """
 
     aspect: str

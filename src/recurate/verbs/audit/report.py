@@ -9,8 +9,10 @@ from recurate.core.plain import plain
 from recurate.report import charts
 from recurate.report.sections import Section
 from recurate.verbs.audit.audit import Audit
-from recurate.verbs.audit.findings import MISMATCH
+from recurate.verbs.audit.findings import MISMATCH, OK
 from recurate.verbs.result import Facts, Result
+
+MISMATCH_EXIT, UNVERIFIED_EXIT = 1, 4
 
 
 def audit_result(found: Audit, source: str) -> Result[Audit]:
@@ -39,10 +41,19 @@ def facts_of(found: Audit) -> Facts:
     return {
         "rule": _rule_facts(found),
         "mismatch": bool(found.mismatches),
+        "unverified": [f.aspect for f in found.unverified],
+        "exit_code": exit_code(found),
         "facts": found.facts,
         "findings": found.findings,
         "changes": found.changes,
     }
+
+
+def exit_code(found: Audit, *, allow_unverified: bool = False) -> int:
+    """Return 1 on a mismatch, 4 if something declared could not be verified, else 0."""
+    if found.mismatches:
+        return MISMATCH_EXIT
+    return UNVERIFIED_EXIT if found.unverified and not allow_unverified else 0
 
 
 def _rule_facts(found: Audit) -> Facts:
@@ -58,8 +69,11 @@ def summary_of(found: Audit) -> str:
         parts = "; ".join(f"{f.aspect}: {_versus(f.declared, f.recovered)}" for f in found.mismatches)
         count = len(found.mismatches)
         return f"{count} {'mismatch' if count == 1 else 'mismatches'}. {parts}."
-    if any(f.declared for f in found.findings):
-        return "The log agrees with the declaration, as far as it can be tested."
+    if found.unverified:
+        parts = "; ".join(f"{f.aspect} ({f.evidence})" for f in found.unverified)
+        return f"The log does not contradict the declaration, but this could not be verified: {parts}."
+    if any(f.verdict == OK for f in found.findings):
+        return "The log agrees with the declaration; all declared facts were verified."
     return "Nothing was declared; the table lists the values recovered from the log."
 
 

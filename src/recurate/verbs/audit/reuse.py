@@ -6,8 +6,10 @@ the slate and over all slates' slots, each
 
 .. math:: S_s = \sum_k d_{t,s,k} d_{t+1,s,k}
 
-then has mean zero, whatever the contexts; z = sum S / sqrt(sum S^2). Equality of items replaces the products
-in the test of items, and the residuals y - p of picks replace the ranks in the test of the picks' noise.
+then has mean zero, whatever the contexts; z = sum S / sqrt(sum S^2). The residuals y - p of picks replace the
+ranks in the test of the picks' noise. A slot that shows the same answer in both rounds, as a greedy one, is
+left out, and of three or more slots no single one may be the reason. Items at equal slots are compared with
+those of another slate of the same context.
 """
 
 from __future__ import annotations
@@ -20,15 +22,17 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from recurate.choices.checks.statistics import normal_tail
+from recurate.choices.models.named_rules import ranks
 from recurate.choices.models.recovery import Recovered
 from recurate.choices.observed import Observed
-from recurate.core.arrays import FloatArray, IntArray
+from recurate.core.arrays import BoolArray, FloatArray, IntArray
 from recurate.rules import Rule
 from recurate.rules.families import Family
-from recurate.verbs.audit.findings import LEVEL, MISMATCH, OK, UNTESTED, Finding, p_text
+from recurate.verbs.audit.findings import LEVEL, MISMATCH, OK, Finding, judge, p_text
 
 FEW = 30  # minimum number of corresponding slates for a test
 ROUNDING = 0.006  # rounding error of propensities with two decimals
+SAME = 0.5  # share of equal answers in two rounds above which a slot shows the same one
 MATERIAL = 0.02  # correlation up to which reuse is ignored
 
 
@@ -55,12 +59,34 @@ class Reuse:
 
 def reward_reuse(observed: Observed) -> Reuse:
     """Test whether the order of rewards within slates is dependent between neighbouring rounds."""
+    blocks = list(_neighbours(observed))
     worth = observed.rewards[: observed.slated]
-    ranks = np.column_stack([_ranks(observed, worth[:, j]) for j in range(worth.shape[1])])
-    return max(
-        (_positional(observed, ranks[:, j]) for j in range(ranks.shape[1])),
-        key=lambda r: (r.p < 0.5, r.correlation),
-    )
+    each = [_without_one(worth[:, j], blocks) for j in range(worth.shape[1])]
+    return max(each, key=lambda r: (r.p < 0.5, r.correlation))
+
+
+def _without_one(worth: FloatArray, blocks: Sequence[tuple[IntArray, IntArray]]) -> Reuse:
+    """Return reuse of one reward's order; if there is any, the weakest without some slot."""
+    found = _rank_reuse(worth, blocks)
+    slots = max((left.shape[1] for left, _ in blocks), default=0)
+    if not found.found(LEVEL) or slots < 3:
+        return found
+    return max((_rank_reuse(worth, blocks, slot) for slot in range(slots)), key=lambda r: r.p)
+
+
+def _rank_reuse(worth: FloatArray, blocks: Sequence[tuple[IntArray, IntArray]], omit: int = -1) -> Reuse:
+    pairs = []
+    for left, right in blocks:
+        x, y = worth[left], worth[right]
+        own = (x == y).mean(axis=0) <= SAME
+        if own.size > 2 and omit >= 0:
+            own[omit : omit + 1] = False
+        if own.sum() >= 2:
+            everything = np.ones((len(x), int(own.sum())), bool)
+            pairs.append((ranks(x[:, own], everything), ranks(y[:, own], everything)))
+    if blocks and not pairs:
+        return Reuse(why="the same candidates are shown in both rounds")
+    return _positional(pairs)
 
 
 def pick_reuse(observed: Observed, probabilities: FloatArray) -> Reuse:
@@ -70,7 +96,8 @@ def pick_reuse(observed: Observed, probabilities: FloatArray) -> Reuse:
         observed: The log.
         probabilities: Probability that each row in slates is picked, under the fitted rule, (rows,).
     """
-    return _positional(observed, observed.picked[: observed.slated] - probabilities)
+    residuals = observed.picked[: observed.slated] - probabilities
+    return _positional([(residuals[left], residuals[right]) for left, right in _neighbours(observed)])
 
 
 def item_reuse(observed: Observed) -> tuple[Reuse, float, float]:
@@ -109,26 +136,11 @@ def _neighbours(observed: Observed) -> Iterator[tuple[IntArray, IntArray]]:
             yield slates.offsets[left[chosen]][:, None] + span, slates.offsets[right[chosen]][:, None] + span
 
 
-def _ranks(observed: Observed, worth: FloatArray) -> FloatArray:
-    """Return mid-ranks within slates, centred, between -1/2 and 1/2."""
-    slates = observed.slates
-    order = np.lexsort((worth, slates.index()))  # slate by slate, by increasing reward
-    ordered = worth[order]
-    fresh = np.r_[True, ordered[1:] != ordered[:-1]]
-    fresh[slates.offsets[:-1]] = True
-    run = np.cumsum(fresh) - 1  # of equal rewards
-    places = np.empty(worth.size)
-    places[order] = (np.bincount(run, np.arange(worth.size)) / np.bincount(run))[run]
-    places -= slates.spread(slates.offsets[:-1])
-    places /= slates.spread(np.maximum(slates.sizes - 1, 1))
-    return places - 0.5
-
-
-def _positional(observed: Observed, values: FloatArray) -> Reuse:
+def _positional(pairs: Sequence[tuple[FloatArray, FloatArray]]) -> Reuse:
+    """Test whether values (slates, K) of corresponding slates are dependent at equal slots."""
     products: list[FloatArray] = []
     norms = np.zeros(2)
-    for left, right in _neighbours(observed):
-        x, y = values[left], values[right]
+    for x, y in pairs:
         x, y = x - x.mean(axis=0), y - y.mean(axis=0)  # effects of the slots
         products.append((x * y).sum(axis=1))
         norms += np.square(x).sum(), np.square(y).sum()
@@ -149,56 +161,86 @@ def _tested(excesses: Sequence[FloatArray]) -> Reuse:
 
 
 def _equal_items(observed: Observed) -> Reuse:
-    """Test whether items are equal more often at equal slots than at other slots of the same two slates."""
+    """Test whether items are equal more often in corresponding slates than in others of the same context.
+
+    Where contexts have one slate each, equal slots are compared with the other slots of the two slates.
+    """
     assert observed.items is not None
     excess: list[FloatArray] = []
     equal = 0
     total = 0
     for left, right in _neighbours(observed):
         x, y = observed.items[left], observed.items[right]
-        k = x.shape[1]
+        own = (x == y).mean(axis=0) <= SAME
+        if not own.any():
+            continue
+        x, y = x[:, own], y[:, own]
         here = (x == y).sum(axis=1)
-        anywhere = (x[:, :, None] == y[:, None, :]).sum(axis=(1, 2))
-        excess.append(here - anywhere / k)
+        other, alone = _next_of_context(observed.contexts[left[:, 0]])
+        anywhere = (x[:, :, None] == y[:, None, :]).sum(axis=(1, 2)) / x.shape[1]
+        excess.append(here - np.where(alone, anywhere, (x == y[other]).sum(axis=1)))
         equal += int(here.sum())
         total += x.size
     return replace(_tested(excess), correlation=equal / max(total, 1))
 
 
+def _next_of_context(contexts: IntArray) -> tuple[IntArray, BoolArray]:
+    """Return another slate of each slate's context, (slates,), and whether there is none."""
+    order = np.argsort(contexts, kind="stable")
+    starts = np.flatnonzero(np.r_[True, contexts[order][1:] != contexts[order][:-1]])
+    stops = np.r_[starts[1:], order.size]
+    following = np.arange(1, order.size + 1)
+    following[stops - 1] = starts
+    other = np.empty(order.size, np.int64)
+    other[order] = order[following]
+    return other, np.asarray(other == np.arange(order.size))
+
+
 # --- as findings ----------------------------------------------------------------------------------
 
 
-def judge_reuse(observed: Observed, found: Recovered) -> list[Finding]:
-    """Return findings on reuse of candidates, items and the noise of picks in neighbouring rounds."""
+def judge_reuse(observed: Observed, found: Recovered, claimed: bool) -> list[Finding]:
+    """Return findings on reuse of candidates, items and the noise of picks in neighbouring rounds.
+
+    Args:
+        observed: The log.
+        found: Recovered rule.
+        claimed: Whether anything is declared; else all findings are notes.
+    """
     if observed.round_ids.size < 2 or not len(observed.slates):
         return []
     findings = []
     same = reward_reuse(observed)
-    findings.append(_reuse_line("candidates of neighbouring rounds", same))
+    findings.append(_reuse_line("candidates of neighbouring rounds", same, claimed))
     items, within, across = item_reuse(observed)
     if observed.items is not None:
         evidence = f"repeats: {within:.1%} within rounds, {across:.1%} of the items were in the round before"
         if items.found(LEVEL):
             shown = f"{items.correlation:.1%} are equal at the same slate and slot"
-            findings.append(Finding("items of neighbouring rounds", "independent", shown, evidence, MISMATCH))
+            wanted = "independent" if claimed else ""
+            aspect, verdict = "items of neighbouring rounds", judge(claimed, False)
+            findings.append(Finding(aspect, wanted, shown, evidence, verdict))
         else:
             findings.append(Finding("repeated items", "", f"{within:.1%} within rounds", evidence))
     chances = _chances(observed, found)
     if chances is not None:
         noise = pick_reuse(observed, chances)
-        findings.append(_reuse_line("noise of the picks", noise))
+        findings.append(_reuse_line("noise of the picks", noise, claimed))
     return findings
 
 
-def _reuse_line(aspect: str, same: Reuse) -> Finding:
+def _reuse_line(aspect: str, same: Reuse, claimed: bool) -> Finding:
+    wanted = "independent" if claimed else ""
     if same.why:
-        return Finding(aspect, "independent", "not tested", same.why, UNTESTED)
+        return Finding(aspect, wanted, "not tested", same.why)
     evidence = (
         f"correlation {same.correlation:.3f} at equal slates and slots ({same.pairs} pairs), {p_text(same.p)}"
     )
     if same.found(LEVEL):
-        return Finding(aspect, "independent", "shared: the same seeds in each round", evidence, MISMATCH)
-    return Finding(aspect, "independent", "independent", evidence, OK)
+        return Finding(
+            aspect, wanted, "shared: the same seeds in each round", evidence, judge(claimed, False)
+        )
+    return Finding(aspect, wanted, "independent", evidence, judge(claimed, True))
 
 
 def _chances(observed: Observed, found: Recovered) -> FloatArray | None:
@@ -221,7 +263,7 @@ def judge_propensities(observed: Observed) -> list[Finding]:
         return [Finding("propensities", "", "incomplete", f"{(~known).mean():.1%} of them are missing")]
     single = observed.picks_per_slate == 1
     if not single.any():
-        return [Finding("propensities", "", "not tested", "no slate has one pick", UNTESTED)]
+        return [Finding("propensities", "", "not tested", "no slate has one pick")]
     off = np.abs(observed.slates.sums(p) - 1)[single]
     rounded = bool((off <= ROUNDING * observed.slates.sizes[single]).all())
     picked = observed.picked[: observed.slated]

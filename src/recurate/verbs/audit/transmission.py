@@ -32,7 +32,7 @@ from recurate.core.arrays import FloatArray
 from recurate.log.schema import MODEL, REAL, Log
 from recurate.metrics.estimates import encode
 from recurate.theory.attribution import Change
-from recurate.verbs.audit.findings import LEVEL, MISMATCH, OK, UNTESTED, Finding, p_text
+from recurate.verbs.audit.findings import LEVEL, Finding, judge, p_text
 
 FEW = 100  # minimum number of candidates per round
 FEW_CONTEXTS = 30  # minimum number of common contexts, if not all are common
@@ -62,21 +62,24 @@ class Excess:
     spread: float
 
 
-def judge_transmission(log: Log, changes: Sequence[Change], *, mixed: bool) -> list[Finding]:
+def judge_transmission(
+    log: Log, changes: Sequence[Change], *, mixed: bool, claimed: bool = True
+) -> list[Finding]:
     """Test whether a mean reward jumped between two rounds.
 
     Args:
         log: Log of all rounds.
         changes: Decomposed changes of the mean rewards.
         mixed: Whether real data may be in the training sets.
+        claimed: Whether anything is declared; else the finding is a note.
     """
     if not changes:
         return []
-    aspect, wanted = "transmission", "explained by retraining"
+    aspect, wanted = "transmission", "explained by retraining" if claimed else ""
     found = _excesses(log, changes, mixed)
     if len({e.change.before for e in found}) < 2:
         few = f"at least two changes between rounds of {FEW} candidates are needed"
-        return [Finding(aspect, wanted, "not tested", few, UNTESTED)]
+        return [Finding(aspect, wanted, "not tested", few)]
     scores = [_score(e, found) for e in found]
     worst = int(np.argmax(scores))
     e, p = found[worst], min(1.0, 2 * len(found) * normal_tail(scores[worst]))
@@ -88,8 +91,9 @@ def judge_transmission(log: Log, changes: Sequence[Change], *, mixed: bool) -> l
     )
     if p < LEVEL:
         shown = f"a jump from round {c.before} to {c.after}"
-        return [Finding(aspect, wanted, shown, f"{evidence}: the reward or the model was changed", MISMATCH)]
-    return [Finding(aspect, wanted, "explained", evidence, OK)]
+        evidence += ": the reward or the model was changed"
+        return [Finding(aspect, wanted, shown, evidence, judge(claimed, False))]
+    return [Finding(aspect, wanted, "explained", evidence, judge(claimed, True))]
 
 
 def _score(e: Excess, found: Sequence[Excess]) -> float:

@@ -66,8 +66,7 @@ def log_columns(reading: Reading) -> dict[str, Any]:
 
 def _picked(reading: Reading) -> NDArray[np.bool_]:
     """Return whether each candidate is the single best of its slate, (rows,)."""
-    result = reading.table["result"].astype(float)
-    better = -result if "rank" in reading.mapping.roles else result
+    better = reading.better
     top = better == reading.slates.spread(reading.slates.maxima(better))
     single = reading.slates.sums(top.astype(float)) == 1
     return np.asarray(top & reading.slates.spread(single))

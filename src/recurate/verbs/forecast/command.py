@@ -15,10 +15,7 @@ def forecast(
     log: options.Log,
     reward: options.Reward = None,
     group: Annotated[str | None, option("COLUMN", "Column of groups, for shares and entropy.")] = None,
-    track: Annotated[
-        list[str] | None,
-        option("COLUMN", "Also forecast the expectation of this column; repeatable."),
-    ] = None,
+    track: options.Track = None,
     context: options.Context = None,
     round: options.Round = None,  # noqa: A002
     slate: options.Slate = None,
@@ -72,9 +69,7 @@ def forecast(
             "--renew", help="Also forecast every round of the log from the previous one, and beyond the log."
         ),
     ] = False,
-    tail: Annotated[
-        bool, typer.Option("--tail", help="Extrapolate beyond the effective support with a fitted tail.")
-    ] = False,
+    tail: options.Tail = False,
     seed: options.Seed = 0,
     out: options.Out = None,
     as_json: options.Json = False,

@@ -140,12 +140,7 @@ def _from_opened(source: Any, opened: Opened, options: LogOptions, reference: An
     if reference is not None:
         real = reference_of(reference, candidates, options)
     rounds = log.select(source=MODEL).rounds()
-    if (len(rounds) < 3 and options.fit_efficacy) or (len(rounds) < 2 and options.renew):
-        raise InputError(
-            "the log has too few rounds to renew forecasts or fit the efficacy",
-            got=f"{len(rounds)}",
-            remedy="--renew needs two rounds, --efficacy fit needs three",
-        )
+    _check_many(rounds, renew=options.renew, fit=options.fit_efficacy)
     known = {"picks": picks_of(log), **run_settings(folder_of(source))}
     ruling = options.ruling(log, known)
     arguments = arguments_of(known, options, ruling)
@@ -247,6 +242,23 @@ def arguments_of(known: Mapping[str, Any], options: LogOptions, ruling: Ruling) 
         for stage in options.then
     ]
     return arguments
+
+
+def last_round(log: Log, options: LogOptions, first: Candidates) -> tuple[Candidates, int]:
+    """Return the last round's candidates, and the number of rounds before it."""
+    rounds = log.select(source=MODEL).rounds()
+    _check_many(rounds, renew=True, fit=False)
+    _check_consecutive(rounds)
+    return _round(log, rounds[-1], options, first), len(rounds) - 1
+
+
+def _check_many(rounds: Sequence[int], *, renew: bool, fit: bool) -> None:
+    if (len(rounds) < 3 and fit) or (len(rounds) < 2 and renew):
+        raise InputError(
+            "the log has too few rounds to renew forecasts or fit the efficacy",
+            got=f"{len(rounds)}",
+            remedy="--renew needs two rounds, --efficacy fit needs three",
+        )
 
 
 def _check_consecutive(rounds: Sequence[int]) -> None:

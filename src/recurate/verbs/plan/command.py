@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Annotated
 
+import typer
+
 from recurate.core.errors import InputError
 from recurate.verbs import options
 from recurate.verbs.options import efficacy_of, numbers, option, stage
@@ -16,6 +18,7 @@ def plan(
         str | None,
         option("COLUMN", "Column of groups. Default: the reward whose maximum is nearest."),
     ] = None,
+    track: options.Track = None,
     context: options.Context = None,
     round: options.Round = None,  # noqa: A002
     slate: options.Slate = None,
@@ -62,6 +65,14 @@ def plan(
     noise: options.Noise = None,
     keep: options.Keep = None,
     lapse: options.Lapse = None,
+    threshold: Annotated[
+        str | None,
+        option("LEVEL,LEVEL", "No slates: keep candidates with a reward of at least LEVEL; levels to try."),
+    ] = None,
+    top: Annotated[
+        str | None,
+        option("SHARE,SHARE", "No slates: keep the best SHARE of the pool; shares to try."),
+    ] = None,
     then: options.Then = None,
     accumulate: options.Accumulate = False,
     efficacy: Annotated[
@@ -71,17 +82,23 @@ def plan(
         ),
     ] = None,
     reference: options.Reference = None,
+    renew: Annotated[
+        bool, typer.Option("--renew", help="Plan from the log's last round instead of its first.")
+    ] = False,
+    tail: options.Tail = False,
+    seed: options.Seed = 0,
     out: options.Out = None,
     as_json: options.Json = False,
 ) -> None:
     """Choose K, real fraction, preference weights and temperature: the best setting within constraints.
 
     Forecasts every setting of a grid from the candidates of LOG's first round, refines around the best
-    setting, and forecasts that setting exactly. The rule is the one that the log's picks follow, as in
-    'recurate forecast'; the first line states it. The log's own K is among those tried. Prints the plan, the
-    constraints that bind, the frontiers against diversity and compute, and how the plan changes if rewards
-    are off by 10 %. If no setting satisfies all constraints, prints the closest one. Writes plan.json and
-    report.html, with limits, survivors and phase diagrams if there are several rewards.
+    setting, and forecasts that setting exactly, round by round with bands. The rule is the one that the log's
+    picks follow, as in 'recurate forecast'; the first line states it. The log's own K is among those tried.
+    Prints the plan, the constraints that bind, the frontiers against diversity and compute, and how the plan
+    changes if rewards are off by 10 %. If no setting satisfies all constraints, prints the closest one.
+    Writes plan.json, trajectory.parquet and report.html, with limits, survivors and phase diagrams if there
+    are several rewards.
 
     For example:
 
@@ -91,6 +108,8 @@ def plan(
 
       recurate plan completions.jsonl --context prompt --rule luce --temperature 0.5,1
 
+      recurate plan scores.csv --top 0.05,0.1,0.25 --variance 0.3
+
       recurate plan picks-fit --rounds limit --floor 0.1
     """
     from recurate.verbs.plan.python import plan as plan_log
@@ -99,18 +118,20 @@ def plan(
     ks = numbers("--k", k)
     found = plan_log(
         options.source(log),
-        reward=reward, group=group, context=context, round=round, slate=slate, pick=pick, rank=rank,
-        rating=rating, form=form, alternatives=options.words(alternatives), places_from=places_from,
-        maximise=maximise,
+        reward=reward, group=group, track=track, context=context, round=round, slate=slate, pick=pick,
+        rank=rank, rating=rating, form=form, alternatives=options.words(alternatives),
+        places_from=places_from, maximise=maximise,
         importance=numbers("--importance", importance),
         rounds=_rounds(rounds), floor=floor, kl=kl, entropy=entropy, variance=variance, budget=budget,
         picks=picks, k=None if ks is None else [int(v) if v.is_integer() else v for v in ks],
         real_fraction=numbers("--real-fraction", real_fraction),
         temperature=numbers("--temperature", temperature),
         weights=[numbers("--weights", w) or [] for w in weights] if weights else None,
-        rule=rule, noise=noise, keep=keep, lapse=lapse, then=[stage(text) for text in then or ()],
+        rule=rule, noise=noise, keep=keep, lapse=lapse,
+        threshold=numbers("--threshold", threshold), top=numbers("--top", top),
+        then=[stage(text) for text in then or ()],
         accumulate=accumulate or None, efficacy=efficacy_of(efficacy),  # type: ignore[arg-type]
-        reference=reference,
+        reference=reference, renew=renew, tail=tail, seed=seed,
     )  # fmt: skip
     publish(found, out or options.beside(log, "plan"), as_json=as_json)
 

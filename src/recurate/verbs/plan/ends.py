@@ -77,8 +77,8 @@ def ends_of(choice: Choice, candidates: Candidates) -> Ends:
     by_weight = phase(rewards[kept], PHASE_KS, PHASE_WEIGHTS, weights=choice.weights)
     by_real = _by_real(rewards, kept, choice.weights)
     phases = (
-        Phases("weight", PHASE_KS, PHASE_WEIGHTS, by_weight, (choice.k, choice.weights[0])),
-        Phases("real fraction", PHASE_KS, PHASE_REAL, by_real, (choice.k, choice.real_fraction)),
+        Phases("weight", PHASE_KS, PHASE_WEIGHTS, by_weight, (int(choice.k), choice.weights[0])),
+        Phases("real fraction", PHASE_KS, PHASE_REAL, by_real, (int(choice.k), choice.real_fraction)),
     )
     survivors = tuple(survival(rewards[kept], choice.weights, k=choice.k))
     return Ends(nash, gains, survivors, phases, (kept.size, front.size))

@@ -15,8 +15,8 @@ from recurate.core.cells import Merging
 from recurate.core.errors import InputError, is_number
 from recurate.log.candidates import Candidates
 from recurate.metrics.estimates import encode, entropy_of, kl_atoms
-from recurate.metrics.partition import partition
-from recurate.rules import GUMBEL, Rule
+from recurate.metrics.partition import FEWEST_CELLS, Cells, partition
+from recurate.rules import GUMBEL, Rule, Selection, Threshold, TopFraction
 from recurate.rules.rule import check_number
 from recurate.theory.coarsening import CONTEXTS, gather
 from recurate.theory.limits import limit
@@ -101,30 +101,48 @@ class Manner:
     """The rule and the retraining that all settings of a plan have in common.
 
     Attributes:
-        rule: the rule: its noise, number kept and lapse share; K and temperature are a setting's own.
+        rule: the rule: its noise, number kept and lapse share; temperature and K (of rules without slates the
+            level or the share kept) are a setting's own.
         then: further stages of a round, each the slate size and the weights (None: the first stage's).
         accumulate: whether training sets keep the data of all earlier rounds.
         efficacy: the part of the way to its training law that retraining moves the model.
+        first: the number of rounds played before, as of :class:`~recurate.theory.setting.Setting`.
     """
 
-    rule: Rule = field(default_factory=Rule)
+    rule: Selection = field(default_factory=Rule)
     then: tuple[tuple[float, tuple[float, ...] | None], ...] = ()
     accumulate: bool = False
     efficacy: float = 1.0
+    first: int = 0
 
-    def setting(self, choice: Choice, rounds: int) -> Setting:
+    def setting(self, choice: Choice, rounds: int, picks: int | None = None) -> Setting:
         """Return the setting that a forecast of a choice has."""
-        rule = replace(self.rule, k=choice.k, temperature=choice.temperature)
-        stages = tuple(Stage(Rule(k, choice.temperature, rule.noise), weights) for k, weights in self.then)
+        rule = sized(self.rule, choice.k, choice.temperature)
+        noise = getattr(rule, "noise", GUMBEL)
+        stages = tuple(Stage(Rule(k, choice.temperature, noise), weights) for k, weights in self.then)
         return Setting(
-            rule, choice.weights, choice.real_fraction, rounds, None, stages, self.accumulate, self.efficacy
-        )
+            rule, choice.weights, choice.real_fraction, rounds, picks, stages, self.accumulate, self.efficacy,
+            self.first,
+        )  # fmt: skip
 
     @property
     def is_luce(self) -> bool:
         """Whether rounds have one stage by Luce's rule, one pick per slate and no lapses."""
         rule = self.rule
-        return rule.noise == GUMBEL and rule.keep == 1 and rule.lapse == 0 and not self.then
+        if not isinstance(rule, Rule) or self.then:
+            return False
+        return rule.noise == GUMBEL and rule.keep == 1 and rule.lapse == 0
+
+
+def size_name(rule: Selection) -> str:
+    """Return the part of a rule that a plan chooses: ``k``, ``level`` or ``fraction``; empty if none."""
+    kinds = {Rule: "k", Threshold: "level", TopFraction: "fraction"}
+    return next((name for kind, name in kinds.items() if isinstance(rule, kind)), "")
+
+
+def sized(rule: Selection, size: float, temperature: float) -> Selection:
+    """Return a rule with another K (level, share kept) and temperature."""
+    return replace(rule, **{size_name(rule): size, "temperature": temperature})  # type: ignore[type-var]
 
 
 @dataclass(frozen=True)
@@ -155,6 +173,12 @@ class Goal:
         rounds, picks = self.rounds, self.picks
         if rounds is not None and (not is_number(rounds) or rounds != int(rounds) or rounds < 1):
             raise InputError("rounds must be a whole number >= 1", got=rounds, remedy="--rounds 10, or limit")
+        if self.constraints.budget is not None and isinstance(self.manner.rule, Threshold):
+            raise InputError(
+                "how many candidates a verifier needs differs from round to round, so it has no budget",
+                got=f"budget = {self.constraints.budget:g}",
+                remedy="leave out --budget, or plan for a share kept with --top",
+            )
         if not is_number(picks) or picks < 1:
             raise InputError("picks must be a whole number >= 1", got=picks, remedy="--picks 1000")
 
@@ -166,10 +190,16 @@ class Goal:
             return float(self.importance @ means)
         return float(self.importance @ logs())
 
-    def cost(self, k: int) -> float:
-        """Return the total number of candidates for slates of k, of which ``keep`` are kept."""
-        slates = int(self.picks) * (self.rounds or 1) / self.manner.rule.keep
-        return float(k) * slates * math.prod(size for size, _ in self.manner.then)
+    def cost(self, size: float) -> float:
+        """Return the total number of candidates for slates of K, of which ``keep`` are kept, or for a share.
+
+        It is NaN for a verifier: how many pass differs from round to round.
+        """
+        rule = self.manner.rule
+        if isinstance(rule, Threshold):
+            return math.nan
+        per_pick = size / rule.keep if isinstance(rule, Rule) else 1 / size
+        return per_pick * int(self.picks) * (self.rounds or 1) * math.prod(k for k, _ in self.manner.then)
 
 
 @dataclass(frozen=True)
@@ -177,13 +207,13 @@ class Choice:
     """One setting.
 
     Attributes:
-        k: slate size K.
+        k: slate size K; of rules without slates the level of the verifier, or the share kept of the pool.
         real_fraction: rho, the share of real data in each retraining set.
         weights: the share of slates judged by each reward, shape (m,).
         temperature: tau, in the rewards' unit.
     """
 
-    k: int
+    k: float
     real_fraction: float
     weights: tuple[float, ...]
     temperature: float
@@ -256,6 +286,21 @@ class Levels:
         """By reward i, log sum_x p_0(x) exp r_i(x), less the same of the residuals, shape (m,)."""
         return log_means(self.masses, self.rewards) - log_means(self.masses, self.residuals)
 
+    def square_deviations(self, residuals: FloatArray, squares: FloatArray, thin: BoolArray) -> FloatArray:
+        """Return what a law of residuals e adds to E r^2, shape (n, m); outside thin contexts the squares.
+
+        Levels are independent of residuals in this model, as in
+        :meth:`~recurate.theory.residuals.PooledResiduals.exp_moments`: E r^2 = E l^2 + 2 E l E e + E e^2.
+
+        Args:
+            residuals: e of all atoms, shape (n, m).
+            squares: r^2 of all atoms, shape (n, m).
+            thin: whether each atom is of a thin context, shape (n,).
+        """
+        masses = self.masses / self.masses.sum()
+        added = 2 * (masses @ self.rewards) * residuals + residuals**2 - masses @ self.residuals**2
+        return np.where(thin[:, None], added, squares)
+
     def scaled(self, factor: float) -> Levels:
         """Return the same with all rewards times a factor."""
         return replace(self, rewards=factor * self.rewards, residuals=factor * self.residuals)
@@ -282,6 +327,8 @@ class Atoms:
         thin: whether each atom is of thin contexts, shape (n,); None without thin contexts.
         blocks: the context of each atom, shape (n,), where contexts are populations of their own; else None.
         comparable: whether the divergence from the reference can be told.
+        cells: the partition behind ``regions`` and the number of candidates, which forecasts compute the
+            divergence with; None on merged atoms.
     """
 
     population: Population
@@ -293,13 +340,14 @@ class Atoms:
     thin: BoolArray | None = None
     blocks: IntArray | None = None
     comparable: bool = True
+    cells: tuple[Cells, int] | None = None
 
     @classmethod
     def of(cls, rewards: FloatArray, labels: IntArray, groups: int, real: int = 0) -> Atoms:
         """Return candidates with rewards (N, m) in groups (N,), uniform; the last ``real`` are real data."""
         own = len(rewards) - real
         law = np.repeat([1.0 / own, 0.0], [own, real])
-        reference = regions = None
+        reference = regions = cells = None
         if real:
             reference = np.repeat([0.0, 1.0 / real], [own, real])
             cells = partition(rewards[own:])
@@ -307,7 +355,10 @@ class Atoms:
         squares = np.square(rewards)
         variances = law @ squares - (law @ rewards) ** 2
         population = Population(rewards, law=law, reference=reference)
-        return cls(population, squares, np.eye(groups)[labels], variances, regions)
+        found = cls(population, squares, np.eye(groups)[labels], variances, regions)
+        if cells is None:
+            return found
+        return replace(found, comparable=cells.reference.size >= FEWEST_CELLS, cells=(cells, own))
 
     @classmethod
     def of_model(cls, model: LoopModel, groups: Sequence[str], *, comparable: bool) -> Atoms:
@@ -324,7 +375,8 @@ class Atoms:
         own = np.flatnonzero(thin[: model.candidates])
         levels = Levels(rewards[own], law[own], members[own], residuals.residuals[own], own)
         return cls(
-            population, residuals.deviations(squares), residuals.deviations(members), variances, None, levels,
+            population, levels.square_deviations(residuals.residuals, squares, thin),
+            residuals.deviations(members), variances, None, levels,
             thin, blocks_of(residuals.codes, residuals), comparable,
         )  # fmt: skip
 
@@ -372,6 +424,7 @@ class Atoms:
             regions=None if self.regions is None else cells.means(self.regions, masses),
             thin=None if self.thin is None else self.thin[cells.first],
             blocks=None if self.blocks is None else self.blocks[cells.first],
+            cells=None,
         )
 
     def divergence(self, law: FloatArray) -> float:
@@ -384,6 +437,9 @@ class Atoms:
             return math.nan
         if self.regions is None:
             return kl_atoms(law, reference)
+        if self.cells is not None:
+            cells, own = self.cells
+            return cells.kl(self.regions.argmax(axis=1), law, own).value
         return kl_atoms(law @ self.regions, reference @ self.regions)
 
     def laws(self, choices: Sequence[Choice], rounds: int, manner: Manner | None = None) -> FloatArray:
@@ -426,7 +482,8 @@ class Atoms:
         variance = (squares - means**2) / self.variances
         found = Outcome(
             choice, goal.value(means, lambda: self._logs(law, added)), tuple(means.tolist()),
-            tuple(shares.tolist()), self.divergence(law), entropy_of(shares), float(variance.min()),
+            tuple(shares.tolist()), self.divergence(law), entropy_of(shares),
+            max(float(variance.min()), 0.0),
             goal.cost(choice.k),
         )  # fmt: skip
         return replace(found, missed=goal.constraints.missed(found))
@@ -502,6 +559,12 @@ class Evaluator:
             labels = np.concatenate([labels, _reference_labels(reference, candidates, rewards, names)])
             rewards = np.vstack([rewards, reference.rewards])
         whole = Atoms.of(rewards, labels, len(names), real)
+        if goal.constraints.kl is not None and not whole.comparable:
+            raise InputError(
+                "the real data are too few, or too alike, to tell the divergence from them",
+                got=f"{real} real samples and kl = {goal.constraints.kl:g}",
+                remedy="leave out --kl, or give more real data",
+            )
         return cls(whole, whole.coarsened(), goal, tuple(names))
 
     @classmethod
@@ -531,7 +594,9 @@ class Evaluator:
                 else _reference_labels(own, candidates, centred, names)
             )
             reference = replace(reference, groups=np.asarray(names)[found])
-        rule = replace(goal.manner.rule, k=max(2, goal.manner.rule.keep))
+        rule = goal.manner.rule
+        if isinstance(rule, Rule):
+            rule = replace(rule, k=max(2, rule.keep))
         weights = np.full(len(candidates.names), 1 / len(candidates.names))
         setting = Setting(rule, tuple(weights), 0.0 if reference is None else 0.5, goal.rounds or LONG)
         model = LoopModel.build(candidates, None, reference, setting, None)
@@ -637,7 +702,7 @@ def _centres(candidates: Candidates) -> Callable[[Candidates], FloatArray]:
     return of
 
 
-def _batch(choice: Choice) -> tuple[float, int]:
+def _batch(choice: Choice) -> tuple[float, float]:
     return choice.temperature, choice.k
 
 

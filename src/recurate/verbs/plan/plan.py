@@ -13,6 +13,8 @@ import numpy as np
 from recurate.core.errors import InputError, is_number
 from recurate.log.candidates import Candidates
 from recurate.log.reading.logs import Opened
+from recurate.rules import Rule, Selection
+from recurate.theory.forecast import Forecast
 from recurate.theory.setting import check_weights
 from recurate.verbs.forecast.ruling import Ruling, ruling_of
 from recurate.verbs.plan.ends import Ends, ends_of
@@ -60,10 +62,11 @@ class Plan:
         rounds: the number of rounds planned for, or None for the limit.
         warnings: reasons to rely on it less.
         ruling: the rule of the picks, and why it is used.
-        log_k: the log's own K, which is always among those tried; None if the log has none.
+        log_k: the log's own K (level, share kept), which is always among those tried; None if it has none.
         own: the outcome of the best setting with that K (the closest one, if none keeps every constraint).
         pooled: whether limits and survivors of one population under Luce's rule apply.
         opened: how the log was read; None with arrays.
+        forecast: the forecast of the setting, round by round, with bands; None for limits.
 
     >>> import recurate
     >>> recurate.plan([0.0, 1.0, 2.0, 3.0], rounds=2, k=[2, 4], real_fraction=[0.0, 0.5]).best.choice
@@ -83,10 +86,11 @@ class Plan:
     rounds: int | None
     warnings: tuple[str, ...] = ()
     ruling: Ruling = field(default_factory=lambda: ruling_of(None, {}, {}), repr=False)
-    log_k: int | None = None
+    log_k: float | None = None
     own: Outcome | None = None
     pooled: bool = True
     opened: Opened | None = field(default=None, repr=False)
+    forecast: Forecast | None = field(default=None, repr=False)
 
     @property
     def rewards(self) -> tuple[str, ...]:
@@ -118,7 +122,7 @@ def plan_settings(
     space: Sequence[Choice],
     *,
     refine: bool = True,
-    log_k: int | None = None,
+    log_k: float | None = None,
 ) -> Plan:
     """Return the setting with the best outcome under constraints.
 
@@ -139,7 +143,7 @@ def plan_settings(
     evaluator = Evaluator.of(candidates, reference, goal)
     outcomes = evaluator.evaluate(space)
     if refine:
-        outcomes += evaluator.evaluate(_around(outcomes, space))
+        outcomes += evaluator.evaluate(_around(outcomes, space, isinstance(goal.manner.rule, Rule)))
     best, tried = _best(evaluator, outcomes)
     closest = None if best is not None else evaluator.exactly(min(outcomes, key=_distance).choice)
     diversity = _frontier(evaluator, outcomes, lambda o: o.entropy)
@@ -172,25 +176,27 @@ def settings(
     weights: Sequence[Sequence[float]] | None = None,
     temperatures: Sequence[float] | None = None,
     *,
-    keep: int = 1,
-    log_k: int | None = None,
+    rule: Selection | None = None,
+    log_k: float | None = None,
     mix: tuple[float, ...] | None = None,
 ) -> list[Choice]:
     """Return the grid of settings for m rewards; where values are None, the usual ones.
 
     Args:
         m: the number of rewards.
-        ks: slate sizes.
+        ks: slate sizes; for rules without slates levels, or shares kept of the pool.
         real_fractions: shares of real data.
         weights: preference weights.
         temperatures: temperatures.
-        keep: the number kept of each slate; the usual slate sizes are larger.
+        rule: the rule; where it keeps several of each slate, the usual slate sizes are larger.
         log_k: the log's own slate size, which is added to ``ks``.
         mix: the log's own weights, which are added to the usual ones.
 
     Raises:
         InputError: a value is out of range, or there is no setting.
     """
+    rule = Rule() if rule is None else rule
+    keep = getattr(rule, "keep", 1)
     ks = [k for k in (*KS, 64, 128) if k > keep][: len(KS)] if ks is None else list(ks)
     if log_k is not None and log_k not in ks and ks:
         ks = sorted([*ks, log_k])
@@ -199,7 +205,7 @@ def settings(
     mixes = _mixes(m) if weights is None else [tuple(check_weights(w, m).tolist()) for w in weights]
     if mix is not None and weights is None and mix not in mixes and m > 1:
         mixes = sorted([*mixes, mix])
-    for k in ks:
+    for k in ks if isinstance(rule, Rule) else ():
         if not is_number(k) or k != int(k) or not 1 <= k < 2**31:
             raise InputError("slate sizes must be whole numbers", got=k, remedy="--k 2,4,8")
         if k < keep:
@@ -215,7 +221,7 @@ def settings(
         if not is_number(temperature) or not temperature > 0:
             raise InputError("temperatures must be positive", got=temperature, remedy="--temperature 0.5,1")
     space = [
-        Choice(int(k), float(rho), shares, float(t))
+        Choice(int(k) if isinstance(rule, Rule) else float(k), float(rho), shares, float(t))
         for k, rho, shares, t in itertools.product(ks, real_fractions, mixes, temperatures)
     ]
     if not space:
@@ -237,12 +243,14 @@ def _mixes(m: int) -> list[tuple[float, ...]]:
     return [tuple(w.tolist()) for w in mixes]
 
 
-def _around(outcomes: Sequence[Outcome], space: Sequence[Choice]) -> list[Choice]:
-    """Return settings between the best one and its neighbours on the grid."""
+def _around(outcomes: Sequence[Outcome], space: Sequence[Choice], whole: bool) -> list[Choice]:
+    """Return settings between the best one and its neighbours on the grid, with a whole K."""
     top = max(outcomes, key=lambda o: (o.feasible, o.objective if o.feasible else -_distance(o)))
     at = top.choice
     fractions = _between(sorted({c.real_fraction for c in space}), at.real_fraction)
-    ks = [int(k) for k in np.unique(np.round(_between(sorted({float(c.k) for c in space}), at.k)))]
+    ks: Sequence[float] = _between(sorted({float(c.k) for c in space}), at.k)
+    if whole:
+        ks = [int(k) for k in np.unique(np.round(ks))]
     mixes: list[tuple[float, ...]] = [at.weights]
     if len(at.weights) == 2:
         firsts = _between(sorted({c.weights[0] for c in space}), at.weights[0])
@@ -325,10 +333,11 @@ def _error(exact: Sequence[Outcome], outcomes: Sequence[Outcome]) -> float:
     """Return the largest difference between the two forecasts of the same settings."""
     rough = {o.choice: o for o in outcomes}
     spread = max(o.objective for o in outcomes) - min(o.objective for o in outcomes)
+    spread = spread or max(abs(outcomes[0].objective), 1.0)
     worst = 0.0
     for o in exact:
         other = rough.get(o.choice)
         if other is not None and o.settles:
-            worst = max(worst, abs(o.objective - other.objective) / max(spread, 1e-300))
+            worst = max(worst, abs(o.objective - other.objective) / spread)
             worst = max(worst, float(np.abs(np.subtract(o.shares, other.shares)).max()))
     return worst

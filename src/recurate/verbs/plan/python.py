@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -11,16 +11,18 @@ from numpy.typing import ArrayLike
 
 from recurate.core.citations import cite
 from recurate.core.errors import InputError
+from recurate.core.seeds import Stream
 from recurate.log.candidates import Candidates, as_candidates
 from recurate.log.inputs import folder_of, is_array, name_of
 from recurate.log.reading.logs import Opened
 from recurate.log.reading.mapping import Given
 from recurate.log.reading.understand import accounted
-from recurate.rules import Noise, Rule
-from recurate.theory.forecast import split_log
+from recurate.rules import Noise, Rule, Selection
+from recurate.theory.forecast import predict, split_log
 from recurate.theory.setting import check_efficacy, check_weights
 from recurate.verbs.forecast.from_log import (
     LogOptions,
+    last_round,
     picks_of,
     read,
     reference_of,
@@ -28,7 +30,7 @@ from recurate.verbs.forecast.from_log import (
 )
 from recurate.verbs.forecast.ruling import RECORDED, Ruling, ruling_of
 from recurate.verbs.options import check_columns, column_or_none, given, listed
-from recurate.verbs.plan.evaluation import Constraints, Goal, Manner
+from recurate.verbs.plan.evaluation import Constraints, Goal, Manner, size_name, sized
 from recurate.verbs.plan.plan import Plan, plan_settings, settings
 from recurate.verbs.plan.report import plan_result
 from recurate.verbs.result import Result
@@ -39,6 +41,7 @@ def plan(
     *,
     reward: str | Sequence[str] | None = None,
     group: str | ArrayLike | None = None,
+    track: str | Sequence[str] | Mapping[str, ArrayLike] | None = None,
     context: str | ArrayLike | None = None,
     round: str | None = None,  # noqa: A002
     slate: str | None = None,
@@ -61,14 +64,19 @@ def plan(
     real_fraction: Sequence[float] | None = None,
     temperature: Sequence[float] | None = None,
     weights: Sequence[Sequence[float]] | None = None,
-    rule: Rule | str | None = None,
+    rule: Selection | str | None = None,
     noise: str | Noise | None = None,
     keep: int | None = None,
     lapse: float | None = None,
+    threshold: float | Sequence[float] | None = None,
+    top: float | Sequence[float] | None = None,
     then: Sequence[float | tuple[float, Sequence[float] | None]] = (),
     accumulate: bool | None = None,
     efficacy: float | None = None,
     reference: Any = None,
+    renew: bool = False,
+    tail: bool = False,
+    seed: int = 0,
     refine: bool = True,
 ) -> Result[Plan]:
     r"""Return the best K, real fraction, weights and temperature under constraints.
@@ -88,6 +96,8 @@ def plan(
         reward: the reward columns; with arrays, the names of the rewards.
         group: the column of groups; with arrays, the group of each candidate. None: the reward whose maximum
             a candidate is closest to.
+        track: further numeric columns whose expectation is forecast at the plan's setting; with arrays, a
+            mapping of them.
         context: the column of contexts; with arrays, the context of each candidate. Contexts are treated as
             in a forecast.
         round: the column of rounds (steps); with slate, pick, rank, rating, form, alternatives and
@@ -115,25 +125,34 @@ def plan(
             K, they mean Luce's rule at those temperatures.
         weights: preference weights to choose from; None: with several rewards a grid.
         rule: ``luce``, ``best`` (of K), ``thurstone`` or ``random``, or a ``Rule``, whose K and temperature
-            give way to ``k`` and ``temperature``. None: as in :func:`recurate.forecast`.
+            give way to ``k`` and ``temperature``, or a ``Threshold`` or ``TopFraction``. None: as in
+            :func:`recurate.forecast`.
         noise: ``gumbel``, ``gaussian``, ``none``, or a ``Noise``, in place of ``rule``.
         keep: the number kept of each slate. None: that of the rule.
         lapse: the share of slates in which the pick is random. None: that of the rule.
+        threshold: levels to choose from, in place of slates: every candidate with a reward of at least the
+            level is kept.
+        top: shares to choose from, in place of slates: this share of the pool, the best candidates, is kept.
         then: further stages that select from the kept candidates: slate sizes, or (size, weights).
         accumulate: whether training sets keep the data of all earlier rounds.
         efficacy: the part of the way to its training law that retraining moves the model; 1 if None.
         reference: real data: anything that ``log`` may be; None: the log's, else the candidates themselves.
+        renew: whether to plan from the log's last round instead of its first; without real data the first
+            round's candidates are then the reference.
+        tail: whether a fitted tail continues the forecast of the plan's setting beyond its effective support.
+        seed: the seed of the simulations behind that forecast's bands.
         refine: whether to refine the grid around the best setting.
 
     Returns:
         A result with ``best`` (None if no setting keeps every constraint), ``closest``, ``binding``, the
         frontiers ``diversity`` and ``compute``, ``sensitivity`` to rewards that are off by 10 %, and with
         several rewards ``ends``: limits, survivors and phase diagrams. Its ``ruling`` states the rule, and
-        ``own`` is the best outcome with the log's own K, ``log_k``.
+        ``own`` is the best outcome with the log's own K, ``log_k``. Its ``forecast`` is that of the setting,
+        round by round.
 
     Raises:
         InputError: a value is out of range, floors sum to more than one, rewards are constant, a group is
-            empty, or the picks follow a rule without slates.
+            empty, or an option does not apply to the rule.
 
     The loop: D. Ferbach et al., NeurIPS 2024 (arXiv 2407.09499), section 2.2. Limits and survival of groups:
     Falahati et al., *Curated Synthetic Data Doesn't Have to Collapse*, ICML 2026 (arXiv 2605.07724).
@@ -152,19 +171,26 @@ def plan(
         context=column_or_none(context), round=round, slate=slate, pick=pick, rank=rank, rating=rating,
         form=form, alternatives=alternatives, places_from=places_from,
     )  # fmt: skip
-    opened, candidates, real = _data(log, listed(reward), group, context, reference, columns)
+    _check_horizon(rounds, track, tail)
+    opened, candidates, real, played = _data(
+        log, listed(reward), group, track, context, reference, columns, renew=renew
+    )
     with accounted(None if opened is None else opened.understood):
         table = None if opened is None else opened.log
         count = len(candidates.names)
         asked = {
             "rule": rule, "noise": noise, "keep": keep, "lapse": lapse,
-            "temperature": temperature[0] if temperature and not isinstance(rule, Rule) else None,
+            "temperature": temperature[0] if temperature and isinstance(rule, str | None) else None,
         }  # fmt: skip
-        ruling = ruling_of(table, own, asked)
+        levels, shares = _tried(threshold), _tried(top)
+        ruling = ruling_of(
+            table, own, asked, threshold=None if levels is None else levels[0],
+            top=None if shares is None else shares[0],
+        )  # fmt: skip
         if temperature is not None and len(temperature) > 1:
             tried = ", ".join(f"{t:g}" for t in temperature)
             ruling = replace(ruling, statement=f"{ruling.statement}; temperatures {tried} are tried")
-        manner = _manner(ruling, then, accumulate or own.get("accumulate"), efficacy, rounds)
+        manner = _manner(ruling, then, accumulate or own.get("accumulate"), efficacy, rounds, played)
         own_picks = None if table is None else picks_of(table)
         goal = Goal(
             maximise,
@@ -174,14 +200,22 @@ def plan(
             Constraints(floor, kl, entropy, variance, budget),
             manner,
         )
-        log_k = _own_size(ruling, k)
+        sizes, log_k = _sizes(ruling, k, levels or shares)
         space = settings(
-            count, k, real_fraction, weights,
+            count, sizes, real_fraction, weights,
             [manner.rule.temperature] if temperature is None else temperature,
-            keep=manner.rule.keep, log_k=log_k, mix=ruling.weights,
+            rule=manner.rule, log_k=log_k, mix=ruling.weights,
         )  # fmt: skip
         found = plan_settings(candidates, real, goal, space, refine=refine, log_k=log_k)
-        found = replace(found, ruling=ruling, opened=opened, warnings=ruling.warnings + found.warnings)
+        drawn = own_picks if picks is None else picks
+        ahead = None if rounds is None else predict(
+            candidates, manner.setting(found.setting.choice, rounds, drawn), reference=real,
+            stream=Stream(seed), tail=tail,
+        )  # fmt: skip
+        warnings = (*ruling.warnings, *found.warnings, *(() if ahead is None else ahead.warnings))
+        found = replace(
+            found, ruling=ruling, opened=opened, forecast=ahead, warnings=tuple(dict.fromkeys(warnings))
+        )
     return plan_result(found, name_of(log))
 
 
@@ -191,16 +225,16 @@ def _manner(
     accumulate: bool | None,
     efficacy: float | None,
     rounds: int | None,
+    played: int,
 ) -> Manner:
     """Return what all settings have in common.
 
     Raises:
-        InputError: the rule has no slates, or the limit of an accumulating loop is planned for.
+        InputError: the rule has nothing to choose, or the limit of an accumulating loop is planned for.
     """
-    rule = ruling.rule
-    if not isinstance(rule, Rule):
+    if not size_name(ruling.rule):
         raise InputError(
-            "a plan chooses the slate size K, and this rule has no slates",
+            "a plan chooses a slate size, a level or a share kept, and this rule has none of them",
             got=ruling.statement,
             remedy="--rule best (or luce) plans for slates; recurate forecast takes this rule as it is",
         )
@@ -222,13 +256,55 @@ def _manner(
         else (float(stage), None)
         for stage in then
     )
-    return Manner(rule, stages, bool(accumulate), 1.0 if efficacy is None else check_efficacy(efficacy))
+    eta = 1.0 if efficacy is None else check_efficacy(efficacy)
+    return Manner(ruling.rule, stages, bool(accumulate), eta, played)
 
 
-def _own_size(ruling: Ruling, ks: Sequence[int | float] | None) -> int | None:
+def _check_horizon(rounds: int | None, track: Any, tail: bool) -> None:
+    """Raise InputError for options of the forecast by rounds, where the limit is planned for."""
+    asked = [name for name, used in (("--track", track), ("--tail", tail)) if used]
+    if rounds is None and asked:
+        raise InputError(
+            f"{asked[0]} belongs to a forecast round by round",
+            got="--rounds limit",
+            remedy="plan for a number of rounds, --rounds 10",
+        )
+
+
+def _tried(values: float | Sequence[float] | None) -> list[float] | None:
+    """Return levels or shares to try as a list."""
+    if values is None:
+        return None
+    found = list(values) if isinstance(values, Sequence) else [values]
+    if not found:
+        raise InputError(
+            "there is nothing to choose from", got="no level or share", remedy="give at least one"
+        )
+    return found
+
+
+def _sizes(
+    ruling: Ruling, ks: Sequence[int | float] | None, tried: Sequence[float] | None
+) -> tuple[Sequence[float] | None, float | None]:
+    """Return the slate sizes, levels or shares kept to try, and which of them is the log's own."""
+    rule = ruling.rule
+    if isinstance(rule, Rule):
+        return ks, _own_size(rule, ruling, ks)
+    if ks is not None:
+        raise InputError(
+            "this rule has no slates, so there is no K to choose",
+            got=f"--k {', '.join(f'{k:g}' for k in ks)}; {ruling.statement}",
+            remedy="leave out --k, or plan for slates with --rule best (or luce)",
+        )
+    own = None if tried else float(getattr(rule, size_name(rule)))
+    for value in tried or ():
+        sized(rule, value, rule.temperature)
+    return tried or [own or 0.0], own
+
+
+def _own_size(rule: Rule, ruling: Ruling, ks: Sequence[int | float] | None) -> int | None:
     """Return the K of the log's slates or prompts, their mean rounded; None if the log has none."""
-    rule, followed = ruling.rule, ruling.followed
-    assert isinstance(rule, Rule)
+    followed = ruling.followed
     known = ruling.source == RECORDED or (followed is not None and followed.sizes is not None)
     if not known or (ks is not None and not ks) or math.isinf(rule.largest):
         return None
@@ -240,19 +316,29 @@ def _data(
     log: Any,
     rewards: Sequence[str] | None,
     group: str | ArrayLike | None,
+    track: Any,
     context: str | ArrayLike | None,
     reference: Any,
     columns: Given,
-) -> tuple[Opened | None, Candidates, Candidates | None]:
-    """Return the log (None for arrays), one round's candidates, and the real data."""
-    real, opened, options = None, None, LogOptions()
+    *,
+    renew: bool,
+) -> tuple[Opened | None, Candidates, Candidates | None, int]:
+    """Return the log (None for arrays), one round's candidates, the real data, and the rounds before."""
+    real, opened, options, played = None, None, LogOptions(), 0
     if is_array(log):
-        candidates = as_candidates(log, names=rewards, groups=group, contexts=context)
+        if renew:
+            raise InputError("renewing needs the rounds of a log", got="arrays", remedy="pass a log")
+        candidates = as_candidates(log, names=rewards, groups=group, contexts=context, track=track)
     else:
-        check_columns({"group": group, "context": context})
-        options = LogOptions(group=column_or_none(group), columns=columns)
+        several = [track] if isinstance(track, str) else list(track or ())
+        check_columns({"group": group, "context": context, "track": several})
+        options = LogOptions(group=column_or_none(group), track=several, columns=columns)
         opened = read(log, rewards, options)
-        candidates, real = split_log(opened.log, group=options.group)
+        candidates, real = split_log(opened.log, group=options.group, track=several)
     if reference is not None:
         real = reference_of(reference, candidates, options)
-    return opened, candidates, real
+    if renew and opened is not None:
+        with accounted(opened.understood):
+            first, (candidates, played) = candidates, last_round(opened.log, options, candidates)
+        real = first if real is None else real
+    return opened, candidates, real, played

@@ -9,8 +9,11 @@ import pyarrow as pa
 
 from recurate.report import charts
 from recurate.report.sections import Section
+from recurate.report.trajectories import trajectory_sections
+from recurate.theory.forecast import SUPPORT
+from recurate.verbs.forecast.report import extinction_lines, forecast_table
 from recurate.verbs.plan.ends import Ends, Phases
-from recurate.verbs.plan.evaluation import Choice, Outcome
+from recurate.verbs.plan.evaluation import Choice, Outcome, size_name
 from recurate.verbs.plan.plan import Plan
 from recurate.verbs.result import Facts, Result
 
@@ -26,11 +29,16 @@ def plan_result(found: Plan, source: str) -> Result[Plan]:
         source=source,
         make_facts=lambda: _facts(found),
         make_sections=lambda: plan_sections(found),
-        make_tables=lambda: {"settings": pa.Table.from_pylist([_flat(o) for o in found.outcomes])},
+        make_tables=lambda: _tables(found),
         lead=found.ruling.line,
         read=None if found.opened is None else found.opened.understood,
         read_notes=() if found.opened is None else found.opened.notes,
     )
+
+
+def _tables(p: Plan) -> dict[str, pa.Table]:
+    tables = {"settings": pa.Table.from_pylist([_flat(p, o) for o in p.outcomes])}
+    return tables if p.forecast is None else tables | {"trajectory.parquet": p.forecast.trajectory.to_table()}
 
 
 def _facts(p: Plan) -> Facts:
@@ -40,17 +48,17 @@ def _facts(p: Plan) -> Facts:
         "rule": p.ruling.facts(),
         "rounds": p.rounds,
         "feasible": p.best is not None,
-        "best": _outcome_facts(p.best),
-        "closest": _outcome_facts(p.closest),
+        "best": _outcome_facts(p, p.best),
+        "closest": _outcome_facts(p, p.closest),
         "binding": p.binding,
-        "diversity_frontier": [_outcome_facts(o) for o in p.diversity],
-        "compute_frontier": [_outcome_facts(o) for o in p.compute],
+        "diversity_frontier": [_outcome_facts(p, o) for o in p.diversity],
+        "compute_frontier": [_outcome_facts(p, o) for o in p.compute],
         "sensitivity": [
-            {"factor": s.factor} | {n: _outcome_facts(getattr(s, n)) for n in ("outcome", "replanned")}
+            {"factor": s.factor} | {n: _outcome_facts(p, getattr(s, n)) for n in ("outcome", "replanned")}
             for s in p.sensitivity
         ],
         "log_k": p.log_k,
-        "at_log_k": _outcome_facts(p.own),
+        "at_log_k": _outcome_facts(p, p.own),
         "settings_tried": len(p.outcomes),
         "compression_error": p.error,
         "groups": p.groups,
@@ -61,15 +69,27 @@ def _facts(p: Plan) -> Facts:
     }
 
 
-def _outcome_facts(outcome: Outcome | None) -> Facts | None:
-    return None if outcome is None else {**vars(outcome), "feasible": outcome.feasible}
+def _outcome_facts(p: Plan, outcome: Outcome | None) -> Facts | None:
+    if outcome is None:
+        return None
+    return {**vars(outcome), "choice": _choice_facts(p, outcome.choice), "feasible": outcome.feasible}
 
 
-def _flat(o: Outcome) -> Facts:
+def _choice_facts(p: Plan, choice: Choice) -> Facts:
+    """Return a setting as plain values, with the name of what is chosen: k, level or fraction."""
+    return {size_name(p.ruling.rule) if name == "k" else name: v for name, v in vars(choice).items()}
+
+
+def _flat(p: Plan, o: Outcome) -> Facts:
     """Return a setting and its outcome as one row."""
     names = ("objective", "rewards", "shares", "kl", "entropy", "variance", "cost", "exact", "settles")
     missed = ", ".join(o.missed)
-    return {**vars(o.choice), **{n: getattr(o, n) for n in names}, "missed": missed, "feasible": o.feasible}
+    return {
+        **_choice_facts(p, o.choice),
+        **{n: getattr(o, n) for n in names},
+        "missed": missed,
+        "feasible": o.feasible,
+    }
 
 
 def summary_of(found: Plan) -> str:
@@ -80,14 +100,24 @@ def summary_of(found: Plan) -> str:
         missed = ", ".join(f"{name} (by {miss:.1%})" for name, miss in o.missed.items())
         return (
             f"Impossible: no setting keeps every constraint. The closest is "
-            f"{_setting(o.choice, p.log_k)}; it misses {missed}."
+            f"{_setting(p, o.choice)}; it misses {missed}."
         )
     binds = "" if not p.binding else f" What binds: {', '.join(name for name, _ in p.binding)}."
-    return f"{_setting(o.choice, p.log_k)}: objective {o.objective:.4g} {where}.{binds}"
+    return f"{_setting(p, o.choice)}: objective {o.objective:.4g} {where}.{binds}"
 
 
-def _setting(c: Choice, log_k: int | None = None) -> str:
-    parts = [f"K = {c.k}" + (" (the log's)" if c.k == log_k else ""), f"real fraction {c.real_fraction:.3g}"]
+def _size(p: Plan, c: Choice) -> str:
+    name = _size_heading(p)
+    return f"K = {c.k}" if name == "K" else f"{name} {c.k:.4g}"
+
+
+def _size_heading(p: Plan) -> str:
+    return {"k": "K", "level": "level", "fraction": "share kept"}[size_name(p.ruling.rule)]
+
+
+def _setting(p: Plan, c: Choice) -> str:
+    own = " (the log's)" if c.k == p.log_k else ""
+    parts = [_size(p, c) + own, f"real fraction {c.real_fraction:.3g}"]
     if len(c.weights) > 1:
         parts.append("weights " + ", ".join(f"{w:.3g}" for w in c.weights))
     if c.temperature != 1:
@@ -97,7 +127,8 @@ def _setting(c: Choice, log_k: int | None = None) -> str:
 
 def plan_sections(found: Plan) -> list[Section]:
     """Return all sections of a plan."""
-    sections = [_outcome(found), *_binding(found), *_frontiers(found), *_sensitivity(found)]
+    sections = [_outcome(found), *_forecast(found), *_binding(found), *_frontiers(found)]
+    sections += _sensitivity(found)
     if found.ends is not None:
         sections += [
             _limits(found, found.ends),
@@ -107,36 +138,53 @@ def plan_sections(found: Plan) -> list[Section]:
     return sections
 
 
-def _row(o: Outcome, several: bool, log_k: int | None = None) -> list[str]:
+def _row(p: Plan, o: Outcome) -> list[str]:
     c = o.choice
-    cells = [f"{c.k}{'*' if c.k == log_k else ''}", f"{c.real_fraction:.3g}"]
-    cells += [", ".join(f"{w:.3g}" for w in c.weights)] if several else []
+    cells = [f"{c.k:.10g}{'*' if c.k == p.log_k else ''}", f"{c.real_fraction:.3g}"]
+    cells += [", ".join(f"{w:.3g}" for w in c.weights)] if len(p.rewards) > 1 else []
     cells += [f"{c.temperature:.3g}", f"{o.objective:.4g}", ", ".join(f"{r:.3g}" for r in o.rewards)]
     cells += [", ".join(f"{s:.3g}" for s in o.shares), f"{o.entropy:.3g}", f"{o.kl:.3g}", f"{o.variance:.3g}"]
-    return [*cells, f"{o.cost:.4g}", ", ".join(o.missed) or ("" if o.settles else "does not settle")]
+    cost = "" if math.isnan(o.cost) else f"{o.cost:.4g}"
+    return [*cells, cost, ", ".join(o.missed) or ("" if o.settles else "does not settle")]
 
 
-def _heading(several: bool) -> list[str]:
-    weights = ["weights"] if several else []
+def _heading(p: Plan) -> list[str]:
+    weights = ["weights"] if len(p.rewards) > 1 else []
     return [
-        "K", "real fraction", *weights, "temperature", "objective", "rewards", "shares", "entropy", "KL",
-        "variance kept", "candidates", "misses",
+        _size_heading(p), "real fraction", *weights, "temperature", "objective", "rewards", "shares",
+        "entropy", "KL", "variance kept", "candidates", "misses",
     ]  # fmt: skip
 
 
 def _outcome(found: Plan) -> Section:
-    p, several = found, len(found.rewards) > 1
+    p = found
     text = (
         f"{len(p.outcomes)} settings were forecast on a compressed population (its largest error against all "
         f"candidates, over the settings below: {p.error:.2g}); the values here are exact. Rewards: "
         f"{', '.join(p.rewards)}; groups: {', '.join(p.groups)}."
     )
     title = "The plan" if p.best is not None else "Impossible: this is the closest"
-    rows = [_heading(several), _row(found.setting, several, p.log_k)]
+    rows = [_heading(p), _row(p, found.setting)]
     if p.own is not None and p.own.choice.k != found.setting.choice.k:
-        rows.append(_row(p.own, several, p.log_k))
+        rows.append(_row(p, p.own))
         text += " The second row is the best setting with the log's K."
-    return Section(title, text, rows, lines=() if p.own is None else ("* the log's K",))
+    return Section(title, text, rows, lines=() if p.own is None else (f"* the log's {_size_heading(p)}",))
+
+
+def _forecast(found: Plan) -> list[Section]:
+    """Return the forecast of the setting, round by round."""
+    if found.forecast is None:
+        return []
+    rows = forecast_table(found.forecast)
+    beyond = f"* beyond support: fewer than {SUPPORT:g} effective candidates are left"
+    lines = ((beyond,) if any(row[0].endswith("*") for row in rows) else ()) + tuple(
+        extinction_lines(found.forecast)
+    )
+    start = "the log's last round" if found.forecast.setting.first else "the candidates as they are"
+    text = f"{_setting(found, found.setting.choice)}; round 0: {start}."
+    return [Section("This setting, round by round", text, rows, lines=lines)] + [
+        section for section in trajectory_sections(found.forecast.trajectory) if section.cards
+    ]
 
 
 def _binding(found: Plan) -> list[Section]:
@@ -147,7 +195,6 @@ def _binding(found: Plan) -> list[Section]:
 
 
 def _frontiers(found: Plan) -> list[Section]:
-    several = len(found.rewards) > 1
     sections = []
     for title, outcomes, key in (
         ("Objective against diversity", found.diversity, "entropy"),
@@ -155,14 +202,14 @@ def _frontiers(found: Plan) -> list[Section]:
     ):
         if len(outcomes) < 2:
             continue
-        labels = (f"K = {o.choice.k}, real {o.choice.real_fraction:.3g}" for o in outcomes)
+        labels = (f"{_size(found, o.choice)}, real {o.choice.real_fraction:.3g}" for o in outcomes)
         points = [_place(o, key) | {"label": label} for o, label in zip(outcomes, labels, strict=True)]
         here = _place(found.setting, key)
         axis = "entropy of the shares (nats)" if key == "entropy" else "candidates"
         sections.append(
             Section(
                 title, "Settings that no other beats in both; constraints are ignored.",
-                [_heading(several), *(_row(o, several, found.log_k) for o in outcomes)],
+                [_heading(found), *(_row(found, o) for o in outcomes)],
                 chart=charts.frontier_chart(points, here, axis, key),
             )
         )  # fmt: skip
@@ -179,7 +226,7 @@ def _sensitivity(found: Plan) -> list[Section]:
         again = (
             "nothing"
             if s.replanned is None
-            else f"{_setting(s.replanned.choice)}: {s.replanned.objective:.4g}"
+            else f"{_setting(found, s.replanned.choice)}: {s.replanned.objective:.4g}"
         )
         rows.append([f"{s.factor:g}", f"{s.outcome.objective:.4g}", ", ".join(s.outcome.missed), again])
     return [Section("If rewards are off by 10 %", "", rows)] if len(rows) > 1 else []
@@ -211,7 +258,7 @@ def _limits(found: Plan, ends: Ends) -> Section:
 def _survivors(found: Plan, ends: Ends) -> list[Section]:
     if not ends.survivors:
         return []
-    k = found.setting.choice.k
+    k = int(found.setting.choice.k)
     rows = [[
         "reward", "weight", "share of the limit", "survives", "smallest weight", "smallest K",
         "invasion multiplier", "K w",
