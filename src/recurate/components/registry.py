@@ -15,6 +15,7 @@ from typing import Any
 from recurate.components import plugged
 from recurate.components.data.digits import Digits
 from recurate.components.data.images import ImageData
+from recurate.components.data.queries import Queries
 from recurate.components.data.synthetic import Gaussians, Moons
 from recurate.components.data.table import TableData
 from recurate.components.generators.diffusion import DiffusionSettings
@@ -45,7 +46,14 @@ from recurate.core.settings import Settings
 DATA = Seam(
     "data",
     "kind of data",
-    {"gaussians": Gaussians, "moons": Moons, "digits": Digits, "table": TableData, "images": ImageData},
+    {
+        "gaussians": Gaussians,
+        "moons": Moons,
+        "digits": Digits,
+        "table": TableData,
+        "images": ImageData,
+        "queries": Queries,
+    },
     plugged.PluggedDataSettings,
 )
 GENERATORS = Seam(

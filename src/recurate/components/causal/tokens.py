@@ -34,7 +34,7 @@ def import_transformers() -> ModuleType:
         raise InputError(
             "this needs transformers, which is not installed",
             got="no module named transformers",
-            remedy="pip install 'recurate[text]'",
+            remedy="pip install 'recurate[run,text]'",
         ) from None
     transformers.utils.logging.disable_progress_bar()  # type: ignore[no-untyped-call]
     return transformers

@@ -437,6 +437,6 @@ def _peft() -> Any:
         raise InputError(
             "adapters need peft, which is not installed",
             got="no module named peft",
-            remedy="pip install 'recurate[text]'",
+            remedy="pip install 'recurate[run,text]'",
         ) from None
     return peft
