@@ -326,3 +326,34 @@ def test_digits(tmp_path):
     assert 0 <= store.facts()["classifier_held_out_accuracy"] <= 1
     assert store.samples(1).shape == (120, 8, 8)
     assert store.counts(1)["trained_on_real"] == 0
+
+
+def test_old_models_are_thinned_if_wanted(tmp_path, finished):
+    """Two models of three are kept: the rounds are those of a full run, resume and checks still work."""
+    folder = tmp_path / "thin"
+    run(parse_config(GAUSSIANS | {"rounds": 1, "keep": 1}), folder)
+    settings = (folder / "config.toml").read_text().replace("rounds = 1", "rounds = 2")
+    (folder / "config.toml").write_text(settings)
+    resume(folder)
+    assert [(folder / f"rounds/00{t}/model").exists() for t in range(3)] == [False, False, True]
+    store = RunFolder.open(folder)
+    store.verify()
+    for t in range(3):
+        for name in ("log.parquet", "samples.safetensors"):
+            assert contents(folder)[f"rounds/{t:03d}/{name}"] == contents(finished)[f"rounds/{t:03d}/{name}"]
+    log = folder / "rounds/000/log.parquet"
+    kept = log.read_bytes()
+    log.unlink()
+    with pytest.raises(InputError, match="missing or was altered"):
+        store.verify()
+    log.write_bytes(kept)
+    shutil.rmtree(folder / "rounds/002/model")
+    with pytest.raises(InputError, match="missing or was altered"):
+        store.verify()
+
+
+def test_models_that_should_be_kept_are_missed(finished, tmp_path):
+    folder = copied(finished, tmp_path)
+    shutil.rmtree(folder / "rounds/000/model")
+    with pytest.raises(InputError, match="missing or was altered"):
+        RunFolder.open(folder).verify()

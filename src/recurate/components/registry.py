@@ -15,12 +15,14 @@ from typing import Any
 from recurate.components import plugged
 from recurate.components.data.digits import Digits
 from recurate.components.data.images import ImageData
+from recurate.components.data.queries import Queries
 from recurate.components.data.synthetic import Gaussians, Moons
 from recurate.components.data.table import TableData
 from recurate.components.generators.diffusion import DiffusionSettings
 from recurate.components.generators.external import ExternalSettings
 from recurate.components.generators.flow import FlowSettings
 from recurate.components.generators.kde import KernelSettings
+from recurate.components.generators.language import LanguageSettings
 from recurate.components.generators.mixture import MixtureSettings
 from recurate.components.protocols import (
     Generator,
@@ -44,7 +46,14 @@ from recurate.core.settings import Settings
 DATA = Seam(
     "data",
     "kind of data",
-    {"gaussians": Gaussians, "moons": Moons, "digits": Digits, "table": TableData, "images": ImageData},
+    {
+        "gaussians": Gaussians,
+        "moons": Moons,
+        "digits": Digits,
+        "table": TableData,
+        "images": ImageData,
+        "queries": Queries,
+    },
     plugged.PluggedDataSettings,
 )
 GENERATORS = Seam(
@@ -56,6 +65,7 @@ GENERATORS = Seam(
         "mixture": MixtureSettings,
         "kde": KernelSettings,
         "external": ExternalSettings,
+        "language": LanguageSettings,
     },
     plugged.PluggedGeneratorSettings,
     usual="flow",

@@ -50,13 +50,19 @@ def write_folder(
     sync(target.absolute().parent.parent)  # it may be new too
 
 
-def verify(folder: Path, remedy: str, links: Mapping[str, str] = NONE) -> str:
+def verify(
+    folder: Path,
+    remedy: str,
+    links: Mapping[str, str] = NONE,
+    dropped: Callable[[str], bool] = lambda name: False,
+) -> str:
     """Check every file of a folder against its recorded SHA-256, and the folder's links.
 
     Args:
         folder: Folder written by :func:`write_folder`.
         remedy: Remedy that the error states.
         links: Links that the folder must have.
+        dropped: Function that says of a file's name whether it may be missing.
 
     Returns:
         The folder's seal.
@@ -70,6 +76,8 @@ def verify(folder: Path, remedy: str, links: Mapping[str, str] = NONE) -> str:
             raise foreign(folder / CONTENTS, name, contents.get(name), seal, remedy)
     for name, digest in field(contents, "sha256", dict, folder / CONTENTS, remedy).items():
         path = folder / name
+        if not path.exists() and dropped(name):
+            continue
         if not path.is_file() or sha256(path) != digest:
             raise altered(path, remedy)
     return str(contents[SEAL])

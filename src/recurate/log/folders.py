@@ -165,12 +165,28 @@ class StoredRun:
                 got=", ".join(sorted(str(p) for p in later)),
                 remedy=f"restore round {done}, or delete the later ones to play them again",
             )
+        thinned = thinned_rounds(self.settings().get("keep"), done)
         for t in range(done):
             remedy = f"restore it, or delete rounds {t} and later to play them again"
-            seals.append(verify(self.round_path(t), remedy, {RUN: run, BEFORE: seals[-1]}))
+            links = {RUN: run, BEFORE: seals[-1]}
+            seals.append(verify(self.round_path(t), remedy, links, is_model if t < thinned else _never))
         for path in _numbered(self.path / "rejected", r"\d{3,9}-\d{1,9}"):
             verify(path, "restore it, or delete it", {RUN: run})
         return seals
+
+
+def thinned_rounds(keep: int | None, done: int) -> int:
+    """Return how many first rounds of ``done`` have no model any more if the last ``keep`` are kept."""
+    return 0 if keep is None else max(done - keep, 0)
+
+
+def is_model(name: str) -> bool:
+    """Return whether a file of a round, by its name in the round's folder, belongs to a saved model."""
+    return "model" in Path(name).parts[:-1]
+
+
+def _never(name: str) -> bool:
+    return False
 
 
 def _numbered(folder: Path, pattern: str) -> list[Path]:

@@ -146,6 +146,9 @@ class Config(Settings):
     measures: MeasureSettings = MeasureSettings()
     alarms: tuple[AnyAlarm, ...] = ()
     report: ReportSettings = ReportSettings()
+    keep: int | None = Field(
+        None, ge=1, le=100_000, description="number of last models that the run keeps; all of them if absent"
+    )
     attempts: int = Field(
         2, ge=1, le=100, description="largest number of times a round is run if alarms keep rolling it back"
     )

@@ -141,6 +141,7 @@ def _drive(
             continue
         changed = ()
         state = folder.settled(following, environment)
+        folder.thin(config)
         found += record.measured
         del following, record  # a round's samples may be large
         if forecast is None:
@@ -188,7 +189,7 @@ def _facts(folder: RunFolder, environment: Environment) -> dict[str, Any]:
     config, done = environment.config, folder.complete()
     return {
         "run": str(folder.path),
-        "data": "none" if config.data is None else config.data.kind,
+        "data": "none" if config.data is None else config.data.title,
         "rewards": ", ".join(f"{r.name} ({r.kind})" for r in config.rewards),
         **environment.facts(),
         "k": config.selection.k,

@@ -108,7 +108,8 @@ def play(state: State, environment: Environment, stage: Stage, attempt: int = 0)
     found += Trajectory(tuple(to_rows(t, MEASURED, values)))
     shown = environment.config.selection.shown
     counts |= {"candidates": len(samples), "slates": shown, "picks": len(winners)}
-    record = Record(t, generator, samples, log, found, counts, notes=tuple(missed))
+    notes = (*getattr(generator, "notes", ()), *missed)
+    record = Record(t, generator, samples, log, found, counts, notes=notes)
     following = State(t + 1, generator, _batches(state, samples, scored, winners, environment), after)
     if state.control is not None:
         stage(t, "control arm")

@@ -42,7 +42,7 @@ from recurate.core.fingerprints import DEVICE, PACKAGES, Change, Fingerprint, af
 from recurate.core.marks import is_own, marked
 from recurate.core.sealed import BEFORE, CONTENTS, RUN, SEAL, field, read_json, sealed, sha256, write_folder
 from recurate.core.version import VERSION
-from recurate.log.folders import RUN_FORMAT, StoredRun, first_absent, fixed_hash
+from recurate.log.folders import RUN_FORMAT, StoredRun, first_absent, fixed_hash, thinned_rounds
 from recurate.log.samples import Samples, load_samples, save_samples
 from recurate.log.schema import MODEL, Log, read_log, write_log
 from recurate.log.trajectory import Trajectory
@@ -340,6 +340,12 @@ class RunFolder(StoredRun):
     def workspace(self) -> Path:
         """Folder in which an external generator works; it is emptied before every round."""
         return self.path / ".work"
+
+    def thin(self, config: Config) -> None:
+        """Remove the models of rounds before the last ``config.keep``, from which no run is resumed."""
+        for t in range(thinned_rounds(config.keep, self.complete())):
+            for part in (".", "control"):
+                shutil.rmtree(self.round_path(t) / part / "model", ignore_errors=True)
 
     def clear_workspace(self) -> None:
         """Remove the files that programs have left."""

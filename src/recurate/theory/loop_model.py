@@ -318,6 +318,27 @@ class LoopModel:
         ]
         if self.residuals is not None:
             found += self._about_thin_contexts(self.residuals)
+        return found + self._about_two_values()
+
+    def _about_two_values(self) -> list[str]:
+        """Report contexts with few candidates whose rewards take two values: their shares are estimates."""
+        if self.mode != "each" or self.context_codes is None:
+            return []
+        codes, rewards = self.context_codes[: self.candidates], self.describer.candidates.rewards
+        sizes = np.bincount(codes)
+        if sizes.min() >= THICK:
+            return []
+        law = np.bincount(codes, self.population.law[: self.candidates])
+        found = []
+        for name, own in zip(self.describer.candidates.names, rewards[: self.candidates].T, strict=True):
+            low, high = own.min(), own.max()
+            never = float(law[np.bincount(codes, own == high) == 0].sum() / law.sum())
+            found.append(
+                f"{name} takes two values, and contexts have few candidates (from {sizes.min()}): each has "
+                f"its own share of {high:g}. It is 0 in {never:.0%} of contexts, where it may grow all the "
+                f"same: from round 1 on, the mean is understated for these, by at most "
+                f"{never * (high - low):.2g}"
+            )
         return found
 
     def _about_thin_contexts(self, residuals: PooledResiduals) -> list[str]:
@@ -409,10 +430,15 @@ def _treat_contexts(atoms: Candidates, count: int) -> tuple[str, IntArray | None
                 got=f"{names[int(np.argmax(missing))]!r} ({int(missing.sum())} such contexts)",
                 remedy="real data in the mix need the same contexts as the candidates",
             )
-    if own.min() >= THICK:
+    if own.min() >= THICK or _two_valued(atoms.rewards[:count]):
         return "each", codes, None
     residuals = PooledResiduals.of(atoms.rewards, codes, count, THICK)
     return "pooled residuals" if residuals.thin.all() else "each and pooled", codes, residuals
+
+
+def _two_valued(rewards: FloatArray) -> bool:
+    """Return whether every reward (count, m) takes two values only, as a verifier's does."""
+    return all(np.isin(r, (r.min(), r.max())).all() for r in rewards.T)
 
 
 def _check_thin(residuals: PooledResiduals, setting: Setting, law: FloatArray | None) -> None:

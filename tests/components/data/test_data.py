@@ -21,7 +21,7 @@ from hypothesis.extra.numpy import arrays
 from PIL import Image
 from pydantic import ValidationError
 
-from recurate.components.data import Digits, Gaussians, ImageData, Moons, TableData
+from recurate.components.data import Digits, Gaussians, ImageData, Moons, Queries, TableData
 from recurate.components.data.images import _quotas
 from recurate.core.errors import InputError
 from recurate.core.seeds import Stream
@@ -582,6 +582,39 @@ def test_memory_stays_near_the_array_itself(tmp_path, form):
 
 
 # --- synthetic data ---
+
+
+def test_generated_queries():
+    made = Queries(kind="queries", source="generated", size=11_200).load(Stream(0))
+    texts = [*made.train, *made.held_out]
+    assert len(set(texts)) == len(texts) == 11_200
+    names, counts = np.unique([*made.labels, *made.held_out_labels], return_counts=True)
+    assert len(names) == 8
+    assert set(counts) == {1400}
+    few = Queries(kind="queries", source="generated", size=500).load(Stream(0))
+    assert few.train.size + few.held_out.size == 500
+    assert not set(few.train) & set(few.held_out)
+    assert Queries(kind="queries", source="generated").files() == {}
+
+
+def test_queries_of_clinc150(tmp_path, monkeypatch):
+    folder = tmp_path / "clinc150"
+    folder.mkdir()
+    rows = "".join(f"train,topic {i % 3},x,query {i}\n" for i in range(30)) + "oos_val,oos,oos,what\n"
+    with gzip.open(folder / "clinc150.csv.gz", "wt") as file:
+        file.write("split,domain,intent,text\n" + rows)
+    monkeypatch.setenv("RECURATE_DATA", str(tmp_path))
+    monkeypatch.chdir(folder)
+    settings = Queries(kind="queries")
+    found = settings.load(Stream(0))
+    assert settings.title == "queries (CLINC150)"
+    assert len(found.train) + len(found.held_out) == 30
+    assert set(found.labels) == {"topic 0", "topic 1", "topic 2"}
+    assert list(settings.files()) == ["clinc150/clinc150.csv.gz"]
+    monkeypatch.delenv("RECURATE_DATA")
+    assert settings.title == "queries (generated)"
+    with pytest.raises(InputError, match="no such data file"):
+        Queries(kind="queries", source="clinc150").load(Stream(0))
 
 
 def test_moons():

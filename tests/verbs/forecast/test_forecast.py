@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 
 import numpy as np
+import pyarrow as pa
 import pytest
 from scipy.special import ndtri
 
@@ -181,10 +182,11 @@ def test_spread_cannot_be_tested_from_pairs():
 
 
 def test_a_wrong_residual_model_is_found_out_by_the_unbiased_first_round():
-    """Rewards of 0 and 3 (P = .9) in contexts of 4: pooled residuals overstate the gain threefold."""
+    """Rewards near 0 and 3 (P = .9) in contexts of 4: pooled residuals overstate the gain threefold."""
     rng = np.random.default_rng(3)
     codes = np.repeat(np.arange(4000), 4)
-    result = forecast(3.0 * (rng.random(16_000) < 0.9), k=4, rounds=1, context=codes)
+    rewards = 3.0 * (rng.random(16_000) < 0.9) + rng.normal(0, 1e-3, 16_000)
+    result = forecast(rewards, k=4, rounds=1, context=codes)
     assert any("do not rely on this forecast" in w for w in result.warnings)
     fine = forecast(rng.normal(size=16_000), k=4, rounds=1, context=codes)
     assert not any("do not rely" in w for w in fine.warnings)
@@ -335,3 +337,20 @@ def test_rewards_too_large_for_exp_are_left_out_with_a_warning():
 def test_bad_input_is_named(arguments, message):
     with pytest.raises(InputError, match=message):
         forecast(**arguments)
+
+
+def test_verified_answers_to_many_prompts_stay_between_their_two_values():
+    """Eight answers per prompt: a prompt's share p of right ones becomes 1 - (1 - p)^K."""
+    draw = np.random.default_rng(0)
+    right = (draw.random((400, 8)) < draw.beta(0.6, 0.9, 400)[:, None]).astype(float)
+    log = pa.table({"prompt": np.repeat(np.arange(400).astype(str), 8), "reward": right.ravel()})
+    found = recurate.forecast(log, k=4, noise="none", rounds=3)
+    shares = right.mean(axis=1)
+    means = [r.value for r in found.trajectory.rows if r.quantity == "mean_reward"]
+    for mean in means:
+        assert mean == pytest.approx(shares.mean(), abs=1e-9)
+        shares = 1 - (1 - shares) ** 4
+    never = (right.sum(axis=1) == 0).mean()
+    [warning] = [w for w in found.warnings if "takes two values" in w]
+    assert f"0 in {never:.0%} of contexts" in warning
+    assert f"at most {never:.2g}" in warning

@@ -57,6 +57,11 @@ class Source(Settings):
         """
         raise NotImplementedError
 
+    @property
+    def title(self) -> str:
+        """Name of the data for readers."""
+        return self.kind
+
     def files(self) -> dict[str, str]:
         """Return the SHA-256 of every file that :meth:`load` reads.
 

@@ -195,18 +195,20 @@ class Descent:
         steps: Largest number of training steps.
         learning_rate: Initial step size.
         weight_decay: Weight decay, decoupled from the gradient; with 0 the optimiser is Adam.
+        clip: Largest norm of the gradient, which is scaled down to it; None: any.
     """
 
     name: str
     steps: int
     learning_rate: float
     weight_decay: float = 0.0
+    clip: float | None = None
 
 
 def optimise(
     network: Module,
     batches: Iterator[Batch],
-    loss: Callable[[Batch], Tensor],
+    loss: Callable[[Batch], Tensor | Iterator[Tensor]],
     settings: Descent,
     after: Callable[[int], bool | None] = lambda done: None,
 ) -> None:
@@ -216,7 +218,8 @@ def optimise(
         network: Network whose parameters are changed.
         batches: One batch per step, drawn just before its loss is computed: both may share a generator of
             random numbers.
-        loss: Function that returns the loss of a batch, a scalar.
+        loss: Function that returns the loss of a batch, a scalar, or yields its summands: the gradient of
+            each is computed before the next, which saves memory.
         settings: Settings of the optimiser.
         after: Function that is called with the number of completed steps, first with 0; true stops training.
 
@@ -226,19 +229,24 @@ def optimise(
     import torch
 
     diverged = Diverged(settings.name, settings.learning_rate)
-    parameters = list(network.parameters())
+    parameters = [p for p in network.parameters() if p.requires_grad]
     optimiser = _AdamW(parameters, settings.weight_decay)
     if after(0):
         return
     for step, batch in zip(range(settings.steps), batches, strict=False):
-        value = loss(batch)
-        torch.autograd.backward(value)
+        found = loss(batch)
+        value = torch.zeros(())
+        for part in (found,) if isinstance(found, torch.Tensor) else found:
+            torch.autograd.backward(part)
+            value = value.to(part.device) + part.detach()
+        if settings.clip is not None:
+            torch.nn.utils.clip_grad_norm_(parameters, settings.clip)
         optimiser.step(settings.learning_rate * (1 + math.cos(math.pi * step / settings.steps)) / 2)
         if step % CHECKED == 0 and not math.isfinite(value.item()):
             raise diverged
         if after(step + 1):
             break
-    if not all(bool(found.isfinite().all()) for found in (value, *parameters)):
+    if not all(bool(p.isfinite().all()) for p in (value, *parameters)):
         raise diverged
 
 

@@ -1,0 +1,1 @@
+"""Causal language models of transformers: tokens, sampling and fine-tuning."""

@@ -1,0 +1,189 @@
+"""Tokens of prompts and completions, and byte-pair encodings learned from texts.
+
+A sequence is a prompt followed by a completion and an end token. The two are encoded separately, as they are
+when a model samples: the model sees the prompt's tokens and generates the others.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from recurate.core.errors import InputError
+from recurate.log.samples import Samples, as_texts
+
+PAD, START, END, ASK = "<pad>", "<s>", "</s>", "<ask>"  # tokens of encodings that are learned here
+
+Ids = list[int]
+
+
+def import_transformers() -> ModuleType:
+    """Return the module transformers.
+
+    Raises:
+        InputError: If it is not installed.
+    """
+    try:
+        import transformers
+    except ImportError:
+        raise InputError(
+            "this needs transformers, which is not installed",
+            got="no module named transformers",
+            remedy="pip install 'recurate[run,text]'",
+        ) from None
+    transformers.utils.logging.disable_progress_bar()  # type: ignore[no-untyped-call]
+    return transformers
+
+
+def learn_tokenizer(texts: Sequence[str], size: int) -> Any:
+    """Return a byte-pair encoding learned from texts: of bytes, so that it encodes any text without loss.
+
+    Args:
+        texts: Texts from which merges are learned, in this order.
+        size: Largest number of tokens; at least the 256 bytes and 4 special tokens.
+    """
+    transformers = import_transformers()
+    from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+
+    learned = Tokenizer(models.BPE())
+    learned.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    learned.decoder = decoders.ByteLevel()
+    trainer = trainers.BpeTrainer(
+        vocab_size=size,
+        special_tokens=[PAD, START, END, ASK],
+        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+        show_progress=False,
+    )
+    learned.train_from_iterator(list(texts), trainer)
+    return transformers.PreTrainedTokenizerFast(
+        tokenizer_object=learned,
+        pad_token=PAD,
+        bos_token=START,
+        eos_token=END,
+        extra_special_tokens=[ASK],
+        clean_up_tokenization_spaces=False,
+    )
+
+
+@dataclass(frozen=True)
+class Codec:
+    """Translation of prompts and completions to tokens and back.
+
+    Attributes:
+        tokenizer: Tokenizer of transformers.
+        chat: Whether prompts are messages of a user in the tokenizer's chat template.
+        prompt: Format of a prompt, with ``{context}``.
+        end: Id of the token that ends every training sequence.
+        ends: Ids of all tokens that end a completion.
+    """
+
+    tokenizer: Any
+    chat: bool
+    prompt: str
+    end: int
+    ends: frozenset[int]
+
+    @classmethod
+    def of(cls, tokenizer: Any, model: Any, *, template: str, prompt: str, end: str | None) -> Codec:
+        """Return the codec of a tokenizer and its model.
+
+        Args:
+            tokenizer: Tokenizer of transformers.
+            model: Model, whose configuration may name further end tokens.
+            template: ``chat``, ``plain``, or ``auto``: chat if the tokenizer has a chat template.
+            prompt: Format of a prompt, with ``{context}``.
+            end: Text of the end token; None for the tokenizer's own.
+
+        Raises:
+            InputError: If there is no end token, or no chat template although one is required.
+        """
+        known = getattr(tokenizer, "chat_template", None) is not None
+        if template == "chat" and not known:
+            raise InputError(
+                "the tokenizer has no chat template",
+                got="generator.template = 'chat'",
+                remedy="set generator.template = 'plain', or add chat_template.jinja to the model's folder",
+            )
+        last = tokenizer.eos_token_id if end is None else tokenizer.convert_tokens_to_ids(end)
+        if last is None or (end is not None and last == tokenizer.unk_token_id):
+            raise InputError(
+                "the tokenizer has no end token, so no completion would end",
+                got="no eos_token" if end is None else f"generator.end = {end!r}, which is no token",
+                remedy="name one of its tokens: generator.end = '</s>', for example",
+            )
+        own = getattr(getattr(model, "generation_config", None), "eos_token_id", None)
+        more = [own] if isinstance(own, int) else list(own or [])
+        chat = template == "chat" or (template == "auto" and known)
+        return cls(tokenizer, chat, prompt, int(last), frozenset([int(last), *map(int, more)]))
+
+    @property
+    def filler(self) -> int:
+        """Id that fills places that nothing attends to."""
+        return int(self.end if self.tokenizer.pad_token_id is None else self.tokenizer.pad_token_id)
+
+    def prompts(self, contexts: NDArray[Any] | None, n: int) -> list[Ids]:
+        """Return the tokens of n prompts, at least one each: a start token alone without contexts."""
+        if contexts is None:
+            return [self._start() or [self.end]] * n
+        known: dict[str, Ids] = {}
+        return [known.setdefault(text, known.get(text) or self._prompt(text)) for text in map(str, contexts)]
+
+    def completions(self, samples: Samples) -> list[Ids]:
+        """Return the tokens of completions, each with its end token."""
+        if not len(samples):
+            return []
+        found = self.tokenizer(samples.tolist(), add_special_tokens=False)["input_ids"]
+        return [[*ids, self.end] for ids in found]
+
+    def texts(self, completions: Sequence[Ids]) -> Samples:
+        """Return the texts of completions without special tokens."""
+        decode = self.tokenizer.batch_decode
+        return as_texts(decode(list(completions), skip_special_tokens=True) if len(completions) else [])
+
+    def _start(self) -> Ids:
+        first = self.tokenizer.bos_token_id
+        return [] if first is None else [int(first)]
+
+    def _prompt(self, context: str) -> Ids:
+        if not context:
+            return self._start() or [self.end]
+        text = self.prompt.replace("{context}", context)
+        if self.chat:
+            ids = self.tokenizer.apply_chat_template(
+                [{"role": "user", "content": text}], add_generation_prompt=True, return_dict=False
+            )
+            return [int(i) for i in ids]
+        ask = self.tokenizer.convert_tokens_to_ids(ASK)
+        known = ask is not None and ask != self.tokenizer.unk_token_id
+        return [
+            *self._start(),
+            *self.tokenizer(text, add_special_tokens=False)["input_ids"],
+            *([int(ask)] if known else []),
+        ]
+
+
+def check_window(prompts: Sequence[Ids], added: int, window: int) -> None:
+    """Refuse prompts that leave no room for a completion.
+
+    Args:
+        prompts: Tokens of the prompts.
+        added: Number of tokens that must fit after each.
+        window: Largest number of tokens of a sequence.
+
+    Raises:
+        InputError: If a prompt is too long.
+    """
+    lengths = np.array([len(ids) for ids in prompts])
+    over = np.flatnonzero(lengths + added > window)
+    if over.size:
+        worst = int(lengths[over].max())
+        raise InputError(
+            f"{over.size} of {len(prompts)} prompts do not fit into the model's window with a completion",
+            got=f"a prompt of {worst} tokens, up to {added} more, a window of {window}",
+            remedy="shorten them, lower generator.sample.longest, or use a model with a longer window",
+        )

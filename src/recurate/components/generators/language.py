@@ -1,0 +1,442 @@
+"""Causal language models of transformers, retrained by supervised fine-tuning."""
+
+from __future__ import annotations
+
+import copy
+import json
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Literal, Self
+
+from numpy.typing import NDArray
+from pydantic import Field, model_validator
+
+from recurate.components.causal.decoding import Manner, complete
+from recurate.components.causal.tokens import Codec, check_window, import_transformers, learn_tokenizer
+from recurate.components.causal.tuning import Course, Example, cut, tune
+from recurate.components.nets.devices import choose_device, import_torch, threads
+from recurate.components.nets.training import repeatable
+from recurate.components.protocols import GeneratorSettings
+from recurate.core.errors import InputError
+from recurate.core.files import write_text
+from recurate.core.fingerprints import Fingerprint, of_folder
+from recurate.core.limits import check_memory
+from recurate.core.sealed import sha256
+from recurate.core.seeds import Stream
+from recurate.core.settings import Settings
+from recurate.log.samples import Samples, is_text
+
+FORMAT = 1  # version of language.json
+CARD = "language.json"
+
+
+class ScratchSettings(Settings):
+    """Size of a model that is trained from scratch: a Llama with its own byte-pair encoding."""
+
+    layers: int = Field(2, ge=1, le=1000, description="transformer blocks")
+    width: int = Field(128, ge=8, le=65_536, description="width of a block")
+    heads: int = Field(4, ge=1, le=1024, description="attention heads; they divide the width")
+    vocabulary: int = Field(
+        1024, ge=260, le=1_000_000, description="largest number of tokens of the byte-pair encoding"
+    )
+    window: int = Field(128, ge=2, le=10**6, description="largest number of tokens of prompt and completion")
+
+    @model_validator(mode="after")
+    def _even_heads(self) -> Self:
+        if self.width % (2 * self.heads):
+            raise ValueError(f"width ({self.width}) must be a multiple of 2 x heads ({self.heads})")
+        return self
+
+    def build(self, tokenizer: Any, seed: int) -> Any:
+        """Return an untrained model for a tokenizer."""
+        torch, transformers = import_torch(), import_transformers()
+        config = transformers.LlamaConfig(
+            vocab_size=len(tokenizer),
+            hidden_size=self.width,
+            intermediate_size=8 * self.width // 3,
+            num_hidden_layers=self.layers,
+            num_attention_heads=self.heads,
+            num_key_value_heads=self.heads,
+            max_position_embeddings=self.window,
+            bos_token_id=tokenizer.bos_token_id,
+            eos_token_id=tokenizer.eos_token_id,
+            pad_token_id=tokenizer.pad_token_id,
+            tie_word_embeddings=True,
+        )
+        with torch.random.fork_rng(devices=[]):
+            torch.default_generator.manual_seed(seed)
+            return transformers.AutoModelForCausalLM.from_config(config, dtype=torch.float32).eval()
+
+
+class SamplingSettings(Settings):
+    """How completions are sampled."""
+
+    temperature: float = Field(1.0, gt=0, description="temperature that divides the logits")
+    top_p: float = Field(
+        1.0, gt=0, le=1, description="tokens are drawn from the most probable ones that add up to this"
+    )
+    longest: int = Field(64, ge=1, le=10**6, description="largest number of tokens of a completion")
+    stop: tuple[str, ...] = Field((), description="texts before which a completion ends, besides end tokens")
+    batch: int = Field(64, ge=1, le=10**6, description="completions that are sampled together")
+
+
+class LoraSettings(Settings):
+    """Low-rank adapters: small matrices are trained in place of the weights."""
+
+    rank: int = Field(16, ge=1, le=10_000, description="rank of the adapters")
+    alpha: float = Field(32.0, gt=0, description="scale of the adapters, divided by the rank")
+    modules: tuple[str, ...] = Field(
+        (), description="names of the layers with adapters; all linear layers but the last if absent"
+    )
+
+
+class TrainingSettings(Settings):
+    """How a model is retrained: AdamW on the completions' cross entropy."""
+
+    first_epochs: float = Field(
+        10.0, gt=0, le=10**6, description="passes over the real data that train the first model"
+    )
+    epochs: float = Field(2.0, gt=0, le=10**6, description="passes over every retraining set")
+    batch: int = Field(32, ge=1, le=10**7, description="texts per step")
+    micro: int | None = Field(
+        None, ge=1, le=10**7, description="texts per forward pass, whose gradients are added; all if absent"
+    )
+    learning_rate: float = Field(1e-3, gt=0, description="AdamW's step size, cosine-annealed to zero")
+    weight_decay: float = Field(0.0, ge=0, description="AdamW's weight decay")
+    clip: float = Field(1.0, gt=0, description="largest norm of the gradient")
+    packing: bool = Field(
+        False, description="whether several texts share a row of tokens, without seeing each other"
+    )
+    warm_start: bool = Field(
+        True, description="whether retraining starts from the previous round's model; false: from the first"
+    )
+    lora: LoraSettings | None = Field(None, description="low-rank adapters; absent: all weights")
+
+
+class LanguageSettings(GeneratorSettings):
+    """Settings of a causal language model."""
+
+    kind: Literal["language"]
+    model: str | None = Field(
+        None,
+        description="folder of a model that transformers saved, or its name on the Hugging Face hub; if "
+        "absent, one is trained from scratch on the real data",
+    )
+    fit_first: bool | None = Field(
+        None,
+        description="whether to train the first model on the real data; if absent, only one from scratch",
+    )
+    scratch: ScratchSettings = ScratchSettings()
+    sample: SamplingSettings = SamplingSettings()
+    training: TrainingSettings = TrainingSettings()
+    template: Literal["auto", "chat", "plain"] = Field(
+        "auto", description="'chat': a prompt is a user's message; 'auto': if the tokenizer has a template"
+    )
+    prompt: str = Field("{context}", description="format of prompts, with {context}")
+    end: str | None = Field(None, description="end token, for tokenizers without one")
+    precision: Literal["auto", "float32", "bfloat16"] = Field(
+        "auto", description="precision of forward passes; 'auto': bfloat16 on CUDA, float32 elsewhere"
+    )
+    device: str = Field("auto", description="device of the model: 'auto', 'cpu', 'cuda', ...")
+    threads: int = Field(1, ge=1, le=10**9, description="CPU threads; one is fastest for small models")
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        if "{context}" not in self.prompt:
+            raise ValueError("prompt must contain {context}")
+        if self.model is None and self.fit_first is False:
+            raise ValueError("a model from scratch must be trained first: leave out fit_first")
+        if self.model is None and self.training.lora is not None:
+            raise ValueError("adapters need a trained model: name it in generator.model")
+        if self.model is None and self.sample.longest >= self.scratch.window:
+            raise ValueError(
+                f"sample.longest ({self.sample.longest}) must be below scratch.window ({self.scratch.window})"
+            )
+        return self
+
+    def rests_on(self, serves: str) -> list[Fingerprint]:
+        """Return the fingerprints of the model's folder."""
+        return [] if self.model is None else of_folder(f"{serves}.model", Path(self.model))
+
+    def check(self) -> None:
+        """Check that this machine has transformers, the device, and memory for a model from scratch.
+
+        Raises:
+            InputError: If it does not.
+        """
+        import_transformers()
+        choose_device(self.device)
+        if self.model is None:
+            size = self.scratch
+            weights = 12 * size.layers * size.width**2 + size.vocabulary * size.width
+            check_memory("a language model of this size", 16.0 * weights, "lower generator.scratch.width")
+
+    def build(self, workspace: Path | None = None, logs: Path | None = None) -> Language:
+        """Return the model that the settings name, or one without tokens and weights.
+
+        Raises:
+            InputError: If the model cannot be loaded.
+        """
+        if self.model is None:
+            return Language(self)
+        tokenizer, model = _pretrained(self.model)
+        return Language(self, tokenizer, model)
+
+    def load(self, folder: Path, workspace: Path | None = None, logs: Path | None = None) -> Language:
+        """Return the model that was saved in a folder."""
+        return Language.load(folder)
+
+    @property
+    def trains_first(self) -> bool:
+        """Whether the first model is trained on the real data."""
+        return self.model is None if self.fit_first is None else self.fit_first
+
+    @property
+    def knows_contexts(self) -> bool:
+        """True: contexts are prompts."""
+        return True
+
+
+@dataclass(frozen=True, eq=False)
+class Language:
+    """A causal language model as an immutable value.
+
+    Attributes:
+        settings: Settings of the model.
+        tokenizer: Its tokenizer; None before the first training from scratch.
+        model: The model of transformers, which is never changed: training copies it.
+        trained: Whether it was trained here.
+        notes: Remarks about the last training.
+    """
+
+    settings: LanguageSettings
+    tokenizer: Any = None
+    model: Any = None
+    trained: bool = False
+    notes: tuple[str, ...] = ()
+
+    def fit(self, data: Samples, *, rng: Stream, contexts: NDArray[Any] | None = None, real: int = 0) -> Self:
+        """Return a model that is trained on completions (n,) of prompts (n,); see :class:`Generator`.
+
+        Raises:
+            InputError: If the data are not texts, a prompt does not fit, or there is no such device.
+            Diverged: If the loss or the weights are not finite.
+        """
+        if not is_text(data) or not len(data):
+            raise InputError(
+                "a language model is trained on texts",
+                got=f"{len(data)} texts" if is_text(data) else f"numbers of shape {data.shape[1:]}",
+                remedy="name a column of texts: data.sample",
+            )
+        torch = import_torch()
+        with self._computing() as device, torch.random.fork_rng(_devices(device)):
+            torch.manual_seed(rng.integer())  # of initial weights and of dropout
+            tokenizer, model, raw = self._start(data, contexts)
+            codec, window = self._codec(tokenizer, model), _window(model)
+            prompts, completions = codec.prompts(contexts, len(data)), codec.completions(data)
+            check_window(prompts, 1, window)
+            examples, long = cut([Example(*pair) for pair in zip(prompts, completions, strict=True)], window)
+            course = self._course(first=raw or not self.trained, window=window)
+            draw = rng.at("order").generator()
+            tune(model.to(device), examples, course, codec.filler, draw, lambda: self._precision(device))
+        notes = (f"{long} of {len(data)} training texts were cut at {window} tokens",) if long else ()
+        return replace(self, tokenizer=tokenizer, model=model.eval(), trained=True, notes=notes)
+
+    def sample(self, n: int, *, rng: Stream, contexts: NDArray[Any] | None = None) -> Samples:
+        """Return n completions (n,), one per prompt; item i depends on its prompt and on rng.at("item", i).
+
+        Raises:
+            InputError: If the model has not been trained, a prompt does not fit, every completion is empty,
+                or there is no such device.
+        """
+        torch, how = import_torch(), self.settings.sample
+        codec = self._codec(self.tokenizer, self._trained())
+        prompts = codec.prompts(contexts, n)
+        check_window(prompts, how.longest, _window(self.model))
+        manner = Manner(how.temperature, how.top_p, how.longest, codec.ends, codec.filler)
+        with self._computing() as device, torch.inference_mode(), self._precision(device):
+            found = complete(
+                self.model.to(device),
+                prompts,
+                lambda item: rng.at("item", item).generator().random(how.longest),
+                manner,
+                how.batch,
+                _stopped(codec, how.stop) if how.stop else None,
+            )
+        texts = codec.texts(found)
+        for at, text in enumerate(texts):
+            texts[at] = text[: min((text.find(s) for s in how.stop if s in text), default=len(text))]
+        if n and not any(texts):
+            raise InputError(
+                "every completion is empty: the model emits end or padding tokens alone",
+                got=f"{n} empty completions",
+                remedy="train it longer or at a lower generator.training.learning_rate",
+            )
+        return texts
+
+    def save(self, folder: Path) -> None:
+        """Write the weights (safetensors; adapters alone if there are some), the tokenizer and a card."""
+        model = self._trained()
+        adapted, base = hasattr(model, "peft_config"), None
+        if self.settings.training.lora is not None:
+            base = _digest(str(self.settings.model))
+        if adapted or base is None:
+            model.save_pretrained(folder)
+        self.tokenizer.save_pretrained(folder)
+        card = {
+            "format": FORMAT,
+            "settings": self.settings.model_dump(mode="json"),
+            "trained": self.trained,
+            "adapted": adapted,
+            "base": base,
+        }
+        write_text(folder / CARD, json.dumps(card, indent=2) + "\n")
+
+    @classmethod
+    def load(cls, folder: Path) -> Self:
+        """Read what :meth:`save` wrote.
+
+        Raises:
+            InputError: If a file is missing or damaged, or the adapters belong to another model.
+        """
+        try:
+            card = json.loads((folder / CARD).read_text(encoding="utf-8"))
+            settings = LanguageSettings(**card["settings"])
+            base, adapted, trained = card["base"], card["adapted"], card["trained"]
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise InputError(
+                "the card of a saved language model is missing or damaged",
+                got=f"{folder / CARD}: {str(error).splitlines()[0]}",
+                remedy="restore it, or train the model again",
+            ) from None
+        if base is None:
+            tokenizer, model = _pretrained(str(folder))
+            return cls(settings, tokenizer, model, trained)
+        if _digest(str(settings.model)) != base:
+            raise InputError(
+                "the adapters belong to another model",
+                got=f"generator.model = {settings.model!r}, whose weights have changed",
+                remedy="restore the model that they were trained on",
+            )
+        tokenizer, model = _pretrained(str(settings.model))
+        if adapted:
+            model = _peft().PeftModel.from_pretrained(model, str(folder), is_trainable=True).eval()
+        return cls(settings, tokenizer, model, trained)
+
+    # --- parts ---
+
+    def _trained(self) -> Any:
+        if self.model is None:
+            raise InputError(
+                "the language model has not been trained", got="no weights", remedy="train it on real data"
+            )
+        return self.model
+
+    def _start(self, data: Samples, contexts: NDArray[Any] | None) -> tuple[Any, Any, bool]:
+        """Return tokenizer, the model whose training begins, and whether its weights are untrained."""
+        settings, torch = self.settings, import_torch()
+        if self.model is not None and (settings.training.warm_start or not self.trained):
+            return self.tokenizer, self._adapted(copy.deepcopy(self.model)), False
+        if settings.model is not None:
+            tokenizer, model = _pretrained(settings.model)
+            return tokenizer, self._adapted(model), False
+        prompts = [] if contexts is None else [settings.prompt.replace("{context}", c) for c in contexts]
+        tokenizer = self.tokenizer or learn_tokenizer([*prompts, *data], settings.scratch.vocabulary)
+        return tokenizer, settings.scratch.build(tokenizer, torch.initial_seed()), True
+
+    def _adapted(self, model: Any) -> Any:
+        """Return the model with new adapters, if the settings ask for some and it has none."""
+        lora = self.settings.training.lora
+        if lora is None or hasattr(model, "peft_config"):
+            return model
+        config = _peft().LoraConfig(
+            task_type="CAUSAL_LM",
+            r=lora.rank,
+            lora_alpha=lora.alpha,
+            target_modules=list(lora.modules) or "all-linear",
+        )
+        return _peft().get_peft_model(model, config)
+
+    def _codec(self, tokenizer: Any, model: Any) -> Codec:
+        s = self.settings
+        return Codec.of(tokenizer, model, template=s.template, prompt=s.prompt, end=s.end)
+
+    def _course(self, *, first: bool, window: int) -> Course:
+        t = self.settings.training
+        epochs = t.first_epochs if first else t.epochs
+        width = window if t.packing else None
+        return Course(epochs, t.batch, t.micro or t.batch, t.learning_rate, t.weight_decay, t.clip, width)
+
+    @contextmanager
+    def _computing(self) -> Iterator[str]:
+        device = choose_device(self.settings.device)
+        with threads(self.settings.threads), repeatable(device):
+            yield device
+
+    def _precision(self, device: str) -> AbstractContextManager[Any]:
+        low = self.settings.precision == "bfloat16"
+        low |= self.settings.precision == "auto" and device.startswith("cuda")
+        return (
+            import_torch().autocast(device.split(":")[0], import_torch().bfloat16) if low else nullcontext()
+        )
+
+
+def _stopped(codec: Codec, stops: tuple[str, ...]) -> Any:
+    """Return the function that says whether a completion contains a stop text."""
+    longest = max(len(s.encode()) for s in stops) + 8  # every token is a byte or more
+
+    def stopped(ids: list[int]) -> bool:
+        tail = codec.tokenizer.decode(ids[-longest:], skip_special_tokens=True)
+        return any(s in tail for s in stops)
+
+    return stopped
+
+
+def _window(model: Any) -> int:
+    """Return the largest number of tokens of a sequence."""
+    config = model.config
+    found = (getattr(config, name, None) for name in ("max_position_embeddings", "n_positions"))
+    return next((int(size) for size in found if size), 2**31)
+
+
+def _devices(device: str) -> list[int]:
+    """Return the GPUs whose random state training changes."""
+    return [import_torch().device(device).index or 0] if device.startswith("cuda") else []
+
+
+def _pretrained(name: str) -> tuple[Any, Any]:
+    """Return the tokenizer and the model of a folder or of a name on the hub: safetensors, no code."""
+    torch, transformers = import_torch(), import_transformers()
+    try:
+        tokenizer = transformers.AutoTokenizer.from_pretrained(name, trust_remote_code=False)
+        model = transformers.AutoModelForCausalLM.from_pretrained(
+            name, trust_remote_code=False, use_safetensors=True, dtype=torch.float32
+        )
+    except (OSError, ValueError, KeyError, RuntimeError) as error:
+        raise InputError(
+            "the language model cannot be loaded",
+            got=f"{name}: {(str(error).strip() or type(error).__name__).splitlines()[0]}",
+            remedy="name a folder with config.json, model.safetensors and a tokenizer, or a model on the hub "
+            "(which needs a network)",
+        ) from None
+    return tokenizer, model.eval()
+
+
+def _digest(name: str) -> str | None:
+    """Return a hash of the weights in a folder; None for a model of the hub."""
+    weights = sorted(Path(name).glob("*.safetensors"))
+    return " ".join(sha256(path) for path in weights) or None
+
+
+def _peft() -> Any:
+    try:
+        import peft
+    except ImportError:
+        raise InputError(
+            "adapters need peft, which is not installed",
+            got="no module named peft",
+            remedy="pip install 'recurate[run,text]'",
+        ) from None
+    return peft
