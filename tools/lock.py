@@ -1,8 +1,9 @@
-"""Write constraints.txt, the versions that ./run installs, or check it: ``python tools/lock.py [--check]``.
+"""Write constraints.txt, the versions that ./run installs: ``python tools/lock.py [--keep | --check]``.
 
 Every package that pyproject.toml asks for, extras and the build backend included, gets one version for each
 Python from 3.11 to 3.14 on Linux and macOS, dependencies of dependencies too. Without ``--check`` the newest
 versions within pyproject.toml's ranges are taken; run ``./run test --all`` with them before committing.
+``--keep`` keeps the versions that are known and adds what is missing, for a new dependency.
 ``--check`` changes nothing: it fails where the file does not satisfy pyproject.toml, or where a version has
 no wheel on one of the systems. Resolution is uv's (``pip install uv``); nothing is installed.
 """
@@ -35,17 +36,18 @@ HEAD = """\
 
 def main() -> int:
     """Write or check; return an exit code."""
-    unknown = set(sys.argv[1:]) - {"--check"}
+    unknown = set(sys.argv[1:]) - {"--check", "--keep"}
     if unknown:
-        print(f"unknown option {', '.join(sorted(unknown))}; the only one is --check", file=sys.stderr)
+        print(f"unknown option {', '.join(sorted(unknown))}; known: --check, --keep", file=sys.stderr)
         return 2
+    known = LOCK.read_text(encoding="utf-8") if {"--check", "--keep"} & set(sys.argv) else ""
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         if "--check" not in sys.argv[1:]:
-            LOCK.write_text(resolved(folder, known=""), encoding="utf-8")
+            LOCK.write_text(resolved(folder, known), encoding="utf-8")
             print(f"{LOCK.name}: {len(versions())} packages")
             return 0
-        if resolved(folder, known=LOCK.read_text(encoding="utf-8")) != LOCK.read_text(encoding="utf-8"):
+        if resolved(folder, known) != known:
             print(f"{LOCK.name} does not satisfy pyproject.toml; run `python tools/lock.py`", file=sys.stderr)
             return 1
         found = [missing(folder, python, platform) for python in PYTHONS for platform in PLATFORMS]
