@@ -39,6 +39,7 @@ from recurate.components.rewards.command import CommandSettings
 from recurate.components.rewards.distance import DistanceSettings
 from recurate.components.rewards.groups import ClassifierGroupSettings, NearestSettings
 from recurate.components.rewards.learned import LearnedRewardSettings
+from recurate.components.rewards.texts import LengthSettings, MatchSettings
 from recurate.core.errors import InputError
 from recurate.core.plugins import NAME, Seam, call
 from recurate.core.settings import Settings
@@ -79,6 +80,8 @@ REWARDS = Seam(
         "colour": ColourSettings,
         "learned": LearnedRewardSettings,
         "command": CommandSettings,
+        "length": LengthSettings,
+        "match": MatchSettings,
     },
     plugged.PluggedRewardSettings,
 )

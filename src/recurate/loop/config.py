@@ -164,7 +164,7 @@ class Config(Settings):
         if any(reward.weight is not None for reward in self.tracked):
             raise ValueError("what is tracked is not picked by, and has no weight")
         given = [reward.weight for reward in self.rewards if reward.weight is not None]
-        if given and len(given) < len(names):
+        if given and len(given) < len(self.rewards):
             raise ValueError("give every reward a weight, or none")
         if given and not math.isclose(sum(given), 1.0, abs_tol=2e-6):
             raise ValueError(f"the rewards' weights sum to {sum(given):g} and must sum to 1")

@@ -18,7 +18,7 @@ from recurate.core.errors import InputError
 from recurate.core.fingerprints import Fingerprint, of_function
 from recurate.core.seeds import Stream
 from recurate.log.candidates import Candidates
-from recurate.log.samples import Samples, is_text
+from recurate.log.samples import Samples
 from recurate.loop.config import SEAMS, Config
 from recurate.loop.contexts import read_contexts
 from recurate.loop.sample_metrics import Watch, watch
@@ -154,10 +154,10 @@ def _classifier(
         )
         return known if dataset is None else known.scored(dataset)
     assert dataset is not None  # the configuration checks it
-    if is_text(dataset.train) or not dataset.labelled:
+    if not dataset.labelled:
         raise InputError(
-            "a classifier needs numbers with labels",
-            got="texts" if is_text(dataset.train) else "no labels",
+            "a classifier needs real data with labels",
+            got="no labels",
             remedy="name data.label, or use another reward (kind = 'module:name' takes any function)",
         )
     return Classifier.train(dataset, config.classifier, rng=rng)

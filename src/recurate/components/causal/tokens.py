@@ -6,6 +6,7 @@ when a model samples: the model sees the prompt's tokens and generates the other
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from types import ModuleType
@@ -60,7 +61,7 @@ def learn_tokenizer(texts: Sequence[str], size: int) -> Any:
         show_progress=False,
     )
     learned.train_from_iterator(list(texts), trainer)
-    return transformers.PreTrainedTokenizerFast(
+    made = transformers.PreTrainedTokenizerFast(
         tokenizer_object=learned,
         pad_token=PAD,
         bos_token=START,
@@ -68,6 +69,10 @@ def learn_tokenizer(texts: Sequence[str], size: int) -> Any:
         extra_special_tokens=[ASK],
         clean_up_tokenization_spaces=False,
     )
+    # A tokenizer that was read is written with more keys: read once, it is the same in a resumed run.
+    with tempfile.TemporaryDirectory() as folder:
+        made.save_pretrained(folder)
+        return transformers.AutoTokenizer.from_pretrained(folder)
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from torch import Tensor
     from torch.nn import Module, Sequential
 
-Kind = Literal["mlp", "conv"]
+Kind = Literal["mlp", "conv", "words"]
 
 CHANNELS = (16, 32, 64)
 FROM = 16  # pixels per side from which images get convolutions by default
@@ -34,8 +34,8 @@ def is_image(shape: tuple[int, ...]) -> bool:
 def build(kind: Kind, shape: tuple[int, ...], width: int, classes: int, seed: int) -> Sequential:
     """Return a network with random weights.
 
-    ``mlp`` has two hidden layers. ``conv`` has up to three stages (convolution 3 x 3, batch normalisation,
-    halving), then one hidden layer.
+    ``mlp`` and ``words``, whose inputs are vectors of texts, have two hidden layers. ``conv`` has up to three
+    stages (convolution 3 x 3, batch normalisation, halving), then one hidden layer.
 
     Args:
         kind: Kind of the network.
@@ -53,7 +53,7 @@ def build(kind: Kind, shape: tuple[int, ...], width: int, classes: int, seed: in
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(seed)
         layers: list[Module]
-        if kind == "mlp":
+        if kind != "conv":
             layers, size = [nn.Linear(math.prod(shape), width), nn.SiLU()], width
         else:
             layers, size = _convolutions(shape)
@@ -88,12 +88,12 @@ def _convolutions(shape: tuple[int, ...]) -> tuple[list[Module], int]:
 
 def chunk(kind: Kind, shape: tuple[int, ...]) -> int:
     """Return the number of samples that are evaluated together, which limits the memory."""
-    return CHUNK if kind == "mlp" else max(PIXELS // math.prod(shape[:2]), 8)
+    return CHUNK if kind != "conv" else max(PIXELS // math.prod(shape[:2]), 8)
 
 
 def arrange(kind: Kind, shape: tuple[int, ...], flat: Tensor) -> Tensor:
-    """Return flat samples (n, d) in the network's layout: (n, d) for ``mlp``, (n, c, h, w) for ``conv``."""
-    if kind == "mlp":
+    """Return flat samples (n, d) in the network's layout: (n, c, h, w) for ``conv``, else (n, d)."""
+    if kind != "conv":
         return flat
     images = flat.reshape(len(flat), *shape[:2], -1)
     return images.permute(0, 3, 1, 2)

@@ -18,13 +18,14 @@ from recurate.components.nets.classifiers import Kind
 from recurate.components.nets.devices import import_torch, threads
 from recurate.components.nets.saved import Arrays, Card, Kept
 from recurate.components.nets.training import Descent, optimise, set_weights, weights_of
+from recurate.components.nets.words import Words
 from recurate.components.protocols import Prepared, RewardSettings
 from recurate.core.arrays import FloatArray
 from recurate.core.errors import InputError, nearest
 from recurate.core.fingerprints import Fingerprint, of_folder
 from recurate.core.seeds import Stream
 from recurate.core.settings import Settings
-from recurate.log.samples import Samples
+from recurate.log.samples import Samples, is_text
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -34,21 +35,26 @@ BINS = 15  # of confidence
 USUAL: dict[Kind, dict[str, float]] = {  # values that replace settings of None
     "mlp": {"noise": 1.0, "label_smoothing": 0.05, "learning_rate": 2e-3},
     "conv": {"noise": 0.0, "label_smoothing": 0.02, "learning_rate": 6e-3},
+    "words": {"noise": 0.0, "label_smoothing": 0.05, "learning_rate": 2e-3},
 }
 
 
 class ClassifierSettings(Settings):
-    """Settings of a classifier: trained with AdamW on the standardised real data, or read from a folder."""
+    """Settings of a classifier: trained with AdamW on the standardised real data, or read from a folder.
+
+    Texts become vectors first (:mod:`recurate.components.nets.words`).
+    """
 
     folder: str | None = Field(
         None,
         description="folder of a trained classifier (from `Classifier.save` or RUN/setup), relative to the "
         "current folder; none is then trained, and the run keeps a copy",
     )
-    network: Kind | None = Field(
+    network: Literal["mlp", "conv"] | None = Field(
         None,
         description="two hidden layers, or three convolutions and one hidden layer; if absent 'conv' for "
-        f"images of {classifiers.FROM} x {classifiers.FROM} pixels or more",
+        f"images of {classifiers.FROM} x {classifiers.FROM} pixels or more; texts always have two hidden "
+        "layers on the weighted counts of their words and pairs of words",
     )
     width: int = Field(128, ge=1, le=10**9, description="units per hidden layer")
     steps: int = Field(1500, ge=1, le=10**9, description="training steps")
@@ -56,14 +62,14 @@ class ClassifierSettings(Settings):
     learning_rate: float | None = Field(
         None,
         gt=0,
-        description="AdamW's step size, cosine-annealed to zero; if absent, 0.002 (mlp) or 0.006 (conv)",
+        description="AdamW's step size, cosine-annealed to zero; if absent, 0.006 (conv) or 0.002",
     )
     weight_decay: float = Field(0.05, ge=0, description="AdamW's weight decay")
     noise: float | None = Field(
         None,
         ge=0,
-        description="sd of the noise added to standardised inputs in training; if absent, 1 for 'mlp' and 0 "
-        "for 'conv'",
+        description="sd of the noise added to standardised inputs in training; if absent, 1 for 'mlp', "
+        "else 0",
     )
     shift: int = Field(
         1, ge=0, le=64, description="'conv': batches are shifted by up to so many pixels each way in training"
@@ -72,8 +78,8 @@ class ClassifierSettings(Settings):
         None,
         ge=0,
         lt=1,
-        description="label smoothing, which prevents overconfidence on the training data; if absent, 0.05 "
-        "for 'mlp' and 0.02 for 'conv'",
+        description="label smoothing, which prevents overconfidence on the training data; if absent, 0.02 "
+        "for 'conv', else 0.05",
     )
     threads: int = Field(1, ge=1, le=10**9, description="CPU threads")
 
@@ -153,6 +159,7 @@ class _Card(Card):
     labels: tuple[str, ...]
     scale: float
     scores: Scores | None
+    terms: tuple[str, ...] = ()
 
 
 CLASSIFIER = Kept("classifier", _Card, "name a folder that Classifier.save wrote, such as RUN/setup")
@@ -160,7 +167,7 @@ CLASSIFIER = Kept("classifier", _Card, "name a folder that Classifier.save wrote
 
 @dataclass(frozen=True)
 class Classifier:
-    """A trained classifier of samples x with class probabilities q_i(x).
+    """A trained classifier of samples x, numbers or texts, with class probabilities q_i(x).
 
     Its training minimises the cross-entropy with smoothed labels (Szegedy et al. 2016, arXiv 1512.00567,
     section 7) on the standardised real data.
@@ -168,11 +175,12 @@ class Classifier:
     Attributes:
         settings: Settings of the classifier.
         network: Kind of its network.
-        shape: Shape of one sample.
+        shape: Shape of one sample; () for texts.
         labels: Names of the classes, in the order of the probabilities.
         mean, scale: Mean of every coordinate, shape (d,), and scale common to all, which standardise inputs.
         weights: Weights of the network, by name.
         scores: Scores on held-out real data; None if these have no labels.
+        words: Terms that turn texts into vectors; None for numbers.
     """
 
     settings: ClassifierSettings
@@ -183,6 +191,7 @@ class Classifier:
     scale: float
     weights: Arrays = field(repr=False)
     scores: Scores | None = None
+    words: Words | None = field(default=None, repr=False)
 
     @classmethod
     def train(cls, data: Dataset, settings: ClassifierSettings, *, rng: Stream) -> Self:
@@ -199,13 +208,16 @@ class Classifier:
                 "a classifier needs two classes or more", got=f"only {labels[0]!r}", remedy="check the labels"
             )
         shape = data.train.shape[1:]
-        kind = settings.network or classifiers.usual(shape)
-        flat = data.train.reshape(len(data.train), -1)
-        mean, scale = flat.mean(0), float(flat.std()) or 1.0
+        words = Words.learn(data.train) if is_text(data.train) else None
+        kind = "words" if words is not None else settings.network or classifiers.usual(shape)
+        flat = data.train.reshape(len(data.train), -1) if words is None else words.vectors(data.train)
+        mean, scale = _moments(flat)
         torch_rng = torch.Generator().manual_seed(rng.integer())
         with threads(settings.threads):
-            network = classifiers.build(kind, shape, settings.width, len(labels), rng.integer())
-            trained = cls(settings, kind, shape, tuple(str(v) for v in labels), mean, scale, {})
+            inputs = shape if words is None else (len(words.terms),)
+            network = classifiers.build(kind, inputs, settings.width, len(labels), rng.integer())
+            names = tuple(str(v) for v in labels)
+            trained = cls(settings, kind, shape, names, mean, scale, {}, words=words)
             weights = _fit(network, trained, flat, torch.from_numpy(targets), torch_rng)
         return replace(trained, weights=weights).scored(data)
 
@@ -246,40 +258,48 @@ class Classifier:
         return self._apply(samples, self.settings.width, lambda net, x: net[:-1](x).double())
 
     def check(self, samples: Samples) -> None:
-        """Check that samples have the shape of its training data.
+        """Check that samples have the shape of its training data, or are texts as these were.
 
         Raises:
-            InputError: If they have another shape, or are texts.
+            InputError: If they do not.
         """
-        if samples.dtype == object or samples.shape[1:] != self.shape:
+        texts = is_text(samples)
+        if texts != (self.words is not None) or samples.shape[1:] != self.shape:
+            known = self.shape if self.words is None else "texts"
             raise InputError(
                 "the classifier was trained on samples of another shape",
-                got=f"{'texts' if samples.dtype == object else samples.shape[1:]}, trained on {self.shape}",
+                got=f"{'texts' if texts else samples.shape[1:]}, trained on {known}",
                 remedy="use data of that shape, or train another classifier",
             )
 
-    def standard(self, flat: Samples) -> Tensor:
-        """Standardise samples (n, d) and return them in the network's layout."""
+    def standard(self, flat: Any) -> Tensor:
+        """Standardise samples (n, d), dense or sparse, and return them in the network's layout."""
         torch = import_torch()
-        inputs: Tensor = torch.from_numpy((flat - self.mean) / np.float32(self.scale))
+        dense = flat if isinstance(flat, np.ndarray) else flat.toarray()
+        inputs: Tensor = torch.from_numpy((dense - self.mean) / np.float32(self.scale))
         return classifiers.arrange(self.network, self.shape, inputs)
+
+    @property
+    def _inputs(self) -> tuple[int, ...]:
+        return self.shape if self.words is None else (len(self.words.terms),)
 
     def _apply(self, samples: Samples, size: int, function: Callable[[Any, Any], Any]) -> FloatArray:
         """Return function(network, inputs) for all samples, shape (n, size)."""
         torch = import_torch()
         self.check(samples)
-        flat = samples.reshape(len(samples), math.prod(self.shape))
+        flat = samples.reshape(len(samples), math.prod(self.shape)) if self.words is None else samples
         out = np.empty((len(flat), size))
         step = classifiers.chunk(self.network, self.shape)
         with threads(self.settings.threads), torch.inference_mode():
             network = self._network()
             for start in range(0, len(flat), step):
                 rows = slice(start, start + step)
-                out[rows] = function(network, self.standard(flat[rows])).numpy()
+                part = flat[rows] if self.words is None else self.words.vectors(flat[rows])
+                out[rows] = function(network, self.standard(part)).numpy()
         return out
 
     def _network(self) -> Sequential:
-        network = classifiers.build(self.network, self.shape, self.settings.width, len(self.labels), 0)
+        network = classifiers.build(self.network, self._inputs, self.settings.width, len(self.labels), 0)
         set_weights(network, self.weights)
         return network.eval()
 
@@ -290,8 +310,12 @@ class Classifier:
     def save(self, folder: Path | str) -> None:
         """Write ``classifier.json`` and ``classifier.safetensors`` to a folder, created if necessary."""
         names = ("settings", "network", "shape", "labels", "scale", "scores")
-        card = _Card(**{name: getattr(self, name) for name in names})
-        CLASSIFIER.write(Path(folder), card, self.weights | {"mean": self.mean})
+        terms = () if self.words is None else self.words.terms
+        card = _Card(**{name: getattr(self, name) for name in names}, terms=terms)
+        arrays = self.weights | {"mean": self.mean}
+        if self.words is not None:
+            arrays["terms"] = self.words.weights
+        CLASSIFIER.write(Path(folder), card, arrays)
 
     @classmethod
     def load(cls, folder: Path | str) -> Self:
@@ -306,10 +330,13 @@ class Classifier:
         folder = Path(folder)
         folder = folder.parent if folder.name in CLASSIFIER.files else folder
         with CLASSIFIER.read(folder) as (card, arrays):
-            mean = arrays.pop("mean")
-            if mean.shape != (math.prod(card.shape),):
-                raise ValueError(f"shape {card.shape} for weights of {mean.size} inputs")
-            found = cls(mean=mean, weights=arrays, **dict(card))
+            known = dict(card)
+            terms, mean = known.pop("terms"), arrays.pop("mean")
+            words = Words(terms, arrays.pop("terms")) if card.network == "words" else None
+            size = len(terms) if words is not None else math.prod(card.shape)
+            if mean.shape != (size,) or (words is not None and words.weights.shape != (size,)):
+                raise ValueError(f"{size} inputs for weights of {mean.size}")
+            found = cls(mean=mean, weights=arrays, words=words, **known)
             found._network()  # fails if the weights do not fit
             return found
 
@@ -359,7 +386,15 @@ def margins(logits: FloatArray, number: int | None) -> FloatArray:
     return np.asarray(logits[:, number] - np.delete(logits, number, axis=1).max(axis=1))
 
 
-def _fit(network: Sequential, model: Classifier, flat: Samples, targets: Tensor, rng: Any) -> Arrays:
+def _moments(flat: Any) -> tuple[Samples, float]:
+    """Return the mean of every coordinate (d,), and the standard deviation of all numbers together."""
+    if isinstance(flat, np.ndarray):
+        return flat.mean(0), float(flat.std()) or 1.0
+    squares = float(flat.multiply(flat).sum()) / (flat.shape[0] * flat.shape[1])
+    return np.asarray(flat.mean(0), np.float32).ravel(), math.sqrt(squares - float(flat.mean()) ** 2) or 1.0
+
+
+def _fit(network: Sequential, model: Classifier, flat: Any, targets: Tensor, rng: Any) -> Arrays:
     """Train the network in place and return its weights."""
     import torch
     from torch.nn.functional import cross_entropy
@@ -372,7 +407,7 @@ def _fit(network: Sequential, model: Classifier, flat: Samples, targets: Tensor,
 
     def batches() -> Iterator[tuple[Tensor, Tensor]]:
         while True:
-            rows = torch.randint(len(flat), (settings.batch,), generator=rng)
+            rows = torch.randint(flat.shape[0], (settings.batch,), generator=rng)
             batch = model.standard(flat[rows.numpy()])
             if model.network == "conv" and settings.shift:
                 batch = classifiers.moved(batch, settings.shift, rng)
