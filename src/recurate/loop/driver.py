@@ -14,6 +14,7 @@ from recurate.core.errors import Stopped
 from recurate.core.files import full_disk_explained, uninterrupted
 from recurate.core.fingerprints import Change
 from recurate.core.seeds import Stream
+from recurate.engines.engine import Engine, Local
 from recurate.log.schema import Log
 from recurate.log.trajectory import Trajectory
 from recurate.loop.alarms.protocol import Known
@@ -27,13 +28,22 @@ from recurate.theory.bounds import plain_bounds
 from recurate.theory.forecast import Forecast, predict, split_log
 
 
-def run(config: Config, out: Path, monitor: Monitor | None = None) -> Trajectory:
+def run(
+    config: Config, out: Path, monitor: Monitor | None = None, engine: Engine | None = None
+) -> Trajectory:
     """Run a loop into a new folder and return forecast and measurement of every round.
+
+    Args:
+        config: Configuration of the run.
+        out: New folder for it.
+        monitor: Monitor of the run's events, or None.
+        engine: Engine that samples and scores; None: this process. It does not change the result.
 
     Raises:
         InputError: If the folder is not empty or is in use, the configuration does not fit the data, the
             model diverged, a program failed, or the disk is full. Complete rounds are kept.
         Stopped: If an alarm stopped the run.
+        Waiting: If the engine leaves shards to others.
     """
     RunFolder.check_vacant(out, config)
     config.generator.check()
@@ -47,11 +57,16 @@ def run(config: Config, out: Path, monitor: Monitor | None = None) -> Trajectory
         with RunFolder(out).locked():
             with uninterrupted():
                 folder = RunFolder.create(out, environment, found)
-            return _drive(folder, environment, watcher)
+            return _drive(folder, environment, watcher, engine or Local())
 
 
 def resume(
-    folder: Path, monitor: Monitor | None = None, *, accept_changes: bool = False, trust: bool = False
+    folder: Path,
+    monitor: Monitor | None = None,
+    *,
+    accept_changes: bool = False,
+    trust: bool = False,
+    engine: Engine | None = None,
 ) -> Trajectory:
     """Continue a run after its last complete round; the result equals an uninterrupted run's.
 
@@ -61,12 +76,14 @@ def resume(
         accept_changes: Whether to continue if files that the run rests on have changed; the next round
             records the changes.
         trust: Whether to run the code that the configuration names although the run was not made here.
+        engine: Engine that samples and scores; None: this process. It does not change the result.
 
     Raises:
         InputError: If the folder is not a run's, is in use, has another format or was altered, if a file
             that the run rests on was altered, or if the run is a stranger's and runs code; also as for
             :func:`run`.
         Stopped: If an alarm stopped the run.
+        Waiting: If the engine leaves shards to others.
     """
     store = RunFolder.open(folder)
     with threadpool_limits(1), full_disk_explained(folder, _AGAIN.format(folder)), store.locked():
@@ -77,7 +94,9 @@ def resume(
         config = store.config()
         config.generator.check()
         changed = store.check_unchanged(config, accept=accept_changes)
-        return _drive(store, store.environment(config), monitor or Monitor(), changed)
+        if changed:
+            store.clear_shards()  # what was begun may rest on what was before
+        return _drive(store, store.environment(config), monitor or Monitor(), engine or Local(), changed)
 
 
 _AGAIN = "make room, then recurate run --resume {}"
@@ -109,7 +128,11 @@ def forecast_run(log: Log, environment: Environment) -> Forecast:
 
 
 def _drive(
-    folder: RunFolder, environment: Environment, monitor: Monitor, changed: Sequence[Change] = ()
+    folder: RunFolder,
+    environment: Environment,
+    monitor: Monitor,
+    engine: Engine,
+    changed: Sequence[Change] = (),
 ) -> Trajectory:
     """Play all rounds that are left. BLAS runs on one thread, because its sums depend on their number."""
     config = environment.config
@@ -122,7 +145,7 @@ def _drive(
     while state.round <= config.rounds:
         t, attempt = state.round, folder.attempts(state.round)
         folder.clear_workspace()
-        following, record = play(state, environment, stage, attempt)
+        following, record = play(state, environment, stage, attempt, folder.bench(t, engine))
         monitor.counts(t, record.counts)
         monitor.warn(record.notes)
         known = Trajectory() if forecast is None else forecast.trajectory
@@ -134,6 +157,7 @@ def _drive(
         with uninterrupted():
             kept = [asdict(a) for a in alarms]
             folder.save_round(record, kept, changed, reject=attempt if back else None)
+        folder.clear_shards()
         if back:
             stage.stop()
             if attempt + 1 >= config.attempts:
@@ -155,6 +179,7 @@ def _drive(
         if any(alarm.action == "stop" for alarm in alarms):
             raise Stopped(_stopped(folder, alarms, t))
     folder.clear_workspace()
+    folder.clear_shards()
     assert forecast is not None  # a run has a round 0
     # Again, in case the process died between the last round and its trajectory.
     return _write_trajectory(folder, forecast, found)
