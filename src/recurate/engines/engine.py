@@ -21,7 +21,11 @@ Result = TypeVar("Result")
 
 
 class Engine(Protocol):
-    """Applies a function to independent shards of work. An engine that holds resources has ``close()``."""
+    """Applies a function to independent shards of work.
+
+    An engine may also have ``start(needs)``, which is called before the work and refuses what cannot be done,
+    and ``close()``.
+    """
 
     def map(
         self, function: Callable[[Shard], Result], shards: Sequence[Shard], needs: Needs = ...
@@ -193,6 +197,13 @@ def opened(name: str, workers: int | None = None) -> Iterator[Engine]:
         close = getattr(engine, "close", None)
         if close is not None:
             close()
+
+
+def start(engine: Engine, needs: Needs = ONE) -> None:
+    """Start an engine that can be started, so that complaints come before work."""
+    begin = getattr(engine, "start", None)
+    if begin is not None:
+        begin(needs)
 
 
 def _one_thread() -> None:

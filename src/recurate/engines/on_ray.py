@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 import os
+import socket
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -66,6 +67,10 @@ class OnRay:
             for reference in running:  # after an error, or if the caller stops early
                 ray.cancel(reference)
 
+    def start(self, needs: Needs) -> None:
+        """Connect to the cluster, or start one; see :meth:`map`."""
+        self._connected(needs)
+
     def close(self) -> None:
         """Leave the cluster, and end it if it was started here."""
         if self._ours:
@@ -77,6 +82,8 @@ class OnRay:
         if address is None:
             for name, value in LOOPBACK.items():  # before Ray is imported
                 os.environ.setdefault(name, value)
+        else:
+            _check_reachable(address)
         ray = _import_ray()
         if ray.is_initialized():  # by this engine, or by the program that called recurate
             return ray
@@ -115,6 +122,17 @@ def _import_ray() -> Any:
             remedy="pip install 'recurate[ray]'",
         ) from None
     return ray
+
+
+def _check_reachable(address: str) -> None:
+    """Try the address, because Ray itself would wait for minutes."""
+    host, _, port = address.removeprefix("ray://").rpartition(":")
+    if not host or not port.isdigit():
+        return  # such as "auto"
+    try:
+        socket.create_connection((host.strip("[]"), int(port)), timeout=10).close()
+    except OSError as error:
+        raise _refused(address, str(error)) from None
 
 
 def _refused(address: str | None, message: str) -> InputError:

@@ -34,6 +34,7 @@ from recurate.core.files import read_toml
 from recurate.core.limits import check_memory
 from recurate.core.plugins import Seam
 from recurate.core.settings import Settings
+from recurate.engines.needs import Needs
 from recurate.log.schema import COLUMNS
 from recurate.loop.alarms.protocol import AlarmSettings
 from recurate.loop.alarms.raising import ALARMS
@@ -123,6 +124,11 @@ class EngineSettings(Settings):
     )
     cpus: float = Field(1.0, gt=0, le=10_000, description="CPU cores of a shard, on Ray")
     gpus: float = Field(0.0, ge=0, le=1000, description="GPUs of a shard, on Ray; 0.5: two shards share one")
+
+    @property
+    def needs(self) -> Needs:
+        """What a shard needs."""
+        return Needs(self.cpus, self.gpus)
 
 
 class ReportSettings(Settings):

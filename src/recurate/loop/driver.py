@@ -10,11 +10,11 @@ from typing import Any
 
 from threadpoolctl import threadpool_limits
 
-from recurate.core.errors import Stopped
+from recurate.core.errors import InputError, Stopped
 from recurate.core.files import full_disk_explained, uninterrupted
 from recurate.core.fingerprints import Change
 from recurate.core.seeds import Stream
-from recurate.engines.engine import Engine, Local
+from recurate.engines.engine import Engine, Local, start
 from recurate.log.schema import Log
 from recurate.log.trajectory import Trajectory
 from recurate.loop.alarms.protocol import Known
@@ -24,6 +24,7 @@ from recurate.loop.environment import Environment, prepare, rests_on
 from recurate.loop.monitors.protocol import Monitor
 from recurate.loop.rounds import group_labels, play
 from recurate.loop.run_folder import RunFolder, check_trusted
+from recurate.loop.shards import batches, do_range, released
 from recurate.theory.bounds import plain_bounds
 from recurate.theory.forecast import Forecast, predict, split_log
 
@@ -48,9 +49,10 @@ def run(
     RunFolder.check_vacant(out, config)
     config.generator.check()
     config.selection.check_memory()
+    start(engine or Local(), config.engine.needs)
     watcher = monitor or Monitor()
     watcher.stage(-1, "set-up")
-    with threadpool_limits(1), full_disk_explained(out, _AGAIN.format(out)):
+    with threadpool_limits(1), full_disk_explained(out, _AGAIN.format(out)), released():
         found = rests_on(config)  # before anything of it is read
         environment = prepare(config)  # may refuse the configuration, so it precedes the folder
         _check_alarms(environment)
@@ -86,17 +88,56 @@ def resume(
         Waiting: If the engine leaves shards to others.
     """
     store = RunFolder.open(folder)
-    with threadpool_limits(1), full_disk_explained(folder, _AGAIN.format(folder)), store.locked():
+    with threadpool_limits(1), full_disk_explained(folder, _AGAIN.format(folder)), store.locked(), released():
         check_trusted(folder / "config.toml", trust=trust)
         if not accept_changes:
             store.check_present()
         store.verify(results=False)
         config = store.config()
         config.generator.check()
+        start(engine or Local(), config.engine.needs)
         changed = store.check_unchanged(config, accept=accept_changes)
         if changed:
             store.clear_shards()  # what was begun may rest on what was before
         return _drive(store, store.environment(config), monitor or Monitor(), engine or Local(), changed)
+
+
+def do_shards(folder: Path, index: int, of: int, *, trust: bool = False) -> dict[str, list[int]]:
+    """Do every ``of``-th shard of a run's next round, from ``index`` on, whose model is trained.
+
+    A shard that is done is left as it is. ``run`` or ``resume`` with the engine ``shards`` trains the model,
+    and plays the round once all shards are done.
+
+    Args:
+        folder: Folder of the run.
+        index: First shard, 0, ..., of - 1.
+        of: Number of parts into which the shards are divided.
+        trust: Whether to run the code that the configuration names although the run was not made here.
+
+    Returns:
+        The numbers of the shards, by the arm of the round.
+
+    Raises:
+        InputError: If no shards are waited for; also as for :func:`resume`.
+    """
+    if not 0 <= index < of:
+        raise InputError("index must lie in 0, ..., of - 1", got=f"{index} of {of}", remedy="count from 0")
+    store = RunFolder.open(folder)
+    with full_disk_explained(folder, "make room, then give the command again"), released():
+        check_trusted(folder / "config.toml", trust=trust)
+        store.check_present()
+        store.verify(results=False)
+        config = store.config()
+        config.generator.check()
+        store.check_unchanged(config)
+        found = batches(store)
+        if not found:
+            raise InputError(
+                f"no shards of round {store.complete()} are waited for",
+                got=folder,
+                remedy=f"recurate run --resume {folder} --engine shards trains its model first",
+            )
+        return {path.name.rpartition("-")[2]: do_range(path, index, of) for path in found}
 
 
 _AGAIN = "make room, then recurate run --resume {}"

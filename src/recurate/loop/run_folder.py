@@ -50,7 +50,7 @@ from recurate.loop.config import Config, read_config, write_config
 from recurate.loop.environment import Environment, prepare, rests_on
 from recurate.loop.mixing import Picks
 from recurate.loop.rounds import Record, State, candidates_of, winners_of
-from recurate.loop.shards import SHARDS, Bench, device_of, release
+from recurate.loop.shards import SHARDS, Bench, device_of
 
 LOCK = ".lock"
 
@@ -361,7 +361,6 @@ class RunFolder(StoredRun):
     def clear_shards(self) -> None:
         """Remove the shards of rounds that are complete, or are begun anew."""
         shutil.rmtree(self.path / SHARDS, ignore_errors=True)
-        release()
 
     def _batches(self, environment: Environment, part: str) -> tuple[Picks, ...]:
         """Return the picks for the next training set."""

@@ -18,7 +18,8 @@ from __future__ import annotations
 import re
 import shutil
 import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -33,13 +34,13 @@ from recurate.components.nets.devices import choose_device, device_name
 from recurate.components.protocols import Generator
 from recurate.components.registry import load_model
 from recurate.core.errors import InputError
+from recurate.core.fingerprints import versions
 from recurate.core.plugins import takes
 from recurate.core.sealed import CONTENTS, SEAL, read_json, verify, write_folder
 from recurate.core.sealed import field as sealed_field
 from recurate.core.seeds import Stream
 from recurate.core.tables import read_table, write_table
 from recurate.engines.engine import Engine, Local
-from recurate.engines.needs import Needs
 from recurate.log.candidates import Candidates
 from recurate.log.folders import StoredRun
 from recurate.log.samples import Samples, as_texts, is_text, load_samples, save_samples
@@ -144,6 +145,7 @@ class Arm:
             "k": selection.k,
             "shards": self.config.parts,
             "device": device_of(self.config),
+            "versions": versions(),
         }
 
 
@@ -290,8 +292,7 @@ class Batch:
         """Return the folders of all shards, after the engine has done those that are missing."""
         shards = range(self.config.parts)
         missing = [j for j in shards if not self._there(what, j)]
-        needs = Needs(self.config.engine.cpus, self.config.engine.gpus)
-        for _ in self.engine.map(function, [(str(self.path), j) for j in missing], needs):
+        for _ in self.engine.map(function, [(str(self.path), j) for j in missing], self.config.engine.needs):
             pass
         for j in missing:
             verify(self._target(what, j), REMEDY, {BATCH: self.seal})
@@ -336,13 +337,26 @@ def _do(task: Task, step: Callable[[Batch, int], None]) -> int:
 _HELD: dict[str, Any] = {}  # the batch that this process works on, and what scores the run's samples
 
 
+def do_range(path: Path, index: int, of: int) -> list[int]:
+    """Do the shards index, index + of, ... of a batch, samples and rewards, and return their numbers."""
+    shards = list(range(index, open_batch(path).config.parts, of))
+    for shard in shards:
+        sample_shard((str(path), shard))
+        score_shard((str(path), shard))
+    return shards
+
+
 def _hold(batch: Batch) -> None:
     _HELD["batch"] = batch
 
 
-def release() -> None:
-    """Forget the batch that this process works on."""
-    _HELD.clear()
+@contextmanager
+def released() -> Iterator[None]:
+    """Forget, after the block, the batch that this process works on."""
+    try:
+        yield
+    finally:
+        _HELD.clear()
 
 
 def open_batch(path: Path) -> Batch:
@@ -365,12 +379,7 @@ def open_batch(path: Path) -> Batch:
     config = read_config(run / "config.toml")
     if path.name.endswith("control"):
         config = config.without_selection()
-    if facts["device"] != device_of(config):
-        raise InputError(
-            "this worker has another device than the run, which may give other numbers",
-            got=f"{device_of(config)}, not {facts['device']}",
-            remedy="set engine.gpus, or generator.device",
-        )
+    _check_alike(facts, config)
     root, *coordinates = facts["stream"]
     contexts = path / "contexts.parquet"
     batch = Batch(
@@ -384,6 +393,24 @@ def open_batch(path: Path) -> Batch:
     )
     _hold(batch)
     return batch
+
+
+def _check_alike(facts: Mapping[str, Any], config: Config) -> None:
+    """Refuse to do shards on a machine that may give other numbers than the one that began the batch."""
+    here = versions()
+    found = {name: (here.get(name), then) for name, then in facts["versions"].items()}
+    found["device"] = (device_of(config), facts["device"])
+    different = [
+        f"{name} {now or 'absent'}, not {then or 'absent'}"
+        for name, (now, then) in found.items()
+        if now != then
+    ]
+    if different:
+        raise InputError(
+            "this machine may give other numbers than the one that trained the round's model",
+            got="; ".join(different),
+            remedy="install the same versions; for another device, set engine.gpus or generator.device",
+        )
 
 
 def batches(run: StoredRun) -> list[Path]:
