@@ -56,16 +56,13 @@ class OnRay:
         known = ray.put((versions(), str(Path.cwd()), f"{function.__module__}:{function.__qualname__}"))
         running: deque[Any] = deque()
         begun = 0
-        try:
-            for done in range(len(shards)):
-                while begun < len(shards) and len(running) < (self.workers or AHEAD):
-                    running.append(task.remote(known, shards[begun]))
-                    begun += 1
-                yield _result(ray, running[0], f"{done + 1} of {len(shards)}")
-                running.popleft()
-        finally:
-            for reference in running:  # after an error, or if the caller stops early
-                ray.cancel(reference)
+        # After an error tasks that were begun end, or are ended with the connection. Ray 2.60 can abort the
+        # whole process where a task is cancelled.
+        for done in range(len(shards)):
+            while begun < len(shards) and len(running) < (self.workers or AHEAD):
+                running.append(task.remote(known, shards[begun]))
+                begun += 1
+            yield _result(ray, running.popleft(), f"{done + 1} of {len(shards)}")
 
     def start(self, needs: Needs) -> None:
         """Connect to the cluster, or start one; see :meth:`map`."""
@@ -85,31 +82,30 @@ class OnRay:
         else:
             _check_reachable(address)
         ray = _import_ray()
-        if ray.is_initialized():  # by this engine, or by the program that called recurate
-            return ray
-        try:
-            if address is None:
-                cores = self.workers or max(int((os.cpu_count() or 1) // needs.cpus), 1)
-                ray.init(
-                    address="local",
-                    num_cpus=math.ceil(cores * needs.cpus),
-                    include_dashboard=False,
-                    log_to_driver=False,
-                    configure_logging=False,
-                    _node_ip_address="127.0.0.1",
-                )
-            else:
-                ray.init(address=address, log_to_driver=False, configure_logging=False)
-        except (OSError, RuntimeError, ValueError) as error:  # ConnectionError is an OSError
-            raise _refused(address, str(error)) from None
-        self._ours = True
-        if address is None and needs.gpus > ray.cluster_resources().get("GPU", 0):
+        if not ray.is_initialized():  # by this engine, or by the program that called recurate
+            self._init(ray, address, needs)
+        found = ray.cluster_resources().get("GPU", 0)
+        if address is None and needs.gpus > found:
             raise InputError(
                 "this machine has too few GPUs for a shard",
-                got=f"engine.gpus = {needs.gpus:g}; Ray found {ray.cluster_resources().get('GPU', 0):g}",
+                got=f"engine.gpus = {needs.gpus:g}; Ray found {found:g}",
                 remedy="lower engine.gpus, or name a cluster: --engine ray://HOST:PORT",
             )
         return ray
+
+    def _init(self, ray: Any, address: str | None, needs: Needs) -> None:
+        cores = self.workers or max(int((os.cpu_count() or 1) // needs.cpus), 1)
+        local = {
+            "num_cpus": math.ceil(cores * needs.cpus),
+            "include_dashboard": False,
+            "_node_ip_address": "127.0.0.1",
+        }
+        given: dict[str, Any] = {"address": address} if address else {"address": "local", **local}
+        try:
+            ray.init(log_to_driver=False, configure_logging=False, **given)
+        except (OSError, RuntimeError, ValueError, ray.exceptions.RayError) as error:
+            raise _refused(address, str(error)) from None
+        self._ours = True
 
 
 def _import_ray() -> Any:
