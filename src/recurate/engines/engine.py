@@ -152,6 +152,10 @@ class PluggedEngine:
                 remedy="see docs/extending.md",
             )
 
+    def start(self, needs: Needs) -> None:
+        """Call the plug-in's ``start``, if it has one."""
+        call(self.title, getattr(self.engine, "start", lambda needs: None), needs)
+
     def close(self) -> None:
         """Call the plug-in's ``close``, if it has one."""
         call(self.title, getattr(self.engine, "close", lambda: None))

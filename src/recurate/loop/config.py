@@ -165,11 +165,11 @@ class Config(Settings):
     retraining: Retraining = Retraining()
     measures: MeasureSettings = MeasureSettings()
     alarms: tuple[AnyAlarm, ...] = ()
+    engine: EngineSettings = EngineSettings()
     report: ReportSettings = ReportSettings()
     keep: int | None = Field(
         None, ge=1, le=100_000, description="number of last models that the run keeps; all of them if absent"
     )
-    engine: EngineSettings = EngineSettings()
     attempts: int = Field(
         2, ge=1, le=100, description="largest number of times a round is run if alarms keep rolling it back"
     )
