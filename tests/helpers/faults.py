@@ -66,6 +66,7 @@ CONTROLLED = PLAIN | {
     "control": True,
     "retraining": {"real_fraction": 0.25, "mode": "accumulate"},
 }
+SHARDED = PLAIN | {"rounds": 1, "engine": {"shard": 20}}  # two shards in a round
 # In some seeds one attempt or two are rolled back before a round passes.
 ROLLED_BACK = PLAIN | {
     "attempts": 3,
