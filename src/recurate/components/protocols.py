@@ -38,7 +38,7 @@ class Generator(Protocol):
     def sample(self, n: int, *, rng: Stream, contexts: NDArray[Any] | None = None) -> Samples:
         """Return n samples, shape (n, ...) as in training: one per context (n,) if contexts are given.
 
-        A generator whose items do not depend on each other may have an argument ``first``, the number of the
+        A built-in generator whose items have seeds of their own has an argument ``first``, the number of the
         first item: its samples are then the same however a round is divided into shards.
         """
         ...

@@ -161,8 +161,8 @@ class PluggedEngine:
         call(self.title, getattr(self.engine, "close", lambda: None))
 
 
-RAY = "ray"
-ENGINES = Seam("engines", "engine", {"local": Local, "processes": Processes, RAY: OnRay, "shards": Elsewhere})
+RAY, SHARDS = "ray", "shards"
+ENGINES = Seam("engines", "engine", {"local": Local, "processes": Processes, RAY: OnRay, SHARDS: Elsewhere})
 
 
 def engine_named(name: str, workers: int | None = None) -> Engine:

@@ -374,6 +374,7 @@ def open_batch(path: Path) -> Batch:
     held, seal = _HELD.get("batch"), _seal(path)
     if held is not None and held.path == path and held.seal == seal:
         return held  # type: ignore[no-any-return]
+    _HELD.pop("batch", None)  # before another model is loaded
     verify(path, REMEDY)
     facts, run = _facts(path), path.parent.parent
     config = read_config(run / "config.toml")

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from recurate.engines.engine import RAY, opened
+from recurate.core.errors import InputError
+from recurate.engines.engine import RAY, SHARDS, opened
 from recurate.log.trajectory import Trajectory
 from recurate.loop.config import parse_config
 from recurate.loop.driver import resume, run
@@ -68,6 +69,10 @@ def reproduce(
         InputError: If the experiment, scale or engine is unknown, or if a run fails.
     """
     chosen = experiment(name, scale, data)
+    if engine == SHARDS:
+        raise InputError(
+            "runs of a reproduction are done whole", got=f"engine {SHARDS}", remedy="use processes or ray"
+        )
     tasks = [
         (config | {"seed": seed}, folder_of(out, arm, seed))
         for seed in seeds
