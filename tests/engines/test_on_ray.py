@@ -120,8 +120,9 @@ import numpy as np
 
 
 def kill_once(name):
-    marks = Path(os.environ["MARKS"])
-    if (marks / "killing").exists() and os.getpid() != int(os.environ["DRIVER"]):
+    marks = Path(__file__).parent
+    driver = marks / "driver"
+    if driver.exists() and os.getpid() != int(driver.read_text()):
         try:
             (marks / name).touch(exist_ok=False)
         except FileExistsError:
@@ -160,21 +161,17 @@ def right(samples):
 
 
 @pytest.mark.slow
-def test_workers_that_are_killed_in_the_midst_change_nothing(tmp_path, monkeypatch):
+def test_workers_that_are_killed_in_the_midst_change_nothing(engine, tmp_path, monkeypatch):
     """SIGKILL once while candidates are sampled and once while they are scored, to the worker itself."""
-    pytest.importorskip("ray", reason="Ray is not installed: pip install 'recurate[ray]'")
     (tmp_path / "my_kills.py").write_text(KILLS)
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "path", [*sys.path])
-    monkeypatch.setenv("MARKS", str(tmp_path))
-    monkeypatch.setenv("DRIVER", str(os.getpid()))
     config = {name: GAUSSIANS[name] for name in ("seed", "data", "groups")}
     config |= {"generator": {"kind": "my_kills:Model"}, "rewards": [{"kind": "my_kills:right"}], "rounds": 1}
     config |= {"selection": {"k": 3, "picks": 100}, "engine": {"shard": 60}}
     run(parse_config(config), tmp_path / "local")
-    (tmp_path / "killing").touch()
-    with opened("ray", 2) as engine:  # a cluster of its own, whose workers know the variables
-        run(parse_config(config), tmp_path / "ray", engine=engine)
+    (tmp_path / "driver").write_text(str(os.getpid()))
+    run(parse_config(config), tmp_path / "ray", engine=engine)
     assert (tmp_path / "sampling").exists()
     assert (tmp_path / "rewards").exists()
     assert contents(tmp_path / "ray") == contents(tmp_path / "local")
