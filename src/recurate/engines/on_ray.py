@@ -142,7 +142,9 @@ def _refused(address: str | None, message: str) -> InputError:
     return InputError(
         "a local Ray cannot be started" if address is None else "the Ray cluster cannot be reached",
         got="; ".join([*([address] if address else []), *lines[:3]]),
-        remedy="see Ray's logs in /tmp/ray" if address is None else "check the address and that it is up",
+        remedy="see Ray's logs in /tmp/ray"
+        if address is None
+        else "check the address and that it is up; set RAY_AUTH_MODE=token if it asks for a token",
     )
 
 
