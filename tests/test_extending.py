@@ -18,8 +18,10 @@ from helpers.paths import ROOT
 from helpers.tiny import without_seals
 from recurate.core.errors import InputError
 from recurate.core.plugins import Seam
-from recurate.engines.engine import engine_named
+from recurate.engines.engine import engine_named, opened, start
+from recurate.engines.needs import Needs
 from recurate.loop.config import parse_config, read_config
+from recurate.loop.driver import run
 from recurate.loop.environment import prepare, rests_on
 from recurate.loop.run_folder import RunFolder
 from recurate.rules import noise_named
@@ -123,6 +125,41 @@ def double(number: int) -> int:
 
 def test_the_engine(folder):
     assert list(engine_named("my_engine:Threads", 2).map(double, range(7))) == [2 * n for n in range(7)]
+    kept = []
+    for name in ("local", "my_engine:Threads"):
+        config = read_config(folder / "loop.toml").model_dump(mode="json", exclude_none=True)
+        config |= {"rounds": 1, "engine": {"shard": 200}, "report": {}}
+        with opened(name) as engine:
+            run(parse_config(config), folder / name, engine=engine)
+        kept.append(contents(folder / name))
+    assert {n: v for n, v in kept[0].items() if n not in MAY_DIFFER} == {
+        n: v for n, v in kept[1].items() if n not in MAY_DIFFER
+    }
+
+
+ASKS = """
+class Asks:
+    def __init__(self):
+        self.said = []
+
+    def start(self, needs):
+        self.said.append(("start", needs.cpus))
+
+    def map(self, function, shards, needs):
+        self.said.append(("map", needs.gpus))
+        return map(function, shards)
+
+    def close(self):
+        self.said.append("close")
+"""
+
+
+def test_an_engine_that_asks_what_shards_need(folder):
+    (folder / "my_asking.py").write_text(ASKS)
+    with opened("my_asking:Asks") as engine:
+        start(engine, Needs(cpus=2.0))
+        assert list(engine.map(double, [1, 2], Needs(gpus=0.5))) == [2, 4]
+    assert engine.engine.said == [("start", 2.0), ("map", 0.5), "close"]
 
 
 def test_the_configuration_says_what_it_imports(folder):

@@ -24,6 +24,7 @@ from recurate.core.citations import citation as citation
 from recurate.core.errors import InputError as InputError
 from recurate.core.errors import RecurateError as RecurateError
 from recurate.core.errors import Stopped as Stopped
+from recurate.core.errors import Waiting as Waiting
 from recurate.log.candidates import Candidates as Candidates
 from recurate.log.candidates import as_candidates as as_candidates
 from recurate.log.logger import PickLogger as PickLogger

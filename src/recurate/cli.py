@@ -18,7 +18,7 @@ from recurate.verbs.fit.command import fit
 from recurate.verbs.forecast.command import forecast
 from recurate.verbs.plan.command import plan
 from recurate.verbs.reproduce.command import reproduce
-from recurate.verbs.run.command import report, run
+from recurate.verbs.run.command import report, run, shard
 
 app = typer.Typer(
     name="recurate",
@@ -32,7 +32,8 @@ app = typer.Typer(
     "and so on. 'run' does this with a real model; 'forecast' predicts the loop exactly from the rewards of "
     "one round; 'plan' chooses K, real data and preference weights; 'fit' learns rewards and preference "
     "groups from logged picks; 'audit' checks whether a loop did what was declared; 'compare' overlays "
-    "runs; 'report' rebuilds a run's report; 'reproduce' runs published experiments.",
+    "runs; 'report' rebuilds a run's report; 'reproduce' runs published experiments; 'shard' does a part of "
+    "a round on another machine.",
 )
 
 
@@ -52,7 +53,7 @@ def _main(
 
 
 for command in (
-    run, forecast, plan, fit, audit, compare, report, reproduce,
+    run, forecast, plan, fit, audit, compare, report, reproduce, shard,
 ):  # fmt: skip
     app.command()(command)
 

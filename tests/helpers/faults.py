@@ -36,7 +36,7 @@ from types import FrameType
 from typing import Any
 
 HERE = Path(__file__).parent.parent
-if __name__ == "__main__":
+if __name__ in ("__main__", "__mp_main__"):  # also in processes that an engine of a command starts
     sys.path.insert(0, str(HERE))
 
 import recurate  # noqa: E402
@@ -66,6 +66,7 @@ CONTROLLED = PLAIN | {
     "control": True,
     "retraining": {"real_fraction": 0.25, "mode": "accumulate"},
 }
+SHARDED = PLAIN | {"rounds": 1, "engine": {"shard": 20}}  # two shards in a round
 # In some seeds one attempt or two are rolled back before a round passes.
 ROLLED_BACK = PLAIN | {
     "attempts": 3,

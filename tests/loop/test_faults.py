@@ -24,7 +24,17 @@ from typing import Any
 
 import pytest
 
-from helpers.faults import CONTROLLED, PLAIN, ROLLED_BACK, Done, Server, contents, programs, write_config
+from helpers.faults import (
+    CONTROLLED,
+    PLAIN,
+    ROLLED_BACK,
+    SHARDED,
+    Done,
+    Server,
+    contents,
+    programs,
+    write_config,
+)
 from helpers.tiny import merged
 from recurate.core.errors import InputError
 from recurate.loop.run_folder import RunFolder
@@ -64,7 +74,9 @@ def whole(server, tmp_path_factory) -> Callable[[str], Whole]:
                 if found.done.code == 0 and "rejected/001-0" in found.files:
                     break
         else:
-            config = {"plain": PLAIN, "controlled": CONTROLLED}.get(name) or programs(folder)
+            config = {"plain": PLAIN, "controlled": CONTROLLED, "sharded": SHARDED}.get(name) or programs(
+                folder
+            )
             found = make(name, config, folder)
         assert found.done.code == 0, found.done.text
         made[name] = found
@@ -73,7 +85,7 @@ def whole(server, tmp_path_factory) -> Callable[[str], Whole]:
     return find
 
 
-SCENARIOS = ("plain", "controlled", "rolled back", "programs")
+SCENARIOS = ("plain", "controlled", "rolled back", "programs", "sharded")
 
 
 def go_on(server: Server, run: Whole, out: Path, **rest: Any) -> Done:
@@ -214,6 +226,8 @@ def test_killed_at_some_write_points(server, whole, record_property):
     passed(sweep(server, run, "kill", range(0, count, 20), dead), record_property)
     passed(sweep(server, run, "half", half(run.done.points)[::14], dead), record_property)
     passed(sweep(server, run, "power", range(3, count, 25), dead), record_property)
+    run = whole("sharded")
+    passed(sweep(server, run, "kill", range(5, len(run.done.points), 30), dead), record_property)
 
 
 @pytest.mark.slow

@@ -145,7 +145,7 @@ def test_versions_and_device_are_reported_and_recorded(folder, monkeypatch, caps
     store = longer(folder, 2)
     real = run_folder.version
     monkeypatch.setattr(run_folder, "version", lambda name: "9.9" if name == "torch" else real(name))
-    monkeypatch.setattr(run_folder, "device_name", lambda device: "cuda (of another machine)")
+    monkeypatch.setattr(run_folder, "device_of", lambda config: "cuda (of another machine)")
     from recurate.loop.monitors.console import Lines
 
     resume(store.path, Lines())

@@ -330,7 +330,33 @@ def tried(function: Function, prepared: Prepared) -> Function:
         data, known = prepared.dataset, prepared.dataset.contexts
         contexts = None if known is None else known[:FEW]
         check_repeats(function.title, lambda: function(data.train[:FEW], contexts))
+        if prepared.parted:
+            _check_parts(function, data.train[:FEW], contexts)
     return function
+
+
+def _check_parts(
+    function: PluggedReward | PluggedGroups, samples: Samples, contexts: NDArray[Any] | None
+) -> None:
+    """Check that each sample's answer does not depend on the other samples, but for rounding.
+
+    Raises:
+        InputError: If it does.
+    """
+    whole, half = function(samples, contexts), len(samples) // 2
+    halves = [slice(0, half), slice(half, None)] if half else [slice(None)]
+    parts = [function(samples[own], None if contexts is None else contexts[own]) for own in halves]
+    found = np.concatenate(parts)
+    if whole.dtype.kind == "f":
+        near = np.isclose(found, whole, rtol=1e-4, atol=1e-4 * np.nanmax(np.abs(whole)), equal_nan=True)
+    else:
+        near = found == whole
+    if not near.all():
+        raise InputError(
+            f"{function.title}: a sample's value depends on the other samples that it is called with",
+            got=f"{int((~near).sum())} of {len(whole)} values differ in halves; a round has several shards",
+            remedy="judge every sample by itself, or raise engine.shard to the candidates of a round",
+        )
 
 
 def check_repeats(title: str, function: Callable[[], NDArray[Any]]) -> None:

@@ -36,7 +36,11 @@ class Generator(Protocol):
         ...
 
     def sample(self, n: int, *, rng: Stream, contexts: NDArray[Any] | None = None) -> Samples:
-        """Return n samples, shape (n, ...) as in training: one per context (n,) if contexts are given."""
+        """Return n samples, shape (n, ...) as in training: one per context (n,) if contexts are given.
+
+        A built-in generator whose items have seeds of their own has an argument ``first``, the number of the
+        first item: its samples are then the same however a round is divided into shards.
+        """
         ...
 
     def save(self, folder: Path) -> None:
@@ -88,17 +92,20 @@ class Prepared:
         classifier: Classifier of the real data (:class:`recurate.components.rewards.classifier.Classifier`);
             None unless some settings need it.
         kept: Folder of the run's copy of a :class:`Copied` reward; None when the run begins.
+        parted: Whether samples are scored in several parts, on which the answers must not depend.
     """
 
     data: Source | None = None
     dataset: Dataset | None = None
     classifier: Any = None
     kept: Path | None = None
+    parted: bool = False
 
 
 class GeneratorSettings(Settings):
     """Base class of the settings of one kind of generator."""
 
+    shard: ClassVar[int | None] = 10_000  # candidates that are sampled together by default; None: all
     kind: str
 
     def build(self, workspace: Path | None = None, logs: Path | None = None) -> Generator:

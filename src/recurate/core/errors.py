@@ -75,6 +75,18 @@ class Stopped(RecurateError):
     """
 
 
+class Waiting(RecurateError):
+    """Shards are missing that this process must not do itself.
+
+    Args:
+        count: Number of the shards.
+    """
+
+    def __init__(self, count: int) -> None:
+        self.count = count
+        super().__init__(f"{count} shards are missing; recurate shard RUN --index I --of N does them")
+
+
 class Diverged(InputError):
     """Training diverged: the loss or the weights are no longer finite.
 

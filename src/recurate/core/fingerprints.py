@@ -11,6 +11,7 @@ from __future__ import annotations
 import ast
 import importlib.util
 import os
+import platform
 import sys
 import sysconfig
 from collections.abc import Iterable, Sequence
@@ -23,6 +24,7 @@ from recurate.core.programs import PLACEHOLDER
 from recurate.core.sealed import sha256
 
 PACKAGES, DEVICE = "packages", "device"
+NAMED = ("numpy", "scipy", "pyarrow", "torch", "scikit-learn", "safetensors")  # packages that affect results
 NOTED = (PACKAGES, DEVICE)  # changes of these are reported, but do not stop a resume
 
 
@@ -222,6 +224,11 @@ def version(package: str) -> str | None:
         return metadata.version(package)
     except metadata.PackageNotFoundError:
         return None
+
+
+def versions() -> dict[str, str | None]:
+    """Return the versions of everything that affects results, by name: Python, recurate and packages."""
+    return {"python": platform.python_version()} | {name: version(name) for name in ("recurate", *NAMED)}
 
 
 def _imported(module: str, root: Path) -> tuple[list[Path], set[str]]:

@@ -21,7 +21,11 @@ NONE: Mapping[str, str] = MappingProxyType({})
 
 
 def write_folder(
-    target: Path, fill: Callable[[Path], None], facts: dict[str, Any], links: Mapping[str, str] = NONE
+    target: Path,
+    fill: Callable[[Path], None],
+    facts: dict[str, Any],
+    links: Mapping[str, str] = NONE,
+    partial: Path | None = None,
 ) -> None:
     """Write a folder atomically, with ``contents.json``: facts, links and the SHA-256 of every file.
 
@@ -30,8 +34,9 @@ def write_folder(
         fill: Function that writes the files into the temporary folder that it is given.
         facts: Facts about the folder, as JSON values.
         links: Seals of other files that this folder belongs to, by name.
+        partial: Temporary folder; None: one beside the target, with a name that a crash leaves to the next.
     """
-    partial = target.with_name(f".{target.name}.partial")
+    partial = partial or target.with_name(f".{target.name}.partial")
     shutil.rmtree(partial, ignore_errors=True)  # left by a crash
     partial.mkdir(parents=True)
     try:

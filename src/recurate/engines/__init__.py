@@ -1,1 +1,1 @@
-"""Where work is done: in this process, or in several."""
+"""Where work is done: in this process, in several, on a Ray cluster, or by hand."""

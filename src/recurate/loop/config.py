@@ -34,6 +34,7 @@ from recurate.core.files import read_toml
 from recurate.core.limits import check_memory
 from recurate.core.plugins import Seam
 from recurate.core.settings import Settings
+from recurate.engines.needs import Needs
 from recurate.log.schema import COLUMNS
 from recurate.loop.alarms.protocol import AlarmSettings
 from recurate.loop.alarms.raising import ALARMS
@@ -111,6 +112,25 @@ class Selection(Settings):
         return self.slates or self.picks
 
 
+class EngineSettings(Settings):
+    """Settings of the shards, the parts of a round that `--engine` samples and scores anywhere."""
+
+    shard: int | None = Field(
+        None,
+        ge=1,
+        le=10**9,
+        description="largest number of candidates of a shard, which results depend on; if absent, 10000, or "
+        "all of a round for external generators",
+    )
+    cpus: float = Field(1.0, gt=0, le=10_000, description="CPU cores of a shard, on Ray")
+    gpus: float = Field(0.0, ge=0, le=1000, description="GPUs of a shard, on Ray; 0.5: two shards share one")
+
+    @property
+    def needs(self) -> Needs:
+        """What a shard needs."""
+        return Needs(self.cpus, self.gpus)
+
+
 class ReportSettings(Settings):
     """Settings of the report's additional sections, which may change after the run has started."""
 
@@ -145,6 +165,7 @@ class Config(Settings):
     retraining: Retraining = Retraining()
     measures: MeasureSettings = MeasureSettings()
     alarms: tuple[AnyAlarm, ...] = ()
+    engine: EngineSettings = EngineSettings()
     report: ReportSettings = ReportSettings()
     keep: int | None = Field(
         None, ge=1, le=100_000, description="number of last models that the run keeps; all of them if absent"
@@ -196,6 +217,17 @@ class Config(Settings):
         """Fraction of slates picked by each reward; the fractions sum to one. Default: equal fractions."""
         given = np.array([1.0 if r.weight is None else r.weight for r in self.rewards])
         return tuple((given / given.sum()).tolist())
+
+    @property
+    def parts(self) -> int:
+        """Number of shards of a round: each has whole slates, and about as many as the others."""
+        most = self.engine.shard or self.generator.shard
+        slates = self.selection.shown
+        return 1 if most is None else min(-(-slates * self.selection.k // most), slates)
+
+    def without_selection(self) -> Config:
+        """Return the configuration of the control arm: slates of one candidate."""
+        return self.model_copy(update={"selection": self.selection.model_copy(update={"k": 1})})
 
     @property
     def needs_classifier(self) -> bool:

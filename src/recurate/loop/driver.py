@@ -10,10 +10,11 @@ from typing import Any
 
 from threadpoolctl import threadpool_limits
 
-from recurate.core.errors import Stopped
+from recurate.core.errors import InputError, Stopped
 from recurate.core.files import full_disk_explained, uninterrupted
 from recurate.core.fingerprints import Change
 from recurate.core.seeds import Stream
+from recurate.engines.engine import Engine, Local, start
 from recurate.log.schema import Log
 from recurate.log.trajectory import Trajectory
 from recurate.loop.alarms.protocol import Known
@@ -23,35 +24,51 @@ from recurate.loop.environment import Environment, prepare, rests_on
 from recurate.loop.monitors.protocol import Monitor
 from recurate.loop.rounds import group_labels, play
 from recurate.loop.run_folder import RunFolder, check_trusted
+from recurate.loop.shards import batches, do_range, released
 from recurate.theory.bounds import plain_bounds
 from recurate.theory.forecast import Forecast, predict, split_log
 
 
-def run(config: Config, out: Path, monitor: Monitor | None = None) -> Trajectory:
+def run(
+    config: Config, out: Path, monitor: Monitor | None = None, engine: Engine | None = None
+) -> Trajectory:
     """Run a loop into a new folder and return forecast and measurement of every round.
+
+    Args:
+        config: Configuration of the run.
+        out: New folder for it.
+        monitor: Monitor of the run's events, or None.
+        engine: Engine that samples and scores; None: this process. It does not change the result.
 
     Raises:
         InputError: If the folder is not empty or is in use, the configuration does not fit the data, the
             model diverged, a program failed, or the disk is full. Complete rounds are kept.
         Stopped: If an alarm stopped the run.
+        Waiting: If the engine leaves shards to others.
     """
     RunFolder.check_vacant(out, config)
     config.generator.check()
     config.selection.check_memory()
+    start(engine or Local(), config.engine.needs)
     watcher = monitor or Monitor()
     watcher.stage(-1, "set-up")
-    with threadpool_limits(1), full_disk_explained(out, _AGAIN.format(out)):
+    with threadpool_limits(1), full_disk_explained(out, _AGAIN.format(out)), released():
         found = rests_on(config)  # before anything of it is read
         environment = prepare(config)  # may refuse the configuration, so it precedes the folder
         _check_alarms(environment)
         with RunFolder(out).locked():
             with uninterrupted():
                 folder = RunFolder.create(out, environment, found)
-            return _drive(folder, environment, watcher)
+            return _drive(folder, environment, watcher, engine or Local())
 
 
 def resume(
-    folder: Path, monitor: Monitor | None = None, *, accept_changes: bool = False, trust: bool = False
+    folder: Path,
+    monitor: Monitor | None = None,
+    *,
+    accept_changes: bool = False,
+    trust: bool = False,
+    engine: Engine | None = None,
 ) -> Trajectory:
     """Continue a run after its last complete round; the result equals an uninterrupted run's.
 
@@ -61,23 +78,66 @@ def resume(
         accept_changes: Whether to continue if files that the run rests on have changed; the next round
             records the changes.
         trust: Whether to run the code that the configuration names although the run was not made here.
+        engine: Engine that samples and scores; None: this process. It does not change the result.
 
     Raises:
         InputError: If the folder is not a run's, is in use, has another format or was altered, if a file
             that the run rests on was altered, or if the run is a stranger's and runs code; also as for
             :func:`run`.
         Stopped: If an alarm stopped the run.
+        Waiting: If the engine leaves shards to others.
     """
     store = RunFolder.open(folder)
-    with threadpool_limits(1), full_disk_explained(folder, _AGAIN.format(folder)), store.locked():
+    with threadpool_limits(1), full_disk_explained(folder, _AGAIN.format(folder)), store.locked(), released():
         check_trusted(folder / "config.toml", trust=trust)
         if not accept_changes:
             store.check_present()
         store.verify(results=False)
         config = store.config()
         config.generator.check()
+        start(engine or Local(), config.engine.needs)
         changed = store.check_unchanged(config, accept=accept_changes)
-        return _drive(store, store.environment(config), monitor or Monitor(), changed)
+        if changed:
+            store.clear_shards()  # what was begun may rest on what was before
+        return _drive(store, store.environment(config), monitor or Monitor(), engine or Local(), changed)
+
+
+def do_shards(folder: Path, index: int, of: int, *, trust: bool = False) -> dict[str, list[int]]:
+    """Do every ``of``-th shard of a run's next round, from ``index`` on, whose model is trained.
+
+    A shard that is done is left as it is. ``run`` or ``resume`` with the engine ``shards`` trains the model,
+    and plays the round once all shards are done.
+
+    Args:
+        folder: Folder of the run.
+        index: First shard, 0, ..., of - 1.
+        of: Number of parts into which the shards are divided.
+        trust: Whether to run the code that the configuration names although the run was not made here.
+
+    Returns:
+        The numbers of the shards, by the arm of the round.
+
+    Raises:
+        InputError: If no shards are waited for; also as for :func:`resume`.
+    """
+    if not 0 <= index < of:
+        raise InputError("index must lie in 0, ..., of - 1", got=f"{index} of {of}", remedy="count from 0")
+    store = RunFolder.open(folder)
+    with full_disk_explained(folder, "make room, then give the command again"), released():
+        check_trusted(folder / "config.toml", trust=trust)
+        store.check_present()
+        store.verify(results=False)
+        config = store.config()
+        config.generator.check()
+        store.check_unchanged(config)
+        found = batches(store)
+        if not found:
+            raise InputError(
+                f"no shards of round {store.complete()} are waited for",
+                got=folder,
+                remedy=f"recurate run --resume {folder} --engine shards trains its model first",
+            )
+        return {path.name.rpartition("-")[2]: do_range(path, index, of) for path in found}
 
 
 _AGAIN = "make room, then recurate run --resume {}"
@@ -109,7 +169,11 @@ def forecast_run(log: Log, environment: Environment) -> Forecast:
 
 
 def _drive(
-    folder: RunFolder, environment: Environment, monitor: Monitor, changed: Sequence[Change] = ()
+    folder: RunFolder,
+    environment: Environment,
+    monitor: Monitor,
+    engine: Engine,
+    changed: Sequence[Change] = (),
 ) -> Trajectory:
     """Play all rounds that are left. BLAS runs on one thread, because its sums depend on their number."""
     config = environment.config
@@ -122,7 +186,7 @@ def _drive(
     while state.round <= config.rounds:
         t, attempt = state.round, folder.attempts(state.round)
         folder.clear_workspace()
-        following, record = play(state, environment, stage, attempt)
+        following, record = play(state, environment, stage, attempt, folder.bench(t, engine))
         monitor.counts(t, record.counts)
         monitor.warn(record.notes)
         known = Trajectory() if forecast is None else forecast.trajectory
@@ -134,6 +198,7 @@ def _drive(
         with uninterrupted():
             kept = [asdict(a) for a in alarms]
             folder.save_round(record, kept, changed, reject=attempt if back else None)
+        folder.clear_shards()
         if back:
             stage.stop()
             if attempt + 1 >= config.attempts:
@@ -155,6 +220,7 @@ def _drive(
         if any(alarm.action == "stop" for alarm in alarms):
             raise Stopped(_stopped(folder, alarms, t))
     folder.clear_workspace()
+    folder.clear_shards()
     assert forecast is not None  # a run has a round 0
     # Again, in case the process died between the last round and its trajectory.
     return _write_trajectory(folder, forecast, found)

@@ -28,16 +28,35 @@ from recurate.theory.setting import Setting
 
 
 @dataclass(frozen=True)
-class Environment:
+class Judges:
+    """What scores the samples of a run.
+
+    Attributes:
+        rewards: Reward functions by name.
+        tracked: Functions that are measured and never pick, by name.
+        grouping: Function that returns the groups of samples, or None.
+    """
+
+    rewards: dict[str, Reward]
+    tracked: dict[str, Reward]
+    grouping: Grouping | None
+
+    def score(self, samples: Samples, contexts: NDArray[Any] | None = None) -> Candidates:
+        """Return samples with their rewards, tracked values and groups."""
+        matrix = np.column_stack([reward(samples, contexts) for reward in self.rewards.values()])
+        groups = None if self.grouping is None else self.grouping(samples, contexts).astype(str)
+        values = {name: reward(samples, contexts) for name, reward in self.tracked.items()}
+        return Candidates(matrix, tuple(self.rewards), groups, values, contexts)
+
+
+@dataclass(frozen=True)
+class Environment(Judges):
     """Configuration, data, contexts, rewards and groups of a run.
 
     Attributes:
         config: Configuration of the run.
         dataset: Real data, or None.
         contexts: Contexts (prompts) that slates draw from, shape (n,), or None for unconditional models.
-        rewards: Reward functions by name.
-        tracked: Functions that are measured and never pick, by name.
-        grouping: Function that returns the groups of samples, or None.
         classifier: Classifier trained on the real data, or None if nothing needs one.
         reference: Real training data as candidates, a sample of the law p_ref, or None without data.
         cells: Partition of reward space behind ``kl_to_reference``, or None.
@@ -47,9 +66,6 @@ class Environment:
     config: Config
     dataset: Dataset | None
     contexts: NDArray[Any] | None
-    rewards: dict[str, Reward]
-    tracked: dict[str, Reward]
-    grouping: Grouping | None
     classifier: Classifier | None
     reference: Candidates | None
     cells: Cells | None
@@ -67,14 +83,9 @@ class Environment:
             accumulate=self.config.retraining.mode == "accumulate",
         )
 
-    def score(self, samples: Samples, contexts: NDArray[Any] | None = None) -> Candidates:
-        """Return samples with their rewards, tracked values and groups."""
-        return _score(samples, contexts, self.rewards, self.tracked, self.grouping)
-
     def without_selection(self) -> Environment:
         """Return the environment of the control arm: slates of one candidate, which is always picked."""
-        selection = self.config.selection.model_copy(update={"k": 1})
-        return replace(self, config=self.config.model_copy(update={"selection": selection}))
+        return replace(self, config=self.config.without_selection())
 
     def facts(self) -> dict[str, Any]:
         """Return facts about the data, the classifier and the learned rewards, by name."""
@@ -117,10 +128,34 @@ def prepare(config: Config, folder: Path | None = None) -> Environment:
     Raises:
         InputError: If the configuration does not fit the data, or a saved file is damaged.
     """
+    dataset, classifier, judges = prepare_judges(config, folder)
+    contexts = _all_contexts(config, dataset)
+    reference, cells = None, None
+    if dataset is not None:
+        reference = judges.score(dataset.train, dataset.contexts)
+        cells = partition(reference.rewards) if contexts is None else None
+    known_rewards = None if reference is None or contexts is not None else reference.rewards
+    metrics = watch(config.measures, dataset, classifier, known_rewards)
+    return Environment(
+        **vars(judges),
+        config=config,
+        dataset=dataset,
+        contexts=contexts,
+        classifier=classifier,
+        reference=reference,
+        cells=cells,
+        watch=metrics,
+    )
+
+
+def prepare_judges(
+    config: Config, folder: Path | None = None
+) -> tuple[Dataset | None, Classifier | None, Judges]:
+    """Return the real data, the classifier, and what scores samples; see :func:`prepare`."""
     stream = Stream(config.seed)
     dataset = None if config.data is None else config.data.load(stream.at("data"))
     classifier = _classifier(config, dataset, folder, stream.at("classifier"))
-    known = Prepared(config.data, dataset, classifier)
+    known = Prepared(config.data, dataset, classifier, parted=config.parts > 1)
     made = {
         s.name: build_reward(s, replace(known, kept=None if folder is None else _kept(folder, number)))
         for number, s in enumerate((*config.rewards, *config.tracked))
@@ -128,16 +163,7 @@ def prepare(config: Config, folder: Path | None = None) -> Environment:
     rewards = {s.name: made[s.name] for s in config.rewards}
     tracked = {s.name: made[s.name] for s in config.tracked}
     grouping = None if config.groups is None else build_groups(config.groups, known)
-    contexts = _all_contexts(config, dataset)
-    reference, cells = None, None
-    if dataset is not None:
-        reference = _score(dataset.train, dataset.contexts, rewards, tracked, grouping)
-        cells = partition(reference.rewards) if contexts is None else None
-    known_rewards = None if reference is None or contexts is not None else reference.rewards
-    metrics = watch(config.measures, dataset, classifier, known_rewards)
-    return Environment(
-        config, dataset, contexts, rewards, tracked, grouping, classifier, reference, cells, metrics
-    )
+    return dataset, classifier, Judges(rewards, tracked, grouping)
 
 
 def _classifier(
@@ -199,16 +225,3 @@ def rests_on(config: Config) -> list[Fingerprint]:
 def _kept(folder: Path, number: int) -> Path:
     """Return the folder of a learned reward; it is numbered, because names may differ in case alone."""
     return folder / f"reward-{number}"
-
-
-def _score(
-    samples: Samples,
-    contexts: NDArray[Any] | None,
-    rewards: dict[str, Reward],
-    tracked: dict[str, Reward],
-    grouping: Grouping | None,
-) -> Candidates:
-    matrix = np.column_stack([reward(samples, contexts) for reward in rewards.values()])
-    groups: NDArray[Any] | None = None if grouping is None else grouping(samples, contexts).astype(str)
-    values = {name: reward(samples, contexts) for name, reward in tracked.items()}
-    return Candidates(matrix, tuple(rewards), groups, values, contexts)

@@ -23,13 +23,14 @@ from recurate.components.protocols import Generator
 from recurate.core.errors import InputError
 from recurate.core.seeds import Stream
 from recurate.log.candidates import Candidates, from_log, group_names
-from recurate.log.samples import Samples, is_text
+from recurate.log.samples import Samples
 from recurate.log.schema import MODEL, REAL, Log, as_log, complete
 from recurate.log.trajectory import CONTROL, MEASURED, Row, Trajectory
 from recurate.loop.contexts import draw_contexts
 from recurate.loop.environment import Environment
 from recurate.loop.mixing import Picks, first_set, training_set
 from recurate.loop.sample_metrics import to_rows
+from recurate.loop.shards import Arm, Bench, form
 from recurate.metrics.estimates import NORMAL_975
 from recurate.rules import Rule
 from recurate.theory.attribution import attribute
@@ -83,19 +84,34 @@ class Record:
     notes: tuple[str, ...] = ()
 
 
-def play(state: State, environment: Environment, stage: Stage, attempt: int = 0) -> tuple[State, Record]:
-    """Play one round and return the next state with this round's record."""
+def play(
+    state: State, environment: Environment, stage: Stage, attempt: int = 0, bench: Bench | None = None
+) -> tuple[State, Record]:
+    """Play one round and return the next state with this round's record.
+
+    Args:
+        state: State of the loop before the round.
+        environment: What is the same in all rounds.
+        stage: Function that is called when a stage begins.
+        attempt: Number of times that the round was rolled back.
+        bench: Where shards are sampled and scored; None: in this process.
+
+    Raises:
+        Waiting: If shards are missing that others do.
+    """
     t = state.round
     stream = Stream(environment.config.seed).at("round", t)
     if attempt:
         stream = stream.at("attempt", attempt)
     stage(t, "fit")
-    generator, counts = _fit(state, environment, stream)
-    stage(t, "sample")
+    arm = Arm("main", t, attempt, environment.config, environment, stream.at("sample"), bench)
+    generator, counts = arm.trained() or _fit(state, environment, stream)
     contexts = _slate_contexts(t, environment, stream)
-    samples = _sample(generator, contexts, environment, stream.at("sample"))
+    batch = arm.begin(generator, counts, contexts)
+    stage(t, "sample")
+    samples = _of_form(batch.samples(), environment)
     stage(t, "reward")
-    scored = environment.score(samples, _each(contexts, environment))
+    scored = batch.scored(samples)
     stage(t, "pick")
     log, winners = _pick(t, scored, environment, stream.at("pick"))
     if t == 0 and environment.reference is not None:
@@ -113,9 +129,11 @@ def play(state: State, environment: Environment, stage: Stage, attempt: int = 0)
     following = State(t + 1, generator, _batches(state, samples, scored, winners, environment), after)
     if state.control is not None:
         stage(t, "control arm")
-        arm, left = _control(state.control, record, environment, stream.at("control"), contexts)
+        alone = environment.without_selection()
+        played = Arm("control", t, attempt, alone.config, alone, stream.at("control", "sample"), bench)
+        after_control, left = _control(state.control, record, alone, stream.at("control"), contexts, played)
         record = replace(record, control=left, measured=record.measured + left.measured)
-        following = replace(following, control=arm)
+        following = replace(following, control=after_control)
     return following, record
 
 
@@ -201,20 +219,10 @@ def _slate_contexts(t: int, environment: Environment, stream: Stream) -> NDArray
     return draw_contexts(environment.contexts, shown, t, order, stream.at("contexts"))
 
 
-def _each(contexts: NDArray[Any] | None, environment: Environment) -> NDArray[Any] | None:
-    """Return the context of every candidate, given those of the slates."""
-    return None if contexts is None else np.repeat(contexts, environment.config.selection.k)
-
-
-def _sample(
-    generator: Generator, contexts: NDArray[Any] | None, environment: Environment, rng: Stream
-) -> Samples:
-    """Return k candidates per slate; they must have the form of the real data: texts, or one shape."""
-    selection = environment.config.selection
-    count = selection.shown * selection.k
-    samples = generator.sample(count, rng=rng, contexts=_each(contexts, environment))
+def _of_form(samples: Samples, environment: Environment) -> Samples:
+    """Return samples, which must have the form of the real data: texts, or numbers of one shape."""
     if environment.dataset is not None:
-        wanted, got = _form(environment.dataset.train), _form(samples)
+        wanted, got = form(environment.dataset.train), form(samples)
         if wanted != got:
             raise InputError(
                 "the generator's samples do not have the form of the real data",
@@ -224,27 +232,32 @@ def _sample(
     return samples
 
 
-def _form(samples: Samples) -> str:
-    return "texts" if is_text(samples) else f"numbers of shape {samples.shape[1:]}"
-
-
 def _control(
-    state: State, main: Record, environment: Environment, stream: Stream, contexts: NDArray[Any] | None
+    state: State,
+    main: Record,
+    alone: Environment,
+    stream: Stream,
+    contexts: NDArray[Any] | None,
+    arm: Arm,
 ) -> tuple[State, Record]:
     """Play the control arm's round: one candidate per slate, which is always picked."""
     t = state.round
-    alone = environment.without_selection()
     if t == 0:  # the same model, and the first candidate of each slate
-        generator, samples = main.generator, main.samples[:: environment.config.selection.k]
+        generator, samples = (
+            main.generator,
+            main.samples[:: len(main.samples) // alone.config.selection.shown],
+        )
         counts: dict[str, int] = {}
+        scored = alone.score(samples, contexts)
     else:
-        generator, counts = _fit(state, environment, stream)
-        samples = _sample(generator, contexts, alone, stream.at("sample"))
-    scored = environment.score(samples, contexts)
+        generator, counts = arm.trained() or _fit(state, alone, stream)
+        batch = arm.begin(generator, counts, contexts)
+        samples = _of_form(batch.samples(), alone)
+        scored = batch.scored(samples)
     log, winners = _pick(t, scored, alone, stream.at("pick"))
-    rows = tuple(replace(row, source=CONTROL) for row in measure(log, environment).rows)
+    rows = tuple(replace(row, source=CONTROL) for row in measure(log, alone).rows)
     record = Record(t, generator, samples, log, Trajectory(rows), counts)
-    return State(t + 1, generator, _batches(state, samples, scored, winners, environment)), record
+    return State(t + 1, generator, _batches(state, samples, scored, winners, alone)), record
 
 
 def _changes(

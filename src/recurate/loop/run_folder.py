@@ -33,15 +33,15 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from recurate.components.nets.devices import choose_device, device_name
 from recurate.components.protocols import Generator
 from recurate.components.registry import code_of, first_model, load_model
 from recurate.core.errors import InputError
 from recurate.core.files import parse_toml, read_toml, sync, write_text
-from recurate.core.fingerprints import DEVICE, PACKAGES, Change, Fingerprint, after, changes, version
+from recurate.core.fingerprints import DEVICE, NAMED, PACKAGES, Change, Fingerprint, after, changes, version
 from recurate.core.marks import is_own, marked
 from recurate.core.sealed import BEFORE, CONTENTS, RUN, SEAL, field, read_json, sealed, sha256, write_folder
 from recurate.core.version import VERSION
+from recurate.engines.engine import Engine
 from recurate.log.folders import RUN_FORMAT, StoredRun, first_absent, fixed_hash, thinned_rounds
 from recurate.log.samples import Samples, load_samples, save_samples
 from recurate.log.schema import MODEL, Log, read_log, write_log
@@ -50,9 +50,9 @@ from recurate.loop.config import Config, read_config, write_config
 from recurate.loop.environment import Environment, prepare, rests_on
 from recurate.loop.mixing import Picks
 from recurate.loop.rounds import Record, State, candidates_of, winners_of
+from recurate.loop.shards import SHARDS, Bench, device_of
 
 LOCK = ".lock"
-NAMED = ("numpy", "scipy", "pyarrow", "torch", "scikit-learn", "safetensors")  # packages that affect results
 
 
 class RunFolder(StoredRun):
@@ -239,9 +239,12 @@ class RunFolder(StoredRun):
             "alarms": list(alarms),
             "changes": [asdict(c) for c in changed],
         }
+        write_folder(target, fill, facts, self._links(record.round))
+
+    def _links(self, t: int) -> dict[str, str]:
+        """Return the seals of the run and of the round before round t, which round t holds."""
         run = str(self.manifest()[SEAL])
-        before = run if record.round == 0 else _seal_of(self.round_path(record.round - 1))
-        write_folder(target, fill, facts, {RUN: run, BEFORE: before})
+        return {RUN: run, BEFORE: run if t == 0 else _seal_of(self.round_path(t - 1))}
 
     def attempts(self, t: int) -> int:
         """Return the number of attempts at round t that were rolled back."""
@@ -351,6 +354,14 @@ class RunFolder(StoredRun):
         """Remove the files that programs have left."""
         shutil.rmtree(self.workspace, ignore_errors=True)
 
+    def bench(self, t: int, engine: Engine) -> Bench:
+        """Return where the shards of round t are done."""
+        return Bench(self.path.absolute() / SHARDS, engine, self._links(t))
+
+    def clear_shards(self) -> None:
+        """Remove the shards of rounds that are complete, or are begun anew."""
+        shutil.rmtree(self.path / SHARDS, ignore_errors=True)
+
     def _batches(self, environment: Environment, part: str) -> tuple[Picks, ...]:
         """Return the picks for the next training set."""
         done = self.complete()
@@ -440,7 +451,6 @@ def _is_a_start(path: Path, config: Config) -> bool:
 
 def _manifest(config: Config, rests_on: Sequence[Fingerprint]) -> dict[str, Any]:
     settings = parse_toml(write_config(config))
-    device = getattr(config.generator, "device", None)  # generators without this setting run on the CPU
     return {
         "format": RUN_FORMAT,
         "recurate": VERSION,
@@ -453,7 +463,7 @@ def _manifest(config: Config, rests_on: Sequence[Fingerprint]) -> dict[str, Any]
             "architecture": platform.machine(),
             "cores": os.cpu_count(),
         },
-        "device": device_name("cpu" if device is None else choose_device(device)),
+        "device": device_of(config),
         "seed": config.seed,
         "config_sha256": fixed_hash(settings),
         "code": list(dict.fromkeys(code_of(settings))),

@@ -68,12 +68,14 @@ def test_training_returns_a_new_model_and_repeats(first):
     assert any((weights(second)[n] != before[n]).any() for n in before)
 
 
-def test_items_do_not_depend_on_the_batch(first):
+def test_items_do_not_depend_on_the_batch_or_the_shard(first):
     rng, asked = ROOT.at("sample"), ASKED[:30]
     whole = first.sample(30, rng=rng, contexts=asked)
     small = replace(first, settings=settings(sample={"batch": 4}))
     assert (small.sample(30, rng=rng, contexts=asked) == whole).all()
     assert (whole != first.sample(30, rng=ROOT.at("other"), contexts=asked)).any()
+    parts = [first.sample(b - a, rng=rng, contexts=asked[a:b], first=a) for a, b in ((0, 7), (7, 8), (8, 30))]
+    assert (np.concatenate(parts) == whole).all()
     assert first.sample(5, rng=rng).shape == (5,)
 
 

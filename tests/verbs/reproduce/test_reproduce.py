@@ -131,7 +131,8 @@ def test_what_there_is_not(tmp_path):
         experiment("F-gausians", "small")
     with pytest.raises(InputError, match="no such scale"):
         experiment("F-moons", "large")
-    for arguments in (["F-mons"], ["F-moons", "--scale", "large"], ["F-moons", "--seeds", "0"]):
+    wrong = (["--scale", "large"], ["--seeds", "0"], ["--engine", "shards"], ["--engine", "ray://a:1"])
+    for arguments in (["F-mons"], *(["F-moons", *words] for words in wrong)):
         assert call("reproduce", *arguments, cwd=tmp_path).returncode == 2
 
 

@@ -15,7 +15,7 @@ import shutil
 import tempfile
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Any, ClassVar, Literal, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -40,6 +40,7 @@ FIT_NAMES = ("training", "checkpoint", "new_checkpoint", "seed", "count")
 class ExternalSettings(GeneratorSettings):
     """Settings of an external generator."""
 
+    shard: ClassVar[int | None] = None  # a program that starts may have a large model to load
     kind: Literal["external"]
     sample: tuple[str, ...] = Field(
         min_length=1,

@@ -244,12 +244,20 @@ class Language:
         notes = (f"{long} of {len(data)} training texts were cut at {window} tokens",) if long else ()
         return replace(self, tokenizer=tokenizer, model=model.eval(), trained=True, notes=notes)
 
-    def sample(self, n: int, *, rng: Stream, contexts: NDArray[Any] | None = None) -> Samples:
+    def sample(
+        self, n: int, *, rng: Stream, contexts: NDArray[Any] | None = None, first: int | None = None
+    ) -> Samples:
         """Return n completions (n,), one per prompt; item i depends on its prompt and on rng.at("item", i).
 
+        Args:
+            n: Number of completions.
+            rng: Stream of every random choice.
+            contexts: Prompts, shape (n,); None: unconditional.
+            first: Number of the first item, for a part of a round; None: 0, and all are sampled here.
+
         Raises:
-            InputError: If the model has not been trained, a prompt does not fit, every completion is empty,
-                or there is no such device.
+            InputError: If the model has not been trained, a prompt does not fit, all completions of a round
+                are empty, or there is no such device.
         """
         torch, how = import_torch(), self.settings.sample
         codec = self._codec(self.tokenizer, self._trained())
@@ -260,7 +268,7 @@ class Language:
             found = complete(
                 self.model.to(device),
                 prompts,
-                lambda item: rng.at("item", item).generator().random(how.longest),
+                lambda item: rng.at("item", (first or 0) + item).generator().random(how.longest),
                 manner,
                 how.batch,
                 _stopped(codec, how.stop) if how.stop else None,
@@ -268,7 +276,7 @@ class Language:
         texts = codec.texts(found)
         for at, text in enumerate(texts):
             texts[at] = text[: min((text.find(s) for s in how.stop if s in text), default=len(text))]
-        if n and not any(texts):
+        if n and first is None and not any(texts):
             raise InputError(
                 "every completion is empty: the model emits end or padding tokens alone",
                 got=f"{n} empty completions",

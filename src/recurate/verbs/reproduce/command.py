@@ -29,7 +29,7 @@ def reproduce(
         int | None, typer.Option(min=1, help="Parallel runs. Default: one per core; one for --scale paper.")
     ] = None,
     engine: Annotated[
-        str, option("NAME", "Where runs are done: local, processes, or module:name.")
+        str, option("NAME", "Where runs are done: local, processes, ray, ray://HOST:PORT, or module:name.")
     ] = "processes",
 ) -> None:
     """Run a published experiment with and without real data, and check its claims.

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from recurate.engines.engine import engine_named
+from recurate.core.errors import InputError
+from recurate.engines.engine import RAY, SHARDS, opened
 from recurate.log.trajectory import Trajectory
 from recurate.loop.config import parse_config
 from recurate.loop.driver import resume, run
@@ -59,14 +60,19 @@ def reproduce(
         scale: ``small`` or ``paper``.
         seeds: Seeds of the runs.
         data: Path of CIFAR-10, which the scale ``paper`` needs.
-        jobs: Number of simultaneous runs. None: one per processor core, or one at the scale ``paper``.
-        engine: Engine that executes the runs: ``local``, ``processes`` or another engine's name.
+        jobs: Number of simultaneous runs. None: one per processor core (on Ray, of the cluster), or one at
+            the scale ``paper``.
+        engine: Engine that executes the runs: ``local``, ``processes``, ``ray`` or another engine's name.
         tell: Function that is called with one line of text when a run is complete.
 
     Raises:
         InputError: If the experiment, scale or engine is unknown, or if a run fails.
     """
     chosen = experiment(name, scale, data)
+    if engine == SHARDS:
+        raise InputError(
+            "runs of a reproduction are done whole", got=f"engine {SHARDS}", remedy="use processes or ray"
+        )
     tasks = [
         (config | {"seed": seed}, folder_of(out, arm, seed))
         for seed in seeds
@@ -76,8 +82,10 @@ def reproduce(
         parse_config(config)  # complaints come before work
     out.mkdir(parents=True, exist_ok=True)
     count = jobs or (1 if scale == "paper" else max(1, min(os.cpu_count() or 1, len(tasks))))
-    for folder in engine_named(engine, count).map(play_run, [(c, str(folder)) for c, folder in tasks]):
-        tell(f"done: {folder}")
+    everywhere = engine.startswith(RAY) and not jobs and scale == "small"
+    with opened(engine, None if everywhere else count) as workers:
+        for folder in workers.map(play_run, [(c, str(folder)) for c, folder in tasks]):
+            tell(f"done: {folder}")
     runs = {
         arm: [Trajectory.read(folder_of(out, arm, seed) / "trajectory.parquet") for seed in seeds]
         for arm in chosen.arms

@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from recurate.core.errors import InputError, Stopped
+from recurate.core.errors import InputError, Stopped, Waiting
 from recurate.core.files import write_text
 from recurate.verbs.options import Figures, fresh_folder, need_run_extra, option
 from recurate.verbs.run.python import check_arguments, read_run, run_loop
@@ -55,6 +55,15 @@ def run(
         bool, typer.Option("--json", help="Print one JSON object per line for every event, and nothing else.")
     ] = False,
     quiet: Annotated[bool, typer.Option("--quiet", help="Print only the report's path and errors.")] = False,
+    engine: Annotated[
+        str,
+        option(
+            "NAME",
+            "Where the shards of a round are done: local, processes, ray, ray://HOST:PORT, shards (by "
+            "recurate shard), or module:name. The result is the same.",
+        ),
+    ] = "local",
+    workers: Annotated[int | None, typer.Option(min=1, help="Number of shards at a time.")] = None,
 ) -> None:
     """Run a loop: train, sample, pick, retrain. Every round is measured against the loop's own forecast.
 
@@ -74,6 +83,8 @@ def run(
       recurate run --resume runs/a
 
       recurate run examples/digits.toml --logger tensorboard --json
+
+      recurate run examples/gaussians.toml --engine processes --workers 2
     """
     if as_json and quiet:
         raise InputError(
@@ -100,9 +111,24 @@ def run(
         monitor = Several([view, *make_loggers(logger or [], folder)])
         stopped = None
         try:
-            run_loop(settings, folder, monitor, accept_changes=accept_changes, trust=trust)
+            run_loop(
+                settings,
+                folder,
+                monitor,
+                accept_changes=accept_changes,
+                trust=trust,
+                engine=engine,
+                workers=workers,
+            )
         except Stopped as stop:
             stopped = stop
+        except Waiting as wait:
+            print(
+                f"waiting for {wait.count} shards: recurate shard {folder} --index I --of N for I = 0, ..., "
+                f"N - 1, then recurate run --resume {folder} --engine shards",
+                file=sys.stderr,
+            )
+            return
         except KeyboardInterrupt:
             begun = (folder / "manifest.json").exists()
             hint = f"recurate run --resume {folder} continues after the last complete round"
@@ -137,6 +163,35 @@ def _rehearse(config: Path | None, other: Path | None, *, trust: bool) -> None:
     for step in rehearse(read_config(config)):
         print(f"{step.title:>18}  {step.seconds:6.1f} s  {step.result}", flush=True)
     print("everything works on ten items; nothing was kept")
+
+
+def shard(
+    folder: Annotated[Path, typer.Argument(metavar="RUN", help="Folder of the run.")],
+    index: Annotated[int, typer.Option(min=0, help="Number of this part, 0, ..., N - 1.")],
+    of: Annotated[int, typer.Option(min=1, metavar="N", help="Number of parts.")],
+    trust: Trust = False,
+) -> None:
+    """Sample and score a part of the shards of a run's next round, as one task of a Slurm array does.
+
+    The model must be trained: recurate run --engine shards does that and stops. Then every part is done, in
+    any order and anywhere that sees the folder; what is done is not repeated. At last, recurate run --resume
+    RUN --engine shards plays the round and trains the next model. docs/scale.md has a script.
+
+    For example:
+
+      recurate run loop.toml --out runs/a --engine shards
+
+      recurate shard runs/a --index 0 --of 2
+
+      recurate shard runs/a --index 1 --of 2
+
+      recurate run --resume runs/a --engine shards
+    """
+    need_run_extra()
+    from recurate.loop.driver import do_shards
+
+    for arm, shards in do_shards(folder, index, of, trust=trust).items():
+        print(f"{arm}: {len(shards)} shards done" + (f", {shards[0]} to {shards[-1]}" if shards else ""))
 
 
 def report(

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from recurate.core.citations import cite
 from recurate.core.errors import InputError, Stopped
+from recurate.engines.engine import opened
 from recurate.verbs.options import fresh_folder, need_run_extra
 
 if TYPE_CHECKING:
@@ -27,6 +28,8 @@ def run(
     trust: bool = False,
     logger: Sequence[str] = (),
     monitor: Monitor | None = None,
+    engine: str = "local",
+    workers: int | None = None,
 ) -> Result[Run]:
     r"""Run a loop of training, sampling, picking and retraining, and compare each round with the forecast.
 
@@ -51,6 +54,10 @@ def run(
         logger: Names of loggers that copy all values into the run's folder: ``tensorboard``, ``mlflow``,
             ``wandb``.
         monitor: Object that is notified of every event of the run. None: no monitor.
+        engine: Where the shards of a round are sampled and scored, which does not change the result:
+            ``local``, ``processes``, ``ray``, ``ray://HOST:PORT``, ``shards`` or ``module:name``; see
+            docs/scale.md.
+        workers: Number of shards that are done at a time. None: the engine's own.
 
     Returns:
         A result with ``path``, ``config``, ``trajectory`` and ``store`` (each round's log, samples and
@@ -60,6 +67,7 @@ def run(
         InputError: If the configuration, the data or the folder is invalid, the model diverges, or a
             required package is missing.
         Stopped: If an alarm stops the run. Complete rounds are kept, and the report is written.
+        Waiting: If the engine is ``shards``, and shards are missing.
 
     D. Ferbach et al., *Self-Consuming Generative Models with Curated Data Provably Optimize Human
     Preferences*, NeurIPS 2024, section 2.
@@ -92,7 +100,17 @@ def run(
     settings = config if config is None or isinstance(config, Config) else read_config(config)
     folder = Path(resume or out or fresh_folder(Path("runs") / stem))
     watching = Several([*([monitor] if monitor else []), *make_loggers(logger, folder)])
-    return run_result(run_loop(settings, folder, watching, accept_changes=accept_changes, trust=trust))
+    return run_result(
+        run_loop(
+            settings,
+            folder,
+            watching,
+            accept_changes=accept_changes,
+            trust=trust,
+            engine=engine,
+            workers=workers,
+        )
+    )
 
 
 def check_arguments(config: object, out: object, resume: object, accept_changes: bool) -> None:
@@ -127,22 +145,26 @@ def run_loop(
     *,
     accept_changes: bool = False,
     trust: bool = False,
+    engine: str = "local",
+    workers: int | None = None,
 ) -> RunFolder:
     """Run a loop, or resume the run in ``folder`` if ``config`` is None, and write its report.
 
     Raises:
         InputError: If the configuration, the data or the folder is invalid, or the model diverges.
         Stopped: If an alarm stops the run; the report is written first.
+        Waiting: If the engine leaves shards to others.
     """
     from recurate.loop import driver
     from recurate.loop.run_folder import RunFolder
     from recurate.verbs.run.report import write_run_report
 
     try:
-        if config is None:
-            driver.resume(folder, monitor, accept_changes=accept_changes, trust=trust)
-        else:
-            driver.run(config, folder, monitor)
+        with opened(engine, workers) as found:
+            if config is None:
+                driver.resume(folder, monitor, accept_changes=accept_changes, trust=trust, engine=found)
+            else:
+                driver.run(config, folder, monitor, found)
         store = RunFolder.open(folder)
         write_run_report(store)
         return store
