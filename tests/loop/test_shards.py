@@ -58,10 +58,10 @@ def test_a_round_has_whole_slates_in_even_shards():
         "sample": ["a", "{candidates}"],
         "fit": ["b", "{training}", "{new_checkpoint}"],
     }
-    many = GAUSSIANS | {"selection": {"k": 4, "picks": 10_000}}
+    many = GAUSSIANS | {"selection": {"k": 4, "picks": 100_000}}
     assert parse_config(many).parts == 4
     assert parse_config(many | {"generator": external}).parts == 1
-    assert parse_config(many | {"generator": external, "engine": {"shard": 5000}}).parts == 8
+    assert parse_config(many | {"generator": external, "engine": {"shard": 50_000}}).parts == 8
 
 
 def test_processes_give_the_same_bytes(whole, tmp_path):

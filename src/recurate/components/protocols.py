@@ -105,7 +105,7 @@ class Prepared:
 class GeneratorSettings(Settings):
     """Base class of the settings of one kind of generator."""
 
-    shard: ClassVar[int | None] = 10_000  # candidates that are sampled together by default; None: all
+    shard: ClassVar[int | None] = 100_000  # candidates that are sampled together by default; None: all
     kind: str
 
     def build(self, workspace: Path | None = None, logs: Path | None = None) -> Generator:

@@ -119,7 +119,7 @@ class EngineSettings(Settings):
         None,
         ge=1,
         le=10**9,
-        description="largest number of candidates of a shard, which results depend on; if absent, 10000, or "
+        description="largest number of candidates of a shard, which results depend on; if absent, 100000, or "
         "all of a round for external generators",
     )
     cpus: float = Field(1.0, gt=0, le=10_000, description="CPU cores of a shard, on Ray")

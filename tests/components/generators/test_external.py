@@ -276,7 +276,7 @@ def test_a_time_limit(tmp_path):
         ({"rewards": [{"kind": "helpers.external:raises"}]}, "nothing to divide by"),
         ({"rewards": [{"kind": "helpers.external:not_numbers"}]}, "one number per"),
         ({"rewards": [{"kind": "distance", "centre": [1.0]}]}, "texts"),
-        ({"rewards": [{"kind": "classifier", "label": "a"}]}, "classifier needs numbers"),
+        ({"rewards": [{"kind": "classifier", "label": "a"}]}, "classifier needs real data with labels"),
         ({"groups": {"kind": "import"}}, "there is no kind of groups called 'import'"),
         ({"tracked": [{"kind": "helpers.external:sunny", "weight": 1.0}]}, "no weight"),
         ({"measures": {"features": ["values"]}}, "texts have no 'values' features"),
