@@ -39,6 +39,7 @@ from recurate.components.rewards.command import CommandSettings
 from recurate.components.rewards.distance import DistanceSettings
 from recurate.components.rewards.groups import ClassifierGroupSettings, NearestSettings
 from recurate.components.rewards.learned import LearnedRewardSettings
+from recurate.components.rewards.scored import ModelRewardSettings
 from recurate.components.rewards.texts import LengthSettings, MatchSettings
 from recurate.core.errors import InputError
 from recurate.core.plugins import NAME, Seam, call
@@ -82,6 +83,7 @@ REWARDS = Seam(
         "command": CommandSettings,
         "length": LengthSettings,
         "match": MatchSettings,
+        "model": ModelRewardSettings,
     },
     plugged.PluggedRewardSettings,
 )
