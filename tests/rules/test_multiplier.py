@@ -11,10 +11,11 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
+import recurate.rules.multiplier as own_nodes
 from recurate.rules.convolution import Convolution
 from recurate.rules.lattice import POINTS
 from recurate.rules.multiplier import Multiplier, shorten_gaps
-from recurate.rules.noise import GUMBEL
+from recurate.rules.noise import GAUSSIAN, GUMBEL
 from recurate.rules.rule import Rule
 
 RANGES = np.arange(-45, 4, 3.5)
@@ -29,6 +30,19 @@ def populations(draw, spreads=(0.0, 1.0, 10.0, 300.0, 5000.0), most=30):
     law = draw(arrays(float, count, elements=st.floats(0, 1)))
     assume(law.sum() > 1e-3)
     return rewards, law / law.sum()
+
+
+@pytest.mark.parametrize("noise", [GUMBEL, GAUSSIAN])
+def test_few_atoms_as_nodes_agree_with_the_lattice(noise, monkeypatch):
+    rng = np.random.default_rng(5)
+    for n, span in ((1, 0.0), (20, 1.0), (100, 33.0)):
+        utilities, laws = rng.uniform(0, span, n), rng.dirichlet(np.ones(n), 3).T
+        for k, keep in ((2, 1), (8, 1), (1000, 1), (9, 2)):
+            found = Multiplier(utilities, noise)(laws, k, keep)
+            with monkeypatch.context() as patch:
+                patch.setattr(own_nodes, "FEW", 0)
+                expected = Multiplier(utilities, noise)(laws, k, keep)
+            np.testing.assert_allclose(found, expected, atol=1e-12 * k)
 
 
 def by_enumeration(rewards, law, k):

@@ -13,8 +13,9 @@ from hypothesis import strategies as st
 from helpers.paths import GOLDENS
 from recurate.core.errors import InputError
 from recurate.rules import Rule, TopFraction
+from recurate.rules.noise import NO_NOISE
 from recurate.theory import fixed_points
-from recurate.theory.limits import attractors, limit
+from recurate.theory.limits import attractors, dynamics_of, limit
 from recurate.theory.nash import maximise_nash
 from recurate.theory.population import Population, favourites
 from recurate.theory.setting import Setting, Stage
@@ -284,6 +285,40 @@ def test_the_jacobian_is_that_of_the_map(monkeypatch):
         monkeypatch.setattr(fixed_points, "AT_ONCE", at_once)
         found = fixed_points.jacobian(lambda law: law * (a @ law), p, atoms)
         np.testing.assert_allclose(found, expected[np.ix_(atoms, atoms)], atol=2e-7)
+
+
+@pytest.mark.parametrize("rule", [Rule(1), Rule(2), Rule(16), Rule(3, lapse=0.1, temperature=0.5)])
+def test_slopes_of_the_map_equal_its_differences(rule):
+    """With and without real data and an absent atom; differences err by less than 2e-7 K."""
+    rng = np.random.default_rng(4)
+    for n, rho in ((2, 0.0), (9, 0.0), (40, 0.2)):
+        p = rng.dirichlet(np.ones(n))
+        p[0] = 0.0
+        p /= p.sum()
+        real = rng.dirichlet(np.ones(n))
+        population = Population(rng.normal(0, 2, (n, 2)), reference=real, weights=[0.3, 0.7])
+        loop = dynamics_of(population, Setting(rule, real_fraction=rho))
+        atoms = np.arange(n)
+        found = loop.slopes(p, atoms)
+        expected = fixed_points.jacobian(loop.step, p, atoms)
+        np.testing.assert_allclose(found, expected, atol=2e-7 * rule.largest)
+        some = atoms[atoms > 0]  # those that have mass
+        np.testing.assert_allclose(loop.slopes(p, some), found[1:, 1:], atol=1e-13)
+
+
+def test_slopes_without_a_formula_are_differences():
+    """Of several stages, best of K, and more atoms than are nodes themselves."""
+    few, many = Population(np.arange(5.0)), Population(np.arange(500.0) / 100)
+    for population, setting in (
+        (few, Setting(Rule(2), then=(Stage(Rule(3)),))),
+        (few, Setting(Rule(4, noise=NO_NOISE))),
+        (many, Setting(Rule(2))),
+    ):
+        loop = dynamics_of(population, setting)
+        atoms = np.arange(5)
+        assert loop.slopes(population.law, atoms) is None
+        expected = fixed_points.jacobian(loop.step, population.law, atoms)
+        np.testing.assert_array_equal(loop.jacobian(population.law, atoms), expected)
 
 
 def test_fixed_points_solve_the_equations_of_disjoint_groups():

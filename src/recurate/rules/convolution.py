@@ -99,13 +99,7 @@ class Convolution:
             phi, complement = self._cdf @ own, self._sf @ own
         else:
             phi, complement = self._wide_phi(mass)
-        low = phi <= complement
-        # Near one, log Phi computed from Phi would lose digits, and a large K - 1 magnifies the loss.
-        # Nodal masses may be negative, so rounding may raise Phi slightly above one.
-        out = np.log1p(-np.clip(complement, 0.0, 0.5))
-        with np.errstate(divide="ignore"):
-            out[low] = np.log(np.maximum(phi[low], 0.0))
-        return np.asarray(out)
+        return _log(phi, complement)
 
     def gather(self, values: FloatArray) -> FloatArray:
         """Return sum_s values(s) f(s - u) at the nodes in use, shape (nodes,) or (nodes, B)."""
@@ -157,6 +151,42 @@ class Convolution:
             far = _far_below(np.einsum("i,cib->cb", self._decay_grid, grid), self._blocks)
             out += far[:, None] * self._decay_nodes[:, None]
         return out.reshape(-1, *batch)[: self._nodes]
+
+
+class Direct:
+    """The same for a few atoms, which are nodes themselves.
+
+    Args:
+        noise: Noise with the functions F, 1 - F and f.
+        step: Spacing of the quadrature grid, which starts at zero.
+        places: Utilities of the atoms, shape (N,), positive.
+        reach: Length of the grid beyond the last atom.
+    """
+
+    def __init__(self, noise: Noise, step: float, places: FloatArray, reach: float) -> None:
+        z = np.arange(math.ceil((float(places.max()) + reach) / step))[:, None] * step - places
+        self.cdf, self._sf, self.pdf = (
+            np.asarray(g(z), np.float64) for g in (noise.cdf, noise.sf, noise.pdf)
+        )
+
+    def log_phi(self, mass: FloatArray) -> FloatArray:
+        """Return log Phi on the grid, shape (grid,) or (grid, B), for masses (N,) or (N, B)."""
+        return _log(self.cdf @ mass, self._sf @ mass)
+
+    def gather(self, values: FloatArray) -> FloatArray:
+        """Return sum_s values(s) f(s - u) at the atoms, shape (N,) or (N, B)."""
+        return np.asarray(self.pdf.T @ values)
+
+
+def _log(phi: FloatArray, complement: FloatArray) -> FloatArray:
+    """Return log Phi from Phi and its complement to one."""
+    low = phi <= complement
+    # Near one, log Phi computed from Phi would lose digits, and a large K - 1 magnifies the loss.
+    # Nodal masses may be negative, so rounding may raise Phi slightly above one.
+    out = np.log1p(-np.clip(complement, 0.0, 0.5))
+    with np.errstate(divide="ignore"):
+        out[low] = np.log(np.maximum(phi[low], 0.0))
+    return np.asarray(out)
 
 
 def _far_above(moments: FloatArray, grid_blocks: int) -> FloatArray:

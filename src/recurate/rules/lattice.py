@@ -77,6 +77,29 @@ class Lattice:
         return self._atoms.interpolate(values)
 
 
+class Few:
+    """A few atoms, each its own node: nothing is interpolated.
+
+    Args:
+        utilities: Utilities of the atoms, shape (N,), finite.
+        margin: Distance between the first grid point and the lowest utility.
+
+    Attributes:
+        places: Utilities above the first grid point, shape (N,).
+    """
+
+    def __init__(self, utilities: FloatArray, margin: float) -> None:
+        self.places = utilities - (float(utilities.min()) - margin)
+
+    def spread(self, law: FloatArray) -> FloatArray:
+        """Return the law: atoms are nodes."""
+        return law
+
+    def interpolate(self, values: FloatArray) -> FloatArray:
+        """Return a new array of the values: nodes are atoms."""
+        return values.copy()
+
+
 @dataclass(frozen=True)
 class _Direct:
     """Atoms with one sparse row of Lagrange weights each."""

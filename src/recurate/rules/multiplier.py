@@ -34,14 +34,15 @@ import math
 import numpy as np
 from numpy.typing import ArrayLike
 
-from recurate.core.arrays import FloatArray
+from recurate.core.arrays import FloatArray, IntArray
 from recurate.core.errors import InputError
-from recurate.rules.convolution import NARROW, Convolution
-from recurate.rules.lattice import Lattice, shorten_gaps
+from recurate.rules.convolution import NARROW, Convolution, Direct
+from recurate.rules.lattice import Few, Lattice, shorten_gaps
 from recurate.rules.noise import GUMBEL, REACH, Function, Noise
 
 STEP = 0.25  # largest quadrature step
 FINEST = STEP / 64  # smallest quadrature step
+FEW = 100  # largest number of atoms that are their own nodes, within NARROW
 WIDEST = 1e6  # largest span of a lattice, in units of the noise; more does not fit into memory
 TOLERANCE = 1e-11  # error allowed in E_p H = 1 for noises other than Gumbel
 NEGLIGIBLE = 1e-17  # mass K (1 - F) that is neglected
@@ -64,8 +65,9 @@ class Multiplier:
         _check_span(utilities)
         # So far below the lowest utility the integrand, at most f F, is negligible: F^2 < 1e-18.
         margin = _first_below(lambda z: noise.cdf(-z), 1e-9, REACH)
-        self._lattice = Lattice(utilities, margin)
-        self._convolutions: dict[tuple[float, float], Convolution] = {}
+        few = utilities.size <= FEW and float(np.ptp(utilities)) <= NARROW
+        self._lattice = Few(utilities, margin) if few else Lattice(utilities, margin)
+        self._convolutions: dict[tuple[float, float], Convolution | Direct] = {}
 
     def __call__(self, law: FloatArray, k: ArrayLike, keep: int = 1) -> FloatArray:
         """Return H at every atom.
@@ -103,6 +105,21 @@ class Multiplier:
         np.clip(multiplier, 0.0, sizes / keep, out=multiplier)
         return multiplier
 
+    def slopes(self, law: FloatArray, k: float, atoms: IntArray) -> FloatArray | None:
+        """Return the derivative of H at some atoms in the masses of these atoms, (n, n), for one law.
+
+        It is K (K - 1) times the integral of f(s - r(x)) F(s - r(y)) Phi^(K - 2). None unless the noise is
+        Gumbel, K is finite and the atoms of the population are few.
+        """
+        if self._noise is not GUMBEL or math.isinf(k) or not isinstance(self._lattice, Few):
+            return None
+        if k == 1:
+            return np.zeros((atoms.size, atoms.size))
+        direct = self._convolution(STEP, _right_margin(GUMBEL, k))
+        assert isinstance(direct, Direct)
+        weight = STEP * k * (k - 1) * np.exp(direct.log_phi(law)) ** (k - 2)
+        return np.asarray((direct.pdf[:, atoms] * weight[:, None]).T @ direct.cdf[:, atoms])
+
     def _at_nodes(self, mass: FloatArray, sizes: FloatArray, keep: int) -> FloatArray:
         largest = float(sizes.max())
         reach = _right_margin(self._noise, largest)
@@ -128,11 +145,13 @@ class Multiplier:
                     "keep many of a large slate, use the limit, TopFraction",
                 )
 
-    def _convolution(self, step: float, reach: float) -> Convolution:
+    def _convolution(self, step: float, reach: float) -> Convolution | Direct:
         if (step, reach) not in self._convolutions:
             lattice = self._lattice
-            self._convolutions[step, reach] = Convolution(
-                self._noise, step, lattice.nodes, lattice.used, reach
+            self._convolutions[step, reach] = (
+                Direct(self._noise, step, lattice.places, reach)
+                if isinstance(lattice, Few)
+                else Convolution(self._noise, step, lattice.nodes, lattice.used, reach)
             )
         return self._convolutions[step, reach]
 

@@ -153,6 +153,18 @@ class Rule:
             out += self.lapse
         return out
 
+    def weigh_slopes(self, setup: Any, law: FloatArray, atoms: IntArray) -> FloatArray | None:
+        """Return the derivative of H at some atoms in their masses, (n, n); None where it has no formula."""
+        if self.noise == NO_NOISE or self.keep != 1:
+            return None
+        out = np.zeros((atoms.size, atoms.size))
+        for k, chance in self.sizes:
+            found = setup.slopes(law, k, atoms)
+            if found is None:
+                return None
+            out += (1 - self.lapse) * chance * found
+        return out
+
     def multiplier(self, rewards: ArrayLike, law: ArrayLike) -> FloatArray:
         """Return the multiplier H, shape (N,): candidates kept from ``law`` have the law ``law * H``.
 

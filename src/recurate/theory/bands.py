@@ -177,8 +177,12 @@ def _simultaneous(
 def _noisy_loops(
     model: LoopModel, share: float, count: int, rng: np.random.Generator
 ) -> tuple[dict[tuple[int, Key], FloatArray], tuple[Extinction, ...]]:
-    """Run ``count`` loops with finitely many picks; return their quantities and the groups' losses."""
+    """Run ``count`` loops with finitely many picks; return their quantities and the groups' losses.
+
+    Without a number of picks all are the same loop, which is run once: quantities then have shape (1,).
+    """
     setting, population = model.setting, model.population
+    count = 1 if setting.picks is None else count
     start = np.repeat(population.law[:, None], count, axis=1)
     reference = np.repeat(population.reference[:, None], count, axis=1)
     picks = None if setting.picks is None else max(round(setting.picks * share), 1)

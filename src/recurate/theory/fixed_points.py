@@ -71,17 +71,25 @@ class Dynamics:
         growth: the map p -> (1 - rho) W_p, the factor by which the selected mass of each atom grows.
         start: p_0, shape (N,).
         fed: whether real data feed each atom, so that it is never absent, shape (N,).
+        slopes: the derivative of T at a law on some atoms, as :func:`jacobian` defines it, or None where it
+            has no formula; differences of T then take its place.
     """
 
     step: Map
     growth: Map
     start: FloatArray
     fed: BoolArray
+    slopes: Callable[[FloatArray, IntArray], FloatArray | None] = lambda law, atoms: None
 
     @property
     def transient(self) -> BoolArray:
         """The atoms that may be absent from a fixed point but can come in, shape (N,)."""
         return (self.start > 0) & ~self.fed
+
+    def jacobian(self, law: FloatArray, atoms: IntArray) -> FloatArray:
+        """Return the derivative of T at a law in the masses of some atoms, by formula or by differences."""
+        found = self.slopes(law, atoms)
+        return jacobian(self.step, law, atoms) if found is None else found
 
     def residual(self, law: FloatArray) -> float:
         """Return the sum of absolute values of T(p) - p."""
@@ -201,7 +209,7 @@ def _attractor(loop: Dynamics, law: FloatArray, count: int) -> FixedPoint | None
         return _converged(loop, law, count)
     found = law
     for _ in range(3):
-        near = _newton(loop.step, law, atoms)
+        near = _newton(loop, law, atoms)
         if near is None:
             return None
         found = near
@@ -209,7 +217,7 @@ def _attractor(loop: Dynamics, law: FloatArray, count: int) -> FixedPoint | None
         if not gone.any():
             break
         atoms = atoms[~gone]
-    radius = spectral_radius(loop.step, found, atoms)
+    radius = spectral_radius(loop, found, atoms)
     if radius > 1 - NEUTRAL:  # in a continuum of fixed points only the loop itself reaches the right one
         return _converged(loop, law, count)
     return _judge(loop, found, atoms, radius, count)
@@ -220,7 +228,7 @@ def _converged(loop: Dynamics, law: FloatArray, count: int) -> FixedPoint | None
     if loop.residual(law) > RESIDUAL:
         return None
     atoms = np.flatnonzero(loop.fed | (law > FAINT))
-    return _judge(loop, law, atoms, spectral_radius(loop.step, law, atoms), count)
+    return _judge(loop, law, atoms, spectral_radius(loop, law, atoms), count)
 
 
 def _judge(loop: Dynamics, law: FloatArray, atoms: IntArray, radius: float, count: int) -> FixedPoint | None:
@@ -236,17 +244,17 @@ def _judge(loop: Dynamics, law: FloatArray, atoms: IntArray, radius: float, coun
     return FixedPoint(law, True, loop.residual(law), radius, invasion, count, why)
 
 
-def _newton(step: Map, law: FloatArray, atoms: IntArray) -> FloatArray | None:
+def _newton(loop: Dynamics, law: FloatArray, atoms: IntArray) -> FloatArray | None:
     """Return a fixed point on some atoms near a law, or None where the search leaves the simplex."""
     p = np.zeros_like(law)
     p[atoms] = law[atoms]
     p /= p.sum()
     for _ in range(30):
-        gap = (step(p) - p)[atoms]
+        gap = (loop.step(p) - p)[atoms]
         size = float(np.abs(gap).sum())
         if size < 1e-14:
             break
-        matrix = jacobian(step, p, atoms) - np.eye(atoms.size)
+        matrix = loop.jacobian(p, atoms) - np.eye(atoms.size)
         # Masses sum to one: the constant direction is left out.
         bordered = np.vstack([matrix, np.ones(atoms.size)])
         change = np.linalg.lstsq(bordered, np.append(-gap, 0.0), rcond=1e-12)[0]
@@ -255,7 +263,7 @@ def _newton(step: Map, law: FloatArray, atoms: IntArray) -> FloatArray | None:
         p[atoms] += change * min(1.0, 0.5 / max(float(np.abs(change).sum()), 1e-300))
         p = np.maximum(p, 0.0)
         p /= p.sum()
-    return p if float(np.abs(step(p) - p).sum()) < 1e-11 else None
+    return p if float(np.abs(loop.step(p) - p).sum()) < 1e-11 else None
 
 
 def jacobian(step: Map, law: FloatArray, atoms: IntArray) -> FloatArray:
@@ -281,16 +289,16 @@ def jacobian(step: Map, law: FloatArray, atoms: IntArray) -> FloatArray:
     return out
 
 
-def spectral_radius(step: Map, law: FloatArray, atoms: IntArray) -> float:
+def spectral_radius(loop: Dynamics, law: FloatArray, atoms: IntArray) -> float:
     """Return the spectral radius of T's derivative on changes of mass that sum to zero on these atoms."""
     n = atoms.size
     if n == 1:
         return 0.0
     if n <= MOST_FED:
-        matrix = jacobian(step, law, atoms)
+        matrix = loop.jacobian(law, atoms)
         centre = np.eye(n) - 1.0 / n
         return float(np.abs(np.linalg.eigvals(centre @ matrix @ centre)).max())
-    return _power(step, law, atoms)
+    return _power(loop.step, law, atoms)
 
 
 def _power(step: Map, law: FloatArray, atoms: IntArray) -> float:

@@ -343,6 +343,7 @@ def dynamics_of(population: Population, setting: Setting) -> Dynamics:
         lambda law: population.growth(law, setting),
         population.law,
         (population.reference > 0) & (setting.real_fraction > 0),
+        lambda law, atoms: population.slopes(law, setting, atoms),
     )
 
 

@@ -23,6 +23,7 @@ from recurate.core.cells import Merging
 from recurate.core.errors import InputError
 from recurate.log.candidates import reward_matrix
 from recurate.rules.pools import NothingPasses
+from recurate.rules.rule import Rule
 from recurate.rules.selection import Selection
 from recurate.theory.setting import Setting, Stage, as_floats, check_weights, mix, play
 
@@ -232,6 +233,26 @@ class Population:
         rho = setting.real_fraction
         reference = self.reference if law.ndim == 1 else self.reference[:, None]
         return mix(picked, reference, rho) if rho else picked
+
+    def slopes(self, law: FloatArray, setting: Setting, atoms: IntArray) -> FloatArray | None:
+        """Return the derivative of :meth:`step` on some atoms, (n, n); None where it has no formula.
+
+        Column j is the derivative of T(q / sum q) sum q in the mass of atom j, at a law on these atoms.
+        """
+        (stage, *further), rho = setting.stages, setting.real_fraction
+        if further or len(self._members) > 1 or not isinstance(stage.rule, Rule):
+            return None
+        matrix = np.zeros((atoms.size, atoms.size))
+        for share, setup in zip(self._shares(stage.weights), self._prepare(stage.rule)[0], strict=True):
+            found = stage.rule.weigh_slopes(setup, law, atoms) if share else matrix
+            if found is None:
+                return None
+            matrix = matrix + share * found
+        mass = law[atoms]
+        matrix *= mass[:, None]
+        matrix[np.diag_indices(atoms.size)] += self.multiplier(law, stage.rule, stage.weights)[atoms]
+        along = (1 - rho) * (matrix - (matrix @ mass)[:, None])
+        return np.asarray(along + self.step(law, setting)[atoms, None])
 
     def play(self, setting: Setting) -> Iterator[FloatArray]:
         """Yield the laws p_0, p_1, ..., each of shape (N,); round-off does not accumulate."""

@@ -395,9 +395,7 @@ def _drop_odd(candidates: dict[str, NDArray[Any]], mapping: Mapping, said: list[
     ):
         candidates["item"] = items.astype(np.int64)  # as in a log, numbers only count
     if "context" in candidates:
-        candidates["context"] = np.array(
-            ["" if v is None else _text(v) for v in candidates["context"]], object
-        )
+        candidates["context"] = _texts(candidates["context"])
     if "propensity" in candidates:
         values = numbers_of(candidates["propensity"])
         if not (np.isnan(values) | ((values > 0) & (values <= 1))).all():
@@ -410,6 +408,14 @@ def _drop_odd(candidates: dict[str, NDArray[Any]], mapping: Mapping, said: list[
         del candidates["source"]
     for name in ("time", "source_row"):
         candidates.pop(name, None)
+
+
+def _texts(values: NDArray[Any]) -> NDArray[Any]:
+    """Return values as texts, empty where there is none; numbers are spelled once each."""
+    if values.dtype.kind in "iu" or values.dtype == np.float64:
+        names, at = np.unique(values, return_inverse=True)
+        return np.array([_text(v) for v in names.tolist()], object)[at]
+    return np.array(["" if v is None else _text(v) for v in values], object)
 
 
 def _text(value: Any) -> str:
