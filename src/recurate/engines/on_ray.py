@@ -6,6 +6,7 @@ versions of its machine with the caller's, because other versions may give other
 
 from __future__ import annotations
 
+import importlib
 import math
 import os
 import socket
@@ -101,6 +102,9 @@ class OnRay:
             "_node_ip_address": "127.0.0.1",
         }
         given: dict[str, Any] = {"address": address} if address else {"address": "local", **local}
+        if not address:  # Ray read the variable when it was imported, perhaps before it was set here
+            constants: Any = importlib.import_module("ray._private.ray_constants")
+            constants.ENABLE_RAY_CLUSTER = False
         try:
             ray.init(log_to_driver=False, configure_logging=False, **given)
         except (OSError, RuntimeError, ValueError, ray.exceptions.RayError) as error:
