@@ -108,3 +108,22 @@ def test_kl_errors_cover():
         estimates.append(cells.kl(rng.choice(q.size, p=p, size=4000)))
     # The reference's own second-order bias is not removed: a little more room.
     assert coverage(estimates, truth) in range(525, 596)
+
+
+TEXTS = st.lists(st.text(st.characters(exclude_characters="\0", exclude_categories=["Cs"]), max_size=3))
+LABELS = st.one_of(
+    TEXTS.map(lambda v: np.array(v, object)),
+    TEXTS.map(lambda v: np.array(v, str)),
+    st.lists(st.integers(-12, 120)).map(lambda v: np.array(v, int)),
+    st.lists(st.one_of(st.none(), st.booleans(), st.sampled_from(["None", "a", 1]))).map(
+        lambda v: np.array(v, object)
+    ),
+    st.lists(st.floats(0, 9)).map(lambda v: np.array(v, float)),
+)
+
+
+@given(LABELS)
+def test_codes_of_labels_are_those_of_their_sorted_texts(labels):
+    codes, names = measures.encode(labels)
+    assert names == sorted({str(v) for v in labels})
+    assert [names[code] for code in codes] == [str(v) for v in labels]

@@ -25,6 +25,7 @@ from recurate.choices.models.recovery import NORMAL_975, Recovered, recover
 from recurate.choices.observed import Observed
 from recurate.core.arrays import IntArray
 from recurate.log.schema import MODEL, Log
+from recurate.metrics.estimates import encode
 from recurate.rules import GAUSSIAN, GUMBEL, NO_NOISE, Rule, Selection, Threshold, TopFraction
 from recurate.rules.families import Family
 from recurate.rules.slates import Slates
@@ -178,7 +179,7 @@ def _prompts(rounds: Any, contexts: Any) -> tuple[IntArray, IntArray | None]:
     The sizes are None where there is one context only, or a context with one row: such contexts are no
     slates.
     """
-    _, context = np.unique(np.asarray(contexts).astype(str), return_inverse=True)
+    context = encode(contexts)[0]
     pairs = np.unique(rounds, return_inverse=True)[1].astype(np.int64) * (context.max() + 1) + context
     codes, sizes = np.unique(pairs, return_inverse=True, return_counts=True)[1:]
     if context.max() == 0 or sizes.min() < 2:

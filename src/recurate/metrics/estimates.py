@@ -10,9 +10,11 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
-from numpy.typing import ArrayLike
+import pyarrow as pa
+from numpy.typing import ArrayLike, NDArray
 
 from recurate.core.arrays import FloatArray, IntArray
 
@@ -180,5 +182,19 @@ def kl_atoms(law: FloatArray, reference: FloatArray) -> float:
 
 def encode(labels: ArrayLike) -> tuple[IntArray, list[str]]:
     """Return the group codes of labels, shape (n,), and the sorted group names that they index."""
-    names, codes = np.unique(np.asarray(labels, dtype=str), return_inverse=True)
-    return codes.astype(np.int64), [str(name) for name in names]
+    distinct, codes = _distinct(np.asarray(labels))
+    names, rank = np.unique(distinct, return_inverse=True)
+    return rank[codes].astype(np.int64), [str(name) for name in names]
+
+
+def _distinct(labels: NDArray[Any]) -> tuple[NDArray[Any], NDArray[Any]]:
+    """Return distinct labels as text, and the number of each row's: by hashes, as sorting texts is slow."""
+    if labels.dtype.kind in "iu":
+        distinct, codes = np.unique(labels, return_inverse=True)
+        return distinct.astype(str), codes
+    try:
+        encoded = pa.array(labels, pa.string()).fill_null("None").dictionary_encode()
+    except (pa.ArrowException, TypeError):  # no texts
+        texts = labels.astype(str)
+        return texts, np.arange(texts.size)
+    return np.array(encoded.dictionary.to_pylist(), str), encoded.indices.to_numpy(zero_copy_only=False)
