@@ -318,7 +318,10 @@ def on_terminal(arguments: list[str], cwd: Path, until: str = "", timeout: float
     return process.wait(10), seen.decode()
 
 
-def test_on_a_terminal_the_view_is_drawn_and_the_terminal_given_back(config, tmp_path):
+def test_on_a_terminal_the_view_is_drawn_and_the_terminal_given_back(tmp_path):
+    """The view is drawn four times a second, so the first training takes a few of these."""
+    long = merged(GAUSSIANS, rounds=1, generator={"first_steps": 3000})
+    (tmp_path / "tiny.toml").write_text(tomli_w.dumps(long))
     code, seen = on_terminal(["run", "tiny.toml", "--out", "out"], tmp_path)
     assert code == 0, seen
     assert seen.count("\x1b[?25l") == seen.count("\x1b[?25h") == 1, "the cursor is hidden, then shown"
