@@ -92,3 +92,22 @@ def test_bad_models_classes_and_samples_are_refused(folders, tmp_path):
         reward(tmp_path)
     with pytest.raises(InputError, match="needs texts"):
         reward(folders[1])(np.zeros((2, 2), np.float32))
+
+
+def test_texts_beyond_the_window_are_refused(folders, tmp_path):
+    """64 positions; of a RoBERTa's 66 two are the padding's."""
+    config = transformers.RobertaConfig(
+        vocab_size=len(tiny.tokenizer()), hidden_size=32, intermediate_size=64, num_hidden_layers=1,
+        num_attention_heads=2, max_position_embeddings=66, num_labels=1, pad_token_id=1,
+    )  # fmt: skip
+    transformers.AutoModelForSequenceClassification.from_config(config).save_pretrained(tmp_path)
+    tiny.tokenizer().save_pretrained(tmp_path)
+    one = len(tiny.tokenizer()("x")["input_ids"])
+    for folder in (folders[1], tmp_path):
+        made = reward(folder)
+        text = next(t for n in range(200, 0, -1) if len(tiny.tokenizer()(t := "x" * n)["input_ids"]) == 64)
+        assert np.isfinite(made(as_texts([text]))).all()
+        with pytest.raises(InputError, match="do not fit into the window") as error:
+            made(as_texts(["red fox", text + "x" * 2 * one]))
+        assert "1 of 2 in a batch" in error.value.got
+        assert "a window of 64" in error.value.got

@@ -19,6 +19,17 @@ from recurate.core.errors import InputError, nearest
 from recurate.core.fingerprints import Fingerprint, of_folder
 from recurate.log.samples import Samples
 
+# Models whose positions are numbered from the padding token's id + 1, so that fewer fit than there are.
+OFFSET = {
+    "roberta",
+    "xlm-roberta",
+    "xlm-roberta-xl",
+    "camembert",
+    "longformer",
+    "data2vec-text",
+    "roberta-prelayernorm",
+}
+
 
 class ModelRewardSettings(RewardSettings):
     """Reward gamma s(x), where s is the output of a sequence model of transformers for prompt and text.
@@ -97,7 +108,8 @@ class ModelReward:
         """Return one reward per text, shape (n,); texts of similar length are scored together.
 
         Raises:
-            InputError: If the samples are no texts, the tokenizer cannot pad, or there is no such device.
+            InputError: If the samples are no texts, the tokenizer cannot pad, a text does not fit into the
+                model's window, or there is no such device.
         """
         torch, s = import_torch(), self.settings
         check_texts(samples, s.name)
@@ -116,14 +128,25 @@ class ModelReward:
                 rows = order[start : start + s.batch]
                 texts = [samples[i] for i in rows]
                 pairs = (texts,) if contexts is None else ([asked[i] for i in rows], texts)
-                inputs = self.tokenizer(
-                    *pairs, padding=True, truncation=True, return_tensors="pt", max_length=self._window()
-                )
+                inputs = self.tokenizer(*pairs, padding=True, return_tensors="pt")
+                self._check_window(inputs["attention_mask"].sum(dim=1))
                 logits = model(**inputs.to(device)).logits.double()
                 found = logits if logits.shape[1] == 1 else torch.log_softmax(logits, dim=1)
                 out[rows] = found[:, self.output].cpu().numpy()
         return np.asarray(s.gamma * out)
 
-    def _window(self) -> int | None:
-        size = getattr(self.model.config, "max_position_embeddings", None)
-        return None if size is None else int(size)
+    def _check_window(self, lengths: Any) -> None:
+        """Refuse texts that do not fit: the reward of a part would pass for that of the whole."""
+        config = self.model.config
+        window = getattr(config, "max_position_embeddings", None) or 2**31
+        if config.model_type in OFFSET:
+            window -= config.pad_token_id + 1
+        window = min(window, self.tokenizer.model_max_length)
+        over = int((lengths > window).sum())
+        if over:
+            raise InputError(
+                f"texts do not fit into the window of the model of the reward {self.settings.name!r}",
+                got=f"{over} of {len(lengths)} in a batch, the longest of {int(lengths.max())} tokens; "
+                f"a window of {window}",
+                remedy="lower generator.sample.longest, shorten prompts, or use a model with more positions",
+            )
