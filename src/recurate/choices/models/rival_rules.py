@@ -13,6 +13,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 
@@ -110,7 +111,10 @@ def lapse_logit(choices: Choices, *, pooled: LogitFit | None = None) -> RuleFit:
             start = conditional_logit(choices, shrinkage=1.0, clustered=False)
     firsts = [np.r_[start.coefficients * (1 + e), math.log(e / (1 - e))] for e in (0.02, 0.3)]
     scale, total = np.r_[_scale(choices), 1.0], choices.total_weight
-    ends = [_maximise(lambda theta: _lapse_value(choices, theta), f, scale, total) for f in firsts]
+    ends = [
+        _maximise(lambda theta: _lapse_value(choices, theta), f, scale, total, _lapse_information(choices, f))
+        for f in firsts
+    ]
     theta, value, norm = max(ends, key=lambda end: end[1])
     if value < start.log_likelihood:  # at the boundary: no lapses
         theta, value = np.r_[start.coefficients, -40.0], start.log_likelihood
@@ -125,6 +129,21 @@ def _lapse_value(choices: Choices, theta: FloatArray) -> tuple[float, FloatArray
     lapse = _share(theta[-1])
     value, gradient, by_lapse = _value(choices, Rule(noise=GUMBEL, lapse=lapse), theta[:-1])
     return value, np.r_[gradient, by_lapse * lapse * (1 - lapse)]
+
+
+def _lapse_information(choices: Choices, theta: FloatArray) -> FloatArray:
+    """Return the sum of outer products of scores of (beta, log odds of e)."""
+    lapse = _share(theta[-1])
+    inner = np.r_[np.ones(theta.size - 1), lapse * (1 - lapse)]
+    return np.outer(inner, inner) * _outer(choices, Rule(noise=GUMBEL, lapse=lapse), theta[:-1])
+
+
+def _outer(choices: Choices, rule: Rule, beta: FloatArray) -> FloatArray:
+    """Return the sum of outer products of a rule's scores of (beta, e), (d + 1, d + 1)."""
+    _, by_row, by_lapse = rule.slopes(choices.features @ beta, choices.picked, choices.slates)
+    scores = np.column_stack([choices.slates.sums(choices.features * by_row[:, None]), by_lapse])
+    weights = 1.0 if choices.weights is None else choices.weights[:, None]
+    return np.asarray(scores.T @ (scores * weights))
 
 
 def _value(choices: Choices, rule: Rule, beta: FloatArray) -> tuple[float, FloatArray, float]:
@@ -144,11 +163,8 @@ def _lapse_covariance(choices: Choices, beta: FloatArray, rule: Rule) -> FloatAr
     """Return the inverse of the sum of outer products of scores of (beta, e), or None at the boundary."""
     if not 1e-9 < rule.lapse < 1 - 1e-9:
         return None
-    _, by_row, by_lapse = rule.slopes(choices.features @ beta, choices.picked, choices.slates)
-    scores = np.column_stack([choices.slates.sums(choices.features * by_row[:, None]), by_lapse])
-    weights = 1.0 if choices.weights is None else choices.weights[:, None]
     try:
-        return np.asarray(np.linalg.inv(scores.T @ (scores * weights)), np.float64)
+        return np.asarray(np.linalg.inv(_outer(choices, rule, beta)), np.float64)
     except np.linalg.LinAlgError:
         return None
 
@@ -244,15 +260,23 @@ def _maximise(
     start: FloatArray,
     scale: FloatArray,
     total: float,
+    information: FloatArray | None = None,
 ) -> tuple[FloatArray, float, float]:
-    """Maximise a smooth log-likelihood: return where, its value, and the norm of its scaled gradient."""
+    """Maximise a smooth log-likelihood: return where, its value, and the norm of its scaled gradient.
+
+    A guess of the ``information`` at the start halves the number of steps.
+    """
     from scipy.optimize import minimize
 
     def negative(theta: FloatArray) -> tuple[float, FloatArray]:
         found, gradient = value(theta / scale)
         return -found / total, -gradient / scale / total
 
-    done = minimize(negative, start * scale, jac=True, method="BFGS", options={"gtol": 1e-7, "maxiter": 400})
+    options: dict[str, Any] = {"gtol": 1e-7, "maxiter": 400}
+    if information is not None:
+        guess = np.linalg.inv(information / np.outer(scale, scale) / total + 1e-9 * np.eye(scale.size))
+        options["hess_inv0"] = (guess + guess.T) / 2
+    done = minimize(negative, start * scale, jac=True, method="BFGS", options=options)
     return done.x / scale, -float(done.fun) * total, float(np.abs(done.jac).max())
 
 
