@@ -36,6 +36,7 @@ MOST_STEPS = 4  # largest number of steps
 CELLS = 400_000  # largest size of a table
 LEFT, RIGHT, POINTS = 4.5, 18.0, 64  # window of a quadrature beyond the utilities, and its points
 NODES = 24  # nodes of a quadrature over Gaussian noise
+BLOCK = 512  # slates per block of that quadrature, which then fits into the cache
 MOST_PLACES = 11  # number of places with utilities of their own
 
 
@@ -273,22 +274,22 @@ def _gaussian(u: FloatArray, kept: IntArray) -> FloatArray:
     from scipy.special import ndtr
 
     z, w = np.polynomial.hermite_e.hermegauss(NODES)
-    line = np.arange(len(u))
+    keep, slates = kept.shape[1], len(u)
     mask = np.zeros(u.shape, bool)
     np.put_along_axis(mask, kept, True, axis=1)
-    single = kept.shape[1] == 1
-    total = np.zeros(len(u))
-    order = np.argsort(~mask, axis=1, kind="stable")  # the kept ones first
-    for place in range(1) if single else range(kept.shape[1], u.shape[1]):
-        own = u[line, order[:, place]]
-        alive = np.isfinite(own)
-        s = np.where(alive, own, 0.0)[:, None] + z
-        product = np.broadcast_to(w, s.shape).copy()
-        for other in range(u.shape[1]):
-            if other != place:
-                gap = s - u[line, order[:, other]][:, None]
-                product *= ndtr(-gap if other < kept.shape[1] else gap)
-        total += np.where(alive, product.sum(axis=1), 0.0)
+    u = np.take_along_axis(u, np.argsort(~mask, axis=1, kind="stable"), axis=1)  # the kept ones first
+    total = np.zeros(slates)
+    for some in (slice(i, i + BLOCK) for i in range(0, slates, BLOCK)):
+        for place in range(1) if keep == 1 else range(keep, u.shape[1]):
+            own = u[some, place]
+            alive = np.isfinite(own)
+            s = np.where(alive, own, 0.0)[:, None] + z
+            product = np.broadcast_to(w, s.shape).copy()
+            for other in range(u.shape[1]):
+                if other != place:
+                    gap = s - u[some, other, None]
+                    product *= ndtr(-gap if other < keep else gap)
+            total[some] += np.where(alive, product.sum(axis=1), 0.0)
     return np.asarray(np.log(np.maximum(total / math.sqrt(2 * math.pi), 1e-300)))
 
 
