@@ -34,6 +34,12 @@ def pytest_collection_finish() -> None:
     gc.set_threshold(50_000, 20, 50)
 
 
+@pytest.fixture
+def few_replicates(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Simulate bands with 19 replicates, the fewest with a 95 % quantile: for tests that look at no band."""
+    monkeypatch.setattr("recurate.theory.bands.REPLICATES", 19)
+
+
 @pytest.fixture(scope="session")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     """Return a process that has imported everything, made when first asked for."""

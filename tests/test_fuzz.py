@@ -22,6 +22,8 @@ from recurate.log.reading.mapping import Given
 from recurate.loop.config import read_config
 from recurate.verbs.audit.declared import read_declared
 
+pytestmark = pytest.mark.usefixtures("few_replicates")
+
 COUNTS = {
     "CSV": 1400, "JSON": 1600, "JSON lines": 1700, "Parquet": 1500, "Arrow": 600, "packed": 400,
     "garbage": 1300, "TOML": 1500, "sound": 400,

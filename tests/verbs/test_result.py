@@ -20,6 +20,8 @@ from recurate.report.sections import Section
 from recurate.verbs.options import beside
 from recurate.verbs.result import Result, publish
 
+pytestmark = pytest.mark.usefixtures("few_replicates")
+
 
 @pytest.fixture(scope="module")
 def result():

@@ -15,6 +15,8 @@ from helpers.paths import refused
 from recurate.log.logger import PickLogger
 from recurate.log.trajectory import Trajectory
 
+pytestmark = pytest.mark.usefixtures("few_replicates")
+
 
 @pytest.fixture
 def table(tmp_path):

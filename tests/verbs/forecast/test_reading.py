@@ -10,6 +10,8 @@ import pytest
 import recurate
 from recurate.core.errors import InputError
 
+pytestmark = pytest.mark.usefixtures("few_replicates")
+
 
 def best_of_4_log(name="prompt", prompts=30, slates=20, rounds=3):
     """Return a log of best of 4 picks whose rewards have another mean for every prompt."""

@@ -17,6 +17,8 @@ from recurate.rules import GAUSSIAN, NO_NOISE, Rule
 from recurate.theory.forecast import predict
 from recurate.theory.setting import Setting
 
+pytestmark = pytest.mark.usefixtures("few_replicates")
+
 BEST = Rule(4, noise=NO_NOISE)
 GRID = {"rounds": 3, "k": [2, 8], "real_fraction": [0.0, 0.3]}
 OPTIONS = [
