@@ -80,14 +80,15 @@ def thurstone(choices: Choices, *, pooled: LogitFit | None = None, errors: bool 
     Raises:
         NoEstimate: If the picks are separated.
     """
-    start = (pooled or conditional_logit(choices, clustered=False)).coefficients / GUMBEL_SCALE
+    luce = pooled or conditional_logit(choices, clustered=False)
+    start, about = luce.coefficients / GUMBEL_SCALE, luce.covariance / GUMBEL_SCALE**2
     rule = Rule(choices.slates.shares(), noise=GAUSSIAN)
 
     def value(beta: FloatArray) -> tuple[float, FloatArray]:
         return _value(choices, rule, beta)[:2]
 
     scale = _scale(choices)
-    beta, found, norm = _maximise(value, start, scale, choices.total_weight)
+    beta, found, norm = _maximise(value, start, scale, choices.total_weight, about)
     covariance = _numeric_covariance(value, beta, scale) if errors else None
     return RuleFit(Family.THURSTONE, rule, beta, covariance, None, found, norm)
 
@@ -112,7 +113,7 @@ def lapse_logit(choices: Choices, *, pooled: LogitFit | None = None) -> RuleFit:
     firsts = [np.r_[start.coefficients * (1 + e), math.log(e / (1 - e))] for e in (0.02, 0.3)]
     scale, total = np.r_[_scale(choices), 1.0], choices.total_weight
     ends = [
-        _maximise(lambda theta: _lapse_value(choices, theta), f, scale, total, _lapse_information(choices, f))
+        _maximise(lambda theta: _lapse_value(choices, theta), f, scale, total, _about(choices, f))
         for f in firsts
     ]
     theta, value, norm = max(ends, key=lambda end: end[1])
@@ -131,21 +132,6 @@ def _lapse_value(choices: Choices, theta: FloatArray) -> tuple[float, FloatArray
     return value, np.r_[gradient, by_lapse * lapse * (1 - lapse)]
 
 
-def _lapse_information(choices: Choices, theta: FloatArray) -> FloatArray:
-    """Return the sum of outer products of scores of (beta, log odds of e)."""
-    lapse = _share(theta[-1])
-    inner = np.r_[np.ones(theta.size - 1), lapse * (1 - lapse)]
-    return np.outer(inner, inner) * _outer(choices, Rule(noise=GUMBEL, lapse=lapse), theta[:-1])
-
-
-def _outer(choices: Choices, rule: Rule, beta: FloatArray) -> FloatArray:
-    """Return the sum of outer products of a rule's scores of (beta, e), (d + 1, d + 1)."""
-    _, by_row, by_lapse = rule.slopes(choices.features @ beta, choices.picked, choices.slates)
-    scores = np.column_stack([choices.slates.sums(choices.features * by_row[:, None]), by_lapse])
-    weights = 1.0 if choices.weights is None else choices.weights[:, None]
-    return np.asarray(scores.T @ (scores * weights))
-
-
 def _value(choices: Choices, rule: Rule, beta: FloatArray) -> tuple[float, FloatArray, float]:
     """Return a rule's log-likelihood at utilities beta' x and its derivatives by beta and the lapse share."""
     logs, by_row, by_lapse = rule.slopes(choices.features @ beta, choices.picked, choices.slates)
@@ -159,12 +145,23 @@ def _share(logit: float) -> float:
     return 1.0 / (1.0 + math.exp(-float(np.clip(logit, -40.0, 40.0))))
 
 
+def _about(choices: Choices, theta: FloatArray) -> FloatArray | None:
+    """Return the covariance of (beta, log odds of e) by the scores there, or None."""
+    lapse = _share(theta[-1])
+    found = _lapse_covariance(choices, theta[:-1], Rule(lapse=lapse))
+    unit = np.r_[np.ones(theta.size - 1), 1 / (lapse * (1 - lapse))]
+    return None if found is None else found * np.outer(unit, unit)
+
+
 def _lapse_covariance(choices: Choices, beta: FloatArray, rule: Rule) -> FloatArray | None:
     """Return the inverse of the sum of outer products of scores of (beta, e), or None at the boundary."""
     if not 1e-9 < rule.lapse < 1 - 1e-9:
         return None
+    _, by_row, by_lapse = rule.slopes(choices.features @ beta, choices.picked, choices.slates)
+    scores = np.column_stack([choices.slates.sums(choices.features * by_row[:, None]), by_lapse])
+    weights = 1.0 if choices.weights is None else choices.weights[:, None]
     try:
-        return np.asarray(np.linalg.inv(_outer(choices, rule, beta)), np.float64)
+        return np.asarray(np.linalg.inv(scores.T @ (scores * weights)), np.float64)
     except np.linalg.LinAlgError:
         return None
 
@@ -260,11 +257,11 @@ def _maximise(
     start: FloatArray,
     scale: FloatArray,
     total: float,
-    information: FloatArray | None = None,
+    covariance: FloatArray | None,
 ) -> tuple[FloatArray, float, float]:
     """Maximise a smooth log-likelihood: return where, its value, and the norm of its scaled gradient.
 
-    A guess of the ``information`` at the start halves the number of steps.
+    A guess of the ``covariance`` halves the number of steps.
     """
     from scipy.optimize import minimize
 
@@ -273,9 +270,10 @@ def _maximise(
         return -found / total, -gradient / scale / total
 
     options: dict[str, Any] = {"gtol": 1e-7, "maxiter": 400}
-    if information is not None:
-        guess = np.linalg.inv(information / np.outer(scale, scale) / total + 1e-9 * np.eye(scale.size))
-        options["hess_inv0"] = (guess + guess.T) / 2
+    if covariance is not None:
+        guess = (covariance + covariance.T) / 2 * np.outer(scale, scale) * total
+        if np.isfinite(guess).all() and np.linalg.eigvalsh(guess)[0] > 0:
+            options["hess_inv0"] = guess
     done = minimize(negative, start * scale, jac=True, method="BFGS", options=options)
     return done.x / scale, -float(done.fun) * total, float(np.abs(done.jac).max())
 
