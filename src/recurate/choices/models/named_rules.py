@@ -452,9 +452,11 @@ def explain(fit: Fit, *, places: bool = True, noises: bool = False) -> list[Step
             makers = [] if taken else [*others, *([own] if own else [])]
         if not makers:
             break
-        few = climb(fit.model.take(fit.model.data.thin(RANKED)), fit.theta)
-        ranked = sorted(makers, key=lambda make: -_score(make(few), few, penalty))
-        found = [make(fit) for make in ranked[:FINALISTS]]
+        whole = len(fit.model.data) <= RANKED
+        few = fit if whole else climb(fit.model.take(fit.model.data.thin(RANKED)), fit.theta)
+        tried = [(make, make(few)) for make in makers]
+        tried.sort(key=lambda pair: -_score(pair[1], few, penalty))
+        found = [step if whole else make(fit) for make, step in tried[:FINALISTS]]
         score = {s.name: _score(s, fit, penalty) for s in found}
         best = max(found, key=lambda s: score[s.name])
         if best.fit.value - fit.value < GAIN or score[best.name] <= 0:
