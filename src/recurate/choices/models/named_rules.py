@@ -550,7 +550,7 @@ def _other_noise(noise: Noise, fit: Fit) -> Step:
     wider = replace(fit.model, noise=noise, lapse=lapse)
     text = f"{NOISES[noise]} with lapses" if noise == NO_NOISE else str(NOISES[noise])
     further = lapse - fit.model.lapse - 1 if noise == NO_NOISE else 1
-    return Step(RULE, text, climb(wider, wider.start()), further)
+    return Step(RULE, text, climb(wider, wider.start(_beta(fit))), further)
 
 
 def _other_judge(fit: Fit, noise: Noise | None = None) -> Step:
@@ -560,7 +560,12 @@ def _other_judge(fit: Fit, noise: Noise | None = None) -> Step:
     wider = replace(model, summed=not model.summed, noise=noise or model.noise, lapse=lapse)
     name = "one scalarised reward" if wider.summed else "one reward, drawn for each slate"
     name += f" under {NOISES[noise]}" if noise is not None else ""
-    return Step(RULE, name, climb(wider, wider.start()))
+    return Step(RULE, name, climb(wider, wider.start(_beta(fit))))
+
+
+def _beta(fit: Fit) -> float:
+    """Return the inverse temperature, as a first value under other noise; 1 without noise."""
+    return float(fit.theta[0]) if fit.model.noise != NO_NOISE else 1.0
 
 
 def _relative(name: str, fit: Fit) -> Step:
