@@ -96,13 +96,14 @@ def thurstone(choices: Choices, *, pooled: LogitFit | None = None, errors: bool 
 # --- Luce with lapses -----------------------------------------------------------------------------
 
 
-def lapse_logit(choices: Choices, *, pooled: LogitFit | None = None) -> RuleFit:
+def lapse_logit(choices: Choices, *, pooled: LogitFit | None = None, near: RuleFit | None = None) -> RuleFit:
     r"""Fit P(pick) = (1 - e) softmax(beta' x) + e / K by maximum likelihood.
 
     Args:
         choices: Slates, features and picks.
         pooled: Conditional logit of the same choices, to start from. Without it, and if the picks are
             separated but for lapses, the start is a penalised one.
+        near: Fit to almost the same choices, to start from in place of a small and a large lapse share.
     """
     start = pooled
     if start is None:
@@ -111,6 +112,9 @@ def lapse_logit(choices: Choices, *, pooled: LogitFit | None = None) -> RuleFit:
         except NoEstimate:
             start = conditional_logit(choices, shrinkage=1.0, clustered=False)
     firsts = [np.r_[start.coefficients * (1 + e), math.log(e / (1 - e))] for e in (0.02, 0.3)]
+    if near is not None:
+        e = float(np.clip(near.rule.lapse, 0.02, 0.98))
+        firsts = [np.r_[near.coefficients, math.log(e / (1 - e))]]
     scale, total = np.r_[_scale(choices), 1.0], choices.total_weight
     ends = [
         _maximise(lambda theta: _lapse_value(choices, theta), f, scale, total, _about(choices, f))
