@@ -70,8 +70,8 @@ SMALL = Scale(
 )
 PAPER = Scale(
     (*SMALL.sizes, Size(12, 832, 8, 4e-4), Size(24, 1024, 16, 3e-4)),
-    {"device": "cuda", "sample": {"batch": 2048}},
-    rounds=5,
+    {"device": "cuda", "sample": {"batch": 2048}, "training": {"batch": 256}},
+    rounds=4,
     queries=20_000,
     picks=2000,
 )
@@ -130,9 +130,13 @@ def _cell(scale: Scale, size: Size, k: int, real: float) -> dict[str, Any]:
 
 
 def _generator(scale: Scale, size: Size) -> dict[str, Any]:
+    own = scale.generator
     training = {"first_epochs": 8, "epochs": 4, "batch": 32, "learning_rate": size.learning_rate}
-    sample = {"longest": 24, **scale.generator.get("sample", {})}
-    return {"kind": "language", **scale.generator, "sample": sample, "training": training}
+    changed = {
+        "sample": {"longest": 24} | own.get("sample", {}),
+        "training": training | own.get("training", {}),
+    }
+    return {"kind": "language", **own, **changed}
 
 
 def _base(scale: Scale, generator: dict[str, Any]) -> dict[str, Any]:
