@@ -38,6 +38,7 @@ from recurate.components.rewards.colour import ColourSettings
 from recurate.components.rewards.command import CommandSettings
 from recurate.components.rewards.distance import DistanceSettings
 from recurate.components.rewards.groups import ClassifierGroupSettings, NearestSettings
+from recurate.components.rewards.judge import JudgeSettings
 from recurate.components.rewards.learned import LearnedRewardSettings
 from recurate.components.rewards.scored import ModelRewardSettings
 from recurate.components.rewards.texts import LengthSettings, MatchSettings
@@ -84,6 +85,7 @@ REWARDS = Seam(
         "length": LengthSettings,
         "match": MatchSettings,
         "model": ModelRewardSettings,
+        "judge": JudgeSettings,
     },
     plugged.PluggedRewardSettings,
 )

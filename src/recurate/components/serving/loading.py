@@ -1,0 +1,127 @@
+"""How a server gets the weights of a round: by vLLM's API, by name, or by a command of the user's."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from recurate.components.serving.client import Bad, Client, Reply
+from recurate.components.serving.settings import ServerSettings
+from recurate.core.errors import InputError
+from recurate.core.files import write_text
+from recurate.core.programs import Program
+
+
+@dataclass(frozen=True)
+class Weights:
+    """The weights that a server is to use.
+
+    Attributes:
+        digest: Hash of the weights.
+        path: Folder of the weights, or the name of a model of the hub.
+        adapters: Whether they are adapters, beside the model that the server began with.
+        first: Name of the model that the server began with.
+        trained: Whether they were trained here.
+    """
+
+    digest: str
+    path: str
+    adapters: bool
+    first: str
+    trained: bool
+
+    def name(self, server: ServerSettings) -> str:
+        """Return the name of the model in requests."""
+        own = f"recurate-{self.digest[:16]}"
+        if server.load == "command" and any("{name}" in word for word in server.command):
+            return own
+        if server.load == "none" or not self.trained:
+            return server.model or self.first
+        if server.load == "vllm-lora":
+            return own
+        return self.path if server.load == "path" else server.model or self.path
+
+
+def load(
+    client: Client,
+    server: ServerSettings,
+    weights: Weights,
+    probe: Mapping[str, Any],
+    folder: Path,
+    log: Path,
+) -> None:
+    """Make the server use the weights, unless it does since this round began.
+
+    Args:
+        client: Connection to the server.
+        server: Its settings.
+        weights: The weights.
+        probe: Request for one token, by which a server shows that it has started.
+        folder: Folder of this round, which several processes may share.
+        log: File that the command's output is appended to.
+
+    Raises:
+        InputError: If the server refuses the weights, the command fails, or no answer comes in time.
+    """
+    if server.load in ("none", "path") or (server.load == "vllm-lora" and not weights.trained):
+        return
+    from filelock import FileLock
+
+    folder.mkdir(parents=True, exist_ok=True)
+    with FileLock(folder / "loaded.lock"):
+        loaded = folder / "loaded.json"  # one server has one model: the last that was loaded
+        if loaded.exists() and json.loads(loaded.read_text(encoding="utf-8")) == weights.digest:
+            return
+        if server.load == "vllm-lora":
+            _adapters(client, weights.name(server), weights.path)
+        else:
+            loaded.unlink(missing_ok=True)
+            _command(client, server, weights, probe, log)
+        write_text(loaded, json.dumps(weights.digest))
+
+
+def _adapters(client: Client, name: str, path: str) -> None:
+    """Load adapters by vLLM's API; the same ones may be loaded already."""
+
+    def read(reply: Reply) -> None:
+        if reply.status == 400 and "already been loaded" in reply.words():
+            return
+        if reply.status in (404, 405):
+            raise InputError(
+                "the server cannot load adapters",
+                got=f"HTTP {reply.status} for {client.endpoint.url}/load_lora_adapter",
+                remedy="start vLLM with --enable-lora and VLLM_ALLOW_RUNTIME_LORA_UPDATING=True, or use "
+                "another generator.server.load",
+            )
+        client.checked(reply)
+
+    client.ask("/load_lora_adapter", {"lora_name": name, "lora_path": path}, read)
+
+
+def _command(
+    client: Client, server: ServerSettings, weights: Weights, probe: Mapping[str, Any], log: Path
+) -> None:
+    """Run the command, then wait until the server answers under the name of the weights."""
+    program = Program("generator.server.command", server.command, Path(), server.load_timeout, retries=0)
+    name = weights.name(server)
+    program.run({"checkpoint": weights.path, "name": name, "url": server.url}, log, check=lambda: None)
+    path = "/chat/completions" if "messages" in probe else "/completions"
+    content = json.dumps({**probe, **server.body, "model": name}).encode()
+    end = time.monotonic() + server.load_timeout
+    while True:
+        try:
+            client.checked(client.send("POST", path, content)).json()
+            return
+        except (Bad, InputError) as error:
+            words = error.got if isinstance(error, InputError) else str(error)
+        if time.monotonic() > end:
+            raise InputError(
+                f"the server {server.url} does not answer as {name!r} after generator.server.command",
+                got=words,
+                remedy=f"see the command's output in {log}, or raise generator.server.load_timeout",
+            )
+        client.wait(1.0)
