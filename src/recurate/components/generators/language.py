@@ -19,7 +19,7 @@ from recurate.components.causal.tuning import Course, Example, cut, tune
 from recurate.components.nets.devices import choose_device, import_torch, threads
 from recurate.components.nets.training import repeatable
 from recurate.components.protocols import GeneratorSettings
-from recurate.core.errors import InputError
+from recurate.core.errors import InputError, need
 from recurate.core.files import write_text
 from recurate.core.fingerprints import Fingerprint, of_folder
 from recurate.core.limits import check_memory
@@ -124,6 +124,9 @@ class LanguageSettings(GeneratorSettings):
         description="folder of a model that transformers saved, or its name on the Hugging Face hub; if "
         "absent, one is trained from scratch on the real data",
     )
+    revision: str | None = Field(
+        None, description="commit or tag of a model on the hub; if absent, the newest that is found"
+    )
     fit_first: bool | None = Field(
         None,
         description="whether to train the first model on the real data; if absent, only one from scratch",
@@ -157,7 +160,7 @@ class LanguageSettings(GeneratorSettings):
         return self
 
     def rests_on(self, serves: str) -> list[Fingerprint]:
-        """Return the fingerprints of the model's folder."""
+        """Return the fingerprints of the model's folder; a model on the hub is named by its revision."""
         return [] if self.model is None else of_folder(f"{serves}.model", Path(self.model))
 
     def check(self) -> None:
@@ -181,7 +184,7 @@ class LanguageSettings(GeneratorSettings):
         """
         if self.model is None:
             return Language(self)
-        tokenizer, model = _pretrained(self.model)
+        tokenizer, model = _pretrained(self.model, self.revision)
         return Language(self, tokenizer, model)
 
     def load(self, folder: Path, workspace: Path | None = None, logs: Path | None = None) -> Language:
@@ -238,26 +241,25 @@ class Language:
             prompts, completions = codec.prompts(contexts, len(data)), codec.completions(data)
             check_window(prompts, 1, window)
             examples, long = cut([Example(*pair) for pair in zip(prompts, completions, strict=True)], window)
-            course = self._course(first=raw or not self.trained, window=window)
+            first = raw or (not self.trained and self.settings.trains_first)
+            course = self._course(first=first, window=window)
             draw = rng.at("order").generator()
             tune(model.to(device), examples, course, codec.filler, draw, lambda: self._precision(device))
-        notes = (f"{long} of {len(data)} training texts were cut at {window} tokens",) if long else ()
-        return replace(self, tokenizer=tokenizer, model=model.eval(), trained=True, notes=notes)
+        notes = [f"{long} of {len(data)} training texts were cut at {window} tokens"] if long else []
+        notes += codec.remarks(data)
+        return replace(self, tokenizer=tokenizer, model=model.eval(), trained=True, notes=tuple(notes))
 
-    def sample(
-        self, n: int, *, rng: Stream, contexts: NDArray[Any] | None = None, first: int | None = None
-    ) -> Samples:
+    def sample(self, n: int, *, rng: Stream, contexts: NDArray[Any] | None = None, first: int = 0) -> Samples:
         """Return n completions (n,), one per prompt; item i depends on its prompt and on rng.at("item", i).
 
         Args:
             n: Number of completions.
             rng: Stream of every random choice.
             contexts: Prompts, shape (n,); None: unconditional.
-            first: Number of the first item, for a part of a round; None: 0, and all are sampled here.
+            first: Number of the first item, for a part of a round.
 
         Raises:
-            InputError: If the model has not been trained, a prompt does not fit, all completions of a round
-                are empty, or there is no such device.
+            InputError: If the model has not been trained, a prompt does not fit, or there is no such device.
         """
         torch, how = import_torch(), self.settings.sample
         codec = self._codec(self.tokenizer, self._trained())
@@ -268,7 +270,7 @@ class Language:
             found = complete(
                 self.model.to(device),
                 prompts,
-                lambda item: rng.at("item", (first or 0) + item).generator().random(how.longest),
+                lambda item: rng.at("item", first + item).generator().random(how.longest),
                 manner,
                 how.batch,
                 _stopped(codec, how.stop) if how.stop else None,
@@ -276,20 +278,14 @@ class Language:
         texts = codec.texts(found)
         for at, text in enumerate(texts):
             texts[at] = text[: min((text.find(s) for s in how.stop if s in text), default=len(text))]
-        if n and first is None and not any(texts):
-            raise InputError(
-                "every completion is empty: the model emits end or padding tokens alone",
-                got=f"{n} empty completions",
-                remedy="train it longer or at a lower generator.training.learning_rate",
-            )
         return texts
 
     def save(self, folder: Path) -> None:
         """Write the weights (safetensors; adapters alone if there are some), the tokenizer and a card."""
-        model = self._trained()
-        adapted, base = hasattr(model, "peft_config"), None
-        if self.settings.training.lora is not None:
-            base = _digest(str(self.settings.model))
+        model, base = self._trained(), None
+        adapted = hasattr(model, "peft_config")
+        if self.settings.training.lora is not None:  # the weights are those of a model that exists elsewhere
+            base = _digest(str(self.settings.model), model)
         if adapted or base is None:
             model.save_pretrained(folder)
         self.tokenizer.save_pretrained(folder)
@@ -311,6 +307,8 @@ class Language:
         """
         try:
             card = json.loads((folder / CARD).read_text(encoding="utf-8"))
+            if card["format"] != FORMAT:
+                raise ValueError(f"format {card['format']}, and this version reads {FORMAT}")
             settings = LanguageSettings(**card["settings"])
             base, adapted, trained = card["base"], card["adapted"], card["trained"]
         except (OSError, ValueError, KeyError, TypeError) as error:
@@ -322,15 +320,15 @@ class Language:
         if base is None:
             tokenizer, model = _pretrained(str(folder))
             return cls(settings, tokenizer, model, trained)
-        if _digest(str(settings.model)) != base:
+        tokenizer, model = _pretrained(str(settings.model), settings.revision)
+        if _digest(str(settings.model), model) != base:
             raise InputError(
                 "the adapters belong to another model",
                 got=f"generator.model = {settings.model!r}, whose weights have changed",
-                remedy="restore the model that they were trained on",
+                remedy="restore the model that they were trained on, or name its generator.revision",
             )
-        tokenizer, model = _pretrained(str(settings.model))
         if adapted:
-            model = _peft().PeftModel.from_pretrained(model, str(folder), is_trainable=True).eval()
+            model = _import_peft().PeftModel.from_pretrained(model, str(folder), is_trainable=True).eval()
         return cls(settings, tokenizer, model, trained)
 
     # --- parts ---
@@ -348,7 +346,7 @@ class Language:
         if self.model is not None and (settings.training.warm_start or not self.trained):
             return self.tokenizer, self._adapted(copy.deepcopy(self.model)), False
         if settings.model is not None:
-            tokenizer, model = _pretrained(settings.model)
+            tokenizer, model = _pretrained(settings.model, settings.revision)
             return tokenizer, self._adapted(model), False
         prompts = [] if contexts is None else [settings.prompt.replace("{context}", c) for c in contexts]
         tokenizer = self.tokenizer or learn_tokenizer([*prompts, *data], settings.scratch.vocabulary)
@@ -359,13 +357,13 @@ class Language:
         lora = self.settings.training.lora
         if lora is None or hasattr(model, "peft_config"):
             return model
-        config = _peft().LoraConfig(
+        config = _import_peft().LoraConfig(
             task_type="CAUSAL_LM",
             r=lora.rank,
             lora_alpha=lora.alpha,
             target_modules=list(lora.modules) or "all-linear",
         )
-        return _peft().get_peft_model(model, config)
+        return _import_peft().get_peft_model(model, config)
 
     def _codec(self, tokenizer: Any, model: Any) -> Codec:
         s = self.settings
@@ -414,13 +412,14 @@ def _devices(device: str) -> list[int]:
     return [import_torch().device(device).index or 0] if device.startswith("cuda") else []
 
 
-def _pretrained(name: str) -> tuple[Any, Any]:
+def _pretrained(name: str, revision: str | None = None) -> tuple[Any, Any]:
     """Return the tokenizer and the model of a folder or of a name on the hub: safetensors, no code."""
     torch, transformers = import_torch(), import_transformers()
     try:
-        tokenizer = transformers.AutoTokenizer.from_pretrained(name, trust_remote_code=False)
+        known = {"revision": revision or "main", "trust_remote_code": False}
+        tokenizer = transformers.AutoTokenizer.from_pretrained(name, **known)
         model = transformers.AutoModelForCausalLM.from_pretrained(
-            name, trust_remote_code=False, use_safetensors=True, dtype=torch.float32
+            name, **known, use_safetensors=True, dtype=torch.float32
         )
     except (OSError, ValueError, KeyError, RuntimeError) as error:
         raise InputError(
@@ -432,19 +431,14 @@ def _pretrained(name: str) -> tuple[Any, Any]:
     return tokenizer, model.eval()
 
 
-def _digest(name: str) -> str | None:
-    """Return a hash of the weights in a folder; None for a model of the hub."""
+def _digest(name: str, model: Any) -> str:
+    """Return the hashes of the weights in a folder, or the commit of a model on the hub."""
     weights = sorted(Path(name).glob("*.safetensors"))
-    return " ".join(sha256(path) for path in weights) or None
+    return " ".join(map(sha256, weights)) or f"commit {model.config._commit_hash}"
 
 
-def _peft() -> Any:
-    try:
-        import peft
-    except ImportError:
-        raise InputError(
-            "adapters need peft, which is not installed",
-            got="no module named peft",
-            remedy="pip install 'recurate[run,text]'",
-        ) from None
+def _import_peft() -> Any:
+    need(["peft"], "training adapters", "pip install 'recurate[run,text]'")
+    import peft
+
     return peft
