@@ -175,10 +175,15 @@ def build_groups(settings: GroupSettings, prepared: Prepared) -> Grouping:
 
 
 def code_of(settings: Any) -> Iterator[str]:
-    """Yield the imports and programs that a configuration, or a part of it, names."""
+    """Yield the imports, programs and servers that a configuration, or a part of it, names."""
     if isinstance(settings, dict):
         if settings.get("kind") in ("command", "external"):
             yield f"kind = {settings['kind']!r}, a program"
+        if settings.get("load") == "command":
+            yield f"load = 'command', a program: {' '.join(map(str, settings.get('command', [])))}"
+        if isinstance(settings.get("url"), str):
+            key = settings.get("key_env")
+            yield f"url = {settings['url']!r}, a server" + (f", which gets the variable {key}" if key else "")
         settings = list(settings.values())
     if isinstance(settings, list):
         for part in settings:

@@ -22,28 +22,24 @@ class Weights:
 
     Attributes:
         digest: Hash of the weights.
-        path: Folder of the weights, or the name of a model of the hub.
-        adapters: Whether they are adapters, beside the model that the server began with.
+        path: Folder of the weights, or the name of a model on the hub.
         first: Name of the model that the server began with.
         trained: Whether they were trained here.
     """
 
     digest: str
     path: str
-    adapters: bool
     first: str
     trained: bool
 
     def name(self, server: ServerSettings) -> str:
         """Return the name of the model in requests."""
         own = f"recurate-{self.digest[:16]}"
-        if server.load == "command" and any("{name}" in word for word in server.command):
-            return own
-        if server.load == "none" or not self.trained:
-            return server.model or self.first
-        if server.load == "vllm-lora":
-            return own
-        return self.path if server.load == "path" else server.model or self.path
+        if server.load == "command":
+            return own if any("{name}" in word for word in server.command) else server.model or self.path
+        if server.load == "path":
+            return self.path if self.trained else server.model or self.path
+        return own if self.trained and server.load == "vllm-lora" else server.model or self.first
 
 
 def load(
