@@ -130,29 +130,42 @@ def test_what_the_server_says_is_in_the_log(fake, base, tmp_path):
     assert re.search(r"16 completions by a server in \d+ answers \(model", said)
     assert "requests were sent again after 1 x HTTP 429" in said
     assert "1 answer had fewer choices than asked for" in said
-    assert "8 completions by a server in 8 answers" in said  # of the control arm
+    assert "8 completions by a server in 4 answers" in said  # of the control arm
 
 
-def test_shards_load_new_weights_once_and_keep_their_own_answers(fake, base, tmp_path):
+def in_shards(fake, base) -> Config:
     pytest.importorskip("peft")
     fake.replies["/v1/load_lora_adapter"] = (200, "Success")
     settings = config(fake, base).generator.model_dump(mode="json", exclude_none=True)
     settings["server"]["load"] = "vllm-lora"
     settings["training"]["lora"] = {"rank": 2}
-    made = config(fake, base, rounds=1, generator=settings, engine={"shard": 4})
+    return config(fake, base, rounds=1, generator=settings, engine={"shard": 4})
+
+
+def adapters(fake) -> list[str]:
+    return [body["lora_name"] for path, body in fake.others if path.endswith("adapter")]
+
+
+def test_shards_load_new_weights_once_and_keep_their_own_answers(fake, base, tmp_path):
     heard = Heard()
-    run(made, tmp_path / "here", heard)
+    run(in_shards(fake, base), tmp_path / "run", heard)
     assert "16 completions by a server in 8 answers" in "\n".join(heard.warnings)
-    names = [body["lora_name"] for path, body in fake.others if path.endswith("adapter")]
-    assert len(names) == 1
-    assert len(list((tmp_path / "here" / "commands").glob("round-1-sample-*.jsonl"))) == 4
+    assert len(adapters(fake)) == 1
+    assert len(list((tmp_path / "run" / "commands").glob("round-1-sample-*.jsonl"))) == 4
+
+
+@pytest.mark.slow
+def test_shards_in_other_processes_are_the_same(fake, base, tmp_path):
+    made, heard = in_shards(fake, base), Heard()
+    run(made, tmp_path / "here")
     engine = engine_named("processes", 2)
     try:
-        run(made, tmp_path / "there", engine=engine)
+        run(made, tmp_path / "there", heard, engine)
     finally:
         engine.close()
     assert results(tmp_path / "there") == results(tmp_path / "here")
-    assert [body["lora_name"] for path, body in fake.others if path.endswith("adapter")] == names * 2
+    assert adapters(fake) == adapters(fake)[:1] * 2
+    assert "16 completions by a server in 8 answers" in "\n".join(heard.warnings)
 
 
 def test_judges_are_asked_once_in_a_run_and_its_resumption(fake, base, tmp_path, monkeypatch):
