@@ -9,7 +9,7 @@ import pytest
 
 pytest.importorskip("torch")
 pytest.importorskip("transformers")
-pytest.importorskip("httpx")
+pytest.importorskip("httpx2")
 
 from helpers import tiny_models as tiny
 from helpers.commands import call

@@ -13,7 +13,7 @@ from pydantic import ValidationError
 
 pytest.importorskip("torch")
 pytest.importorskip("transformers")
-pytest.importorskip("httpx")
+pytest.importorskip("httpx2")
 
 import transformers
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from pydantic import ValidationError
 
-pytest.importorskip("httpx")
+pytest.importorskip("httpx2")
 
 from helpers.serving import FakeServer
 from recurate.components.protocols import Prepared

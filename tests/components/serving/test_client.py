@@ -8,7 +8,7 @@ import threading
 import pytest
 from pydantic import ValidationError
 
-pytest.importorskip("httpx")
+pytest.importorskip("httpx2")
 
 from helpers.serving import FAULTS, FakeServer
 from recurate.components.serving.client import (

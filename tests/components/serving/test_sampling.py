@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-pytest.importorskip("httpx")
+pytest.importorskip("httpx2")
 
 from helpers.serving import FAULTS, FakeServer
 from recurate.components.serving.client import Client, Endpoint

@@ -186,23 +186,23 @@ class Client:
         sleep: Function that waits for seconds; None: one that :meth:`each` can end.
 
     Raises:
-        InputError: If httpx is not installed, or the key is not set.
+        InputError: If httpx2 is not installed, or the key is not set.
     """
 
     def __init__(
         self, endpoint: Endpoint, remedy: str, sleep: Callable[[float], object] | None = None
     ) -> None:
-        need(["httpx"], "a server", "pip install 'recurate[run,text]'")
-        import httpx
+        need(["httpx2"], "a server", "pip install 'recurate[run,text]'")
+        import httpx2
 
         self.endpoint, self.remedy = endpoint, remedy
         self._key = endpoint.key()
         self._stop = threading.Event()
         self._sleep = sleep or self._stop.wait
-        self._http = httpx.Client(
+        self._http = httpx2.Client(
             headers={} if self._key is None else {"Authorization": f"Bearer {self._key}"},
             timeout=endpoint.timeout,
-            limits=httpx.Limits(max_connections=None),
+            limits=httpx2.Limits(max_connections=None),
             trust_env=not _is_here(str(urlsplit(endpoint.url).hostname)),  # no proxy for this machine
         )
 
@@ -312,7 +312,7 @@ class Client:
         Raises:
             Bad: If the connection fails, or the answer is cut, too late or too large.
         """
-        import httpx
+        import httpx2
 
         limit, found = time.monotonic() + self.endpoint.timeout, bytearray()
         late = Bad("timed out", f"no whole answer within {self.endpoint.timeout:g} seconds")
@@ -327,11 +327,11 @@ class Client:
                     if len(found) > LARGEST:
                         raise Bad("too large an answer", f"more than {LARGEST:,} bytes")
                 return Reply(response.status_code, response.headers, bytes(found))
-        except httpx.TimeoutException:
+        except httpx2.TimeoutException:
             raise late from None
-        except httpx.RemoteProtocolError as error:
+        except httpx2.RemoteProtocolError as error:
             raise Bad("cut answer", str(error)) from None
-        except httpx.RequestError as error:
+        except httpx2.RequestError as error:
             raise Bad("no connection", str(error) or type(error).__name__) from None
 
     def wait(self, seconds: float) -> None:
