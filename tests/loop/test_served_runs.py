@@ -13,15 +13,18 @@ pytest.importorskip("httpx2")
 
 from helpers import tiny_models as tiny
 from helpers.commands import call
+from helpers.paths import ROOT
 from helpers.serving import FakeServer
 from helpers.tiny import contents
 from recurate.components.serving.client import Client
 from recurate.core.errors import InputError
+from recurate.core.files import read_toml
 from recurate.engines.engine import engine_named
 from recurate.log.folders import StoredRun
 from recurate.loop.config import Config, parse_config, write_config
 from recurate.loop.driver import resume, run
 from recurate.loop.monitors.protocol import Monitor
+from recurate.loop.run_folder import RunFolder
 
 
 class Heard(Monitor):
@@ -183,3 +186,19 @@ def test_judges_are_asked_once_in_a_run_and_its_resumption(fake, base, tmp_path,
     shutil.rmtree(tmp_path / "run" / "rounds" / "001")
     resume(tmp_path / "run")
     assert len([body for body in fake.bodies if body["model"] == "j"]) == count
+
+
+def test_the_example(fake, base, tmp_path, monkeypatch):
+    pytest.importorskip("peft")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(ROOT)
+    fake.replies["/v1/load_lora_adapter"] = (200, "Success")
+    raw = read_toml(ROOT / "examples" / "openai.toml")
+    raw |= {"rounds": 1, "selection": {"k": 2, "picks": 30}}
+    raw["data"] |= {"size": 100, "largest": 1}
+    raw["generator"] |= {"model": str(base), "device": "cpu", "prompt": "{context}"}
+    raw["generator"]["server"]["url"] = raw["tracked"][0]["url"] = fake.url
+    run(parse_config(raw), tmp_path / "run")
+    assert StoredRun(tmp_path / "run").complete() == 2
+    assert len(adapters(fake)) == 1
+    assert "judged" in RunFolder.open(tmp_path / "run").log(1).table.column_names

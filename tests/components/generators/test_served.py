@@ -15,6 +15,7 @@ pytest.importorskip("torch")
 pytest.importorskip("transformers")
 pytest.importorskip("httpx2")
 
+import torch
 import transformers
 
 from helpers import tiny_models as tiny
@@ -180,6 +181,20 @@ def test_vllm_loads_the_adapters_of_a_round_once(fake, base, tmp_path):
     other = trained.fit(WORDS, rng=ROOT.at("again"), contexts=ASKED)
     other.sample(4, rng=RNG.at("next"), contexts=ASKED[:4])
     assert loads(fake)[1]["lora_name"] != asked["lora_name"]
+
+
+def test_adapters_are_merged_for_servers_that_read_whole_models(fake, base, tmp_path):
+    pytest.importorskip("peft")
+    model = build(fake, base, tmp_path, training={"epochs": 9, "learning_rate": 0.1, "lora": {"rank": 2}})
+    trained = model.fit(WORDS, rng=ROOT, contexts=ASKED)
+    trained.sample(4, rng=RNG, contexts=ASKED[:4])
+    served = transformers.AutoModelForCausalLM.from_pretrained(fake.bodies[0]["model"])
+    ids = torch.tensor([[5, 6, 7, 8]])
+    with torch.no_grad():
+        wanted, found, before = (m(ids).logits for m in (trained.model, served, model.model))
+    assert (found - wanted).abs().max() < 1e-4
+    assert (found - before).abs().max() > 1e-2
+    assert hasattr(trained.model, "peft_config")  # which goes on as it was
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,7 @@ pytest.importorskip("httpx2")
 from helpers.serving import FAULTS, FakeServer
 from recurate.components.serving.client import Client, Endpoint
 from recurate.components.serving.kept import Kept
-from recurate.components.serving.sampling import Order, Prompt, ask, remarks
+from recurate.components.serving.sampling import Order, Prompt, answers, ask, remarks
 from recurate.core.errors import InputError
 
 MANNER = {"temperature": 1.0, "top_p": 1.0, "max_tokens": 8}
@@ -174,3 +174,11 @@ def test_servers_of_several_versions_are_noticed(fake, kept):
     found[1]["fingerprint"] = "fp_2"
     assert "answers of this round come from servers of 2 different fingerprints" in list(remarks(found, 8))
     assert list(remarks([], 8)) == []
+
+
+def test_foreign_lines_are_left_out(fake, kept):
+    kept.add({"n": 1})
+    kept.add({"keys": ["a"], "texts": []})
+    sample(fake, kept)
+    assert len(lines(kept)) == 7
+    assert len(answers(Kept(kept.path))) == 5

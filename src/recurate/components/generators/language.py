@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import copy
-import hashlib
 import json
-import os
-import shutil
 import tempfile
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
@@ -26,8 +23,8 @@ from recurate.components.nets.training import repeatable
 from recurate.components.protocols import GeneratorSettings
 from recurate.components.serving.client import Client
 from recurate.components.serving.kept import Kept
-from recurate.components.serving.loading import Weights, load
-from recurate.components.serving.sampling import Order, Prompt, ask, remarks
+from recurate.components.serving.loading import Weights, digest_of, load, write_weights
+from recurate.components.serving.sampling import Order, Prompt, answers, ask, remarks
 from recurate.components.serving.settings import ServerSettings
 from recurate.core.errors import InputError, need
 from recurate.core.files import write_text
@@ -316,8 +313,8 @@ class Language:
             "generator.server.load = 'none': the server samples from its own model, not from the trained one"
         )
         paths = [] if logs is None else sorted(logs.glob(f"{_name(rng)}-*.jsonl"))
-        lines = [line for path in paths for line in Kept(path).new()]
-        own = [line for line in lines if line.get("weights") == self._weights.digest]
+        lines = [line for path in paths for line in answers(Kept(path))]
+        own = [line for line in lines if line["weights"] == self._weights.digest]
         return [
             *([stale] if server.load == "none" and self.trained else []),
             *remarks(own, self.settings.sample.longest),
@@ -443,31 +440,17 @@ class Language:
     @cached_property
     def _weights(self) -> Weights:
         """The weights as a server reads them: in a folder if they were trained here."""
-        first = str(self.settings.model)
-        if self.settings.server is not None and self.settings.server.load == "none":
-            first = self.settings.server.model or first
+        first, server = str(self.settings.model), self.settings.server
+        assert server is not None
+        if server.load == "none":
+            first = server.model or first
             return Weights(f"those of {first}", first, first, self.trained)
         if not self.trained:
-            path = str(Path(first).resolve()) if Path(first).is_dir() else first
-            return Weights(_short_digest(_digest(first, self.model)), path, first, False)
-        partial = Path(tempfile.mkdtemp(prefix=".", dir=self._place))
-        self.model.save_pretrained(partial)
-        self.tokenizer.save_pretrained(partial)
-        parts = [_digest(str(partial), self.model)]
-        if hasattr(self.model, "peft_config"):
-            parts.append(_digest(first, self.model))
-        else:
-            config = copy.deepcopy(self.model.generation_config)
-            config.do_sample = True  # without it, some servers ignore the temperature
-            config.save_pretrained(partial)
-        digest = _short_digest(" ".join(parts))
-        target = self._place / digest
-        partial.chmod(0o755)  # the server may be another user's
-        try:
-            os.replace(partial, target)
-        except OSError:
-            shutil.rmtree(partial)  # another process was faster
-        return Weights(digest, str(target), first, True)
+            path = Path(first).resolve() if Path(first).is_dir() else first
+            return Weights(digest_of([_digest(first, self.model)]), str(path), first, False)
+        base = [_digest(first, self.model)] if server.load == "vllm-lora" else None
+        folder = write_weights(self.model, self.tokenizer, self._place, base)
+        return Weights(folder.name, str(folder), first, True)
 
     def _trained(self) -> Any:
         if self.model is None:
@@ -528,10 +511,6 @@ class Language:
 def _name(rng: Stream) -> str:
     """Return the name of a stream's files."""
     return "-".join(map(str, rng.path)) or "sample"
-
-
-def _short_digest(text: str) -> str:
-    return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
 def _stopped(codec: Codec, stops: tuple[str, ...]) -> Any:

@@ -241,7 +241,8 @@ class Client:
             found = self.checked(reply).json()
             answered = found.get("model")
             if isinstance(answered, str) and not _same(str(body["model"]), answered):
-                raise Bad("another model answered", f"{answered}, not {body['model']}")
+                words = f"{answered!r}, not {body['model']!r}: if it is meant, name it in `model`"
+                raise Bad("another model answered", words)
             choices = _choices(found, int(body.get("n", 1)))
             for choice in choices:
                 usable(choice)

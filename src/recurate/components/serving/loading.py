@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import copy
+import hashlib
 import json
+import os
+import shutil
+import tempfile
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,6 +19,7 @@ from recurate.components.serving.settings import ServerSettings
 from recurate.core.errors import InputError
 from recurate.core.files import write_text
 from recurate.core.programs import Program
+from recurate.core.sealed import sha256
 
 
 @dataclass(frozen=True)
@@ -21,7 +27,7 @@ class Weights:
     """The weights that a server is to use.
 
     Attributes:
-        digest: Hash of the weights.
+        digest: Hash of the weights, 16 characters.
         path: Folder of the weights, or the name of a model on the hub.
         first: Name of the model that the server began with.
         trained: Whether they were trained here.
@@ -34,12 +40,47 @@ class Weights:
 
     def name(self, server: ServerSettings) -> str:
         """Return the name of the model in requests."""
-        own = f"recurate-{self.digest[:16]}"
+        own = f"recurate-{self.digest}"
         if server.load == "command":
             return own if any("{name}" in word for word in server.command) else server.model or self.path
         if server.load == "path":
             return self.path if self.trained else server.model or self.path
         return own if self.trained and server.load == "vllm-lora" else server.model or self.first
+
+
+def digest_of(parts: Sequence[str]) -> str:
+    """Return the digest of weights that consist of parts."""
+    return hashlib.sha256(" ".join(parts).encode()).hexdigest()[:16]
+
+
+def write_weights(model: Any, tokenizer: Any, place: Path, base: Sequence[str] | None) -> Path:
+    """Write weights to a folder that is named by their digest, and return it.
+
+    Args:
+        model: Model of transformers, perhaps with adapters.
+        tokenizer: Its tokenizer.
+        place: Folder of the new folder.
+        base: If adapters are written alone, digests of the model that they belong to; None: they are merged
+            into the weights.
+    """
+    partial = Path(tempfile.mkdtemp(prefix=".", dir=place))
+    if base is None and hasattr(model, "peft_config"):
+        model = copy.deepcopy(model).merge_and_unload()
+    model.save_pretrained(partial)
+    tokenizer.save_pretrained(partial)
+    if base is None:
+        config = copy.deepcopy(model.generation_config)
+        config.do_sample = True  # without it, some servers ignore the temperature
+        config.save_pretrained(partial)
+    target = place / digest_of([*map(sha256, sorted(partial.glob("*.safetensors"))), *(base or ())])
+    partial.chmod(0o755)  # the server may be another user's
+    try:
+        os.replace(partial, target)
+    except OSError:
+        shutil.rmtree(partial)
+        if not target.exists():  # else another process was faster
+            raise
+    return target
 
 
 def load(

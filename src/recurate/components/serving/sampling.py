@@ -20,6 +20,7 @@ from recurate.components.serving.kept import Kept
 from recurate.core.errors import counted
 
 SEEDS = 2**31  # servers need seeds below it
+LINE = {"keys", "texts", "cut", "asked", "prompt", "sent_tokens", "weights"}  # keys of every kept answer
 ENOUGH = 20  # candidates that equal the first one of their prompt, from which a server does not sample
 
 
@@ -90,7 +91,9 @@ def ask(
     """
     seeds = [seed % SEEDS for seed in seeds]
     keys = [order.key(prompt, seed) for prompt, seed in zip(prompts, seeds, strict=True)]
-    known = {key: text for line in kept.new() for key, text in zip(line["keys"], line["texts"], strict=True)}
+    known = {
+        key: text for line in answers(kept) for key, text in zip(line["keys"], line["texts"], strict=True)
+    }
     missing = [i for i, key in enumerate(keys) if key not in known]
     if not missing:
         return [known[key] for key in keys]
@@ -123,6 +126,11 @@ def ask(
 
         client.each(fill, _groups(prompts, missing, order.choices))
     return [known[key] for key in keys]
+
+
+def answers(kept: Kept) -> list[dict[str, Any]]:
+    """Return the lines of a file that :func:`ask` has written whole."""
+    return [line for line in kept.new() if line.keys() >= LINE and len(line["keys"]) == len(line["texts"])]
 
 
 def remarks(lines: Sequence[dict[str, Any]], longest: int) -> Iterator[str]:
