@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import re
 import shutil
+import signal
+import subprocess
+import sys
 
 import pytest
 
@@ -202,3 +205,29 @@ def test_the_example(fake, base, tmp_path, monkeypatch):
     assert StoredRun(tmp_path / "run").complete() == 2
     assert len(adapters(fake)) == 1
     assert "judged" in RunFolder.open(tmp_path / "run").log(1).table.column_names
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("after", [3, 13])
+def test_a_run_that_is_killed_loses_no_answer(fake, base, tmp_path, after):
+    settings = config(fake, base)
+    run(settings, tmp_path / "whole")
+    total, before = len(fake.bodies), fake.good
+    (tmp_path / "served.toml").write_text(write_config(settings))
+    words = [sys.executable, "-m", "recurate.cli", "run", "served.toml", "--out", "killed"]
+    process = subprocess.Popen(words, cwd=tmp_path, stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
+
+    def killing(body, number) -> str:
+        if fake.good >= before + after:
+            process.kill()
+        return says(body, number)
+
+    fake.says = killing
+    assert process.wait(120) == -signal.SIGKILL
+    fake.says, count = says, len(fake.bodies)
+    asked = count - total
+    resume(tmp_path / "killed")
+    again = len(fake.bodies) - count
+    # What was on its way when the process died, at most one answer per thread, is asked for again.
+    assert total - after <= again <= total - asked + settings.generator.server.concurrency
+    assert results(tmp_path / "killed") == results(tmp_path / "whole")
