@@ -23,7 +23,7 @@ from recurate.components.nets.training import repeatable
 from recurate.components.protocols import GeneratorSettings
 from recurate.components.serving.client import Client
 from recurate.components.serving.kept import Kept
-from recurate.components.serving.loading import Weights, digest_of, load, write_weights
+from recurate.components.serving.loading import Weights, digest_of, load_weights, write_weights
 from recurate.components.serving.sampling import Order, Prompt, answers, ask, remarks
 from recurate.components.serving.settings import ServerSettings
 from recurate.core.errors import InputError, need
@@ -314,11 +314,10 @@ class Language:
         )
         paths = [] if logs is None else sorted(logs.glob(f"{_name(rng)}-*.jsonl"))
         lines = [line for path in paths for line in answers(Kept(path))]
-        own = [line for line in lines if line["weights"] == self._weights.digest]
-        return [
-            *([stale] if server.load == "none" and self.trained else []),
-            *remarks(own, self.settings.sample.longest),
-        ]
+        if len({line["weights"] for line in lines}) > 1:  # also of a model that was trained and lost
+            lines = [line for line in lines if line["weights"] == self._weights.digest]
+        said = [stale] if server.load == "none" and self.trained else []
+        return [*said, *remarks(lines, self.settings.sample.longest)]
 
     def _sampled(
         self, codec: Codec, prompts: list[Ids], contexts: NDArray[Any] | None, rng: Stream, first: int
@@ -368,7 +367,7 @@ class Language:
             name = weights.name(server)
             probe = {"model": name, **asked[0].fields(), "max_tokens": 1}
             log = (logs or self._place) / f"{_name(rng)}-server.log"
-            load(client, server, weights, probe, self._place, log)
+            load_weights(client, server, weights, probe, self._place, log)
             return name
 
         seeds = [rng.at("item", first + i).integer() for i in range(len(asked))]

@@ -83,7 +83,7 @@ def write_weights(model: Any, tokenizer: Any, place: Path, base: Sequence[str] |
     return target
 
 
-def load(
+def load_weights(
     client: Client,
     server: ServerSettings,
     weights: Weights,
