@@ -409,8 +409,10 @@ def _choices(found: Mapping[str, Any], n: int) -> tuple[Choice, ...]:
             raise Bad("broken choice", f"finish_reason = {reason!r}")
         if not isinstance(text, str):
             raise Bad("choice without text", short(json.dumps(choice)))
-        if any("\ud800" <= character <= "\udfff" for character in text):
-            raise Bad("bad text", "half of a surrogate pair, which is no character")
+        try:
+            text.encode()
+        except UnicodeEncodeError:
+            raise Bad("bad text", "half of a surrogate pair, which is no character") from None
         out.append(Choice(text, reason == "length"))
     return tuple(out)
 

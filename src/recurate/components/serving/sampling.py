@@ -62,10 +62,6 @@ class Order:
     manner: dict[str, Any]
     choices: int
 
-    def key(self, prompt: Prompt, seed: int) -> str:
-        """Return the name of an item's answer."""
-        return _hash([self.digest, prompt.fields(), self.manner, seed])
-
 
 def ask(
     order: Order,
@@ -90,7 +86,10 @@ def ask(
         InputError: If the server refuses a request, or no attempt at one succeeds.
     """
     seeds = [seed % SEEDS for seed in seeds]
-    keys = [order.key(prompt, seed) for prompt, seed in zip(prompts, seeds, strict=True)]
+    names = {
+        prompt: _hash([order.digest, prompt.fields(), order.manner]) for prompt in dict.fromkeys(prompts)
+    }
+    keys = [f"{names[prompt]}-{seed}" for prompt, seed in zip(prompts, seeds, strict=True)]
     known = {
         key: text for line in answers(kept) for key, text in zip(line["keys"], line["texts"], strict=True)
     }
@@ -115,7 +114,7 @@ def ask(
                     "texts": [choice.text for choice in answer.choices],
                     "cut": sum(choice.cut for choice in answer.choices),
                     "asked": wanted,
-                    "prompt": _hash(prompt.fields()),
+                    "prompt": names[prompt],
                     "sent_tokens": len(prompt.ids),
                     "weights": order.digest,
                     "version": version,
