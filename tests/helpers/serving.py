@@ -29,11 +29,13 @@ class FakeServer:
         headers: Headers of the same.
         others: Path and body of every other request.
         replies: Status and text of requests with other paths.
+        usage: Whether numbers of tokens are stated.
         most: Largest number of choices; 1: as a server that ignores n.
     """
 
-    def __init__(self, says: Says = echo, most: int = 10**6) -> None:
+    def __init__(self, says: Says = echo, most: int = 10**6, port: int = 0) -> None:
         self.says, self.most = says, most
+        self.usage = True
         self.faults: list[str] = []
         self.always: str | None = None
         self.bodies: list[dict[str, Any]] = []
@@ -61,7 +63,7 @@ class FakeServer:
                 else:
                     fake.other(self, body)
 
-        self.http = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self.http = ThreadingHTTPServer(("127.0.0.1", port), Handler)
         self.http.daemon_threads = True
         self.thread = threading.Thread(target=self.http.serve_forever, kwargs={"poll_interval": 0.01})
 
@@ -100,7 +102,8 @@ class FakeServer:
             "model": body["model"],
             "system_fingerprint": "fp_1",
             "choices": choices,
-            "usage": {"prompt_tokens": len(body.get("prompt", "ab")), "completion_tokens": 3 * n},
+            "usage": self.usage
+            and {"prompt_tokens": len(body.get("prompt", "ab")), "completion_tokens": 3 * n},
         }
         if fault in ("429", "500", "400", "401", "404"):
             key = handler.headers.get("Authorization", "")

@@ -166,14 +166,20 @@ def test_the_cost_is_said(fake):
     assert made.spent() == []
     made(TEXTS, ASKED)
     (said,) = made.spent()  # 4 answers of 2 and 3 tokens
-    assert said == (
-        "reward 'helpful': 4 answers by m, 8 prompt and 12 completion tokens, at a price of 0.000144"
-    )
-    fake.faults = ["500", "nan"]
+    assert said == ("reward 'helpful': 4 answers by m, 8 prompt and 12 completion tokens; price: 0.000144")
+    fake.faults = ["500", "nan", "no text"]
     made(as_texts(["good too"]), as_texts(["new"]))
     (said,) = made.spent()
+    assert "4 prompt and 6 completion tokens" in said  # an answer without text has its price
     assert "asked again after 1 x HTTP 500, 1 x NaN in the answer" in said
     assert judge(fake, name="helpful").spent() == []
+
+
+def test_tokens_that_are_not_stated_are_not_taken_for_none(fake):
+    fake.usage = False
+    made = judge(fake, prompt_price=3.0)
+    made(TEXTS, ASKED)
+    assert "0 prompt and 0 completion tokens, 4 answers without their numbers not counted" in made.spent()[0]
 
 
 def test_the_key_is_needed_at_once_and_kept_nowhere(fake, monkeypatch, tmp_path):

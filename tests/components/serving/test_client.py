@@ -46,9 +46,11 @@ def test_every_fault_is_retried_and_counted(fake, fault):
         answer = asking.complete("/completions", BODY)
     assert [choice.text for choice in answer.choices] == [f"text 3.{i}" for i in range(4)]
     assert answer.facts["failures"] == {COUNTED[fault]: 2}
+    paid = 3 if fault in ("empty", "wrong model", "no text", "more", "half") else 1  # whole answers
     assert answer.facts["server"] == "fake/1.0"
     assert answer.facts["fingerprint"] == "fp_1"
-    assert (answer.facts["prompt_tokens"], answer.facts["completion_tokens"]) == (2, 12)
+    assert (answer.facts["prompt_tokens"], answer.facts["completion_tokens"]) == (2 * paid, 12 * paid)
+    assert answer.facts["read_tokens"] == 2
     assert len(fake.bodies) == 3
 
 

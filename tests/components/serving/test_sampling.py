@@ -54,7 +54,7 @@ def test_a_request_asks_for_all_completions_of_a_prompt(fake, kept):
     assert all(body.items() >= MANNER.items() and body["model"] == "m" for body in fake.bodies)
     said = " ".join(remarks(lines(kept), 8))
     assert "20 completions by a server in 5 answers (model m; server fake/1.0; fingerprint fp_1)" in said
-    assert "15 prompt tokens, 60 completion tokens" in said
+    assert "15 prompt and 60 completion tokens" in said
     assert said.count(";") == 2  # nothing else is to be said
 
 
@@ -182,3 +182,16 @@ def test_foreign_lines_are_left_out(fake, kept):
     sample(fake, kept)
     assert len(lines(kept)) == 7
     assert len(answers(Kept(kept.path))) == 5
+
+
+def test_a_server_that_goes_away_loses_no_answer(kept):
+    with FakeServer() as fake:
+        port, fake.enough = fake.http.server_address[1], 3
+        with pytest.raises(InputError):
+            sample(fake, kept, retries=0)
+    with pytest.raises(InputError, match="no connection") as error:
+        sample(fake, Kept(kept.path), retries=1)
+    assert str(kept.path) in error.value.remedy
+    with FakeServer(port=port) as again:
+        assert sample(again, Kept(kept.path)) == WANTED
+        assert len(again.bodies) == 2

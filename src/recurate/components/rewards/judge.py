@@ -17,7 +17,7 @@ from pydantic import Field, model_validator
 
 from recurate.components.protocols import Prepared, RewardSettings
 from recurate.components.rewards.texts import check_texts, texts_by_prompt
-from recurate.components.serving.client import Bad, Choice, Client, Endpoint
+from recurate.components.serving.client import Bad, Choice, Client, Endpoint, tokens
 from recurate.components.serving.kept import Kept
 from recurate.core.arrays import FloatArray
 from recurate.core.errors import InputError, nearest, short
@@ -172,14 +172,14 @@ class Judge:
         lines = [line for line in self._counted.new() if line.get("reward") == s.name]
         if not lines:
             return []
-        tokens = [sum(line.get(n) or 0 for line in lines) for n in ("prompt_tokens", "completion_tokens")]
-        prices = (s.prompt_price, s.completion_price)
-        cost = sum(price * count / 1e6 for price, count in zip(prices, tokens, strict=True) if price)
+        prices = {"prompt_tokens": s.prompt_price, "completion_tokens": s.completion_price}
+        cost = sum(
+            (line.get(name) or 0) * (price or 0) / 1e6 for line in lines for name, price in prices.items()
+        )
         models = ", ".join(sorted({str(line["model"]) for line in lines if line.get("model")}))
-        parts = [
-            f"reward {s.name!r}: {len(lines):,} answers by {models or s.model}, {tokens[0]:,} prompt and "
-            f"{tokens[1]:,} completion tokens" + (f", at a price of {cost:.4g}" if any(prices) else "")
-        ]
+        parts = [f"reward {s.name!r}: {len(lines):,} answers by {models or s.model}, {tokens(lines)}"]
+        if any(price is not None for price in prices.values()):
+            parts.append(f"price: {cost:.4g}")
         failures = sum((Counter(line.get("failures") or {}) for line in lines), Counter[str]())
         if failures:
             parts.append("asked again after " + ", ".join(f"{n} x {kind}" for kind, n in failures.items()))

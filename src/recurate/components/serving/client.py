@@ -15,7 +15,7 @@ import re
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -40,6 +40,7 @@ LARGEST = 2**28  # bytes of an answer
 OWN = ("model", "messages", "prompt", "n", "seed", "stream")  # fields of requests that are set here
 DATED = re.compile(r"@.+|-\d{4}-?\d{2}-?\d{2}")  # what servers append to a model's name: a version of it
 VERSIONS = (("version", "version"), ("get_server_info", "version"), ("props", "build_info"))
+TOKENS = ("prompt_tokens", "completion_tokens")  # of an answer's usage
 BROKEN = {"content_filter", "abort", "error", "tool_calls", "function_call"}  # reasons of unusable choices
 
 
@@ -79,8 +80,10 @@ class Endpoint(Settings):
         """Return the API key, or None if none is needed.
 
         Raises:
-            InputError: If its variable is absent, or does not hold a key. The message does not show it.
+            InputError: If httpx2 is not installed, or the key's variable is absent or does not hold a key. The
+                message does not show it.
         """
+        need(["httpx2"], "a server", "pip install 'recurate[run,text]'")
         if self.key_env is None:
             return None
         found = os.environ.get(self.key_env, "").strip()
@@ -152,6 +155,14 @@ class _NotFinite(ValueError):
     pass
 
 
+def tokens(lines: Sequence[Mapping[str, Any]]) -> str:
+    """Return the numbers of tokens that kept answers took, in words."""
+    total = {name: sum(line.get(name) or 0 for line in lines) for name in TOKENS}
+    silent = sum(any(line.get(name) is None for name in TOKENS) for line in lines)
+    words = f"{total['prompt_tokens']:,} prompt and {total['completion_tokens']:,} completion tokens"
+    return words + (f", {silent:,} answers without their numbers not counted" if silent else "")
+
+
 def _refuse(constant: str) -> None:
     raise _NotFinite(f"{constant} in the answer")
 
@@ -170,7 +181,8 @@ class Answer:
 
     Attributes:
         choices: At least one completion.
-        facts: Model, server, fingerprint, numbers of tokens, and failures before it, as JSON values.
+        facts: Model, server, fingerprint, number of tokens that were read, and TOKENS and failures of all
+            attempts, as JSON values; what the server does not state is absent or None.
     """
 
     choices: tuple[Choice, ...]
@@ -192,11 +204,10 @@ class Client:
     def __init__(
         self, endpoint: Endpoint, remedy: str, sleep: Callable[[float], object] | None = None
     ) -> None:
-        need(["httpx2"], "a server", "pip install 'recurate[run,text]'")
-        import httpx2
-
         self.endpoint, self.remedy = endpoint, remedy
         self._key = endpoint.key()
+        import httpx2
+
         self._stop = threading.Event()
         self._sleep = sleep or self._stop.wait
         self._http = httpx2.Client(
@@ -236,9 +247,17 @@ class Client:
         Raises:
             InputError: If the server refuses the request, or every attempt failed.
         """
+        spent: Counter[str] = Counter()  # by answers that could not be used, too
 
         def read(reply: Reply) -> Answer:
             found = self.checked(reply).json()
+            usage = found.get("usage")
+            tokens = {
+                name: value
+                for name, value in (usage if isinstance(usage, dict) else {}).items()
+                if name in TOKENS and type(value) is int and value >= 0
+            }
+            spent.update(tokens)
             answered = found.get("model")
             if isinstance(answered, str) and not _same(str(body["model"]), answered):
                 words = f"{answered!r}, not {body['model']!r}: if it is meant, name it in `model`"
@@ -246,19 +265,18 @@ class Client:
             choices = _choices(found, int(body.get("n", 1)))
             for choice in choices:
                 usable(choice)
-            usage = found.get("usage")
-            tokens = usage if isinstance(usage, dict) else {}
             facts = {
                 "model": answered,
                 "server": reply.headers.get("server"),
                 "fingerprint": found.get("system_fingerprint"),
-                "prompt_tokens": _count(tokens.get("prompt_tokens")),
-                "completion_tokens": _count(tokens.get("completion_tokens")),
+                "read_tokens": tokens.get("prompt_tokens"),
             }
             return Answer(choices, facts)
 
         answer, failures = self.ask(path, {**body, **self.endpoint.body}, read)
-        return Answer(answer.choices, answer.facts | ({"failures": failures} if failures else {}))
+        return Answer(
+            answer.choices, {**answer.facts, **spent, **({"failures": failures} if failures else {})}
+        )
 
     def ask(self, path: str, body: Mapping[str, Any], read: Callable[[Reply], T]) -> tuple[T, dict[str, int]]:
         """Return what is read from the answer to a request, and the failures before it, by kind.
@@ -415,11 +433,6 @@ def _choices(found: Mapping[str, Any], n: int) -> tuple[Choice, ...]:
             raise Bad("bad text", "half of a surrogate pair, which is no character") from None
         out.append(Choice(text, reason == "length"))
     return tuple(out)
-
-
-def _count(value: object) -> int | None:
-    """Return a number of tokens, or None."""
-    return value if isinstance(value, int) and not isinstance(value, bool) and value >= 0 else None
 
 
 def _asked_pause(value: str) -> float:

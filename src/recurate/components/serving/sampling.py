@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from itertools import groupby
 from typing import Any
 
-from recurate.components.serving.client import Client, Endpoint
+from recurate.components.serving.client import Client, Endpoint, tokens
 from recurate.components.serving.kept import Kept
 from recurate.core.errors import counted
 
@@ -85,7 +85,6 @@ def ask(
     Raises:
         InputError: If the server refuses a request, or no attempt at one succeeds.
     """
-    seeds = [seed % SEEDS for seed in seeds]
     names = {
         prompt: _hash([order.digest, prompt.fields(), order.manner]) for prompt in dict.fromkeys(prompts)
     }
@@ -104,7 +103,7 @@ def ask(
         def fill(group: list[int]) -> None:
             nonlocal most
             while group:
-                wanted, prompt, seed = min(len(group), most), prompts[group[0]], seeds[group[0]]
+                wanted, prompt, seed = min(len(group), most), prompts[group[0]], seeds[group[0]] % SEEDS
                 body = {"model": model, **prompt.fields(), **order.manner, "n": wanted, "seed": seed}
                 answer = client.complete(prompt.path, body)
                 done, group = group[: len(answer.choices)], group[len(answer.choices) :]
@@ -142,12 +141,11 @@ def remarks(lines: Sequence[dict[str, Any]], longest: int) -> Iterator[str]:
     if not lines:
         return
     total = sum(len(line["texts"]) for line in lines)
-    tokens = [sum(line.get(name) or 0 for line in lines) for name in ("prompt_tokens", "completion_tokens")]
     who = {name: _different(lines, name) for name in ("model", "server", "version", "fingerprint")}
     named = "; ".join(f"{name} {', '.join(found)}" for name, found in who.items() if found)
     yield (
         f"{total:,} completions by a server in {len(lines):,} answers ({named or 'which states no model'}): "
-        f"{tokens[0]:,} prompt tokens, {tokens[1]:,} completion tokens"
+        f"{tokens(lines)}"
     )
     for name in ("version", "fingerprint"):
         if len(who[name]) > 1:
@@ -161,7 +159,7 @@ def remarks(lines: Sequence[dict[str, Any]], longest: int) -> Iterator[str]:
     cut = sum(line["cut"] for line in lines)
     if cut:
         yield f"{cut:,} of {total:,} completions were cut at {longest} tokens"
-    read = [(line.get("prompt_tokens"), line["sent_tokens"]) for line in lines]
+    read = [(line.get("read_tokens"), line["sent_tokens"]) for line in lines]
     other = [pair for pair in read if pair[0] is not None and pair[0] != pair[1]]
     if other:
         yield (
