@@ -207,6 +207,27 @@ def test_the_example(fake, base, tmp_path, monkeypatch):
     assert "judged" in RunFolder.open(tmp_path / "run").log(1).table.column_names
 
 
+def test_a_dry_run_asks_the_server(fake, base, tmp_path):
+    (tmp_path / "served.toml").write_text(write_config(config(fake, base)))
+    done = call("run", "served.toml", "--dry-run", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert "candidate" in done.stdout
+    assert len({body["model"] for body in fake.bodies}) == 2  # the first weights, and trained ones
+
+
+def test_servers_of_a_strangers_run_are_asked_about(fake, base, tmp_path, monkeypatch):
+    fake.enough = 12
+    with pytest.raises(InputError):
+        run(config(fake, base), tmp_path / "run")
+    fake.enough, count = None, len(fake.bodies)
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "other"))
+    done = call("run", "--resume", "run", cwd=tmp_path)
+    assert done.returncode == 2
+    assert f"url = '{fake.url}', a server" in done.stderr
+    assert len(fake.bodies) == count
+    assert call("run", "--resume", "run", "--trust", cwd=tmp_path).returncode == 0
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("after", [3, 13])
 def test_a_run_that_is_killed_loses_no_answer(fake, base, tmp_path, after):

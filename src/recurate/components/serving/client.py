@@ -80,8 +80,8 @@ class Endpoint(Settings):
         """Return the API key, or None if none is needed.
 
         Raises:
-            InputError: If httpx2 is not installed, or the key's variable is absent or does not hold a key. The
-                message does not show it.
+            InputError: If httpx2 is not installed, or the key's variable is absent or holds no key, which no
+                message shows.
         """
         need(["httpx2"], "a server", "pip install 'recurate[run,text]'")
         if self.key_env is None:
