@@ -124,7 +124,7 @@ def play(
     found += Trajectory(tuple(to_rows(t, MEASURED, values)))
     shown = environment.config.selection.shown
     counts |= {"candidates": len(samples), "slates": shown, "picks": len(winners)}
-    notes = (*getattr(generator, "notes", ()), *missed)
+    notes = (*getattr(generator, "notes", ()), *_said(generator, arm.stream, environment), *missed)
     record = Record(t, generator, samples, log, found, counts, notes=notes)
     following = State(t + 1, generator, _batches(state, samples, scored, winners, environment), after)
     if state.control is not None:
@@ -132,7 +132,10 @@ def play(
         alone = environment.without_selection()
         played = Arm("control", t, attempt, alone.config, alone, stream.at("control", "sample"), bench)
         after_control, left = _control(state.control, record, alone, stream.at("control"), contexts, played)
-        record = replace(record, control=left, measured=record.measured + left.measured)
+        said = _said(left.generator, played.stream, alone)
+        record = replace(
+            record, control=left, measured=record.measured + left.measured, notes=record.notes + said
+        )
         following = replace(following, control=after_control)
     return following, record
 
@@ -187,6 +190,13 @@ def _batches(
     """Return the picks for the next training set, with those of earlier rounds where data accumulate."""
     picks = Picks(samples[winners], None if scored.contexts is None else scored.contexts[winners])
     return (*state.batches, picks) if environment.setting.accumulate else (picks,)
+
+
+def _said(generator: Generator, stream: Stream, environment: Environment) -> tuple[str, ...]:
+    """Return what servers said of the samples of a stream and of their rewards."""
+    remarks = getattr(generator, "remarks", lambda rng: ())(stream)
+    rewards = (*environment.rewards.values(), *environment.tracked.values())
+    return (*remarks, *(line for reward in rewards for line in getattr(reward, "spent", tuple)()))
 
 
 # --- the steps ---

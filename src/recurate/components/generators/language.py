@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import copy
 import json
+import tempfile
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal, Self
 
@@ -14,11 +16,16 @@ from numpy.typing import NDArray
 from pydantic import Field, model_validator
 
 from recurate.components.causal.decoding import Manner, complete
-from recurate.components.causal.tokens import Codec, check_window, import_transformers, learn_tokenizer
+from recurate.components.causal.tokens import Codec, Ids, check_window, import_transformers, learn_tokenizer
 from recurate.components.causal.tuning import Course, Example, cut, tune
 from recurate.components.nets.devices import choose_device, import_torch, threads
 from recurate.components.nets.training import repeatable
 from recurate.components.protocols import GeneratorSettings
+from recurate.components.serving.client import Client
+from recurate.components.serving.kept import Kept
+from recurate.components.serving.loading import Weights, digest_of, load_weights, write_weights
+from recurate.components.serving.sampling import Order, Prompt, answers, ask, remarks
+from recurate.components.serving.settings import ServerSettings
 from recurate.core.errors import InputError, need
 from recurate.core.files import write_text
 from recurate.core.fingerprints import Fingerprint, of_folder
@@ -26,7 +33,7 @@ from recurate.core.limits import check_memory
 from recurate.core.sealed import sha256
 from recurate.core.seeds import Stream
 from recurate.core.settings import Settings
-from recurate.log.samples import Samples, is_text
+from recurate.log.samples import Samples, as_texts, is_text
 
 FORMAT = 1  # version of language.json
 CARD = "language.json"
@@ -73,6 +80,9 @@ class ScratchSettings(Settings):
 class SamplingSettings(Settings):
     """How completions are sampled."""
 
+    engine: Literal["here", "openai"] = Field(
+        "here", description="'here': by this process; 'openai': by the server of generator.server"
+    )
     temperature: float = Field(1.0, gt=0, description="temperature that divides the logits")
     top_p: float = Field(
         1.0, gt=0, le=1, description="tokens are drawn from the most probable ones that add up to this"
@@ -134,6 +144,7 @@ class LanguageSettings(GeneratorSettings):
     scratch: ScratchSettings = ScratchSettings()
     sample: SamplingSettings = SamplingSettings()
     training: TrainingSettings = TrainingSettings()
+    server: ServerSettings | None = None
     template: Literal["auto", "chat", "plain"] = Field(
         "auto", description="'chat': a prompt is a user's message; 'auto': if the tokenizer has a template"
     )
@@ -159,9 +170,25 @@ class LanguageSettings(GeneratorSettings):
             )
         return self
 
+    @model_validator(mode="after")
+    def _server_where_needed(self) -> Self:
+        server = self.server
+        if (server is None) != (self.sample.engine == "here"):
+            raise ValueError("give the table server with sample.engine = 'openai', and only then")
+        if server is None:
+            return self
+        if server.load == "vllm-lora" and self.training.lora is None:
+            raise ValueError("server.load = 'vllm-lora' loads adapters: give training.lora")
+        if server.load == "none" and server.model is None and self.model is None:
+            raise ValueError("name the server's model: server.model")
+        if server.api == "chat" and self.template == "plain":
+            raise ValueError("template = 'plain' needs server.api = 'completions'")
+        return self
+
     def rests_on(self, serves: str) -> list[Fingerprint]:
         """Return the fingerprints of the model's folder; a model on the hub is named by its revision."""
-        return [] if self.model is None else of_folder(f"{serves}.model", Path(self.model))
+        found = [] if self.model is None else of_folder(f"{serves}.model", Path(self.model))
+        return found if self.server is None else [*found, *self.server.rests_on(f"{serves}.server")]
 
     def check(self) -> None:
         """Check that this machine has transformers, the device, and memory for a model from scratch.
@@ -171,6 +198,8 @@ class LanguageSettings(GeneratorSettings):
         """
         import_transformers()
         choose_device(self.device)
+        if self.server is not None:
+            self.server.key()
         if self.model is None:
             size = self.scratch
             weights = 12 * size.layers * size.width**2 + size.vocabulary * size.width
@@ -183,13 +212,13 @@ class LanguageSettings(GeneratorSettings):
             InputError: If the model cannot be loaded.
         """
         if self.model is None:
-            return Language(self)
+            return Language(self, workspace=workspace, logs=logs)
         tokenizer, model = _pretrained(self.model, self.revision)
-        return Language(self, tokenizer, model)
+        return Language(self, tokenizer, model, workspace=workspace, logs=logs)
 
     def load(self, folder: Path, workspace: Path | None = None, logs: Path | None = None) -> Language:
         """Return the model that was saved in a folder."""
-        return Language.load(folder)
+        return replace(Language.load(folder), workspace=workspace, logs=logs)
 
     @property
     def trains_first(self) -> bool:
@@ -212,6 +241,8 @@ class Language:
         model: The model of transformers, which is never changed: training copies it.
         trained: Whether it was trained here.
         notes: Remarks about the last training.
+        workspace: Folder for the weights that a server reads; None: a temporary one.
+        logs: Folder for the answers of a server; None: they are not kept.
     """
 
     settings: LanguageSettings
@@ -219,6 +250,8 @@ class Language:
     model: Any = None
     trained: bool = False
     notes: tuple[str, ...] = ()
+    workspace: Path | None = field(default=None, compare=False)
+    logs: Path | None = field(default=None, compare=False)
 
     def fit(self, data: Samples, *, rng: Stream, contexts: NDArray[Any] | None = None, real: int = 0) -> Self:
         """Return a model that is trained on completions (n,) of prompts (n,); see :class:`Generator`.
@@ -259,12 +292,38 @@ class Language:
             first: Number of the first item, for a part of a round.
 
         Raises:
-            InputError: If the model has not been trained, a prompt does not fit, or there is no such device.
+            InputError: If the model has not been trained, a prompt does not fit, there is no such device, or
+                the server gives no answers.
         """
-        torch, how = import_torch(), self.settings.sample
-        codec = self._codec(self.tokenizer, self._trained())
+        how, codec = self.settings.sample, self._codec(self.tokenizer, self._trained())
         prompts = codec.prompts(contexts, n)
         check_window(prompts, how.longest, _window(self.model))
+        served = self.settings.server is not None
+        texts = (self._served if served else self._sampled)(codec, prompts, contexts, rng, first)
+        for at, text in enumerate(texts):
+            texts[at] = text[: min((text.find(s) for s in how.stop if s in text), default=len(text))]
+        return texts
+
+    def remarks(self, rng: Stream) -> list[str]:
+        """Return what a reader must know of the samples that a server made with a stream."""
+        server, logs = self.settings.server, self.logs
+        if server is None:
+            return []
+        stale = (
+            "generator.server.load = 'none': the server samples from its own model, not from the trained one"
+        )
+        paths = [] if logs is None else sorted(logs.glob(f"{_name(rng)}-*.jsonl"))
+        lines = [line for path in paths for line in answers(Kept(path))]
+        if len({line["weights"] for line in lines}) > 1:  # also of a model that was trained and lost
+            lines = [line for line in lines if line["weights"] == self._weights.digest]
+        said = [stale] if server.load == "none" and self.trained else []
+        return [*said, *remarks(lines, self.settings.sample.longest)]
+
+    def _sampled(
+        self, codec: Codec, prompts: list[Ids], contexts: NDArray[Any] | None, rng: Stream, first: int
+    ) -> Samples:
+        """Return completions that this process samples."""
+        torch, how = import_torch(), self.settings.sample
         manner = Manner(how.temperature, how.top_p, how.longest, codec.ends, codec.filler)
         with self._computing() as device, torch.inference_mode(), self._precision(device):
             found = complete(
@@ -275,10 +334,44 @@ class Language:
                 how.batch,
                 _stopped(codec, how.stop) if how.stop else None,
             )
-        texts = codec.texts(found)
-        for at, text in enumerate(texts):
-            texts[at] = text[: min((text.find(s) for s in how.stop if s in text), default=len(text))]
-        return texts
+        return codec.texts(found)
+
+    def _served(
+        self, codec: Codec, prompts: list[Ids], contexts: NDArray[Any] | None, rng: Stream, first: int
+    ) -> Samples:
+        """Return completions that the server samples."""
+        s, how, server, weights = self.settings, self.settings.sample, self.settings.server, self._weights
+        assert server is not None
+        messages: list[str | None] = [None] * len(prompts)
+        if server.api == "chat":
+            if not codec.chat or contexts is None or not all(contexts):
+                raise InputError(
+                    "generator.server.api = 'chat' needs prompts and a tokenizer with a chat template",
+                    got="no chat template" if not codec.chat else "no prompts, or empty ones",
+                    remedy="use api = 'completions'",
+                )
+            messages = [s.prompt.replace("{context}", str(context)) for context in contexts]
+        asked = [Prompt(tuple(ids), text) for ids, text in zip(prompts, messages, strict=True)]
+        manner = {
+            "temperature": how.temperature,
+            "top_p": how.top_p,
+            "max_tokens": how.longest,
+            **server.body,
+        }
+        manner |= {"stop": list(how.stop)} if how.stop else {}
+        manner |= {} if s.end is None else {"stop_token_ids": sorted(codec.ends)}
+        logs = None if self.logs is None else self.logs.resolve()
+        kept = Kept(None if logs is None else logs / f"{_name(rng)}-{first}.jsonl")
+
+        def begin(client: Client) -> str:
+            name = weights.name(server)
+            probe = {"model": name, **asked[0].fields(), "max_tokens": 1}
+            log = (logs or self._place) / f"{_name(rng)}-server.log"
+            load_weights(client, server, weights, probe, self._place, log)
+            return name
+
+        seeds = [rng.at("item", first + i).integer() for i in range(len(asked))]
+        return as_texts(ask(Order(weights.digest, manner, server.choices), asked, seeds, kept, server, begin))
 
     def save(self, folder: Path) -> None:
         """Write the weights (safetensors; adapters alone if there are some), the tokenizer and a card."""
@@ -332,6 +425,31 @@ class Language:
         return cls(settings, tokenizer, model, trained)
 
     # --- parts ---
+
+    @cached_property
+    def _place(self) -> Path:
+        """Folder that a server reads weights from, the same in all processes of a run."""
+        place = (
+            Path(tempfile.mkdtemp(prefix="recurate-served-")) if self.workspace is None else self.workspace
+        )
+        place = (place / "served").resolve()
+        place.mkdir(parents=True, exist_ok=True)
+        return place
+
+    @cached_property
+    def _weights(self) -> Weights:
+        """The weights as a server reads them: in a folder if they were trained here."""
+        first, server = str(self.settings.model), self.settings.server
+        assert server is not None
+        if server.load == "none":
+            first = server.model or first
+            return Weights(f"those of {first}", first, first, self.trained)
+        if not self.trained:
+            path = Path(first).resolve() if Path(first).is_dir() else first
+            return Weights(digest_of([_digest(first, self.model)]), str(path), first, False)
+        base = [_digest(first, self.model)] if server.load == "vllm-lora" else None
+        folder = write_weights(self.model, self.tokenizer, self._place, base)
+        return Weights(folder.name, str(folder), first, True)
 
     def _trained(self) -> Any:
         if self.model is None:
@@ -387,6 +505,11 @@ class Language:
         return (
             import_torch().autocast(device.split(":")[0], import_torch().bfloat16) if low else nullcontext()
         )
+
+
+def _name(rng: Stream) -> str:
+    """Return the name of a stream's files."""
+    return "-".join(map(str, rng.path)) or "sample"
 
 
 def _stopped(codec: Codec, stops: tuple[str, ...]) -> Any:
