@@ -165,6 +165,14 @@ def test_a_configuration_outside_a_run_is_a_script(elsewhere):
     [
         ({"generator": {"kind": "external", "fit": ["x"]}}, ["kind = 'external', a program"]),
         ({"rewards": [{"kind": "distance"}, {"kind": "command"}]}, ["kind = 'command', a program"]),
+        (
+            {"generator": {"server": {"url": "http://a/v1", "load": "command", "command": ["sh", "x.sh"]}}},
+            ["load = 'command', a program: sh x.sh", "url = 'http://a/v1', a server"],
+        ),
+        (
+            {"rewards": [{"kind": "judge", "url": "http://b/v1", "key_env": "KEY"}]},
+            ["url = 'http://b/v1', a server, which gets the variable KEY"],
+        ),
         ({"report": {"sections": ["a.b:c"]}, "selection": {"noise": "d:e"}}, ["a.b:c", "d:e"]),
         ({"measures": {"features": ["pca:8", "f:g"]}}, ["f:g"]),
         ({"selection": {"noise": "pca:x"}}, ["pca:x"]),

@@ -25,7 +25,7 @@ from recurate.loop.driver import run
 def test_ray_that_is_not_installed(monkeypatch):
     monkeypatch.setitem(sys.modules, "ray", None)
     monkeypatch.delenv("RAY_ADDRESS", raising=False)
-    with pytest.raises(InputError, match="Ray, which is not installed") as error:
+    with pytest.raises(InputError, match="engine ray needs more than the plain installation") as error:
         list(engine_named("ray").map(operator.neg, [1]))
     assert "recurate[ray]" in error.value.remedy
 

@@ -14,10 +14,12 @@ from helpers.tiny import DIGITS, GAUSSIANS, merged
 from recurate.core.errors import InputError
 from recurate.loop.config import Config, parse_config, read_config, write_config
 
+SERVED = {"kind": "language", "sample": {"engine": "openai"}}
+
 
 @pytest.mark.parametrize("path", sorted((ROOT / "examples").glob("*.toml")), ids=lambda p: p.name)
 def test_examples_are_valid(path):
-    assert read_config(path).rounds == (3 if path.stem in ("text", "verifier") else 6)
+    assert read_config(path).rounds == (3 if path.stem in ("text", "verifier", "openai") else 6)
 
 
 @pytest.mark.parametrize("raw", [GAUSSIANS, DIGITS], ids=["gaussians", "digits"])
@@ -35,6 +37,8 @@ def test_the_resolved_configuration_means_the_same(raw):
         ({"selection": {"temprature": 1.0}}, "did you mean 'temperature'"),
         ({"data": {"mode": 3}}, "did you mean 'modes'"),
         ({"generator": {"widht": 3}}, "did you mean 'width'"),
+        ({"generator": SERVED | {"server": {"ulr": "http://a", "load": "path"}}}, "did you mean 'url'"),
+        ({"generator": SERVED | {"training": {"lora": {"rnak": 2}}}}, "did you mean 'rank'"),
         ({"rewards": [{"kind": "distance", "center": [0.0, 0.0]}]}, "did you mean 'centre'"),
         (
             {"rewards": [{"kind": "distnce", "centre": [0.0, 0.0]}]},

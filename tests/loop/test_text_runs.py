@@ -11,7 +11,9 @@ pytest.importorskip("torch")
 pytest.importorskip("transformers")
 
 from helpers.tiny import contents
+from recurate.components.generators.language import Language
 from recurate.core.errors import InputError
+from recurate.log.samples import as_texts
 from recurate.loop.config import parse_config
 from recurate.loop.driver import resume, run
 from recurate.loop.run_folder import RunFolder
@@ -58,6 +60,13 @@ def test_rounds_hold_texts_with_rewards_and_topics(finished):
     assert set(topics) <= {"travel", "banking", "cooking", "home", "music", "work", "weather", "health"}
     assert [(finished / f"rounds/00{t}/model").exists() for t in range(3)] == [False, False, True]
     assert store.counts(1)["trained_on_real"] == 10
+
+
+@pytest.mark.parametrize("shard", [10, 100])
+def test_models_that_say_nothing_are_refused(tmp_path, monkeypatch, shard):
+    monkeypatch.setattr(Language, "sample", lambda self, n, **_: as_texts([""] * n))
+    with pytest.raises(InputError, match="every sample is an empty text"):
+        run(parse_config(TEXT | {"engine": {"shard": shard}}), tmp_path / "silent")
 
 
 def test_a_resumed_run_is_the_same(finished, tmp_path):

@@ -18,7 +18,7 @@ from scipy.special import betainc, log_ndtr
 from helpers.paths import GOLDENS
 from recurate.core.errors import InputError
 from recurate.rules import best_of_k, quadrature
-from recurate.rules.best_of_k import Ranks
+from recurate.rules.best_of_k import CHUNK, Ranks
 from recurate.rules.noise import GAUSSIAN, GUMBEL, Noise
 from recurate.rules.slates import Slates
 
@@ -271,3 +271,15 @@ def test_ties_are_shared():
     np.testing.assert_allclose(np.exp(best_of_k.log_best_kept(u, slates, kept)), [1, 1 / 3])
     kept[:3] = True, False, True
     assert best_of_k.log_best_kept(u, slates, kept)[0] == -np.inf
+
+
+@pytest.mark.parametrize(("k", "keep"), [(4, 1), (50, 1), (6, 3), (math.inf, 1)])
+@pytest.mark.parametrize("count", [7, 400, CHUNK + 1])
+def test_many_laws_at_once(count, k, keep):
+    draw = np.random.default_rng(0)
+    rewards = np.round(draw.normal(size=count), 1)
+    laws = draw.random((count, 3)) * (draw.random((count, 3)) < 0.8)
+    laws /= laws.sum(axis=0)
+    ranks = Ranks(rewards)
+    each = [ranks(law, k, keep) for law in laws.T]
+    assert ranks(laws, k, keep) == pytest.approx(np.stack(each, axis=1), rel=1e-13, abs=0)

@@ -28,6 +28,7 @@ class Observed:
         picked: Whether each row was picked, (rows,).
         slates: Slates of the first rows; rows that belong to no slate come after them.
         slate_rounds: Round of each slate, (slates,).
+        slate_numbers: Number of each slate, (slates,), which only its round has once.
         slots: Logged slot of each row, (rows,), or -1 if none was logged.
         contexts: Code of each row's context, (rows,).
         items: Code of each row's item, (rows,), where items are texts; else None.
@@ -40,6 +41,7 @@ class Observed:
     picked: BoolArray
     slates: Slates
     slate_rounds: IntArray
+    slate_numbers: IntArray
     slots: IntArray
     contexts: IntArray
     items: IntArray | None = field(repr=False)
@@ -74,6 +76,7 @@ class Observed:
             np.asarray(table.column("picked").to_numpy(zero_copy_only=False), bool)[order],
             Slates(np.r_[starts, inside].astype(np.int64)),
             rounds[order][starts],
+            slate[order][starts],
             slot[order],
             _codes(table.column("context"))[order],
             _texts(table.column("item"), order),

@@ -38,6 +38,7 @@ from recurate.components.rewards.colour import ColourSettings
 from recurate.components.rewards.command import CommandSettings
 from recurate.components.rewards.distance import DistanceSettings
 from recurate.components.rewards.groups import ClassifierGroupSettings, NearestSettings
+from recurate.components.rewards.judge import JudgeSettings
 from recurate.components.rewards.learned import LearnedRewardSettings
 from recurate.components.rewards.scored import ModelRewardSettings
 from recurate.components.rewards.texts import LengthSettings, MatchSettings
@@ -84,6 +85,7 @@ REWARDS = Seam(
         "length": LengthSettings,
         "match": MatchSettings,
         "model": ModelRewardSettings,
+        "judge": JudgeSettings,
     },
     plugged.PluggedRewardSettings,
 )
@@ -173,10 +175,15 @@ def build_groups(settings: GroupSettings, prepared: Prepared) -> Grouping:
 
 
 def code_of(settings: Any) -> Iterator[str]:
-    """Yield the imports and programs that a configuration, or a part of it, names."""
+    """Yield the imports, programs and servers that a configuration, or a part of it, names."""
     if isinstance(settings, dict):
         if settings.get("kind") in ("command", "external"):
             yield f"kind = {settings['kind']!r}, a program"
+        if settings.get("load") == "command":
+            yield f"load = 'command', a program: {' '.join(map(str, settings.get('command', [])))}"
+        if isinstance(settings.get("url"), str):
+            key = settings.get("key_env")
+            yield f"url = {settings['url']!r}, a server" + (f", which gets the variable {key}" if key else "")
         settings = list(settings.values())
     if isinstance(settings, list):
         for part in settings:

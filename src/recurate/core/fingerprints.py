@@ -24,7 +24,11 @@ from recurate.core.programs import PLACEHOLDER
 from recurate.core.sealed import sha256
 
 PACKAGES, DEVICE = "packages", "device"
-NAMED = ("numpy", "scipy", "pyarrow", "torch", "scikit-learn", "safetensors")  # packages that affect results
+# Packages that affect results.
+NAMED = (
+    *("numpy", "scipy", "pyarrow", "torch", "scikit-learn", "safetensors"),
+    *("transformers", "tokenizers", "peft"),
+)
 NOTED = (PACKAGES, DEVICE)  # changes of these are reported, but do not stop a resume
 
 

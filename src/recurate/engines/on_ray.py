@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from recurate.core.errors import InputError, RecurateError
+from recurate.core.errors import InputError, RecurateError, need
 from recurate.core.fingerprints import versions
 from recurate.engines.needs import ONE, Needs
 
@@ -113,14 +113,9 @@ class OnRay:
 
 
 def _import_ray() -> Any:
-    try:
-        import ray
-    except ImportError:
-        raise InputError(
-            "the engine ray needs Ray, which is not installed",
-            got="no module named ray",
-            remedy="pip install 'recurate[ray]'",
-        ) from None
+    need(["ray"], "the engine ray", "pip install 'recurate[ray]'")
+    import ray
+
     return ray
 
 

@@ -311,10 +311,21 @@ def _valid_keys(where: list[int | str], raw: dict[str, Any]) -> list[str]:
     """Return the keys that are valid in the table at ``where``."""
     if not where:
         return list(Config.model_fields)
-    node: Any = raw
-    for part in where:
-        node = node[part]
-    return list(_model_of(str(where[0]), node).model_fields)
+    table, *parts = where
+    node = raw[str(table)]
+    while parts and isinstance(parts[0], int):
+        node = node[parts.pop(0)]
+    model: type[BaseModel] = _model_of(str(table), node)
+    for part in parts:
+        model = _models_in(model, str(part))[0]
+    return list(model.model_fields)
+
+
+def _models_in(model: type[BaseModel], name: str) -> list[type[BaseModel]]:
+    """Return the classes of the settings in a field."""
+    annotation = model.model_fields[name].annotation
+    parts = [annotation, *getattr(annotation, "__args__", ())]
+    return [part for part in parts if isinstance(part, type) and issubclass(part, BaseModel)]
 
 
 def _model_of(table: str, values: dict[str, Any]) -> type[BaseModel]:
@@ -328,9 +339,8 @@ def _model_of(table: str, values: dict[str, Any]) -> type[BaseModel]:
 def tables() -> dict[str, dict[str, type[BaseModel]]]:
     """Return the settings classes of every table by kind; a table without kinds has the key ""."""
     found: dict[str, dict[str, type[BaseModel]]] = {}
-    for name, field in Config.model_fields.items():
-        parts = [field.annotation, *getattr(field.annotation, "__args__", ())]
-        models = [p for p in parts if isinstance(p, type) and issubclass(p, BaseModel)]
+    for name in Config.model_fields:
+        models = _models_in(Config, name)
         if name in SEAMS:
             found[name] = dict(SEAMS[name].built_in)
         elif models:

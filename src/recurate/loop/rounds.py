@@ -23,7 +23,7 @@ from recurate.components.protocols import Generator
 from recurate.core.errors import InputError
 from recurate.core.seeds import Stream
 from recurate.log.candidates import Candidates, from_log, group_names
-from recurate.log.samples import Samples
+from recurate.log.samples import Samples, is_text
 from recurate.log.schema import MODEL, REAL, Log, as_log, complete
 from recurate.log.trajectory import CONTROL, MEASURED, Row, Trajectory
 from recurate.loop.contexts import draw_contexts
@@ -111,7 +111,7 @@ def play(
     stage(t, "sample")
     samples = _of_form(batch.samples(), environment)
     stage(t, "reward")
-    scored = batch.scored(samples)
+    scored = _finite(batch.scored(samples), samples)
     stage(t, "pick")
     log, winners = _pick(t, scored, environment, stream.at("pick"))
     if t == 0 and environment.reference is not None:
@@ -124,7 +124,7 @@ def play(
     found += Trajectory(tuple(to_rows(t, MEASURED, values)))
     shown = environment.config.selection.shown
     counts |= {"candidates": len(samples), "slates": shown, "picks": len(winners)}
-    notes = (*getattr(generator, "notes", ()), *missed)
+    notes = (*getattr(generator, "notes", ()), *_said(generator, arm.stream, environment), *missed)
     record = Record(t, generator, samples, log, found, counts, notes=notes)
     following = State(t + 1, generator, _batches(state, samples, scored, winners, environment), after)
     if state.control is not None:
@@ -132,7 +132,10 @@ def play(
         alone = environment.without_selection()
         played = Arm("control", t, attempt, alone.config, alone, stream.at("control", "sample"), bench)
         after_control, left = _control(state.control, record, alone, stream.at("control"), contexts, played)
-        record = replace(record, control=left, measured=record.measured + left.measured)
+        said = _said(left.generator, played.stream, alone)
+        record = replace(
+            record, control=left, measured=record.measured + left.measured, notes=record.notes + said
+        )
         following = replace(following, control=after_control)
     return following, record
 
@@ -189,6 +192,13 @@ def _batches(
     return (*state.batches, picks) if environment.setting.accumulate else (picks,)
 
 
+def _said(generator: Generator, stream: Stream, environment: Environment) -> tuple[str, ...]:
+    """Return what servers said of the samples of a stream and of their rewards."""
+    remarks = getattr(generator, "remarks", lambda rng: ())(stream)
+    rewards = (*environment.rewards.values(), *environment.tracked.values())
+    return (*remarks, *(line for reward in rewards for line in getattr(reward, "spent", tuple)()))
+
+
 # --- the steps ---
 
 
@@ -220,7 +230,7 @@ def _slate_contexts(t: int, environment: Environment, stream: Stream) -> NDArray
 
 
 def _of_form(samples: Samples, environment: Environment) -> Samples:
-    """Return samples, which must have the form of the real data: texts, or numbers of one shape."""
+    """Return samples, which must have the form of the real data, and not be empty texts alone."""
     if environment.dataset is not None:
         wanted, got = form(environment.dataset.train), form(samples)
         if wanted != got:
@@ -229,6 +239,12 @@ def _of_form(samples: Samples, environment: Environment) -> Samples:
                 got=f"{got}; the data are {wanted}",
                 remedy="return samples in the form of the training set",
             )
+    if is_text(samples) and len(samples) and not any(samples):
+        raise InputError(
+            "every sample is an empty text: the model emits end or padding tokens alone",
+            got=f"{len(samples)} empty texts",
+            remedy="train the model longer or at a lower learning rate",
+        )
     return samples
 
 
@@ -248,12 +264,12 @@ def _control(
             main.samples[:: len(main.samples) // alone.config.selection.shown],
         )
         counts: dict[str, int] = {}
-        scored = alone.score(samples, contexts)
+        scored = _finite(alone.score(samples, contexts), samples)
     else:
         generator, counts = arm.trained() or _fit(state, alone, stream)
         batch = arm.begin(generator, counts, contexts)
         samples = _of_form(batch.samples(), alone)
-        scored = batch.scored(samples)
+        scored = _finite(batch.scored(samples), samples)
     log, winners = _pick(t, scored, alone, stream.at("pick"))
     rows = tuple(replace(row, source=CONTROL) for row in measure(log, alone).rows)
     record = Record(t, generator, samples, log, Trajectory(rows), counts)
@@ -291,7 +307,6 @@ def _pick(
     """Pick one candidate per slate by the rule; each slate is judged by one reward, drawn by weight."""
     selection, weights = environment.config.selection, environment.config.weights
     k, slates = selection.k, selection.shown
-    _refuse_infinite(scored)
     rule = selection.rule()
     rewards = scored.rewards.reshape(slates, k, -1)
     judge = stream.at("judge").generator().choice(len(scored.names), size=slates, p=weights)
@@ -306,16 +321,23 @@ def _pick(
     return log, winners_of(log, environment)
 
 
-def _refuse_infinite(scored: Candidates) -> None:
+def _finite(scored: Candidates, samples: Samples) -> Candidates:
+    """Return candidates whose rewards must be finite."""
     columns = {name: scored.rewards[:, i] for i, name in enumerate(scored.names)} | dict(scored.tracked)
     for name, values in columns.items():
         bad = np.flatnonzero(~np.isfinite(values))
         if bad.size:
             raise InputError(
                 f"{bad.size} of {len(scored)} candidates got a reward {name!r} that is not a finite number",
-                got=f"{values[bad[0]]} for candidate {bad[0]}",
-                remedy="the model may have diverged (lower generator.learning_rate), or the reward is faulty",
+                got=f"{values[bad[0]]} for candidate {bad[0]}{_shown(samples[bad[0]])}",
+                remedy="the model may have diverged (lower its learning rate), or the reward is faulty",
             )
+    return scored
+
+
+def _shown(sample: Any) -> str:
+    """Return the beginning of a text for a message; nothing for numbers."""
+    return f": {sample[:60]!r}" if isinstance(sample, str) else ""
 
 
 def _log_table(

@@ -8,7 +8,7 @@
     rounds/000/         log.parquet, samples.safetensors (texts: .parquet), measures.parquet, model/,
                         contents.json; with a control arm also control/
     rejected/003-0/     rounds that an alarm rolled back
-    commands/           output of an external generator's programs
+    commands/           output of an external generator's programs, answers of a server
     trajectory.parquet  forecast and measured, all rounds
     bounds.json         the proved statements, checked on the forecast's laws; the trajectory's hash
     report.html

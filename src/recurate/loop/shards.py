@@ -177,7 +177,7 @@ class Batch:
         """Return all candidates, shape (slates * k, ...).
 
         Raises:
-            InputError: If shards have different forms, or all are empty texts.
+            InputError: If shards have different forms.
         """
         if self.path is None:
             parts = [self.sample(j) for j in range(self.config.parts)]
@@ -192,14 +192,7 @@ class Batch:
                 got="; ".join(f"{name} in shard {j}" for name, j in forms.items()),
                 remedy="return samples in the form of the training set",
             )
-        samples = np.concatenate(parts)
-        if is_text(samples) and not any(samples):
-            raise InputError(
-                "every sample is an empty text",
-                got=f"{len(samples)} samples",
-                remedy="train the model longer or at a lower learning rate",
-            )
-        return samples
+        return np.concatenate(parts)
 
     def scored(self, samples: Samples) -> Candidates:
         """Return all candidates with rewards, tracked values and groups."""

@@ -306,23 +306,25 @@ def chart_name(key: Key) -> str:
 
 
 def _plain(row: Row) -> dict[str, Any]:
-    numbers = _rounded({name: getattr(row, name) for name in ("value", "lower", "upper")})
+    numbers = rounded({name: getattr(row, name) for name in ("value", "lower", "upper")})
     return {"round": row.round, "source": row.source, "group": row.group, **numbers}
 
 
-def _rounded(values: dict[str, Any]) -> dict[str, Any]:
+def rounded(values: dict[str, Any]) -> dict[str, Any]:
+    """Return a row whose numbers are rounded."""
     return {name: v if isinstance(v, str) else digits(v) for name, v in values.items()}
 
 
 def _with_ends(rows: list[dict[str, Any]], name: str) -> list[dict[str, Any]]:
     """Return rounded rows with ``low`` and ``high``, the ends of ``error`` on both sides of a value."""
     return [
-        _rounded(row) | {"low": digits(row[name] - row["error"]), "high": digits(row[name] + row["error"])}
+        rounded(row) | {"low": digits(row[name] - row["error"]), "high": digits(row[name] + row["error"])}
         for row in rows
     ]
 
 
-def _numbers(*names: str) -> list[alt.Tooltip]:
+def number_tooltips(*names: str) -> list[alt.Tooltip]:
+    """Return tooltips of numbers."""
     return [alt.Tooltip(f"{name}:Q", format=".4g") for name in names]
 
 
@@ -353,7 +355,7 @@ def interval_chart(bars: list[dict[str, Any]], name: str) -> dict[str, Any]:
     encoded: dict[str, Any] = {"y": y, "color": colour} | ({"yOffset": offset} if len(groups) > 1 else {})
     base = alt.Chart(inline(_with_ends(bars, "value"))).encode(**encoded)
     rule = base.mark_rule().encode(x=alt.X("low:Q", title=None), x2="high:Q")
-    tooltip = ["name:N", "group:N", *_numbers("value")]
+    tooltip = ["name:N", "group:N", *number_tooltips("value")]
     points = base.mark_point(filled=True, size=45, opacity=1).encode(x=alt.X("value:Q"), tooltip=tooltip)
     zero = alt.Chart(inline([{"x": 0}])).mark_rule(strokeDash=[3, 3], color="#9aa5b1").encode(x="x:Q")
     layers = alt.layer(zero, rule, points.properties(name=f"view_{name}"))
@@ -375,7 +377,7 @@ def calibration_chart(rows: list[dict[str, Any]]) -> dict[str, Any]:
     base = alt.Chart(values).encode(x=alt.X("predicted:Q", title="predicted probability"))
     rule = base.mark_rule(color=COLOURS[MEASURED]).encode(y=alt.Y("low:Q", title="picked"), y2="high:Q")
     points = base.mark_point(filled=True, size=55, color=COLOURS[MEASURED], opacity=1)
-    tooltip = _numbers("predicted", "picked", "candidates")
+    tooltip = number_tooltips("predicted", "picked", "candidates")
     named = points.encode(y="picked:Q", tooltip=tooltip).properties(name="view_calibration")
     return finished(alt.layer(diagonal, rule, named), height=280)
 
@@ -393,12 +395,12 @@ def parts_chart(rows: list[dict[str, Any]]) -> dict[str, Any]:
         scale=alt.Scale(domain=parts, range=[COLOURS[FORECAST], COLOURS[MEASURED], COLOURS[RENEWED]]),
         legend=on_top(),
     )
-    bars = alt.Chart(inline([_rounded(row) for row in rows])).mark_bar()
+    bars = alt.Chart(inline([rounded(row) for row in rows])).mark_bar()
     chart = bars.encode(
         x=alt.X("round:O", title="round"),
         y=alt.Y("value:Q", title="change of the mean reward"),
         color=colour,
-        tooltip=["round:O", "part:N", *_numbers("value")],
+        tooltip=["round:O", "part:N", *number_tooltips("value")],
     )
     return finished(chart.properties(name="view_parts"), height=260)
 
@@ -415,7 +417,7 @@ def frontier_chart(
         axis: Title of the horizontal axis.
         name: Name of the chart's view; the horizontal axis of ``cost`` is logarithmic.
     """
-    rows = [_rounded(point) for point in points]
+    rows = [rounded(point) for point in points]
     scale = alt.Scale(zero=False, type="log" if name == "cost" else "linear")
     base = alt.Chart(inline(rows)).encode(
         x=alt.X("x:Q", title=axis, scale=scale),
@@ -423,9 +425,9 @@ def frontier_chart(
     )
     line = base.mark_line(color=COLOURS[FORECAST], strokeWidth=2)
     dots = base.mark_point(filled=True, size=50, color=COLOURS[FORECAST], opacity=1).encode(
-        tooltip=["label:N", *_numbers("x", "y")]
+        tooltip=["label:N", *number_tooltips("x", "y")]
     )
-    mark = alt.Chart(inline([_rounded(here)])).mark_point(
+    mark = alt.Chart(inline([rounded(here)])).mark_point(
         shape="diamond", filled=True, size=160, color=COLOURS[MEASURED], opacity=1
     )
     plan = mark.encode(x=alt.X("x:Q", scale=scale), y="y:Q")

@@ -88,3 +88,24 @@ def _values(
                 own = {"run": run, "source": row.source, "round": row.round, "x": round(place_, 4)}
                 values.append({"dash": index % len(DASHES), **own, **numbers})
     return values
+
+
+@charts.unchecked
+def grid_chart(points: list[dict[str, Any]], name: str) -> dict[str, Any]:
+    """Return a chart of a share over K, for several shares of real data.
+
+    Args:
+        points: Points; each has ``k, real, measured, forecast``.
+        name: Name of the chart's view.
+    """
+    base = alt.Chart(charts.inline([charts.rounded(point) for point in points])).encode(
+        x=alt.X("k:Q", title="K", scale=alt.Scale(type="log", base=2), axis=alt.Axis(format="d")),
+        color=alt.Color(
+            "real:N", title="real fraction", scale=alt.Scale(range=PALETTE), legend=charts.on_top()
+        ),
+        tooltip=["k:O", "real:N", *charts.number_tooltips("measured", "forecast")],
+    )
+    ticks = alt.Axis(format=".0%")
+    line = base.mark_line(strokeWidth=2).encode(y=alt.Y("forecast:Q", title="largest share", axis=ticks))
+    dots = base.mark_point(filled=True, size=60, opacity=1).encode(y="measured:Q")
+    return charts.finished(alt.layer(line, dots.properties(name=f"view_grid_{name}")), height=260)

@@ -29,6 +29,7 @@ from recurate.core.arrays import BoolArray, FloatArray, IntArray
 from recurate.core.errors import InputError
 from recurate.rules.slates import Slates
 
+CHUNK = 100_000  # atoms of several laws that are computed together: they fit a processor's cache
 HIGHEST = 709.0  # exp(709) is still a double
 # Variation of the log-integrand within a tie, in nats: 3 nodes up to NARROW, 20 up to WIDE, else differences.
 NARROW, WIDE = 0.05, 20.0
@@ -64,20 +65,22 @@ class Ranks:
         self._tie[self._order] = np.cumsum(new) - 1
 
     def masses(self, law: FloatArray) -> tuple[FloatArray, FloatArray, FloatArray]:
-        """Return three arrays (groups,): the mass of each group of tied atoms, below it, and above it.
+        """Return three arrays (..., groups): the mass of each group of tied atoms, below it, and above it.
 
-        Groups are in order of increasing reward; the law has shape (N,).
+        Groups are in order of increasing reward; the law has shape (..., N).
         """
-        mass = law[self._order]
-        if self._starts.size < mass.size:
-            mass = np.add.reduceat(mass, self._starts)
-        mass /= mass.sum()
-        upwards, downwards = running(mass), running(mass[::-1])[::-1]
-        return mass, np.append(0.0, upwards[:-1]), np.append(downwards[1:], 0.0)
+        mass = np.take(law, self._order, axis=-1)
+        if self._starts.size < mass.shape[-1]:
+            mass = np.add.reduceat(mass, self._starts, axis=-1)
+        mass /= mass.sum(axis=-1, keepdims=True)
+        below, above = np.zeros_like(mass), np.zeros_like(mass)
+        below[..., 1:] = running(mass)[..., :-1]
+        above[..., :-1] = running(mass[..., ::-1])[..., -2::-1]
+        return mass, below, above
 
     def at_atoms(self, values: FloatArray) -> FloatArray:
-        """Return values (groups,) at every atom, shape (N,)."""
-        return values[self._tie]
+        """Return values (..., groups) at every atom, shape (..., N)."""
+        return np.take(values, self._tie, axis=-1)
 
     def __call__(self, law: FloatArray, k: float, keep: int = 1) -> FloatArray:
         """Return H at every atom, a new array.
@@ -92,39 +95,46 @@ class Ranks:
             atoms with positive mass receive all the mass; H of massless atoms above them is infinite, and
             8e307 is returned.
         """
-        if law.ndim == 2:
-            out = np.empty(law.shape[::-1])
-            for row, own in zip(np.ascontiguousarray(law.T), out, strict=True):
-                own[:] = self(row, k, keep)
-            return np.ascontiguousarray(out.T)
         if k == keep:
             return np.ones(law.shape)
+        if law.ndim == 1:
+            return self._of_rows(law, k, keep)
+        laws, out = np.ascontiguousarray(law.T), np.empty(law.shape[::-1])
+        together = max(1, CHUNK // law.shape[0])
+        for start in range(0, len(laws), together):
+            rows = start if together == 1 else slice(start, start + together)
+            out[rows] = self._of_rows(laws[rows], k, keep)
+        return np.ascontiguousarray(out.T)
+
+    def _of_rows(self, law: FloatArray, k: float, keep: int) -> FloatArray:
+        """Return H of laws, shape (..., N)."""
         mass, below, above = self.masses(law)
         if math.isinf(k):
-            return self.at_atoms(_best_of_all(mass, above))
+            return self.at_atoms(_best_of_all(mass))
         found = _best(mass, below, above, k) if keep == 1 else _best_few(mass, below, above, k, keep)
         return self.at_atoms(np.clip(found, 0.0, k / keep))
 
 
 def running(mass: FloatArray) -> FloatArray:
-    """Return the cumulative sums of masses (n,), computed in blocks of sqrt(n).
+    """Return the cumulative sums of masses (..., n), computed in blocks of sqrt(n).
 
     A plain ``cumsum`` of a million equal masses has an error of 1e-11, always in one direction; the error of
     block sums is at most 2 sqrt(n) roundings.
     """
-    width = max(1, math.isqrt(mass.size))
-    padded = np.zeros(-(-mass.size // width) * width)
-    padded[: mass.size] = mass
-    within = np.cumsum(padded.reshape(-1, width), axis=1)
-    within[1:] += np.cumsum(within[:-1, -1])[:, None]
-    return within.ravel()[: mass.size]
+    *several, count = mass.shape
+    width = max(1, math.isqrt(count))
+    padded = np.zeros((*several, -(-count // width) * width))
+    padded[..., :count] = mass
+    within = np.cumsum(padded.reshape(*several, -1, width), axis=-1)
+    within[..., 1:, :] += np.cumsum(within[..., :-1, -1], axis=-1)[..., None]
+    return within.reshape(*several, -1)[..., :count]
 
 
-def _best_of_all(mass: FloatArray, above: FloatArray) -> FloatArray:
-    top = int(np.flatnonzero(mass > 0)[-1])
-    out = np.zeros_like(mass)
-    out[top] = 1.0 / mass[top]
-    out[top + 1 :] = math.exp(HIGHEST)
+def _best_of_all(mass: FloatArray) -> FloatArray:
+    places = np.arange(mass.shape[-1])
+    top = np.where(mass > 0, places, -1).max(axis=-1, keepdims=True)
+    out = np.where(places > top, math.exp(HIGHEST), 0.0)
+    np.put_along_axis(out, top, 1.0 / np.take_along_axis(mass, top, axis=-1), axis=-1)
     return out
 
 
@@ -169,8 +179,9 @@ def _best_few(mass: FloatArray, below: FloatArray, above: FloatArray, k: float, 
     out = np.empty_like(mass)
     for points, chosen in ((3, varies <= NARROW), (20, (varies > NARROW) & (varies <= WIDE))):
         t, weights = _gauss(points)
-        q = below[chosen, None] + mass[chosen, None] * t
-        c = above[chosen, None] + mass[chosen, None] * (1 - t)
+        own = mass[chosen][:, None]
+        q = below[chosen][:, None] + own * t
+        c = above[chosen][:, None] + own * (1 - t)
         out[chosen] = k / keep * (_chance(k, keep, q, c) @ weights)
     wide = varies > WIDE
     q, c, m = below[wide], above[wide], mass[wide]

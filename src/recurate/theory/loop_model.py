@@ -28,6 +28,7 @@ THICK = 500  # candidates per context that make each context a population of its
 MANY = 20_000  # number of atoms from which compression is faster
 FAINT = 1e-60  # with masses below this part of a uniform one, laws are computed atom by atom
 GROUPS = 64  # with more groups, laws are computed atom by atom
+MOST_VERIFIERS = 6  # with more rewards of two values, few contexts have equal counts
 LARGEST_SLATE = 256  # with larger slates the unbiased first round is too expensive
 
 
@@ -120,14 +121,31 @@ class LoopModel:
             yield from self._compressed_values(self.compressed)
             return
         offsets = self._offsets()
-        for t, law in enumerate(self.population.play(self.setting)):
+        for t, law in enumerate(self.alike.play(self.setting)):
             yield self.describe(law, offsets[t])
+
+    @cached_property
+    def blocks(self) -> IntArray | None:
+        """The block of each atom, if contexts are populations of their own; those that are alike share one.
+
+        Contexts whose rewards take two values and have equal counts evolve alike, up to their masses.
+        """
+        codes = self.context_codes
+        if self.mode != "each" or codes is None:
+            return codes
+        return _alike(codes, self.candidates, self.population)
+
+    @cached_property
+    def alike(self) -> Population:
+        """The population in fewer blocks, in which laws without noise are the same."""
+        same = self.mode != "each" or self.blocks is self.context_codes
+        return self.population if same else self.population.divided(self.blocks)
 
     @cached_property
     def last_law(self) -> FloatArray:
         """The law of the last round on the atoms, shape (atoms,)."""
         if self.compressed is None:
-            *_, law = self.population.play(self.setting)
+            *_, law = self.alike.play(self.setting)
             return law
         *_, densities = self.compressed.play(self.setting)
         laws = [self.population.law, self.population.reference]
@@ -332,6 +350,8 @@ class LoopModel:
         found = []
         for name, own in zip(self.describer.candidates.names, rewards[: self.candidates].T, strict=True):
             low, high = own.min(), own.max()
+            if low == high:
+                continue
             never = float(law[np.bincount(codes, own == high) == 0].sum() / law.sum())
             found.append(
                 f"{name} takes two values, and contexts have few candidates (from {sizes.min()}): each has "
@@ -439,6 +459,29 @@ def _treat_contexts(atoms: Candidates, count: int) -> tuple[str, IntArray | None
 def _two_valued(rewards: FloatArray) -> bool:
     """Return whether every reward (count, m) takes two values only, as a verifier's does."""
     return all(np.isin(r, (r.min(), r.max())).all() for r in rewards.T)
+
+
+def _alike(codes: IntArray, count: int, population: Population) -> IntArray:
+    """Return the class of each atom's context: of one class are contexts with equal conditional laws.
+
+    Recognised are contexts whose candidates (the first ``count`` atoms) and real data have equal masses each
+    and rewards of two values, by their counts; other contexts are classes of their own.
+    """
+    rewards, m = population.rewards, population.rewards.shape[1]
+    if m > MOST_VERIFIERS or not _two_valued(rewards):
+        return codes
+    values = (rewards == rewards.max(axis=0)) @ (1 << np.arange(m))  # one number for each combination
+    shape = int(codes.max()) + 1, 1 << m
+    keys = []
+    for rows, law in ((slice(0, count), population.law), (slice(count, None), population.reference)):
+        sizes = np.bincount(codes[rows], minlength=shape[0])
+        even = np.bincount(codes[rows], law[rows], shape[0]) / np.maximum(sizes, 1)
+        if not np.allclose(law[rows], even[codes[rows]], rtol=1e-12, atol=0.0):
+            return codes
+        cells = np.ravel_multi_index((codes[rows], values[rows]), shape)
+        keys.append(np.bincount(cells, minlength=shape[0] * shape[1]).reshape(shape))
+    classes = np.unique(np.hstack(keys), axis=0, return_inverse=True)[1]
+    return np.asarray(classes.reshape(-1)[codes])
 
 
 def _check_thin(residuals: PooledResiduals, setting: Setting, law: FloatArray | None) -> None:

@@ -95,6 +95,12 @@ class Population:
         other.weights = check_weights(weights, self.weights.size)
         return other
 
+    def divided(self, blocks: IntArray | None) -> Population:
+        """Return the same masses in other blocks, shape (N,)."""
+        other = copy(self)
+        other._members, other._prepared = _split(blocks, self.law.size), {}
+        return other
+
     def moved(self, rewards: FloatArray) -> Population:
         """Return the same masses at other rewards, shape (N, m)."""
         other = copy(self)

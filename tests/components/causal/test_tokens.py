@@ -20,12 +20,19 @@ def codec(**changes) -> Codec:
     return Codec.of(tiny.tokenizer(), tiny.model(), **given)
 
 
-@given(st.text(st.characters(exclude_categories=["Cs"]), max_size=30))
+PIECES = st.text(st.characters(exclude_categories=["Cs"]), max_size=30) | st.sampled_from(
+    ["<s>", "</s>", "<pad>"]
+)
+
+
+@given(st.lists(PIECES, max_size=4).map("".join))
 def test_any_text_is_encoded_without_loss(text):
     made = codec()
     [ids] = made.completions(as_texts([text]))
     assert ids[-1] == made.end
+    assert made.end not in ids[:-1]
     assert made.texts([ids[:-1]])[0] == text
+    assert bool(made.remarks(as_texts([text]))) == any(token in text for token in ("<s>", "</s>", "<pad>"))
 
 
 def test_prompts_end_where_a_completion_begins():
@@ -35,6 +42,15 @@ def test_prompts_end_where_a_completion_begins():
     assert tokenizer.decode(first) == "<s>Q: fox A:<ask>"
     assert empty == [tokenizer.bos_token_id]
     assert made.prompts(None, 2) == [[tokenizer.bos_token_id]] * 2
+
+
+def test_special_tokens_are_special_in_a_format_and_text_in_a_context():
+    tokenizer, asked = tiny.tokenizer(), np.array(["a</s>b"], object)
+    [plain] = codec().prompts(asked, 1)
+    assert tokenizer.eos_token_id not in plain
+    assert tokenizer.decode(plain) == "<s>a</s>b<ask>"
+    [formatted] = codec(prompt="{context}</s>A:").prompts(np.array(["fox"], object), 1)
+    assert formatted.count(tokenizer.eos_token_id) == 1
 
 
 def test_chat_templates_are_used_if_there_is_one():

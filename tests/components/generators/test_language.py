@@ -89,7 +89,7 @@ def test_a_saved_model_is_the_same(first, tmp_path):
     assert not list(tmp_path.glob("*.bin"))
 
 
-@pytest.mark.parametrize("fault", ["{", "{}", None])
+@pytest.mark.parametrize("fault", ["{", "{}", '{"format": 2}', None])
 def test_a_damaged_card_is_an_error(first, tmp_path, fault):
     first.save(tmp_path)
     (tmp_path / "language.json").unlink()
@@ -116,9 +116,19 @@ def test_retraining_starts_from_the_previous_model_or_the_first(folder):
         assert_same(one, cold.fit(WORDS, rng=a).fit(WORDS, rng=b))
 
 
+def test_the_first_epochs_are_those_of_a_first_training(folder):
+    def taught(**changes) -> Language:
+        training = {"first_epochs": 3, "epochs": 1, **changes.pop("training", {})}
+        return settings(model=str(folder), training=training, **changes).build().fit(WORDS, rng=ROOT)
+
+    assert_same(taught(), taught(training={"first_epochs": 1}))  # a retraining: 1 epoch
+    assert_same(taught(fit_first=True), taught(fit_first=True, training={"epochs": 2}))  # the first: 3
+    with pytest.raises(AssertionError):
+        assert_same(taught(), taught(fit_first=True))
+
+
 def assert_same(one: Language, two: Language) -> None:
     known = weights(two)
-    # Epochs of a model that was never trained here are `first_epochs`.
     assert all((value == known[name]).all() for name, value in weights(one).items())
 
 
@@ -162,18 +172,6 @@ def test_stop_texts_cut_completions(first):
     found = says(stopped, rng, 40)
     assert any("o" in text for text in plain)
     assert found.tolist() == [text.partition("o")[0].partition("zz")[0] for text in plain]
-
-
-def test_models_that_say_nothing_are_refused(first):
-    silent = first.fit(WORDS, rng=ROOT)  # a copy
-    with torch.no_grad():
-        for parameter in silent.model.parameters():
-            parameter.zero_()
-        weight = silent.model.get_output_embeddings().weight
-        silent.model.get_output_embeddings().bias = torch.nn.Parameter(torch.zeros(len(weight)))
-        silent.model.get_output_embeddings().bias[silent.tokenizer.pad_token_id] = 100.0
-    with pytest.raises(InputError, match="every completion is empty"):
-        silent.sample(4, rng=ROOT)
 
 
 def test_prompts_beyond_the_window_are_refused_and_long_texts_are_cut(first):

@@ -4,6 +4,7 @@ import dataclasses
 import math
 
 import numpy as np
+import pyarrow.csv as pv
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -13,7 +14,8 @@ from helpers.tiny import GAUSSIANS
 from recurate.core.errors import InputError
 from recurate.log.trajectory import Row, Trajectory
 from recurate.loop.config import parse_config
-from recurate.verbs.reproduce import published
+from recurate.loop.run_folder import RunFolder
+from recurate.verbs.reproduce import published, text_scale
 from recurate.verbs.reproduce.claims import (
     Claim,
     drift_of_shares,
@@ -117,13 +119,17 @@ def test_means_over_seeds():
 @pytest.mark.parametrize("name", sorted(MAKERS))
 def test_every_experiment_is_a_valid_run(name, scale):
     found = experiment(name, scale)
+    for config in (*found.starts.values(), *found.arms.values()):
+        parse_config({key: value for key, value in config.items() if key != "start"})
+    assert "2407.09499" in found.source
+    if found.cells:
+        assert {config["start"] for config in found.arms.values()} == set(found.starts)
+        assert len(found.arms) == len(found.starts) * len(text_scale.SLATES) * len(text_scale.REAL)
+        return
     assert set(found.arms) == {PURE, MIXED}
-    for config in found.arms.values():
-        parse_config(config)
     assert parse_config(found.arms[PURE]).retraining.real_fraction == 0
     assert parse_config(found.arms[MIXED]).retraining.real_fraction > 0
     assert len(found.claims) >= 5
-    assert "2407.09499" in found.source
 
 
 def test_what_there_is_not(tmp_path):
@@ -165,3 +171,28 @@ def test_the_command_at_a_tiny_size(tmp_path, monkeypatch):
     again = call("reproduce", "F-gaussians", "--seeds", 2, "--engine", "local", "--out", "here", cwd=tmp_path)
     assert again.returncode == 0
     assert {p: p.stat().st_mtime_ns for p in out.rglob("rounds/*/log.parquet")} == files
+
+
+def test_the_grid_of_texts_at_a_tiny_size(tmp_path, monkeypatch):
+    """One size, one seed: every cell starts from the model of one first run, and the tables say what came."""
+    pytest.importorskip("transformers")
+    tiny = text_scale.Scale((text_scale.Size(1, 16, 2, 3e-3),), {"device": "cpu"}, 1, 200, 20, 280)
+    monkeypatch.setattr(text_scale, "SMALL", tiny)
+    monkeypatch.setattr(text_scale, "SLATES", (2, 4))
+    monkeypatch.setattr(text_scale, "REAL", (0.0, 0.5))
+    monkeypatch.delenv("RECURATE_DATA", raising=False)
+    done = call("reproduce", "text-scale", "--engine", "local", "--out", "here", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    out = tmp_path / "here"
+    cells = [path.parent for path in sorted(out.glob("*K-*/seed-0/config.toml"))]
+    assert len(cells) == 4
+    first = out / "first-model-0.0076M" / "seed-0" / "rounds" / "000" / "model"
+    assert all(f'model = "{first.relative_to(tmp_path)}"' in (c / "config.toml").read_text() for c in cells)
+    logs = [RunFolder.open(cell).log(0).select(source="model") for cell in cells]
+    assert [log.table.num_rows for log in logs] == [40, 40, 80, 80]
+    grid = pv.read_csv(out / "grid.csv")
+    assert grid.num_rows == 4
+    last_round = Trajectory.read(cells[0] / "trajectory.parquet").series("entropy", source="measured")[1]
+    assert grid["entropy_measured"][0].as_py() == pytest.approx(last_round.value)
+    assert "Entropy of the classes" in done.stdout
+    assert "Imbalance over K" in (out / "report.html").read_text()

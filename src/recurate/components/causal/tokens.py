@@ -15,10 +15,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from recurate.core.errors import InputError
+from recurate.core.errors import InputError, need
 from recurate.log.samples import Samples, as_texts
 
 PAD, START, END, ASK = "<pad>", "<s>", "</s>", "<ask>"  # tokens of encodings that are learned here
+
+# Calls of a tokenizer. Special tokens that a text spells out are text; those in a format are meant.
+FORMATTED: dict[str, Any] = {"add_special_tokens": False}
+AS_TEXT = FORMATTED | {"split_special_tokens": True}
 
 Ids = list[int]
 
@@ -29,14 +33,9 @@ def import_transformers() -> ModuleType:
     Raises:
         InputError: If it is not installed.
     """
-    try:
-        import transformers
-    except ImportError:
-        raise InputError(
-            "this needs transformers, which is not installed",
-            got="no module named transformers",
-            remedy="pip install 'recurate[run,text]'",
-        ) from None
+    need(["transformers", "tokenizers"], "a model of transformers", "pip install 'recurate[run,text]'")
+    import transformers
+
     transformers.utils.logging.disable_progress_bar()  # type: ignore[no-untyped-call]
     return transformers
 
@@ -82,7 +81,7 @@ class Codec:
     Attributes:
         tokenizer: Tokenizer of transformers.
         chat: Whether prompts are messages of a user in the tokenizer's chat template.
-        prompt: Format of a prompt, with ``{context}``.
+        prompt: Format of a prompt, with ``{context}``; special tokens in it are special.
         end: Id of the token that ends every training sequence.
         ends: Ids of all tokens that end a completion.
     """
@@ -135,15 +134,22 @@ class Codec:
         """Return the tokens of n prompts, at least one each: a start token alone without contexts."""
         if contexts is None:
             return [self._start() or [self.end]] * n
-        known: dict[str, Ids] = {}
-        return [known.setdefault(text, known.get(text) or self._prompt(text)) for text in map(str, contexts)]
+        texts = list(map(str, contexts))
+        known = {text: self._prompt(text) for text in dict.fromkeys(texts)}
+        return [known[text] for text in texts]
 
     def completions(self, samples: Samples) -> list[Ids]:
         """Return the tokens of completions, each with its end token."""
         if not len(samples):
             return []
-        found = self.tokenizer(samples.tolist(), add_special_tokens=False)["input_ids"]
+        found = self.tokenizer(samples.tolist(), **AS_TEXT)["input_ids"]
         return [[*ids, self.end] for ids in found]
+
+    def remarks(self, samples: Samples) -> list[str]:
+        """Return a remark if texts spell out special tokens, which are encoded as ordinary text."""
+        special = self.tokenizer.all_special_tokens
+        count = sum(any(token in text for token in special) for text in samples)
+        return [f"special tokens spelled out in {count} training texts were read as text"] if count else []
 
     def texts(self, completions: Sequence[Ids]) -> Samples:
         """Return the texts of completions without special tokens."""
@@ -163,11 +169,12 @@ class Codec:
                 [{"role": "user", "content": text}], add_generation_prompt=True, return_dict=False
             )
             return [int(i) for i in ids]
+        written = any(token in self.prompt for token in self.tokenizer.all_special_tokens)
         ask = self.tokenizer.convert_tokens_to_ids(ASK)
         known = ask is not None and ask != self.tokenizer.unk_token_id
         return [
             *self._start(),
-            *self.tokenizer(text, add_special_tokens=False)["input_ids"],
+            *self.tokenizer(text, **(FORMATTED if written else AS_TEXT))["input_ids"],
             *([int(ask)] if known else []),
         ]
 

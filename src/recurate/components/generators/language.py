@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import copy
 import json
+import tempfile
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal, Self
 
@@ -14,19 +16,24 @@ from numpy.typing import NDArray
 from pydantic import Field, model_validator
 
 from recurate.components.causal.decoding import Manner, complete
-from recurate.components.causal.tokens import Codec, check_window, import_transformers, learn_tokenizer
+from recurate.components.causal.tokens import Codec, Ids, check_window, import_transformers, learn_tokenizer
 from recurate.components.causal.tuning import Course, Example, cut, tune
 from recurate.components.nets.devices import choose_device, import_torch, threads
 from recurate.components.nets.training import repeatable
 from recurate.components.protocols import GeneratorSettings
-from recurate.core.errors import InputError
+from recurate.components.serving.client import Client
+from recurate.components.serving.kept import Kept
+from recurate.components.serving.loading import Weights, digest_of, load_weights, write_weights
+from recurate.components.serving.sampling import Order, Prompt, answers, ask, remarks
+from recurate.components.serving.settings import ServerSettings
+from recurate.core.errors import InputError, need
 from recurate.core.files import write_text
 from recurate.core.fingerprints import Fingerprint, of_folder
 from recurate.core.limits import check_memory
 from recurate.core.sealed import sha256
 from recurate.core.seeds import Stream
 from recurate.core.settings import Settings
-from recurate.log.samples import Samples, is_text
+from recurate.log.samples import Samples, as_texts, is_text
 
 FORMAT = 1  # version of language.json
 CARD = "language.json"
@@ -73,6 +80,9 @@ class ScratchSettings(Settings):
 class SamplingSettings(Settings):
     """How completions are sampled."""
 
+    engine: Literal["here", "openai"] = Field(
+        "here", description="'here': by this process; 'openai': by the server of generator.server"
+    )
     temperature: float = Field(1.0, gt=0, description="temperature that divides the logits")
     top_p: float = Field(
         1.0, gt=0, le=1, description="tokens are drawn from the most probable ones that add up to this"
@@ -124,6 +134,9 @@ class LanguageSettings(GeneratorSettings):
         description="folder of a model that transformers saved, or its name on the Hugging Face hub; if "
         "absent, one is trained from scratch on the real data",
     )
+    revision: str | None = Field(
+        None, description="commit or tag of a model on the hub; if absent, the newest that is found"
+    )
     fit_first: bool | None = Field(
         None,
         description="whether to train the first model on the real data; if absent, only one from scratch",
@@ -131,6 +144,7 @@ class LanguageSettings(GeneratorSettings):
     scratch: ScratchSettings = ScratchSettings()
     sample: SamplingSettings = SamplingSettings()
     training: TrainingSettings = TrainingSettings()
+    server: ServerSettings | None = None
     template: Literal["auto", "chat", "plain"] = Field(
         "auto", description="'chat': a prompt is a user's message; 'auto': if the tokenizer has a template"
     )
@@ -156,9 +170,25 @@ class LanguageSettings(GeneratorSettings):
             )
         return self
 
+    @model_validator(mode="after")
+    def _server_where_needed(self) -> Self:
+        server = self.server
+        if (server is None) != (self.sample.engine == "here"):
+            raise ValueError("give the table server with sample.engine = 'openai', and only then")
+        if server is None:
+            return self
+        if server.load == "vllm-lora" and self.training.lora is None:
+            raise ValueError("server.load = 'vllm-lora' loads adapters: give training.lora")
+        if server.load == "none" and server.model is None and self.model is None:
+            raise ValueError("name the server's model: server.model")
+        if server.api == "chat" and self.template == "plain":
+            raise ValueError("template = 'plain' needs server.api = 'completions'")
+        return self
+
     def rests_on(self, serves: str) -> list[Fingerprint]:
-        """Return the fingerprints of the model's folder."""
-        return [] if self.model is None else of_folder(f"{serves}.model", Path(self.model))
+        """Return the fingerprints of the model's folder; a model on the hub is named by its revision."""
+        found = [] if self.model is None else of_folder(f"{serves}.model", Path(self.model))
+        return found if self.server is None else [*found, *self.server.rests_on(f"{serves}.server")]
 
     def check(self) -> None:
         """Check that this machine has transformers, the device, and memory for a model from scratch.
@@ -168,6 +198,8 @@ class LanguageSettings(GeneratorSettings):
         """
         import_transformers()
         choose_device(self.device)
+        if self.server is not None:
+            self.server.key()
         if self.model is None:
             size = self.scratch
             weights = 12 * size.layers * size.width**2 + size.vocabulary * size.width
@@ -180,13 +212,13 @@ class LanguageSettings(GeneratorSettings):
             InputError: If the model cannot be loaded.
         """
         if self.model is None:
-            return Language(self)
-        tokenizer, model = _pretrained(self.model)
-        return Language(self, tokenizer, model)
+            return Language(self, workspace=workspace, logs=logs)
+        tokenizer, model = _pretrained(self.model, self.revision)
+        return Language(self, tokenizer, model, workspace=workspace, logs=logs)
 
     def load(self, folder: Path, workspace: Path | None = None, logs: Path | None = None) -> Language:
         """Return the model that was saved in a folder."""
-        return Language.load(folder)
+        return replace(Language.load(folder), workspace=workspace, logs=logs)
 
     @property
     def trains_first(self) -> bool:
@@ -209,6 +241,8 @@ class Language:
         model: The model of transformers, which is never changed: training copies it.
         trained: Whether it was trained here.
         notes: Remarks about the last training.
+        workspace: Folder for the weights that a server reads; None: a temporary one.
+        logs: Folder for the answers of a server; None: they are not kept.
     """
 
     settings: LanguageSettings
@@ -216,6 +250,8 @@ class Language:
     model: Any = None
     trained: bool = False
     notes: tuple[str, ...] = ()
+    workspace: Path | None = field(default=None, compare=False)
+    logs: Path | None = field(default=None, compare=False)
 
     def fit(self, data: Samples, *, rng: Stream, contexts: NDArray[Any] | None = None, real: int = 0) -> Self:
         """Return a model that is trained on completions (n,) of prompts (n,); see :class:`Generator`.
@@ -238,58 +274,111 @@ class Language:
             prompts, completions = codec.prompts(contexts, len(data)), codec.completions(data)
             check_window(prompts, 1, window)
             examples, long = cut([Example(*pair) for pair in zip(prompts, completions, strict=True)], window)
-            course = self._course(first=raw or not self.trained, window=window)
+            first = raw or (not self.trained and self.settings.trains_first)
+            course = self._course(first=first, window=window)
             draw = rng.at("order").generator()
             tune(model.to(device), examples, course, codec.filler, draw, lambda: self._precision(device))
-        notes = (f"{long} of {len(data)} training texts were cut at {window} tokens",) if long else ()
-        return replace(self, tokenizer=tokenizer, model=model.eval(), trained=True, notes=notes)
+        notes = [f"{long} of {len(data)} training texts were cut at {window} tokens"] if long else []
+        notes += codec.remarks(data)
+        return replace(self, tokenizer=tokenizer, model=model.eval(), trained=True, notes=tuple(notes))
 
-    def sample(
-        self, n: int, *, rng: Stream, contexts: NDArray[Any] | None = None, first: int | None = None
-    ) -> Samples:
+    def sample(self, n: int, *, rng: Stream, contexts: NDArray[Any] | None = None, first: int = 0) -> Samples:
         """Return n completions (n,), one per prompt; item i depends on its prompt and on rng.at("item", i).
 
         Args:
             n: Number of completions.
             rng: Stream of every random choice.
             contexts: Prompts, shape (n,); None: unconditional.
-            first: Number of the first item, for a part of a round; None: 0, and all are sampled here.
+            first: Number of the first item, for a part of a round.
 
         Raises:
-            InputError: If the model has not been trained, a prompt does not fit, all completions of a round
-                are empty, or there is no such device.
+            InputError: If the model has not been trained, a prompt does not fit, there is no such device, or
+                the server gives no answers.
         """
-        torch, how = import_torch(), self.settings.sample
-        codec = self._codec(self.tokenizer, self._trained())
+        how, codec = self.settings.sample, self._codec(self.tokenizer, self._trained())
         prompts = codec.prompts(contexts, n)
         check_window(prompts, how.longest, _window(self.model))
+        served = self.settings.server is not None
+        texts = (self._served if served else self._sampled)(codec, prompts, contexts, rng, first)
+        for at, text in enumerate(texts):
+            texts[at] = text[: min((text.find(s) for s in how.stop if s in text), default=len(text))]
+        return texts
+
+    def remarks(self, rng: Stream) -> list[str]:
+        """Return what a reader must know of the samples that a server made with a stream."""
+        server, logs = self.settings.server, self.logs
+        if server is None:
+            return []
+        stale = (
+            "generator.server.load = 'none': the server samples from its own model, not from the trained one"
+        )
+        paths = [] if logs is None else sorted(logs.glob(f"{_name(rng)}-*.jsonl"))
+        lines = [line for path in paths for line in answers(Kept(path))]
+        if len({line["weights"] for line in lines}) > 1:  # also of a model that was trained and lost
+            lines = [line for line in lines if line["weights"] == self._weights.digest]
+        said = [stale] if server.load == "none" and self.trained else []
+        return [*said, *remarks(lines, self.settings.sample.longest)]
+
+    def _sampled(
+        self, codec: Codec, prompts: list[Ids], contexts: NDArray[Any] | None, rng: Stream, first: int
+    ) -> Samples:
+        """Return completions that this process samples."""
+        torch, how = import_torch(), self.settings.sample
         manner = Manner(how.temperature, how.top_p, how.longest, codec.ends, codec.filler)
         with self._computing() as device, torch.inference_mode(), self._precision(device):
             found = complete(
                 self.model.to(device),
                 prompts,
-                lambda item: rng.at("item", (first or 0) + item).generator().random(how.longest),
+                lambda item: rng.at("item", first + item).generator().random(how.longest),
                 manner,
                 how.batch,
                 _stopped(codec, how.stop) if how.stop else None,
             )
-        texts = codec.texts(found)
-        for at, text in enumerate(texts):
-            texts[at] = text[: min((text.find(s) for s in how.stop if s in text), default=len(text))]
-        if n and first is None and not any(texts):
-            raise InputError(
-                "every completion is empty: the model emits end or padding tokens alone",
-                got=f"{n} empty completions",
-                remedy="train it longer or at a lower generator.training.learning_rate",
-            )
-        return texts
+        return codec.texts(found)
+
+    def _served(
+        self, codec: Codec, prompts: list[Ids], contexts: NDArray[Any] | None, rng: Stream, first: int
+    ) -> Samples:
+        """Return completions that the server samples."""
+        s, how, server, weights = self.settings, self.settings.sample, self.settings.server, self._weights
+        assert server is not None
+        messages: list[str | None] = [None] * len(prompts)
+        if server.api == "chat":
+            if not codec.chat or contexts is None or not all(contexts):
+                raise InputError(
+                    "generator.server.api = 'chat' needs prompts and a tokenizer with a chat template",
+                    got="no chat template" if not codec.chat else "no prompts, or empty ones",
+                    remedy="use api = 'completions'",
+                )
+            messages = [s.prompt.replace("{context}", str(context)) for context in contexts]
+        asked = [Prompt(tuple(ids), text) for ids, text in zip(prompts, messages, strict=True)]
+        manner = {
+            "temperature": how.temperature,
+            "top_p": how.top_p,
+            "max_tokens": how.longest,
+            **server.body,
+        }
+        manner |= {"stop": list(how.stop)} if how.stop else {}
+        manner |= {} if s.end is None else {"stop_token_ids": sorted(codec.ends)}
+        logs = None if self.logs is None else self.logs.resolve()
+        kept = Kept(None if logs is None else logs / f"{_name(rng)}-{first}.jsonl")
+
+        def begin(client: Client) -> str:
+            name = weights.name(server)
+            probe = {"model": name, **asked[0].fields(), "max_tokens": 1}
+            log = (logs or self._place) / f"{_name(rng)}-server.log"
+            load_weights(client, server, weights, probe, self._place, log)
+            return name
+
+        seeds = [rng.at("item", first + i).integer() for i in range(len(asked))]
+        return as_texts(ask(Order(weights.digest, manner, server.choices), asked, seeds, kept, server, begin))
 
     def save(self, folder: Path) -> None:
         """Write the weights (safetensors; adapters alone if there are some), the tokenizer and a card."""
-        model = self._trained()
-        adapted, base = hasattr(model, "peft_config"), None
-        if self.settings.training.lora is not None:
-            base = _digest(str(self.settings.model))
+        model, base = self._trained(), None
+        adapted = hasattr(model, "peft_config")
+        if self.settings.training.lora is not None:  # the weights are those of a model that exists elsewhere
+            base = _digest(str(self.settings.model), model)
         if adapted or base is None:
             model.save_pretrained(folder)
         self.tokenizer.save_pretrained(folder)
@@ -311,6 +400,8 @@ class Language:
         """
         try:
             card = json.loads((folder / CARD).read_text(encoding="utf-8"))
+            if card["format"] != FORMAT:
+                raise ValueError(f"format {card['format']}, and this version reads {FORMAT}")
             settings = LanguageSettings(**card["settings"])
             base, adapted, trained = card["base"], card["adapted"], card["trained"]
         except (OSError, ValueError, KeyError, TypeError) as error:
@@ -322,18 +413,43 @@ class Language:
         if base is None:
             tokenizer, model = _pretrained(str(folder))
             return cls(settings, tokenizer, model, trained)
-        if _digest(str(settings.model)) != base:
+        tokenizer, model = _pretrained(str(settings.model), settings.revision)
+        if _digest(str(settings.model), model) != base:
             raise InputError(
                 "the adapters belong to another model",
                 got=f"generator.model = {settings.model!r}, whose weights have changed",
-                remedy="restore the model that they were trained on",
+                remedy="restore the model that they were trained on, or name its generator.revision",
             )
-        tokenizer, model = _pretrained(str(settings.model))
         if adapted:
-            model = _peft().PeftModel.from_pretrained(model, str(folder), is_trainable=True).eval()
+            model = _import_peft().PeftModel.from_pretrained(model, str(folder), is_trainable=True).eval()
         return cls(settings, tokenizer, model, trained)
 
     # --- parts ---
+
+    @cached_property
+    def _place(self) -> Path:
+        """Folder that a server reads weights from, the same in all processes of a run."""
+        place = (
+            Path(tempfile.mkdtemp(prefix="recurate-served-")) if self.workspace is None else self.workspace
+        )
+        place = (place / "served").resolve()
+        place.mkdir(parents=True, exist_ok=True)
+        return place
+
+    @cached_property
+    def _weights(self) -> Weights:
+        """The weights as a server reads them: in a folder if they were trained here."""
+        first, server = str(self.settings.model), self.settings.server
+        assert server is not None
+        if server.load == "none":
+            first = server.model or first
+            return Weights(f"those of {first}", first, first, self.trained)
+        if not self.trained:
+            path = Path(first).resolve() if Path(first).is_dir() else first
+            return Weights(digest_of([_digest(first, self.model)]), str(path), first, False)
+        base = [_digest(first, self.model)] if server.load == "vllm-lora" else None
+        folder = write_weights(self.model, self.tokenizer, self._place, base)
+        return Weights(folder.name, str(folder), first, True)
 
     def _trained(self) -> Any:
         if self.model is None:
@@ -348,7 +464,7 @@ class Language:
         if self.model is not None and (settings.training.warm_start or not self.trained):
             return self.tokenizer, self._adapted(copy.deepcopy(self.model)), False
         if settings.model is not None:
-            tokenizer, model = _pretrained(settings.model)
+            tokenizer, model = _pretrained(settings.model, settings.revision)
             return tokenizer, self._adapted(model), False
         prompts = [] if contexts is None else [settings.prompt.replace("{context}", c) for c in contexts]
         tokenizer = self.tokenizer or learn_tokenizer([*prompts, *data], settings.scratch.vocabulary)
@@ -359,13 +475,13 @@ class Language:
         lora = self.settings.training.lora
         if lora is None or hasattr(model, "peft_config"):
             return model
-        config = _peft().LoraConfig(
+        config = _import_peft().LoraConfig(
             task_type="CAUSAL_LM",
             r=lora.rank,
             lora_alpha=lora.alpha,
             target_modules=list(lora.modules) or "all-linear",
         )
-        return _peft().get_peft_model(model, config)
+        return _import_peft().get_peft_model(model, config)
 
     def _codec(self, tokenizer: Any, model: Any) -> Codec:
         s = self.settings
@@ -391,6 +507,11 @@ class Language:
         )
 
 
+def _name(rng: Stream) -> str:
+    """Return the name of a stream's files."""
+    return "-".join(map(str, rng.path)) or "sample"
+
+
 def _stopped(codec: Codec, stops: tuple[str, ...]) -> Any:
     """Return the function that says whether a completion contains a stop text."""
     longest = max(len(s.encode()) for s in stops) + 8  # every token is a byte or more
@@ -414,13 +535,14 @@ def _devices(device: str) -> list[int]:
     return [import_torch().device(device).index or 0] if device.startswith("cuda") else []
 
 
-def _pretrained(name: str) -> tuple[Any, Any]:
+def _pretrained(name: str, revision: str | None = None) -> tuple[Any, Any]:
     """Return the tokenizer and the model of a folder or of a name on the hub: safetensors, no code."""
     torch, transformers = import_torch(), import_transformers()
     try:
-        tokenizer = transformers.AutoTokenizer.from_pretrained(name, trust_remote_code=False)
+        known = {"revision": revision or "main", "trust_remote_code": False}
+        tokenizer = transformers.AutoTokenizer.from_pretrained(name, **known)
         model = transformers.AutoModelForCausalLM.from_pretrained(
-            name, trust_remote_code=False, use_safetensors=True, dtype=torch.float32
+            name, **known, use_safetensors=True, dtype=torch.float32
         )
     except (OSError, ValueError, KeyError, RuntimeError) as error:
         raise InputError(
@@ -432,19 +554,14 @@ def _pretrained(name: str) -> tuple[Any, Any]:
     return tokenizer, model.eval()
 
 
-def _digest(name: str) -> str | None:
-    """Return a hash of the weights in a folder; None for a model of the hub."""
+def _digest(name: str, model: Any) -> str:
+    """Return the hashes of the weights in a folder, or the commit of a model on the hub."""
     weights = sorted(Path(name).glob("*.safetensors"))
-    return " ".join(sha256(path) for path in weights) or None
+    return " ".join(map(sha256, weights)) or f"commit {model.config._commit_hash}"
 
 
-def _peft() -> Any:
-    try:
-        import peft
-    except ImportError:
-        raise InputError(
-            "adapters need peft, which is not installed",
-            got="no module named peft",
-            remedy="pip install 'recurate[run,text]'",
-        ) from None
+def _import_peft() -> Any:
+    need(["peft"], "training adapters", "pip install 'recurate[run,text]'")
+    import peft
+
     return peft

@@ -33,6 +33,22 @@ def check_texts(samples: Samples, name: str) -> None:
         )
 
 
+def texts_by_prompt(path: Path, context: str, column: str) -> dict[str, set[str]]:
+    """Return the texts, without white space at their ends, of every prompt in a table.
+
+    Args:
+        path: The table.
+        context: Its column of prompts.
+        column: Its column of texts.
+    """
+    table = read_table(path, text=[context, column])
+    prompts, texts = (column_of(table, name, path).to_pylist() for name in (context, column))
+    found: dict[str, set[str]] = {}
+    for prompt, text in zip(prompts, texts, strict=True):
+        found.setdefault(str(prompt), set()).add(str(text).strip())
+    return found
+
+
 class LengthSettings(RewardSettings):
     """Reward -gamma |words - target| / tau for a text of so many words, separated by white space."""
 
@@ -90,13 +106,7 @@ class MatchSettings(RewardSettings):
     def _known(self) -> dict[str, set[str]]:
         """Right texts by prompt; a prompt may have several."""
         assert self.answers is not None
-        path = Path(self.answers)
-        table = read_table(path, text=[self.context, self.column])
-        prompts, texts = (column_of(table, c, path).to_pylist() for c in (self.context, self.column))
-        found: dict[str, set[str]] = {}
-        for prompt, text in zip(prompts, texts, strict=True):
-            found.setdefault(str(prompt), set()).add(str(text).strip())
-        return found
+        return texts_by_prompt(Path(self.answers), self.context, self.column)
 
     def __call__(self, samples: Samples, contexts: NDArray[Any] | None = None) -> FloatArray:
         """Return one reward per text, shape (n,).

@@ -29,6 +29,7 @@ PAIRS = (
 )
 PLACES = ("slot", "position", "pos", "place")  # a column so named holds positions
 
+LARGEST_NUMBER = 2.0**53  # above which whole numbers are not all doubles
 ENOUGH = 8  # prompts of several candidates from which a reward that never varies within them is a mean
 
 
@@ -42,6 +43,7 @@ class Opened:
         warnings: What may change the result.
         notes: What was assumed or left out.
         placed: Whether slots are the positions in which candidates were shown.
+        left_out: Number of slates that were left out.
     """
 
     log: Log
@@ -49,6 +51,7 @@ class Opened:
     warnings: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
     placed: bool = True
+    left_out: int = 0
 
 
 def _check_varies(candidates: MappingType[str, NDArray[Any]], rewards: Sequence[str]) -> None:
@@ -121,6 +124,7 @@ def _log_from(head: pa.Table, table: pa.Table, found: Understood, given: Given, 
     rewards, more = rewards_of(candidates, mapping, given)
     said += more
     candidates |= rewards
+    everything = _count_slates(candidates)
     candidates, warnings = _finite(candidates, list(rewards), kind, name)
     candidates = _rounds(candidates, mapping, said)
     _check_varies(candidates, list(rewards))
@@ -137,12 +141,14 @@ def _log_from(head: pa.Table, table: pa.Table, found: Understood, given: Given, 
             got=f"{given.roles['slate']!r} as slate",
             remedy="leave out --slate, or name the column that the candidates of one choice share",
         )
-    candidates = _picked(candidates, kind, said, readable=given.readable)
+    named = "slate" in mapping.roles
+    candidates = _picked(candidates, kind, said, readable=given.readable, named=named)
     if "context" not in candidates and given.roles.get("context") != "none":
         warnings += undecided_context(head, mapping, given, candidates, list(rewards))
         warnings += lone_prompts(head, mapping)
     if "pick" not in given.roles:
         warnings += unread_marks(head, mapping)
+    left_out = everything - _count_slates(candidates) if "slate" in candidates else 0
     _drop_odd(candidates, mapping, said)
     kept = {*COLUMNS, *rewards, *given.others}
     columns = {n: _arrow(v, n) for n, v in candidates.items() if n in kept}
@@ -155,12 +161,16 @@ def _log_from(head: pa.Table, table: pa.Table, found: Understood, given: Given, 
             )
     log = as_log(pa.table(columns), rewards=list(rewards), name=name, several=True)
     placed = "slot" in candidates or mapping.form == "long"
-    return Opened(log, found, tuple(warnings), tuple(dict.fromkeys(said)), placed)
+    return Opened(log, found, tuple(warnings), tuple(dict.fromkeys(said)), placed, left_out)
 
 
 def _slates_of(candidates: MappingType[str, NDArray[Any]]) -> IntArray:
     """Return a number per candidate (rows,), the same where candidates share round and slate."""
     return codes_of(candidates, ("round", "slate"))
+
+
+def _count_slates(candidates: MappingType[str, NDArray[Any]]) -> int:
+    return int(_slates_of(candidates).max()) + 1 if "slate" in candidates else 0
 
 
 def _finite(
@@ -233,11 +243,12 @@ def _repeated(table: pa.Table, name: str, made: Unfolded) -> NDArray[Any]:
 
 
 def _picked(
-    candidates: dict[str, NDArray[Any]], kind: str, said: list[str], *, readable: bool
+    candidates: dict[str, NDArray[Any]], kind: str, said: list[str], *, readable: bool, named: bool
 ) -> dict[str, NDArray[Any]]:
     """Return the candidates with ``picked`` in place of ``result``: the single best of ranks.
 
-    Slates whose pick cannot be read are left out if ``readable``, else kept without a pick.
+    Slates whose pick cannot be read are left out if ``readable``, else kept without a pick. ``named``: see
+    :func:`_numbered_slates`.
     """
     result = candidates.pop("result", None)
     if kind == NONE or result is None:
@@ -245,7 +256,7 @@ def _picked(
         return candidates
     if "slate" in candidates:
         codes = _slates_of(candidates)
-        candidates["slate"] = _numbered_slates(candidates)
+        candidates["slate"] = _numbered_slates(candidates, named=named)
     bad = np.isnan(result)
     if kind == RANK:
         best = np.full(codes.max() + 1, np.inf)
@@ -279,12 +290,40 @@ def _picked(
     return candidates
 
 
-def _numbered_slates(candidates: MappingType[str, NDArray[Any]]) -> NDArray[Any]:
-    """Return the number of each candidate's slate within its round, None outside slates."""
+def _numbered_slates(candidates: MappingType[str, NDArray[Any]], *, named: bool) -> NDArray[Any]:
+    """Return the number of each candidate's slate, None outside slates.
+
+    Whole numbers of a column (``named``) are kept, and names that recur have one number in all rounds, so
+    that slates of several rounds correspond where some are missing. Others are numbered within rounds.
+    """
     slates = candidates["slate"]
-    numbered: NDArray[Any] = _within(_slates_of(candidates), candidates.get("round"))
     outside = _outside(slates)
+    numbered = _whole_numbers(slates, outside) if named else None
+    if numbered is None:
+        codes, own = codes_of(candidates, ("slate",)), _slates_of(candidates)
+        recur = named and own.max() > codes.max()
+        numbered = _within(codes, None) if recur else _within(own, candidates.get("round"))
     return with_none(numbered, outside) if outside.any() else numbered
+
+
+def _whole_numbers(slates: NDArray[Any], outside: NDArray[np.bool_]) -> IntArray | None:
+    """Return slates that are whole numbers from 0 as such, and 0 for those outside; None if one is not."""
+    own = slates[~outside]
+    if own.dtype == object and not all(
+        isinstance(v, int)
+        or (isinstance(v, str) and v.isascii() and v.isdigit() and (v[0] != "0" or v == "0"))
+        for v in own
+    ):
+        return None
+    if own.dtype.kind not in "Oiuf" or not own.size:
+        return None
+    values = np.array([float(v) for v in own]) if own.dtype == object else own.astype(float)
+    with np.errstate(invalid="ignore"):
+        if not ((values >= 0) & (values < LARGEST_NUMBER) & (values == np.floor(values))).all():
+            return None
+    found = np.zeros(slates.size, np.int64)
+    found[~outside] = values.astype(np.int64)
+    return found
 
 
 def _outside(slates: NDArray[Any]) -> NDArray[np.bool_]:
@@ -381,7 +420,7 @@ def _drop_odd(candidates: dict[str, NDArray[Any]], mapping: Mapping, said: list[
         else:
             candidates["slot"] = numbers.astype(np.int64)
     if "slate" in candidates and not np.issubdtype(candidates["slate"].dtype, np.integer):
-        candidates["slate"] = _numbered_slates(candidates)
+        candidates["slate"] = _numbered_slates(candidates, named="slate" in mapping.roles)
     for name in ("chooser", "item", "context"):
         if name in candidates and candidates[name].dtype == object:
             candidates[name] = np.array(

@@ -52,6 +52,7 @@ class Audit:
         warnings: Warnings.
         opened: How the log was read.
         statement: The recovered rule in words.
+        claimed: Whether anything was declared.
     """
 
     findings: tuple[Finding, ...]
@@ -61,6 +62,7 @@ class Audit:
     warnings: tuple[str, ...] = ()
     statement: str = ""
     opened: Opened | None = None
+    claimed: bool = False
 
     @property
     def mismatches(self) -> list[Finding]:
@@ -98,7 +100,7 @@ def audit_log(
     if declared is not None and dropped is not None:
         declared = replace(declared, temperature=None)
     with accounted(opened.understood):
-        found = audit(opened.log, declared or Declared(), say, placed=opened.placed)
+        found = audit(opened.log, declared or Declared(), say, placed=opened.placed, left_out=opened.left_out)
     found = replace(found, opened=opened)
     folder = folder_of(source)
     extra = [] if folder is None else training_counts(folder, declared) + changed_parts(folder)
@@ -133,20 +135,28 @@ def _read(source: Any, options: FitOptions, say: Progress) -> tuple[Opened, list
     return Opened(log, found.reading.understood, placed=placed), [*warnings, FITTED]
 
 
-def audit(log: Log, declared: Declared, say: Progress, *, placed: bool = True) -> Audit:
-    """Audit a log; ``placed`` states whether its slots are the positions in which candidates were shown."""
+def audit(log: Log, declared: Declared, say: Progress, *, placed: bool = True, left_out: int = 0) -> Audit:
+    """Audit a log.
+
+    Args:
+        log: The log.
+        declared: The declaration.
+        say: Function called with a line of text at the start of each part.
+        placed: Whether slots are the positions in which candidates were shown.
+        left_out: Number of slates that could not be read.
+    """
     log = with_slates(log)
     observed = Observed.of(log)
     if not placed:
         observed = replace(observed, slots=np.full(observed.slots.size, -1))
     say("recovering the rule")
     found = recover(observed, most=MOST)
-    findings = counts(observed, declared)
+    findings = counts(observed, declared, left_out)
     findings += judge_rule(observed, declared, found)
     say("testing reuse across rounds")
     claimed = declared.says_anything
     findings += judge_reuse(observed, found, claimed)
-    findings += judge_candidates(log, observed, declared)
+    findings += judge_candidates(log, observed, declared, left_out)
     say("decomposing the changes")
     changes, warnings = _changes(log, observed, declared, found)
     other = _other_draw(declared, found, findings, changes)
@@ -159,7 +169,8 @@ def audit(log: Log, declared: Declared, say: Progress, *, placed: bool = True) -
         "picks": int(observed.picked.sum()),
         "rewards": ", ".join(observed.names),
     }
-    return Audit(tuple(findings), found, tuple(changes), facts, tuple(warnings), said(found, observed.names))
+    statement = said(found, observed.names)
+    return Audit(tuple(findings), found, tuple(changes), facts, tuple(warnings), statement, claimed=claimed)
 
 
 # --- changes --------------------------------------------------------------------------------------

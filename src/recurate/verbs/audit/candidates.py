@@ -12,22 +12,33 @@ from recurate.choices.checks.statistics import chi2_tail
 from recurate.choices.models.named_rules import ranks
 from recurate.choices.observed import Observed
 from recurate.core.arrays import BoolArray, FloatArray, IntArray
+from recurate.core.errors import counted
 from recurate.log.schema import MODEL, REAL, Log
 from recurate.verbs.audit.declared import Declared
-from recurate.verbs.audit.findings import LEVEL, NOTE, OK, Finding, judge, p_text
+from recurate.verbs.audit.findings import LEVEL, NOTE, OK, UNTESTED, Finding, judge, p_text
 from recurate.verbs.audit.reuse import MATERIAL, SAME
 
 FEW = 100  # least number of candidates
 MOST = 20_000  # number of slates above which seeds are tested on some
+MOST_GAPS = 0.1  # share of numbers above which their absence shows nothing by itself
 NEARLY = 0.95  # share of slates, or of candidates, that counts as all
 DISTINCT = 0.9  # least share of distinct values within rounds by which candidates are known again
+ATOM = 3  # slates of one round in which a reward that tells no candidate stands
+SLACK = 1.5  # times what a generator that repeats itself shows again, within the error of its share
 EVOLVING = 0.2  # share of the effects of slots that differs between rounds where seeds differ
 SEEDED = 0.1  # least size of the effects of slots, in standard deviations of ranks
 
 
-def judge_candidates(log: Log, observed: Observed, declared: Declared) -> list[Finding]:
-    """Return findings on the identity of candidates within slates, between slates, and over rounds."""
-    findings = _missing(log, declared)
+def judge_candidates(log: Log, observed: Observed, declared: Declared, left_out: int = 0) -> list[Finding]:
+    """Return findings on the identity of candidates within slates, between slates, and over rounds.
+
+    Args:
+        log: The log.
+        observed: Its candidates of the model.
+        declared: The declaration.
+        left_out: Number of slates that could not be read.
+    """
+    findings = _missing(log, declared, left_out)
     keys = _keys(observed)
     if keys is not None and not keys.size:
         if declared.candidates is not None:
@@ -38,7 +49,7 @@ def judge_candidates(log: Log, observed: Observed, declared: Declared) -> list[F
         findings += _twice(observed, keys, declared)
     elif declared.candidates == "offline":
         why = "rewards are too coarse to know candidates again"
-        findings.append(Finding("candidates used again", "offline", "not tested", why))
+        findings.append(Finding("candidates used again", "offline", "not tested", why, UNTESTED))
     return findings + _real(log, observed, declared) + _one_seed(observed, declared)
 
 
@@ -66,9 +77,30 @@ def _keys(observed: Observed) -> IntArray | None:
         if (ordered[1:] == ordered[:-1]).mean() <= MATERIAL / 2:
             return np.empty(0, np.int64)
         found = np.unique(observed.rewards[:, fine[0]], return_inverse=True)[1].astype(np.int64)
+        found = _without_atoms(observed, found)
     elif observed.items is not None:
         found = observed.items
     return found if found is not None and _distinct(observed, found) >= DISTINCT else None
+
+
+def _without_atoms(observed: Observed, keys: IntArray) -> IntArray:
+    """Return keys in which values of several slates of a round, such as caps, are of different candidates."""
+    atoms = _atoms(observed, keys)[keys]
+    found = keys.copy()
+    found[atoms] = keys.max() + 1 + np.arange(int(atoms.sum()))
+    return np.asarray(np.unique(found, return_inverse=True)[1], np.int64)
+
+
+def _atoms(observed: Observed, keys: IntArray) -> BoolArray:
+    """Return whether each key stands in ``ATOM`` or more slates of one round, (keys,)."""
+    slate = np.arange(keys.size)
+    slate[: observed.slated] = observed.slates.index()
+    slate[observed.slated :] += len(observed.slates)
+    once = np.unique(np.column_stack([keys, observed.rounds, slate]), axis=0)
+    pairs, counts = np.unique(once[:, :2], axis=0, return_counts=True)
+    found = np.zeros(int(keys.max()) + 1, bool)
+    found[pairs[counts >= ATOM, 0]] = True
+    return found
 
 
 def _distinct(observed: Observed, keys: IntArray) -> float:
@@ -118,9 +150,11 @@ def _used_again(observed: Observed, keys: IntArray, declared: Declared) -> list[
         more = "" if declared.candidates else "; declare candidates = offline, if they are"
         return [Finding(aspect, declared.candidates or "", shown, evidence + more, verdict)]
     # A generator that repeats itself does so within rounds and over them, in proportion to what it has shown.
-    over = 2 * (observed.round_ids.size - 1) * shares[1]
-    if declared.candidates is None and shares[1] <= max(shares[0], over) and shares[0] <= over:
-        return [Finding(aspect, "", "the generator repeats itself", evidence)]
+    over = SLACK * 2 * (observed.round_ids.size - 1) * shares[1]
+    if declared.candidates != "offline" and shares[1] <= max(shares[0], over) and shares[0] <= over:
+        shown = "the generator repeats itself, or rewards have few digits"
+        verdict = NOTE if declared.candidates is None else UNTESTED
+        return [Finding(aspect, declared.candidates or "", shown, evidence, verdict)]
     right = declared.candidates == "offline"
     return [Finding(aspect, wanted, "candidates are used again", evidence, judge(bool(wanted), right))]
 
@@ -167,8 +201,10 @@ def _real(log: Log, observed: Observed, declared: Declared) -> list[Finding]:
     fine = [j for j in range(len(observed.names)) if _fine(observed.rewards[:, j])]
     if not fine:
         return []
-    share = float(np.isin(observed.rewards[:, fine[0]], real.reward_matrix()[:, fine[0]]).mean())
-    known = float(np.unique(observed.rewards[:, fine[0]]).size / observed.rounds.size)
+    values, keys = np.unique(observed.rewards[:, fine[0]], return_inverse=True)
+    alone = ~_atoms(observed, keys.ravel().astype(np.int64))[keys.ravel()]
+    share = float((np.isin(observed.rewards[:, fine[0]], real.reward_matrix()[:, fine[0]]) & alone).mean())
+    known = float(values.size / observed.rounds.size)
     if share <= MATERIAL or known < DISTINCT:
         return []
     claimed = declared.says_anything
@@ -179,8 +215,8 @@ def _real(log: Log, observed: Observed, declared: Declared) -> list[Finding]:
     ]
 
 
-def _missing(log: Log, declared: Declared) -> list[Finding]:
-    """Return a finding if the numbers of slates have gaps."""
+def _missing(log: Log, declared: Declared, left_out: int) -> list[Finding]:
+    """Return a finding if the numbers of slates have more gaps than slates were left out."""
     table = log.select(source=MODEL).table
     slate = np.asarray(table.column("slate").fill_null(-1).to_numpy(), np.int64)
     rounds = np.asarray(table.column("round").to_numpy(), np.int64)[slate >= 0]
@@ -194,11 +230,13 @@ def _missing(log: Log, declared: Declared) -> list[Finding]:
     ids = rounds[fresh]
     distinct = 1 + int(((rounds[1:] != rounds[:-1]) | (slate[1:] != slate[:-1])).sum())
     gaps = spans - distinct
-    if not gaps or gaps > spans / 2:
+    if gaps <= left_out or gaps > spans / 2:
         return []
     claimed = declared.slates is not None and spans - gaps < declared.slates * ids.size
+    if not claimed and gaps > MOST_GAPS * spans:  # numbers of prompts, of which rounds have some
+        return []
     evidence = f"{gaps} of {spans} consecutive numbers do not occur"
-    shown = f"{gaps / spans:.2%} are missing"
+    shown = counted(gaps, "{slate number is|slate numbers are} missing")
     return [
         Finding(
             "numbers of the slates", "complete" if claimed else "", shown, evidence, judge(claimed, False)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,9 +11,10 @@ import numpy as np
 
 from recurate.choices.observed import Observed
 from recurate.core.arrays import IntArray
+from recurate.core.errors import counted
 from recurate.core.fingerprints import Change
 from recurate.verbs.audit.declared import Declared
-from recurate.verbs.audit.findings import Finding, compared
+from recurate.verbs.audit.findings import MISMATCH, OK, UNTESTED, Finding, compared
 
 
 def _shares(values: IntArray, most: int = 4) -> str:
@@ -28,8 +30,14 @@ def _shares(values: IntArray, most: int = 4) -> str:
     return ", ".join(parts) + (f" and {found.size - most} more" if found.size > most else "")
 
 
-def counts(observed: Observed, declared: Declared) -> list[Finding]:
-    """Compare the numbers and sizes of slates and the numbers of picks with the declaration."""
+def counts(observed: Observed, declared: Declared, left_out: int = 0) -> list[Finding]:
+    """Compare the numbers and sizes of slates and the numbers of picks with the declaration.
+
+    Args:
+        observed: The log.
+        declared: The declaration.
+        left_out: Number of slates that could not be read, which are missing from numbers per round.
+    """
     findings = []
     pooled = declared.pooled
     if len(observed.slates):
@@ -37,16 +45,37 @@ def counts(observed: Observed, declared: Declared) -> list[Finding]:
         findings.append(_number("slate size K", sizes, declared.k, f"{sizes.size} slates"))
         if declared.slates is not None:
             per_round = np.array([(observed.slate_rounds == t).sum() for t in observed.round_ids])
-            findings.append(_number("slates per round", per_round, declared.slates))
+            found = _number("slates per round", per_round, declared.slates)
+            findings.append(_but_for(left_out, found, declared.slates - per_round))
         wanted = declared.keep or (1 if declared.says_choice and not pooled else None)
-        keep = observed.picks_per_slate
-        right = bool((keep[keep > 0] == wanted).all())
-        findings.append(compared("picks per slate", wanted, _shares(keep), right=right))
+        findings.append(_picks_per_slate(observed, wanted))
         findings.append(
             Finding("equal rewards within slates", "", f"{_tied_share(observed):.1%} of candidates")
         )
-    findings.append(_picks_per_round(observed, declared, pooled))
+    findings.append(_picks_per_round(observed, declared, pooled, left_out))
     return findings
+
+
+def _but_for(left_out: int, found: Finding, short: IntArray) -> Finding:
+    """Return a finding, not verified if the slates that were left out may explain what is short."""
+    if found.verdict != MISMATCH or not left_out or (short < 0).any() or short.sum() > left_out:
+        return found
+    evidence = counted(left_out, "{slate was|slates were} left out, as {it|they} could not be read")
+    return replace(found, evidence=evidence, verdict=UNTESTED)
+
+
+def _picks_per_slate(observed: Observed, wanted: int | None) -> Finding:
+    """Return the finding on the picks of each slate; slates without a pick do not verify their number."""
+    keep = observed.picks_per_slate
+    found = compared("picks per slate", wanted, _shares(keep), right=bool((keep[keep > 0] == wanted).all()))
+    usual = keep
+    if observed.round_ids.size > 1 and observed.picks_per_round[-1] == 0:
+        usual = keep[observed.slate_rounds != observed.round_ids[-1]]  # it may have samples only
+    empty = int((usual == 0).sum())
+    if found.verdict != OK or not empty:
+        return found
+    why = "nothing was picked" if empty == usual.size else f"{empty} of {usual.size} slates have no pick"
+    return replace(found, evidence=why, verdict=UNTESTED)
 
 
 def _number(aspect: str, values: IntArray, wanted: int | None, evidence: str = "") -> Finding:
@@ -62,7 +91,7 @@ def _tied_share(observed: Observed) -> float:
     return float((np.r_[False, same] | np.r_[same, False]).mean())
 
 
-def _picks_per_round(observed: Observed, declared: Declared, pooled: bool) -> Finding:
+def _picks_per_round(observed: Observed, declared: Declared, pooled: bool, left_out: int) -> Finding:
     counts = observed.picks_per_round
     if counts.size > 1 and counts[-1] == 0:
         counts = counts[:-1]  # the last round may have samples only
@@ -74,7 +103,8 @@ def _picks_per_round(observed: Observed, declared: Declared, pooled: bool) -> Fi
     evidence = ""
     if not right and wanted:
         evidence = f"{counts.mean() / wanted:.1%} of the declared number"
-    return compared("picks per round", wanted, _shares(counts), evidence, right=right)
+    found = compared("picks per round", wanted, _shares(counts), evidence, right=right)
+    return found if wanted is None else _but_for(left_out * (declared.keep or 1), found, wanted - counts)
 
 
 def training_counts(path: Path, declared: Declared | None) -> list[Finding]:

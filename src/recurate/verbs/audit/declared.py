@@ -214,7 +214,7 @@ ASPECTS = {
     "k": ("slate size K",),
     "temperature": ("temperature", "rule"),
     "noise": ("rule",),
-    "lapse": ("lapse share", "rule"),
+    "lapse": ("lapse share",),
     "keep": ("picks per slate",),
     "top": ("rule",),
     "threshold": ("rule",),

@@ -14,6 +14,7 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 
 from recurate.choices.checks.residuals import (
+    FEW,
     Residuals,
     p_of,
     place_columns,
@@ -71,7 +72,7 @@ def judge_rule(observed: Observed, declared: Declared, found: Recovered) -> list
         verdict = UNTESTED if text else NOTE
         return [Finding("rule", text, found.family, found.evidence, verdict)]
     if found.family.pooled or declared.pooled:
-        return _pool_rule(declared, found, text)
+        return _pool_rule(observed, declared, found, text)
     if declared.weights and len(declared.weights) != len(observed.names):
         raise InputError(
             "there must be one weight for each reward",
@@ -111,12 +112,23 @@ def temperature_text(found: Recovered) -> str:
 # --- pools ----------------------------------------------------------------------------------------
 
 
-def _pool_rule(declared: Declared, found: Recovered, text: str) -> list[Finding]:
+def _as_many(observed: Observed, top: float) -> bool:
+    """Whether every round kept a share of its candidates, but for a last one without picks."""
+    sizes = np.bincount(np.searchsorted(observed.round_ids, observed.rounds))
+    picks = observed.picks_per_round
+    if picks.size > 1 and picks[-1] == 0:
+        sizes, picks = sizes[:-1], picks[:-1]
+    return bool((np.abs(picks - top * sizes) <= np.maximum(2.0, 0.005 * sizes)).all())
+
+
+def _pool_rule(observed: Observed, declared: Declared, found: Recovered, text: str) -> list[Finding]:
     share = found.share or 0.0
     recovered = f"{found.family} ({share:.3g})" if found.family.pooled else str(found.family)
     right, evidence = False, found.evidence
     softmax = declared.top is not None and declared.noise == "gumbel"
-    as_many = declared.top is not None and abs(share - declared.top) <= max(0.005, 2.0 / max(found.picks, 1))
+    as_many = declared.top is not None and _as_many(observed, declared.top)
+    if declared.top is not None and not as_many and abs(share - declared.top) <= 0.005:
+        evidence += "; rounds kept different shares"
     if softmax and found.family.pooled:
         # Too few picks may not tell one softmax from random picks: it is refused by its own likelihood only.
         p = _pool_p(declared, found)
@@ -173,12 +185,15 @@ class Judged:
                     "rule", self.text, "not identified", "no slate has picks of more candidates", UNTESTED
                 )
             ]
-        self.own = own = self._own_fit()
-        self.free = free = self._free_fit(own)
+        self.free = free = self._free_fit(self._own_fit())
         joint = self._parameters_p(free, self._is_fixed(free.model))
         self._test(free)
         steps = self._steps(free, joint)
         self.final = steps[-1].fit if steps else free
+        if steps:  # what is left is judged beside what was found
+            before = dict(self.p)
+            self._test(self.final)
+            self.p |= {s.aspect: before[s.aspect] for s in steps if s.aspect in before}
         rule = [s for s in steps if s.aspect == RULE]
         findings = [self._rule(rule, steps, joint)]
         self.wrong = findings[0].verdict == MISMATCH or bool(rule)
@@ -319,11 +334,13 @@ class Judged:
         if refused:
             why = f"{evidence}; picks depend on the rewards otherwise, {p_text(self.p['shape'])}"
             return Finding("rule", text, ANOTHER, why, judge(claimed, False))
-        if self.claim.noise != NO_NOISE and not self._told():
+        if not self._told():
             verdict = UNTESTED if claimed else NOTE
             return Finding("rule", text, "cannot be told from random picks", evidence, verdict)
         if not claimed:
             return Finding("rule", "", str(self.found.family), evidence)
+        if self.claim.noise != NO_NOISE and len(self.data) < FEW:
+            return Finding("rule", text, declared_text, f"{evidence}; fewer than {FEW} slates", UNTESTED)
         return Finding("rule", text, declared_text, evidence, OK)
 
     def _before(self, step: Step, steps: list[Step]) -> float:
@@ -338,6 +355,8 @@ class Judged:
 
     def _told(self) -> bool:
         """Whether the picks can be told from random ones."""
+        if self.claim.noise == NO_NOISE:
+            return self._uniform(self.free) < math.log(CHANCE)
         gain = self.free.value - self._uniform(self.free)
         return chi2_tail(2 * max(gain, 0.0), 1) < CHANCE
 
@@ -381,7 +400,7 @@ class Judged:
         share = _share(logit)
         low, high = _share(logit - NORMAL_975 * error), _share(logit + NORMAL_975 * error)
         if share < 1e-6:
-            low, high = 0.0, 3.0 / len(self.data)
+            low, high = 0.0, min(3.0 / len(self.data), 1.0)
         text = f"{share:.3g} ({low:.2g} to {high:.2g})"
         claimed = self.declared.says_rule or wanted is not None
         p = self.blamed.get("lapse", 1.0)
@@ -390,6 +409,9 @@ class Judged:
         right = not named and p >= LEVEL
         declared = f"{self.claim.lapse:g}" if claimed else ""
         evidence = p_text(p)
+        if right and claimed and not self._told():
+            verdict = NOTE if wanted is None else UNTESTED
+            return [Finding("lapse share", declared, text, "picks cannot be told from random ones", verdict)]
         if step is not None:
             before = steps[steps.index(step) - 1].fit.value if steps.index(step) else self.free.value
             evidence = f"{_nats(step.fit.value - before)} better than without"
@@ -398,7 +420,7 @@ class Judged:
     def _weights(self) -> list[Finding]:
         fit, wanted = self.final, self.declared.weights
         if self.data.rewards.shape[2] < 2:
-            return []
+            return [] if wanted is None else [Finding("weights", _listed(wanted), "1", "one reward", OK)]
         if fit.model.worth.shape[2] < 2 or (
             self.wrong and fit.model.summed != bool(self.declared.scalarised)
         ):
@@ -406,12 +428,28 @@ class Judged:
             return [Finding("weights", _listed(wanted or ()), shown, "the rule is another one", NOTE)]
         p = self.blamed.get("weights", 1.0)
         shown = _listed(fit.model.weights(fit.theta))
+        if wanted is not None and p >= LEVEL and (why := self._weightless()):
+            return [Finding("weights", _listed(wanted), shown, why, UNTESTED)]
         return [
             Finding("weights", _listed(wanted or ()), shown, p_text(p), judge(wanted is not None, p >= LEVEL))
         ]
 
+    def _weightless(self) -> str:
+        """Return why picks do not tell the weights, or an empty text."""
+        if not self._told():
+            return "picks cannot be told from random ones"
+        shown = self.data.shown[..., None]
+        count = np.maximum(shown.sum(axis=1, keepdims=True), 1)
+        centred = np.where(shown, self.data.rewards, 0.0)
+        centred = np.where(shown, centred - centred.sum(axis=1, keepdims=True) / count, 0.0)
+        flat = centred.reshape(-1, centred.shape[2])
+        scale = np.sqrt(np.square(flat).sum(axis=0))
+        if (scale == 0).any() or np.linalg.matrix_rank(flat / scale, tol=1e-6) < flat.shape[1]:
+            return "some rewards order candidates alike"
+        return ""
+
     def _over_time(self, steps: list[Step]) -> list[Finding]:
-        if self.claim.noise == NO_NOISE:
+        if self.claim.noise == NO_NOISE or len(self.data) < FEW:
             return []
         claimed = self.declared.temperature is not None
         found = []
@@ -420,7 +458,7 @@ class Judged:
                 continue
             step = next((s for s in steps if s.aspect == aspect), None)
             p = self.p[aspect]
-            wrong = step is not None or (p < LEVEL and not steps and not self.wrong)
+            wrong = step is not None or (p < LEVEL and not self.wrong)
             shown = same
             if wrong:
                 shown = step.name.removeprefix("a temperature that ") if step else "changes"
@@ -447,6 +485,8 @@ class Judged:
         if self._winner_first():
             why = "every pick is in the same place: the log writes the winner there"
             return [Finding("position effects", text, "not tested", why)]
+        if len(self.data) < FEW:
+            return [Finding("position effects", text, "not tested", f"fewer than {FEW} slates")]
         if not self.places_tested:
             return [Finding("position effects", text, "not tested", "places were not logged")]
         step = next((s for s in steps if s.aspect == PLACES), None)
@@ -456,7 +496,7 @@ class Judged:
             values = np.r_[0.0, step.fit.theta[step.fit.model.at("place")]]
             shown = f"odds of up to {math.exp(min(float(np.ptp(values)), 50.0)):.2f} between places"
             return [Finding("position effects", text, shown, evidence, judge(claimed, False))]
-        explained = bool(steps) or self.wrong
+        explained = self.wrong
         if each < LEVEL and not (p < LEVEL and explained):
             shown = "a different one in each round"
             evidence += ": perhaps the same noise in all slates of a round"

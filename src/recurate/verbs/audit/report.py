@@ -72,7 +72,7 @@ def summary_of(found: Audit) -> str:
     if found.unverified:
         parts = "; ".join(f"{f.aspect} ({f.evidence})" for f in found.unverified)
         return f"The log does not contradict the declaration, but this could not be verified: {parts}."
-    if any(f.verdict == OK for f in found.findings):
+    if found.claimed and any(f.verdict == OK for f in found.findings):
         return "The log agrees with the declaration; all declared facts were verified."
     return "Nothing was declared; the table lists the values recovered from the log."
 

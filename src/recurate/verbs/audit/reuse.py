@@ -118,15 +118,13 @@ def item_reuse(observed: Observed) -> tuple[Reuse, float, float]:
 def _neighbours(observed: Observed) -> Iterator[tuple[IntArray, IntArray]]:
     """Yield the rows (slates, K) of corresponding slates in each two neighbouring rounds.
 
-    Slates correspond by their order in the round, and must have the same context if contexts recur.
+    Slates correspond by their numbers if most of them recur, else by their order in the round. They must
+    have the same context if contexts recur.
     """
     slates = observed.slates
     slate_context = observed.contexts[: observed.slated][slates.offsets[:-1]]
     for a, b in itertools.pairwise(observed.round_ids):
-        left = np.flatnonzero(observed.slate_rounds == a)
-        right = np.flatnonzero(observed.slate_rounds == b)
-        n = min(left.size, right.size)
-        left, right = left[:n], right[:n]
+        left, right = _corresponding(observed, a, b)
         same = (slates.sizes[left] == slates.sizes[right]) & (slates.sizes[left] > 1)
         if (slate_context[left] == slate_context[right]).mean() > 0.5:
             same &= slate_context[left] == slate_context[right]
@@ -134,6 +132,17 @@ def _neighbours(observed: Observed) -> Iterator[tuple[IntArray, IntArray]]:
             chosen = same & (slates.sizes[left] == k)
             span = np.arange(k)
             yield slates.offsets[left[chosen]][:, None] + span, slates.offsets[right[chosen]][:, None] + span
+
+
+def _corresponding(observed: Observed, a: int, b: int) -> tuple[IntArray, IntArray]:
+    """Return the indices of slates of two rounds that correspond, each (pairs,)."""
+    left, right = (np.flatnonzero(observed.slate_rounds == t) for t in (a, b))
+    names = observed.slate_numbers
+    _, first, second = np.intersect1d(names[left], names[right], assume_unique=True, return_indices=True)
+    n = min(left.size, right.size)
+    if first.size > n / 2:
+        return left[first], right[second]
+    return left[:n], right[:n]
 
 
 def _positional(pairs: Sequence[tuple[FloatArray, FloatArray]]) -> Reuse:

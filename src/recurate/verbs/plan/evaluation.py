@@ -368,9 +368,9 @@ class Atoms:
         labels = np.searchsorted(np.asarray(groups), np.asarray(atoms.groups))
         members, squares = np.eye(len(groups))[labels], np.square(rewards)
         variances = law @ squares - (law @ rewards) ** 2
-        residuals, blocks = model.residuals, model.context_codes
+        residuals = model.residuals
         if residuals is None:
-            return cls(population, squares, members, variances, blocks=blocks, comparable=comparable)
+            return cls(model.alike, squares, members, variances, blocks=model.blocks, comparable=comparable)
         thin = residuals.thin
         own = np.flatnonzero(thin[: model.candidates])
         levels = Levels(rewards[own], law[own], members[own], residuals.residuals[own], own)

@@ -83,9 +83,11 @@ def judge(claim: Claim, seeds: Sequence[Runs]) -> Finding:
 # --- statistics -----------------------------------------------------------------------------------
 
 
-def last(arm: str, quantity: str, *, reward: str | None = None, group: str | None = None) -> Statistic:
+def last(
+    arm: str, quantity: str, *, reward: str | None = None, group: str | None = None, source: str = MEASURED
+) -> Statistic:
     """Return the statistic: the value in the last round."""
-    return lambda runs: _values(runs[arm], quantity, reward, group)[-1]
+    return lambda runs: _values(runs[arm], quantity, reward, group, source)[-1]
 
 
 def rise(arm: str, quantity: str, *, reward: str | None = None, group: str | None = None) -> Statistic:
@@ -111,6 +113,11 @@ def falls(arm: str, quantity: str, *, reward: str | None = None, group: str | No
     return statistic
 
 
+def largest_share(arm: str, source: str = MEASURED) -> Statistic:
+    """Return the statistic: the largest group's share in the last round."""
+    return lambda runs: max(_shares(runs[arm], source)[-1])
+
+
 def smallest_share(arm: str) -> Statistic:
     """Return the statistic: the smallest group's share in the last round."""
     return lambda runs: min(_shares(runs[arm])[-1])
@@ -131,15 +138,17 @@ def less(one: Statistic, other: Statistic) -> Statistic:
     return lambda runs: one(runs) - other(runs)
 
 
-def _values(found: Trajectory, quantity: str, reward: str | None, group: str | None) -> list[float]:
-    values = found.values(quantity, source=MEASURED, reward=reward, group=group)
+def _values(
+    found: Trajectory, quantity: str, reward: str | None, group: str | None, source: str = MEASURED
+) -> list[float]:
+    values = found.values(quantity, source=source, reward=reward, group=group)
     return [float(value) for value in values]
 
 
-def _shares(found: Trajectory) -> list[list[float]]:
+def _shares(found: Trajectory, source: str = MEASURED) -> list[list[float]]:
     """Return all shares of every round."""
     rounds: dict[int, list[float]] = {}
-    for row in found.where(MEASURED, "share").rows:
+    for row in found.where(source, "share").rows:
         rounds.setdefault(row.round, []).append(row.value)
     return [rounds[t] for t in sorted(rounds)]
 

@@ -13,16 +13,22 @@ from recurate.verbs.options import Out, need_run_extra, option
 def reproduce(
     name: Annotated[
         str,
-        typer.Argument(metavar="NAME", help="F-gaussians, F-moons, F-cifar-airplane or F-cifar-confidence."),
+        typer.Argument(
+            metavar="NAME", help="F-gaussians, F-moons, F-cifar-airplane, F-cifar-confidence or text-scale."
+        ),
     ],
     scale: Annotated[
         str,
         option(
             "small|paper",
-            "Minutes on two cores (digits in place of CIFAR-10), or as published (CIFAR-10, a GPU).",
+            "Minutes on two cores (digits in place of CIFAR-10), or as published (CIFAR-10, a GPU). "
+            "text-scale: 1e5 to 1e7 parameters in half an hour, or to 3e8 on a GPU.",
         ),
     ] = "small",
-    seeds: Annotated[int, typer.Option(min=1, max=100, help="Number of seeds: 0, 1, 2, ...")] = 3,
+    seeds: Annotated[
+        int | None,
+        typer.Option(min=1, max=100, help="Number of seeds: 0, 1, ... Default: 3; 1 for text-scale."),
+    ] = None,
     out: Out = None,
     data: Annotated[str | None, option("PATH", "CIFAR-10, for --scale paper (see docs/running.md).")] = None,
     jobs: Annotated[

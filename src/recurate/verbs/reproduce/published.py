@@ -2,16 +2,18 @@
 
 *small* takes minutes on two processor cores: points in the plane as published, and handwritten digits in
 place of CIFAR-10. *paper* needs CIFAR-10 and a GPU. Unpublished settings (numbers of picks, the share of real
-data, training steps) are this package's choice, and equal in both arms.
+data, training steps) are this package's choice, and equal in both arms. One experiment goes beyond the paper:
+:mod:`recurate.verbs.reproduce.text_scale`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from recurate.core.errors import InputError, nearest
+from recurate.verbs.reproduce import text_scale
 from recurate.verbs.reproduce.claims import (
     Claim,
     drift_of_shares,
@@ -35,9 +37,13 @@ class Experiment:
     Attributes:
         name: Name of the experiment on the command line.
         setting: The experiment in one sentence.
-        arms: Configurations of the runs by arm, without seeds.
+        arms: Configurations of the runs by arm, without seeds; ``start`` names the run from whose model of
+            round 0 an arm starts.
         claims: Published claims.
         source: Publication, with the section.
+        starts: Configurations of the runs whose models arms start from.
+        cells: Names of the arms that are cells of a grid.
+        seeds: Number of seeds, unless the caller asks for others.
     """
 
     name: str
@@ -45,6 +51,9 @@ class Experiment:
     arms: Mapping[str, dict[str, Any]]
     claims: tuple[Claim, ...]
     source: str = SOURCE
+    starts: Mapping[str, dict[str, Any]] = field(default_factory=dict)
+    cells: Mapping[text_scale.Cell, str] = field(default_factory=dict)
+    seeds: int = 3
 
 
 def experiment(name: str, scale: str, data: str | None = None) -> Experiment:
@@ -260,9 +269,29 @@ def _what(scale: str) -> str:
     return "Handwritten digits (8 x 8) in place of CIFAR-10" if scale == "small" else "CIFAR-10"
 
 
+# --- texts ----------------------------------------------------------------------------------------
+
+
+def _text_scale(scale: str, data: str) -> Experiment:
+    chosen = text_scale.SMALL if scale == "small" else text_scale.PAPER
+    cells = {cell: str(cell) for cell in text_scale.grid(chosen)}
+    return Experiment(
+        "text-scale",
+        f"Short queries ({chosen.queries:,}); transformers from scratch; reward 2 q(x), q a classifier's "
+        f"probability of 'travel'; {chosen.picks:,} picks per round, {chosen.rounds} rounds.",
+        {str(cell): config for cell, config in text_scale.grid(chosen).items()},
+        text_scale.claims(cells),
+        text_scale.SOURCE,
+        text_scale.first_models(chosen),
+        cells,
+        seeds=1,
+    )
+
+
 MAKERS = {
     "F-gaussians": _gaussians,
     "F-moons": _moons,
     "F-cifar-airplane": _airplane,
     "F-cifar-confidence": _confidence,
+    "text-scale": _text_scale,
 }

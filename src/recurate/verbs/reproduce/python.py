@@ -17,7 +17,7 @@ def reproduce(
     name: str,
     *,
     scale: str = "small",
-    seeds: int | Sequence[int] = 3,
+    seeds: int | Sequence[int] | None = None,
     out: Path | str | None = None,
     data: str | None = None,
     jobs: int | None = None,
@@ -31,9 +31,9 @@ def reproduce(
     :math:`\bar s \pm t_{n-1} \sigma / \sqrt n` lies on the claimed side of the bound.
 
     Args:
-        name: ``F-gaussians``, ``F-moons``, ``F-cifar-airplane`` or ``F-cifar-confidence``.
+        name: ``F-gaussians``, ``F-moons``, ``F-cifar-airplane``, ``F-cifar-confidence`` or ``text-scale``.
         scale: ``small`` (minutes on two cores) or ``paper`` (CIFAR-10, needs a GPU).
-        seeds: The number of seeds, counted from 0, or the seeds themselves.
+        seeds: The number of seeds, counted from 0, or the seeds themselves. None: 3; 1 for ``text-scale``.
         out: Folder of the runs; complete runs in it are not repeated. None: ``reproduced/NAME-SCALE``.
         data: Path of CIFAR-10, which the scale ``paper`` needs.
         jobs: Number of simultaneous runs. None: one per core, or one at the scale ``paper``.
@@ -52,12 +52,12 @@ def reproduce(
     Preferences*, NeurIPS 2024, section 4.
 
     >>> import recurate
-    >>> recurate.reproduce("F-gaussian")
+    >>> recurate.reproduce("F-gaussian")  # doctest: +ELLIPSIS
     Traceback (most recent call last):
     ...
     recurate.core.errors.InputError: there is no such experiment
       got:    F-gaussian
-      remedy: did you mean 'F-gaussians'? Valid: F-cifar-airplane, F-cifar-confidence, F-gaussians, F-moons
+      remedy: did you mean 'F-gaussians'? Valid: F-cifar-airplane, ...
     """
     need_run_extra()
     cite("ferbach2024")

@@ -10,6 +10,7 @@ from recurate.log.trajectory import MEASURED
 from recurate.report import charts
 from recurate.report.overlays import overlay_chart
 from recurate.report.sections import Section
+from recurate.verbs.reproduce import text_scale
 from recurate.verbs.reproduce.claims import Finding
 from recurate.verbs.reproduce.over_seeds import over_seeds
 from recurate.verbs.reproduce.reproduce import Reproduction
@@ -37,8 +38,13 @@ def reproduction_result(found: Reproduction) -> Result[Reproduction]:
         source=found.experiment.source,
         make_facts=lambda: _facts(found),
         make_sections=lambda: sections(found),
-        make_tables=lambda: {"claims.csv": findings_table(found)},
+        make_tables=lambda: {"claims.csv": findings_table(found), **_grid_tables(found)},
     )
+
+
+def _grid_tables(found: Reproduction) -> dict[str, pa.Table]:
+    cells = found.experiment.cells
+    return {"grid.csv": text_scale.grid_table(cells, found.runs)} if cells else {}
 
 
 def _facts(found: Reproduction) -> Facts:
@@ -64,7 +70,9 @@ def sections(found: Reproduction) -> list[Section]:
         f"{', '.join(map(str, found.seeds))}: means with Student's intervals over the seeds. A claim agrees "
         "if its whole interval lies beyond the bound, which was stated before."
     )
-    return [Section("Published and here", text, table, marked="does not"), *_overlays(found)]
+    cells = found.experiment.cells
+    more = text_scale.grid_sections(cells, found.runs) if cells else _overlays(found)
+    return [Section("Published and here", text, table, marked="does not"), *more]
 
 
 def interval(finding: Finding) -> str:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 import os
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -44,7 +46,7 @@ def reproduce(
     out: Path,
     *,
     scale: str = "small",
-    seeds: Sequence[int] = (0, 1, 2),
+    seeds: Sequence[int] | None = None,
     data: str | None = None,
     jobs: int | None = None,
     engine: str = "processes",
@@ -58,7 +60,7 @@ def reproduce(
         name: Name of the experiment.
         out: Folder of the runs, which are OUT/ARM/seed-N.
         scale: ``small`` or ``paper``.
-        seeds: Seeds of the runs.
+        seeds: Seeds of the runs; None: as many as the experiment asks for.
         data: Path of CIFAR-10, which the scale ``paper`` needs.
         jobs: Number of simultaneous runs. None: one per processor core (on Ray, of the cluster), or one at
             the scale ``paper``.
@@ -69,23 +71,25 @@ def reproduce(
         InputError: If the experiment, scale or engine is unknown, or if a run fails.
     """
     chosen = experiment(name, scale, data)
+    seeds = range(chosen.seeds) if seeds is None else seeds
     if engine == SHARDS:
         raise InputError(
             "runs of a reproduction are done whole", got=f"engine {SHARDS}", remedy="use processes or ray"
         )
-    tasks = [
-        (config | {"seed": seed}, folder_of(out, arm, seed))
-        for seed in seeds
-        for arm, config in chosen.arms.items()
+    stages = [
+        [_task(out, arm, config, seed) for seed in seeds for arm, config in runs.items()]
+        for runs in (chosen.starts, chosen.arms)
     ]
-    for config, _ in tasks:
+    for config, _ in itertools.chain(*stages):
         parse_config(config)  # complaints come before work
     out.mkdir(parents=True, exist_ok=True)
-    count = jobs or (1 if scale == "paper" else max(1, min(os.cpu_count() or 1, len(tasks))))
+    most = max(map(len, stages))
+    count = jobs or (1 if scale == "paper" else max(1, min(os.cpu_count() or 1, most)))
     everywhere = engine.startswith(RAY) and not jobs and scale == "small"
     with opened(engine, None if everywhere else count) as workers:
-        for folder in workers.map(play_run, [(c, str(folder)) for c, folder in tasks]):
-            tell(f"done: {folder}")
+        for tasks in stages:
+            for i, folder in enumerate(workers.map(play_run, tasks), 1):
+                tell(f"done ({i} of {len(tasks)}): {folder}")
     runs = {
         arm: [Trajectory.read(folder_of(out, arm, seed) / "trajectory.parquet") for seed in seeds]
         for arm in chosen.arms
@@ -95,9 +99,19 @@ def reproduce(
     return Reproduction(chosen, scale, tuple(seeds), runs, findings)
 
 
+def _task(out: Path, arm: str, config: dict[str, Any], seed: int) -> tuple[dict[str, Any], str]:
+    """Return the configuration and the folder of a run, which may start from the model of another one."""
+    config = config | {"seed": seed}
+    start = config.pop("start", None)
+    if start is not None:
+        model = folder_of(out, start, seed) / "rounds" / "000" / "model"
+        config["generator"] = config["generator"] | {"model": str(model)}
+    return config, str(folder_of(out, arm, seed))
+
+
 def folder_of(out: Path, arm: str, seed: int) -> Path:
     """Return the folder of the run of one arm with one seed."""
-    return out / arm.replace(" ", "-") / f"seed-{seed}"
+    return out / re.sub(r"[^\w.]+", "-", arm) / f"seed-{seed}"
 
 
 def play_run(task: tuple[dict[str, Any], str]) -> str:
