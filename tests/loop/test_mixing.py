@@ -15,8 +15,6 @@ from recurate.loop.driver import resume, run
 from recurate.loop.mixing import Picks, Retraining, training_set
 from recurate.loop.run_folder import RunFolder
 
-pytestmark = pytest.mark.usefixtures("few_replicates")
-
 REAL = np.arange(100, dtype=np.float32)[:, None]
 DATA = Dataset(REAL, np.full(100, ""), REAL[:10], np.full(10, ""))
 
