@@ -40,7 +40,7 @@ from recurate.components.rewards.distance import DistanceSettings
 from recurate.components.rewards.groups import ClassifierGroupSettings, NearestSettings
 from recurate.components.rewards.judge import JudgeSettings
 from recurate.components.rewards.learned import LearnedRewardSettings
-from recurate.components.rewards.scored import ModelRewardSettings
+from recurate.components.rewards.scored import ModelRewardSettings, SimilarSettings
 from recurate.components.rewards.texts import LengthSettings, MatchSettings
 from recurate.core.errors import InputError
 from recurate.core.plugins import NAME, Seam, call
@@ -85,6 +85,7 @@ REWARDS = Seam(
         "length": LengthSettings,
         "match": MatchSettings,
         "model": ModelRewardSettings,
+        "similar": SimilarSettings,
         "judge": JudgeSettings,
     },
     plugged.PluggedRewardSettings,

@@ -205,3 +205,19 @@ def test_bad_data_and_models_are_refused(tmp_path):
         settings().build().sample(1, rng=ROOT)
     with pytest.raises(InputError, match="cannot be loaded"):
         settings(model=str(tmp_path)).build()
+
+
+def test_in_bfloat16_no_token_is_computed_alone(first, monkeypatch):
+    """Rounding is then larger than the margin of boundaries: passes would settle nothing."""
+    from recurate.components.causal import decoding
+
+    alone = []
+    real = decoding._alone
+    monkeypatch.setattr(decoding, "ROUNDING", 1e-3)  # many tokens are near a boundary
+    monkeypatch.setattr(decoding, "_alone", lambda *given: alone.append(1) or real(*given))
+    says(first, ROOT.at("sample"), 20)
+    assert alone
+    alone.clear()
+    low = replace(first, settings=settings(precision="bfloat16"))
+    assert low.sample(20, rng=ROOT.at("sample"), contexts=ASKED[:20]).shape == (20,)
+    assert not alone

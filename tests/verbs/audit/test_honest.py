@@ -184,3 +184,16 @@ def test_nothing_declared_is_nothing_verified():
     found = recurate.audit(source)
     assert {f.aspect: f.verdict for f in found.findings}["propensities"] == OK
     assert found.summary.startswith("Nothing was declared")
+
+
+def test_the_first_line_names_what_describes_the_picks():
+    draw = np.random.default_rng(8)
+    rewards = draw.normal(size=(3000, 4)) * draw.gamma(1.0, 1.0, size=(3000, 1))
+    scores = (rewards - rewards.mean(axis=1, keepdims=True)) / rewards.std(axis=1, keepdims=True)
+    rounds = np.zeros(3000, int)
+    found = recurate.audit(table(rewards, luce(draw, 2 * scores), rounds), declared={"noise": "gumbel"})
+    [rule] = [f for f in found.findings if f.aspect == "rule"]
+    assert rule.verdict == MISMATCH
+    assert f"described better by {rule.recovered}" in str(found)
+    honest = recurate.audit(table(rewards, luce(draw, rewards), rounds), declared={"noise": "gumbel"})
+    assert "described better" not in str(honest)

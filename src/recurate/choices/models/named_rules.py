@@ -209,8 +209,9 @@ class Model:
         if self.cut is not None and self.cut[0] == "pair":
             own = u[line, kept[:, 0]][:, None] - u
             wins = np.where(np.isfinite(own), 1 / (1 + np.exp(np.clip(-own, -40, 40))), 0.0)
+            wins[line, kept[:, 0]] = 0.0  # against itself
             size = self.data.shown.sum(axis=1)
-            return np.asarray(np.log((wins.sum(axis=1) - 0.5) * 2 / (size * (size - 1))))
+            return np.asarray(np.log(wins.sum(axis=1) * 2 / (size * (size - 1))))
         if self.cut is not None:
             u = np.where(eligible(u, self.worth[..., 0], *self.cut), u, -np.inf)
         if self.noise == GUMBEL and kept.shape[1] == 1:

@@ -42,6 +42,8 @@ class Manner:
         longest: Largest number of tokens of a completion.
         ends: Ids of the tokens that end a completion.
         filler: Id that fills places that nothing attends to.
+        alone: Whether tokens near a boundary are computed from their sequence alone, as single precision
+            allows.
     """
 
     temperature: float
@@ -49,6 +51,7 @@ class Manner:
     longest: int
     ends: frozenset[int]
     filler: int
+    alone: bool = True
 
 
 def complete(
@@ -98,7 +101,7 @@ def _complete(
         items = running.tolist()
         tokens, near = choose(steps.logits, numbers[running, step], manner)
         values = tokens.tolist()
-        unsure = near.cpu().numpy() & active[running]
+        unsure = near.cpu().numpy() & active[running] if manner.alone else np.zeros(0, bool)
         for row in np.flatnonzero(unsure).tolist():
             own = items[row]
             values[row] = _alone(model, [*prompts[own], *out[own]], numbers[own, step], manner)

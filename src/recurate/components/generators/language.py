@@ -324,8 +324,10 @@ class Language:
     ) -> Samples:
         """Return completions that this process samples."""
         torch, how = import_torch(), self.settings.sample
-        manner = Manner(how.temperature, how.top_p, how.longest, codec.ends, codec.filler)
         with self._computing() as device, torch.inference_mode(), self._precision(device):
+            manner = Manner(
+                how.temperature, how.top_p, how.longest, codec.ends, codec.filler, not self._low(device)
+            )
             found = complete(
                 self.model.to(device),
                 prompts,
@@ -500,11 +502,17 @@ class Language:
             yield device
 
     def _precision(self, device: str) -> AbstractContextManager[Any]:
-        low = self.settings.precision == "bfloat16"
-        low |= self.settings.precision == "auto" and device.startswith("cuda")
-        return (
-            import_torch().autocast(device.split(":")[0], import_torch().bfloat16) if low else nullcontext()
+        if not self._low(device):
+            return nullcontext()
+        autocast: AbstractContextManager[Any] = import_torch().autocast(
+            device.split(":")[0], import_torch().bfloat16
         )
+        return autocast
+
+    def _low(self, device: str) -> bool:
+        """Whether forward passes are in bfloat16."""
+        precision = self.settings.precision
+        return precision == "bfloat16" or (precision == "auto" and device.startswith("cuda"))
 
 
 def _name(rng: Stream) -> str:

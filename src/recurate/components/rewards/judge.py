@@ -7,7 +7,6 @@ import json
 import re
 from collections import Counter
 from collections.abc import Sequence
-from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal, Self
 
@@ -15,13 +14,13 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field, model_validator
 
-from recurate.components.protocols import Prepared, RewardSettings
-from recurate.components.rewards.texts import check_texts, texts_by_prompt
+from recurate.components.protocols import Prepared
+from recurate.components.rewards.texts import References, check_texts
 from recurate.components.serving.client import Bad, Choice, Client, Endpoint, tokens
 from recurate.components.serving.kept import Kept
 from recurate.core.arrays import FloatArray
 from recurate.core.errors import InputError, nearest, short
-from recurate.core.fingerprints import Fingerprint, of_files
+from recurate.core.fingerprints import Fingerprint
 from recurate.core.programs import PLACEHOLDER, fill
 from recurate.log.samples import Samples
 
@@ -29,7 +28,7 @@ NUMBER = re.compile(r"[+-]?[0-9]+(\.[0-9]+)?")
 VERDICTS = {"A": 1.0, "B": 0.0, "TIE": 0.5}  # how much of the comparison the first text wins
 
 
-class JudgeSettings(RewardSettings, Endpoint):
+class JudgeSettings(References, Endpoint):
     """Reward gamma s(x), where a language model behind a server gives the score s.
 
     In the mode ``pairwise`` the model compares a text with a reference, in both orders, and s is the mean of
@@ -50,14 +49,6 @@ class JudgeSettings(RewardSettings, Endpoint):
         description="regular expression (Python's) whose group is the score or verdict; if absent, the whole "
         "answer is",
     )
-    reference: str | None = Field(
-        None, description="the text that candidates of all prompts are compared with"
-    )
-    references: str | None = Field(
-        None, description="table (Parquet, JSON lines, CSV) of prompts and references, in the current folder"
-    )
-    context: str = Field("context", description="the table's column of prompts")
-    column: str = Field("sample", description="the table's column of references")
     cache: str = Field(
         "judge.jsonl", min_length=1, description="file that keeps all answers, relative to the current folder"
     )
@@ -92,16 +83,26 @@ class JudgeSettings(RewardSettings, Endpoint):
 
     def rests_on(self, serves: str) -> list[Fingerprint]:
         """Return the fingerprint of the table of references."""
-        return [] if self.references is None else of_files(serves, [Path(self.references)])
+        return self.table_of(serves)
 
     def build(self, prepared: Prepared) -> Judge:
         """Return the reward.
 
         Raises:
-            InputError: If the key is not set.
+            InputError: If the key is not set, or a prompt has several references.
         """
         self.key()
-        return Judge(self)
+        known: dict[str, str] = {}
+        if self.references is not None:
+            several = [prompt for prompt, texts in self.known_references.items() if len(texts) > 1]
+            if several:
+                raise InputError(
+                    f"{len(several)} of {len(self.known_references)} prompts have several references",
+                    got=short(several[0]),
+                    remedy=f"keep one of each prompt in {self.references}",
+                )
+            known = {prompt: next(iter(texts)) for prompt, texts in self.known_references.items()}
+        return Judge(self, known)
 
     def value(self, said: str) -> float | None:
         """Return the score, or what the first text wins, in an answer; None if it states neither."""
@@ -112,34 +113,17 @@ class JudgeSettings(RewardSettings, Endpoint):
         score = float(word) if NUMBER.fullmatch(word) else np.nan
         return score if self.lowest <= score <= self.highest else None
 
-    @cached_property
-    def known_references(self) -> dict[str, str]:
-        """References by prompt.
-
-        Raises:
-            InputError: If a prompt has several.
-        """
-        assert self.references is not None
-        found = texts_by_prompt(Path(self.references), self.context, self.column)
-        several = [prompt for prompt, texts in found.items() if len(texts) > 1]
-        if several:
-            raise InputError(
-                f"{len(several)} of {len(found)} prompts have several references",
-                got=short(several[0]),
-                remedy=f"keep one of each prompt in {self.references}",
-            )
-        return {prompt: texts.pop() for prompt, texts in found.items()}
-
 
 class Judge:
     """Reward gamma s(x) of a language model behind a server; see :class:`JudgeSettings`.
 
     Args:
         settings: Settings of the reward.
+        references: Reference of every prompt in the table.
     """
 
-    def __init__(self, settings: JudgeSettings) -> None:
-        self.settings = settings
+    def __init__(self, settings: JudgeSettings, references: dict[str, str]) -> None:
+        self.settings, self._references = settings, references
         self._kept, self._counted = Kept(Path(settings.cache)), Kept(Path(settings.cache))
         self._counted.new()  # what earlier runs have asked
         self._values: dict[str, float] = {}  # by question
@@ -196,13 +180,9 @@ class Judge:
         if s.mode == "score":
             orders: Sequence[dict[str, str]] = [{"text": text}]
         else:
-            other = s.reference if s.reference is not None else s.known_references.get(context)
+            other = s.reference if s.reference is not None else self._references.get(context)
             if other is None:
-                raise InputError(
-                    f"a prompt has no reference for the reward {s.name!r}",
-                    got=short(context),
-                    remedy=f"add it to {s.references}",
-                )
+                raise s.no_reference(context)
             orders = [{"first": text, "second": other}, {"first": other, "second": text}]
         return tuple(fill([s.prompt], {"context": context, **order})[0] for order in orders)
 

@@ -49,6 +49,37 @@ def texts_by_prompt(path: Path, context: str, column: str) -> dict[str, set[str]
     return found
 
 
+class References(RewardSettings):
+    """Base class of the settings of rewards that compare texts with references."""
+
+    reference: str | None = Field(
+        None, description="the text that candidates of all prompts are compared with"
+    )
+    references: str | None = Field(
+        None, description="table (Parquet, JSON lines, CSV) of prompts and references, in the current folder"
+    )
+    context: str = Field("context", description="the table's column of prompts")
+    column: str = Field("sample", description="the table's column of references")
+
+    def table_of(self, serves: str) -> list[Fingerprint]:
+        """Return the fingerprint of the table."""
+        return [] if self.references is None else of_files(serves, [Path(self.references)])
+
+    @cached_property
+    def known_references(self) -> dict[str, set[str]]:
+        """References of every prompt in the table."""
+        assert self.references is not None
+        return texts_by_prompt(Path(self.references), self.context, self.column)
+
+    def no_reference(self, prompt: str) -> InputError:
+        """Return the error of a prompt that is not in the table."""
+        return InputError(
+            f"a prompt has no reference for the reward {self.name!r}",
+            got=short(prompt),
+            remedy=f"add it to {self.references}",
+        )
+
+
 class LengthSettings(RewardSettings):
     """Reward -gamma |words - target| / tau for a text of so many words, separated by white space."""
 

@@ -28,8 +28,8 @@ from recurate.theory.setting import Setting
 from recurate.verbs.audit.candidates import judge_candidates
 from recurate.verbs.audit.counting import changed_parts, counts, training_counts
 from recurate.verbs.audit.declared import Declared, untold
-from recurate.verbs.audit.findings import MISMATCH, UNTESTED, Finding
-from recurate.verbs.audit.judging import judge_rule
+from recurate.verbs.audit.findings import MISMATCH, NOTE, UNTESTED, Finding
+from recurate.verbs.audit.judging import ANOTHER, judge_rule
 from recurate.verbs.audit.reuse import judge_propensities, judge_reuse
 from recurate.verbs.audit.transmission import judge_transmission
 from recurate.verbs.fit.files import scored_table
@@ -169,8 +169,21 @@ def audit(log: Log, declared: Declared, say: Progress, *, placed: bool = True, l
         "picks": int(observed.picked.sum()),
         "rewards": ", ".join(observed.names),
     }
-    statement = said(found, observed.names)
+    statement = said(found, observed.names) + _fits_better(findings)
     return Audit(tuple(findings), found, tuple(changes), facts, tuple(warnings), statement, claimed=claimed)
+
+
+def _fits_better(findings: Sequence[Finding]) -> str:
+    """Return what the first line adds about a rule that forecasts do not know, or nothing."""
+    rule = next((f for f in findings if f.aspect == "rule"), None)
+    if rule is None or rule.verdict not in (MISMATCH, NOTE):
+        return ""
+    if rule.recovered == ANOTHER:
+        return "; this does not fit, and no rule that has a name here does"
+    known = (*map(str, Family), "best ", "cannot be told", "not identified")
+    if rule.recovered in ("", rule.declared) or rule.recovered.startswith(known):
+        return ""
+    return f"; it is described better by {rule.recovered}"
 
 
 # --- changes --------------------------------------------------------------------------------------
