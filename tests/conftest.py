@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import functools
 import gc
 import os
 import subprocess
+import sys
 import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -13,10 +15,15 @@ from typing import Any
 import pytest
 from hypothesis import settings
 
+from helpers.commands import Done, call
 from helpers.faults import Server
 
 # The key that marks runs as this user's is the tests' own.
 os.environ["XDG_STATE_HOME"] = tempfile.mkdtemp(prefix="recurate-state-")
+
+# Modules and rewritten tests are compiled once, not in every process.
+sys.dont_write_bytecode = False
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 
 # Derandomised: a test run's verdict depends on the code alone.
 settings.register_profile("recurate", deadline=None, derandomize=True, max_examples=60)
@@ -27,6 +34,12 @@ def pytest_collection_finish() -> None:
     """Collect garbage less often: large libraries' objects, which live as long as the process, are many."""
     gc.freeze()
     gc.set_threshold(50_000, 20, 50)
+
+
+@pytest.fixture
+def few_replicates(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Simulate bands with 19 replicates, the fewest with a 95 % quantile: for tests that look at no band."""
+    monkeypatch.setattr("recurate.theory.bands.REPLICATES", 19)
 
 
 @pytest.fixture(scope="session")
@@ -45,3 +58,10 @@ def recurate_cli(server: Server, tmp_path: Path) -> Callable[..., subprocess.Com
         return server.warm(*arguments, cwd=cwd, timeout=timeout)
 
     return call
+
+
+@pytest.fixture
+def recurate_here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Done]:
+    """Run the command line within this process: a tenth of the cost, where the process is not tested."""
+    monkeypatch.setenv("COLUMNS", "160")
+    return functools.partial(call, cwd=tmp_path)

@@ -21,6 +21,8 @@ from recurate.log.opening import open_log
 from recurate.log.reading.mapping import Given
 from recurate.log.schema import Log
 
+pytestmark = pytest.mark.usefixtures("few_replicates")
+
 TOOLS = [*REWARDED, *PAIRED, *PICKED, formats.alpaca_eval_2]
 
 

@@ -22,6 +22,8 @@ from recurate.log.reading.mapping import Given
 from recurate.loop.config import read_config
 from recurate.verbs.audit.declared import read_declared
 
+pytestmark = pytest.mark.usefixtures("few_replicates")
+
 COUNTS = {
     "CSV": 1400, "JSON": 1600, "JSON lines": 1700, "Parquet": 1500, "Arrow": 600, "packed": 400,
     "garbage": 1300, "TOML": 1500, "sound": 400,
@@ -107,13 +109,13 @@ def test_verbs_live_with_any_values(verb, tmp_path):
 
 
 @pytest.mark.slow
-def test_the_command_line_exits_with_0_1_or_2(recurate_cli, tmp_path):
+def test_the_command_line_exits_with_0_1_or_2(recurate_here, tmp_path):
     """A sample, as a user gives it: 1 is a mismatch that an audit found."""
     for number in range(12):
         kind = list(FORMATS)[number % len(FORMATS)]
         path = write_input(kind, 20_000 + number, tmp_path)
         verb = ("forecast", "fit", "audit")[number % 3]
-        done = recurate_cli(verb, path, "--out", "out")
+        done = recurate_here(verb, path, "--out", "out")
         assert done.returncode in ((0, 1, 2) if verb == "audit" else (0, 2)), (path, done.stderr)
         assert "Traceback" not in done.stderr
         shutil.rmtree(tmp_path / "out", ignore_errors=True)

@@ -12,6 +12,8 @@ import pytest
 
 import recurate
 
+pytestmark = pytest.mark.usefixtures("few_replicates")
+
 VERBS = ("run", "forecast", "plan", "fit", "audit", "compare", "reproduce")
 # Options that are about the command alone: where results go, and what is printed.
 OF_COMMANDS = {"out", "as_json", "figures", "quiet", "dry_run", "neural", "allow_unverified"}

@@ -16,6 +16,8 @@ from recurate.core.sealed import sealed
 from recurate.loop.config import parse_config
 from recurate.loop.driver import run
 
+pytestmark = pytest.mark.usefixtures("few_replicates")
+
 PLUGIN = """
 from pathlib import Path
 import numpy as np

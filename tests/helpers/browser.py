@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import re
 import shutil
+from typing import Any
+from urllib.parse import quote
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 FLAGS = [
@@ -23,9 +26,21 @@ def check_charts(html: str) -> None:
     Raises:
         jsonschema.ValidationError: one is not valid.
     """
-    from altair.vegalite.v6.schema.core import Root
-
     specs = re.findall(r'<script type="application/json"[^>]*>(.*?)</script>', html, flags=re.S)
     assert specs
     for spec in specs:
-        Root.validate(json.loads(spec))
+        _validator().validate(json.loads(spec))
+
+
+@functools.cache
+def _validator() -> Any:
+    """Return the schema's validator; Altair's own copies the whole schema for every chart."""
+    import jsonschema
+    from altair.vegalite.v6.schema.core import Root
+
+    def quoted(value: Any) -> Any:
+        if isinstance(value, dict):
+            return {k: "#" + quote(v[1:]) if k == "$ref" else quoted(v) for k, v in value.items()}
+        return [quoted(v) for v in value] if isinstance(value, list) else value
+
+    return jsonschema.validators.validator_for(Root._rootschema)(quoted(Root._rootschema))

@@ -91,7 +91,7 @@ def one_by_one(choices: Choices) -> list[tuple[list[list[float]], int, float, in
 
 def plain_log(candidates: Sequence[Sequence[float]], pick: int, beta: Sequence[float]) -> float:
     """Return the log of exp(u_pick) / sum exp(u), a loop in plain Python."""
-    assert all(len(row) == len(beta) for row in candidates)
+    assert len(candidates[0]) == len(beta)  # rows of one array
     u = [sum(map(operator.mul, row, beta)) for row in candidates]
     top = max(u)
     return u[pick] - top - math.log(sum([math.exp(v - top) for v in u]))

@@ -20,6 +20,8 @@ from recurate.loop.config import parse_config
 from recurate.loop.driver import run
 from recurate.verbs.run.report import write_run_report
 
+pytestmark = pytest.mark.usefixtures("few_replicates")
+
 READERS = {
     "forecast": ["forecast", "run", "--rounds", "2", "--out", "out"],
     "plan": ["plan", "run", "--rounds", "2", "--out", "out"],

@@ -130,7 +130,7 @@ def test_the_model_is_retrained_on_the_picks_and_real_data_and_nothing_else(tmp_
         assert len({row.tobytes() for row in data[120:]} & known) == 40, "40 different real samples"
 
 
-def test_the_forecast_is_that_of_the_runs_own_setting(finished, recurate_cli, tmp_path):
+def test_the_forecast_is_that_of_the_runs_own_setting(finished, recurate_here, tmp_path):
     """Through the Python call and, by a run folder's defaults, through the command line."""
     store = RunFolder.open(finished)
     candidates, reference = split_log(store.log(0), group="group")
@@ -143,7 +143,7 @@ def test_the_forecast_is_that_of_the_runs_own_setting(finished, recurate_cli, tm
         np.testing.assert_allclose(
             kept.values(quantity, reward=reward), again.values(quantity, reward=reward), rtol=1e-12
         )
-    done = recurate_cli("forecast", finished, "--group", "group", "--rounds", 2, "--out", tmp_path / "f")
+    done = recurate_here("forecast", finished, "--group", "group", "--rounds", 2, "--out", tmp_path / "f")
     assert done.returncode == 0, done.stderr
     told = Trajectory.read(tmp_path / "f" / "trajectory.parquet")
     np.testing.assert_allclose(
@@ -225,14 +225,14 @@ def test_a_resumed_run_may_go_further(finished, tmp_path):
 # --- what is refused ---
 
 
-def test_a_folder_in_use_is_left_alone(finished, tmp_path, recurate_cli):
+def test_a_folder_in_use_is_left_alone(finished, tmp_path, recurate_here):
     (tmp_path / "tiny.toml").write_text(tomli_w.dumps(GAUSSIANS))
     before = contents(finished)
-    assert "--resume" in refused(recurate_cli("run", "tiny.toml", "--out", finished))
+    assert "--resume" in refused(recurate_here("run", "tiny.toml", "--out", finished))
     assert contents(finished) == before
     (tmp_path / "notes").mkdir()
     (tmp_path / "notes" / "a.txt").write_text("mine")
-    assert "choose another --out" in refused(recurate_cli("run", "tiny.toml", "--out", "notes"))
+    assert "choose another --out" in refused(recurate_here("run", "tiny.toml", "--out", "notes"))
 
 
 @pytest.mark.parametrize(
@@ -248,7 +248,7 @@ def test_a_folder_in_use_is_left_alone(finished, tmp_path, recurate_cli):
         (["plane.toml"], "the same dimension"),
     ],
 )
-def test_bad_input(tmp_path, recurate_cli, arguments, message):
+def test_bad_input(tmp_path, recurate_here, arguments, message):
     write = {
         "typo.toml": merged(GAUSSIANS, selection={"pick": 3}),
         "class.toml": merged(DIGITS, rewards=[{"kind": "classifier", "label": "eleven"}]),
@@ -256,19 +256,19 @@ def test_bad_input(tmp_path, recurate_cli, arguments, message):
     }
     for name, raw in write.items():
         (tmp_path / name).write_text(tomli_w.dumps(raw))
-    assert message in refused(recurate_cli("run", *arguments))
+    assert message in refused(recurate_here("run", *arguments))
 
 
 def copied(finished: Path, tmp_path: Path) -> Path:
     return Path(shutil.copytree(finished, tmp_path / "copy"))
 
 
-def test_a_newer_format_is_refused(finished, tmp_path, recurate_cli):
+def test_a_newer_format_is_refused(finished, tmp_path, recurate_here):
     folder = copied(finished, tmp_path)
     manifest = json.loads((folder / "manifest.json").read_text())
     (folder / "manifest.json").write_text(json.dumps(manifest | {"format": RUN_FORMAT + 1}))
-    assert "newer recurate" in refused(recurate_cli("run", "--resume", folder))
-    assert "newer recurate" in refused(recurate_cli("report", folder))
+    assert "newer recurate" in refused(recurate_here("run", "--resume", folder))
+    assert "newer recurate" in refused(recurate_here("report", folder))
 
 
 def test_a_missing_round_is_named_and_the_remedy_works(finished, tmp_path, recurate_cli):
@@ -282,19 +282,19 @@ def test_a_missing_round_is_named_and_the_remedy_works(finished, tmp_path, recur
     assert found == contents(finished)
 
 
-def test_a_configuration_of_ones_own_is_not_overwritten(tmp_path, recurate_cli):
+def test_a_configuration_of_ones_own_is_not_overwritten(tmp_path, recurate_here):
     own = tmp_path / "own"
     own.mkdir()
     text = "# my notes\n" + tomli_w.dumps(GAUSSIANS)
     (own / "config.toml").write_text(text)
-    refused(recurate_cli("run", own / "config.toml", "--out", own))
+    refused(recurate_here("run", own / "config.toml", "--out", own))
     assert (own / "config.toml").read_text() == text
 
 
-def test_what_does_not_fit_the_data_leaves_no_folder(tmp_path, recurate_cli):
+def test_what_does_not_fit_the_data_leaves_no_folder(tmp_path, recurate_here):
     bad = merged(GAUSSIANS, rewards=[{"kind": "distance", "centre": [0.0, 0.0, 0.0]}])
     (tmp_path / "bad.toml").write_text(tomli_w.dumps(bad))
-    refused(recurate_cli("run", "bad.toml", "--out", "out"))
+    refused(recurate_here("run", "bad.toml", "--out", "out"))
     assert not (tmp_path / "out").exists()
 
 

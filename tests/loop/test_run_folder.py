@@ -171,15 +171,15 @@ def test_a_folder_of_which_the_run_keeps_a_copy(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize("command", [("run", "--resume", "out"), ("report", "out"), ("audit", "out")])
-def test_a_run_of_an_older_format_is_refused(folder, recurate_cli, command):
+def test_a_run_of_an_older_format_is_refused(folder, recurate_here, command):
     manifest = json.loads((folder / "out" / "manifest.json").read_text())
     older = {name: value for name, value in manifest.items() if name not in ("rests_on", "device", "seal")}
     (folder / "out" / "manifest.json").write_text(json.dumps(older | {"format": 1}))
     arguments = [folder / word if word == "out" else word for word in command]
-    message = refused(recurate_cli(*arguments))
+    message = refused(recurate_here(*arguments))
     assert "written by an older recurate" in message
     assert "manifest.json of format 1" in message
 
 
-def test_accepting_without_resuming_is_refused(tmp_path, recurate_cli):
-    assert "only with resume" in refused(recurate_cli("run", "x.toml", "--accept-changes"))
+def test_accepting_without_resuming_is_refused(tmp_path, recurate_here):
+    assert "only with resume" in refused(recurate_here("run", "x.toml", "--accept-changes"))

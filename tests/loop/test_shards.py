@@ -32,6 +32,12 @@ def whole(tmp_path_factory):
     return contents(folder)
 
 
+@pytest.fixture(scope="module")
+def processes():
+    with opened("processes", 2) as engine:
+        yield engine
+
+
 @pytest.fixture
 def begun(tmp_path) -> Path:
     """A run whose first round waits for its shards."""
@@ -64,9 +70,8 @@ def test_a_round_has_whole_slates_in_even_shards():
     assert parse_config(many | {"generator": external, "engine": {"shard": 50_000}}).parts == 8
 
 
-def test_processes_give_the_same_bytes(whole, tmp_path):
-    with opened("processes", 2) as engine:
-        run(parse_config(SMALL), tmp_path / "run", engine=engine)
+def test_processes_give_the_same_bytes(whole, processes, tmp_path):
+    run(parse_config(SMALL), tmp_path / "run", engine=processes)
     assert contents(tmp_path / "run") == whole
 
 
@@ -82,11 +87,10 @@ def test_shards_by_hand_give_the_same_bytes(whole, begun):
     assert contents(begun) == whole
 
 
-def test_the_engine_does_not_matter_to_rounds_of_one_shard(tmp_path):
+def test_the_engine_does_not_matter_to_rounds_of_one_shard(processes, tmp_path):
     config = parse_config(merged(GAUSSIANS, rounds=1))
     run(config, tmp_path / "here")
-    with opened("processes", 2) as engine:
-        run(config, tmp_path / "there", engine=engine)
+    run(config, tmp_path / "there", engine=processes)
     assert contents(tmp_path / "there") == contents(tmp_path / "here")
     assert not (tmp_path / "there" / ".shards").exists()
 
@@ -224,7 +228,7 @@ def test_the_commands(begun, whole, tmp_path, recurate_cli):
     done = recurate_cli("run", "--resume", out, "--engine", "shards")
     assert done.returncode == 0
     assert "waiting for 5 shards" in done.stderr
-    done = recurate_cli("run", "--resume", out, "--engine", "processes", "--workers", 2)
+    done = recurate_cli("run", "--resume", out, "--engine", "processes", "--workers", 1)
     assert done.returncode == 0, done.stderr
     assert "no shards of round 2 are waited for" in refused(
         recurate_cli("shard", out, "--index", 0, "--of", 1)

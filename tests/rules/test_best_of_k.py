@@ -282,4 +282,4 @@ def test_many_laws_at_once(count, k, keep):
     laws /= laws.sum(axis=0)
     ranks = Ranks(rewards)
     each = [ranks(law, k, keep) for law in laws.T]
-    assert ranks(laws, k, keep) == pytest.approx(np.stack(each, axis=1), rel=1e-13, abs=0)
+    np.testing.assert_allclose(ranks(laws, k, keep), np.stack(each, axis=1), rtol=1e-13, atol=0)

@@ -14,6 +14,8 @@ from recurate.rules import Rule, Threshold, TopFraction, noise_named
 from recurate.theory.attribution import Change, attribute
 from recurate.theory.setting import Setting
 
+pytestmark = pytest.mark.usefixtures("few_replicates")
+
 NONE, GAUSSIAN = noise_named("none"), noise_named("gaussian")
 
 

@@ -320,7 +320,7 @@ def test_groups_of_thin_contexts_have_no_extinctions():
 @pytest.mark.parametrize("spread", [300.0, 30_000.0, 1e6])
 def test_rewards_far_apart_take_no_longer(spread):
     """Bands over hundreds of nats are given up, not waited for."""
-    rewards = spread * np.random.default_rng(17).normal(size=1000) - 5 * spread
+    rewards = spread * np.random.default_rng(17).normal(size=400) - 5 * spread
     result = forecast(rewards, k=4, rounds=3, picks=1000)
     assert np.isfinite(result.trajectory.values("mean_reward")).all()
 

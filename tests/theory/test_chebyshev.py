@@ -14,6 +14,8 @@ from recurate.theory.chebyshev import Compressed, compressible, rate_of
 from recurate.theory.population import Population
 from recurate.theory.setting import Setting, Stage
 
+pytestmark = pytest.mark.usefixtures("few_replicates")
+
 ROUNDS = 100
 SETTINGS = {
     "pure curation": Setting(Rule(4), (1.0,), 0.0, ROUNDS),

@@ -29,6 +29,8 @@ from recurate.theory.survival import (
 )
 from recurate.theory.welfare import hill_number, welfare
 
+pytestmark = pytest.mark.usefixtures("few_replicates")
+
 GOLDEN = json.loads((GOLDENS / "kernel.json").read_text())
 CYCLIC = [[4.0, 2.0, 0.0], [0.0, 4.0, 2.0], [2.0, 0.0, 4.0]]
 APART = np.array([[200.0, 0.0], [0.0, 200.0]])

@@ -13,6 +13,8 @@ from recurate.rules import Rule
 from recurate.theory.renewal import Efficacy, renew
 from recurate.theory.setting import Setting
 
+pytestmark = pytest.mark.usefixtures("few_replicates")
+
 SETTING = Setting(Rule(4), (1.0,), 0.0, 1, picks=4000)
 
 

@@ -15,6 +15,8 @@ from recurate.theory.population import Population
 from recurate.theory.residuals import PooledResiduals
 from recurate.theory.setting import Setting, Stage
 
+pytestmark = pytest.mark.usefixtures("few_replicates")
+
 
 def quantiles(n: int) -> np.ndarray:
     from scipy.special import ndtri

@@ -14,6 +14,8 @@ from recurate.rules import Rule, TopFraction
 from recurate.theory.bounds import plain_bounds
 from recurate.theory.setting import Stage
 
+pytestmark = pytest.mark.usefixtures("few_replicates")
+
 POOL = np.random.default_rng(0).normal(size=800)
 
 

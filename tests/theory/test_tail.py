@@ -17,6 +17,8 @@ from recurate.theory.population import Population
 from recurate.theory.setting import Setting
 from recurate.theory.tail import fit_tail
 
+pytestmark = pytest.mark.usefixtures("few_replicates")
+
 RULE, ROUNDS, SEEDS, POOL = Rule(4), 14, 40, 4000
 
 # Quantile functions of the survival probability, and draws.

@@ -20,6 +20,8 @@ from recurate.report.sections import Section
 from recurate.verbs.options import beside
 from recurate.verbs.result import Result, publish
 
+pytestmark = pytest.mark.usefixtures("few_replicates")
+
 
 @pytest.fixture(scope="module")
 def result():
@@ -158,22 +160,22 @@ def test_results_of_several_files_go_to_the_working_folder(names, stem, tmp_path
     assert beside(names, "fit") == tmp_path / f"{stem}-fit"
 
 
-def test_several_files_and_standard_input_are_one_log(recurate_cli, tmp_path):
+def test_several_files_and_standard_input_are_one_log(recurate_here, tmp_path):
     for step in (1, 2):
         rows = [json.dumps({"prompt": f"p{i // 4}", "reward": float(i % 5 + step)}) for i in range(40)]
         (tmp_path / f"{step}.jsonl").write_text("\n".join(rows))
-    done = recurate_cli("audit", "1.jsonl", "2.jsonl")
+    done = recurate_here("audit", "1.jsonl", "2.jsonl")
     assert done.returncode == 0, done.stderr
     assert "2 files; the round is the number in the file's name" in done.stdout
     facts = json.loads((tmp_path / "log-audit" / "audit.json").read_text())["facts"]
     assert (facts["candidates"], facts["rounds"]) == (80, 2)
 
 
-def test_a_gzipped_log_s_forecast_lies_where_its_fit_would(recurate_cli, tmp_path):
+def test_a_gzipped_log_s_forecast_lies_where_its_fit_would(recurate_here, tmp_path):
     import gzip
 
     with gzip.open(tmp_path / "x.csv.gz", "wt") as file:
         file.write("reward\n" + "\n".join(str(i % 7) for i in range(60)))
-    done = recurate_cli("forecast", "x.csv.gz", "--rounds", 1)
+    done = recurate_here("forecast", "x.csv.gz", "--rounds", 1)
     assert done.returncode == 0, done.stderr
     assert pq.read_table(tmp_path / "x-forecast" / "trajectory.parquet").num_rows > 0

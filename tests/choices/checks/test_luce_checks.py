@@ -578,7 +578,8 @@ def test_the_pair_statistics_moments_by_enumeration():
     assert chances.sum() == pytest.approx(1)
     assert chances @ values == pytest.approx(0, abs=1e-10)
     assert chances @ values**2 == pytest.approx(variance, rel=1e-9)
-    inverse = np.linalg.inv(-hessian_of(lambda b: plain_value(one_by_one(choices), b), beta))
+    slates = one_by_one(choices)
+    inverse = np.linalg.inv(-hessian_of(lambda b: plain_value(slates, b), beta))
     cubes = 0.0
     for i, j in itertools.permutations(range(6), 2):
         if who[i] == who[j]:
@@ -591,8 +592,9 @@ def test_the_pair_statistics_moments_by_enumeration():
 def test_the_pair_statistic_by_plain_sums():
     choices = luce(np.random.default_rng(18), slates=40, choosers=8)
     t, _, _ = _pair_statistic(choices, TRUE, np.arange(3), choices.choosers)
-    information = -hessian_of(lambda b: plain_value(one_by_one(choices), b), TRUE)
-    scores = [jacobian_of(lambda b, s=s: plain_value([s], b), TRUE) for s in one_by_one(choices)]
+    slates = one_by_one(choices)
+    information = -hessian_of(lambda b: plain_value(slates, b), TRUE)
+    scores = [jacobian_of(lambda b, s=s: plain_value([s], b), TRUE) for s in slates]
     inverse = np.linalg.inv(information)
     expected = sum(
         scores[i] @ inverse @ scores[j]

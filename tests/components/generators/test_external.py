@@ -233,10 +233,10 @@ def test_a_killed_loop_of_programs_goes_on_with_the_same_bytes(points, tmp_path)
         ((), ("--skip",), "wrote no checkpoint"),
     ],
 )
-def test_faults_of_the_programs_stop_the_run_and_keep_what_was(tmp_path, recurate_cli, sample, fit, message):
+def test_faults_of_the_programs_stop_the_run_and_keep_what_was(tmp_path, recurate_here, sample, fit, message):
     config = points_config(tmp_path, generator=external(sample, fit), rounds=1)
     write_config(config, tmp_path)
-    done = recurate_cli("run", "loop.toml", "--out", "out")
+    done = recurate_here("run", "loop.toml", "--out", "out")
     assert done.returncode == 2
     assert message in done.stderr
     assert "Traceback" not in done.stderr
@@ -284,9 +284,9 @@ def test_a_time_limit(tmp_path):
         ({"data": {"kind": "table", "path": "no.jsonl"}}, "no such data file"),
     ],
 )  # fmt: skip
-def test_bad_configurations(tmp_path, recurate_cli, changes, message):
+def test_bad_configurations(tmp_path, recurate_here, changes, message):
     write_config(reports_config(tmp_path) | changes, tmp_path)
-    done = recurate_cli("run", "loop.toml", "--out", "out")
+    done = recurate_here("run", "loop.toml", "--out", "out")
     assert done.returncode == 2, done.stdout
     assert message in done.stderr
     assert "Traceback" not in done.stderr
@@ -311,9 +311,9 @@ def test_a_file_that_changes_under_a_run_is_told(reports, tmp_path):
 # --- dry run ---
 
 
-def test_a_dry_run_tries_both_commands_on_ten_items(tmp_path, recurate_cli):
+def test_a_dry_run_tries_both_commands_on_ten_items(tmp_path, recurate_here):
     write_config(reports_config(tmp_path), tmp_path)
-    done = recurate_cli("run", "loop.toml", "--dry-run")
+    done = recurate_here("run", "loop.toml", "--dry-run")
     assert done.returncode == 0, done.stderr
     assert "10 texts, such as 'Bergen' ->" in done.stdout
     assert done.stdout.count("sample") >= 2
@@ -321,10 +321,10 @@ def test_a_dry_run_tries_both_commands_on_ten_items(tmp_path, recurate_cli):
     assert not (tmp_path / "runs").exists()
     broken = external(fit_extra=("--exit", "9"))
     write_config(reports_config(tmp_path, generator=broken), tmp_path)
-    done = recurate_cli("run", "loop.toml", "--dry-run")
+    done = recurate_here("run", "loop.toml", "--dry-run")
     assert done.returncode == 2
     assert "exit code was 9" in done.stderr
-    done = recurate_cli("run", "--dry-run")
+    done = recurate_here("run", "--dry-run")
     assert done.returncode == 2
 
 

@@ -122,9 +122,9 @@ def test_roll_back_and_play_again(tmp_path, once):
         ({"kind": "band", "action": "panic"}, "alarms.0.action"),
     ],
 )
-def test_alarms_that_make_no_sense(tmp_path, recurate_cli, alarm, message):
+def test_alarms_that_make_no_sense(tmp_path, recurate_here, alarm, message):
     (tmp_path / "tiny.toml").write_text(tomli_w.dumps(merged(GAUSSIANS, alarms=[alarm])))
-    done = recurate_cli("run", "tiny.toml", "--out", "out")
+    done = recurate_here("run", "tiny.toml", "--out", "out")
     assert done.returncode == 2
     assert message in done.stderr
     assert "Traceback" not in done.stderr

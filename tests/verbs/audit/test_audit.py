@@ -391,6 +391,9 @@ def test_the_last_round_may_only_have_been_sampled():
 # --- the log's form makes no difference -----------------------------------------------------------
 
 
+HONEST = claim(slates=1000)
+
+
 def essence(found: Audit) -> list[tuple]:
     return [(f.aspect, f.recovered, f.verdict) for f in found.findings]
 
@@ -400,25 +403,28 @@ def honest():
     return loops.loop_log(np.random.default_rng(3), slates=1000, contexts=7)
 
 
-def test_the_order_of_rows_makes_no_difference(honest):
+@pytest.fixture(scope="module")
+def as_it_was(honest):
+    return audited(honest, HONEST)
+
+
+def test_the_order_of_rows_makes_no_difference(honest, as_it_was):
     order = np.random.default_rng(0).permutation(honest.num_rows)
-    found = audited(honest.take(order), claim(slates=1000))
-    assert essence(found) == essence(audited(honest, claim(slates=1000)))
+    assert essence(audited(honest.take(order), HONEST)) == essence(as_it_was)
 
 
-def test_rewards_count_relative_to_temperature_and_context(honest):
+def test_rewards_count_relative_to_temperature_and_context(honest, as_it_was):
     name = honest.column_names.index("reward")
     worth = np.asarray(honest.column("reward"))
     level = np.asarray(honest.column("slate")) % 13
     other = honest.set_column(name, "reward", pa.array(4 * (worth + level)))
     found = audited(other, claim(temperature=4.0, slates=1000))
     assert not accused(found)
-    plain_found = audited(honest, claim(slates=1000))
-    assert found.recovered.temperature == pytest.approx(4 * plain_found.recovered.temperature, rel=1e-6)
-    assert "temperature" in accused(audited(other, claim(slates=1000)))
+    assert found.recovered.temperature == pytest.approx(4 * as_it_was.recovered.temperature, rel=1e-6)
+    assert "temperature" in accused(audited(other, HONEST))
 
 
-def test_real_data_and_candidates_shown_to_nobody_make_no_difference(honest):
+def test_real_data_and_candidates_shown_to_nobody_make_no_difference(honest, as_it_was):
     count = 50
     more = pa.table(
         {
@@ -429,23 +435,23 @@ def test_real_data_and_candidates_shown_to_nobody_make_no_difference(honest):
     )  # fmt: skip
     own = honest.append_column("source", pa.array(np.full(honest.num_rows, "model")))
     with_real = pa.concat_tables([own, more], promote_options="permissive")
-    assert essence(audited(with_real, claim(slates=1000))) == essence(audited(honest, claim(slates=1000)))
+    assert essence(audited(with_real, HONEST)) == essence(as_it_was)
     unseen = more.set_column(6, "source", pa.array(np.full(count, "model")))
     found = audited(pa.concat_tables([own, unseen], promote_options="permissive"), claim(slates=1000))
     assert not accused(found)
     assert found.facts["candidates"] == honest.num_rows + count
 
 
-def test_rounds_need_not_be_consecutive(honest):
+def test_rounds_need_not_be_consecutive(honest, as_it_was):
     later = (np.asarray(honest.column("round")) * 3 + 5).astype(np.int32)
     other = honest.set_column(0, "round", pa.array(later))
-    assert essence(audited(other, claim(slates=1000))) == essence(audited(honest, claim(slates=1000)))
-    assert [c.after for c in audited(other).changes] == [8, 11, 14]
+    found = audited(other, HONEST)
+    assert essence(found) == essence(as_it_was)
+    assert [c.after for c in found.changes] == [8, 11, 14]
 
 
-def test_it_is_the_same_twice(honest):
-    first, second = (to_json(facts_of(audited(honest, claim(slates=1000)))) for _ in range(2))
-    assert first == second
+def test_it_is_the_same_twice(honest, as_it_was):
+    assert to_json(facts_of(audited(honest, HONEST))) == to_json(facts_of(as_it_was))
 
 
 # --- pools ----------------------------------------------------------------------------------------

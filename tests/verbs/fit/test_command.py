@@ -25,6 +25,8 @@ from recurate.log.trajectory import Trajectory
 from recurate.loop.config import parse_config
 from recurate.loop.driver import run
 
+pytestmark = pytest.mark.usefixtures("few_replicates")
+
 DATA = Path(os.environ.get("RECURATE_DATA", "/nowhere"))
 
 

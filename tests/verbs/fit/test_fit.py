@@ -28,6 +28,8 @@ from recurate.verbs.fit.fit import FitOptions, _doubts, fit_log
 from recurate.verbs.fit.report import fit_result
 from recurate.verbs.forecast.python import forecast
 
+pytestmark = pytest.mark.usefixtures("few_replicates")
+
 PLAIN = FitOptions(classes=0)
 
 

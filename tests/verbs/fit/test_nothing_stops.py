@@ -22,6 +22,8 @@ from recurate.rules.families import Family
 from recurate.verbs.fit.python import fit
 from recurate.verbs.forecast.python import forecast
 
+pytestmark = pytest.mark.usefixtures("few_replicates")
+
 
 def table_of(picked, k, **columns):
     """Return one row a candidate; columns of (slates, k) or of one value a slate."""

@@ -15,6 +15,8 @@ from helpers.paths import refused
 from recurate.log.logger import PickLogger
 from recurate.log.trajectory import Trajectory
 
+pytestmark = pytest.mark.usefixtures("few_replicates")
+
 
 @pytest.fixture
 def table(tmp_path):
@@ -31,8 +33,8 @@ def table(tmp_path):
     return columns
 
 
-def test_a_bare_table(table, tmp_path, recurate_cli):
-    done = recurate_cli(
+def test_a_bare_table(table, tmp_path, recurate_here):
+    done = recurate_here(
         "forecast", "scores.csv", "--reward", "score", "--group", "topic", "--track", "length",
         "--k", 8, "--rounds", 3, "--out", "result",
     )  # fmt: skip
@@ -49,8 +51,8 @@ def test_a_bare_table(table, tmp_path, recurate_cli):
     ]  # fmt: skip
 
 
-def test_two_weighted_rewards_at_infinite_k(table, tmp_path, recurate_cli):
-    done = recurate_cli(
+def test_two_weighted_rewards_at_infinite_k(table, tmp_path, recurate_here):
+    done = recurate_here(
         "forecast", "scores.csv", "--reward", "score", "--reward", "other", "--weights", "0.4,0.6",
         "--k", "inf", "--real-fraction", 0.2, "--temperature", 2, "--rounds", 2,
     )  # fmt: skip
@@ -62,26 +64,26 @@ def test_two_weighted_rewards_at_infinite_k(table, tmp_path, recurate_cli):
     )
 
 
-def test_contexts_by_column(table, tmp_path, recurate_cli):
-    done = recurate_cli("forecast", "scores.csv", "--reward", "score", "--context", "ask", "--rounds", 1)
+def test_contexts_by_column(table, tmp_path, recurate_here):
+    done = recurate_here("forecast", "scores.csv", "--reward", "score", "--context", "ask", "--rounds", 1)
     assert done.returncode == 0, done.stderr
     assert "contexts are thin" in done.stderr
 
 
-def test_json_lines_are_the_trajectory(table, tmp_path, recurate_cli):
-    done = recurate_cli("forecast", "scores.csv", "--reward", "score", "--rounds", 1, "--json")
+def test_json_lines_are_the_trajectory(table, tmp_path, recurate_here):
+    done = recurate_here("forecast", "scores.csv", "--reward", "score", "--rounds", 1, "--json")
     rows = [json.loads(line) for line in done.stdout.splitlines()]
     assert rows == Trajectory.read(tmp_path / "scores-forecast" / "trajectory.parquet").to_table().to_pylist()
 
 
-def test_a_log_gives_k_and_later_rounds(tmp_path, recurate_cli):
+def test_a_log_gives_k_and_later_rounds(tmp_path, recurate_here):
     rng = np.random.default_rng(1)
     with PickLogger(tmp_path / "picks.jsonl") as log:
         for t in range(2):
             for _ in range(300):
                 rewards = rng.normal(loc=t, size=5)
                 log.slate(rewards.tolist(), picked=int(rewards.argmax()), round=t)
-    done = recurate_cli("forecast", "picks.jsonl", "--rounds", 2)
+    done = recurate_here("forecast", "picks.jsonl", "--rounds", 2)
     assert done.returncode == 0, done.stderr
     assert "K = 5" in done.stdout
     assert "in brackets: measured" in done.stdout
@@ -90,7 +92,7 @@ def test_a_log_gives_k_and_later_rounds(tmp_path, recurate_cli):
     assert trajectory.values("mean_reward", source="measured")[1] == pytest.approx(1, abs=0.2)
 
 
-def test_groups_that_appear_later_are_groups_of_their_own(tmp_path, recurate_cli):
+def test_groups_that_appear_later_are_groups_of_their_own(tmp_path, recurate_here):
     lines = ["round,slate,reward,picked,group"]
     for t, groups in enumerate(("ac", "abc")):
         for i in range(300):
@@ -98,7 +100,7 @@ def test_groups_that_appear_later_are_groups_of_their_own(tmp_path, recurate_cli
                 f"{t},{i},{slot},{int(slot == 0)},{groups[(i + slot) % len(groups)]}" for slot in range(3)
             ]
     (tmp_path / "log.csv").write_text("\n".join(lines))
-    done = recurate_cli("forecast", "log.csv", "--group", "group", "--rounds", 1)
+    done = recurate_here("forecast", "log.csv", "--group", "group", "--rounds", 1)
     assert done.returncode == 0, done.stderr
     trajectory = Trajectory.read(tmp_path / "log-forecast" / "trajectory.parquet")
     assert trajectory.values("share", group="b").tolist() == [0, 0]
@@ -106,11 +108,11 @@ def test_groups_that_appear_later_are_groups_of_their_own(tmp_path, recurate_cli
     assert found == pytest.approx([1 / 3] * 3)
 
 
-def test_a_reference_log_gives_its_real_rows(tmp_path, recurate_cli):
+def test_a_reference_log_gives_its_real_rows(tmp_path, recurate_here):
     rows = [f"{i},{i % 7},model" for i in range(300)] + [f"{i},100,real" for i in range(300)]
     (tmp_path / "both.csv").write_text("item,reward,source\n" + "\n".join(rows))
     (tmp_path / "pool.csv").write_text("reward\n" + "\n".join(str(i % 7) for i in range(300)))
-    done = recurate_cli(
+    done = recurate_here(
         "forecast", "pool.csv", "--reference", "both.csv", "--real-fraction", 1, "--rounds", 1
     )
     assert done.returncode == 0, done.stderr
@@ -140,9 +142,9 @@ def test_import_and_help_are_quick():
     assert best("-m", "recurate.cli", "--help") < 0.5
 
 
-def test_a_reference_file(table, tmp_path, recurate_cli):
+def test_a_reference_file(table, tmp_path, recurate_here):
     (tmp_path / "real.csv").write_text("score,topic\n" + "\n".join(f"{x},d" for x in np.linspace(2, 3, 50)))
-    done = recurate_cli(
+    done = recurate_here(
         "forecast", "scores.csv", "--reward", "score", "--group", "topic", "--reference", "real.csv",
         "--real-fraction", 0.5, "--rounds", 1,
     )  # fmt: skip
@@ -180,23 +182,23 @@ def test_a_reference_file(table, tmp_path, recurate_cli):
         (["cut.parquet"], "cannot read"),
     ],
 )
-def test_bad_input(table, tmp_path, recurate_cli, arguments, message):
+def test_bad_input(table, tmp_path, recurate_here, arguments, message):
     (tmp_path / "empty.csv").write_bytes(b"")
     (tmp_path / "nan.csv").write_text("reward\n1\nnan\n")
     (tmp_path / "cut.parquet").write_bytes(b"PAR1 and not much more")
     before = (tmp_path / "scores.csv").read_bytes()
-    assert message in refused(recurate_cli("forecast", *arguments))
+    assert message in refused(recurate_here("forecast", *arguments))
     assert (tmp_path / "scores.csv").read_bytes() == before
 
 
-def test_help_teaches(recurate_cli):
+def test_help_teaches(recurate_here):
     for command in ([], ["run"], ["forecast"], ["report"]):
-        done = recurate_cli(*command, "--help")
+        done = recurate_here(*command, "--help")
         assert done.returncode == 0
         assert "Usage" in done.stdout
-    assert recurate_cli("--version").stdout.strip() == version("recurate")
-    assert recurate_cli("forecast").returncode == 2
-    assert "Traceback" not in recurate_cli("forecast", "a", "--nonsense").stderr
+    assert recurate_here("--version").stdout.strip() == version("recurate")
+    assert recurate_here("forecast").returncode == 2
+    assert "Traceback" not in recurate_here("forecast", "a", "--nonsense").stderr
 
 
 # --- rules, rounds, renewal ---
@@ -216,20 +218,20 @@ def test_help_teaches(recurate_cli):
         ["--tail", "--rounds", 12],
     ],
 )
-def test_every_kind_of_round(table, tmp_path, recurate_cli, arguments):
-    done = recurate_cli("forecast", "scores.csv", "--reward", "score", "--rounds", 2, *arguments)
+def test_every_kind_of_round(table, tmp_path, recurate_here, arguments):
+    done = recurate_here("forecast", "scores.csv", "--reward", "score", "--rounds", 2, *arguments)
     assert done.returncode == 0, done.stderr
     values = Trajectory.read(tmp_path / "scores-forecast" / "trajectory.parquet").values("mean_reward")
     assert values[-1] > values[0] + 0.2
     assert "Proved statements" in done.stdout or arguments[0] in ("--threshold", "--top")
 
 
-def test_the_rule_is_the_one_asked_for(table, tmp_path, recurate_cli):
+def test_the_rule_is_the_one_asked_for(table, tmp_path, recurate_here):
     from recurate.rules import TopFraction
     from recurate.theory.population import Population
     from recurate.theory.setting import Setting
 
-    done = recurate_cli("forecast", "scores.csv", "--reward", "score", "--rounds", 1, "--top", 0.25)
+    done = recurate_here("forecast", "scores.csv", "--reward", "score", "--rounds", 1, "--top", 0.25)
     assert done.returncode == 0, done.stderr
     population = Population(table["score"])
     expected = population.step(population.law, Setting(TopFraction(0.25))) @ table["score"]
@@ -238,8 +240,8 @@ def test_the_rule_is_the_one_asked_for(table, tmp_path, recurate_cli):
     assert "fraction 0.25" in done.stdout
 
 
-def test_statements_groups_and_tails_are_shown(table, tmp_path, recurate_cli):
-    done = recurate_cli(
+def test_statements_groups_and_tails_are_shown(table, tmp_path, recurate_here):
+    done = recurate_here(
         "forecast", "scores.csv", "--reward", "score", "--group", "topic", "--picks", 8, "--tail",
         "--rounds", 12,
     )  # fmt: skip
@@ -273,9 +275,9 @@ def loop_log(path, rounds, eta=0.5):
     path.write_text("\n".join(lines))
 
 
-def test_renewed_forecasts_and_a_fitted_efficacy(tmp_path, recurate_cli):
+def test_renewed_forecasts_and_a_fitted_efficacy(tmp_path, recurate_here):
     loop_log(tmp_path / "log.csv", 5)
-    done = recurate_cli("forecast", "log.csv", "--rounds", 4, "--renew", "--efficacy", "fit")
+    done = recurate_here("forecast", "log.csv", "--rounds", 4, "--renew", "--efficacy", "fit")
     assert done.returncode == 0, done.stderr
     efficacy = float(done.stdout.split("\n  - efficacy ")[1].split()[0])
     assert efficacy == pytest.approx(0.5, abs=0.12)
@@ -287,7 +289,7 @@ def test_renewed_forecasts_and_a_fitted_efficacy(tmp_path, recurate_cli):
     )
     measured = trajectory.values("mean_reward", source="measured")
     fitted = trajectory.values("mean_reward")
-    recurate_cli("forecast", "log.csv", "--rounds", 4, "--out", "plain")
+    recurate_here("forecast", "log.csv", "--rounds", 4, "--out", "plain")
     plain = Trajectory.read(tmp_path / "plain" / "trajectory.parquet").values("mean_reward")
     assert np.abs(fitted - measured).max() < 0.5 * np.abs(plain - measured).max()
 
@@ -315,33 +317,33 @@ def test_renewed_forecasts_and_a_fitted_efficacy(tmp_path, recurate_cli):
         (["--renew"], "too few rounds"),
     ],
 )
-def test_wrong_rules_and_rounds(table, tmp_path, recurate_cli, arguments, message):
-    assert message in refused(recurate_cli("forecast", "scores.csv", "--reward", "score", *arguments))
+def test_wrong_rules_and_rounds(table, tmp_path, recurate_here, arguments, message):
+    assert message in refused(recurate_here("forecast", "scores.csv", "--reward", "score", *arguments))
 
 
-def test_further_stages_and_verifiers_take_the_commands_settings(table, recurate_cli):
-    done = recurate_cli(
+def test_further_stages_and_verifiers_take_the_commands_settings(table, recurate_here):
+    done = recurate_here(
         "forecast", "scores.csv", "--reward", "score", "--rounds", 1, "--temperature", 0.5, "--noise", "none",
         "--then", 2,
     )  # fmt: skip
     assert "then [{'k': 2, 'temperature': 0.5, 'noise': 'none'" in done.stdout
-    verifier = recurate_cli(
+    verifier = recurate_here(
         "forecast", "scores.csv", "--reward", "score", "--rounds", 1, "--threshold", 1, "--lapse", 0.5
     )
     assert "level 1, temperature 1, lapse 0.5" in verifier.stdout
 
 
-def test_learning_needs_every_round(tmp_path, recurate_cli):
+def test_learning_needs_every_round(tmp_path, recurate_here):
     loop_log(tmp_path / "log.csv", 4)
     lines = (tmp_path / "log.csv").read_text().splitlines()
     (tmp_path / "gap.csv").write_text("\n".join(line for line in lines if not line.startswith("1,")))
-    assert "round 0 is followed by round 2" in refused(recurate_cli("forecast", "gap.csv", "--renew"))
-    done = recurate_cli("forecast", "log.csv", "--renew", "--threshold", 0.5, "--rounds", 2)
+    assert "round 0 is followed by round 2" in refused(recurate_here("forecast", "gap.csv", "--renew"))
+    done = recurate_here("forecast", "log.csv", "--renew", "--threshold", 0.5, "--rounds", 2)
     assert done.returncode == 0, done.stderr
 
 
-def test_several_rewards_come_with_welfare(table, tmp_path, recurate_cli):
-    done = recurate_cli(
+def test_several_rewards_come_with_welfare(table, tmp_path, recurate_here):
+    done = recurate_here(
         "forecast", "scores.csv", "--reward", "score", "--reward", "other", "--weights", "0.4,0.6",
         "--rounds", 5,
     )  # fmt: skip

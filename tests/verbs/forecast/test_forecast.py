@@ -19,6 +19,8 @@ from recurate.theory.population import Population
 from recurate.theory.residuals import equal_spread_p_value
 from recurate.theory.setting import Setting
 
+pytestmark = pytest.mark.usefixtures("few_replicates")
+
 
 def test_shapes_and_results_are_as_documented():
     rng = np.random.default_rng(0)

@@ -10,6 +10,8 @@ import pytest
 import recurate
 from recurate.core.errors import InputError
 
+pytestmark = pytest.mark.usefixtures("few_replicates")
+
 
 def best_of_4_log(name="prompt", prompts=30, slates=20, rounds=3):
     """Return a log of best of 4 picks whose rewards have another mean for every prompt."""
@@ -59,13 +61,13 @@ def test_a_column_that_may_be_the_prompt_is_asked_about(verb):
         call(log, context=context, **fewer)
 
 
-def test_errors_come_with_what_was_read(tmp_path, recurate_cli):
+def test_errors_come_with_what_was_read(tmp_path, recurate_here):
     rows = ["question;note;value", *(f"q{i % 5};x;{i}" for i in range(20))]
     (tmp_path / "x.csv").write_text("\n".join(rows))
-    done = recurate_cli("forecast", "x.csv", "--reward", "valu", "--json")
+    done = recurate_here("forecast", "x.csv", "--reward", "valu", "--json")
     assert done.returncode == 2
     assert "did you mean 'value'" in done.stderr
-    done = recurate_cli("forecast", "x.csv", "--reward", "value", "--track", "note", "--json")
+    done = recurate_here("forecast", "x.csv", "--reward", "value", "--track", "note", "--json")
     assert done.returncode == 2
     assert "What was read:" in done.stderr
     account = json.loads(done.stdout.splitlines()[0])

@@ -17,6 +17,7 @@ from recurate.rules import GAUSSIAN, GUMBEL, NO_NOISE, Rule, Threshold, TopFract
 from recurate.verbs.forecast.ruling import ruling_of
 
 BEST = Rule(4, noise=NO_NOISE)
+FEW = pytest.mark.usefixtures("few_replicates")
 SAID = "picks follow best of 4 (the best was picked in all 5,000 slates)"
 
 
@@ -54,6 +55,7 @@ def test_a_best_of_four_log_agrees_with_its_own_later_rounds(contexts, each, ban
         (Rule(4, 0.3, GAUSSIAN), 4),
     ],
 )
+@FEW
 def test_forecasts_are_those_of_the_rule_that_is_recovered(truth, k):
     log = loop_log(truth, k=k, rounds=2, contexts=60, each=40)
     found = forecast(log, rounds=2)
@@ -64,6 +66,7 @@ def test_forecasts_are_those_of_the_rule_that_is_recovered(truth, k):
     assert found.trajectory.values("mean_reward")[2] == pytest.approx(law @ LATTICE, abs=0.1)
 
 
+@FEW
 def test_forecasts_by_pools():
     rng = np.random.default_rng(0)
     rounds = np.repeat(np.arange(3), 1000)
@@ -81,6 +84,7 @@ def test_forecasts_by_pools():
     assert top.trajectory.values("mean_reward")[1] == pytest.approx(np.sort(first)[-200:].mean(), rel=1e-12)
 
 
+@FEW
 def test_weights_of_several_rewards_are_the_picks():
     rng = np.random.default_rng(2)
     rewards = rng.normal(size=(2, 3000, 4))
@@ -97,6 +101,7 @@ def test_weights_of_several_rewards_are_the_picks():
     assert forecast(log, rounds=1, weights=[0.5, 0.5]).setting.weights == (0.5, 0.5)
 
 
+@FEW
 def test_rewards_per_prompt_are_best_of_as_many():
     log = loop_log(Rule(8), each=8, k=8, slates=False, picks=False, rounds=1)
     found = forecast(log, rounds=1)
@@ -145,6 +150,7 @@ def test_rewards_per_prompt_are_best_of_as_many():
         ({"top": 0.1}, TopFraction(0.1), "the best 10 % of each round's pool, by --top"),
     ],
 )
+@FEW
 def test_options_override_part_by_part(best, options, rule, words):
     named = {name: options[name] for name in ("threshold", "top") if name in options}
     given = {name: value for name, value in options.items() if name not in named}
@@ -154,6 +160,7 @@ def test_options_override_part_by_part(best, options, rule, words):
     assert found.warnings == ()
 
 
+@FEW
 def test_a_temperature_that_nothing_tells_and_an_idle_one_are_named(best):
     found = ruling_of(best, {}, {"rule": "luce"})
     assert found.rule == Rule(4)
@@ -166,6 +173,7 @@ def test_a_temperature_that_nothing_tells_and_an_idle_one_are_named(best):
     assert "--temperature changes no pick" in idle
 
 
+@FEW
 def test_a_family_has_the_temperature_that_the_picks_tell():
     log = loop_log(Rule(4, 0.5), rounds=1)
     told = ruling_of(log, {}, {})
@@ -177,6 +185,7 @@ def test_a_family_has_the_temperature_that_the_picks_tell():
     assert ruling_of(log, {}, {"rule": "best", "temperature": 1.0}).rule == BEST
 
 
+@FEW
 def test_parts_change_pools_into_slates():
     rng = np.random.default_rng(0)
     rewards = rng.normal(size=1000)
@@ -188,6 +197,7 @@ def test_parts_change_pools_into_slates():
     assert ruling_of(log, {}, {"rule": "luce"}).rule == Rule(4)
 
 
+@FEW
 def test_recorded_settings_come_before_the_picks(best):
     recorded = {"temperature": 0.7, "noise": "gaussian", "lapse": 0.1, "real_fraction": 0.2}
     found = ruling_of(best, recorded, {})
@@ -203,6 +213,7 @@ def test_recorded_settings_come_before_the_picks(best):
     assert "--temperature changes no pick" in idle.warnings[0]
 
 
+@FEW
 def test_a_temperature_that_the_picks_do_not_tell_is_named_as_a_default():
     log = loop_log(Rule(8, 0.3, keep=2), rounds=1, k=8, contexts=1, each=800)
     found = ruling_of(log, {}, {"rule": "thurstone"})
@@ -211,6 +222,7 @@ def test_a_temperature_that_the_picks_do_not_tell_is_named_as_a_default():
     assert ruling_of(log, {}, {"rule": "thurstone", "temperature": 0.5}).warnings == ()
 
 
+@FEW
 def test_a_default_is_called_a_default():
     rewards = np.random.default_rng(0).normal(size=(500, 4))
     worst = (np.arange(4) == rewards.argmin(axis=1)[:, None]).ravel()
@@ -240,6 +252,7 @@ def test_a_default_is_called_a_default():
         ({"keep": 5}, "keep"),
     ],
 )
+@FEW
 def test_contradictions_are_refused(best, options, words):
     with pytest.raises(InputError, match=words):
         forecast(best, rounds=1, **options)
@@ -248,17 +261,18 @@ def test_contradictions_are_refused(best, options, words):
 # --- the command line -----------------------------------------------------------------------------
 
 
-def test_the_first_line_states_the_rule(tmp_path, recurate_cli):
+@FEW
+def test_the_first_line_states_the_rule(tmp_path, recurate_here):
     write_log(loop_log(BEST, rounds=2), tmp_path / "log.parquet")
     said = SAID.replace("5,000", "2,000")
-    done = recurate_cli("forecast", "log.parquet", "--rounds", 1)
+    done = recurate_here("forecast", "log.parquet", "--rounds", 1)
     assert done.returncode == 0, done.stderr
     assert done.stdout.splitlines()[0] == f"rule: {said}"
     facts = json.loads((tmp_path / "log-forecast" / "forecast.json").read_text())["rule"]
     assert facts["statement"] == said
     assert (facts["k"], facts["noise"], facts["source"], facts["options"]) == (4, "none", "picks", [])
     assert said in (tmp_path / "log-forecast" / "report.html").read_text()
-    lines = recurate_cli("forecast", "log.parquet", "--rounds", 1, "--rule", "luce", "--json")
+    lines = recurate_here("forecast", "log.parquet", "--rounds", 1, "--rule", "luce", "--json")
     assert lines.stderr.splitlines()[0] == f"rule: Luce's rule at temperature 1, one of 4, by --rule; {said}"
     assert all("quantity" in json.loads(line) for line in lines.stdout.splitlines())
-    assert "did you mean 'best'" in refused(recurate_cli("forecast", "log.parquet", "--rule", "bets"))
+    assert "did you mean 'best'" in refused(recurate_here("forecast", "log.parquet", "--rule", "bets"))

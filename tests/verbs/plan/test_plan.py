@@ -22,6 +22,8 @@ from recurate.theory.population import favourites
 from recurate.verbs.plan import ends
 from recurate.verbs.plan.evaluation import Atoms
 
+pytestmark = pytest.mark.usefixtures("few_replicates")
+
 SMALL = {"k": (2, 4, 8), "real_fraction": (0.0, 0.2, 0.5), "weights": [(0.3, 0.7), (0.5, 0.5), (0.7, 0.3)]}
 
 

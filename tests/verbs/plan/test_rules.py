@@ -17,6 +17,8 @@ from recurate.rules import GAUSSIAN, NO_NOISE, Rule
 from recurate.theory.forecast import predict
 from recurate.theory.setting import Setting
 
+pytestmark = pytest.mark.usefixtures("few_replicates")
+
 BEST = Rule(4, noise=NO_NOISE)
 GRID = {"rounds": 3, "k": [2, 8], "real_fraction": [0.0, 0.3]}
 OPTIONS = [
@@ -267,16 +269,16 @@ def test_temperatures_to_try_mean_luces_rule():
     assert given.best.choice.temperature == 0.2
 
 
-def test_the_first_line_states_the_rule(tmp_path, recurate_cli):
+def test_the_first_line_states_the_rule(tmp_path, recurate_here):
     write_log(loop_log(BEST, rounds=1, contexts=1, each=400), tmp_path / "log.parquet")
-    done = recurate_cli("plan", "log.parquet", "--rounds", 2, "--k", 2, "--real-fraction", 0)
+    done = recurate_here("plan", "log.parquet", "--rounds", 2, "--k", 2, "--real-fraction", 0)
     assert done.returncode == 0, done.stderr
     said = "picks follow best of 4 (the best was picked in all 100 slates)"
     assert done.stdout.splitlines()[0] == f"rule: {said}"
     facts = json.loads((tmp_path / "log-plan" / "plan.json").read_text())
     assert facts["rule"]["statement"] == said
     assert facts["at_log_k"]["choice"]["k"] == 4
-    every = recurate_cli(
+    every = recurate_here(
         "plan", "log.parquet", "--rounds", 2, "--k", 2, "--real-fraction", 0, "--rule", "luce",
         "--lapse", 0.1, "--keep", 1, "--then", 2, "--accumulate", "--efficacy", 0.5, "--context", "context",
     )  # fmt: skip

@@ -178,6 +178,8 @@ def test_the_grid_of_texts_at_a_tiny_size(tmp_path, monkeypatch):
     pytest.importorskip("transformers")
     tiny = text_scale.Scale((text_scale.Size(1, 16, 2, 3e-3),), {"device": "cpu"}, 1, 200, 20, 280)
     monkeypatch.setattr(text_scale, "SMALL", tiny)
+    base = text_scale._base
+    monkeypatch.setattr(text_scale, "_base", lambda *a: base(*a) | {"classifier": {"steps": 40}})
     monkeypatch.setattr(text_scale, "SLATES", (2, 4))
     monkeypatch.setattr(text_scale, "REAL", (0.0, 0.5))
     monkeypatch.delenv("RECURATE_DATA", raising=False)

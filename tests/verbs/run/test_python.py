@@ -9,6 +9,8 @@ from helpers.tiny import GAUSSIANS
 from recurate.core.errors import InputError
 from recurate.log.trajectory import Trajectory
 
+pytestmark = pytest.mark.usefixtures("few_replicates")
+
 
 def test_a_run_comes_back_as_a_result(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)

@@ -22,6 +22,8 @@ from recurate.report import narrative
 from recurate.verbs.run.report import write_run_report
 from recurate.verbs.run.samples_section import chosen_rounds, image_grid
 
+pytestmark = pytest.mark.usefixtures("few_replicates")
+
 
 @pytest.fixture(scope="module")
 def gaussians(tmp_path_factory):

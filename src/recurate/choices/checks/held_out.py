@@ -69,12 +69,15 @@ def folds_of(choices: Choices, count: int, rng: np.random.Generator) -> IntArray
     return np.asarray(rng.permutation(int(labels.max()) + 1)[labels] % count)
 
 
-def compare_rules(choices: Choices, *, seed: int = 0) -> list[RuleScore]:
+def compare_rules(
+    choices: Choices, *, seed: int = 0, lapse: rival_rules.RuleFit | None = None
+) -> list[RuleScore]:
     """Return the rules' scores by cross-validation, or an empty list with fewer than ``FEW`` slates.
 
     Args:
         choices: Slates, features and picks.
         seed: Seed of the folds.
+        lapse: Fit of lapses to all slates, from which those to parts start; None: it is computed.
 
     Raises:
         NoEstimate: If Luce's rule has no estimate on some fold.
@@ -82,6 +85,7 @@ def compare_rules(choices: Choices, *, seed: int = 0) -> list[RuleScore]:
     if len(choices) < FEW:
         return []
     folds = folds_of(choices, FOLDS, Stream(seed).at("rules").generator())
+    lapse = lapse or rival_rules.lapse_logit(choices)
     logs = {name: np.empty(len(choices)) for name in RIVALS}
     shares = []
     for fold in range(FOLDS):
@@ -89,7 +93,7 @@ def compare_rules(choices: Choices, *, seed: int = 0) -> list[RuleScore]:
         if not held.size:
             continue
         train, test = choices.take(np.flatnonzero(folds != fold)), choices.take(held)
-        found, share = _held_out(train, test)
+        found, share = _held_out(train, test, lapse)
         shares.append(share)
         for name, each in found.items():
             logs[name][held] = each
@@ -98,7 +102,9 @@ def compare_rules(choices: Choices, *, seed: int = 0) -> list[RuleScore]:
     return [replace(s, border=s.name == Family.LAPSE and min(shares) < BORDER) for s in scores]
 
 
-def _held_out(train: Choices, test: Choices) -> tuple[dict[Family, FloatArray], float]:
+def _held_out(
+    train: Choices, test: Choices, near: rival_rules.RuleFit
+) -> tuple[dict[Family, FloatArray], float]:
     """Return the log probability of each pick of ``test`` under each family, and the share of lapses.
 
     The families are fitted to ``train``.
@@ -108,7 +114,7 @@ def _held_out(train: Choices, test: Choices) -> tuple[dict[Family, FloatArray], 
     except NoEstimate:  # separated in this part: the best that is finite, as after one slate more
         pooled = conditional_logit(train, shrinkage=1.0, clustered=False)
     beta = pooled.coefficients
-    lapse = rival_rules.lapse_logit(train, pooled=pooled)
+    lapse = rival_rules.lapse_logit(train, pooled=pooled, near=near)
     probit = rival_rules.thurstone(train, pooled=pooled, errors=False)
     best = rival_rules.best_of_k(train, train.features @ beta).rule
     # With a lapse share of zero, one unexpected pick would have a log-likelihood of minus infinity.

@@ -36,6 +36,7 @@ MOST_STEPS = 4  # largest number of steps
 CELLS = 400_000  # largest size of a table
 LEFT, RIGHT, POINTS = 4.5, 18.0, 64  # window of a quadrature beyond the utilities, and its points
 NODES = 24  # nodes of a quadrature over Gaussian noise
+BLOCK = 512  # slates per block of that quadrature, which then fits into the cache
 MOST_PLACES = 11  # number of places with utilities of their own
 
 
@@ -274,22 +275,22 @@ def _gaussian(u: FloatArray, kept: IntArray) -> FloatArray:
     from scipy.special import ndtr
 
     z, w = np.polynomial.hermite_e.hermegauss(NODES)
-    line = np.arange(len(u))
+    keep, slates = kept.shape[1], len(u)
     mask = np.zeros(u.shape, bool)
     np.put_along_axis(mask, kept, True, axis=1)
-    single = kept.shape[1] == 1
-    total = np.zeros(len(u))
-    order = np.argsort(~mask, axis=1, kind="stable")  # the kept ones first
-    for place in range(1) if single else range(kept.shape[1], u.shape[1]):
-        own = u[line, order[:, place]]
-        alive = np.isfinite(own)
-        s = np.where(alive, own, 0.0)[:, None] + z
-        product = np.broadcast_to(w, s.shape).copy()
-        for other in range(u.shape[1]):
-            if other != place:
-                gap = s - u[line, order[:, other]][:, None]
-                product *= ndtr(-gap if other < kept.shape[1] else gap)
-        total += np.where(alive, product.sum(axis=1), 0.0)
+    u = np.take_along_axis(u, np.argsort(~mask, axis=1, kind="stable"), axis=1)  # the kept ones first
+    total = np.zeros(slates)
+    for some in (slice(i, i + BLOCK) for i in range(0, slates, BLOCK)):
+        for place in range(1) if keep == 1 else range(keep, u.shape[1]):
+            own = u[some, place]
+            alive = np.isfinite(own)
+            s = np.where(alive, own, 0.0)[:, None] + z
+            product = np.broadcast_to(w, s.shape).copy()
+            for other in range(u.shape[1]):
+                if other != place:
+                    gap = s - u[some, other, None]
+                    product *= ndtr(-gap if other < keep else gap)
+            total[some] += np.where(alive, product.sum(axis=1), 0.0)
     return np.asarray(np.log(np.maximum(total / math.sqrt(2 * math.pi), 1e-300)))
 
 
@@ -452,9 +453,11 @@ def explain(fit: Fit, *, places: bool = True, noises: bool = False) -> list[Step
             makers = [] if taken else [*others, *([own] if own else [])]
         if not makers:
             break
-        few = climb(fit.model.take(fit.model.data.thin(RANKED)), fit.theta)
-        ranked = sorted(makers, key=lambda make: -_score(make(few), few, penalty))
-        found = [make(fit) for make in ranked[:FINALISTS]]
+        whole = len(fit.model.data) <= RANKED
+        few = fit if whole else climb(fit.model.take(fit.model.data.thin(RANKED)), fit.theta)
+        tried = [(make, make(few)) for make in makers]
+        tried.sort(key=lambda pair: -_score(pair[1], few, penalty))
+        found = [step if whole else make(fit) for make, step in tried[:FINALISTS]]
         score = {s.name: _score(s, fit, penalty) for s in found}
         best = max(found, key=lambda s: score[s.name])
         if best.fit.value - fit.value < GAIN or score[best.name] <= 0:
@@ -548,7 +551,7 @@ def _other_noise(noise: Noise, fit: Fit) -> Step:
     wider = replace(fit.model, noise=noise, lapse=lapse)
     text = f"{NOISES[noise]} with lapses" if noise == NO_NOISE else str(NOISES[noise])
     further = lapse - fit.model.lapse - 1 if noise == NO_NOISE else 1
-    return Step(RULE, text, climb(wider, wider.start()), further)
+    return Step(RULE, text, climb(wider, wider.start(_beta(fit))), further)
 
 
 def _other_judge(fit: Fit, noise: Noise | None = None) -> Step:
@@ -558,7 +561,12 @@ def _other_judge(fit: Fit, noise: Noise | None = None) -> Step:
     wider = replace(model, summed=not model.summed, noise=noise or model.noise, lapse=lapse)
     name = "one scalarised reward" if wider.summed else "one reward, drawn for each slate"
     name += f" under {NOISES[noise]}" if noise is not None else ""
-    return Step(RULE, name, climb(wider, wider.start()))
+    return Step(RULE, name, climb(wider, wider.start(_beta(fit))))
+
+
+def _beta(fit: Fit) -> float:
+    """Return the inverse temperature, as a first value under other noise; 1 without noise."""
+    return float(fit.theta[0]) if fit.model.noise != NO_NOISE else 1.0
 
 
 def _relative(name: str, fit: Fit) -> Step:

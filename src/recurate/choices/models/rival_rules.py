@@ -13,6 +13,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 
@@ -79,14 +80,15 @@ def thurstone(choices: Choices, *, pooled: LogitFit | None = None, errors: bool 
     Raises:
         NoEstimate: If the picks are separated.
     """
-    start = (pooled or conditional_logit(choices, clustered=False)).coefficients / GUMBEL_SCALE
+    luce = pooled or conditional_logit(choices, clustered=False)
+    start, about = luce.coefficients / GUMBEL_SCALE, luce.covariance / GUMBEL_SCALE**2
     rule = Rule(choices.slates.shares(), noise=GAUSSIAN)
 
     def value(beta: FloatArray) -> tuple[float, FloatArray]:
         return _value(choices, rule, beta)[:2]
 
     scale = _scale(choices)
-    beta, found, norm = _maximise(value, start, scale, choices.total_weight)
+    beta, found, norm = _maximise(value, start, scale, choices.total_weight, about)
     covariance = _numeric_covariance(value, beta, scale) if errors else None
     return RuleFit(Family.THURSTONE, rule, beta, covariance, None, found, norm)
 
@@ -94,13 +96,14 @@ def thurstone(choices: Choices, *, pooled: LogitFit | None = None, errors: bool 
 # --- Luce with lapses -----------------------------------------------------------------------------
 
 
-def lapse_logit(choices: Choices, *, pooled: LogitFit | None = None) -> RuleFit:
+def lapse_logit(choices: Choices, *, pooled: LogitFit | None = None, near: RuleFit | None = None) -> RuleFit:
     r"""Fit P(pick) = (1 - e) softmax(beta' x) + e / K by maximum likelihood.
 
     Args:
         choices: Slates, features and picks.
         pooled: Conditional logit of the same choices, to start from. Without it, and if the picks are
             separated but for lapses, the start is a penalised one.
+        near: Fit to almost the same choices, to start from in place of a small and a large lapse share.
     """
     start = pooled
     if start is None:
@@ -109,8 +112,14 @@ def lapse_logit(choices: Choices, *, pooled: LogitFit | None = None) -> RuleFit:
         except NoEstimate:
             start = conditional_logit(choices, shrinkage=1.0, clustered=False)
     firsts = [np.r_[start.coefficients * (1 + e), math.log(e / (1 - e))] for e in (0.02, 0.3)]
+    if near is not None:
+        e = float(np.clip(near.rule.lapse, 0.02, 0.98))
+        firsts = [np.r_[near.coefficients, math.log(e / (1 - e))]]
     scale, total = np.r_[_scale(choices), 1.0], choices.total_weight
-    ends = [_maximise(lambda theta: _lapse_value(choices, theta), f, scale, total) for f in firsts]
+    ends = [
+        _maximise(lambda theta: _lapse_value(choices, theta), f, scale, total, _about(choices, f))
+        for f in firsts
+    ]
     theta, value, norm = max(ends, key=lambda end: end[1])
     if value < start.log_likelihood:  # at the boundary: no lapses
         theta, value = np.r_[start.coefficients, -40.0], start.log_likelihood
@@ -138,6 +147,14 @@ def _value(choices: Choices, rule: Rule, beta: FloatArray) -> tuple[float, Float
 
 def _share(logit: float) -> float:
     return 1.0 / (1.0 + math.exp(-float(np.clip(logit, -40.0, 40.0))))
+
+
+def _about(choices: Choices, theta: FloatArray) -> FloatArray | None:
+    """Return the covariance of (beta, log odds of e) by the scores there, or None."""
+    lapse = _share(theta[-1])
+    found = _lapse_covariance(choices, theta[:-1], Rule(lapse=lapse))
+    unit = np.r_[np.ones(theta.size - 1), 1 / (lapse * (1 - lapse))]
+    return None if found is None else found * np.outer(unit, unit)
 
 
 def _lapse_covariance(choices: Choices, beta: FloatArray, rule: Rule) -> FloatArray | None:
@@ -244,15 +261,24 @@ def _maximise(
     start: FloatArray,
     scale: FloatArray,
     total: float,
+    covariance: FloatArray | None,
 ) -> tuple[FloatArray, float, float]:
-    """Maximise a smooth log-likelihood: return where, its value, and the norm of its scaled gradient."""
+    """Maximise a smooth log-likelihood: return where, its value, and the norm of its scaled gradient.
+
+    A guess of the ``covariance`` halves the number of steps.
+    """
     from scipy.optimize import minimize
 
     def negative(theta: FloatArray) -> tuple[float, FloatArray]:
         found, gradient = value(theta / scale)
         return -found / total, -gradient / scale / total
 
-    done = minimize(negative, start * scale, jac=True, method="BFGS", options={"gtol": 1e-7, "maxiter": 400})
+    options: dict[str, Any] = {"gtol": 1e-7, "maxiter": 400}
+    if covariance is not None:
+        guess = (covariance + covariance.T) / 2 * np.outer(scale, scale) * total
+        if np.isfinite(guess).all() and np.linalg.eigvalsh(guess)[0] > 0:
+            options["hess_inv0"] = guess
+    done = minimize(negative, start * scale, jac=True, method="BFGS", options=options)
     return done.x / scale, -float(done.fun) * total, float(np.abs(done.jac).max())
 
 

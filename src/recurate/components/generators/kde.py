@@ -20,6 +20,7 @@ CHUNK = 4096  # samples drawn together
 HELD_OUT = 300  # largest number of held-out rows whose likelihood selects the bandwidth
 CENTRES = 20_000  # largest number of rows whose kernels give that likelihood
 WIDTHS = (1e-3, 2.0)  # range of bandwidths, in units of the data's standard deviation
+FAR = 60.0  # kernels smaller than the nearest one's by exp(-FAR) do not change a double
 TRIED = 16  # bandwidths on each of two grids, coarse and fine
 FLOAT = NDArray[np.float32]
 
@@ -117,18 +118,19 @@ def likeliest(rows: FLOAT, rng: Stream) -> float:
     held_out = rows[order[: min(max(len(rows) // 20, 1), HELD_OUT)]].astype(np.float64)
     centres = rows[order[len(held_out) : len(held_out) + CENTRES]].astype(np.float64)
     squares = [np.square(centres - row).sum(axis=1) for row in held_out]
-    squares = [s[s > 0] for s in squares if s.any()]
+    squares = [np.sort(s[s > 0]) for s in squares if s.any()]
     if not squares:
         return WIDTHS[0]
 
     def best(widths: NDArray[np.float64]) -> int:
         totals = np.zeros(len(widths))
+        scales = -0.5 / np.square(widths)
         for its in squares:
-            excess = its - its.min()
-            for i, width in enumerate(widths):
-                scale = -0.5 / width**2
-                mass = float(np.log(np.exp(excess * scale).sum()))
-                totals[i] += its.min() * scale + mass - rows.shape[1] * math.log(width)
+            excess = its - its[0]
+            ends = np.searchsorted(excess, -FAR / scales)
+            for i, (width, scale, end) in enumerate(zip(widths, scales, ends, strict=True)):
+                mass = float(np.log(np.exp(excess[:end] * scale).sum()))
+                totals[i] += its[0] * scale + mass - rows.shape[1] * math.log(width)
         return int(totals.argmax())
 
     coarse = np.geomspace(*WIDTHS, TRIED)

@@ -419,9 +419,9 @@ def _rules(
     if not choices.names:
         return [], None, None, None
     try:
-        rules = compare_rules(choices, seed=options.seed)
         pooled = conditional_logit(choices, clustered=False)
         lapse = rival_rules.lapse_logit(choices, pooled=pooled)
+        rules = compare_rules(choices, seed=options.seed, lapse=lapse)
         probit = rival_rules.thurstone(choices, pooled=pooled)
         best = rival_rules.best_of_k(choices, choices.features @ pooled.coefficients)
     except NoEstimate as error:
