@@ -1,6 +1,5 @@
 """Other people's programs: exit codes, time limits, retries, output; what is exchanged with them."""
 
-import os
 import signal
 import subprocess
 import sys
@@ -142,14 +141,14 @@ def test_a_program_does_not_outlive_a_killed_recurate(tmp_path):
     assert not alive(pid)
 
 
-def test_a_program_that_is_not_there(tmp_path):
+def test_a_program_that_is_not_there(tmp_path, monkeypatch):
     made = Program("generator.fit", ("no-such-program",), tmp_path, 5.0, 3)
     with pytest.raises(InputError, match="no such program"):
         made.run({}, tmp_path / "log", check=lambda: None)
     script = tmp_path / "go.sh"
     script.write_text("#!/bin/sh\nexit 0\n")
     script.chmod(0o755)
-    os.chdir(tmp_path.parent)  # the path is seen from the folder that it runs in
+    monkeypatch.chdir(tmp_path.parent)  # the path is seen from the folder that it runs in
     assert Program("x", ("./go.sh",), tmp_path, 5.0, 0).run({}, tmp_path / "log", check=lambda: 1) == 1
 
 

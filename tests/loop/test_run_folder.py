@@ -8,7 +8,11 @@ import shutil
 import sys
 from pathlib import Path
 
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
+from PIL import Image
 
 from helpers.paths import refused
 from helpers.tiny import GAUSSIANS, merged
@@ -183,3 +187,41 @@ def test_a_run_of_an_older_format_is_refused(folder, recurate_here, command):
 
 def test_accepting_without_resuming_is_refused(tmp_path, recurate_here):
     assert "only with resume" in refused(recurate_here("run", "x.toml", "--accept-changes"))
+
+
+@pytest.mark.parametrize("kind", ["table", "images"])
+def test_runs_on_data_of_the_data_folder_are_resumed(tmp_path, monkeypatch, kind):
+    """The configuration names data as the data folder knows them, a file or a folder of images."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("RECURATE_DATA", str(tmp_path / "data"))
+    (tmp_path / "data" / "mine").mkdir(parents=True)
+    draw = np.random.default_rng(0)
+    if kind == "table":
+        points = pa.table({"sample": draw.normal(size=(200, 2)).tolist()})
+        pq.write_table(points, tmp_path / "data" / "mine" / "points.parquet")
+        data = {"kind": "table", "path": "mine/points.parquet"}
+    else:
+        for i in range(60):
+            pixels = draw.integers(0, 256, (4, 4, 3), np.uint8)
+            Image.fromarray(pixels).save(tmp_path / "data" / "mine" / f"{i}.png")
+        data = {"kind": "images", "path": "mine"}
+    config = {
+        "rounds": 1,
+        "data": data,
+        "generator": {"kind": "kde"},
+        "rewards": [
+            {"kind": "distance", "centre": [0.0, 0.0]}
+            if kind == "table"
+            else {"kind": "colour", "rgb": [1.0, 0.0, 0.0]}
+        ],
+        "selection": {"k": 2, "picks": 20},
+    }
+    run(parse_config(config), tmp_path / "out")
+    path = tmp_path / "out" / "config.toml"
+    path.write_text(path.read_text().replace("rounds = 1", "rounds = 2"))
+    resume(tmp_path / "out")
+    assert RunFolder.open(tmp_path / "out").complete() == 3
+    path.write_text(path.read_text().replace("rounds = 2", "rounds = 3"))
+    shutil.rmtree(tmp_path / "data" / "mine")
+    with pytest.raises(InputError, match="has changed since it began"):
+        resume(tmp_path / "out")

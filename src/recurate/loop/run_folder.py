@@ -33,6 +33,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from recurate.components.data.paths import is_there
 from recurate.components.protocols import Generator
 from recurate.components.registry import code_of, first_model, load_model
 from recurate.core.errors import InputError
@@ -155,7 +156,7 @@ class RunFolder(StoredRun):
             InputError: If a file is missing.
         """
         needed = [part for part in self._rested_on() if part.is_file and not part.kept]
-        gone = [part for part in needed if not Path(part.name).is_file()]
+        gone = [part for part in needed if not _is_there(part)]
         self._refuse([Change(part.serves, part.name, part.digest, None) for part in gone])
 
     def _rested_on(self) -> list[Fingerprint]:
@@ -496,3 +497,8 @@ def _code_revision() -> str | None:
     except (OSError, subprocess.SubprocessError):
         return None
     return answers[0] + ("-modified" if answers[1] else "")
+
+
+def _is_there(part: Fingerprint) -> bool:
+    """Return whether the file of a fingerprint exists; data may be a folder, and lie in the data folder."""
+    return is_there(part.name) if part.serves == "data" else Path(part.name).is_file()

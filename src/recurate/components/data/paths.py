@@ -33,6 +33,15 @@ def locate(path: str) -> Path:
     )
 
 
+def is_there(path: str) -> bool:
+    """Return whether :func:`locate` finds a path."""
+    try:
+        locate(path)
+    except InputError:
+        return False
+    return True
+
+
 def sha256_of_all(folder: Path, paths: Iterable[Path]) -> str:
     """Return one SHA-256 of several files: of their names relative to a folder and their contents.
 

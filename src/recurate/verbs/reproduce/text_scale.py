@@ -91,7 +91,8 @@ class Cell:
     @property
     def size(self) -> str:
         """The number of parameters, in millions."""
-        return f"{self.parameters / 1e6:.2g}M"
+        millions = self.parameters / 1e6
+        return f"{millions:.2g}M" if millions < 99 else f"{millions:.0f}M"
 
 
 def first_models(scale: Scale) -> dict[str, dict[str, Any]]:
