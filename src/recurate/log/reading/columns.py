@@ -10,8 +10,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from recurate.log.reading.mapping import Mapping
-from recurate.log.reading.names import named
-from recurate.log.reading.values import measures_of, objects, steps_of
+from recurate.log.reading.names import FLAGS_TOO, key, named
+from recurate.log.reading.values import are_flags, array_of, measures_of, objects, steps_of
 
 
 def usual_roles(
@@ -39,6 +39,11 @@ def usual_roles(
     return Mapping("", ordered, guessed=frozenset(guessed), reasons=reasons, rivals=rivals)
 
 
+def slate_columns(table: pa.Table) -> list[str]:
+    """Return the flat columns that may be slates by their names and values, the likeliest first."""
+    return [n for n in named(flat_columns(table), "slate") if _may_be_slate(table, n)]
+
+
 def count_role(table: pa.Table, taken: Container[str]) -> dict[str, str]:
     """Return the role of the column that tells how often a row counts; none without one."""
     found = named(flat_columns(table), "count", taken)
@@ -55,9 +60,21 @@ def _fits(table: pa.Table, name: str, role: str) -> bool:
         return False
     if role == "round":
         return _tells_steps(table, name)
+    if role == "slate":
+        return _may_be_slate(table, name)
     if role == "chooser":
         return not (pa.types.is_floating(kind) and not whole_numbers(table, name))
     return True
+
+
+def _may_be_slate(table: pa.Table, name: str) -> bool:
+    """Return whether a column's values can be slates: not yes and no, or fractions, as of an exact match."""
+    if pa.types.is_boolean(table.schema.field(name).type):
+        return False
+    if key(name) not in FLAGS_TOO or table.column(name).null_count == table.num_rows:
+        return True
+    fractions = pa.types.is_floating(table.schema.field(name).type) and not whole_numbers(table, name)
+    return not (fractions or are_flags(array_of(table, name)))
 
 
 def _tells_steps(table: pa.Table, name: str) -> bool:

@@ -18,6 +18,7 @@ from recurate.log.reading.columns import (
     holds_numbers,
     is_numeric,
     may_label,
+    slate_columns,
     usual_roles,
 )
 from recurate.log.reading.grids import are_numbered, groupings
@@ -52,7 +53,7 @@ FEW_EMPTY = 0.02  # share of rows that may lack a prompt
 
 def long_readings(table: pa.Table, given: Given) -> Iterator[Mapping]:
     """Yield the readings with one row per candidate; ``slate``, and picks, ranks, ratings or none of them."""
-    slates = [given.roles["slate"]] if "slate" in given.roles else named(flat_columns(table), "slate")
+    slates = [given.roles["slate"]] if "slate" in given.roles else slate_columns(table)
     base = usual_roles(table, given.roles, ("round", "chooser", "context", "time"), taken=slates[:1])
     outcomes = list(_outcomes(table, given))
     if not given.picks and not _numbered_rewards(table, given, base):
@@ -133,7 +134,7 @@ def _outcomes(table: pa.Table, given: Given) -> Iterator[tuple[str, str]]:
             yield from ((h, given.roles[role]) for h in ([how] if how else [FLAGS, NAMED]))
     if {"pick", "rank", "rating"} & given.roles.keys():
         return
-    slated = "slate" in given.roles or bool(named(names, "slate"))
+    slated = "slate" in given.roles or bool(slate_columns(table))
     for name in named(names, "pick"):
         if not (given.picks or slated or key(name) in usual.SURE_PICKS):
             continue  # in a log of rewards without slates, an answer or a label is part of the task

@@ -57,6 +57,8 @@ SYNONYMS: dict[str, tuple[str, ...]] = {
     "time": ("time", "timestamp", "date", "created_at", "tstamp", "datetime"),
 }  # fmt: skip
 
+# Names of slates that columns of flags and scores have, too: an exact match, whether a set or case passed.
+FLAGS_TOO = ("match", "game", "contest", "battle", "case", "set", "trial", "task", "question", "comparison")
 # What a sample's text is called; such a column is neither a context nor a feature.
 SAMPLES = (
     "completion", "response", "output", "output_response", "text", "generation", "model_completion",

@@ -74,7 +74,10 @@ def _marked(table: pa.Table, mapping: Mapping, notes: list[str]) -> Picks:
     k = len(mapping.alternatives)
     if mapping.yes:  # a flag for one of two
         won = flags_of(array_of(table, mapping.marks[0]))
-        votes = np.column_stack([won if a == mapping.yes else 1 - won for a in mapping.alternatives])
+        ties = [numbers_of(flags_of(array_of(table, c))) for c in mapping.marks[1:]]
+        votes = np.column_stack(
+            [*(won if a == mapping.yes else 1 - won for a in mapping.alternatives), *ties]
+        )
     else:
         votes = np.column_stack([numbers_of(array_of(table, c)) for c in mapping.marks])
     if votes.shape[1] > k:  # a last column marks ties

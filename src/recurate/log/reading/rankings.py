@@ -145,7 +145,8 @@ def _columns(table: pa.Table, given: Given) -> Iterator[tuple[str, ...]]:
     """Yield the columns that hold the items of each rank in turn, as ``rank_1, rank_2, rank_3``."""
     if {"pick", "rating", "rank"} & given.roles.keys():
         return
-    texts = [f.name for f in table.schema if is_text(f.type)]
+    asked = given.form == "rankings"
+    texts = [f.name for f in table.schema if is_text(f.type) or (asked and pa.types.is_integer(f.type))]
     by_stem: dict[str, dict[int, str]] = {}
     for name in texts:
         match = NUMBERED.match(name)
@@ -165,10 +166,10 @@ def _columns(table: pa.Table, given: Given) -> Iterator[tuple[str, ...]]:
             continue
         if not sure and _may_pick(table, own, given):
             continue
-        cells = zip(*(table.column(n).to_pylist() for n in own), strict=True)
+        cells = zip(*(table.column(n).cast(pa.string()).to_pylist() for n in own), strict=True)
         rows = [[v for v in row if v] for row in itertools.islice(cells, 2000)]
         full = [row for row in rows if row]
-        if np.isfinite(numbers_of(objects([v for row in full for v in row]))).mean() > 0.5:
+        if not asked and np.isfinite(numbers_of(objects([v for row in full for v in row]))).mean() > 0.5:
             continue
         if full and _ordered(full, 1):
             yield own

@@ -309,6 +309,12 @@ def decode_words(values: NDArray[Any], names: Names) -> Decoded:
             seen[text] = _word(text, names.words, k)
         places[i], skip = seen[text]
         skipped += skip
+    games = {re.sub(r"\s*[-:–]\s*", "-", t) for t in seen if k == 2 and SCORE.fullmatch(t)}
+    if games and games <= {"1-2", "2-1"}:
+        unclear = (
+            "'1-2' and '2-1' may be scores, or orders with the best first: write 1 and 2, or 1-0 and 0-1"
+        )
+        return Decoded(places, unclear=unclear, skipped=skipped)
     numbers = {t: v for t, (v, _) in seen.items() if np.isnan(v) and re.fullmatch(r"\d+(\.0)?", t)}
     notes: list[str] = []
     if numbers:  # mere digits among words, or alone

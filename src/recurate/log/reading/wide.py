@@ -22,10 +22,30 @@ from recurate.log.reading.columns import (
     whole_numbers,
 )
 from recurate.log.reading.grids import VOTES, are_numbered, groupings
-from recurate.log.reading.mapping import BEST_WORST, COUNTS, MARKS, NAMED, PLACE, RANK, RATING, Given, Mapping
+from recurate.log.reading.mapping import (
+    BEST_WORST,
+    COUNTS,
+    MARKS,
+    NAMED,
+    PLACE,
+    RANK,
+    RATING,
+    Given,
+    Mapping,
+    TwoReadings,
+)
 from recurate.log.reading.names import ITEM_STEMS, key, named
 from recurate.log.reading.sources import FILE
-from recurate.log.reading.values import TIES, Names, are_flags, array_of, decode_words, numbers_of, objects
+from recurate.log.reading.values import (
+    TIES,
+    Names,
+    are_flags,
+    array_of,
+    decode_words,
+    flags_of,
+    numbers_of,
+    objects,
+)
 
 RANK_OF = re.compile(r"^(rank(ing)?|r)[_\-. ]|[_\-. ]rank$", re.I)
 HIGHER = "(points?|borda|scores?|ratings?|stars)"  # of which more is better
@@ -84,11 +104,12 @@ def _outcomes_of(
             yield replace(base, how=MARKS, marks=(*marks, *tie))
         single = _one_flag(table, alternatives)
         if single is not None:
-            rest = {s: c for s, c in stems.items() if single[0] not in c}
-            reasons = {MARKS: f"it says whether {single[1]!r} was picked, else the other"}
-            base = _base_wide(table, given, alternatives, rest, single[:1])
+            one, marks = single
+            rest = {s: c for s, c in stems.items() if not set(c) & set(marks)}
+            reasons = {MARKS: f"it says whether {one!r} was picked, else the other"}
+            base = _base_wide(table, given, alternatives, rest, marks)
             reasons |= base.reasons
-            yield replace(base, how=MARKS, marks=single[:1], yes=single[1], reasons=reasons)
+            yield replace(base, how=MARKS, marks=marks, yes=one, reasons=reasons)
         votes = tuple(n for n in table.column_names if VOTES.match(n))
         inside = {c for columns in stems.values() for c in columns if c is not None}
         if len(votes) > 1 and not marks:
@@ -205,8 +226,8 @@ WON = r"(wins?|won|winner|preferred|better|chosen|picked|selected)"
 PREFERS = r"(prefers?|preferred|chose|chosen|picked|selected|won|winner)"
 
 
-def _one_flag(table: pa.Table, alternatives: Sequence[str]) -> tuple[str, str] | None:
-    """Return a column of flags that says whether one of two won, as ``a_wins``, and which of them."""
+def _one_flag(table: pa.Table, alternatives: Sequence[str]) -> tuple[str, tuple[str, ...]] | None:
+    """Return which of two won by a column of flags, as ``a_wins``, and that column, with one of ties."""
     if len(alternatives) != 2:
         return None
     for name in flat_columns(table):
@@ -214,8 +235,19 @@ def _one_flag(table: pa.Table, alternatives: Sequence[str]) -> tuple[str, str] |
             own = re.escape(alternative)
             told = rf"(is_)?{own}[_\-. ]?(is_)?{WON}|{PREFERS}[_\-. ]?(is_)?{own}"
             if re.fullmatch(told, name, re.I) and are_flags(array_of(table, name)):
-                return name, alternative
+                return alternative, (name, *_tie_of(table, name))
     return None
+
+
+def _tie_of(table: pa.Table, won: str) -> tuple[str, ...]:
+    """Return a column of flags that marks ties, none of which is a win."""
+    wins = flags_of(array_of(table, won))
+    for name in flat_columns(table):
+        if key(name) in TIES or key(name).removeprefix("is") in TIES:
+            ties = flags_of(array_of(table, name))
+            if not np.isnan(ties).all() and not ((ties == 1) & (wins == 1)).any():
+                return (name,)
+    return ()
 
 
 def _one_hot(table: pa.Table, columns: Sequence[str]) -> bool:
@@ -313,6 +345,7 @@ def _option_columns(table: pa.Table, given: Given) -> Iterator[Mapping]:
             first = 0 if higher and np.nanmin(block) == 0 else 1
             if (block == np.arange(first, first + size)).all(axis=1).mean() > 0.8 and len(block) >= 2:
                 names = [(POINTS if higher else RANK_OF).sub("", n) for n in columns]
+                _check_numbers(given, columns, names)
                 base = _base_wide(table, given, names, {}, columns)
                 reason = "higher is better, as of points" if higher else BY_VALUES
                 reasons = {RATING if higher else RANK: "" if RANK_OF.search(columns[0]) else reason}
@@ -323,6 +356,17 @@ def _option_columns(table: pa.Table, given: Given) -> Iterator[Mapping]:
                     reasons=base.reasons | reasons,
                 )
                 return
+
+
+def _check_numbers(given: Given, columns: Sequence[str], names: Sequence[str]) -> None:
+    """Raise TwoReadings for rank_1, rank_2, ...: ranks of items 1, 2, ..., or the items of these ranks."""
+    numbers = [str(i + 1) for i in range(len(names))]
+    if sorted(names) == numbers and RANK_OF.search(columns[0]) and given.form is None:
+        raise TwoReadings(
+            f"{columns[0]} may hold the rank of item 1, or the item of rank 1",
+            got=f"numbers from 1 to {len(names)} in {', '.join(columns)}",
+            remedy="for the items in the order of their ranks --form rankings; for ranks --form wide",
+        )
 
 
 def _joined(table: pa.Table, count: int, taken: set[str]) -> tuple[str, str] | None:
