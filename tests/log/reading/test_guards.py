@@ -89,7 +89,7 @@ def test_copies_and_several_models_are_named():
     table = samples()
     table["completion"] = [f"c{i}" for i in range(len(table["reward"]))]
     twice = {name: np.tile(np.asarray(values), 2) for name, values in table.items()}
-    assert "are exact copies of others" in " ".join(open_log(twice, REWARDS).warnings)
+    assert "repeat another exactly" in " ".join(open_log(twice, REWARDS).warnings)
 
 
 def tasks(who="sys_RespNum"):

@@ -49,7 +49,16 @@ def test_one_two_and_two_one_are_asked_about(column):
     recurate.fit(pa.table(log))
 
 
-@pytest.mark.parametrize(("flag", "tie"), [("a_wins", "tie"), ("a_wins", "is_tie"), ("prefers_a", "draw")])
+@pytest.mark.parametrize(
+    ("flag", "tie"),
+    [
+        ("a_wins", "tie"),
+        ("a_wins", "is_tie"),
+        ("prefers_a", "draw"),
+        ("a_wins", "both_bad"),
+        ("a_wins", "winner_tie"),
+    ],
+)
 def test_ties_beside_a_flag_are_ties(flag, tie):
     """A third of 300 comparisons between equals: counted as wins of b they would be an effect of places."""
     draw = np.random.default_rng(2)
@@ -59,14 +68,30 @@ def test_ties_beside_a_flag_are_ties(flag, tie):
     assert recurate.fit(pa.table(log)).reading.facts["ties"] == (outcome == 2).sum()
 
 
-def test_numbered_ranks_are_asked_about():
+@pytest.mark.parametrize("hole", [False, True])
+def test_numbered_ranks_are_asked_about(hole):
     draw = np.random.default_rng(3)
     order = np.argsort(-(np.array([0.0, 0.5, 3.0, -2.0]) + draw.gumbel(size=(300, 4))), axis=1) + 1
-    log = pa.table({f"rank_{j + 1}": order[:, j] for j in range(4)})
+    cells = order.astype(object)
+    if hole:  # the columns are then read as floats
+        cells[7, 3] = None
+    log = pa.table({f"rank_{j + 1}": pa.array(cells[:, j], pa.float64() if hole else None) for j in range(4)})
     with pytest.raises(InputError, match="may hold the rank of item 1, or the item of rank 1"):
         recurate.fit(log)
     listed = rewards_of(recurate.fit(log, form="rankings"))
     assert max(listed, key=lambda item: listed[item]) == "3"
     places = recurate.fit(log, form="wide")  # alternatives 1 to 4, of which nothing else is known
-    assert places.reading.facts["slates"] == 300
+    assert places.reading.facts["slates"] == 300 - hole
     assert places.items is None
+
+
+def test_picks_of_one_and_two_as_floats_are_those_of_whole_numbers():
+    draw = np.random.default_rng(4)
+    picked = draw.integers(0, 4, 50)
+    marks = (np.arange(4) == picked[:, None]).ravel() + 1.0  # 2 for the pick of each slate
+    log = {"slate": np.repeat(np.arange(50), 4), "item": np.tile(list("abcd"), 50), "chosen": marks}
+    whole = recurate.fit(pa.table(log | {"chosen": marks.astype(int)}))
+    marks[5] = np.nan
+    found = recurate.fit(pa.table(log | {"chosen": pa.array(marks, from_pandas=True)}))
+    assert rewards_of(found).keys() == rewards_of(whole).keys()
+    assert found.reading.facts["slates"] == 49

@@ -44,6 +44,7 @@ from recurate.log.reading.values import (
     numbers_of,
     objects,
     picked_of,
+    plain_text,
     prompt_of,
 )
 
@@ -213,7 +214,7 @@ def _two_marks(table: pa.Table, column: str) -> list[str]:
     values = pc.unique(table.column(column)).drop_null()
     if len(values) != 2 or are_flags(array_of(table, column)):
         return []
-    return [str(v) for v in objects(values.to_pylist())]
+    return [plain_text(v) for v in objects(values.to_pylist())]
 
 
 def _marked_by(table: pa.Table, found: Mapping) -> Mapping:
@@ -235,7 +236,7 @@ def _marked_by(table: pa.Table, found: Mapping) -> Mapping:
     by = [found.roles[r] for r in ("round", "chooser", "slate") if r in found.roles]
     if not values or "slate" not in found.roles or column in by:
         return found
-    texts = pa.array([None if v is None else str(v) for v in array_of(table, column)], pa.string())
+    texts = pa.array([plain_text(v) or None for v in array_of(table, column)], pa.string())
     part = comparable(table, by).append_column("mark", texts)
     counts = [
         np.asarray(

@@ -112,9 +112,11 @@ def oddities(head: pa.Table, mapping: Mapping) -> list[str]:
     copies = head.num_rows - head.group_by(flat).aggregate([]).num_rows if texts else 0
     if copies > 0.01 * head.num_rows:
         warnings.append(
-            f"{copies} of the first {head.num_rows} rows "
-            + ("is an exact copy of another" if copies == 1 else "are exact copies of others")
-            + ", and all count"
+            counted(
+                copies,
+                f"of the first {head.num_rows:,} rows {{repeats|repeat}} another exactly, and "
+                "{is|are} kept",
+            )
         )
     steps = [n for n in named(flat, "round") if n not in mapping.roles.values()]
     lone = [n for n in steps if len(pc.unique(head.column(n))) == head.num_rows > 4]

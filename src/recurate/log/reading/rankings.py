@@ -18,10 +18,17 @@ import pyarrow.compute as pc
 from scipy.special import chdtri
 
 from recurate.core.arrays import FloatArray, IntArray
-from recurate.log.reading.columns import count_role, flat_columns, is_list, is_text, usual_roles
+from recurate.log.reading.columns import (
+    count_role,
+    flat_columns,
+    is_list,
+    is_text,
+    usual_roles,
+    whole_numbers,
+)
 from recurate.log.reading.mapping import TEXT, Given, Mapping, TwoReadings
 from recurate.log.reading.names import key, named
-from recurate.log.reading.values import numbers_of, objects
+from recurate.log.reading.values import numbers_of, objects, plain_text
 
 LONGEST = 500  # characters of a ranking
 UNEVEN = 1e-4  # p-value below which items are listed unequally often
@@ -52,7 +59,7 @@ def levels_of(value: Any) -> list[list[str]]:
     ([['b'], ['a', 'd']], [['b'], ['a']], [['b'], ['a']])
     """
     if isinstance(value, list | tuple):
-        parts = [["" if v is None else str(v)] for v in value]
+        parts = [[plain_text(v)] for v in value]
     elif ">" in str(value or ""):
         parts = [re.split(r"[~=]", level) for level in str(value).split(">")]
     else:
@@ -146,7 +153,7 @@ def _columns(table: pa.Table, given: Given) -> Iterator[tuple[str, ...]]:
     if {"pick", "rating", "rank"} & given.roles.keys():
         return
     asked = given.form == "rankings"
-    texts = [f.name for f in table.schema if is_text(f.type) or (asked and pa.types.is_integer(f.type))]
+    texts = [f.name for f in table.schema if is_text(f.type) or (asked and whole_numbers(table, f.name))]
     by_stem: dict[str, dict[int, str]] = {}
     for name in texts:
         match = NUMBERED.match(name)
@@ -166,7 +173,7 @@ def _columns(table: pa.Table, given: Given) -> Iterator[tuple[str, ...]]:
             continue
         if not sure and _may_pick(table, own, given):
             continue
-        cells = zip(*(table.column(n).cast(pa.string()).to_pylist() for n in own), strict=True)
+        cells = zip(*([plain_text(v) for v in table.column(n).to_pylist()] for n in own), strict=True)
         rows = [[v for v in row if v] for row in itertools.islice(cells, 2000)]
         full = [row for row in rows if row]
         if not asked and np.isfinite(numbers_of(objects([v for row in full for v in row]))).mean() > 0.5:

@@ -170,11 +170,22 @@ def flags_of(values: NDArray[Any]) -> NDArray[np.float64]:
     return out
 
 
+def plain_text(value: Any) -> str:
+    """Return a cell as a text: 1.0, as in a column with an empty cell, is 1; an empty cell is no text.
+
+    >>> plain_text(1.0), plain_text("a"), plain_text(float("nan"))
+    ('1', 'a', '')
+    """
+    if value is None or value != value:
+        return ""
+    return str(int(value)) if isinstance(value, float) and value.is_integer() else str(value)
+
+
 def picked_of(values: NDArray[Any], yes: str = "") -> NDArray[np.float64]:
     """Return 1 for picked, 0 for not picked and NaN for other values, (n,); ``yes``, if any, marks picks."""
     if not yes:
         return flags_of(values)
-    return np.where(blank(values), np.nan, [str(v) == yes for v in values])
+    return np.where(blank(values), np.nan, [plain_text(v) == yes for v in values])
 
 
 def are_flags(values: NDArray[Any]) -> bool:

@@ -141,6 +141,8 @@ def _outcomes_of(
             usual_name = named([stem], how) and not told
             if None not in columns and k >= 2 and (asked in (stem, *columns) if asked else usual_name):
                 rest = {s: c for s, c in stems.items() if s != stem}
+                if how == RANK and not rest and not asked:
+                    _check_numbers(given, [c for c in columns if c], alternatives)
                 base = _base_wide(table, given, alternatives, rest, columns)
                 roles = {r: c for r, c in base.roles.items() if r != how}
                 yield replace(base, roles=roles, how=how, marks=tuple(c for c in columns if c))
@@ -222,6 +224,7 @@ def _marks(
     return (), ()
 
 
+NO_WINNER = re.compile(r"(^|[_\-. ])(tie|ties|tied|draw|both|neither|equal|same)($|[_\-. ])", re.I)
 WON = r"(wins?|won|winner|preferred|better|chosen|picked|selected)"
 PREFERS = r"(prefers?|preferred|chose|chosen|picked|selected|won|winner)"
 
@@ -243,9 +246,9 @@ def _tie_of(table: pa.Table, won: str) -> tuple[str, ...]:
     """Return a column of flags that marks ties, none of which is a win."""
     wins = flags_of(array_of(table, won))
     for name in flat_columns(table):
-        if key(name) in TIES or key(name).removeprefix("is") in TIES:
+        if name != won and (key(name) in TIES or NO_WINNER.search(name)):
             ties = flags_of(array_of(table, name))
-            if not np.isnan(ties).all() and not ((ties == 1) & (wins == 1)).any():
+            if (ties == 1).any() and not ((ties == 1) & (wins == 1)).any():
                 return (name,)
     return ()
 
@@ -345,8 +348,9 @@ def _option_columns(table: pa.Table, given: Given) -> Iterator[Mapping]:
             first = 0 if higher and np.nanmin(block) == 0 else 1
             if (block == np.arange(first, first + size)).all(axis=1).mean() > 0.8 and len(block) >= 2:
                 names = [(POINTS if higher else RANK_OF).sub("", n) for n in columns]
-                _check_numbers(given, columns, names)
                 base = _base_wide(table, given, names, {}, columns)
+                if not higher:
+                    _check_numbers(given, columns, names)
                 reason = "higher is better, as of points" if higher else BY_VALUES
                 reasons = {RATING if higher else RANK: "" if RANK_OF.search(columns[0]) else reason}
                 yield replace(
