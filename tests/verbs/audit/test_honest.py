@@ -167,11 +167,11 @@ def test_few_slates_verify_no_rule(noise):
 def test_what_is_left_beside_a_change_is_judged():
     draw = np.random.default_rng(3)
     n, along = 20_000, np.tile(np.linspace(-1, 1, 10_000), 2)
-    rewards = draw.normal(size=(n, 8))
+    rewards = draw.normal(size=(n, 4))
     utilities = rewards * (1 + 0.3 * along)[:, None]
     utilities[:, 3] += 0.13
     found = verdicts(
-        table(rewards, luce(draw, utilities), np.repeat([0, 1], n // 2)), {"k": 8, "noise": "gumbel"}
+        table(rewards, luce(draw, utilities), np.repeat([0, 1], n // 2)), {"k": 4, "noise": "gumbel"}
     )
     assert found["position effects"] == MISMATCH
 

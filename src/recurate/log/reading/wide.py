@@ -141,7 +141,7 @@ def _outcomes_of(
             usual_name = named([stem], how) and not told
             if None not in columns and k >= 2 and (asked in (stem, *columns) if asked else usual_name):
                 rest = {s: c for s, c in stems.items() if s != stem}
-                if how == RANK and not rest and not asked:
+                if how == RANK and not rest and not asked and holds_numbers(table, str(columns[0])):
                     _check_numbers(given, [c for c in columns if c], alternatives)
                 base = _base_wide(table, given, alternatives, rest, columns)
                 roles = {r: c for r, c in base.roles.items() if r != how}

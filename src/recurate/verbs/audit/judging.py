@@ -496,12 +496,11 @@ class Judged:
             values = np.r_[0.0, step.fit.theta[step.fit.model.at("place")]]
             shown = f"odds of up to {math.exp(min(float(np.ptp(values)), 50.0)):.2f} between places"
             return [Finding("position effects", text, shown, evidence, judge(claimed, False))]
-        explained = self.wrong
-        if each < LEVEL and not (p < LEVEL and explained):
+        if each < LEVEL and not (p < LEVEL and (steps or self.wrong)):
             shown = "a different one in each round"
             evidence += ": perhaps the same noise in all slates of a round"
             return [Finding("position effects", text, shown, evidence, judge(claimed, False))]
-        wrong = p < LEVEL and not explained
+        wrong = p < LEVEL and not self.wrong
         shown = "odds differ between places" if wrong else "none"
         return [Finding("position effects", text, shown, evidence, judge(claimed, not wrong))]
 
