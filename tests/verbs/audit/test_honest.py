@@ -197,3 +197,12 @@ def test_the_first_line_names_what_describes_the_picks():
     assert f"described better by {rule.recovered}" in str(found)
     honest = recurate.audit(table(rewards, luce(draw, rewards), rounds), declared={"noise": "gumbel"})
     assert "described better" not in str(honest)
+
+
+@pytest.mark.parametrize(("declared", "verdict"), [(0.004, OK), (0.05, MISMATCH)])
+def test_small_lapse_shares_are_judged_as_declared(declared, verdict):
+    draw = np.random.default_rng(9)
+    rewards = 3 * draw.normal(size=(20_000, 4))
+    picks = np.where(draw.random(20_000) < 0.004, draw.integers(0, 4, 20_000), luce(draw, rewards))
+    source = table(rewards, picks, np.zeros(20_000, int))
+    assert verdicts(source, {"temperature": 1.0, "lapse": declared})["lapse share"] == verdict

@@ -17,15 +17,13 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 
 from recurate.choices.checks.luce_checks import part_of
-from recurate.choices.checks.statistics import chi2_tail, quadratic_test
 from recurate.choices.models import rival_rules
 from recurate.choices.models.identifiability import NoEstimate
-from recurate.choices.models.likelihood import evaluate
 from recurate.choices.models.logit import conditional_logit
 from recurate.choices.models.rival_rules import RuleFit, best_chances
 from recurate.choices.observed import Observed
 from recurate.choices.table import Choices
-from recurate.core.arrays import BoolArray, FloatArray, IntArray
+from recurate.core.arrays import BoolArray, FloatArray
 from recurate.rules import GUMBEL, NO_NOISE, Rule, Selection, Threshold, TopFraction
 from recurate.rules.families import Family
 from recurate.rules.slates import Slates
@@ -425,28 +423,3 @@ def _cloglog(pools: Sequence[tuple[FloatArray, BoolArray]]) -> tuple[float, floa
 
 
 # --- over rounds ----------------------------------------------------------------------------------
-
-
-def temperature_drift_p(choices: Choices, rounds: IntArray, most: int = 50) -> tuple[float, str]:
-    """Return the p-value of a score test of equal temperatures, and the round that differs most in words."""
-    ids = np.unique(rounds)
-    if not 1 < ids.size <= most:
-        return 1.0, ""
-    try:
-        pooled = conditional_logit(choices, clustered=False)
-    except NoEstimate:
-        return 1.0, ""
-    parts = [choices.take(np.flatnonzero(rounds == t)) for t in ids]
-    found = [evaluate(part, pooled.coefficients, information=True) for part in parts]
-    scores = np.array([f.gradient[0] for f in found])
-    infos = np.array([f.information[0, 0] for f in found if f.information is not None])
-    enough = infos * pooled.coefficients[0] ** 2 >= 10  # with less information the score is not normal
-    scores, infos, ids = scores[enough], infos[enough], ids[enough]
-    if ids.size < 2:
-        return 1.0, ""
-    covariance = np.diag(infos) - np.outer(infos, infos) / max(infos.sum(), 1e-300)
-    statistic, df = quadratic_test(scores, covariance)
-    worst = int(np.argmax(np.abs(scores) / np.sqrt(np.maximum(infos, 1e-300))))
-    beta = float(pooled.coefficients[0]) + scores[worst] / max(infos[worst], 1e-300)
-    p = chi2_tail(statistic, df) if df else 1.0
-    return p, f"1 / temperature about {beta:.3g} in round {ids[worst]}"

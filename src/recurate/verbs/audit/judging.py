@@ -9,7 +9,7 @@ these tests refuses it at the level of the audit are named rivals compared with 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 import numpy as np
 
@@ -25,7 +25,6 @@ from recurate.choices.checks.residuals import (
 from recurate.choices.checks.statistics import chi2_tail
 from recurate.choices.models import named_rules
 from recurate.choices.models.named_rules import (
-    GAIN,
     LAPSES,
     MOST,
     MOST_COSTLY,
@@ -210,12 +209,15 @@ class Judged:
             self.data, self.data.rewards, claim.noise,
             lapse=claim.lapse > 0 or claim.noise == NO_NOISE, summed=bool(declared.scalarised),
         )  # fmt: skip
-        start = model.start(self.data.unit / claim.temperature, max(claim.lapse, 0.01))
-        weights = np.array(declared.weights or ())
+        return climb(model, self._claimed(model, 0.01))
+
+    def _claimed(self, model: Model, least: float) -> FloatArray:
+        """Return the declared parameters in a model's order, with a lapse share of ``least`` or more."""
+        start = model.start(self.data.unit / self.claim.temperature, max(self.claim.lapse, least))
+        weights = np.array(self.declared.weights or ())
         if weights.size > 1:
             start[model.at("weights")] = weights[1:] if model.summed else _logits(weights)
-        self.claimed = start
-        return climb(model, start)
+        return start
 
     def _free_fit(self, own: Fit) -> Fit:
         """Return the fit; where no temperature is declared, with one for each round if they differ."""
@@ -242,7 +244,7 @@ class Judged:
         if not fixed.any():
             return 1.0
         start = fit.theta.copy()
-        own = self.claimed if start.size == self.claimed.size else _resized(fit.model, self)
+        own = self._claimed(fit.model, 1e-12)
         start[fixed] = own[fixed]
         if fit.model.lapse and fixed[fit.model.at("lapse")].any() and not self.claim.lapse:
             start[fit.model.at("lapse")] = -40.0
@@ -413,8 +415,7 @@ class Judged:
             verdict = NOTE if wanted is None else UNTESTED
             return [Finding("lapse share", declared, text, "picks cannot be told from random ones", verdict)]
         if step is not None:
-            before = steps[steps.index(step) - 1].fit.value if steps.index(step) else self.free.value
-            evidence = f"{_nats(step.fit.value - before)} better than without"
+            evidence = f"{_nats(step.fit.value - self._before(step, steps))} better than without"
         return [Finding("lapse share", declared, text, evidence, judge(claimed, right))]
 
     def _weights(self) -> list[Finding]:
@@ -524,16 +525,3 @@ def _listed(values: FloatArray | tuple[float, ...]) -> str:
 
 def _nats(value: float) -> str:
     return "infinitely" if math.isinf(value) else f"{value:.0f} nats"
-
-
-def _resized(model: Model, judged: Judged) -> FloatArray:
-    """Return the declared parameters in the order of a wider model."""
-    own = replace(model)
-    start = own.start(judged.data.unit / judged.claim.temperature, max(judged.claim.lapse, 1e-12))
-    if judged.declared.weights is not None:
-        weights = np.array(judged.declared.weights)
-        start[own.at("weights")] = weights[1:] if own.summed else _logits(weights)
-    return start
-
-
-__all__ = ["GAIN", "judge_rule", "temperature_text"]
