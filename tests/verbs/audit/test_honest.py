@@ -206,3 +206,22 @@ def test_small_lapse_shares_are_judged_as_declared(declared, verdict):
     picks = np.where(draw.random(20_000) < 0.004, draw.integers(0, 4, 20_000), luce(draw, rewards))
     source = table(rewards, picks, np.zeros(20_000, int))
     assert verdicts(source, {"temperature": 1.0, "lapse": declared})["lapse share"] == verdict
+
+
+def softmax_pools(draw: np.random.Generator, temperatures: tuple[float, ...]) -> dict[str, Any]:
+    """Pools of 1,000 of which 200 are kept by one softmax."""
+    rewards = draw.normal(size=(len(temperatures), 1000))
+    noisy = rewards / np.array(temperatures)[:, None] + draw.gumbel(size=rewards.shape)
+    kept = noisy >= np.sort(noisy, axis=1)[:, -200, None]
+    rounds = np.repeat(np.arange(len(temperatures)), 1000)
+    return {"round": rounds, "reward": rewards.ravel(), "picked": kept.ravel()}
+
+
+def test_pools_of_several_temperatures_are_not_one():
+    """40 honest logs: a level of 2e-4 accuses one of them with a probability below 1 %."""
+    declared = {"top": 0.2, "noise": "gumbel", "temperature": 1.0}
+    for seed in range(40):
+        found = verdicts(softmax_pools(np.random.default_rng(seed), (1.0,) * 4), declared)
+        assert found["temperature over rounds"] == OK
+    changed = verdicts(softmax_pools(np.random.default_rng(0), (0.62, 2.5)), declared)
+    assert changed["temperature over rounds"] == MISMATCH

@@ -54,6 +54,7 @@ class Recovered:
         cut: Highest reward not kept and lowest one kept, over all rounds, if rank decides; else None.
         sizes: Sizes of the slates with picks, and the share of slates of each size.
         inverses: Inverse temperature and its standard error under each family that has one.
+        by_round: The same for each pool that was selected from.
     """
 
     family: Family
@@ -68,6 +69,7 @@ class Recovered:
     cut: tuple[float, float] | None = None
     sizes: Mapping[float, float] = field(default_factory=lambda: {1.0: 1.0})
     inverses: Mapping[Family, tuple[float, float]] = field(default_factory=dict)
+    by_round: tuple[tuple[float, float], ...] = ()
 
     @property
     def temperature(self) -> float | None:
@@ -377,12 +379,13 @@ def recover_pool(observed: Observed) -> Recovered:
         family = Family.VERIFIER if verifier else Family.TOP
         return Recovered(family, share=share, picks=kept, cut=cut, evidence=evidence)
     beta, error, log, uniform = _cloglog(pools)
+    rounds = tuple(_cloglog([pool])[:2] for pool in pools)
     logs = {Family.POOL_UNIFORM: uniform, Family.POOL_SOFTMAX: log}
     evidence = f"{order}{share:.1%} kept"
     if log - uniform > WORTH_A_PARAMETER:
         return Recovered(
             Family.POOL_SOFTMAX, (beta, error), share=share, logs=logs, picks=kept, evidence=evidence,
-            inverses={Family.POOL_SOFTMAX: (beta, error)},
+            inverses={Family.POOL_SOFTMAX: (beta, error)}, by_round=rounds,
         )  # fmt: skip
     evidence += ", whatever their reward"
     inverses = {Family.POOL_SOFTMAX: (beta, error)}
@@ -418,8 +421,11 @@ def _cloglog(pools: Sequence[tuple[FloatArray, BoolArray]]) -> tuple[float, floa
     start = np.r_[0.0, [-math.log(-math.log1p(-min(float(y.mean()), 1 - 1e-9))) for _, y in data]]
     uniform = -negative(start)[0]
     done = minimize(negative, start, jac=True, method="BFGS")
-    error = math.sqrt(max(float(done.hess_inv[0, 0]), 0.0))
+    information = 0.0  # Fisher's, on beta beside the cuts
+    for t, (r, _) in enumerate(data):
+        rate = np.exp(np.clip(done.x[0] * r - done.x[1 + t], -30, 30))
+        weight = np.where(rate < 1e-8, rate, np.square(rate) / np.maximum(np.expm1(rate), 1e-300))
+        centre = float(weight @ r) / max(float(weight.sum()), 1e-300)
+        information += float(weight @ np.square(r - centre))
+    error = 1 / math.sqrt(max(information, 1e-300))
     return float(done.x[0]) / unit, error / unit, -float(done.fun), uniform
-
-
-# --- over rounds ----------------------------------------------------------------------------------

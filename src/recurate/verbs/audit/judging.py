@@ -58,6 +58,7 @@ from recurate.verbs.audit.findings import (
     p_text,
 )
 
+POOLED = 0.0125  # error of a pool's temperature, relative, as its picks are dependent
 CHANCE = 0.01  # level at which picks can be told from random ones
 ANOTHER = "another rule"
 
@@ -149,7 +150,23 @@ def _pool_rule(observed: Observed, declared: Declared, found: Recovered, text: s
         wanted = declared.temperature if softmax else None
         fits = wanted is None or _pool_p(declared, found) >= LEVEL
         findings.append(compared("temperature", wanted, temperature_text(found), right=fits))
+        findings += _pools_over_time(found, claimed=wanted is not None)
     return findings
+
+
+def _pools_over_time(found: Recovered, *, claimed: bool) -> list[Finding]:
+    """Return the finding on equal temperatures of all pools."""
+    if len(found.by_round) < 2 or found.inverse is None:
+        return []
+    beta, errors = np.array(found.by_round).T
+    errors = np.hypot(errors, POOLED * abs(found.inverse[0]))
+    middle = float((beta / errors**2).sum() / (1 / errors**2).sum())
+    p = chi2_tail(float(np.square((beta - middle) / errors).sum()), beta.size - 1)
+    wrong = p < LEVEL
+    evidence = p_text(p) + (f"; 1 / temperature from {beta.min():.3g} to {beta.max():.3g}" if wrong else "")
+    same = "the same in all rounds"
+    shown = "changes between rounds" if wrong else same
+    return [Finding(ROUNDS, same if claimed else "", shown, evidence, judge(claimed, not wrong))]
 
 
 def _pool_p(declared: Declared, found: Recovered) -> float:
@@ -158,7 +175,7 @@ def _pool_p(declared: Declared, found: Recovered) -> float:
     if inverse is None or declared.temperature is None:
         return 1.0 if inverse is not None else 0.0
     beta, error = inverse
-    error = math.hypot(error, 0.0125 / declared.temperature)  # picks of one pool are dependent
+    error = math.hypot(error, POOLED / declared.temperature)
     return math.erfc(abs(beta - 1 / declared.temperature) / max(error, 1e-300) / math.sqrt(2))
 
 
