@@ -424,7 +424,7 @@ def _cloglog(pools: Sequence[tuple[FloatArray, BoolArray]]) -> tuple[float, floa
     information = 0.0  # Fisher's, on beta beside the cuts
     for t, (r, _) in enumerate(data):
         rate = np.exp(np.clip(done.x[0] * r - done.x[1 + t], -30, 30))
-        weight = np.where(rate < 1e-8, rate, np.square(rate) / np.maximum(np.expm1(rate), 1e-300))
+        weight = np.square(rate) * np.exp(-rate) / -np.expm1(-rate)
         centre = float(weight @ r) / max(float(weight.sum()), 1e-300)
         information += float(weight @ np.square(r - centre))
     error = 1 / math.sqrt(max(information, 1e-300))

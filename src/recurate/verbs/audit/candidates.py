@@ -77,10 +77,11 @@ def _keys(observed: Observed) -> IntArray | None:
         if (ordered[1:] == ordered[:-1]).mean() <= MATERIAL / 2:
             return np.empty(0, np.int64)
         found = np.unique(observed.rewards[:, fine[0]], return_inverse=True)[1].astype(np.int64)
-        found = _without_atoms(observed, found)
     elif observed.items is not None:
         found = observed.items
-    return found if found is not None and _distinct(observed, found) >= DISTINCT else None
+    if found is None or _distinct(observed, found) < DISTINCT:
+        return None
+    return _without_atoms(observed, found) if fine else found
 
 
 def _without_atoms(observed: Observed, keys: IntArray) -> IntArray:
