@@ -56,10 +56,7 @@ def fake(monkeypatch):
 
 @pytest.fixture(scope="module")
 def base(tmp_path_factory):
-    path = tmp_path_factory.mktemp("models") / "tiny"
-    tiny.model().save_pretrained(path)
-    tiny.tokenizer().save_pretrained(path)
-    return path
+    return tiny.save(tmp_path_factory.mktemp("models") / "tiny")
 
 
 def config(fake, base, **changes) -> Config:

@@ -36,21 +36,13 @@ CHAT = "{{ bos_token }}{% for m in messages %}{{ m['content'] }}{% endfor %}"
 @pytest.fixture(scope="module")
 def base(tmp_path_factory) -> Path:
     """A folder with a model, as transformers saves it."""
-    path = tmp_path_factory.mktemp("models") / "tiny"
-    tiny.model().save_pretrained(path)
-    tiny.tokenizer().save_pretrained(path)
-    return path
+    return tiny.save(tmp_path_factory.mktemp("models") / "tiny")
 
 
 @pytest.fixture(scope="module")
-def chatty(base, tmp_path_factory) -> Path:
+def chatty(tmp_path_factory) -> Path:
     """The same with a chat template."""
-    path = tmp_path_factory.mktemp("models") / "chat"
-    tiny.model().save_pretrained(path)
-    tokenizer = transformers.AutoTokenizer.from_pretrained(base)
-    tokenizer.chat_template = CHAT
-    tokenizer.save_pretrained(path)
-    return path
+    return tiny.save(tmp_path_factory.mktemp("models") / "chat", CHAT)
 
 
 @pytest.fixture

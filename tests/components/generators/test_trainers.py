@@ -46,10 +46,7 @@ sys.exit(7 if told["lr"] < 0 else 0)
 
 @pytest.fixture(scope="module")
 def base(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("models") / "base"
-    tiny.model().save_pretrained(folder)
-    tiny.tokenizer().save_pretrained(folder)
-    return folder
+    return tiny.save(tmp_path_factory.mktemp("models") / "base")
 
 
 def commands(text: str) -> list[list[str]]:

@@ -35,12 +35,7 @@ CHAT = "{{ bos_token }}{% for m in messages %}{{ m['content'] }}{% endfor %}<ask
 
 @pytest.fixture(scope="module")
 def base(tmp_path_factory) -> Path:
-    path = tmp_path_factory.mktemp("models") / "tiny"
-    tiny.model().save_pretrained(path)
-    tiny.tokenizer().save_pretrained(path)
-    tokenizer = transformers.AutoTokenizer.from_pretrained(path)
-    tokenizer.chat_template = CHAT
-    tokenizer.save_pretrained(path)
+    path = tiny.save(tmp_path_factory.mktemp("models") / "tiny", CHAT)
     config = transformers.GenerationConfig.from_pretrained(path)
     config.do_sample = True
     config.save_pretrained(path)

@@ -379,13 +379,13 @@ def recover_pool(observed: Observed) -> Recovered:
         family = Family.VERIFIER if verifier else Family.TOP
         return Recovered(family, share=share, picks=kept, cut=cut, evidence=evidence)
     beta, error, log, uniform = _cloglog(pools)
-    rounds = tuple(_cloglog([pool])[:2] for pool in pools)
     logs = {Family.POOL_UNIFORM: uniform, Family.POOL_SOFTMAX: log}
     evidence = f"{order}{share:.1%} kept"
     if log - uniform > WORTH_A_PARAMETER:
         return Recovered(
             Family.POOL_SOFTMAX, (beta, error), share=share, logs=logs, picks=kept, evidence=evidence,
-            inverses={Family.POOL_SOFTMAX: (beta, error)}, by_round=rounds,
+            inverses={Family.POOL_SOFTMAX: (beta, error)},
+            by_round=tuple(_cloglog([pool])[:2] for pool in pools),
         )  # fmt: skip
     evidence += ", whatever their reward"
     inverses = {Family.POOL_SOFTMAX: (beta, error)}

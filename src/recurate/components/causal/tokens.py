@@ -40,6 +40,37 @@ def import_transformers() -> ModuleType:
     return transformers
 
 
+def load_pretrained(kind: str, name: str, revision: str | None, what: str) -> tuple[Any, Any]:
+    """Return the tokenizer and the model of a folder or of a name on the hub: safetensors, no code.
+
+    Args:
+        kind: Class of transformers that loads the model, such as ``AutoModelForCausalLM``.
+        name: Folder, or name on the hub.
+        revision: Commit or tag on the hub; None: the newest.
+        what: Subject of the message.
+
+    Raises:
+        InputError: If it cannot be loaded.
+    """
+    transformers = import_transformers()
+    import torch
+
+    known = {"revision": revision or "main", "trust_remote_code": False}
+    try:
+        tokenizer = transformers.AutoTokenizer.from_pretrained(name, **known)
+        model = getattr(transformers, kind).from_pretrained(
+            name, **known, use_safetensors=True, dtype=torch.float32
+        )
+    except (OSError, ValueError, KeyError, RuntimeError) as error:
+        raise InputError(
+            f"{what} cannot be loaded",
+            got=f"{name}: {(str(error).strip() or type(error).__name__).splitlines()[0]}",
+            remedy="name a folder with config.json, model.safetensors and a tokenizer, or a model on the hub "
+            "(which needs a network)",
+        ) from None
+    return tokenizer, model.eval()
+
+
 def learn_tokenizer(texts: Sequence[str], size: int) -> Any:
     """Return a byte-pair encoding learned from texts: of bytes, so that it encodes any text without loss.
 

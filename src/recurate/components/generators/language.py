@@ -16,7 +16,14 @@ from numpy.typing import NDArray
 from pydantic import Field, model_validator
 
 from recurate.components.causal.decoding import Manner, complete
-from recurate.components.causal.tokens import Codec, Ids, check_window, import_transformers, learn_tokenizer
+from recurate.components.causal.tokens import (
+    Codec,
+    Ids,
+    check_window,
+    import_transformers,
+    learn_tokenizer,
+    load_pretrained,
+)
 from recurate.components.causal.tuning import Course, Example, cut, tune
 from recurate.components.nets.devices import choose_device, import_torch, threads
 from recurate.components.nets.training import repeatable
@@ -544,22 +551,7 @@ def _devices(device: str) -> list[int]:
 
 
 def _pretrained(name: str, revision: str | None = None) -> tuple[Any, Any]:
-    """Return the tokenizer and the model of a folder or of a name on the hub: safetensors, no code."""
-    torch, transformers = import_torch(), import_transformers()
-    try:
-        known = {"revision": revision or "main", "trust_remote_code": False}
-        tokenizer = transformers.AutoTokenizer.from_pretrained(name, **known)
-        model = transformers.AutoModelForCausalLM.from_pretrained(
-            name, **known, use_safetensors=True, dtype=torch.float32
-        )
-    except (OSError, ValueError, KeyError, RuntimeError) as error:
-        raise InputError(
-            "the language model cannot be loaded",
-            got=f"{name}: {(str(error).strip() or type(error).__name__).splitlines()[0]}",
-            remedy="name a folder with config.json, model.safetensors and a tokenizer, or a model on the hub "
-            "(which needs a network)",
-        ) from None
-    return tokenizer, model.eval()
+    return load_pretrained("AutoModelForCausalLM", name, revision, "the language model")
 
 
 def _digest(name: str, model: Any) -> str:

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field, model_validator
 
-from recurate.components.causal.tokens import import_transformers
+from recurate.components.causal.tokens import load_pretrained
 from recurate.components.nets.devices import choose_device, import_torch, threads
 from recurate.components.protocols import Prepared, RewardSettings
 from recurate.components.rewards.texts import References, check_texts
@@ -64,22 +64,11 @@ class ReaderSettings(RewardSettings):
         Raises:
             InputError: If it cannot be loaded.
         """
-        torch, transformers = import_torch(), import_transformers()
-        known = {"revision": self.revision or "main", "trust_remote_code": False}
-        try:
-            tokenizer = transformers.AutoTokenizer.from_pretrained(self.model, **known)
-            model = getattr(transformers, kind).from_pretrained(
-                self.model, **known, use_safetensors=True, dtype=torch.float32
-            )
-        except (OSError, ValueError, KeyError, RuntimeError) as error:
-            raise InputError(
-                f"the model of the reward {self.name!r} cannot be loaded",
-                got=f"{self.model}: {(str(error).strip() or type(error).__name__).splitlines()[0]}",
-                remedy="name a folder with config.json, model.safetensors and a tokenizer",
-            ) from None
+        what = f"the model of the reward {self.name!r}"
+        tokenizer, model = load_pretrained(kind, self.model, self.revision, what)
         if model.config.pad_token_id is None:  # by which such models find the last token
             model.config.pad_token_id = tokenizer.pad_token_id
-        return Reader(self, tokenizer, model.eval())
+        return Reader(self, tokenizer, model)
 
 
 @dataclass(frozen=True)

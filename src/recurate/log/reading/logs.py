@@ -124,7 +124,7 @@ def _log_from(head: pa.Table, table: pa.Table, found: Understood, given: Given, 
     rewards, more = rewards_of(candidates, mapping, given)
     said += more
     candidates |= rewards
-    everything = _count_slates(candidates)
+    before = candidates
     candidates, warnings = _finite(candidates, list(rewards), kind, name)
     candidates = _rounds(candidates, mapping, said)
     _check_varies(candidates, list(rewards))
@@ -148,7 +148,7 @@ def _log_from(head: pa.Table, table: pa.Table, found: Understood, given: Given, 
         warnings += lone_prompts(head, mapping)
     if "pick" not in given.roles:
         warnings += unread_marks(head, mapping)
-    left_out = everything - _count_slates(candidates) if "slate" in candidates else 0
+    left_out = _slates_lost(before, candidates)
     _drop_odd(candidates, mapping, said)
     kept = {*COLUMNS, *rewards, *given.others}
     columns = {n: _arrow(v, n) for n, v in candidates.items() if n in kept}
@@ -169,8 +169,11 @@ def _slates_of(candidates: MappingType[str, NDArray[Any]]) -> IntArray:
     return codes_of(candidates, ("round", "slate"))
 
 
-def _count_slates(candidates: MappingType[str, NDArray[Any]]) -> int:
-    return int(_slates_of(candidates).max()) + 1 if "slate" in candidates else 0
+def _slates_lost(before: MappingType[str, NDArray[Any]], after: MappingType[str, NDArray[Any]]) -> int:
+    """Return the number of slates that were left out with all their rows."""
+    if "slate" not in after or len(before["slate"]) == len(after["slate"]):
+        return 0
+    return int(_slates_of(before).max() - _slates_of(after).max())
 
 
 def _finite(

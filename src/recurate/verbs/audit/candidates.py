@@ -97,10 +97,12 @@ def _atoms(observed: Observed, keys: IntArray) -> BoolArray:
     slate = np.arange(keys.size)
     slate[: observed.slated] = observed.slates.index()
     slate[observed.slated :] += len(observed.slates)
-    once = np.unique(np.column_stack([keys, observed.rounds, slate]), axis=0)
-    pairs, counts = np.unique(once[:, :2], axis=0, return_counts=True)
+    rounds = np.searchsorted(observed.round_ids, observed.rounds)
+    pairs = keys * observed.round_ids.size + rounds
+    slates = int(slate.max()) + 1
+    pair, counts = np.unique(np.unique(pairs * slates + slate) // slates, return_counts=True)
     found = np.zeros(int(keys.max()) + 1, bool)
-    found[pairs[counts >= ATOM, 0]] = True
+    found[pair[counts >= ATOM] // observed.round_ids.size] = True
     return found
 
 

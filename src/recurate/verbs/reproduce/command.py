@@ -22,7 +22,7 @@ def reproduce(
         option(
             "small|paper",
             "Minutes on two cores (digits in place of CIFAR-10), or as published (CIFAR-10, a GPU). "
-            "text-scale: 1e5 to 1e7 parameters in half an hour, or to 3e8 on a GPU.",
+            "text-scale: models of 1e5 to 1e7 parameters, or to 3e8 on a GPU.",
         ),
     ] = "small",
     seeds: Annotated[

@@ -42,7 +42,7 @@ class Experiment:
         claims: Published claims.
         source: Publication, with the section.
         starts: Configurations of the runs whose models arms start from.
-        cells: Names of the arms that are cells of a grid.
+        cells: Cells of a grid, whose names are those of arms.
         seeds: Number of seeds, unless the caller asks for others.
     """
 
@@ -52,7 +52,7 @@ class Experiment:
     claims: tuple[Claim, ...]
     source: str = SOURCE
     starts: Mapping[str, dict[str, Any]] = field(default_factory=dict)
-    cells: Mapping[text_scale.Cell, str] = field(default_factory=dict)
+    cells: tuple[text_scale.Cell, ...] = ()
     seeds: int = 3
 
 
@@ -274,16 +274,16 @@ def _what(scale: str) -> str:
 
 def _text_scale(scale: str, data: str) -> Experiment:
     chosen = text_scale.SMALL if scale == "small" else text_scale.PAPER
-    cells = {cell: str(cell) for cell in text_scale.grid(chosen)}
+    cells = text_scale.grid(chosen)
     return Experiment(
         "text-scale",
         f"Short queries ({chosen.queries:,}); transformers from scratch; reward 2 q(x), q a classifier's "
         f"probability of 'travel'; {chosen.picks:,} picks per round, {chosen.rounds} rounds.",
-        {str(cell): config for cell, config in text_scale.grid(chosen).items()},
+        {str(cell): config for cell, config in cells.items()},
         text_scale.claims(cells),
         text_scale.SOURCE,
         text_scale.first_models(chosen),
-        cells,
+        tuple(cells),
         seeds=1,
     )
 

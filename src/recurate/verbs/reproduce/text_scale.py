@@ -1,15 +1,16 @@
 """Class imbalance of retrained language models, over K, the share of real data and the number of parameters.
 
-Ferbach et al. 2024 (arXiv 2407.09499) prove for infinite data and perfect models that the picks of larger K
-concentrate faster (Lemma 2.2 with K) and that real data bound the divergence (Theorem 2.4); they show it for
-images. Here the generators are transformers that were trained from scratch on short queries, and a classifier
-rewards one topic. The cells of the grid start from one model per size, so that they differ in the loop alone.
+For infinite data and perfect models, Ferbach et al. 2024 (arXiv 2407.09499) prove that E exp(reward)
+rises per round by ((K - 1) / K) Var exp(reward) / sup exp(reward) or more (Lemma 2.2), and that real data
+bound the divergence (Theorem 2.4). They experiment with points and images. Here the generators are
+transformers that were trained from scratch on short queries, and a classifier rewards one topic. The cells of
+the grid start from one model per size, so that they differ in the loop alone.
 """
 
 from __future__ import annotations
 
 import itertools
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -90,9 +91,14 @@ class Cell:
 
     @property
     def size(self) -> str:
-        """The number of parameters, in millions."""
-        millions = self.parameters / 1e6
-        return f"{millions:.2g}M" if millions < 99 else f"{millions:.0f}M"
+        """The number of parameters in words."""
+        return in_millions(self.parameters)
+
+
+def in_millions(parameters: int) -> str:
+    """Return a number of parameters in words, such as ``1.1M``."""
+    millions = parameters / 1e6
+    return f"{millions:.2g}M" if millions < 99 else f"{millions:.0f}M"
 
 
 def first_models(scale: Scale) -> dict[str, dict[str, Any]]:
@@ -109,7 +115,7 @@ def grid(scale: Scale) -> dict[Cell, dict[str, Any]]:
 
 
 def _size_name(scale: Scale, size: Size) -> str:
-    return f"first model, {Cell(scale.parameters(size), 0, 0).size}"
+    return f"first model, {in_millions(scale.parameters(size))}"
 
 
 def _first(scale: Scale, size: Size) -> dict[str, Any]:
@@ -153,16 +159,16 @@ def _base(scale: Scale, generator: dict[str, Any]) -> dict[str, Any]:
 # --- claims ---------------------------------------------------------------------------------------
 
 
-def claims(cells: Mapping[Cell, str]) -> tuple[Claim, ...]:
-    """Return the claims about the grid, whose arms are named by cell."""
+def claims(cells: Collection[Cell]) -> tuple[Claim, ...]:
+    """Return the claims about the grid."""
     sizes = sorted({cell.parameters for cell in cells})
     found = []
     for parameters in sizes:
         few, many, mixed = (
-            cells[Cell(parameters, k, real)]
+            str(Cell(parameters, k, real))
             for k, real in ((SLATES[0], 0.0), (SLATES[-1], 0.0), (SLATES[-1], REAL[-1]))
         )
-        size = Cell(parameters, 0, 0).size
+        size = in_millions(parameters)
         found += [
             Claim(
                 "picks concentrate faster from larger slates",
@@ -181,7 +187,7 @@ def claims(cells: Mapping[Cell, str]) -> tuple[Claim, ...]:
             Claim(
                 "the loop follows the limit of infinite data",
                 f"mean distance of the largest share from its forecast over all cells, {size}",
-                _distance([name for cell, name in cells.items() if cell.parameters == parameters]),
+                _distance([str(cell) for cell in cells if cell.parameters == parameters]),
                 False,
                 NEAR,
             ),
@@ -200,10 +206,11 @@ def _distance(arms: list[str]) -> Statistic:
 # --- table and figure -----------------------------------------------------------------------------
 
 
-def grid_table(cells: Mapping[Cell, str], runs: Mapping[str, list[Trajectory]]) -> pa.Table:
+def grid_table(cells: Collection[Cell], runs: Mapping[str, list[Trajectory]]) -> pa.Table:
     """Return one row per cell and seed: imbalance in the last round, measured and forecast."""
     rows = []
-    for cell, arm in cells.items():
+    for cell in cells:
+        arm = str(cell)
         for seed, found in enumerate(runs[arm]):
             row = {"parameters": cell.parameters, "k": cell.k, "real_fraction": cell.real, "run": seed}
             for source in (MEASURED, FORECAST):
@@ -213,7 +220,7 @@ def grid_table(cells: Mapping[Cell, str], runs: Mapping[str, list[Trajectory]]) 
     return pa.Table.from_pylist(rows)
 
 
-def grid_sections(cells: Mapping[Cell, str], runs: Mapping[str, list[Trajectory]]) -> list[Section]:
+def grid_sections(cells: Collection[Cell], runs: Mapping[str, list[Trajectory]]) -> list[Section]:
     """Return the table of the grid, means over the seeds, and its figure."""
     table = grid_table(cells, runs)
     rows = table.group_by(["parameters", "real_fraction", "k"]).aggregate(
@@ -225,7 +232,7 @@ def grid_sections(cells: Mapping[Cell, str], runs: Mapping[str, list[Trajectory]
     for quantity, title in (("entropy", "Entropy of the classes"), ("largest_share", "Largest share")):
         body = [
             [
-                Cell(size, 0, 0).size,
+                in_millions(size),
                 f"{real:g}",
                 *(
                     f"{r[f'{quantity}_measured_mean']:.3f} ({r[f'{quantity}_forecast_mean']:.3f})"
@@ -237,7 +244,7 @@ def grid_sections(cells: Mapping[Cell, str], runs: Mapping[str, list[Trajectory]
         text = "In the last round, in nats" if quantity == "entropy" else "In the last round"
         sections.append(Section(title, f"{text}; in brackets its forecast from round 0.", [heading, *body]))
     cards = tuple(
-        Section(f"{Cell(size, 0, 0).size} parameters", chart=grid_chart(_points(own), str(size)))
+        Section(f"{in_millions(size)} parameters", chart=grid_chart(_points(own), str(size)))
         for size, own in itertools.groupby(found, lambda r: r["parameters"])
     )
     text = "The largest class's share in the last round: points measured, lines forecast from round 0."
