@@ -17,6 +17,7 @@ from hypothesis import settings
 
 from helpers.commands import Done, call
 from helpers.faults import Server
+from helpers.tiny import differences
 
 # The key that marks runs as this user's is the tests' own.
 os.environ["XDG_STATE_HOME"] = tempfile.mkdtemp(prefix="recurate-state-")
@@ -34,6 +35,15 @@ def pytest_collection_finish() -> None:
     """Collect garbage less often: large libraries' objects, which live as long as the process, are many."""
     gc.freeze()
     gc.set_threshold(50_000, 20, 50)
+
+
+def pytest_assertrepr_compare(op: str, left: Any, right: Any) -> list[str] | None:
+    """Say which files of two folders differ, and where, in place of all their bytes."""
+    if op != "==" or not (isinstance(left, dict) and isinstance(right, dict)):
+        return None
+    if not any(isinstance(data, bytes) for data in (*left.values(), *right.values())):
+        return None
+    return ["the folders' files differ:", *differences(left, right)]
 
 
 @pytest.fixture

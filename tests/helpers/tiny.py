@@ -60,6 +60,22 @@ def contents(folder: Path) -> dict[str, bytes]:
     return {p.relative_to(folder).as_posix(): p.read_bytes() for p in files}
 
 
+def differences(found: dict[str, bytes | None], expected: dict[str, bytes | None]) -> list[str]:
+    """Return a line for each file that is in one folder only or has other bytes, with the first of these."""
+    lines = []
+    for name in sorted(found.keys() | expected.keys()):
+        if name not in expected or name not in found:
+            lines.append(f"{name} is {'left over' if name in found else 'missing'}")
+            continue
+        mine, theirs = found[name] or b"", expected[name] or b""
+        if mine != theirs:
+            pairs = enumerate(zip(mine, theirs, strict=False))
+            at = next((i for i, (a, b) in pairs if a != b), min(len(mine), len(theirs)))
+            part = slice(max(at - 40, 0), at + 60)
+            lines.append(f"{name}, byte {at} of {len(theirs)}: {mine[part]!r}, expected {theirs[part]!r}")
+    return lines
+
+
 def without_seals(files: dict[str, bytes | None]) -> dict[str, bytes | None]:
     """Return a run's files, its bounds without the seals that depend on what the run rests on."""
     if files.get("bounds.json") is None:
