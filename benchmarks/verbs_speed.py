@@ -156,12 +156,15 @@ JOBS = (
 # --- running --------------------------------------------------------------------------------------
 
 
-def run(words: list[str], folder: Path) -> tuple[float, float, float, float]:
-    """Run a command; return its seconds of processor time, wall clock and kernel, and its peak in GB."""
+def run(words: list[str], folder: Path, program: str = MAIN) -> tuple[float, float, float, float]:
+    """Run a command, or another program that writes its peak.
+
+    Return its seconds of processor time, wall clock and kernel, and its peak in GB.
+    """
     start = time.perf_counter()
     with (folder / "printed").open("w", encoding="utf-8") as printed:
         child = subprocess.Popen(
-            [sys.executable, "-c", MAIN, *words], cwd=folder, stdout=printed, stderr=subprocess.STDOUT
+            [sys.executable, "-c", program, *words], cwd=folder, stdout=printed, stderr=subprocess.STDOUT
         )
         _, status, used = os.wait4(child.pid, 0)
     wall = time.perf_counter() - start

@@ -1,6 +1,7 @@
 """Limits against small files that unpack to very much and settings that need more memory than there is.
 
-``RECURATE_MAX_BYTES`` and ``RECURATE_MAX_PIXELS`` raise those of files.
+``RECURATE_MAX_BYTES`` and ``RECURATE_MAX_PIXELS`` raise those of files. Tables with more rows than
+``RECURATE_MAX_ROWS`` are read in parts.
 """
 
 from __future__ import annotations
@@ -9,8 +10,8 @@ import os
 
 from recurate.core.errors import InputError
 
-BYTES, PIXELS = "RECURATE_MAX_BYTES", "RECURATE_MAX_PIXELS"
-USUAL = {BYTES: 2**30, PIXELS: 100_000_000}
+BYTES, PIXELS, ROWS = "RECURATE_MAX_BYTES", "RECURATE_MAX_PIXELS", "RECURATE_MAX_ROWS"
+USUAL = {BYTES: 2**30, PIXELS: 100_000_000, ROWS: 20_000_000}
 RATIO = 100  # of unpacked to packed bytes; no table of measured numbers is packed more tightly
 
 

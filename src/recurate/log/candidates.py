@@ -12,7 +12,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from recurate.core.arrays import FloatArray, IntArray
 from recurate.core.errors import InputError
-from recurate.log.schema import Log
+from recurate.log.schema import MODEL, REAL, Log
 
 
 @dataclass(frozen=True)
@@ -26,6 +26,7 @@ class Candidates:
         tracked: Further numeric columns by name, shape (n,) each.
         contexts: Context of each candidate as text, shape (n,); None if all are the same.
         labels: Known groups, including those that do not occur among these candidates.
+        counts: Number of candidates that each row stands for, shape (n,), positive; None: one each.
     """
 
     rewards: FloatArray
@@ -34,9 +35,20 @@ class Candidates:
     tracked: Mapping[str, FloatArray] = field(default_factory=dict)
     contexts: NDArray[Any] | None = None
     labels: tuple[str, ...] = ()
+    counts: FloatArray | None = None
 
     def __len__(self) -> int:
         return len(self.rewards)
+
+    @property
+    def size(self) -> int:
+        """The number of candidates that the rows stand for."""
+        return len(self) if self.counts is None else round(float(self.counts.sum()))
+
+    @property
+    def sample_law(self) -> FloatArray | None:
+        """The share of each row in the sample, shape (n,); None for equal shares."""
+        return None if self.counts is None else self.counts / self.counts.sum()
 
     def take(self, rows: NDArray[Any]) -> Candidates:
         """Return the candidates with the given row indices or mask."""
@@ -46,6 +58,7 @@ class Candidates:
             groups=None if self.groups is None else self.groups[rows],
             tracked={name: values[rows] for name, values in self.tracked.items()},
             contexts=None if self.contexts is None else self.contexts[rows],
+            counts=None if self.counts is None else self.counts[rows],
         )
 
     def join(self, other: Candidates) -> Candidates:
@@ -77,7 +90,60 @@ class Candidates:
             {k: np.concatenate([v, other.tracked[k]]) for k, v in self.tracked.items()},
             None if self.contexts is None else np.concatenate([self.contexts, other.contexts]),
             group_names(self, other),
+            _joined_counts(self, other),
         )
+
+
+@dataclass(frozen=True)
+class Rounds:
+    """The candidates of every round, and real data.
+
+    Attributes:
+        generated: Candidates by round, in ascending order, each with the groups of all rounds as labels.
+        real: Real data, or None.
+    """
+
+    generated: Mapping[int, Candidates]
+    real: Candidates | None = None
+
+    @classmethod
+    def of(cls, log: Log, *, group: str | None = None, track: Sequence[str] = ()) -> Rounds:
+        """Return the candidates of a log's rounds.
+
+        Args:
+            log: A log.
+            group: Column of groups; None: no groups.
+            track: Further numeric columns.
+
+        Raises:
+            InputError: If the log has no generated candidates, or columns are missing.
+        """
+        generated = log.select(source=MODEL)
+        if generated.table.num_rows == 0:
+            raise InputError(
+                "the log has no generated candidates",
+                got=f"sources {sorted(set(log.column('source').tolist()))}",
+                remedy=f"candidates have source {MODEL!r}, real data {REAL!r}",
+            )
+        by_round = {
+            t: from_log(generated.select(round=t), group=group, track=track) for t in generated.rounds()
+        }
+        labels = tuple(sorted({name for c in by_round.values() for name in group_names(c, None)}))
+        real = log.select(source=REAL)
+        return cls(
+            {t: replace(c, labels=labels) for t, c in by_round.items()},
+            from_log(real, group=group, track=track) if real.table.num_rows else None,
+        )
+
+    @property
+    def numbers(self) -> list[int]:
+        """The numbers of the rounds, in ascending order."""
+        return list(self.generated)
+
+    @property
+    def first(self) -> Candidates:
+        """The candidates of the first round."""
+        return self.generated[self.numbers[0]]
 
 
 def as_candidates(
@@ -238,6 +304,12 @@ def _texts(name: str, values: ArrayLike | None, count: int) -> NDArray[Any] | No
             remedy=f"pass {count} labels",
         )
     return texts
+
+
+def _joined_counts(first: Candidates, second: Candidates) -> FloatArray | None:
+    if first.counts is None and second.counts is None:
+        return None
+    return np.concatenate([np.ones(len(c)) if c.counts is None else c.counts for c in (first, second)])
 
 
 # --- groups ---------------------------------------------------------------------------------------

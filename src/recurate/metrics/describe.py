@@ -12,7 +12,7 @@ from recurate.core.arrays import FloatArray, IntArray
 from recurate.log.candidates import Candidates, group_codes
 from recurate.log.trajectory import MEASURED, Row
 from recurate.metrics import estimates
-from recurate.metrics.estimates import Clusters, Estimate, Strata
+from recurate.metrics.estimates import Clusters, Estimate, Repeats, Strata
 
 # The error of the variance needs the fourth power of exp(reward / temperature), which overflows beyond this.
 LARGEST_EXPONENT = 170.0
@@ -75,7 +75,7 @@ class Describer:
             entropy = estimates.entropy(self.codes, groups, law, clusters)
         return Values(
             [self._of_reward(i, law, clusters) for i in range(len(self.candidates.names))],
-            len(self.candidates) if law is None else estimates.effective_support(law),
+            self.candidates.size if law is None else estimates.effective_support(law, self.candidates.counts),
             kl,
             shares,
             entropy,
@@ -139,6 +139,8 @@ class Describer:
 
     @cached_property
     def _clusters(self) -> Clusters:
+        if self.candidates.counts is not None:
+            return Repeats(self.candidates.counts)
         if self.candidates.contexts is None:
             return None
         codes = estimates.encode(self.candidates.contexts)[0]

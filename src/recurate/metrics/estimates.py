@@ -52,7 +52,18 @@ class Strata:
     codes: IntArray
 
 
-Clusters = IntArray | Strata | None
+@dataclass(frozen=True)
+class Repeats:
+    """A sample whose values occur several times each.
+
+    Attributes:
+        counts: Number of times that each value occurs, shape (n,).
+    """
+
+    counts: FloatArray
+
+
+Clusters = IntArray | Strata | Repeats | None
 
 
 def standard_error(influence: FloatArray, clusters: Clusters = None) -> float:
@@ -65,13 +76,16 @@ def standard_error(influence: FloatArray, clusters: Clusters = None) -> float:
         influence: Influence values psi, with mean zero, shape (n,).
         clusters: Codes of the clusters, non-negative integers, shape (n,); candidates of one context form a
             cluster because they are not independent. None: the values are independent. Strata: the sample is
-            stratified, and only the variation within strata contributes.
+            stratified, and only the variation within strata contributes. Repeats: values are independent, and
+            each counts as often as it occurs.
     """
     if isinstance(clusters, Strata):
         counts = np.bincount(clusters.codes)
         within = influence - (np.bincount(clusters.codes, influence) / np.maximum(counts, 1))[clusters.codes]
         lost = max(influence.size - np.count_nonzero(counts), 1)  # residual degrees of freedom
         return float(np.sqrt(np.square(within).sum() / lost / influence.size))
+    if isinstance(clusters, Repeats):
+        return float(np.sqrt(clusters.counts @ np.square(influence)) / clusters.counts.sum())
     sums = influence if clusters is None else np.bincount(clusters, influence)
     return float(np.sqrt(np.square(sums).sum()) / influence.size)
 
@@ -86,7 +100,8 @@ def mean(values: FloatArray, law: FloatArray | None = None, clusters: Clusters =
     """
     if law is not None:
         return Estimate(float(values @ law))
-    average = float(values.mean())
+    own = _masses(clusters)
+    average = float(values.mean() if own is None else values @ own)
     return Estimate(average, standard_error(values - average, clusters))
 
 
@@ -98,7 +113,7 @@ def variance(values: FloatArray, law: FloatArray | None = None, clusters: Cluste
         law: Masses of the atoms, shape (n,), summing to 1; None for a sample.
         clusters: Dependence of the sample's values; see :func:`standard_error`.
     """
-    centre = mean(values, law).value
+    centre = mean(values, _masses(clusters) if law is None else law).value
     return mean(np.square(values - centre), law, clusters)
 
 
@@ -120,7 +135,8 @@ def shares(
         # A residual model's effective masses may be slightly negative for a group.
         masses = np.maximum(np.bincount(codes, law, groups), 0.0)
         return [Estimate(float(s)) for s in masses / masses.sum()]
-    fractions = np.bincount(codes, minlength=groups) / codes.size
+    repeats = clusters.counts if isinstance(clusters, Repeats) else None
+    fractions = np.bincount(codes, repeats, groups) / (codes.size if repeats is None else repeats.sum())
     if clusters is None:
         errors = np.sqrt(fractions * (1 - fractions) / codes.size)
     else:
@@ -139,7 +155,7 @@ def entropy(
         law: Masses of the values, shape (n,); None for a sample.
         clusters: Dependence of the sample's values; see :func:`standard_error`.
     """
-    fractions = np.array([s.value for s in shares(codes, groups, law)])
+    fractions = np.array([s.value for s in shares(codes, groups, _masses(clusters) if law is None else law)])
     value = entropy_of(fractions)
     if law is not None:
         return Estimate(value)
@@ -153,12 +169,17 @@ def entropy_of(fractions: FloatArray) -> float:
     return float(-(fractions @ logs))
 
 
-def effective_support(law: FloatArray) -> float:
+def _masses(clusters: Clusters) -> FloatArray | None:
+    """Return the share of each value in a sample with repeats, (n,); None for equal shares."""
+    return clusters.counts / clusters.counts.sum() if isinstance(clusters, Repeats) else None
+
+
+def effective_support(law: FloatArray, counts: FloatArray | None = None) -> float:
     """Return the effective number of atoms of a distribution p (n,), 1 / sum_i p_i^2.
 
-    It is n for n equally likely atoms.
+    It is n for n equally likely atoms. With ``counts`` (n,), each mass is that of so many equal atoms.
     """
-    return float(1.0 / np.square(law).sum())
+    return float(1.0 / (np.square(law) if counts is None else np.square(law) / counts).sum())
 
 
 def kl_atoms(law: FloatArray, reference: FloatArray) -> float:

@@ -39,7 +39,13 @@ class Cells:
         """Return the index of the cell of each row of rewards (n, m), shape (n,)."""
         return assign(self.splits, rewards)
 
-    def kl(self, cells: IntArray, law: FloatArray | None = None, own: int | None = None) -> Estimate:
+    def kl(
+        self,
+        cells: IntArray,
+        law: FloatArray | None = None,
+        own: int | None = None,
+        counts: FloatArray | None = None,
+    ) -> Estimate:
         """Return KL(p || q) = sum_j p_j log(p_j / q_j) in nats, q being the reference's shares of the cells.
 
         The second-order bias due to finite samples is subtracted. With p = (1 - m) c + m q, where c is the
@@ -52,15 +58,17 @@ class Cells:
             law: Masses, shape (n,), summing to one; None for a sample.
             own: Number of atoms, from the first, that are the model's; the others are the reference's. None:
                 all are the model's.
+            counts: Number of points or atoms that each one stands for, shape (n,); None: one each.
 
         Returns:
             The divergence, at least 0, with a standard error for a sample.
         """
         size, n_ref = self.reference.size, self.reference_size
-        masses = np.full(cells.size, 1.0 / cells.size) if law is None else law
+        each = np.ones(cells.size) if counts is None else counts
+        masses = each / each.sum() if law is None else law
         p = np.bincount(cells, masses, size)
         mixed = float(masses[own:].sum()) if own is not None else 0.0
-        squares = np.bincount(cells[:own], np.square(masses[:own]), size)
+        squares = np.bincount(cells[:own], np.square(masses[:own]) / each[:own], size)
         alive = p > 0
         ratio = np.where(alive, p, 1.0) / self.reference
         logs = np.where(alive, np.log(ratio), 0.0)
@@ -72,33 +80,47 @@ class Cells:
             return Estimate(value)
         spread = float(p @ np.square(logs)) - float(p @ logs) ** 2
         others = float(self.reference @ np.square(p / self.reference)) - 1.0
-        error = math.sqrt(max(spread, 0.0) / cells.size + max(others, 0.0) / n_ref)
+        error = math.sqrt(max(spread, 0.0) / each.sum() + max(others, 0.0) / n_ref)
         return Estimate(value, error)
 
 
-def partition(reference: FloatArray) -> Cells:
-    """Partition reward space by median splits of a reference sample (n, m).
+def partition(reference: FloatArray, counts: FloatArray | None = None) -> Cells:
+    """Partition reward space by median splits of a reference sample (n, m), each point ``counts`` (n,) times.
 
     A cell is split along the reward whose two halves are most even, as long as both have ``MIN_PER_CELL``
     points and the depth is at most ``MAX_DEPTH``; a point mass becomes a cell of its own.
     """
-    tree = Tree.grow(
-        reference, lambda rows, depth: _even_cut(reference[rows]) if depth < MAX_DEPTH else WHOLE
-    )
-    counts = np.bincount(assign(tree.splits, reference))
-    return Cells(tree.splits, counts / len(reference), len(reference))
+
+    def cut(rows: IntArray, depth: int) -> Cut:
+        if depth >= MAX_DEPTH:
+            return WHOLE
+        return _even_cut(reference[rows], None if counts is None else counts[rows])
+
+    tree = Tree.grow(reference, cut)
+    sizes = np.bincount(assign(tree.splits, reference), counts)
+    total = round(float(sizes.sum()))
+    return Cells(tree.splits, sizes / total, total)
 
 
-def _even_cut(points: FloatArray) -> Cut:
+def _even_cut(points: FloatArray, counts: FloatArray | None) -> Cut:
     """Return the cut that divides points (n, m) most evenly; its worth is the size of the smaller side."""
     best = WHOLE
     for column in range(points.shape[1]):
         values = points[:, column]
-        median = float(np.median(values))
+        median = float(np.median(values)) if counts is None else _median(values, counts)
         below = values[values < median]
         for threshold in (median, *([float(below.max())] if below.size else [])):
-            low = int(np.count_nonzero(values <= threshold))
-            smaller = min(low, values.size - low)
+            under = values <= threshold
+            low = float(np.count_nonzero(under) if counts is None else counts[under].sum())
+            smaller = min(low, (values.size if counts is None else float(counts.sum())) - low)
             if smaller >= MIN_PER_CELL and smaller > best[0]:
                 best = float(smaller), column, threshold
     return best
+
+
+def _median(values: FloatArray, counts: FloatArray) -> float:
+    """Return the median of values that occur several times each."""
+    order = np.argsort(values)
+    total = np.cumsum(counts[order])
+    low, high = (int(np.searchsorted(total, total[-1] / 2, side=side)) for side in ("left", "right"))
+    return float(values[order[low]] + values[order[min(high, order.size - 1)]]) / 2

@@ -105,7 +105,8 @@ def bands(model: LoopModel, stream: Stream) -> Bands | None:
         model: the loop's model, with its setting.
         stream: the random stream of the simulations.
     """
-    if model.candidates < SMALLEST_POOL or (
+    own = model.describer.candidates.counts
+    if (model.candidates if own is None else own[: model.candidates].sum()) < SMALLEST_POOL or (
         model.residuals is not None and np.count_nonzero(model.residuals.sizes) < FEWEST_CONTEXTS
     ):
         return None
@@ -136,10 +137,11 @@ def _with_cells(model: LoopModel) -> LoopModel:
     """Return the model with a divergence between cells: empirical laws on single atoms have no useful one."""
     if model.cells is not None or not model.has_kl or model.mode != "one":
         return model
-    cells = partition(model.describer.candidates.rewards)
-    codes = cells.assign(model.describer.candidates.rewards)
+    atoms = model.describer.candidates
+    cells = partition(atoms.rewards, atoms.counts)
+    codes = cells.assign(atoms.rewards)
     own = np.bincount(codes, model.population.reference, cells.reference.size)
-    floor = np.maximum(own, 0.5 / len(codes))
+    floor = np.maximum(own, 0.5 / atoms.size)
     return replace(model, cells=replace(cells, reference=floor / floor.sum()), cell_codes=codes)
 
 

@@ -34,8 +34,8 @@ def smaller(model: LoopModel, last: FloatArray, rng: np.random.Generator) -> tup
     if model.context_codes is not None:
         return _fewer_contexts(model, rng)
     population = model.population
-    pool = estimates.effective_support(population.law)
     atoms = model.describer.candidates
+    pool = estimates.effective_support(population.law, atoms.counts)
     cells = CELLS if len(atoms.names) == 1 and not atoms.tracked else TRACKED_CELLS
     if len(atoms) <= cells:
         return model, 1.0, pool
@@ -91,6 +91,7 @@ def _merged(model: LoopModel, cells: Merging) -> LoopModel:
         rewards=smaller.rewards,
         tracked={name: stretched(values) for name, values in atoms.tracked.items()},
         contexts=None,
+        counts=None,
     )
     return replace(
         model,

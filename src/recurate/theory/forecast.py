@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
+
+import numpy as np
 
 from recurate.core.arrays import FloatArray
 from recurate.core.errors import InputError
 from recurate.core.seeds import Stream
-from recurate.log.candidates import Candidates, from_log, group_names
-from recurate.log.schema import MODEL, REAL, Log
+from recurate.log.candidates import Candidates, Rounds, group_names
+from recurate.log.schema import Log
 from recurate.log.trajectory import FORECAST, MEASURED, Row, Trajectory
 from recurate.metrics.describe import Describer
 from recurate.metrics.partition import FEWEST_CELLS, Cells, partition
@@ -95,7 +97,7 @@ def predict(
         found = bands(model, stream)
         if found is None:
             warnings.append(
-                f"no bands: {len(candidates)} candidates are too few (at least {SMALLEST_POOL} are needed, "
+                f"no bands: {candidates.size} candidates are too few (at least {SMALLEST_POOL} are needed, "
                 f"and {FEWEST_CONTEXTS} contexts if they are thin), too uneven, or too many nats apart"
             )
         else:
@@ -116,7 +118,7 @@ def predict(
     return Forecast(
         Trajectory(tuple(rows)),
         model.setting,
-        len(candidates),
+        candidates.size,
         last,
         model.mode,
         ends,
@@ -151,10 +153,10 @@ def reference_cells(candidates: Candidates, reference: Candidates) -> tuple[Cell
         return None, [
             "kl_to_reference is left out: within contexts it cannot be estimated from a separate reference"
         ]
-    cells = partition(reference.rewards)
+    cells = partition(reference.rewards, reference.counts)
     if cells.reference.size < FEWEST_CELLS:
         return None, [
-            f"kl_to_reference is left out: {len(reference)} real samples are too few "
+            f"kl_to_reference is left out: {reference.size} real samples are too few "
             f"(or too alike) to distinguish reward laws"
         ]
     return cells, []
@@ -182,15 +184,29 @@ def measured(
         stratified: whether all rounds have the same contexts in the same numbers, so that the choice of
             contexts adds no error.
     """
-    generated = log.select(source=MODEL)
+    found = Rounds.of(log, group=group, track=track)
+    return measured_rounds(found, temperature=temperature, cells=cells, names=names, stratified=stratified)
+
+
+def measured_rounds(
+    rounds: Rounds,
+    *,
+    temperature: float,
+    cells: Cells | None = None,
+    names: tuple[str, ...] = (),
+    stratified: bool = False,
+) -> Trajectory:
+    """Measure the forecast's quantities in every round; see :func:`measured`."""
     rows: list[Row] = []
-    top = generated.reward_matrix().max(axis=0) / temperature
-    everything = from_log(generated, group=group, track=track)
-    labels = tuple(sorted({*names, *group_names(everything, None)}))
-    for t in generated.rounds():
-        candidates = everything.take(generated.column("round") == t)
+    top = np.max([c.rewards.max(axis=0) for c in rounds.generated.values()], axis=0) / temperature
+    labels = tuple(sorted({*names, *group_names(rounds.first, None)}))
+    for t, candidates in rounds.generated.items():
         describer = Describer(candidates, temperature, labels, tuple(top.tolist()), stratified)
-        kl = cells.kl(cells.assign(candidates.rewards)) if cells is not None else None
+        kl = (
+            cells.kl(cells.assign(candidates.rewards), counts=candidates.counts)
+            if cells is not None
+            else None
+        )
         rows += describer.rows(t, MEASURED, describer.values(kl=kl))
     return Trajectory(tuple(rows))
 
@@ -205,19 +221,5 @@ def split_log(
     Raises:
         InputError: the log has no generated candidates.
     """
-    generated = log.select(source=MODEL)
-    if generated.table.num_rows == 0:
-        raise InputError(
-            "the log has no generated candidates",
-            got=f"sources {sorted(set(log.column('source').tolist()))}",
-            remedy=f"candidates have source {MODEL!r}, real data {REAL!r}",
-        )
-    first = generated.rounds()[0]
-    candidates = from_log(generated.select(round=first), group=group, track=track)
-    if group is not None:
-        everything = from_log(generated, group=group)
-        candidates = replace(candidates, labels=group_names(everything, None))
-    real = log.select(source=REAL)
-    if real.table.num_rows == 0:
-        return candidates, None
-    return candidates, from_log(real, group=group, track=track)
+    found = Rounds.of(log, group=group, track=track)
+    return found.first, found.real

@@ -75,6 +75,7 @@ class LoopModel:
         mixed = reference is not None and (setting.real_fraction > 0 or setting.accumulate)
         atoms = candidates.join(reference) if mixed and reference is not None else candidates
         extra = len(atoms) - count
+        law = candidates.sample_law if law is None else law
         start = None if law is None and not extra else _padded(law, count, extra)
         mode, codes, residuals = _treat_contexts(atoms, count)
         if residuals is not None:
@@ -82,7 +83,7 @@ class LoopModel:
         population = Population(
             atoms.rewards if residuals is None else residuals.residuals,
             law=start,
-            reference=_reference_law(start, codes, count, extra) if extra else None,
+            reference=_reference_law(start, codes, count, reference) if extra and reference else None,
             weights=setting.weights,
             blocks=blocks_of(codes, residuals),
         )
@@ -178,7 +179,8 @@ class LoopModel:
 
     def _kl(self, law: FloatArray) -> Estimate | None:
         if self.cells is not None and self.cell_codes is not None:
-            return self.cells.kl(self.cell_codes, law, self.candidates)
+            counts = self.describer.candidates.counts
+            return self.cells.kl(self.cell_codes, law, self.candidates, counts)
         if not self.has_kl:
             return None
         return Estimate(estimates.kl_atoms(law, self.population.reference))
@@ -210,6 +212,8 @@ class LoopModel:
         if self.population.reference is not self.population.law:
             laws.append(self.population.reference)
         columns["square"] = np.sum(laws, axis=0)  # candidates and reference have no atoms in common
+        if atoms.counts is not None:
+            columns["square"] /= atoms.counts
         return Compressed.of(
             atoms.rewards[:, 0] / setting.temperature,
             laws[0],
@@ -420,12 +424,15 @@ def _padded(law: FloatArray | None, count: int, extra: int) -> FloatArray:
     return np.concatenate([masses, np.zeros(extra)])
 
 
-def _reference_law(start: FloatArray | None, codes: IntArray | None, count: int, extra: int) -> FloatArray:
+def _reference_law(
+    start: FloatArray | None, codes: IntArray | None, count: int, reference: Candidates
+) -> FloatArray:
     """Return p_ref: uniform on the real data, with every context's mass that of the candidates.
 
     Contexts have a law of their own, which real data with other shares of contexts must not change.
     """
-    masses = np.concatenate([np.zeros(count), np.ones(extra)])
+    own = np.ones(len(reference)) if reference.counts is None else reference.counts
+    masses = np.concatenate([np.zeros(count), own])
     if codes is None:
         return masses
     wanted = np.bincount(codes, start)

@@ -106,12 +106,12 @@ def renew(
     groups = _groups([*rounds, reference] if reference is not None else rounds)
     describers = [Describer(c, setting.temperature, groups) for c in rounds]
     measured = [
-        d.values(kl=None if cells is None else cells.kl(cells.assign(c.rewards)))
+        d.values(kl=None if cells is None else cells.kl(cells.assign(c.rewards), counts=c.counts))
         for d, c in zip(describers, rounds, strict=True)
     ]
     ahead = training_values(rounds, setting, reference or rounds[0], cells)
     changes = [
-        _changes(measured[t], target, measured[t + 1], len(rounds[t]), t, setting)
+        _changes(measured[t], target, measured[t + 1], rounds[t].size, t, setting)
         for t, target in enumerate(ahead)
     ]
     rows: list[Row] = []

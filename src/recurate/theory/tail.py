@@ -241,6 +241,10 @@ def continue_tail(model: LoopModel, ends: int | None) -> tuple[list[Row], list[s
     if model.population.reference is not model.population.law:
         return [], ["a fitted tail needs the model's own law as the reference: none is shown"]
     try:
+        if atoms.counts is not None:
+            return [], [
+                "a fitted tail needs the candidates themselves: none is shown for a log read in parts"
+            ]
         fitted = fit_tail(atoms.rewards[:, 0], model.population.law)
         rewards, law = fitted.extended(atoms.rewards[:, 0], model.population.law)
     except InputError as error:

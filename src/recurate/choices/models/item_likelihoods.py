@@ -1,6 +1,6 @@
-"""The log-likelihoods of item rewards: top-1 picks, and pairs with ties, as sparse products.
+"""The log-likelihoods of item rewards: of top-1 picks, of very many of them, and of pairs with ties.
 
-Both likelihoods have the same methods. ``at(theta)`` returns an evaluation: its ``value`` in nats, its
+All have the same methods. ``at(theta)`` returns an evaluation: its ``value`` in nats, its
 ``gradient`` (parameters,), the information's ``diagonal`` or an upper bound of it, and products with the
 information.
 """
@@ -8,6 +8,7 @@ information.
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -130,6 +131,110 @@ class Top1Evaluation:
         return np.asarray(np.bincount(winners, scale, self.w.size) - self.w * (a.T @ over))
 
 
+# --- top-1 picks of many slates -------------------------------------------------------------------
+
+
+@dataclass
+class PartedTop1:
+    """The log-likelihood of top-1 picks of so many slates that only their item codes are kept.
+
+    Attributes:
+        codes: Item codes of slates of one size each, (K, slates) per part.
+        wins: Number of picks of each item, (items,).
+        sample: Likelihood of some of the slates, in which every item wins.
+    """
+
+    codes: list[IntArray]
+    wins: FloatArray
+    sample: Top1Likelihood
+
+    @cached_property
+    def total(self) -> float:
+        """Number of slates."""
+        return float(sum(part.shape[1] for part in self.codes))
+
+    @property
+    def null(self) -> float:
+        """Log-likelihood of uniform picks, in nats."""
+        return -float(sum(part.shape[1] * math.log(part.shape[0]) for part in self.codes))
+
+    def start(self) -> FloatArray:
+        """Return starting values, those of the sample, (items,)."""
+        return self.sample.start()
+
+    def part(self) -> Top1Likelihood:
+        """Return the likelihood of the sample."""
+        return self.sample
+
+    def at(self, theta: FloatArray) -> PartedEvaluation:
+        """Return the log-likelihood at theta."""
+        return PartedEvaluation(self, theta)
+
+
+class PartedEvaluation:
+    """The log-likelihood at one theta; what belongs to a slate is computed anew where it is needed."""
+
+    def __init__(self, model: PartedTop1, theta: FloatArray) -> None:
+        self.model = model
+        self.w = np.exp(theta - theta.max())
+        expected, lost = np.zeros(self.w.size), 0.0
+        for codes, s in self._parts():
+            lost += float(np.log(s).sum())
+            _add(expected, codes, 1.0 / s)
+        self.value = float(model.wins @ (theta - theta.max())) - lost
+        self.diagonal = self.w * expected
+        self.gradient = model.wins - self.diagonal
+
+    def _parts(self) -> Iterator[tuple[IntArray, FloatArray]]:
+        """Yield every part's codes (K, slates) and sums of w over each slate (slates,)."""
+        for codes in self.model.codes:
+            yield codes, _sums(self.w, codes)
+
+    def times(self, v: FloatArray) -> FloatArray:
+        """Return information @ v."""
+        cross, own = np.zeros(self.w.size), self.w * v
+        for codes, s in self._parts():
+            _add(cross, codes, _sums(own, codes) / s / s)
+        return np.asarray(self.diagonal * v - self.w * cross)
+
+    def dense_information(self) -> FloatArray:
+        """Return the information, (items, items)."""
+        m = self.w.size
+        cross = np.zeros(m * m)
+        for codes, s in self._parts():
+            for first in codes.astype(np.int64):
+                for second in codes:
+                    cross += np.bincount(first * m + second, 1.0 / np.square(s), m * m)
+        return np.asarray(np.diag(self.diagonal) - self.w[:, None] * cross.reshape(m, m) * self.w)
+
+    def drawn_gradient(self, rng: np.random.Generator) -> FloatArray:
+        """Return the gradient for picks simulated from the model; its covariance is the information."""
+        wins = np.zeros(self.w.size)
+        for codes, s in self._parts():
+            running = np.cumsum(self.w[codes], axis=0)
+            slot = (running < rng.random(s.size) * running[-1]).sum(axis=0)
+            wins += np.bincount(codes[slot, np.arange(s.size)], minlength=wins.size)
+        return np.asarray(wins - self.diagonal)
+
+    def scores(self) -> Any:
+        """Raise an error: scores of single slates are for clusters, which parts do not have."""
+        raise NotImplementedError
+
+
+def _sums(w: FloatArray, codes: IntArray) -> FloatArray:
+    """Return the sum of w over the items of each slate, (slates,), for codes (K, slates)."""
+    found = w[codes[0]]
+    for slot in codes[1:]:
+        found += w[slot]
+    return np.asarray(found)
+
+
+def _add(totals: FloatArray, codes: IntArray, values: FloatArray) -> None:
+    """Add each slate's value to the totals of its items, in place."""
+    for slot in codes:
+        totals += np.bincount(slot, values, totals.size)
+
+
 # --- pairs with ties ------------------------------------------------------------------------------
 
 
@@ -247,5 +352,5 @@ class DavidsonEvaluation:
         return self._gradient(outcome, np.sqrt(self.model.weights))
 
 
-ItemLikelihood = Top1Likelihood | Davidson
-ItemEvaluation = Top1Evaluation | DavidsonEvaluation
+ItemLikelihood = Top1Likelihood | PartedTop1 | Davidson
+ItemEvaluation = Top1Evaluation | PartedEvaluation | DavidsonEvaluation

@@ -24,7 +24,13 @@ from numpy.typing import ArrayLike, NDArray
 
 from recurate.choices.models.connectivity import check_connected
 from recurate.choices.models.identifiability import NoEstimate, check_shrinkage
-from recurate.choices.models.item_likelihoods import Davidson, ItemEvaluation, ItemLikelihood, Top1Likelihood
+from recurate.choices.models.item_likelihoods import (
+    Davidson,
+    ItemEvaluation,
+    ItemLikelihood,
+    PartedTop1,
+    Top1Likelihood,
+)
 from recurate.choices.models.lbfgs import LBFGS
 from recurate.choices.table import check_picks, check_weights, slates_of
 from recurate.core.arrays import FloatArray, IntArray
@@ -170,6 +176,38 @@ def item_rewards(
         model = Davidson.build(codes, slates, slots, shares, tied, count)
     else:
         model = Top1Likelihood.build(codes, slates, winners, shares, count)
+    logs = -np.log(slates.sizes + tied.any())
+    null = float(logs.sum() if shares is None else logs @ shares)
+    return _fitted(model, labels, len(slates), null, shrinkage, clusters)
+
+
+def item_rewards_in_parts(
+    codes: list[IntArray], wins: FloatArray, sample: ItemFit, names: tuple[str, ...]
+) -> ItemFit:
+    """Fit item rewards to very many slates with one pick each; see :func:`item_rewards`.
+
+    Args:
+        codes: Item codes from 0 of slates of one size each, (K, slates) per part.
+        wins: Number of picks of each item, (items,).
+        sample: The fit of some of the slates, with the same items and shrinkage; its slates must be top-1
+            picks, without weights and clusters.
+        names: Names of the items.
+    """
+    assert isinstance(sample._model, Top1Likelihood)
+    model = PartedTop1(codes, wins, sample._model)
+    return _fitted(model, names, round(model.total), model.null, sample.shrinkage, None)
+
+
+def _fitted(
+    model: ItemLikelihood,
+    labels: tuple[str, ...],
+    slates: int,
+    null: float,
+    shrinkage: float,
+    clusters: IntArray | None,
+) -> ItemFit:
+    """Return the fit of a likelihood, whose uniform picks have the log-likelihood ``null``."""
+    count = len(labels)
     start, part = model.start(), model.part()
     if part is not None:
         start, _, steps = _climb(part, start, count, shrinkage * part.total / model.total, helper=None)
@@ -177,16 +215,15 @@ def item_rewards(
     theta, point, steps = _climb(model, start, count, shrinkage, helper=part)
     shift = theta[:count].mean()
     theta[:count] -= shift
-    logs = -np.log(slates.sizes + tied.any())
     return ItemFit(
         theta[:count],
         labels,
         point.value,
-        float(logs.sum() if shares is None else logs @ shares),
+        null,
         float(theta[count]) if theta.size > count else None,
         _norm(point, theta, count, shrinkage, model.total),
         steps,
-        len(slates),
+        slates,
         shrinkage,
         model,
         clusters,

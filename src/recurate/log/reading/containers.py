@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,8 @@ from recurate.core.tables import TEXT
 from recurate.log.reading.delimited import named
 from recurate.log.reading.objects import columns_of
 from recurate.log.reading.stored import Stored
+
+BATCH = 1 << 20  # rows that are read at a time where a table is read in parts
 
 
 def checked(table: pa.Table) -> pa.Table:
@@ -64,6 +67,7 @@ class Parquet:
         # Equal values take no room in the file, but do in memory.
         unpacked = max(sum(g.total_byte_size for g in groups), 8 * sum(g.num_rows for g in groups))
         check_unpacked(path, path.stat().st_size, unpacked)
+        self.rows: int = sum(g.num_rows for g in groups)
         self.notes: list[str] = []
         self.keep: Any = None
 
@@ -92,6 +96,29 @@ class Parquet:
             parts = [self._column(file, name) for name in columns]
         return checked(pa.table(parts, schema=schema))
 
+    def batches(self, columns: Sequence[str] | None) -> Iterator[pa.Table]:
+        """Yield all rows, at most ``BATCH`` at a time."""
+        import pyarrow.parquet as pq
+
+        names = None if columns is None else list(columns)
+        with pq.ParquetFile(self._path, buffer_size=1 << 20) as file:
+            for batch in file.iter_batches(BATCH, columns=names):
+                yield checked(pa.Table.from_batches([batch]))
+
+    def range(self, name: str) -> tuple[float, float] | None:
+        """Return the smallest and the largest number of a column, if the file states them."""
+        import pyarrow.parquet as pq
+
+        with pq.ParquetFile(self._path) as file:
+            index = [file.schema.column(i).path for i in range(len(file.schema))].index(name)
+            found = [file.metadata.row_group(i).column(index).statistics for i in range(file.num_row_groups)]
+        if not all(f is not None and f.has_min_max and f.null_count == 0 for f in found) or not found:
+            return None
+        ends = [(f.min, f.max) for f in found]
+        if not all(isinstance(v, int | float) for pair in ends for v in pair):
+            return None
+        return float(min(low for low, _ in ends)), float(max(high for _, high in ends))
+
     def _column(self, file: Any, name: str) -> pa.ChunkedArray:
         """Read one column, a row group at a time: little more than what it takes is ever in memory."""
         chunks = [
@@ -113,6 +140,24 @@ class Ipc:
             self.schema = reader.schema
         self.notes: list[str] = []
         self.keep: Any = None
+
+    @cached_property
+    def rows(self) -> int:
+        """The number of rows."""
+        return sum(batch.num_rows for batch in self._batches(None))
+
+    def batches(self, columns: Sequence[str] | None) -> Iterator[pa.Table]:
+        """Yield all rows, a record batch at a time."""
+        for batch in self._batches(columns):
+            table = checked(pa.Table.from_batches([batch]))
+            yield table if columns is None else table.select(list(columns))
+
+    def range(self, name: str) -> None:
+        """Return None: such files do not state the range of a column."""
+
+    def _batches(self, columns: Sequence[str] | None) -> Iterator[pa.RecordBatch]:
+        with pa.memory_map(str(self._path)) as file, self._open(file, columns) as reader:
+            yield from reader if self._stream else map(reader.get_batch, range(reader.num_record_batches))
 
     def _open(self, file: pa.NativeFile, columns: Sequence[str] | None) -> Any:
         fields = None if columns is None else [self.schema.get_field_index(name) for name in columns]

@@ -44,6 +44,7 @@ class Opened:
         notes: What was assumed or left out.
         placed: Whether slots are the positions in which candidates were shown.
         left_out: Number of slates that were left out.
+        sampled: Whether it is the first slates of every round of a log that is read in parts.
     """
 
     log: Log
@@ -52,6 +53,7 @@ class Opened:
     notes: tuple[str, ...] = ()
     placed: bool = True
     left_out: int = 0
+    sampled: bool = False
 
 
 def _check_varies(candidates: MappingType[str, NDArray[Any]], rewards: Sequence[str]) -> None:

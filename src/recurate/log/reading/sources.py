@@ -16,7 +16,7 @@ import os
 import re
 import shutil
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -74,6 +74,27 @@ class Part:
         """Return the first rows, with what the file's name tells."""
         with explained(self.name):
             return self._with_own(_plain_types(self.reader.head(rows)))
+
+    @property
+    def rows(self) -> int | None:
+        """The number of rows; None where only reading tells."""
+        return getattr(self.reader, "rows", None)
+
+    def batches(self, columns: Sequence[str] | None) -> Iterator[pa.Table]:
+        """Yield all rows of a file of known ``rows``, some at a time."""
+        told = self.own[0] if self.own else None
+        inside = None if columns is None else [n for n in columns if n != told]
+        with explained(self.name):
+            for table in self.reader.batches(inside or None):  # type: ignore[attr-defined]
+                whole = self._with_own(_plain_types(table))
+                yield whole if columns is None else whole.select(list(columns))
+
+    def range(self, name: str) -> tuple[float, float] | None:
+        """Return the smallest and the largest number of a column, if the file states them."""
+        if self.own is not None and self.own[0] == name:
+            return None
+        found: tuple[float, float] | None = self.reader.range(name)  # type: ignore[attr-defined]
+        return found
 
     def read(self, columns: list[str] | None) -> pa.Table:
         """Return all rows of those of the columns that this file has, and of what its name tells."""

@@ -17,7 +17,7 @@ from recurate.core.errors import InputError, counted
 from recurate.log.candidates import from_log
 from recurate.log.folders import is_fit
 from recurate.log.inputs import folder_of
-from recurate.log.opening import open_log
+from recurate.log.large import open_sample
 from recurate.log.reading.logs import Opened
 from recurate.log.reading.rewards import NoRewards
 from recurate.log.reading.understand import accounted
@@ -27,7 +27,7 @@ from recurate.theory.attribution import Change, attribute
 from recurate.theory.setting import Setting
 from recurate.verbs.audit.candidates import judge_candidates
 from recurate.verbs.audit.counting import changed_parts, counts, training_counts
-from recurate.verbs.audit.declared import Declared, untold
+from recurate.verbs.audit.declared import ASPECTS, Declared, untold
 from recurate.verbs.audit.findings import MISMATCH, NOTE, UNTESTED, Finding
 from recurate.verbs.audit.judging import ANOTHER, judge_rule
 from recurate.verbs.audit.reuse import judge_propensities, judge_reuse
@@ -38,6 +38,7 @@ from recurate.verbs.fit.fit import FitOptions, Progress, fit_log
 FITTED = (
     "the log has no rewards: they were fitted to the same picks, so that the temperature is 1 by construction"
 )
+SAMPLED = "the log is read in parts, and the audit judges its first slates of every round"
 
 
 @dataclass(frozen=True)
@@ -96,21 +97,26 @@ def audit_log(
     say = progress or (lambda _: None)
     say("reading")
     opened, warnings = _read(source, options or FitOptions(), say)
-    dropped = None if declared is None or FITTED not in warnings else declared.temperature
-    if declared is not None and dropped is not None:
-        declared = replace(declared, temperature=None)
+    asked, reasons = declared or Declared(), {}
+    if FITTED in warnings:
+        reasons["temperature"] = FITTED
+    if opened.sampled:
+        reasons |= {"picks": SAMPLED, "slates": SAMPLED}
+    reasons = {name: why for name, why in reasons.items() if getattr(asked, name) is not None}
+    declared = replace(asked, **dict.fromkeys(reasons))
     with accounted(opened.understood):
-        found = audit(opened.log, declared or Declared(), say, placed=opened.placed, left_out=opened.left_out)
+        found = audit(opened.log, declared, say, placed=opened.placed, left_out=opened.left_out)
     found = replace(found, opened=opened)
     folder = folder_of(source)
     extra = [] if folder is None else training_counts(folder, declared) + changed_parts(folder)
     statement = found.statement + ("; the rewards were fitted to these picks" if FITTED in warnings else "")
     findings = found.findings + tuple(extra)
-    if dropped is not None:
-        findings = tuple(f for f in findings if f.aspect != "temperature")
-        findings += (Finding("temperature", f"{dropped:g}", "not verified", FITTED, UNTESTED),)
+    for name, why in reasons.items():
+        aspect = ASPECTS[name][0]
+        findings = tuple(f for f in findings if f.aspect != aspect)
+        findings += (Finding(aspect, f"{getattr(asked, name):g}", "not verified", why, UNTESTED),)
     return replace(
-        found, findings=findings + tuple(untold(declared or Declared(), findings)),
+        found, findings=findings + tuple(untold(declared, findings)),
         warnings=tuple(warnings) + found.warnings, statement=statement,
     )  # fmt: skip
 
@@ -120,7 +126,7 @@ def _read(source: Any, options: FitOptions, say: Progress) -> tuple[Opened, list
     folder = folder_of(source)
     fitted = folder is not None and is_fit(folder)
     try:
-        opened = open_log(source, replace(options.given, readable=True))
+        opened = open_sample(source, replace(options.given, readable=True))
     except NoRewards:
         pass
     else:

@@ -36,6 +36,7 @@ from recurate.choices.usable import Usable, item_codes, item_slates, usable
 from recurate.core.arrays import FloatArray
 from recurate.core.errors import InputError
 from recurate.log.inputs import name_of
+from recurate.log.large import Large, open_large
 from recurate.log.opening import open_slates
 from recurate.log.reading.mapping import RANK, Given
 from recurate.log.reading.slates import CHARACTERS, ITEMS, POSITIONS, SCORE, Wanted
@@ -45,6 +46,7 @@ from recurate.log.reading.wide import BY_VALUES
 from recurate.metrics.estimates import NORMAL_975
 from recurate.rules.families import Family
 from recurate.rules.rule import Rule
+from recurate.verbs.fit.parts import estimated
 
 FEW_ITEMS = 40  # maximum number of items that are fitted as indicator features
 FOR_RULES = 9000  # maximum number of slates for the comparison of rival rules
@@ -173,14 +175,33 @@ def fit_log(source: Any, options: FitOptions | None = None, progress: Progress |
     options = options or FitOptions()
     say = progress or (lambda _: None)
     say("reading")
-    plain = open_slates(source, options.given, options.wanted)
+    large = open_large(source, options.given)
+    plain = open_slates(source if large is None else large.sample, options.given, options.wanted)
+    if large is not None:
+        plain = replace(plain, notes=(*large.notes, *plain.notes))
     name = name_of(source) if isinstance(source, str | os.PathLike) else "LOG"
     with accounted(plain.understood):
         ready = usable(plain, options.wanted.ties, options.shrinkage)
         if ready.best is not None:
             return _best_of_k(ready, ready.best, name)
         say(f"fitting {len(ready.reading.choices)} picks")
-        return fit_choices(ready, options, say, name)
+        found = fit_choices(ready, options, say, name)
+        return found if large is None else _of_all(found, large, options, say)
+
+
+def _of_all(fit: Fit, large: Large, options: FitOptions, say: Progress) -> Fit:
+    """Return the fit of a sample with estimates from all slates, where sums over parts give them."""
+    say("estimating from all parts")
+    estimate = estimated(large, fit.reading, fit.items or fit.logit, options.shrinkage)
+    if isinstance(estimate, str):
+        return replace(fit, warnings=(*fit.warnings, f"estimates rest on the sample alone: {estimate}"))
+    fit = replace(fit, items=estimate) if isinstance(estimate, ItemFit) else replace(fit, logit=estimate)
+    rival = fit.verdict.rule in (Family.LAPSE, Family.THURSTONE)
+    if fit.groups is None and not rival:
+        design = _design(fit.reading, fit.items)
+        rewards, weights = _rewards(fit.reading, design, fit.items, fit.logit, None, None)
+        fit = replace(fit, rewards=rewards - rewards.mean(axis=0), weights=weights)
+    return fit
 
 
 def fit_choices(ready: Usable, options: FitOptions, say: Progress, source: str = "LOG") -> Fit:

@@ -18,9 +18,10 @@ import numpy as np
 
 from recurate.core.errors import InputError
 from recurate.core.seeds import Stream
-from recurate.log.candidates import Candidates, as_candidates, from_log, group_names
+from recurate.log.candidates import Candidates, Rounds, as_candidates, from_log, group_names
 from recurate.log.folders import StoredRun, is_fit
 from recurate.log.inputs import folder_of, is_array
+from recurate.log.large import Large, compressed, open_large, open_sample
 from recurate.log.opening import open_log
 from recurate.log.reading.logs import Opened
 from recurate.log.reading.mapping import Given
@@ -29,14 +30,14 @@ from recurate.log.reading.understand import accounted
 from recurate.log.schema import MODEL, REAL, Log
 from recurate.log.trajectory import RENEWED, Trajectory
 from recurate.metrics.partition import Cells, partition
-from recurate.rules import GUMBEL, Rule
+from recurate.rules import GUMBEL, Rule, Selection
 from recurate.rules.noise import built_in_name
-from recurate.theory.forecast import Forecast, measured, predict, reference_cells, split_log
+from recurate.theory.forecast import Forecast, measured_rounds, predict, reference_cells
 from recurate.theory.population import check_law
 from recurate.theory.renewal import Efficacy, Renewal, renew
 from recurate.theory.setting import Setting, Stage
 from recurate.theory.welfare import Welfare, welfare
-from recurate.verbs.forecast.ruling import SLATES, Ruling, ruling_of
+from recurate.verbs.forecast.ruling import SLATES, Ruling, changed_rule, ruling_of, slate_size
 
 
 @dataclass(frozen=True)
@@ -129,27 +130,30 @@ def forecast_log(source: Any, options: LogOptions, reference: Any = None) -> Log
     Raises:
         InputError: a file, column or value is wrong, or the log has too few rounds for the request.
     """
-    opened = read(source, options.rewards, options)
+    given = columns_given(options.rewards, options)
+    large = open_large(source, replace(given, picks=False))
+    opened = open_log(source, given) if large is None else large.opened(given)
     with accounted(opened.understood):
-        return _from_opened(source, opened, options, reference)
+        return _from_opened(source, opened, options, reference, large)
 
 
-def _from_opened(source: Any, opened: Opened, options: LogOptions, reference: Any) -> LogForecast:
+def _from_opened(
+    source: Any, opened: Opened, options: LogOptions, reference: Any, large: Large | None
+) -> LogForecast:
     log = opened.log
-    candidates, real = split_log(log, group=options.group, track=options.track)
+    found_rounds, known, ruling, caveats = _start(log, options, large, run_settings(folder_of(source)))
+    candidates, real = found_rounds.first, found_rounds.real
     if reference is not None:
         real = reference_of(reference, candidates, options)
-    rounds = log.select(source=MODEL).rounds()
+    rounds = found_rounds.numbers
     _check_many(rounds, renew=options.renew, fit=options.fit_efficacy)
-    known = {"picks": picks_of(log), **run_settings(folder_of(source))}
-    ruling = options.ruling(log, known)
     arguments = arguments_of(known, options, ruling)
     cells = _cells(candidates, real, several=len(rounds) > 1)
     renewal = fitted = None
     if options.renew or options.fit_efficacy:
         _check_consecutive(rounds)
         setting = Setting.of(**arguments | {"efficacy": 1.0})
-        found = [_round(log, t, options, candidates) for t in rounds]
+        found = list(found_rounds.generated.values())
         if options.fit_efficacy:
             half = len(rounds) // 2
             fitted = renew(found, setting, real, cells, first=half).efficacy
@@ -157,15 +161,13 @@ def _from_opened(source: Any, opened: Opened, options: LogOptions, reference: An
         if options.renew:
             renewal = renew(found, setting, real, cells)
     result = predict(candidates, Setting.of(**arguments), reference=real, cells=cells, **options.how)
-    result = replace(result, warnings=ruling.warnings + result.warnings)
-    gains = _welfare(candidates, real, result, rounds[0], None if len(rounds) == 1 else log)
+    result = replace(result, warnings=ruling.warnings + caveats + result.warnings)
+    gains = _welfare(found_rounds, real, result)
     if len(rounds) == 1:
         return LogForecast.of(result, welfare=gains, opened=opened, ruling=ruling)
-    later = measured(
-        log,
+    later = measured_rounds(
+        found_rounds,
         temperature=result.setting.temperature,
-        group=options.group,
-        track=options.track,
         cells=cells,
         names=group_names(candidates, real),
     )
@@ -196,10 +198,53 @@ def forecast_arrays(
     )
 
 
-def _welfare(
-    candidates: Candidates, real: Candidates | None, result: Forecast, first: int, log: Log | None
-) -> tuple[tuple[str, Welfare], ...]:
+def _start(
+    log: Log, options: LogOptions, large: Large | None, settings: Mapping[str, Any]
+) -> tuple[Rounds, dict[str, Any], Ruling, tuple[str, ...]]:
+    """Return the candidates of every round, what is recorded, the rule, and the caveats of parts."""
+    if large is None:
+        known = {"picks": picks_of(log), **settings}
+        rounds = Rounds.of(log, group=options.group, track=options.track)
+        return rounds, known, options.ruling(log, known), ()
+    generated = log.select(source=MODEL)
+    kept = float(generated.column("picked").sum()) / max(len(generated.slate_sizes()), 1)
+    known = {"picks": round(kept * large.first[1]) or None, **settings}
+    ruling = options.ruling(log, known)
+    size = large.slate_size
+    if (
+        size not in (None, slate_size(log))
+        and options.given.get("k") is None
+        and isinstance(ruling.rule, Rule)
+    ):
+        ruling = replace(ruling, rule=changed_rule(ruling.rule, {"k": size}))
+    if len(log.rewards) > 1:
+        rounds = Rounds.of(log, group=options.group, track=options.track)
+        return (
+            rounds,
+            known,
+            ruling,
+            (f"with several rewards, the candidates are the sample's {rounds.first.size:,}",),
+        )
+    rounds, width = compressed(large, log.rewards[0], group=options.group, track=options.track)
+    return rounds, known, ruling, (_about_cells(rounds, width, ruling.rule, options),)
+
+
+def _about_cells(rounds: Rounds, width: float, rule: Selection, options: LogOptions) -> str:
+    """Say how well cells represent the candidates."""
+    first = rounds.first
+    said = f"{first.size:,} candidates are represented by {len(first):,} cells of rewards, {width:.2g} wide: "
+    if not isinstance(rule, Rule) or rule.noise is not GUMBEL:
+        assert first.counts is not None
+        most = float(first.counts.max()) / first.size
+        return said + f"those of one cell, at most {most:.1g} of all, are ties"
+    rate = int(options.given.get("rounds") or 1) * (1 + len(options.then)) + 2
+    error = (rate * width / rule.temperature) ** 2 / 8
+    return said + f"expectations differ by at most {error:.1g} of their value"
+
+
+def _welfare(rounds: Rounds, real: Candidates | None, result: Forecast) -> tuple[tuple[str, Welfare], ...]:
     """Return the welfare of the first round, of the last forecast law and of the last measured round."""
+    candidates = rounds.first
     if len(candidates.names) < 2 or candidates.contexts is not None:
         return ()
     setting, atoms = result.setting, candidates.rewards
@@ -209,10 +254,9 @@ def _welfare(
     found = [("round 0", gain(candidates.rewards))]
     if result.law.size == len(atoms):
         found.append((f"round {setting.rounds}, forecast", gain(atoms, result.law)))
-    if log is not None:
-        last = log.select(source=MODEL).rounds()[-1]
-        rows = log.select(source=MODEL, round=last).reward_matrix()
-        found.append((f"round {last - first}, measured", gain(rows)))
+    first, last = rounds.numbers[0], rounds.numbers[-1]
+    if last != first:
+        found.append((f"round {last - first}, measured", gain(rounds.generated[last].rewards)))
     return tuple(found)
 
 
@@ -273,9 +317,14 @@ def _check_consecutive(rounds: Sequence[int]) -> None:
 
 def read(source: Any, rewards: Sequence[str] | None, options: LogOptions) -> Opened:
     """Return a source as a log for forecasts and plans, and how it was read."""
+    return open_sample(source, columns_given(rewards, options))
+
+
+def columns_given(rewards: Sequence[str] | None, options: LogOptions) -> Given:
+    """Return what the user said about the columns, those of the forecast among them."""
     text = () if options.group is None else (options.group,)
     others = (*text, *options.track)
-    return open_log(source, replace(options.columns, rewards=tuple(rewards or ()), others=others, text=text))
+    return replace(options.columns, rewards=tuple(rewards or ()), others=others, text=text)
 
 
 def reference_of(source: Any, candidates: Candidates, options: LogOptions) -> Candidates:
@@ -299,7 +348,9 @@ def _round(log: Log, t: int, options: LogOptions, first: Candidates) -> Candidat
 def _cells(candidates: Candidates, real: Candidates | None, *, several: bool) -> Cells | None:
     if real is not None:
         return reference_cells(candidates, real)[0]
-    return partition(candidates.rewards) if several and candidates.contexts is None else None
+    return (
+        partition(candidates.rewards, candidates.counts) if several and candidates.contexts is None else None
+    )
 
 
 def run_settings(path: Path | None) -> dict[str, Any]:

@@ -1,0 +1,558 @@
+r"""Logs that are too large to be read whole: a sample of whole slates as a log, and sums over all rows.
+
+Two passes read one batch of rows at a time. The first, over rounds and slates, counts the slates of every
+size and finds the first slates of every round; these are read as a log, which tells how the columns are
+understood, the rule of the picks and all that a sample can. The second pass replaces the candidates of a
+round by cells: intervals of one reward of equal width h, each at the mean of its candidates, with their
+number. For f with abs f'' <= c^2 f the error of E f is at most
+
+.. math:: E f \, (c h)^2 / 8,
+
+since deviations from a cell's mean have variance h^2 / 4 at most. Candidates with equal rewards stay exact.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field, replace
+from itertools import chain
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from numpy.typing import NDArray
+
+from recurate.core.arrays import FloatArray, IntArray
+from recurate.core.errors import InputError, short
+from recurate.core.limits import ROWS, limit
+from recurate.log.candidates import Candidates, Rounds
+from recurate.log.inputs import folder_of, name_of, source_of
+from recurate.log.opening import HEAD, open_log
+from recurate.log.reading.logs import Opened
+from recurate.log.reading.mapping import Given, Mapping
+from recurate.log.reading.rewards import terms
+from recurate.log.reading.sources import Source
+from recurate.log.reading.understand import understand
+from recurate.log.schema import METADATA_KEY, MODEL, REAL
+
+SAMPLE = 1_000_000  # rows of the sample
+CELLS = 1 << 20  # cells of the first round's rewards and of real data
+LATER = 1 << 18  # cells of later rounds, whose quantities are only measured
+MOST = 1 << 24  # largest number of cells of all rounds and groups
+LARGEST_SLATE = 4096
+COUNTED = (".parquet", ".pq", ".arrow", ".feather", ".ipc", "*")
+
+Key = tuple[int, bool, int]  # round, whether real, group
+
+
+@dataclass(frozen=True)
+class Large:
+    """A log that is read in parts.
+
+    Attributes:
+        source: Its files.
+        columns: Column of each role that is read: ``round``, ``slate``, ``source``.
+        sample: The first slates of every round, with all columns.
+        rows: Number of rows.
+        sizes: Number of slates of each size, over all rounds; empty without slates.
+        first: The first round, and its number of slates (of rows, without slates).
+    """
+
+    source: Source
+    columns: dict[str, str]
+    sample: pa.Table
+    rows: int
+    sizes: dict[int, int]
+    first: tuple[int, int]
+
+    def opened(self, given: Given) -> Opened:
+        """Return the sample as a log; see :func:`recurate.log.opening.open_log`."""
+        found = open_log(self.sample, given)
+        return replace(found, notes=(*self.notes, *found.notes), sampled=True)
+
+    @property
+    def slate_size(self) -> float | dict[float, float] | None:
+        """The size of the slates, or the distribution of sizes; None without slates."""
+        if not self.sizes:
+            return None
+        total = sum(self.sizes.values())
+        if len(self.sizes) == 1:
+            return float(next(iter(self.sizes)))
+        return {float(size): count / total for size, count in sorted(self.sizes.items())}
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What was understood of the files, what was read whole, and what in parts."""
+        read = self.sample.num_rows
+        of = "first slates of every round" if self.sizes else "first rows of every round"
+        said = (
+            f"{self.rows:,} rows are read in parts ({ROWS} sets how many are read whole): what is said of "
+            f"columns and picks rests on the {of}, {read:,} rows"
+        )
+        return (*self.source.notes, said)
+
+
+def is_large(source: Source) -> bool:
+    """Return whether a source has more rows than are read whole."""
+    counts = [part.rows for part in source.parts]
+    return all(c is not None for c in counts) and sum(c or 0 for c in counts) > limit(ROWS)
+
+
+def open_large(source: Any, given: Given) -> Large | None:
+    """Return a log that is read in parts; None for one that is read whole.
+
+    Args:
+        source: Any source that :func:`recurate.log.inputs.source_of` accepts.
+        given: What the user said about its columns; ``picks``: whether picks are needed, not rewards.
+
+    Raises:
+        InputError: The log is too large to be read whole, and its form cannot be read in parts.
+    """
+    if not _counts_rows(source) or folder_of(source) is not None:
+        return None
+    file = source_of(source)
+    if not is_large(file):
+        return None
+    columns = _columns(file, given)
+    found = _survey(file, columns)
+    table = _rows(file, found.ranges)
+    _check_together(table, columns, found, name_of(source))
+    return Large(file, columns, table, found.rows, found.sizes, found.first)
+
+
+def open_sample(source: Any, given: Given) -> Opened:
+    """Return a source as a log, or the sample of one that is read in parts; see ``opening.open_log``."""
+    large = open_large(source, replace(given, picks=True))
+    return open_log(source, given) if large is None else large.opened(given)
+
+
+def _counts_rows(source: Any) -> bool:
+    """Return whether a source names files that may tell their number of rows, or folders of such."""
+    if isinstance(source, str | os.PathLike):
+        names = [os.fspath(source)]
+    elif isinstance(source, Sequence) and all(isinstance(one, str | os.PathLike) for one in source):
+        names = [os.fspath(one) for one in source]
+    else:
+        return False
+    return all("://" not in str(n) and (str(n).lower().endswith(COUNTED) or os.path.isdir(n)) for n in names)
+
+
+def _columns(file: Source, given: Given) -> dict[str, str]:
+    """Return the columns of rounds, slates and sources; refuse forms that cannot be read in parts."""
+    names = file.schema.names
+    if METADATA_KEY in (file.schema.metadata or {}):
+        return {role: role for role in ("round", "slate", "source") if role in names}
+    head = file.head(HEAD)
+    mapping = understand(head, given).mapping
+    _check_form(mapping, given, names)
+    found = {role: mapping.roles[role] for role in ("round", "slate") if role in mapping.roles}
+    return found | ({"source": "source"} if "source" in names else {})
+
+
+def _check_form(mapping: Mapping, given: Given, names: Sequence[str]) -> None:
+    what = ""
+    if mapping.form != "long":
+        what = f"it is read as {mapping.form}"
+    elif not given.picks and "context" in mapping.roles and given.roles.get("context") != "none":
+        what = f"its candidates have prompts ({mapping.roles['context']!r}; --context none pools them)"
+    elif not set(mapping.keys) <= {mapping.roles.get(r) for r in ("round", "slate")} or mapping.blocks:
+        what = "several columns together tell the slates"
+    elif not given.picks and any(terms(r, names) != [r] for r in (given.rewards or mapping.rewards)):
+        what = "its reward is a sum of columns"
+    if what:
+        raise InputError(
+            "a log of this size is read in parts, which needs one row per candidate and plain columns",
+            got=what,
+            remedy=f"name a part of its files; or, with memory enough, {ROWS}=1000000000 in the environment",
+        )
+
+
+# --- the first pass -------------------------------------------------------------------------------
+
+
+@dataclass
+class _Survey:
+    """Slates by size, and where the first slates of every round are."""
+
+    rows: int = 0
+    first: tuple[int, int] = (0, 0)
+    sizes: dict[int, int] = field(default_factory=dict)
+    ranges: list[tuple[int, int]] = field(default_factory=list)  # rows of the whole source
+    runs: int = 0  # in these ranges
+
+
+def _survey(file: Source, columns: dict[str, str]) -> _Survey:
+    """Count slates and choose the sample's, from the columns of rounds and slates alone."""
+    names = [columns[role] for role in ("round", "slate") if role in columns]
+    found, counts = _Survey(), np.zeros(LARGEST_SLATE + 1, np.int64)
+    if not names:
+        found.rows = sum(part.rows or 0 for part in file.parts)
+        found.first, found.ranges = (0, found.rows), [(0, min(SAMPLE, found.rows))]
+        return found
+    pieces = _runs(file, names)
+    by_round: dict[int, list[tuple[IntArray, IntArray]]] = {}  # starts and lengths of its first runs
+    seen: dict[int, int] = {}
+    for rounds, starts, lengths in pieces:
+        found.rows += int(lengths.sum())
+        if "slate" in columns:
+            if lengths.max() > LARGEST_SLATE:
+                raise InputError(
+                    f"a slate has more than {LARGEST_SLATE} candidates",
+                    got=f"{lengths.max():,} rows with the same {columns['slate']!r}",
+                    remedy="name the column that the candidates of one choice share: --slate COLUMN",
+                )
+            counts += np.bincount(lengths, minlength=counts.size)
+        for t in np.unique(rounds):
+            own = rounds == t
+            known = seen.get(int(t), 0)
+            seen[int(t)] = known + int(own.sum())
+            kept = by_round.setdefault(int(t), [])
+            if sum(int(sizes.sum()) for _, sizes in kept) < SAMPLE:
+                kept.append((starts[own], lengths[own]))
+    share = max(SAMPLE // len(by_round), 1)
+    for kept in by_round.values():
+        starts, lengths = (np.concatenate(part) for part in zip(*kept, strict=True))
+        some = np.searchsorted(np.cumsum(lengths), share) + 1
+        if "slate" not in columns:
+            lengths = np.minimum(lengths, share)
+        found.runs += min(int(some), starts.size)
+        found.ranges += list(zip(starts[:some].tolist(), (starts + lengths)[:some].tolist(), strict=True))
+    found.ranges = _joined(found.ranges)
+    found.first = min(seen), seen[min(seen)]
+    if "slate" in columns:
+        found.sizes = {int(size): int(counts[size]) for size in np.flatnonzero(counts)}
+    return found
+
+
+def _runs(file: Source, names: Sequence[str]) -> Iterator[tuple[IntArray, IntArray, IntArray]]:
+    """Yield the runs of rows with equal values: their rounds, first rows and lengths."""
+    start, last, open_run = 0, None, None
+    for batch in batches(file, names):
+        values = [_whole(batch, name) for name in names]
+        rounds = values[0]
+        change = np.zeros(batch.num_rows, bool)
+        change[0] = last is None or any(v[0] != old for v, old in zip(values, last, strict=True))
+        for v in values:
+            change[1:] |= v[1:] != v[:-1]
+        last = [v[-1] for v in values]
+        begins = np.flatnonzero(change)
+        found = [(rounds[begins], begins + start)]
+        if open_run is not None:
+            found.insert(0, open_run)
+        firsts = np.concatenate([f[1] for f in found])
+        of = np.concatenate([f[0] for f in found])
+        start += batch.num_rows
+        if firsts.size > 1:
+            yield of[:-1], firsts[:-1], np.diff(firsts)
+        open_run = of[-1:], firsts[-1:]
+    if open_run is not None:
+        yield open_run[0], open_run[1], np.array([start - int(open_run[1][0])])
+
+
+def _whole(batch: pa.Table, name: str) -> IntArray:
+    """Return a column of whole numbers or words as numbers, equal where values are."""
+    column = batch.column(name)
+    if column.null_count:
+        raise InputError(
+            f"the column {name!r} is empty in some rows",
+            got=f"{column.null_count} of {len(column)} rows of one part",
+            remedy="fill it in, or leave these rows out",
+        )
+    if pa.types.is_integer(column.type):
+        return np.asarray(column.to_numpy())
+    raise InputError(
+        "a log of this size needs rounds and slates that are whole numbers",
+        got=f"column {name!r} of type {column.type}",
+        remedy="number them; slates within each round, with their rows together",
+    )
+
+
+def _joined(ranges: list[tuple[int, int]]) -> list[tuple[int, int]]:
+    """Join ranges that follow each other."""
+    out: list[tuple[int, int]] = []
+    for low, high in sorted(ranges):
+        if out and out[-1][1] == low:
+            out[-1] = (out[-1][0], high)
+        else:
+            out.append((low, high))
+    return out
+
+
+def _rows(file: Source, ranges: Sequence[tuple[int, int]]) -> pa.Table:
+    """Return the rows of some ranges, with all columns."""
+    found, start = [], 0
+    wanted = list(ranges)
+    for part in file.parts:
+        size = part.rows or 0
+        if any(low < start + size and high > start for low, high in wanted):
+            at = start
+            for batch in part.batches(None):
+                for low, high in wanted:
+                    if low < at + batch.num_rows and high > at:
+                        begin = max(low - at, 0)
+                        found.append(batch.slice(begin, min(high - at, batch.num_rows) - begin))
+                at += batch.num_rows
+                if not any(high > at for _, high in wanted):
+                    break
+        start += size
+    return pa.concat_tables(found, promote_options="default").combine_chunks()
+
+
+def _keys(table: pa.Table, columns: dict[str, str]) -> NDArray[Any]:
+    names = [columns[role] for role in ("round", "slate") if role in columns]
+    return np.column_stack([table.column(name).to_numpy() for name in names])
+
+
+def _check_together(table: pa.Table, columns: dict[str, str], found: _Survey, name: str) -> None:
+    """Refuse slates whose rows are apart: they would be counted as several."""
+    if "slate" not in columns:
+        return
+    slates = len(np.unique(_keys(table, columns), axis=0))
+    if slates < found.runs:
+        raise InputError(
+            f"the rows of a slate of {name} are not together, and a log of this size is not sorted here",
+            got=f"{found.runs:,} runs of rows for {slates:,} slates",
+            remedy="sort the rows by round and slate",
+        )
+
+
+def batches(file: Source, columns: Sequence[str] | None) -> Iterator[pa.Table]:
+    """Yield all rows of a source, some at a time; the next ones are read meanwhile."""
+    every = chain.from_iterable(part.batches(columns) for part in file.parts)
+    with ThreadPoolExecutor(1) as pool:
+        ahead = pool.submit(next, every, None)
+        while (batch := ahead.result()) is not None:
+            ahead = pool.submit(next, every, None)
+            if batch.num_rows:
+                yield batch
+
+
+def slate_blocks(large: Large, names: Sequence[str]) -> Iterator[tuple[IntArray, dict[str, Any]]]:
+    """Yield whole slates, some at a time: the offsets of their rows, (slates + 1,), and Arrow columns.
+
+    Args:
+        large: A log with slates.
+        names: The columns, next to those of rounds and slates.
+    """
+    keys = [large.columns[role] for role in ("round", "slate") if role in large.columns]
+    rest: pa.Table | None = None
+    for batch in batches(large.source, list(dict.fromkeys((*keys, *names)))):
+        table = batch if rest is None else pa.concat_tables([rest, batch])
+        change = np.zeros(table.num_rows, bool)
+        for name in keys:
+            values = _whole(table, name)
+            change[1:] |= values[1:] != values[:-1]
+        starts = np.flatnonzero(change)  # but the first row's
+        if starts.size:
+            last = int(starts[-1])
+            yield np.concatenate([[0], starts]), _columns_of(table.slice(0, last), names)
+            rest = table.slice(last)
+        else:
+            rest = table
+    if rest is not None:
+        yield np.array([0, rest.num_rows]), _columns_of(rest, names)
+
+
+def _columns_of(table: pa.Table, names: Sequence[str]) -> dict[str, Any]:
+    return {name: table.column(name).combine_chunks() for name in names}
+
+
+# --- the second pass ------------------------------------------------------------------------------
+
+
+class _Cells:
+    """Numbers and means of values by cell, and means and spreads of tracked columns."""
+
+    def __init__(self, low: float, high: float, cells: int, tracked: int) -> None:
+        self.low, self.cells = low, cells
+        self.scale = cells / (high - low) if high > low else 0.0
+        self.counts = np.zeros(cells)
+        self.first = np.full(cells, np.nan)
+        self.beyond = np.zeros(cells)
+        self.sums = np.zeros((tracked, 2, cells))  # of each tracked column and of its square
+
+    def add(self, values: FloatArray, tracked: Sequence[FloatArray]) -> None:
+        """Add values (n,) and tracked columns (n,)."""
+        place = values - self.low
+        place *= self.scale
+        at = place.astype(np.int32)
+        np.minimum(at, self.cells - 1, out=at)
+        self.counts += np.bincount(at, minlength=self.cells)
+        own = self.first[at]
+        new = np.isnan(own)
+        if new.any():
+            self.first[at[new]] = values[new]
+            own = self.first[at]
+        # Deviations from one of the cell's values: equal values have a mean that is exactly theirs.
+        np.subtract(values, own, out=own)
+        self.beyond += np.bincount(at, own, self.cells)
+        for (plain, squares), column in zip(self.sums, tracked, strict=True):
+            plain += np.bincount(at, column, self.cells)
+            squares += np.bincount(at, np.square(column), self.cells)
+
+    def result(self) -> tuple[FloatArray, FloatArray, FloatArray]:
+        """Return means (n,), numbers (n,) and tracked values (tracked, n) of the occupied cells.
+
+        With tracked columns a cell is two halves, whose tracked values have the mean and the spread of all.
+        """
+        there = np.flatnonzero(self.counts)
+        counts = self.counts[there]
+        means = self.first[there] + self.beyond[there] / counts
+        if not len(self.sums):
+            return means, counts, np.zeros((0, means.size))
+        centre, squares = np.moveaxis(self.sums[:, :, there] / counts, 1, 0)
+        spread = np.sqrt(np.maximum(squares - np.square(centre), 0.0))
+        spread[:, counts == 1] = 0.0
+        return np.tile(means, 2), np.tile(counts / 2, 2), np.hstack([centre - spread, centre + spread])
+
+
+def compressed(
+    large: Large, reward: str, *, group: str | None = None, track: Sequence[str] = ()
+) -> tuple[Rounds, float]:
+    """Replace the candidates of a log with one reward by cells; see the module.
+
+    Args:
+        large: The log.
+        reward: Its column of rewards.
+        group: Column of groups; None: no groups.
+        track: Further numeric columns, whose means in every cell are kept.
+
+    Returns:
+        The cells of every round and of real data as candidates, and the width of the first round's cells.
+
+    Raises:
+        InputError: A reward is not a finite number, or the log has too many groups and rounds.
+    """
+    low, high = _range(large.source, reward)
+    names = [reward, *track, *(c for r, c in large.columns.items() if r in ("round", "source"))]
+    names += [group] if group is not None else []
+    groups: dict[str, int] = {}
+    cells: dict[Key, _Cells] = {}
+    for batch in batches(large.source, list(dict.fromkeys(names))):
+        values = _finite(batch, reward)
+        columns = [_finite(batch, name) for name in track]
+        for key, rows in _divided(batch, large.columns, group, groups):
+            if key not in cells:
+                size = CELLS if key[0] == large.first[0] or key[1] else LATER
+                if sum(c.cells for c in cells.values()) + size > MOST:
+                    raise InputError(
+                        "a log of this size has too many groups and rounds",
+                        got=f"{len(groups)} groups, more than {len({k[0] for k in cells})} rounds",
+                        remedy="leave out --group, or name the files of some rounds",
+                    )
+                cells[key] = _Cells(low, high, size, len(track))
+            if rows is None:
+                cells[key].add(values, columns)
+            else:
+                cells[key].add(values[rows], [c[rows] for c in columns])
+    labels = tuple(groups)
+    generated = {
+        t: _candidates(cells, (t, False), reward, labels, track)
+        for t in sorted({key[0] for key in cells if not key[1]})
+    }
+    real = None
+    if any(key[1] for key in cells):
+        real = _candidates(
+            {(0, *k[1:]): c for k, c in cells.items() if k[1]}, (0, True), reward, labels, track
+        )
+    return Rounds(generated, real), (high - low) / CELLS
+
+
+def _candidates(
+    cells: dict[Key, _Cells],
+    which: tuple[int, bool],
+    reward: str,
+    labels: Sequence[str],
+    track: Sequence[str],
+) -> Candidates:
+    found = [(key[2], cells[key].result()) for key in sorted(cells) if key[:2] == which]
+    values, counts, tracked = (np.concatenate([f[1][i] for f in found], axis=-1) for i in range(3))
+    groups = None
+    if labels:
+        groups = np.repeat(np.array([labels[g] for g, _ in found]), [f[0].size for _, f in found])
+    means = dict(zip(track, tracked, strict=True))
+    known = tuple(sorted(labels))
+    return Candidates(values[:, None], (reward,), groups, means, None, known, counts)
+
+
+def _divided(
+    batch: pa.Table, columns: dict[str, str], group: str | None, groups: dict[str, int]
+) -> Iterator[tuple[Key, NDArray[np.bool_] | None]]:
+    """Yield the rows of every round, source and group; None stands for all rows."""
+    size = batch.num_rows
+    rounds = _whole(batch, columns["round"]) if "round" in columns else np.zeros(size, np.int64)
+    real = np.zeros(size, bool)
+    if "source" in columns:
+        column = batch.column(columns["source"])
+        known = pc.is_in(column, value_set=pa.array([MODEL, REAL], column.type))
+        if not pc.all(known).as_py():
+            raise InputError(
+                f"the column {columns['source']!r} is neither 'model' nor 'real' in some rows",
+                got=short(column.filter(pc.invert(known))[0].as_py()),
+                remedy="repair these rows",
+            )
+        real = np.asarray(pc.equal(column, REAL))
+    codes = np.zeros(size, np.int64)
+    if group is not None:
+        column = batch.column(group)
+        if column.null_count:
+            raise InputError(
+                f"column {group!r} names no group in {column.null_count} rows of one part",
+                got="an empty value",
+                remedy="give every candidate a group, such as 'other'",
+            )
+        encoded = column.cast(pa.string()).combine_chunks().dictionary_encode()
+        own = [groups.setdefault(name, len(groups)) for name in encoded.dictionary.to_pylist()]
+        codes = np.array(own)[encoded.indices.to_numpy()]
+    if all(v.min() == v.max() for v in (rounds, real, codes)):
+        yield (int(rounds[0]), bool(real[0]), int(codes[0])), None
+        return
+    for t in np.unique(rounds):
+        for source in np.unique(real):
+            for g in np.unique(codes):
+                rows = (rounds == t) & (real == source) & (codes == g)
+                if rows.any():
+                    yield (int(t), bool(source), int(g)), rows
+
+
+def _finite(batch: pa.Table, name: str) -> FloatArray:
+    """Return a column of finite numbers."""
+    return numbers(batch.column(name), name)
+
+
+def numbers(column: Any, name: str) -> FloatArray:
+    """Return an Arrow column of finite numbers as an array.
+
+    Raises:
+        InputError: It is no number, or not finite, in some row.
+    """
+    kind = column.type
+    numeric = pa.types.is_floating(kind) or pa.types.is_integer(kind) or pa.types.is_boolean(kind)
+    if not numeric:
+        raise InputError(
+            f"the column {name!r} must hold numbers in a log of this size",
+            got=f"type {kind}",
+            remedy="write the column as numbers",
+        )
+    values = np.asarray(column.cast(pa.float64()).to_numpy(), np.float64)
+    bad = int(np.count_nonzero(~np.isfinite(values)))
+    if bad:
+        raise InputError(
+            f"the column {name!r} is not a finite number in {bad} rows of one part",
+            got=values[~np.isfinite(values)][0],
+            remedy="leave the slates of these rows out",
+        )
+    return values
+
+
+def _range(file: Source, name: str) -> tuple[float, float]:
+    """Return the smallest and the largest value of a column, as the files state them, else by reading."""
+    found = [part.range(name) for part in file.parts]
+    if all(f is not None for f in found):
+        ends = [f for f in found if f is not None]
+    else:
+        ends = [(float(v.min()), float(v.max())) for v in (_finite(b, name) for b in batches(file, [name]))]
+    return min(e[0] for e in ends), max(e[1] for e in ends)
