@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from helpers import tiny_models as tiny
-from recurate.components.causal.tokens import Codec, check_window
+from recurate.components.causal.tokens import Codec, check_window, load_pretrained
 from recurate.core.errors import InputError
 from recurate.log.samples import as_texts
 
@@ -82,6 +82,18 @@ def test_a_tokenizer_without_an_end_token_needs_one_by_name():
         Codec.of(tokenizer, model, end="<stop>", **given)
     made = Codec.of(tokenizer, model, end="</s>", **given)
     assert made.filler == made.end == tokenizer.convert_tokens_to_ids("</s>")
+
+
+def test_files_are_the_same_without_a_network(tmp_path, monkeypatch):
+    base = tiny.save(tmp_path / "base")
+    for offline in (False, True):
+        monkeypatch.setattr(
+            "transformers.tokenization_utils_base.is_offline_mode", lambda found=offline: found
+        )
+        tokenizer, _ = load_pretrained("AutoModelForCausalLM", str(base), None, "the model")
+        tokenizer.save_pretrained(tmp_path / str(offline))
+    name = "tokenizer_config.json"
+    assert (tmp_path / "True" / name).read_bytes() == (tmp_path / "False" / name).read_bytes()
 
 
 def test_prompts_that_are_too_long_are_counted():

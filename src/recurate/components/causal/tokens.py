@@ -68,7 +68,17 @@ def load_pretrained(kind: str, name: str, revision: str | None, what: str) -> tu
             remedy="name a folder with config.json, model.safetensors and a tokenizer, or a model on the hub "
             "(which needs a network)",
         ) from None
-    return tokenizer, model.eval()
+    return without_origin(tokenizer), model.eval()
+
+
+def without_origin(tokenizer: Any) -> Any:
+    """Return a tokenizer whose files do not say from where, and whether offline, it was read.
+
+    Two runs would differ in them that differ in nothing else, such as one resumed without a network.
+    """
+    for name in ("is_local", "local_files_only"):
+        tokenizer.init_kwargs.pop(name, None)
+    return tokenizer
 
 
 def learn_tokenizer(texts: Sequence[str], size: int) -> Any:
@@ -102,7 +112,7 @@ def learn_tokenizer(texts: Sequence[str], size: int) -> Any:
     # A tokenizer that was read is written with more keys: read once, it is the same in a resumed run.
     with tempfile.TemporaryDirectory() as folder:
         made.save_pretrained(folder)
-        return transformers.AutoTokenizer.from_pretrained(folder)
+        return without_origin(transformers.AutoTokenizer.from_pretrained(folder))
 
 
 @dataclass(frozen=True)
