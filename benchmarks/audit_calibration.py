@@ -182,6 +182,31 @@ def real_data(r: np.ndarray, rng: np.random.Generator, t: int, memory: dict[str,
     r[used, 0] = real[rng.integers(0, 500, used.sum())]
 
 
+def capped(r: np.ndarray, rng: np.random.Generator, t: int, memory: dict[str, Any]) -> None:
+    np.minimum(r, 0.8, out=r)
+
+
+def rounded(r: np.ndarray, rng: np.random.Generator, t: int, memory: dict[str, Any]) -> None:
+    np.round(r, 3, out=r)
+
+
+def jump(r: np.ndarray, rng: np.random.Generator, t: int, memory: dict[str, Any]) -> None:
+    r -= 6.0 * (t == 2)
+
+
+def scored_again(c: Columns, rng: np.random.Generator) -> None:
+    """The reward is a judge's noisy score, of which winners get another one, as logged."""
+    r = c["reward"]
+    c["reward"] = np.where(c["picked"], 0.6 * r + 0.5 * rng.normal(size=r.shape), r)
+
+
+def lost(c: Columns, rng: np.random.Generator) -> None:
+    """Every fiftieth slate is not logged."""
+    missing = np.zeros(c["picked"].shape, bool)
+    missing[rng.choice(len(missing), len(missing) // 50, replace=False)] = True
+    c["lost"] = missing
+
+
 ONE = {"k": 4, "temperature": 1.0, "noise": "gumbel"}
 TWO = ONE | {"keep": 2}
 HONEST = {
@@ -215,6 +240,8 @@ HONEST = {
     "two rewards, keep 2": Loop(TWO | {"weights": [0.3, 0.7]}, mixed((0.3, 0.7), 2), 1500, rewards=2),
     "mean of two rewards": Loop(ONE | {"weights": [0.5, 0.5], "scalarised": True}, summed, 1500, rewards=2),
     "sorted, Thurstone": Loop(ONE | {"noise": "gaussian"}, luce(noise="gaussian"), 1500, change=sort),
+    "rewards with a cap": Loop(ONE, luce(), 1500, before=capped),
+    "rewards of three digits": Loop(ONE, luce(), 1500, before=rounded),
     "sorted, lapses": Loop(ONE | {"lapse": 0.1}, luce(lapse=0.1), 1500, change=sort),
 }  # fmt: skip
 RULE = ("rule",)
@@ -253,6 +280,11 @@ FAULTS = {
     "candidates used again": Loop(ONE, luce(), before=again, must=("candidates used again",)),
     "candidates twice in a slate": Loop(ONE, luce(), before=copies, must=("distinct candidates per slate",)),
     "real data among candidates": Loop(ONE, luce(), before=real_data, must=("source of the candidates",)),
+    "winners scored again: refused, under any name": Loop(ONE, luce(), change=scored_again, must=RULE),
+    "slates missing": Loop(
+        ONE | {"slates": 2000}, luce(), change=lost, must=("numbers of the slates",), name="missing"
+    ),
+    "a jump between rounds": Loop(ONE, luce(), before=jump, rounds=4, must=("transmission",), name="jump"),
     "share of the pool": Loop({"top": 0.5}, pooled(0.2, None), 4500, 3, 1, must=RULE, name="0.2"),
 }
 
@@ -277,7 +309,8 @@ def table_of(loop: Loop, rng: np.random.Generator) -> pa.Table:
             c["context"] = memory["contexts"][:, None].repeat(loop.k, 1).astype(str)
         parts.append(c)
     columns = {name: np.concatenate([c[name].ravel() for c in parts]) for name in parts[0]}
-    table = pa.table(columns)
+    gone = columns.pop("lost", None)
+    table = pa.table(columns if gone is None else {name: v[~gone] for name, v in columns.items()})
     if "real" not in memory:
         return table
     table = table.append_column("source", pa.array(["model"] * table.num_rows))

@@ -15,7 +15,7 @@ from recurate.core.arrays import BoolArray, FloatArray, IntArray
 from recurate.core.errors import counted
 from recurate.log.schema import MODEL, REAL, Log
 from recurate.verbs.audit.declared import Declared
-from recurate.verbs.audit.findings import LEVEL, NOTE, OK, UNTESTED, Finding, judge, p_text
+from recurate.verbs.audit.findings import INDEPENDENT, LEVEL, NOTE, OK, UNTESTED, Finding, judge, p_text
 from recurate.verbs.audit.reuse import MATERIAL, SAME
 
 FEW = 100  # least number of candidates
@@ -136,7 +136,7 @@ def _used_again(observed: Observed, keys: IntArray, declared: Declared) -> list[
     )
     aspect, wanted = (
         "candidates used again",
-        declared.candidates or ("fresh" if declared.says_anything else ""),
+        declared.candidates or ("(fresh)" if declared.says_anything else ""),
     )
     evidence = (
         f"{shares[0]:.1%} were shown in an earlier round, {shares[1]:.1%} in an earlier slate of the round"
@@ -263,7 +263,7 @@ def _one_seed(observed: Observed, declared: Declared) -> list[Finding]:
     claimed = declared.says_anything
     shown = "shared: the same seed for all slates of a round"
     evidence = f"slots have effects of their own in each round, {p_text(p)}"
-    wanted = "independent" if claimed else ""
+    wanted = INDEPENDENT if claimed else ""
     return [Finding("candidates of different slates", wanted, shown, evidence, judge(claimed, False))]
 
 

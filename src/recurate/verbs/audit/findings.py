@@ -15,7 +15,7 @@ class Finding:
 
     Attributes:
         aspect: Aspect of the loop.
-        declared: Declared value, or "" if none was declared.
+        declared: Declared value, in parentheses if it is implied by others, or "" if none was declared.
         recovered: Value recovered from the log.
         evidence: Evidence, such as a p-value.
         verdict: ``ok``, ``MISMATCH``, ``note`` (nothing was declared) or ``not verified`` (declared, but the
@@ -27,6 +27,9 @@ class Finding:
     recovered: str
     evidence: str = ""
     verdict: str = NOTE
+
+
+INDEPENDENT = "(independent)"  # in parentheses: implied by what is declared
 
 
 def judge(claimed: bool, right: bool) -> str:

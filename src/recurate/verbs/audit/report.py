@@ -78,16 +78,22 @@ def summary_of(found: Audit) -> str:
 
 
 def _versus(declared: str, recovered: str) -> str:
+    if declared.startswith("("):
+        return f"{recovered}, where the declaration implies {declared[1:-1]}"
     return f"declared {declared}, found {recovered}" if declared else recovered
+
+
+IMPLIED = "What stands in parentheses was not declared; it is implied by what was."
 
 
 def audit_sections(found: Audit) -> list[Section]:
     """Return all sections of an audit."""
     table = [["", "", "declared", "recovered", "evidence"]]
     table += [[f.verdict, f.aspect, f.declared, f.recovered, f.evidence] for f in found.findings]
+    implied = any(f.declared.startswith("(") for f in found.findings)
     sections = [
         Section("Data", table=[["", ""], *([k, str(v)] for k, v in found.facts.items())]),
-        Section("Declared and recovered", "", table, marked=MISMATCH),
+        Section("Declared and recovered", IMPLIED if implied else "", table, marked=MISMATCH),
     ]
     if found.changes:
         sections.append(_changes(found))

@@ -28,7 +28,7 @@ from recurate.choices.observed import Observed
 from recurate.core.arrays import BoolArray, FloatArray, IntArray
 from recurate.rules import Rule
 from recurate.rules.families import Family
-from recurate.verbs.audit.findings import LEVEL, MISMATCH, OK, Finding, judge, p_text
+from recurate.verbs.audit.findings import INDEPENDENT, LEVEL, MISMATCH, OK, Finding, judge, p_text
 
 FEW = 30  # minimum number of corresponding slates for a test
 ROUNDING = 0.006  # rounding error of propensities with two decimals
@@ -226,7 +226,7 @@ def judge_reuse(observed: Observed, found: Recovered, claimed: bool) -> list[Fin
         evidence = f"repeats: {within:.1%} within rounds, {across:.1%} of the items were in the round before"
         if items.found(LEVEL):
             shown = f"{items.correlation:.1%} are equal at the same slate and slot"
-            wanted = "independent" if claimed else ""
+            wanted = INDEPENDENT if claimed else ""
             aspect, verdict = "items of neighbouring rounds", judge(claimed, False)
             findings.append(Finding(aspect, wanted, shown, evidence, verdict))
         else:
@@ -239,7 +239,7 @@ def judge_reuse(observed: Observed, found: Recovered, claimed: bool) -> list[Fin
 
 
 def _reuse_line(aspect: str, same: Reuse, claimed: bool) -> Finding:
-    wanted = "independent" if claimed else ""
+    wanted = INDEPENDENT if claimed else ""
     if same.why:
         return Finding(aspect, wanted, "not tested", same.why)
     evidence = (

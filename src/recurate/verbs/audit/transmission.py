@@ -75,7 +75,7 @@ def judge_transmission(
     """
     if not changes:
         return []
-    aspect, wanted = "transmission", "explained by retraining" if claimed else ""
+    aspect, wanted = "transmission", "(explained by retraining)" if claimed else ""
     found = _excesses(log, changes, mixed)
     if len({e.change.before for e in found}) < 2:
         few = f"at least two changes between rounds of {FEW} candidates are needed"
