@@ -53,7 +53,8 @@ class Recovered:
         weights: Share of slates judged by each reward, (rewards,), if there are several; else None.
         cut: Highest reward not kept and lowest one kept, over all rounds, if rank decides; else None.
         sizes: Sizes of the slates with picks, and the share of slates of each size.
-        inverses: Inverse temperature and its standard error under each family that has one.
+        inverses: Inverse temperature under each family that has one, and its standard error (of Thurstone's
+            model, if it is not the one recovered, that of Luce's).
         by_round: The same for each pool that was selected from.
     """
 
@@ -187,18 +188,28 @@ def recover_single(observed: Observed, most: int = MOST) -> Recovered:
         luce = conditional_logit(scaled, clustered=False)
         logs[Family.LUCE] = luce.log_likelihood
         inverses[Family.LUCE] = (float(luce.coefficients[0]) / unit, float(luce.standard_errors[0]) / unit)
-        for fit in (rival_rules.lapse_logit, rival_rules.thurstone):
-            rival = fit(scaled, pooled=luce)
-            errors = luce.standard_errors if rival.standard_errors is None else rival.standard_errors
+        for rival in (
+            rival_rules.lapse_logit(scaled, pooled=luce),
+            rival_rules.thurstone(scaled, pooled=luce, errors=False),
+        ):
             fits[rival.family] = rival
-            inverses[rival.family] = (float(rival.coefficients[0]) / unit, float(errors[0]) / unit)
+            inverses[rival.family] = _inverse(rival, luce.standard_errors, unit)
     except NoEstimate:
         pass  # separated picks: only best of K remains
     logs |= {family: fit.log_likelihood for family, fit in fits.items()}
     family = simplest(logs)
+    if family == Family.THURSTONE:
+        probit = rival_rules.with_covariance(scaled, fits[family])
+        inverses[family] = _inverse(probit, luce.standard_errors, unit)
     evidence = f"the best was picked in {float((right > 0).mean()):.1%} of {n} slates"
     lapse = _lapse(fits[family]) if family in fits else None
     return Recovered(family, inverses.get(family), lapse, 1, None, logs, n, evidence, inverses=inverses)
+
+
+def _inverse(fit: RuleFit, others: FloatArray, unit: float) -> tuple[float, float]:
+    """Return the inverse temperature of a fit to rewards in a unit, and its (or another) standard error."""
+    errors = others if fit.standard_errors is None else fit.standard_errors
+    return float(fit.coefficients[0]) / unit, float(errors[0]) / unit
 
 
 def _uniform_log(choices: Choices) -> float:

@@ -443,7 +443,7 @@ def _rules(
         pooled = conditional_logit(choices, clustered=False)
         lapse = rival_rules.lapse_logit(choices, pooled=pooled)
         rules = compare_rules(choices, seed=options.seed, lapse=lapse)
-        probit = rival_rules.thurstone(choices, pooled=pooled)
+        probit = rival_rules.thurstone(choices, pooled=pooled, errors=False)
         best = rival_rules.best_of_k(choices, choices.features @ pooled.coefficients)
     except NoEstimate as error:
         warnings.append(f"rival rules were not compared: {error.what} ({error.got})")
