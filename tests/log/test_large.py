@@ -107,6 +107,7 @@ def same_forecasts(part, whole, error: float) -> None:
         {"renew": True},
     ],
 )
+@pytest.mark.usefixtures("few_replicates")
 def test_forecasts_are_those_of_the_whole(tmp_path, parts, asked):
     real = 3000 if "real_fraction" in asked else 0
     source = files(made(3000, real=real), tmp_path / "log")
@@ -120,6 +121,7 @@ def test_forecasts_are_those_of_the_whole(tmp_path, parts, asked):
     same_forecasts(part, whole, 1e-8)
 
 
+@pytest.mark.usefixtures("few_replicates")
 def test_equal_rewards_stay_exact(tmp_path, parts):
     rng = np.random.default_rng(1)
     values = np.array([0.1, 0.3, 0.7])[rng.integers(3, size=8000)]
@@ -204,6 +206,7 @@ def test_an_audit_judges_the_sample_and_says_so(tmp_path, parts):
     assert found.opened.log.table.num_rows == 4000
 
 
+@pytest.mark.usefixtures("few_replicates")
 def test_a_plan_rests_on_the_sample(tmp_path, parts):
     source = files(made(3000, rounds=1), tmp_path / "log")
     parts()
@@ -227,6 +230,7 @@ def test_slates_are_counted_where_parts_cut_them(tmp_path, parts):
     assert all((np.diff(o) == K).all() for o in offsets)
 
 
+@pytest.mark.usefixtures("few_replicates")
 def test_other_sizes_beyond_the_sample_are_used(tmp_path, parts):
     table = made(3000, rounds=1)
     late = made(1000, rounds=1, seed=3).set_column(1, "slate", pa.array(np.repeat(np.arange(5000, 5500), 8)))
@@ -236,6 +240,7 @@ def test_other_sizes_beyond_the_sample_are_used(tmp_path, parts):
     assert dict(found.ruling.rule.sizes) == pytest.approx({4.0: 6 / 7, 8.0: 1 / 7})
 
 
+@pytest.mark.usefixtures("few_replicates")
 def test_arrow_files_are_read_in_parts_too(tmp_path, parts):
     table = made(3000, rounds=1)
     with pa.OSFile(str(tmp_path / "log.arrow"), "wb") as out, pa.ipc.new_file(out, table.schema) as writer:

@@ -147,11 +147,13 @@ def test_bands_cover_whole_loops():
     assert 0.935 <= np.mean(shares) <= 0.965
 
 
+@pytest.mark.slow
 def test_some_loops_are_covered():
     """The quick part of the above: of 20 loops, fewer than 14 are covered with probability 3e-5 at 95 %."""
     assert sum(covered([9, loop], *LOOPS["one reward, real data"])[0] for loop in range(20)) >= 14
 
 
+@pytest.mark.slow
 def test_bands_know_how_wrong_a_pool_is():
     """The check can fail: bands from a pool that claims to be a hundred times larger are too narrow."""
     hits = 0

@@ -125,6 +125,7 @@ def random_case(rng: np.random.Generator):
     return rewards, laws, settings
 
 
+@pytest.mark.slow
 def test_no_statement_is_violated_on_two_thousand_random_loops():
     """Lemma 3.3 as the main text of [P] has it is the exception: it must be found false."""
     rng = np.random.default_rng(20240709)

@@ -49,10 +49,10 @@ def loop(seed, eta, *, rounds=5, rho=0.0, accumulate=False, n=4000):
     [
         (0.6, {}),
         (1.0, {}),
-        (0.3, {"real_fraction": 0.25}),
+        pytest.param(0.3, {"real_fraction": 0.25}, marks=pytest.mark.slow),
         (1.0, {"accumulate": True}),
         (0.6, {"accumulate": True}),
-        (0.6, {"real_fraction": 0.8}),
+        pytest.param(0.6, {"real_fraction": 0.8}, marks=pytest.mark.slow),
     ],
 )
 def test_the_efficacy_is_estimated_with_its_error(eta, settings, loops, mean, spread):

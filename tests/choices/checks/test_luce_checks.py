@@ -131,6 +131,7 @@ def test_rejection_rates_on_100_sets(kind):
     assert any_of_them <= high
 
 
+@pytest.mark.slow
 def test_strong_rewards_are_no_violation():
     """Most candidates are hopeless, a few picks are surprises: 150 sets of 60 people, the same wide bound."""
     counts, small = {}, 0

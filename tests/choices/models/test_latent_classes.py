@@ -414,6 +414,7 @@ def chosen(tastes, shares, sets, people, each, most):
         yield select_classes(choices, most=most, starts=2)[0].classes
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("tastes", "shares"), [(TASTES, SHARES), (TASTES[:1], np.ones(1))], ids=["two", "one"]
 )

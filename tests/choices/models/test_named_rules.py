@@ -113,7 +113,7 @@ def test_steps_name_what_picks_follow(utility, keep, name):
     assert p_of(residuals.test(shape_columns(residuals.fit))) > 1e-4
 
 
-@pytest.mark.parametrize("keep", [1, 2])
+@pytest.mark.parametrize("keep", [1, pytest.param(2, marks=pytest.mark.slow)])
 def test_residuals_of_a_true_rule_are_uniform(keep):
     """200 p-values are below 0.05 in 2 to 22 logs but for 1e-3 of the time; those of wrong rules all are."""
     rng = np.random.default_rng(4)

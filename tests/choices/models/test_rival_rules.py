@@ -313,6 +313,7 @@ def test_thurstone_is_preferred_where_noise_is_gaussian():
     assert better(choices) == [Family.THURSTONE]
 
 
+@pytest.mark.slow
 def test_rivals_are_not_preferred_on_luces_own_picks():
     """In 1.7 % of 1,000 sets some rival is; more than 5 of 60 then happens once in 1,800.
 

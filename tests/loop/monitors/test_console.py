@@ -318,6 +318,7 @@ def on_terminal(arguments: list[str], cwd: Path, until: str = "", timeout: float
     return process.wait(10), seen.decode()
 
 
+@pytest.mark.slow
 def test_on_a_terminal_the_view_is_drawn_and_the_terminal_given_back(tmp_path):
     """The view is drawn four times a second, so the first training takes a few of these."""
     long = merged(GAUSSIANS, rounds=1, generator={"first_steps": 3000})

@@ -234,6 +234,7 @@ def varied(rng):
     return settings, loops.varied_log(rng, settings), loops.varied_declaration(settings)
 
 
+@pytest.mark.slow
 def test_of_sixty_honest_loops_at_most_one_is_accused():
     """The promise, at most one of a hundred; seeds are fixed, and none was accused when this was written."""
     bad, temperatures = accusations(plain, range(60), 77)
@@ -241,6 +242,7 @@ def test_of_sixty_honest_loops_at_most_one_is_accused():
     assert covered(temperatures) >= 0.75, "of about 22 intervals at 95 %: missed less than 1e-3 of the time"
 
 
+@pytest.mark.slow
 def test_of_thirty_varied_honest_loops_at_most_one_is_accused():
     bad, _ = accusations(varied, range(30), 88)
     assert len(bad) <= 1, bad

@@ -34,7 +34,9 @@ def verdicts(source: dict[str, Any], declared: dict[str, Any]) -> dict[str, str]
     return {f.aspect: f.verdict for f in recurate.audit(source, declared=declared).findings}
 
 
-@pytest.mark.parametrize("kind", ["floor", "cap", "digits", "floor of real data"])
+@pytest.mark.parametrize(
+    "kind", ["floor", "cap", pytest.param("digits", marks=pytest.mark.slow), "floor of real data"]
+)
 def test_equal_rewards_are_not_the_same_candidate(kind):
     """12 logs; the tests' level of 2e-4 makes a false alarm in one of them rarer than 1 in 30."""
     accused = 0
@@ -164,6 +166,7 @@ def test_few_slates_verify_no_rule(noise):
             assert found["position effects"] == NOTE
 
 
+@pytest.mark.slow
 def test_what_is_left_beside_a_change_is_judged():
     draw = np.random.default_rng(3)
     n, along = 20_000, np.tile(np.linspace(-1, 1, 10_000), 2)

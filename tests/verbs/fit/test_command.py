@@ -522,8 +522,11 @@ REAL = {
 @pytest.mark.skipif(not DATA.is_dir(), reason="RECURATE_DATA does not name the folder of real data")
 @pytest.mark.parametrize(
     "name",
-    # The long form of the same choices as the wide one.
-    [pytest.param(name, marks=[pytest.mark.slow] * (name == "swissmetro, long")) for name in REAL],
+    # Thousands of choosers take seconds.
+    [
+        pytest.param(name, marks=[pytest.mark.slow] * (name.split(",")[0] in ("cars", "swissmetro")))
+        for name in REAL
+    ],
 )
 def test_real_data_are_fitted_and_audited(name, tmp_path):
     path, more = REAL[name]

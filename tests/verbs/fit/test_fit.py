@@ -89,6 +89,7 @@ def round_trip(found, folder):
 SEEDS = 24
 
 
+@pytest.mark.slow
 def test_intervals_of_a_temperature_cover_it(tmp_path):
     covered = 0
     for seed in range(SEEDS):

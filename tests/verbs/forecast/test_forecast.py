@@ -98,7 +98,10 @@ def half_between(contexts: int, each: int) -> tuple[np.ndarray, np.ndarray]:
     return rewards, np.repeat(np.arange(contexts), each)
 
 
-@pytest.mark.parametrize(("contexts", "each", "mode"), [(4000, 8, "pooled residuals"), (100, 600, "each")])
+@pytest.mark.parametrize(
+    ("contexts", "each", "mode"),
+    [(4000, 8, "pooled residuals"), pytest.param(100, 600, "each", marks=pytest.mark.slow)],
+)
 def test_contexts_are_not_pooled(contexts, each, mode):
     """Half the reward variance between contexts, K = 4: the first round's gain is 0.33, not 0.60."""
     rewards, codes = half_between(contexts, each)
