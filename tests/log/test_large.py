@@ -117,7 +117,7 @@ def test_forecasts_are_those_of_the_whole(tmp_path, parts, asked):
     part = recurate.forecast(source, **asked)
     assert part.candidates == whole.candidates == 12_000
     assert any("are read in parts" in note for note in part.opened.notes)
-    assert any("cells of rewards" in warning for warning in part.warnings)
+    assert any("atoms in cells of" in warning for warning in part.warnings)
     same_forecasts(part, whole, 1e-8)
 
 

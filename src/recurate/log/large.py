@@ -3,12 +3,15 @@ r"""Logs that are too large to be read whole: a sample of whole slates as a log,
 Two passes read one batch of rows at a time. The first, over rounds and slates, counts the slates of every
 size and finds the first slates of every round; these are read as a log, which tells how the columns are
 understood, the rule of the picks and all that a sample can. The second pass replaces the candidates of a
-round by cells: intervals of one reward of equal width h, each at the mean of its candidates, with their
-number. For f with abs f'' <= c^2 f the error of E f is at most
+round by cells: intervals of one reward of equal width h, each represented by two atoms of half its
+candidates, one standard deviation below and above their mean. That is exact for polynomials of the second
+degree; with
+abs f''' <= c^3 f the error of E f is at most
 
-.. math:: E f \, (c h)^2 / 8,
+.. math:: E f \, (c h)^3 / 12,
 
-since deviations from a cell's mean have variance h^2 / 4 at most. Candidates with equal rewards stay exact.
+since the mean of abs d^3 over deviations d from the mean is at most h times the variance, h^3 / 4, for the
+candidates and for the atoms. Candidates with equal rewards stay exact.
 """
 
 from __future__ import annotations
@@ -39,9 +42,10 @@ from recurate.log.reading.understand import understand
 from recurate.log.schema import METADATA_KEY, MODEL, REAL
 
 SAMPLE = 1_000_000  # rows of the sample
-CELLS = 1 << 20  # cells of the first round's rewards and of real data
-LATER = 1 << 18  # cells of later rounds, whose quantities are only measured
-MOST = 1 << 24  # largest number of cells of all rounds and groups
+CELLS = 1 << 17  # cells of the first round's rewards and of real data
+LATER = 1 << 16  # cells of later rounds, whose quantities are only measured
+MOST = 1 << 22  # largest number of cells of all rounds and groups
+CHUNK = 1 << 18  # rows that are added at a time, so that what is made of them fits into the cache
 LARGEST_SLATE = 4096
 COUNTED = (".parquet", ".pq", ".arrow", ".feather", ".ipc", "*")
 
@@ -205,7 +209,7 @@ def _survey(file: Source, columns: dict[str, str]) -> _Survey:
                     remedy="name the column that the candidates of one choice share: --slate COLUMN",
                 )
             counts += np.bincount(lengths, minlength=counts.size)
-        for t in np.unique(rounds):
+        for t in rounds[:1] if rounds.min() == rounds.max() else np.unique(rounds):
             own = rounds == t
             known = seen.get(int(t), 0)
             seen[int(t)] = known + int(own.sum())
@@ -310,7 +314,10 @@ def _check_together(table: pa.Table, columns: dict[str, str], found: _Survey, na
     """Refuse slates whose rows are apart: they would be counted as several."""
     if "slate" not in columns:
         return
-    slates = len(np.unique(_keys(table, columns), axis=0))
+    keys = _keys(table, columns)
+    heads = keys[np.r_[True, (keys[1:] != keys[:-1]).any(axis=1)]]
+    heads = heads[np.lexsort(heads.T)]
+    slates = 1 + int((heads[1:] != heads[:-1]).any(axis=1).sum())
     if slates < found.runs:
         raise InputError(
             f"the rows of a slate of {name} are not together, and a log of this size is not sorted here",
@@ -371,11 +378,16 @@ class _Cells:
         self.scale = cells / (high - low) if high > low else 0.0
         self.counts = np.zeros(cells)
         self.first = np.full(cells, np.nan)
-        self.beyond = np.zeros(cells)
-        self.sums = np.zeros((tracked, 2, cells))  # of each tracked column and of its square
+        self.beyond = np.zeros((2, cells))  # sums of deviations and of their squares
+        self.sums = np.zeros((tracked, 3, cells))  # of tracked columns, their squares, and times deviations
 
     def add(self, values: FloatArray, tracked: Sequence[FloatArray]) -> None:
         """Add values (n,) and tracked columns (n,)."""
+        for low in range(0, values.size, CHUNK):
+            some = slice(low, low + CHUNK)
+            self._add(values[some], [column[some] for column in tracked])
+
+    def _add(self, values: FloatArray, tracked: Sequence[FloatArray]) -> None:
         place = values - self.low
         place *= self.scale
         at = place.astype(np.int32)
@@ -388,25 +400,37 @@ class _Cells:
             own = self.first[at]
         # Deviations from one of the cell's values: equal values have a mean that is exactly theirs.
         np.subtract(values, own, out=own)
-        self.beyond += np.bincount(at, own, self.cells)
-        for (plain, squares), column in zip(self.sums, tracked, strict=True):
-            plain += np.bincount(at, column, self.cells)
-            squares += np.bincount(at, np.square(column), self.cells)
+        self.beyond[0] += np.bincount(at, own, self.cells)
+        for sums, column in zip(self.sums, tracked, strict=True):
+            for order, part in enumerate((column, np.square(column), column * own)):
+                sums[order] += np.bincount(at, part, self.cells)
+        self.beyond[1] += np.bincount(at, np.square(own, out=own), self.cells)
 
     def result(self) -> tuple[FloatArray, FloatArray, FloatArray]:
-        """Return means (n,), numbers (n,) and tracked values (tracked, n) of the occupied cells.
+        """Return values (n,), numbers (n,) and tracked values (tracked, n) of the atoms.
 
-        With tracked columns a cell is two halves, whose tracked values have the mean and the spread of all.
+        Atoms of a cell have its mean and spread; with tracked columns each is two halves again, so that the
+        atoms have the tracked columns' means, spreads and covariances with the reward.
         """
         there = np.flatnonzero(self.counts)
         counts = self.counts[there]
-        means = self.first[there] + self.beyond[there] / counts
+        shift, square = self.beyond[:, there] / counts
+        spread = np.sqrt(np.maximum(square - np.square(shift), 0.0))
+        spread[counts == 1] = 0.0
+        means = self.first[there] + shift
+        one = spread == 0
+        values = np.concatenate([means[one], (means - spread)[~one], (means + spread)[~one]])
+        numbers = np.concatenate([counts[one], counts[~one] / 2, counts[~one] / 2])
         if not len(self.sums):
-            return means, counts, np.zeros((0, means.size))
-        centre, squares = np.moveaxis(self.sums[:, :, there] / counts, 1, 0)
-        spread = np.sqrt(np.maximum(squares - np.square(centre), 0.0))
-        spread[:, counts == 1] = 0.0
-        return np.tile(means, 2), np.tile(counts / 2, 2), np.hstack([centre - spread, centre + spread])
+            return values, numbers, np.zeros((0, values.size))
+        centre, squares, products = np.moveaxis(self.sums[:, :, there] / counts, 1, 0)
+        along = np.where(one, 0.0, (products - shift * centre) / np.where(one, 1.0, spread))
+        around = np.sqrt(np.maximum(squares - np.square(centre) - np.square(along), 0.0))
+        around[:, counts == 1] = 0.0
+        atoms = [centre[:, one], (centre - along)[:, ~one], (centre + along)[:, ~one]]
+        middle = np.hstack(atoms)
+        reach = np.hstack([around[:, one], around[:, ~one], around[:, ~one]])
+        return np.tile(values, 2), np.tile(numbers / 2, 2), np.hstack([middle - reach, middle + reach])
 
 
 def compressed(

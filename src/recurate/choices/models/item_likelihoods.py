@@ -202,10 +202,12 @@ class PartedEvaluation:
         m = self.w.size
         cross = np.zeros(m * m)
         for codes, s in self._parts():
-            for first in codes.astype(np.int64):
-                for second in codes:
-                    cross += np.bincount(first * m + second, 1.0 / np.square(s), m * m)
-        return np.asarray(np.diag(self.diagonal) - self.w[:, None] * cross.reshape(m, m) * self.w)
+            weights = 1.0 / np.square(s)
+            for i, first in enumerate(codes.astype(np.int64)):
+                for j in range(i + 1):
+                    cross += np.bincount(first * m + codes[j], weights / (1 + (i == j)), m * m)
+        half = cross.reshape(m, m)
+        return np.asarray(np.diag(self.diagonal) - self.w[:, None] * (half + half.T) * self.w)
 
     def drawn_gradient(self, rng: np.random.Generator) -> FloatArray:
         """Return the gradient for picks simulated from the model; its covariance is the information."""

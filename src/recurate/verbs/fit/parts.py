@@ -27,7 +27,7 @@ from recurate.rules.slates import Slates
 
 MOST_ITEMS = 4096  # whose information is a matrix of 128 MiB
 STEPS = 10  # maximum number of passes; from the sample's estimate two or three suffice
-CODES = 1 << 24  # item codes that make one part
+CODES = 1 << 18  # item codes that make one part: what is computed of them fits into the cache
 WIDEST = 10**7  # range of item numbers up to which a table gives their codes
 
 

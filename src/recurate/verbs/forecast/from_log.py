@@ -232,13 +232,13 @@ def _start(
 def _about_cells(rounds: Rounds, width: float, rule: Selection, options: LogOptions) -> str:
     """Say how well cells represent the candidates."""
     first = rounds.first
-    said = f"{first.size:,} candidates are represented by {len(first):,} cells of rewards, {width:.2g} wide: "
+    said = f"{first.size:,} candidates are represented by {len(first):,} atoms in cells of {width:.2g}: "
     if not isinstance(rule, Rule) or rule.noise is not GUMBEL:
         assert first.counts is not None
         most = float(first.counts.max()) / first.size
-        return said + f"those of one cell, at most {most:.1g} of all, are ties"
+        return said + f"those of one atom, at most {most:.1g} of all, are ties"
     rate = int(options.given.get("rounds") or 1) * (1 + len(options.then)) + 2
-    error = (rate * width / rule.temperature) ** 2 / 8
+    error = (rate * width / rule.temperature) ** 3 / 12
     return said + f"expectations differ by at most {error:.1g} of their value"
 
 
