@@ -20,6 +20,7 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from recurate.choices.models.recovery import NORMAL_975, Recovered, recover
 from recurate.choices.observed import Observed
@@ -100,6 +101,9 @@ def followed_rule(log: Log, *, most: int = COMPARED) -> Followed:
     Raises:
         InputError: If the log holds no candidates of the model.
     """
+    own = log.select(source=MODEL)
+    if own.table.num_rows and not _chosen_from(own):
+        return _by_prompts(own)
     observed = Observed.of(with_slates(log))
     sizes = observed.slates.shares() if len(observed.slates) else None
     if observed.picked.any():
@@ -107,11 +111,26 @@ def followed_rule(log: Log, *, most: int = COMPARED) -> Followed:
         pooled = isinstance(found.rule, TopFraction | Threshold)
         across = ACROSS if pooled and np.ptp(observed.contexts) > 0 else ()
         return replace(found, warnings=across)
-    if sizes is None:
-        per_prompt = _prompts(observed.rounds, observed.contexts)[1]
-        sizes = _usual_shares(per_prompt)
-        if sizes is None:
-            return _untold(per_prompt)
+    return _by_prompts(own) if sizes is None else _best_of(sizes)
+
+
+def _chosen_from(own: Log) -> bool:
+    """Return whether anything is in a slate or was picked."""
+    slate, picked = own.table.column("slate"), own.table.column("picked")
+    return bool(slate.null_count < own.table.num_rows or pc.any(picked).as_py())
+
+
+def _by_prompts(own: Log) -> Followed:
+    """Return the rule of candidates without slates and picks, by their number per prompt and round."""
+    context = own.table.column("context")
+    alone = pc.all(pc.equal(context, context[0])).as_py()
+    sizes = None if alone else _prompts(own.column("round"), own.column("context"))[1]
+    shares = _usual_shares(sizes)
+    return _untold(sizes) if shares is None else _best_of(shares)
+
+
+def _best_of(sizes: Mapping[float, float]) -> Followed:
+    """Return best of K, which is assumed where no picks are logged."""
     rule = Rule(sizes, noise=NO_NOISE)
     statement = (
         f"no picks are logged; {phrase(rule)} is assumed, as in trainers that keep the best "

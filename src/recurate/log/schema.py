@@ -104,7 +104,9 @@ class Log:
         table = self.table
         for name, value in (("source", source), ("round", round)):
             if value is not None:
-                table = table.filter(pc.equal(table.column(name), value))
+                mask = pc.equal(table.column(name), value)
+                if not pc.all(mask).as_py():  # else a copy would take as much memory as the log
+                    table = table.filter(mask)
         return Log(table, self.rewards)
 
     def slate_sizes(self) -> NDArray[np.int64]:

@@ -20,7 +20,7 @@ from recurate.theory.loop_model import LoopModel
 CELLS = 600  # atoms that represent one context's population
 TRACKED_CELLS = 1200  # with tracked columns or several rewards, which need more
 CONTEXTS = 20  # contexts used, where each is a population of its own
-THIN = 10_000  # candidates used in thin contexts
+THIN = 5_000  # candidates used in thin contexts
 FEWEST_CONTEXTS = 30  # minimum number of thin contexts for an estimate of their spread
 SMALL_GROUP = 2000  # groups with fewer atoms are used whole, not sampled
 SAMPLED = 50_000  # larger populations are sampled first, in proportion to the mass that matters

@@ -82,7 +82,9 @@ class Parquet:
                 count += batch.num_rows
                 if count >= rows:
                     break
-        return checked(pa.Table.from_batches(found, self.schema).slice(0, rows))
+        table = checked(pa.Table.from_batches(found, self.schema).slice(0, rows))
+        pa.default_memory_pool().release_unused()  # of long texts, whole pages were unpacked
+        return table
 
     def read(self, columns: Sequence[str] | None = None) -> pa.Table:
         """Return all rows, of the given columns only."""
