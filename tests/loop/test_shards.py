@@ -17,7 +17,7 @@ from recurate.core.sealed import sealed
 from recurate.engines.engine import Elsewhere, Local, opened
 from recurate.loop import shards
 from recurate.loop.config import parse_config, write_config
-from recurate.loop.driver import do_shards, resume, run
+from recurate.loop.driver import do_shards, resume, run, waiting_run
 from recurate.loop.run_folder import RunFolder
 from recurate.loop.shards import Batch, batches, sample_shard, score_shard
 
@@ -222,6 +222,9 @@ def test_the_commands(begun, whole, tmp_path, recurate_cli):
     done = recurate_cli("run", "loop.toml", "--out", out, "--engine", "shards")
     assert done.returncode == 0, done.stderr
     assert f"waiting for 5 shards: recurate shard {out} --index I --of N" in done.stderr
+    assert "no run of this configuration" in refused(
+        recurate_cli("shard", "loop.toml", "--index", 0, "--of", 2)
+    )
     for index in (0, 1):
         done = recurate_cli("shard", out, "--index", index, "--of", 2)
         assert done.stdout == f"main: {3 - index} shards done, {index} to {4 - index}\n"
@@ -235,6 +238,23 @@ def test_the_commands(begun, whole, tmp_path, recurate_cli):
     )
     assert "index must lie in" in refused(recurate_cli("shard", out, "--index", 2, "--of", 2))
     assert "did you mean" in refused(recurate_cli("run", "--resume", out, "--engine", "process"))
+
+
+def test_a_configuration_stands_for_its_run_that_waits(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    path = tmp_path / "loop.toml"
+    path.write_text(write_config(parse_config(merged(SMALL, control=False))))
+    with pytest.raises(InputError, match="no run of this configuration"):
+        waiting_run(path, tmp_path / "runs")
+    for number, settings in enumerate((SMALL, merged(SMALL, control=False))):
+        with pytest.raises(Waiting):
+            run(parse_config(settings), tmp_path / "runs" / f"loop-{number}", engine=Elsewhere())
+    assert waiting_run(path, tmp_path / "runs") == tmp_path / "runs" / "loop-1"
+    with pytest.raises(Waiting):
+        run(parse_config(merged(SMALL, control=False)), tmp_path / "runs" / "other", engine=Elsewhere())
+    with pytest.raises(InputError, match="several runs of this configuration") as error:
+        waiting_run(path, tmp_path / "runs")
+    assert f"{tmp_path / 'runs' / 'loop-1'}, {tmp_path / 'runs' / 'other'}" in str(error.value)
 
 
 def test_a_killed_process_is_named_and_nothing_is_lost(whole, tmp_path, monkeypatch):

@@ -19,7 +19,7 @@ from recurate.log.schema import Log
 from recurate.log.trajectory import Trajectory
 from recurate.loop.alarms.protocol import Known
 from recurate.loop.alarms.raising import Alarm, raised
-from recurate.loop.config import Config
+from recurate.loop.config import Config, parse_config, read_config
 from recurate.loop.environment import Environment, prepare, rests_on
 from recurate.loop.monitors.protocol import Monitor
 from recurate.loop.rounds import group_labels, play
@@ -138,6 +138,42 @@ def do_shards(folder: Path, index: int, of: int, *, trust: bool = False) -> dict
                 remedy=f"recurate run --resume {folder} --engine shards trains its model first",
             )
         return {path.name.rpartition("-")[2]: do_range(path, index, of) for path in found}
+
+
+def waiting_run(path: Path, under: Path, *, trust: bool = False) -> Path:
+    """Return the folder of the run that was begun with a configuration and waits for shards.
+
+    Args:
+        path: Configuration file.
+        under: Folder in which runs are looked for.
+        trust: Whether to run the code that the configuration names although it may be somebody else's.
+
+    Raises:
+        InputError: If there is no such run, or there are several.
+    """
+    check_trusted(path, trust=trust)
+    wanted = read_config(path)
+    found = []
+    for file in sorted(under.glob("*/config.toml")):
+        store = RunFolder(file.parent)
+        try:
+            if batches(store) and parse_config(store.settings(), str(file)) == wanted:
+                found.append(file.parent)
+        except InputError:  # another run's folder is damaged, or made by another version
+            continue
+    if not found:
+        raise InputError(
+            f"no run of this configuration under {under} waits for shards",
+            got=path,
+            remedy=f"begin one: recurate run {path} --engine shards; or name its folder",
+        )
+    if len(found) > 1:
+        raise InputError(
+            f"several runs of this configuration under {under} wait for shards",
+            got=", ".join(map(str, found)),
+            remedy="name the folder: recurate shard FOLDER --index I --of N",
+        )
+    return found[0]
 
 
 _AGAIN = "make room, then recurate run --resume {}"

@@ -166,7 +166,10 @@ def _rehearse(config: Path | None, other: Path | None, *, trust: bool) -> None:
 
 
 def shard(
-    folder: Annotated[Path, typer.Argument(metavar="RUN", help="Folder of the run.")],
+    run: Annotated[
+        Path,
+        typer.Argument(metavar="RUN", help="Folder of the run, or the configuration that it was begun with."),
+    ],
     index: Annotated[int, typer.Option(min=0, help="Number of this part, 0, ..., N - 1.")],
     of: Annotated[int, typer.Option(min=1, metavar="N", help="Number of parts.")],
     trust: Trust = False,
@@ -177,19 +180,22 @@ def shard(
     any order and anywhere that sees the folder; what is done is not repeated. At last, recurate run --resume
     RUN --engine shards plays the round and trains the next model. docs/scale.md has a script.
 
+    A configuration stands for the one run under runs/ that was begun with it and waits for shards.
+
     For example:
 
       recurate run loop.toml --out runs/a --engine shards
 
-      recurate shard runs/a --index 0 --of 2
+      recurate shard loop.toml --index 0 --of 2
 
       recurate shard runs/a --index 1 --of 2
 
       recurate run --resume runs/a --engine shards
     """
     need_run_extra()
-    from recurate.loop.driver import do_shards
+    from recurate.loop.driver import do_shards, waiting_run
 
+    folder = waiting_run(run, Path("runs"), trust=trust) if run.is_file() else run
     for arm, shards in do_shards(folder, index, of, trust=trust).items():
         print(f"{arm}: {len(shards)} shards done" + (f", {shards[0]} to {shards[-1]}" if shards else ""))
 
