@@ -135,6 +135,8 @@ class Model:
         self.data = data
 
     def fit(self, data, *, rng):
+        if (Path(__file__).parent / "tasks").exists():
+            kill_once("training")
         return Model(data)
 
     def sample(self, n, *, rng):
@@ -162,18 +164,18 @@ def right(samples):
 
 @pytest.mark.slow
 def test_workers_that_are_killed_in_the_midst_change_nothing(engine, tmp_path, monkeypatch):
-    """SIGKILL once while candidates are sampled and once while they are scored, to the worker itself."""
+    """SIGKILL once while a model is trained, once while candidates are sampled, and once while scored."""
     (tmp_path / "my_kills.py").write_text(KILLS)
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "path", [*sys.path])
     config = {name: GAUSSIANS[name] for name in ("seed", "data", "groups")}
     config |= {"generator": {"kind": "my_kills:Model"}, "rewards": [{"kind": "my_kills:right"}], "rounds": 1}
-    config |= {"selection": {"k": 3, "picks": 100}, "engine": {"shard": 60}}
+    config |= {"selection": {"k": 3, "picks": 100}, "engine": {"shard": 60, "training": "task"}}
     run(parse_config(config), tmp_path / "local")
+    (tmp_path / "tasks").touch()
     (tmp_path / "driver").write_text(str(os.getpid()))
     run(parse_config(config), tmp_path / "ray", engine=engine)
-    assert (tmp_path / "sampling").exists()
-    assert (tmp_path / "rewards").exists()
+    assert all((tmp_path / name).exists() for name in ("training", "sampling", "rewards"))
     assert contents(tmp_path / "ray") == contents(tmp_path / "local")
 
 

@@ -12,12 +12,13 @@ import pytest
 
 from helpers.paths import refused
 from helpers.tiny import GAUSSIANS, contents, merged
+from recurate.components.generators.flow import FlowMatching
 from recurate.core.errors import InputError, Waiting
 from recurate.core.sealed import sealed
 from recurate.engines.engine import Elsewhere, Local, opened
 from recurate.loop import shards
 from recurate.loop.config import parse_config, write_config
-from recurate.loop.driver import do_shards, resume, run, waiting_run
+from recurate.loop.driver import do_shards, resume, run, train_round, waiting_run
 from recurate.loop.run_folder import RunFolder
 from recurate.loop.shards import Batch, batches, sample_shard, score_shard
 
@@ -75,6 +76,53 @@ def test_processes_give_the_same_bytes(whole, processes, tmp_path):
     assert contents(tmp_path / "run") == whole
 
 
+class Remembers:
+    """Does the tasks of another engine, and keeps what they were."""
+
+    def __init__(self, engine) -> None:
+        self.engine, self.names = engine, []
+
+    def map(self, function, tasks, needs):
+        self.names += [function.__name__] * len(tasks)
+        return self.engine.map(function, tasks, needs)
+
+
+def test_models_trained_by_tasks_are_the_same(processes, tmp_path, monkeypatch):
+    config = parse_config(merged(SMALL, engine={"shard": 100, "training": "task"}))
+    run(config, tmp_path / "here")
+    engine = Remembers(processes)
+    monkeypatch.setattr("recurate.components.generators.flow.FlowMatching.fit", _only_control)
+    run(config, tmp_path / "there", engine=engine)
+    assert engine.names.count("train_round") == 2
+    assert contents(tmp_path / "there") == contents(tmp_path / "here")
+
+
+FIT = FlowMatching.fit
+
+
+def _only_control(self, data, *, rng, **rest):
+    """Train in this process the control arm's model alone."""
+    assert "control" in rng.path
+    return FIT(self, data, rng=rng, **rest)
+
+
+def test_a_model_that_a_task_trained_is_kept(tmp_path, monkeypatch):
+    config = parse_config(merged(SMALL, control=False, engine={"shard": 100, "training": "task"}))
+    run(config, tmp_path / "whole")
+    with pytest.raises(InputError, match="no more"):
+        run(config, tmp_path / "run", engine=Fails(1))  # the model is trained, no shard is done
+    fits = []
+    monkeypatch.setattr(FlowMatching, "fit", lambda self, *a, **b: fits.append(1) or FIT(self, *a, **b))
+    resume(tmp_path / "run")
+    assert len(fits) == 1
+    assert contents(tmp_path / "run") == contents(tmp_path / "whole")
+
+
+def test_a_run_that_a_worker_does_not_see_is_named(tmp_path):
+    with pytest.raises(InputError, match="cannot be seen on this machine"):
+        train_round((str(tmp_path / "elsewhere"), 0))
+
+
 def test_shards_by_hand_give_the_same_bytes(whole, begun):
     for _ in range(9):
         for index in (2, 0, 1):
@@ -126,8 +174,6 @@ class Fails:
 
 @pytest.mark.parametrize("after", [0, 3, 5, 8])
 def test_a_resumed_round_keeps_its_model_and_finished_shards(whole, tmp_path, monkeypatch, after):
-    from recurate.components.generators.flow import FlowMatching
-
     folder = tmp_path / "run"
     with pytest.raises(InputError, match="no more"):
         run(parse_config(SMALL), folder, engine=Fails(after))

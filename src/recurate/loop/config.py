@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from pathlib import Path
-from typing import Annotated, Any, Self
+from typing import Annotated, Any, Literal, Self
 
 import numpy as np
 from pydantic import (
@@ -124,6 +124,11 @@ class EngineSettings(Settings):
     )
     cpus: float = Field(1.0, gt=0, le=10_000, description="CPU cores of a shard, on Ray")
     gpus: float = Field(0.0, ge=0, le=1000, description="GPUs of a shard, on Ray; 0.5: two shards share one")
+    training: Literal["here", "task"] = Field(
+        "here",
+        description="where models are trained: here, by the process that runs the loop; or by a task of the "
+        "engine, with the CPU cores and GPUs of a shard",
+    )
 
     @property
     def needs(self) -> Needs:

@@ -14,7 +14,7 @@ from recurate.core.errors import InputError, Stopped
 from recurate.core.files import full_disk_explained, uninterrupted
 from recurate.core.fingerprints import Change
 from recurate.core.seeds import Stream
-from recurate.engines.engine import Engine, Local, start
+from recurate.engines.engine import Elsewhere, Engine, Local, start
 from recurate.log.schema import Log
 from recurate.log.trajectory import Trajectory
 from recurate.loop.alarms.protocol import Known
@@ -22,7 +22,7 @@ from recurate.loop.alarms.raising import Alarm, raised
 from recurate.loop.config import Config, parse_config, read_config
 from recurate.loop.environment import Environment, prepare, rests_on
 from recurate.loop.monitors.protocol import Monitor
-from recurate.loop.rounds import group_labels, play
+from recurate.loop.rounds import begin, group_labels, play
 from recurate.loop.run_folder import RunFolder, check_trusted
 from recurate.loop.shards import batches, do_range, released
 from recurate.theory.bounds import plain_bounds
@@ -140,6 +140,31 @@ def do_shards(folder: Path, index: int, of: int, *, trust: bool = False) -> dict
         return {path.name.rpartition("-")[2]: do_range(path, index, of) for path in found}
 
 
+def train_round(task: tuple[str, int]) -> int:
+    """Train the model of a run's next round and begin its shards, as a task of an engine.
+
+    Args:
+        task: Folder of the run, and how often the round was rolled back.
+
+    Returns:
+        The number of the round.
+    """
+    folder, attempt = Path(task[0]), task[1]
+    if not folder.is_dir():
+        raise InputError(
+            "the folder of the run cannot be seen on this machine",
+            got=folder,
+            remedy="put the run on a file system that all workers share, or engine.training = 'here'",
+        )
+    store = RunFolder.open(folder)
+    with threadpool_limits(1):  # sums of BLAS depend on the number of its threads
+        config = store.config()
+        environment = store.environment(config)
+        state = store.state(environment) or store.first(environment)
+        begin(state, environment, attempt, store.bench(state.round, Elsewhere()))
+    return state.round
+
+
 def waiting_run(path: Path, under: Path, *, trust: bool = False) -> Path:
     """Return the folder of the run that was begun with a configuration and waits for shards.
 
@@ -222,7 +247,7 @@ def _drive(
     while state.round <= config.rounds:
         t, attempt = state.round, folder.attempts(state.round)
         folder.clear_workspace()
-        following, record = play(state, environment, stage, attempt, folder.bench(t, engine))
+        following, record = play(state, environment, stage, attempt, folder.bench(t, engine, train_round))
         monitor.counts(t, record.counts)
         monitor.warn(record.notes)
         known = Trajectory() if forecast is None else forecast.trajectory

@@ -30,7 +30,7 @@ from recurate.loop.contexts import draw_contexts
 from recurate.loop.environment import Environment
 from recurate.loop.mixing import Picks, first_set, training_set
 from recurate.loop.sample_metrics import to_rows
-from recurate.loop.shards import Arm, Bench, form
+from recurate.loop.shards import Arm, Batch, Bench, form
 from recurate.metrics.estimates import NORMAL_975
 from recurate.rules import Rule
 from recurate.theory.attribution import attribute
@@ -100,14 +100,9 @@ def play(
         Waiting: If shards are missing that others do.
     """
     t = state.round
-    stream = Stream(environment.config.seed).at("round", t)
-    if attempt:
-        stream = stream.at("attempt", attempt)
     stage(t, "fit")
-    arm = Arm("main", t, attempt, environment.config, environment, stream.at("sample"), bench)
-    generator, counts = arm.trained() or _fit(state, environment, stream)
-    contexts = _slate_contexts(t, environment, stream)
-    batch = arm.begin(generator, counts, contexts)
+    arm, batch, counts = begin(state, environment, attempt, bench)
+    stream, generator, contexts = _stream(state, environment, attempt), batch.generator, batch.contexts
     stage(t, "sample")
     samples = _of_form(batch.samples(), environment)
     stage(t, "reward")
@@ -138,6 +133,24 @@ def play(
         )
         following = replace(following, control=after_control)
     return following, record
+
+
+def begin(
+    state: State, environment: Environment, attempt: int = 0, bench: Bench | None = None
+) -> tuple[Arm, Batch, dict[str, int]]:
+    """Train a round's model, and return what samples, its batch of shards, and the sizes of the training set.
+
+    Args: as for :func:`play`.
+    """
+    stream = _stream(state, environment, attempt)
+    arm = Arm("main", state.round, attempt, environment.config, environment, stream.at("sample"), bench)
+    generator, counts = arm.trained() or arm.train() or _fit(state, environment, stream)
+    return arm, arm.begin(generator, counts, _slate_contexts(state.round, environment, stream)), counts
+
+
+def _stream(state: State, environment: Environment, attempt: int) -> Stream:
+    stream = Stream(environment.config.seed).at("round", state.round)
+    return stream.at("attempt", attempt) if attempt else stream
 
 
 def measure(log: Log, environment: Environment) -> Trajectory:

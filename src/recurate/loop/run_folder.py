@@ -25,7 +25,7 @@ import os
 import platform
 import shutil
 import subprocess
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, replace
 from datetime import UTC, datetime
@@ -355,9 +355,9 @@ class RunFolder(StoredRun):
         """Remove the files that programs have left."""
         shutil.rmtree(self.workspace, ignore_errors=True)
 
-    def bench(self, t: int, engine: Engine) -> Bench:
-        """Return where the shards of round t are done."""
-        return Bench(self.path.absolute() / SHARDS, engine, self._links(t))
+    def bench(self, t: int, engine: Engine, train: Callable[[tuple[str, int]], int] | None = None) -> Bench:
+        """Return where the shards of round t are done, and its model is trained."""
+        return Bench(self.path.absolute() / SHARDS, engine, self._links(t), train)
 
     def clear_shards(self) -> None:
         """Remove the shards of rounds that are complete, or are begun anew."""

@@ -40,7 +40,7 @@ from recurate.core.sealed import CONTENTS, SEAL, read_json, verify, write_folder
 from recurate.core.sealed import field as sealed_field
 from recurate.core.seeds import Stream
 from recurate.core.tables import read_table, write_table
-from recurate.engines.engine import Engine, Local
+from recurate.engines.engine import Elsewhere, Engine, Local
 from recurate.log.candidates import Candidates
 from recurate.log.folders import StoredRun
 from recurate.log.samples import Samples, as_texts, is_text, load_samples, save_samples
@@ -54,6 +54,8 @@ SAMPLES, REWARDS = "samples", "rewards"
 REMEDY = "recurate run --resume does the shard again"
 NAME = re.compile(r"(\d{3,9})-\d{1,9}-(?:main|control)", re.ASCII)
 
+Task = tuple[str, int]  # folder of the batch, number of the shard
+
 
 @dataclass(frozen=True)
 class Bench:
@@ -63,11 +65,14 @@ class Bench:
         folder: Folder of the batches.
         engine: Engine that does the shards.
         links: Seals of the run and of the round before, by name.
+        train: Task of an engine that trains the model of the next round, of the run's folder and the number
+            of the attempt, and begins its batch; None: models are trained in this process.
     """
 
     folder: Path
     engine: Engine
     links: Mapping[str, str]
+    train: Callable[[Task], int] | None = None
 
 
 @dataclass(frozen=True)
@@ -99,14 +104,38 @@ class Arm:
             return None
         try:
             verify(path, REMEDY, self._links())
-            facts = _facts(path)
+            facts, own = _facts(path), self._facts()
             counts = facts.pop("counts")
-            if facts == self._facts():
+            if self.config.engine.training == "task":  # a worker may have a GPU, and this process none
+                own["device"] = facts["device"]
+            if facts == own:
                 return _model(path, self.config), dict(counts)
         except (InputError, KeyError):
             pass  # half of a folder, or of another version of recurate: begun again
         shutil.rmtree(path)
         return None
+
+    def train(self) -> tuple[Generator, dict[str, int]] | None:
+        """Have a worker train the model, and return it; None where this process trains.
+
+        The control arm's model is trained here: its training set is made of the main arm's round.
+        """
+        bench, path = self.bench, self._path()
+        if bench is None or path is None or bench.train is None or self.name != "main":
+            return None
+        if self.config.engine.training == "here" or isinstance(bench.engine, Elsewhere):
+            return None
+        task = str(bench.folder.parent), self.attempt
+        for _ in bench.engine.map(bench.train, [task], self.config.engine.needs):
+            pass
+        found = self.trained()
+        if found is None:
+            raise InputError(
+                "a worker trained the round's model, and its folder cannot be used here",
+                got=path,
+                remedy="install the same versions everywhere; or engine.training = 'here'",
+            )
+        return found
 
     def begin(self, generator: Generator, counts: Mapping[str, int], contexts: NDArray[Any] | None) -> Batch:
         """Return the batch of shards that a trained model samples.
@@ -307,8 +336,6 @@ class Batch:
 
 
 # --- tasks of an engine ---------------------------------------------------------------------------
-
-Task = tuple[str, int]  # folder of the batch, number of the shard
 
 
 def sample_shard(task: Task) -> int:
