@@ -13,6 +13,7 @@ from recurate.core.limits import ROWS
 from recurate.log import large
 from recurate.log.candidates import Candidates
 from recurate.log.reading.mapping import Given
+from recurate.log.schema import as_log, write_log
 from recurate.metrics.estimates import Repeats, entropy, mean, shares, standard_error, variance
 from recurate.metrics.partition import partition
 from recurate.verbs.audit.declared import Declared
@@ -250,6 +251,26 @@ def test_arrow_files_are_read_in_parts_too(tmp_path, parts):
     part = recurate.forecast(tmp_path / "log.arrow", k=2, temperature=1.0, rounds=2)
     for key, row in rows_of(part).items():
         assert row.value == pytest.approx(rows_of(whole)[key].value, rel=1e-8, abs=1e-8)
+
+
+def test_a_runs_own_logs_are_read_in_parts_unless_they_have_prompts(tmp_path, parts):
+    table = made(1500, rounds=2)
+    for prompts in (False, True):
+        text = np.array(["ask", "tell"])[np.arange(1500) % 2].repeat(K) if prompts else [""] * (1500 * K)
+        for t in (0, 1):
+            own = table.filter(pa.array(table.column("round").to_numpy() == t)).append_column(
+                "context", [text]
+            )
+            folder = tmp_path / str(prompts) / f"{t:03d}"
+            folder.mkdir(parents=True)
+            write_log(as_log(own), folder / "log.parquet")
+    parts()
+    found = recurate.forecast(str(tmp_path / "False" / "*" / "log.parquet"), k=2, temperature=1.0, rounds=1)
+    assert found.candidates == 6000
+    with pytest.raises(InputError, match="have prompts"):
+        recurate.forecast(str(tmp_path / "True" / "*" / "log.parquet"), k=2, temperature=1.0, rounds=1)
+    asked = {"k": 2, "temperature": 1.0, "rounds": 1, "context": "none"}
+    assert recurate.forecast(str(tmp_path / "True" / "*" / "log.parquet"), **asked).candidates == 6000
 
 
 def _without(table: pa.Table, name: str, row: int, value) -> pa.Table:

@@ -39,7 +39,7 @@ from recurate.log.reading.mapping import Given, Mapping
 from recurate.log.reading.rewards import terms
 from recurate.log.reading.sources import Source
 from recurate.log.reading.understand import understand
-from recurate.log.schema import METADATA_KEY, MODEL, REAL
+from recurate.log.schema import METADATA_KEY, MODEL, REAL, Log
 
 SAMPLE = 1_000_000  # rows of the sample
 CELLS = 1 << 17  # cells of the first round's rewards and of real data
@@ -167,11 +167,22 @@ def _check_form(mapping: Mapping, given: Given, names: Sequence[str]) -> None:
     elif not given.picks and any(terms(r, names) != [r] for r in (given.rewards or mapping.rewards)):
         what = "its reward is a sum of columns"
     if what:
-        raise InputError(
-            "a log of this size is read in parts, which needs one row per candidate and plain columns",
-            got=what,
-            remedy=f"name a part of its files; or, with memory enough, {ROWS}=1000000000 in the environment",
-        )
+        raise _not_in_parts(what)
+
+
+def _not_in_parts(what: str) -> InputError:
+    return InputError(
+        "a log of this size is read in parts, which needs one row per candidate and plain columns",
+        got=what,
+        remedy=f"name a part of its files; or, with memory enough, {ROWS}=1000000000 in the environment",
+    )
+
+
+def check_one_context(log: Log) -> None:
+    """Refuse a sample whose candidates have several prompts, as a run's own logs may."""
+    context = log.table.column("context")
+    if not pc.all(pc.equal(context, context[0])).as_py():
+        raise _not_in_parts("its candidates have prompts ('context'; --context none pools them)")
 
 
 # --- the first pass -------------------------------------------------------------------------------

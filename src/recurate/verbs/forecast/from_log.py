@@ -21,7 +21,7 @@ from recurate.core.seeds import Stream
 from recurate.log.candidates import Candidates, Rounds, as_candidates, from_log, group_names
 from recurate.log.folders import StoredRun, is_fit
 from recurate.log.inputs import folder_of, is_array
-from recurate.log.large import Large, compressed, open_large, open_sample
+from recurate.log.large import Large, check_one_context, compressed, open_large, open_sample
 from recurate.log.opening import open_log
 from recurate.log.reading.logs import Opened
 from recurate.log.reading.mapping import Given
@@ -206,6 +206,7 @@ def _start(
         known = {"picks": picks_of(log), **settings}
         rounds = Rounds.of(log, group=options.group, track=options.track)
         return rounds, known, options.ruling(log, known), ()
+    check_one_context(log)
     generated = log.select(source=MODEL)
     kept = float(generated.column("picked").sum()) / max(len(generated.slate_sizes()), 1)
     known = {"picks": round(kept * large.first[1]) or None, **settings}
