@@ -28,7 +28,7 @@ from recurate.log.trajectory import Row
 from recurate.metrics.partition import partition
 from recurate.rules.convolution import NARROW
 from recurate.rules.lattice import shorten_gaps
-from recurate.theory.coarsening import FEWEST_CONTEXTS, smaller
+from recurate.theory.coarsening import FEWEST_CONTEXTS, sampled, smaller
 from recurate.theory.extinction import Extinction, Losses, membership
 from recurate.theory.loop_model import GROUPS, LoopModel
 from recurate.theory.setting import play
@@ -112,7 +112,10 @@ def bands(model: LoopModel, stream: Stream) -> Bands | None:
         return None
     temperature = model.setting.temperature
     last = model.last_law  # before cells, with which the compressed population cannot be used
-    part, share, pool = smaller(_with_cells(model), last, stream.at("part").generator())
+    rng = stream.at("part").generator()
+    some, near, whole = sampled(model, last, rng)  # before cells of rewards are made of all atoms
+    part, share, pool = smaller(_with_cells(some), near, rng)
+    pool = pool if whole is None else whole
     part = _nearer(part)
     span = float(np.ptp(part.population.rewards, axis=0).max()) / temperature
     if span > WIDEST:
@@ -122,12 +125,13 @@ def bands(model: LoopModel, stream: Stream) -> Bands | None:
     count = (count + 1) // 20 * 20 - 1
     noisy, losses = _noisy_loops(part, share, count, stream.at("noise").generator())
     laws = list(part.population.play(part.setting))
-    excess = [_kl_excess(part, law, pool) for law in laws]
-    redrawn = _redrawn_pools(part, pool, count, excess, stream.at("pool").generator())
     units = pool / share
     if model.residuals is not None:
         units = float(np.count_nonzero(model.residuals.sizes))
     certain = _determined(part, laws, units)
+    last_certain = max((t for t, _ in certain), default=-1)  # few atoms carry the rounds after it
+    excess = [_kl_excess(part, law, pool) for law in laws[: last_certain + 1]]
+    redrawn = _redrawn_pools(part, pool, count, excess, stream.at("pool").generator())
     difference = {at: noisy[at] - redrawn[at] for at in noisy if at in certain}
     groups = max(len(model.describer.group_names), 1)
     return _simultaneous(difference, share, groups, losses) if difference else None
@@ -217,15 +221,17 @@ def _noisy_loops(
 def _redrawn_pools(
     model: LoopModel, pool: float, count: int, excess: list[float], rng: np.random.Generator
 ) -> dict[tuple[int, Key], FloatArray]:
-    """Forecast from ``count`` pools drawn anew; ``excess`` is the bias of their divergences, by round."""
+    """Forecast from ``count`` pools drawn anew; ``excess`` is the bias of their divergences, by round.
+
+    There are as many rounds as biases.
+    """
     population, setting = model.population, model.setting
     start, reference = _draw_pools(model, pool, count, rng)
     describe, cells = _Columns(model), _cell_laws(model, start)
     found: dict[tuple[int, Key], FloatArray] = {}
-    for t, law in enumerate(
-        play(setting, start, reference, lambda law: population.select(law, setting.stages))
-    ):
-        for key, values in describe(law, start, reference, cells, excess[t]).items():
+    laws = play(setting, start, reference, lambda law: population.select(law, setting.stages))
+    for t, (bias, law) in enumerate(zip(excess, laws, strict=False)):
+        for key, values in describe(law, start, reference, cells, bias).items():
             found[t, key] = values
     return found
 

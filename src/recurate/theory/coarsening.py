@@ -50,6 +50,22 @@ def smaller(model: LoopModel, last: FloatArray, rng: np.random.Generator) -> tup
     return _merged(model, Merging(labels, rows, stand_for)), 1.0, pool
 
 
+def sampled(
+    model: LoopModel, last: FloatArray, rng: np.random.Generator
+) -> tuple[LoopModel, FloatArray, float | None]:
+    """Return a model of at most about SAMPLED atoms, its last law, and the effective size of the whole pool.
+
+    Where the model has contexts, or no more atoms, it is returned as it is, with None for the size.
+    """
+    population, codes = model.population, model.describer.codes
+    if model.context_codes is not None or population.law.size <= SAMPLED:
+        return model, last, None
+    matters = population.law + population.reference + last
+    rows, stand_for = sample_rows(matters, rng) if codes is None else _by_group(matters, codes, rng)
+    pool = estimates.effective_support(population.law, model.describer.candidates.counts)
+    return _merged(model, Merging(np.arange(rows.size), rows, stand_for)), last[rows] * stand_for, pool
+
+
 def _by_group(weights: FloatArray, codes: IntArray, rng: np.random.Generator) -> tuple[IntArray, FloatArray]:
     """Sample rows like :func:`sample_rows`, but keep small groups whole, and every group's total weight."""
     if weights.size <= SAMPLED:
