@@ -216,24 +216,26 @@ class _Newton:
         self, u: FloatArray, p: FloatArray, y: FloatArray, s: FloatArray, z: FloatArray, lost: FloatArray
     ) -> None:
         self.u, self.p, self.y, self.s, self.lost = u, p, y, s, lost
-        matrix = np.diag(z / y) + (u * (p / s)[:, None]).T @ u
-        self.scale = 1.0 / np.sqrt(np.diag(matrix))
-        self.factor = np.linalg.cholesky(matrix * self.scale * self.scale[:, None])
+        matrix = (u * (p / s)[:, None]).T @ u
+        matrix.ravel()[:: y.size + 1] += z / y
+        scale = 1.0 / np.sqrt(matrix.ravel()[:: y.size + 1])
+        factor = np.linalg.cholesky(matrix * scale * scale[:, None])
+        self.inverse = np.linalg.inv(factor) * scale  # of the factor: its scaled rows
 
     def direction(
         self, complementarity: FloatArray, missed: FloatArray
     ) -> tuple[FloatArray, FloatArray, FloatArray]:
         """Return (dp, dy, ds) with s dp + p ds and y dz + z dy as given."""
         right = missed / self.y - self.u.T @ ((complementarity - self.p * self.lost) / self.s)
-        dy = self.scale * np.linalg.solve(self.factor.T, np.linalg.solve(self.factor, self.scale * right))
+        dy = self.inverse.T @ (self.inverse @ right)
         ds = self.lost - self.u @ dy
         return (complementarity - self.p * ds) / self.s, dy, ds
 
 
 def reach(v: FloatArray, dv: FloatArray) -> float:
     """Return the longest step that keeps v + step dv >= 0."""
-    falls = dv < 0
-    return float((-v[falls] / dv[falls]).min()) if falls.any() else np.inf
+    worst = float((dv / v).min())
+    return -1.0 / worst if worst < 0 else np.inf
 
 
 def polished(u: FloatArray, w: FloatArray, core: Core) -> FloatArray:

@@ -65,15 +65,19 @@ class Top1Likelihood:
         return np.asarray(np.log((self.wins + 0.5) / (self.matrix.T @ share + 0.5)))
 
     def part(self) -> Top1Likelihood | None:
-        """Return the likelihood of at least one slate in 16 if every item wins there, else None."""
+        """Return the likelihood of at least one slate in 16; None if that is most of them."""
         n, m = self.matrix.shape
         wanted = max(n // 16, 60 * m)
         if wanted * 3 > n:
             return None
         some = np.arange(0, n, n // wanted)
         weights = None if self.weights is None else self.weights[some]
-        part = Top1Likelihood(self.matrix[some], self.winners[some], weights)
-        return part if part.wins.min() > 5 else None
+        return Top1Likelihood(self.matrix[some], self.winners[some], weights)
+
+    @property
+    def certain(self) -> bool:
+        """Whether every item wins more than a few times, so that the estimate is finite and near."""
+        return bool(self.wins.min() > 5)
 
     def at(self, theta: FloatArray) -> Top1Evaluation:
         """Return the log-likelihood at theta."""
@@ -297,9 +301,8 @@ class Davidson:
         odds = math.log((ties + 1e-3) / (1 - ties + 1e-3) * 2)
         return np.append(np.log((self.wins + 0.5) / (self.shown + 0.5)), odds)
 
-    def part(self) -> Davidson | None:
+    def part(self) -> None:
         """Return None: pairs with ties are not subsampled."""
-        return None
 
     def at(self, theta: FloatArray) -> DavidsonEvaluation:
         """Return the log-likelihood at (theta, log nu)."""

@@ -7,9 +7,9 @@ connected component, and are finite iff each item can be reached from every othe
 
 Newton's method maximises the log-likelihood; conjugate gradients, preconditioned by the diagonal, solve its
 linear systems. With the matrix A of slates and items and s = A w, the gradient is wins - w A'(1/s), and the
-information times v is w (A'(1/s) v) - w A' ((A (w v)) / s^2), so that each product costs one pass over A. If
-a subsample covers all items, its estimate is the starting point and its information is used for the first
-steps.
+information times v is w (A'(1/s) v) - w A' ((A (w v)) / s^2), so that each product costs one pass over A. The
+information of a subsample is used for the steps as long as they climb well, and its estimate is the starting
+point if every item wins there.
 """
 
 from __future__ import annotations
@@ -209,9 +209,8 @@ def _fitted(
     """Return the fit of a likelihood, whose uniform picks have the log-likelihood ``null``."""
     count = len(labels)
     start, part = model.start(), model.part()
-    if part is not None:
-        start, _, steps = _climb(part, start, count, shrinkage * part.total / model.total, helper=None)
-        part = part if steps else None
+    if part is not None and part.certain:
+        start, _, _ = _climb(part, start, count, shrinkage * part.total / model.total, helper=None)
     theta, point, steps = _climb(model, start, count, shrinkage, helper=part)
     shift = theta[:count].mean()
     theta[:count] -= shift
@@ -238,7 +237,8 @@ def _climb(
 ) -> tuple[FloatArray, ItemEvaluation, int]:
     """Return the estimate, its evaluation and the number of steps.
 
-    ``helper`` is a subsample's likelihood. Steps use its information as long as the gradient decreases well.
+    ``helper`` is a subsample's likelihood. Steps use its information, taken anew where the gradient decreases
+    little, as long as that helps.
     """
     theta = _centred(theta.copy(), count)
     point = model.at(theta)
@@ -246,6 +246,7 @@ def _climb(
     steps, norm = 0, _norm(point, theta, count, shrinkage, model.total)
     ratio = 1.0 if helper is None else model.total / helper.total
     assistant = None if helper is None else _assistant(helper.at(theta), count, shrinkage, ratio)
+    fresh = True
     while norm > TOLERANCE and steps < STEPS:
         gradient = _slope(point, theta, count, shrinkage)
         if assistant is not None:
@@ -266,8 +267,11 @@ def _climb(
             assistant.add(moved - theta, gradient - _slope(new, moved, count, shrinkage))
         theta, point, value = moved, new, found
         before, norm = norm, _norm(point, theta, count, shrinkage, model.total)
-        if assistant is not None and norm > 0.3 * before:
-            assistant = None
+        if assistant is None or helper is None or norm <= 0.3 * before:
+            fresh = False
+        else:
+            assistant = None if fresh else _assistant(helper.at(theta), count, shrinkage, ratio)
+            fresh = True
         steps += 1
     if norm > 100 * TOLERANCE:
         raise NoEstimate(
