@@ -30,7 +30,8 @@ OUTER = 80  # largest number of passes over all atoms
 INNER = 40  # largest number of rounds that price a pool between two passes
 STEPS = 80  # largest number of interior-point steps
 SMALL = 20_000  # with at most this many atoms the pool has all of them
-POOL = 2000  # smallest number of atoms of a pool, which else has one in fifty
+POOL = 2000  # about the smallest number of atoms of a pool, which else has one in fifty
+EACH = 16  # one of so many atoms sets the least D of a pool
 NEW = 8  # worst violators that are added at a time, besides the best of each reward
 FEW = 5  # with at most this many rewards a first, loose solution is polished: it may be the last one
 SLACK = 1e-9  # mass below which an atom may leave the active set
@@ -152,8 +153,9 @@ class _Search:
         count = len(self.worth)
         if count <= SMALL:
             return None
-        keep = max(POOL, count // 50)
-        return np.argpartition(-self.worth, keep)[:keep].astype(np.int64)
+        some = self.worth[::EACH]
+        keep = max(POOL, count // 50) // EACH
+        return np.flatnonzero(self.worth >= np.partition(some, some.size - keep)[some.size - keep])
 
     def _violators(self, u: FloatArray, worth: FloatArray, pool: IntArray | None) -> list[int]:
         """Return the worst violators, and the worst of those to whose D each reward contributes most."""
