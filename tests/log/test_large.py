@@ -54,7 +54,7 @@ def real_rows(count: int, rng: np.random.Generator) -> pa.Table:
     return pa.table(
         {
             "round": np.zeros(count, int),
-            "slate": np.arange(10**6, 10**6 + count),
+            "slate": pa.nulls(count, pa.int64()),  # as in a run's own log
             "reward": rng.normal(0.5, 0.7, count),
             "length": rng.poisson(20, size=count).astype(float),
             "kind": rng.choice(["a", "b"], count),
@@ -117,6 +117,7 @@ def test_forecasts_are_those_of_the_whole(tmp_path, parts, asked):
     parts()
     part = recurate.forecast(source, **asked)
     assert part.candidates == whole.candidates == 12_000
+    assert part.setting.picks == whole.setting.picks
     assert any("are read in parts" in note for note in part.opened.notes)
     assert any("atoms in cells of" in warning for warning in part.warnings)
     same_forecasts(part, whole, 1e-8)
@@ -232,6 +233,37 @@ def test_slates_are_counted_where_parts_cut_them(tmp_path, parts):
 
 
 @pytest.mark.usefixtures("few_replicates")
+def test_rounds_and_slates_may_be_absent(tmp_path, parts):
+    table = made(3000, rounds=1)
+    rows = np.arange(table.num_rows)
+    pool = table.drop_columns(["slate", "picked", "source", "kind"])  # the best fifth of every round's pool
+    best = table.column("reward").to_numpy() > np.quantile(table.column("reward").to_numpy(), 0.8)
+    for name, one in {
+        "no round": table.drop_columns(["round"]),
+        "a pool": pool.append_column("picked", pa.array(best)),
+        "rewards": pool.drop_columns(["round"]),
+        "real data later": pa.concat_tables(
+            [table, real_rows(500, np.random.default_rng(0)).set_column(0, "round", pa.array([1] * 500))],
+            promote_options="default",
+        ),
+    }.items():
+        source = files(one, tmp_path / name)
+        asked = {"temperature": 1.0, "rounds": 2, "rule": None if name == "a pool" else "luce"}
+        if name == "a pool":
+            del asked["temperature"]
+        whole = recurate.forecast(source, **asked)
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setenv(ROWS, "1000")
+            part = recurate.forecast(source, **asked)
+        assert part.candidates == whole.candidates == rows.size, name
+        assert part.setting.picks == (whole.setting.picks and pytest.approx(whole.setting.picks, rel=0.05)), (
+            name
+        )
+        assert type(part.ruling.rule) is type(whole.ruling.rule), name
+        if name != "a pool":
+            same_forecasts(part, whole, 1e-8)
+
+
 def test_other_sizes_beyond_the_sample_are_used(tmp_path, parts):
     table = made(3000, rounds=1)
     late = made(1000, rounds=1, seed=3).set_column(1, "slate", pa.array(np.repeat(np.arange(5000, 5500), 8)))
@@ -285,7 +317,7 @@ def _without(table: pa.Table, name: str, row: int, value) -> pa.Table:
         (lambda t: _without(t, "reward", 9000, float("nan")), "'reward' is not a finite number"),
         (lambda t: _without(t, "reward", 9000, None), "'reward' is not a finite number"),
         (lambda t: _without(t, "source", 9000, "other"), "neither 'model' nor 'real'"),
-        (lambda t: _without(t, "slate", 9000, None), "'slate' is empty in some rows"),
+        (lambda t: _without(t, "round", 9000, None), "'round' is empty in some rows"),
         (lambda t: t.append_column("prompt", pa.array(["a", "b"] * (t.num_rows // 2))), "--context none"),
         (
             lambda t: t.take(np.random.default_rng(0).permutation(t.num_rows)),

@@ -28,7 +28,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from recurate.core.arrays import FloatArray, IntArray
+from recurate.core.arrays import BoolArray, FloatArray, IntArray
 from recurate.core.errors import InputError, short
 from recurate.core.limits import ROWS, limit
 from recurate.log.candidates import Candidates, Rounds
@@ -47,7 +47,8 @@ LATER = 1 << 16  # cells of later rounds, whose quantities are only measured
 MOST = 1 << 22  # largest number of cells of all rounds and groups
 CHUNK = 1 << 18  # rows that are added at a time, so that what is made of them fits into the cache
 LARGEST_SLATE = 4096
-COUNTED = (".parquet", ".pq", ".arrow", ".feather", ".ipc", "*")
+OUTSIDE = -(2**63)  # in place of a slate's number
+COUNTED = (".parquet", ".pq", ".arrow", ".feather", ".ipc")
 
 Key = tuple[int, bool, int]  # round, whether real, group
 
@@ -62,7 +63,7 @@ class Large:
         sample: The first slates of every round, with all columns.
         rows: Number of rows.
         sizes: Number of slates of each size, over all rounds; empty without slates.
-        first: The first round, and its number of slates (of rows, without slates).
+        first: The first round of slates, and their number (of rows, without slates).
     """
 
     source: Source
@@ -141,7 +142,13 @@ def _counts_rows(source: Any) -> bool:
         names = [os.fspath(one) for one in source]
     else:
         return False
-    return all("://" not in str(n) and (str(n).lower().endswith(COUNTED) or os.path.isdir(n)) for n in names)
+    return all(_counted(str(name)) for name in names)
+
+
+def _counted(name: str) -> bool:
+    if os.path.isdir(name):
+        return any(_counted(inner) for inner in os.listdir(name))
+    return "://" not in name and name.lower().endswith(COUNTED)
 
 
 def _columns(file: Source, given: Given) -> dict[str, str]:
@@ -196,80 +203,99 @@ class _Survey:
     first: tuple[int, int] = (0, 0)
     sizes: dict[int, int] = field(default_factory=dict)
     ranges: list[tuple[int, int]] = field(default_factory=list)  # rows of the whole source
-    runs: int = 0  # in these ranges
+    runs: int = 0  # slates in these ranges
+
+
+@dataclass
+class _Round:
+    """The first runs of rows of one round, and the number of its slates (of its rows, without slates)."""
+
+    count: int = 0
+    taken: int = 0  # rows
+    runs: list[tuple[IntArray, IntArray, BoolArray]] = field(default_factory=list)
+
+    def add(self, starts: IntArray, lengths: IntArray, slated: BoolArray) -> None:
+        """Add runs: their first rows, their lengths and whether they are slates."""
+        if self.taken < SAMPLE:
+            self.runs.append((starts, lengths, slated))
+            self.taken += int(lengths.sum())
+
+    def ranges(self, most: int) -> tuple[list[tuple[int, int]], int]:
+        """Return where about ``most`` rows are, of whole slates, and the number of these."""
+        starts, lengths, slated = (np.concatenate(part) for part in zip(*self.runs, strict=True))
+        lengths = np.where(
+            slated, lengths, np.minimum(lengths, most)
+        )  # rows outside slates need not be whole
+        some = slice(0, int(np.searchsorted(np.cumsum(lengths), most)) + 1)
+        ends = (starts + lengths)[some].tolist()
+        return list(zip(starts[some].tolist(), ends, strict=True)), int(slated[some].sum())
 
 
 def _survey(file: Source, columns: dict[str, str]) -> _Survey:
     """Count slates and choose the sample's, from the columns of rounds and slates alone."""
-    names = [columns[role] for role in ("round", "slate") if role in columns]
-    found, counts = _Survey(), np.zeros(LARGEST_SLATE + 1, np.int64)
-    if not names:
+    found, sizes = _Survey(), np.zeros(LARGEST_SLATE + 1, np.int64)
+    if not {"round", "slate"} & columns.keys():
         found.rows = sum(part.rows or 0 for part in file.parts)
         found.first, found.ranges = (0, found.rows), [(0, min(SAMPLE, found.rows))]
         return found
-    pieces = _runs(file, names)
-    by_round: dict[int, list[tuple[IntArray, IntArray]]] = {}  # starts and lengths of its first runs
-    seen: dict[int, int] = {}
-    for rounds, starts, lengths in pieces:
+    by_round: dict[int, _Round] = {}
+    for rounds, starts, lengths, slated in _runs(file, columns):
         found.rows += int(lengths.sum())
-        if "slate" in columns:
-            if lengths.max() > LARGEST_SLATE:
+        if slated.any():
+            if lengths[slated].max() > LARGEST_SLATE:
                 raise InputError(
                     f"a slate has more than {LARGEST_SLATE} candidates",
-                    got=f"{lengths.max():,} rows with the same {columns['slate']!r}",
+                    got=f"{lengths[slated].max():,} rows with the same {columns['slate']!r}",
                     remedy="name the column that the candidates of one choice share: --slate COLUMN",
                 )
-            counts += np.bincount(lengths, minlength=counts.size)
+            sizes += np.bincount(lengths[slated], minlength=sizes.size)
         for t in rounds[:1] if rounds.min() == rounds.max() else np.unique(rounds):
             own = rounds == t
-            known = seen.get(int(t), 0)
-            seen[int(t)] = known + int(own.sum())
-            kept = by_round.setdefault(int(t), [])
-            if sum(int(sizes.sum()) for _, sizes in kept) < SAMPLE:
-                kept.append((starts[own], lengths[own]))
-    share = max(SAMPLE // len(by_round), 1)
-    for kept in by_round.values():
-        starts, lengths = (np.concatenate(part) for part in zip(*kept, strict=True))
-        some = np.searchsorted(np.cumsum(lengths), share) + 1
-        if "slate" not in columns:
-            lengths = np.minimum(lengths, share)
-        found.runs += min(int(some), starts.size)
-        found.ranges += list(zip(starts[:some].tolist(), (starts + lengths)[:some].tolist(), strict=True))
+            known = by_round.setdefault(int(t), _Round())
+            known.count += int(slated[own].sum() if "slate" in columns else lengths[own].sum())
+            known.add(starts[own], lengths[own], slated[own])
+    for known in by_round.values():
+        ranges, slates = known.ranges(max(SAMPLE // len(by_round), 1))
+        found.ranges += ranges
+        found.runs += slates
     found.ranges = _joined(found.ranges)
-    found.first = min(seen), seen[min(seen)]
-    if "slate" in columns:
-        found.sizes = {int(size): int(counts[size]) for size in np.flatnonzero(counts)}
+    first = min((t for t, known in by_round.items() if known.count), default=min(by_round))
+    found.first = first, by_round[first].count
+    found.sizes = {int(size): int(sizes[size]) for size in np.flatnonzero(sizes)}
     return found
 
 
-def _runs(file: Source, names: Sequence[str]) -> Iterator[tuple[IntArray, IntArray, IntArray]]:
-    """Yield the runs of rows with equal values: their rounds, first rows and lengths."""
-    start, last, open_run = 0, None, None
+def _runs(file: Source, columns: dict[str, str]) -> Iterator[tuple[IntArray, IntArray, IntArray, BoolArray]]:
+    """Yield runs of rows of one round and slate: rounds, first rows, lengths, and whether they are slates."""
+    names = [columns[role] for role in ("round", "slate") if role in columns]
+    start, last, rest = 0, None, None
     for batch in batches(file, names):
-        values = [_whole(batch, name) for name in names]
-        rounds = values[0]
+        values = [_whole(batch, name, outside=name == columns.get("slate")) for name in names]
         change = np.zeros(batch.num_rows, bool)
         change[0] = last is None or any(v[0] != old for v, old in zip(values, last, strict=True))
         for v in values:
             change[1:] |= v[1:] != v[:-1]
         last = [v[-1] for v in values]
         begins = np.flatnonzero(change)
-        found = [(rounds[begins], begins + start)]
-        if open_run is not None:
-            found.insert(0, open_run)
-        firsts = np.concatenate([f[1] for f in found])
-        of = np.concatenate([f[0] for f in found])
+        rounds = values[0][begins] if "round" in columns else np.zeros(begins.size, np.int64)
+        slated = values[-1][begins] != OUTSIDE if "slate" in columns else np.zeros(begins.size, bool)
+        found = [(rounds, begins + start, slated)]
+        if rest is not None:
+            found.insert(0, rest)
+        rounds, firsts, slated = (np.concatenate(part) for part in zip(*found, strict=True))
         start += batch.num_rows
         if firsts.size > 1:
-            yield of[:-1], firsts[:-1], np.diff(firsts)
-        open_run = of[-1:], firsts[-1:]
-    if open_run is not None:
-        yield open_run[0], open_run[1], np.array([start - int(open_run[1][0])])
+            yield rounds[:-1], firsts[:-1], np.diff(firsts), slated[:-1]
+        rest = rounds[-1:], firsts[-1:], slated[-1:]
+    if rest is not None:
+        yield rest[0], rest[1], start - rest[1], rest[2]
 
 
-def _whole(batch: pa.Table, name: str) -> IntArray:
-    """Return a column of whole numbers or words as numbers, equal where values are."""
+def _whole(batch: pa.Table, name: str, *, outside: bool = False) -> IntArray:
+    """Return a column of whole numbers; where it is empty, ``OUTSIDE`` if rows may lie outside slates."""
     column = batch.column(name)
+    if column.null_count and outside and pa.types.is_integer(column.type):
+        column = column.cast(pa.int64()).fill_null(OUTSIDE)
     if column.null_count:
         raise InputError(
             f"the column {name!r} is empty in some rows",
@@ -318,7 +344,8 @@ def _rows(file: Source, ranges: Sequence[tuple[int, int]]) -> pa.Table:
 
 def _keys(table: pa.Table, columns: dict[str, str]) -> NDArray[Any]:
     names = [columns[role] for role in ("round", "slate") if role in columns]
-    return np.column_stack([table.column(name).to_numpy() for name in names])
+    keys = np.column_stack([_whole(table, name, outside=name == columns["slate"]) for name in names])
+    return np.asarray(keys[keys[:, -1] != OUTSIDE])
 
 
 def _check_together(table: pa.Table, columns: dict[str, str], found: _Survey, name: str) -> None:
@@ -326,6 +353,8 @@ def _check_together(table: pa.Table, columns: dict[str, str], found: _Survey, na
     if "slate" not in columns:
         return
     keys = _keys(table, columns)
+    if not len(keys):
+        return
     heads = keys[np.r_[True, (keys[1:] != keys[:-1]).any(axis=1)]]
     heads = heads[np.lexsort(heads.T)]
     slates = 1 + int((heads[1:] != heads[:-1]).any(axis=1).sum())
@@ -358,7 +387,10 @@ def slate_blocks(large: Large, names: Sequence[str]) -> Iterator[tuple[IntArray,
     keys = [large.columns[role] for role in ("round", "slate") if role in large.columns]
     rest: pa.Table | None = None
     for batch in batches(large.source, list(dict.fromkeys((*keys, *names)))):
+        batch = batch.filter(pc.is_valid(batch.column(large.columns["slate"])))
         table = batch if rest is None else pa.concat_tables([rest, batch])
+        if not table.num_rows:
+            continue
         change = np.zeros(table.num_rows, bool)
         for name in keys:
             values = _whole(table, name)
@@ -470,6 +502,7 @@ def compressed(
         values = _finite(batch, reward)
         columns = [_finite(batch, name) for name in track]
         for key, rows in _divided(batch, large.columns, group, groups):
+            key = (0, *key[1:]) if key[1] else key  # real data are of no round
             if key not in cells:
                 size = CELLS if key[0] == large.first[0] or key[1] else LATER
                 if sum(c.cells for c in cells.values()) + size > MOST:
@@ -490,9 +523,7 @@ def compressed(
     }
     real = None
     if any(key[1] for key in cells):
-        real = _candidates(
-            {(0, *k[1:]): c for k, c in cells.items() if k[1]}, (0, True), reward, labels, track
-        )
+        real = _candidates(cells, (0, True), reward, labels, track)
     return Rounds(generated, real), (high - low) / CELLS
 
 

@@ -208,7 +208,8 @@ def _start(
         return rounds, known, options.ruling(log, known), ()
     check_one_context(log)
     generated = log.select(source=MODEL)
-    kept = float(generated.column("picked").sum()) / max(len(generated.slate_sizes()), 1)
+    units = len(generated.slate_sizes()) if large.sizes else generated.table.num_rows
+    kept = float(generated.column("picked").sum()) / max(units, 1)
     known = {"picks": round(kept * large.first[1]) or None, **settings}
     ruling = options.ruling(log, known)
     size = large.slate_size
