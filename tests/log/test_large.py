@@ -264,6 +264,131 @@ def test_rounds_and_slates_may_be_absent(tmp_path, parts):
             same_forecasts(part, whole, 1e-8)
 
 
+def shifted(table: pa.Table, first: int, **columns) -> pa.Table:
+    """Return a table with other values in some columns from a row on."""
+    for name, values in columns.items():
+        own = np.asarray(table.column(name).to_pylist(), object)
+        own[first:] = values
+        table = table.set_column(table.column_names.index(name), name, pa.array(own.tolist()))
+    return table
+
+
+def real_slates(count: int) -> pa.Table:
+    """Real data that have slates of their own, of two."""
+    own = made(count, rounds=1, seed=8)
+    own = own.filter(pa.array(np.arange(own.num_rows) % K < 2))
+    own = shifted(own, 0, source="real", slate=(np.arange(own.num_rows) // 2 + 10**6).tolist())
+    return shifted(own, 0, picked=0)
+
+
+@pytest.mark.usefixtures("few_replicates")
+@pytest.mark.parametrize("case", ["real slates", "outliers", "bool groups", "file without source", "wide"])
+def test_kinds_that_a_reader_found(tmp_path, parts, case):
+    table, asked = made(3000), {"rule": "luce", "temperature": 1.0, "rounds": 2}
+    if case == "real slates":
+        table, asked = (
+            pa.concat_tables([made(3000, rounds=1), real_slates(500)]),
+            asked | {"real_fraction": 0.3},
+        )
+    elif case == "outliers":
+        table = shifted(
+            shifted(table, 9000, reward=table.column("reward").to_pylist()[9000:]), 23_999, reward=-1e6
+        )
+    elif case == "bool groups":
+        table = table.set_column(5, "kind", pa.array(table.column("item").to_numpy() > 5))
+        asked["group"] = "kind"
+    elif case == "wide":
+        table, asked = shifted(table, 23_990, reward=[300.0] * 10), asked | {"lapse": 0.0}
+    source = files(table, tmp_path / "log")
+    if case == "file without source":
+        path = tmp_path / "log" / "part-1.parquet"
+        pq.write_table(pq.read_table(path).drop_columns(["source"]), path)
+    whole = recurate.forecast(source, **asked)
+    parts()
+    part = recurate.forecast(source, **asked)
+    assert part.candidates == whole.candidates
+    assert part.setting.rule == whole.setting.rule
+    same_forecasts(part, whole, 1e-7)
+
+
+def test_rows_of_a_slate_that_are_apart_behind_the_sample_are_refused(tmp_path, parts):
+    table = made(3000, rounds=1)
+    order = np.r_[:6000, 6000 + np.random.default_rng(0).permutation(6000)]
+    source = files(table.take(order), tmp_path / "log", count=1)
+    parts()
+    with pytest.raises(InputError, match="not together"):
+        recurate.forecast(source, k=K, temperature=1.0)
+
+
+def test_whole_slates_in_any_order_are_read(tmp_path, parts):
+    table = made(3000, rounds=1)
+    order = (np.random.default_rng(0).permutation(3000)[:, None] * K + np.arange(K)).ravel()
+    source = files(table.take(order), tmp_path / "log")
+    parts()
+    assert recurate.forecast(source, temperature=1.0, rule="luce").setting.rule.k == K
+
+
+def test_slates_without_picks_do_not_set_k(tmp_path, parts):
+    table = made(3000, rounds=1)
+    apart = made(600, rounds=1, seed=3)
+    apart = shifted(apart, 0, picked=0, slate=np.repeat(np.arange(300), 8).tolist())
+    order = np.r_[:600]  # every eleventh slate has eight candidates and no pick
+    pieces = []
+    for i in order[:300]:
+        pieces += [table.slice(40 * i, 40), shifted(apart.slice(8 * i, 8), 0, slate=10_000 + int(i))]
+    source = files(pa.concat_tables(pieces), tmp_path / "log", count=1)
+    whole = recurate.forecast(source, rounds=1)
+    parts()
+    part = recurate.forecast(source, rounds=1)
+    assert part.setting.rule.k == whole.setting.rule.k == K
+    assert any("slates without a pick may have other sizes" in w for w in part.warnings)
+
+
+def test_a_fit_leaves_out_real_data(tmp_path, parts):
+    table = pa.concat_tables([made(1500, rounds=1), shifted(real_slates(400), 0, picked=[1, 0] * 400)])
+    source = files(table, tmp_path / "log", count=1)
+    parts()
+    assert recurate.fit(source, score="reward").logit.slates == 1500
+
+
+def test_sums_that_do_not_converge_leave_the_samples_estimate(tmp_path, parts, monkeypatch):
+    source = files(made(3000, rounds=1), tmp_path / "log")
+    parts()
+    monkeypatch.setattr("recurate.verbs.fit.parts.STEPS", 1)
+    found = recurate.fit(source, score="reward")
+    assert found.logit.slates == 1000
+    assert any("have not converged after 1 passes" in w for w in found.warnings)
+
+
+def test_prompts_that_differ_behind_the_sample_are_refused(tmp_path, parts):
+    table = made(3000, rounds=1)
+    text = ["" if i < 8000 else f"p{i // 40}" for i in range(table.num_rows)]
+    (tmp_path / "log").mkdir()
+    write_log(as_log(table.append_column("context", [text])), tmp_path / "log" / "log.parquet")
+    parts()
+    with pytest.raises(InputError, match="have prompts"):
+        recurate.forecast(tmp_path / "log" / "log.parquet", k=2, temperature=1.0)
+
+
+@pytest.mark.parametrize("picks", [True, False])
+def test_real_data_of_this_size_are_read_in_parts(tmp_path, parts, picks):
+    source, real = files(made(3000, rounds=1), tmp_path / "log"), made(2000, rounds=1, seed=5)
+    real = shifted(real, 4000, reward=(real.column("reward").to_numpy()[4000:] + 0.5).tolist())
+    other = files(real if picks else real.drop_columns(["picked"]), tmp_path / "real", count=1)
+    asked = {"reference": other, "real_fraction": 0.3, "k": 2, "temperature": 1.0, "rounds": 1}
+    whole = recurate.forecast(source, **asked)
+    parts()
+    same_forecasts(recurate.forecast(source, **asked), whole, 1e-7)
+
+
+def test_cells_too_wide_for_the_temperature_are_refused(tmp_path, parts, monkeypatch):
+    source = files(made(3000, rounds=1), tmp_path / "log")
+    parts()
+    monkeypatch.setattr(large, "CELLS", 64)
+    with pytest.raises(InputError, match="too wide for this temperature"):
+        recurate.forecast(source, k=K, temperature=0.05, rounds=20)
+
+
 def test_other_sizes_beyond_the_sample_are_used(tmp_path, parts):
     table = made(3000, rounds=1)
     late = made(1000, rounds=1, seed=3).set_column(1, "slate", pa.array(np.repeat(np.arange(5000, 5500), 8)))

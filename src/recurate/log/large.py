@@ -10,8 +10,11 @@ abs f''' <= c^3 f the error of E f is at most
 
 .. math:: E f \, (c h)^3 / 12,
 
-since the mean of abs d^3 over deviations d from the mean is at most h times the variance, h^3 / 4, for the
-candidates and for the atoms. Candidates with equal rewards stay exact.
+for c h up to one, since the mean of abs d^3 over deviations d from the mean is at most h times the variance,
+h^3 / 4, for the candidates and for the atoms. Candidates with equal rewards stay exact, and so do those far
+from the middle of the sample's rewards, which are in no cell.
+
+With several rewards there are no cells: forecasts then rest on the sample.
 """
 
 from __future__ import annotations
@@ -32,20 +35,22 @@ from recurate.core.arrays import BoolArray, FloatArray, IntArray
 from recurate.core.errors import InputError, short
 from recurate.core.limits import ROWS, limit
 from recurate.log.candidates import Candidates, Rounds
-from recurate.log.inputs import folder_of, name_of, source_of
+from recurate.log.inputs import folder_of, source_of
 from recurate.log.opening import HEAD, open_log
 from recurate.log.reading.logs import Opened
 from recurate.log.reading.mapping import Given, Mapping
 from recurate.log.reading.rewards import terms
 from recurate.log.reading.sources import Source
 from recurate.log.reading.understand import understand
-from recurate.log.schema import METADATA_KEY, MODEL, REAL, Log
+from recurate.log.schema import METADATA_KEY, MODEL, REAL
 
 SAMPLE = 1_000_000  # rows of the sample
 CELLS = 1 << 17  # cells of the first round's rewards and of real data
 LATER = 1 << 16  # cells of later rounds, whose quantities are only measured
 MOST = 1 << 22  # largest number of cells of all rounds and groups
 CHUNK = 1 << 18  # rows that are added at a time, so that what is made of them fits into the cache
+TAILS = 5e-4  # share of the sample's rewards beyond either end of the middle that sets the cells' width
+OUTLIERS = 1_000_000  # largest number of distinct rewards beyond all cells, which stay as they are
 LARGEST_SLATE = 4096
 OUTSIDE = -(2**63)  # in place of a slate's number
 COUNTED = (".parquet", ".pq", ".arrow", ".feather", ".ipc")
@@ -59,7 +64,7 @@ class Large:
 
     Attributes:
         source: Its files.
-        columns: Column of each role that is read: ``round``, ``slate``, ``source``.
+        columns: Column of each role that is read: ``round``, ``slate``, ``source``, ``context``.
         sample: The first slates of every round, with all columns.
         rows: Number of rows.
         sizes: Number of slates of each size, over all rounds; empty without slates.
@@ -106,12 +111,13 @@ def is_large(source: Source) -> bool:
     return all(c is not None for c in counts) and sum(c or 0 for c in counts) > limit(ROWS)
 
 
-def open_large(source: Any, given: Given) -> Large | None:
+def open_large(source: Any, given: Given, *, pooled: bool = False) -> Large | None:
     """Return a log that is read in parts; None for one that is read whole.
 
     Args:
         source: Any source that :func:`recurate.log.inputs.source_of` accepts.
         given: What the user said about its columns; ``picks``: whether picks are needed, not rewards.
+        pooled: Whether all candidates must share one prompt and have rewards in plain columns.
 
     Raises:
         InputError: The log is too large to be read whole, and its form cannot be read in parts.
@@ -121,16 +127,15 @@ def open_large(source: Any, given: Given) -> Large | None:
     file = source_of(source)
     if not is_large(file):
         return None
-    columns = _columns(file, given)
+    columns = _columns(file, given, pooled=pooled)
     found = _survey(file, columns)
     table = _rows(file, found.ranges)
-    _check_together(table, columns, found, name_of(source))
     return Large(file, columns, table, found.rows, found.sizes, found.first)
 
 
 def open_sample(source: Any, given: Given) -> Opened:
     """Return a source as a log, or the sample of one that is read in parts; see ``opening.open_log``."""
-    large = open_large(source, replace(given, picks=True))
+    large = open_large(source, replace(given, picks=False))
     return open_log(source, given) if large is None else large.opened(given)
 
 
@@ -151,27 +156,29 @@ def _counted(name: str) -> bool:
     return "://" not in name and name.lower().endswith(COUNTED)
 
 
-def _columns(file: Source, given: Given) -> dict[str, str]:
+def _columns(file: Source, given: Given, *, pooled: bool) -> dict[str, str]:
     """Return the columns of rounds, slates and sources; refuse forms that cannot be read in parts."""
     names = file.schema.names
     if METADATA_KEY in (file.schema.metadata or {}):
-        return {role: role for role in ("round", "slate", "source") if role in names}
+        roles = ["round", "slate", "source"]
+        roles += ["context"] if pooled and given.roles.get("context") != "none" else []
+        return {role: role for role in roles if role in names}
     head = file.head(HEAD)
     mapping = understand(head, given).mapping
-    _check_form(mapping, given, names)
+    _check_form(mapping, given, names, pooled=pooled)
     found = {role: mapping.roles[role] for role in ("round", "slate") if role in mapping.roles}
     return found | ({"source": "source"} if "source" in names else {})
 
 
-def _check_form(mapping: Mapping, given: Given, names: Sequence[str]) -> None:
+def _check_form(mapping: Mapping, given: Given, names: Sequence[str], *, pooled: bool) -> None:
     what = ""
     if mapping.form != "long":
         what = f"it is read as {mapping.form}"
-    elif not given.picks and "context" in mapping.roles and given.roles.get("context") != "none":
+    elif pooled and "context" in mapping.roles and given.roles.get("context") != "none":
         what = f"its candidates have prompts ({mapping.roles['context']!r}; --context none pools them)"
     elif not set(mapping.keys) <= {mapping.roles.get(r) for r in ("round", "slate")} or mapping.blocks:
         what = "several columns together tell the slates"
-    elif not given.picks and any(terms(r, names) != [r] for r in (given.rewards or mapping.rewards)):
+    elif pooled and any(terms(r, names) != [r] for r in (given.rewards or mapping.rewards)):
         what = "its reward is a sum of columns"
     if what:
         raise _not_in_parts(what)
@@ -183,13 +190,6 @@ def _not_in_parts(what: str) -> InputError:
         got=what,
         remedy=f"name a part of its files; or, with memory enough, {ROWS}=1000000000 in the environment",
     )
-
-
-def check_one_context(log: Log) -> None:
-    """Refuse a sample whose candidates have several prompts, as a run's own logs may."""
-    context = log.table.column("context")
-    if not pc.all(pc.equal(context, context[0])).as_py():
-        raise _not_in_parts("its candidates have prompts ('context'; --context none pools them)")
 
 
 # --- the first pass -------------------------------------------------------------------------------
@@ -239,7 +239,7 @@ def _survey(file: Source, columns: dict[str, str]) -> _Survey:
         found.first, found.ranges = (0, found.rows), [(0, min(SAMPLE, found.rows))]
         return found
     by_round: dict[int, _Round] = {}
-    for rounds, starts, lengths, slated in _runs(file, columns):
+    for rounds, starts, lengths, slated in _checked_runs(file, columns):
         found.rows += int(lengths.sum())
         if slated.any():
             if lengths[slated].max() > LARGEST_SLATE:
@@ -265,37 +265,107 @@ def _survey(file: Source, columns: dict[str, str]) -> _Survey:
     return found
 
 
-def _runs(file: Source, columns: dict[str, str]) -> Iterator[tuple[IntArray, IntArray, IntArray, BoolArray]]:
-    """Yield runs of rows of one round and slate: rounds, first rows, lengths, and whether they are slates."""
-    names = [columns[role] for role in ("round", "slate") if role in columns]
+def _checked_runs(
+    file: Source, columns: dict[str, str]
+) -> Iterator[tuple[IntArray, IntArray, IntArray, BoolArray]]:
+    """Yield the runs of :func:`_runs`, but their keys; refuse slates whose rows are apart in a file.
+
+    Such slates would be counted as several. Where keys increase within a file there are none.
+    """
+    ends = np.cumsum([part.rows or 0 for part in file.parts])
+    unsure: set[int] = set()
+    last = np.zeros((0, 2), np.int64), np.zeros(0, np.int64)
+    for rounds, starts, lengths, slated, keys in _runs(file, columns):
+        heads, at = np.concatenate([last[0], keys[slated]]), np.concatenate([last[1], starts[slated]])
+        last = heads[-1:], at[-1:]
+        of = np.searchsorted(ends, at, side="right")
+        unsure.update(of[1:][~_increases(heads) & (of[1:] == of[:-1])].tolist())
+        yield rounds, starts, lengths, slated
+    for number in sorted(unsure):
+        part = file.parts[number]
+        one = replace(file, parts=(part,))
+        heads = np.concatenate([keys[slated] for _, _, _, slated, keys in _runs(one, columns)])
+        slates = 1 + int((np.diff(heads[np.lexsort(heads.T)], axis=0) != 0).any(axis=1).sum())
+        if slates < len(heads):
+            raise InputError(
+                f"the rows of a slate of {part.name} are not together, and a log of this size is not sorted "
+                "here",
+                got=f"{len(heads):,} runs of rows for {slates:,} slates",
+                remedy="sort the rows by round and slate",
+            )
+
+
+def _increases(keys: IntArray) -> BoolArray:
+    """Return whether each row of (n, 2) is above the one before it, the first column first, (n - 1,)."""
+    above, same = keys[1:] > keys[:-1], keys[1:] == keys[:-1]
+    return np.asarray(above[:, 0] | (same[:, 0] & above[:, 1]))
+
+
+def _runs(
+    file: Source, columns: dict[str, str]
+) -> Iterator[tuple[IntArray, IntArray, IntArray, BoolArray, IntArray]]:
+    """Yield runs of rows of one round and slate.
+
+    Yields:
+        The runs' rounds, first rows and lengths, whether they are slates of the model's candidates, and their
+        rounds and slates, shape (runs, 2).
+    """
+    names = [columns[role] for role in ("round", "slate", "source") if role in columns]
     start, last, rest = 0, None, None
     for batch in batches(file, names):
-        values = [_whole(batch, name, outside=name == columns.get("slate")) for name in names]
+        rounds, slates = _round_and_slate(batch, columns)
+        values = [rounds, slates]
         change = np.zeros(batch.num_rows, bool)
         change[0] = last is None or any(v[0] != old for v, old in zip(values, last, strict=True))
         for v in values:
             change[1:] |= v[1:] != v[:-1]
         last = [v[-1] for v in values]
         begins = np.flatnonzero(change)
-        rounds = values[0][begins] if "round" in columns else np.zeros(begins.size, np.int64)
-        slated = values[-1][begins] != OUTSIDE if "slate" in columns else np.zeros(begins.size, bool)
-        found = [(rounds, begins + start, slated)]
+        found = [(begins + start, np.column_stack([rounds[begins], slates[begins]]))]
         if rest is not None:
             found.insert(0, rest)
-        rounds, firsts, slated = (np.concatenate(part) for part in zip(*found, strict=True))
+        firsts, keys = (np.concatenate(part) for part in zip(*found, strict=True))
         start += batch.num_rows
         if firsts.size > 1:
-            yield rounds[:-1], firsts[:-1], np.diff(firsts), slated[:-1]
-        rest = rounds[-1:], firsts[-1:], slated[-1:]
+            yield keys[:-1, 0], firsts[:-1], np.diff(firsts), keys[:-1, 1] != OUTSIDE, keys[:-1]
+        rest = firsts[-1:], keys[-1:]
     if rest is not None:
-        yield rest[0], rest[1], start - rest[1], rest[2]
+        yield rest[1][:, 0], rest[0], start - rest[0], rest[1][:, 1] != OUTSIDE, rest[1]
+
+
+def _round_and_slate(batch: pa.Table, columns: dict[str, str]) -> tuple[IntArray, IntArray]:
+    """Return the round and the slate of each row; OUTSIDE for rows in none, and for real data."""
+    rounds = _whole(batch, columns["round"]) if "round" in columns else np.zeros(batch.num_rows, np.int64)
+    if "slate" not in columns:
+        return rounds, np.full(batch.num_rows, OUTSIDE)
+    slates = _whole(batch, columns["slate"], outside=True)
+    real = _real(batch, columns)
+    return rounds, np.where(real, OUTSIDE, slates) if real.any() else slates
+
+
+def _real(batch: pa.Table, columns: dict[str, str]) -> BoolArray:
+    """Return whether each row is of source ``real``."""
+    if "source" not in columns:
+        return np.zeros(batch.num_rows, bool)
+    column = batch.column(columns["source"])
+    if pa.types.is_null(column.type):  # of a file without this column
+        return np.zeros(batch.num_rows, bool)
+    column = column.cast(pa.string()).fill_null(MODEL)
+    known = pc.is_in(column, value_set=pa.array([MODEL, REAL]))
+    if not pc.all(known).as_py():
+        raise InputError(
+            f"the column {columns['source']!r} is neither 'model' nor 'real' in some rows",
+            got=short(column.filter(pc.invert(known))[0].as_py()),
+            remedy="repair these rows",
+        )
+    return np.asarray(pc.equal(column, REAL))
 
 
 def _whole(batch: pa.Table, name: str, *, outside: bool = False) -> IntArray:
     """Return a column of whole numbers; where it is empty, ``OUTSIDE`` if rows may lie outside slates."""
     column = batch.column(name)
     if column.null_count and outside and pa.types.is_integer(column.type):
-        column = column.cast(pa.int64()).fill_null(OUTSIDE)
+        column = column.cast(pa.int64(), safe=False).fill_null(OUTSIDE)
     if column.null_count:
         raise InputError(
             f"the column {name!r} is empty in some rows",
@@ -303,7 +373,7 @@ def _whole(batch: pa.Table, name: str, *, outside: bool = False) -> IntArray:
             remedy="fill it in, or leave these rows out",
         )
     if pa.types.is_integer(column.type):
-        return np.asarray(column.to_numpy())
+        return np.asarray(column.to_numpy()).astype(np.int64, copy=False)
     raise InputError(
         "a log of this size needs rounds and slates that are whole numbers",
         got=f"column {name!r} of type {column.type}",
@@ -342,30 +412,6 @@ def _rows(file: Source, ranges: Sequence[tuple[int, int]]) -> pa.Table:
     return pa.concat_tables(found, promote_options="default").combine_chunks()
 
 
-def _keys(table: pa.Table, columns: dict[str, str]) -> NDArray[Any]:
-    names = [columns[role] for role in ("round", "slate") if role in columns]
-    keys = np.column_stack([_whole(table, name, outside=name == columns["slate"]) for name in names])
-    return np.asarray(keys[keys[:, -1] != OUTSIDE])
-
-
-def _check_together(table: pa.Table, columns: dict[str, str], found: _Survey, name: str) -> None:
-    """Refuse slates whose rows are apart: they would be counted as several."""
-    if "slate" not in columns:
-        return
-    keys = _keys(table, columns)
-    if not len(keys):
-        return
-    heads = keys[np.r_[True, (keys[1:] != keys[:-1]).any(axis=1)]]
-    heads = heads[np.lexsort(heads.T)]
-    slates = 1 + int((heads[1:] != heads[:-1]).any(axis=1).sum())
-    if slates < found.runs:
-        raise InputError(
-            f"the rows of a slate of {name} are not together, and a log of this size is not sorted here",
-            got=f"{found.runs:,} runs of rows for {slates:,} slates",
-            remedy="sort the rows by round and slate",
-        )
-
-
 def batches(file: Source, columns: Sequence[str] | None) -> Iterator[pa.Table]:
     """Yield all rows of a source, some at a time; the next ones are read meanwhile."""
     every = chain.from_iterable(part.batches(columns) for part in file.parts)
@@ -384,16 +430,17 @@ def slate_blocks(large: Large, names: Sequence[str]) -> Iterator[tuple[IntArray,
         large: A log with slates.
         names: The columns, next to those of rounds and slates.
     """
-    keys = [large.columns[role] for role in ("round", "slate") if role in large.columns]
+    keys = [large.columns[role] for role in ("round", "slate", "source") if role in large.columns]
     rest: pa.Table | None = None
     for batch in batches(large.source, list(dict.fromkeys((*keys, *names)))):
-        batch = batch.filter(pc.is_valid(batch.column(large.columns["slate"])))
+        slates = _round_and_slate(batch, large.columns)[1]
+        if (slates == OUTSIDE).any():
+            batch = batch.filter(pa.array(slates != OUTSIDE))
         table = batch if rest is None else pa.concat_tables([rest, batch])
         if not table.num_rows:
             continue
         change = np.zeros(table.num_rows, bool)
-        for name in keys:
-            values = _whole(table, name)
+        for values in _round_and_slate(table, large.columns):
             change[1:] |= values[1:] != values[:-1]
         starts = np.flatnonzero(change)  # but the first row's
         if starts.size:
@@ -414,10 +461,14 @@ def _columns_of(table: pa.Table, names: Sequence[str]) -> dict[str, Any]:
 
 
 class _Cells:
-    """Numbers and means of values by cell, and means and spreads of tracked columns."""
+    """Numbers and means of values by cell, and means and spreads of tracked columns.
+
+    Values below ``low`` or above ``high`` are in no cell, and stay as they are.
+    """
 
     def __init__(self, low: float, high: float, cells: int, tracked: int) -> None:
-        self.low, self.cells = low, cells
+        self.low, self.high, self.cells = low, high, cells
+        self.outliers: list[FloatArray] = []  # values, then tracked columns, (1 + tracked, n)
         self.scale = cells / (high - low) if high > low else 0.0
         self.counts = np.zeros(cells)
         self.first = np.full(cells, np.nan)
@@ -431,6 +482,16 @@ class _Cells:
             self._add(values[some], [column[some] for column in tracked])
 
     def _add(self, values: FloatArray, tracked: Sequence[FloatArray]) -> None:
+        beyond = (values < self.low) | (values > self.high)
+        if beyond.any():
+            self.outliers.append(np.stack([values[beyond], *(column[beyond] for column in tracked)]))
+            if sum(part.shape[1] for part in self.outliers) > OUTLIERS:
+                raise InputError(
+                    "a log of this size has too many rewards far from the others",
+                    got=f"more than {OUTLIERS:,} below {self.low:.3g} or above {self.high:.3g}",
+                    remedy="sort the rows by round, or shuffle them: the first slates set the cells",
+                )
+            values, tracked = values[~beyond], [column[~beyond] for column in tracked]
         place = values - self.low
         place *= self.scale
         at = place.astype(np.int32)
@@ -464,7 +525,10 @@ class _Cells:
         one = spread == 0
         values = np.concatenate([means[one], (means - spread)[~one], (means + spread)[~one]])
         numbers = np.concatenate([counts[one], counts[~one] / 2, counts[~one] / 2])
+        far = np.concatenate([np.zeros((1 + len(self.sums), 0)), *self.outliers], axis=1)
+        ones = np.ones(far.shape[1])
         if not len(self.sums):
+            values, numbers = np.concatenate([values, far[0]]), np.concatenate([numbers, ones])
             return values, numbers, np.zeros((0, values.size))
         centre, squares, products = np.moveaxis(self.sums[:, :, there] / counts, 1, 0)
         along = np.where(one, 0.0, (products - shift * centre) / np.where(one, 1.0, spread))
@@ -473,7 +537,11 @@ class _Cells:
         atoms = [centre[:, one], (centre - along)[:, ~one], (centre + along)[:, ~one]]
         middle = np.hstack(atoms)
         reach = np.hstack([around[:, one], around[:, ~one], around[:, ~one]])
-        return np.tile(values, 2), np.tile(numbers / 2, 2), np.hstack([middle - reach, middle + reach])
+        return (
+            np.concatenate([np.tile(values, 2), far[0]]),
+            np.concatenate([np.tile(numbers / 2, 2), ones]),
+            np.hstack([middle - reach, middle + reach, far[1:]]),
+        )
 
 
 def compressed(
@@ -493,12 +561,14 @@ def compressed(
     Raises:
         InputError: A reward is not a finite number, or the log has too many groups and rounds.
     """
-    low, high = _range(large.source, reward)
-    names = [reward, *track, *(c for r, c in large.columns.items() if r in ("round", "source"))]
+    low, high = _middle(large.sample, reward)
+    names = [reward, *track, *(c for r, c in large.columns.items() if r != "slate")]
     names += [group] if group is not None else []
     groups: dict[str, int] = {}
     cells: dict[Key, _Cells] = {}
+    prompts: set[str] = set()
     for batch in batches(large.source, list(dict.fromkeys(names))):
+        _check_one_context(batch, large.columns, prompts)
         values = _finite(batch, reward)
         columns = [_finite(batch, name) for name in track]
         for key, rows in _divided(batch, large.columns, group, groups):
@@ -550,17 +620,7 @@ def _divided(
     """Yield the rows of every round, source and group; None stands for all rows."""
     size = batch.num_rows
     rounds = _whole(batch, columns["round"]) if "round" in columns else np.zeros(size, np.int64)
-    real = np.zeros(size, bool)
-    if "source" in columns:
-        column = batch.column(columns["source"])
-        known = pc.is_in(column, value_set=pa.array([MODEL, REAL], column.type))
-        if not pc.all(known).as_py():
-            raise InputError(
-                f"the column {columns['source']!r} is neither 'model' nor 'real' in some rows",
-                got=short(column.filter(pc.invert(known))[0].as_py()),
-                remedy="repair these rows",
-            )
-        real = np.asarray(pc.equal(column, REAL))
+    real = _real(batch, columns)
     codes = np.zeros(size, np.int64)
     if group is not None:
         column = batch.column(group)
@@ -570,6 +630,8 @@ def _divided(
                 got="an empty value",
                 remedy="give every candidate a group, such as 'other'",
             )
+        flags = pa.types.is_boolean(column.type)  # which a whole log calls 0 and 1
+        column = column.cast(pa.int8()) if flags else column
         encoded = column.cast(pa.string()).combine_chunks().dictionary_encode()
         own = [groups.setdefault(name, len(groups)) for name in encoded.dictionary.to_pylist()]
         codes = np.array(own)[encoded.indices.to_numpy()]
@@ -597,13 +659,14 @@ def numbers(column: Any, name: str) -> FloatArray:
     """
     kind = column.type
     numeric = pa.types.is_floating(kind) or pa.types.is_integer(kind) or pa.types.is_boolean(kind)
+    numeric |= pa.types.is_null(kind)  # of a file without this column: not finite
     if not numeric:
         raise InputError(
             f"the column {name!r} must hold numbers in a log of this size",
             got=f"type {kind}",
             remedy="write the column as numbers",
         )
-    values = np.asarray(column.cast(pa.float64()).to_numpy(), np.float64)
+    values = np.asarray(column.cast(pa.float64(), safe=False).to_numpy(), np.float64)
     bad = int(np.count_nonzero(~np.isfinite(values)))
     if bad:
         raise InputError(
@@ -614,11 +677,17 @@ def numbers(column: Any, name: str) -> FloatArray:
     return values
 
 
-def _range(file: Source, name: str) -> tuple[float, float]:
-    """Return the smallest and the largest value of a column, as the files state them, else by reading."""
-    found = [part.range(name) for part in file.parts]
-    if all(f is not None for f in found):
-        ends = [f for f in found if f is not None]
-    else:
-        ends = [(float(v.min()), float(v.max())) for v in (_finite(b, name) for b in batches(file, [name]))]
-    return min(e[0] for e in ends), max(e[1] for e in ends)
+def _middle(sample: pa.Table, name: str) -> tuple[float, float]:
+    """Return the ends of the cells: those of the sample's middle, moved apart by half its width each."""
+    values = numbers(sample.column(name).combine_chunks(), name)
+    low, high = (float(v) for v in np.quantile(values, [TAILS, 1 - TAILS]))
+    reach = (high - low) / 2
+    return max(low - reach, float(np.finfo(float).min) / 4), min(high + reach, float(np.finfo(float).max) / 4)
+
+
+def _check_one_context(batch: pa.Table, columns: dict[str, str], seen: set[str]) -> None:
+    """Refuse candidates of several prompts, as a run's own logs may have; ``seen`` has those of before."""
+    if "context" in columns:
+        seen.update(str(v) for v in pc.unique(batch.column(columns["context"])).to_pylist())
+        if len(seen) > 1:
+            raise _not_in_parts("its candidates have prompts ('context'; --context none pools them)")

@@ -107,20 +107,6 @@ class Parquet:
             for batch in file.iter_batches(BATCH, columns=names):
                 yield checked(pa.Table.from_batches([batch]))
 
-    def range(self, name: str) -> tuple[float, float] | None:
-        """Return the smallest and the largest number of a column, if the file states them."""
-        import pyarrow.parquet as pq
-
-        with pq.ParquetFile(self._path) as file:
-            index = [file.schema.column(i).path for i in range(len(file.schema))].index(name)
-            found = [file.metadata.row_group(i).column(index).statistics for i in range(file.num_row_groups)]
-        if not all(f is not None and f.has_min_max and f.null_count == 0 for f in found) or not found:
-            return None
-        ends = [(f.min, f.max) for f in found]
-        if not all(isinstance(v, int | float) for pair in ends for v in pair):
-            return None
-        return float(min(low for low, _ in ends)), float(max(high for _, high in ends))
-
     def _column(self, file: Any, name: str) -> pa.ChunkedArray:
         """Read one column, a row group at a time: little more than what it takes is ever in memory."""
         chunks = [
@@ -153,9 +139,6 @@ class Ipc:
         for batch in self._batches(columns):
             table = checked(pa.Table.from_batches([batch]))
             yield table if columns is None else table.select(list(columns))
-
-    def range(self, name: str) -> None:
-        """Return None: such files do not state the range of a column."""
 
     def _batches(self, columns: Sequence[str] | None) -> Iterator[pa.RecordBatch]:
         with pa.memory_map(str(self._path)) as file, self._open(file, columns) as reader:

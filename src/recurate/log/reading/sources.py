@@ -83,18 +83,15 @@ class Part:
     def batches(self, columns: Sequence[str] | None) -> Iterator[pa.Table]:
         """Yield all rows of a file of known ``rows``, some at a time."""
         told = self.own[0] if self.own else None
-        inside = None if columns is None else [n for n in columns if n != told]
+        here = self.reader.schema.names
+        inside = None if columns is None else [n for n in columns if n != told and n in here]
         with explained(self.name):
             for table in self.reader.batches(inside or None):  # type: ignore[attr-defined]
                 whole = self._with_own(_plain_types(table))
+                for name in columns or ():  # that other files have
+                    if name not in whole.column_names:
+                        whole = whole.append_column(name, pa.nulls(whole.num_rows))
                 yield whole if columns is None else whole.select(list(columns))
-
-    def range(self, name: str) -> tuple[float, float] | None:
-        """Return the smallest and the largest number of a column, if the file states them."""
-        if self.own is not None and self.own[0] == name:
-            return None
-        found: tuple[float, float] | None = self.reader.range(name)  # type: ignore[attr-defined]
-        return found
 
     def read(self, columns: list[str] | None) -> pa.Table:
         """Return all rows of those of the columns that this file has, and of what its name tells."""

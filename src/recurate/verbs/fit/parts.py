@@ -26,7 +26,7 @@ from recurate.log.reading.mapping import FLAGS
 from recurate.rules.slates import Slates
 
 MOST_ITEMS = 4096  # whose information is a matrix of 128 MiB
-STEPS = 10  # maximum number of passes; from the sample's estimate two or three suffice
+STEPS = 20  # maximum number of passes; from the sample's estimate two or three suffice
 CODES = 1 << 18  # item codes that make one part: what is computed of them fits into the cache
 WIDEST = 10**7  # range of item numbers up to which a table gives their codes
 
@@ -137,7 +137,7 @@ class _Codes:
         if column.null_count:
             raise _unknown("an empty value")
         if self.table is not None and pa.types.is_integer(column.type):
-            place = np.asarray(column.to_numpy()) - self.low
+            place = np.asarray(column.to_numpy()).astype(np.int64) - self.low
             outside = (place < 0) | (place >= self.table.size)
             if outside.any():
                 raise _unknown(column[int(np.argmax(outside))].as_py())
@@ -162,16 +162,24 @@ def _unknown(value: Any) -> InputError:
 # --- features -------------------------------------------------------------------------------------
 
 
-def _coefficients(large: Large, reading: Reading, start: LogitFit, pick: str) -> LogitFit:
-    """Return Newton's estimate from all slates; see :mod:`recurate.choices.models.likelihood`."""
+def _coefficients(large: Large, reading: Reading, start: LogitFit, pick: str) -> LogitFit | str:
+    """Return Newton's estimate from all slates, or why there is none; see ``choices.models.likelihood``."""
     scale = np.sqrt(np.diag(np.linalg.inv(start.covariance)) / start.slates)  # of features within slates
     beta = start.coefficients
     found, solve, slates, null = _sums(large, start.names, pick, beta)
     passes = 1
-    while (norm := float(np.abs(found.gradient / scale).max()) / slates) > TOLERANCE and passes < STEPS:
-        beta = beta + solve(found.gradient)
-        found, solve, slates, null = _sums(large, start.names, pick, beta)
-        passes += 1
+    while (norm := float(np.abs(found.gradient / scale).max()) / slates) > TOLERANCE:
+        step = solve(found.gradient)
+        while True:
+            if passes == STEPS:
+                return f"sums over all slates have not converged after {STEPS} passes"
+            new = _sums(large, start.names, pick, beta + step)
+            passes += 1
+            if new[0].log_likelihood >= found.log_likelihood - 1e-12 * abs(found.log_likelihood):
+                break
+            step = step / 4
+        beta = beta + step
+        found, solve, slates, null = new
     covariance = solve(np.eye(beta.size))
     return replace(
         start,

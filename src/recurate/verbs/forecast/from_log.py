@@ -16,12 +16,14 @@ from typing import Any
 
 import numpy as np
 
+from recurate.choices.followed import phrase
 from recurate.core.errors import InputError
+from recurate.core.limits import ROWS
 from recurate.core.seeds import Stream
 from recurate.log.candidates import Candidates, Rounds, as_candidates, from_log, group_names
 from recurate.log.folders import StoredRun, is_fit
 from recurate.log.inputs import folder_of, is_array
-from recurate.log.large import Large, check_one_context, compressed, open_large, open_sample
+from recurate.log.large import Large, compressed, open_large, open_sample
 from recurate.log.opening import open_log
 from recurate.log.reading.logs import Opened
 from recurate.log.reading.mapping import Given
@@ -38,6 +40,8 @@ from recurate.theory.renewal import Efficacy, Renewal, renew
 from recurate.theory.setting import Setting, Stage
 from recurate.theory.welfare import Welfare, welfare
 from recurate.verbs.forecast.ruling import SLATES, Ruling, changed_rule, ruling_of, slate_size
+
+LARGEST_ERROR = 1e-3  # of expectations, relative to their value, from reading in parts
 
 
 @dataclass(frozen=True)
@@ -131,7 +135,7 @@ def forecast_log(source: Any, options: LogOptions, reference: Any = None) -> Log
         InputError: a file, column or value is wrong, or the log has too few rounds for the request.
     """
     given = columns_given(options.rewards, options)
-    large = open_large(source, replace(given, picks=False))
+    large = open_large(source, replace(given, picks=False), pooled=True)
     opened = open_log(source, given) if large is None else large.opened(given)
     with accounted(opened.understood):
         return _from_opened(source, opened, options, reference, large)
@@ -206,29 +210,35 @@ def _start(
         known = {"picks": picks_of(log), **settings}
         rounds = Rounds.of(log, group=options.group, track=options.track)
         return rounds, known, options.ruling(log, known), ()
-    check_one_context(log)
     generated = log.select(source=MODEL)
     units = len(generated.slate_sizes()) if large.sizes else generated.table.num_rows
     kept = float(generated.column("picked").sum()) / max(units, 1)
     known = {"picks": round(kept * large.first[1]) or None, **settings}
     ruling = options.ruling(log, known)
-    size = large.slate_size
-    if (
-        size not in (None, slate_size(log))
-        and options.given.get("k") is None
-        and isinstance(ruling.rule, Rule)
-    ):
-        ruling = replace(ruling, rule=changed_rule(ruling.rule, {"k": size}))
+    ruling, caveats = _resized(ruling, log, large, options)
     if len(log.rewards) > 1:
         rounds = Rounds.of(log, group=options.group, track=options.track)
-        return (
-            rounds,
-            known,
-            ruling,
-            (f"with several rewards, the candidates are the sample's {rounds.first.size:,}",),
-        )
+        caveats += (f"with several rewards, the candidates are the sample's {rounds.first.size:,}",)
+        return rounds, known, ruling, caveats
     rounds, width = compressed(large, log.rewards[0], group=options.group, track=options.track)
-    return rounds, known, ruling, (_about_cells(rounds, width, ruling.rule, options),)
+    return rounds, known, ruling, (*caveats, _about_cells(rounds, width, ruling.rule, options))
+
+
+def _resized(ruling: Ruling, log: Log, large: Large, options: LogOptions) -> tuple[Ruling, tuple[str, ...]]:
+    """Return the rule for the slates of all parts, where they differ in size from the sample's."""
+    size, here = large.slate_size, slate_size(log)
+    if size in (None, here) or options.given.get("k") is not None or not isinstance(ruling.rule, Rule):
+        return ruling, ()
+    generated = log.select(source=MODEL)
+    picked = generated.table.filter(generated.table.column("picked"))
+    some = picked.group_by(["round", "slate"]).aggregate([]).num_rows
+    if 0 < some < len(generated.slate_sizes()):
+        return ruling, (
+            "slates without a pick may have other sizes than those with one: K is that of the sample (--k)",
+        )
+    rule = changed_rule(ruling.rule, {"k": size})
+    statement = f"{phrase(rule)}, by all slates; in the sample: {ruling.statement}"
+    return replace(ruling, rule=rule, statement=statement), ()
 
 
 def _about_cells(rounds: Rounds, width: float, rule: Selection, options: LogOptions) -> str:
@@ -241,6 +251,12 @@ def _about_cells(rounds: Rounds, width: float, rule: Selection, options: LogOpti
         return said + f"those of one atom, at most {most:.1g} of all, are ties"
     rate = int(options.given.get("rounds") or 1) * (1 + len(options.then)) + 2
     error = (rate * width / rule.temperature) ** 3 / 12
+    if error > LARGEST_ERROR:
+        raise InputError(
+            "a log of this size is read in parts, whose cells are too wide for this temperature",
+            got=f"cells of {width:.2g} at temperature {rule.temperature:.3g} over {rate - 2} stages",
+            remedy=f"forecast fewer rounds; or, with memory enough, {ROWS}=1000000000 in the environment",
+        )
     return said + f"expectations differ by at most {error:.1g} of their value"
 
 
@@ -335,10 +351,30 @@ def reference_of(source: Any, candidates: Candidates, options: LogOptions) -> Ca
         return source
     if is_array(source):
         return as_candidates(source, names=candidates.names)
+    large = open_large(source, replace(columns_given(candidates.names, options), picks=False), pooled=True)
+    if large is not None:
+        return _large_reference(large, candidates, options)
     log = read(source, candidates.names, options).log
     real = log.select(source=REAL)
     rows = real if real.table.num_rows else log
     return from_log(rows, group=options.group, track=options.track)
+
+
+def _large_reference(large: Large, candidates: Candidates, options: LogOptions) -> Candidates:
+    """Return the real data of a table that is read in parts."""
+    if len(candidates.names) > 1:
+        raise InputError(
+            "real data of this size are read in parts, which needs one reward",
+            got=", ".join(candidates.names),
+            remedy="name a part of their files",
+        )
+    rounds, _ = compressed(large, candidates.names[0], group=options.group, track=options.track)
+    if rounds.real is not None:
+        return rounds.real
+    first, *others = rounds.generated.values()
+    for other in others:
+        first = first.join(other)
+    return first
 
 
 def _round(log: Log, t: int, options: LogOptions, first: Candidates) -> Candidates:
