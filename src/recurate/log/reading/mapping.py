@@ -104,10 +104,9 @@ class TwoReadings(InputError):
 
 
 def two_ways(unclear: str) -> InputError:
-    """Return the error about picks that can be read in two ways."""
-    got, asks, rewrite = unclear.partition(": write ")  # where no option decides
-    remedy = "name the right one: --pick, --rating, --rank, or --places-from 0 or 1"
-    remedy = f"write {rewrite}" if asks else remedy
+    """Return the error about picks that can be read in two ways; see ``values.Decoded.unclear``."""
+    got, _, rewrite = unclear.partition("\n")
+    remedy = rewrite or "name the right one: --pick, --rating, --rank, or --places-from 0 or 1"
     return InputError("the picks can be read in two ways", got=got, remedy=remedy)
 
 

@@ -235,7 +235,8 @@ class Decoded:
     Attributes:
         places: Index of the picked alternative, (n,); -1 for a tie, -2 for "both bad", NaN if unreadable.
         notes: What was assumed.
-        unclear: The two readings between which the values do not decide; empty if they decide.
+        unclear: The two readings between which the values do not decide; empty if they decide. Where no
+            option can decide, a second line says what to write instead.
         skipped: Number of values that say that nothing was picked.
     """
 
@@ -323,7 +324,7 @@ def decode_words(values: NDArray[Any], names: Names) -> Decoded:
     games = {re.sub(r"\s*[-:–]\s*", "-", t) for t in seen if k == 2 and SCORE.fullmatch(t)}
     if games and games <= {"1-2", "2-1"}:
         unclear = (
-            "'1-2' and '2-1' may be scores, or orders with the best first: write 1 and 2, or 1-0 and 0-1"
+            "'1-2' and '2-1' may be scores, or orders with the best first\nwrite 1 and 2, or 1-0 and 0-1"
         )
         return Decoded(places, unclear=unclear, skipped=skipped)
     numbers = {t: v for t, (v, _) in seen.items() if np.isnan(v) and re.fullmatch(r"\d+(\.0)?", t)}
