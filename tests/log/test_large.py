@@ -392,8 +392,17 @@ def test_cells_too_wide_for_the_temperature_are_refused(tmp_path, parts, monkeyp
     source = files(made(3000, rounds=1), tmp_path / "log")
     parts()
     monkeypatch.setattr(large, "CELLS", 64)
-    with pytest.raises(InputError, match="too wide for this temperature"):
+    with pytest.raises(InputError, match="too far apart for this temperature"):
         recurate.forecast(source, k=K, temperature=0.05, rounds=20)
+
+
+def test_a_reward_made_of_columns_is_refused(tmp_path, parts):
+    table = made(3000, rounds=1)
+    total = table.column("reward").to_numpy() + table.column("length").to_numpy()
+    source = files(table.append_column("total", pa.array(total)), tmp_path / "log", count=1)
+    parts()
+    with pytest.raises(InputError, match="needs one row per candidate and plain columns"):
+        recurate.forecast(source, reward="reward+length", k=K, temperature=1.0)
 
 
 def test_other_sizes_beyond_the_sample_are_used(tmp_path, parts):
@@ -468,7 +477,7 @@ def test_what_cannot_be_read_in_parts_is_refused(tmp_path, parts, change, said):
 @pytest.mark.parametrize(
     ("change", "said"),
     [
-        (lambda t: _without(t, "picked", 9000, 1), "not one pick"),
+        (lambda t: _without(t, "picked", 9000, 1), "exactly one pick"),
         (lambda t: _without(t, "item", 9000, 77), "does not occur in its sample"),
     ],
 )

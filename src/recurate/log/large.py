@@ -5,8 +5,7 @@ size and finds the first slates of every round; these are read as a log, which t
 understood, the rule of the picks and all that a sample can. The second pass replaces the candidates of a
 round by cells: intervals of one reward of equal width h, each represented by two atoms of half its
 candidates, one standard deviation below and above their mean. That is exact for polynomials of the second
-degree; with
-abs f''' <= c^3 f the error of E f is at most
+degree; with abs f''' <= c^3 f the error of E f is at most
 
 .. math:: E f \, (c h)^3 / 12,
 
@@ -50,8 +49,8 @@ LATER = 1 << 16  # cells of later rounds, whose quantities are only measured
 MOST = 1 << 22  # largest number of cells of all rounds and groups
 CHUNK = 1 << 18  # rows that are added at a time, so that what is made of them fits into the cache
 TAILS = 5e-4  # share of the sample's rewards beyond either end of the middle that sets the cells' width
-OUTLIERS = 1_000_000  # largest number of distinct rewards beyond all cells, which stay as they are
-LARGEST_SLATE = 4096
+OUTLIERS = 1_000_000  # largest number of candidates of one round and group whose rewards are in no cell
+LARGEST_SLATE = 4096  # candidates; more are no slate, but rows that share another number
 OUTSIDE = -(2**63)  # in place of a slate's number
 COUNTED = (".parquet", ".pq", ".arrow", ".feather", ".ipc")
 
@@ -203,7 +202,6 @@ class _Survey:
     first: tuple[int, int] = (0, 0)
     sizes: dict[int, int] = field(default_factory=dict)
     ranges: list[tuple[int, int]] = field(default_factory=list)  # rows of the whole source
-    runs: int = 0  # slates in these ranges
 
 
 @dataclass
@@ -220,15 +218,13 @@ class _Round:
             self.runs.append((starts, lengths, slated))
             self.taken += int(lengths.sum())
 
-    def ranges(self, most: int) -> tuple[list[tuple[int, int]], int]:
-        """Return where about ``most`` rows are, of whole slates, and the number of these."""
+    def ranges(self, most: int) -> list[tuple[int, int]]:
+        """Return where about ``most`` rows are, of whole slates."""
         starts, lengths, slated = (np.concatenate(part) for part in zip(*self.runs, strict=True))
-        lengths = np.where(
-            slated, lengths, np.minimum(lengths, most)
-        )  # rows outside slates need not be whole
+        lengths = np.where(slated, lengths, np.minimum(lengths, most))  # other rows need not be whole
         some = slice(0, int(np.searchsorted(np.cumsum(lengths), most)) + 1)
         ends = (starts + lengths)[some].tolist()
-        return list(zip(starts[some].tolist(), ends, strict=True)), int(slated[some].sum())
+        return list(zip(starts[some].tolist(), ends, strict=True))
 
 
 def _survey(file: Source, columns: dict[str, str]) -> _Survey:
@@ -255,9 +251,7 @@ def _survey(file: Source, columns: dict[str, str]) -> _Survey:
             known.count += int(slated[own].sum() if "slate" in columns else lengths[own].sum())
             known.add(starts[own], lengths[own], slated[own])
     for known in by_round.values():
-        ranges, slates = known.ranges(max(SAMPLE // len(by_round), 1))
-        found.ranges += ranges
-        found.runs += slates
+        found.ranges += known.ranges(max(SAMPLE // len(by_round), 1))
     found.ranges = _joined(found.ranges)
     first = min((t for t, known in by_round.items() if known.count), default=min(by_round))
     found.first = first, by_round[first].count
@@ -561,6 +555,8 @@ def compressed(
     Raises:
         InputError: A reward is not a finite number, or the log has too many groups and rounds.
     """
+    if reward not in large.sample.column_names:
+        raise _not_in_parts(f"its reward is made of several columns: {reward}")
     low, high = _middle(large.sample, reward)
     names = [reward, *track, *(c for r, c in large.columns.items() if r != "slate")]
     names += [group] if group is not None else []

@@ -222,10 +222,6 @@ class PartedEvaluation:
             wins += np.bincount(codes[slot, np.arange(s.size)], minlength=wins.size)
         return np.asarray(wins - self.diagonal)
 
-    def scores(self) -> Any:
-        """Raise an error: scores of single slates are for clusters, which parts do not have."""
-        raise NotImplementedError
-
 
 def _sums(w: FloatArray, codes: IntArray) -> FloatArray:
     """Return the sum of w over the items of each slate, (slates,), for codes (K, slates)."""

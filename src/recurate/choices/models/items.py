@@ -28,6 +28,7 @@ from recurate.choices.models.item_likelihoods import (
     Davidson,
     ItemEvaluation,
     ItemLikelihood,
+    PartedEvaluation,
     PartedTop1,
     Top1Likelihood,
 )
@@ -105,12 +106,12 @@ class ItemFit:
             bread = _pseudo_inverse(point.dense_information(), m, self.shrinkage)
             if clusters is None:
                 return np.sqrt(np.maximum(np.diag(bread), 0.0))[:m]
-            half = _by_cluster(point.scores(), clusters) @ bread
+            half = _by_cluster(_scores(point), clusters) @ bread
             count = max(len(np.unique(clusters)), 2)
             return np.asarray(np.sqrt(np.square(half).sum(axis=0) * count / (count - 1))[:m])
         generator = Stream(0).at("item errors").generator()
         spread = np.zeros(self._parameters.size)
-        observed = None if clusters is None else _by_cluster(point.scores(), clusters)
+        observed = None if clusters is None else _by_cluster(_scores(point), clusters)
         for _ in range(DRAWS):
             if observed is None:
                 score = point.drawn_gradient(generator)
@@ -343,6 +344,12 @@ def _pseudo_inverse(information: FloatArray, count: int, shrinkage: float) -> Fl
     constant[:count] = 1.0 / math.sqrt(count)
     shift = np.outer(constant, constant)
     return np.asarray(np.linalg.inv(matrix + level * shift) - shift / (level + shrinkage))
+
+
+def _scores(point: ItemEvaluation) -> Any:
+    """Return each slate's gradient, a sparse matrix (slates, parameters)."""
+    assert not isinstance(point, PartedEvaluation)  # parts have no clusters
+    return point.scores()
 
 
 def _by_cluster(scores: Any, clusters: IntArray) -> Any:

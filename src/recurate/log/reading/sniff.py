@@ -7,7 +7,7 @@ import zlib
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import pyarrow as pa
 
@@ -36,6 +36,16 @@ class Reader(Protocol):
 
     def read(self, columns: Sequence[str] | None = None) -> pa.Table:
         """Return all rows, of the given columns only."""
+
+
+@runtime_checkable
+class Batched(Reader, Protocol):
+    """A file that tells its number of rows, and can be read some rows at a time."""
+
+    rows: int
+
+    def batches(self, columns: Sequence[str] | None) -> Iterator[pa.Table]:
+        """Yield all rows, of the given columns only."""
 
 
 def reader_of(path: Path, *, name: str | None = None, text: Sequence[str] = ()) -> Reader:

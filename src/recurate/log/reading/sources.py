@@ -25,7 +25,7 @@ import pyarrow as pa
 
 from recurate.core.errors import InputError, nearest, need
 from recurate.log.reading.containers import Ipc, Whole
-from recurate.log.reading.sniff import ENDINGS, PACKED, Reader, explained, reader_of
+from recurate.log.reading.sniff import ENDINGS, PACKED, Batched, Reader, explained, reader_of
 from recurate.log.reading.stored import beyond, scratch
 
 ROUNDS = ("round", "step", "epoch", "iteration")  # a column so called says what the file's number would
@@ -78,15 +78,16 @@ class Part:
     @property
     def rows(self) -> int | None:
         """The number of rows; None where only reading tells."""
-        return getattr(self.reader, "rows", None)
+        return self.reader.rows if isinstance(self.reader, Batched) else None
 
     def batches(self, columns: Sequence[str] | None) -> Iterator[pa.Table]:
         """Yield all rows of a file of known ``rows``, some at a time."""
         told = self.own[0] if self.own else None
         here = self.reader.schema.names
         inside = None if columns is None else [n for n in columns if n != told and n in here]
+        assert isinstance(self.reader, Batched)
         with explained(self.name):
-            for table in self.reader.batches(inside or None):  # type: ignore[attr-defined]
+            for table in self.reader.batches(inside or None):
                 whole = self._with_own(_plain_types(table))
                 for name in columns or ():  # that other files have
                     if name not in whole.column_names:

@@ -66,7 +66,7 @@ def _refusal(large: Large, reading: Reading, start: ItemFit | LogitFit | None, s
     if others:
         return f"slates of the sample were left out ({others[0]})"
     if shrinkage:
-        return "a shrinkage is for small logs"
+        return "a shrinkage does not apply to sums over parts"
     if isinstance(start, ItemFit):
         if len(start.names) > MOST_ITEMS:
             return f"there are {len(start.names):,} items, more than {MOST_ITEMS:,}"
@@ -229,7 +229,7 @@ def _slates(
         sums = np.add.reduceat(flags, offsets[:-1])
         if (sums != 1).any() or slates.sizes.min() < 2:
             raise InputError(
-                "a slate of a log that is read in parts has not one pick of several candidates",
+                "a slate does not have exactly one pick among several candidates, as reading in parts needs",
                 got=f"{int((sums != 1).sum())} such slates in one part",
                 remedy="leave these slates out of the files",
             )

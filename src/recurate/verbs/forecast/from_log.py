@@ -253,7 +253,7 @@ def _about_cells(rounds: Rounds, width: float, rule: Selection, options: LogOpti
     error = (rate * width / rule.temperature) ** 3 / 12
     if error > LARGEST_ERROR:
         raise InputError(
-            "a log of this size is read in parts, whose cells are too wide for this temperature",
+            "rewards are too far apart for this temperature in a log that is read in parts",
             got=f"cells of {width:.2g} at temperature {rule.temperature:.3g} over {rate - 2} stages",
             remedy=f"forecast fewer rounds; or, with memory enough, {ROWS}=1000000000 in the environment",
         )
