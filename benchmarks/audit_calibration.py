@@ -276,7 +276,12 @@ FAULTS = {
     "top-m": Loop(ONE, by(top_m), must=RULE, name="top-m"),
     "a random pair": Loop(ONE, pair, must=RULE, name="pair"),
     "one double pick": Loop(ONE, luce(), change=twice, must=("picks per slate",), name="1 of 6000"),
-    "one seed for all slates": Loop(ONE, luce(), before=one_seed, must=("candidates of different slates",)),
+    "one seed for all slates of a round": Loop(
+        ONE, luce(), rounds=5, before=one_seed, must=("candidates of different slates",)
+    ),
+    "the same, three rounds: by chance the slots' order may recur": Loop(
+        ONE, luce(), before=one_seed, must=("candidates of different slates",)
+    ),
     "candidates used again": Loop(ONE, luce(), before=again, must=("candidates used again",)),
     "candidates twice in a slate": Loop(ONE, luce(), before=copies, must=("distinct candidates per slate",)),
     "real data among candidates": Loop(ONE, luce(), before=real_data, must=("source of the candidates",)),

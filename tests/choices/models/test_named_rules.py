@@ -99,6 +99,8 @@ def zscores(r: np.ndarray) -> np.ndarray:
     [
         (zscores, 1, "z-scores"),
         (lambda r: np.where(r >= np.sort(r, axis=1)[:, [-2]], r, -np.inf), 1, "top-m"),
+        (lambda r: np.clip(3 * r, -1, 1), 1, "clipped"),
+        (lambda r: 2 * np.tanh(2 * r), 1, "squashed"),
         (lambda r: r + 0.6 * (np.arange(4) == 0), 2, "places"),
         (lambda r: r / np.linspace(2, 0.4, len(r))[:, None], 2, "within rounds"),
     ],

@@ -228,3 +228,43 @@ def test_pools_of_several_temperatures_are_not_one():
         assert found["temperature over rounds"] == OK
     changed = verdicts(softmax_pools(np.random.default_rng(0), (0.62, 2.5)), declared)
     assert changed["temperature over rounds"] == MISMATCH
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", [7, 21])
+def test_a_flatter_choice_is_lapses_or_another_temperature(seed):
+    """Where two departures fit alike, both are mismatches; which sets are close is left to chance."""
+    draw = np.random.default_rng(seed)
+    rewards = draw.normal(size=(1500, 4))
+    picks = np.where(draw.random(1500) < 0.2, draw.integers(0, 4, 1500), luce(draw, rewards))
+    source = table(rewards, picks, np.zeros(1500, int))
+    found = recurate.audit(source, declared=LUCE)
+    wrong = {f.aspect: f for f in found.findings if f.verdict == MISMATCH}
+    assert "lapse share" in wrong
+    assert "rule" not in wrong
+    if "temperature" in wrong:
+        assert "at the declared temperature" in wrong["lapse share"].recovered
+        assert "lapses explains the picks as well" in wrong["temperature"].evidence
+
+
+def test_a_temperature_alone_stays_one():
+    draw = np.random.default_rng(3)
+    rewards = draw.normal(size=(3000, 4))
+    found = verdicts(table(rewards, luce(draw, rewards / 0.6), np.zeros(3000, int)), LUCE)
+    assert [aspect for aspect, verdict in found.items() if verdict == MISMATCH] == ["temperature"]
+
+
+@pytest.mark.parametrize("n", [1500, 2500])
+def test_other_noise_at_the_declared_temperature(n):
+    """Two kept with Gumbel noise where Gaussian noise of temperature 1 is declared, which looks hotter."""
+    draw = np.random.default_rng(5)
+    rewards = draw.normal(size=(n, 4))
+    noisy = rewards + draw.gumbel(size=rewards.shape)
+    kept = noisy >= np.sort(noisy, axis=1)[:, [-2]]
+    declared = {"k": 4, "keep": 2, "noise": "gaussian", "temperature": 1.0}
+    found = recurate.audit(table(rewards, kept, np.zeros(n, int)), declared=declared)
+    lines = {f.aspect: f for f in found.findings}
+    assert lines["rule"].verdict == MISMATCH
+    assert lines["rule"].recovered.startswith("Luce choice")
+    if lines["temperature"].verdict == MISMATCH:
+        assert "another rule explains the picks as well" in lines["temperature"].evidence

@@ -583,22 +583,38 @@ def _relative(name: str, fit: Fit) -> Step:
 
 
 def _bent(name: str, fit: Fit) -> Step:
-    """Clip or squash rewards, with the best of some limits, which are compared on few slates."""
-    model = fit.model
-    raw, few = _one(model), model.data.thin(FEW)
+    """Clip or squash rewards, with the best limits: a grid on few slates, then smaller and smaller steps."""
+    model, raw = fit.model, _one(fit.model)
     values = raw[model.data.shown]
-    q, spread = np.quantile(values, np.linspace(0, 1, 11)), max(float(values.std()), 1e-12)
-    ends = [(a, b) for a in range(6) for b in range(max(a + 2, 4), 11) if (a, b) != (0, 10)]
-    if name.startswith("clipped"):
-        worths = [np.clip(raw, q[a], q[b]) for a, b in ends]
+    spread = max(float(values.std()), 1e-12)
+
+    def bent(limits: tuple[float, float]) -> Model:
+        if clipped:
+            worth = np.clip(raw, *np.quantile(values, np.clip(limits, 0, 1)))
+        else:
+            middle, log_width = limits
+            width = math.exp(log_width) * spread
+            worth = np.tanh((raw - np.quantile(values, np.clip(middle, 0, 1))) / width)
+        return replace(model, worth=worth[..., None])
+
+    clipped = name.startswith("clipped")
+    if clipped:
+        grid = [(a / 10, b / 10) for a in range(6) for b in range(max(a + 2, 4), 11) if (a, b) != (0, 10)]
     else:
-        worths = [
-            np.tanh((raw - q[c]) / (w * spread)) for w in (0.3, 0.45, 0.65, 1.0, 1.5) for c in range(1, 10)
-        ]
-    models = [replace(model, worth=worth[..., None]) for worth in worths]
-    fits = [climb(m.take(few), fit.theta, steps=3) for m in models]
-    best = int(np.argmax([f.value for f in fits]))
-    return Step(RULE, name, climb(models[best], fits[best].theta), 3, on_rewards=False)
+        grid = [(c / 10, math.log(w)) for w in (0.3, 0.45, 0.65, 1.0, 1.5) for c in range(1, 10)]
+    few = model.data.thin(FEW)
+    first = [climb(bent(limits).take(few), fit.theta, steps=3) for limits in grid]
+    at = int(np.argmax([f.value for f in first]))
+    limits, best = grid[at], climb(bent(grid[at]), first[at].theta)
+    for step in (0.05, 0.025, 0.0125):
+        for move in ((step, 0.0), (-step, 0.0), (0.0, step), (0.0, -step)):
+            other = limits[0] + move[0], limits[1] + move[1] * (1 if clipped else 4)
+            if clipped and other[1] - other[0] < 0.05:
+                continue
+            moved = climb(bent(other), best.theta, steps=3)
+            if moved.value > best.value:
+                limits, best = other, moved
+    return Step(RULE, name, climb(best.model, best.theta), 3, on_rewards=False)
 
 
 def _best_few(fit: Fit) -> Step:

@@ -46,6 +46,7 @@ from recurate.core.errors import InputError
 from recurate.rules import GAUSSIAN, GUMBEL, NO_NOISE, Rule, noise_named
 from recurate.rules.families import Family, family_of
 from recurate.verbs.audit.declared import Declared
+from recurate.verbs.audit.departures import with_alike
 from recurate.verbs.audit.findings import (
     LEVEL,
     MISMATCH,
@@ -217,7 +218,10 @@ class Judged:
         findings += self._temperature(steps, joint)
         findings += self._lapses(steps)
         findings += self._weights()
-        return findings + self._over_time(steps) + self._places(steps)
+        findings += self._over_time(steps) + self._places(steps)
+        if steps:
+            return findings
+        return with_alike(findings, self.final, self.claim, self._claimed, self.declared.says_rule)
 
     def _own_fit(self) -> Fit:
         """Fit the declared family: all of its parameters are free."""
