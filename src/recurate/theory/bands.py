@@ -123,8 +123,11 @@ def bands(model: LoopModel, stream: Stream) -> Bands | None:
     affordable = WORK // len(part.population.law) if span < NARROW else 0  # wide lattices cost much more
     count = int(min(REPLICATES, max(FEWEST_REPLICATES, affordable)))
     count = (count + 1) // 20 * 20 - 1
-    noisy, losses = _noisy_loops(part, share, count, stream.at("noise").generator())
-    laws = list(part.population.play(part.setting))
+    laws, losses = list(part.population.play(part.setting)), tuple[Extinction, ...]()
+    if part.setting.picks is None:
+        noisy = _one_loop(part, laws)
+    else:
+        noisy, losses = _noisy_loops(part, share, count, stream.at("noise").generator())
     units = pool / share
     if model.residuals is not None:
         units = float(np.count_nonzero(model.residuals.sizes))
@@ -180,18 +183,26 @@ def _simultaneous(
 # --- the two simulations --------------------------------------------------------------------------
 
 
+def _one_loop(model: LoopModel, laws: list[FloatArray]) -> dict[tuple[int, Key], FloatArray]:
+    """Return the quantities of the loop without a number of picks, shape (1,): all are the same loop."""
+    start, reference = model.population.law[:, None], model.population.reference[:, None]
+    describe, cells = _Columns(model), _cell_laws(model, start)
+    return {
+        (t, key): values
+        for t, law in enumerate(laws)
+        for key, values in describe(law[:, None], start, reference, cells).items()
+    }
+
+
 def _noisy_loops(
     model: LoopModel, share: float, count: int, rng: np.random.Generator
 ) -> tuple[dict[tuple[int, Key], FloatArray], tuple[Extinction, ...]]:
-    """Run ``count`` loops with finitely many picks; return their quantities and the groups' losses.
-
-    Without a number of picks all are the same loop, which is run once: quantities then have shape (1,).
-    """
+    """Run ``count`` loops with finitely many picks; return their quantities and the groups' losses."""
     setting, population = model.setting, model.population
-    count = 1 if setting.picks is None else count
+    assert setting.picks is not None
     start = np.repeat(population.law[:, None], count, axis=1)
     reference = np.repeat(population.reference[:, None], count, axis=1)
-    picks = None if setting.picks is None else max(round(setting.picks * share), 1)
+    picks = max(round(setting.picks * share), 1)
     describe = _Columns(model)
     whole = share == 1 and model.residuals is None  # residual laws have no groups of their own
     watch = Losses(model, setting.picks if whole else None, count)
@@ -200,8 +211,6 @@ def _noisy_loops(
     def curate(law: FloatArray) -> FloatArray:
         # Rounding may leave a mass of -1e-20 where real data were moved.
         picked = population.select(np.maximum(law, 0.0), setting.stages)
-        if picks is None:
-            return picked
         watch.see(picked)
         drawn = population.resample(picked, picks, rng)
         if 0 < rho < 1:  # real data are drawn too; their deviation is moved to the picks' side of the mixture

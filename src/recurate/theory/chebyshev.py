@@ -29,7 +29,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike
 
-from recurate.core.arrays import BoolArray, FloatArray
+from recurate.core.arrays import BoolArray, FloatArray, IntArray
 from recurate.core.cells import Grid
 from recurate.rules.lattice import CHUNK
 from recurate.rules.multiplier import Multiplier
@@ -89,9 +89,9 @@ class Compressed:
         places = _Places.of(
             utilities if whole else utilities[alive], min(WIDEST_CELL, REACH / rate), None if whole else alive
         )
-        found = {"": np.stack([places.compress(p) for p in laws])}
-        for name, values in (columns or {}).items():
-            found[name] = np.stack([places.compress(p * values) for p in laws])
+        each = [places.compress([p, *(p * v for v in (columns or {}).values())]) for p in laws]
+        names = ["", *(columns or {})]
+        found = {name: np.stack([own[i] for own in each]) for i, name in enumerate(names)}
         return cls(places.nodes, found, rate, Multiplier(places.nodes, GUMBEL), places)
 
     def play(
@@ -165,32 +165,27 @@ class _Places:
         nodes = middles[:, None] + 0.5 * width * np.cos((np.arange(POINTS) + 0.5) * (math.pi / POINTS))
         return cls(nodes.ravel(), grid, alive)
 
-    def compress(self, law: FloatArray) -> FloatArray:
-        """Return nodal masses (cells * POINTS,) of masses (N,)."""
+    def compress(self, laws: list[FloatArray]) -> list[FloatArray]:
+        """Return the nodal masses (cells * POINTS,) of each of several columns of masses (N,)."""
         if self.alive is not None:
-            law = law[self.alive]
+            laws = [law[self.alive] for law in laws]
         if self.grid is None:
-            return law
+            return laws
         count = self.nodes.size // POINTS * PARTS
-        moments = np.zeros((MOMENTS, count))
-        for low in range(0, law.size, CHUNK):
-            place = (self.grid.offsets[low : low + CHUNK] + 1.0) * (PARTS / 2)
-            part = np.minimum(place.astype(np.int64), PARTS - 1)
-            place -= part
-            place -= 0.5
-            place *= 2.0
-            part += self.grid.places[low : low + CHUNK].astype(np.int64) * PARTS
-            mass = law[low : low + CHUNK].copy()
-            for order in moments:
-                order += np.bincount(part, mass, count)
-                mass *= place
-        split = moments.reshape(MOMENTS, -1, PARTS)
-        chebyshev = np.tensordot(split, _recentred(), axes=([0, 2], [1, 2]))  # (cells, POINTS)
-        return np.asarray((chebyshev @ _interpolation()).ravel())
+        moments = np.zeros((len(laws), MOMENTS, count))
+        for some, part, place in _parts(self.grid):
+            for law, own in zip(laws, moments, strict=True):
+                mass = law[some].copy()
+                for order in own:
+                    order += np.bincount(part, mass, count)
+                    mass *= place
+        split = moments.reshape(len(laws), MOMENTS, -1, PARTS)
+        chebyshev = np.tensordot(split, _recentred(), axes=([1, 3], [1, 2]))  # (laws, cells, POINTS)
+        return [np.asarray(own.ravel()) for own in chebyshev @ _interpolation()]
 
     def expand(self, values: FloatArray) -> FloatArray:
         """Return the interpolant at the atoms (N,) of values at the nodes; zero at the other atoms."""
-        found = values if self.grid is None else _clenshaw(values, self.grid)
+        found = values if self.grid is None else _expand(values, self.grid)
         if self.alive is None:
             return found
         out = np.zeros(self.alive.size)
@@ -198,16 +193,31 @@ class _Places:
         return out
 
 
-def _clenshaw(values: FloatArray, grid: Grid) -> FloatArray:
-    """Sum the Chebyshev series of values at the nodes of each cell, at every atom (N,)."""
-    coefficients = np.ascontiguousarray((values.reshape(-1, POINTS) @ _interpolation().T).T)
+def _parts(grid: Grid) -> Iterator[tuple[slice, IntArray, FloatArray]]:
+    """Yield chunks of atoms, the part of a cell that each is in, and its place there, from -1 to 1."""
+    for low in range(0, grid.offsets.size, CHUNK):
+        some = slice(low, low + CHUNK)
+        place = (grid.offsets[some] + 1.0) * (PARTS / 2)
+        part = np.minimum(place.astype(np.int64), PARTS - 1)
+        place -= part
+        place -= 0.5
+        place *= 2.0
+        part += grid.places[some].astype(np.int64) * PARTS
+        yield some, part, place
+
+
+def _expand(values: FloatArray, grid: Grid) -> FloatArray:
+    """Return the interpolant of values at the nodes of each cell, at every atom (N,)."""
+    chebyshev = values.reshape(-1, POINTS) @ _interpolation().T  # (cells, POINTS)
+    monomials = np.tensordot(_recentred(), chebyshev, axes=([0], [1]))  # (MOMENTS, PARTS, cells)
+    tables = np.ascontiguousarray(monomials.transpose(0, 2, 1)).reshape(MOMENTS, -1)
     out = np.empty(grid.offsets.size)
-    for low in range(0, out.size, CHUNK):
-        x, cell = grid.offsets[low : low + CHUNK], grid.places[low : low + CHUNK]
-        last, before = np.zeros(x.size), np.zeros(x.size)
-        for k in range(POINTS - 1, 0, -1):
-            last, before = 2.0 * x * last - before + coefficients[k][cell], last
-        out[low : low + CHUNK] = x * last - before + coefficients[0][cell]
+    for some, part, place in _parts(grid):
+        total = tables[-1].take(part)
+        for table in tables[-2::-1]:
+            total *= place
+            total += table.take(part)
+        out[some] = total
     return out
 
 

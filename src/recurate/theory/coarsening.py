@@ -133,22 +133,33 @@ def _fewer_contexts(model: LoopModel, rng: np.random.Generator) -> tuple[LoopMod
 def sample_rows(
     weights: FloatArray, rng: np.random.Generator, most: int = SAMPLED
 ) -> tuple[IntArray, FloatArray]:
-    """Return a sample of rows, and the number of rows that each represents, by systematic sampling.
+    """Return a sample of rows, and the number of rows that each represents, by stratified sampling.
 
-    Rows are sampled in proportion to ``weights``; those with a large weight are always in the sample.
+    Rows are laid end to end, each as long as its weight, and cut into strata of equal length, of each of
+    which one point is drawn. Rows longer than a stratum are all in the sample and represent themselves.
 
     Args:
         weights: shape (N,), with a positive sum.
-        rng: the generator of the random start.
+        rng: the generator of the points.
         most: the largest number of rows.
     """
     if weights.size <= most:
         return np.arange(weights.size), np.ones(weights.size)
-    order = rng.permutation(weights.size)
-    expected = weights[order] * (most / weights.sum())
-    edges = np.floor(np.cumsum(expected) + rng.random())
-    chosen = np.flatnonzero(np.diff(edges, prepend=0.0) > 0)
-    return order[chosen], 1.0 / np.minimum(expected[chosen], 1.0)
+    expected = weights * (most / weights.sum())
+    sure = expected >= 1.0
+    ends = np.cumsum(np.where(sure, 0.0, expected))
+    strata = math.floor(ends[-1])
+    if not strata:
+        rows = np.flatnonzero(sure)
+        return rows, np.ones(rows.size)
+    points = (np.arange(strata) + rng.random(strata)) * (ends[-1] / strata)
+    drawn, counts = np.unique(np.searchsorted(ends, points, side="right"), return_counts=True)
+    rows = np.concatenate([np.flatnonzero(sure), drawn])
+    stand_for = np.concatenate(
+        [np.ones(rows.size - drawn.size), counts * (ends[-1] / strata) / expected[drawn]]
+    )
+    order = np.argsort(rows)
+    return rows[order], stand_for[order]
 
 
 def gather(features: FloatArray, weights: FloatArray, groups: IntArray, cells: int) -> IntArray:

@@ -148,11 +148,18 @@ class LoopModel:
         if self.compressed is None:
             *_, law = self.alike.play(self.setting)
             return law
-        *_, densities = self.compressed.play(self.setting)
+        if "densities" not in self._last:
+            *_, self._last["densities"] = self.compressed.play(self.setting)
+        densities = self._last["densities"]
         laws = [self.population.law, self.population.reference]
         found = sum(p * self.compressed.at_atoms(d) for p, d in zip(laws, densities, strict=False))
         law = np.maximum(found, 0.0)
         return np.asarray(law / law.sum())
+
+    @cached_property
+    def _last(self) -> dict[str, FloatArray]:
+        """What the last round's values leave for :attr:`last_law`: its densities at the nodes."""
+        return {}
 
     def describe(self, law: FloatArray, offset: float = 0.0) -> Values:
         """Return the quantities of a law, plus ``offset`` times the unbiased first round's correction."""
@@ -252,6 +259,7 @@ class LoopModel:
                     if name.startswith("mean:")
                 },
             )
+        self._last["densities"] = densities
 
     # --- thin contexts ----------------------------------------------------------------------------
 
