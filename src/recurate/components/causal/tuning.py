@@ -147,6 +147,24 @@ class Course:
         return max(round(self.epochs * examples / self.batch), 1)
 
 
+@dataclass(frozen=True)
+class Share:
+    """One process's share of the forward passes.
+
+    Attributes:
+        rank: Number of the process.
+        size: Number of processes.
+        add: Function that replaces tensors by their sums over all processes.
+    """
+
+    rank: int = 0
+    size: int = 1
+    add: Callable[[Sequence[Tensor]], None] | None = None
+
+
+ALONE = Share()
+
+
 def tune(
     model: Any,
     examples: Sequence[Example],
@@ -154,6 +172,7 @@ def tune(
     filler: int,
     draw: np.random.Generator,
     precision: Callable[[], AbstractContextManager[Any]],
+    share: Share = ALONE,
 ) -> None:
     """Train a model in place.
 
@@ -164,6 +183,7 @@ def tune(
         filler: Id that fills places that nothing attends to.
         draw: Random numbers for the order: every epoch is a permutation.
         precision: Context manager of the forward passes.
+        share: Which of a step's passes are this process's.
 
     Raises:
         Diverged: If the loss or the weights are not finite.
@@ -182,7 +202,7 @@ def tune(
         # Similar lengths together: less padding. The sum does not depend on the order.
         ordered = sorted(batch, key=len, reverse=True)
         packs = [[e] for e in ordered] if course.width is None else packed(ordered, course.width)
-        for start in range(0, len(packs), course.micro):
+        for start in range(share.rank * course.micro, len(packs), share.size * course.micro):
             with precision():
                 yield total_loss(model, rows_of(packs[start : start + course.micro], filler)) / count
 
@@ -191,5 +211,5 @@ def tune(
     )
     was_training = model.training
     model.train()
-    optimise(model, batches(), loss, descent)
+    optimise(model, batches(), loss, descent, add=share.add)
     model.train(was_training)

@@ -6,7 +6,7 @@ import copy
 import json
 import tempfile
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from pydantic import Field, model_validator
 
 from recurate.components.causal.decoding import Manner, complete
+from recurate.components.causal.parallel import Training, passes_in, tune_in_processes
 from recurate.components.causal.tokens import (
     Codec,
     Ids,
@@ -24,7 +25,7 @@ from recurate.components.causal.tokens import (
     learn_tokenizer,
     load_pretrained,
 )
-from recurate.components.causal.tuning import Course, Example, cut, tune
+from recurate.components.causal.tuning import Course, Example, cut
 from recurate.components.nets.devices import choose_device, import_torch, threads
 from recurate.components.nets.training import repeatable
 from recurate.components.protocols import GeneratorSettings
@@ -125,6 +126,13 @@ class TrainingSettings(Settings):
     clip: float = Field(1.0, gt=0, description="largest norm of the gradient")
     packing: bool = Field(
         False, description="whether several texts share a row of tokens, without seeing each other"
+    )
+    processes: int = Field(
+        1,
+        ge=1,
+        le=1024,
+        description="processes that share the forward passes of every step, each with a GPU where there are "
+        "as many",
     )
     warm_start: bool = Field(
         True, description="whether retraining starts from the previous round's model; false: from the first"
@@ -283,8 +291,15 @@ class Language:
             examples, long = cut([Example(*pair) for pair in zip(prompts, completions, strict=True)], window)
             first = raw or (not self.trained and self.settings.trains_first)
             course = self._course(first=first, window=window)
-            draw = rng.at("order").generator()
-            tune(model.to(device), examples, course, codec.filler, draw, lambda: self._precision(device))
+            training = Training(
+                examples, course, codec.filler, rng.at("order").generator(), torch.initial_seed() % 2**62,
+                device, self._low(device), self.settings.threads,
+            )  # fmt: skip
+            if self.settings.training.processes > 1:
+                tune_in_processes(model.cpu(), training, self.settings.training.processes)
+                model = model.to(device)
+            else:
+                training.run(model.to(device))
         notes = [f"{long} of {len(data)} training texts were cut at {window} tokens"] if long else []
         notes += codec.remarks(data)
         return replace(self, tokenizer=tokenizer, model=model.eval(), trained=True, notes=tuple(notes))
@@ -500,7 +515,8 @@ class Language:
         t = self.settings.training
         epochs = t.first_epochs if first else t.epochs
         width = window if t.packing else None
-        return Course(epochs, t.batch, t.micro or t.batch, t.learning_rate, t.weight_decay, t.clip, width)
+        micro = t.micro or -(-t.batch // t.processes)
+        return Course(epochs, t.batch, micro, t.learning_rate, t.weight_decay, t.clip, width)
 
     @contextmanager
     def _computing(self) -> Iterator[str]:
@@ -509,12 +525,7 @@ class Language:
             yield device
 
     def _precision(self, device: str) -> AbstractContextManager[Any]:
-        if not self._low(device):
-            return nullcontext()
-        autocast: AbstractContextManager[Any] = import_torch().autocast(
-            device.split(":")[0], import_torch().bfloat16
-        )
-        return autocast
+        return passes_in(device, self._low(device))
 
     def _low(self, device: str) -> bool:
         """Whether forward passes are in bfloat16."""

@@ -211,6 +211,7 @@ def optimise(
     loss: Callable[[Batch], Tensor | Iterator[Tensor]],
     settings: Descent,
     after: Callable[[int], bool | None] = lambda done: None,
+    add: Callable[[Sequence[Tensor]], None] | None = None,
 ) -> None:
     """Train a network in place: all training uses this loop.
 
@@ -222,6 +223,7 @@ def optimise(
             each is computed before the next, which saves memory.
         settings: Settings of the optimiser.
         after: Function that is called with the number of completed steps, first with 0; true stops training.
+        add: Function that replaces tensors, a loss and the gradients, by their sums over several processes.
 
     Raises:
         Diverged: If the loss or the weights are not finite.
@@ -239,6 +241,8 @@ def optimise(
         for part in (found,) if isinstance(found, torch.Tensor) else found:
             torch.autograd.backward(part)
             value = value.to(part.device) + part.detach()
+        if add is not None:
+            value = _added(value.to(parameters[0].device), parameters, add)
         if settings.clip is not None:
             torch.nn.utils.clip_grad_norm_(parameters, settings.clip)
         optimiser.step(settings.learning_rate * (1 + math.cos(math.pi * step / settings.steps)) / 2)
@@ -248,6 +252,18 @@ def optimise(
             break
     if not all(bool(p.isfinite().all()) for p in (value, *parameters)):
         raise diverged
+
+
+def _added(value: Tensor, parameters: Sequence[Tensor], add: Callable[[Sequence[Tensor]], None]) -> Tensor:
+    """Add up the loss and the gradients of all processes; one without a pass in this step has zeros."""
+    import torch
+
+    for p in parameters:
+        if p.grad is None:
+            p.grad = torch.zeros_like(p)
+    value = value.reshape(1)
+    add([value, *(p.grad for p in parameters if p.grad is not None)])
+    return value[0]
 
 
 class _AdamW:
