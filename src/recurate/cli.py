@@ -19,6 +19,7 @@ from recurate.verbs.forecast.command import forecast
 from recurate.verbs.plan.command import plan
 from recurate.verbs.reproduce.command import reproduce
 from recurate.verbs.run.command import report, run, shard
+from recurate.verbs.serve.command import serve
 
 app = typer.Typer(
     name="recurate",
@@ -33,7 +34,7 @@ app = typer.Typer(
     "one round; 'plan' chooses K, real data and preference weights; 'fit' learns rewards and preference "
     "groups from logged picks; 'audit' checks whether a loop did what was declared; 'compare' overlays "
     "runs; 'report' rebuilds a run's report; 'reproduce' runs published experiments; 'shard' does a part of "
-    "a round on another machine.",
+    "a round on another machine; 'serve' lets people pick in a browser.",
 )
 
 
@@ -53,7 +54,7 @@ def _main(
 
 
 for command in (
-    run, forecast, plan, fit, audit, compare, report, reproduce, shard,
+    run, forecast, plan, fit, audit, compare, report, reproduce, shard, serve,
 ):  # fmt: skip
     app.command()(command)
 

@@ -87,6 +87,20 @@ class Waiting(RecurateError):
         super().__init__(f"{count} shards are missing; recurate shard RUN --index I --of N does them")
 
 
+class WaitingForPeople(RecurateError):
+    """A run waits for people's answers; it goes on with ``recurate run --resume``.
+
+    Args:
+        count: Number of answers that are missing.
+        round: Round that they belong to.
+    """
+
+    def __init__(self, count: int, round: int) -> None:  # noqa: A002
+        self.count = count
+        self.round = round
+        super().__init__(f"waiting for {count} picks of round {round}")
+
+
 class Diverged(InputError):
     """Training diverged: the loss or the weights are no longer finite.
 

@@ -66,8 +66,28 @@ AnyGroups = Annotated[SerializeAsAny[GroupSettings], _of(GROUPS)]
 AnyAlarm = Annotated[SerializeAsAny[AlarmSettings], _of(ALARMS)]
 
 
+class PeopleSettings(Settings):
+    """Settings of rounds that people judge, with ``selection.by = "people"``."""
+
+    deadline: float | None = Field(
+        None, gt=0, description="hours that people have for a round; any number if absent"
+    )
+    late: Literal["leave", "rule"] = Field(
+        "leave",
+        description="what happens after the deadline to slates without an answer: 'leave' them without a "
+        "pick, or let the 'rule' of selection pick",
+    )
+
+
 class Selection(Settings):
     """Settings of the slates and of the picks."""
+
+    by: Literal["rule", "people"] = Field(
+        "rule",
+        description="who picks: the rule of these settings, or people, whose answers `recurate serve` takes; "
+        "forecasts then assume the rule",
+    )
+    people: PeopleSettings = PeopleSettings()
 
     k: int = Field(4, ge=1, le=10**9, description="slate size: one of k candidates is picked")
     temperature: float = Field(1.0, gt=0, description="temperature that divides the rewards")

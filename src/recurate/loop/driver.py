@@ -19,6 +19,7 @@ from recurate.log.schema import Log
 from recurate.log.trajectory import Trajectory
 from recurate.loop.alarms.protocol import Known
 from recurate.loop.alarms.raising import Alarm, raised
+from recurate.loop.asking import Picker
 from recurate.loop.config import Config, parse_config, read_config
 from recurate.loop.environment import Environment, prepare, rests_on
 from recurate.loop.monitors.protocol import Monitor
@@ -30,7 +31,11 @@ from recurate.theory.forecast import Forecast, predict, split_log
 
 
 def run(
-    config: Config, out: Path, monitor: Monitor | None = None, engine: Engine | None = None
+    config: Config,
+    out: Path,
+    monitor: Monitor | None = None,
+    engine: Engine | None = None,
+    picker: Picker | None = None,
 ) -> Trajectory:
     """Run a loop into a new folder and return forecast and measurement of every round.
 
@@ -39,12 +44,14 @@ def run(
         out: New folder for it.
         monitor: Monitor of the run's events, or None.
         engine: Engine that samples and scores; None: this process. It does not change the result.
+        picker: Whoever shows slates to people, if people pick.
 
     Raises:
         InputError: If the folder is not empty or is in use, the configuration does not fit the data, the
             model diverged, a program failed, or the disk is full. Complete rounds are kept.
         Stopped: If an alarm stopped the run.
         Waiting: If the engine leaves shards to others.
+        WaitingForPeople: If people's answers are missing.
     """
     RunFolder.check_vacant(out, config)
     config.generator.check()
@@ -59,7 +66,7 @@ def run(
         with RunFolder(out).locked():
             with uninterrupted():
                 folder = RunFolder.create(out, environment, found)
-            return _drive(folder, environment, watcher, engine or Local())
+            return _drive(folder, environment, watcher, engine or Local(), picker=picker)
 
 
 def resume(
@@ -69,6 +76,7 @@ def resume(
     accept_changes: bool = False,
     trust: bool = False,
     engine: Engine | None = None,
+    picker: Picker | None = None,
 ) -> Trajectory:
     """Continue a run after its last complete round; the result equals an uninterrupted run's.
 
@@ -79,6 +87,7 @@ def resume(
             records the changes.
         trust: Whether to run the code that the configuration names although the run was not made here.
         engine: Engine that samples and scores; None: this process. It does not change the result.
+        picker: Whoever shows slates to people, if people pick.
 
     Raises:
         InputError: If the folder is not a run's, is in use, has another format or was altered, if a file
@@ -86,6 +95,7 @@ def resume(
             :func:`run`.
         Stopped: If an alarm stopped the run.
         Waiting: If the engine leaves shards to others.
+        WaitingForPeople: If people's answers are missing.
     """
     store = RunFolder.open(folder)
     with threadpool_limits(1), full_disk_explained(folder, _AGAIN.format(folder)), store.locked(), released():
@@ -99,7 +109,9 @@ def resume(
         changed = store.check_unchanged(config, accept=accept_changes)
         if changed:
             store.clear_shards()  # what was begun may rest on what was before
-        return _drive(store, store.environment(config), monitor or Monitor(), engine or Local(), changed)
+        return _drive(
+            store, store.environment(config), monitor or Monitor(), engine or Local(), changed, picker
+        )
 
 
 def do_shards(folder: Path, index: int, of: int, *, trust: bool = False) -> dict[str, list[int]]:
@@ -235,6 +247,7 @@ def _drive(
     monitor: Monitor,
     engine: Engine,
     changed: Sequence[Change] = (),
+    picker: Picker | None = None,
 ) -> Trajectory:
     """Play all rounds that are left. BLAS runs on one thread, because its sums depend on their number."""
     config = environment.config
@@ -247,7 +260,9 @@ def _drive(
     while state.round <= config.rounds:
         t, attempt = state.round, folder.attempts(state.round)
         folder.clear_workspace()
-        following, record = play(state, environment, stage, attempt, folder.bench(t, engine, train_round))
+        following, record = play(
+            state, environment, stage, attempt, folder.bench(t, engine, train_round, picker)
+        )
         monitor.counts(t, record.counts)
         monitor.warn(record.notes)
         known = Trajectory() if forecast is None else forecast.trajectory

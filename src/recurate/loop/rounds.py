@@ -11,6 +11,7 @@ every slate has one candidate, which is always picked.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
@@ -26,6 +27,7 @@ from recurate.log.candidates import Candidates, from_log, group_names
 from recurate.log.samples import Samples, is_text
 from recurate.log.schema import MODEL, REAL, Log, as_log, complete
 from recurate.log.trajectory import CONTROL, MEASURED, Row, Trajectory
+from recurate.loop.asking import LATE, check_answers, facts_of, post
 from recurate.loop.contexts import draw_contexts
 from recurate.loop.environment import Environment
 from recurate.loop.mixing import Picks, first_set, training_set
@@ -108,7 +110,12 @@ def play(
     stage(t, "reward")
     scored = _finite(batch.scored(samples), samples)
     stage(t, "pick")
-    log, winners = _pick(t, scored, environment, stream.at("pick"))
+    said: tuple[str, ...] = ()
+    if environment.config.selection.by == "people":
+        log, said = _ask(t, attempt, samples, scored, environment, stream.at("pick"), bench)
+        winners = winners_of(log, environment)
+    else:
+        log, winners = _pick(t, scored, environment, stream.at("pick"))
     if t == 0 and environment.reference is not None:
         log = _with_reference(log, environment.reference)
     stage(t, "measure")
@@ -119,7 +126,7 @@ def play(
     found += Trajectory(tuple(to_rows(t, MEASURED, values)))
     shown = environment.config.selection.shown
     counts |= {"candidates": len(samples), "slates": shown, "picks": len(winners)}
-    notes = (*getattr(generator, "notes", ()), *_said(generator, arm.stream, environment), *missed)
+    notes = (*getattr(generator, "notes", ()), *_said(generator, arm.stream, environment), *said, *missed)
     record = Record(t, generator, samples, log, found, counts, notes=notes)
     following = State(t + 1, generator, _batches(state, samples, scored, winners, environment), after)
     if state.control is not None:
@@ -334,6 +341,62 @@ def _pick(
     return log, winners_of(log, environment)
 
 
+def _ask(
+    t: int,
+    attempt: int,
+    samples: Samples,
+    scored: Candidates,
+    environment: Environment,
+    stream: Stream,
+    bench: Bench | None,
+) -> tuple[Log, tuple[str, ...]]:
+    """Return the log of a round that people judged, and remarks.
+
+    Slots are the places at which people saw the candidates. A candidate that looks like another of its slate
+    was not shown, and belongs to no slate. Whatever the order in which people answer, the log is the same.
+    """
+    selection = environment.config.selection
+    k, slates = selection.k, selection.shown
+    if bench is None or bench.picker is None:
+        raise InputError(
+            "people pick in this run, and nobody shows them its slates",
+            got="selection.by = 'people'",
+            remedy="recurate run CONFIG.toml --out FOLDER, and recurate serve FOLDER",
+        )
+    posted = post(bench.folder.parent, t, attempt, k, samples, scored, time.time())
+    deadline = selection.people.deadline
+    late = deadline is not None and time.time() >= facts_of(posted)["posted"] + 3600 * deadline
+    answers = bench.picker.answers(posted, slates, k, late)
+    check_answers(answers, slates, k)
+    slots, choosers, outcomes = answers.slots.copy(), list(answers.choosers), list(answers.outcomes)
+    missing = np.flatnonzero([o == LATE for o in outcomes])
+    if missing.size and selection.people.late == "rule":
+        by_rule = _pick(t, scored, environment, stream)[0]
+        picked = np.asarray(by_rule.table.column("picked").to_numpy(zero_copy_only=False))
+        slots[missing] = picked.reshape(slates, k)[missing].argmax(axis=1)
+        for at in missing:
+            choosers[at], outcomes[at] = "rule", "rule"
+    if not (slots >= 0).any():
+        raise InputError(
+            f"nobody picked anything in round {t}",
+            got=", ".join(f"{outcomes.count(o)} {o}" for o in sorted(set(outcomes))),
+            remedy="ask again: withdraw answers on the owner's page, or set selection.people.late = 'rule'",
+        )
+    said = [f"{missing.size} of {slates} slates had no answer by the deadline"] if missing.size else []
+    none = int((slots < 0).sum())
+    said += [f"{none} of {slates} slates have no pick"] if none else []
+    unseen = (answers.places < 0).ravel()
+    columns = _columns(scored, MODEL) | {
+        "round": np.full(len(scored), t, np.int32),
+        "slate": pa.array(np.repeat(np.arange(slates), k), mask=unseen),
+        "slot": pa.array(answers.places.astype(np.int32).ravel(), mask=unseen),
+        "picked": (np.arange(k) == slots[:, None]).ravel(),
+        "chooser": pa.array(np.repeat(np.array(choosers, object), k).tolist(), pa.string()),
+        "outcome": pa.array(np.repeat(np.array(outcomes, object), k).tolist(), pa.string()),
+    }
+    return Log(complete(pa.table(columns), scored.names), scored.names), tuple(said)
+
+
 def _finite(scored: Candidates, samples: Samples) -> Candidates:
     """Return candidates whose rewards must be finite."""
     columns = {name: scored.rewards[:, i] for i, name in enumerate(scored.names)} | dict(scored.tracked)
@@ -391,5 +454,8 @@ def _columns(candidates: Candidates, source: str) -> dict[str, Any]:
 def _with_reference(log: Log, reference: Candidates) -> Log:
     """Append the real data, which belong to no slate, to a log."""
     real = as_log(pa.table(_columns(reference, REAL)), rewards=reference.names, name="the real data")
-    table = pa.concat_tables([log.table, real.table.select(log.table.column_names)])
-    return Log(table, log.rewards)
+    own = [
+        name for name in log.table.column_names if name in real.table.column_names
+    ]  # nobody answered of them
+    table = pa.concat_tables([log.table, real.table.select(own)], promote_options="default")
+    return Log(table.replace_schema_metadata(log.table.schema.metadata), log.rewards)

@@ -47,6 +47,7 @@ from recurate.log.folders import RUN_FORMAT, StoredRun, first_absent, fixed_hash
 from recurate.log.samples import Samples, load_samples, save_samples
 from recurate.log.schema import MODEL, Log, read_log, write_log
 from recurate.log.trajectory import Trajectory
+from recurate.loop.asking import Picker
 from recurate.loop.config import Config, read_config, write_config
 from recurate.loop.environment import Environment, prepare, rests_on
 from recurate.loop.mixing import Picks
@@ -355,9 +356,15 @@ class RunFolder(StoredRun):
         """Remove the files that programs have left."""
         shutil.rmtree(self.workspace, ignore_errors=True)
 
-    def bench(self, t: int, engine: Engine, train: Callable[[tuple[str, int]], int] | None = None) -> Bench:
-        """Return where the shards of round t are done, and its model is trained."""
-        return Bench(self.path.absolute() / SHARDS, engine, self._links(t), train)
+    def bench(
+        self,
+        t: int,
+        engine: Engine,
+        train: Callable[[tuple[str, int]], int] | None = None,
+        picker: Picker | None = None,
+    ) -> Bench:
+        """Return where the shards of round t are done, its model is trained, and who shows its slates."""
+        return Bench(self.path.absolute() / SHARDS, engine, self._links(t), train, picker)
 
     def clear_shards(self) -> None:
         """Remove the shards of rounds that are complete, or are begun anew."""

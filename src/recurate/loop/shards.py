@@ -44,6 +44,7 @@ from recurate.engines.engine import Elsewhere, Engine, Local
 from recurate.log.candidates import Candidates
 from recurate.log.folders import StoredRun
 from recurate.log.samples import Samples, as_texts, is_text, load_samples, save_samples
+from recurate.loop.asking import Picker
 from recurate.loop.config import Config, read_config
 from recurate.loop.environment import Judges, prepare_judges
 
@@ -67,12 +68,14 @@ class Bench:
         links: Seals of the run and of the round before, by name.
         train: Task of an engine that trains the model of the next round, of the run's folder and the number
             of the attempt, and begins its batch; None: models are trained in this process.
+        picker: Whoever shows slates to people; None: nobody does.
     """
 
     folder: Path
     engine: Engine
     links: Mapping[str, str]
     train: Callable[[Task], int] | None = None
+    picker: Picker | None = None
 
 
 @dataclass(frozen=True)
@@ -159,7 +162,10 @@ class Arm:
 
     def _path(self) -> Path | None:
         bench = self.bench
-        if bench is None or (self.config.parts == 1 and isinstance(bench.engine, Local)):
+        if bench is None:
+            return None
+        at_once = self.config.parts == 1 and isinstance(bench.engine, Local)
+        if at_once and self.config.selection.by == "rule":  # people take longer than this process lives
             return None
         return bench.folder / f"{self.round:03d}-{self.attempt}-{self.name}"
 

@@ -154,6 +154,13 @@ def parse_declared(raw: Mapping[str, Any], name: str = "the declaration") -> Dec
         # with the round if data accumulate.
         hidden = (*MIXING, "real_fraction") if retraining.get("mode") == "accumulate" else MIXING
         found = {**raw.get("selection", {}), **{k: v for k, v in retraining.items() if k not in hidden}}
+        if (
+            found.pop("by", "rule") == "people"
+        ):  # who follow no rule that was declared, nor pick in each slate
+            shown = found.get("slates") or found.get("picks")
+            kept = {"slates": shown, "real_fraction": found.get("real_fraction")}
+            return Declared(**{k: _check(k, v, name) for k, v in kept.items() if v is not None})
+        found.pop("people", None)
         weights = [r.get("weight") for r in raw.get("rewards", []) if isinstance(r, Mapping)]
         if len(weights) > 1:
             equal = [1 / len(weights)] * len(weights)

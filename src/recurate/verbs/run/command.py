@@ -9,10 +9,12 @@ from typing import Annotated
 
 import typer
 
-from recurate.core.errors import InputError, Stopped, Waiting
+from recurate.core.errors import InputError, Stopped, Waiting, WaitingForPeople
 from recurate.core.files import write_text
 from recurate.verbs.options import Figures, fresh_folder, need_run_extra, option
-from recurate.verbs.run.python import check_arguments, read_run, run_loop
+from recurate.verbs.run.python import check_arguments, read_run, run_loop, until_answered
+
+WAITING = 4  # exit code of a run that waits for people
 
 Trust = Annotated[
     bool,
@@ -64,13 +66,23 @@ def run(
         ),
     ] = "local",
     workers: Annotated[int | None, typer.Option(min=1, help="Number of shards at a time.")] = None,
+    db: Annotated[
+        str | None,
+        option(
+            "FILE|URL",
+            "Database of people's picks, where people pick. Default: people/ballots.sqlite in the run.",
+        ),
+    ] = None,
+    wait: Annotated[
+        bool, typer.Option("--wait", help="Where people pick: wait for their picks instead of stopping.")
+    ] = False,
 ) -> None:
     """Run a loop: train, sample, pick, retrain. Every round is measured against the loop's own forecast.
 
     Everything is written to one folder: logs of all candidates, models, measures and report.html. A run that
     was killed continues with --resume and ends with the same bytes as an uninterrupted run. On a terminal, a
     live view shows stage, pace and time left; elsewhere one line per round is printed. A run that an alarm
-    stops ends with exit code 3.
+    stops ends with exit code 3, one that waits for people's picks (recurate serve takes them) with 4.
 
     For example:
 
@@ -111,17 +123,31 @@ def run(
         monitor = Several([view, *make_loggers(logger or [], folder)])
         stopped = None
         try:
-            run_loop(
-                settings,
-                folder,
-                monitor,
-                accept_changes=accept_changes,
-                trust=trust,
-                engine=engine,
-                workers=workers,
-            )
+            while True:
+                try:
+                    run_loop(
+                        settings,
+                        folder,
+                        monitor,
+                        accept_changes=accept_changes,
+                        trust=trust,
+                        engine=engine,
+                        workers=workers,
+                        db=db,
+                    )
+                except WaitingForPeople as people:
+                    if not wait:
+                        raise
+                    settings = None  # from here on the run is resumed
+                    until_answered(folder, people, db)
+                else:
+                    break
         except Stopped as stop:
             stopped = stop
+        except WaitingForPeople as people:
+            again = f"recurate serve {folder} takes them, then recurate run --resume {folder}"
+            print(f"{people}: {again}" if json_lines is None else str(people), file=sys.stderr)
+            raise SystemExit(WAITING) from None
         except Waiting as wait:
             print(
                 f"waiting for {wait.count} shards: recurate shard {folder} --index I --of N for I = 0, ..., "

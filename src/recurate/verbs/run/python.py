@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
+import math
+import sys
+import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from recurate.core.citations import cite
-from recurate.core.errors import InputError, Stopped
+from recurate.core.errors import InputError, Stopped, need
 from recurate.engines.engine import opened
 from recurate.verbs.options import fresh_folder, need_run_extra
 
+POLL = 1.0  # seconds between two looks at people's answers
+
 if TYPE_CHECKING:
+    from recurate.core.errors import WaitingForPeople
+    from recurate.loop.asking import Answers
     from recurate.loop.config import Config
     from recurate.loop.monitors.protocol import Monitor
     from recurate.loop.run_folder import RunFolder
@@ -30,6 +37,7 @@ def run(
     monitor: Monitor | None = None,
     engine: str = "local",
     workers: int | None = None,
+    db: str | None = None,
 ) -> Result[Run]:
     r"""Run a loop of training, sampling, picking and retraining, and compare each round with the forecast.
 
@@ -58,6 +66,8 @@ def run(
             ``local``, ``processes``, ``ray``, ``ray://HOST:PORT``, ``shards`` or ``module:name``; see
             docs/scale.md.
         workers: Number of shards that are done at a time. None: the engine's own.
+        db: Database of people's answers, if people pick: a file, or ``postgresql://USER@HOST/NAME``. None: a
+            file in the run's folder.
 
     Returns:
         A result with ``path``, ``config``, ``trajectory`` and ``store`` (each round's log, samples and
@@ -68,6 +78,7 @@ def run(
             required package is missing.
         Stopped: If an alarm stops the run. Complete rounds are kept, and the report is written.
         Waiting: If the engine is ``shards``, and shards are missing.
+        WaitingForPeople: If people pick, and answers are missing: ``recurate serve`` takes them.
 
     D. Ferbach et al., *Self-Consuming Generative Models with Curated Data Provably Optimize Human
     Preferences*, NeurIPS 2024, section 2.
@@ -109,6 +120,7 @@ def run(
             trust=trust,
             engine=engine,
             workers=workers,
+            db=db,
         )
     )
 
@@ -147,6 +159,7 @@ def run_loop(
     trust: bool = False,
     engine: str = "local",
     workers: int | None = None,
+    db: str | None = None,
 ) -> RunFolder:
     """Run a loop, or resume the run in ``folder`` if ``config`` is None, and write its report.
 
@@ -154,17 +167,21 @@ def run_loop(
         InputError: If the configuration, the data or the folder is invalid, or the model diverges.
         Stopped: If an alarm stops the run; the report is written first.
         Waiting: If the engine leaves shards to others.
+        WaitingForPeople: If people's answers are missing.
     """
     from recurate.loop import driver
     from recurate.loop.run_folder import RunFolder
     from recurate.verbs.run.report import write_run_report
 
+    picker = _Asked(db)
     try:
         with opened(engine, workers) as found:
             if config is None:
-                driver.resume(folder, monitor, accept_changes=accept_changes, trust=trust, engine=found)
+                driver.resume(
+                    folder, monitor, accept_changes=accept_changes, trust=trust, engine=found, picker=picker
+                )
             else:
-                driver.run(config, folder, monitor, found)
+                driver.run(config, folder, monitor, found, picker)
         store = RunFolder.open(folder)
         write_run_report(store)
         return store
@@ -195,3 +212,36 @@ def read_run(folder: Path | str, *, trust: bool = False) -> Result[Run]:
     store = RunFolder.open(Path(folder))
     check_trusted(store.path / "config.toml", trust=trust)
     return run_result(store)
+
+
+def until_answered(folder: Path, wait: WaitingForPeople, db: str | None = None) -> None:
+    """Return when a run's round has all answers, or its deadline has passed.
+
+    Args:
+        folder: Folder of the run.
+        wait: What the run waits for.
+        db: Database of people's answers.
+    """
+    from recurate.loop.asking import facts_of, posted_in
+    from recurate.loop.run_folder import RunFolder
+    from recurate.people.asked import missing_in
+
+    posted = posted_in(folder)[-1]
+    hours = RunFolder.open(folder).config().selection.people.deadline
+    end = math.inf if hours is None else facts_of(posted)["posted"] + 3600 * hours
+    print(f"{wait}: recurate serve {folder} takes them", file=sys.stderr, flush=True)
+    while missing_in(posted, db) and time.time() < end:
+        time.sleep(POLL)
+
+
+class _Asked:
+    """People's answers, from a database that is opened where a round needs it."""
+
+    def __init__(self, db: str | None) -> None:
+        self._db = db
+
+    def answers(self, posted: Path, slates: int, k: int, late: bool) -> Answers:
+        need(["sqlalchemy", "alembic"], "taking people's picks", "pip install 'recurate[people]'")
+        from recurate.people.asked import Ballots
+
+        return Ballots(self._db).answers(posted, slates, k, late)

@@ -1,0 +1,523 @@
+"""Ballots: which slate a person gets next, and what is kept of the answer.
+
+Every change is one transaction, and a seat in a slate is taken by an update that succeeds only while there
+is one: no slate is given to more people than it wants, whatever the number of servers. The order of the
+candidates and the planned repeats are drawn at the coordinates of the person and the slate.
+"""
+
+from __future__ import annotations
+
+import json
+import secrets
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+import sqlalchemy as sa
+from sqlalchemy import and_, exists, func, insert, or_, select, update
+
+from recurate.core.errors import RecurateError
+from recurate.core.seeds import Stream
+from recurate.people import tables
+from recurate.people.tables import DONE, OPEN, RETURNED, ballots, candidates, leases, people, slates
+
+Outcome = Literal["pick", "tie", "bad", "skip", "ranking"]
+AHEAD = 16  # open slates among which a person's next one is drawn, so that people do not queue for one
+REPEAT_AFTER = 3  # slates between a slate and its repeat
+MOST_WORDS = 2000  # characters of a reason or comment
+
+
+class Refused(RecurateError):
+    """A ballot or a request of a person that cannot be accepted.
+
+    Args:
+        message: Words for the person.
+        code: HTTP status.
+    """
+
+    def __init__(self, message: str, code: int = 409) -> None:
+        self.code = code
+        super().__init__(message)
+
+
+@dataclass(frozen=True)
+class Rules:
+    """How slates are given to people.
+
+    Attributes:
+        seed: Root of all random numbers.
+        seats: People who are asked about each slate.
+        limit: Largest number of slates per person; None: any.
+        lease: Seconds after which a slate that was not answered goes to others.
+        repeats: Share of a person's slates that are shown a second time.
+        checks: Share of a person's slates whose answer is known.
+        outcomes: Answers that are offered.
+    """
+
+    seed: int = 0
+    seats: int = 1
+    limit: int | None = None
+    lease: float = 900.0
+    repeats: float = 0.0
+    checks: float = 0.0
+    outcomes: tuple[Outcome, ...] = ("pick", "tie", "bad", "skip")
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A candidate as it is shown: a text, the digest of an image, or points as JSON."""
+
+    item: int
+    form: Literal["text", "image", "points"]
+    content: str
+    values: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Slate:
+    """Candidates that are shown together.
+
+    Attributes:
+        number: Number within the round.
+        candidates: At least two that differ.
+        context: The prompt, or "".
+        round: Round of the loop.
+        attempt: How often the round was rolled back.
+        answer: Slot that a check expects; None: no check.
+    """
+
+    number: int
+    candidates: tuple[Candidate, ...]
+    context: str = ""
+    round: int = 0
+    attempt: int = 0
+    answer: int | None = None
+
+
+@dataclass(frozen=True)
+class Lease:
+    """A slate that was given to a person: its candidates in the order shown."""
+
+    id: int
+    slate: int
+    context: str
+    candidates: tuple[Candidate, ...]
+    until: float
+
+
+@dataclass(frozen=True)
+class Progress:
+    """How many slates a person has answered, of how many."""
+
+    done: int
+    total: int
+
+
+class Study:
+    """The ballots of one study.
+
+    Args:
+        engine: Its database.
+        rules: How slates are given to people.
+        now: Clock, seconds since 1970.
+    """
+
+    def __init__(
+        self, engine: sa.Engine, rules: Rules = Rules(), now: Callable[[], float] = time.time
+    ) -> None:
+        self.engine = engine
+        self.rules = rules
+        self.now = now
+        self._reader = engine.execution_options(reads=True)
+
+    # --- facts ------------------------------------------------------------------------------------
+
+    def fact(self, key: str) -> str | None:
+        """Return a fact about the study."""
+        with self._reader.connect() as c:
+            return c.execute(select(tables.facts.c.value).where(tables.facts.c.key == key)).scalar()
+
+    def set_fact(self, key: str, value: str) -> None:
+        """Keep a fact about the study."""
+        with self.engine.begin() as c:
+            c.execute(tables.facts.delete().where(tables.facts.c.key == key))
+            c.execute(insert(tables.facts).values(key=key, value=value))
+
+    # --- slates -----------------------------------------------------------------------------------
+
+    def add(self, found: Sequence[Slate], images: dict[str, bytes] | None = None) -> int:
+        """Add slates that are not there, and return how many were added.
+
+        Candidates that look alike are shown once; a slate all of whose candidates look alike is not shown.
+        """
+        added = 0
+        with self.engine.begin() as c:
+            known = {tuple(r) for r in c.execute(select(slates.c.round, slates.c.attempt, slates.c.number))}
+            there = set(c.execute(select(tables.media.c.digest)).scalars())
+            fresh = [{"digest": d, "content": data} for d, data in (images or {}).items() if d not in there]
+            if fresh:
+                c.execute(insert(tables.media), fresh)
+            for slate in found:
+                if (slate.round, slate.attempt, slate.number) in known:
+                    continue
+                alike = len({(x.form, x.content) for x in slate.candidates}) < 2
+                check = slate.answer is not None
+                seats = 0 if alike else 2**31 - 1 if check else self.rules.seats
+                row = c.execute(
+                    insert(slates).values(
+                        round=slate.round, attempt=slate.attempt, number=slate.number, context=slate.context,
+                        answer=slate.answer, wanted=seats, taken=0,
+                    )
+                )  # fmt: skip
+                own = row.inserted_primary_key[0]  # type: ignore[index]
+                c.execute(
+                    insert(candidates),
+                    [
+                        {
+                            "slate": own, "slot": slot, "item": x.item, "form": x.form, "content": x.content,
+                            "own": json.dumps(x.values),
+                        }
+                        for slot, x in enumerate(slate.candidates)
+                    ],
+                )  # fmt: skip
+                added += 1
+        return added
+
+    # --- people -----------------------------------------------------------------------------------
+
+    def join(
+        self,
+        hashed: str | None,
+        worker: str | None = None,
+        invitation: int | None = None,
+        *,
+        simulated: bool = False,
+    ) -> int:
+        """Add a person, or find the one with this worker's name, and return the number.
+
+        Raises:
+            Refused: If the person was removed from the study, or the invitation has no place left.
+        """
+        with self.engine.begin() as c:
+            if worker is not None:
+                old = c.execute(select(people).where(people.c.worker == worker)).first()
+                if old is not None and old.blocked:
+                    raise Refused("You cannot take part in this study any more.", 403)
+                if old is not None:
+                    c.execute(update(people).where(people.c.id == old.id).values(hash=hashed))
+                    return int(old.id)
+            if invitation is not None:
+                table = tables.invitations
+                free = or_(table.c.places.is_(None), table.c.used < table.c.places)
+                own = and_(table.c.id == invitation, ~table.c.revoked, free)
+                if not c.execute(update(table).where(own).values(used=table.c.used + 1)).rowcount:
+                    raise Refused("This invitation has no place left.", 403)
+            row = c.execute(
+                insert(people).values(
+                    label=secrets.token_hex(16), worker=worker, hash=hashed, invitation=invitation,
+                    joined=self.now(), simulated=simulated, blocked=False,
+                )
+            )  # fmt: skip
+            number = int(row.inserted_primary_key[0])  # type: ignore[index]
+            label = f"simulated {number}" if simulated else f"person {number}"
+            c.execute(update(people).where(people.c.id == number).values(label=label))
+            return number
+
+    def person(self, hashed: str) -> int | None:
+        """Return the person with a session's hash; None if there is none."""
+        with self._reader.connect() as c:
+            own = and_(people.c.hash == hashed, ~people.c.blocked)
+            return c.execute(select(people.c.id).where(own)).scalar()
+
+    def remove(self, person: int) -> int:
+        """Delete all data of a person, free the seats, and return the number of ballots deleted."""
+        with self.engine.begin() as c:
+            held = and_(leases.c.person == person, leases.c.repeat == 0, leases.c.state != RETURNED)
+            self._free(c, list(c.execute(select(leases.c.slate).where(held)).scalars()))
+            gone = c.execute(ballots.delete().where(ballots.c.person == person)).rowcount
+            c.execute(leases.delete().where(leases.c.person == person))
+            c.execute(people.delete().where(people.c.id == person))
+        return int(gone)
+
+    # --- the next slate ---------------------------------------------------------------------------
+
+    def next(self, person: int) -> Lease | None:
+        """Return the slate that a person holds, or else a new one; None if nothing is left for the person."""
+        now = self.now()
+        with self.engine.begin() as c:
+            held = c.execute(
+                select(leases).where(leases.c.person == person, leases.c.state == OPEN, leases.c.until >= now)
+            ).first()
+            if held is not None:
+                return self._lease(c, held)
+            self._sweep(c, now)
+            done = self._answered(c, person)
+            if self.rules.limit is not None and done >= self.rules.limit:
+                return None
+            draw = Stream(self.rules.seed).at("next", person, done).generator()
+            kind = draw.random()
+            if kind < self.rules.repeats and (found := self._repeat(c, person, now)):
+                return found
+            if self.rules.repeats <= kind < self.rules.repeats + self.rules.checks:
+                found = self._fresh(c, person, now, slates.c.answer.is_not(None), 1)
+                if found is not None:
+                    return found
+            return self._fresh(c, person, now, slates.c.answer.is_(None), 1 + int(draw.integers(AHEAD)))
+
+    def _fresh(self, c: sa.Connection, person: int, now: float, which: Any, start: int) -> Lease | None:
+        """Lease one of the first slates that have a free seat and that the person has not been given."""
+        had = exists().where(
+            leases.c.slate == slates.c.id, leases.c.person == person, leases.c.state != RETURNED
+        )
+        free = and_(slates.c.taken < slates.c.wanted, which, ~had)
+        ids = list(c.execute(select(slates.c.id).where(free).order_by(slates.c.id).limit(AHEAD)).scalars())
+        for at in range(len(ids)):
+            slate = ids[(start + at) % len(ids)]
+            own = and_(slates.c.id == slate, slates.c.taken < slates.c.wanted)
+            if c.execute(update(slates).where(own).values(taken=slates.c.taken + 1)).rowcount:
+                return self._give(c, slate, person, 0, now)
+        return None
+
+    def _repeat(self, c: sa.Connection, person: int, now: float) -> Lease | None:
+        """Lease a slate again that the person answered some slates ago, and that was not repeated yet."""
+        later = leases.alias("later")
+        again = exists().where(later.c.slate == leases.c.slate, later.c.person == person, later.c.repeat > 0)
+        own = and_(leases.c.person == person, leases.c.state == DONE, leases.c.repeat == 0, ~again)
+        old = list(c.execute(select(leases.c.slate).where(own).order_by(leases.c.id)).scalars())
+        return self._give(c, old[0], person, 1, now) if len(old) > REPEAT_AFTER else None
+
+    def _give(self, c: sa.Connection, slate: int, person: int, repeat: int, now: float) -> Lease:
+        rows = c.execute(select(candidates).where(candidates.c.slate == slate).order_by(candidates.c.slot))
+        seen: dict[tuple[str, str], int] = {}
+        for row in rows:
+            seen.setdefault((row.form, row.content), row.slot)
+        order = list(seen.values())
+        Stream(self.rules.seed).at("order", person, slate, repeat).generator().shuffle(order)
+        places = json.dumps([int(slot) for slot in order])
+        values = {"places": places, "given": now, "until": now + self.rules.lease, "state": OPEN}
+        key = and_(leases.c.slate == slate, leases.c.person == person, leases.c.repeat == repeat)
+        if not c.execute(update(leases).where(key).values(**values)).rowcount:
+            c.execute(insert(leases).values(slate=slate, person=person, repeat=repeat, **values))
+        return self._lease(c, c.execute(select(leases).where(key)).one())
+
+    def _lease(self, c: sa.Connection, held: Any) -> Lease:
+        context = c.execute(select(slates.c.context).where(slates.c.id == held.slate)).scalar_one()
+        rows = {
+            row.slot: Candidate(row.item, row.form, row.content)
+            for row in c.execute(select(candidates).where(candidates.c.slate == held.slate))
+        }
+        shown = tuple(rows[slot] for slot in json.loads(held.places))
+        return Lease(held.id, held.slate, context, shown, held.until)
+
+    def _sweep(self, c: sa.Connection, now: float) -> None:
+        """Return leases that have expired."""
+        old = and_(leases.c.state == OPEN, leases.c.until < now)
+        gone = c.execute(
+            update(leases).where(old).values(state=RETURNED).returning(leases.c.slate, leases.c.repeat)
+        )
+        self._free(c, [row.slate for row in gone.all() if row.repeat == 0])
+
+    def _free(self, c: sa.Connection, held: list[int]) -> None:
+        for slate in sorted(held):  # one order for all, so that no two wait for each other
+            c.execute(update(slates).where(slates.c.id == slate).values(taken=slates.c.taken - 1))
+
+    def _answered(self, c: sa.Connection, person: int) -> int:
+        own = and_(leases.c.person == person, leases.c.state == DONE)
+        return int(c.execute(select(func.count()).select_from(leases).where(own)).scalar_one())
+
+    def progress(self, person: int) -> Progress:
+        """Return how far a person is; the total counts what is open to the person now."""
+        with self._reader.connect() as c:
+            done = self._answered(c, person)
+            had = exists().where(
+                leases.c.slate == slates.c.id, leases.c.person == person, leases.c.state == DONE
+            )
+            free = and_(slates.c.taken < slates.c.wanted, slates.c.answer.is_(None), ~had)
+            few = select(slates.c.id).where(free).limit(1000).subquery()
+            left = int(c.execute(select(func.count()).select_from(few)).scalar_one())
+            held = and_(leases.c.person == person, leases.c.state == OPEN)
+            left += int(c.execute(select(func.count()).select_from(leases).where(held)).scalar_one())
+        total = done + left
+        return Progress(done, total if self.rules.limit is None else min(total, max(self.rules.limit, done)))
+
+    # --- answers ----------------------------------------------------------------------------------
+
+    def submit(
+        self,
+        person: int,
+        lease: int,
+        key: str,
+        outcome: Outcome,
+        places: Sequence[int] = (),
+        *,
+        reason: str = "",
+        comment: str = "",
+    ) -> None:
+        """Keep a person's answer to a slate; the same click sent again changes nothing.
+
+        Args:
+            person: Number of the person.
+            lease: Number of the lease.
+            key: Name of the click.
+            outcome: The answer.
+            places: Places on the page: the one that is picked, those that are tied, or all or the first ones
+                from the best to the worst.
+            reason: Why the slate was skipped.
+            comment: What the person adds.
+
+        Raises:
+            Refused: If the slate was not given to the person, was given to somebody else since, or was
+                answered otherwise, or if the answer is not possible.
+        """
+        said = (key, outcome, places, reason[:MOST_WORDS], comment[:MOST_WORDS])
+        try:
+            self._submit(person, lease, *said)
+        except sa.exc.IntegrityError:  # the same click, twice at the same time
+            self._submit(person, lease, *said)
+
+    def _submit(
+        self,
+        person: int,
+        lease: int,
+        key: str,
+        outcome: Outcome,
+        places: Sequence[int],
+        reason: str,
+        comment: str,
+    ) -> None:
+        now = self.now()
+        with self.engine.begin() as c:
+            held = c.execute(select(leases).where(leases.c.id == lease, leases.c.person == person)).first()
+            if held is None:
+                raise Refused("This question was not given to you. Load the page again.", 404)
+            order = json.loads(held.places)
+            chosen = self._chosen(outcome, places, order)
+            old = c.execute(select(ballots).where(ballots.c.lease == lease, ~ballots.c.withdrawn)).first()
+            if old is not None:
+                if (old.outcome, json.loads(old.slots)) == (outcome, chosen):
+                    return
+                raise Refused("You have already answered this question. Take the answer back first.")
+            if c.execute(
+                select(ballots.c.id).where(ballots.c.person == person, ballots.c.key == key)
+            ).first():
+                return  # the click was kept, and taken back since
+            self._still(c, held, now)
+            c.execute(
+                insert(ballots).values(
+                    lease=lease, slate=held.slate, person=person, key=key, outcome=outcome,
+                    slots=json.dumps(chosen), reason=reason, comment=comment,
+                    seconds=now - held.given, made=now, withdrawn=False,
+                )
+            )  # fmt: skip
+            c.execute(update(leases).where(leases.c.id == lease).values(state=DONE))
+
+    def _still(self, c: sa.Connection, held: Any, now: float) -> None:
+        """Take the seat again if the lease has expired and nobody else has it."""
+        if held.state == OPEN and held.until >= now:
+            return
+        if held.state == OPEN:  # not yet returned
+            return
+        own = and_(slates.c.id == held.slate, slates.c.taken < slates.c.wanted)
+        taken = c.execute(update(slates).where(own).values(taken=slates.c.taken + 1)).rowcount
+        if held.repeat == 0 and not taken:
+            raise Refused(
+                "Your time for this question ran out, and somebody else got it. Here is another one.", 410
+            )
+
+    def _chosen(self, outcome: Outcome, places: Sequence[int], order: list[int]) -> list[int]:
+        """Return the slots of an answer.
+
+        Raises:
+            Refused: If there is no such answer.
+        """
+        if outcome not in self.rules.outcomes:
+            raise Refused(f"This study does not offer the answer {outcome!r}.", 422)
+        if len(set(places)) < len(places) or any(not 0 <= p < len(order) for p in places):
+            raise Refused(f"There are candidates 1 to {len(order)}.", 422)
+        needs = {
+            "pick": (1, 1),
+            "tie": (2, len(order)),
+            "bad": (0, 0),
+            "skip": (0, 0),
+            "ranking": (1, len(order)),
+        }
+        least, most = needs[outcome]
+        if not least <= len(places) <= most:
+            raise Refused(
+                f"The answer {outcome!r} needs {least} to {most} candidates, and got {len(places)}.", 422
+            )
+        slots = [order[p] for p in places]
+        return sorted(slots) if outcome == "tie" else slots
+
+    def undo(self, person: int) -> Lease | None:
+        """Take back a person's last answer, and give the slate to the person again; None if there is none."""
+        now = self.now()
+        with self.engine.begin() as c:
+            own = and_(ballots.c.person == person, ~ballots.c.withdrawn)
+            last = c.execute(select(ballots).where(own).order_by(ballots.c.id.desc()).limit(1)).first()
+            if last is None:
+                return None
+            open_now = and_(leases.c.person == person, leases.c.state == OPEN)
+            back = c.execute(
+                update(leases)
+                .where(open_now)
+                .values(state=RETURNED)
+                .returning(leases.c.slate, leases.c.repeat)
+            )
+            self._free(c, [row.slate for row in back.all() if row.repeat == 0])
+            c.execute(update(ballots).where(ballots.c.id == last.id).values(withdrawn=True))
+            c.execute(
+                update(leases).where(leases.c.id == last.lease)
+                .values(state=OPEN, given=now, until=now + self.rules.lease)
+            )  # fmt: skip
+            return self._lease(c, c.execute(select(leases).where(leases.c.id == last.lease)).one())
+
+    def image(self, digest: str) -> bytes | None:
+        """Return an image, PNG."""
+        with self._reader.connect() as c:
+            return c.execute(select(tables.media.c.content).where(tables.media.c.digest == digest)).scalar()
+
+    # --- what is decided --------------------------------------------------------------------------
+
+    def undecided(self, round: int, attempt: int = 0) -> int:  # noqa: A002
+        """Return how many answers a round still needs."""
+        with self._reader.connect() as c:
+            of = and_(slates.c.round == round, slates.c.attempt == attempt, slates.c.answer.is_(None))
+            wanted = c.execute(select(func.coalesce(func.sum(slates.c.wanted), 0)).where(of)).scalar_one()
+            given = (
+                select(func.count()).select_from(ballots.join(leases, ballots.c.lease == leases.c.id)
+                .join(slates, ballots.c.slate == slates.c.id))
+                .where(of, ~ballots.c.withdrawn, leases.c.repeat == 0)
+            )  # fmt: skip
+            return int(wanted) - int(c.execute(given).scalar_one())
+
+    def answers(self) -> int:
+        """Return how many answers stand."""
+        with self._reader.connect() as c:
+            wanted = select(func.count()).select_from(ballots).where(~ballots.c.withdrawn)
+            return int(c.execute(wanted).scalar_one())
+
+    def was_given(self, person: int, digest: str) -> bool:
+        """Whether an image is in a slate that a person was given."""
+        own = (
+            select(candidates.c.slate)
+            .join(leases, leases.c.slate == candidates.c.slate)
+            .where(leases.c.person == person, candidates.c.form == "image", candidates.c.content == digest)
+        )
+        with self._reader.connect() as c:
+            return c.execute(own.limit(1)).first() is not None
+
+    def code(self, person: int) -> str:
+        """Return the completion code of a person, which nobody else has."""
+        return Stream(self.rules.seed).at("code", self.secret, person)._digest().hex()[:10].upper()
+
+    @property
+    def secret(self) -> str:
+        """A random text of this study's own."""
+        found = self.fact("secret")
+        if found is None:
+            self.set_fact("secret", secrets.token_hex(16))
+            found = self.fact("secret")
+        assert found is not None
+        return found

@@ -1,0 +1,233 @@
+"""What the owner sees: progress, people, agreement, and what the picks say of the rewards."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import secrets
+from collections import Counter, defaultdict
+from typing import Any
+
+import numpy as np
+from scipy.stats import binom
+from sqlalchemy import func, select
+
+from recurate.choices.checks.held_out import compare_rules
+from recurate.choices.checks.luce_checks import run_checks
+from recurate.choices.checks.verdict import judge
+from recurate.choices.models.logit import conditional_logit
+from recurate.choices.table import Choices
+from recurate.core.errors import RecurateError
+from recurate.people.ballots import Study
+from recurate.people.invitations import listed
+from recurate.people.tables import ballots, candidates, leases, people, slates
+
+FEWEST = 20  # picks below which nothing is fitted, and nobody is suspicious
+NEWEST = 20_000  # answers that the overview looks at
+QUICK = 1.0  # seconds: a median below this is too fast to have looked
+RARE = 1e-4  # chance below which always one place is suspicious
+
+
+def set_password(study: Study, password: str) -> None:
+    """Set the owner's password, of which the database keeps a salted hash."""
+    salt = secrets.token_bytes(16)
+    study.set_fact("password", f"{salt.hex()}:{_stretched(password, salt)}")
+
+
+def right_password(study: Study, password: str) -> bool:
+    """Whether a password is the owner's."""
+    kept = study.fact("password")
+    if kept is None:
+        return False
+    salt, _, wanted = kept.partition(":")
+    return secrets.compare_digest(_stretched(password, bytes.fromhex(salt)), wanted)
+
+
+def _stretched(password: str, salt: bytes) -> str:
+    return hashlib.scrypt(password.encode(), salt=salt, n=2**14, r=8, p=1).hex()
+
+
+def overview(study: Study) -> dict[str, Any]:
+    """Return progress by round, people, agreement, the fit, and invitations."""
+    rows = _answers(study)
+    return {
+        "rounds": _rounds(study),
+        "people": _people(study, rows),
+        "agreement": agreement(rows),
+        "fit": fit(study, rows),
+        "invitations": listed(study),
+        "looked_at": len(rows),
+    }
+
+
+def _answers(study: Study) -> list[Any]:
+    """Return the newest answers that stand."""
+    joined = ballots.join(leases, ballots.c.lease == leases.c.id).join(slates, ballots.c.slate == slates.c.id)
+    wanted = (
+        select(
+            ballots.c.id, ballots.c.slate, ballots.c.person, ballots.c.outcome, ballots.c.slots,
+            ballots.c.seconds, leases.c.places, leases.c.repeat, slates.c.answer,
+        )
+        .select_from(joined)
+        .where(~ballots.c.withdrawn)
+        .order_by(ballots.c.id.desc())
+        .limit(NEWEST)
+    )  # fmt: skip
+    with study.engine.execution_options(reads=True).connect() as c:
+        return list(c.execute(wanted))
+
+
+def _rounds(study: Study) -> list[dict[str, Any]]:
+    with study.engine.execution_options(reads=True).connect() as c:
+        of = slates.c.answer.is_(None)
+        wanted = c.execute(
+            select(slates.c.round, slates.c.attempt, func.sum(slates.c.wanted))
+            .where(of)
+            .group_by(slates.c.round, slates.c.attempt)
+            .order_by(slates.c.round, slates.c.attempt)
+        ).all()
+    found = []
+    for t, attempt, total in wanted:
+        missing = study.undecided(t, attempt)
+        found.append({"round": t, "attempt": attempt, "wanted": int(total), "answered": int(total) - missing})
+    return found
+
+
+def _people(study: Study, rows: list[Any]) -> list[dict[str, Any]]:
+    with study.engine.execution_options(reads=True).connect() as c:
+        known = c.execute(select(people).order_by(people.c.id)).all()
+    own: dict[int, list[Any]] = defaultdict(list)
+    for row in rows:
+        own[row.person].append(row)
+    return [
+        {
+            "id": p.id,
+            "name": p.label,
+            "worker": p.worker or "",
+            "simulated": p.simulated,
+            "answers": len(own[p.id]),
+            "seconds": round(float(np.median([r.seconds for r in own[p.id]])), 1) if own[p.id] else None,
+            "checks": _checks(own[p.id]),
+            "doubts": [] if p.simulated else doubts(own[p.id]),
+        }
+        for p in known
+    ]
+
+
+def _checks(rows: list[Any]) -> str:
+    asked = [r for r in rows if r.answer is not None]
+    right = sum(r.outcome == "pick" and json.loads(r.slots) == [r.answer] for r in asked)
+    return f"{right} of {len(asked)}" if asked else ""
+
+
+def doubts(rows: list[Any]) -> list[str]:
+    """Return what is suspicious of a person's answers: haste, always one place, or failed checks."""
+    if len(rows) < FEWEST:
+        return []
+    found = []
+    median = float(np.median([r.seconds for r in rows]))
+    if median < QUICK:
+        found.append(f"half of the answers took less than {median:.1f} seconds")
+    picked = [(json.loads(r.places), json.loads(r.slots)) for r in rows if r.outcome == "pick"]
+    places = Counter(order.index(slots[0]) for order, slots in picked)
+    if places:
+        place, count = places.most_common(1)[0]
+        chance = float(np.mean([1 / len(order) for order, _ in picked]))
+        width = max(len(order) for order, _ in picked)
+        if width * binom.sf(count - 1, len(picked), chance) < RARE:
+            found.append(f"place {place + 1} in {count} of {len(picked)} picks")
+    asked = [r for r in rows if r.answer is not None]
+    wrong = sum(json.loads(r.slots) != [r.answer] for r in asked)
+    if len(asked) >= 3 and wrong > len(asked) / 2:
+        found.append(f"{wrong} of {len(asked)} checks failed")
+    return found
+
+
+def agreement(rows: list[Any]) -> dict[str, Any]:
+    """Return how often two people, and a person twice, pick the same, with 95 % intervals by Wilson."""
+    slots: dict[int, dict[tuple[int, int], int]] = defaultdict(dict)
+    for row in rows:
+        if row.outcome in ("pick", "ranking"):
+            slots[row.slate][row.person, row.repeat] = json.loads(row.slots)[0]
+    between, again = [0, 0], [0, 0]
+    for own in slots.values():
+        first = [(person, slot) for (person, repeat), slot in own.items() if repeat == 0]
+        for i, (_, a) in enumerate(first):
+            for _, b in first[:i]:
+                between[0] += a == b
+                between[1] += 1
+        for (person, repeat), slot in own.items():
+            if repeat and (person, 0) in own:
+                again[0] += slot == own[person, 0]
+                again[1] += 1
+    return {"between": _share(*between), "repeats": _share(*again)}
+
+
+def _share(hits: int, count: int) -> dict[str, Any] | None:
+    if not count:
+        return None
+    z, p = 1.959964, hits / count
+    middle = (p + z * z / (2 * count)) / (1 + z * z / count)
+    reach = z / (1 + z * z / count) * math.sqrt(p * (1 - p) / count + z * z / (4 * count * count))
+    return {"share": p, "low": max(middle - reach, 0.0), "high": min(middle + reach, 1.0), "pairs": count}
+
+
+def fit(study: Study, rows: list[Any]) -> dict[str, Any]:
+    """Return the rewards' coefficients, and whether Luce's choice describes the picks."""
+    made = choices_of(study, rows)
+    if made is None:
+        return {"words": "The candidates have no rewards: export the picks, and recurate fit estimates them."}
+    if len(made.slates) < FEWEST:
+        return {"words": f"{len(made.slates)} picks: the fit begins with {FEWEST}."}
+    try:
+        found = conditional_logit(made)
+        verdict = judge(run_checks(made, found.coefficients, found.covariance), compare_rules(made))
+    except RecurateError as error:
+        return {"words": str(error).splitlines()[0]}
+    errors = np.sqrt(np.diag(found.covariance))
+    terms = [
+        {"name": n, "value": float(b), "low": float(b - 1.96 * s), "high": float(b + 1.96 * s)}
+        for n, b, s in zip(made.names, found.coefficients, errors, strict=True)
+    ]
+    return {"coefficients": terms, "holds": bool(verdict.holds), "words": verdict.sentence}
+
+
+def choices_of(study: Study, rows: list[Any]) -> Choices | None:
+    """Return the picks with the candidates' rewards as features; None if there are none.
+
+    Answers of simulated people, repeats and checks are left out.
+    """
+    with study.engine.execution_options(reads=True).connect() as c:
+        simulated = set(c.execute(select(people.c.id).where(people.c.simulated)).scalars())
+        used = [
+            r for r in reversed(rows)
+            if r.outcome == "pick" and r.repeat == 0 and r.answer is None and r.person not in simulated
+        ]  # fmt: skip
+        ids = sorted({r.slate for r in used})
+        values: dict[int, dict[int, dict[str, Any]]] = defaultdict(dict)
+        for low in range(0, len(ids), 500):
+            own = select(candidates).where(candidates.c.slate.in_(ids[low : low + 500]))
+            for row in c.execute(own):
+                values[row.slate][row.slot] = json.loads(row.own)
+    names = [
+        n for n in next(iter(values.values()), {}).get(0, {})
+        if all(isinstance(v.get(n), int | float) for own in values.values() for v in own.values())
+    ]  # fmt: skip
+    if used and not names:
+        return None
+    features, offsets, picked, positions = [], [0], [], []
+    for r in used:
+        order = json.loads(r.places)
+        features += [[float(values[r.slate][slot][n]) for n in names] for slot in order]
+        positions += list(range(len(order)))
+        offsets.append(len(features))
+        picked.append(order.index(json.loads(r.slots)[0]))
+    matrix = np.array(features, float).reshape(-1, max(len(names), 1) if used else 0)
+    varies = matrix.std(axis=0) > 0
+    return Choices.of(
+        matrix[:, varies], offsets=np.array(offsets), picked=np.array(picked, np.int64),
+        names=tuple(n for n, v in zip(names, varies, strict=False) if v),
+        choosers=[r.person for r in used], positions=np.array(positions, np.int64),
+        times=np.arange(len(used)),
+    )  # fmt: skip

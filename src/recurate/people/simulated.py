@@ -1,0 +1,65 @@
+"""Simulated people who judge slates beside real ones, and are marked as such."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+from sqlalchemy import select
+
+from recurate.core.errors import InputError
+from recurate.core.seeds import Stream
+from recurate.people.ballots import Lease, Study
+from recurate.people.tables import candidates, leases
+from recurate.rules import GAUSSIAN, GUMBEL, NO_NOISE, Rule
+
+RULES = {
+    "luce": (GUMBEL, 0.0),
+    "thurstone": (GAUSSIAN, 0.0),
+    "best": (NO_NOISE, 0.0),
+    "random": (GUMBEL, 1.0),
+}
+
+
+def judge(study: Study, count: int, rule: str = "luce", reward: str = "") -> int:
+    """Let a simulated person judge up to ``count`` slates, and return how many were judged.
+
+    Args:
+        study: The study.
+        count: Largest number of slates.
+        rule: ``luce``, ``thurstone``, ``best`` or ``random``.
+        reward: Column of the candidates by which it judges; "": the only column of numbers.
+
+    Raises:
+        InputError: If there is no such rule or column.
+    """
+    if rule not in RULES:
+        raise InputError("there is no such rule", got=rule, remedy="take one of " + ", ".join(RULES))
+    noise, lapse = RULES[rule]
+    person, made = study.join(None, simulated=True), 0
+    while made < count and (lease := study.next(person)) is not None:
+        rewards = _rewards(study, lease, reward)[None]
+        draw = Stream(study.rules.seed).at("simulated", person, lease.slate).generator()
+        place = int(Rule(rewards.shape[1], noise=noise, lapse=lapse).draw(rewards, draw)[0])
+        study.submit(person, lease.id, f"simulated-{lease.id}", "pick", [place])
+        made += 1
+    return made
+
+
+def _rewards(study: Study, lease: Lease, reward: str) -> np.ndarray:
+    """Return the rewards of a lease's candidates, in the order shown."""
+    with study.engine.execution_options(reads=True).connect() as c:
+        order = json.loads(c.execute(select(leases.c.places).where(leases.c.id == lease.id)).scalar_one())
+        rows = c.execute(select(candidates.c.slot, candidates.c.own).where(candidates.c.slate == lease.slate))
+        values = {slot: json.loads(own) for slot, own in rows}
+    numbers = [
+        n for n, v in values[order[0]].items() if isinstance(v, int | float) and not isinstance(v, bool)
+    ]
+    name = reward or (numbers[0] if len(numbers) == 1 else "")
+    if name not in numbers:
+        raise InputError(
+            "simulated people need a column of rewards",
+            got=f"{reward or 'no --reward'}; columns of numbers: {', '.join(numbers) or 'none'}",
+            remedy="--reward COLUMN",
+        )
+    return np.array([float(values[slot][name]) for slot in order])

@@ -1,0 +1,433 @@
+"""The pages in a browser: the one on which people pick, and the owner's.
+
+Sessions and invitations are random tokens of which the database has hashes. Every change needs a token that
+the page carries besides the cookie; pages have no script of their own and load nothing from elsewhere.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import html
+import json
+import secrets
+import time
+from collections import defaultdict, deque
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import sqlalchemy as sa
+from fastapi import Cookie, Depends, FastAPI, Form, Header, HTTPException, Request
+from fastapi import Path as InPath
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import HTMLResponse, JSONResponse, RedirectResponse, Response
+from fastapi.staticfiles import StaticFiles
+from pydantic import BaseModel, ConfigDict, Field
+
+from recurate.core.version import VERSION
+from recurate.people import export, insight, invitations
+from recurate.people.ballots import MOST_WORDS, Candidate, Lease, Refused, Study
+
+PAGES = Path(__file__).parent / "pages"
+LARGEST = 64 * 1024  # bytes of a request
+LARGEST_IMPORT = 64 * 1024 * 1024
+PER_MINUTE = 600  # requests of one address or session
+TRIES = 10  # passwords of one address per minute
+DAY = 86_400
+PLATFORM = ("PROLIFIC_PID", "workerId", "worker")  # how platforms name a person in links
+SECURITY = {
+    "Content-Security-Policy": "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; "
+    "connect-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'",
+    "X-Content-Type-Options": "nosniff",
+    "X-Frame-Options": "DENY",
+    "Referrer-Policy": "no-referrer",
+    "Permissions-Policy": "camera=(), microphone=(), geolocation=()",
+    "Cross-Origin-Opener-Policy": "same-origin",
+    "Cross-Origin-Resource-Policy": "same-origin",
+}
+
+
+@dataclass(frozen=True)
+class Site:
+    """What the pages say and who may see them.
+
+    Attributes:
+        title: Title of the study.
+        instructions: Markdown above the candidates.
+        consent: Markdown that people agree to; "": nothing is asked.
+        question: Question about the candidates.
+        open: Whether anybody may take part without an invitation.
+        secure: Whether cookies are sent by HTTPS alone.
+        completion: Code that the last page shows; "": one of each person's own.
+        reload: Function that is called before the owner's page and looks for new slates.
+    """
+
+    title: str = "Which one do you prefer?"
+    instructions: str = ""
+    consent: str = ""
+    question: str = "Which one is best?"
+    open: bool = False
+    secure: bool = False
+    completion: str = ""
+    reload: Callable[[], None] = field(default=lambda: None)
+
+
+class Answer(BaseModel):
+    """A person's answer to a slate."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    lease: int = Field(ge=1, le=2**62)
+    key: str = Field(min_length=8, max_length=64, pattern="^[A-Za-z0-9-]+$")
+    outcome: Literal["pick", "tie", "bad", "skip", "ranking"]
+    places: list[Annotated[int, Field(ge=0, le=1000)]] = Field(default=[], max_length=1000)
+    reason: str = Field(default="", max_length=MOST_WORDS)
+    comment: str = Field(default="", max_length=MOST_WORDS)
+
+
+class Invitation(BaseModel):
+    """An invitation that the owner makes."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    label: str = Field(default="", max_length=200)
+    places: int | None = Field(default=None, ge=1, le=10**6)
+    hours: float | None = Field(default=None, gt=0, le=10**5)
+
+
+def hashed(token: str) -> str:
+    """Return what the database keeps of a token."""
+    return hashlib.sha256(token.encode()).hexdigest()
+
+
+def application(study: Study, site: Site) -> FastAPI:
+    """Return the application of a study.
+
+    Its address may be passed on by a proxy; see docs/people.md.
+    """
+    app = FastAPI(title="recurate: people's picks", version=VERSION, docs_url=None, redoc_url=None)
+    app.state.study, app.state.seen, app.state.sessions = study, defaultdict(deque), {}
+    app.mount("/static", StaticFiles(directory=PAGES / "static"), name="static")
+    _guard(app)
+    _people(app, study, site)
+    _owner(app, study, site)
+    return app
+
+
+# --- protection -----------------------------------------------------------------------------------
+
+
+def _guard(app: FastAPI) -> None:
+    @app.middleware("http")
+    async def guarded(request: Request, go: Callable[[Request], Awaitable[Response]]) -> Response:
+        most = LARGEST_IMPORT if request.url.path == "/owner/import" else LARGEST
+        size = request.headers.get("content-length", "0")
+        chunked = "chunked" in request.headers.get("transfer-encoding", "")
+        if chunked or not size.isdigit() or int(size) > most:
+            return _secured(JSONResponse({"detail": "The request is too large."}, 413))
+        if not _may(app, f"all {_address(request)}", PER_MINUTE * 10):
+            return _secured(JSONResponse({"detail": "Too many requests. Wait a minute."}, 429))
+        return _secured(await go(request), request.url.path.startswith(("/static", "/media")))
+
+    @app.exception_handler(Refused)
+    async def refused(request: Request, error: Refused) -> Response:
+        return JSONResponse({"detail": str(error)}, error.code)
+
+    @app.exception_handler(RequestValidationError)
+    async def invalid(request: Request, error: RequestValidationError) -> Response:
+        first = error.errors()[0]
+        where = ".".join(str(part) for part in first["loc"][1:])
+        return JSONResponse({"detail": f"{where}: {first['msg']}"}, 422)
+
+    @app.exception_handler(sa.exc.OperationalError)
+    async def unavailable(request: Request, error: sa.exc.OperationalError) -> Response:
+        why = str(error.orig).strip().splitlines()[0]
+        print(f"the database did not take a request: {why}", flush=True)
+        words = "Your answer could not be kept just now. Nothing is lost: try again in a moment."
+        return JSONResponse({"detail": words}, 503, {"Retry-After": "2"})
+
+
+def _secured(response: Response, cached: bool = False) -> Response:
+    response.headers.update(SECURITY)
+    if not cached:
+        response.headers["Cache-Control"] = "no-store"
+    return response
+
+
+def _address(request: Request) -> str:
+    return request.client.host if request.client else "?"
+
+
+def _may(app: FastAPI, who: str, most: int) -> bool:
+    """Whether somebody has made fewer than ``most`` requests in the last minute; it counts this one."""
+    now, seen = time.monotonic(), app.state.seen
+    if len(seen) > 100_000:
+        seen.clear()
+    times = seen[who]
+    while times and times[0] < now - 60:
+        times.popleft()
+    if len(times) >= most:
+        return False
+    times.append(now)
+    return True
+
+
+def _token_of(session: str) -> str:
+    """Return the token that a page carries besides its cookie."""
+    return hmac.new(session.encode(), b"page", hashlib.sha256).hexdigest()
+
+
+def _check_token(session: str | None, token: str | None) -> None:
+    if not session or not token or not hmac.compare_digest(_token_of(session), token):
+        raise HTTPException(403, "This page is out of date. Load it again.")
+
+
+def _cookie(response: Response, site: Site, name: str, value: str, age: int) -> None:
+    response.set_cookie(name, value, max_age=age, httponly=True, secure=site.secure, samesite="lax")
+
+
+# --- who asks -------------------------------------------------------------------------------------
+
+
+def _person(request: Request, session: Annotated[str | None, Cookie()] = None) -> int:
+    found = None if session is None else request.app.state.study.person(hashed(session))
+    if found is None:
+        raise HTTPException(401, "You have not joined this study. Open your link again.")
+    if not _may(request.app, f"person {found}", PER_MINUTE):
+        raise HTTPException(429, "Too many requests. Wait a minute.")
+    return int(found)
+
+
+Person = Annotated[int, Depends(_person)]
+
+
+def _changing(
+    found: Person,
+    session: Annotated[str | None, Cookie()] = None,
+    x_token: Annotated[str | None, Header()] = None,
+) -> int:
+    _check_token(session, x_token)
+    return found
+
+
+Changing = Annotated[int, Depends(_changing)]
+
+
+def _owns(request: Request, owner_session: Annotated[str | None, Cookie()] = None) -> str:
+    if owner_session is None or not _logged_in(request, owner_session):
+        raise HTTPException(401, "Log in first: /owner")
+    return owner_session
+
+
+def _logged_in(request: Request, session: str) -> bool:
+    until: float = request.app.state.sessions.get(hashed(session), 0.0)
+    return until >= time.time()
+
+
+Owner = Annotated[str, Depends(_owns)]
+
+
+# --- the people's page ----------------------------------------------------------------------------
+
+
+def _people(app: FastAPI, study: Study, site: Site) -> None:
+    @app.get("/", response_class=HTMLResponse, include_in_schema=False)
+    def start(session: Annotated[str | None, Cookie()] = None) -> Response:
+        if session is not None and study.person(hashed(session)) is not None:
+            return _page("pick", site, token=_token_of(session), outcomes=",".join(study.rules.outcomes))
+        if site.open:
+            return RedirectResponse("/join", 303)
+        return _page("closed", site, status=403)
+
+    @app.get("/join", response_class=HTMLResponse, include_in_schema=False)
+    def anybody(request: Request) -> Response:
+        return invited(request, "")
+
+    @app.get("/join/{invitation}", response_class=HTMLResponse, include_in_schema=False)
+    def invited(request: Request, invitation: Annotated[str, InPath(max_length=100)]) -> Response:
+        if not (site.open if invitation == "" else invitations.valid(study, invitation)):
+            return _page("closed", site, status=403)
+        worker = next((request.query_params[n] for n in PLATFORM if n in request.query_params), "")
+        return _page("join", site, invitation=invitation, worker=worker[:200])
+
+    @app.post("/join", include_in_schema=False)
+    def join(
+        request: Request,
+        invitation: Annotated[str, Form(max_length=100)] = "",
+        worker: Annotated[str, Form(max_length=200)] = "",
+        agree: Annotated[str, Form(max_length=10)] = "",
+    ) -> Response:
+        if not _may(app, f"join {_address(request)}", PER_MINUTE):
+            raise HTTPException(429, "Too many requests. Wait a minute.")
+        if not _same_origin(request):
+            raise HTTPException(403, "This form came from another site.")
+        own = invitations.valid(study, invitation) if invitation else None
+        if not (own or (site.open and not invitation)):
+            return _page("closed", site, status=403)
+        if site.consent and agree != "yes":
+            return _page("join", site, invitation=invitation, worker=worker, status=422)
+        session = secrets.token_urlsafe(32)
+        study.join(hashed(session), worker or None, own)
+        response = RedirectResponse("/", 303)
+        _cookie(response, site, "session", session, 30 * DAY)
+        return response
+
+    @app.get("/api/next", responses=_SAID)
+    def next_slate(found: Person) -> dict[str, Any]:
+        """Return the slate that this person judges next, or the completion code."""
+        return _state(study, site, found, study.next(found))
+
+    @app.post("/api/ballots", responses=_SAID)
+    def ballot(found: Changing, answer: Answer) -> dict[str, Any]:
+        """Keep this person's answer, and return the next slate."""
+        study.submit(
+            found, answer.lease, answer.key, answer.outcome, answer.places, reason=answer.reason,
+            comment=answer.comment,
+        )  # fmt: skip
+        return _state(study, site, found, study.next(found))
+
+    @app.post("/api/undo", responses=_SAID)
+    def undo(found: Changing) -> dict[str, Any]:
+        """Take back this person's last answer, and return its slate."""
+        lease = study.undo(found)
+        if lease is None:
+            raise HTTPException(404, "There is nothing to take back.")
+        return _state(study, site, found, lease)
+
+    @app.get("/media/{digest}.png", response_class=Response, responses=_SAID)
+    def media(found: Person, digest: Annotated[str, InPath(pattern="^[0-9a-f]{64}$")]) -> Response:
+        """Return an image that this person was given."""
+        data = study.image(digest) if study.was_given(found, digest) else None
+        if data is None:
+            raise HTTPException(404, "There is no such image.")
+        headers = {"Cache-Control": "private, max-age=86400, immutable"}
+        return Response(data, media_type="image/png", headers=headers)
+
+
+_SAID: dict[int | str, dict[str, Any]] = {
+    code: {"description": words, "content": {"application/json": {}}}
+    for code, words in {
+        401: "Not in this study", 403: "No token of this page", 404: "Not there", 409: "Answered otherwise",
+        410: "The time ran out", 413: "Too large", 422: "Not possible", 429: "Too many requests",
+        503: "Not just now",
+    }.items()
+}  # fmt: skip
+
+
+def _same_origin(request: Request) -> bool:
+    """Whether a form was sent by a page of this site, as far as the browser says."""
+    return request.headers.get("sec-fetch-site", "same-origin") in ("same-origin", "none")
+
+
+def _state(study: Study, site: Site, person: int, lease: Lease | None) -> dict[str, Any]:
+    progress = study.progress(person)
+    found: dict[str, Any] = {"progress": {"done": progress.done, "total": progress.total}, "slate": None}
+    if lease is None:
+        found["code"] = site.completion or study.code(person)
+        return found
+    found["slate"] = {
+        "lease": lease.id,
+        "prompt": markdown(lease.context) if lease.context else "",
+        "candidates": [_shown(c) for c in lease.candidates],
+    }
+    return found
+
+
+def _shown(candidate: Candidate) -> dict[str, Any]:
+    if candidate.form == "image":
+        return {"form": "image", "url": f"/media/{candidate.content}.png"}
+    if candidate.form == "points":
+        return {"form": "points", "points": json.loads(candidate.content)}
+    return {"form": "text", "html": markdown(candidate.content)}
+
+
+def markdown(text: str) -> str:
+    """Return a text's Markdown as HTML; HTML in it is shown as text, and links and images stay Markdown."""
+    from markdown_it import MarkdownIt
+
+    renderer = MarkdownIt("js-default", {"html": False, "linkify": False, "breaks": True})
+    return str(renderer.disable(["link", "image", "autolink", "reference"]).render(text[:100_000]))
+
+
+def _page(name: str, site: Site, status: int = 200, **values: str) -> HTMLResponse:
+    """Fill a page; every value is escaped but those that are Markdown."""
+    text = (PAGES / f"{name}.html").read_text(encoding="utf-8")
+    filled = {k: html.escape(v) for k, v in values.items()} | {
+        "title": html.escape(site.title),
+        "question": html.escape(site.question),
+        "instructions": markdown(site.instructions) if site.instructions else "",
+        "consent": markdown(site.consent) if site.consent else "",
+        "asked": "" if site.consent else "hidden",
+    }
+    for key, value in filled.items():
+        text = text.replace("{{" + key + "}}", value)
+    return HTMLResponse(text, status)
+
+
+# --- the owner's pages ----------------------------------------------------------------------------
+
+
+def _owner(app: FastAPI, study: Study, site: Site) -> None:
+    @app.get("/owner", response_class=HTMLResponse, include_in_schema=False)
+    def page(request: Request, owner_session: Annotated[str | None, Cookie()] = None) -> Response:
+        if owner_session is None or not _logged_in(request, owner_session):
+            return _page("login", site)
+        site.reload()
+        return _page("owner", site, token=_token_of(owner_session))
+
+    @app.post("/owner/login", include_in_schema=False)
+    def login(request: Request, password: Annotated[str, Form(max_length=200)]) -> Response:
+        if not _may(app, f"login {_address(request)}", TRIES):
+            raise HTTPException(429, "Too many passwords. Wait a minute.")
+        if not _same_origin(request) or not insight.right_password(study, password):
+            return _page("login", site, status=403)
+        session = secrets.token_urlsafe(32)
+        app.state.sessions[hashed(session)] = time.time() + DAY
+        response = RedirectResponse("/owner", 303)
+        _cookie(response, site, "owner_session", session, DAY)
+        return response
+
+    @app.get("/owner/state", responses=_SAID)
+    def state(_: Owner) -> dict[str, Any]:
+        """Return progress, people, agreement and the fit of the rewards."""
+        site.reload()
+        return insight.overview(study)
+
+    @app.post("/owner/invitations", responses=_SAID)
+    def invite(
+        session: Owner,
+        wanted: Invitation,
+        x_token: Annotated[str | None, Header()] = None,
+    ) -> dict[str, str]:
+        """Make an invitation; its link is shown once."""
+        _check_token(session, x_token)
+        return {"path": "/join/" + invitations.make(study, wanted.label, wanted.places, wanted.hours)}
+
+    @app.post("/owner/invitations/{number}/revoke", responses=_SAID)
+    def revoke(
+        session: Owner,
+        number: Annotated[int, InPath(ge=1, le=2**62)],
+        x_token: Annotated[str | None, Header()] = None,
+    ) -> dict[str, bool]:
+        """Revoke an invitation."""
+        _check_token(session, x_token)
+        return {"revoked": invitations.revoke(study, number)}
+
+    @app.post("/owner/people/{number}/remove", responses=_SAID)
+    def remove(
+        session: Owner,
+        number: Annotated[int, InPath(ge=1, le=2**62)],
+        x_token: Annotated[str | None, Header()] = None,
+    ) -> dict[str, int]:
+        """Delete all data of a person."""
+        _check_token(session, x_token)
+        return {"ballots": study.remove(number)}
+
+    @app.get("/owner/export.{ending}", response_class=Response, responses=_SAID)
+    def exported(_: Owner, ending: Literal["parquet", "jsonl", "csv"]) -> Response:
+        """Return all answers as a log."""
+        data, kind = export.as_bytes(study, ending)
+        name = f"attachment; filename=picks.{ending}"
+        return Response(data, media_type=kind, headers={"Content-Disposition": name})

@@ -1,0 +1,1 @@
+"""`recurate serve`: people pick."""

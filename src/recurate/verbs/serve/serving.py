@@ -1,0 +1,256 @@
+"""What `recurate serve` does: it opens the source and the database, and serves the pages."""
+
+from __future__ import annotations
+
+import secrets
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from recurate.core.errors import InputError, counted, need
+from recurate.verbs.options import fresh_folder
+
+if TYPE_CHECKING:
+    from recurate.people.ballots import Study
+
+OUTCOMES = ("pick", "tie", "bad", "skip", "ranking")
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """The options of `recurate serve`; see its help."""
+
+    source: Path
+    db: str | None = None
+    host: str = "127.0.0.1"
+    port: int = 8765
+    open: bool = False
+    seats: int = 1
+    limit: int | None = None
+    lease: float = 900.0
+    repeats: float = 0.0
+    checks: float = 0.0
+    answers: tuple[str, ...] = OUTCOMES[:4]
+    title: str = "Which one do you prefer?"
+    question: str = "Which one is best?"
+    instructions: Path | None = None
+    consent: Path | None = None
+    completion: str = ""
+    show: str = ""
+    context: str = ""
+    slate: str = ""
+    k: int = 0
+    check: str = ""
+    export: Path | None = None
+    take: Path | None = None
+    simulate: int = 0
+    rule: str = "luce"
+    reward: str = ""
+    password: Path | None = None
+    https: bool = False
+
+
+def serve_source(wanted: Wanted) -> None:
+    """Serve a source's slates, or do one of the jobs that end by themselves.
+
+    Raises:
+        InputError: If the source, the database or an option is not valid.
+    """
+    need(
+        ["fastapi", "uvicorn", "sqlalchemy", "alembic", "markdown_it", "multipart"],
+        "serving pages for people",
+        "pip install 'recurate[people]'",
+    )
+    _check(wanted)
+    study, look, run = _study(wanted)
+    look()
+    if wanted.take is not None:
+        from recurate.log.reading.sources import open_source
+        from recurate.people.export import take
+
+        print(f"{take(study, open_source(wanted.take).read(None), str(wanted.take))} picks added")
+    elif wanted.simulate:
+        from recurate.people.simulated import judge
+
+        made = judge(study, wanted.simulate, wanted.rule, wanted.reward)
+        print(f"{counted(made, '{slate was|slates were}')} judged by a simulated person")
+    elif wanted.export is not None:
+        from recurate.people.export import write
+
+        print(f"{write(study, wanted.export)} picks written: {wanted.export}")
+    else:
+        _serve(wanted, study, look, run)
+
+
+def _check(wanted: Wanted) -> None:
+    unknown = [a for a in wanted.answers if a not in OUTCOMES]
+    if unknown or not {"pick", "ranking"} & set(wanted.answers):
+        raise InputError(
+            "the answers must be some of " + ", ".join(OUTCOMES) + ", pick or ranking among them",
+            got=", ".join(wanted.answers),
+            remedy="--answers pick,tie,bad,skip",
+        )
+    if wanted.repeats + wanted.checks > 0.9:
+        raise InputError(
+            "most slates must be new",
+            got=f"{wanted.repeats} repeats and {wanted.checks} checks",
+            remedy="lower them",
+        )
+
+
+def _study(wanted: Wanted) -> tuple[Study, Callable[[], None], Path | None]:
+    """Return the study, a function that looks for new slates, and the folder of the run, if it is one."""
+    from recurate.people.asked import DATABASE
+    from recurate.people.ballots import Rules, Study
+    from recurate.people.tables import opened
+
+    rules = Rules(
+        0, wanted.seats, wanted.limit, wanted.lease, wanted.repeats, wanted.checks,
+        wanted.answers,  # type: ignore[arg-type]
+    )  # fmt: skip
+    source = wanted.source
+    if source.suffix == ".toml" and source.is_file():
+        return _of_run(wanted, rules, _begun(wanted))
+    if (source / "config.toml").is_file():
+        return _of_run(wanted, rules, source)
+    if not source.exists():
+        raise InputError(
+            "there is no such source", got=source, remedy="name a run, its configuration, or candidates"
+        )
+    from recurate.people.source import Columns, read
+
+    found = read(source, Columns(wanted.show, wanted.context, wanted.slate, wanted.check, wanted.k))
+    place = wanted.db or source.with_name(source.name + "." + DATABASE)
+    study = Study(opened(place), rules)
+    digest = _digest(found.slates)
+    known = study.fact("source")
+    if known is not None and known != digest:
+        raise InputError(
+            "the candidates have changed since people began to pick",
+            got=f"{source} and {place}",
+            remedy="restore the file, or give the new one a database of its own: --db FILE",
+        )
+    print("\n".join(f"  {line}" for line in found.account), file=sys.stderr)
+    study.add(found.slates, found.images)
+    study.set_fact("source", digest)
+    return study, lambda: None, None
+
+
+def _digest(slates: list[Any]) -> str:
+    import hashlib
+
+    return hashlib.sha256(repr(slates).encode()).hexdigest()
+
+
+def _of_run(wanted: Wanted, rules: Any, run: Path) -> tuple[Study, Callable[[], None], Path]:
+    from dataclasses import replace
+
+    from recurate.loop.asking import POSTED, posted_in
+    from recurate.people.asked import DATABASE, put
+    from recurate.people.ballots import Study
+    from recurate.people.tables import opened
+
+    if rules.seats > 1:
+        raise InputError(
+            "a run takes one pick per slate", got=f"--seats {rules.seats}", remedy="leave --seats out"
+        )
+    (run / POSTED).mkdir(parents=True, exist_ok=True)
+    study = Study(opened(wanted.db or run / POSTED / DATABASE), replace(rules, seats=1))
+
+    def look() -> None:
+        for folder in posted_in(run):
+            put(study, folder)
+
+    return study, look, run
+
+
+def _begun(wanted: Wanted) -> Path:
+    """Return a new folder for the run of a configuration, or the one that was begun beside it before."""
+    from recurate.loop.config import read_config
+
+    config = read_config(wanted.source)
+    if config.selection.by != "people":
+        raise InputError(
+            "in this configuration a rule picks",
+            got=f"selection.by = {config.selection.by!r} in {wanted.source}",
+            remedy='set by = "people" under [selection]',
+        )
+    return fresh_folder(Path("runs") / wanted.source.stem)
+
+
+def _serve(wanted: Wanted, study: Study, look: Callable[[], None], run: Path | None) -> None:
+    import uvicorn
+
+    from recurate.people.insight import set_password
+    from recurate.people.web import Site, application
+
+    words = _password(wanted, study)
+    if words is not None:
+        set_password(study, words)
+    site = Site(
+        wanted.title, _markdown(wanted.instructions), _markdown(wanted.consent), wanted.question, wanted.open,
+        wanted.https, wanted.completion, look,
+    )  # fmt: skip
+    server = uvicorn.Server(
+        uvicorn.Config(
+            application(study, site), host=wanted.host, port=wanted.port, log_level="warning",
+            access_log=False, server_header=False, proxy_headers=wanted.https,
+            forwarded_allow_ips="127.0.0.1",
+        )
+    )  # fmt: skip
+    loop = _drive(wanted, run)
+    _announce(wanted, server, words)
+    try:
+        server.run()
+    finally:
+        if loop is not None:
+            loop.terminate()
+            loop.wait()
+
+
+def _drive(wanted: Wanted, run: Path | None) -> subprocess.Popen[bytes] | None:
+    """Begin the run of a configuration, which waits for each round's picks."""
+    if run is None or wanted.source.suffix != ".toml":
+        return None
+    (run / "people").rmdir() if not any((run / "people").glob("[0-9]*")) else None
+    command = [sys.executable, "-m", "recurate", "run", str(wanted.source), "--out", str(run), "--wait"]
+    return subprocess.Popen([*command, *(["--db", wanted.db] if wanted.db else [])])
+
+
+def _announce(wanted: Wanted, server: Any, words: str | None) -> None:
+    """Print the addresses once the server listens."""
+    import threading
+    import time
+
+    def tell() -> None:
+        while not server.started:
+            time.sleep(0.05)
+        host, port = server.servers[0].sockets[0].getsockname()[:2]
+        base = f"http://{'[' + host + ']' if ':' in host else host}:{port}"
+        if wanted.open:
+            print(f"people pick here:  {base}/", flush=True)
+        else:
+            print(f"people pick here:  by invitation, which you make on {base}/owner", flush=True)
+        print(f"owner's page:      {base}/owner", flush=True)
+        print(f"owner's password:  {words or 'the one that was set before'}", flush=True)
+
+    threading.Thread(target=tell, daemon=True).start()
+
+
+def _password(wanted: Wanted, study: Study) -> str | None:
+    """Return the owner's password: a new one, the one in a file, or None for the one that was set before."""
+    if wanted.password is not None:
+        words = wanted.password.read_text(encoding="utf-8").strip()
+        if len(words) < 8:
+            raise InputError(
+                "the owner's password is too short", got=f"{len(words)} characters", remedy="take 8 or more"
+            )
+        return words
+    return secrets.token_urlsafe(12)
+
+
+def _markdown(path: Path | None) -> str:
+    return "" if path is None else path.read_text(encoding="utf-8")
