@@ -19,6 +19,8 @@ from helpers.commands import Done, call
 from helpers.faults import Server
 from helpers.tiny import differences
 
+pytest_plugins = ("helpers.studies",)
+
 # The key that marks runs as this user's is the tests' own.
 os.environ["XDG_STATE_HOME"] = tempfile.mkdtemp(prefix="recurate-state-")
 

@@ -174,12 +174,21 @@ def _share(hits: int, count: int) -> dict[str, Any] | None:
 
 
 def fit(study: Study, rows: list[Any]) -> dict[str, Any]:
-    """Return the rewards' coefficients, and whether Luce's choice describes the picks."""
-    made = choices_of(study, rows)
+    """Return the rewards' coefficients, and whether Luce's choice describes the picks.
+
+    Answers of simulated people, repeats and checks are left out.
+    """
+    with study.engine.execution_options(reads=True).connect() as c:
+        simulated = set(c.execute(select(people.c.id).where(people.c.simulated)).scalars())
+    used = [
+        r for r in reversed(rows)
+        if r.outcome == "pick" and r.repeat == 0 and r.answer is None and r.person not in simulated
+    ]  # fmt: skip
+    if len(used) < FEWEST:
+        return {"words": f"{len(used)} picks: the fit begins with {FEWEST}."}
+    made = choices_of(used, _values(study, {r.slate for r in used}))
     if made is None:
         return {"words": "The candidates have no rewards: export the picks, and recurate fit estimates them."}
-    if len(made.slates) < FEWEST:
-        return {"words": f"{len(made.slates)} picks: the fit begins with {FEWEST}."}
     try:
         found = conditional_logit(made)
         verdict = judge(run_checks(made, found.coefficients, found.covariance), compare_rules(made))
@@ -193,41 +202,44 @@ def fit(study: Study, rows: list[Any]) -> dict[str, Any]:
     return {"coefficients": terms, "holds": bool(verdict.holds), "words": verdict.sentence}
 
 
-def choices_of(study: Study, rows: list[Any]) -> Choices | None:
-    """Return the picks with the candidates' rewards as features; None if there are none.
+Values = dict[int, dict[int, dict[str, Any]]]  # slate, slot, name
 
-    Answers of simulated people, repeats and checks are left out.
-    """
+
+def _values(study: Study, wanted: set[int]) -> Values:
+    """Return the candidates' own columns."""
+    found: Values = defaultdict(dict)
+    ids = sorted(wanted)
     with study.engine.execution_options(reads=True).connect() as c:
-        simulated = set(c.execute(select(people.c.id).where(people.c.simulated)).scalars())
-        used = [
-            r for r in reversed(rows)
-            if r.outcome == "pick" and r.repeat == 0 and r.answer is None and r.person not in simulated
-        ]  # fmt: skip
-        ids = sorted({r.slate for r in used})
-        values: dict[int, dict[int, dict[str, Any]]] = defaultdict(dict)
         for low in range(0, len(ids), 500):
-            own = select(candidates).where(candidates.c.slate.in_(ids[low : low + 500]))
-            for row in c.execute(own):
-                values[row.slate][row.slot] = json.loads(row.own)
+            for row in c.execute(select(candidates).where(candidates.c.slate.in_(ids[low : low + 500]))):
+                found[row.slate][row.slot] = json.loads(row.own)
+    return found
+
+
+def choices_of(used: list[Any], values: Values) -> Choices | None:
+    """Return picks with the candidates' rewards as features; None if no number varies."""
+    first = next(iter(values.values()))[0]
     names = [
-        n for n in next(iter(values.values()), {}).get(0, {})
+        n for n in first
         if all(isinstance(v.get(n), int | float) for own in values.values() for v in own.values())
     ]  # fmt: skip
-    if used and not names:
+    orders = [json.loads(r.places) for r in used]
+    rows = [
+        [float(values[r.slate][slot][n]) for n in names]
+        for r, order in zip(used, orders, strict=True)
+        for slot in order
+    ]
+    matrix = np.array(rows, float).reshape(len(rows), len(names))
+    varies = np.ptp(matrix, axis=0) > 0
+    if not varies.any():
         return None
-    features, offsets, picked, positions = [], [0], [], []
-    for r in used:
-        order = json.loads(r.places)
-        features += [[float(values[r.slate][slot][n]) for n in names] for slot in order]
-        positions += list(range(len(order)))
-        offsets.append(len(features))
-        picked.append(order.index(json.loads(r.slots)[0]))
-    matrix = np.array(features, float).reshape(-1, max(len(names), 1) if used else 0)
-    varies = matrix.std(axis=0) > 0
+    picked = [order.index(json.loads(r.slots)[0]) for r, order in zip(used, orders, strict=True)]
     return Choices.of(
-        matrix[:, varies], offsets=np.array(offsets), picked=np.array(picked, np.int64),
-        names=tuple(n for n, v in zip(names, varies, strict=False) if v),
-        choosers=[r.person for r in used], positions=np.array(positions, np.int64),
+        matrix[:, varies],
+        offsets=np.cumsum([0, *map(len, orders)]),
+        picked=np.array(picked, np.int64),
+        names=[n for n, v in zip(names, varies, strict=True) if v],
+        choosers=[r.person for r in used],
+        positions=np.array([place for order in orders for place in range(len(order))], np.int64),
         times=np.arange(len(used)),
-    )  # fmt: skip
+    )

@@ -12,7 +12,7 @@ import typer
 from recurate.core.errors import InputError, Stopped, Waiting, WaitingForPeople
 from recurate.core.files import write_text
 from recurate.verbs.options import Figures, fresh_folder, need_run_extra, option
-from recurate.verbs.run.python import check_arguments, read_run, run_loop, until_answered
+from recurate.verbs.run.python import check_arguments, read_run, run_loop
 
 WAITING = 4  # exit code of a run that waits for people
 
@@ -123,25 +123,17 @@ def run(
         monitor = Several([view, *make_loggers(logger or [], folder)])
         stopped = None
         try:
-            while True:
-                try:
-                    run_loop(
-                        settings,
-                        folder,
-                        monitor,
-                        accept_changes=accept_changes,
-                        trust=trust,
-                        engine=engine,
-                        workers=workers,
-                        db=db,
-                    )
-                except WaitingForPeople as people:
-                    if not wait:
-                        raise
-                    settings = None  # from here on the run is resumed
-                    until_answered(folder, people, db)
-                else:
-                    break
+            run_loop(
+                settings,
+                folder,
+                monitor,
+                accept_changes=accept_changes,
+                trust=trust,
+                engine=engine,
+                workers=workers,
+                db=db,
+                wait=wait,
+            )
         except Stopped as stop:
             stopped = stop
         except WaitingForPeople as people:

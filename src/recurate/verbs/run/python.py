@@ -10,14 +10,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from recurate.core.citations import cite
-from recurate.core.errors import InputError, Stopped, need
+from recurate.core.errors import InputError, Stopped, WaitingForPeople, need
 from recurate.engines.engine import opened
 from recurate.verbs.options import fresh_folder, need_run_extra
 
 POLL = 1.0  # seconds between two looks at people's answers
 
 if TYPE_CHECKING:
-    from recurate.core.errors import WaitingForPeople
     from recurate.loop.asking import Answers
     from recurate.loop.config import Config
     from recurate.loop.monitors.protocol import Monitor
@@ -38,6 +37,7 @@ def run(
     engine: str = "local",
     workers: int | None = None,
     db: str | None = None,
+    wait: bool = False,
 ) -> Result[Run]:
     r"""Run a loop of training, sampling, picking and retraining, and compare each round with the forecast.
 
@@ -68,6 +68,7 @@ def run(
         workers: Number of shards that are done at a time. None: the engine's own.
         db: Database of people's answers, if people pick: a file, or ``postgresql://USER@HOST/NAME``. None: a
             file in the run's folder.
+        wait: Whether to wait for people's answers instead of raising ``WaitingForPeople``.
 
     Returns:
         A result with ``path``, ``config``, ``trajectory`` and ``store`` (each round's log, samples and
@@ -121,6 +122,7 @@ def run(
             engine=engine,
             workers=workers,
             db=db,
+            wait=wait,
         )
     )
 
@@ -160,6 +162,7 @@ def run_loop(
     engine: str = "local",
     workers: int | None = None,
     db: str | None = None,
+    wait: bool = False,
 ) -> RunFolder:
     """Run a loop, or resume the run in ``folder`` if ``config`` is None, and write its report.
 
@@ -176,12 +179,21 @@ def run_loop(
     picker = _Asked(db)
     try:
         with opened(engine, workers) as found:
-            if config is None:
-                driver.resume(
-                    folder, monitor, accept_changes=accept_changes, trust=trust, engine=found, picker=picker
-                )
-            else:
-                driver.run(config, folder, monitor, found, picker)
+            while True:
+                try:
+                    if config is None:
+                        driver.resume(
+                            folder, monitor, accept_changes=accept_changes, trust=trust, engine=found,
+                            picker=picker,
+                        )  # fmt: skip
+                    else:
+                        driver.run(config, folder, monitor, found, picker)
+                    break
+                except WaitingForPeople as people:
+                    if not wait:
+                        raise
+                    config = None  # from here on the run is resumed
+                    _until_answered(folder, people, db)
         store = RunFolder.open(folder)
         write_run_report(store)
         return store
@@ -214,7 +226,7 @@ def read_run(folder: Path | str, *, trust: bool = False) -> Result[Run]:
     return run_result(store)
 
 
-def until_answered(folder: Path, wait: WaitingForPeople, db: str | None = None) -> None:
+def _until_answered(folder: Path, wait: WaitingForPeople, db: str | None = None) -> None:
     """Return when a run's round has all answers, or its deadline has passed.
 
     Args:

@@ -77,7 +77,7 @@ def serve(
         bool, typer.Option("--https", help="Behind a proxy with HTTPS: cookies need it.")
     ] = False,
 ) -> None:
-    """Let people pick in a browser: one of K candidates side by side, blind, in an order of each person's own.
+    """Let people pick in a browser: one of K candidates side by side, blind, in an order drawn for each.
 
     The source is a run whose configuration has selection.by = "people": each round's slates go to the page,
     and `recurate run --resume` goes on when the picks are in (with a configuration, this command does it by

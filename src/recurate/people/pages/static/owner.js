@@ -6,10 +6,35 @@ const token = document.querySelector("meta[name=token]").content;
 async function ask(path, body) {
   const how = body === undefined ? {} : { method: "POST", body: JSON.stringify(body) };
   how.headers = { "Content-Type": "application/json", "X-Token": token };
-  const answer = await fetch(path, how);
+  const answer = await fetch(path, how).catch(() => {
+    throw new Error("No answer from the server; this page tries again every few seconds.");
+  });
   const said = await answer.json().catch(() => ({ detail: "The server gave no answer." }));
   if (!answer.ok) throw new Error(said.detail);
   return said;
+}
+
+function unseen(words) {
+  const made = document.createElement("span");
+  made.className = "unseen";
+  made.textContent = words;
+  return made;
+}
+
+function say(words) {
+  $("message").textContent = words;
+  $("message").hidden = !words;
+}
+
+// Fill a part of the page if what it shows has changed: the focus and marked words stay where they are.
+const shown = {};
+function fill(id, found, made) {
+  const now = JSON.stringify(found);
+  if (shown[id] === now) return;
+  shown[id] = now;
+  const label = $(id).contains(document.activeElement) ? document.activeElement.getAttribute("aria-label") : null;
+  $(id).replaceChildren(...made());
+  if (label) [...$(id).querySelectorAll("button")].find((b) => b.getAttribute("aria-label") === label)?.focus();
 }
 
 function table(heads, rows) {
@@ -18,7 +43,8 @@ function table(heads, rows) {
   for (const head of heads) {
     const cell = document.createElement("th");
     cell.scope = "col";
-    cell.textContent = head;
+    if (head.startsWith("(")) cell.append(unseen(head.slice(1, -1))); // of a column of buttons
+    else cell.textContent = head;
     top.append(cell);
   }
   const body = made.createTBody();
@@ -50,64 +76,92 @@ function paragraph(words) {
   return made;
 }
 
+const digits = (x) => String(Number(x.toPrecision(3)));
+
+function rounds(found) {
+  const state = (r) => (r.answered >= r.wanted ? "complete" : `${r.wanted - r.answered} missing`);
+  return found.length ? [table(["Round", "Answers", "Wanted", "State"], found.map((r) => [r.round, r.answered, r.wanted, state(r)]))] : [paragraph("No slates yet.")];
+}
+
+function fit(found) {
+  const own = found.coefficients;
+  const rows = (own || []).map((c) => [c.name, digits(c.value), `${digits(c.low)} to ${digits(c.high)}`]);
+  return [...(own ? [table(["Reward", "Coefficient", "95 % interval"], rows)] : []), paragraph(found.words)];
+}
+
+function agreement(found) {
+  const words = ["Two people on one slate pick the same", "A person picks the same again"];
+  return [paragraph(share(found.between, words[0])), paragraph(share(found.repeats, words[1]))];
+}
+
+function people(found) {
+  if (!found.length) return [paragraph("Nobody yet.")];
+  const remove = (p) => button("Delete", `Delete all data of ${p.name}`, async () => {
+    if (window.confirm(`Delete ${p.name} and ${p.answers} answers? This cannot be undone.`)) await act(`/owner/people/${p.id}/remove`);
+  });
+  const rows = found.map((p) => [p.name, p.worker, p.answers, p.seconds, p.checks, p.doubts.join("; "), remove(p)]);
+  const heads = ["Name", "Worker", "Answers", "Seconds each", "Checks", "Doubts", "(Delete)"];
+  const used = heads.map((head, at) => rows.some((row) => !["", null].includes(row[at])));
+  return [table(heads.filter((head, at) => used[at]), rows.map((row) => row.filter((cell, at) => used[at])))];
+}
+
+function invitations(found) {
+  if (!found.length) return [];
+  const rows = found.map((i) => {
+    const label = i.label || `invitation ${i.id}`;
+    const until = i.until ? new Date(1000 * i.until).toLocaleString() : "no end";
+    const end = i.revoked ? "revoked" : button("Revoke", `Revoke ${label}`, () => act(`/owner/invitations/${i.id}/revoke`));
+    return [label, i.used, i.places ?? "any", until, end];
+  });
+  return [table(["Label", "Used", "Places", "Until", "(Revoke)"], rows)];
+}
+
+const PARTS = { rounds, fit, agreement, people, invitations };
+
 async function refresh() {
   try {
     const found = await ask("/owner/state");
-    $("message").hidden = true;
-    $("rounds").replaceChildren(
-      found.rounds.length
-        ? table(["Round", "Answers", "Wanted", ""], found.rounds.map((r) => [r.round, r.answered, r.wanted, r.answered >= r.wanted ? "complete" : `${r.wanted - r.answered} missing`]))
-        : paragraph("No slates yet."),
-    );
-    const own = found.fit.coefficients;
-    $("fit").replaceChildren(
-      ...(own ? [table(["Reward", "Coefficient", "95 % interval"], own.map((c) => [c.name, c.value.toPrecision(3), `${c.low.toPrecision(3)} to ${c.high.toPrecision(3)}`]))] : []),
-      paragraph(found.fit.words),
-    );
-    $("agreement").replaceChildren(paragraph(share(found.agreement.between, "Two people on one slate pick the same")), paragraph(share(found.agreement.repeats, "A person picks the same again")));
-    $("people").replaceChildren(
-      table(["Name", "Worker", "Answers", "Seconds each", "Checks", "Doubts", ""], found.people.map((p) => [
-        p.name, p.worker, p.answers, p.seconds, p.checks, p.doubts.join("; "),
-        button("Delete", `Delete all data of ${p.name}`, async () => {
-          if (!window.confirm(`Delete ${p.name} and ${p.answers} answers? This cannot be undone.`)) return;
-          await act(`/owner/people/${p.id}/remove`);
-        }),
-      ])),
-    );
-    $("invitations").replaceChildren(
-      table(["Label", "Used", "Places", "Until", ""], found.invitations.map((i) => [
-        i.label || `invitation ${i.id}`, i.used, i.places ?? "any", i.until ? new Date(1000 * i.until).toLocaleString() : "no end",
-        i.revoked ? "revoked" : button("Revoke", `Revoke ${i.label || `invitation ${i.id}`}`, () => act(`/owner/invitations/${i.id}/revoke`)),
-      ])),
-    );
+    for (const [id, made] of Object.entries(PARTS)) fill(id, found[id], () => made(found[id]));
+    say("");
   } catch (error) {
-    $("message").textContent = error.message;
-    $("message").hidden = false;
+    say(error.message);
   }
 }
 
-async function act(path) {
+async function act(path, body = {}) {
+  let made = null;
+  let failed = "";
   try {
-    await ask(path, {});
+    made = await ask(path, body);
   } catch (error) {
-    $("message").textContent = error.message;
-    $("message").hidden = false;
+    failed = error.message;
   }
   await refresh();
+  if (failed) say(failed);
+  return made;
+}
+
+function link(address) {
+  const made = document.createElement("a");
+  made.href = made.textContent = address;
+  const copy = button("Copy", "Copy the link", async () => {
+    await navigator.clipboard.writeText(address);
+    copy.textContent = "Copied";
+  });
+  return navigator.clipboard ? [made, " ", copy] : [made];
 }
 
 $("invite").addEventListener("submit", async (event) => {
   event.preventDefault();
   const own = new FormData($("invite"));
   const number = (name) => (own.get(name) ? Number(own.get(name)) : null);
-  try {
-    const made = await ask("/owner/invitations", { label: own.get("label"), places: number("places"), hours: number("hours") });
-    $("link").textContent = `Send this link; it is shown once: ${location.origin}${made.path}`;
-  } catch (error) {
-    $("message").textContent = error.message;
-    $("message").hidden = false;
-  }
-  await refresh();
+  const made = await act("/owner/invitations", { label: own.get("label"), places: number("places"), hours: number("hours") });
+  if (made) $("link").replaceChildren("Send this link; it is shown once: ", ...link(location.origin + made.path));
 });
-refresh();
-setInterval(refresh, 5000);
+
+async function go() {
+  if (!document.hidden) await refresh();
+  setTimeout(go, 5000);
+}
+document.addEventListener("visibilitychange", () => document.hidden || refresh());
+go();

@@ -11,6 +11,15 @@ let busy = false;
 let key = "";
 
 async function ask(path, body) {
+  $("candidates").setAttribute("aria-busy", "true");
+  try {
+    return await asked(path, body);
+  } finally {
+    $("candidates").removeAttribute("aria-busy");
+  }
+}
+
+async function asked(path, body) {
   const how = body === undefined ? {} : { method: "POST", body: JSON.stringify(body) };
   how.headers = { "Content-Type": "application/json", "X-Token": meta("token") };
   const answer = await fetch(path, how);
@@ -24,8 +33,31 @@ function say(words) {
   $("message").hidden = !words;
 }
 
-function show(state, undone) {
+const pause = (seconds) => new Promise((later) => setTimeout(later, 1000 * seconds));
+
+// Ask until there is an answer: the server may be started again, or the network away for a while.
+async function insist(path, body) {
+  for (let wait = 0.5; ; wait = Math.min(2 * wait, 5)) {
+    try {
+      return await ask(path, body);
+    } catch (error) {
+      if (![undefined, 502, 503, 504].includes(error.status)) throw error;
+      say("No answer from the server; trying again. Nothing is lost.");
+      await pause(wait);
+    }
+  }
+}
+
+// What the server made of Markdown, without HTML: its only styles align cells, and the page's policy forbids styles.
+function markdown(html) {
+  const made = document.createElement("template");
+  made.innerHTML = html.replace(/<(t[dh]) style="text-align:(left|center|right)">/g, '<$1 class="$2">');
+  return made.content;
+}
+
+function show(state) {
   slate = state.slate;
+  say("");
   mode = "pick";
   chosen = [];
   key = Array.from(crypto.getRandomValues(new Uint8Array(16)), (b) => b.toString(16).padStart(2, "0")).join("");
@@ -33,33 +65,42 @@ function show(state, undone) {
   $("progress").max = Math.max(total, 1);
   $("progress").value = total ? done : 1;
   $("count").textContent = `${done} of ${total}` + (total ? ` (${Math.floor((100 * done) / total)} %)` : "");
-  $("undo").disabled = done === 0 && !undone;
+  $("undo").disabled = done === 0;
   $("comment").value = "";
   $("reason").value = "";
   $("done").hidden = slate !== null;
-  for (const id of ["question", "candidates"]) $(id).hidden = slate === null;
+  for (const id of ["question", "candidates", "commenting"]) $(id).hidden = slate === null;
+  $("instructions").hidden = slate === null || !$("guide").textContent.trim();
   $("tie").hidden = slate === null || !offered.has("tie") || slate.candidates.length < 2;
   $("bad").hidden = slate === null || !offered.has("bad");
   $("rank").hidden = slate === null || !offered.has("ranking");
   $("skipping").hidden = slate === null || !offered.has("skip");
   $("prompt").hidden = slate === null || !slate.prompt;
-  $("prompt").innerHTML = slate ? slate.prompt : ""; // the server made it of Markdown, without HTML
+  $("prompt").replaceChildren(markdown(slate ? slate.prompt : ""));
   $("candidates").replaceChildren(...(slate ? slate.candidates.map(card) : []));
-  if (slate === null) {
-    $("code").textContent = state.code;
-    $("thanks").focus();
-  }
+  $("code").textContent = slate === null ? state.code : "";
   mark();
+}
+
+// Begin a slate: from its top, and where the keyboard and a screen reader go on.
+function begin() {
+  if (slate === null) return $("thanks").focus();
+  const top = slate.prompt ? $("prompt") : $("question");
+  if (top.getBoundingClientRect().top < 0) top.scrollIntoView();
+  $("candidates").focus({ preventScroll: true });
 }
 
 function card(candidate, place) {
   const box = document.createElement("div");
   box.className = "candidate";
+  box.setAttribute("role", "group");
+  box.setAttribute("aria-label", `Candidate ${place + 1}`);
   const body = document.createElement("div");
   body.className = "body";
   body.append(...content(candidate, place));
   body.addEventListener("click", (event) => {
-    if (!event.target.closest("a, button")) choose(place);
+    const read = window.getSelection(); // who marks words to read or copy them does not pick
+    if (read.isCollapsed || !body.contains(read.anchorNode)) clicked(event, place);
   });
   const foot = document.createElement("div");
   foot.className = "foot";
@@ -67,18 +108,19 @@ function card(candidate, place) {
   pick.type = "button";
   pick.className = "pick";
   pick.textContent = `Pick ${place + 1}`;
-  pick.addEventListener("click", () => choose(place));
+  pick.addEventListener("click", (event) => clicked(event, place));
   foot.append(pick);
-  if (candidate.form === "image") foot.append(action("Zoom", () => zoom(candidate.url, place)));
+  if (candidate.form === "image") foot.append(action("Zoom", `Zoom candidate ${place + 1}`, () => zoom(candidate.url, place)));
   box.append(body, foot);
-  if (candidate.form === "text") requestAnimationFrame(() => fold(body, foot));
+  if (candidate.form === "text") requestAnimationFrame(() => fold(body, foot, place));
   return box;
 }
 
-function action(words, done) {
+function action(words, label, done) {
   const button = document.createElement("button");
   button.type = "button";
   button.textContent = words;
+  button.setAttribute("aria-label", label);
   button.addEventListener("click", done);
   return button;
 }
@@ -86,13 +128,13 @@ function action(words, done) {
 function content(candidate, place) {
   if (candidate.form === "text") {
     const text = document.createElement("div");
-    text.innerHTML = candidate.html; // the server made it of Markdown, without HTML
+    text.append(markdown(candidate.html));
     return [text];
   }
   if (candidate.form === "image") {
     const image = document.createElement("img");
     image.alt = `Candidate ${place + 1}`;
-    image.addEventListener("load", () => image.classList.toggle("small", image.naturalWidth < 200));
+    image.addEventListener("load", () => small(image));
     image.src = candidate.url;
     return [image];
   }
@@ -132,28 +174,28 @@ function points(own, place) {
   return picture;
 }
 
-function fold(body, foot) {
+function fold(body, foot, place) {
   if (body.scrollHeight < 480) return;
   body.classList.add("folded");
-  const more = action("Show all", () => {
-    const folded = body.classList.toggle("folded");
-    more.textContent = folded ? "Show all" : "Show less";
-    more.setAttribute("aria-expanded", String(!folded));
+  const more = action("Show all", "", () => {
+    name(body.classList.toggle("folded"));
+    if (body.classList.contains("folded")) foot.scrollIntoView({ block: "nearest" });
   });
-  more.setAttribute("aria-expanded", "false");
+  const name = (folded) => {
+    more.textContent = folded ? "Show all" : "Show less";
+    more.setAttribute("aria-label", `${more.textContent} of candidate ${place + 1}`);
+    more.setAttribute("aria-expanded", String(!folded));
+  };
+  name(true);
   foot.append(more);
 }
 
+const small = (image) => image.classList.toggle("small", image.naturalWidth < 200 && image.naturalHeight < 200);
+
 function zoom(url, place) {
-  const before = document.activeElement;
   $("large").src = url;
   $("large").alt = `Candidate ${place + 1}, enlarged`;
-  $("zoom").hidden = false;
-  $("unzoom").focus();
-  $("unzoom").onclick = () => {
-    $("zoom").hidden = true;
-    before.focus();
-  };
+  $("zoom").showModal(); // Escape closes it, and the focus returns
 }
 
 function mark() {
@@ -169,6 +211,11 @@ function mark() {
   $("tie").setAttribute("aria-pressed", String(mode === "tie"));
   $("rank").setAttribute("aria-pressed", String(mode === "ranking"));
   $("send").hidden = slate === null || mode === "pick" || chosen.length < (mode === "tie" ? 2 : 1);
+}
+
+// The second click of a double click would answer the slate that the first one brought.
+function clicked(event, place) {
+  if (event.detail < 2 || mode !== "pick") choose(place);
 }
 
 function choose(place) {
@@ -189,30 +236,22 @@ async function send(outcome, places, reason = "") {
   if (busy || !slate) return;
   busy = true;
   say("");
+  if (outcome === "pick") $("candidates").children[places[0]].toggleAttribute("data-chosen", true);
   const answer = { lease: slate.lease, key, outcome, places, reason, comment: $("comment").value };
-  for (let attempt = 1; ; attempt += 1) {
-    try {
-      show(await ask("/api/ballots", answer));
-      $("candidates").focus({ preventScroll: true });
-      break;
-    } catch (error) {
-      const again = error.status === undefined || error.status === 503; // the same key: it counts once
-      if (again && attempt < 8) {
-        say("No answer from the server; trying again. Nothing is lost.");
-        await new Promise((later) => setTimeout(later, 250 * 2 ** Math.min(attempt, 5)));
-        continue;
-      }
-      if (error.status === 410 || error.status === 404) await load();
-      say(error.message);
-      break;
-    }
+  try {
+    show(await insist("/api/ballots", answer)); // the same key each time: it counts once
+    begin();
+  } catch (error) {
+    if ([404, 409, 410].includes(error.status)) await load();
+    else mark();
+    say(error.message);
   }
   busy = false;
 }
 
 async function load() {
   try {
-    show(await ask("/api/next"));
+    show(await insist("/api/next"));
   } catch (error) {
     say(error.message);
   }
@@ -222,30 +261,41 @@ async function undo() {
   if (busy) return;
   busy = true;
   try {
-    say("");
-    show(await ask("/api/undo", {}), true);
-  } catch (error) {
-    say(error.message);
+    show(await ask("/api/undo", {}));
+    begin();
+  } catch (error) { // it is not sent again: it might take back two answers
+    if (error.status === undefined) await load();
+    else say(error.message);
   }
   busy = false;
 }
 
+function skip() {
+  if ($("reason").value) return void send("skip", [], $("reason").value);
+  say("Choose why you skip it.");
+  $("reason").focus();
+}
+
 $("tie").addEventListener("click", () => turn("tie"));
 $("rank").addEventListener("click", () => turn("ranking"));
-$("bad").addEventListener("click", () => send("bad", []));
+$("bad").addEventListener("click", (event) => event.detail < 2 && send("bad", []));
 $("send").addEventListener("click", () => send(mode, chosen));
 $("undo").addEventListener("click", undo);
-$("reason").addEventListener("change", () => $("reason").value && send("skip", [], $("reason").value));
+$("skip").addEventListener("click", skip);
+$("unzoom").addEventListener("click", () => $("zoom").close());
+$("large").addEventListener("load", () => small($("large")));
 document.addEventListener("keydown", (event) => {
-  if (event.key === "Escape" && !$("zoom").hidden) return $("unzoom").click();
-  if (event.ctrlKey || event.metaKey || event.altKey || event.target.closest("input, textarea, select")) return;
-  if (!$("zoom").hidden) return;
-  if (/^[1-9]$/.test(event.key)) choose(Number(event.key) - 1);
-  else if (event.key === "t" && !$("tie").hidden) turn("tie");
-  else if (event.key === "r" && !$("rank").hidden) turn("ranking");
-  else if (event.key === "b" && !$("bad").hidden) send("bad", []);
-  else if (event.key === "u" && !$("undo").disabled) undo();
-  else if (event.key === "Enter" && !$("send").hidden && !event.target.closest("button")) send(mode, chosen);
+  if (event.repeat || event.ctrlKey || event.metaKey || event.altKey || $("zoom").open) return;
+  if (event.target.closest("input, textarea, select")) return;
+  const pressed = event.key.toLowerCase();
+  if (/^[1-9]$/.test(pressed)) {
+    choose(Number(pressed) - 1);
+    if (!$("send").hidden) $("send").focus(); // so that Enter sends, whatever was pressed before
+  } else if (pressed === "t" && !$("tie").hidden) turn("tie");
+  else if (pressed === "r" && !$("rank").hidden) turn("ranking");
+  else if (pressed === "b" && !$("bad").hidden) send("bad", []);
+  else if (pressed === "u" && !$("undo").disabled) undo();
+  else if (pressed === "escape" && mode !== "pick") turn(mode);
+  else if (pressed === "enter" && !$("send").hidden && !event.target.closest("button, summary")) send(mode, chosen);
 });
-if (!$("instructions").textContent.replace("Instructions", "").trim()) $("instructions").hidden = true;
 load();

@@ -1,0 +1,214 @@
+"""Which slate a person gets, and what is kept of the answer."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+pytest.importorskip("fastapi", reason="pip install 'recurate[people]'")
+from sqlalchemy import select
+
+from helpers.studies import slates, texts
+from recurate.people.ballots import Refused, Slate
+from recurate.people.tables import ballots, leases
+
+
+def said(study) -> list[tuple]:
+    with study.engine.connect() as c:
+        rows = c.execute(select(ballots).where(~ballots.c.withdrawn).order_by(ballots.c.id))
+        return [(r.slate, r.person, r.outcome, json.loads(r.slots)) for r in rows]
+
+
+def shown(lease) -> list[str]:
+    return [c.content for c in lease.candidates]
+
+
+def test_a_person_sees_every_slate_once_and_reaches_the_end(study_of):
+    study = study_of(slates(5))
+    anna, seen = study.join("a"), []
+    while (lease := study.next(anna)) is not None:
+        assert study.progress(anna).total == 5
+        seen.append(lease.context)
+        study.submit(anna, lease.id, f"key-{len(seen)}", "pick", [0])
+    assert sorted(seen) == [f"question {n}" for n in range(5)]
+    assert (study.progress(anna).done, study.progress(anna).total) == (5, 5)
+    assert study.undecided(0) == 0
+
+
+def test_the_slot_that_is_kept_is_the_candidates_and_not_the_place(study_of):
+    study = study_of(slates(30, 4))
+    anna = study.join("a")
+    orders = set()
+    for n in range(30):
+        lease = study.next(anna)
+        orders.add(tuple(c.item for c in lease.candidates))
+        study.submit(anna, lease.id, f"key-{n}", "pick", [[c.item for c in lease.candidates].index(2)])
+    assert {tuple(slots) for *_, slots in said(study)} == {(2,)}
+    assert len(orders) > 10, "the order is drawn for each slate"
+
+
+def test_the_order_is_the_persons_own_and_does_not_change(study_of):
+    study = study_of(slates(1, 8), seats=4)
+    people = [study.join(name) for name in "abcd"]
+    orders = [shown(study.next(p)) for p in people]
+    assert orders == [shown(study.next(p)) for p in people]
+    assert len(set(map(tuple, orders))) > 1
+
+
+def test_no_slate_goes_to_more_people_than_it_has_seats(study_of):
+    study = study_of(slates(4), seats=2)
+    given = [study.next(study.join(f"p{i}")) for i in range(10)]
+    assert sum(lease is not None for lease in given) == 8
+    counts = [sum(lease is not None and lease.slate == s for lease in given) for s in range(1, 5)]
+    assert counts == [2, 2, 2, 2]
+
+
+def test_a_lease_that_expires_goes_to_others(study_of, clock):
+    study = study_of(slates(1), lease=60)
+    anna, bert = study.join("a"), study.join("b")
+    late = study.next(anna)
+    assert study.next(bert) is None
+    clock.time += 61
+    other = study.next(bert)
+    assert other.slate == late.slate
+    with pytest.raises(Refused, match="time for this question ran out"):
+        study.submit(anna, late.id, "key-anna", "pick", [0])
+    study.submit(bert, other.id, "key-bert", "pick", [0])
+    assert len(said(study)) == 1
+
+
+def test_a_late_answer_counts_where_nobody_else_has_the_slate(study_of, clock):
+    study = study_of(slates(2), lease=60)
+    anna, bert = study.join("a"), study.join("b")
+    late = study.next(anna)
+    clock.time += 61
+    study.submit(anna, late.id, "key-anna", "pick", [1])
+    assert study.next(bert).slate != late.slate
+    assert study.undecided(0) == 1
+
+
+def test_a_click_that_is_sent_twice_is_one_answer(study_of):
+    study = study_of(slates(2))
+    anna = study.join("a")
+    lease = study.next(anna)
+    for _ in range(3):
+        study.submit(anna, lease.id, "the-click", "pick", [1])
+    study.submit(anna, lease.id, "another-click", "pick", [1])
+    assert len(said(study)) == 1
+    with pytest.raises(Refused, match="already answered"):
+        study.submit(anna, lease.id, "a-third-one", "pick", [2])
+
+
+def test_an_answer_that_is_taken_back_is_asked_again(study_of):
+    study = study_of(slates(2))
+    anna = study.join("a")
+    first = study.next(anna)
+    study.submit(anna, first.id, "click-1", "pick", [0])
+    held = study.next(anna)
+    again = study.undo(anna)
+    assert (again.slate, shown(again)) == (first.slate, shown(first))
+    assert said(study) == []
+    study.submit(anna, again.id, "click-1", "pick", [0])  # the old click, sent again: it was taken back
+    assert said(study) == []
+    study.submit(anna, again.id, "click-2", "bad")
+    assert study.next(anna).slate == held.slate
+    assert [row[2] for row in said(study)] == ["bad"]
+    assert study.undecided(0) == 1
+
+
+@pytest.mark.parametrize(
+    ("outcome", "places", "message"),
+    [
+        ("pick", [], "needs 1 to 1"),
+        ("pick", [0, 1], "needs 1 to 1"),
+        ("pick", [3], "candidates 1 to 3"),
+        ("pick", [-1], "candidates 1 to 3"),
+        ("tie", [0], "needs 2 to 3"),
+        ("tie", [0, 0], "candidates 1 to 3"),
+        ("bad", [0], "needs 0 to 0"),
+        ("ranking", [0, 1, 2], "does not offer"),
+    ],
+)
+def test_impossible_answers_are_refused_and_nothing_is_kept(study_of, outcome, places, message):
+    study = study_of(slates(1))
+    anna = study.join("a")
+    lease = study.next(anna)
+    with pytest.raises(Refused, match=message):
+        study.submit(anna, lease.id, "the-click", outcome, places)
+    assert said(study) == []
+    assert study.next(anna).id == lease.id
+
+
+def test_a_slate_of_somebody_else_cannot_be_answered(study_of):
+    study = study_of(slates(1))
+    lease = study.next(study.join("a"))
+    with pytest.raises(Refused, match="not given to you"):
+        study.submit(study.join("b"), lease.id, "the-click", "pick", [0])
+
+
+def test_candidates_that_look_alike_are_shown_once(study_of):
+    study = study_of([Slate(0, texts("same", "other", "same")), Slate(1, texts("x", "x", "x"))])
+    anna = study.join("a")
+    lease = study.next(anna)
+    assert sorted(shown(lease)) == ["other", "same"]
+    study.submit(anna, lease.id, "the-click", "pick", [shown(lease).index("same")])
+    assert said(study)[0][3] == [0]
+    assert study.next(anna) is None, "three that look alike are no question"
+    assert study.undecided(0) == 0
+
+
+def test_repeats_are_planned_and_take_no_seat(study_of):
+    study = study_of(slates(200), repeats=0.3)
+    anna, seen = study.join("a"), []
+    while (lease := study.next(anna)) is not None:
+        seen.append(lease.slate)
+        study.submit(anna, lease.id, f"key-{len(seen)}", "pick", [0])
+    again = len(seen) - len(set(seen))
+    assert len(set(seen)) == 200
+    assert 45 < again < 130, "86 are expected, with a standard deviation of 11"
+    assert all(seen[: seen.index(s) + 4].count(s) == 1 for s in seen)
+    with study.engine.connect() as c:
+        assert c.execute(select(leases.c.id).where(leases.c.repeat > 1)).first() is None
+
+
+def test_checks_are_mixed_in_and_are_not_waited_for(study_of):
+    known = [Slate(1000 + n, texts("right", "wrong"), answer=0) for n in range(50)]
+    study = study_of([*slates(100), *known], checks=0.2)
+    anna, checks, n = study.join("a"), 0, 0
+    while (lease := study.next(anna)) is not None:
+        n += 1
+        checks += set(shown(lease)) == {"right", "wrong"}
+        study.submit(anna, lease.id, f"key-{n}", "pick", [0])
+    assert study.undecided(0) == 0
+    assert 9 < checks < 45, "25 are expected, with a standard deviation of 6"
+
+
+def test_a_limit_per_person(study_of):
+    study = study_of(slates(10), limit=3)
+    anna = study.join("a")
+    for n in range(3):
+        study.submit(anna, study.next(anna).id, f"key-{n}", "pick", [0])
+    assert study.next(anna) is None
+    assert (study.progress(anna).done, study.progress(anna).total) == (3, 3)
+    assert study.next(study.join("b")) is not None
+
+
+def test_a_worker_who_comes_back_is_the_same_person(study_of):
+    study = study_of(slates(3))
+    anna = study.join("first", worker="W1")
+    assert study.join("second", worker="W1") == anna
+    assert study.person("second") == anna
+    assert study.person("first") is None, "the older session ends"
+
+
+def test_removing_a_person_frees_the_seats(study_of):
+    study = study_of(slates(2))
+    anna, bert = study.join("a"), study.join("b")
+    study.submit(anna, study.next(anna).id, "click-1", "pick", [0])
+    study.next(anna)
+    assert study.next(bert) is None
+    assert study.remove(anna) == 1
+    assert study.undecided(0) == 2
+    assert study.next(bert) is not None
+    assert study.person("a") is None

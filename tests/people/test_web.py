@@ -1,0 +1,337 @@
+"""The pages over HTTP: who may do what, and what hostile requests get."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+
+from helpers.studies import slates
+
+pytest.importorskip("fastapi", reason="pip install 'recurate[people]'")
+from starlette.testclient import TestClient
+
+from recurate.people import invitations
+from recurate.people.ballots import Candidate, Slate
+from recurate.people.insight import set_password
+from recurate.people.web import LARGEST, TRIES, Site, application, markdown
+
+
+class Visitor:
+    """Somebody with a browser of their own."""
+
+    def __init__(self, app, **headers: str) -> None:
+        self.http = TestClient(app, follow_redirects=True, headers=headers)
+        self.token = ""
+
+    def join(self, invitation: str = "", **form: str) -> Visitor:
+        answer = self.http.post("/join", data={"invitation": invitation, **form})
+        self.token = (re.findall(r'name="token" content="(\w+)"', answer.text) or [""])[0]
+        return self
+
+    def get(self, path: str):
+        return self.http.get(path)
+
+    def post(self, path: str, **body):
+        return self.http.post(path, json=body, headers={"X-Token": self.token})
+
+    def pick(self, place: int = 0, **more):
+        state = self.get("/api/next").json()
+        lease = state["slate"]["lease"]
+        body = {"lease": lease, "key": f"click-{lease:06d}", "outcome": "pick"}
+        return self.post("/api/ballots", **(body | {"places": [place]} | more))
+
+
+@pytest.fixture
+def site(study_of, clock):
+    study = study_of(slates(6))
+    set_password(study, "correct horse")
+    return study, application(study, Site(title="Words", open=True))
+
+
+def owner(app) -> Visitor:
+    found = Visitor(app)
+    answer = found.http.post("/owner/login", data={"password": "correct horse"})
+    assert answer.status_code == 200
+    found.token = re.findall(r'name="token" content="(\w+)"', answer.text)[0]
+    return found
+
+
+def test_a_session(site):
+    study, app = site
+    anna = Visitor(app).join()
+    for n in range(6):
+        state = anna.pick().json()
+        assert state["progress"] == {"done": n + 1, "total": 6}
+    assert state["slate"] is None
+    assert re.fullmatch("[0-9A-F]{10}", state["code"])
+    assert study.undecided(0) == 0
+    assert anna.post("/api/undo").json()["slate"]["lease"] > 0
+    assert study.undecided(0) == 1
+
+
+# --- who may do what ------------------------------------------------------------------------------
+
+PROTECTED = ["/api/next", "/media/" + "0" * 64 + ".png", "/owner/state", "/owner/export.csv"]
+CHANGES = [
+    "/api/ballots",
+    "/api/undo",
+    "/owner/invitations",
+    "/owner/invitations/1/revoke",
+    "/owner/people/1/remove",
+]
+
+
+@pytest.mark.parametrize("path", PROTECTED)
+def test_strangers_see_nothing(site, path):
+    assert Visitor(site[1]).get(path).status_code == 401
+
+
+@pytest.mark.parametrize("path", CHANGES)
+def test_strangers_change_nothing(site, path):
+    assert Visitor(site[1]).post(path).status_code in (401, 422)
+
+
+@pytest.mark.parametrize("path", [p for p in (*PROTECTED, *CHANGES) if p.startswith("/owner")])
+def test_people_are_not_owners(site, path):
+    anna = Visitor(site[1]).join()
+    assert (anna.post if path in CHANGES else anna.get)(path).status_code in (401, 422)
+
+
+def test_a_session_of_ones_own_making_is_none(site):
+    stranger = Visitor(site[1], Cookie="session=" + "A" * 43 + "; owner_session=" + "A" * 43)
+    assert stranger.get("/api/next").status_code == 401
+    assert stranger.get("/owner/state").status_code == 401
+
+
+def test_nobody_answers_or_sees_what_others_were_given(site):
+    study, app = site
+    anna, bert = Visitor(app).join(), Visitor(app).join()
+    lease = anna.get("/api/next").json()["slate"]["lease"]
+    answer = bert.post("/api/ballots", lease=lease, key="the-click", outcome="pick", places=[0])
+    assert answer.status_code == 404
+    assert study.answers() == 0
+    assert bert.post("/api/undo").status_code == 404
+
+
+def test_images_are_shown_to_those_who_were_given_them(study_of):
+    picture = "ab" * 32
+    one = (Candidate(0, "image", picture), Candidate(1, "text", "none"))
+    study = study_of([Slate(0, one)])
+    study.add([], {picture: b"PNG"})
+    app = application(study, Site(open=True))
+    anna, bert = Visitor(app).join(), Visitor(app).join()
+    assert anna.get(f"/media/{picture}.png").status_code == 404
+    anna.get("/api/next")
+    found = anna.get(f"/media/{picture}.png")
+    assert (found.content, found.headers["content-type"]) == (b"PNG", "image/png")
+    assert bert.get(f"/media/{picture}.png").status_code == 404
+    assert anna.get("/media/../../etc/passwd").status_code == 404
+
+
+@pytest.mark.parametrize("token", ["", "0" * 64, "wrong"])
+def test_a_change_needs_the_pages_token(site, token):
+    anna = Visitor(site[1]).join()
+    anna.token = token
+    assert anna.pick().status_code == 403
+    boss = owner(site[1])
+    boss.token = token
+    assert boss.post("/owner/people/1/remove").status_code == 403
+    assert site[0].answers() == 0
+
+
+def test_forms_of_other_sites_are_refused(site):
+    other = Visitor(site[1], **{"Sec-Fetch-Site": "cross-site"})
+    assert other.http.post("/join", data={}).status_code == 403
+    assert other.http.post("/owner/login", data={"password": "correct horse"}).status_code == 403
+
+
+def test_without_an_invitation_nobody_joins(study_of, clock):
+    study = study_of(slates(2))
+    app = application(study, Site(consent="I agree.", open=False))
+    link = invitations.make(study, "two people", places=2, hours=1)
+    assert Visitor(app).get("/").status_code == 403
+    assert Visitor(app).http.post("/join", data={}).status_code == 403
+    assert Visitor(app).get("/join/nonsense").status_code == 403
+    assert "I agree" in Visitor(app).get(f"/join/{link}?PROLIFIC_PID=P77").text
+    assert Visitor(app).http.post("/join", data={"invitation": link}).status_code == 422, "no consent"
+    anna = Visitor(app).join(link, agree="yes", worker="P77")
+    assert anna.pick().status_code == 200
+    Visitor(app).join(link, agree="yes")
+    third = Visitor(app).http.post("/join", data={"invitation": link, "agree": "yes"})
+    assert third.status_code == 403
+    assert "no place left" in third.text
+    clock.time += 3601
+    assert Visitor(app).get(f"/join/{link}").status_code == 403
+    assert anna.get("/api/next").status_code == 200, "who has joined stays"
+    other = invitations.make(study)
+    assert invitations.revoke(study, 2)
+    assert Visitor(app).get(f"/join/{other}").status_code == 403
+
+
+def test_tokens_are_not_in_the_database(site, tmp_path):
+    study, app = site
+    link = invitations.make(study)
+    anna = Visitor(app).join()
+    session = anna.http.cookies["session"]
+    boss = owner(app)
+    kept = b"".join(p.read_bytes() for p in tmp_path.glob("*.sqlite*"))
+    for secret in (link, session, boss.http.cookies["owner_session"], "correct horse"):
+        assert secret.encode() not in kept
+
+
+def test_cookies_and_headers(study_of):
+    app = application(study_of(slates(1)), Site(open=True, secure=True))
+    answer = TestClient(app, base_url="https://study.test", follow_redirects=False).post("/join", data={})
+    cookie = answer.headers["set-cookie"]
+    assert {"HttpOnly", "Secure", "SameSite=lax"} <= set(cookie.split("; "))
+    for path in ("/", "/join", "/api/next", "/static/pick.js", "/owner", "/nothing"):
+        headers = TestClient(app, base_url="https://study.test").get(path).headers
+        assert "default-src 'none'" in headers["content-security-policy"], path
+        assert "unsafe" not in headers["content-security-policy"]
+        assert headers["x-content-type-options"] == "nosniff"
+
+
+def test_passwords_cannot_be_tried_at_will(site):
+    stranger = Visitor(site[1])
+    codes = [
+        stranger.http.post("/owner/login", data={"password": f"guess {n}"}).status_code
+        for n in range(TRIES + 2)
+    ]
+    assert codes == [403] * TRIES + [429] * 2
+
+
+def test_no_redirect_leads_away(site):
+    for path in (
+        "/?next=https://evil.test",
+        "/join?next=//evil.test",
+        "//evil.test",
+        "/owner?to=https://evil.test",
+    ):
+        found = TestClient(site[1], follow_redirects=False).get(path)
+        assert "evil" not in found.headers.get("location", "")
+
+
+# --- hostile requests -----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        {"outcome": "all"}, {"places": [-1]}, {"places": ["x"]}, {"places": list(range(2000))},
+        {"lease": 2**70}, {"lease": "1; DROP TABLE ballots"}, {"key": "a"}, {"key": "x" * 65},
+        {"key": "<script>"}, {"more": 1}, {"reason": "x" * 3000},
+    ],
+)  # fmt: skip
+def test_requests_that_are_no_answer(site, body):
+    study, app = site
+    found = Visitor(app).join().pick(**body)
+    assert found.status_code in (404, 422), found.text
+    assert found.json()["detail"]
+    assert study.answers() == 0
+
+
+def test_large_requests_are_refused(site):
+    anna = Visitor(site[1]).join()
+    assert anna.pick(comment="x" * LARGEST).status_code == 413
+    chunks = (b"x" * 1000 for _ in range(10))
+    assert anna.http.post("/api/ballots", content=chunks).status_code == 413
+
+
+HOSTILE = [
+    "<script>alert(1)</script>", "<img src=x onerror=alert(1)>", "[x](javascript:alert(1))",
+    "![x](https://evil.test/x.png)", '"><svg onload=alert(1)>', "<https://evil.test>",
+    "[a]: javascript:alert(1)\n\n[a]",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("text", HOSTILE)
+def test_hostile_texts_are_shown_as_texts(text):
+    shown = markdown(text)
+    tags = set(re.findall(r"<\s*/?\s*([a-zA-Z]+)", shown))
+    assert tags <= {"p", "br", "em", "strong", "code", "pre"}, shown
+    assert "href" not in re.sub("&[a-z]+;", "", shown)
+
+
+def test_titles_and_invitations_are_escaped(study_of):
+    app = application(study_of(slates(1)), Site(title="<b>&x", open=True))
+    assert "<b>" not in Visitor(app).get("/join").text
+    assert "<script>alert" not in Visitor(app).get('/join?worker="><script>alert(1)</script>').text
+
+
+def test_a_database_that_is_not_there_just_now(site, monkeypatch):
+    import sqlalchemy as sa
+
+    study, app = site
+    anna = Visitor(app).join()
+
+    def locked(*_: object) -> None:
+        raise sa.exc.OperationalError("", {}, Exception("database is locked"))
+
+    monkeypatch.setattr(study, "next", locked)
+    found = anna.get("/api/next")
+    assert found.status_code == 503
+    assert found.headers["retry-after"]
+    assert "Nothing is lost" in found.json()["detail"]
+
+
+# --- the owner ------------------------------------------------------------------------------------
+
+
+def test_the_owners_page(site):
+    study, app = site
+    assert "Log in" in Visitor(app).get("/owner").text
+    boss, anna = owner(app), Visitor(app).join()
+    anna.pick(comment="=cmd()")
+    state = boss.get("/owner/state").json()
+    assert state["rounds"] == [{"round": 0, "attempt": 0, "wanted": 6, "answered": 1}]
+    assert [(p["name"], p["answers"]) for p in state["people"]] == [("person 1", 1)]
+    path = boss.post("/owner/invitations", label="friends", places=3, hours=2).json()["path"]
+    assert Visitor(app).get(path).status_code == 200
+    assert boss.get("/owner/state").json()["invitations"][0]["label"] == "friends"
+    assert boss.post("/owner/invitations/1/revoke").json() == {"revoked": True}
+    assert Visitor(app).get(path).status_code == 403
+    for ending, start in (("csv", b'"round"'), ("jsonl", b"{"), ("parquet", b"PAR1")):
+        assert boss.get(f"/owner/export.{ending}").content.startswith(start)
+    assert boss.post("/owner/people/1/remove").json() == {"ballots": 1}
+    assert anna.get("/api/next").status_code == 401
+    assert study.answers() == 0
+
+
+@pytest.mark.slow
+def test_requests_made_from_the_document_find_no_fault(study_of):
+    """Schemathesis: no answer is a server error, and each has a status that the document names."""
+    schemathesis = pytest.importorskip("schemathesis")
+    from hypothesis import HealthCheck, Phase, settings
+
+    study = study_of(slates(500))
+    set_password(study, "correct horse")
+    app = application(study, Site(open=True))
+    app.state.seen = type(
+        "Never", (dict,), {"__missing__": lambda self, key: __import__("collections").deque()}
+    )()
+    schema = schemathesis.openapi.from_asgi("/openapi.json", app)
+    anna, boss = Visitor(app).join(), owner(app)
+    cookies = {"session": anna.http.cookies["session"], "owner_session": boss.http.cookies["owner_session"]}
+    tried = 0
+    for operation in schema.get_all_operations():
+        found = operation.ok()
+        token = boss.token if "/owner" in found.path else anna.token
+
+        @settings(
+            max_examples=40,
+            deadline=None,
+            database=None,
+            derandomize=True,
+            suppress_health_check=list(HealthCheck),
+            phases=[Phase.explicit, Phase.generate],
+        )
+        @__import__("hypothesis").given(case=found.as_strategy())
+        def attack(case) -> None:
+            nonlocal tried
+            tried += 1
+            response = case.call(cookies=cookies, headers={"X-Token": token})  # noqa: B023
+            assert response.status_code < 500, (case, response.text)
+
+        attack()
+    assert tried > 200
