@@ -91,20 +91,19 @@ def read(path: Path, columns: Columns = Columns()) -> Found:
             )
     found = Found()
     context = columns.context or _first(table, CONTEXT)
-    show = _shown(table, columns, context)
+    layout, names = _shown(table, columns, context)
     rows = table.to_pylist()
-    if isinstance(show, str) and _is_list(table, show):
-        found.account.append(f"each row is a slate: the lists of {show!r}")
-        groups = [_of_list(row, show, context) for row in rows]
-    elif isinstance(show, list) and len(show) > 1 and columns.show != ",".join(show):
-        found.account.append(f"each row is a slate: columns {', '.join(show)}")
-        groups = [[{"": row[name]} for name in show if row[name] not in (None, "")] for row in rows]
+    if layout == "lists":
+        found.account.append(f"each row is a slate: the lists of {names[0]!r}")
+        groups = [_of_list(row, names[0], context) for row in rows]
+    elif layout == "wide":
+        found.account.append(f"each row is a slate: columns {', '.join(names)}")
+        groups = [[{"": row[name]} for name in names if row[name] not in (None, "")] for row in rows]
     else:
+        found.account.append(f"each row is a candidate: {', '.join(names)}")
         groups, rows = _long(rows, table, columns, context, found)
-        names = [show] if isinstance(show, str) else show
-        groups = [
-            [{"": _value(row, names), **_values(row, {*names, context})} for row in own] for own in groups
-        ]
+        own = {*names, context}
+        groups = [[{"": _value(row, names), **_values(row, own)} for row in group] for group in groups]
     found.account.append(f"prompts: {context!r}" if context else "no prompts")
     base = path.parent if path.is_file() else path
     for number, (group, row) in enumerate(zip(groups, rows, strict=True)):
@@ -134,14 +133,14 @@ def _is_list(table: pa.Table, name: str) -> bool:
     return bool(pa.types.is_list(kind) or pa.types.is_large_list(kind))
 
 
-def _shown(table: pa.Table, columns: Columns, context: str) -> str | list[str]:
-    """Return the column of what is shown, or several: numbered ones, or coordinates."""
+def _shown(table: pa.Table, columns: Columns, context: str) -> tuple[str, list[str]]:
+    """Return the layout (``lists``, ``wide`` or ``long``) and the columns of what is shown."""
     if columns.show:
         names = columns.show.split(",")
-        return names[0] if len(names) == 1 else names
+        return "lists" if len(names) == 1 and _is_list(table, names[0]) else "long", names
     lists = [n for n in LISTS if n in table.column_names and _is_list(table, n)]
     if lists:
-        return lists[0]
+        return "lists", lists[:1]
     numbered: dict[str, list[str]] = {}
     for name in table.column_names:
         match = NUMBERED.match(name)
@@ -149,12 +148,12 @@ def _shown(table: pa.Table, columns: Columns, context: str) -> str | list[str]:
             numbered.setdefault(match[1], []).append(name)
     several = [names for names in numbered.values() if len(names) > 1]
     if several:
-        return several[0]
+        return "wide", several[0]
     single = [n for n in CONTENT if n in table.column_names and n != context]
     if single:
-        return single[0]
+        return "long", single[:1]
     if {"x", "y"} <= set(table.column_names):
-        return ["x", "y"]
+        return "long", ["x", "y"]
     raise InputError(
         "no column says what is shown",
         got=f"columns {', '.join(table.column_names)}",
@@ -232,7 +231,7 @@ def _candidate(slot: int, one: dict[str, Any], base: Path, found: Found, where: 
         digest = hashlib.sha256(image).hexdigest()
         found.images[digest] = image
         return Candidate(slot, "image", digest, one)
-    if value is None:
+    if value is None or not str(value).strip():
         raise InputError("a candidate is empty", got=where, remedy="correct it, or leave its row out")
     return Candidate(slot, "text", str(value), one)
 

@@ -340,7 +340,7 @@ def _shown(candidate: Candidate) -> dict[str, Any]:
         return {"form": "image", "url": f"/media/{candidate.content}.png"}
     if candidate.form == "points":
         return {"form": "points", "points": json.loads(candidate.content)}
-    return {"form": "text", "html": markdown(candidate.content)}
+    return {"form": "text", "html": markdown(candidate.content) or "<p><em>(empty)</em></p>"}
 
 
 def markdown(text: str) -> str:

@@ -157,9 +157,10 @@ def parse_declared(raw: Mapping[str, Any], name: str = "the declaration") -> Dec
         if (
             found.pop("by", "rule") == "people"
         ):  # who follow no rule that was declared, nor pick in each slate
-            shown = found.get("slates") or found.get("picks")
-            kept = {"slates": shown, "real_fraction": found.get("real_fraction")}
-            return Declared(**{k: _check(k, v, name) for k, v in kept.items() if v is not None})
+            real = found.get("real_fraction")
+            return Declared(
+                **({} if real is None else {"real_fraction": _check("real_fraction", real, name)})
+            )
         found.pop("people", None)
         weights = [r.get("weight") for r in raw.get("rewards", []) if isinstance(r, Mapping)]
         if len(weights) > 1:

@@ -175,7 +175,7 @@ function points(own, place) {
 }
 
 function fold(body, foot, place) {
-  if (body.scrollHeight < 480) return;
+  if (body.firstElementChild.offsetHeight < 400) return; // its own height, not that of its row
   body.classList.add("folded");
   const more = action("Show all", "", () => {
     name(body.classList.toggle("folded"));

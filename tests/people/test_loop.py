@@ -1,0 +1,199 @@
+"""A loop that waits for people: what it posts, what it takes back, and what happens when time runs out."""
+
+from __future__ import annotations
+
+import shutil
+import time
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+
+pytest.importorskip("fastapi", reason="pip install 'recurate[people]'")
+
+from helpers.tiny import GAUSSIANS, contents, merged
+from recurate.loop.asking import posted_in, read_posted
+from recurate.loop.config import parse_config, write_config
+from recurate.loop.run_folder import RunFolder
+from recurate.people.asked import put
+from recurate.people.ballots import Study
+from recurate.people.tables import opened
+
+PEOPLE = merged(
+    GAUSSIANS,
+    rounds=1,
+    selection={"by": "people", "k": 3, "picks": 24, "slates": 30},
+    retraining={"real_fraction": 0.5},
+)
+
+
+@pytest.fixture
+def config(tmp_path) -> Path:
+    return written(tmp_path)
+
+
+def written(folder: Path, **changes) -> Path:
+    path = folder / "loop.toml"
+    path.write_text(write_config(parse_config(merged(PEOPLE, **changes))), encoding="utf-8")
+    return path
+
+
+def answer(run: Path, said=lambda n: ("pick", [0]), people: int = 2, most: int = 10**6) -> int:
+    """Let some people answer the posted slates, in turn."""
+    study = Study(opened(run / "people" / "ballots.sqlite"))
+    for folder in posted_in(run):
+        put(study, folder)
+    names = [study.join(f"session {i} {study.answers()}") for i in range(people)]
+    done, left = 0, True
+    while left and done < most:
+        left = False
+        for name in names:
+            lease = study.next(name) if done < most else None
+            if lease is not None:
+                left, done = True, done + 1
+                outcome, places = said(done)
+                study.submit(name, lease.id, f"key-{name}-{done}", outcome, places)
+    study.engine.dispose()
+    return done
+
+
+def log_of(run: Path, t: int):
+    return pq.read_table(next((run / "rounds" / f"{t:03d}").glob("log*.parquet"))).to_pandas()
+
+
+def test_a_run_waits_and_goes_on(recurate_here, config, tmp_path):
+    run = tmp_path / "run"
+    waits = recurate_here("run", config, "--out", run)
+    assert waits.returncode == 4
+    assert "waiting for 30 picks of round 0: recurate serve" in waits.stderr
+    assert recurate_here("run", "--resume", run).returncode == 4
+    assert answer(run, most=10) == 10
+    assert "waiting for 20 picks of round 0" in recurate_here("run", "--resume", run).stderr
+    assert answer(run, lambda n: ("bad", []) if n % 7 == 0 else ("pick", [n % 3])) == 20
+    waits = recurate_here("run", "--resume", run)
+    assert "waiting for 30 picks of round 1" in waits.stderr
+    assert "2 of 30 slates have no pick" in waits.stdout + waits.stderr
+    answer(run)
+    assert recurate_here("run", "--resume", run).returncode == 0
+    log = log_of(run, 0)
+    generated = log[log.source == "model"]
+    assert len(generated) == 90
+    assert generated.groupby("slate").picked.sum().value_counts().to_dict() == {1: 28, 0: 2}
+    assert sorted(generated.outcome.unique()) == ["bad", "pick"]
+    assert set(generated.chooser) <= {f"person {i}" for i in range(1, 10)}
+    assert all(sorted(own) == [0, 1, 2] for _, own in generated.groupby("slate").slot)
+    assert generated[generated.picked].slot.nunique() == 3
+    assert RunFolder.open(run).counts(1)["trained_on_picks"] == 24
+    audit = recurate_here("audit", run, "--out", tmp_path / "audit")
+    assert audit.returncode == 0, audit.stdout
+    assert recurate_here("forecast", run, "--out", tmp_path / "forecast").returncode == 0
+
+
+def test_rounds_are_the_same_whatever_the_order_of_the_answers(recurate_here, config, tmp_path):
+    """One study's answers are put into two fresh runs, in two orders."""
+    first = tmp_path / "first"
+    recurate_here("run", config, "--out", first)
+    rng = np.random.default_rng(0)
+    answer(first, lambda n: ("pick", [int(rng.integers(3))]), people=4)
+    assert recurate_here("serve", first, "--export", tmp_path / "all.parquet").returncode == 0
+    table = pq.read_table(tmp_path / "all.parquet")
+    rounds = []
+    for order in (np.arange(table.num_rows), np.random.default_rng(1).permutation(table.num_rows)):
+        run = tmp_path / f"run {len(rounds)}"
+        recurate_here("run", config, "--out", run)
+        pq.write_table(table.take(order), tmp_path / "some.parquet")
+        taken = recurate_here("serve", run, "--import", tmp_path / "some.parquet")
+        assert taken.stdout.strip() == "30 picks added", taken.stderr
+        assert "0 picks added" in recurate_here("serve", run, "--import", tmp_path / "some.parquet").stdout
+        recurate_here("run", "--resume", run)
+        rounds.append(contents(run / "rounds"))
+    assert rounds[0]
+    # Seals name the run, which began at another time: logs, samples and models are compared.
+    for name, data in rounds[0].items():
+        if not name.endswith("contents.json"):
+            assert data == rounds[1][name], name
+
+
+@pytest.mark.parametrize(("late", "code"), [("rule", 0), ("leave", 2)])
+def test_after_the_deadline(recurate_here, tmp_path, late, code):
+    people = {"deadline": 1e-7, "late": late}
+    config = written(tmp_path, selection={"people": people})
+    done = recurate_here("run", config, "--out", tmp_path / "run")
+    assert done.returncode == code, done.stderr
+    if late == "leave":
+        assert "nobody picked anything in round 0" in done.stderr
+        return
+    assert "30 of 30 slates had no answer by the deadline" in done.stdout + done.stderr
+    log = log_of(tmp_path / "run", 1)
+    assert set(log.chooser) == {"rule"}
+    assert log.groupby("slate").picked.sum().eq(1).all()
+
+
+def test_slates_without_an_answer_are_left_after_the_deadline(recurate_here, tmp_path):
+    config = written(tmp_path)
+    run = tmp_path / "run"
+    recurate_here("run", config, "--out", run)
+    answer(run, most=12)
+    text = (run / "config.toml").read_text(encoding="utf-8")
+    assert "deadline" not in text
+    short = written(tmp_path, selection={"people": {"deadline": 1e-7, "late": "leave"}})
+    other = tmp_path / "other"
+    done = recurate_here("run", short, "--out", other, "--db", tmp_path / "own.sqlite")
+    assert done.returncode == 2
+    assert (other / "people" / "000-0").exists(), "the slates are kept, and can still be asked"
+
+
+def test_waiting_in_place(recurate_here, config, tmp_path, monkeypatch):
+    """`run --wait` goes on by itself once the answers are in."""
+    from recurate.verbs.run import python
+
+    run, asked = tmp_path / "run", []
+
+    def sleep(seconds: float) -> None:
+        asked.append(seconds)
+        answer(run, most=20)
+
+    monkeypatch.setattr(python, "time", SimpleNamespace(sleep=sleep, time=time.time))
+    done = recurate_here("run", config, "--out", run, "--wait")
+    assert done.returncode == 0, done.stderr
+    assert len(asked) == 4
+    assert {p.name for p in (run / "rounds").iterdir()} == {"000", "001"}
+
+
+def test_slates_that_changed_are_refused(recurate_here, config, tmp_path):
+    run, other = tmp_path / "run", tmp_path / "other"
+    recurate_here("run", config, "--out", run)
+    recurate_here("run", written(tmp_path, seed=9), "--out", other)
+    mixed = recurate_here("run", "--resume", other, "--db", run / "people" / "ballots.sqlite")
+    assert mixed.returncode == 2
+    assert "the slates of another run" in mixed.stderr
+    path = run / "people" / "000-0" / "slates.parquet"
+    path.write_bytes(path.read_bytes()[:-1])
+    assert recurate_here("run", "--resume", run).returncode == 2
+    shutil.rmtree(run / "people")
+    assert recurate_here("run", "--resume", run).returncode == 4, "nobody had begun: they are posted again"
+
+
+def test_what_is_posted(recurate_here, config, tmp_path):
+    run = tmp_path / "run"
+    recurate_here("run", config, "--out", run)
+    found = read_posted(posted_in(run)[0])
+    assert (found.round, found.attempt, found.k, len(found.samples)) == (0, 0, 3, 90)
+    assert [len(column) for column in found.values.values()] == [90] * len(found.values) != []
+
+
+def test_a_round_is_sampled_once(recurate_here, config, tmp_path, monkeypatch):
+    """A resumed run takes the candidates that people were shown."""
+    from recurate.loop import shards
+
+    run, made = tmp_path / "run", []
+    real = shards.Batch.sample
+    monkeypatch.setattr(shards.Batch, "sample", lambda self, j: made.append(j) or real(self, j))
+    for _ in range(3):
+        assert (
+            recurate_here("run", *(["--resume", run] if run.exists() else [config, "--out", run])).returncode
+            == 4
+        )
+    assert len(made) == 1

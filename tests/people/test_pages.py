@@ -1,0 +1,534 @@
+"""The pages of `recurate serve` in a real browser."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from helpers.browser import CHROMIUM
+from helpers.pages import (
+    PHONE,
+    WORDS,
+    Served,
+    Visitor,
+    chromium,
+    images,
+    lines,
+    points,
+    texts,
+)
+
+pytest.importorskip("playwright.sync_api", reason="Playwright is not installed")
+pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="there is no Chromium on this machine")
+
+Visit = Callable[..., Visitor]
+LIMIT = 100_000  # bytes of a page with its styles and scripts
+CODE = re.compile(r"^[0-9A-F]{10}$")
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Any]:
+    with chromium() as found:
+        yield found
+
+
+@pytest.fixture
+def visit(browser: Any) -> Iterator[Visit]:
+    """Return a function that opens a window of a person's own; nothing may go wrong in any."""
+    open_now: list[Visitor] = []
+
+    def visited(served: Served, **context: Any) -> Visitor:
+        open_now.append(Visitor(browser, served, **context))
+        return open_now[-1]
+
+    yield visited
+    for visitor in open_now:
+        visitor.close()
+    for visitor in open_now:
+        visitor.check()
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("pages")
+
+
+@pytest.fixture(scope="module")
+def of_texts(place: Path) -> Iterator[Served]:
+    """Serve one long and two short texts to anybody who agrees, with instructions."""
+    rows = [
+        {"prompt": f"Question {i}", "candidates": [f"{i} " + WORDS * 40, f"{i} two {'y' * 300}", f"{i} three"]}
+        for i in range(6)
+    ]
+    source = lines(place / "texts" / "texts.jsonl", rows)
+    (place / "consent.md").write_text("## Consent\n\nYour picks are kept *without* your name.\n")
+    (place / "instructions.md").write_text("Look at each.\n\n- Read all.\n- Then pick.\n")
+    told = ("--consent", place / "consent.md", "--instructions", place / "instructions.md")
+    with Served(source, "--open", "--seats", 50, *told, "--answers", "pick,tie,bad,skip,ranking") as served:
+        yield served
+
+
+@pytest.fixture(scope="module")
+def of_images(place: Path) -> Iterator[Served]:
+    with Served(images(place / "images", 4), "--open", "--seats", 50) as served:
+        yield served
+
+
+@pytest.fixture(scope="module")
+def of_points(place: Path) -> Iterator[Served]:
+    source = points(place / "points", 4)
+    options = ("--show", "x,y", "--k", 2, "--limit", 1)
+    with Served(source, "--open", "--seats", 50, *options) as served:
+        yield served
+
+
+# --- whole sessions -------------------------------------------------------------------------------
+
+
+def finish(person: Visitor, total: int) -> None:
+    """Check that everything is answered."""
+    assert person.count() == f"{total} of {total} (100 %)"
+    assert person.page.get_by_role("heading", name="Thank you").is_visible()
+    code = person.page.inner_text("#code")
+    assert CODE.match(code)
+    person.page.reload()
+    person.page.wait_for_selector("#done:visible")
+    assert person.page.inner_text("#code") == code
+
+
+@pytest.mark.slow
+def test_a_session_with_the_mouse_is_kept_as_it_was_clicked(tmp_path: Path, visit: Visit) -> None:
+    """Every kind of answer, a comment, and an answer that is taken back."""
+    with Served(texts(tmp_path, 6), "--open") as served:
+        person = visit(served).join()
+        page, clicked = person.page, {}
+
+        def said(outcome: str, picked: list[str], tied: list[str], act: Callable[[], Any]) -> None:
+            clicked[person.question()] = (outcome, picked, tied)
+            person.answered(act)
+
+        said("pick", person.shown(2), [], person.pick(2).click)
+        said("pick", person.shown(3), [], page.locator(".candidate .body").nth(2).click)
+        page.click("#tie")
+        person.pick(1).click()
+        person.pick(3).click()
+        said("tie", [], sorted(person.shown(1, 3)), lambda: page.click("#send"))
+        said("bad", [], [], lambda: page.click("#bad"))
+        page.select_option("#reason", "It is offensive")
+        skipped = person.question()
+        said("skip", [], [], lambda: page.click("#skip"))
+        page.click("summary:has-text('comment')")
+        page.fill("#comment", "Both are <b>good</b>.")
+        last = person.question()
+        said("pick", person.shown(1), [], person.pick(1).click)
+        person.answered(lambda: page.click("#undo"))
+        assert person.question() == last
+        said("pick", person.shown(2), [], person.pick(2).click)
+        finish(person, 6)
+        kept = served.exported()
+    found = {q: (own["outcome"], own["picked"], sorted(own["tied"])) for q, own in kept.items()}
+    assert found == clicked
+    assert kept[skipped]["reason"] == "It is offensive"
+    assert kept[last]["comment"] == ""  # it went with the answer that was taken back
+
+
+@pytest.mark.slow
+def test_a_session_by_keyboard_alone(tmp_path: Path, visit: Visit) -> None:
+    """From the consent to the completion code, without the mouse."""
+    (tmp_path / "consent.md").write_text("You may stop at any time.")
+    with Served(texts(tmp_path, 5), "--open", "--consent", tmp_path / "consent.md") as served:
+        person = visit(served)
+        page, clicked = person.page, {}
+        page.goto(served.url)
+        person.press("Tab", "Space", "Tab", "Enter")
+        page.wait_for_selector(".candidate")
+
+        def said(outcome: str, picked: list[str], tied: list[str], *keys: str) -> None:
+            clicked[person.question()] = (outcome, picked, tied)
+            person.answered(lambda: person.press(*keys))
+
+        seen = person.tab_to("Add a comment")
+        reached = ["Pick 1", "Pick 2", "Pick 3", "tie", "bad", "reason", "skip", "Add a comment"]
+        assert [s for s in seen if s != "Skip to the candidates"] == reached
+        said("pick", person.shown(2), [], "2")
+        assert "undo" in person.tab_to("Add a comment")
+        said("tie", [], sorted(person.shown(1, 3)), "t", "1", "3", "Enter")
+        said("bad", [], [], "b")
+        person.answered(lambda: person.press("u"))
+        person.press("t", "1", "Escape")
+        assert page.get_attribute("#tie", "aria-pressed") == "false"
+        said("pick", person.shown(3), [], "3")
+        person.tab_to("reason")
+        person.press("ArrowDown", "ArrowDown")
+        assert page.input_value("#reason") == "I do not understand it"
+        skipped = person.question()
+        said("skip", [], [], "Tab", "Enter")
+        person.tab_to("Pick 2")
+        said("pick", person.shown(2), [], "Enter")
+        assert person.focused() == "thanks"
+        finish(person, 5)
+        kept = served.exported()
+    found = {q: (own["outcome"], own["picked"], sorted(own["tied"])) for q, own in kept.items()}
+    assert found == clicked
+    assert kept[skipped]["reason"] == "I do not understand it"
+
+
+@pytest.mark.slow
+def test_picks_outlive_a_server_that_is_killed(tmp_path: Path, visit: Visit) -> None:
+    """One pick is kept and its reply lost, the next one is sent while no server is there: once each."""
+    with Served(texts(tmp_path, 4), "--open") as served:
+        person = visit(served).join()
+        person.expected = ("net::ERR",)
+        page, clicked = person.page, {}
+
+        def lose(route: Any) -> None:
+            assert route.fetch().status == 200
+            served.kill()
+            route.abort()
+
+        clicked[person.question()] = person.shown(1)
+        page.route("**/api/ballots", lose, times=1)
+        before = person.count()
+        person.pick(1).click()
+        page.wait_for_selector("#message:has-text('trying again')")
+        assert person.count() == before
+        served.start()
+        page.wait_for_selector("#count:has-text('1 of 4')")
+        clicked[person.question()] = person.shown(2)
+        served.kill()
+        person.press("2")
+        page.wait_for_selector("#message:has-text('trying again')")
+        person.press("3", "1")  # nothing happens: an answer is on its way
+        served.start()
+        page.wait_for_selector("#count:has-text('2 of 4')")
+        assert not page.is_visible("#message")
+        for _ in range(2):
+            clicked[person.question()] = person.shown(3)
+            person.answered(person.pick(3).click)
+        finish(person, 4)
+        kept = served.exported()
+    assert {q: own["picked"] for q, own in kept.items()} == clicked
+
+
+@pytest.mark.slow
+def test_the_page_waits_for_a_server_before_the_first_question(tmp_path: Path, visit: Visit) -> None:
+    with Served(texts(tmp_path, 2), "--open") as served:
+        person = visit(served)
+        person.expected = ("net::ERR",)
+        person.page.route("**/api/next", lambda route: route.abort(), times=1)
+        person.join()
+        assert person.count() == "0 of 2 (0 %)"
+
+
+# --- phones ---------------------------------------------------------------------------------------
+
+
+def widths(person: Visitor) -> None:
+    """Check that nothing reaches beyond the window, and that fingers meet everything."""
+    page = person.page
+    assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
+    found = page.locator("button:visible, select:visible, input:visible, summary:visible, .agree:visible")
+    boxes = [one.bounding_box() for one in found.all() if one.get_attribute("type") != "checkbox"]
+    assert boxes
+    assert [b for b in boxes if b["height"] < 44 or b["x"] < 0 or b["x"] + b["width"] > 390] == []
+
+
+@pytest.mark.slow
+def test_a_phone(of_texts: Served, of_images: Served, of_points: Served, visit: Visit) -> None:
+    """Everything fits and is large enough; a tap picks; a new question is shown from its top."""
+    for served in (of_texts, of_images, of_points):
+        person = visit(served, **PHONE)
+        person.page.goto(served.url)
+        widths(person)
+        person.join()
+        widths(person)
+        person.pick(2).scroll_into_view_if_needed()
+        person.answered(person.pick(2).tap)
+        widths(person)
+        assert person.page.evaluate("scrollY") < 400
+    person = visit(of_texts, **PHONE)
+    person.join()
+    person.page.tap("#tie")
+    person.pick(1).tap()
+    person.pick(2).tap()
+    widths(person)
+    person.answered(lambda: person.page.tap("#send"))
+    owner = visit(of_texts, **PHONE).login()
+    owner.page.tap("text=Make a link")
+    owner.page.wait_for_selector("#invitations table")
+    widths(owner)
+
+
+# --- accessibility --------------------------------------------------------------------------------
+
+
+def accessible(person: Visitor, what: str) -> None:
+    assert (what, person.violations()) == (what, {})
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_axe_finds_nothing_in_pages_of_texts(of_texts: Served, visit: Visit, scheme: str) -> None:
+    person = visit(of_texts, bypass_csp=True, color_scheme=scheme)
+    person.page.goto(of_texts.url)
+    accessible(person, "join")
+    person.join()
+    accessible(person, "texts")
+    person.page.click("summary:has-text('comment')")
+    person.page.click("#tie")
+    person.pick(1).click()
+    person.pick(2).click()
+    person.page.click("#skip")
+    accessible(person, "a tie, a comment and a message")
+    person.page.click("#rank")
+    person.pick(3).click()
+    accessible(person, "a ranking")
+    stranger = visit(of_texts, bypass_csp=True, color_scheme=scheme)
+    stranger.expected = ("403",)
+    stranger.page.goto(of_texts.url + "/join/nothing")
+    accessible(stranger, "closed")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_axe_finds_nothing_in_images_and_points(
+    of_images: Served, of_points: Served, visit: Visit, scheme: str
+) -> None:
+    person = visit(of_images, bypass_csp=True, color_scheme=scheme).join()
+    accessible(person, "images")
+    person.page.get_by_role("button", name="Zoom candidate 1").click()
+    accessible(person, "zoom")
+    other = visit(of_points, bypass_csp=True, color_scheme=scheme).join()
+    accessible(other, "points")
+    other.answered(lambda: other.press("1"))
+    assert other.page.is_visible("#code")
+    accessible(other, "done")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_axe_finds_nothing_in_the_owners_pages(of_texts: Served, visit: Visit, scheme: str) -> None:
+    visit(of_texts).join()
+    owner = visit(of_texts, bypass_csp=True, color_scheme=scheme)
+    owner.page.goto(of_texts.url + "/owner")
+    accessible(owner, "login")
+    owner.login()
+    owner.page.click("text=Make a link")
+    owner.page.wait_for_selector("#link a")
+    owner.page.wait_for_selector("#people table")
+    accessible(owner, "owner")
+
+
+# --- requests -------------------------------------------------------------------------------------
+
+
+def test_pages_are_small_and_ask_for_nothing_elsewhere(of_texts: Served, visit: Visit) -> None:
+    """What else must not happen, ``visit`` checks in every test: errors on the console among them."""
+    person = visit(of_texts)
+    sizes: dict[str, int] = {}
+    person.page.on("response", lambda r: sizes.update({r.url: len(r.body()) if r.status < 300 else 0}))
+    person.join()
+    person.page.wait_for_load_state("networkidle")
+    first = {url.removeprefix(of_texts.url): size for url, size in sizes.items()}
+    print(f"{sum(first.values())} bytes: {first}")
+    assert {"/", "/static/people.css", "/static/pick.js"} <= set(first)
+    assert sum(first.values()) < LIMIT
+    assert len(person.requests) >= 5
+
+
+# --- what people and files may contain ------------------------------------------------------------
+
+HOSTILE = [
+    "<script>document.title = 'ran'; alert(1)</script>",
+    "<img src=x onerror=\"document.title = 'ran'; alert(1)\">",
+    "[x](javascript:alert(1)) and <javascript:alert(1)> and https://example.org/a",
+    "![x](data:image/svg+xml;base64,PHN2ZyBvbmxvYWQ9YWxlcnQoMSk+) ![y](https://example.org/a.png)",
+    "[ref]\n\n[ref]: javascript:alert(1)",
+    '<iframe src="javascript:alert(1)"></iframe><a href="javascript:alert(1)">b</a>',
+    '"><svg onload=alert(1)> &lt;script&gt;alert(1)&lt;/script&gt; {{title}} {{token}}',
+    "</div></main><style>body { display: none }</style>",
+]
+
+
+def test_hostile_texts_are_shown_as_text(tmp_path: Path, visit: Visit) -> None:
+    rows = [{"prompt": HOSTILE[0] + HOSTILE[1] + HOSTILE[2], "candidates": HOSTILE}]
+    title = "<script>alert(1)</script>\"'><img src=x onerror=alert(1)>"
+    with Served(lines(tmp_path / "texts.jsonl", rows), "--open", "--title", title) as served:
+        person = visit(served).join()
+        page = person.page
+        page.wait_for_load_state("networkidle")
+        assert page.title() == title
+        assert page.inner_text("h1") == title
+        assert page.locator("main :is(script, img, a, iframe, svg, style)").count() == 0
+        body = page.inner_text("main")
+        for words in (HOSTILE[0], HOSTILE[1], "[x](javascript:alert(1))", "![x](data:image/svg+xml;base64,"):
+            assert words in body
+        assert "&lt;script&gt;" not in page.inner_text(".candidates")  # an entity is a sign, as in Markdown
+        assert "{{token}}" in body
+        assert page.is_visible("#tie")
+        owner = visit(served).login()
+        owner.page.fill("[name=label]", HOSTILE[1])
+        owner.page.click("text=Make a link")
+        owner.page.wait_for_selector("#invitations td")
+        assert owner.page.inner_text("#invitations td >> nth=0") == HOSTILE[1]
+        assert owner.page.title() == f"{title}: owner"
+
+
+def test_markdown_is_drawn_without_breaking_the_policy(tmp_path: Path, visit: Visit) -> None:
+    """Cells of tables are aligned by classes, which the policy allows."""
+    table = "| a | b |\n|:--|--:|\n| 1 | 2 |"
+    quoted = '```\n<td style="text-align:right">\n```'
+    with Served(
+        lines(tmp_path / "t.jsonl", [{"prompt": "**p**", "candidates": [table, quoted]}]), "--open"
+    ) as served:
+        person = visit(served).join()
+        cell = person.page.locator("td", has_text="2")
+        assert cell.evaluate("cell => getComputedStyle(cell).textAlign") == "right"
+        assert person.page.inner_text("pre").strip() == '<td style="text-align:right">'
+        assert person.page.inner_text("#prompt strong") == "p"
+
+
+# --- images and long texts ------------------------------------------------------------------------
+
+
+def test_images_zoom_and_small_ones_have_pixels(of_images: Served, visit: Visit) -> None:
+    person = visit(of_images).join()
+    page = person.page
+    page.wait_for_function("[...document.querySelectorAll('.body img')].every((i) => i.naturalWidth > 0)")
+    drawn = page.locator(".body img").evaluate_all(
+        "all => all.map((i) => [i.naturalWidth, getComputedStyle(i).imageRendering, i.clientWidth])"
+    )
+    assert {(w, how) for w, how, _ in drawn} == {(16, "pixelated"), (256, "auto")}
+    assert min(width for *_, width in drawn) >= 200
+    zoom = page.get_by_role("button", name="Zoom candidate 2")
+    for close in (lambda: page.keyboard.press("Escape"), lambda: page.click("text=Close")):
+        zoom.focus()
+        person.press("Enter")
+        page.wait_for_selector("#zoom[open]")
+        assert person.focused() == "unzoom"
+        person.press("1", "b", "Tab", "2")  # nothing behind it is reached
+        assert page.evaluate("document.activeElement.closest('dialog, body').id") in ("zoom", "")
+        close()
+        page.wait_for_selector("#zoom", state="hidden")
+        assert zoom.evaluate("button => button === document.activeElement")
+    assert person.count() == "0 of 4 (0 %)" or "0 of" in person.count()
+
+
+def test_long_texts_fold_and_unfold(of_texts: Served, visit: Visit) -> None:
+    person = visit(of_texts).join()
+    page = person.page
+    more = page.get_by_role("button", name=re.compile("Show (all|less) of candidate"))
+    more.wait_for()
+    assert more.count() == 1  # the short ones beside it do not fold
+    text = page.locator(".body", has_text=WORDS.strip())
+    low = text.bounding_box()["height"]
+    assert more.get_attribute("aria-expanded") == "false"
+    more.click()
+    assert more.inner_text() == "Show less"
+    assert more.get_attribute("aria-expanded") == "true"
+    assert text.bounding_box()["height"] > 1.5 * low
+    more.click()
+    assert text.bounding_box()["height"] == low
+    assert person.count().startswith("0 of")
+
+
+# --- clicks that are not meant --------------------------------------------------------------------
+
+
+def test_a_double_click_and_a_held_key_answer_once(of_texts: Served, visit: Visit) -> None:
+    person = visit(of_texts).join()
+    person.answered(person.pick(2).dblclick)
+    assert person.count().startswith("1 of")
+    person.answered(lambda: [person.page.keyboard.down("1") for _ in range(5)])
+    person.page.keyboard.up("1")
+    person.page.wait_for_load_state("networkidle")
+    assert person.count().startswith("2 of")
+    assert sum(url.endswith("/api/ballots") for url in person.requests) == 2
+
+
+def test_who_marks_words_does_not_pick(of_texts: Served, visit: Visit) -> None:
+    person = visit(of_texts).join()
+    page = person.page
+    box = page.locator(".body p").first.bounding_box()
+    page.mouse.move(box["x"] + 2, box["y"] + 8)
+    page.mouse.down()
+    page.mouse.move(box["x"] + 40, box["y"] + 8)
+    page.mouse.up()
+    assert page.evaluate("getSelection().toString()") != ""
+    person.press("t")  # an answer would be on its way by now
+    page.wait_for_load_state("networkidle")
+    assert not any(url.endswith("/api/ballots") for url in person.requests)
+
+
+def test_the_tie_of_one_is_not_sent_and_enter_sends_after_the_mouse(of_texts: Served, visit: Visit) -> None:
+    person = visit(of_texts).join()
+    person.page.click("#tie")
+    person.press("1")
+    assert not person.page.is_visible("#send")
+    person.press("2")
+    person.answered(lambda: person.press("Enter"))
+
+
+def test_consent_is_asked_for(of_texts: Served, visit: Visit) -> None:
+    person = visit(of_texts)
+    person.page.goto(of_texts.url)
+    person.page.get_by_role("button", name="Begin").click()
+    assert person.page.evaluate("document.querySelector('[name=agree]:invalid') !== null")
+    assert person.page.url.endswith("/join")
+    person.page.evaluate("document.querySelector('[name=agree]').required = false")
+    person.expected = ("422",)
+    person.page.get_by_role("button", name="Begin").click()
+    person.page.wait_for_selector("text=only if you agree")
+
+
+# --- the owner ------------------------------------------------------------------------------------
+
+
+@pytest.mark.slow
+def test_the_owner_invites_and_sees_the_answers(tmp_path: Path, visit: Visit) -> None:
+    """A link that is made there lets a person in by another browser, and progress comes by itself."""
+    with Served(texts(tmp_path, 3)) as served:
+        owner = visit(served)
+        owner.expected = ("403",)
+        owner.page.goto(served.url + "/owner")
+        owner.page.fill("#password", "not the password")
+        owner.press("Enter")
+        owner.page.wait_for_selector("text=That is not the password")
+        owner.login()
+        owner.page.fill("[name=label]", "friends")
+        owner.page.fill("[name=places]", "1")
+        owner.page.click("text=Make a link")
+        link = owner.page.inner_text("#link a")
+        assert link.startswith(served.url + "/join/")
+        person = visit(served).join(link.removeprefix(served.url))
+        for _ in range(2):
+            person.answered(person.pick(1).click)
+        owner.page.wait_for_selector("#rounds td:has-text('1 missing')")
+        owner.page.wait_for_selector("#people td:has-text('person 1')")
+        revoke = owner.page.get_by_role("button", name="Revoke friends")
+        revoke.focus()
+        person.answered(person.pick(3).click)
+        finish(person, 3)
+        owner.page.wait_for_selector("#rounds td:has-text('complete')")
+        assert revoke.evaluate("button => button === document.activeElement")
+        for ending in ("parquet", "jsonl", "csv"):
+            with owner.page.expect_download() as found:
+                owner.page.click(f"a[href$={ending}]")
+            assert found.value.suggested_filename == f"picks.{ending}"
+            assert Path(found.value.path()).stat().st_size > 100
+        person.press("u")
+        owner.page.wait_for_selector("#rounds td:has-text('1 missing')")
+        stranger = visit(served)
+        stranger.expected = ("403",)
+        stranger.page.goto(link)
+        assert "You need an invitation" in stranger.page.inner_text("main")
+        owner.page.once("dialog", lambda dialog: dialog.accept())
+        owner.page.remove_listener("dialog", owner._asked)
+        owner.page.get_by_role("button", name="Delete all data of person 1").click()
+        owner.page.wait_for_selector("#people:has-text('Nobody yet')")
+        revoke.click()
+        owner.page.wait_for_selector("#invitations td:has-text('revoked')")

@@ -1,0 +1,144 @@
+"""Candidates in files: what is shown together, and what cannot be understood."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+pytest.importorskip("fastapi", reason="pip install 'recurate[people]'")
+
+from PIL import Image
+
+from recurate.core.errors import InputError
+from recurate.people.source import Columns, read
+
+LONG = "prompt,text,reward\nhello,Hi,0.1\nhello,Hello there,0.3\nbye,Bye,0.5\nbye,See you,0.2\n"
+
+
+def file(folder: Path, name: str, text: str) -> Path:
+    path = folder / name
+    path.write_text(text, encoding="utf-8")
+    return path
+
+
+def lines(folder: Path, *rows: dict) -> Path:
+    return file(folder, "c.jsonl", "".join(json.dumps(row) + "\n" for row in rows))
+
+
+def shown(path: Path) -> list[tuple[str, list[str]]]:
+    return [(s.context, [c.content for c in s.candidates]) for s in read(path).slates]
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "expected"),
+    [
+        ("long.csv", LONG, [("hello", ["Hi", "Hello there"]), ("bye", ["Bye", "See you"])]),
+        (
+            "wide.csv", "question,response_a,response_b\nwhy,so,because\nhow,thus,well\n",
+            [("why", ["so", "because"]), ("how", ["thus", "well"])],
+        ),
+        (
+            "slates.csv", "slate,text\n7,a\n7,b\n9,c\n9,d\n", [("", ["a", "b"]), ("", ["c", "d"])],
+        ),
+    ],
+)  # fmt: skip
+def test_tables_of_texts(tmp_path, name, text, expected):
+    assert shown(file(tmp_path, name, text)) == expected
+
+
+def test_lists_with_values_of_their_own(tmp_path):
+    found = read(lines(tmp_path, {"prompt": "p", "responses": ["a", "b"], "score": [0.5, 1.5], "round": 3}))
+    (slate,) = found.slates
+    assert [c.content for c in slate.candidates] == ["a", "b"]
+    assert [c.values["score"] for c in slate.candidates] == [0.5, 1.5]
+
+
+def test_messages_of_conversations(tmp_path):
+    one, two = [{"role": "assistant", "content": "a"}], [{"role": "assistant", "content": "b"}]
+    assert shown(lines(tmp_path, {"prompt": "p", "candidates": [one, two]})) == [("p", ["a", "b"])]
+
+
+def test_points_and_rows_after_each_other(tmp_path):
+    path = file(tmp_path, "p.csv", "x,y\n0,1\n1,0\n2,2\n3,3\n")
+    with pytest.raises(InputError, match="nothing says which candidates are shown together"):
+        read(path)
+    found = read(path, Columns(k=2)).slates
+    assert [[json.loads(c.content) for c in s.candidates] for s in found] == [
+        [[[0, 1]], [[1, 0]]],
+        [[[2, 2]], [[3, 3]]],
+    ]
+    with pytest.raises(InputError, match="cannot be shown 3 at a time"):
+        read(path, Columns(k=3))
+
+
+def test_images_are_written_anew(tmp_path):
+    comment = "a secret in the file"
+    for at, colour in enumerate(("red", "blue")):
+        Image.new("RGB", (8, 8), colour).save(tmp_path / f"{at}.jpg", comment=comment)
+    found = read(file(tmp_path, "i.csv", "slate,image\n1,0.jpg\n1,1.jpg\n"))
+    assert {c.form for c in found.slates[0].candidates} == {"image"}
+    assert len(found.images) == 2
+    for data in found.images.values():
+        assert data.startswith(b"\x89PNG")
+        assert comment.encode() not in data
+
+
+def test_checks(tmp_path):
+    path = file(tmp_path, "k.csv", "slate,text,right\n1,a,0\n1,b,1\n2,c,0\n2,d,0\n")
+    assert [s.answer for s in read(path, Columns(check="right")).slates] == [1, None]
+
+
+@pytest.mark.parametrize(
+    ("text", "columns", "message"),
+    [
+        (LONG, Columns(show="nothing"), "no column 'nothing'"),
+        (LONG, Columns(context="promt"), "no column 'promt'"),
+        ("a,b\n1,2\n", Columns(), "no column says what is shown"),
+        ("slate,text\n1,a\n2,b\n", Columns(), "two candidates or more"),
+        ("slate,image\n1,gone.png\n1,b.png\n", Columns(), "image is missing"),
+        ("slate,image\n1,../../etc/passwd.png\n1,b.png\n", Columns(), "outside the folder"),
+        ("slate,text\n1,a\n1,\n", Columns(), "a candidate is empty"),
+    ],
+)
+def test_what_cannot_be_shown(tmp_path, text, columns, message):
+    with pytest.raises(InputError, match=message):
+        read(file(tmp_path, "c.csv", text), columns)
+
+
+def test_an_image_that_is_none(tmp_path):
+    (tmp_path / "a.png").write_bytes(b"<script>")
+    with pytest.raises(InputError, match="cannot be read"):
+        read(file(tmp_path, "i.csv", "slate,image\n1,a.png\n1,a.png\n"))
+
+
+def test_candidates_that_changed_under_a_study(recurate_here, tmp_path):
+    path = file(tmp_path, "long.csv", LONG)
+    assert recurate_here("serve", path, "--simulate", 2, "--reward", "reward").returncode == 0
+    file(tmp_path, "long.csv", LONG.replace("Hi", "Hey"))
+    changed = recurate_here("serve", path, "--export", tmp_path / "p.csv")
+    assert changed.returncode == 2
+    assert "have changed since people began to pick" in changed.stderr
+    file(tmp_path, "long.csv", LONG)
+    assert "2 picks written" in recurate_here("serve", path, "--export", tmp_path / "p.csv").stdout
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["gone.csv"], "there is no such source"),
+        (["long.csv", "--answers", "pick,maybe"], "answers must be some of"),
+        (["long.csv", "--db", "mysql://x/y"], "SQLite or PostgreSQL"),
+        (["long.csv", "--db", "/dev/null/x"], "cannot be opened"),
+        (["long.csv", "--export", "a.xlsx"], "Parquet, JSON lines or CSV"),
+        (["long.csv", "--import", "long.csv"], "lacks columns"),
+        (["long.csv", "--simulate", "1", "--reward", "other"], "need a column of rewards"),
+        (["long.csv", "--simulate", "1", "--rule", "other"], "no such rule"),
+    ],
+)
+def test_options_that_are_wrong(recurate_here, tmp_path, arguments, message):
+    file(tmp_path, "long.csv", LONG)
+    done = recurate_here("serve", *arguments)
+    assert done.returncode == 2, done.stdout
+    assert message in done.stderr
