@@ -26,13 +26,14 @@ OUTCOMES = {"pick", "tie", "bad", "skip", "ranking"}
 def table_of(study: Study) -> pa.Table:
     """Return every answer that stands as a slate of its own, in the order of round, slate and person.
 
-    Columns: ``round``, ``slate`` (counted from 0), ``slot`` (the place on the page), ``item`` (the number of
-    the candidate in its round), ``context``, the candidates' own columns, ``picked``, ``chooser``,
+    Columns: ``round``, ``slate`` (counted from 0), ``slot`` (the place on the page), ``item`` (a number of
+    what is shown, from 0: equal candidates have equal numbers), ``context``, the candidates' own columns, ``picked``, ``chooser``,
     ``outcome``; ``shown`` (the text, or the digest of the image), ``question`` (the slate's number in its
     round), ``seconds``, ``time``; ``simulated``, ``repeated``, ``check`` (whether the candidate is the known
     answer), ``tied``, ``order`` (1 for the best), ``reason`` and ``comment`` where there are any.
     """
-    tables = [_rows(study, part, start) for start, part in _parts(study)]
+    numbers: dict[str, int] = {}
+    tables = [_rows(study, part, start, numbers) for start, part in _parts(study)]
     if not tables:
         return pa.table({"round": pa.array([], pa.int32()), "slate": pa.array([], pa.int64())})
     whole = pa.concat_tables(tables, promote_options="default")
@@ -66,7 +67,7 @@ def _parts(study: Study) -> Any:
             start += len(part)
 
 
-def _rows(study: Study, part: Sequence[Any], start: int) -> pa.Table:
+def _rows(study: Study, part: Sequence[Any], start: int, numbers: dict[str, int]) -> pa.Table:
     shown = _candidates(study, {row.id for row in part})
     columns: dict[str, list[Any]] = defaultdict(list)
     extra: list[dict[str, Any]] = []
@@ -81,7 +82,7 @@ def _rows(study: Study, part: Sequence[Any], start: int) -> pa.Table:
             columns["round"].append(row.round)
             columns["slate"].append(start + at)
             columns["slot"].append(place)
-            columns["item"].append(candidate.item)
+            columns["item"].append(numbers.setdefault(candidate.content, len(numbers)))
             columns["context"].append(row.context)
             columns["picked"].append(slot == best)
             columns["chooser"].append(row.label)
@@ -109,12 +110,12 @@ def _rows(study: Study, part: Sequence[Any], start: int) -> pa.Table:
 
 
 class _Shown:
-    """A candidate's number, content and own columns."""
+    """A candidate's content and own columns."""
 
-    __slots__ = ("content", "item", "values_")
+    __slots__ = ("content", "values_")
 
-    def __init__(self, item: int, content: str, values: str) -> None:
-        self.item, self.content, self.values_ = item, content, json.loads(values)
+    def __init__(self, content: str, values: str) -> None:
+        self.content, self.values_ = content, json.loads(values)
 
 
 def _candidates(study: Study, wanted: set[int]) -> dict[int, dict[int, _Shown]]:
@@ -124,7 +125,7 @@ def _candidates(study: Study, wanted: set[int]) -> dict[int, dict[int, _Shown]]:
         for low in range(0, len(ids), 500):
             own = candidates.c.slate.in_(ids[low : low + 500])
             for row in c.execute(select(candidates).where(own)):
-                found[row.slate][row.slot] = _Shown(row.item, row.content, row.own)
+                found[row.slate][row.slot] = _Shown(row.content, row.own)
     return found
 
 
@@ -175,7 +176,7 @@ def take(study: Study, table: pa.Table, name: str) -> int:
     Raises:
         InputError: If columns are missing, or a question is not in this study.
     """
-    needed = ("round", "question", "slate", "slot", "item", "picked", "chooser", "outcome")
+    needed = ("round", "question", "slate", "slot", "shown", "picked", "chooser", "outcome")
     missing = [n for n in needed if n not in table.column_names]
     if missing:
         raise InputError(
@@ -197,10 +198,12 @@ def _take_one(study: Study, rows: list[dict[str, Any]], name: str) -> int:
     with study.engine.begin() as c:
         own = (slates.c.round == first["round"]) & (slates.c.number == first["question"])
         slate = c.execute(select(slates).where(own).order_by(slates.c.attempt.desc())).first()
-        known = {} if slate is None else {
-            r.item: r.slot for r in c.execute(select(candidates).where(candidates.c.slate == slate.id))
-        }  # fmt: skip
-        if slate is None or any(r["item"] not in known for r in rows) or first["outcome"] not in OUTCOMES:
+        known: dict[str, int] = {}
+        if slate is not None:
+            own_candidates = select(candidates).where(candidates.c.slate == slate.id)
+            for r in c.execute(own_candidates.order_by(candidates.c.slot)):
+                known.setdefault(r.content, r.slot)
+        if slate is None or any(r["shown"] not in known for r in rows) or first["outcome"] not in OUTCOMES:
             raise InputError(
                 f"{name} has an answer to a question that this study does not ask",
                 got=f"round {first['round']}, question {first['question']}",
@@ -222,7 +225,7 @@ def _take_one(study: Study, rows: list[dict[str, Any]], name: str) -> int:
             return 0
         if not repeat:
             c.execute(update(slates).where(slates.c.id == slate.id).values(taken=slates.c.taken + 1))
-        slots = [known[r["item"]] for r in rows]
+        slots = [known[r["shown"]] for r in rows]
         lease = c.execute(
             insert(leases).values(
                 slate=slate.id, person=person, repeat=repeat, places=json.dumps(slots), given=now, until=now,
@@ -240,11 +243,11 @@ def _take_one(study: Study, rows: list[dict[str, Any]], name: str) -> int:
     return 1
 
 
-def _said(rows: list[dict[str, Any]], known: dict[int, int]) -> list[int]:
+def _said(rows: list[dict[str, Any]], known: dict[str, int]) -> list[int]:
     outcome = rows[0]["outcome"]
     if outcome == "tie":
-        return sorted(known[r["item"]] for r in rows if r.get("tied"))
+        return sorted(known[r["shown"]] for r in rows if r.get("tied"))
     if outcome == "ranking":
-        ranked = sorted((r["order"], known[r["item"]]) for r in rows if r.get("order"))
+        ranked = sorted((r["order"], known[r["shown"]]) for r in rows if r.get("order"))
         return [slot for _, slot in ranked]
-    return [known[r["item"]] for r in rows if r["picked"]]
+    return [known[r["shown"]] for r in rows if r["picked"]]
