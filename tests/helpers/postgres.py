@@ -106,12 +106,8 @@ def served(bin_: Path) -> Iterator[Postgres]:
                     time.sleep(0.05)
             yield found
         finally:
-            server.send_signal(signal.SIGINT)  # connections are cut, and the server ends in order
-            try:
-                server.wait(30)
-            except subprocess.TimeoutExpired:
-                server.send_signal(signal.SIGQUIT)
-                server.wait(30)
+            server.send_signal(signal.SIGQUIT)  # at once: everything is deleted
+            server.wait(60)
     finally:
         shutil.rmtree(folder, ignore_errors=True)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,33 @@ def slates(count: int, k: int = 3) -> list[Any]:
         return texts(*(f"answer {n}.{i}" for i in range(k)), reward=[i - n % 2 for i in range(k)])
 
     return [Slate(n, of(n), f"question {n}") for n in range(count)]
+
+
+class Visitor:
+    """Somebody with a browser of their own."""
+
+    def __init__(self, app: Any, **headers: str) -> None:
+        from starlette.testclient import TestClient
+
+        self.http = TestClient(app, follow_redirects=True, headers=headers)
+        self.token = ""
+
+    def join(self, invitation: str = "", **form: str) -> Visitor:
+        answer = self.http.post("/join", data={"invitation": invitation, **form})
+        self.token = (re.findall(r'name="token" content="(\w+)"', answer.text) or [""])[0]
+        return self
+
+    def get(self, path: str) -> Any:
+        return self.http.get(path)
+
+    def post(self, path: str, **body: Any) -> Any:
+        return self.http.post(path, json=body, headers={"X-Token": self.token})
+
+    def pick(self, place: int = 0, **more: Any) -> Any:
+        state = self.get("/api/next").json()
+        lease = state["slate"]["lease"]
+        body = {"lease": lease, "key": f"click-{lease:06d}", "outcome": "pick"}
+        return self.post("/api/ballots", **(body | {"places": [place]} | more))
 
 
 class Clock:

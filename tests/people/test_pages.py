@@ -60,10 +60,8 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def of_texts(place: Path) -> Iterator[Served]:
     """Serve one long and two short texts to anybody who agrees, with instructions."""
-    rows = [
-        {"prompt": f"Question {i}", "candidates": [f"{i} " + WORDS * 40, f"{i} two {'y' * 300}", f"{i} three"]}
-        for i in range(6)
-    ]
+    candidates = [WORDS * 40, "two " + "y" * 300, "three"]
+    rows = [{"prompt": f"Question {i}", "candidates": [f"{i} {c}" for c in candidates]} for i in range(6)]
     source = lines(place / "texts" / "texts.jsonl", rows)
     (place / "consent.md").write_text("## Consent\n\nYour picks are kept *without* your name.\n")
     (place / "instructions.md").write_text("Look at each.\n\n- Read all.\n- Then pick.\n")
@@ -228,13 +226,19 @@ def test_the_page_waits_for_a_server_before_the_first_question(tmp_path: Path, v
 
 
 def widths(person: Visitor) -> None:
-    """Check that nothing reaches beyond the window, and that fingers meet everything."""
+    """Check that nothing reaches beyond the window but in wide tables, and that fingers meet everything."""
     page = person.page
     assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
-    found = page.locator("button:visible, select:visible, input:visible, summary:visible, .agree:visible")
-    boxes = [one.bounding_box() for one in found.all() if one.get_attribute("type") != "checkbox"]
+    words = page.locator(".body, .prompt")
+    assert words.evaluate_all("all => all.every((one) => one.scrollWidth <= one.clientWidth)")
+    found = page.locator(":is(button, select, input:not([type=checkbox]), summary, .agree):visible")
+    boxes = found.evaluate_all(
+        "all => all.map((one) => [one.outerHTML, one.getBoundingClientRect(), one.closest('.wide') !== null])"
+    )
     assert boxes
-    assert [b for b in boxes if b["height"] < 44 or b["x"] < 0 or b["x"] + b["width"] > 390] == []
+    small = [html for html, box, _ in boxes if box["height"] < 44]
+    beyond = [html for html, box, wide in boxes if not wide and not 0 <= box["left"] < box["right"] <= 390]
+    assert (small, beyond) == ([], [])
 
 
 @pytest.mark.slow
@@ -398,14 +402,17 @@ def test_markdown_is_drawn_without_breaking_the_policy(tmp_path: Path, visit: Vi
 def test_images_zoom_and_small_ones_have_pixels(of_images: Served, visit: Visit) -> None:
     person = visit(of_images).join()
     page = person.page
-    page.wait_for_function("[...document.querySelectorAll('.body img')].every((i) => i.naturalWidth > 0)")
+    page.wait_for_function(
+        "() => [...document.querySelectorAll('.body img')].every((i) => i.naturalWidth > 0)"
+    )
     drawn = page.locator(".body img").evaluate_all(
         "all => all.map((i) => [i.naturalWidth, getComputedStyle(i).imageRendering, i.clientWidth])"
     )
     assert {(w, how) for w, how, _ in drawn} == {(16, "pixelated"), (256, "auto")}
     assert min(width for *_, width in drawn) >= 200
     zoom = page.get_by_role("button", name="Zoom candidate 2")
-    for close in (lambda: page.keyboard.press("Escape"), lambda: page.click("text=Close")):
+    closes: list[Callable[[], Any]] = [lambda: person.press("Escape"), lambda: page.click("text=Close")]
+    for close in closes:
         zoom.focus()
         person.press("Enter")
         page.wait_for_selector("#zoom[open]")
@@ -415,7 +422,7 @@ def test_images_zoom_and_small_ones_have_pixels(of_images: Served, visit: Visit)
         close()
         page.wait_for_selector("#zoom", state="hidden")
         assert zoom.evaluate("button => button === document.activeElement")
-    assert person.count() == "0 of 4 (0 %)" or "0 of" in person.count()
+    assert person.count().startswith("0 of")
 
 
 def test_long_texts_fold_and_unfold(of_texts: Served, visit: Visit) -> None:
@@ -441,7 +448,12 @@ def test_long_texts_fold_and_unfold(of_texts: Served, visit: Visit) -> None:
 
 def test_a_double_click_and_a_held_key_answer_once(of_texts: Served, visit: Visit) -> None:
     person = visit(of_texts).join()
-    person.answered(person.pick(2).dblclick)
+    mouse = person.page.mouse
+    person.pick(2).hover()
+    person.answered(lambda: [mouse.down(), mouse.up()])
+    mouse.down(click_count=2)  # the other half of a double click, once the next question is there
+    mouse.up(click_count=2)
+    person.page.wait_for_load_state("networkidle")
     assert person.count().startswith("1 of")
     person.answered(lambda: [person.page.keyboard.down("1") for _ in range(5)])
     person.page.keyboard.up("1")
@@ -509,12 +521,12 @@ def test_the_owner_invites_and_sees_the_answers(tmp_path: Path, visit: Visit) ->
             person.answered(person.pick(1).click)
         owner.page.wait_for_selector("#rounds td:has-text('1 missing')")
         owner.page.wait_for_selector("#people td:has-text('person 1')")
-        revoke = owner.page.get_by_role("button", name="Revoke friends")
-        revoke.focus()
+        delete = owner.page.get_by_role("button", name="Delete all data of person 1")
+        delete.focus()
         person.answered(person.pick(3).click)
         finish(person, 3)
         owner.page.wait_for_selector("#rounds td:has-text('complete')")
-        assert revoke.evaluate("button => button === document.activeElement")
+        assert delete.evaluate("button => button === document.activeElement")
         for ending in ("parquet", "jsonl", "csv"):
             with owner.page.expect_download() as found:
                 owner.page.click(f"a[href$={ending}]")
@@ -523,12 +535,13 @@ def test_the_owner_invites_and_sees_the_answers(tmp_path: Path, visit: Visit) ->
         person.press("u")
         owner.page.wait_for_selector("#rounds td:has-text('1 missing')")
         stranger = visit(served)
-        stranger.expected = ("403",)
+        stranger.expected = ("403", "404")  # of the refusal, and of an icon that it does not name
         stranger.page.goto(link)
-        assert "You need an invitation" in stranger.page.inner_text("main")
+        stranger.page.get_by_role("button", name="Begin").click()
+        stranger.page.wait_for_selector("text=no place left")
         owner.page.once("dialog", lambda dialog: dialog.accept())
         owner.page.remove_listener("dialog", owner._asked)
-        owner.page.get_by_role("button", name="Delete all data of person 1").click()
+        delete.click()
         owner.page.wait_for_selector("#people:has-text('Nobody yet')")
-        revoke.click()
+        owner.page.get_by_role("button", name="Revoke friends").click()
         owner.page.wait_for_selector("#invitations td:has-text('revoked')")

@@ -6,7 +6,7 @@ import re
 
 import pytest
 
-from helpers.studies import slates
+from helpers.studies import Visitor, slates
 
 pytest.importorskip("fastapi", reason="pip install 'recurate[people]'")
 from starlette.testclient import TestClient
@@ -15,31 +15,6 @@ from recurate.people import invitations
 from recurate.people.ballots import Candidate, Slate
 from recurate.people.insight import set_password
 from recurate.people.web import LARGEST, TRIES, Site, application, markdown
-
-
-class Visitor:
-    """Somebody with a browser of their own."""
-
-    def __init__(self, app, **headers: str) -> None:
-        self.http = TestClient(app, follow_redirects=True, headers=headers)
-        self.token = ""
-
-    def join(self, invitation: str = "", **form: str) -> Visitor:
-        answer = self.http.post("/join", data={"invitation": invitation, **form})
-        self.token = (re.findall(r'name="token" content="(\w+)"', answer.text) or [""])[0]
-        return self
-
-    def get(self, path: str):
-        return self.http.get(path)
-
-    def post(self, path: str, **body):
-        return self.http.post(path, json=body, headers={"X-Token": self.token})
-
-    def pick(self, place: int = 0, **more):
-        state = self.get("/api/next").json()
-        lease = state["slate"]["lease"]
-        body = {"lease": lease, "key": f"click-{lease:06d}", "outcome": "pick"}
-        return self.post("/api/ballots", **(body | {"places": [place]} | more))
 
 
 @pytest.fixture

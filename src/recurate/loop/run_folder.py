@@ -47,7 +47,7 @@ from recurate.log.folders import RUN_FORMAT, StoredRun, first_absent, fixed_hash
 from recurate.log.samples import Samples, load_samples, save_samples
 from recurate.log.schema import MODEL, Log, read_log, write_log
 from recurate.log.trajectory import Trajectory
-from recurate.loop.asking import Picker
+from recurate.loop.asking import POSTED, Picker, posted_in
 from recurate.loop.config import Config, read_config, write_config
 from recurate.loop.environment import Environment, prepare, rests_on
 from recurate.loop.mixing import Picks
@@ -451,6 +451,8 @@ def _is_a_start(path: Path, config: Config) -> bool:
     leftovers = {LOCK, "config.toml", "setup"}
     leftovers |= {f".{name}.partial" for name in ("config.toml", "manifest.json", "setup")}
     names = {entry.name for entry in path.iterdir()}
+    if not posted_in(path):
+        names.discard(POSTED)  # a database that waits for the first slates
     if "config.toml" in names:
         same = (path / "config.toml").read_text(encoding="utf-8", errors="replace") == write_config(config)
         return same and names <= leftovers

@@ -265,6 +265,11 @@ class Study:
                     return found
             return self._fresh(c, person, now, slates.c.answer.is_(None), 1 + int(draw.integers(AHEAD)))
 
+    def at_limit(self, person: int) -> bool:
+        """Whether a person has answered as many slates as one may."""
+        with self._reader.connect() as c:
+            return self.rules.limit is not None and self._answered(c, person) >= self.rules.limit
+
     def _fresh(self, c: sa.Connection, person: int, now: float, which: Any, start: int) -> Lease | None:
         """Lease one of the first slates that have a free seat and that the person has not been given."""
         had = exists().where(
@@ -330,10 +335,8 @@ class Study:
         """Return how far a person is; the total counts what is open to the person now."""
         with self._reader.connect() as c:
             done = self._answered(c, person)
-            had = exists().where(
-                leases.c.slate == slates.c.id, leases.c.person == person, leases.c.state == DONE
-            )
-            free = and_(slates.c.taken < slates.c.wanted, slates.c.answer.is_(None), ~had)
+            had = select(leases.c.slate).where(leases.c.person == person, leases.c.state == DONE)  # read once
+            free = and_(slates.c.taken < slates.c.wanted, slates.c.answer.is_(None), slates.c.id.not_in(had))
             few = select(slates.c.id).where(free).limit(1000).subquery()
             left = int(c.execute(select(func.count()).select_from(few)).scalar_one())
             held = and_(leases.c.person == person, leases.c.state == OPEN)

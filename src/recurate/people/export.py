@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import itertools
 import json
 from collections import defaultdict
 from collections.abc import Sequence
@@ -10,7 +11,9 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 from sqlalchemy import insert, select, update
 
 from recurate.core.errors import InputError
@@ -20,6 +23,8 @@ from recurate.people.tables import DONE, ballots, candidates, leases, people, sl
 
 ENDINGS = {"parquet": "application/octet-stream", "jsonl": "application/jsonl", "csv": "text/csv"}
 PART = 20_000  # ballots that are turned into rows at a time
+NEAR = 3  # numbers of slates per slate that is wanted, up to which all between the ends are read
+MOST_TEXT = 2**30  # bytes of texts that are repeated as one array, which holds 2 GiB
 OUTCOMES = {"pick", "tie", "bad", "skip", "ranking"}
 
 
@@ -27,16 +32,18 @@ def table_of(study: Study) -> pa.Table:
     """Return every answer that stands as a slate of its own, in the order of round, slate and person.
 
     Columns: ``round``, ``slate`` (counted from 0), ``slot`` (the place on the page), ``item`` (a number of
-    what is shown, from 0: equal candidates have equal numbers), ``context``, the candidates' own columns, ``picked``, ``chooser``,
-    ``outcome``; ``shown`` (the text, or the digest of the image), ``question`` (the slate's number in its
-    round), ``seconds``, ``time``; ``simulated``, ``repeated``, ``check`` (whether the candidate is the known
-    answer), ``tied``, ``order`` (1 for the best), ``reason`` and ``comment`` where there are any.
+    what is shown, from 0: equal candidates have equal numbers), ``context``, the candidates' own columns,
+    ``picked``, ``chooser``, ``outcome``; ``shown`` (the text, or the digest of the image), ``question`` (the
+    slate's number in its round), ``seconds``, ``time``; ``simulated``, ``repeated``, ``check`` (whether the
+    candidate is the known answer), ``tied``, ``order`` (1 for the best), ``reason`` and ``comment`` where
+    there are any.
     """
-    numbers: dict[str, int] = {}
-    tables = [_rows(study, part, start, numbers) for start, part in _parts(study)]
+    tables = [_rows(study, part, start) for start, part in _parts(study)]
     if not tables:
         return pa.table({"round": pa.array([], pa.int32()), "slate": pa.array([], pa.int64())})
     whole = pa.concat_tables(tables, promote_options="default")
+    numbered = [chunk.indices.cast(pa.int64()) for chunk in whole.column("shown").dictionary_encode().chunks]
+    whole = whole.set_column(whole.column_names.index("item"), "item", pa.chunked_array(numbered, pa.int64()))
     return whole.select([n for n in whole.column_names if n not in _SELDOM or _any(whole.column(n))])
 
 
@@ -44,7 +51,9 @@ _SELDOM = {"simulated", "repeated", "check", "tied", "order", "reason", "comment
 
 
 def _any(column: pa.ChunkedArray) -> bool:
-    return any(bool(value) for value in column.unique().to_pylist())
+    if pa.types.is_string(column.type):
+        column = pc.binary_length(column)
+    return bool(pc.max(column).as_py())
 
 
 def _parts(study: Study) -> Any:
@@ -67,66 +76,102 @@ def _parts(study: Study) -> Any:
             start += len(part)
 
 
-def _rows(study: Study, part: Sequence[Any], start: int, numbers: dict[str, int]) -> pa.Table:
-    shown = _candidates(study, {row.id for row in part})
-    columns: dict[str, list[Any]] = defaultdict(list)
-    extra: list[dict[str, Any]] = []
-    for at, row in enumerate(part):
-        slots, order = json.loads(row.slots), json.loads(row.places)
-        own = shown[row.id]
-        said = row.outcome
-        best = slots[0] if said in ("pick", "ranking") else None
-        when = datetime.fromtimestamp(row.made, UTC).isoformat(timespec="milliseconds")
-        for place, slot in enumerate(order):
-            candidate = own[slot]
-            columns["round"].append(row.round)
-            columns["slate"].append(start + at)
-            columns["slot"].append(place)
-            columns["item"].append(numbers.setdefault(candidate.content, len(numbers)))
-            columns["context"].append(row.context)
-            columns["picked"].append(slot == best)
-            columns["chooser"].append(row.label)
-            columns["outcome"].append(said)
-            columns["shown"].append(candidate.content)
-            columns["question"].append(row.number)
-            columns["seconds"].append(round(row.seconds, 3))
-            columns["time"].append(when)
-            columns["simulated"].append(row.simulated)
-            columns["repeated"].append(row.repeat > 0)
-            columns["check"].append(slot == row.answer)
-            columns["tied"].append(said == "tie" and slot in slots)
-            columns["order"].append(slots.index(slot) + 1 if said == "ranking" and slot in slots else None)
-            columns["reason"].append(row.reason)
-            columns["comment"].append(row.comment)
-            columns["worker"].append(row.worker or "")
-            extra.append(candidate.values_)
-    names = list(dict.fromkeys(name for values in extra for name in values))
-    for name in names:
-        columns[name if name not in columns else f"{name}_of_candidate"] = [v.get(name) for v in extra]
-    types = {
-        "round": pa.int32(), "slate": pa.int64(), "slot": pa.int32(), "item": pa.int64(), "order": pa.int32()
-    }  # fmt: skip
-    return pa.table({n: pa.array(v, types.get(n)) for n, v in columns.items()})
+def _rows(study: Study, part: Sequence[Any], start: int) -> pa.Table:
+    """Return the rows of some ballots; items are numbered later."""
+    (outcome, slots, reason, comment, seconds, made, places, repeat, slate, round_, number, context, answer,
+     label, worker, simulated) = map(list, zip(*part, strict=True))  # fmt: skip
+    orders, said = _lists(places), _lists(slots)
+    lengths = np.array([len(order) for order in orders])
+    of = np.repeat(np.arange(len(part)), lengths)  # the ballot of each row
+    slot = np.fromiter(itertools.chain.from_iterable(orders), np.int64, len(of))
+    at, contents, own = _candidates(study, np.array(slate)[of], slot)
+    outcomes = np.array(outcome)
+    order = _order(said, of, slot)
+    ranked = outcomes[of] == "ranking"
+    chosen = (outcomes == "pick") | (outcomes == "ranking")
+    best = np.array([x[0] if y else -1 for x, y in zip(said, chosen, strict=True)])
+    expected = np.array([-1 if a is None else a for a in answer])
+    times = [datetime.fromtimestamp(x, UTC).isoformat(timespec="milliseconds") for x in made]
+    columns: dict[str, pa.Array] = {
+        "round": pa.array(np.array(round_)[of], pa.int32()),
+        "slate": pa.array(start + of, pa.int64()),
+        "slot": pa.array(np.arange(len(of)) - np.repeat(np.cumsum(lengths) - lengths, lengths), pa.int32()),
+        "item": pa.array(at, pa.int64()),
+        "context": _spread(context, of),
+        "picked": pa.array(slot == best[of]),
+        "chooser": _spread(label, of),
+        "outcome": _spread(outcome, of),
+        "shown": _spread(contents, at),
+        "question": pa.array(np.array(number)[of], pa.int64()),
+        "seconds": pa.array(np.array([round(x, 3) for x in seconds])[of]),
+        "time": _spread(times, of),
+        "simulated": pa.array(np.array(simulated)[of]),
+        "repeated": pa.array(np.array(repeat)[of] > 0),
+        "check": pa.array(slot == expected[of]),
+        "tied": pa.array((outcomes[of] == "tie") & (order > 0)),
+        "order": pa.array(order, pa.int32(), mask=~ranked | (order == 0)),
+        "reason": _spread(reason, of),
+        "comment": _spread(comment, of),
+        "worker": _spread([x or "" for x in worker], of),
+    }
+    rows = [own[i] for i in at.tolist()]
+    kinds = dict.fromkeys(map(tuple, rows))  # which columns candidates have
+    for name in dict.fromkeys(name for kind in kinds for name in kind):
+        columns[name if name not in columns else f"{name}_of_candidate"] = pa.array(
+            [values.get(name) for values in rows]
+        )
+    return pa.table(columns)
 
 
-class _Shown:
-    """A candidate's content and own columns."""
-
-    __slots__ = ("content", "values_")
-
-    def __init__(self, content: str, values: str) -> None:
-        self.content, self.values_ = content, json.loads(values)
-
-
-def _candidates(study: Study, wanted: set[int]) -> dict[int, dict[int, _Shown]]:
-    found: dict[int, dict[int, _Shown]] = defaultdict(dict)
-    ids = sorted(wanted)
-    with study.engine.execution_options(reads=True).connect() as c:
-        for low in range(0, len(ids), 500):
-            own = candidates.c.slate.in_(ids[low : low + 500])
-            for row in c.execute(select(candidates).where(own)):
-                found[row.slate][row.slot] = _Shown(row.content, row.own)
+def _lists(texts: list[str]) -> list[Any]:
+    """Return what many texts of JSON say; to read them as one is faster."""
+    found: list[Any] = json.loads(f"[{','.join(texts)}]")
     return found
+
+
+def _spread(values: list[str], at: np.ndarray) -> pa.Array:
+    """Return texts at some places."""
+    array = pa.array(values, pa.string())
+    if isinstance(array, pa.ChunkedArray) or array.nbytes * (1 + len(at) / len(values)) > MOST_TEXT:
+        return pa.array([values[i] for i in at.tolist()], pa.string())  # in chunks, if they are long
+    return array.take(pa.array(at))
+
+
+def _order(said: list[list[int]], of: np.ndarray, slot: np.ndarray) -> np.ndarray:
+    """Return the place of each row's slot in what its ballot says, from 1; 0 if it is not there."""
+    lengths = np.array([len(x) for x in said])
+    named = np.fromiter(itertools.chain.from_iterable(said), np.int64, lengths.sum())
+    many = 1 + max(slot.max(), named.max(initial=0))
+    keys = np.repeat(np.arange(len(said)), lengths) * many + named
+    places = 1 + np.arange(len(keys)) - np.repeat(np.cumsum(lengths) - lengths, lengths)
+    sorted_, first = np.unique(keys, return_index=True)
+    if not len(sorted_):
+        return np.zeros(len(of), np.int64)
+    wanted = of * many + slot
+    found = np.minimum(np.searchsorted(sorted_, wanted), len(sorted_) - 1)
+    return np.where(sorted_[found] == wanted, places[first[found]], 0)
+
+
+def _candidates(
+    study: Study, slate: np.ndarray, slot: np.ndarray
+) -> tuple[np.ndarray, list[str], list[dict[str, Any]]]:
+    """Return where rows' candidates are in a list of contents, and the contents and own columns."""
+    ids = np.unique(slate)
+    wanted = select(candidates.c.slate, candidates.c.slot, candidates.c.content, candidates.c.own)
+    rows: list[Any] = []
+    with study.engine.execution_options(reads=True).connect() as c:
+        for some in [ids] if ids[-1] - ids[0] < NEAR * len(ids) else np.split(ids, range(500, len(ids), 500)):
+            near = some[-1] - some[0] < NEAR * len(some)
+            among = candidates.c.slate.between(int(some[0]), int(some[-1])) if near else (
+                candidates.c.slate.in_(some.tolist())
+            )  # fmt: skip
+            rows += c.execute(wanted.where(among)).all()
+    slates_, slots_, contents, own = map(list, zip(*rows, strict=True))
+    many = 1 + max(slots_)
+    keys = np.array(slates_) * many + np.array(slots_)
+    sorted_ = np.argsort(keys)
+    at = sorted_[np.searchsorted(keys, slate * many + slot, sorter=sorted_)]
+    return at, contents, _lists(own)
 
 
 def as_bytes(study: Study, ending: str) -> tuple[bytes, str]:

@@ -129,6 +129,7 @@ ballots = Table(
         postgresql_where=text("NOT withdrawn"),
     ),
     Index("ballots_of_slates", "slate"),
+    Index("ballots_of_leases", "lease"),  # the one above cannot be used where leases are deleted
 )
 
 

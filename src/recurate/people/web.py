@@ -61,7 +61,8 @@ class Site:
         open: Whether anybody may take part without an invitation.
         secure: Whether cookies are sent by HTTPS alone.
         completion: Code that the last page shows; "": one of each person's own.
-        reload: Function that is called before the owner's page and looks for new slates.
+        reload: Function that looks for new slates.
+        more: Function that says whether more slates will come: the next round of a run.
     """
 
     title: str = "Which one do you prefer?"
@@ -72,6 +73,7 @@ class Site:
     secure: bool = False
     completion: str = ""
     reload: Callable[[], None] = field(default=lambda: None)
+    more: Callable[[], bool] = field(default=lambda: False)
 
 
 class Answer(BaseModel):
@@ -277,7 +279,7 @@ def _people(app: FastAPI, study: Study, site: Site) -> None:
     @app.get("/api/next", responses=_SAID)
     def next_slate(found: Person) -> dict[str, Any]:
         """Return the slate that this person judges next, or the completion code."""
-        return _state(study, site, found, study.next(found))
+        return _state(study, site, found, _next(study, site, found))
 
     @app.post("/api/ballots", responses=_SAID)
     def ballot(found: Changing, answer: Answer) -> dict[str, Any]:
@@ -286,7 +288,7 @@ def _people(app: FastAPI, study: Study, site: Site) -> None:
             found, answer.lease, answer.key, answer.outcome, answer.places, reason=answer.reason,
             comment=answer.comment,
         )  # fmt: skip
-        return _state(study, site, found, study.next(found))
+        return _state(study, site, found, _next(study, site, found))
 
     @app.post("/api/undo", responses=_SAID)
     def undo(found: Changing) -> dict[str, Any]:
@@ -321,11 +323,22 @@ def _same_origin(request: Request) -> bool:
     return request.headers.get("sec-fetch-site", "same-origin") in ("same-origin", "none")
 
 
+def _next(study: Study, site: Site, person: int) -> Lease | None:
+    lease = study.next(person)
+    if lease is None and site.more():
+        site.reload()
+        lease = study.next(person)
+    return lease
+
+
 def _state(study: Study, site: Site, person: int, lease: Lease | None) -> dict[str, Any]:
     progress = study.progress(person)
     found: dict[str, Any] = {"progress": {"done": progress.done, "total": progress.total}, "slate": None}
-    if lease is None:
+    if lease is None and site.more() and not study.at_limit(person):
+        found["more"] = True
+    elif lease is None:
         found["code"] = site.completion or study.code(person)
+    if lease is None:
         return found
     found["slate"] = {
         "lease": lease.id,

@@ -5,8 +5,11 @@ from __future__ import annotations
 import secrets
 import subprocess
 import sys
+import threading
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -160,9 +163,12 @@ def _of_run(wanted: Wanted, rules: Any, run: Path) -> tuple[Study, Callable[[], 
     (run / POSTED).mkdir(parents=True, exist_ok=True)
     study = Study(opened(wanted.db or run / POSTED / DATABASE), replace(rules, seats=1))
 
+    one_at_a_time = threading.Lock()
+
     def look() -> None:
-        for folder in posted_in(run):
-            put(study, folder)
+        with one_at_a_time:
+            for folder in posted_in(run):
+                put(study, folder)
 
     return study, look, run
 
@@ -192,7 +198,7 @@ def _serve(wanted: Wanted, study: Study, look: Callable[[], None], run: Path | N
         set_password(study, words)
     site = Site(
         wanted.title, _markdown(wanted.instructions), _markdown(wanted.consent), wanted.question, wanted.open,
-        wanted.https, wanted.completion, look,
+        wanted.https, wanted.completion, look, (lambda: False) if run is None else partial(_goes_on, run),
     )  # fmt: skip
     server = uvicorn.Server(
         uvicorn.Config(
@@ -211,19 +217,26 @@ def _serve(wanted: Wanted, study: Study, look: Callable[[], None], run: Path | N
             loop.wait()
 
 
+def _goes_on(run: Path) -> bool:
+    """Whether a run has rounds left."""
+    from recurate.loop.run_folder import RunFolder
+
+    if not (run / "manifest.json").exists():
+        return True
+    store = RunFolder(run)
+    return store.complete() <= int(store.settings()["rounds"])
+
+
 def _drive(wanted: Wanted, run: Path | None) -> subprocess.Popen[bytes] | None:
     """Begin the run of a configuration, which waits for each round's picks."""
     if run is None or wanted.source.suffix != ".toml":
         return None
-    (run / "people").rmdir() if not any((run / "people").glob("[0-9]*")) else None
     command = [sys.executable, "-m", "recurate", "run", str(wanted.source), "--out", str(run), "--wait"]
     return subprocess.Popen([*command, *(["--db", wanted.db] if wanted.db else [])])
 
 
 def _announce(wanted: Wanted, server: Any, words: str | None) -> None:
     """Print the addresses once the server listens."""
-    import threading
-    import time
 
     def tell() -> None:
         while not server.started:

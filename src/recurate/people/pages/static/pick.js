@@ -68,7 +68,8 @@ function show(state) {
   $("undo").disabled = done === 0;
   $("comment").value = "";
   $("reason").value = "";
-  $("done").hidden = slate !== null;
+  $("done").hidden = slate !== null || Boolean(state.more);
+  $("waiting").hidden = slate !== null || !state.more;
   for (const id of ["question", "candidates", "commenting"]) $(id).hidden = slate === null;
   $("instructions").hidden = slate === null || !$("guide").textContent.trim();
   $("tie").hidden = slate === null || !offered.has("tie") || slate.candidates.length < 2;
