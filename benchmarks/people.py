@@ -42,7 +42,6 @@ from measuring import Line, Report, machine, table
 sys.path.insert(0, str(Path(__file__).parent.parent / "tests"))
 
 from helpers.postgres import Postgres, programs, served
-
 from recurate.people import export
 from recurate.people.ballots import Rules, Study
 from recurate.people.tables import opened
@@ -123,7 +122,7 @@ class Person:
 
     def __init__(self, number: int, base: str, seen: Seen) -> None:
         address = f"127.0.{1 + number // 200}.{1 + number % 200}"
-        transport = httpx.AsyncHTTPTransport(local_address=address)
+        transport = httpx.AsyncHTTPTransport(local_address=address, verify=False)
         self.http = httpx.AsyncClient(transport=transport, base_url=base, timeout=30, follow_redirects=True)
         self.number, self.seen, self.token = number, seen, ""
         self.rng = np.random.default_rng(number)
@@ -269,10 +268,11 @@ def load(report: Report, kind: str, place: str, folder: Path, size: Size) -> Non
 
 
 def rows_of(picks: int, people: int) -> Iterator[tuple[str, list[str], list[tuple[Any, ...]]]]:
-    """Yield tables, columns and rows of a study: ``picks`` slates that were answered, and 5,000 that are open."""
+    """Yield tables, columns and rows of a study: ``picks`` answered slates, and 5,000 that are open."""
     rng = np.random.default_rng(0)
     names = [
-        (n + 1, f"person {n + 1}", f"worker{n + 1}", f"{n + 1:064x}", 0.0, False, False) for n in range(people)
+        (n + 1, f"person {n + 1}", f"worker{n + 1}", f"{n + 1:064x}", 0.0, False, False)
+        for n in range(people)
     ]
     columns = ["id", "label", "worker", "hash", "joined", "simulated", "blocked"]
     yield "people", columns, names
@@ -309,7 +309,20 @@ def rows_of(picks: int, people: int) -> Iterator[tuple[str, list[str], list[tupl
         )
         yield (
             "ballots",
-            "id lease slate person key outcome slots reason comment seconds made withdrawn".split(),
+            [
+                "id",
+                "lease",
+                "slate",
+                "person",
+                "key",
+                "outcome",
+                "slots",
+                "reason",
+                "comment",
+                "seconds",
+                "made",
+                "withdrawn",
+            ],
             [
                 (i, i, i, p, f"key-{i:09d}", "pick", json.dumps(o[:1]), "", "", 4.25, 1.7e9 + i, False)
                 for i, p, o in zip(done, who, orders, strict=True)
@@ -348,7 +361,10 @@ def size_of(report: Report, kind: str, place: str, folder: Path, size: Size) -> 
     people = 2000
     began = time.perf_counter()
     fill(place, size.picks, people)
-    report.note(kind, f"{size.picks} picks, K = {K}, of {people} people: put in in {time.perf_counter() - began:.0f} s")
+    report.note(
+        kind,
+        f"{size.picks} picks, K = {K}, of {people} people: put in in {time.perf_counter() - began:.0f} s",
+    )
     study = Study(opened(place), Rules())
     study.next(people)  # one call that is not counted opens a connection
     asked, answered, progress, back, image = [], [], [], [], []
@@ -376,7 +392,9 @@ def size_of(report: Report, kind: str, place: str, folder: Path, size: Size) -> 
     for what, seconds in calls.items():
         must = 50.0 if what == "the next slate" else None
         ms = 1e3 * np.array(seconds)
-        report.add(Line(kind, f"{what}: median of {size.asked} people", float(np.median(ms)), None, "ms", must))
+        report.add(
+            Line(kind, f"{what}: median of {size.asked} people", float(np.median(ms)), None, "ms", must)
+        )
         report.add(Line(kind, f"{what}: 95th percentile", float(np.percentile(ms, 95)), None, "ms", must))
     begin = time.perf_counter()
     gone = study.remove(1)
@@ -391,7 +409,9 @@ def size_of(report: Report, kind: str, place: str, folder: Path, size: Size) -> 
     rows = pq.ParquetFile(path).metadata.num_rows
     assert rows == K * picks
     report.add(Line(kind, "rows exported per second", rows / wall, None, "/s", 1e5, at_least=True))
-    report.note(kind, f"export: {rows} rows in {wall:.1f} s, {cpu:.1f} s of them this process's processor time")
+    report.note(
+        kind, f"export: {rows} rows in {wall:.1f} s, {cpu:.1f} s of them this process's processor time"
+    )
     study.engine.dispose()
 
 

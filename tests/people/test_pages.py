@@ -222,6 +222,24 @@ def test_the_page_waits_for_a_server_before_the_first_question(tmp_path: Path, v
         assert person.count() == "0 of 2 (0 %)"
 
 
+@pytest.mark.slow
+def test_the_page_goes_on_when_the_next_round_is_there(of_texts: Served, visit: Visit) -> None:
+    """It asks again by itself, and shows no completion code before the end."""
+    person = visit(of_texts)
+    waits = {"progress": {"done": 3, "total": 3}, "slate": None, "more": True}
+    person.page.route("**/api/next", lambda route: route.fulfill(json=waits), times=2)
+    person.page.goto(of_texts.url)
+    person.page.check("[name=agree]")
+    person.page.click("text=Begin")
+    person.page.wait_for_selector("#waiting:visible")
+    assert not person.page.is_visible("#done")
+    assert person.count() == "3 of 3 (100 %)"
+    person.page.wait_for_selector(".candidate")
+    assert not person.page.is_visible("#waiting")
+    assert person.focused() == "candidates"
+    assert sum(url.endswith("/api/next") for url in person.requests) == 3
+
+
 # --- phones ---------------------------------------------------------------------------------------
 
 

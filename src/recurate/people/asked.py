@@ -101,12 +101,8 @@ def _shown(samples: Samples) -> tuple[list[tuple[Any, str]], dict[str, bytes]]:
         return [("points", json.dumps([[round(float(x), 6) for x in row[:2]]])) for row in samples], {}
     found: list[tuple[Any, str]] = []
     images: dict[str, bytes] = {}
-    low, high = float(samples.min()), float(samples.max())
-    unit = (0.0, 1.0) if low >= -0.5 else (-1.0, 1.0)  # intensities are in [0, 1] or [-1, 1]
-    if max(-low, high) > 8:
-        unit = (0.0, GREY)
     for sample in samples:
-        data = png((sample - unit[0]) / (unit[1] - unit[0]))
+        data = png(sample)
         digest = hashlib.sha256(data).hexdigest()
         images[digest] = data
         found.append(("image", digest))

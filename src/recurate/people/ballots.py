@@ -335,7 +335,7 @@ class Study:
         """Return how far a person is; the total counts what is open to the person now."""
         with self._reader.connect() as c:
             done = self._answered(c, person)
-            had = select(leases.c.slate).where(leases.c.person == person, leases.c.state == DONE)  # read once
+            had = select(leases.c.slate).where(leases.c.person == person, leases.c.state != RETURNED)
             free = and_(slates.c.taken < slates.c.wanted, slates.c.answer.is_(None), slates.c.id.not_in(had))
             few = select(slates.c.id).where(free).limit(1000).subquery()
             left = int(c.execute(select(func.count()).select_from(few)).scalar_one())

@@ -7,6 +7,7 @@ that are open and ballots that stand take one each (``taken``), planned repeats 
 
 from __future__ import annotations
 
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from sqlalchemy import Column, ForeignKey, Index, MetaData, Table, UniqueConstra
 from recurate.core.errors import InputError
 
 BUSY = 30.0  # seconds that a writer waits for another
+THREADS = 40  # of a server, each with a connection that is kept
 OPEN, DONE, RETURNED = 0, 1, 2  # states of leases
 
 metadata = MetaData()
@@ -175,7 +177,10 @@ def _engine(address: sa.URL) -> sa.Engine:
         )
     if address.get_backend_name() == "postgresql":
         return sa.create_engine(address, pool_size=10, max_overflow=30, pool_pre_ping=True)
-    found = sa.create_engine(address, connect_args={"timeout": BUSY, "check_same_thread": False})
+    found = sa.create_engine(
+        address, connect_args={"timeout": BUSY, "check_same_thread": False}, pool_size=THREADS
+    )
+    turn = threading.Lock()  # SQLite's own waiting sleeps, and lets whoever wakes first go first
 
     @event.listens_for(found, "connect")
     def _set(connection: Any, _: Any) -> None:
@@ -188,7 +193,14 @@ def _engine(address: sa.URL) -> sa.Engine:
     @event.listens_for(found, "begin")
     def _begin(connection: sa.Connection) -> None:
         reads = connection.get_execution_options().get("reads", False)
+        if not reads:
+            connection.info["turn"] = turn.acquire(timeout=BUSY)
         connection.exec_driver_sql("BEGIN" if reads else "BEGIN IMMEDIATE")
+
+    @event.listens_for(found, "checkin")
+    def _end(_: Any, record: Any) -> None:
+        if record.info.pop("turn", False):
+            turn.release()
 
     return found
 

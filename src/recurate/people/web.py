@@ -10,6 +10,7 @@ import hashlib
 import hmac
 import html
 import json
+import re
 import secrets
 import time
 from collections import defaultdict, deque
@@ -241,7 +242,7 @@ def _people(app: FastAPI, study: Study, site: Site) -> None:
             return _page("pick", site, token=_token_of(session), outcomes=",".join(study.rules.outcomes))
         if site.open:
             return RedirectResponse("/join", 303)
-        return _page("closed", site, status=403)
+        return _closed(site)
 
     @app.get("/join", response_class=HTMLResponse, include_in_schema=False)
     def anybody(request: Request) -> Response:
@@ -250,7 +251,7 @@ def _people(app: FastAPI, study: Study, site: Site) -> None:
     @app.get("/join/{invitation}", response_class=HTMLResponse, include_in_schema=False)
     def invited(request: Request, invitation: Annotated[str, InPath(max_length=100)]) -> Response:
         if not (site.open if invitation == "" else invitations.valid(study, invitation)):
-            return _page("closed", site, status=403)
+            return _closed(site)
         worker = next((request.query_params[n] for n in PLATFORM if n in request.query_params), "")
         return _page("join", site, invitation=invitation, worker=worker[:200])
 
@@ -262,16 +263,20 @@ def _people(app: FastAPI, study: Study, site: Site) -> None:
         agree: Annotated[str, Form(max_length=10)] = "",
     ) -> Response:
         if not _may(app, f"join {_address(request)}", PER_MINUTE):
-            raise HTTPException(429, "Too many requests. Wait a minute.")
+            return _closed(site, "Too many people join just now. Wait a minute.", 429)
         if not _same_origin(request):
-            raise HTTPException(403, "This form came from another site.")
+            return _closed(site, "This form came from another site.")
         own = invitations.valid(study, invitation) if invitation else None
         if not (own or (site.open and not invitation)):
-            return _page("closed", site, status=403)
+            return _closed(site)
         if site.consent and agree != "yes":
-            return _page("join", site, invitation=invitation, worker=worker, status=422)
+            said = "You can take part only if you agree."
+            return _page("join", site, invitation=invitation, worker=worker, said=said, status=422)
         session = secrets.token_urlsafe(32)
-        study.join(hashed(session), worker or None, own)
+        try:
+            study.join(hashed(session), worker or None, own)
+        except Refused as error:
+            return _closed(site, str(error), error.code)
         response = RedirectResponse("/", 303)
         _cookie(response, site, "session", session, 30 * DAY)
         return response
@@ -361,22 +366,32 @@ def markdown(text: str) -> str:
     from markdown_it import MarkdownIt
 
     renderer = MarkdownIt("js-default", {"html": False, "linkify": False, "breaks": True})
-    return str(renderer.disable(["link", "image", "autolink", "reference"]).render(text[:100_000]))
+    shown = str(renderer.disable(["link", "image", "autolink", "reference"]).render(text[:100_000]))
+    return re.sub(
+        r'<(t[hd]) style="text-align:(\w+)">', r'<\1 class="\2">', shown
+    )  # the policy has no styles
 
 
 def _page(name: str, site: Site, status: int = 200, **values: str) -> HTMLResponse:
     """Fill a page; every value is escaped but those that are Markdown."""
     text = (PAGES / f"{name}.html").read_text(encoding="utf-8")
-    filled = {k: html.escape(v) for k, v in values.items()} | {
+    filled = {k: html.escape(v) for k, v in ({"said": ""} | values).items()} | {
+        "silent": "" if values.get("said") else "hidden",
         "title": html.escape(site.title),
         "question": html.escape(site.question),
         "instructions": markdown(site.instructions) if site.instructions else "",
         "consent": markdown(site.consent) if site.consent else "",
         "asked": "" if site.consent else "hidden",
     }
-    for key, value in filled.items():
-        text = text.replace("{{" + key + "}}", value)
-    return HTMLResponse(text, status)
+    # In one pass: values are not filled themselves.
+    return HTMLResponse(re.sub(r"{{(\w+)}}", lambda found: filled[found[1]], text), status)
+
+
+def _closed(site: Site, said: str = "", status: int = 403) -> HTMLResponse:
+    words = (
+        "You need an invitation that holds to take part. Open the link that you were sent, or ask for one."
+    )
+    return _page("closed", site, status, said=said or words)
 
 
 # --- the owner's pages ----------------------------------------------------------------------------
@@ -393,9 +408,9 @@ def _owner(app: FastAPI, study: Study, site: Site) -> None:
     @app.post("/owner/login", include_in_schema=False)
     def login(request: Request, password: Annotated[str, Form(max_length=200)]) -> Response:
         if not _may(app, f"login {_address(request)}", TRIES):
-            raise HTTPException(429, "Too many passwords. Wait a minute.")
+            return _page("login", site, said="Too many passwords. Wait a minute.", status=429)
         if not _same_origin(request) or not insight.right_password(study, password):
-            return _page("login", site, status=403)
+            return _page("login", site, said="That is not the password.", status=403)
         session = secrets.token_urlsafe(32)
         app.state.sessions[hashed(session)] = time.time() + DAY
         response = RedirectResponse("/owner", 303)

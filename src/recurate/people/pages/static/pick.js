@@ -9,6 +9,7 @@ let mode = "pick"; // pick, tie or ranking
 let chosen = []; // places, in the order chosen
 let busy = false;
 let key = "";
+let look = 0; // the timer that looks for the next round
 
 async function ask(path, body) {
   $("candidates").setAttribute("aria-busy", "true");
@@ -58,13 +59,16 @@ function markdown(html) {
 function show(state) {
   slate = state.slate;
   say("");
+  clearTimeout(look);
+  if (state.more) look = setTimeout(goOn, 3000);
   mode = "pick";
   chosen = [];
   key = Array.from(crypto.getRandomValues(new Uint8Array(16)), (b) => b.toString(16).padStart(2, "0")).join("");
   const { done, total } = state.progress;
   $("progress").max = Math.max(total, 1);
-  $("progress").value = total ? done : 1;
-  $("count").textContent = `${done} of ${total}` + (total ? ` (${Math.floor((100 * done) / total)} %)` : "");
+  $("progress").value = total || state.more ? done : 1;
+  const words = `${done} of ${total}` + (total ? ` (${Math.floor((100 * done) / total)} %)` : "");
+  if ($("count").textContent !== words) $("count").textContent = words; // it is read aloud only if it changes
   $("undo").disabled = done === 0;
   $("comment").value = "";
   $("reason").value = "";
@@ -256,6 +260,14 @@ async function load() {
   } catch (error) {
     say(error.message);
   }
+}
+
+async function goOn() {
+  if (busy) return void (look = setTimeout(goOn, 3000));
+  busy = true;
+  await load();
+  if (slate !== null || !$("done").hidden) begin();
+  busy = false;
 }
 
 async function undo() {

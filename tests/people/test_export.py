@@ -1,0 +1,161 @@
+"""Exports, against a plain loop over the ballots that shares nothing with them but the tables."""
+
+from __future__ import annotations
+
+import io
+import json
+from datetime import UTC, datetime
+from typing import Any
+
+import numpy as np
+import pytest
+
+pytest.importorskip("sqlalchemy", reason="pip install 'recurate[people]'")
+import pyarrow as pa
+from sqlalchemy import select
+
+from helpers.studies import Clock
+from recurate.people import export
+from recurate.people.ballots import Candidate, Slate, Study
+from recurate.people.tables import ballots, candidates, leases, people, slates
+
+SELDOM = ("context", "simulated", "repeated", "check", "tied", "order", "reason", "comment", "worker")
+OUTCOMES = ("pick", "tie", "bad", "skip", "ranking")
+
+
+def plainly(study: Study) -> list[dict[str, Any]]:
+    """Return the rows of an export, by a loop."""
+    found: list[dict[str, Any]] = []
+    items: dict[str, int] = {}
+    joined = ballots.join(leases, ballots.c.lease == leases.c.id).join(slates, ballots.c.slate == slates.c.id)
+    wanted = select(ballots, leases.c.places, leases.c.repeat, slates, people).select_from(
+        joined.join(people, ballots.c.person == people.c.id)
+    )
+    order = (slates.c.round, slates.c.attempt, slates.c.number, people.c.id, leases.c.repeat)
+    with study.engine.connect() as c:
+        shown = {(r.slate, r.slot): r for r in c.execute(select(candidates))}
+        for at, row in enumerate(c.execute(wanted.where(~ballots.c.withdrawn).order_by(*order)).all()):
+            slots, said = json.loads(row.slots), row.outcome
+            for place, slot in enumerate(json.loads(row.places)):
+                one = shown[row.slate, slot]
+                made = {
+                    "round": row.round,
+                    "slate": at,
+                    "slot": place,
+                    "item": items.setdefault(one.content, len(items)),
+                    "context": row.context,
+                    "picked": said in ("pick", "ranking") and slots[0] == slot,
+                    "chooser": row.label,
+                    "outcome": said,
+                    "shown": one.content,
+                    "question": row.number,
+                    "seconds": round(row.seconds, 3),
+                    "time": datetime.fromtimestamp(row.made, UTC).isoformat(timespec="milliseconds"),
+                    "simulated": row.simulated,
+                    "repeated": row.repeat > 0,
+                    "check": slot == row.answer,
+                    "tied": said == "tie" and slot in slots,
+                    "order": slots.index(slot) + 1 if said == "ranking" and slot in slots else None,
+                    "reason": row.reason,
+                    "comment": row.comment,
+                    "worker": row.worker or "",
+                }
+                fixed = set(made)
+                for name, value in json.loads(one.own).items():
+                    made[f"{name}_of_candidate" if name in fixed else name] = value
+                found.append(made)
+    names = list(dict.fromkeys(name for row in found for name in row))
+    kept = [n for n in names if n not in SELDOM or any(row.get(n) for row in found)]
+    return [{name: row.get(name) for name in kept} for row in found]
+
+
+def judged(study: Study, clock: Clock, outcomes: tuple[str, ...], seed: int = 0) -> None:
+    """Let three people answer everything, with a draw of the outcomes."""
+    rng = np.random.default_rng(seed)
+    for number in range(3):
+        person = study.join(None, f"worker {number}" if number else None, simulated=number == 2)
+        while (lease := study.next(person)) is not None:
+            clock.time += float(rng.exponential(5))
+            said, k = str(rng.choice(outcomes)), len(lease.candidates)
+            count = {"pick": 1, "tie": 2, "ranking": int(rng.integers(1, k + 1))}.get(said, 0)
+            places = rng.permutation(k)[:count].tolist()
+            words = {"reason": "unclear, \u00fc", "comment": "so, \u201cwell\u201d"} if said == "skip" else {}
+            study.submit(person, lease.id, f"key-{lease.id}-{clock.time:.3f}", said, places, **words)
+            if rng.random() < 0.1:
+                study.undo(person)
+
+
+def mixed() -> list[Slate]:
+    """Slates of 2 to 5 candidates, with equal ones, checks, and columns that some of them have."""
+    rng, found = np.random.default_rng(1), []
+    for n in range(36):
+        own = [
+            Candidate(s, "text", f"answer {rng.integers(40)}", {"reward": rng.normal(), "slot": f"s{s}"})
+            for s in range(int(rng.integers(2, 6)))
+        ]
+        own[0].values.update({"length": int(rng.integers(9))} if n % 3 else {"flag": None, "note": "x"})
+        own.append(Candidate(9, "points", f"[[{n}, 1.5]]", {}))
+        check = 0 if n % 7 == 0 else None
+        found.append(Slate(n, tuple(own), f"question {n}" if n % 2 else "", n // 18, answer=check))
+    return found
+
+
+@pytest.mark.parametrize(
+    ("outcomes", "part"),
+    [(OUTCOMES, 20_000), (OUTCOMES, 7), (("pick",), 7), (("bad", "skip"), 7), (("ranking",), 20_000)],
+)
+def test_an_export_is_what_a_loop_finds(study_of, clock, monkeypatch, outcomes, part):
+    monkeypatch.setattr(export, "PART", part)
+    study = study_of(mixed(), seats=2, repeats=0.1, checks=0.1, outcomes=OUTCOMES, limit=50)
+    judged(study, clock, outcomes)
+    table, wanted = export.table_of(study), plainly(study)
+    assert len(wanted) > 150
+    assert set(table.column_names) == set(wanted[0])
+    if part > len(wanted):  # else a column comes where the first part that has it does
+        assert table.column_names == list(wanted[0])
+    assert table.to_pylist() == [{name: row[name] for name in table.column_names} for row in wanted]
+
+
+@pytest.mark.parametrize("far", [1, 1000])
+def test_slates_far_from_each_other_and_long_texts(study_of, clock, monkeypatch, far):
+    monkeypatch.setattr(export, "NEAR", far)
+    monkeypatch.setattr(export, "MOST_TEXT", far)
+    study = study_of(mixed(), seats=1, outcomes=OUTCOMES, limit=9)
+    judged(study, clock, OUTCOMES)
+    assert export.table_of(study).to_pylist() == plainly(study)
+
+
+def test_types_of_columns(study_of, clock):
+    study = study_of(mixed(), seats=3, repeats=0.2, checks=0.2, outcomes=OUTCOMES)
+    judged(study, clock, OUTCOMES)
+    types = {field.name: str(field.type) for field in export.table_of(study).schema}
+    assert types == {
+        "round": "int32", "slate": "int64", "slot": "int32", "item": "int64", "context": "string",
+        "picked": "bool", "chooser": "string", "outcome": "string", "shown": "string", "question": "int64",
+        "seconds": "double", "time": "string", "simulated": "bool", "repeated": "bool", "check": "bool",
+        "tied": "bool", "order": "int32", "reason": "string", "comment": "string", "worker": "string",
+        "reward": "double", "slot_of_candidate": "string", "length": "int64", "flag": "null",
+        "note": "string",
+    }  # fmt: skip
+
+
+def test_a_study_without_answers(study_of):
+    study = study_of(mixed())
+    assert export.table_of(study).num_rows == 0
+    for ending in export.ENDINGS:
+        export.as_bytes(study, ending)
+
+
+def test_formats_say_the_same(study_of, clock):
+    from pyarrow import csv, parquet
+
+    study = study_of(mixed(), outcomes=OUTCOMES)
+    judged(study, clock, OUTCOMES)
+    table = export.table_of(study)
+    assert parquet.read_table(io.BytesIO(export.as_bytes(study, "parquet")[0])).equals(table)
+    lines = export.as_bytes(study, "jsonl")[0].decode().splitlines()
+    assert [json.loads(line) for line in lines] == table.to_pylist()
+    again = csv.read_csv(io.BytesIO(export.as_bytes(study, "csv")[0]))
+    assert again.column_names == table.column_names
+    assert again.column("picked").to_pylist() == table.column("picked").to_pylist()
+    assert isinstance(again, pa.Table)
