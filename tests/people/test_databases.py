@@ -26,13 +26,6 @@ from recurate.people.tables import RETURNED, ballots, invitations, leases, metad
 from recurate.people.tables import slates as slates_table
 
 KINDS = ("sqlite", "postgresql")
-# Faults that are known: tests that fail on these databases, and why. Delete the line with the fault.
-FAULTS = {
-    "two_processes_that_open": (KINDS[1:], "both make the tables, and the second fails"),
-    "one_person_who_asks_eight_times": (KINDS[1:], "the person is not locked: two leases, or two seats"),
-    "answers_as_leases_expire": (KINDS[1:], "an answer and a return of one lease pass each other"),
-    "late_answer_to_a_repeat": (KINDS, "Study._still takes a seat for a repeat too, where one is free"),
-}
 OPENING = """
 import sys
 from recurate.people.ballots import Study
@@ -48,9 +41,6 @@ print(Study(engine).answers())
 @pytest.fixture(params=KINDS)
 def place(request: pytest.FixtureRequest, tmp_path: Path) -> str:
     """Where an empty database is."""
-    for name, (kinds, why) in FAULTS.items():
-        if name in request.node.name and request.param in kinds:
-            request.applymarker(pytest.mark.xfail(reason=why, strict=False))
     if request.param == "sqlite":
         return str(tmp_path / "ballots.sqlite")
     return str(request.getfixturevalue("postgres").fresh())

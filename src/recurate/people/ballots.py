@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 import sqlalchemy as sa
-from sqlalchemy import and_, exists, func, insert, or_, select, update
+from sqlalchemy import and_, bindparam, exists, func, insert, or_, select, update
 
 from recurate.core.errors import RecurateError
 from recurate.core.seeds import Stream
@@ -26,6 +26,58 @@ Outcome = Literal["pick", "tie", "bad", "skip", "ranking"]
 AHEAD = 16  # open slates among which a person's next one is drawn, so that people do not queue for one
 REPEAT_AFTER = 3  # slates between a slate and its repeat
 MOST_WORDS = 2000  # characters of a reason or comment
+
+# The statements of every pick, made once: to make and name them anew takes longer than the database does.
+_PERSON: Any = bindparam("a_person")
+_SLATE: Any = bindparam("a_slate")
+_LEASE: Any = bindparam("a_lease")
+_KNOWN = select(people.c.id).where(people.c.hash == bindparam("a_hash"), ~people.c.blocked)
+_HELD = select(leases).where(
+    leases.c.person == _PERSON, leases.c.state == OPEN, leases.c.until >= bindparam("now")
+)
+_EXPIRED = (
+    update(leases)
+    .where(leases.c.state == OPEN, leases.c.until < bindparam("now"))
+    .values(state=RETURNED)
+    .returning(leases.c.slate, leases.c.repeat)
+)
+_ANSWERED = select(func.count()).select_from(leases).where(leases.c.person == _PERSON, leases.c.state == DONE)
+_HAD = exists().where(leases.c.slate == slates.c.id, leases.c.person == _PERSON, leases.c.state != RETURNED)
+_FRESH, _CHECKS = (
+    select(slates.c.id)
+    .where(slates.c.taken < slates.c.wanted, which, ~_HAD)
+    .order_by(slates.c.id)
+    .limit(AHEAD)
+    for which in (slates.c.answer.is_(None), slates.c.answer.is_not(None))
+)
+_TAKE = (
+    update(slates)
+    .where(slates.c.id == _SLATE, slates.c.taken < slates.c.wanted)
+    .values(taken=slates.c.taken + 1)
+)
+_CONTEXT = select(slates.c.context).where(slates.c.id == _SLATE)
+_CANDIDATES = select(candidates).where(candidates.c.slate == _SLATE).order_by(candidates.c.slot)
+_AGAIN = (
+    update(leases)
+    .where(leases.c.slate == _SLATE, leases.c.person == _PERSON, leases.c.repeat == bindparam("a_repeat"))
+    .values({name: bindparam(name) for name in ("places", "given", "until", "state")})
+    .returning(leases.c.id)
+)
+_GIVEN = insert(leases).returning(leases.c.id)
+_SEEN = select(leases.c.slate).where(leases.c.person == _PERSON, leases.c.state != RETURNED)
+_LEFT = select(func.count()).select_from(
+    select(slates.c.id)
+    .where(slates.c.taken < slates.c.wanted, slates.c.answer.is_(None), slates.c.id.not_in(_SEEN))
+    .limit(1000)
+    .subquery()
+)
+_HOLDS = select(func.count()).select_from(leases).where(leases.c.person == _PERSON, leases.c.state == OPEN)
+_OWN = select(leases).where(leases.c.id == _LEASE, leases.c.person == _PERSON).with_for_update()
+_ONE_AT_A_TIME = select(people.c.id).where(people.c.id == _PERSON).with_for_update()
+_STANDS = select(ballots).where(ballots.c.lease == _LEASE, ~ballots.c.withdrawn)
+_CLICK = select(ballots.c.id).where(ballots.c.person == _PERSON, ballots.c.key == bindparam("a_key"))
+_KEEP = insert(ballots)
+_ANSWER = update(leases).where(leases.c.id == _LEASE).values(state=DONE)
 
 
 class Refused(RecurateError):
@@ -227,8 +279,7 @@ class Study:
     def person(self, hashed: str) -> int | None:
         """Return the person with a session's hash; None if there is none."""
         with self._reader.connect() as c:
-            own = and_(people.c.hash == hashed, ~people.c.blocked)
-            return c.execute(select(people.c.id).where(own)).scalar()
+            return c.execute(_KNOWN, {"a_hash": hashed}).scalar()
 
     def remove(self, person: int) -> int:
         """Delete all data of a person, free the seats, and return the number of ballots deleted."""
@@ -246,9 +297,8 @@ class Study:
         """Return the slate that a person holds, or else a new one; None if nothing is left for the person."""
         now = self.now()
         with self.engine.begin() as c:
-            held = c.execute(
-                select(leases).where(leases.c.person == person, leases.c.state == OPEN, leases.c.until >= now)
-            ).first()
+            self._hold(c, person)
+            held = c.execute(_HELD, {"a_person": person, "now": now}).first()
             if held is not None:
                 return self._lease(c, held)
             self._sweep(c, now)
@@ -260,10 +310,15 @@ class Study:
             if kind < self.rules.repeats and (found := self._repeat(c, person, now)):
                 return found
             if self.rules.repeats <= kind < self.rules.repeats + self.rules.checks:
-                found = self._fresh(c, person, now, slates.c.answer.is_not(None), 1)
+                found = self._fresh(c, person, now, _CHECKS, 1)
                 if found is not None:
                     return found
-            return self._fresh(c, person, now, slates.c.answer.is_(None), 1 + int(draw.integers(AHEAD)))
+            return self._fresh(c, person, now, _FRESH, 1 + int(draw.integers(AHEAD)))
+
+    def _hold(self, c: sa.Connection, person: int) -> None:
+        """Let a person's requests pass one after the other; SQLite has one writer anyway."""
+        if self.engine.dialect.name != "sqlite":
+            c.execute(_ONE_AT_A_TIME, {"a_person": person})
 
     def at_limit(self, person: int) -> bool:
         """Whether a person has answered as many slates as one may."""
@@ -272,15 +327,10 @@ class Study:
 
     def _fresh(self, c: sa.Connection, person: int, now: float, which: Any, start: int) -> Lease | None:
         """Lease one of the first slates that have a free seat and that the person has not been given."""
-        had = exists().where(
-            leases.c.slate == slates.c.id, leases.c.person == person, leases.c.state != RETURNED
-        )
-        free = and_(slates.c.taken < slates.c.wanted, which, ~had)
-        ids = list(c.execute(select(slates.c.id).where(free).order_by(slates.c.id).limit(AHEAD)).scalars())
+        ids = list(c.execute(which, {"a_person": person}).scalars())
         for at in range(len(ids)):
             slate = ids[(start + at) % len(ids)]
-            own = and_(slates.c.id == slate, slates.c.taken < slates.c.wanted)
-            if c.execute(update(slates).where(own).values(taken=slates.c.taken + 1)).rowcount:
+            if c.execute(_TAKE, {"a_slate": slate}).rowcount:
                 return self._give(c, slate, person, 0, now)
         return None
 
@@ -293,7 +343,7 @@ class Study:
         return self._give(c, old[0], person, 1, now) if len(old) > REPEAT_AFTER else None
 
     def _give(self, c: sa.Connection, slate: int, person: int, repeat: int, now: float) -> Lease:
-        rows = c.execute(select(candidates).where(candidates.c.slate == slate).order_by(candidates.c.slot))
+        rows = c.execute(_CANDIDATES, {"a_slate": slate}).all()
         seen: dict[tuple[str, str], int] = {}
         for row in rows:
             seen.setdefault((row.form, row.content), row.slot)
@@ -301,26 +351,27 @@ class Study:
         Stream(self.rules.seed).at("order", person, slate, repeat).generator().shuffle(order)
         places = json.dumps([int(slot) for slot in order])
         values = {"places": places, "given": now, "until": now + self.rules.lease, "state": OPEN}
-        key = and_(leases.c.slate == slate, leases.c.person == person, leases.c.repeat == repeat)
-        if not c.execute(update(leases).where(key).values(**values)).rowcount:
-            c.execute(insert(leases).values(slate=slate, person=person, repeat=repeat, **values))
-        return self._lease(c, c.execute(select(leases).where(key)).one())
+        key = {"a_slate": slate, "a_person": person, "a_repeat": repeat}
+        number = c.execute(_AGAIN, key | values).scalar()
+        if number is None:
+            new = {"slate": slate, "person": person, "repeat": repeat, **values}
+            number = c.execute(_GIVEN, new).scalar_one()
+        return self._shown(c, number, slate, rows, order, now + self.rules.lease)
 
     def _lease(self, c: sa.Connection, held: Any) -> Lease:
-        context = c.execute(select(slates.c.context).where(slates.c.id == held.slate)).scalar_one()
-        rows = {
-            row.slot: Candidate(row.item, row.form, row.content)
-            for row in c.execute(select(candidates).where(candidates.c.slate == held.slate))
-        }
-        shown = tuple(rows[slot] for slot in json.loads(held.places))
-        return Lease(held.id, held.slate, context, shown, held.until)
+        rows = c.execute(_CANDIDATES, {"a_slate": held.slate}).all()
+        return self._shown(c, held.id, held.slate, rows, json.loads(held.places), held.until)
+
+    def _shown(
+        self, c: sa.Connection, lease: int, slate: int, rows: Sequence[Any], order: list[int], until: float
+    ) -> Lease:
+        context = c.execute(_CONTEXT, {"a_slate": slate}).scalar_one()
+        found = {row.slot: Candidate(row.item, row.form, row.content) for row in rows}
+        return Lease(lease, slate, context, tuple(found[slot] for slot in order), until)
 
     def _sweep(self, c: sa.Connection, now: float) -> None:
         """Return leases that have expired."""
-        old = and_(leases.c.state == OPEN, leases.c.until < now)
-        gone = c.execute(
-            update(leases).where(old).values(state=RETURNED).returning(leases.c.slate, leases.c.repeat)
-        )
+        gone = c.execute(_EXPIRED, {"now": now})
         self._free(c, [row.slate for row in gone.all() if row.repeat == 0])
 
     def _free(self, c: sa.Connection, held: list[int]) -> None:
@@ -328,19 +379,14 @@ class Study:
             c.execute(update(slates).where(slates.c.id == slate).values(taken=slates.c.taken - 1))
 
     def _answered(self, c: sa.Connection, person: int) -> int:
-        own = and_(leases.c.person == person, leases.c.state == DONE)
-        return int(c.execute(select(func.count()).select_from(leases).where(own)).scalar_one())
+        return int(c.execute(_ANSWERED, {"a_person": person}).scalar_one())
 
     def progress(self, person: int) -> Progress:
         """Return how far a person is; the total counts what is open to the person now."""
         with self._reader.connect() as c:
             done = self._answered(c, person)
-            had = select(leases.c.slate).where(leases.c.person == person, leases.c.state != RETURNED)
-            free = and_(slates.c.taken < slates.c.wanted, slates.c.answer.is_(None), slates.c.id.not_in(had))
-            few = select(slates.c.id).where(free).limit(1000).subquery()
-            left = int(c.execute(select(func.count()).select_from(few)).scalar_one())
-            held = and_(leases.c.person == person, leases.c.state == OPEN)
-            left += int(c.execute(select(func.count()).select_from(leases).where(held)).scalar_one())
+            left = int(c.execute(_LEFT, {"a_person": person}).scalar_one())
+            left += int(c.execute(_HOLDS, {"a_person": person}).scalar_one())
         total = done + left
         return Progress(done, total if self.rules.limit is None else min(total, max(self.rules.limit, done)))
 
@@ -391,39 +437,37 @@ class Study:
     ) -> None:
         now = self.now()
         with self.engine.begin() as c:
-            held = c.execute(select(leases).where(leases.c.id == lease, leases.c.person == person)).first()
+            self._hold(c, person)
+            held = c.execute(_OWN, {"a_lease": lease, "a_person": person}).first()
             if held is None:
                 raise Refused("This question was not given to you. Load the page again.", 404)
             order = json.loads(held.places)
             chosen = self._chosen(outcome, places, order)
-            old = c.execute(select(ballots).where(ballots.c.lease == lease, ~ballots.c.withdrawn)).first()
+            old = c.execute(_STANDS, {"a_lease": lease}).first()
             if old is not None:
                 if (old.outcome, json.loads(old.slots)) == (outcome, chosen):
                     return
                 raise Refused("You have already answered this question. Take the answer back first.")
-            if c.execute(
-                select(ballots.c.id).where(ballots.c.person == person, ballots.c.key == key)
-            ).first():
+            if c.execute(_CLICK, {"a_person": person, "a_key": key}).first():
                 return  # the click was kept, and taken back since
-            self._still(c, held, now)
+            self._still(c, held)
             c.execute(
-                insert(ballots).values(
-                    lease=lease, slate=held.slate, person=person, key=key, outcome=outcome,
-                    slots=json.dumps(chosen), reason=reason, comment=comment,
-                    seconds=now - held.given, made=now, withdrawn=False,
-                )
+                _KEEP,
+                {
+                    "lease": lease, "slate": held.slate, "person": person, "key": key, "outcome": outcome,
+                    "slots": json.dumps(chosen), "reason": reason, "comment": comment,
+                    "seconds": now - held.given, "made": now, "withdrawn": False,
+                },
             )  # fmt: skip
-            c.execute(update(leases).where(leases.c.id == lease).values(state=DONE))
+            c.execute(_ANSWER, {"a_lease": lease})
 
-    def _still(self, c: sa.Connection, held: Any, now: float) -> None:
+    def _still(self, c: sa.Connection, held: Any) -> None:
         """Take the seat again if the lease has expired and nobody else has it."""
-        if held.state == OPEN and held.until >= now:
-            return
-        if held.state == OPEN:  # not yet returned
+        if held.state == OPEN or held.repeat:  # an open one has its seat, and a repeat has none
             return
         own = and_(slates.c.id == held.slate, slates.c.taken < slates.c.wanted)
         taken = c.execute(update(slates).where(own).values(taken=slates.c.taken + 1)).rowcount
-        if held.repeat == 0 and not taken:
+        if not taken:
             raise Refused(
                 "Your time for this question ran out, and somebody else got it. Here is another one.", 410
             )
@@ -457,6 +501,7 @@ class Study:
         """Take back a person's last answer, and give the slate to the person again; None if there is none."""
         now = self.now()
         with self.engine.begin() as c:
+            self._hold(c, person)
             own = and_(ballots.c.person == person, ~ballots.c.withdrawn)
             last = c.execute(select(ballots).where(own).order_by(ballots.c.id.desc()).limit(1)).first()
             if last is None:

@@ -7,7 +7,9 @@ that are open and ballots that stand take one each (``taken``), planned repeats 
 
 from __future__ import annotations
 
+import sqlite3
 import threading
+import time
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +19,7 @@ from sqlalchemy import Column, ForeignKey, Index, MetaData, Table, UniqueConstra
 from recurate.core.errors import InputError
 
 BUSY = 30.0  # seconds that a writer waits for another
+TURN = 7_265_637  # number of the lock under which tables are made
 THREADS = 40  # of a server, each with a connection that is kept
 OPEN, DONE, RETURNED = 0, 1, 2  # states of leases
 
@@ -185,7 +188,7 @@ def _engine(address: sa.URL) -> sa.Engine:
     @event.listens_for(found, "connect")
     def _set(connection: Any, _: Any) -> None:
         connection.isolation_level = None  # transactions are begun here, not by the driver
-        connection.execute("PRAGMA journal_mode = WAL")
+        _to_wal(connection)
         connection.execute("PRAGMA synchronous = FULL")  # a ballot that was accepted survives a power failure
         connection.execute("PRAGMA foreign_keys = ON")
         connection.execute("PRAGMA secure_delete = ON")
@@ -193,7 +196,7 @@ def _engine(address: sa.URL) -> sa.Engine:
     @event.listens_for(found, "begin")
     def _begin(connection: sa.Connection) -> None:
         reads = connection.get_execution_options().get("reads", False)
-        if not reads:
+        if not reads and not connection.info.get("turn"):
             connection.info["turn"] = turn.acquire(timeout=BUSY)
         connection.exec_driver_sql("BEGIN" if reads else "BEGIN IMMEDIATE")
 
@@ -203,6 +206,20 @@ def _engine(address: sa.URL) -> sa.Engine:
             turn.release()
 
     return found
+
+
+def _to_wal(connection: Any) -> None:
+    """Let readers and a writer work at once; others wait while one process changes the file."""
+    end = time.monotonic() + BUSY
+    while True:
+        try:
+            connection.execute("PRAGMA journal_mode = WAL")
+        except sqlite3.OperationalError:
+            if time.monotonic() > end:
+                raise
+            time.sleep(0.05)
+        else:
+            return
 
 
 def migrate(engine: sa.Engine) -> None:
@@ -233,6 +250,8 @@ def migrate(engine: sa.Engine) -> None:
             remedy="update recurate: pip install --upgrade recurate",
         )
     with engine.begin() as connection:
+        if engine.dialect.name == "postgresql":  # SQLite has one writer anyway
+            connection.exec_driver_sql(f"SELECT pg_advisory_xact_lock({TURN})")
         config.attributes["connection"] = connection
         command.upgrade(config, "head")
 
