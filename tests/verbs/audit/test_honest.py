@@ -268,3 +268,23 @@ def test_other_noise_at_the_declared_temperature(n):
     assert lines["rule"].recovered.startswith("Luce choice")
     if lines["temperature"].verdict == MISMATCH:
         assert "another rule explains the picks as well" in lines["temperature"].evidence
+
+
+def test_a_lapse_share_that_is_estimated_as_zero_does_not_blame_the_temperature():
+    """Logs of an honest loop with lapses of a tenth; where none are found, the joint claim still holds."""
+    seeds, accused, zero = range(60), 0, 0
+    for seed in seeds:
+        draw = np.random.default_rng([seed, 7])
+        rewards = draw.normal(size=(300, 4))
+        picks = np.where(draw.random(300) < 0.1, draw.integers(0, 4, 300), luce(draw, rewards))
+        found = recurate.audit(
+            table(rewards, picks, np.zeros(300, int)), declared={"k": 4, "temperature": 1.0, "lapse": 0.1}
+        )
+        lines = {f.aspect: f for f in found.findings}
+        zero += (
+            lines["lapse share"].recovered.startswith(("0 ", "0.0 "))
+            or "e-" in lines["lapse share"].recovered
+        )
+        accused += MISMATCH in (lines["temperature"].verdict, lines["lapse share"].verdict)
+    assert zero > 3, "the test must meet the border"
+    assert accused == 0, "60 logs at a level of 2e-4"

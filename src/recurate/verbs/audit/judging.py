@@ -270,6 +270,10 @@ class Judged:
         if fit.model.lapse and fixed[fit.model.at("lapse")].any() and not self.claim.lapse:
             start[fit.model.at("lapse")] = -40.0
         value = climb(fit.model, start, ~fixed).value
+        lapse = fit.model.at("lapse")
+        if (lapse & ~fixed).any() and fixed.any():  # at a share of zero the likelihood is flat: no way back
+            start[lapse] = self._claimed(fit.model, 0.05)[lapse]
+            value = max(value, climb(fit.model, start, ~fixed).value)
         return chi2_tail(2 * max(fit.value - value, 0.0), int(fixed.sum()))
 
     def _blame(self) -> None:
