@@ -142,3 +142,14 @@ def test_options_that_are_wrong(recurate_here, tmp_path, arguments, message):
     done = recurate_here("serve", *arguments)
     assert done.returncode == 2, done.stdout
     assert message in done.stderr
+
+
+def test_an_import_whose_rows_were_changed_is_refused(recurate_here, tmp_path):
+    path = file(tmp_path, "long.csv", LONG)
+    recurate_here("serve", path, "--simulate", 2, "--reward", "reward")
+    recurate_here("serve", path, "--export", tmp_path / "p.csv")
+    text = (tmp_path / "p.csv").read_text(encoding="utf-8")
+    (tmp_path / "p.csv").write_text(text.replace("false", "true"), encoding="utf-8")
+    done = recurate_here("serve", path, "--db", tmp_path / "other.sqlite", "--import", tmp_path / "p.csv")
+    assert done.returncode == 2
+    assert "an answer 'pick' of 2 candidates" in done.stderr

@@ -254,6 +254,16 @@ def _take_one(study: Study, rows: list[dict[str, Any]], name: str) -> int:
                 got=f"round {first['round']}, question {first['question']}",
                 remedy="import answers to the same slates",
             )
+        said = _said(rows, known)
+        least, most = {"pick": (1, 1), "tie": (2, len(rows)), "ranking": (1, len(rows))}.get(
+            first["outcome"], (0, 0)
+        )
+        if not least <= len(said) <= most:
+            raise InputError(
+                f"{name} has an answer {first['outcome']!r} of {len(said)} candidates",
+                got=f"round {first['round']}, question {first['question']}",
+                remedy="import the file as it was exported",
+            )
         label = f"{first['chooser']} (imported)"
         person = c.execute(select(people.c.id).where(people.c.label == label)).scalar()
         if person is None:
@@ -280,7 +290,7 @@ def _take_one(study: Study, rows: list[dict[str, Any]], name: str) -> int:
         c.execute(
             insert(ballots).values(
                 lease=lease, slate=slate.id, person=person, key=key, outcome=first["outcome"],
-                slots=json.dumps(_said(rows, known)), reason=first.get("reason") or "",
+                slots=json.dumps(said), reason=first.get("reason") or "",
                 comment=first.get("comment") or "", seconds=first.get("seconds") or 0.0, made=now,
                 withdrawn=False,
             )
