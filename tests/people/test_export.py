@@ -15,6 +15,7 @@ import pyarrow as pa
 from sqlalchemy import select
 
 from helpers.studies import Clock
+from helpers.studies import slates as some_slates
 from recurate.people import export
 from recurate.people.ballots import Candidate, Slate, Study
 from recurate.people.tables import ballots, candidates, leases, people, slates
@@ -48,12 +49,12 @@ def plainly(study: Study) -> list[dict[str, Any]]:
                     "chooser": row.label,
                     "outcome": said,
                     "shown": one.content,
-                    "question": row.number,
+                    "asked": row.number,
                     "seconds": round(row.seconds, 3),
                     "time": datetime.fromtimestamp(row.made, UTC).isoformat(timespec="milliseconds"),
                     "simulated": row.simulated,
                     "repeated": row.repeat > 0,
-                    "check": slot == row.answer,
+                    "check": row.answer is not None,
                     "tied": said == "tie" and slot in slots,
                     "order": slots.index(slot) + 1 if said == "ranking" and slot in slots else None,
                     "reason": row.reason,
@@ -131,7 +132,7 @@ def test_types_of_columns(study_of, clock):
     types = {field.name: str(field.type) for field in export.table_of(study).schema}
     assert types == {
         "round": "int32", "slate": "int64", "slot": "int32", "item": "int64", "context": "string",
-        "picked": "bool", "chooser": "string", "outcome": "string", "shown": "string", "question": "int64",
+        "picked": "bool", "chooser": "string", "outcome": "string", "shown": "string", "asked": "int64",
         "seconds": "double", "time": "string", "simulated": "bool", "repeated": "bool", "check": "bool",
         "tied": "bool", "order": "int32", "reason": "string", "comment": "string", "worker": "string",
         "reward": "double", "slot_of_candidate": "string", "length": "int64", "flag": "null",
@@ -159,3 +160,29 @@ def test_formats_say_the_same(study_of, clock):
     assert again.column_names == table.column_names
     assert again.column("picked").to_pylist() == table.column("picked").to_pylist()
     assert isinstance(again, pa.Table)
+
+
+@pytest.mark.parametrize("outcome", ["bad", "tie", "skip"])
+def test_fit_reads_every_pick_beside_other_answers_and_repeats(study_of, recurate_here, tmp_path, outcome):
+    study = study_of(some_slates(60), seats=2, repeats=0.2)
+    people, done, picks, left = [study.join(name) for name in "ab"], 0, 0, True
+    while left:
+        left = False
+        for person in people:
+            lease = study.next(person)
+            if lease is None:
+                continue
+            left, done = True, done + 1
+            other = done % 15 == 0
+            places = [0, 1] if outcome == "tie" else []
+            study.submit(
+                person, lease.id, f"key-{done:06d}", outcome if other else "pick",
+                places if other else [done % 3], reason="I cannot tell" if outcome == "skip" else "",
+            )  # fmt: skip
+            picks += not other
+    export.write(study, tmp_path / "picks.parquet")
+    fitted = recurate_here("fit", "picks.parquet", "--out", "fit")
+    assert fitted.returncode == 0, fitted.stderr
+    facts = json.loads((tmp_path / "fit" / "fit.json").read_text(encoding="utf-8"))
+    assert facts["facts"]["slates"] == picks
+    assert [c["name"] for c in facts["coefficients"]] == ["reward"]

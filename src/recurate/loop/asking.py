@@ -103,6 +103,12 @@ def post(
     target = run / POSTED / f"{t:03d}-{attempt}"
     if target.exists():
         verify(target, DAMAGED)
+        if not np.array_equal(load_samples(target), samples):
+            raise InputError(
+                "the candidates are no longer those that people were shown",
+                got=target,
+                remedy="restore what the run rests on; or remove the folder and its database to ask anew",
+            )
         return target
     columns = {name: scored.rewards[:, i] for i, name in enumerate(scored.names)} | dict(scored.tracked)
     if scored.contexts is not None:
@@ -139,7 +145,8 @@ def facts_of(folder: Path) -> dict[str, Any]:
 
 def posted_in(run: Path) -> list[Path]:
     """Return the folders of all slates that a run has posted, in order."""
-    return sorted(p for p in (run / POSTED).glob("[0-9]*-[0-9]*") if p.is_dir())
+    found = [p for p in (run / POSTED).glob("[0-9]*-[0-9]*") if p.is_dir()]
+    return sorted(found, key=lambda p: [int(part) for part in p.name.split("-")])
 
 
 def check_answers(answers: Answers, slates: int, k: int) -> None:

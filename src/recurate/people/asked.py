@@ -98,7 +98,9 @@ def _shown(samples: Samples) -> tuple[list[tuple[Any, str]], dict[str, bytes]]:
     if is_text(samples):
         return [("text", text) for text in samples], {}
     if samples.ndim == 2:  # vectors: the first two coordinates as a point
-        return [("points", json.dumps([[round(float(x), 6) for x in row[:2]]])) for row in samples], {}
+        return [
+            ("points", json.dumps([[*(round(float(x), 6) for x in row[:2]), 0.0][:2]])) for row in samples
+        ], {}
     found: list[tuple[Any, str]] = []
     images: dict[str, bytes] = {}
     for sample in samples:

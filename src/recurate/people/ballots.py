@@ -532,13 +532,20 @@ class Study:
         """Return how many answers a round still needs."""
         with self._reader.connect() as c:
             of = and_(slates.c.round == round, slates.c.attempt == attempt, slates.c.answer.is_(None))
-            wanted = c.execute(select(func.coalesce(func.sum(slates.c.wanted), 0)).where(of)).scalar_one()
             given = (
-                select(func.count()).select_from(ballots.join(leases, ballots.c.lease == leases.c.id)
-                .join(slates, ballots.c.slate == slates.c.id))
+                select(ballots.c.slate, func.count())
+                .select_from(
+                    ballots.join(leases, ballots.c.lease == leases.c.id).join(
+                        slates, ballots.c.slate == slates.c.id
+                    )
+                )
                 .where(of, ~ballots.c.withdrawn, leases.c.repeat == 0)
-            )  # fmt: skip
-            return int(wanted) - int(c.execute(given).scalar_one())
+                .group_by(ballots.c.slate)
+            )
+            answered = {row[0]: int(row[1]) for row in c.execute(given)}
+            wanted = c.execute(select(slates.c.id, slates.c.wanted).where(of))
+            # Slate by slate: more answers than one wants do not stand in for another's.
+            return sum(max(seats - answered.get(slate, 0), 0) for slate, seats in wanted)
 
     def answers(self) -> int:
         """Return how many answers stand."""

@@ -33,9 +33,9 @@ def table_of(study: Study) -> pa.Table:
 
     Columns: ``round``, ``slate`` (counted from 0), ``slot`` (the place on the page), ``item`` (a number of
     what is shown, from 0: equal candidates have equal numbers), ``context``, the candidates' own columns,
-    ``picked``, ``chooser``, ``outcome``; ``shown`` (the text, or the digest of the image), ``question`` (the
+    ``picked``, ``chooser``, ``outcome``; ``shown`` (the text, or the digest of the image), ``asked`` (the
     slate's number in its round), ``seconds``, ``time``; ``simulated``, ``repeated``, ``check`` (whether the
-    candidate is the known answer), ``tied``, ``order`` (1 for the best), ``reason`` and ``comment`` where
+    answer was known), ``tied``, ``order`` (1 for the best), ``reason`` and ``comment`` where
     there are any.
     """
     tables = [_rows(study, part, start) for start, part in _parts(study)]
@@ -90,7 +90,6 @@ def _rows(study: Study, part: Sequence[Any], start: int) -> pa.Table:
     ranked = outcomes[of] == "ranking"
     chosen = (outcomes == "pick") | (outcomes == "ranking")
     best = np.array([x[0] if y else -1 for x, y in zip(said, chosen, strict=True)])
-    expected = np.array([-1 if a is None else a for a in answer])
     times = [datetime.fromtimestamp(x, UTC).isoformat(timespec="milliseconds") for x in made]
     columns: dict[str, pa.Array] = {
         "round": pa.array(np.array(round_)[of], pa.int32()),
@@ -102,12 +101,12 @@ def _rows(study: Study, part: Sequence[Any], start: int) -> pa.Table:
         "chooser": _spread(label, of),
         "outcome": _spread(outcome, of),
         "shown": _spread(contents, at),
-        "question": pa.array(np.array(number)[of], pa.int64()),
+        "asked": pa.array(np.array(number)[of], pa.int64()),
         "seconds": pa.array(np.array([round(x, 3) for x in seconds])[of]),
         "time": _spread(times, of),
         "simulated": pa.array(np.array(simulated)[of]),
         "repeated": pa.array(np.array(repeat)[of] > 0),
-        "check": pa.array(slot == expected[of]),
+        "check": pa.array(np.array([a is not None for a in answer])[of]),
         "tied": pa.array((outcomes[of] == "tie") & (order > 0)),
         "order": pa.array(order, pa.int32(), mask=~ranked | (order == 0)),
         "reason": _spread(reason, of),
@@ -221,7 +220,7 @@ def take(study: Study, table: pa.Table, name: str) -> int:
     Raises:
         InputError: If columns are missing, or a question is not in this study.
     """
-    needed = ("round", "question", "slate", "slot", "shown", "picked", "chooser", "outcome")
+    needed = ("round", "asked", "slate", "slot", "shown", "picked", "chooser", "outcome")
     missing = [n for n in needed if n not in table.column_names]
     if missing:
         raise InputError(
@@ -241,7 +240,7 @@ def take(study: Study, table: pa.Table, name: str) -> int:
 def _take_one(study: Study, rows: list[dict[str, Any]], name: str) -> int:
     first, now = rows[0], study.now()
     with study.engine.begin() as c:
-        own = (slates.c.round == first["round"]) & (slates.c.number == first["question"])
+        own = (slates.c.round == first["round"]) & (slates.c.number == first["asked"])
         slate = c.execute(select(slates).where(own).order_by(slates.c.attempt.desc())).first()
         known: dict[str, int] = {}
         if slate is not None:
@@ -251,7 +250,7 @@ def _take_one(study: Study, rows: list[dict[str, Any]], name: str) -> int:
         if slate is None or any(r["shown"] not in known for r in rows) or first["outcome"] not in OUTCOMES:
             raise InputError(
                 f"{name} has an answer to a question that this study does not ask",
-                got=f"round {first['round']}, question {first['question']}",
+                got=f"round {first['round']}, question {first['asked']}",
                 remedy="import answers to the same slates",
             )
         said = _said(rows, known)
@@ -261,7 +260,7 @@ def _take_one(study: Study, rows: list[dict[str, Any]], name: str) -> int:
         if not least <= len(said) <= most:
             raise InputError(
                 f"{name} has an answer {first['outcome']!r} of {len(said)} candidates",
-                got=f"round {first['round']}, question {first['question']}",
+                got=f"round {first['round']}, question {first['asked']}",
                 remedy="import the file as it was exported",
             )
         label = f"{first['chooser']} (imported)"

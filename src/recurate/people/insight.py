@@ -117,8 +117,13 @@ def _people(study: Study, rows: list[Any]) -> list[dict[str, Any]]:
 
 def _checks(rows: list[Any]) -> str:
     asked = [r for r in rows if r.answer is not None]
-    right = sum(r.outcome == "pick" and json.loads(r.slots) == [r.answer] for r in asked)
+    right = sum(_right(r) for r in asked)
     return f"{right} of {len(asked)}" if asked else ""
+
+
+def _right(row: Any) -> bool:
+    """Whether a pick, or the first of a ranking, is the known answer."""
+    return row.outcome in ("pick", "ranking") and json.loads(row.slots)[0] == row.answer
 
 
 def doubts(rows: list[Any]) -> list[str]:
@@ -138,7 +143,7 @@ def doubts(rows: list[Any]) -> list[str]:
         if width * binom.sf(count - 1, len(picked), chance) < RARE:
             found.append(f"place {place + 1} in {count} of {len(picked)} picks")
     asked = [r for r in rows if r.answer is not None]
-    wrong = sum(json.loads(r.slots) != [r.answer] for r in asked)
+    wrong = sum(not _right(r) for r in asked)
     if len(asked) >= 3 and wrong > len(asked) / 2:
         found.append(f"{wrong} of {len(asked)} checks failed")
     return found

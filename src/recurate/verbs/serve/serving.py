@@ -152,10 +152,15 @@ def _of_run(wanted: Wanted, rules: Any, run: Path) -> tuple[Study, Callable[[], 
     from dataclasses import replace
 
     from recurate.loop.asking import POSTED, posted_in
+    from recurate.loop.run_folder import RunFolder
     from recurate.people.asked import DATABASE, put
     from recurate.people.ballots import Study
     from recurate.people.tables import opened
 
+    if (run / "manifest.json").exists() and RunFolder(run).config().selection.by != "people":
+        raise InputError(
+            "in this run a rule picks", got=run, remedy='begin one with by = "people" under [selection]'
+        )
     if rules.seats > 1:
         raise InputError(
             "a run takes one pick per slate", got=f"--seats {rules.seats}", remedy="leave --seats out"
@@ -248,7 +253,8 @@ def _announce(wanted: Wanted, server: Any, words: str | None) -> None:
         else:
             print(f"people pick here:  by invitation, which you make on {base}/owner", flush=True)
         print(f"owner's page:      {base}/owner", flush=True)
-        print(f"owner's password:  {words or 'the one that was set before'}", flush=True)
+        own = words if wanted.password is None else f"the one in {wanted.password}"
+        print(f"owner's password:  {own}", flush=True)
 
     threading.Thread(target=tell, daemon=True).start()
 
