@@ -100,6 +100,7 @@ def test_checks(tmp_path):
         ("slate,image\n1,gone.png\n1,b.png\n", Columns(), "image is missing"),
         ("slate,image\n1,../../etc/passwd.png\n1,b.png\n", Columns(), "outside the folder"),
         ("slate,text\n1,a\n1,\n", Columns(), "a candidate is empty"),
+        ("slate,x,y\n1,0,\n1,2,3\n", Columns(), "lacks a coordinate"),
     ],
 )
 def test_what_cannot_be_shown(tmp_path, text, columns, message):
@@ -128,6 +129,7 @@ def test_candidates_that_changed_under_a_study(recurate_here, tmp_path):
     ("arguments", "message"),
     [
         (["gone.csv"], "there is no such source"),
+        (["loop.toml", "--export", "p.csv"], "a configuration has no picks yet"),
         (["long.csv", "--answers", "pick,maybe"], "answers must be some of"),
         (["long.csv", "--db", "mysql://x/y"], "SQLite or PostgreSQL"),
         (["long.csv", "--db", "/dev/null/x"], "cannot be opened"),
@@ -139,6 +141,7 @@ def test_candidates_that_changed_under_a_study(recurate_here, tmp_path):
 )
 def test_options_that_are_wrong(recurate_here, tmp_path, arguments, message):
     file(tmp_path, "long.csv", LONG)
+    file(tmp_path, "loop.toml", "")
     done = recurate_here("serve", *arguments)
     assert done.returncode == 2, done.stdout
     assert message in done.stderr

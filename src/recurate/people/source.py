@@ -206,7 +206,13 @@ def _long(
 
 
 def _value(row: dict[str, Any], names: list[str]) -> Any:
-    return row[names[0]] if len(names) == 1 else [[float(row[n]) for n in names]]
+    if len(names) == 1:
+        return row[names[0]]
+    try:
+        return [[float(row[n]) for n in names]]
+    except (TypeError, ValueError):
+        got = ", ".join(f"{n} = {row[n]!r}" for n in names)
+        raise InputError("a point lacks a coordinate", got=got, remedy="correct or remove the row") from None
 
 
 def _values(row: dict[str, Any], not_these: set[str]) -> dict[str, Any]:

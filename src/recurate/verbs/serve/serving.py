@@ -116,6 +116,12 @@ def _study(wanted: Wanted) -> tuple[Study, Callable[[], None], Path | None]:
     )  # fmt: skip
     source = wanted.source
     if source.suffix == ".toml" and source.is_file():
+        if wanted.export or wanted.take or wanted.simulate:
+            raise InputError(
+                "a configuration has no picks yet: it begins a new run",
+                got=source,
+                remedy="name the run's folder, such as runs/NAME-1",
+            )
         return _of_run(wanted, rules, _begun(wanted))
     if (source / "config.toml").is_file():
         return _of_run(wanted, rules, source)
