@@ -12,6 +12,7 @@ from sqlalchemy import select
 from helpers.studies import slates, texts
 from recurate.people.ballots import Refused, Slate
 from recurate.people.tables import ballots, leases
+from recurate.people.tables import slates as slates_table
 
 
 def said(study) -> list[tuple]:
@@ -198,8 +199,26 @@ def test_a_worker_who_comes_back_is_the_same_person(study_of):
     study = study_of(slates(3))
     anna = study.join("first", worker="W1")
     assert study.join("second", worker="W1") == anna
-    assert study.person("second") == anna
-    assert study.person("first") is None, "the older session ends"
+    assert study.session("second").person == study.session("first").person == anna
+
+
+def test_a_workers_name_does_not_open_the_answers_of_another_session(study_of, clock):
+    study = study_of(slates(4))
+    anna = study.join("own", worker="W1")
+    study.submit(anna, study.next(anna).id, "click-1", "pick", [0])
+    clock.time += 60
+    stranger = study.session(study.join("other", worker="W1") and "other")
+    assert study.undo(stranger.person, stranger.since) is None
+    assert study.undo(anna, study.session("own").since) is not None
+
+
+def test_a_session_ends(study_of, clock):
+    study = study_of(slates(1))
+    study.join("own")
+    clock.time += 29 * 86_400
+    assert study.session("own") is not None
+    clock.time += 2 * 86_400
+    assert study.session("own") is None
 
 
 def test_removing_a_person_frees_the_seats(study_of):
@@ -211,4 +230,64 @@ def test_removing_a_person_frees_the_seats(study_of):
     assert study.remove(anna) == 1
     assert study.undecided(0) == 2
     assert study.next(bert) is not None
-    assert study.person("a") is None
+    assert study.session("a") is None
+
+
+def close(study):
+    with study.engine.begin() as c:
+        study.close(c, 0, 0)
+
+
+def test_a_round_that_is_over_takes_and_gives_nothing(study_of):
+    study = study_of(slates(4))
+    anna, bert = study.join("a"), study.join("b")
+    first = study.next(anna)
+    study.submit(anna, first.id, "click-1", "pick", [0])
+    held = study.next(anna)
+    close(study)
+    with pytest.raises(Refused, match="too late"):
+        study.submit(anna, held.id, "click-2", "pick", [0])
+    with pytest.raises(Refused, match="can no longer be taken back"):
+        study.undo(anna)
+    study.submit(anna, first.id, "click-1", "pick", [0])  # sent twice: still one answer
+    assert study.next(anna) is None
+    assert study.next(bert) is None
+    assert (study.progress(anna).done, study.progress(anna).total) == (1, 1)
+    assert study.undecided(0) == 0
+
+
+def test_a_new_round_closes_what_is_left_of_older_ones(study_of):
+    study = study_of(slates(3))
+    anna = study.join("a")
+    old = study.next(anna)
+    study.add([Slate(n, slate.candidates, "", 1) for n, slate in enumerate(slates(2))], alone=True)
+    new = study.next(anna)
+    assert old.slate <= 3 < new.slate
+    assert study.undecided(1) == 2
+
+
+def test_the_answer_of_a_check_may_look_like_another_candidate(study_of):
+    study = study_of([Slate(0, texts("wrong", "right", "right"), answer=2), *slates(3)[1:]], checks=0.5)
+    anna = study.join("a")
+    given = [study.next(anna)]
+    study.submit(anna, given[0].id, "click-1", "pick", [0])
+    while (lease := study.next(anna)) is not None:
+        given.append(lease)
+        study.submit(anna, lease.id, f"click-{len(given)}", "pick", [0])
+    check = next(g for g in given if g.slate == 1)
+    assert sorted(c.content for c in check.candidates) == ["right", "wrong"]
+    with study.engine.connect() as c:
+        assert c.execute(select(slates_table.c.answer).where(slates_table.c.id == 1)).scalar() == 1
+
+
+def test_spaces_at_the_ends_do_not_tell_candidates_apart(study_of):
+    study = study_of([Slate(0, texts("one", " one\n", "two", "a  \nb", "a\nb"))])
+    lease = study.next(study.join("a"))
+    assert sorted(c.content.split()[0] for c in lease.candidates) == ["a", "one", "two"]
+
+
+def test_more_people_may_be_asked_later(study_of):
+    study = study_of(slates(2), seats=1)
+    assert study.seat(1) == 0
+    assert study.seat(3) == 2
+    assert study.undecided(0) == 6

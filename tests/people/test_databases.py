@@ -137,6 +137,59 @@ def test_a_database_of_a_newer_version_is_refused(place):
         opened(place)
 
 
+def at_revision(place: str, revision: str) -> sa.Engine:
+    """Return a database as an older version made it."""
+    from alembic import command
+    from alembic.config import Config
+
+    from recurate.people import tables
+
+    engine = sa.create_engine(tables.url_of(place))
+    config = Config()
+    config.set_main_option("script_location", str(Path(tables.__file__).parent / "migrations"))
+    with engine.begin() as c:
+        config.attributes["connection"] = c
+        command.upgrade(config, revision)
+    return engine
+
+
+def test_a_database_of_the_first_version_is_brought_to_this_one(place):
+    old = at_revision(place, "0001")
+    with old.begin() as c:
+        c.execute(sa.text("INSERT INTO slates VALUES (1, 0, 0, 0, 'which?', NULL, 1, 0)"))
+        for slot, word in enumerate(("one", "two")):
+            own = {"slot": slot, "word": word}
+            c.execute(sa.text("INSERT INTO candidates VALUES (1, :slot, :slot, 'text', :word, '{}')"), own)
+        for number, (label, token) in enumerate((("person 1", "first"), ("person 2", "second")), 1):
+            c.execute(
+                sa.text(
+                    "INSERT INTO people (id, label, worker, hash, joined, simulated, blocked) "
+                    "VALUES (:n, :label, 'W1', :hash, 1000, false, false)"
+                ),
+                {"n": number, "label": label, "hash": token},
+            )
+    old.dispose()
+    study = Study(opened(place), Rules(), Clock())
+    assert [study.session(token).person for token in ("first", "second")] == [1, 2]
+    assert study.join("third", "W1") == 1, "the first who had the name"
+    lease = study.next(1)
+    study.submit(1, lease.id, "click-1", "pick", [0])
+    assert study.undecided(0) == 0
+    differs = compare_metadata_of(study)
+    study.engine.dispose()
+    assert not differs
+
+
+def compare_metadata_of(study: Study) -> list[Any]:
+    """Return what differs between a database and the tables; people.hash is left from the first version."""
+    from alembic.autogenerate import compare_metadata
+    from alembic.migration import MigrationContext
+
+    with study.engine.connect() as c:
+        found = compare_metadata(MigrationContext.configure(c), metadata)
+    return [d for d in found if "hash" not in repr(d)]
+
+
 # --- many at once -----------------------------------------------------------------------------------
 
 
@@ -311,7 +364,7 @@ def test_removing_a_person_leaves_nothing_and_frees_the_seats(study_at):
             words = repr(c.execute(select(table)).all())
             assert "anna" not in words, table.name
         assert c.execute(select(invitations.c.used)).scalar_one() == 1
-    assert study.person("token-of-anna") is None
+    assert study.session("token-of-anna") is None
     given = []
     while (lease := study.next(bert)) is not None:
         given.append(lease.slate)
@@ -339,3 +392,45 @@ def test_an_answer_that_is_taken_back_is_asked_again(study_at):
     assert given <= {1, 2, 3} - {first.slate}
     assert second.slate != first.slate
     check_seats(study)
+
+
+def test_a_worker_who_joins_twice_at_once_is_one_person(study_at):
+    study = study_at(2)
+    calls = [lambda i=i: study.join(f"token {i}", "worker") for i in range(8)]
+    assert len(set(at_once(calls))) == 1
+    assert all(study.session(f"token {i}") is not None for i in range(8))
+
+
+def test_slates_that_a_run_and_a_server_add_at_once_are_added_once(study_at, place):
+    studies = [study_at(0) for _ in range(4)]
+    found = slates(20)
+    added = at_once([lambda s=s: s.add(found, facts={"posted": "a"}, alone=True) for s in studies])
+    assert sorted(added) == [0, 0, 0, 20]
+
+
+def test_a_studys_secret_is_drawn_once(study_at):
+    studies = [study_at(1) for _ in range(6)]
+    assert len(set(at_once([lambda s=s: s.secret for s in studies]))) == 1
+
+
+def test_no_answer_is_lost_between_the_last_count_and_the_end_of_a_round(study_at):
+    """Whoever was told that an answer is kept finds it among those that the run takes."""
+    study = study_at(40, seats=1)
+    given = [(person, study.next(person)) for person in (study.join(f"token {i}") for i in range(40))]
+
+    def take() -> set[int]:
+        with study.engine.begin() as c:
+            study.close(c, 0, 0)
+            return set(c.execute(select(ballots.c.slate).where(~ballots.c.withdrawn)).scalars())
+
+    def answer(person: int, lease: Any) -> int:
+        study.submit(person, lease.id, f"click-{person}", "pick", [0])
+        return lease.slate
+
+    calls = [lambda p=p, le=le: answer(p, le) for p, le in given]
+    calls.insert(20, take)
+    said = at_once(calls)
+    taken = said.pop(20)
+    kept = {s for s in said if isinstance(s, int)}
+    assert all(isinstance(s, int | Refused) for s in said), said
+    assert kept == taken

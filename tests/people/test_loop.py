@@ -13,13 +13,17 @@ import pytest
 
 pytest.importorskip("fastapi", reason="pip install 'recurate[people]'")
 
+from sqlalchemy import select
+
 from helpers.tiny import GAUSSIANS, contents, merged
-from recurate.loop.asking import posted_in, read_posted
+from recurate.core.errors import WaitingForPeople
+from recurate.log.candidates import Candidates
+from recurate.loop.asking import check_answers, post, posted_in, read_posted
 from recurate.loop.config import parse_config, write_config
 from recurate.loop.run_folder import RunFolder
-from recurate.people.asked import put
-from recurate.people.ballots import Study
-from recurate.people.tables import opened
+from recurate.people.asked import Ballots, put
+from recurate.people.ballots import Refused, Study
+from recurate.people.tables import opened, slates
 
 PEOPLE = merged(
     GAUSSIANS,
@@ -197,3 +201,35 @@ def test_a_round_is_sampled_once(recurate_here, config, tmp_path, monkeypatch):
             == 4
         )
     assert len(made) == 1
+
+
+def test_answers_that_the_run_has_taken_stand(recurate_here, config, tmp_path):
+    """The round's slates are closed with the answers, and the next round's come first."""
+    run = tmp_path / "run"
+    recurate_here("run", config, "--out", run)
+    answer(run)
+    recurate_here("run", "--resume", run)
+    study = Study(opened(run / "people" / "ballots.sqlite"))
+    for folder in posted_in(run):
+        put(study, folder)
+    anna = study.session("session 0 0").person
+    with pytest.raises(Refused, match="can no longer be taken back"):
+        study.undo(anna)
+    with study.engine.connect() as c:
+        rounds = dict(c.execute(select(slates.c.id, slates.c.round)).all())
+    assert rounds[study.next(anna).slate] == 1
+    study.engine.dispose()
+
+
+def test_candidates_that_look_alike_are_picked_as_they_come(tmp_path):
+    """A slate whose candidates all look alike is no slate without a pick."""
+    same, other = np.zeros((3, 2)), np.arange(6.0).reshape(3, 2)
+    scored = Candidates(np.arange(6.0)[:, None], ("reward",))
+    posted = post(tmp_path, 0, 0, 3, np.concatenate([same, other]), scored, 0.0)
+    with pytest.raises(WaitingForPeople):
+        Ballots().answers(posted, 2, 3, late=False)
+    found = Ballots().answers(posted, 2, 3, late=True)
+    assert list(found.outcomes) == ["alike", "late"]
+    assert found.slots.tolist() == [0, -1]
+    assert found.places.tolist() == [[0, -1, -1], [0, 1, 2]]
+    check_answers(found, 2, 3)

@@ -9,11 +9,13 @@ import pytest
 from helpers.studies import Visitor, slates
 
 pytest.importorskip("fastapi", reason="pip install 'recurate[people]'")
+import sqlalchemy as sa
 from starlette.testclient import TestClient
 
 from recurate.people import invitations
 from recurate.people.ballots import Candidate, Slate
 from recurate.people.insight import set_password
+from recurate.people.tables import people
 from recurate.people.web import LARGEST, TRIES, Site, application, markdown
 
 
@@ -259,7 +261,9 @@ def test_the_owners_page(site):
     boss, anna = owner(app), Visitor(app).join()
     anna.pick(comment="=cmd()")
     state = boss.get("/owner/state").json()
-    assert state["rounds"] == [{"round": 0, "attempt": 0, "wanted": 6, "answered": 1}]
+    assert state["rounds"] == [
+        {"round": 0, "attempt": 0, "wanted": 6, "answered": 1, "missing": 5, "over": False}
+    ]
     assert [(p["name"], p["answers"]) for p in state["people"]] == [("person 1", 1)]
     path = boss.post("/owner/invitations", label="friends", places=3, hours=2).json()["path"]
     assert Visitor(app).get(path).status_code == 200
@@ -310,3 +314,30 @@ def test_requests_made_from_the_document_find_no_fault(study_of):
 
         attack()
     assert tried > 200
+
+
+def test_a_link_that_is_opened_again_leads_to_the_same_person(study_of):
+    study = study_of(slates(3))
+    app = application(study, Site(open=True))
+    anna = Visitor(app)
+    assert "/join" in str(anna.get("/join?workerId=W1").url)
+    anna.join(worker="W1")
+    for path in ("/join", "/join?workerId=W1"):
+        assert anna.get(path).url.path == "/"
+    assert anna.get("/join?workerId=W2").url.path == "/join", "somebody else at the same browser"
+    with study.engine.connect() as c:
+        assert c.execute(sa.select(sa.func.count()).select_from(people)).scalar_one() == 1
+
+
+def test_the_end_of_a_round_is_said(site):
+    study, app = site
+    anna = Visitor(app).join()
+    anna.pick()
+    lease = anna.get("/api/next").json()["slate"]["lease"]
+    with study.engine.begin() as c:
+        study.close(c, 0, 0)
+    late = anna.post("/api/ballots", lease=lease, key="click-late", outcome="pick", places=[0])
+    assert late.status_code == 410
+    assert "too late" in late.json()["detail"]
+    assert anna.post("/api/undo").status_code == 409
+    assert anna.get("/api/next").json()["slate"] is None

@@ -27,6 +27,7 @@ SLATES = "slates.parquet"
 NOBODY = -1  # slot of a slate without a pick
 DAMAGED = "restore the folder; if people have not begun, remove it and resume the run"
 LATE = "late"  # answer of a slate that nobody answered in time
+ALIKE = "alike"  # answer of a slate that nobody was shown, as its candidates look alike
 
 
 @dataclass(frozen=True)
@@ -38,7 +39,7 @@ class Answers:
         places: Place at which each slot was shown; -1 if it was not, as it looks like another, shape
             (slates, K).
         choosers: Who answered, shape (slates,); "" if nobody.
-        outcomes: ``pick``, ``tie``, ``bad``, ``skip`` or ``late``, shape (slates,).
+        outcomes: ``pick``, ``alike`` (a pick too), ``tie``, ``bad``, ``skip`` or ``late``, shape (slates,).
     """
 
     slots: IntArray
@@ -155,7 +156,7 @@ def check_answers(answers: Answers, slates: int, k: int) -> None:
     Raises:
         InputError: If there is not.
     """
-    slots, picked = answers.slots, np.array([o == "pick" for o in answers.outcomes])
+    slots, picked = answers.slots, np.array([o in ("pick", ALIKE) for o in answers.outcomes])
     good = slots.shape == (slates,) and answers.places.shape == (slates, k) and picked.shape == (slates,)
     if not good or ((slots >= 0) != picked).any() or slots.max(initial=0) >= k:
         raise InputError(

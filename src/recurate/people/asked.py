@@ -10,11 +10,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import sqlalchemy as sa
 from sqlalchemy import and_, select
 
 from recurate.core.errors import InputError, WaitingForPeople
 from recurate.log.samples import Samples, is_text
-from recurate.loop.asking import LATE, NOBODY, Answers, Posted, facts_of, read_posted
+from recurate.loop.asking import ALIKE, LATE, NOBODY, Answers, Posted, facts_of, read_posted
 from recurate.people.ballots import Candidate, Rules, Slate, Study
 from recurate.people.tables import ballots, candidates, leases, opened, people, slates
 
@@ -37,11 +38,14 @@ class Ballots:
         study = Study(opened(self._place or posted.parent / DATABASE), Rules())
         try:
             put(study, posted)
-            found = read_posted(posted)
-            missing = study.undecided(found.round, found.attempt)
+            facts = facts_of(posted)
+            of = facts["round"], facts["attempt"]
+            missing = study.undecided(*of)
             if missing and not late:
-                raise WaitingForPeople(missing, found.round)
-            return _answers(study, found.round, found.attempt, slates, k)
+                raise WaitingForPeople(missing, of[0])
+            with study.engine.begin() as c:  # an answer comes before this, or is told that it is late
+                study.close(c, *of)
+                return _answers(c, *of, slates, k)
         finally:
             study.engine.dispose()
 
@@ -64,9 +68,7 @@ def put(study: Study, posted: Path) -> int:
         )
     found = read_posted(posted)
     shown, images = _shown(found.samples)
-    added = study.add(_slates(found, shown), images)
-    study.set_fact(key, seal)
-    return added
+    return study.add(_slates(found, shown), images, {key: seal}, alone=True)
 
 
 def missing_in(posted: Path, place: str | None = None) -> int:
@@ -123,8 +125,12 @@ def png(image: Any) -> bytes:
     return file.getvalue()
 
 
-def _answers(study: Study, t: int, attempt: int, count: int, k: int) -> Answers:
-    """Return the first answer to each slate; slates whose candidates all look alike have none."""
+def _answers(c: sa.Connection, t: int, attempt: int, count: int, k: int) -> Answers:
+    """Return the first answer to each slate; of candidates that all look alike, the first is picked.
+
+    Whoever picks one of them picks such a candidate, so that a slate without a pick would favour what is
+    rare among the candidates.
+    """
     slots, outcomes = np.full(count, NOBODY), [LATE] * count
     places, choosers = np.zeros((count, k), np.int64), [""] * count
     places[:] = np.arange(k)
@@ -136,21 +142,20 @@ def _answers(study: Study, t: int, attempt: int, count: int, k: int) -> Answers:
         .where(of, ~ballots.c.withdrawn, leases.c.repeat == 0)
         .order_by(slates.c.number, people.c.id)
     )
-    with study.engine.execution_options(reads=True).connect() as c:
-        alike = set(c.execute(select(slates.c.number).where(of, slates.c.wanted == 0)).scalars())
-        for row in c.execute(wanted):
-            if outcomes[row.number] != LATE:
-                continue
-            order = json.loads(row.places)
-            places[row.number] = -1
-            places[row.number, order] = np.arange(len(order))
-            outcomes[row.number], choosers[row.number] = row.outcome, row.label
-            if row.outcome == "pick":
-                slots[row.number] = json.loads(row.slots)[0]
-            elif row.outcome == "ranking":
-                slots[row.number], outcomes[row.number] = json.loads(row.slots)[0], "pick"
-    for number in alike:
-        outcomes[number] = "alike"
+    for number in c.execute(select(slates.c.number).where(of, slates.c.wanted == 0)).scalars():
+        places[number] = [0, *[-1] * (k - 1)]
+        slots[number], outcomes[number] = 0, ALIKE
+    for row in c.execute(wanted):
+        if outcomes[row.number] != LATE:
+            continue
+        order = json.loads(row.places)
+        places[row.number] = -1
+        places[row.number, order] = np.arange(len(order))
+        outcomes[row.number], choosers[row.number] = row.outcome, row.label
+        if row.outcome == "pick":
+            slots[row.number] = json.loads(row.slots)[0]
+        elif row.outcome == "ranking":
+            slots[row.number], outcomes[row.number] = json.loads(row.slots)[0], "pick"
     return Answers(slots, places, choosers, outcomes)
 
 

@@ -20,21 +20,30 @@ from sqlalchemy import and_, bindparam, exists, func, insert, or_, select, updat
 from recurate.core.errors import RecurateError
 from recurate.core.seeds import Stream
 from recurate.people import tables
-from recurate.people.tables import DONE, OPEN, RETURNED, ballots, candidates, leases, people, slates
+from recurate.people.tables import DONE, OPEN, RETURNED, ballots, candidates, leases, people, sessions, slates
 
 Outcome = Literal["pick", "tie", "bad", "skip", "ranking"]
 AHEAD = 16  # open slates among which a person's next one is drawn, so that people do not queue for one
 REPEAT_AFTER = 3  # slates between a slate and its repeat
 MOST_WORDS = 2000  # characters of a reason or comment
+UNLIMITED = 2**31 - 1  # seats of checks, which everybody gets
+SESSION = 30 * 86_400.0  # seconds that a session lasts
 
 # The statements of every pick, made once: to make and name them anew takes longer than the database does.
 _PERSON: Any = bindparam("a_person")
 _SLATE: Any = bindparam("a_slate")
 _LEASE: Any = bindparam("a_lease")
-_KNOWN = select(people.c.id).where(people.c.hash == bindparam("a_hash"), ~people.c.blocked)
-_HELD = select(leases).where(
-    leases.c.person == _PERSON, leases.c.state == OPEN, leases.c.until >= bindparam("now")
+_KNOWN = (
+    select(sessions.c.person, sessions.c.made)
+    .join(people, sessions.c.person == people.c.id)
+    .where(sessions.c.hash == bindparam("a_hash"), sessions.c.made >= bindparam("after"), ~people.c.blocked)
 )
+_HELD = (
+    select(leases, slates.c.closed)
+    .join(slates, leases.c.slate == slates.c.id)
+    .where(leases.c.person == _PERSON, leases.c.state == OPEN, leases.c.until >= bindparam("now"))
+)
+_DROP = update(leases).where(leases.c.id == _LEASE).values(state=RETURNED)
 _EXPIRED = (
     update(leases)
     .where(leases.c.state == OPEN, leases.c.until < bindparam("now"))
@@ -43,18 +52,12 @@ _EXPIRED = (
 )
 _ANSWERED = select(func.count()).select_from(leases).where(leases.c.person == _PERSON, leases.c.state == DONE)
 _HAD = exists().where(leases.c.slate == slates.c.id, leases.c.person == _PERSON, leases.c.state != RETURNED)
+_FREE = and_(slates.c.taken < slates.c.wanted, ~slates.c.closed)
 _FRESH, _CHECKS = (
-    select(slates.c.id)
-    .where(slates.c.taken < slates.c.wanted, which, ~_HAD)
-    .order_by(slates.c.id)
-    .limit(AHEAD)
+    select(slates.c.id).where(_FREE, which, ~_HAD).order_by(slates.c.id).limit(AHEAD)
     for which in (slates.c.answer.is_(None), slates.c.answer.is_not(None))
 )
-_TAKE = (
-    update(slates)
-    .where(slates.c.id == _SLATE, slates.c.taken < slates.c.wanted)
-    .values(taken=slates.c.taken + 1)
-)
+_TAKE = update(slates).where(slates.c.id == _SLATE, _FREE).values(taken=slates.c.taken + 1)
 _CONTEXT = select(slates.c.context).where(slates.c.id == _SLATE)
 _CANDIDATES = select(candidates).where(candidates.c.slate == _SLATE).order_by(candidates.c.slot)
 _AGAIN = (
@@ -67,12 +70,23 @@ _GIVEN = insert(leases).returning(leases.c.id)
 _SEEN = select(leases.c.slate).where(leases.c.person == _PERSON, leases.c.state != RETURNED)
 _LEFT = select(func.count()).select_from(
     select(slates.c.id)
-    .where(slates.c.taken < slates.c.wanted, slates.c.answer.is_(None), slates.c.id.not_in(_SEEN))
+    .where(_FREE, slates.c.answer.is_(None), slates.c.id.not_in(_SEEN))
     .limit(1000)
     .subquery()
 )
-_HOLDS = select(func.count()).select_from(leases).where(leases.c.person == _PERSON, leases.c.state == OPEN)
+_HOLDS = (
+    select(func.count())
+    .select_from(leases.join(slates, leases.c.slate == slates.c.id))
+    .where(leases.c.person == _PERSON, leases.c.state == OPEN, or_(~slates.c.closed, leases.c.repeat > 0))
+)
 _OWN = select(leases).where(leases.c.id == _LEASE, leases.c.person == _PERSON).with_for_update()
+# Whoever closes the slate waits until the answer is kept, and the other way round.
+_CLOSED = select(slates.c.closed).where(slates.c.id == _SLATE).with_for_update(key_share=True)
+_SET = sa.text(
+    "INSERT INTO facts (key, value) VALUES (:key, :value) "
+    "ON CONFLICT (key) DO UPDATE SET value = excluded.value"
+)
+_LOCK = 7_265_638  # number of the lock under which slates are added in PostgreSQL
 _ONE_AT_A_TIME = select(people.c.id).where(people.c.id == _PERSON).with_for_update()
 _STANDS = select(ballots).where(ballots.c.lease == _LEASE, ~ballots.c.withdrawn)
 _CLICK = select(ballots.c.id).where(ballots.c.person == _PERSON, ballots.c.key == bindparam("a_key"))
@@ -91,6 +105,14 @@ class Refused(RecurateError):
     def __init__(self, message: str, code: int = 409) -> None:
         self.code = code
         super().__init__(message)
+
+
+@dataclass(frozen=True)
+class Session:
+    """A session: whose it is, and when it began, in seconds since 1970."""
+
+    person: int
+    since: float
 
 
 @dataclass(frozen=True)
@@ -159,6 +181,16 @@ class Lease:
 
 
 @dataclass(frozen=True)
+class Tally:
+    """Answers that a round wants, that it has, and that are missing; and whether it is over."""
+
+    wanted: int
+    answered: int
+    missing: int
+    over: bool
+
+
+@dataclass(frozen=True)
 class Progress:
     """How many slates a person has answered, of how many."""
 
@@ -193,18 +225,37 @@ class Study:
     def set_fact(self, key: str, value: str) -> None:
         """Keep a fact about the study."""
         with self.engine.begin() as c:
-            c.execute(tables.facts.delete().where(tables.facts.c.key == key))
-            c.execute(insert(tables.facts).values(key=key, value=value))
+            c.execute(_SET, {"key": key, "value": value})
 
     # --- slates -----------------------------------------------------------------------------------
 
-    def add(self, found: Sequence[Slate], images: dict[str, bytes] | None = None) -> int:
+    def add(
+        self,
+        found: Sequence[Slate],
+        images: dict[str, bytes] | None = None,
+        facts: dict[str, str] | None = None,
+        *,
+        alone: bool = False,
+    ) -> int:
         """Add slates that are not there, and return how many were added.
 
         Candidates that look alike are shown once; a slate all of whose candidates look alike is not shown.
+
+        Args:
+            found: The slates.
+            images: Images by digest, PNG.
+            facts: Facts to keep in the same transaction.
+            alone: Whether these are of one round, and all other rounds are over.
         """
         added = 0
         with self.engine.begin() as c:
+            if self.engine.dialect.name == "postgresql":  # SQLite has one writer anyway
+                c.exec_driver_sql(f"SELECT pg_advisory_xact_lock({_LOCK})")
+            for key, value in (facts or {}).items():
+                c.execute(_SET, {"key": key, "value": value})
+            if alone and found:
+                now = and_(slates.c.round == found[0].round, slates.c.attempt == found[0].attempt)
+                c.execute(update(slates).where(~now, ~slates.c.closed).values(closed=True))
             known = {tuple(r) for r in c.execute(select(slates.c.round, slates.c.attempt, slates.c.number))}
             there = set(c.execute(select(tables.media.c.digest)).scalars())
             fresh = [{"digest": d, "content": data} for d, data in (images or {}).items() if d not in there]
@@ -213,13 +264,14 @@ class Study:
             for slate in found:
                 if (slate.round, slate.attempt, slate.number) in known:
                     continue
-                alike = len({(x.form, x.content) for x in slate.candidates}) < 2
-                check = slate.answer is not None
-                seats = 0 if alike else 2**31 - 1 if check else self.rules.seats
+                looks = [look(x.form, x.content) for x in slate.candidates]
+                answer = None if slate.answer is None else looks.index(looks[slate.answer])
+                seats = self.rules.seats if answer is None else UNLIMITED
+                seats = seats if len(set(looks)) > 1 else 0
                 row = c.execute(
                     insert(slates).values(
                         round=slate.round, attempt=slate.attempt, number=slate.number, context=slate.context,
-                        answer=slate.answer, wanted=seats, taken=0,
+                        answer=answer, wanted=seats, taken=0, closed=False,
                     )
                 )  # fmt: skip
                 own = row.inserted_primary_key[0]  # type: ignore[index]
@@ -248,16 +300,26 @@ class Study:
     ) -> int:
         """Add a person, or find the one with this worker's name, and return the number.
 
+        A worker's name is no secret: a session that is begun by it gets new slates, and cannot take back what
+        was answered in others.
+
         Raises:
             Refused: If the person was removed from the study, or the invitation has no place left.
         """
+        said = (hashed, worker, invitation, simulated)
+        try:
+            return self._join(*said)
+        except sa.exc.IntegrityError:  # the same worker, twice at the same time
+            return self._join(*said)
+
+    def _join(self, hashed: str | None, worker: str | None, invitation: int | None, simulated: bool) -> int:
         with self.engine.begin() as c:
             if worker is not None:
                 old = c.execute(select(people).where(people.c.worker == worker)).first()
                 if old is not None and old.blocked:
                     raise Refused("You cannot take part in this study any more.", 403)
                 if old is not None:
-                    c.execute(update(people).where(people.c.id == old.id).values(hash=hashed))
+                    self._begin(c, hashed, old.id)
                     return int(old.id)
             if invitation is not None:
                 table = tables.invitations
@@ -267,19 +329,30 @@ class Study:
                     raise Refused("This invitation has no place left.", 403)
             row = c.execute(
                 insert(people).values(
-                    label=secrets.token_hex(16), worker=worker, hash=hashed, invitation=invitation,
-                    joined=self.now(), simulated=simulated, blocked=False,
+                    label=secrets.token_hex(16), worker=worker, invitation=invitation, joined=self.now(),
+                    simulated=simulated, blocked=False,
                 )
             )  # fmt: skip
             number = int(row.inserted_primary_key[0])  # type: ignore[index]
             label = f"simulated {number}" if simulated else f"person {number}"
             c.execute(update(people).where(people.c.id == number).values(label=label))
+            self._begin(c, hashed, number)
             return number
 
-    def person(self, hashed: str) -> int | None:
-        """Return the person with a session's hash; None if there is none."""
+    def _begin(self, c: sa.Connection, hashed: str | None, person: int) -> None:
+        if hashed is not None:
+            c.execute(insert(sessions).values(hash=hashed, person=person, made=self.now()))
+
+    def session(self, hashed: str) -> Session | None:
+        """Return the session with a token's hash; None if there is none, or it is over."""
         with self._reader.connect() as c:
-            return c.execute(_KNOWN, {"a_hash": hashed}).scalar()
+            found = c.execute(_KNOWN, {"a_hash": hashed, "after": self.now() - SESSION}).first()
+        return None if found is None else Session(int(found[0]), float(found[1]))
+
+    def worker(self, person: int) -> str | None:
+        """Return the name that a platform gave a person."""
+        with self._reader.connect() as c:
+            return c.execute(select(people.c.worker).where(people.c.id == person)).scalar()
 
     def remove(self, person: int) -> int:
         """Delete all data of a person, free the seats, and return the number of ballots deleted."""
@@ -288,6 +361,7 @@ class Study:
             self._free(c, list(c.execute(select(leases.c.slate).where(held)).scalars()))
             gone = c.execute(ballots.delete().where(ballots.c.person == person)).rowcount
             c.execute(leases.delete().where(leases.c.person == person))
+            c.execute(sessions.delete().where(sessions.c.person == person))
             c.execute(people.delete().where(people.c.id == person))
         return int(gone)
 
@@ -299,8 +373,10 @@ class Study:
         with self.engine.begin() as c:
             self._hold(c, person)
             held = c.execute(_HELD, {"a_person": person, "now": now}).first()
-            if held is not None:
+            if held is not None and (held.repeat or not held.closed):
                 return self._lease(c, held)
+            if held is not None:
+                self._drop(c, held)
             self._sweep(c, now)
             done = self._answered(c, person)
             if self.rules.limit is not None and done >= self.rules.limit:
@@ -346,7 +422,7 @@ class Study:
         rows = c.execute(_CANDIDATES, {"a_slate": slate}).all()
         seen: dict[tuple[str, str], int] = {}
         for row in rows:
-            seen.setdefault((row.form, row.content), row.slot)
+            seen.setdefault(look(row.form, row.content), row.slot)
         order = list(seen.values())
         Stream(self.rules.seed).at("order", person, slate, repeat).generator().shuffle(order)
         places = json.dumps([int(slot) for slot in order])
@@ -373,6 +449,11 @@ class Study:
         """Return leases that have expired."""
         gone = c.execute(_EXPIRED, {"now": now})
         self._free(c, [row.slate for row in gone.all() if row.repeat == 0])
+
+    def _drop(self, c: sa.Connection, held: Any) -> None:
+        """Return a lease."""
+        c.execute(_DROP, {"a_lease": held.id})
+        self._free(c, [] if held.repeat else [held.slate])
 
     def _free(self, c: sa.Connection, held: list[int]) -> None:
         for slate in sorted(held):  # one order for all, so that no two wait for each other
@@ -450,6 +531,8 @@ class Study:
                 raise Refused("You have already answered this question. Take the answer back first.")
             if c.execute(_CLICK, {"a_person": person, "a_key": key}).first():
                 return  # the click was kept, and taken back since
+            if not held.repeat and c.execute(_CLOSED, {"a_slate": held.slate}).scalar_one():
+                raise Refused("This round is over: the answer came too late. Here is another question.", 410)
             self._still(c, held)
             c.execute(
                 _KEEP,
@@ -497,15 +580,26 @@ class Study:
         slots = [order[p] for p in places]
         return sorted(slots) if outcome == "tie" else slots
 
-    def undo(self, person: int) -> Lease | None:
-        """Take back a person's last answer, and give the slate to the person again; None if there is none."""
+    def undo(self, person: int, since: float = 0.0) -> Lease | None:
+        """Take back a person's last answer, and give the slate to the person again; None if there is none.
+
+        Args:
+            person: Number of the person.
+            since: Seconds since 1970, before which no answer can be taken back.
+
+        Raises:
+            Refused: If a run has taken the answer.
+        """
         now = self.now()
         with self.engine.begin() as c:
             self._hold(c, person)
-            own = and_(ballots.c.person == person, ~ballots.c.withdrawn)
+            own = and_(ballots.c.person == person, ~ballots.c.withdrawn, ballots.c.made >= since)
             last = c.execute(select(ballots).where(own).order_by(ballots.c.id.desc()).limit(1)).first()
             if last is None:
                 return None
+            repeat = c.execute(select(leases.c.repeat).where(leases.c.id == last.lease)).scalar_one()
+            if not repeat and c.execute(_CLOSED, {"a_slate": last.slate}).scalar_one():
+                raise Refused("This round is over: its answers can no longer be taken back.")
             open_now = and_(leases.c.person == person, leases.c.state == OPEN)
             back = c.execute(
                 update(leases)
@@ -531,21 +625,39 @@ class Study:
     def undecided(self, round: int, attempt: int = 0) -> int:  # noqa: A002
         """Return how many answers a round still needs."""
         with self._reader.connect() as c:
-            of = and_(slates.c.round == round, slates.c.attempt == attempt, slates.c.answer.is_(None))
-            given = (
-                select(ballots.c.slate, func.count())
-                .select_from(
-                    ballots.join(leases, ballots.c.lease == leases.c.id).join(
-                        slates, ballots.c.slate == slates.c.id
-                    )
+            return self.tally(c, round, attempt).missing
+
+    def tally(self, c: sa.Connection, round: int, attempt: int) -> Tally:  # noqa: A002
+        """Return how many answers a round wants, has and needs."""
+        of = and_(slates.c.round == round, slates.c.attempt == attempt, slates.c.answer.is_(None))
+        given = (
+            select(ballots.c.slate, func.count())
+            .select_from(
+                ballots.join(leases, ballots.c.lease == leases.c.id).join(
+                    slates, ballots.c.slate == slates.c.id
                 )
-                .where(of, ~ballots.c.withdrawn, leases.c.repeat == 0)
-                .group_by(ballots.c.slate)
             )
-            answered = {row[0]: int(row[1]) for row in c.execute(given)}
-            wanted = c.execute(select(slates.c.id, slates.c.wanted).where(of))
-            # Slate by slate: more answers than one wants do not stand in for another's.
-            return sum(max(seats - answered.get(slate, 0), 0) for slate, seats in wanted)
+            .where(of, ~ballots.c.withdrawn, leases.c.repeat == 0)
+            .group_by(ballots.c.slate)
+        )
+        answered = {row[0]: int(row[1]) for row in c.execute(given)}
+        rows = c.execute(select(slates.c.id, slates.c.wanted, slates.c.closed).where(of)).all()
+        # Slate by slate: more answers than one wants do not stand in for another's.
+        found = [(wanted, min(answered.get(slate, 0), wanted), closed) for slate, wanted, closed in rows]
+        missing = sum(wanted - had for wanted, had, closed in found if not closed)
+        over = bool(found) and all(closed for *_, closed in found)
+        return Tally(sum(wanted for wanted, *_ in found), sum(had for _, had, _ in found), missing, over)
+
+    def close(self, c: sa.Connection, round: int, attempt: int) -> None:  # noqa: A002
+        """Close a round: its slates are given to nobody any more, and its answers stand."""
+        of = and_(slates.c.round == round, slates.c.attempt == attempt, ~slates.c.closed)
+        c.execute(update(slates).where(of).values(closed=True))
+
+    def seat(self, seats: int) -> int:
+        """Ask ``seats`` people about each slate from now on, and return the number of slates changed."""
+        of = and_(slates.c.wanted.not_in((0, seats, UNLIMITED)), ~slates.c.closed)
+        with self.engine.begin() as c:
+            return int(c.execute(update(slates).where(of).values(wanted=seats)).rowcount)
 
     def answers(self) -> int:
         """Return how many answers stand."""
@@ -572,7 +684,18 @@ class Study:
         """A random text of this study's own."""
         found = self.fact("secret")
         if found is None:
-            self.set_fact("secret", secrets.token_hex(16))
+            new = sa.text(
+                "INSERT INTO facts (key, value) VALUES ('secret', :value) ON CONFLICT (key) DO NOTHING"
+            )
+            with self.engine.begin() as c:
+                c.execute(new, {"value": secrets.token_hex(16)})
             found = self.fact("secret")
         assert found is not None
         return found
+
+
+def look(form: str, content: str) -> tuple[str, str]:
+    """Return what tells candidates apart on the page: spaces at the ends of texts and lines do not."""
+    if form != "text":
+        return form, content
+    return form, "\n".join(line.rstrip() for line in content.strip().splitlines())

@@ -7,11 +7,12 @@ import json
 import math
 import secrets
 from collections import Counter, defaultdict
+from dataclasses import asdict
 from typing import Any
 
 import numpy as np
 from scipy.stats import binom
-from sqlalchemy import func, select
+from sqlalchemy import select
 
 from recurate.choices.checks.held_out import compare_rules
 from recurate.choices.checks.luce_checks import run_checks
@@ -80,18 +81,11 @@ def _answers(study: Study) -> list[Any]:
 
 def _rounds(study: Study) -> list[dict[str, Any]]:
     with study.engine.execution_options(reads=True).connect() as c:
-        of = slates.c.answer.is_(None)
-        wanted = c.execute(
-            select(slates.c.round, slates.c.attempt, func.sum(slates.c.wanted))
-            .where(of)
-            .group_by(slates.c.round, slates.c.attempt)
-            .order_by(slates.c.round, slates.c.attempt)
-        ).all()
-    found = []
-    for t, attempt, total in wanted:
-        missing = study.undecided(t, attempt)
-        found.append({"round": t, "attempt": attempt, "wanted": int(total), "answered": int(total) - missing})
-    return found
+        of = select(slates.c.round, slates.c.attempt).where(slates.c.answer.is_(None)).distinct()
+        rounds = sorted(c.execute(of).all())
+        return [
+            {"round": t, "attempt": attempt, **asdict(study.tally(c, t, attempt))} for t, attempt in rounds
+        ]
 
 
 def _people(study: Study, rows: list[Any]) -> list[dict[str, Any]]:

@@ -2,7 +2,8 @@
 
 A *slate* has one row, and one row per candidate. A *lease* gives a slate to a person for some time, in an
 order drawn for that person. A *ballot* is what the person said of it. A slate has ``wanted`` seats; leases
-that are open and ballots that stand take one each (``taken``), planned repeats and checks none.
+that are open and ballots that stand take one each (``taken``), planned repeats and checks none. A slate is
+``closed`` once a run has taken its answers: it is given to nobody, and its answers stand.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ THREADS = 40  # of a server, each with a connection that is kept
 OPEN, DONE, RETURNED = 0, 1, 2  # states of leases
 
 metadata = MetaData()
+_OPEN_SLATE = text("taken < wanted AND NOT closed")
 _id = sa.BigInteger().with_variant(sa.Integer, "sqlite")
 
 
@@ -52,8 +54,9 @@ slates = Table(
     Column("answer", sa.Integer),  # the slot that a check expects
     Column("wanted", sa.Integer, nullable=False),
     Column("taken", sa.Integer, nullable=False),
+    Column("closed", sa.Boolean, nullable=False, server_default=sa.false()),  # the run has taken the answers
     UniqueConstraint("round", "attempt", "number"),
-    Index("open_slates", "id", sqlite_where=text("taken < wanted"), postgresql_where=text("taken < wanted")),
+    Index("open_slates", "id", sqlite_where=_OPEN_SLATE, postgresql_where=_OPEN_SLATE),
 )
 candidates = Table(
     "candidates",
@@ -89,11 +92,19 @@ people = Table(
     _key(),
     Column("label", sa.Text, nullable=False, unique=True),
     Column("worker", sa.Text),  # the name that a platform gave, as given
-    Column("hash", sa.String(64), unique=True),  # of the session's token
     Column("invitation", _id, _to("invitations", null=True)),
     Column("joined", sa.Float, nullable=False),
     Column("simulated", sa.Boolean, nullable=False),
     Column("blocked", sa.Boolean, nullable=False),
+    Index("one_worker", "worker", unique=True),
+)
+sessions = Table(
+    "sessions",
+    metadata,
+    Column("hash", sa.String(64), primary_key=True),  # of the session's token
+    Column("person", _id, _to("people"), nullable=False, index=False),
+    Column("made", sa.Float, nullable=False),
+    Index("sessions_of_people", "person"),
 )
 leases = Table(
     "leases",

@@ -29,7 +29,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from recurate.core.version import VERSION
 from recurate.people import export, insight, invitations
-from recurate.people.ballots import MOST_WORDS, Candidate, Lease, Refused, Study
+from recurate.people.ballots import MOST_WORDS, Candidate, Lease, Refused, Session, Study
 
 PAGES = Path(__file__).parent / "pages"
 LARGEST = 64 * 1024  # bytes of a request
@@ -194,28 +194,29 @@ def _cookie(response: Response, site: Site, name: str, value: str, age: int) -> 
 # --- who asks -------------------------------------------------------------------------------------
 
 
-def _person(request: Request, session: Annotated[str | None, Cookie()] = None) -> int:
-    found = None if session is None else request.app.state.study.person(hashed(session))
+def _person(request: Request, session: Annotated[str | None, Cookie()] = None) -> Session:
+    study: Study = request.app.state.study
+    found = None if session is None else study.session(hashed(session))
     if found is None:
         raise HTTPException(401, "You have not joined this study. Open your link again.")
-    if not _may(request.app, f"person {found}", PER_MINUTE):
+    if not _may(request.app, f"person {found.person}", PER_MINUTE):
         raise HTTPException(429, "Too many requests. Wait a minute.")
-    return int(found)
+    return found
 
 
-Person = Annotated[int, Depends(_person)]
+Person = Annotated[Session, Depends(_person)]
 
 
 def _changing(
     found: Person,
     session: Annotated[str | None, Cookie()] = None,
     x_token: Annotated[str | None, Header()] = None,
-) -> int:
+) -> Session:
     _check_token(session, x_token)
     return found
 
 
-Changing = Annotated[int, Depends(_changing)]
+Changing = Annotated[Session, Depends(_changing)]
 
 
 def _owns(request: Request, owner_session: Annotated[str | None, Cookie()] = None) -> str:
@@ -238,21 +239,28 @@ Owner = Annotated[str, Depends(_owns)]
 def _people(app: FastAPI, study: Study, site: Site) -> None:
     @app.get("/", response_class=HTMLResponse, include_in_schema=False)
     def start(session: Annotated[str | None, Cookie()] = None) -> Response:
-        if session is not None and study.person(hashed(session)) is not None:
+        if session is not None and study.session(hashed(session)) is not None:
             return _page("pick", site, token=_token_of(session), outcomes=",".join(study.rules.outcomes))
         if site.open:
             return RedirectResponse("/join", 303)
         return _closed(site)
 
     @app.get("/join", response_class=HTMLResponse, include_in_schema=False)
-    def anybody(request: Request) -> Response:
-        return invited(request, "")
+    def anybody(request: Request, session: Annotated[str | None, Cookie()] = None) -> Response:
+        return invited(request, "", session)
 
     @app.get("/join/{invitation}", response_class=HTMLResponse, include_in_schema=False)
-    def invited(request: Request, invitation: Annotated[str, InPath(max_length=100)]) -> Response:
+    def invited(
+        request: Request,
+        invitation: Annotated[str, InPath(max_length=100)],
+        session: Annotated[str | None, Cookie()] = None,
+    ) -> Response:
         if not (site.open if invitation == "" else invitations.valid(study, invitation)):
             return _closed(site)
         worker = next((request.query_params[n] for n in PLATFORM if n in request.query_params), "")
+        known = None if session is None else study.session(hashed(session))
+        if known is not None and worker in ("", study.worker(known.person)):
+            return RedirectResponse("/", 303)  # the link was opened again
         return _page("join", site, invitation=invitation, worker=worker[:200])
 
     @app.post("/join", include_in_schema=False)
@@ -284,29 +292,29 @@ def _people(app: FastAPI, study: Study, site: Site) -> None:
     @app.get("/api/next", responses=_SAID)
     def next_slate(found: Person) -> dict[str, Any]:
         """Return the slate that this person judges next, or the completion code."""
-        return _state(study, site, found, _next(study, site, found))
+        return _state(study, site, found.person, _next(study, site, found.person))
 
     @app.post("/api/ballots", responses=_SAID)
     def ballot(found: Changing, answer: Answer) -> dict[str, Any]:
         """Keep this person's answer, and return the next slate."""
         study.submit(
-            found, answer.lease, answer.key, answer.outcome, answer.places, reason=answer.reason,
+            found.person, answer.lease, answer.key, answer.outcome, answer.places, reason=answer.reason,
             comment=answer.comment,
         )  # fmt: skip
-        return _state(study, site, found, _next(study, site, found))
+        return _state(study, site, found.person, _next(study, site, found.person))
 
     @app.post("/api/undo", responses=_SAID)
     def undo(found: Changing) -> dict[str, Any]:
         """Take back this person's last answer, and return its slate."""
-        lease = study.undo(found)
+        lease = study.undo(found.person, found.since)
         if lease is None:
             raise HTTPException(404, "There is nothing to take back.")
-        return _state(study, site, found, lease)
+        return _state(study, site, found.person, lease)
 
     @app.get("/media/{digest}.png", response_class=Response, responses=_SAID)
     def media(found: Person, digest: Annotated[str, InPath(pattern="^[0-9a-f]{64}$")]) -> Response:
         """Return an image that this person was given."""
-        data = study.image(digest) if study.was_given(found, digest) else None
+        data = study.image(digest) if study.was_given(found.person, digest) else None
         if data is None:
             raise HTTPException(404, "There is no such image.")
         headers = {"Cache-Control": "private, max-age=86400, immutable"}

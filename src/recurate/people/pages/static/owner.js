@@ -79,7 +79,7 @@ function paragraph(words) {
 const digits = (x) => String(Number(x.toPrecision(3)));
 
 function rounds(found) {
-  const state = (r) => (r.answered >= r.wanted ? "complete" : `${r.wanted - r.answered} missing`);
+  const state = (r) => (r.over ? "over" : r.missing ? `${r.missing} missing` : "complete");
   return found.length ? [table(["Round", "Answers", "Wanted", "State"], found.map((r) => [r.round, r.answered, r.wanted, state(r)]))] : [paragraph("No slates yet.")];
 }
 
