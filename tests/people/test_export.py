@@ -16,6 +16,7 @@ from sqlalchemy import select
 
 from helpers.studies import Clock
 from helpers.studies import slates as some_slates
+from recurate.core.errors import InputError
 from recurate.people import export
 from recurate.people.ballots import Candidate, Slate, Study
 from recurate.people.tables import ballots, candidates, leases, people, slates
@@ -186,3 +187,50 @@ def test_fit_reads_every_pick_beside_other_answers_and_repeats(study_of, recurat
     facts = json.loads((tmp_path / "fit" / "fit.json").read_text(encoding="utf-8"))
     assert facts["facts"]["slates"] == picks
     assert [c["name"] for c in facts["coefficients"]] == ["reward"]
+
+
+def test_numbers_as_texts_come_back_from_csv(study_of, tmp_path):
+    def words() -> list[Any]:
+        return [
+            Slate(n, tuple(Candidate(i, "text", w) for i, w in enumerate(("007", "7", "8")))) for n in (0, 1)
+        ]
+
+    there, here = study_of(words()), study_of(words())
+    anna = there.join("a")
+    while (lease := there.next(anna)) is not None:
+        there.submit(anna, lease.id, f"click-{lease.id}", "pick", [0])
+    export.write(there, tmp_path / "picks.csv")
+    assert export.take(here, tmp_path / "picks.csv", "picks.csv") == 2
+    assert picks_of(here) == picks_of(there)
+
+
+def picks_of(study: Study) -> list[Any]:
+    with study.engine.connect() as c:
+        return list(c.execute(select(ballots.c.slate, ballots.c.slots).order_by(ballots.c.slate)))
+
+
+def test_all_of_an_import_is_added_or_nothing(study_of):
+    there, here = study_of(some_slates(3)), study_of(some_slates(3))
+    anna = there.join("a")
+    while (lease := there.next(anna)) is not None:
+        there.submit(anna, lease.id, f"click-{lease.id}", "pick", [0])
+    table = export.table_of(there)
+    with pytest.raises(InputError, match="does not show all candidates"):
+        export.take(here, table.slice(0, table.num_rows - 1), "some")
+    assert here.answers() == 0
+    with here.engine.begin() as c:
+        here.close(c, 0, 0)
+    with pytest.raises(InputError, match="a round that is over"):
+        export.take(here, table, "late")
+
+
+def test_attempts_of_a_round_are_kept_apart(study_of):
+    both = [Slate(s.number, s.candidates, s.context, attempt=a) for a in (0, 1) for s in some_slates(2)]
+    there, here = study_of(both), study_of(both)
+    anna = there.join("a")
+    while (lease := there.next(anna)) is not None:
+        there.submit(anna, lease.id, f"click-{lease.id}", "pick", [lease.id % 3])
+    table = export.table_of(there)
+    assert sorted(set(table.column("attempt").to_pylist())) == [0, 1]
+    assert export.take(here, table, "all") == 4
+    assert picks_of(here) == picks_of(there)

@@ -118,10 +118,9 @@ def test_candidates_that_changed_under_a_study(recurate_here, tmp_path):
     path = file(tmp_path, "long.csv", LONG)
     assert recurate_here("serve", path, "--simulate", 2, "--reward", "reward").returncode == 0
     file(tmp_path, "long.csv", LONG.replace("Hi", "Hey"))
-    changed = recurate_here("serve", path, "--export", tmp_path / "p.csv")
+    changed = recurate_here("serve", path, "--simulate", 2, "--reward", "reward")
     assert changed.returncode == 2
     assert "have changed since people began to pick" in changed.stderr
-    file(tmp_path, "long.csv", LONG)
     assert "2 picks written" in recurate_here("serve", path, "--export", tmp_path / "p.csv").stdout
 
 
@@ -156,3 +155,76 @@ def test_an_import_whose_rows_were_changed_is_refused(recurate_here, tmp_path):
     done = recurate_here("serve", path, "--db", tmp_path / "other.sqlite", "--import", tmp_path / "p.csv")
     assert done.returncode == 2
     assert "an answer 'pick' of 2 candidates" in done.stderr
+
+
+def answers(path: Path, check: str) -> list[int | None]:
+    return [s.answer for s in read(path, Columns(check=check)).slates]
+
+
+def test_known_answers_are_marked_in_rows_or_named_by_slates(tmp_path):
+    rows = "prompt,text,right\np,a,false\np,b,true\nq,c,\nq,d,\n"
+    assert answers(file(tmp_path, "long.csv", rows), "right") == [1, None]
+    wide = "prompt,response_a,response_b,gold\np,so,thus,b\nq,so,thus,so\nr,so,thus,response_b\ns,x,y,\n"
+    assert answers(file(tmp_path, "wide.csv", wide), "gold") == [1, 0, 1, None]
+    found = lines(tmp_path, {"responses": ["a", "b"], "gold": "b"}, {"responses": ["c", "d"], "gold": None})
+    assert answers(found, "gold") == [1, None]
+    flags = lines(tmp_path, {"responses": ["a", "b"], "gold": [True, False]})
+    assert answers(flags, "gold") == [0]
+    log = "slate,text,picked\n1,a,true\n1,b,false\n2,c,false\n2,d,false\n"
+    assert answers(file(tmp_path, "log.csv", log), "picked") == [0, None]
+
+
+@pytest.mark.parametrize(
+    ("rows", "words"),
+    [
+        ("response_a,response_b,gold\nso,thus,c\n", "none of its candidates"),
+        ("response_a,response_b,gold\nso,thus,\n", "no slate has a known answer"),
+        ("slate,text,gold\n1,a,true\n1,b,true\n", "several known answers"),
+        ("slate,text,gold\n1,a,false\n1,b,false\n", "no slate has a known answer"),
+    ],
+)
+def test_checks_that_cannot_be_understood(tmp_path, rows, words):
+    with pytest.raises(InputError, match=words):
+        read(file(tmp_path, "c.csv", rows), Columns(check="gold"))
+
+
+def test_rows_of_no_slate_are_left_out_and_said(tmp_path):
+    rows = "slate,text,source\n0,a,model\n0,b,model\n,c,real\n,d,real\n1,e,model\n1,f,model\n"
+    found = read(file(tmp_path, "log.csv", rows))
+    assert [len(s.candidates) for s in found.slates] == [2, 2]
+    assert "left out: 2 rows without a 'slate'" in found.account
+
+
+def test_texts_that_look_like_numbers_stay_texts(tmp_path):
+    rows = "prompt,text\n1e3,007\n1e3,7.0\n"
+    assert shown(file(tmp_path, "c.csv", rows)) == [("1e3", ["007", "7.0"])]
+
+
+def test_options_are_known_when_a_study_is_served_again(recurate_here, tmp_path):
+    path = file(
+        tmp_path, "c.csv", "slate,text,other,right\n1,a,x,true\n1,b,y,false\n2,c,x,false\n2,d,z,false\n"
+    )
+    own = ("--show", "other", "--check", "right", "--simulate", 1, "--rule", "random", "--reward", "slot")
+    begun = recurate_here("serve", path, *own)
+    assert "checks: the answers of 1 of 2 slates" in begun.stderr
+    again = recurate_here("serve", path, "--simulate", 1, "--reward", "none")
+    assert "each row is a candidate: other" in again.stderr
+    differs = recurate_here("serve", path, "--show", "text", "--simulate", 1)
+    assert differs.returncode == 2
+    assert "read other slates from the file than before" in differs.stderr
+
+
+def test_seats_can_be_changed(recurate_here, tmp_path):
+    path = file(tmp_path, "long.csv", LONG)
+    for seats, done in (
+        (2, "2 slates were judged"),
+        (None, "2 slates were judged"),
+        (3, "2 slates were judged"),
+    ):
+        own = ["--seats", seats] if seats else []
+        said = recurate_here("serve", path, "--simulate", 5, "--reward", "reward", *own)
+        assert done in said.stdout, said.stderr
+        assert ("from now on: 3 people" in said.stderr) == (seats == 3)
+    assert (
+        "0 slates were judged" in recurate_here("serve", path, "--simulate", 5, "--reward", "reward").stdout
+    )

@@ -14,6 +14,7 @@ from starlette.testclient import TestClient
 
 from recurate.people import invitations
 from recurate.people.ballots import Candidate, Slate
+from recurate.people.export import as_bytes
 from recurate.people.insight import set_password
 from recurate.people.tables import people
 from recurate.people.web import LARGEST, TRIES, Site, application, markdown
@@ -341,3 +342,21 @@ def test_the_end_of_a_round_is_said(site):
     assert "too late" in late.json()["detail"]
     assert anna.post("/api/undo").status_code == 409
     assert anna.get("/api/next").json()["slate"] is None
+
+
+def test_picks_made_elsewhere_are_added_on_the_owners_page(study_of, clock):
+    there, here = study_of(slates(3)), study_of(slates(3))
+    set_password(here, "correct horse")
+    anna = there.join("a")
+    while (lease := there.next(anna)) is not None:
+        there.submit(anna, lease.id, f"click-{lease.id}", "pick", [0])
+    boss = owner(application(here, Site()))
+    for ending, new in (("csv", 3), ("jsonl", 0), ("parquet", 0)):
+        data = as_bytes(there, ending)[0]
+        said = boss.http.post(f"/owner/import/{ending}", content=data, headers={"X-Token": boss.token})
+        assert (said.status_code, said.json()) == (200, {"picks": new})
+    assert here.undecided(0) == 0
+    refused = boss.http.post("/owner/import/csv", content=b"a,b\n1,2\n", headers={"X-Token": boss.token})
+    assert refused.status_code == 422
+    assert "not an export of picks" in refused.json()["detail"]
+    assert boss.http.post("/owner/import/csv", content=b"a").status_code == 403

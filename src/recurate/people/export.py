@@ -14,11 +14,13 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-from sqlalchemy import insert, select, update
+import sqlalchemy as sa
+from sqlalchemy import and_, insert, select, update
 
 from recurate.core.errors import InputError
 from recurate.core.files import atomic_path
-from recurate.people.ballots import Study
+from recurate.log.reading.sources import open_source
+from recurate.people.ballots import Study, look
 from recurate.people.tables import DONE, ballots, candidates, leases, people, slates
 
 ENDINGS = {"parquet": "application/octet-stream", "jsonl": "application/jsonl", "csv": "text/csv"}
@@ -26,6 +28,8 @@ PART = 20_000  # ballots that are turned into rows at a time
 NEAR = 3  # numbers of slates per slate that is wanted, up to which all between the ends are read
 MOST_TEXT = 2**30  # bytes of texts that are repeated as one array, which holds 2 GiB
 OUTCOMES = {"pick", "tie", "bad", "skip", "ranking"}
+NEEDED = ("round", "asked", "slate", "slot", "shown", "picked", "chooser", "outcome")
+WORDS = ("shown", "chooser", "context", "outcome", "reason", "comment", "worker")  # even if they are digits
 
 
 def table_of(study: Study) -> pa.Table:
@@ -33,6 +37,7 @@ def table_of(study: Study) -> pa.Table:
 
     Columns: ``round``, ``slate`` (counted from 0), ``slot`` (the place on the page), ``item`` (a number of
     what is shown, from 0: equal candidates have equal numbers), ``context``, the candidates' own columns,
+    ``attempt`` (how often the round was rolled back, where it was),
     ``picked``, ``chooser``, ``outcome``; ``shown`` (the text, or the digest of the image), ``asked`` (the
     slate's number in its round), ``seconds``, ``time``; ``simulated``, ``repeated``, ``check`` (whether the
     answer was known), ``tied``, ``order`` (1 for the best), ``reason`` and ``comment`` where
@@ -47,7 +52,18 @@ def table_of(study: Study) -> pa.Table:
     return whole.select([n for n in whole.column_names if n not in _SELDOM or _any(whole.column(n))])
 
 
-_SELDOM = {"simulated", "repeated", "check", "tied", "order", "reason", "comment", "context", "worker"}
+_SELDOM = {
+    "attempt",
+    "simulated",
+    "repeated",
+    "check",
+    "tied",
+    "order",
+    "reason",
+    "comment",
+    "context",
+    "worker",
+}
 
 
 def _any(column: pa.ChunkedArray) -> bool:
@@ -62,7 +78,8 @@ def _parts(study: Study) -> Any:
     wanted = (
         select(
             ballots.c.outcome, ballots.c.slots, ballots.c.reason, ballots.c.comment, ballots.c.seconds,
-            ballots.c.made, leases.c.places, leases.c.repeat, slates.c.id, slates.c.round, slates.c.number,
+            ballots.c.made, leases.c.places, leases.c.repeat, slates.c.id, slates.c.round, slates.c.attempt,
+            slates.c.number,
             slates.c.context, slates.c.answer, people.c.label, people.c.worker, people.c.simulated,
         )
         .select_from(joined.join(people, ballots.c.person == people.c.id))
@@ -78,8 +95,8 @@ def _parts(study: Study) -> Any:
 
 def _rows(study: Study, part: Sequence[Any], start: int) -> pa.Table:
     """Return the rows of some ballots; items are numbered later."""
-    (outcome, slots, reason, comment, seconds, made, places, repeat, slate, round_, number, context, answer,
-     label, worker, simulated) = map(list, zip(*part, strict=True))  # fmt: skip
+    (outcome, slots, reason, comment, seconds, made, places, repeat, slate, round_, attempt, number, context,
+     answer, label, worker, simulated) = map(list, zip(*part, strict=True))  # fmt: skip
     orders, said = _lists(places), _lists(slots)
     lengths = np.array([len(order) for order in orders])
     of = np.repeat(np.arange(len(part)), lengths)  # the ballot of each row
@@ -102,6 +119,7 @@ def _rows(study: Study, part: Sequence[Any], start: int) -> pa.Table:
         "outcome": _spread(outcome, of),
         "shown": _spread(contents, at),
         "asked": pa.array(np.array(number)[of], pa.int64()),
+        "attempt": pa.array(np.array(attempt)[of], pa.int32()),
         "seconds": pa.array(np.array([round(x, 3) for x in seconds])[of]),
         "time": _spread(times, of),
         "simulated": pa.array(np.array(simulated)[of]),
@@ -214,87 +232,126 @@ def write(study: Study, path: Path) -> int:
     return study.answers()
 
 
-def take(study: Study, table: pa.Table, name: str) -> int:
+def take(study: Study, source: Any, name: str) -> int:
     """Add answers that were made elsewhere, as an export has them, and return how many were new.
 
+    All are added, or none.
+
+    Args:
+        study: The study.
+        source: The export: a path, or an Arrow table.
+        name: What it is called in messages.
+
     Raises:
-        InputError: If columns are missing, or a question is not in this study.
+        InputError: If columns are missing, a question is not in this study, an answer does not show all its
+            candidates, or its round is over.
     """
-    needed = ("round", "asked", "slate", "slot", "shown", "picked", "chooser", "outcome")
-    missing = [n for n in needed if n not in table.column_names]
+    table = open_source(source, text=WORDS).read(None)
+    missing = [n for n in NEEDED if n not in table.column_names]
     if missing:
         raise InputError(
             f"{name} is not an export of picks: it lacks columns",
             got=", ".join(missing),
             remedy="export it from the other study: recurate serve STUDY --export FILE",
         )
-    added = 0
     groups: dict[int, list[dict[str, Any]]] = defaultdict(list)
     for row in table.to_pylist():
         groups[row["slate"]].append(row)
-    for rows in groups.values():
-        added += _take_one(study, sorted(rows, key=lambda r: r["slot"]), name)
-    return added
-
-
-def _take_one(study: Study, rows: list[dict[str, Any]], name: str) -> int:
-    first, now = rows[0], study.now()
     with study.engine.begin() as c:
-        own = (slates.c.round == first["round"]) & (slates.c.number == first["asked"])
-        slate = c.execute(select(slates).where(own).order_by(slates.c.attempt.desc())).first()
-        known: dict[str, int] = {}
-        if slate is not None:
-            own_candidates = select(candidates).where(candidates.c.slate == slate.id)
-            for r in c.execute(own_candidates.order_by(candidates.c.slot)):
-                known.setdefault(r.content, r.slot)
-        if slate is None or any(r["shown"] not in known for r in rows) or first["outcome"] not in OUTCOMES:
-            raise InputError(
-                f"{name} has an answer to a question that this study does not ask",
-                got=f"round {first['round']}, question {first['asked']}",
-                remedy="import answers to the same slates",
-            )
-        said = _said(rows, known)
-        least, most = {"pick": (1, 1), "tie": (2, len(rows)), "ranking": (1, len(rows))}.get(
-            first["outcome"], (0, 0)
+        return sum(
+            _take_one(c, study.now(), sorted(rows, key=lambda r: r["slot"]), name) for rows in groups.values()
         )
-        if not least <= len(said) <= most:
-            raise InputError(
-                f"{name} has an answer {first['outcome']!r} of {len(said)} candidates",
-                got=f"round {first['round']}, question {first['asked']}",
-                remedy="import the file as it was exported",
-            )
-        label = f"{first['chooser']} (imported)"
-        person = c.execute(select(people.c.id).where(people.c.label == label)).scalar()
-        if person is None:
-            made = c.execute(
-                insert(people).values(
-                    label=label, worker=first.get("worker") or None, joined=now, blocked=False,
-                    simulated=bool(first.get("simulated")),
-                )
-            )  # fmt: skip
-            person = made.inserted_primary_key[0]  # type: ignore[index]
-        repeat = int(bool(first.get("repeated")))
-        key = f"imported-{slate.id}-{repeat}"
-        if c.execute(select(ballots.c.id).where(ballots.c.person == person, ballots.c.key == key)).first():
-            return 0
-        if not repeat:
-            c.execute(update(slates).where(slates.c.id == slate.id).values(taken=slates.c.taken + 1))
-        slots = [known[r["shown"]] for r in rows]
-        lease = c.execute(
-            insert(leases).values(
-                slate=slate.id, person=person, repeat=repeat, places=json.dumps(slots), given=now, until=now,
-                state=DONE,
-            )
-        ).inserted_primary_key[0]  # type: ignore[index]  # fmt: skip
-        c.execute(
-            insert(ballots).values(
-                lease=lease, slate=slate.id, person=person, key=key, outcome=first["outcome"],
-                slots=json.dumps(said), reason=first.get("reason") or "",
-                comment=first.get("comment") or "", seconds=first.get("seconds") or 0.0, made=now,
-                withdrawn=False,
-            )
-        )  # fmt: skip
+
+
+def _take_one(c: sa.Connection, now: float, rows: list[dict[str, Any]], name: str) -> int:
+    first = rows[0]
+    where = f"round {first['round']}, question {first['asked']}"
+    slate, known = _asked(c, first)
+    slots = [known.get(r["shown"] or "", -1) for r in rows]
+    if slate is None or min(slots) < 0 or first["outcome"] not in OUTCOMES:
+        raise InputError(
+            f"{name} has an answer to a question that this study does not ask",
+            got=where,
+            remedy="import answers to the same slates",
+        )
+    if sorted(slots) != sorted(set(known.values())):
+        raise InputError(
+            f"{name} has an answer that does not show all candidates of its question",
+            got=f"{len(slots)} of {len(set(known.values()))}, {where}",
+            remedy="import the file as it was exported",
+        )
+    if slate.closed:
+        raise InputError(
+            f"{name} has an answer to a round that is over: the run has taken its answers",
+            got=where,
+            remedy="import answers before the run goes on",
+        )
+    said = _said(rows, dict(zip((r["shown"] for r in rows), slots, strict=True)))
+    least, most = _counts(first["outcome"], len(rows))
+    if not least <= len(said) <= most:
+        raise InputError(
+            f"{name} has an answer {first['outcome']!r} of {len(said)} candidates",
+            got=where,
+            remedy="import the file as it was exported",
+        )
+    person, repeat = _from_elsewhere(c, first, now), int(bool(first.get("repeated")))
+    key = f"imported-{slate.id}-{repeat}"
+    if c.execute(select(ballots.c.id).where(ballots.c.person == person, ballots.c.key == key)).first():
+        return 0
+    if not repeat:
+        c.execute(update(slates).where(slates.c.id == slate.id).values(taken=slates.c.taken + 1))
+    lease = c.execute(
+        insert(leases)
+        .values(
+            slate=slate.id, person=person, repeat=repeat, places=json.dumps(slots), given=now, until=now,
+            state=DONE,
+        )
+        .returning(leases.c.id)
+    ).scalar_one()  # fmt: skip
+    c.execute(
+        insert(ballots).values(
+            lease=lease, slate=slate.id, person=person, key=key, outcome=first["outcome"],
+            slots=json.dumps(said), reason=first.get("reason") or "",
+            comment=first.get("comment") or "", seconds=first.get("seconds") or 0.0, made=now,
+            withdrawn=False,
+        )
+    )  # fmt: skip
     return 1
+
+
+def _asked(c: sa.Connection, first: dict[str, Any]) -> tuple[Any, dict[str, int]]:
+    """Return the slate that a row is about, and the slot that is shown for each of its contents."""
+    own = and_(
+        slates.c.round == first["round"],
+        slates.c.number == first["asked"],
+        slates.c.attempt == (first.get("attempt") or 0),
+    )
+    slate = c.execute(select(slates).where(own)).first()
+    looks: dict[Any, int] = {}
+    known: dict[str, int] = {}
+    if slate is not None:
+        of = select(candidates).where(candidates.c.slate == slate.id).order_by(candidates.c.slot)
+        for row in c.execute(of):
+            known[row.content] = looks.setdefault(look(row.form, row.content), row.slot)
+    return slate, known
+
+
+def _from_elsewhere(c: sa.Connection, first: dict[str, Any], now: float) -> int:
+    """Return the person who stands for a chooser of another study."""
+    label, worker = f"{first['chooser']} (imported)", first.get("worker") or None
+    person = c.execute(select(people.c.id).where(people.c.label == label)).scalar()
+    if person is not None:
+        return int(person)
+    if c.execute(select(people.c.id).where(people.c.worker == worker)).first():
+        worker = None  # somebody here has the name
+    own = {"label": label, "worker": worker, "joined": now, "blocked": False}
+    made = insert(people).values(**own, simulated=bool(first.get("simulated"))).returning(people.c.id)
+    return int(c.execute(made).scalar_one())
+
+
+def _counts(outcome: str, k: int) -> tuple[int, int]:
+    """Return the least and the largest number of candidates that an answer names."""
+    return {"pick": (1, 1), "tie": (2, k), "ranking": (1, k)}.get(outcome, (0, 0))
 
 
 def _said(rows: list[dict[str, Any]], known: dict[str, int]) -> list[int]:

@@ -13,9 +13,9 @@ from typing import Any
 
 import pyarrow as pa
 
-from recurate.core.errors import InputError, nearest
+from recurate.core.errors import InputError, counted, nearest
 from recurate.log.reading.sources import open_source
-from recurate.people.ballots import Candidate, Slate
+from recurate.people.ballots import Candidate, Slate, look
 
 CONTENT = (
     "text",
@@ -43,6 +43,7 @@ LISTS = (
 CONTEXT = ("prompt", "context", "question", "instruction", "input", "query")
 SLATES = ("slate", "slate_id", "question_id", "task", "task_id")
 PICTURES = (".png", ".jpg", ".jpeg", ".webp", ".gif", ".bmp")
+TRUE = ("true", "1", "1.0", "yes")
 LARGEST = 4096  # pixels per side of an image that is kept; larger ones are made smaller
 NUMBERED = re.compile(r"^(.+?)[_ ]?(\d+|[a-hA-H])$")
 
@@ -79,20 +80,24 @@ def read(path: Path, columns: Columns = Columns()) -> Found:
     """Read slates from a file.
 
     Raises:
-        InputError: If a column is missing, an image cannot be read, or nothing says what is shown together.
+        InputError: If a column is missing, an image cannot be read, nothing says what is shown together, or
+            the known answer of a check is none of its candidates.
     """
-    table = open_source(path).read(None)
+    schema = open_source(path).schema
     for name in (columns.context, columns.slate, columns.check, *columns.show.split(",")):
-        if name and name not in table.column_names:
+        if name and name not in schema.names:
             raise InputError(
                 f"there is no column {name!r}",
-                got=f"columns {', '.join(table.column_names)}",
-                remedy=nearest(name, table.column_names),
+                got=f"columns {', '.join(schema.names)}",
+                remedy=nearest(name, schema.names),
             )
     found = Found()
-    context = columns.context or _first(table, CONTEXT)
-    layout, names = _shown(table, columns, context)
-    rows = table.to_pylist()
+    context = columns.context or _first(schema, CONTEXT)
+    layout, names = _shown(schema, columns, context)
+    words = [context, *([columns.check] if layout == "wide" else [])]
+    words += [] if len(names) > 1 and layout == "long" else names
+    plain = [n for n in words if n and not pa.types.is_nested(schema.field(n).type)]
+    rows = open_source(path, text=plain).read(None).to_pylist()  # "007" is no number
     if layout == "lists":
         found.account.append(f"each row is a slate: the lists of {names[0]!r}")
         groups = [_of_list(row, names[0], context) for row in rows]
@@ -101,62 +106,75 @@ def read(path: Path, columns: Columns = Columns()) -> Found:
         groups = [[{"": row[name]} for name in names if row[name] not in (None, "")] for row in rows]
     else:
         found.account.append(f"each row is a candidate: {', '.join(names)}")
-        groups, rows = _long(rows, table, columns, context, found)
+        groups, rows = _long(rows, schema, columns, context, found)
         own = {*names, context}
-        groups = [[{"": _value(row, names), **_values(row, own)} for row in group] for group in groups]
+        kept = {columns.check} if columns.check else set()
+        groups = [[{"": _value(row, names), **_values(row, own, kept)} for row in group] for group in groups]
     found.account.append(f"prompts: {context!r}" if context else "no prompts")
     base = path.parent if path.is_file() else path
     for number, (group, row) in enumerate(zip(groups, rows, strict=True)):
-        made = tuple(
-            _candidate(slot, one, base, found, f"row {number + 1} of {path}")
-            for slot, one in enumerate(group)
-        )
+        where = f"slate {number + 1} of {path}"
+        made = tuple(_candidate(slot, one, base, found, where) for slot, one in enumerate(group))
         if len(made) < 2:
             raise InputError(
                 "a slate needs two candidates or more",
-                got=f"{len(made)} in slate {number + 1} of {path}",
+                got=f"{len(made)} in {where}",
                 remedy="correct it; --slate COLUMN or --k K says which rows belong together",
             )
         said = "" if not context or row[context] is None else str(row[context])
-        found.slates.append(Slate(number, made, said, answer=_answer(group, columns.check)))
+        answer = _answer(row, made, columns.check, names if layout == "wide" else [], where)
+        found.slates.append(Slate(number, made, said, answer=answer))
     if not found.slates:
         raise InputError("there are no candidates to show", got=path, remedy="name a file with rows")
+    _say_checks(found, columns.check)
     return found
 
 
-def _first(table: pa.Table, names: Sequence[str]) -> str:
-    return next((n for n in names if n in table.column_names), "")
+def _say_checks(found: Found, check: str) -> None:
+    known = sum(slate.answer is not None for slate in found.slates)
+    if check and not known:
+        raise InputError(
+            "no slate has a known answer",
+            got=f"--check {check}",
+            remedy="mark the right candidate by true in its row, or name it: its text, or its column",
+        )
+    if check:
+        found.account.append(f"checks: the answers of {known} of {len(found.slates)} slates, by {check!r}")
 
 
-def _is_list(table: pa.Table, name: str) -> bool:
-    kind = table.schema.field(name).type
+def _first(schema: pa.Schema, names: Sequence[str]) -> str:
+    return next((n for n in names if n in schema.names), "")
+
+
+def _is_list(schema: pa.Schema, name: str) -> bool:
+    kind = schema.field(name).type
     return bool(pa.types.is_list(kind) or pa.types.is_large_list(kind))
 
 
-def _shown(table: pa.Table, columns: Columns, context: str) -> tuple[str, list[str]]:
+def _shown(table: pa.Schema, columns: Columns, context: str) -> tuple[str, list[str]]:
     """Return the layout (``lists``, ``wide`` or ``long``) and the columns of what is shown."""
     if columns.show:
         names = columns.show.split(",")
         return "lists" if len(names) == 1 and _is_list(table, names[0]) else "long", names
-    lists = [n for n in LISTS if n in table.column_names and _is_list(table, n)]
+    lists = [n for n in LISTS if n in table.names and _is_list(table, n)]
     if lists:
         return "lists", lists[:1]
     numbered: dict[str, list[str]] = {}
-    for name in table.column_names:
+    for name in table.names:
         match = NUMBERED.match(name)
         if match and match[1].lower() in (*CONTENT, *(n.removesuffix("s") for n in LISTS)):
             numbered.setdefault(match[1], []).append(name)
     several = [names for names in numbered.values() if len(names) > 1]
     if several:
         return "wide", several[0]
-    single = [n for n in CONTENT if n in table.column_names and n != context]
+    single = [n for n in CONTENT if n in table.names and n != context]
     if single:
         return "long", single[:1]
-    if {"x", "y"} <= set(table.column_names):
+    if {"x", "y"} <= set(table.names):
         return "long", ["x", "y"]
     raise InputError(
         "no column says what is shown",
-        got=f"columns {', '.join(table.column_names)}",
+        got=f"columns {', '.join(table.names)}",
         remedy="--show COLUMN (of texts, images, or lists of them), or --show x,y",
     )
 
@@ -172,9 +190,9 @@ def _of_list(row: dict[str, Any], show: str, context: str) -> list[dict[str, Any
 
 
 def _long(
-    rows: list[dict[str, Any]], table: pa.Table, columns: Columns, context: str, found: Found
+    rows: list[dict[str, Any]], table: pa.Schema, columns: Columns, context: str, found: Found
 ) -> tuple[list[Any], list[dict[str, Any]]]:
-    """Return rows that are shown together, and the first row of each slate."""
+    """Return rows that are shown together, and the first row of each slate; rows of no slate are left out."""
     slate = columns.slate or _first(table, SLATES)
     key: Callable[[int, dict[str, Any]], Any]
     if columns.k:
@@ -187,21 +205,23 @@ def _long(
         found.account.append(f"{columns.k} rows after each other are a slate")
         key = lambda at, row: at // columns.k  # noqa: E731
     elif slate:
-        more = [n for n in ("round",) if n in table.column_names]
+        more = [n for n in ("round",) if n in table.names]
         found.account.append(f"rows of one {slate!r} are a slate")
-        key = lambda at, row: tuple(row[n] for n in (*more, slate))  # noqa: E731
+        key = lambda at, row: None if row[slate] is None else tuple(row[n] for n in (*more, slate))  # noqa: E731
     elif context:
         found.account.append(f"rows of one {context!r} are a slate")
         key = lambda at, row: row[context]  # noqa: E731
     else:
         raise InputError(
             "nothing says which candidates are shown together",
-            got=f"columns {', '.join(table.column_names)}",
+            got=f"columns {', '.join(table.names)}",
             remedy="--slate COLUMN, or --k K for K rows after each other",
         )
     groups: dict[Any, list[dict[str, Any]]] = {}
     for at, row in enumerate(rows):
         groups.setdefault(key(at, row), []).append(row)
+    if lost := len(groups.pop(None, [])):
+        found.account.append(f"left out: {counted(lost, '{row|rows}')} without a {(slate or context)!r}")
     return list(groups.values()), [own[0] for own in groups.values()]
 
 
@@ -215,9 +235,9 @@ def _value(row: dict[str, Any], names: list[str]) -> Any:
         raise InputError("a point lacks a coordinate", got=got, remedy="correct or remove the row") from None
 
 
-def _values(row: dict[str, Any], not_these: set[str]) -> dict[str, Any]:
+def _values(row: dict[str, Any], not_these: set[str], kept: set[str]) -> dict[str, Any]:
     plain = (bool, int, float, str, type(None))
-    known = {"slot", "slate", "picked", "chooser", "round", "item", *SLATES}
+    known = {"slot", "slate", "picked", "chooser", "round", "item", *SLATES} - kept
     return {n: v for n, v in row.items() if n not in not_these | known and isinstance(v, plain)}
 
 
@@ -275,11 +295,46 @@ def _as_png(data: bytes, where: str) -> bytes:
     return file.getvalue()
 
 
-def _answer(group: list[dict[str, Any]], check: str) -> int | None:
-    """Return the slot that a check expects."""
-    right = [
-        slot
-        for slot, one in enumerate(group)
-        if check and str(one.get(check)).lower() in ("true", "1", "yes")
-    ]
-    return right[0] if len(right) == 1 else None
+def _answer(
+    row: dict[str, Any], made: tuple[Candidate, ...], check: str, names: list[str], where: str
+) -> int | None:
+    """Return the slot that a check expects: whose own flag is set, or that the slate's row names.
+
+    Args:
+        row: Row of the slate.
+        made: Its candidates.
+        check: Column of the known answers, or "".
+        names: Columns of the candidates, where they have columns.
+        where: The slate in messages.
+
+    Raises:
+        InputError: If the answer is no candidate, or several that differ.
+    """
+    if not check:
+        return None
+    said = row[check]
+    if any(check in one.values for one in made):
+        right = [s for s, one in enumerate(made) if str(one.values.get(check)).lower() in TRUE]
+    elif said is None or not str(said).strip():
+        return None
+    else:
+        word = str(said).strip()
+        ways = [str(name) for name in names], [_end(name) for name in names], [one.content for one in made]
+        right = next((hit for way in ways if (hit := [s for s, x in enumerate(way) if x == word])), [])
+        if not right:
+            raise InputError(
+                "the known answer of a check is none of its candidates",
+                got=f"{check} = {word[:80]!r} in {where}",
+                remedy="name the candidate by its text or its column, or leave the cell empty",
+            )
+    if len({look(made[slot].form, made[slot].content) for slot in right}) > 1:
+        raise InputError(
+            "a check has several known answers", got=f"{len(right)} in {where}", remedy="mark one of them"
+        )
+    return right[0] if right else None
+
+
+def _end(name: str) -> str:
+    """Return the letter or number at the end of a column's name."""
+    match = NUMBERED.match(name)
+    return match[2] if match else name

@@ -17,16 +17,19 @@ from collections import defaultdict, deque
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Annotated, Any, Literal
 
 import sqlalchemy as sa
 from fastapi import Cookie, Depends, FastAPI, Form, Header, HTTPException, Request
 from fastapi import Path as InPath
+from fastapi.concurrency import run_in_threadpool
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import HTMLResponse, JSONResponse, RedirectResponse, Response
 from fastapi.staticfiles import StaticFiles
 from pydantic import BaseModel, ConfigDict, Field
 
+from recurate.core.errors import InputError
 from recurate.core.version import VERSION
 from recurate.people import export, insight, invitations
 from recurate.people.ballots import MOST_WORDS, Candidate, Lease, Refused, Session, Study
@@ -125,7 +128,7 @@ def application(study: Study, site: Site) -> FastAPI:
 def _guard(app: FastAPI) -> None:
     @app.middleware("http")
     async def guarded(request: Request, go: Callable[[Request], Awaitable[Response]]) -> Response:
-        most = LARGEST_IMPORT if request.url.path == "/owner/import" else LARGEST
+        most = LARGEST_IMPORT if request.url.path.startswith("/owner/import/") else LARGEST
         size = request.headers.get("content-length", "0")
         chunked = "chunked" in request.headers.get("transfer-encoding", "")
         if chunked or not size.isdigit() or int(size) > most:
@@ -402,6 +405,16 @@ def _closed(site: Site, said: str = "", status: int = 403) -> HTMLResponse:
     return _page("closed", site, status, said=said or words)
 
 
+def _import(study: Study, data: bytes, ending: str) -> int:
+    with TemporaryDirectory() as folder:
+        file = Path(folder) / f"picks.{ending}"
+        file.write_bytes(data)
+        try:
+            return export.take(study, file, "the file")
+        except InputError as error:
+            raise Refused(str(error).replace("\n", "; "), 422) from None
+
+
 # --- the owner's pages ----------------------------------------------------------------------------
 
 
@@ -460,6 +473,18 @@ def _owner(app: FastAPI, study: Study, site: Site) -> None:
         """Delete all data of a person."""
         _check_token(session, x_token)
         return {"ballots": study.remove(number)}
+
+    @app.post("/owner/import/{ending}", responses=_SAID)
+    async def imported(
+        request: Request,
+        session: Owner,
+        ending: Literal["parquet", "jsonl", "csv"],
+        x_token: Annotated[str | None, Header()] = None,
+    ) -> dict[str, int]:
+        """Add the picks of an export of the same questions, which is the request's body."""
+        _check_token(session, x_token)
+        data = await request.body()
+        return {"picks": await run_in_threadpool(_import, study, data, ending)}
 
     @app.get("/owner/export.{ending}", response_class=Response, responses=_SAID)
     def exported(_: Owner, ending: Literal["parquet", "jsonl", "csv"]) -> Response:

@@ -29,7 +29,10 @@ def serve(
     open_to_all: Annotated[
         bool, typer.Option("--open", help="Let anybody take part who knows the address; else by invitation.")
     ] = False,
-    seats: Annotated[int, typer.Option(min=1, help="People who are asked about each slate.")] = 1,
+    seats: Annotated[
+        int | None,
+        typer.Option(min=1, help="People who are asked about each slate. Default: as before; at first 1."),
+    ] = None,
     limit: Annotated[int | None, typer.Option(min=1, help="Largest number of slates per person.")] = None,
     lease: Annotated[
         float, typer.Option(min=1, help="Minutes after which an unanswered slate goes to others.")
@@ -56,7 +59,12 @@ def serve(
     context: Annotated[str, typer.Option(help="Column of prompts.")] = "",
     slate: Annotated[str, typer.Option(help="Column that says which rows are shown together.")] = "",
     k: Annotated[int, typer.Option(min=0, help="Rows shown together, where no column says it.")] = 0,
-    check: Annotated[str, typer.Option(help="Column that marks the known answer of a check.")] = "",
+    check: Annotated[
+        str,
+        typer.Option(
+            help="Column of known answers: true in the right row, or the right text or column per slate."
+        ),
+    ] = "",
     export: Annotated[
         Path | None, option("FILE", "Write all picks (.parquet, .jsonl, .csv) and end.")
     ] = None,

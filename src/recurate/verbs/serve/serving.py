@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import secrets
 import subprocess
 import sys
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
-from functools import partial
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -31,7 +32,7 @@ class Wanted:
     host: str = "127.0.0.1"
     port: int = 8765
     open: bool = False
-    seats: int = 1
+    seats: int | None = None
     limit: int | None = None
     lease: float = 900.0
     repeats: float = 0.0
@@ -71,10 +72,9 @@ def serve_source(wanted: Wanted) -> None:
     study, look, run = _study(wanted)
     look()
     if wanted.take is not None:
-        from recurate.log.reading.sources import open_source
         from recurate.people.export import take
 
-        print(f"{take(study, open_source(wanted.take).read(None), str(wanted.take))} picks added")
+        print(f"{take(study, wanted.take, str(wanted.take))} picks added")
     elif wanted.simulate:
         from recurate.people.simulated import judge
 
@@ -102,6 +102,10 @@ def _check(wanted: Wanted) -> None:
             got=f"{wanted.repeats} repeats and {wanted.checks} checks",
             remedy="lower them",
         )
+    if wanted.checks and (wanted.source.suffix == ".toml" or (wanted.source / "config.toml").is_file()):
+        raise InputError(
+            "a run has no known answers", got=f"--checks {wanted.checks}", remedy="leave --checks out"
+        )
 
 
 def _study(wanted: Wanted) -> tuple[Study, Callable[[], None], Path | None]:
@@ -111,7 +115,7 @@ def _study(wanted: Wanted) -> tuple[Study, Callable[[], None], Path | None]:
     from recurate.people.tables import opened
 
     rules = Rules(
-        0, wanted.seats, wanted.limit, wanted.lease, wanted.repeats, wanted.checks,
+        0, wanted.seats or 1, wanted.limit, wanted.lease, wanted.repeats, wanted.checks,
         wanted.answers,  # type: ignore[arg-type]
     )  # fmt: skip
     source = wanted.source
@@ -129,29 +133,52 @@ def _study(wanted: Wanted) -> tuple[Study, Callable[[], None], Path | None]:
         raise InputError(
             "there is no such source", got=source, remedy="name a run, its configuration, or candidates"
         )
-    from recurate.people.source import Columns, read
-
-    found = read(source, Columns(wanted.show, wanted.context, wanted.slate, wanted.check, wanted.k))
     place = wanted.db or source.with_name(source.name + "." + DATABASE)
     study = Study(opened(place), rules)
-    digest = _digest(found.slates)
-    known = study.fact("source")
-    if known is not None and known != digest:
-        raise InputError(
-            "the candidates have changed since people began to pick",
-            got=f"{source} and {place}",
-            remedy="restore the file, or give the new one a database of its own: --db FILE",
-        )
-    print("\n".join(f"  {line}" for line in found.account), file=sys.stderr)
-    study.add(found.slates, found.images)
-    study.set_fact("source", digest)
+    if not (study.fact("source") and (wanted.export or wanted.take)):
+        _fill(wanted, study, place)
     return study, lambda: None, None
 
 
-def _digest(slates: list[Any]) -> str:
-    import hashlib
+def _fill(wanted: Wanted, study: Study, place: Path | str) -> None:
+    """Put the candidates of a file into the database, unless they are there; seats are as they were last."""
+    from dataclasses import replace
 
-    return hashlib.sha256(repr(slates).encode()).hexdigest()
+    from recurate.people.source import Columns, read
+
+    said = Columns(wanted.show, wanted.context, wanted.slate, wanted.check, wanted.k)
+    before = study.fact("columns")
+    columns = Columns(**json.loads(before)) if before and said == Columns() else said
+    found = read(wanted.source, columns)
+    digest, known = hashlib.sha256(repr(found.slates).encode()).hexdigest(), study.fact("source")
+    if known is not None and known != digest:
+        other = before is not None and Columns(**json.loads(before)) != columns
+        raise InputError(
+            "the options read other slates from the file than before"
+            if other
+            else "the candidates have changed since people began to pick",
+            got=f"{wanted.source} and {place}",
+            remedy="leave the options about columns out: they are known"
+            if other
+            else "restore the file, or give the new one a database of its own: --db FILE",
+        )
+    print("\n".join(f"  {line}" for line in found.account), file=sys.stderr)
+    _check_checks(wanted, found.slates)
+    seats = wanted.seats or int(study.fact("seats") or 1)
+    study.rules = replace(study.rules, seats=seats)
+    facts = {"source": digest, "columns": json.dumps(asdict(columns)), "seats": str(seats)}
+    study.add(found.slates, found.images, facts)
+    if study.seat(seats):
+        print(f"  asked about each slate from now on: {counted(seats, '{person|people}')}", file=sys.stderr)
+
+
+def _check_checks(wanted: Wanted, found: list[Any]) -> None:
+    if wanted.checks and all(slate.answer is None for slate in found):
+        raise InputError(
+            "no slate has a known answer",
+            got=f"--checks {wanted.checks}",
+            remedy="name the column of the answers: --check COLUMN",
+        )
 
 
 def _of_run(wanted: Wanted, rules: Any, run: Path) -> tuple[Study, Callable[[], None], Path]:
@@ -167,9 +194,9 @@ def _of_run(wanted: Wanted, rules: Any, run: Path) -> tuple[Study, Callable[[], 
         raise InputError(
             "in this run a rule picks", got=run, remedy='begin one with by = "people" under [selection]'
         )
-    if rules.seats > 1:
+    if (wanted.seats or 1) > 1:
         raise InputError(
-            "a run takes one pick per slate", got=f"--seats {rules.seats}", remedy="leave --seats out"
+            "a run takes one pick per slate", got=f"--seats {wanted.seats}", remedy="leave --seats out"
         )
     (run / POSTED).mkdir(parents=True, exist_ok=True)
     study = Study(opened(wanted.db or run / POSTED / DATABASE), replace(rules, seats=1))
@@ -185,8 +212,9 @@ def _of_run(wanted: Wanted, rules: Any, run: Path) -> tuple[Study, Callable[[], 
 
 
 def _begun(wanted: Wanted) -> Path:
-    """Return a new folder for the run of a configuration, or the one that was begun beside it before."""
+    """Return the newest run of a configuration that is not complete, or a new folder for one."""
     from recurate.loop.config import read_config
+    from recurate.loop.run_folder import RunFolder
 
     config = read_config(wanted.source)
     if config.selection.by != "people":
@@ -195,7 +223,15 @@ def _begun(wanted: Wanted) -> Path:
             got=f"selection.by = {config.selection.by!r} in {wanted.source}",
             remedy='set by = "people" under [selection]',
         )
-    return fresh_folder(Path("runs") / wanted.source.stem)
+    base = Path("runs") / wanted.source.stem
+    fresh, newest, number = fresh_folder(base), None, 1
+    while (folder := base.with_name(f"{base.name}-{number}")) != fresh:
+        if (folder / "manifest.json").exists() and _goes_on(folder) and RunFolder(folder).config() == config:
+            newest = folder
+        number += 1
+    if newest is not None:
+        print(f"  {newest} goes on: it has the same configuration", file=sys.stderr)
+    return newest or fresh
 
 
 def _serve(wanted: Wanted, study: Study, look: Callable[[], None], run: Path | None) -> None:
@@ -207,9 +243,14 @@ def _serve(wanted: Wanted, study: Study, look: Callable[[], None], run: Path | N
     words = _password(wanted, study)
     if words is not None:
         set_password(study, words)
+    loop = _drive(wanted, run)
+
+    def more() -> bool:
+        return run is not None and _goes_on(run) and (loop is None or not loop.poll())
+
     site = Site(
         wanted.title, _markdown(wanted.instructions), _markdown(wanted.consent), wanted.question, wanted.open,
-        wanted.https, wanted.completion, look, (lambda: False) if run is None else partial(_goes_on, run),
+        wanted.https, wanted.completion, look, more,
     )  # fmt: skip
     server = uvicorn.Server(
         uvicorn.Config(
@@ -218,8 +259,9 @@ def _serve(wanted: Wanted, study: Study, look: Callable[[], None], run: Path | N
             forwarded_allow_ips="127.0.0.1",
         )
     )  # fmt: skip
-    loop = _drive(wanted, run)
     _announce(wanted, server, words)
+    if loop is not None and run is not None:
+        threading.Thread(target=_tell_end, args=(loop, run), daemon=True).start()
     try:
         server.run()
     finally:
@@ -242,8 +284,18 @@ def _drive(wanted: Wanted, run: Path | None) -> subprocess.Popen[bytes] | None:
     """Begin the run of a configuration, which waits for each round's picks."""
     if run is None or wanted.source.suffix != ".toml":
         return None
-    command = [sys.executable, "-m", "recurate", "run", str(wanted.source), "--out", str(run), "--wait"]
-    return subprocess.Popen([*command, *(["--db", wanted.db] if wanted.db else [])])
+    begun = (run / "manifest.json").exists()
+    which = ["--resume", str(run)] if begun else [str(wanted.source), "--out", str(run)]
+    database = ["--db", wanted.db] if wanted.db else []
+    return subprocess.Popen([sys.executable, "-m", "recurate", "run", *which, "--wait", *database])
+
+
+def _tell_end(loop: subprocess.Popen[bytes], run: Path) -> None:
+    """Print how a loop ended; the pages stay, as people may still read their codes."""
+    code = loop.wait()
+    if code >= 0:  # else this process has ended it
+        how = f"the run is complete: {run}" if code == 0 else f"the run ended with exit code {code}: {run}"
+        print(f"{how}\nthe pages stay open; Ctrl-C closes them", flush=True)
 
 
 def _announce(wanted: Wanted, server: Any, words: str | None) -> None:

@@ -159,6 +159,17 @@ $("invite").addEventListener("submit", async (event) => {
   if (made) $("link").replaceChildren("Send this link; it is shown once: ", ...link(location.origin + made.path));
 });
 
+$("import").addEventListener("submit", async (event) => {
+  event.preventDefault();
+  const file = new FormData($("import")).get("file");
+  const body = { method: "POST", body: file, headers: { "X-Token": token } };
+  const answer = await fetch(`/owner/import/${file.name.split(".").pop().toLowerCase()}`, body).catch(() => null);
+  const said = answer && (await answer.json().catch(() => null));
+  const words = said ? said.detail : "The server gave no answer.";
+  $("imported").textContent = answer && answer.ok ? `${said.picks} picks added.` : `Nothing was added: ${words}`;
+  await refresh();
+});
+
 async function go() {
   if (!document.hidden) await refresh();
   setTimeout(go, 5000);
