@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import shutil
+import signal
+import subprocess
+import sys
 import time
 from pathlib import Path
 from types import SimpleNamespace
@@ -233,3 +236,34 @@ def test_candidates_that_look_alike_are_picked_as_they_come(tmp_path):
     assert found.slots.tolist() == [0, -1]
     assert found.places.tolist() == [[0, -1, -1], [0, 1, 2]]
     check_answers(found, 2, 3)
+
+
+@pytest.mark.slow
+def test_a_configuration_is_served_to_its_end_though_the_server_is_killed(config, tmp_path):
+    """`serve CONFIG` runs the loop; after -9 the next server goes on with the same run."""
+    run, said = tmp_path / "runs" / "loop-1", tmp_path / "said"
+
+    def start() -> subprocess.Popen:
+        command = [sys.executable, "-m", "recurate", "serve", "loop.toml", "--port", "0"]
+        return subprocess.Popen(command, cwd=tmp_path, stdout=said.open("ab"), stderr=subprocess.STDOUT)
+
+    def until(done) -> None:
+        end = time.monotonic() + 300
+        while not done():
+            assert time.monotonic() < end, said.read_text(encoding="utf-8")
+            time.sleep(0.2)
+
+    server = start()
+    until(lambda: len(posted_in(run)) == 1)
+    assert answer(run, most=10) == 10
+    server.kill()
+    server.wait()
+    server = start()
+    until(lambda: said.read_text(encoding="utf-8").count("owner's page") == 2)
+    assert answer(run) == 20
+    until(lambda: len(posted_in(run)) == 2)
+    assert answer(run) == 30
+    until(lambda: "the run is complete" in said.read_text(encoding="utf-8"))
+    server.terminate()
+    assert server.wait() == 128 + signal.SIGTERM
+    assert not (tmp_path / "runs" / "loop-2").exists()

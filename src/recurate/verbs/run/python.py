@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 import sys
 import time
 from collections.abc import Mapping, Sequence
@@ -15,6 +16,7 @@ from recurate.engines.engine import opened
 from recurate.verbs.options import fresh_folder, need_run_extra
 
 POLL = 1.0  # seconds between two looks at people's answers
+SERVER = "RECURATE_SERVER"  # variable with the number of the server's process that began this one
 
 if TYPE_CHECKING:
     from recurate.loop.asking import Answers
@@ -243,6 +245,8 @@ def _until_answered(folder: Path, wait: WaitingForPeople, db: str | None = None)
     end = math.inf if hours is None else facts_of(posted)["posted"] + 3600 * hours
     print(f"{wait}: recurate serve {folder} takes them", file=sys.stderr, flush=True)
     while missing_in(posted, db) and time.time() < end:
+        if SERVER in os.environ and os.environ[SERVER] != str(os.getppid()):
+            raise wait  # the server that began this process was killed: the next one begins it again
         time.sleep(POLL)
 
 

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import secrets
+import signal
 import subprocess
 import sys
 import threading
@@ -16,10 +18,12 @@ from typing import TYPE_CHECKING, Any
 
 from recurate.core.errors import InputError, counted, need
 from recurate.verbs.options import fresh_folder
+from recurate.verbs.run.python import SERVER
 
 if TYPE_CHECKING:
     from recurate.people.ballots import Study
 
+LEFT = 10.0  # seconds that the loop of a killed server may take to end
 OUTCOMES = ("pick", "tie", "bad", "skip", "ranking")
 
 
@@ -263,6 +267,7 @@ def _serve(wanted: Wanted, study: Study, look: Callable[[], None], run: Path | N
     if loop is not None and run is not None:
         threading.Thread(target=_tell_end, args=(loop, run), daemon=True).start()
     try:
+        signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))  # so that the loop is ended
         server.run()
     finally:
         if loop is not None:
@@ -287,7 +292,31 @@ def _drive(wanted: Wanted, run: Path | None) -> subprocess.Popen[bytes] | None:
     begun = (run / "manifest.json").exists()
     which = ["--resume", str(run)] if begun else [str(wanted.source), "--out", str(run)]
     database = ["--db", wanted.db] if wanted.db else []
-    return subprocess.Popen([sys.executable, "-m", "recurate", "run", *which, "--wait", *database])
+    if begun:
+        _await_lock(run)
+    return subprocess.Popen(
+        [sys.executable, "-m", "recurate", "run", *which, "--wait", *database],
+        env=os.environ | {SERVER: str(os.getpid())},
+    )
+
+
+def _await_lock(run: Path) -> None:
+    """Wait until the process that a killed server left has ended.
+
+    Raises:
+        InputError: If another process runs the loop.
+    """
+    from recurate.loop.run_folder import RunFolder
+
+    until = time.monotonic() + LEFT
+    while True:
+        try:
+            with RunFolder(run).locked():
+                return
+        except InputError:
+            if time.monotonic() > until:
+                raise
+            time.sleep(0.2)
 
 
 def _tell_end(loop: subprocess.Popen[bytes], run: Path) -> None:
