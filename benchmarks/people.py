@@ -270,11 +270,8 @@ def load(report: Report, kind: str, place: str, folder: Path, size: Size) -> Non
 def rows_of(picks: int, people: int) -> Iterator[tuple[str, list[str], list[tuple[Any, ...]]]]:
     """Yield tables, columns and rows of a study: ``picks`` answered slates, and 5,000 that are open."""
     rng = np.random.default_rng(0)
-    names = [
-        (n + 1, f"person {n + 1}", f"worker{n + 1}", f"{n + 1:064x}", 0.0, False, False)
-        for n in range(people)
-    ]
-    columns = ["id", "label", "worker", "hash", "joined", "simulated", "blocked"]
+    names = [(n + 1, f"person {n + 1}", f"worker{n + 1}", 0.0, False, False) for n in range(people)]
+    columns = ["id", "label", "worker", "joined", "simulated", "blocked"]
     yield "people", columns, names
     words = "It was a bright cold day in April."
     part = 50_000
@@ -283,8 +280,8 @@ def rows_of(picks: int, people: int) -> Iterator[tuple[str, list[str], list[tupl
         ids = range(low + 1, min(low + part, total) + 1)
         yield (
             "slates",
-            ["id", "round", "attempt", "number", "context", "answer", "wanted", "taken"],
-            [(i, 0, 0, i - 1, f"Prompt {i}", None, 1, int(i <= picks)) for i in ids],
+            ["id", "round", "attempt", "number", "context", "kin", "answer", "wanted", "taken", "closed"],
+            [(i, 0, 0, i - 1, f"Prompt {i}", f"{i:064x}", None, 1, int(i <= picks), False) for i in ids],
         )
         rewards = rng.normal(size=(len(ids), K)).round(4).tolist()
         yield (

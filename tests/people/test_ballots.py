@@ -291,3 +291,40 @@ def test_more_people_may_be_asked_later(study_of):
     assert study.seat(1) == 0
     assert study.seat(3) == 2
     assert study.undecided(0) == 6
+
+
+def twins() -> list:
+    ab, ba = texts("a", "b"), texts("b", "a")
+    return [Slate(0, ab, "p"), Slate(1, ba, "p"), Slate(2, ab, "q"), Slate(3, texts("c", "d"), "p")]
+
+
+def judged(study, person) -> list[int]:
+    found = []
+    while (lease := study.next(person)) is not None:
+        found.append(lease.slate)
+        study.submit(person, lease.id, f"click-{person}-{lease.id}", "pick", [0])
+    return found
+
+
+def test_the_same_candidates_in_another_order_are_for_somebody_else(study_of):
+    study = study_of(twins())
+    anna, bert = study.join("a"), study.join("b")
+    assert study.progress(anna).total == 3
+    first = judged(study, anna)
+    assert len(first) == 3
+    assert len({1, 2} & set(first)) == 1
+    assert (study.progress(anna).done, study.progress(anna).total) == (3, 3)
+    assert sorted(first + judged(study, bert)) == [1, 2, 3, 4]
+
+
+def test_in_a_run_the_same_candidates_come_again_last_and_count_as_a_repeat(study_of):
+    from recurate.people.export import table_of
+
+    study = study_of(twins(), twins=True)
+    anna = study.join("a")
+    assert study.progress(anna).total == 4
+    order = judged(study, anna)
+    assert sorted(order) == [1, 2, 3, 4]
+    assert order[-1] in (1, 2)
+    table = table_of(study).to_pandas()
+    assert set(table[table.repeated].asked + 1) == {order[-1]}

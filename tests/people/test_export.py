@@ -191,9 +191,8 @@ def test_fit_reads_every_pick_beside_other_answers_and_repeats(study_of, recurat
 
 def test_numbers_as_texts_come_back_from_csv(study_of, tmp_path):
     def words() -> list[Any]:
-        return [
-            Slate(n, tuple(Candidate(i, "text", w) for i, w in enumerate(("007", "7", "8")))) for n in (0, 1)
-        ]
+        shown = tuple(Candidate(i, "text", w) for i, w in enumerate(("007", "7", "8")))
+        return [Slate(n, shown, str(n)) for n in (0, 1)]
 
     there, here = study_of(words()), study_of(words())
     anna = there.join("a")
@@ -226,7 +225,7 @@ def test_all_of_an_import_is_added_or_nothing(study_of):
 
 def test_attempts_of_a_round_are_kept_apart(study_of):
     both = [Slate(s.number, s.candidates, s.context, attempt=a) for a in (0, 1) for s in some_slates(2)]
-    there, here = study_of(both), study_of(both)
+    there, here = study_of(both, twins=True), study_of(both)
     anna = there.join("a")
     while (lease := there.next(anna)) is not None:
         there.submit(anna, lease.id, f"click-{lease.id}", "pick", [lease.id % 3])

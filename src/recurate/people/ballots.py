@@ -7,12 +7,14 @@ candidates and the planned repeats are drawn at the coordinates of the person an
 
 from __future__ import annotations
 
+import hashlib
 import json
+import math
 import secrets
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 import sqlalchemy as sa
 from sqlalchemy import and_, bindparam, exists, func, insert, or_, select, update
@@ -22,11 +24,18 @@ from recurate.core.seeds import Stream
 from recurate.people import tables
 from recurate.people.tables import DONE, OPEN, RETURNED, ballots, candidates, leases, people, sessions, slates
 
+T = TypeVar("T")
+K = TypeVar("K")
+V = TypeVar("V")
 Outcome = Literal["pick", "tie", "bad", "skip", "ranking"]
 AHEAD = 16  # open slates among which a person's next one is drawn, so that people do not queue for one
 REPEAT_AFTER = 3  # slates between a slate and its repeat
 MOST_WORDS = 2000  # characters of a reason or comment
 UNLIMITED = 2**31 - 1  # seats of checks, which everybody gets
+SWEEP = 1.0  # seconds between two looks for expired leases, while there are free slates
+COUNTED = 5.0  # seconds for which sessions, and the number of a person's slates, are not looked up again
+FEW = 50  # slates left, below which they are
+MANY = 100_000  # people that are remembered
 SESSION = 30 * 86_400.0  # seconds that a session lasts
 
 # The statements of every pick, made once: to make and name them anew takes longer than the database does.
@@ -52,35 +61,53 @@ _EXPIRED = (
 )
 _ANSWERED = select(func.count()).select_from(leases).where(leases.c.person == _PERSON, leases.c.state == DONE)
 _HAD = exists().where(leases.c.slate == slates.c.id, leases.c.person == _PERSON, leases.c.state != RETURNED)
+_KIN = slates.alias("kin")
+_HAD_KIN = exists().where(
+    _KIN.c.kin == slates.c.kin,
+    leases.c.slate == _KIN.c.id,
+    leases.c.person == _PERSON,
+    leases.c.state != RETURNED,
+)
 _FREE = and_(slates.c.taken < slates.c.wanted, ~slates.c.closed)
-_FRESH, _CHECKS = (
-    select(slates.c.id).where(_FREE, which, ~_HAD).order_by(slates.c.id).limit(AHEAD)
-    for which in (slates.c.answer.is_(None), slates.c.answer.is_not(None))
+_FRESH, _TWINS, _CHECKS = (
+    select(slates.c.id).where(_FREE, which, ~had).order_by(slates.c.id).limit(AHEAD)
+    for which, had in (
+        (slates.c.answer.is_(None), _HAD_KIN),
+        (slates.c.answer.is_(None), _HAD),
+        (slates.c.answer.is_not(None), _HAD),
+    )
 )
 _TAKE = update(slates).where(slates.c.id == _SLATE, _FREE).values(taken=slates.c.taken + 1)
-_CONTEXT = select(slates.c.context).where(slates.c.id == _SLATE)
-_CANDIDATES = select(candidates).where(candidates.c.slate == _SLATE).order_by(candidates.c.slot)
-_AGAIN = (
-    update(leases)
-    .where(leases.c.slate == _SLATE, leases.c.person == _PERSON, leases.c.repeat == bindparam("a_repeat"))
-    .values({name: bindparam(name) for name in ("places", "given", "until", "state")})
-    .returning(leases.c.id)
+_CANDIDATES = (
+    select(candidates.c.slot, candidates.c.item, candidates.c.form, candidates.c.content, slates.c.context)
+    .join(slates, candidates.c.slate == slates.c.id)
+    .where(candidates.c.slate == _SLATE)
+    .order_by(candidates.c.slot)
 )
-_GIVEN = insert(leases).returning(leases.c.id)
-_SEEN = select(leases.c.slate).where(leases.c.person == _PERSON, leases.c.state != RETURNED)
-_LEFT = select(func.count()).select_from(
-    select(slates.c.id)
-    .where(_FREE, slates.c.answer.is_(None), slates.c.id.not_in(_SEEN))
-    .limit(1000)
-    .subquery()
+_GIVE = sa.text(
+    "INSERT INTO leases (slate, person, repeat, places, given, until, state) "
+    "VALUES (:slate, :person, :repeat, :places, :given, :until, 0) "
+    "ON CONFLICT (slate, person, repeat) DO UPDATE SET places = excluded.places, given = excluded.given, "
+    "until = excluded.until, state = excluded.state RETURNING id"
+)
+_LEFT, _LEFT_TWINS = (
+    select(func.count()).select_from(
+        select(what).where(_FREE, slates.c.answer.is_(None), ~had).distinct().limit(1000).subquery()
+    )
+    for what, had in ((slates.c.kin, _HAD_KIN), (slates.c.id, _HAD))
 )
 _HOLDS = (
     select(func.count())
     .select_from(leases.join(slates, leases.c.slate == slates.c.id))
     .where(leases.c.person == _PERSON, leases.c.state == OPEN, or_(~slates.c.closed, leases.c.repeat > 0))
 )
-_OWN = select(leases).where(leases.c.id == _LEASE, leases.c.person == _PERSON).with_for_update()
 # Whoever closes the slate waits until the answer is kept, and the other way round.
+_OWN = (
+    select(leases, slates.c.closed)
+    .join(slates, leases.c.slate == slates.c.id)
+    .where(leases.c.id == _LEASE, leases.c.person == _PERSON)
+    .with_for_update(key_share=True)
+)
 _CLOSED = select(slates.c.closed).where(slates.c.id == _SLATE).with_for_update(key_share=True)
 _SET = sa.text(
     "INSERT INTO facts (key, value) VALUES (:key, :value) "
@@ -88,8 +115,12 @@ _SET = sa.text(
 )
 _LOCK = 7_265_638  # number of the lock under which slates are added in PostgreSQL
 _ONE_AT_A_TIME = select(people.c.id).where(people.c.id == _PERSON).with_for_update()
-_STANDS = select(ballots).where(ballots.c.lease == _LEASE, ~ballots.c.withdrawn)
-_CLICK = select(ballots.c.id).where(ballots.c.person == _PERSON, ballots.c.key == bindparam("a_key"))
+_EARLIER = select(ballots.c.lease, ballots.c.outcome, ballots.c.slots, ballots.c.withdrawn).where(
+    or_(
+        and_(ballots.c.lease == _LEASE, ~ballots.c.withdrawn),
+        and_(ballots.c.person == _PERSON, ballots.c.key == bindparam("a_key")),
+    )
+)
 _KEEP = insert(ballots)
 _ANSWER = update(leases).where(leases.c.id == _LEASE).values(state=DONE)
 
@@ -127,6 +158,8 @@ class Rules:
         repeats: Share of a person's slates that are shown a second time.
         checks: Share of a person's slates whose answer is known.
         outcomes: Answers that are offered.
+        twins: Whether a slate with the prompt and the candidates of an earlier one is given to the same
+            person, after all others: in a run, every slate needs an answer. It counts as a repeat in exports.
     """
 
     seed: int = 0
@@ -136,6 +169,7 @@ class Rules:
     repeats: float = 0.0
     checks: float = 0.0
     outcomes: tuple[Outcome, ...] = ("pick", "tie", "bad", "skip")
+    twins: bool = False
 
 
 @dataclass(frozen=True)
@@ -181,6 +215,18 @@ class Lease:
 
 
 @dataclass(frozen=True)
+class Said:
+    """What a person says of a slate; see :meth:`Study.submit`."""
+
+    lease: int
+    key: str
+    outcome: Outcome
+    places: Sequence[int] = ()
+    reason: str = ""
+    comment: str = ""
+
+
+@dataclass(frozen=True)
 class Tally:
     """Answers that a round wants, that it has, and that are missing; and whether it is over."""
 
@@ -213,6 +259,9 @@ class Study:
         self.engine = engine
         self.rules = rules
         self.now = now
+        self._swept = -math.inf
+        self._counted: dict[int, tuple[float, int]] = {}  # when a person's slates were counted, and how many
+        self._sessions: dict[str, tuple[float, Session]] = {}  # and when they were looked up
         self._reader = engine.execution_options(reads=True)
 
     # --- facts ------------------------------------------------------------------------------------
@@ -272,6 +321,7 @@ class Study:
                     insert(slates).values(
                         round=slate.round, attempt=slate.attempt, number=slate.number, context=slate.context,
                         answer=answer, wanted=seats, taken=0, closed=False,
+                        kin=_kin(slate.context, looks),
                     )
                 )  # fmt: skip
                 own = row.inserted_primary_key[0]  # type: ignore[index]
@@ -345,9 +395,14 @@ class Study:
 
     def session(self, hashed: str) -> Session | None:
         """Return the session with a token's hash; None if there is none, or it is over."""
+        now = self.now()
+        if (known := self._sessions.get(hashed)) and now - known[0] < COUNTED:
+            return known[1]
         with self._reader.connect() as c:
-            found = c.execute(_KNOWN, {"a_hash": hashed, "after": self.now() - SESSION}).first()
-        return None if found is None else Session(int(found[0]), float(found[1]))
+            row = c.execute(_KNOWN, {"a_hash": hashed, "after": now - SESSION}).first()
+        if row is None:
+            return None
+        return _remember(self._sessions, hashed, (now, Session(int(row[0]), float(row[1]))))[1]
 
     def worker(self, person: int) -> str | None:
         """Return the name that a platform gave a person."""
@@ -362,6 +417,7 @@ class Study:
             gone = c.execute(ballots.delete().where(ballots.c.person == person)).rowcount
             c.execute(leases.delete().where(leases.c.person == person))
             c.execute(sessions.delete().where(sessions.c.person == person))
+            self._sessions.clear()
             c.execute(people.delete().where(people.c.id == person))
         return int(gone)
 
@@ -369,27 +425,33 @@ class Study:
 
     def next(self, person: int) -> Lease | None:
         """Return the slate that a person holds, or else a new one; None if nothing is left for the person."""
-        now = self.now()
         with self.engine.begin() as c:
             self._hold(c, person)
-            held = c.execute(_HELD, {"a_person": person, "now": now}).first()
-            if held is not None and (held.repeat or not held.closed):
-                return self._lease(c, held)
-            if held is not None:
-                self._drop(c, held)
-            self._sweep(c, now)
-            done = self._answered(c, person)
-            if self.rules.limit is not None and done >= self.rules.limit:
-                return None
-            draw = Stream(self.rules.seed).at("next", person, done).generator()
-            kind = draw.random()
-            if kind < self.rules.repeats and (found := self._repeat(c, person, now)):
+            return self._next(c, person, self.now())
+
+    def _next(self, c: sa.Connection, person: int, now: float) -> Lease | None:
+        held = c.execute(_HELD, {"a_person": person, "now": now}).first()
+        if held is not None and (held.repeat or not held.closed):
+            return self._lease(c, held)
+        if held is not None:
+            self._drop(c, held)
+        done = self._answered(c, person)
+        if self.rules.limit is not None and done >= self.rules.limit:
+            return None
+        draw = Stream(self.rules.seed).at("next", person, done).generator()
+        kind = draw.random()
+        if kind < self.rules.repeats and (found := self._repeat(c, person, now)):
+            return found
+        if self.rules.repeats <= kind < self.rules.repeats + self.rules.checks:
+            found = self._fresh(c, person, now, _CHECKS, 1)
+            if found is not None:
                 return found
-            if self.rules.repeats <= kind < self.rules.repeats + self.rules.checks:
-                found = self._fresh(c, person, now, _CHECKS, 1)
-                if found is not None:
-                    return found
-            return self._fresh(c, person, now, _FRESH, 1 + int(draw.integers(AHEAD)))
+        start = 1 + int(draw.integers(AHEAD))
+        if now - self._swept < SWEEP and (found := self._fresh(c, person, now, _FRESH, start)):
+            return found
+        self._sweep(c, now)
+        fresh = self._fresh(c, person, now, _FRESH, start)
+        return fresh or (self._fresh(c, person, now, _TWINS, 0) if self.rules.twins else None)
 
     def _hold(self, c: sa.Connection, person: int) -> None:
         """Let a person's requests pass one after the other; SQLite has one writer anyway."""
@@ -425,28 +487,21 @@ class Study:
             seen.setdefault(look(row.form, row.content), row.slot)
         order = list(seen.values())
         Stream(self.rules.seed).at("order", person, slate, repeat).generator().shuffle(order)
-        places = json.dumps([int(slot) for slot in order])
-        values = {"places": places, "given": now, "until": now + self.rules.lease, "state": OPEN}
-        key = {"a_slate": slate, "a_person": person, "a_repeat": repeat}
-        number = c.execute(_AGAIN, key | values).scalar()
-        if number is None:
-            new = {"slate": slate, "person": person, "repeat": repeat, **values}
-            number = c.execute(_GIVEN, new).scalar_one()
-        return self._shown(c, number, slate, rows, order, now + self.rules.lease)
+        until = now + self.rules.lease
+        values = {
+            "slate": slate, "person": person, "repeat": repeat, "given": now, "until": until,
+            "places": json.dumps([int(slot) for slot in order]),
+        }  # fmt: skip
+        number = c.execute(_GIVE, values).scalar_one()
+        return _shown(number, slate, rows, order, until)
 
     def _lease(self, c: sa.Connection, held: Any) -> Lease:
         rows = c.execute(_CANDIDATES, {"a_slate": held.slate}).all()
-        return self._shown(c, held.id, held.slate, rows, json.loads(held.places), held.until)
-
-    def _shown(
-        self, c: sa.Connection, lease: int, slate: int, rows: Sequence[Any], order: list[int], until: float
-    ) -> Lease:
-        context = c.execute(_CONTEXT, {"a_slate": slate}).scalar_one()
-        found = {row.slot: Candidate(row.item, row.form, row.content) for row in rows}
-        return Lease(lease, slate, context, tuple(found[slot] for slot in order), until)
+        return _shown(held.id, held.slate, rows, json.loads(held.places), held.until)
 
     def _sweep(self, c: sa.Connection, now: float) -> None:
         """Return leases that have expired."""
+        self._swept = now
         gone = c.execute(_EXPIRED, {"now": now})
         self._free(c, [row.slate for row in gone.all() if row.repeat == 0])
 
@@ -465,10 +520,16 @@ class Study:
     def progress(self, person: int) -> Progress:
         """Return how far a person is; the total counts what is open to the person now."""
         with self._reader.connect() as c:
-            done = self._answered(c, person)
-            left = int(c.execute(_LEFT, {"a_person": person}).scalar_one())
-            left += int(c.execute(_HOLDS, {"a_person": person}).scalar_one())
-        total = done + left
+            return self._progress(c, person)
+
+    def _progress(self, c: sa.Connection, person: int) -> Progress:
+        done, now = self._answered(c, person), self.now()
+        counted, total = self._counted.get(person, (-math.inf, 0))
+        if now - counted >= COUNTED or total - done < FEW:
+            what = _LEFT_TWINS if self.rules.twins else _LEFT
+            left = int(c.execute(what, {"a_person": person}).scalar_one())
+            total = done + left + int(c.execute(_HOLDS, {"a_person": person}).scalar_one())
+            _remember(self._counted, person, (now, total))
         return Progress(done, total if self.rules.limit is None else min(total, max(self.rules.limit, done)))
 
     # --- answers ----------------------------------------------------------------------------------
@@ -500,49 +561,57 @@ class Study:
             Refused: If the slate was not given to the person, was given to somebody else since, or was
                 answered otherwise, or if the answer is not possible.
         """
-        said = (key, outcome, places, reason[:MOST_WORDS], comment[:MOST_WORDS])
-        try:
-            self._submit(person, lease, *said)
-        except sa.exc.IntegrityError:  # the same click, twice at the same time
-            self._submit(person, lease, *said)
+        self._submit(person, Said(lease, key, outcome, places, reason, comment), lambda c: None)
 
-    def _submit(
-        self,
-        person: int,
-        lease: int,
-        key: str,
-        outcome: Outcome,
-        places: Sequence[int],
-        reason: str,
-        comment: str,
-    ) -> None:
+    def answer(self, person: int, said: Said) -> tuple[Lease | None, Progress]:
+        """Keep a person's answer as :meth:`submit` does, and return the next slate and the progress.
+
+        It is one transaction: the answer is kept together with the lease of the next slate, or not at all.
+        """
+        return self._submit(
+            person, said, lambda c: (self._next(c, person, self.now()), self._progress(c, person))
+        )
+
+    def _submit(self, person: int, said: Said, then: Callable[[sa.Connection], T]) -> T:
+        for again in (False, True):
+            try:
+                with self.engine.begin() as c:
+                    self._hold(c, person)
+                    self._keep(c, person, said)
+                    return then(c)
+            except sa.exc.IntegrityError:  # the same click, twice at the same time
+                if again:
+                    raise
+        raise AssertionError
+
+    def _keep(self, c: sa.Connection, person: int, said: Said) -> None:
         now = self.now()
-        with self.engine.begin() as c:
-            self._hold(c, person)
-            held = c.execute(_OWN, {"a_lease": lease, "a_person": person}).first()
-            if held is None:
-                raise Refused("This question was not given to you. Load the page again.", 404)
-            order = json.loads(held.places)
-            chosen = self._chosen(outcome, places, order)
-            old = c.execute(_STANDS, {"a_lease": lease}).first()
-            if old is not None:
-                if (old.outcome, json.loads(old.slots)) == (outcome, chosen):
-                    return
-                raise Refused("You have already answered this question. Take the answer back first.")
-            if c.execute(_CLICK, {"a_person": person, "a_key": key}).first():
-                return  # the click was kept, and taken back since
-            if not held.repeat and c.execute(_CLOSED, {"a_slate": held.slate}).scalar_one():
-                raise Refused("This round is over: the answer came too late. Here is another question.", 410)
-            self._still(c, held)
-            c.execute(
-                _KEEP,
-                {
-                    "lease": lease, "slate": held.slate, "person": person, "key": key, "outcome": outcome,
-                    "slots": json.dumps(chosen), "reason": reason, "comment": comment,
-                    "seconds": now - held.given, "made": now, "withdrawn": False,
-                },
-            )  # fmt: skip
-            c.execute(_ANSWER, {"a_lease": lease})
+        held = c.execute(_OWN, {"a_lease": said.lease, "a_person": person}).first()
+        if held is None:
+            raise Refused("This question was not given to you. Load the page again.", 404)
+        order = json.loads(held.places)
+        chosen = self._chosen(said.outcome, said.places, order)
+        of = {"a_lease": said.lease, "a_person": person, "a_key": said.key}
+        old = c.execute(_EARLIER, of).all()
+        if stands := [o for o in old if o.lease == said.lease and not o.withdrawn]:
+            if (stands[0].outcome, json.loads(stands[0].slots)) == (said.outcome, chosen):
+                return
+            raise Refused("You have already answered this question. Take the answer back first.")
+        if old:
+            return  # the click was kept, and taken back since
+        if held.closed and not held.repeat:
+            raise Refused("This round is over: the answer came too late. Here is another question.", 410)
+        self._still(c, held)
+        c.execute(
+            _KEEP,
+            {
+                "lease": said.lease, "slate": held.slate, "person": person, "key": said.key,
+                "outcome": said.outcome, "slots": json.dumps(chosen),
+                "reason": said.reason[:MOST_WORDS], "comment": said.comment[:MOST_WORDS],
+                "seconds": now - held.given, "made": now, "withdrawn": False,
+            },
+        )  # fmt: skip
+        c.execute(_ANSWER, {"a_lease": said.lease})
 
     def _still(self, c: sa.Connection, held: Any) -> None:
         """Take the seat again if the lease has expired and nobody else has it."""
@@ -692,6 +761,23 @@ class Study:
             found = self.fact("secret")
         assert found is not None
         return found
+
+
+def _kin(context: str, looks: Sequence[tuple[str, str]]) -> str:
+    """Return the digest of a prompt and of what is shown with it, in any order."""
+    return hashlib.sha256(json.dumps([context, sorted(set(looks))]).encode()).hexdigest()
+
+
+def _remember(where: dict[K, V], key: K, value: V) -> V:
+    if len(where) >= MANY:
+        where.clear()
+    where[key] = value
+    return value
+
+
+def _shown(lease: int, slate: int, rows: Sequence[Any], order: list[int], until: float) -> Lease:
+    found = {row.slot: Candidate(row.item, row.form, row.content) for row in rows}
+    return Lease(lease, slate, rows[0].context, tuple(found[slot] for slot in order), until)
 
 
 def look(form: str, content: str) -> tuple[str, str]:

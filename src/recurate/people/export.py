@@ -6,16 +6,17 @@ import io
 import itertools
 import json
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import sqlalchemy as sa
-from sqlalchemy import and_, insert, select, update
+from sqlalchemy import and_, exists, insert, select, update
 
 from recurate.core.errors import InputError
 from recurate.core.files import atomic_path
@@ -23,6 +24,7 @@ from recurate.log.reading.sources import open_source
 from recurate.people.ballots import Study, look
 from recurate.people.tables import DONE, ballots, candidates, leases, people, slates
 
+T = TypeVar("T")
 ENDINGS = {"parquet": "application/octet-stream", "jsonl": "application/jsonl", "csv": "text/csv"}
 PART = 20_000  # ballots that are turned into rows at a time
 NEAR = 3  # numbers of slates per slate that is wanted, up to which all between the ends are read
@@ -43,7 +45,7 @@ def table_of(study: Study) -> pa.Table:
     answer was known), ``tied``, ``order`` (1 for the best), ``reason`` and ``comment`` where
     there are any.
     """
-    tables = [_rows(study, part, start) for start, part in _parts(study)]
+    tables = [_rows(*found) for found in _ahead(_parts(study))]
     if not tables:
         return pa.table({"round": pa.array([], pa.int32()), "slate": pa.array([], pa.int64())})
     whole = pa.concat_tables(tables, promote_options="default")
@@ -72,37 +74,66 @@ def _any(column: pa.ChunkedArray) -> bool:
     return bool(pc.max(column).as_py())
 
 
-def _parts(study: Study) -> Any:
-    """Yield the number of the first ballot, and the ballots, some at a time."""
+def _ahead(found: Iterator[T]) -> Iterator[T]:
+    """Yield what an iterator yields, and fetch the next while this one is used."""
+    with ThreadPoolExecutor(1) as pool:
+        coming = pool.submit(next, found, None)
+        while (now := coming.result()) is not None:
+            coming = pool.submit(next, found, None)
+            yield now
+
+
+def again(c: sa.Connection) -> set[int]:
+    """Return the ballots of slates whose candidates and prompt the person had judged before, in any order."""
+    twins = slates.alias("twins")
+    other = exists().where(twins.c.kin == slates.c.kin, twins.c.id != slates.c.id)
+    wanted = (
+        select(ballots.c.id, ballots.c.person, slates.c.kin)
+        .join(slates, ballots.c.slate == slates.c.id)
+        .where(~ballots.c.withdrawn, other)
+        .order_by(ballots.c.id)
+    )
+    had: set[tuple[int, str]] = set()
+    found: set[int] = set()
+    for ballot, person, kin in c.execute(wanted):
+        if (person, kin) in had:
+            found.add(ballot)
+        had.add((person, kin))
+    return found
+
+
+def _parts(study: Study) -> Iterator[tuple[Sequence[Any], Sequence[Any], set[int], int]]:
+    """Yield part by part: ballots, their slates' candidates, all repeats, and the number of the first."""
     joined = ballots.join(leases, ballots.c.lease == leases.c.id).join(slates, ballots.c.slate == slates.c.id)
     wanted = (
         select(
-            ballots.c.outcome, ballots.c.slots, ballots.c.reason, ballots.c.comment, ballots.c.seconds,
-            ballots.c.made, leases.c.places, leases.c.repeat, slates.c.id, slates.c.round, slates.c.attempt,
-            slates.c.number,
-            slates.c.context, slates.c.answer, people.c.label, people.c.worker, people.c.simulated,
+            ballots.c.id.label("ballot"), ballots.c.outcome, ballots.c.slots, ballots.c.reason,
+            ballots.c.comment, ballots.c.seconds, ballots.c.made, leases.c.places, leases.c.repeat,
+            slates.c.id, slates.c.round, slates.c.attempt, slates.c.number, slates.c.context, slates.c.answer,
+            people.c.label, people.c.worker, people.c.simulated,
         )
         .select_from(joined.join(people, ballots.c.person == people.c.id))
         .where(~ballots.c.withdrawn)
         .order_by(slates.c.round, slates.c.attempt, slates.c.number, people.c.id, leases.c.repeat)
     )  # fmt: skip
     with study.engine.execution_options(reads=True).connect() as c:
-        start = 0
+        start, repeated = 0, again(c)
         for part in c.execution_options(yield_per=PART).execute(wanted).partitions(PART):
-            yield start, part
+            yield part, _candidates(study, np.unique([row.id for row in part])), repeated, start
             start += len(part)
 
 
-def _rows(study: Study, part: Sequence[Any], start: int) -> pa.Table:
+def _rows(part: Sequence[Any], shown: Sequence[Any], repeated: set[int], start: int) -> pa.Table:
     """Return the rows of some ballots; items are numbered later."""
-    (outcome, slots, reason, comment, seconds, made, places, repeat, slate, round_, attempt, number, context,
-     answer, label, worker, simulated) = map(list, zip(*part, strict=True))  # fmt: skip
+    (ballot, outcome, slots, reason, comment, seconds, made, places, repeat, slate, round_, attempt, number,
+     context, answer, label, worker, simulated) = map(list, zip(*part, strict=True))  # fmt: skip
     orders, said = _lists(places), _lists(slots)
     lengths = np.array([len(order) for order in orders])
     of = np.repeat(np.arange(len(part)), lengths)  # the ballot of each row
     slot = np.fromiter(itertools.chain.from_iterable(orders), np.int64, len(of))
-    at, contents, own = _candidates(study, np.array(slate)[of], slot)
+    at, contents, own = _places(shown, np.array(slate)[of], slot)
     outcomes = np.array(outcome)
+    again_ = np.array([r > 0 or b in repeated for r, b in zip(repeat, ballot, strict=True)])
     order = _order(said, of, slot)
     ranked = outcomes[of] == "ranking"
     chosen = (outcomes == "pick") | (outcomes == "ranking")
@@ -123,7 +154,7 @@ def _rows(study: Study, part: Sequence[Any], start: int) -> pa.Table:
         "seconds": pa.array(np.array([round(x, 3) for x in seconds])[of]),
         "time": _spread(times, of),
         "simulated": pa.array(np.array(simulated)[of]),
-        "repeated": pa.array(np.array(repeat)[of] > 0),
+        "repeated": pa.array(again_[of]),
         "check": pa.array(np.array([a is not None for a in answer])[of]),
         "tied": pa.array((outcomes[of] == "tie") & (order > 0)),
         "order": pa.array(order, pa.int32(), mask=~ranked | (order == 0)),
@@ -169,11 +200,8 @@ def _order(said: list[list[int]], of: np.ndarray, slot: np.ndarray) -> np.ndarra
     return np.where(sorted_[found] == wanted, places[first[found]], 0)
 
 
-def _candidates(
-    study: Study, slate: np.ndarray, slot: np.ndarray
-) -> tuple[np.ndarray, list[str], list[dict[str, Any]]]:
-    """Return where rows' candidates are in a list of contents, and the contents and own columns."""
-    ids = np.unique(slate)
+def _candidates(study: Study, ids: np.ndarray) -> list[Any]:
+    """Return the candidates of some slates: slate, slot, content and own columns."""
     wanted = select(candidates.c.slate, candidates.c.slot, candidates.c.content, candidates.c.own)
     rows: list[Any] = []
     with study.engine.execution_options(reads=True).connect() as c:
@@ -183,6 +211,13 @@ def _candidates(
                 candidates.c.slate.in_(some.tolist())
             )  # fmt: skip
             rows += c.execute(wanted.where(among)).all()
+    return rows
+
+
+def _places(
+    rows: Sequence[Any], slate: np.ndarray, slot: np.ndarray
+) -> tuple[np.ndarray, list[str], list[dict[str, Any]]]:
+    """Return where rows' candidates are in a list of contents, and the contents and own columns."""
     slates_, slots_, contents, own = map(list, zip(*rows, strict=True))
     many = 1 + max(slots_)
     keys = np.array(slates_) * many + np.array(slots_)

@@ -68,7 +68,7 @@ def _answers(study: Study) -> list[Any]:
     wanted = (
         select(
             ballots.c.id, ballots.c.slate, ballots.c.person, ballots.c.outcome, ballots.c.slots,
-            ballots.c.seconds, leases.c.places, leases.c.repeat, slates.c.answer,
+            ballots.c.seconds, leases.c.places, leases.c.repeat, slates.c.answer, slates.c.kin,
         )
         .select_from(joined)
         .where(~ballots.c.withdrawn)
@@ -179,10 +179,13 @@ def fit(study: Study, rows: list[Any]) -> dict[str, Any]:
     """
     with study.engine.execution_options(reads=True).connect() as c:
         simulated = set(c.execute(select(people.c.id).where(people.c.simulated)).scalars())
-    used = [
-        r for r in reversed(rows)
-        if r.outcome == "pick" and r.repeat == 0 and r.answer is None and r.person not in simulated
-    ]  # fmt: skip
+    had: set[tuple[int, str]] = set()
+    used = []
+    for r in reversed(rows):
+        first = (r.person, r.kin) not in had
+        had.add((r.person, r.kin))
+        if first and r.outcome == "pick" and r.repeat == 0 and r.answer is None and r.person not in simulated:
+            used.append(r)
     if len(used) < FEWEST:
         return {"words": f"{len(used)} picks: the fit begins with {FEWEST}."}
     made = choices_of(used, _values(study, {r.slate for r in used}))

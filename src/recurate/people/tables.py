@@ -51,11 +51,13 @@ slates = Table(
     Column("attempt", sa.Integer, nullable=False),
     Column("number", _id, nullable=False),
     Column("context", sa.Text, nullable=False),
+    Column("kin", sa.String(64), nullable=False, server_default=""),  # equal for equal prompts and candidates
     Column("answer", sa.Integer),  # the slot that a check expects
     Column("wanted", sa.Integer, nullable=False),
     Column("taken", sa.Integer, nullable=False),
     Column("closed", sa.Boolean, nullable=False, server_default=sa.false()),  # the run has taken the answers
     UniqueConstraint("round", "attempt", "number"),
+    Index("kin_of_slates", "kin"),
     Index("open_slates", "id", sqlite_where=_OPEN_SLATE, postgresql_where=_OPEN_SLATE),
 )
 candidates = Table(
@@ -190,7 +192,7 @@ def _engine(address: sa.URL) -> sa.Engine:
             remedy="--db FILE or --db postgresql://USER@HOST/NAME",
         )
     if address.get_backend_name() == "postgresql":
-        return sa.create_engine(address, pool_size=10, max_overflow=30, pool_pre_ping=True)
+        return sa.create_engine(address, pool_size=THREADS)
     found = sa.create_engine(
         address, connect_args={"timeout": BUSY, "check_same_thread": False}, pool_size=THREADS
     )

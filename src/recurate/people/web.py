@@ -16,6 +16,7 @@ import time
 from collections import defaultdict, deque
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Annotated, Any, Literal
@@ -32,7 +33,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from recurate.core.errors import InputError
 from recurate.core.version import VERSION
 from recurate.people import export, insight, invitations
-from recurate.people.ballots import MOST_WORDS, Candidate, Lease, Refused, Session, Study
+from recurate.people.ballots import MOST_WORDS, Candidate, Lease, Progress, Refused, Said, Session, Study
 
 PAGES = Path(__file__).parent / "pages"
 LARGEST = 64 * 1024  # bytes of a request
@@ -300,11 +301,10 @@ def _people(app: FastAPI, study: Study, site: Site) -> None:
     @app.post("/api/ballots", responses=_SAID)
     def ballot(found: Changing, answer: Answer) -> dict[str, Any]:
         """Keep this person's answer, and return the next slate."""
-        study.submit(
-            found.person, answer.lease, answer.key, answer.outcome, answer.places, reason=answer.reason,
-            comment=answer.comment,
-        )  # fmt: skip
-        return _state(study, site, found.person, _next(study, site, found.person))
+        lease, progress = study.answer(found.person, Said(**answer.model_dump()))
+        if lease is None:
+            return _state(study, site, found.person, _next(study, site, found.person))
+        return _state(study, site, found.person, lease, progress)
 
     @app.post("/api/undo", responses=_SAID)
     def undo(found: Changing) -> dict[str, Any]:
@@ -347,8 +347,10 @@ def _next(study: Study, site: Site, person: int) -> Lease | None:
     return lease
 
 
-def _state(study: Study, site: Site, person: int, lease: Lease | None) -> dict[str, Any]:
-    progress = study.progress(person)
+def _state(
+    study: Study, site: Site, person: int, lease: Lease | None, progress: Progress | None = None
+) -> dict[str, Any]:
+    progress = progress or study.progress(person)
     found: dict[str, Any] = {"progress": {"done": progress.done, "total": progress.total}, "slate": None}
     if lease is None and site.more() and not study.at_limit(person):
         found["more"] = True
@@ -372,12 +374,17 @@ def _shown(candidate: Candidate) -> dict[str, Any]:
     return {"form": "text", "html": markdown(candidate.content) or "<p><em>(empty)</em></p>"}
 
 
-def markdown(text: str) -> str:
-    """Return a text's Markdown as HTML; HTML in it is shown as text, and links and images stay Markdown."""
+@cache
+def _renderer() -> Any:
     from markdown_it import MarkdownIt
 
-    renderer = MarkdownIt("js-default", {"html": False, "linkify": False, "breaks": True})
-    shown = str(renderer.disable(["link", "image", "autolink", "reference"]).render(text[:100_000]))
+    made = MarkdownIt("js-default", {"html": False, "linkify": False, "breaks": True})
+    return made.disable(["link", "image", "autolink", "reference"])
+
+
+def markdown(text: str) -> str:
+    """Return a text's Markdown as HTML; HTML in it is shown as text, and links and images stay Markdown."""
+    shown = str(_renderer().render(text[:100_000]))
     return re.sub(
         r'<(t[hd]) style="text-align:(\w+)">', r'<\1 class="\2">', shown
     )  # the policy has no styles

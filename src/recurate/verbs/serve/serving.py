@@ -203,7 +203,7 @@ def _of_run(wanted: Wanted, rules: Any, run: Path) -> tuple[Study, Callable[[], 
             "a run takes one pick per slate", got=f"--seats {wanted.seats}", remedy="leave --seats out"
         )
     (run / POSTED).mkdir(parents=True, exist_ok=True)
-    study = Study(opened(wanted.db or run / POSTED / DATABASE), replace(rules, seats=1))
+    study = Study(opened(wanted.db or run / POSTED / DATABASE), replace(rules, seats=1, twins=True))
 
     one_at_a_time = threading.Lock()
 

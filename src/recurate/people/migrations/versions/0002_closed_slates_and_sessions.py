@@ -1,4 +1,4 @@
-"""Slates can be closed, a person can have several sessions, and a worker is one person.
+"""Slates can be closed and have kin, a person can have several sessions, and a worker is one person.
 
 Revision: 0002. ``people.hash`` stays and is no longer used: SQLite would have to copy the table to drop it.
 """
@@ -17,6 +17,9 @@ OPEN = text("taken < wanted AND NOT closed")
 def upgrade() -> None:
     """Change the tables."""
     op.add_column("slates", sa.Column("closed", sa.Boolean, nullable=False, server_default=sa.false()))
+    op.add_column("slates", sa.Column("kin", sa.String(64), nullable=False, server_default=""))
+    op.execute("UPDATE slates SET kin = 'slate ' || id")  # what was alike before is not known
+    op.create_index("kin_of_slates", "slates", ["kin"])
     op.drop_index("open_slates", "slates")
     op.create_index("open_slates", "slates", ["id"], sqlite_where=OPEN, postgresql_where=OPEN)
     op.create_table(
