@@ -91,10 +91,15 @@ _GIVE = sa.text(
     "until = excluded.until, state = excluded.state RETURNING id"
 )
 _LEFT, _LEFT_TWINS = (
-    select(func.count()).select_from(
-        select(what).where(_FREE, slates.c.answer.is_(None), ~had).distinct().limit(1000).subquery()
+    select(func.count(found.c.what.distinct())).select_from(found)
+    for found in (
+        select(what.label("what"))
+        .where(_FREE, slates.c.answer.is_(None), ~had)
+        .order_by(slates.c.id)
+        .limit(1000)
+        .subquery()
+        for what, had in ((slates.c.kin, _HAD_KIN), (slates.c.id, _HAD))
     )
-    for what, had in ((slates.c.kin, _HAD_KIN), (slates.c.id, _HAD))
 )
 _HOLDS = (
     select(func.count())

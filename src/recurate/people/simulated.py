@@ -13,15 +13,17 @@ from recurate.people.ballots import Lease, Study
 from recurate.people.tables import candidates, leases
 from recurate.rules import GAUSSIAN, GUMBEL, NO_NOISE, Rule
 
-RULES = {
-    "luce": (GUMBEL, 0.0),
-    "thurstone": (GAUSSIAN, 0.0),
-    "best": (NO_NOISE, 0.0),
-    "random": (GUMBEL, 1.0),
-}
+NOISES = {"luce": GUMBEL, "thurstone": GAUSSIAN, "best": NO_NOISE, "random": GUMBEL}
 
 
-def judge(study: Study, count: int, rule: str = "luce", reward: str = "") -> int:
+def judge(
+    study: Study,
+    count: int,
+    rule: str = "luce",
+    reward: str = "",
+    temperature: float = 1.0,
+    lapse: float = 0.0,
+) -> int:
     """Let a simulated person judge up to ``count`` slates, and return how many were judged.
 
     Args:
@@ -29,18 +31,21 @@ def judge(study: Study, count: int, rule: str = "luce", reward: str = "") -> int
         count: Largest number of slates.
         rule: ``luce``, ``thurstone``, ``best`` or ``random``.
         reward: Column of the candidates by which it judges; "": the only column of numbers.
+        temperature: What rewards are divided by.
+        lapse: Share of picks that are made at random.
 
     Raises:
         InputError: If there is no such rule or column.
     """
-    if rule not in RULES:
-        raise InputError("there is no such rule", got=rule, remedy="take one of " + ", ".join(RULES))
-    noise, lapse = RULES[rule]
+    if rule not in NOISES:
+        raise InputError("there is no such rule", got=rule, remedy="take one of " + ", ".join(NOISES))
+    lapse = 1.0 if rule == "random" else lapse
     person, made = study.join(None, simulated=True), 0
     while made < count and (lease := study.next(person)) is not None:
         rewards = _rewards(study, lease, reward)[None]
         draw = Stream(study.rules.seed).at("simulated", person, lease.slate).generator()
-        place = int(Rule(rewards.shape[1], noise=noise, lapse=lapse).draw(rewards, draw)[0])
+        law = Rule(rewards.shape[1], noise=NOISES[rule], temperature=temperature, lapse=lapse)
+        place = int(law.draw(rewards, draw)[0])
         study.submit(person, lease.id, f"simulated-{lease.id}", "pick", [place])
         made += 1
     return made

@@ -78,6 +78,12 @@ def serve(
         str, typer.Option(help="Rule of simulated people: luce, best, thurstone or random.")
     ] = "luce",
     reward: Annotated[str, typer.Option(help="Column by which simulated people judge.")] = "",
+    temperature: Annotated[
+        float, typer.Option(min=1e-6, help="What simulated people divide rewards by.")
+    ] = 1.0,
+    lapses: Annotated[
+        float, typer.Option(min=0, max=1, help="Share of simulated picks that are made at random.")
+    ] = 0.0,
     password: Annotated[
         Path | None, option("FILE", "File with the owner's password. Default: a new one is printed.")
     ] = None,
@@ -111,6 +117,7 @@ def serve(
         Wanted(
             source, db, host, port, open_to_all, seats, limit, 60 * lease, repeats, checks,
             tuple(a.strip() for a in answers.split(",") if a.strip()), title, question, instructions, consent,
-            completion, show, context, slate, k, check, export, take, simulate, rule, reward, password, https,
+            completion, show, context, slate, k, check, export, take, simulate, rule, reward, temperature,
+            lapses, password, https,
         )
     )  # fmt: skip

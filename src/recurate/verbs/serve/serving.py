@@ -57,6 +57,8 @@ class Wanted:
     simulate: int = 0
     rule: str = "luce"
     reward: str = ""
+    temperature: float = 1.0
+    lapses: float = 0.0
     password: Path | None = None
     https: bool = False
 
@@ -82,7 +84,7 @@ def serve_source(wanted: Wanted) -> None:
     elif wanted.simulate:
         from recurate.people.simulated import judge
 
-        made = judge(study, wanted.simulate, wanted.rule, wanted.reward)
+        made = judge(study, wanted.simulate, wanted.rule, wanted.reward, wanted.temperature, wanted.lapses)
         print(f"{counted(made, '{slate was|slates were}')} judged by a simulated person")
     elif wanted.export is not None:
         from recurate.people.export import write
