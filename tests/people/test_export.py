@@ -182,7 +182,7 @@ def test_fit_reads_every_pick_beside_other_answers_and_repeats(study_of, recurat
             )  # fmt: skip
             picks += not other
     export.write(study, tmp_path / "picks.parquet")
-    fitted = recurate_here("fit", "picks.parquet", "--out", "fit")
+    fitted = recurate_here("fit", "picks.parquet", "--include", "repeats", "--out", "fit")
     assert fitted.returncode == 0, fitted.stderr
     facts = json.loads((tmp_path / "fit" / "fit.json").read_text(encoding="utf-8"))
     assert facts["facts"]["slates"] == picks

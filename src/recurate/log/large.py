@@ -36,6 +36,7 @@ from recurate.core.limits import ROWS, limit
 from recurate.log.candidates import Candidates, Rounds
 from recurate.log.inputs import folder_of, source_of
 from recurate.log.opening import HEAD, open_log
+from recurate.log.reading.answers import check_in_parts
 from recurate.log.reading.logs import Opened
 from recurate.log.reading.mapping import Given, Mapping
 from recurate.log.reading.rewards import terms
@@ -126,6 +127,7 @@ def open_large(source: Any, given: Given, *, pooled: bool = False) -> Large | No
     file = source_of(source)
     if not is_large(file):
         return None
+    check_in_parts(file, given)
     columns = _columns(file, given, pooled=pooled)
     found = _survey(file, columns)
     table = _rows(file, found.ranges)

@@ -11,6 +11,7 @@ import pyarrow as pa
 from recurate.core.errors import InputError
 from recurate.log.folders import read_folder
 from recurate.log.inputs import folder_of, name_of, source_of
+from recurate.log.reading.answers import Answers, standing
 from recurate.log.reading.exports import reshaped
 from recurate.log.reading.logs import Opened, log_from, needed_columns
 from recurate.log.reading.long import keyed_again
@@ -38,13 +39,12 @@ def open_log(source: Any, given: Given) -> Opened:
         InputError: If the source cannot be read, has no rewards, or can be read in several ways that differ.
     """
     name, own = name_of(source), _own_table(source)
-    if own is not None:
-        if _as_it_is(given):
-            return _own(own, given, name)
-        source = own
-    file = source_of(source, text=_text(given))
+    answers = _answers(source if own is None else own, given, decided=folder_of(source) is not None)
+    if own is not None and _as_it_is(given):
+        return _own(answers.source.read() if answers.left_out else own, given, name, answers)
+    file = answers.source
     if METADATA_KEY in (file.schema.metadata or {}) and _as_it_is(given):
-        return _own(file.read(), given, name)
+        return _own(file.read(), given, name, answers)
     given = replace(given, picks=False)
     head = _head(file)
     if head.num_rows < HEAD:  # it is all there is: read as a whole, its values are accounted for
@@ -65,7 +65,8 @@ def open_log(source: Any, given: Given) -> Opened:
     found = understand(head, given)
     if changed is None:
         table = head if head.num_rows < HEAD else file.read(needed_columns(head, found, given))
-    return log_from(head, table, replace(found, notes=(*file.notes, *more)), given, name)
+    opened = log_from(head, table, replace(found, notes=(*file.notes, *answers.notes, *more)), given, name)
+    return replace(opened, left_out=opened.left_out + answers.left_out)
 
 
 def open_slates(source: Any, given: Given, wanted: Wanted | None = None) -> PlainSlates:
@@ -87,7 +88,8 @@ def open_slates(source: Any, given: Given, wanted: Wanted | None = None) -> Plai
 
 def read_picks(source: Any, given: Given) -> tuple[pa.Table, Understood]:
     """Return the table of a source of picks, and how it is read."""
-    file = source_of(source, text=_text(given))
+    answers = _answers(source, given, decided=folder_of(source) is not None)
+    file = answers.source
     table = file.read()
     more: tuple[str, ...] = ()
     changed = reshaped(table)
@@ -95,7 +97,13 @@ def read_picks(source: Any, given: Given) -> tuple[pa.Table, Understood]:
         table, more = changed
     found = understand(table.slice(0, HEAD), replace(given, picks=True))
     found = replace(found, mapping=keyed_again(table, found.mapping))
-    return table, replace(found, notes=(*file.notes, *more))
+    return table, replace(found, notes=(*file.notes, *answers.notes, *more))
+
+
+def _answers(source: Any, given: Given, *, decided: bool) -> Answers:
+    """Return a source without the answers that do not count; what a fit's folder holds was ``decided``."""
+    file = source_of(source, text=_text(given))
+    return Answers(file) if decided else standing(file, given)
 
 
 def _head(file: Source) -> pa.Table:
@@ -122,7 +130,7 @@ def _as_it_is(given: Given) -> bool:
     return plain and set(given.roles) <= {"context"}
 
 
-def _own(table: pa.Table, given: Given, name: str) -> Opened:
+def _own(table: pa.Table, given: Given, name: str, answers: Answers) -> Opened:
     """Return a log that recurate wrote, or a log's table."""
     context = given.roles.get("context", "context")
     log = as_log(table, rewards=given.rewards or None, name=name, several=True)
@@ -132,9 +140,10 @@ def _own(table: pa.Table, given: Given, name: str) -> Opened:
         log = _with_context(log, [""] * log.table.num_rows)
     roles = {n: n for n in OWN if n in table.column_names}
     found = Understood(
-        Mapping("long", roles, rewards=log.rewards, reasons=dict.fromkeys(roles, "a log's own name"))
+        Mapping("long", roles, rewards=log.rewards, reasons=dict.fromkeys(roles, "a log's own name")),
+        notes=answers.notes,
     )
-    return Opened(log, found)
+    return Opened(log, found, left_out=answers.left_out)
 
 
 def _with_context(log: Log, values: Sequence[Any]) -> Log:

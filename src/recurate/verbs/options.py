@@ -63,6 +63,13 @@ Form = Annotated[
 Alternatives = Annotated[
     str | None, option("A,B,C", "Alternatives of a wide file, in the order of the codes that its picks use.")
 ]
+Include = Annotated[
+    str | None,
+    option(
+        "KIND,KIND",
+        "Also count answers of these kinds in an export of 'recurate serve': repeats, checks, simulated.",
+    ),
+]
 Feature = Annotated[
     list[str] | None,
     _column("Column that describes candidates, repeatable; characters:COLUMN counts a text's characters."),
@@ -178,13 +185,17 @@ def given(
     alternatives: Sequence[str] = (),
     places_from: int | None = None,
     rewards: Sequence[str] | None = None,
+    include: str | Sequence[str] | None = None,
     **roles: str | None,
 ) -> Given:
     """Return what the user said about a table: the column of each role, and further options of reading."""
     from recurate.log.reading.mapping import Given
 
     named = {role: column for role, column in roles.items() if column is not None}
-    return Given(named, form, tuple(alternatives), tuple(rewards or ()), places_from=places_from)
+    kinds = words(include) if isinstance(include, str) else tuple(include or ())
+    return Given(
+        named, form, tuple(alternatives), tuple(rewards or ()), places_from=places_from, include=kinds
+    )
 
 
 def wanted(

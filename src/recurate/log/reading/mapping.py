@@ -125,6 +125,8 @@ class Given:
         text: Those of them that hold text even if they look like numbers.
         readable: Whether slates whose pick cannot be read are left out of a log, as audits need, instead of
             kept without a pick, as forecasts need.
+        include: Kinds of answers of an export of ``recurate serve`` that count: ``repeats``, ``checks``,
+            ``simulated``.
     """
 
     roles: MappingType[str, str] = field(default_factory=dict)
@@ -136,6 +138,7 @@ class Given:
     text: tuple[str, ...] = ()
     places_from: int | None = None
     readable: bool = False
+    include: tuple[str, ...] = ()
 
 
 def check_given(given: Given, names: Sequence[str]) -> None:

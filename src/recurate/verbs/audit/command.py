@@ -33,6 +33,7 @@ def audit(
     form: options.Form = None,
     alternatives: options.Alternatives = None,
     places_from: options.PlacesFrom = None,
+    include: options.Include = None,
     feature: options.Feature = None,
     ties: options.Ties = "davidson",
     allow_unverified: Annotated[
@@ -71,8 +72,8 @@ def audit(
         options.source(log),
         declared=declared, reward=reward, slate=slate, pick=pick, rank=rank, rating=rating,
         chooser=chooser, item=item, position=position, context=context, round=round, form=form,
-        alternatives=options.words(alternatives), places_from=places_from, feature=feature, ties=ties,
-        progress=options.say,
+        alternatives=options.words(alternatives), places_from=places_from, include=include,
+        feature=feature, ties=ties, progress=options.say,
     )  # fmt: skip
     publish(found, out or options.beside(log, "audit"), as_json=as_json)
     code = exit_code(found.found, allow_unverified=allow_unverified)

@@ -36,7 +36,7 @@ def counts(observed: Observed, declared: Declared, left_out: int = 0) -> list[Fi
     Args:
         observed: The log.
         declared: The declaration.
-        left_out: Number of slates that could not be read, which are missing from numbers per round.
+        left_out: Number of slates that were left out, which are missing from numbers per round.
     """
     findings = []
     pooled = declared.pooled
@@ -60,7 +60,7 @@ def _but_for(left_out: int, found: Finding, short: IntArray) -> Finding:
     """Return a finding, not verified if the slates that were left out may explain what is short."""
     if found.verdict != MISMATCH or not left_out or (short < 0).any() or short.sum() > left_out:
         return found
-    evidence = counted(left_out, "{slate was|slates were} left out, as {it|they} could not be read")
+    evidence = counted(left_out, "{slate was|slates were} left out")
     return replace(found, evidence=evidence, verdict=UNTESTED)
 
 

@@ -34,6 +34,7 @@ def audit(
     form: str | None = None,
     alternatives: Sequence[str] = (),
     places_from: int | None = None,
+    include: str | Sequence[str] | None = None,
     feature: str | Sequence[str] | None = None,
     ties: str = "davidson",
     progress: Progress | None = None,
@@ -71,6 +72,8 @@ def audit(
         form: ``long``, ``wide``, ``pairs`` or ``lists``. Default: guessed.
         alternatives: Alternatives of a wide table, in the order of the codes in its picks.
         places_from: Number of the first place, 0 or 1, where picks are places. Default: from the values.
+        include: Kinds of answers in an export of ``recurate serve`` that count as well: ``repeats``,
+            ``checks``, ``simulated``. None: none of them.
         feature: Columns that describe the candidates of a log without rewards.
         ties: ``davidson``, ``half`` or ``drop``, as in ``fit``.
         progress: Function called with a line of text at the start of each part.
@@ -102,7 +105,7 @@ def audit(
         given=given(
             slate=slate, pick=pick, rank=rank, rating=rating, chooser=chooser, item=item, position=position,
             context=context, round=round, form=form, alternatives=alternatives, places_from=places_from,
-            rewards=listed(reward),
+            include=include, rewards=listed(reward),
         ),
         wanted=wanted(feature, None, None, ties),
     )  # fmt: skip

@@ -27,6 +27,7 @@ def fit(
     form: options.Form = None,
     alternatives: options.Alternatives = None,
     places_from: options.PlacesFrom = None,
+    include: options.Include = None,
     feature: options.Feature = None,
     score: Annotated[
         list[str] | None, option("COLUMN", "Score that the picker may have used; its temperature is fitted.")
@@ -74,7 +75,7 @@ def fit(
         options.source(log),
         slate=slate, pick=pick, rank=rank, rating=rating, chooser=chooser, item=item, position=position,
         context=context, round=round, form=form, alternatives=options.words(alternatives),
-        places_from=places_from, feature=feature, score=score,
+        places_from=places_from, include=include, feature=feature, score=score,
         model=model, ties=ties, groups=_groups(groups), most_groups=most_groups, starts=starts,
         shrinkage=shrinkage, seed=seed, progress=options.say,
     )  # fmt: skip

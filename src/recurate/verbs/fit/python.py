@@ -29,6 +29,7 @@ def fit(
     form: str | None = None,
     alternatives: Sequence[str] = (),
     places_from: int | None = None,
+    include: str | Sequence[str] | None = None,
     feature: str | Sequence[str] | None = None,
     score: str | Sequence[str] | None = None,
     model: str | None = None,
@@ -66,6 +67,8 @@ def fit(
         form: ``long``, ``wide``, ``pairs`` or ``lists``. Default: guessed.
         alternatives: Alternatives of a wide table, in the order of the codes in its picks.
         places_from: Number of the first place, 0 or 1, where picks are places. Default: from the values.
+        include: Kinds of answers in an export of ``recurate serve`` that count as well: ``repeats``,
+            ``checks``, ``simulated``. None: none of them.
         feature: Columns that describe candidates; ``characters:COLUMN`` is the length of a text.
         score: Columns of a score that the picker may have used; its temperature is fitted.
         model: ``score``, ``features`` or ``items``. Default: chosen by the columns that exist.
@@ -118,6 +121,7 @@ def fit(
         given=given(
             slate=slate, pick=pick, rank=rank, rating=rating, chooser=chooser, item=item, position=position,
             context=context, round=round, form=form, alternatives=alternatives, places_from=places_from,
+            include=include,
         ),
         wanted=wanted(feature, score, model, ties),
         classes=groups, most_classes=most_groups or 4, starts=starts, shrinkage=shrinkage, seed=seed,

@@ -25,6 +25,7 @@ def forecast(
     form: options.Form = None,
     alternatives: options.Alternatives = None,
     places_from: options.PlacesFrom = None,
+    include: options.Include = None,
     reference: options.Reference = None,
     rule: options.Rule = None,
     k: Annotated[
@@ -104,7 +105,7 @@ def forecast(
         reward=reward, group=group, track=track, context=context, round=round, slate=slate,
         pick=pick, rank=rank,
         rating=rating, form=form, alternatives=options.words(alternatives), places_from=places_from,
-        reference=reference,
+        include=include, reference=reference,
         rule=rule, k=None if k is None else _sizes(k), temperature=temperature, noise=noise, keep=keep,
         lapse=lapse, threshold=threshold, top=top, then=[stage(text) for text in then or ()],
         real_fraction=real_fraction, accumulate=accumulate or None, efficacy=efficacy_of(efficacy),

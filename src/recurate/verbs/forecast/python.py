@@ -35,6 +35,7 @@ def forecast(
     form: str | None = None,
     alternatives: Sequence[str] = (),
     places_from: int | None = None,
+    include: str | Sequence[str] | None = None,
     reference: Any = None,
     law: ArrayLike | None = None,
     k: float | Mapping[float, float] | None = None,
@@ -89,6 +90,8 @@ def forecast(
         form: the form of the file.
         alternatives: the alternatives of a wide file, in the order of the codes of its picks.
         places_from: the number of the first place where picks are places.
+        include: the kinds of answers in an export of ``recurate serve`` that count as well: ``repeats``,
+            ``checks``, ``simulated``. None: none of them.
         reference: real data, :math:`p_\mathrm{ref}`: anything that ``log`` may be. None: the log's rows of
             source ``real``, else the model's own law :math:`p_0`.
         law: masses of the candidates under :math:`p_0`, with arrays; uniform if None.
@@ -167,7 +170,7 @@ def forecast(
         del columns["context"]
         columns["columns"] = given(
             context=column_or_none(context), round=round, slate=slate, pick=pick, rank=rank, rating=rating,
-            form=form, alternatives=alternatives, places_from=places_from,
+            form=form, alternatives=alternatives, places_from=places_from, include=include,
         )  # fmt: skip
         found = forecast_log(log, LogOptions(listed(reward), **columns, **common), reference)
     return forecast_result(found, name_of(log))

@@ -28,6 +28,7 @@ def plan(
     form: options.Form = None,
     alternatives: options.Alternatives = None,
     places_from: options.PlacesFrom = None,
+    include: options.Include = None,
     maximise: Annotated[
         str, option("WHAT", "reward, nash (welfare) or worst (the worst group's reward).")
     ] = "reward",
@@ -120,7 +121,7 @@ def plan(
         options.source(log),
         reward=reward, group=group, track=track, context=context, round=round, slate=slate, pick=pick,
         rank=rank, rating=rating, form=form, alternatives=options.words(alternatives),
-        places_from=places_from, maximise=maximise,
+        places_from=places_from, include=include, maximise=maximise,
         importance=numbers("--importance", importance),
         rounds=_rounds(rounds), floor=floor, kl=kl, entropy=entropy, variance=variance, budget=budget,
         picks=picks, k=None if ks is None else [int(v) if v.is_integer() else v for v in ks],

@@ -51,6 +51,7 @@ def plan(
     form: str | None = None,
     alternatives: Sequence[str] = (),
     places_from: int | None = None,
+    include: str | Sequence[str] | None = None,
     maximise: str = "reward",
     importance: Sequence[float] | None = None,
     rounds: int | None = 10,
@@ -109,6 +110,8 @@ def plan(
         form: the form of the file.
         alternatives: the alternatives of a wide file, in the order of the codes of its picks.
         places_from: the number of the first place where picks are places.
+        include: the kinds of answers in an export of ``recurate serve`` that count as well: ``repeats``,
+            ``checks``, ``simulated``. None: none of them.
         maximise: J: ``reward`` (sum of importance x E r), ``nash`` (sum of importance x log E exp r) or
             ``worst`` (the smallest E r_i).
         importance: the weight of each reward in J, shape (rewards,); equal if None.
@@ -169,7 +172,7 @@ def plan(
     own = {} if is_array(log) else run_settings(folder_of(log))
     columns = given(
         context=column_or_none(context), round=round, slate=slate, pick=pick, rank=rank, rating=rating,
-        form=form, alternatives=alternatives, places_from=places_from,
+        form=form, alternatives=alternatives, places_from=places_from, include=include,
     )  # fmt: skip
     _check_horizon(rounds, track, tail)
     opened, candidates, real, played = _data(

@@ -1,0 +1,184 @@
+"""Answers in an export of ``recurate serve`` that are no picks of their own: repeats, checks, simulated ones.
+
+A question that a person is asked again, a question whose answer is known and a question that a simulated
+person answers each add rows to the export, and would count as picks of people. They are left out unless the
+user includes them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from recurate.core.arrays import BoolArray
+from recurate.core.errors import InputError, counted, nearest
+from recurate.core.limits import ROWS
+from recurate.log.reading.mapping import Given
+from recurate.log.reading.sources import Source, open_source
+from recurate.log.reading.values import array_of, blank, codes_of, flags_of
+
+KINDS = {"repeats": "repeated", "checks": "check", "simulated": "simulated"}  # and their columns
+WORDS = {"repeats": "{repeat|repeats}", "checks": "{check|checks}", "simulated": "simulated {pick|picks}"}
+SLATE = ("round", "slate")
+EXPORT = frozenset({"asked", "shown", "outcome", "chooser"})  # columns that every export has
+
+
+@dataclass(frozen=True)
+class Answers:
+    """A source without the answers that are left out.
+
+    Attributes:
+        source: The source; the one that was passed if nothing is left out.
+        notes: What was left out, or why nothing was.
+        left_out: Number of answers that are left out.
+    """
+
+    source: Source
+    notes: tuple[str, ...] = ()
+    left_out: int = 0
+
+
+def standing(file: Source, given: Given) -> Answers:
+    """Return an export of ``recurate serve`` without repeats, checks and simulated answers.
+
+    Other sources are returned as they are.
+
+    An answer of several kinds is counted once: as simulated, else as a check.
+
+    Args:
+        file: The source.
+        given: What the user said; ``include`` names kinds that are kept.
+
+    Raises:
+        InputError: If every answer would be left out, or a column does not say yes or no for each answer.
+    """
+    present = {kind: column for kind, column in KINDS.items() if column in file.schema.names}
+    if not is_export(file):
+        return Answers(file, _unused(file, given, list(present.values())))
+    kinds = _kinds(file, given, present)
+    left = {kind: own for kind, own in kinds.items() if own.any()}
+    if not left:
+        return Answers(file)
+    rows = np.logical_or.reduce(list(left.values()))
+    table = file.read()
+    codes = codes_of({n: array_of(table, n) for n in ("round", "slate") if n in table.column_names}, SLATE)
+    counts = {kind: np.unique(codes[own]).size for kind, own in left.items()}
+    if rows.all():
+        raise InputError(
+            f"every answer in {file.name} would be left out",
+            got=_listed(counts),
+            remedy=f"{_option(given, counts)} counts them",
+        )
+    note = f"left out: {_listed(counts)}; {_option(given, counts)} counts them"
+    kept = open_source(table.filter(pa.array(~rows)))
+    return Answers(replace(kept, name=file.name, said=file.notes), (note,), sum(counts.values()))
+
+
+def is_export(file: Source) -> bool:
+    """Return whether a source has the columns of an export of ``recurate serve``."""
+    return set(file.schema.names) >= EXPORT
+
+
+def check_in_parts(file: Source, given: Given) -> None:
+    """Raise InputError if answers of a source that is read in parts would have to be left out."""
+    present = {kind: column for kind, column in KINDS.items() if column in file.schema.names}
+    if not is_export(file):
+        return
+    left = [kind for kind, own in _kinds(file, given, present).items() if own.any()]
+    if left:
+        raise InputError(
+            f"{file.name} is read in parts, where {' and '.join(left)} cannot be left out",
+            got=f"answers flagged by {', '.join(KINDS[kind] for kind in left)}",
+            remedy=f"{_option(given, left)} counts them; or, with memory enough, {ROWS}=1000000000 in the "
+            "environment",
+        )
+
+
+def check_include(include: Sequence[str]) -> None:
+    """Raise InputError if a kind of answers is unknown."""
+    for kind in include:
+        if kind not in KINDS:
+            raise InputError(
+                "--include names repeats, checks or simulated", got=kind, remedy=nearest(kind, list(KINDS))
+            )
+
+
+def _kinds(file: Source, given: Given, present: dict[str, str]) -> dict[str, BoolArray]:
+    """Return which rows belong to each kind that is not included, (rows,) each; no row is of two kinds."""
+    check_include(given.include)
+    wanted = {kind: column for kind, column in present.items() if kind not in given.include}
+    if not wanted:
+        return {}
+    keys = [n for n in SLATE if n in file.schema.names]
+    table = file.read([*wanted.values(), *keys])
+    found = {kind: _flags(table, column, keys) for kind, column in wanted.items()}
+    taken = np.zeros(table.num_rows, bool)
+    for kind in reversed(list(found)):  # simulated first, then checks
+        found[kind] &= ~taken
+        taken |= found[kind]
+    return found
+
+
+def _flags(table: pa.Table, name: str, keys: Sequence[str]) -> BoolArray:
+    """Return the rows that a column flags, (rows,); empty values, as where files are joined, are no."""
+    column = table.column(name)
+    if pa.types.is_boolean(column.type):
+        flags = np.asarray(pc.fill_null(column, False).to_numpy(), bool)
+    else:
+        values = array_of(table, name)
+        numbers = np.where(blank(values), 0.0, flags_of(values))
+        if np.isnan(numbers).any():
+            raise InputError(
+                f"the column {name!r} of this export must say true or false",
+                got=repr(values[np.isnan(numbers)][0]),
+                remedy="export the picks again: recurate serve STUDY --export FILE",
+            )
+        flags = numbers == 1
+    if flags.any() and keys:
+        codes = codes_of({n: array_of(table, n) for n in keys}, SLATE)
+        share = np.bincount(codes, flags) / np.bincount(codes)
+        if ((share > 0) & (share < 1)).any():
+            raise InputError(
+                f"the column {name!r} differs between the candidates of one answer",
+                got=f"{int(((share > 0) & (share < 1)).sum())} such answers",
+                remedy="export the picks again: recurate serve STUDY --export FILE",
+            )
+    return flags
+
+
+def _unused(file: Source, given: Given, columns: Sequence[str]) -> tuple[str, ...]:
+    """Return a note on each column of flags of a table that is no export, and on kinds named in vain."""
+    check_include(given.include)
+    notes = []
+    if given.include:
+        notes.append("--include has no effect: this is not an export of recurate serve")
+    head = file.head() if columns else None
+    for name in columns:
+        assert head is not None
+        if _are_flags(head, name):
+            notes.append(
+                f"no slate is left out by the column {name!r}: this is not an export of recurate serve"
+            )
+    return tuple(notes)
+
+
+def _are_flags(table: pa.Table, name: str) -> bool:
+    """Return whether a column says yes or no, and nothing else, where it is not empty."""
+    if pa.types.is_nested(table.column(name).type):
+        return False
+    values = array_of(table, name)
+    there = ~blank(values)
+    return bool(there.any() and not np.isnan(flags_of(values[there].astype(object))).any())
+
+
+def _option(given: Given, left: Collection[str]) -> str:
+    """Return the option that includes what is left out, beside what is included already."""
+    return f"--include {','.join(kind for kind in KINDS if kind in left or kind in given.include)}"
+
+
+def _listed(counts: dict[str, int]) -> str:
+    return ", ".join(counted(count, WORDS[kind]) for kind, count in counts.items())
