@@ -29,7 +29,7 @@ from numpy.typing import ArrayLike
 
 from recurate.core.arrays import FloatArray
 from recurate.core.errors import InputError
-from recurate.rules.rule import check_temperature
+from recurate.rules.rule import Sizes, check_temperature
 
 STEP = 0.25
 TAIL = 37.0  # e^-37 = 9e-17
@@ -51,31 +51,32 @@ class Placed:
     """
 
     effects: tuple[float, ...]
-    k: int | Mapping[int, float] | tuple[tuple[int, float], ...] = 4
+    k: float | Mapping[float, float] | Sizes = 4
     temperature: float = 1.0
 
     def __post_init__(self) -> None:
         check_temperature(self.temperature)
-        sizes = self.k.items() if isinstance(self.k, Mapping) else self.k
-        object.__setattr__(self, "k", ((sizes, 1.0),) if isinstance(sizes, int) else tuple(sizes))
+        if not isinstance(self.k, tuple):
+            sizes = self.k if isinstance(self.k, Mapping) else {self.k: 1.0}
+            object.__setattr__(self, "k", tuple((float(k), float(chance)) for k, chance in sizes.items()))
         object.__setattr__(self, "effects", tuple(float(a) for a in self.effects))
         largest = max(k for k, _ in self.sizes)
         if not np.isfinite(self.effects).all() or largest > len(self.effects):
             raise InputError(
                 "every place of a slate needs a finite effect",
-                got=f"{len(self.effects)} effects for slates of {largest}",
+                got=f"{len(self.effects)} effects for slates of {largest:g}",
                 remedy="give one effect per place, 0 where it has none",
             )
 
     @property
-    def sizes(self) -> tuple[tuple[int, float], ...]:
+    def sizes(self) -> Sizes:
         """The slate sizes and their probabilities."""
         assert isinstance(self.k, tuple)
         return self.k
 
     def facts(self) -> dict[str, Any]:
         """Return the rule as plain values, for tables and reports."""
-        sizes = dict(self.sizes)
+        sizes = {int(k): chance for k, chance in self.sizes}
         k: Any = next(iter(sizes)) if len(sizes) == 1 else {str(k): chance for k, chance in sizes.items()}
         return {"k": k, "temperature": self.temperature, "places": list(self.effects)}
 
@@ -94,7 +95,7 @@ class Placed:
             return np.column_stack([self.weigh(setup, column) for column in law.T])
         out, near = np.zeros(law.size), np.maximum(setup - setup.max(), -FARTHEST)
         for k, chance in self.sizes:
-            out += chance * _weigh(near, np.array(self.effects[:k]), law)
+            out += chance * _weigh(near, np.array(self.effects[: int(k)]), law)
         return out
 
     def multiplier(self, rewards: ArrayLike, law: ArrayLike) -> FloatArray:

@@ -7,14 +7,13 @@ first and second answers follow different rules.
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
+from recurate.choices.checks.statistics import wilson
 from recurate.core.arrays import BoolArray, FloatArray, IntArray
-from recurate.metrics.estimates import NORMAL_975
 from recurate.rules.slates import Slates
 
 
@@ -60,7 +59,7 @@ def consistency(
         return None
     same = sum(bool(items[picked[a]] == items[picked[b]]) for a, b in pairs)
     expected = float(np.mean([_agreement(slates, chances, items, a, b) for a, b in pairs]))
-    return Consistency(len(pairs), same, _wilson(same, len(pairs)), expected)
+    return Consistency(len(pairs), same, wilson(same / len(pairs), len(pairs)), expected)
 
 
 def _agreement(slates: Slates, chances: FloatArray, items: NDArray[np.generic], a: int, b: int) -> float:
@@ -70,10 +69,3 @@ def _agreement(slates: Slates, chances: FloatArray, items: NDArray[np.generic], 
     for row in range(int(slates.offsets[a]), int(slates.offsets[a + 1])):
         total += float(chances[row]) * sum(float(chances[r]) for r in rows if items[r] == items[row])
     return total
-
-
-def _wilson(hits: int, count: int) -> tuple[float, float]:
-    z, p = NORMAL_975, hits / count
-    middle = (p + z * z / (2 * count)) / (1 + z * z / count)
-    reach = z / (1 + z * z / count) * math.sqrt(p * (1 - p) / count + z * z / (4 * count * count))
-    return max(middle - reach, 0.0), min(middle + reach, 1.0)

@@ -11,7 +11,7 @@ from recurate.choices.checks.score_tests import Check, strongest_features
 from recurate.choices.checks.statistics import three_moment_tail
 from recurate.choices.models.likelihood import information_of, runs_of
 from recurate.choices.table import Choices
-from recurate.core.arrays import FloatArray, IntArray
+from recurate.core.arrays import BoolArray, FloatArray, IntArray
 
 FEW_REPEATS = 30  # minimum number of pairs of equal slates for a test
 
@@ -91,11 +91,18 @@ def _slate_informations(
     return np.asarray(np.add.reduceat(outer, starts, axis=0) * np.square(weights[some])[:, None, None])
 
 
-def check_repeats(choices: Choices, beta: FloatArray) -> Check:
+def check_repeats(choices: Choices, beta: FloatArray, fitted: BoolArray | None = None) -> Check:
     r"""Test whether picks from equal slates are independent and follow the predictions.
 
     With residuals e = y - p of the slots, T is the sum of e_i' e_j over pairs of equal slates. Its mean is
-    zero unless predictions are wrong for particular slates or picks from equal slates are dependent.
+    zero unless predictions are wrong for particular slates or picks from equal slates are dependent, but for
+    the estimation of beta: with J the derivative of p by beta and C its covariance, a pair adds -tr J C J' if
+    beta was fitted to both of its slates, tr J C J' if to neither, and nothing if to one.
+
+    Args:
+        choices: Slates, features and picks.
+        beta: Fitted coefficients, (d,).
+        fitted: Whether beta was fitted to each slate, (slates,); None: to all.
     """
     blank = Check("repeats", "Repeated slates")
     if choices.weights is not None and (choices.weights != np.round(choices.weights)).any():
@@ -108,7 +115,10 @@ def check_repeats(choices: Choices, beta: FloatArray) -> Check:
     keep = np.flatnonzero(counts[codes] > 1)
     t = mean = variance = third = 0.0
     p_all, _ = choices.slates.softmax(choices.features @ beta)
-    inverse = np.linalg.pinv(information_of(choices.features, p_all, choices.slates), hermitian=True)
+    own = np.ones(len(choices), bool) if fitted is None else fitted
+    basis = choices.take(np.flatnonzero(own))
+    chance = p_all[choices.slates.spread(own)]
+    inverse = np.linalg.pinv(information_of(basis.features, chance, basis.slates), hermitian=True)
     for code in np.unique(codes[keep]):
         some = keep[codes[keep] == code]
         n = some.size
@@ -121,7 +131,9 @@ def check_repeats(choices: Choices, beta: FloatArray) -> Check:
         sigma = np.diag(p) - np.outer(p, p)
         jacobian = sigma @ choices.features[slots[0]]
         ordered = n * (n - 1)
-        mean -= ordered * float(np.einsum("ka,ab,kb->", jacobian, inverse, jacobian))
+        inside = int(own[some].sum())
+        signed = (n - inside) * (n - inside - 1) - inside * (inside - 1)
+        mean += signed * float(np.einsum("ka,ab,kb->", jacobian, inverse, jacobian))
         variance += 2 * ordered * float(np.square(sigma).sum())
         third += 8 * ordered * (n - 2) * float(np.trace(sigma @ sigma @ sigma)) + 4 * ordered * _third(p)
     ratio = t / math.sqrt(variance)

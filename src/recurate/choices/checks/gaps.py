@@ -7,15 +7,14 @@ every other candidate.
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 
 import numpy as np
 
 from recurate.choices.checks.score_tests import clusters_of
+from recurate.choices.checks.statistics import wilson
 from recurate.choices.table import Choices
-from recurate.core.arrays import FloatArray
-from recurate.metrics.estimates import NORMAL_975
+from recurate.core.arrays import BoolArray, FloatArray, IntArray
 
 BINS = 6  # of about equal numbers of pairs
 FEWEST = 20  # pairs per bin
@@ -38,11 +37,6 @@ class Gap:
     better: float
     interval: tuple[float, float]
     luce: float
-
-    @property
-    def apart(self) -> bool:
-        """Whether Luce's share lies outside the interval."""
-        return not self.interval[0] <= self.luce <= self.interval[1]
 
 
 def reward_gaps(choices: Choices, worth: FloatArray) -> list[Gap]:
@@ -68,19 +62,19 @@ def reward_gaps(choices: Choices, worth: FloatArray) -> list[Gap]:
     clusters = clusters_of(choices)
     codes = slates if clusters is None else clusters[slates]
     luce = 1 / (1 + np.exp(-gap))
-    found = [
+    return [
         _bin(gap[own], won[own], luce[own], weights[own], codes[own])
         for own in (place == b for b in range(cuts.size + 1))
         if own.any()
     ]
-    return found
 
 
-def _bin(gap: FloatArray, won: FloatArray, luce: FloatArray, weights: FloatArray, codes: FloatArray) -> Gap:
-    """Return one bin; the error is that of sums over clusters."""
+def _bin(gap: FloatArray, won: BoolArray, luce: FloatArray, weights: FloatArray, codes: IntArray) -> Gap:
+    """Return one bin, whose interval counts as many pairs as vary like its clusters' sums."""
     total = float(weights.sum())
     better, expected = float(weights @ won) / total, float(weights @ luce) / total
     sums = np.bincount(np.unique(codes, return_inverse=True)[1].ravel(), weights * (won - better))
-    reach = NORMAL_975 * math.sqrt(float(np.square(sums).sum())) / total
-    low, high = max(better - reach, 0.0), min(better + reach, 1.0)
-    return Gap(float(weights @ gap) / total, gap.size, better, (low, high), expected)
+    variance = float(np.square(sums).sum()) / total**2
+    single = better * (1 - better)
+    count = single / variance if single * variance > 0 else float(gap.size)
+    return Gap(float(weights @ gap) / total, gap.size, better, wilson(better, count), expected)

@@ -16,7 +16,7 @@ from recurate.choices.checks.statistics import chi2_tail, holm, quadratic_test
 from recurate.choices.models.identifiability import NoEstimate
 from recurate.choices.models.logit import conditional_logit
 from recurate.choices.table import Choices
-from recurate.core.arrays import FloatArray, IntArray
+from recurate.core.arrays import BoolArray, FloatArray, IntArray
 from recurate.core.seeds import Stream
 
 MOST_SLATES = 60_000  # maximum number of slates in a test
@@ -256,7 +256,13 @@ def part_of(choices: Choices, most: int = MOST_SLATES) -> Choices:
 
 
 def run_checks(
-    choices: Choices, beta: FloatArray, covariance: FloatArray, *, seed: int = 0, only: Sequence[str] = ()
+    choices: Choices,
+    beta: FloatArray,
+    covariance: FloatArray,
+    *,
+    seed: int = 0,
+    only: Sequence[str] = (),
+    again: tuple[Choices, BoolArray] | None = None,
 ) -> list[Check]:
     """Run the tests and correct the p-values of the main ones for their number (Holm).
 
@@ -266,10 +272,14 @@ def run_checks(
         covariance: Covariance of the coefficients, (d, d).
         seed: Seed of the candidates dropped in the Hausman-McFadden test.
         only: Names of the tests to run; all if empty.
+        again: The choices with further slates, of which the test of repeated slates alone knows, and which
+            slates beta was fitted to, (slates,).
     """
     if len(choices) < FEW_SLATES:
         return [Check("all", "All tests", why=f"{len(choices)} slates are too few (at least {FEW_SLATES})")]
     found = [t(choices, beta) for t in TESTS if not only or t.__name__.removeprefix("check_") in only]
+    if again is not None:
+        found = [check_repeats(again[0], beta, again[1]) if c.name == "repeats" else c for c in found]
     tested = [i for i, check in enumerate(found) if check.p is not None]
     corrected = holm([found[i].p or 0.0 for i in tested])
     for i, p in zip(tested, corrected, strict=True):

@@ -34,6 +34,14 @@ def normal_quantile(p: float) -> float:
     return float(ndtri(p))
 
 
+def wilson(share: float, count: float) -> tuple[float, float]:
+    """Return Wilson's 95 % interval (1927) of a probability, from a share of independent trials."""
+    z = normal_quantile(0.975)
+    middle = (share + z * z / (2 * count)) / (1 + z * z / count)
+    reach = z / (1 + z * z / count) * math.sqrt(share * (1 - share) / count + z * z / (4 * count * count))
+    return max(middle - reach, 0.0), min(middle + reach, 1.0)
+
+
 def three_moment_tail(value: float, mean: float, variance: float, third: float) -> float:
     """Return P(T >= value) for a T with this mean, variance and third central moment.
 

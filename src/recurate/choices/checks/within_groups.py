@@ -18,7 +18,7 @@ from recurate.choices.models.identifiability import NoEstimate
 from recurate.choices.models.latent_classes import ClassFit
 from recurate.choices.models.logit import conditional_logit
 from recurate.choices.table import Choices
-from recurate.core.arrays import IntArray
+from recurate.core.arrays import BoolArray, IntArray
 
 CLEAR = 0.95  # minimum posterior probability of the group of a chooser who clearly belongs to it
 MOST_LEFT_OUT = 0.5  # maximum share of slates of choosers who belong to no group clearly
@@ -40,7 +40,12 @@ class Within:
 
 
 def within_groups(
-    choices: Choices, few: Choices, groups: ClassFit, people: IntArray, seed: int = 0
+    choices: Choices,
+    few: Choices,
+    groups: ClassFit,
+    people: IntArray,
+    seed: int = 0,
+    again: tuple[Choices, BoolArray] | None = None,
 ) -> Within | str:
     """Test Luce's model within groups, or return the reason why it cannot be tested.
 
@@ -50,6 +55,7 @@ def within_groups(
         groups: Fitted groups.
         people: Codes of the choosers of ``groups.membership``, in its order, sorted.
         seed: Seed of folds and of the Hausman-McFadden test.
+        again: See :func:`recurate.choices.checks.luce_checks.run_checks`.
     """
     tested, share = _clear(choices, groups, people)
     if share < 1 - MOST_LEFT_OUT:
@@ -59,17 +65,30 @@ def within_groups(
         rules = compare_rules(_clear(few, groups, people)[0], seed=seed)
     except NoEstimate as error:
         return f"{error.what} ({error.got})"
-    checks = run_checks(tested, fit.coefficients, fit.covariance, seed=seed)
+    if again is not None:
+        clear = _is_clear(again[0], groups, people)
+        again = _clear(again[0], groups, people)[0], again[1][clear]
+    checks = run_checks(tested, fit.coefficients, fit.covariance, seed=seed, again=again)
     return Within(share, tuple(checks), tuple(rules))
 
 
 def _clear(choices: Choices, groups: ClassFit, people: IntArray) -> tuple[Choices, float]:
     """Return the slates of choosers whose group is clear, with features per group, and their share."""
-    assert choices.choosers is not None
-    membership = groups.membership[np.searchsorted(people, choices.choosers)]
-    clear = membership.max(axis=1) >= CLEAR
-    group = membership[clear].argmax(axis=1)
+    clear = _is_clear(choices, groups, people)
+    group = group_of(choices, groups, people)[clear]
     return _apart(choices.take(clear), group, groups.classes), float(clear.mean())
+
+
+def group_of(choices: Choices, groups: ClassFit, people: IntArray) -> IntArray:
+    """Return the likeliest group of each slate's chooser, (slates,)."""
+    assert choices.choosers is not None
+    return np.asarray(groups.membership.argmax(axis=1)[np.searchsorted(people, choices.choosers)])
+
+
+def _is_clear(choices: Choices, groups: ClassFit, people: IntArray) -> BoolArray:
+    """Return whether each slate's chooser clearly belongs to a group, (slates,)."""
+    assert choices.choosers is not None
+    return np.asarray(groups.membership.max(axis=1)[np.searchsorted(people, choices.choosers)] >= CLEAR)
 
 
 def _apart(choices: Choices, group: IntArray, classes: int) -> Choices:

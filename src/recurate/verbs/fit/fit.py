@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
 
+from recurate.choices.checks.consistency import Consistency
+from recurate.choices.checks.gaps import Gap, reward_gaps
 from recurate.choices.checks.held_out import (
     FEW_CHOOSERS,
     ClassScore,
@@ -22,7 +24,7 @@ from recurate.choices.checks.luce_checks import calibration_table, part_of, run_
 from recurate.choices.checks.score_tests import Check
 from recurate.choices.checks.statistics import chi2_tail
 from recurate.choices.checks.verdict import Fitted, Verdict, best_of, judge, nearly_best_of, no_rewards
-from recurate.choices.checks.within_groups import Within, within_groups
+from recurate.choices.checks.within_groups import Within, group_of, within_groups
 from recurate.choices.from_slates import Reading
 from recurate.choices.models import rival_rules
 from recurate.choices.models.identifiability import NoEstimate
@@ -33,26 +35,26 @@ from recurate.choices.models.recovery import ENOUGH, simplest
 from recurate.choices.models.rival_rules import RuleFit
 from recurate.choices.table import Choices
 from recurate.choices.usable import Usable, item_codes, item_slates, usable
-from recurate.core.arrays import FloatArray
+from recurate.core.arrays import BoolArray, FloatArray
 from recurate.core.errors import InputError
 from recurate.log.inputs import name_of
 from recurate.log.large import Large, open_large
 from recurate.log.opening import open_slates
 from recurate.log.reading.mapping import RANK, Given
-from recurate.log.reading.slates import CHARACTERS, ITEMS, POSITIONS, SCORE, Wanted
+from recurate.log.reading.slates import CHARACTERS, ITEMS, POSITIONS, SCORE, PlainSlates, Wanted
 from recurate.log.reading.understand import accounted
 from recurate.log.reading.values import ZERO_TIES
 from recurate.log.reading.wide import BY_VALUES
 from recurate.metrics.estimates import NORMAL_975
 from recurate.rules.families import Family
 from recurate.rules.rule import Rule
+from recurate.verbs.fit.again import ITEM_REWARD, Again, again_of, read_again
 from recurate.verbs.fit.parts import estimated
 
 FEW_ITEMS = 40  # maximum number of items that are fitted as indicator features
 FOR_RULES = 9000  # maximum number of slates for the comparison of rival rules
 FOR_CLASSES = 60_000  # maximum number of slates for the choice of the number of classes
 FEW_PICKS = 2.0  # minimum mean number of slates per chooser for a search for classes
-ITEM_REWARD = "item reward"  # feature of items that are too many for indicators
 LUCK = 1e-3  # probability of random picks that are all the best above which a warning is given
 THIN = 10.0  # mean number of slates per chooser below which more starts are used
 
@@ -106,6 +108,10 @@ class Fit:
             or (rows, 1) without groups.
         weights: Weights of these rewards.
         warnings: Warnings.
+        gaps: How often the better of two candidates is picked, by the gap of their rewards; with groups by
+            the rewards of each chooser's likeliest one.
+        repeats: How often people who were asked again picked the same, or None if nobody was.
+        features: Names of the features that rules and groups were fitted to.
     """
 
     reading: Reading
@@ -125,6 +131,9 @@ class Fit:
     rewards: FloatArray = field(repr=False)
     weights: tuple[float, ...]
     warnings: tuple[str, ...] = ()
+    gaps: tuple[Gap, ...] = ()
+    repeats: Consistency | None = None
+    features: tuple[str, ...] = ()
 
     @property
     def temperature(self) -> tuple[float, float, float] | None:
@@ -176,7 +185,9 @@ def fit_log(source: Any, options: FitOptions | None = None, progress: Progress |
     say = progress or (lambda _: None)
     say("reading")
     large = open_large(source, options.given)
-    plain = open_slates(source if large is None else large.sample, options.given, options.wanted)
+    read = source if large is None else large.sample
+    plain = open_slates(read, options.given, options.wanted)
+    repeats = read_again(read, options.given, options.wanted, plain)
     if large is not None:
         plain = replace(plain, notes=(*large.notes, *plain.notes))
     name = name_of(source) if isinstance(source, str | os.PathLike) else "LOG"
@@ -185,7 +196,7 @@ def fit_log(source: Any, options: FitOptions | None = None, progress: Progress |
         if ready.best is not None:
             return _best_of_k(ready, ready.best, name)
         say(f"fitting {len(ready.reading.choices)} picks")
-        found = fit_choices(ready, options, say, name)
+        found = fit_choices(ready, options, say, name, repeats)
         return found if large is None else _of_all(found, large, options, say)
 
 
@@ -204,8 +215,22 @@ def _of_all(fit: Fit, large: Large, options: FitOptions, say: Progress) -> Fit:
     return fit
 
 
-def fit_choices(ready: Usable, options: FitOptions, say: Progress, source: str = "LOG") -> Fit:
-    """Fit a choice table; ``source`` is the name of the log in advice."""
+def fit_choices(
+    ready: Usable,
+    options: FitOptions,
+    say: Progress,
+    source: str = "LOG",
+    repeats: PlainSlates | None = None,
+) -> Fit:
+    """Fit a choice table.
+
+    Args:
+        ready: Choice table.
+        options: Options of fitting.
+        say: Function called with a line of text at the start of each part.
+        source: Name of the log in advice.
+        repeats: The same answers with those to questions that people were asked again, or None.
+    """
     reading, logit = ready.reading, ready.logit
     warnings = [*_few_used(reading), *_by_values(reading), *ready.warnings]
     items = _fit_items(reading, options) if reading.model == ITEMS else None
@@ -226,7 +251,9 @@ def fit_choices(ready: Usable, options: FitOptions, say: Progress, source: str =
         strict, beta, covariance = found
     say("testing Luce's model")
     part = part_of(strict)
-    checks = [] if covariance is None else run_checks(part, beta, covariance, seed=options.seed)
+    again = None if repeats is None else _again(repeats, reading, strict, items, options, warnings)
+    pairs = None if again is None else (again.choices, again.fitted)
+    checks = [] if covariance is None else run_checks(part, beta, covariance, seed=options.seed, again=pairs)
     if len(part) < len(strict):
         warnings.append(f"Luce's model was tested on {len(part)} of {len(strict)} slates")
     say("comparing rules on held-out slates")
@@ -235,7 +262,7 @@ def fit_choices(ready: Usable, options: FitOptions, say: Progress, source: str =
     groups, scores = _groups(design, strict, options, say, warnings)
     count = beta.size if items is None else len(items.names) - 1
     p_zero = None if found is None else _ratio_p(strict, beta, count)
-    within = _within(design, (part, few), groups, options, warnings)
+    within = _within(design, (part, few), groups, options, warnings, pairs)
     fitted = Fitted(len(strict), count, p_zero, 1 if groups is None else groups.classes, within is not None)
     near = None if groups is not None else _nearly_best(reading, few, lapse, probit, best, source)
     tested = (checks, rules) if within is None else (list(within.checks), list(within.rules))
@@ -251,9 +278,15 @@ def fit_choices(ready: Usable, options: FitOptions, say: Progress, source: str =
     rival = {Family.LAPSE: lapse, Family.THURSTONE: probit}.get(verdict.rule)
     rewards, weights = _rewards(reading, design, items, logit, groups, rival)
     rewards = rewards - rewards.mean(axis=0)  # identified up to a constant
+    gaps = reward_gaps(strict, _worths(strict, beta, groups, design)) if beta.size else []
+    agreed = None
+    if again is not None:
+        chances = again.choices.slates.softmax(_worths(again.choices, beta, groups, design))[0]
+        agreed = again.consistency(chances)
     return Fit(
         reading, logit, items, position_fit(strict), lapse, probit, best, groups, tuple(scores),
         tuple(checks), tuple(rules), within, calibration, verdict, rewards, weights, tuple(warnings),
+        tuple(gaps), agreed, strict.names,
     )  # fmt: skip
 
 
@@ -282,6 +315,33 @@ def _best_of_k(ready: Usable, worth: FloatArray, source: str) -> Fit:
 
 
 # --- the pieces -----------------------------------------------------------------------------------
+
+
+def _again(
+    repeats: PlainSlates,
+    reading: Reading,
+    strict: Choices,
+    items: ItemFit | None,
+    options: FitOptions,
+    warnings: list[str],
+) -> Again | None:
+    """Return the answers of people who were asked again, or None with a warning that says why not."""
+    found = again_of(repeats, reading, strict, items, options.wanted.ties)
+    if isinstance(found, Again):
+        return found
+    warnings.append(f"answers to questions that people were asked again are not compared: {found}")
+    return None
+
+
+def _worths(choices: Choices, beta: FloatArray, groups: ClassFit | None, design: Choices) -> FloatArray:
+    """Return the rewards at temperature 1, (rows,), with groups those of the chooser's likeliest one."""
+    if groups is None or choices.choosers is None:
+        return np.asarray(choices.features @ beta)
+    assert design.choosers is not None
+    group = group_of(choices, groups, np.unique(design.choosers))
+    d = len(choices.names)
+    own = groups.coefficients[choices.slates.spread(group), :d]
+    return np.asarray(np.einsum("nd,nd->n", choices.features, own))
 
 
 def _fit_items(reading: Reading, options: FitOptions) -> ItemFit:
@@ -519,11 +579,12 @@ def _within(
     groups: ClassFit | None,
     options: FitOptions,
     warnings: list[str],
+    pairs: tuple[Choices, BoolArray] | None,
 ) -> Within | None:
     """Return the tests within the groups, if there are any; ``parts`` are for tests and for rules."""
     if groups is None or design.choosers is None:
         return None
-    found = within_groups(*parts, groups, np.unique(design.choosers), options.seed)
+    found = within_groups(*parts, groups, np.unique(design.choosers), options.seed, pairs)
     if isinstance(found, Within):
         return found
     warnings.append(f"Luce's model was not tested within the groups: {found}")
@@ -542,15 +603,11 @@ def _rewards(
 
     They are those of the groups, else of the rule that predicts better than Luce's (``rival``), else Luce's.
     """
-    matrix = reading.matrix
     if reading.model == POSITIONS:
         return np.zeros((reading.slates.rows, 1)), (1.0,)
-    if items is not None:
-        codes = item_codes(reading)
-        if groups is None and rival is None:
-            return items.rewards[codes][:, None], (1.0,)
-        few = len(items.names) <= FEW_ITEMS  # see _design
-        matrix = (codes[:, None] == np.arange(1, len(items.names))) if few else items.rewards[codes][:, None]
+    if items is not None and groups is None and rival is None:
+        return items.rewards[item_codes(reading)][:, None], (1.0,)
+    matrix = described(reading, items, design.names)
     d = matrix.shape[1]
     if groups is not None:
         return matrix @ groups.coefficients[:, :d].T, tuple(groups.weights.tolist())
@@ -558,3 +615,13 @@ def _rewards(
         return (matrix @ rival.coefficients[:d])[:, None], (1.0,)
     assert logit is not None
     return (matrix @ logit.coefficients[:d])[:, None], (1.0,)
+
+
+def described(reading: Reading, items: ItemFit | None, names: Sequence[str]) -> FloatArray:
+    """Return the features of all included candidates, (rows, d), that have these names in the fit."""
+    if items is None:
+        return reading.matrix
+    codes = item_codes(reading)
+    if tuple(names) == (ITEM_REWARD,):
+        return np.asarray(items.rewards[codes][:, None])
+    return np.asarray(codes[:, None] == np.arange(1, len(items.names)), float)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from functools import cache
 from typing import Any
 
 from recurate.choices.checks.held_out import LEAST_GAIN, SURE_GAIN, RuleScore
@@ -17,6 +18,8 @@ from recurate.metrics.estimates import NORMAL_975
 from recurate.report import charts
 from recurate.report.sections import Section
 from recurate.rules.families import Family
+from recurate.verbs.fit.against import against_facts, against_sections
+from recurate.verbs.fit.consequences import Consequences, consequences
 from recurate.verbs.fit.files import facts_of, fitted_log, item_rows, logit_rows, position_rows
 from recurate.verbs.fit.fit import Fit
 from recurate.verbs.result import Result
@@ -32,6 +35,7 @@ DESCRIBED = {SCORE: "a score", FEATURES: "features", ITEMS: "rewards of items", 
 
 def fit_result(found: Fit, source: str) -> Result[Fit]:
     """Return a fit as a result."""
+    effects = cache(lambda: consequences(found))
     implies = found.verdict.implies
     implied = " ".join(f"{text[0].upper()}{text[1:]}" + ("" if COMMAND in text else ".") for text in implies)
     return Result(
@@ -41,15 +45,15 @@ def fit_result(found: Fit, source: str) -> Result[Fit]:
         summary=f"{found.verdict.sentence} {implied}".strip(),
         warnings=found.warnings,
         source=source,
-        make_facts=lambda: facts_of(found),
-        make_sections=lambda: fit_sections(found),
+        make_facts=lambda: facts_of(found) | against_facts(found, effects()),
+        make_sections=lambda: fit_sections(found, effects()),
         make_tables=lambda: {"log.parquet": fitted_log(found)},
         read=found.reading.understood,
     )
 
 
-def fit_sections(found: Fit) -> list[Section]:
-    """Return all sections of a fit."""
+def fit_sections(found: Fit, effects: Consequences | None = None) -> list[Section]:
+    """Return all sections of a fit; ``effects`` are what deviations do to a forecast."""
     return [
         _read_section(found),
         *_excluded(found),
@@ -59,6 +63,7 @@ def fit_sections(found: Fit) -> list[Section]:
         *_group_sections(found),
         *_check_sections(found),
         *_calibration(found),
+        *against_sections(found, effects),
     ]
 
 
