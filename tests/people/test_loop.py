@@ -26,6 +26,7 @@ from recurate.loop.config import parse_config, write_config
 from recurate.loop.run_folder import RunFolder
 from recurate.people.asked import Ballots, put
 from recurate.people.ballots import Refused, Study
+from recurate.people.simulated import _rewards
 from recurate.people.tables import opened, slates
 
 PEOPLE = merged(
@@ -267,3 +268,37 @@ def test_a_configuration_is_served_to_its_end_though_the_server_is_killed(config
     server.terminate()
     assert server.wait() == 128 + signal.SIGTERM
     assert not (tmp_path / "runs" / "loop-2").exists()
+
+
+def judged(run: Path, temperature: float) -> None:
+    """Let one person judge the posted slates by Luce's rule on their only reward."""
+    study = Study(opened(run / "people" / "ballots.sqlite"))
+    for folder in posted_in(run):
+        put(study, folder)
+    person, rng = study.join(f"session {study.answers()}"), np.random.default_rng(study.answers())
+    while (lease := study.next(person)) is not None:
+        worth = np.array(_rewards(study, lease, "east")) / temperature
+        place = int((worth + rng.gumbel(size=worth.size)).argmax())
+        study.submit(person, lease.id, f"key-{lease.id:06d}", "pick", [place])
+    study.engine.dispose()
+
+
+@pytest.mark.parametrize(("temperature", "words"), [(0.5, "do not contradict"), (4.0, "did not follow")])
+def test_an_audit_compares_people_with_the_rule_that_the_forecast_assumed(
+    recurate_here, tmp_path, temperature, words
+):
+    rewards = [{"kind": "distance", "name": "east", "centre": [2.0, 0.0], "gamma": 1.0}]
+    config = written(tmp_path, selection={"slates": 200, "picks": 200}, rewards=rewards)
+    run = tmp_path / "run"
+    recurate_here("run", config, "--out", run)
+    for _ in range(2):
+        judged(run, temperature)
+        done = recurate_here("run", "--resume", run)
+    assert done.returncode == 0, done.stderr
+    audit = recurate_here("audit", run, "--out", tmp_path / "audit")
+    assert audit.returncode == 0, audit.stdout
+    said = " ".join(audit.stdout.split())
+    assert f"{words} the rule that the forecast assumed (Luce's rule at temperature 0.5, one of 3)" in said
+    assert "ok candidates per slate 3 3 (400 slates)" in said
+    assert "ok order of the candidates (random) random" in said
+    assert ("in place of" in said) == (words == "did not follow")

@@ -90,6 +90,8 @@ def test_position_bias_is_recovered(study_of, tmp_path):
     assert not found["verdict"]["holds"]
     assert check_of(found, "position")["corrected"] < 0.045
     assert abs(found["coefficients"][0]["coefficient"] - 1) < WIDE * found["coefficients"][0]["se"] + 0.1
+    (effect,) = (r for r in found["consequences"]["rows"] if r["deviation"] == "Position bias")
+    assert all(mean < luce for mean, luce in zip(effect["mean"], effect["luce_mean"], strict=True))
 
 
 def test_lapses_of_a_twentieth_are_recovered(study_of, tmp_path):
@@ -134,4 +136,10 @@ def test_luce_people_and_their_repeats(study_of, tmp_path):
         assert abs(share["share"] - expected) < WIDE * spread
     (term,) = seen["fit"]["coefficients"]
     assert abs(term["value"] - 1) < WIDE * (term["high"] - term["low"]) / 3.92
-    assert panel.fitted(tmp_path)["verdict"]["holds"]
+    found = panel.fitted(tmp_path)
+    assert found["verdict"]["holds"]
+    assert any("left out: " in note and "repeats; --include" in note for note in found["read"]["notes"])
+    again = found["repeats"]
+    assert again["pairs"] == seen["agreement"]["repeats"]["pairs"]
+    assert again["share"] == pytest.approx(seen["agreement"]["repeats"]["share"])
+    assert abs(again["expected"] - expected) < 0.1

@@ -15,7 +15,7 @@ from recurate.choices.models.recovery import Recovered, recover
 from recurate.choices.observed import Observed
 from recurate.core.errors import InputError, counted
 from recurate.log.candidates import from_log
-from recurate.log.folders import is_fit
+from recurate.log.folders import StoredRun, is_fit
 from recurate.log.inputs import folder_of
 from recurate.log.large import open_sample
 from recurate.log.reading.logs import Opened
@@ -25,9 +25,10 @@ from recurate.log.schema import MODEL, REAL, Log, as_log
 from recurate.rules.families import Family
 from recurate.theory.attribution import Change, attribute
 from recurate.theory.setting import Setting
+from recurate.verbs.audit.assumed import judge_assumed, shown
 from recurate.verbs.audit.candidates import judge_candidates
 from recurate.verbs.audit.counting import changed_parts, counts, training_counts
-from recurate.verbs.audit.declared import ASPECTS, Declared, untold
+from recurate.verbs.audit.declared import ASPECTS, Declared, parse_assumed, untold
 from recurate.verbs.audit.findings import MISMATCH, NOTE, UNTESTED, Finding
 from recurate.verbs.audit.judging import ANOTHER, judge_rule
 from recurate.verbs.audit.reuse import judge_propensities, judge_reuse
@@ -54,6 +55,7 @@ class Audit:
         opened: How the log was read.
         statement: The recovered rule in words.
         claimed: Whether anything was declared.
+        assumption: One sentence on the rule that a run's forecast assumed, where people picked.
     """
 
     findings: tuple[Finding, ...]
@@ -64,6 +66,7 @@ class Audit:
     statement: str = ""
     opened: Opened | None = None
     claimed: bool = False
+    assumption: str = ""
 
     @property
     def mismatches(self) -> list[Finding]:
@@ -108,6 +111,10 @@ def audit_log(
         found = audit(opened.log, declared, say, placed=opened.placed, left_out=opened.left_out)
     found = replace(found, opened=opened)
     folder = folder_of(source)
+    assumed = None if folder is None or is_fit(folder) else parse_assumed(StoredRun.open(folder).settings())
+    if assumed is not None:
+        with accounted(opened.understood):
+            found = _with_assumed(found, opened.log, assumed)
     extra = [] if folder is None else training_counts(folder, declared) + changed_parts(folder)
     statement = found.statement + ("; the rewards were fitted to these picks" if FITTED in warnings else "")
     findings = found.findings + tuple(extra)
@@ -119,6 +126,16 @@ def audit_log(
         found, findings=findings + tuple(untold(declared, findings)),
         warnings=tuple(warnings) + found.warnings, statement=statement,
     )  # fmt: skip
+
+
+def _with_assumed(found: Audit, log: Log, assumed: Declared) -> Audit:
+    """Return an audit of a run in which people picked with what was shown to them and what was assumed."""
+    log = with_slates(log)
+    notes, sentence = judge_assumed(log, assumed)
+    of_slates = shown(log, Observed.of(log), assumed.k or 1)
+    replaced = {f.aspect for f in notes} | {"slate size K"}
+    others = [f for f in found.findings if f.verdict != NOTE or f.aspect not in replaced]
+    return replace(found, findings=(*of_slates, *notes, *others), assumption=sentence)
 
 
 def _read(source: Any, options: FitOptions, say: Progress) -> tuple[Opened, list[str]]:

@@ -183,6 +183,14 @@ def parse_declared(raw: Mapping[str, Any], name: str = "the declaration") -> Dec
     return declared
 
 
+def parse_assumed(raw: Mapping[str, Any], name: str = "the configuration") -> Declared | None:
+    """Return the rule in a run's configuration that its forecast assumed, if people pick; else None."""
+    selection = raw.get("selection")
+    if not isinstance(selection, Mapping) or selection.get("by", "rule") != "people":
+        return None
+    return parse_declared({**raw, "selection": {**selection, "by": "rule"}}, name)
+
+
 def _check(key: str, value: Any, name: str) -> Any:
     if key == "noise":
         return noise_named(str(value)).name
