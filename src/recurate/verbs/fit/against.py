@@ -11,7 +11,7 @@ from recurate.report import charts
 from recurate.report.sections import Section
 from recurate.rules.families import Family
 from recurate.theory.forecast import SUPPORT
-from recurate.verbs.fit.consequences import ROUNDS, Consequence, Consequences, beyond
+from recurate.verbs.fit.consequences import ROUNDS, Consequence, Consequences, beyond, thin
 from recurate.verbs.fit.fit import Fit
 
 TITLE = "Picks against Luce's rule (Bradley-Terry)"
@@ -151,6 +151,11 @@ def _effects(effects: Consequences) -> Section:
     table = [["deviation", "size", *names]]
     table += [_row(row) for row in effects.rows]
     lines = [f"{row.deviation}: not computed, because {row.why}" for row in effects.rows if row.why]
+    if thin(effects):
+        lines.append(
+            "contexts are thin: residuals from their means are pooled, without the correction that a "
+            "forecast's first round has; rely on the differences"
+        )
     if beyond(effects):
         lines.append(f"* an effective support below {SUPPORT:g} candidates: beyond this pool")
     return Section(EFFECT, text, table, lines=tuple(lines))

@@ -35,7 +35,7 @@ from recurate.verbs.fit.fit import Fit, described
 
 ROUNDS = (1, 5)
 MOST = 20_000  # candidates; of more, evenly spread slates are taken
-ONE, MIXED = "one", "each and pooled"  # treatments of contexts
+ONE, POOLED, MIXED = "one", "pooled residuals", "each and pooled"  # treatments of contexts
 UNKNOWN = {
     "iia": "it depends on which candidates are alike, and no fitted rule has that",
     "drift": "the rule itself changes with time: fit the latest picks alone",
@@ -58,6 +58,7 @@ class Consequence:
         variance: Variance of the reward; empty where thick and thin contexts are mixed.
         luce_variance: The same under Luce's rule.
         support: Smallest effective support of these laws.
+        contexts: Treatment of contexts; see :class:`recurate.theory.forecast.Forecast`.
     """
 
     deviation: str
@@ -68,6 +69,7 @@ class Consequence:
     variance: tuple[float, ...] = ()
     luce_variance: tuple[float, ...] = ()
     support: float = 0.0
+    contexts: str = ONE
 
 
 @dataclass(frozen=True)
@@ -157,8 +159,9 @@ def played(deviation: Deviation, pool: Pool, reward: FloatArray) -> Consequence:
     plain_mean, plain_variance = _moments(model, plain_laws, columns[:, 0])
     support = min(1 / float(np.square(law).sum()) for law in (laws[-1], plain_laws[-1]))
     return Consequence(
-        deviation.name, deviation.size, "", mean, plain_mean, variance, plain_variance, support
-    )
+        deviation.name, deviation.size, "", mean, plain_mean, variance, plain_variance, support,
+        model.mode,
+    )  # fmt: skip
 
 
 def _moments(
@@ -304,6 +307,11 @@ def _pool(found: Fit) -> Pool:
         own = np.array(["" if v is None else str(v) for v in table["context"][rows]])
         contexts = own if np.unique(own).size > 1 else None
     return Pool(rows, contexts, shares, words)
+
+
+def thin(found: Consequences) -> bool:
+    """Return whether residuals of thin contexts were pooled."""
+    return any(row.contexts in (POOLED, MIXED) for row in found.rows)
 
 
 def beyond(found: Consequences) -> bool:

@@ -82,9 +82,9 @@ def fit(
 
     Returns:
         A result with ``logit`` (coefficients and standard errors), ``items``, ``groups``, ``positions``,
-        ``temperature``, ``checks``, ``gaps``, ``repeats``, ``rules``, ``verdict``, and the ``rewards`` of the included candidates at
-        temperature 1 with mean zero, (rows, groups), or (rows, 1) without groups. A saved result can be
-        passed to ``forecast``.
+        ``temperature``, ``checks``, ``gaps``, ``repeats``, ``rules``, ``verdict``, and the ``rewards`` of the
+        included candidates at temperature 1 with mean zero, (rows, groups), or (rows, 1) without groups. A
+        saved result can be passed to ``forecast``.
 
     Raises:
         InputError: If the table cannot be read or used.
