@@ -110,6 +110,12 @@ def test_a_context_of_one_candidate_says_why_nothing_was_computed():
     assert found.mean == ()
 
 
+def test_a_temperature_close_to_zero_says_why_nothing_was_computed():
+    rewards = np.random.default_rng(0).normal(size=5000) * 1e6
+    found = played(Deviation("", "", Rule(2), rewards[:, None], (1.0,), rewards), pool_of(rewards), rewards)
+    assert "span too much" in found.why
+
+
 # --- gaps and repeats -----------------------------------------------------------------------------
 
 

@@ -149,12 +149,12 @@ def played(deviation: Deviation, pool: Pool, reward: FloatArray) -> Consequence:
     candidates = as_candidates(columns, contexts=pool.contexts)
     plain = (0.0, 1.0, *(0.0 for _ in deviation.weights))
     luce = Setting(Rule(dict(pool.sizes)), plain, rounds=max(ROUNDS))
+    other = Setting(deviation.rule, (0.0, 0.0, *deviation.weights), rounds=max(ROUNDS))
     try:
         model = LoopModel.build(candidates, None, None, luce, None)
-    except InputError as error:
+        laws, plain_laws = (list(model.population.play(setting)) for setting in (other, luce))
+    except InputError as error:  # contexts with one candidate, or a temperature close to zero
         return Consequence(deviation.name, deviation.size, f"{error.what} ({error.got})")
-    other = Setting(deviation.rule, (0.0, 0.0, *deviation.weights), rounds=max(ROUNDS))
-    laws, plain_laws = (list(model.population.play(setting)) for setting in (other, luce))
     mean, variance = _moments(model, laws, columns[:, 0])
     plain_mean, plain_variance = _moments(model, plain_laws, columns[:, 0])
     support = min(1 / float(np.square(law).sum()) for law in (laws[-1], plain_laws[-1]))
