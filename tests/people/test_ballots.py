@@ -10,7 +10,8 @@ pytest.importorskip("fastapi", reason="pip install 'recurate[people]'")
 from sqlalchemy import select
 
 from helpers.studies import slates, texts
-from recurate.people.ballots import Refused, Slate
+from recurate.people.asked import _answers
+from recurate.people.ballots import Refused, Slate, Study
 from recurate.people.tables import ballots, leases
 from recurate.people.tables import slates as slates_table
 
@@ -129,16 +130,47 @@ def test_an_answer_that_is_taken_back_is_asked_again(study_of):
         ("tie", [0, 0], "candidates 1 to 3"),
         ("bad", [0], "needs 0 to 0"),
         ("ranking", [0, 1, 2], "does not offer"),
+        ("extremes", [0], "needs 2 to 2"),
+        ("extremes", [1, 1], "candidates 1 to 3"),
+        ("extremes", [2, 1, 0], "needs 2 to 2"),
     ],
 )
 def test_impossible_answers_are_refused_and_nothing_is_kept(study_of, outcome, places, message):
-    study = study_of(slates(1))
+    study = study_of(slates(1), outcomes=("pick", "tie", "bad", "skip", "extremes"))
     anna = study.join("a")
     lease = study.next(anna)
     with pytest.raises(Refused, match=message):
         study.submit(anna, lease.id, "the-click", outcome, places)
     assert said(study) == []
     assert study.next(anna).id == lease.id
+
+
+def test_the_best_comes_before_the_worst(study_of):
+    study = study_of(slates(1), outcomes=("extremes",))
+    anna = study.join("a")
+    lease = study.next(anna)
+    items = [c.item for c in lease.candidates]
+    study.submit(anna, lease.id, "the-click", "extremes", [items.index(2), items.index(0)])
+    assert said(study)[0][2:] == ("extremes", [2, 0])
+    with study.engine.connect() as c:
+        taken = _answers(c, 0, 0, 1, 3)
+    assert (taken.slots.tolist(), taken.outcomes) == ([2], ["pick"]), "a loop takes the best"
+
+
+def test_of_two_the_best_and_the_worst_is_a_pick(study_of):
+    study = study_of(slates(1, 2), outcomes=("extremes",))
+    anna = study.join("a")
+    lease = study.next(anna)
+    with pytest.raises(Refused, match="does not offer"):
+        study.submit(anna, lease.id, "click-1", "extremes", [0, 1])
+    study.submit(anna, lease.id, "click-2", "pick", [0])
+    assert study.undecided(0) == 0
+
+
+def test_a_study_keeps_its_secret(study_of):
+    study = study_of(slates(1))
+    assert study.secret == Study(study.engine).secret
+    assert study.code(1) == Study(study.engine).code(1) != study.code(2)
 
 
 def test_a_slate_of_somebody_else_cannot_be_answered(study_of):

@@ -12,6 +12,7 @@ import pytest
 
 pytest.importorskip("sqlalchemy", reason="pip install 'recurate[people]'")
 import pyarrow as pa
+import pyarrow.compute as pc
 from sqlalchemy import select
 
 from helpers.studies import Clock
@@ -21,8 +22,19 @@ from recurate.people import export
 from recurate.people.ballots import Candidate, Slate, Study
 from recurate.people.tables import ballots, candidates, leases, people, slates
 
-SELDOM = ("context", "simulated", "repeated", "check", "tied", "order", "reason", "comment", "worker")
-OUTCOMES = ("pick", "tie", "bad", "skip", "ranking")
+SELDOM = (
+    "context",
+    "simulated",
+    "repeated",
+    "check",
+    "tied",
+    "order",
+    "worst",
+    "reason",
+    "comment",
+    "worker",
+)
+OUTCOMES = ("pick", "tie", "bad", "skip", "ranking", "extremes")
 
 
 def plainly(study: Study) -> list[dict[str, Any]]:
@@ -46,7 +58,7 @@ def plainly(study: Study) -> list[dict[str, Any]]:
                     "slot": place,
                     "item": items.setdefault(one.content, len(items)),
                     "context": row.context,
-                    "picked": said in ("pick", "ranking") and slots[0] == slot,
+                    "picked": said in ("pick", "ranking", "extremes") and slots[0] == slot,
                     "chooser": row.label,
                     "outcome": said,
                     "shown": one.content,
@@ -58,6 +70,7 @@ def plainly(study: Study) -> list[dict[str, Any]]:
                     "check": row.answer is not None,
                     "tied": said == "tie" and slot in slots,
                     "order": slots.index(slot) + 1 if said == "ranking" and slot in slots else None,
+                    "worst": said == "extremes" and slots[1] == slot,
                     "reason": row.reason,
                     "comment": row.comment,
                     "worker": row.worker or "",
@@ -79,7 +92,8 @@ def judged(study: Study, clock: Clock, outcomes: tuple[str, ...], seed: int = 0)
         while (lease := study.next(person)) is not None:
             clock.time += float(rng.exponential(5))
             said, k = str(rng.choice(outcomes)), len(lease.candidates)
-            count = {"pick": 1, "tie": 2, "ranking": int(rng.integers(1, k + 1))}.get(said, 0)
+            said = "pick" if said == "extremes" and k < 3 else said
+            count = {"pick": 1, "tie": 2, "ranking": int(rng.integers(1, k + 1)), "extremes": 2}.get(said, 0)
             places = rng.permutation(k)[:count].tolist()
             words = {"reason": "unclear, \u00fc", "comment": "so, \u201cwell\u201d"} if said == "skip" else {}
             study.submit(person, lease.id, f"key-{lease.id}-{clock.time:.3f}", said, places, **words)
@@ -135,7 +149,8 @@ def test_types_of_columns(study_of, clock):
         "round": "int32", "slate": "int64", "slot": "int32", "item": "int64", "context": "string",
         "picked": "bool", "chooser": "string", "outcome": "string", "shown": "string", "asked": "int64",
         "seconds": "double", "time": "string", "simulated": "bool", "repeated": "bool", "check": "bool",
-        "tied": "bool", "order": "int32", "reason": "string", "comment": "string", "worker": "string",
+        "tied": "bool", "order": "int32", "worst": "bool", "reason": "string", "comment": "string",
+        "worker": "string",
         "reward": "double", "slot_of_candidate": "string", "length": "int64", "flag": "null",
         "note": "string",
     }  # fmt: skip
@@ -161,6 +176,52 @@ def test_formats_say_the_same(study_of, clock):
     assert again.column_names == table.column_names
     assert again.column("picked").to_pylist() == table.column("picked").to_pylist()
     assert isinstance(again, pa.Table)
+
+
+def test_another_study_takes_an_export(study_of, clock):
+    """Every kind of answer, the worst among them, comes back as it was."""
+    study, other = (study_of(mixed(), seats=2, outcomes=OUTCOMES, limit=50) for _ in range(2))
+    judged(study, clock, OUTCOMES)
+    table = export.table_of(study)
+    assert export.take(other, table, "picks") == study.answers()
+    again = export.table_of(other)
+    key = [("round", "ascending"), ("asked", "ascending"), ("chooser", "ascending"), ("slot", "ascending")]
+    for name in ("picked", "tied", "order", "worst", "outcome", "shown", "reason"):
+        assert again.sort_by(key).column(name).to_pylist() == table.sort_by(key).column(name).to_pylist()
+    both = pc.and_(table.column("picked"), table.column("worst"))
+    assert not pc.any(both).as_py()
+
+
+def test_the_best_and_the_worst_in_a_file_differ(study_of, clock):
+    study, other = (study_of(some_slates(3), outcomes=OUTCOMES) for _ in range(2))
+    judged(study, clock, ("extremes",))
+    table = export.table_of(study)
+    at = table.column_names.index("worst")
+    with pytest.raises(InputError, match="'extremes' of 1 candidates"):
+        export.take(other, table.set_column(at, "worst", table.column("picked")), "picks")
+
+
+@pytest.mark.parametrize("outcome", ["extremes", "ranking", "tie"])
+def test_what_else_people_say_describes_no_candidate(study_of, recurate_here, tmp_path, outcome):
+    """Without rewards, fit must not take the order or the worst for properties of the candidates."""
+    slates_ = [
+        Slate(n, tuple(Candidate(i, "text", f"text {(n + i * (1 + n % 3)) % 7}") for i in range(3)), "q")
+        for n in range(120)
+    ]
+    study, rng = study_of(slates_, outcomes=OUTCOMES), np.random.default_rng(0)
+    for n in range(120):  # slates recur, and nobody sees one twice
+        anna = study.join(f"session {n}")
+        lease = study.next(anna)
+        places = rng.permutation(3).tolist()
+        other = n % 3 > 0
+        said = places[: 2 + (outcome == "ranking")] if other else places[:1]
+        study.submit(anna, lease.id, f"key-{n:06d}", outcome if other else "pick", said)
+    export.write(study, tmp_path / "picks.csv")
+    fitted = recurate_here("fit", "picks.csv", "--out", "fit")
+    assert fitted.returncode == 0, fitted.stderr
+    facts = json.loads((tmp_path / "fit" / "fit.json").read_text(encoding="utf-8"))
+    assert facts["facts"]["slates"] == (40 if outcome == "tie" else 120)
+    assert {c["name"].partition("=")[0] for c in facts["coefficients"]} == {"shown"}
 
 
 @pytest.mark.parametrize("outcome", ["bad", "tie", "skip"])

@@ -345,6 +345,250 @@ def test_axe_finds_nothing_in_the_owners_pages(of_texts: Served, visit: Visit, s
     accessible(owner, "owner")
 
 
+# --- orders: rankings, the best and the worst -------------------------------------------------------
+
+FOUR = [f"answer {letter}" for letter in "abcd"]
+
+
+@pytest.fixture(scope="module")
+def of_orders(place: Path) -> Iterator[Served]:
+    """Serve four texts to rank, or to name the best and the worst of."""
+    rows = [{"prompt": f"Question {i}", "candidates": FOUR} for i in range(8)]
+    answers = ("--answers", "pick,skip,ranking,best-worst")
+    with Served(lines(place / "orders" / "texts.jsonl", rows), "--open", "--seats", 50, *answers) as served:
+        yield served
+
+
+def kept_of(person: Visitor, act: Callable[[], Any]) -> tuple[str, list[str]]:
+    """Return the outcome that an act sends, and the texts of the places."""
+    shown = person.shown(*range(1, person.page.locator(".candidate").count() + 1))
+    with person.page.expect_request("**/api/ballots") as sent:
+        person.answered(act)
+    said = sent.value.post_data_json
+    return said["outcome"], [shown[place] for place in said["places"]]
+
+
+def middle(thing: Any) -> tuple[float, float]:
+    box = thing.bounding_box()
+    return box["x"] + box["width"] / 2, box["y"] + box["height"] / 2
+
+
+def by_mouse(person: Visitor, thing: Any, to: tuple[float, float]) -> None:
+    mouse = person.page.mouse
+    mouse.move(*middle(thing))
+    mouse.down()
+    mouse.move(*to, steps=6)
+    mouse.up()
+
+
+def by_finger(person: Visitor, thing: Any, to: tuple[float, float]) -> None:
+    """Drag with touches as the screen reports them: the browser may take them for scrolling."""
+    touch = person.context.new_cdp_session(person.page)
+    x, y = middle(thing)
+
+    def at(kind: str, *points: tuple[float, float]) -> None:
+        touch.send(
+            "Input.dispatchTouchEvent", {"type": kind, "touchPoints": [{"x": a, "y": b} for a, b in points]}
+        )
+
+    at("touchStart", (x, y))
+    for step in range(1, 7):
+        at("touchMove", (x + (to[0] - x) * step / 6, y + (to[1] - y) * step / 6))
+    at("touchEnd")
+    touch.detach()
+
+
+def slot(person: Visitor, number: int) -> Any:
+    return person.page.locator("#slots li").nth(number - 1)
+
+
+def grip(person: Visitor, number: int) -> Any:
+    """Return where a candidate's card is dragged, in view."""
+    found = person.page.locator(".grip").nth(number - 1)
+    found.evaluate("one => one.scrollIntoView({ block: 'start' })")
+    return found
+
+
+def order(person: Visitor) -> list[str]:
+    """Return the candidates in the tray, as they are numbered."""
+    return [words.split()[1] for words in person.page.locator(".chip").all_text_contents()]
+
+
+def told(person: Visitor) -> str:
+    return str(person.page.inner_text("#told"))
+
+
+Drag = Callable[[Visitor, Any, tuple[float, float]], None]
+BY = {"mouse": (by_mouse, {}), "touch": (by_finger, PHONE)}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("by", BY)
+def test_candidates_are_dragged_into_an_order(of_orders: Served, visit: Visit, by: str) -> None:
+    drag, window = BY[by]
+    person = visit(of_orders, **window).join()
+    page, shown = person.page, person.shown(1, 2, 3, 4)
+    page.click("#rank")
+    drag(person, grip(person, 3), middle(slot(person, 2)))
+    assert told(person) == "Candidate 3 moved to place 1 of 4."  # there are no gaps
+    drag(person, grip(person, 2), middle(slot(person, 1)))
+    assert (order(person), told(person)) == (["2", "3"], "Candidate 2 moved to place 1 of 4.")
+    drag(person, grip(person, 1), middle(slot(person, 4)))
+    assert (order(person), told(person)) == (["2", "3", "1"], "Candidate 1 moved to place 3 of 4.")
+    drag(person, person.page.locator(".chip").nth(2), middle(slot(person, 1)))
+    assert (order(person), told(person)) == (["1", "2", "3"], "Candidate 1 moved to place 1 of 4.")
+    drag(person, person.page.locator(".chip").nth(1), (200.0, 30.0))
+    assert (order(person), told(person)) == (["1", "3"], "Candidate 2 taken out.")
+    drag(person, grip(person, 4), (200.0, 30.0))  # to nowhere
+    assert order(person) == ["1", "3"]
+    assert page.locator(".dragged, [data-over]").count() == 0
+    assert page.locator(".pick:visible").all_inner_texts() == ["Rank 1: 1", "Next: 2", "Rank 2: 3", "Next: 4"]
+    if by == "touch":
+        widths(person)
+    assert person.count().startswith("0 of")
+    assert kept_of(person, lambda: page.click("#send")) == ("ranking", [shown[0], shown[2]])
+
+
+def test_a_ranking_needs_no_dragging(of_orders: Served, visit: Visit) -> None:
+    """Clicks alone make every order, and change it."""
+    person = visit(of_orders).join()
+    shown = person.shown(1, 2, 3, 4)
+    person.page.click("#rank")
+    for number in (4, 2, 1, 3):
+        person.page.click(f".pick:text-is('Next: {number}')")
+    assert order(person) == ["4", "2", "1", "3"]
+    person.page.locator(".chip").first.click()
+    assert (order(person), told(person)) == (["2", "1", "3"], "Candidate 4 taken out.")
+    person.page.click(".pick:text-is('Next: 4')")
+    assert kept_of(person, lambda: person.page.click("#send")) == (
+        "ranking", [shown[1], shown[0], shown[2], shown[3]]
+    )  # fmt: skip
+
+
+def test_a_ranking_by_keys(of_orders: Served, visit: Visit) -> None:
+    """Numbers rank, arrow keys move the last one or the one that has the focus, Delete takes it out."""
+    person = visit(of_orders).join()
+    page, shown = person.page, person.shown(1, 2, 3, 4)
+    person.press("r", "3", "1", "ArrowUp")
+    assert (order(person), told(person)) == (["1", "3"], "Candidate 1 moved to place 1 of 4.")
+    person.press("2", "4", "ArrowLeft")
+    assert order(person) == ["1", "3", "4", "2"]
+    page.locator(".chip").nth(1).focus()
+    person.press("ArrowDown")
+    assert (order(person), told(person)) == (["1", "4", "3", "2"], "Candidate 3 moved to place 3 of 4.")
+    person.press("ArrowDown", "ArrowDown")  # the focus stays with it, and there is an end
+    assert order(person) == ["1", "4", "2", "3"]
+    person.press("Delete")
+    assert (order(person), told(person)) == (["1", "4", "2"], "Candidate 3 taken out.")
+    page.get_by_role("button", name="Rank 3: 2").focus()
+    person.press("ArrowUp")
+    assert order(person) == ["1", "2", "4"]
+    name = "Candidate 2 " + shown[1] + ", place 2 of 4"
+    assert person.page.locator(".chip").nth(1).text_content() == name
+    person.press("Escape")
+    assert not page.is_visible("#tray")
+    person.press("r", "2", "1")
+    assert kept_of(person, lambda: person.press("Enter")) == ("ranking", [shown[1], shown[0]])
+
+
+def test_a_drag_that_is_given_up_changes_nothing(of_orders: Served, visit: Visit) -> None:
+    person = visit(of_orders).join()
+    page = person.page
+    page.click("#rank")
+    page.mouse.move(*middle(grip(person, 2)))
+    page.mouse.down()
+    page.mouse.move(*middle(slot(person, 1)), steps=4)
+    assert page.locator(".dragged").count() == 1
+    person.press("Escape")
+    page.mouse.up()
+    assert page.locator(".dragged, [data-over], .chip").count() == 0
+    assert page.is_visible("#tray")
+    by_mouse(person, page.locator(".body").nth(1), middle(slot(person, 1)))  # marks words
+    assert order(person) == []
+
+
+@pytest.mark.slow
+def test_images_are_dragged_by_themselves(place: Path, visit: Visit) -> None:
+    """Without picks to offer, a question begins with the ranking."""
+    with Served(images(place / "ranked", 1), "--open", "--answers", "ranking") as served:
+        person = visit(served).join()
+        assert not person.page.is_visible("#rank")
+        by_mouse(person, person.page.locator(".body").nth(1), middle(slot(person, 1)))
+        assert (order(person), told(person)) == (["2"], "Candidate 2 moved to place 1 of 2.")
+        person.page.locator(".body").nth(0).click()
+        assert order(person) == ["2", "1"]
+        assert kept_of(person, lambda: person.page.click("#send"))[0] == "ranking"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("by", [*BY, "click", "keys", "tap"])
+def test_the_best_and_the_worst(of_orders: Served, visit: Visit, by: str) -> None:
+    drag, window = BY["touch" if by == "tap" else by if by in BY else "mouse"]
+    person = visit(of_orders, **window).join()
+    page, shown = person.page, person.shown(1, 2, 3, 4)
+    if by == "keys":
+        person.press("w", "2")
+        assert page.inner_text("#tray-how") == "Now choose the worst."
+        person.press("4")
+        assert told(person) == "Candidate 4 is the worst."
+        person.press("3")  # another one in its place
+        assert order(person) == ["2", "3"]
+        person.press("ArrowUp")
+        assert order(person) == ["3", "2"]
+        person.press("3")
+        assert not page.is_visible("#send")
+        person.press("1")
+        assert order(person) == ["1", "2"]
+    elif by in BY:
+        page.click("#extremes")
+        drag(person, grip(person, 1), middle(slot(person, 2)))
+        assert told(person) == "Candidate 1 is the worst."
+        drag(person, grip(person, 2), middle(slot(person, 1)))
+        assert told(person) == "Candidate 2 is the best."
+        drag(person, page.locator(".chip").nth(0), middle(slot(person, 2)))
+    else:
+        press = (lambda words: page.tap(words)) if by == "tap" else page.click
+        press("#extremes")
+        press("text='Worst: 2'")
+        press("text='Best: 2'")  # one candidate is not both
+        assert order(person) == ["2"]
+        press("text='Worst: 2'")
+        press("text='Best: 1'")
+    assert order(person) == ["1", "2"]
+    if by in ("touch", "tap"):
+        widths(person)
+    assert page.locator("[data-worst]").get_attribute("aria-label") == "Candidate 2"
+    send = (lambda: person.press("Enter")) if by == "keys" else lambda: page.click("#send")
+    assert kept_of(person, send) == ("extremes", [shown[0], shown[1]])
+
+
+@pytest.mark.slow
+def test_the_best_and_the_worst_of_two_is_a_pick(tmp_path: Path, visit: Visit) -> None:
+    rows = [{"prompt": "Two", "candidates": FOUR[:2]}, {"prompt": "Three", "candidates": FOUR[:3]}]
+    with Served(lines(tmp_path / "t.jsonl", rows), "--open", "--answers", "best-worst") as served:
+        person, clicked = visit(served).join(), {}
+        for _ in range(2):
+            question = person.question()
+            assert person.page.is_visible("#tray") == (question == "Three")
+            keys = ["2"] if question == "Two" else ["2", "1", "Enter"]
+            clicked[question] = kept_of(person, lambda keys=keys: person.press(*keys))
+        kept = served.exported()
+    assert {q: own["outcome"] for q, own in kept.items()} == {"Two": "pick", "Three": "extremes"}
+    assert {q: own["picked"] for q, own in kept.items()} == {q: said[:1] for q, (_, said) in clicked.items()}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_axe_finds_nothing_in_orders(of_orders: Served, visit: Visit, scheme: str) -> None:
+    person = visit(of_orders, bypass_csp=True, color_scheme=scheme).join()
+    person.press("r", "1")
+    accessible(person, "a ranking")
+    person.press("w", "1", "3")
+    accessible(person, "the best and the worst")
+    small = "all => all.filter((one) => one.getBoundingClientRect().height < 24).map((one) => one.outerHTML)"
+    assert person.page.locator("button:visible").evaluate_all(small) == []
+
+
 # --- requests -------------------------------------------------------------------------------------
 
 
@@ -544,6 +788,7 @@ def test_the_owner_invites_and_sees_the_answers(tmp_path: Path, visit: Visit) ->
         person.answered(person.pick(3).click)
         finish(person, 3)
         owner.page.wait_for_selector("#rounds td:has-text('complete')")
+        assert owner.page.inner_text("#people code") == person.page.inner_text("#code")
         assert delete.evaluate("button => button === document.activeElement")
         for ending in ("parquet", "jsonl", "csv"):
             with owner.page.expect_download() as found:
@@ -563,3 +808,58 @@ def test_the_owner_invites_and_sees_the_answers(tmp_path: Path, visit: Visit) ->
         owner.page.wait_for_selector("#people:has-text('Nobody yet')")
         owner.page.get_by_role("button", name="Revoke friends").click()
         owner.page.wait_for_selector("#invitations td:has-text('revoked')")
+
+
+def test_the_owner_sees_the_temperature_and_groups(of_texts: Served, visit: Visit) -> None:
+    """Whatever the fit says: with one reward a temperature, with two groups their shares, or neither."""
+    term = {"name": "reward", "value": 2.0, "low": -1.0, "high": 4.0}
+    groups = {"two": True, "gain": 0.1, "error": 0.012, "shares": [0.625, 0.375], "names": ["reward"]}
+    fit = {
+        "coefficients": [term],
+        "words": "Luce describes the picks.",
+        "temperature": {"value": 0.5, "low": 0.25, "high": None},
+        "groups": groups | {"coefficients": [[2.5], [-0.5]]},
+    }
+    owner = visit(of_texts).login()
+    page = owner.page
+    state = page.request.get(of_texts.url + "/owner/state").json()
+    page.route("**/owner/state", lambda route: route.fulfill(json=state | {"fit": fit}))
+    page.reload()
+    page.wait_for_selector("#fit table >> nth=1")
+    assert "Temperature: 0.5 (95 % interval 0.25 to infinity)" in page.inner_text("#fit")
+    assert "Two groups of people predict better than one (0.1 nats" in page.inner_text("#fit")
+    assert page.locator("#fit table").nth(1).locator("th").all_inner_texts() == [
+        "Reward", "Group 1: 63 % of people", "Group 2: 38 % of people",
+    ]  # fmt: skip
+    assert page.locator("#fit table").nth(1).locator("td").all_inner_texts() == ["reward", "2.5", "-0.5"]
+    fit["groups"], fit["temperature"] = groups | {"two": False, "gain": -0.01}, None
+    page.wait_for_selector("#fit:has-text('do not predict better than one (-0.01 nats')")
+    assert page.locator("#fit table").count() == 1
+    assert "Temperature" not in page.inner_text("#fit")
+
+
+def test_a_text_that_is_cut_says_so(tmp_path: Path, visit: Visit) -> None:
+    rows = [{"prompt": "p", "candidates": ["x" * 120_000, "short"]}]
+    with Served(lines(tmp_path / "t.jsonl", rows), "--open") as served:
+        person = visit(served).join()
+        person.page.get_by_role("button", name=re.compile("Show all of candidate")).click()
+        assert person.page.inner_text(".cut") == "… cut after 100,000 characters"
+
+
+@pytest.mark.slow
+def test_two_studies_on_one_host_leave_each_other_alone(tmp_path: Path, visit: Visit) -> None:
+    """A browser sends the cookies of one port to the other."""
+    with (
+        Served(texts(tmp_path / "a", 2), "--open") as one,
+        Served(texts(tmp_path / "b", 2), "--open") as other,
+    ):
+        person = visit(one).join()
+        person.answered(person.pick(1).click)
+        person.page.goto(other.url)
+        person.page.get_by_role("button", name="Begin").click()
+        person.page.wait_for_selector(".candidate")
+        assert person.count().startswith("0 of")
+        person.requests.clear()
+        person.page.goto(one.url)
+        person.page.wait_for_selector(".candidate")
+        assert person.count().startswith("1 of")

@@ -17,7 +17,7 @@ from recurate.people.ballots import Candidate, Slate
 from recurate.people.export import as_bytes
 from recurate.people.insight import set_password
 from recurate.people.tables import people
-from recurate.people.web import LARGEST, TRIES, Site, application, markdown
+from recurate.people.web import LARGEST, LONGEST, TRIES, Site, application, cookie_name, markdown
 
 
 @pytest.fixture
@@ -25,6 +25,11 @@ def site(study_of, clock):
     study = study_of(slates(6))
     set_password(study, "correct horse")
     return study, application(study, Site(title="Words", open=True))
+
+
+def cookie(visitor: Visitor, name: str) -> str:
+    """Return what a visitor's cookie says; its name ends with the study's own suffix."""
+    return next(value for own, value in visitor.http.cookies.items() if own.startswith(f"{name}_"))
 
 
 def owner(app) -> Visitor:
@@ -77,7 +82,8 @@ def test_people_are_not_owners(site, path):
 
 
 def test_a_session_of_ones_own_making_is_none(site):
-    stranger = Visitor(site[1], Cookie="session=" + "A" * 43 + "; owner_session=" + "A" * 43)
+    names = [cookie_name(site[0], name) for name in ("session", "owner_session")]
+    stranger = Visitor(site[1], Cookie="; ".join(f"{name}={'A' * 43}" for name in names))
     assert stranger.get("/api/next").status_code == 401
     assert stranger.get("/owner/state").status_code == 401
 
@@ -151,10 +157,10 @@ def test_tokens_are_not_in_the_database(site, tmp_path):
     study, app = site
     link = invitations.make(study)
     anna = Visitor(app).join()
-    session = anna.http.cookies["session"]
+    session = cookie(anna, "session")
     boss = owner(app)
     kept = b"".join(p.read_bytes() for p in tmp_path.glob("*.sqlite*"))
-    for secret in (link, session, boss.http.cookies["owner_session"], "correct horse"):
+    for secret in (link, session, cookie(boss, "owner_session"), "correct horse"):
         assert secret.encode() not in kept
 
 
@@ -168,6 +174,22 @@ def test_cookies_and_headers(study_of):
         assert "default-src 'none'" in headers["content-security-policy"], path
         assert "unsafe" not in headers["content-security-policy"]
         assert headers["x-content-type-options"] == "nosniff"
+
+
+def test_studies_on_one_host_do_not_end_each_others_sessions(study_of):
+    """A browser sends the cookies of a host to all its ports."""
+    apps = [application(study_of(slates(2)), Site(open=True)) for _ in range(2)]
+    for app in apps:
+        set_password(app.state.study, "correct horse")
+    one, other = Visitor(apps[0]).join(), owner(apps[1])
+    other.join()
+    for theirs, own in ((one, other), (other, one)):
+        own.http.cookies.update(dict(theirs.http.cookies))
+    assert one.get("/api/next").status_code == other.get("/api/next").status_code == 200
+    assert other.get("/owner/state").status_code == 200
+    assert one.get("/owner/state").status_code == 401, "the other study's owner is nobody here"
+    again = application(apps[0].state.study, Site(open=True))
+    assert again.state.cookies == apps[0].state.cookies, "a restart keeps them"
 
 
 def test_passwords_cannot_be_tried_at_will(site):
@@ -231,6 +253,13 @@ def test_hostile_texts_are_shown_as_texts(text):
     assert "href" not in re.sub("&[a-z]+;", "", shown)
 
 
+def test_texts_that_are_cut_say_so():
+    assert "cut after" not in markdown("x" * LONGEST)
+    cut = markdown("```\n" + "x" * LONGEST)
+    assert cut.endswith('</pre>\n<p class="cut">… cut after 100,000 characters</p>')
+    assert cut.count("x") == LONGEST - 4
+
+
 def test_titles_and_invitations_are_escaped(study_of):
     app = application(study_of(slates(1)), Site(title="<b>&x", open=True))
     assert "<b>" not in Visitor(app).get("/join").text
@@ -292,7 +321,7 @@ def test_requests_made_from_the_document_find_no_fault(study_of):
     )()
     schema = schemathesis.openapi.from_asgi("/openapi.json", app)
     anna, boss = Visitor(app).join(), owner(app)
-    cookies = {"session": anna.http.cookies["session"], "owner_session": boss.http.cookies["owner_session"]}
+    cookies = dict(anna.http.cookies) | dict(boss.http.cookies)
     tried = 0
     for operation in schema.get_all_operations():
         found = operation.ok()

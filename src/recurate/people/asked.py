@@ -16,7 +16,7 @@ from sqlalchemy import and_, select
 from recurate.core.errors import InputError, WaitingForPeople
 from recurate.log.samples import Samples, is_text
 from recurate.loop.asking import ALIKE, LATE, NOBODY, Answers, Posted, facts_of, read_posted
-from recurate.people.ballots import Candidate, Rules, Slate, Study
+from recurate.people.ballots import PICKS, Candidate, Rules, Slate, Study
 from recurate.people.tables import ballots, candidates, leases, opened, people, slates
 
 DATABASE = "ballots.sqlite"  # in the folder of the posted slates
@@ -154,7 +154,7 @@ def _answers(c: sa.Connection, t: int, attempt: int, count: int, k: int) -> Answ
         outcomes[row.number], choosers[row.number] = row.outcome, row.label
         if row.outcome == "pick":
             slots[row.number] = json.loads(row.slots)[0]
-        elif row.outcome == "ranking":
+        elif row.outcome in PICKS:
             slots[row.number], outcomes[row.number] = json.loads(row.slots)[0], "pick"
     return Answers(slots, places, choosers, outcomes)
 

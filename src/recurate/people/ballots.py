@@ -14,6 +14,7 @@ import secrets
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any, Literal, TypeVar
 
 import sqlalchemy as sa
@@ -27,7 +28,8 @@ from recurate.people.tables import DONE, OPEN, RETURNED, ballots, candidates, le
 T = TypeVar("T")
 K = TypeVar("K")
 V = TypeVar("V")
-Outcome = Literal["pick", "tie", "bad", "skip", "ranking"]
+Outcome = Literal["pick", "tie", "bad", "skip", "ranking", "extremes"]
+PICKS = ("pick", "ranking", "extremes")  # answers whose first candidate is the one that is picked
 AHEAD = 16  # open slates among which a person's next one is drawn, so that people do not queue for one
 REPEAT_AFTER = 3  # slates between a slate and its repeat
 MOST_WORDS = 2000  # characters of a reason or comment
@@ -557,8 +559,8 @@ class Study:
             lease: Number of the lease.
             key: Name of the click.
             outcome: The answer.
-            places: Places on the page: the one that is picked, those that are tied, or all or the first ones
-                from the best to the worst.
+            places: Places on the page: the one that is picked, those that are tied, all or the first ones
+                from the best to the worst, or the best and the worst alone (``extremes``).
             reason: Why the slate was skipped.
             comment: What the person adds.
 
@@ -635,8 +637,11 @@ class Study:
         Raises:
             Refused: If there is no such answer.
         """
-        if outcome not in self.rules.outcomes:
-            raise Refused(f"This study does not offer the answer {outcome!r}.", 422)
+        offered = {*self.rules.outcomes}
+        if len(order) < 3 and "extremes" in offered:  # of two, the best is all there is to say
+            offered = offered - {"extremes"} | {"pick"}
+        if outcome not in offered:
+            raise Refused(f"This question does not offer the answer {outcome!r}.", 422)
         if len(set(places)) < len(places) or any(not 0 <= p < len(order) for p in places):
             raise Refused(f"There are candidates 1 to {len(order)}.", 422)
         needs = {
@@ -645,6 +650,7 @@ class Study:
             "bad": (0, 0),
             "skip": (0, 0),
             "ranking": (1, len(order)),
+            "extremes": (2, 2),
         }
         least, most = needs[outcome]
         if not least <= len(places) <= most:
@@ -753,7 +759,7 @@ class Study:
         """Return the completion code of a person, which nobody else has."""
         return Stream(self.rules.seed).at("code", self.secret, person)._digest().hex()[:10].upper()
 
-    @property
+    @cached_property
     def secret(self) -> str:
         """A random text of this study's own."""
         found = self.fact("secret")

@@ -22,7 +22,7 @@ from sqlalchemy import and_, exists, insert, select, update
 from recurate.core.errors import InputError
 from recurate.core.files import atomic_path
 from recurate.log.reading.sources import open_source
-from recurate.people.ballots import Study, look
+from recurate.people.ballots import PICKS, Study, look
 from recurate.people.tables import DONE, ballots, candidates, leases, people, slates
 
 T = TypeVar("T")
@@ -30,7 +30,7 @@ ENDINGS = {"parquet": "application/octet-stream", "jsonl": "application/jsonl", 
 PART = 20_000  # ballots that are turned into rows at a time
 NEAR = 3  # numbers of slates per slate that is wanted, up to which all between the ends are read
 MOST_TEXT = 2**30  # bytes of texts that are repeated as one array, which holds 2 GiB
-OUTCOMES = {"pick", "tie", "bad", "skip", "ranking"}
+OUTCOMES = {"pick", "tie", "bad", "skip", "ranking", "extremes"}
 NEEDED = ("round", "asked", "slate", "slot", "shown", "picked", "chooser", "outcome")
 WORDS = ("shown", "chooser", "context", "outcome", "reason", "comment", "worker")  # even if they are digits
 
@@ -43,8 +43,8 @@ def table_of(study: Study) -> pa.Table:
     ``attempt`` (how often the round was rolled back, where it was),
     ``picked``, ``chooser``, ``outcome``; ``shown`` (the text, or the digest of the image), ``asked`` (the
     slate's number in its round), ``seconds``, ``time``; ``simulated``, ``repeated``, ``check`` (whether the
-    answer was known), ``tied``, ``order`` (1 for the best), ``reason`` and ``comment`` where
-    there are any.
+    answer was known), ``tied``, ``order`` (1 for the best), ``worst``, ``reason`` and ``comment`` where
+    there are any. The outcome of answers with the best and the worst is ``extremes``.
     """
     with _uncollected():
         tables = [_rows(*found) for found in _ahead(_parts(study))]
@@ -57,17 +57,9 @@ def table_of(study: Study) -> pa.Table:
 
 
 _SELDOM = {
-    "attempt",
-    "simulated",
-    "repeated",
-    "check",
-    "tied",
-    "order",
-    "reason",
-    "comment",
-    "context",
+    "attempt", "simulated", "repeated", "check", "tied", "order", "worst", "reason", "comment", "context",
     "worker",
-}
+}  # fmt: skip
 
 
 def _any(column: pa.ChunkedArray) -> bool:
@@ -150,7 +142,7 @@ def _rows(part: Sequence[Any], shown: Sequence[Any], repeated: set[int], start: 
     again_ = np.array([r > 0 or b in repeated for r, b in zip(repeat, ballot, strict=True)])
     order = _order(said, of, slot)
     ranked = outcomes[of] == "ranking"
-    chosen = (outcomes == "pick") | (outcomes == "ranking")
+    chosen = np.isin(outcomes, PICKS)
     best = np.array([x[0] if y else -1 for x, y in zip(said, chosen, strict=True)])
     times = [
         f"{x}+00:00"
@@ -175,6 +167,7 @@ def _rows(part: Sequence[Any], shown: Sequence[Any], repeated: set[int], start: 
         "check": pa.array(np.array([a is not None for a in answer])[of]),
         "tied": pa.array((outcomes[of] == "tie") & (order > 0)),
         "order": pa.array(order, pa.int32(), mask=~ranked | (order == 0)),
+        "worst": pa.array((outcomes[of] == "extremes") & (order == 2)),
         "reason": _spread(reason, of),
         "comment": _spread(comment, of),
         "worker": _spread([x or "" for x in worker], of),
@@ -403,7 +396,7 @@ def _from_elsewhere(c: sa.Connection, first: dict[str, Any], now: float) -> int:
 
 def _counts(outcome: str, k: int) -> tuple[int, int]:
     """Return the least and the largest number of candidates that an answer names."""
-    return {"pick": (1, 1), "tie": (2, k), "ranking": (1, k)}.get(outcome, (0, 0))
+    return {"pick": (1, 1), "tie": (2, k), "ranking": (1, k), "extremes": (2, 2)}.get(outcome, (0, 0))
 
 
 def _said(rows: list[dict[str, Any]], known: dict[str, int]) -> list[int]:
@@ -413,4 +406,5 @@ def _said(rows: list[dict[str, Any]], known: dict[str, int]) -> list[int]:
     if outcome == "ranking":
         ranked = sorted((r["order"], known[r["shown"]]) for r in rows if r.get("order"))
         return [slot for _, slot in ranked]
-    return [known[r["shown"]] for r in rows if r["picked"]]
+    worst = [known[r["shown"]] for r in rows if r.get("worst") and not r["picked"]]
+    return [known[r["shown"]] for r in rows if r["picked"]] + (worst if outcome == "extremes" else [])

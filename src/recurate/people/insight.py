@@ -6,6 +6,8 @@ import hashlib
 import json
 import math
 import secrets
+import threading
+import time
 from collections import Counter, defaultdict
 from dataclasses import asdict
 from typing import Any
@@ -14,13 +16,13 @@ import numpy as np
 from scipy.stats import binom
 from sqlalchemy import select
 
-from recurate.choices.checks.held_out import compare_rules
+from recurate.choices.checks.held_out import compare_rules, select_classes
 from recurate.choices.checks.luce_checks import run_checks
 from recurate.choices.checks.verdict import judge
 from recurate.choices.models.logit import conditional_logit
 from recurate.choices.table import Choices
 from recurate.core.errors import RecurateError
-from recurate.people.ballots import Study
+from recurate.people.ballots import PICKS, Study
 from recurate.people.invitations import listed
 from recurate.people.tables import ballots, candidates, leases, people, slates
 
@@ -28,6 +30,9 @@ FEWEST = 20  # picks below which nothing is fitted, and nobody is suspicious
 NEWEST = 20_000  # answers that the overview looks at
 QUICK = 1.0  # seconds: a median below this is too fast to have looked
 RARE = 1e-4  # chance below which always one place is suspicious
+REST = 20  # times as long as a fit took passes before the next one
+GROUPED, OWN_PICKS = 10, 10  # people with so many picks each from whom two groups are told apart
+MOST_GROUPED = 5_000  # picks in which groups are looked for while they come in
 
 
 def set_password(study: Study, password: str) -> None:
@@ -49,14 +54,20 @@ def _stretched(password: str, salt: bytes) -> str:
     return hashlib.scrypt(password.encode(), salt=salt, n=2**14, r=8, p=1).hex()
 
 
-def overview(study: Study) -> dict[str, Any]:
-    """Return progress by round, people, agreement, the fit, and invitations."""
+def overview(study: Study, live: LiveFit | None = None, *, codes: bool = True) -> dict[str, Any]:
+    """Return progress by round, people, agreement, the fit, and invitations.
+
+    Args:
+        study: The study.
+        live: What keeps its fit from one look to the next.
+        codes: Whether people have completion codes of their own.
+    """
     rows = _answers(study)
     return {
         "rounds": _rounds(study),
-        "people": _people(study, rows),
+        "people": _people(study, rows, codes),
         "agreement": agreement(rows),
-        "fit": fit(study, rows),
+        "fit": (live or LiveFit(study)).of(rows),
         "invitations": listed(study),
         "looked_at": len(rows),
     }
@@ -69,8 +80,9 @@ def _answers(study: Study) -> list[Any]:
         select(
             ballots.c.id, ballots.c.slate, ballots.c.person, ballots.c.outcome, ballots.c.slots,
             ballots.c.seconds, leases.c.places, leases.c.repeat, slates.c.answer, slates.c.kin,
+            people.c.simulated,
         )
-        .select_from(joined)
+        .select_from(joined.join(people, ballots.c.person == people.c.id))
         .where(~ballots.c.withdrawn)
         .order_by(ballots.c.id.desc())
         .limit(NEWEST)
@@ -88,7 +100,7 @@ def _rounds(study: Study) -> list[dict[str, Any]]:
         ]
 
 
-def _people(study: Study, rows: list[Any]) -> list[dict[str, Any]]:
+def _people(study: Study, rows: list[Any], codes: bool) -> list[dict[str, Any]]:
     with study.engine.execution_options(reads=True).connect() as c:
         known = c.execute(select(people).order_by(people.c.id)).all()
     own: dict[int, list[Any]] = defaultdict(list)
@@ -99,6 +111,7 @@ def _people(study: Study, rows: list[Any]) -> list[dict[str, Any]]:
             "id": p.id,
             "name": p.label,
             "worker": p.worker or "",
+            "code": study.code(p.id) if codes and not p.simulated else "",
             "simulated": p.simulated,
             "answers": len(own[p.id]),
             "seconds": round(float(np.median([r.seconds for r in own[p.id]])), 1) if own[p.id] else None,
@@ -116,8 +129,8 @@ def _checks(rows: list[Any]) -> str:
 
 
 def _right(row: Any) -> bool:
-    """Whether a pick, or the first of a ranking, is the known answer."""
-    return row.outcome in ("pick", "ranking") and json.loads(row.slots)[0] == row.answer
+    """Whether the known answer is picked, the first of a ranking, or the best."""
+    return row.outcome in PICKS and json.loads(row.slots)[0] == row.answer
 
 
 def doubts(rows: list[Any]) -> list[str]:
@@ -128,7 +141,7 @@ def doubts(rows: list[Any]) -> list[str]:
     median = float(np.median([r.seconds for r in rows]))
     if median < QUICK:
         found.append(f"half of the answers took less than {median:.1f} seconds")
-    picked = [(json.loads(r.places), json.loads(r.slots)) for r in rows if r.outcome == "pick"]
+    picked = [(json.loads(r.places), json.loads(r.slots)) for r in rows if r.outcome in PICKS]
     places = Counter(order.index(slots[0]) for order, slots in picked)
     if places:
         place, count = places.most_common(1)[0]
@@ -144,10 +157,13 @@ def doubts(rows: list[Any]) -> list[str]:
 
 
 def agreement(rows: list[Any]) -> dict[str, Any]:
-    """Return how often two people, and a person twice, pick the same, with 95 % intervals by Wilson."""
+    """Return how often two people, and a person twice, pick the same, with 95 % intervals by Wilson.
+
+    Simulated people and checks, whose answer is known, do not count.
+    """
     slots: dict[int, dict[tuple[int, int], int]] = defaultdict(dict)
     for row in rows:
-        if row.outcome in ("pick", "ranking"):
+        if row.outcome in PICKS and row.answer is None and not row.simulated:
             slots[row.slate][row.person, row.repeat] = json.loads(row.slots)[0]
     between, again = [0, 0], [0, 0]
     for own in slots.values():
@@ -172,19 +188,45 @@ def _share(hits: int, count: int) -> dict[str, Any] | None:
     return {"share": p, "low": max(middle - reach, 0.0), "high": min(middle + reach, 1.0), "pairs": count}
 
 
+class LiveFit:
+    """The fit of a study as it goes on: it is done again once there are other answers.
+
+    Fits of many picks take seconds, and the owner's page asks every few: they take a small share of the time.
+
+    Args:
+        study: The study.
+    """
+
+    def __init__(self, study: Study) -> None:
+        self._study = study
+        self._lock = threading.Lock()
+        self._of: tuple[int, int] | None = None
+        self._until = 0.0
+        self._found: dict[str, Any] = {}
+
+    def of(self, rows: list[Any]) -> dict[str, Any]:
+        """Return the fit of these answers, the newest first, or the last one if that was a moment ago."""
+        now = (len(rows), rows[0].id if rows else 0)
+        with self._lock:
+            if now != self._of and time.monotonic() >= self._until:
+                start = time.monotonic()
+                self._found, self._of = fit(self._study, rows), now
+                end = time.monotonic()
+                self._until = end + REST * (end - start)
+            return self._found
+
+
 def fit(study: Study, rows: list[Any]) -> dict[str, Any]:
-    """Return the rewards' coefficients, and whether Luce's choice describes the picks.
+    """Return the rewards' coefficients, whether Luce's choice describes the picks, and groups of people.
 
     Answers of simulated people, repeats and checks are left out.
     """
-    with study.engine.execution_options(reads=True).connect() as c:
-        simulated = set(c.execute(select(people.c.id).where(people.c.simulated)).scalars())
     had: set[tuple[int, str]] = set()
     used = []
     for r in reversed(rows):
         first = (r.person, r.kin) not in had
         had.add((r.person, r.kin))
-        if first and r.outcome == "pick" and r.repeat == 0 and r.answer is None and r.person not in simulated:
+        if first and r.outcome in PICKS and r.repeat == 0 and r.answer is None and not r.simulated:
             used.append(r)
     if len(used) < FEWEST:
         return {"words": f"{len(used)} picks: the fit begins with {FEWEST}."}
@@ -201,7 +243,49 @@ def fit(study: Study, rows: list[Any]) -> dict[str, Any]:
         {"name": n, "value": float(b), "low": float(b - 1.96 * s), "high": float(b + 1.96 * s)}
         for n, b, s in zip(made.names, found.coefficients, errors, strict=True)
     ]
-    return {"coefficients": terms, "holds": bool(verdict.holds), "words": verdict.sentence}
+    return {
+        "coefficients": terms,
+        "temperature": _temperature(terms),
+        "groups": _groups(made),
+        "holds": bool(verdict.holds),
+        "words": verdict.sentence,
+    }
+
+
+def _temperature(terms: list[dict[str, Any]]) -> dict[str, float | None] | None:
+    """Return 1 / coefficient of a single reward, with its interval; None if higher values are not picked."""
+    if len(terms) != 1 or terms[0]["value"] <= 0:
+        return None
+    value, low, high = (terms[0][name] for name in ("value", "low", "high"))
+    return {"value": 1 / value, "low": 1 / high, "high": 1 / low if low > 0 else None}
+
+
+def _groups(made: Choices) -> dict[str, Any] | None:
+    """Return whether two groups of people predict better than one, chosen as in `recurate fit`.
+
+    None if there are too few people, or too many picks to look while they come in.
+    """
+    assert made.choosers is not None
+    counts = np.unique(made.choosers, return_counts=True)[1]
+    if (counts >= OWN_PICKS).sum() < GROUPED or len(made) > MOST_GROUPED:
+        return None
+    try:
+        found, scores = select_classes(made, most=2)
+    except RecurateError:
+        return None
+    if len(scores) < 2:  # two groups have no estimate
+        return None
+    gain, error = scores[1].gain, scores[1].gain_error
+    if found.classes == 1:
+        return {"two": False, "gain": gain, "error": error, "shares": [], "names": [], "coefficients": []}
+    return {
+        "two": True,
+        "gain": gain,
+        "error": error,
+        "shares": found.weights.tolist(),
+        "names": list(found.names),
+        "coefficients": found.coefficients.tolist(),
+    }
 
 
 Values = dict[int, dict[int, dict[str, Any]]]  # slate, slot, name

@@ -22,7 +22,7 @@ from tempfile import TemporaryDirectory
 from typing import Annotated, Any, Literal
 
 import sqlalchemy as sa
-from fastapi import Cookie, Depends, FastAPI, Form, Header, HTTPException, Request
+from fastapi import Depends, FastAPI, Form, Header, HTTPException, Request
 from fastapi import Path as InPath
 from fastapi.concurrency import run_in_threadpool
 from fastapi.exceptions import RequestValidationError
@@ -33,10 +33,21 @@ from pydantic import BaseModel, ConfigDict, Field
 from recurate.core.errors import InputError
 from recurate.core.version import VERSION
 from recurate.people import export, insight, invitations
-from recurate.people.ballots import MOST_WORDS, Candidate, Lease, Progress, Refused, Said, Session, Study
+from recurate.people.ballots import (
+    MOST_WORDS,
+    Candidate,
+    Lease,
+    Outcome,
+    Progress,
+    Refused,
+    Said,
+    Session,
+    Study,
+)
 
 PAGES = Path(__file__).parent / "pages"
 LARGEST = 64 * 1024  # bytes of a request
+LONGEST = 100_000  # characters of a text that are shown
 LARGEST_IMPORT = 64 * 1024 * 1024
 PER_MINUTE = 600  # requests of one address or session
 TRIES = 10  # passwords of one address per minute
@@ -88,7 +99,7 @@ class Answer(BaseModel):
 
     lease: int = Field(ge=1, le=2**62)
     key: str = Field(min_length=8, max_length=64, pattern="^[A-Za-z0-9-]+$")
-    outcome: Literal["pick", "tie", "bad", "skip", "ranking"]
+    outcome: Outcome
     places: list[Annotated[int, Field(ge=0, le=1000)]] = Field(default=[], max_length=1000)
     reason: str = Field(default="", max_length=MOST_WORDS)
     comment: str = Field(default="", max_length=MOST_WORDS)
@@ -109,6 +120,11 @@ def hashed(token: str) -> str:
     return hashlib.sha256(token.encode()).hexdigest()
 
 
+def cookie_name(study: Study, name: str) -> str:
+    """Return the name of a cookie of this study: cookies of other ports of a host come along with it."""
+    return f"{name}_{hashed(study.secret)[:8]}"
+
+
 def application(study: Study, site: Site) -> FastAPI:
     """Return the application of a study.
 
@@ -116,6 +132,7 @@ def application(study: Study, site: Site) -> FastAPI:
     """
     app = FastAPI(title="recurate: people's picks", version=VERSION, docs_url=None, redoc_url=None)
     app.state.study, app.state.seen, app.state.sessions = study, defaultdict(deque), {}
+    app.state.cookies = {name: cookie_name(study, name) for name in ("session", "owner_session")}
     app.mount("/static", StaticFiles(directory=PAGES / "static"), name="static")
     _guard(app)
     _people(app, study, site)
@@ -191,16 +208,22 @@ def _check_token(session: str | None, token: str | None) -> None:
         raise HTTPException(403, "This page is out of date. Load it again.")
 
 
-def _cookie(response: Response, site: Site, name: str, value: str, age: int) -> None:
-    response.set_cookie(name, value, max_age=age, httponly=True, secure=site.secure, samesite="lax")
+def _keep(request: Request, response: Response, site: Site, name: str, value: str, age: int) -> None:
+    own = request.app.state.cookies[name]
+    response.set_cookie(own, value, max_age=age, httponly=True, secure=site.secure, samesite="lax")
+
+
+def _kept(request: Request, name: str) -> str | None:
+    """Return the value of one of this study's cookies."""
+    return request.cookies.get(request.app.state.cookies[name])
 
 
 # --- who asks -------------------------------------------------------------------------------------
 
 
-def _person(request: Request, session: Annotated[str | None, Cookie()] = None) -> Session:
-    study: Study = request.app.state.study
-    found = None if session is None else study.session(hashed(session))
+def _person(request: Request) -> Session:
+    session, study = _kept(request, "session"), request.app.state.study
+    found: Session | None = None if session is None else study.session(hashed(session))
     if found is None:
         raise HTTPException(401, "You have not joined this study. Open your link again.")
     if not _may(request.app, f"person {found.person}", PER_MINUTE):
@@ -211,22 +234,19 @@ def _person(request: Request, session: Annotated[str | None, Cookie()] = None) -
 Person = Annotated[Session, Depends(_person)]
 
 
-def _changing(
-    found: Person,
-    session: Annotated[str | None, Cookie()] = None,
-    x_token: Annotated[str | None, Header()] = None,
-) -> Session:
-    _check_token(session, x_token)
+def _changing(request: Request, found: Person, x_token: Annotated[str | None, Header()] = None) -> Session:
+    _check_token(_kept(request, "session"), x_token)
     return found
 
 
 Changing = Annotated[Session, Depends(_changing)]
 
 
-def _owns(request: Request, owner_session: Annotated[str | None, Cookie()] = None) -> str:
-    if owner_session is None or not _logged_in(request, owner_session):
+def _owns(request: Request) -> str:
+    session = _kept(request, "owner_session")
+    if session is None or not _logged_in(request, session):
         raise HTTPException(401, "Log in first: /owner")
-    return owner_session
+    return session
 
 
 def _logged_in(request: Request, session: str) -> bool:
@@ -242,7 +262,8 @@ Owner = Annotated[str, Depends(_owns)]
 
 def _people(app: FastAPI, study: Study, site: Site) -> None:
     @app.get("/", response_class=HTMLResponse, include_in_schema=False)
-    def start(session: Annotated[str | None, Cookie()] = None) -> Response:
+    def start(request: Request) -> Response:
+        session = _kept(request, "session")
         if session is not None and study.session(hashed(session)) is not None:
             return _page("pick", site, token=_token_of(session), outcomes=",".join(study.rules.outcomes))
         if site.open:
@@ -250,18 +271,15 @@ def _people(app: FastAPI, study: Study, site: Site) -> None:
         return _closed(site)
 
     @app.get("/join", response_class=HTMLResponse, include_in_schema=False)
-    def anybody(request: Request, session: Annotated[str | None, Cookie()] = None) -> Response:
-        return invited(request, "", session)
+    def anybody(request: Request) -> Response:
+        return invited(request, "")
 
     @app.get("/join/{invitation}", response_class=HTMLResponse, include_in_schema=False)
-    def invited(
-        request: Request,
-        invitation: Annotated[str, InPath(max_length=100)],
-        session: Annotated[str | None, Cookie()] = None,
-    ) -> Response:
+    def invited(request: Request, invitation: Annotated[str, InPath(max_length=100)]) -> Response:
         if not (site.open if invitation == "" else invitations.valid(study, invitation)):
             return _closed(site)
         worker = next((request.query_params[n] for n in PLATFORM if n in request.query_params), "")
+        session = _kept(request, "session")
         known = None if session is None else study.session(hashed(session))
         if known is not None and worker in ("", study.worker(known.person)):
             return RedirectResponse("/", 303)  # the link was opened again
@@ -290,7 +308,7 @@ def _people(app: FastAPI, study: Study, site: Site) -> None:
         except Refused as error:
             return _closed(site, str(error), error.code)
         response = RedirectResponse("/", 303)
-        _cookie(response, site, "session", session, 30 * DAY)
+        _keep(request, response, site, "session", session, 30 * DAY)
         return response
 
     @app.get("/api/next", responses=_SAID)
@@ -383,11 +401,14 @@ def _renderer() -> Any:
 
 
 def markdown(text: str) -> str:
-    """Return a text's Markdown as HTML; HTML in it is shown as text, and links and images stay Markdown."""
-    shown = str(_renderer().render(text[:100_000]))
-    return re.sub(
-        r'<(t[hd]) style="text-align:(\w+)">', r'<\1 class="\2">', shown
-    )  # the policy has no styles
+    """Return a text's Markdown as HTML; HTML in it is shown as text, and links and images stay Markdown.
+
+    Of longer texts, the first ``LONGEST`` characters are shown, and the page says so.
+    """
+    shown = str(_renderer().render(text[:LONGEST]))
+    shown = re.sub(r'<(t[hd]) style="text-align:(\w+)">', r'<\1 class="\2">', shown)  # as the policy wants it
+    cut = f'<p class="cut">… cut after {LONGEST:,} characters</p>'
+    return shown + cut if len(text) > LONGEST else shown
 
 
 def _page(name: str, site: Site, status: int = 200, **values: str) -> HTMLResponse:
@@ -426,12 +447,15 @@ def _import(study: Study, data: bytes, ending: str) -> int:
 
 
 def _owner(app: FastAPI, study: Study, site: Site) -> None:
+    live = insight.LiveFit(study)
+
     @app.get("/owner", response_class=HTMLResponse, include_in_schema=False)
-    def page(request: Request, owner_session: Annotated[str | None, Cookie()] = None) -> Response:
-        if owner_session is None or not _logged_in(request, owner_session):
+    def page(request: Request) -> Response:
+        session = _kept(request, "owner_session")
+        if session is None or not _logged_in(request, session):
             return _page("login", site)
         site.reload()
-        return _page("owner", site, token=_token_of(owner_session))
+        return _page("owner", site, token=_token_of(session))
 
     @app.post("/owner/login", include_in_schema=False)
     def login(request: Request, password: Annotated[str, Form(max_length=200)]) -> Response:
@@ -442,14 +466,14 @@ def _owner(app: FastAPI, study: Study, site: Site) -> None:
         session = secrets.token_urlsafe(32)
         app.state.sessions[hashed(session)] = time.time() + DAY
         response = RedirectResponse("/owner", 303)
-        _cookie(response, site, "owner_session", session, DAY)
+        _keep(request, response, site, "owner_session", session, DAY)
         return response
 
     @app.get("/owner/state", responses=_SAID)
     def state(_: Owner) -> dict[str, Any]:
         """Return progress, people, agreement and the fit of the rewards."""
         site.reload()
-        return insight.overview(study)
+        return insight.overview(study, live, codes=not site.completion)
 
     @app.post("/owner/invitations", responses=_SAID)
     def invite(

@@ -25,6 +25,8 @@ SCORE, FEATURES, ITEMS, POSITIONS = "score", "features", "items", "positions"
 TIES = ("davidson", "half", "drop")
 CHARACTERS = "characters:"  # prefix of features that are a text's number of characters, in hundreds
 IDENTITY = {"id", "idx", "index", "uid", "uuid", "propensity", "row", "row_id", "seed", "weights", "weight"}
+EXPORT = {"outcome", "shown", "asked"}  # columns by which an export of `recurate serve` is known
+SAID = {"tied", "order", "worst"}  # what else its people say of the candidates
 
 
 @dataclass(frozen=True)
@@ -335,6 +337,8 @@ def _useless(columns: dict[str, NDArray[Any]], slates: Slates, name: str) -> str
     """Return the reason why a column does not describe candidates, or an empty string."""
     if name.lower() in IDENTITY:
         return "its name implies that it does not describe candidates"
+    if name in SAID and columns.keys() >= EXPORT:
+        return "it is part of the answer"
     values = columns[name]
     number = _numbering(values, slates)
     if number:

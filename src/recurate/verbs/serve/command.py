@@ -44,7 +44,7 @@ def serve(
         float, typer.Option(min=0, max=0.5, help="Share of slates whose answer is known (--check COLUMN).")
     ] = 0.0,
     answers: Annotated[
-        str, typer.Option(help="Answers that are offered, of pick, tie, bad, skip, ranking.")
+        str, typer.Option(help="Answers that are offered, of pick, tie, bad, skip, ranking, best-worst.")
     ] = "pick,tie,bad,skip",
     title: Annotated[str, typer.Option(help="Title of the page.")] = "Which one do you prefer?",
     question: Annotated[str, typer.Option(help="Question above the candidates.")] = "Which one is best?",

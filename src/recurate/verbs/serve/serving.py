@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from recurate.people.ballots import Study
 
 LEFT = 10.0  # seconds that the loop of a killed server may take to end
-OUTCOMES = ("pick", "tie", "bad", "skip", "ranking")
+OUTCOMES = ("pick", "tie", "bad", "skip", "ranking", "best-worst")
 
 
 @dataclass(frozen=True)
@@ -96,9 +96,9 @@ def serve_source(wanted: Wanted) -> None:
 
 def _check(wanted: Wanted) -> None:
     unknown = [a for a in wanted.answers if a not in OUTCOMES]
-    if unknown or not {"pick", "ranking"} & set(wanted.answers):
+    if unknown or not {"pick", "ranking", "best-worst"} & set(wanted.answers):
         raise InputError(
-            "the answers must be some of " + ", ".join(OUTCOMES) + ", pick or ranking among them",
+            "the answers must be some of " + ", ".join(OUTCOMES) + "; pick, ranking or best-worst among them",
             got=", ".join(wanted.answers),
             remedy="--answers pick,tie,bad,skip",
         )
@@ -122,7 +122,7 @@ def _study(wanted: Wanted) -> tuple[Study, Callable[[], None], Path | None]:
 
     rules = Rules(
         0, wanted.seats or 1, wanted.limit, wanted.lease, wanted.repeats, wanted.checks,
-        wanted.answers,  # type: ignore[arg-type]
+        tuple("extremes" if a == "best-worst" else a for a in wanted.answers),  # type: ignore[misc]
     )  # fmt: skip
     source = wanted.source
     if source.suffix == ".toml" and source.is_file():

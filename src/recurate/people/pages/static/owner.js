@@ -86,7 +86,20 @@ function rounds(found) {
 function fit(found) {
   const own = found.coefficients;
   const rows = (own || []).map((c) => [c.name, digits(c.value), `${digits(c.low)} to ${digits(c.high)}`]);
-  return [...(own ? [table(["Reward", "Coefficient", "95 % interval"], rows)] : []), paragraph(found.words)];
+  const parts = own ? [table(["Reward", "Coefficient", "95 % interval"], rows)] : [];
+  const t = found.temperature;
+  if (t) parts.push(paragraph(`Temperature: ${digits(t.value)} (95 % interval ${digits(t.low)} to ${t.high === null ? "infinity" : digits(t.high)})`));
+  return [...parts, paragraph(found.words), ...groups(found.groups)];
+}
+
+// Two groups of people, where they predict better than one.
+function groups(found) {
+  if (!found) return [];
+  const gain = `${digits(found.gain)} nats per pick on people held out, standard error ${digits(found.error)}`;
+  if (!found.two) return [paragraph(`Two groups of people do not predict better than one (${gain}).`)];
+  const heads = ["Reward", ...found.shares.map((s, z) => `Group ${z + 1}: ${(100 * s).toFixed(0)} % of people`)];
+  const rows = found.names.map((name, at) => [name, ...found.coefficients.map((own) => digits(own[at]))]);
+  return [paragraph(`Two groups of people predict better than one (${gain}). Their coefficients:`), table(heads, rows)];
 }
 
 function agreement(found) {
@@ -94,13 +107,20 @@ function agreement(found) {
   return [paragraph(share(found.between, words[0])), paragraph(share(found.repeats, words[1]))];
 }
 
+function code(words) {
+  if (!words) return "";
+  const made = document.createElement("code");
+  made.textContent = words;
+  return made;
+}
+
 function people(found) {
   if (!found.length) return [paragraph("Nobody yet.")];
   const remove = (p) => button("Delete", `Delete all data of ${p.name}`, async () => {
     if (window.confirm(`Delete ${p.name} and ${p.answers} answers? This cannot be undone.`)) await act(`/owner/people/${p.id}/remove`);
   });
-  const rows = found.map((p) => [p.name, p.worker, p.answers, p.seconds, p.checks, p.doubts.join("; "), remove(p)]);
-  const heads = ["Name", "Worker", "Answers", "Seconds each", "Checks", "Doubts", "(Delete)"];
+  const rows = found.map((p) => [p.name, p.worker, code(p.code), p.answers, p.seconds, p.checks, p.doubts.join("; "), remove(p)]);
+  const heads = ["Name", "Worker", "Code", "Answers", "Seconds each", "Checks", "Doubts", "(Delete)"];
   const used = heads.map((head, at) => rows.some((row) => !["", null].includes(row[at])));
   return [table(heads.filter((head, at) => used[at]), rows.map((row) => row.filter((cell, at) => used[at])))];
 }

@@ -5,8 +5,9 @@ const meta = (name) => document.querySelector(`meta[name=${name}]`).content;
 const offered = new Set(meta("outcomes").split(","));
 const SVG = "http://www.w3.org/2000/svg";
 let slate = null; // what is shown
-let mode = "pick"; // pick, tie or ranking
-let chosen = []; // places, in the order chosen
+let mode = "pick"; // pick, tie, ranking or extremes
+let chosen = []; // places, in the order chosen; of extremes the best and the worst, each null at first
+let latest = null; // the place that was put somewhere last
 let busy = false;
 let key = "";
 let look = 0; // the timer that looks for the next round
@@ -61,8 +62,8 @@ function show(state) {
   say("");
   clearTimeout(look);
   if (state.more) look = setTimeout(goOn, 3000);
-  mode = "pick";
-  chosen = [];
+  begun(home());
+  $("told").textContent = "";
   key = Array.from(crypto.getRandomValues(new Uint8Array(16)), (b) => b.toString(16).padStart(2, "0")).join("");
   const { done, total } = state.progress;
   $("progress").max = Math.max(total, 1);
@@ -78,7 +79,8 @@ function show(state) {
   $("instructions").hidden = slate === null || !$("guide").textContent.trim();
   $("tie").hidden = slate === null || !offered.has("tie") || slate.candidates.length < 2;
   $("bad").hidden = slate === null || !offered.has("bad");
-  $("rank").hidden = slate === null || !offered.has("ranking");
+  $("rank").hidden = slate === null || !offered.has("ranking") || home() === "ranking";
+  $("extremes").hidden = slate === null || !offered.has("extremes") || slate.candidates.length < 3 || home() === "extremes";
   $("skipping").hidden = slate === null || !offered.has("skip");
   $("prompt").hidden = slate === null || !slate.prompt;
   $("prompt").replaceChildren(markdown(slate ? slate.prompt : ""));
@@ -100,9 +102,16 @@ function card(candidate, place) {
   box.className = "candidate";
   box.setAttribute("role", "group");
   box.setAttribute("aria-label", `Candidate ${place + 1}`);
+  const grip = document.createElement("div");
+  grip.className = "grip";
+  grip.setAttribute("aria-hidden", "true"); // for pointers; the buttons and keys do the same
+  grip.textContent = `Candidate ${place + 1}`;
+  draggable(grip, dragged(place));
   const body = document.createElement("div");
   body.className = "body";
   body.append(...content(candidate, place));
+  // Words of texts are marked, and fingers scroll: these have the grip alone.
+  if (candidate.form !== "text") draggable(body, dragged(place, (event) => event.pointerType === "mouse"));
   body.addEventListener("click", (event) => {
     const read = window.getSelection(); // who marks words to read or copy them does not pick
     if (read.isCollapsed || !body.contains(read.anchorNode)) clicked(event, place);
@@ -113,10 +122,13 @@ function card(candidate, place) {
   pick.type = "button";
   pick.className = "pick";
   pick.textContent = `Pick ${place + 1}`;
-  pick.addEventListener("click", (event) => clicked(event, place));
-  foot.append(pick);
+  pick.addEventListener("click", (event) => (mode === "extremes" ? put(place, chosen[0] === place ? null : 0) : clicked(event, place)));
+  const worst = action("", "", () => put(place, chosen[1] === place ? null : 1));
+  worst.className = "worst";
+  worst.removeAttribute("aria-label");
+  foot.append(pick, worst);
   if (candidate.form === "image") foot.append(action("Zoom", `Zoom candidate ${place + 1}`, () => zoom(candidate.url, place)));
-  box.append(body, foot);
+  box.append(grip, body, foot);
   if (candidate.form === "text") requestAnimationFrame(() => fold(body, foot, place));
   return box;
 }
@@ -139,6 +151,7 @@ function content(candidate, place) {
   if (candidate.form === "image") {
     const image = document.createElement("img");
     image.alt = `Candidate ${place + 1}`;
+    image.draggable = false; // the page drags it itself
     image.addEventListener("load", () => small(image));
     image.src = candidate.url;
     return [image];
@@ -207,15 +220,158 @@ function mark() {
   document.querySelectorAll(".candidate").forEach((box, place) => {
     const rank = chosen.indexOf(place);
     box.toggleAttribute("data-chosen", rank >= 0);
-    const words = { pick: "Pick", tie: rank >= 0 ? "Tied:" : "Tie", ranking: rank >= 0 ? `Rank ${rank + 1}:` : "Next:" };
-    const button = box.querySelector(".pick");
+    const words = { pick: "Pick", tie: rank >= 0 ? "Tied:" : "Tie", ranking: rank >= 0 ? `Rank ${rank + 1}:` : "Next:", extremes: "Best:" };
+    const [button, worst] = box.querySelectorAll(".pick, .worst");
     button.textContent = `${words[mode]} ${place + 1}`;
+    worst.textContent = `Worst: ${place + 1}`;
+    worst.hidden = mode !== "extremes";
+    worst.setAttribute("aria-pressed", String(rank === 1));
     if (mode === "pick") button.removeAttribute("aria-pressed");
-    else button.setAttribute("aria-pressed", String(rank >= 0));
+    else button.setAttribute("aria-pressed", String(mode === "extremes" ? rank === 0 : rank >= 0));
+    box.toggleAttribute("data-worst", mode === "extremes" && rank === 1);
   });
   $("tie").setAttribute("aria-pressed", String(mode === "tie"));
   $("rank").setAttribute("aria-pressed", String(mode === "ranking"));
-  $("send").hidden = slate === null || mode === "pick" || chosen.length < (mode === "tie" ? 2 : 1);
+  $("extremes").setAttribute("aria-pressed", String(mode === "extremes"));
+  const least = { pick: Infinity, tie: 2, ranking: 1, extremes: 2 };
+  $("send").hidden = slate === null || chosen.filter((p) => p !== null).length < least[mode];
+  tray();
+}
+
+// --- an order: a ranking, or the best and the worst -------------------------------------------------
+
+const ordering = () => slate !== null && (mode === "ranking" || mode === "extremes");
+const slotsOf = () => (mode === "ranking" ? slate.candidates.length : 2);
+
+// The places of the order, which candidates are dragged into, and those that are in it.
+function tray() {
+  $("tray").hidden = !ordering();
+  $("candidates").toggleAttribute("data-ordered", ordering());
+  if (!ordering()) return;
+  const ranks = mode === "ranking";
+  $("tray-title").textContent = ranks ? "Your order, the best first" : "The best and the worst";
+  $("tray-how").textContent = ranks
+    ? "Drag candidates here, or choose them one after the other. You may stop before the last."
+    : chosen[0] === null ? "Choose the best, then the worst, or drag them here." : chosen[1] === null ? "Now choose the worst." : "Both are chosen.";
+  $("slots").replaceChildren(...Array.from({ length: slotsOf() }, (_, at) => slot(at)));
+}
+
+function slot(at) {
+  const made = document.createElement("li");
+  const number = document.createElement("span");
+  number.className = "number";
+  number.textContent = mode === "ranking" ? at + 1 : ["Best", "Worst"][at];
+  made.append(number);
+  if (chosen[at] !== undefined && chosen[at] !== null) made.append(chip(chosen[at], at));
+  return made;
+}
+
+function chip(place, at) {
+  const made = document.createElement("button");
+  made.type = "button";
+  made.className = "chip";
+  made.dataset.place = place;
+  made.setAttribute("aria-describedby", "tray-keys");
+  made.append(unseen("Candidate "), String(place + 1), " ", preview(place), unseen(`, ${where(at)}`));
+  made.addEventListener("click", () => put(place, null));
+  draggable(made, dragged(place));
+  return made;
+}
+
+function unseen(words) {
+  const made = document.createElement("span");
+  made.className = "unseen";
+  made.textContent = words;
+  return made;
+}
+
+// A candidate in small: its first words, or its picture.
+function preview(place) {
+  const body = $("candidates").children[place].querySelector(".body");
+  const made = document.createElement("span");
+  made.className = "preview";
+  made.setAttribute("aria-hidden", "true");
+  const picture = body.querySelector(":scope > img, :scope > svg");
+  if (picture) made.append(picture.cloneNode(true));
+  else made.textContent = body.textContent.trim().slice(0, 60);
+  return made;
+}
+
+const where = (at) => (mode === "ranking" ? `place ${at + 1} of ${slotsOf()}` : ["the best", "the worst"][at]);
+
+// Put a candidate somewhere in the order; null takes it out.
+function put(place, at) {
+  if (!ordering() || busy) return;
+  const from = chosen.indexOf(place);
+  if (mode === "ranking") {
+    const others = chosen.filter((p) => p !== place);
+    chosen = at === null ? others : [...others.slice(0, at), place, ...others.slice(at)];
+  } else {
+    const next = [...chosen];
+    if (from >= 0) next[from] = at === null ? null : chosen[at]; // they change places
+    if (at !== null) next[at] = place;
+    chosen = next;
+  }
+  latest = at === null ? null : place;
+  const held = document.activeElement.closest(".chip");
+  mark();
+  if (held) ($(`slots`).querySelector(`[data-place="${held.dataset.place}"]`) || $("slots").querySelector(".chip") || $("candidates")).focus({ preventScroll: true });
+  const now = chosen.indexOf(place);
+  $("told").textContent = `Candidate ${place + 1} ` + (now < 0 ? "taken out." : mode === "ranking" ? `moved to ${where(now)}.` : `is ${where(now)}.`);
+}
+
+// How a candidate is dragged: into the tray, within it, and out of it.
+function dragged(place, also = () => true) {
+  let own = null; // the slate that it is of
+  const at = (x, y) => (x === undefined || own !== slate || !ordering() ? null : nearest(x, y, chosen.indexOf(place) >= 0));
+  const over = (slot) => [...$("slots").children].forEach((one, i) => one.toggleAttribute("data-over", i === slot));
+  return {
+    may: (event) => ordering() && !busy && also(event),
+    label: () => {
+      own = slate;
+      const made = document.createElement("div");
+      made.append(String(place + 1), " ", preview(place));
+      return made;
+    },
+    over: (x, y) => over(at(x, y)),
+    drop: (x, y) => {
+      const slot = at(x, y);
+      over(null);
+      if (x === undefined || own !== slate || !ordering()) return;
+      if (slot !== null || chosen.includes(place)) put(place, slot);
+    },
+  };
+}
+
+// The place of the order that is nearest, for a pointer that is in the tray; a ranking has no gaps.
+function nearest(x, y, within) {
+  const box = $("tray").getBoundingClientRect();
+  if (x < box.left || x > box.right || y < box.top || y > box.bottom) return null;
+  const far = [...$("slots").children].map((one) => {
+    const own = one.getBoundingClientRect();
+    return Math.hypot(x - (own.left + own.right) / 2, y - (own.top + own.bottom) / 2);
+  });
+  const slot = far.indexOf(Math.min(...far));
+  return mode === "ranking" ? Math.min(slot, chosen.length - (within ? 1 : 0)) : slot;
+}
+
+const STEPS = { arrowup: -1, arrowleft: -1, arrowdown: 1, arrowright: 1 };
+
+// Move the candidate that has the focus, or the one that was put last, by a key; whether there was one.
+function byKey(pressed, target) {
+  if (!ordering() || busy) return false;
+  const box = target.closest(".candidate");
+  const held = target.closest(".chip");
+  const place = held ? Number(held.dataset.place) : box ? [...$("candidates").children].indexOf(box) : target === $("send") ? latest : null;
+  const at = place === null ? -1 : chosen.indexOf(place);
+  if (at < 0) return false;
+  if (pressed === "delete" || pressed === "backspace") {
+    put(place, null);
+  } else {
+    const last = mode === "ranking" ? chosen.length - 1 : 1;
+    put(place, Math.min(Math.max(at + STEPS[pressed], 0), last));
+  }
+  return true;
 }
 
 // The second click of a double click would answer the slate that the first one brought.
@@ -226,14 +382,29 @@ function clicked(event, place) {
 function choose(place) {
   if (!slate || busy || place >= slate.candidates.length) return;
   if (mode === "pick") return void send("pick", [place]);
+  const at = chosen.indexOf(place);
+  if (mode === "ranking") return put(place, at < 0 ? chosen.length : null);
+  if (mode === "extremes") return put(place, at >= 0 ? null : chosen[0] === null ? 0 : 1);
   chosen = chosen.includes(place) ? chosen.filter((p) => p !== place) : [...chosen, place];
   mark();
 }
 
+// How a slate is judged at first.
+function home() {
+  if (offered.has("pick")) return "pick";
+  if (offered.has("ranking")) return "ranking";
+  return slate && slate.candidates.length > 2 ? "extremes" : "pick";
+}
+
+function begun(wanted) {
+  mode = wanted;
+  chosen = mode === "extremes" ? [null, null] : [];
+  latest = null;
+}
+
 function turn(wanted) {
   if (!slate) return;
-  mode = mode === wanted ? "pick" : wanted;
-  chosen = [];
+  begun(mode === wanted ? home() : wanted);
   mark();
 }
 
@@ -291,6 +462,7 @@ function skip() {
 
 $("tie").addEventListener("click", () => turn("tie"));
 $("rank").addEventListener("click", () => turn("ranking"));
+$("extremes").addEventListener("click", () => turn("extremes"));
 $("bad").addEventListener("click", (event) => event.detail < 2 && send("bad", []));
 $("send").addEventListener("click", () => send(mode, chosen));
 $("undo").addEventListener("click", undo);
@@ -308,7 +480,9 @@ document.addEventListener("keydown", (event) => {
   else if (pressed === "r" && !$("rank").hidden) turn("ranking");
   else if (pressed === "b" && !$("bad").hidden) send("bad", []);
   else if (pressed === "u" && !$("undo").disabled) undo();
-  else if (pressed === "escape" && mode !== "pick") turn(mode);
+  else if (pressed === "w" && !$("extremes").hidden) turn("extremes");
+  else if (pressed === "escape" && mode !== home()) turn(mode);
+  else if ((pressed in STEPS || pressed === "delete" || pressed === "backspace") && byKey(pressed, event.target)) event.preventDefault();
   else if (pressed === "enter" && !$("send").hidden && !event.target.closest("button, summary")) send(mode, chosen);
 });
 load();
