@@ -249,5 +249,48 @@ def agreement(trajectory: Trajectory, key: tuple[str, str | None, str | None]) -
     )
 
 
+@dataclass(frozen=True)
+class PassedOn:
+    """The part of what one round selected that retraining passed on to the next.
+
+    The mean reward changed by selection + sampling + transmission; the part is that change over
+    selection + sampling, the change that the picks asked for.
+
+    Attributes:
+        round: The later round.
+        reward: The reward's name.
+        share: The part; below zero where retraining lost more than was selected.
+        lower: Lower end of its 95 % interval.
+        upper: Upper end of its 95 % interval.
+    """
+
+    round: int
+    reward: str
+    share: float
+    lower: float
+    upper: float
+
+
+def passed_on(trajectory: Trajectory) -> list[PassedOn]:
+    """Return what retraining passed on, by round and reward, where more was asked for than chance makes.
+
+    There is none where the trajectory has no rows ``selection``, ``sampling`` and ``transmission``.
+    """
+    parts: dict[tuple[int, str], dict[str, Row]] = {}
+    for row in trajectory.where(MEASURED).rows:
+        if row.quantity in ("selection", "sampling", "transmission") and row.reward is not None:
+            parts.setdefault((row.round, row.reward), {})[row.quantity] = row
+    found = []
+    for (t, reward), rows in sorted(parts.items()):
+        if len(rows) < 3:
+            continue
+        asked, lost = rows["selection"].value + rows["sampling"].value, rows["transmission"]
+        if lost.lower is None or lost.upper is None or abs(asked) <= (lost.upper - lost.lower) / 2:
+            continue
+        ends = sorted(1 + end / asked for end in (lost.lower, lost.upper))
+        found.append(PassedOn(t, reward, 1 + lost.value / asked, *ends))
+    return found
+
+
 def _rms(values: Iterable[float]) -> float:
     return float(np.sqrt(np.mean(np.square(np.fromiter(values, float)))))

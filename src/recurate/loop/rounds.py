@@ -26,7 +26,7 @@ from recurate.core.seeds import Stream
 from recurate.log.candidates import Candidates, from_log, group_names
 from recurate.log.samples import Samples, is_text
 from recurate.log.schema import MODEL, REAL, Log, as_log, complete
-from recurate.log.trajectory import CONTROL, MEASURED, Row, Trajectory
+from recurate.log.trajectory import CONTROL, MEASURED, Row, Trajectory, passed_on
 from recurate.loop.asking import LATE, check_answers, facts_of, post
 from recurate.loop.contexts import draw_contexts
 from recurate.loop.environment import Environment
@@ -39,6 +39,8 @@ from recurate.theory.attribution import attribute
 from recurate.theory.forecast import measured
 
 Stage = Callable[[int, str], None]  # called with the round and the name of the stage that begins
+
+ENOUGH = 0.85  # part of a selection that retraining is to pass on
 
 
 @dataclass(frozen=True)
@@ -121,12 +123,19 @@ def play(
     stage(t, "measure")
     found = measure(log, environment)
     after = (scored, _mask(len(scored), winners))
-    found += _changes(state, after, environment)
+    changes = _changes(state, after, environment)
+    found += changes
     values, missed = environment.watch.rows(t, samples, scored.rewards, stream.at("measure"), stage)
     found += Trajectory(tuple(to_rows(t, MEASURED, values)))
     shown = environment.config.selection.shown
     counts |= {"candidates": len(samples), "slates": shown, "picks": len(winners)}
-    notes = (*getattr(generator, "notes", ()), *_said(generator, arm.stream, environment), *said, *missed)
+    notes = (
+        *getattr(generator, "notes", ()),
+        *_said(generator, arm.stream, environment),
+        *said,
+        *missed,
+        *_lost(t, changes),
+    )
     record = Record(t, generator, samples, log, found, counts, notes=notes)
     following = State(t + 1, generator, _batches(state, samples, scored, winners, environment), after)
     if state.control is not None:
@@ -319,6 +328,17 @@ def _changes(
         lost = change.transmission
         rows.append(Row(t, MEASURED, "transmission", lost, change.reward, None, lost - reach, lost + reach))
     return Trajectory(tuple(rows))
+
+
+def _lost(t: int, changes: Trajectory) -> list[str]:
+    """Say, after the first retraining, which part of the selection it passed on, if that is too little."""
+    little = [p for p in passed_on(changes) if t == 1 and p.upper < ENOUGH]
+    return [
+        f"retraining passed on {p.share:.0%} ({p.lower:.0%} to {p.upper:.0%}) of what {p.reward} selected: "
+        "forecasts from round 0 assume all of it; recurate forecast RUN --renew learns the rest of the run. "
+        "More training steps, a larger model or optimal-transport coupling may pass on more"
+        for p in little
+    ]
 
 
 def _pick(

@@ -6,7 +6,7 @@ import math
 from dataclasses import dataclass
 from typing import Any
 
-from recurate.log.trajectory import FORECAST, MEASURED, Row, Trajectory, agreement
+from recurate.log.trajectory import FORECAST, MEASURED, Row, Trajectory, agreement, passed_on
 from recurate.report.charts import QUANTITIES, title
 
 
@@ -52,6 +52,7 @@ def what_happened(trajectory: Trajectory, facts: dict[str, Any]) -> str:
         )
     if source == MEASURED:
         sentences += [_forecast_quality(trajectory, reward) for reward in rewards]
+        sentences.append(_passed(trajectory))
     sentences += [_groups(trajectory, source), _divergence(trajectory, source)]
     return " ".join(s for s in sentences if s)
 
@@ -122,6 +123,22 @@ def _forecast_quality(trajectory: Trajectory, reward: str | None) -> str:
     if math.isfinite(found.error_ratio):
         text += f"; its root-mean-square error is {found.error_ratio:.0%} of that of a forecast of no change"
     return text + "."
+
+
+def _passed(trajectory: Trajectory) -> str:
+    """Return what retraining passed on in the first round and, if there were more, in the last."""
+    found = passed_on(trajectory)
+    if not found:
+        return ""
+    several = len({p.reward for p in found}) > 1
+    first = min(p.round for p in found)
+    words = []
+    for p in (p for p in found if p.round == first):
+        of = f" of what {p.reward} selected" if several else " of what was selected"
+        words.append(f"{p.share:.0%} ({p.lower:.0%} to {p.upper:.0%}){of}")
+    later = [p for p in found if p.round > first and p.reward == found[0].reward]
+    then = f"; in round {later[-1].round}, {later[-1].share:.0%}" if later and not several else ""
+    return f"Retraining passed on {' and '.join(words)} in round {first}{then}."
 
 
 def _groups(trajectory: Trajectory, source: str) -> str:

@@ -18,6 +18,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from recurate.core.seeds import Stream
 from recurate.log.candidates import Candidates
 from recurate.log.trajectory import RENEWED, Row
 from recurate.metrics.describe import Describer, Values
@@ -25,6 +26,7 @@ from recurate.metrics.estimates import Estimate, entropy_of
 from recurate.metrics.partition import Cells
 from recurate.theory.loop_model import LoopModel
 from recurate.theory.setting import Setting
+from recurate.theory.transmission import Transmission, renewed
 
 Key = tuple[str, str | None, str | None]
 
@@ -79,11 +81,13 @@ class Renewal:
         rows: each round's quantities, forecast from the previous round, with source ``renewed``.
         efficacy: the efficacy estimated from all changes.
         scores: the forecasts' errors against the measurements.
+        transmission: what was learned of retraining; None where data accumulate.
     """
 
     rows: tuple[Row, ...]
     efficacy: Efficacy
     scores: tuple[Score, ...]
+    transmission: Transmission | None = None
 
 
 def renew(
@@ -121,6 +125,32 @@ def renew(
         rows += describers[0].rows(t + 1, RENEWED, _between(now, target, eta))
     used = changes if first is None else changes[:first]
     return Renewal(tuple(rows), _estimate(used), _scores(rows, describers[0], measured))
+
+
+def learned(
+    rounds: Sequence[Candidates],
+    setting: Setting,
+    reference: Candidates | None = None,
+    cells: Cells | None = None,
+    *,
+    ahead: int = 0,
+    stream: Stream | None = None,
+) -> Renewal:
+    """Forecast every round from the previous one, and the rounds ahead, with what retraining passed on.
+
+    Args: as for :func:`recurate.theory.transmission.renewed`.
+    """
+    found = renewed(rounds, setting, reference, cells, ahead=ahead, stream=stream)
+    groups = _groups([*rounds, reference] if reference is not None else rounds)
+    describers = [Describer(c, setting.temperature, groups) for c in rounds]
+    measured = [
+        d.values(kl=None if cells is None else cells.kl(cells.assign(c.rewards), counts=c.counts))
+        for d, c in zip(describers, rounds, strict=True)
+    ]
+    old = renew(rounds, setting, reference, cells)
+    # Round 1 was forecast before anything was known of retraining: it is judged where it is all there is.
+    own = [row for row in found.rows if row.round < len(rounds) and (row.round > 1 or len(rounds) == 2)]
+    return Renewal(found.rows, old.efficacy, _scores(own, describers[0], measured), found.transmission)
 
 
 def _groups(rounds: Sequence[Candidates]) -> tuple[str, ...]:
@@ -275,7 +305,7 @@ def _scores(rows: Sequence[Row], describer: Describer, measured: Sequence[Values
     scores = []
     for key in dict.fromkeys(row.key for row in rows):
         own = [row for row in rows if row.key == key and (row.round, key) in values]
-        if key[0] == "effective_support" or len(own) < len(measured) - 1:
+        if key[0] == "effective_support" or len(own) < len({row.round for row in rows}):
             continue  # a divergence is not linear, so partial retraining leaves it out
         errors = [row.value - values[row.round, key] for row in own]
         still = [values[row.round - 1, key] - values[row.round, key] for row in own]

@@ -282,7 +282,7 @@ def test_renewed_forecasts_and_a_fitted_efficacy(tmp_path, recurate_here):
     efficacy = float(done.stdout.split("\n  - efficacy ")[1].split()[0])
     assert efficacy == pytest.approx(0.5, abs=0.12)
     assert "one round ahead, mean_reward: error" in done.stdout
-    assert "from round 4 on, mean_reward: " in done.stdout
+    assert "from round 5 on, mean_reward: " in done.stdout
     trajectory = Trajectory.read(tmp_path / "log-forecast" / "trajectory.parquet")
     assert trajectory.values("mean_reward", source="renewed").size == 8, (
         "four measured rounds, then four ahead"

@@ -1,4 +1,4 @@
-"""The settings and tests of the six built-in kinds of alarm; see :mod:`recurate.loop.alarms.raising`."""
+"""The settings and tests of the seven built-in kinds of alarm; see :mod:`recurate.loop.alarms.raising`."""
 
 from __future__ import annotations
 
@@ -244,6 +244,51 @@ def _difference(high: Row | None, low: Row | None, factor: float = 1.0) -> float
     if high is None or low is None or errors[0] is None or errors[1] is None:
         return -math.inf
     return (high.value - factor * low.value) / math.hypot(errors[0], factor * errors[1])
+
+
+class TransmissionAlarm(_Levelled):
+    r"""Retraining passed on significantly less than a part of what was selected.
+
+    The picks asked for the change A (selection and sampling) of a mean reward, and retraining added T. The
+    hypothesis T + A >= floor A is rejected if (T + (1 - floor) A) / se < -z for A > 0 (mirrored for A < 0),
+    with the standard error se of the new round's mean; the picks are known.
+    """
+
+    kind: Literal["transmission"] = "transmission"
+    floor: float = Field(gt=0, le=1, description="smallest part of a selection that is to be passed on")
+    reward: str | None = Field(None, description="the reward to check; every reward if absent")
+
+    def check(self, known: Known) -> None:
+        """Check that the run has the reward.
+
+        Raises:
+            InputError: If the run has no reward of this name.
+        """
+        if self.reward is not None:
+            check_name(self.kind, "reward", self.reward, known.rewards)
+
+    def find(self, seen: Seen, t: int) -> list[Finding]:
+        """Test each reward in round t; return one finding per rejection."""
+        keys = {key[1] for key in seen.measured if key[0] == "transmission" and key[1] is not None}
+        names = sorted(name for name in keys if self.reward in (None, name))
+        z = _critical(self.spent(t, len(names)))
+        found = []
+        for name in names:
+            rows = [seen.at(t, part, name) for part in ("selection", "sampling", "transmission")]
+            if rows[0] is None or rows[1] is None or rows[2] is None:
+                continue
+            se, asked = error_of(rows[2]), rows[0].value + rows[1].value
+            if se is None or asked == 0:
+                continue
+            sign = math.copysign(1.0, asked)
+            if sign * (rows[2].value + (1 - self.floor) * asked) < -z * se:
+                limit = -(1 - self.floor) * asked
+                words = (
+                    f"retraining passed on {1 + rows[2].value / asked:.0%} of what was selected by {name!r}, "
+                    f"below {self.floor:.0%}"
+                )
+                found.append(Finding(rows[2], limit, words))
+        return found
 
 
 class BandAlarm(AlarmSettings):

@@ -28,11 +28,12 @@ from recurate.loop.alarms.kinds import (
     FrechetAlarm,
     GoldAlarm,
     ShareAlarm,
+    TransmissionAlarm,
     VarianceAlarm,
 )
 from recurate.loop.alarms.protocol import Action, AlarmSettings, Finding, PluggedAlarm
 
-KINDS = (DivergenceAlarm, VarianceAlarm, ShareAlarm, FrechetAlarm, GoldAlarm, BandAlarm)
+KINDS = (DivergenceAlarm, VarianceAlarm, ShareAlarm, FrechetAlarm, GoldAlarm, TransmissionAlarm, BandAlarm)
 ALARMS = Seam("alarms", "alarm", {kind.model_fields["kind"].default: kind for kind in KINDS}, PluggedAlarm)
 
 

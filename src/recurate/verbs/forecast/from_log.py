@@ -36,7 +36,7 @@ from recurate.rules import GUMBEL, Rule, Selection
 from recurate.rules.noise import built_in_name
 from recurate.theory.forecast import Forecast, measured_rounds, predict, reference_cells
 from recurate.theory.population import check_law
-from recurate.theory.renewal import Efficacy, Renewal, renew
+from recurate.theory.renewal import Efficacy, Renewal, learned, renew
 from recurate.theory.setting import Setting, Stage
 from recurate.theory.welfare import Welfare, welfare
 from recurate.verbs.forecast.ruling import SLATES, Ruling, changed_rule, ruling_of, slate_size
@@ -145,6 +145,8 @@ def _from_opened(
     source: Any, opened: Opened, options: LogOptions, reference: Any, large: Large | None
 ) -> LogForecast:
     log = opened.log
+    if options.renew and options.group is None and "group" in log.table.column_names:
+        options = replace(options, group="group")  # shares are passed on unlike what is within groups
     found_rounds, known, ruling, caveats = _start(log, options, large, run_settings(folder_of(source)))
     candidates, real = found_rounds.first, found_rounds.real
     if reference is not None:
@@ -163,7 +165,12 @@ def _from_opened(
             fitted = renew(found, setting, real, cells, first=half).efficacy
             arguments["efficacy"] = fitted.usable
         if options.renew:
-            renewal = renew(found, setting, real, cells)
+            stream = options.how["stream"]
+            renewal = (
+                renew(found, setting, real, cells)
+                if setting.accumulate
+                else learned(found, setting, real, cells, ahead=setting.rounds, stream=stream)
+            )
     result = predict(candidates, Setting.of(**arguments), reference=real, cells=cells, **options.how)
     result = replace(result, warnings=ruling.warnings + caveats + result.warnings)
     gains = _welfare(found_rounds, real, result)
@@ -177,7 +184,7 @@ def _from_opened(
     )
     shifted = Trajectory(tuple(replace(row, round=row.round - rounds[0]) for row in later.rows))
     ahead = None
-    if renewal is not None:
+    if renewal is not None and renewal.transmission is None:
         own = arguments | {"efficacy": renewal.efficacy.usable, "first": len(rounds) - 1}
         ahead = _ahead(found[-1], real or found[0], Setting.of(**own), options.how["stream"])
     return LogForecast.of(

@@ -6,13 +6,14 @@ import math
 from collections import Counter
 from typing import TYPE_CHECKING
 
-from recurate.log.trajectory import FORECAST, MEASURED
+from recurate.log.trajectory import FORECAST, MEASURED, RENEWED, Row, Trajectory
 from recurate.report import narrative
 from recurate.report.charts import largest_groups
 from recurate.report.sections import Section
 from recurate.report.trajectories import GLOSSARY, bound_sections, trajectory_sections
 from recurate.theory.bounds import plain_bounds
 from recurate.theory.forecast import SUPPORT, Forecast
+from recurate.theory.transmission import EXACT, GROUPS, ONE, Transmission
 from recurate.verbs.forecast.from_log import LogForecast
 from recurate.verbs.result import Facts, Result
 
@@ -168,6 +169,8 @@ def extinction_lines(result: Forecast) -> list[str]:
 def renewal_lines(renewal: Renewal) -> list[str]:
     """Return the efficacy and the errors of renewed forecasts as lines of text."""
     lines = [efficacy_line(renewal.efficacy)]
+    if renewal.transmission is not None:
+        lines.append(transmission_line(renewal.transmission))
     for score in renewal.scores:
         if score.key[0] == "share" or math.isnan(score.ratio):
             continue
@@ -179,17 +182,43 @@ def renewal_lines(renewal: Renewal) -> list[str]:
     return lines
 
 
+FORMS = {
+    EXACT: "the model becomes its training law",
+    ONE: "one part of the way for all",
+    GROUPS: "one part for the groups' shares, one within groups, and a pull for each group",
+}
+
+
+def transmission_line(known: Transmission) -> str:
+    """Return what was learned of retraining as a line of text."""
+    between, within = known.levels()
+    parts = f"{within:.0%} of the way to the training law"
+    if known.form == GROUPS:
+        parts = f"{between:.0%} of the way to it in the groups' shares, {within:.0%} within groups"
+    errors = ", ".join(f"{form} {error:.2g}" for form, error in known.errors.items())
+    held = f"; errors one round ahead: {errors}" if errors else ""
+    how = f"form {known.form!r}: {FORMS[known.form]}{held}"
+    return f"the renewed forecast takes retraining to go {parts} ({how})"
+
+
 def ahead_lines(found: LogForecast) -> list[str]:
     """Return the forecast from the last measured round as lines of text."""
-    if found.ahead is None:
-        return []
-    keys = [
-        k for k in found.ahead.trajectory.about() if k[0] in ("mean_reward", "mean_exp_reward", "entropy")
-    ]
+    if found.ahead is not None:
+        ahead = found.ahead.trajectory
+    else:
+        last = max((row.round for row in found.measured.rows), default=0)
+        rows = [row for row in found.trajectory.where(RENEWED).rows if row.round > last]
+        ahead = Trajectory(tuple(rows))
+    keys = [k for k in ahead.about() if k[0] in ("mean_reward", "mean_exp_reward", "entropy")]
     lines = []
     for key in keys:
-        rows = [row for row in found.ahead.trajectory.rows if row.key == key]
+        rows = [row for row in ahead.rows if row.key == key]
         name = _heading(key, many=key[1] != "reward")
-        values = ", ".join(f"{row.value:.4g}" for row in rows)
+        values = ", ".join(_with_band(row) for row in rows)
         lines.append(f"from round {rows[0].round} on, {name}: {values}")
     return lines
+
+
+def _with_band(row: Row) -> str:
+    band = "" if row.lower is None or row.upper is None else f" ({row.lower:.4g} to {row.upper:.4g})"
+    return f"{row.value:.4g}{band}"

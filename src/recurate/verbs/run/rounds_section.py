@@ -7,7 +7,7 @@ import statistics
 from collections import defaultdict
 from typing import Any
 
-from recurate.log.trajectory import MEASURED, Row, Trajectory
+from recurate.log.trajectory import MEASURED, PassedOn, Row, Trajectory, passed_on
 from recurate.loop.run_folder import RunFolder
 from recurate.report.charts import MEASURES, title
 from recurate.report.sections import Section
@@ -70,7 +70,9 @@ def _changes(trajectory: Trajectory) -> Section | None:
     if not rows:
         return None
     several = len({reward for reward, _ in rows}) > 1
-    table = [[*(["reward"] if several else []), "round", "change", "selection", "sampling", "transmission"]]
+    head = ["round", "change", "selection", "sampling", "transmission", "passed on"]
+    table = [[*(["reward"] if several else []), *head]]
+    parts_of = {(p.reward, p.round): p for p in passed_on(trajectory)}
     for (reward, t), parts in rows.items():
         chance, lost = parts["sampling"].value, parts["transmission"]
         total = parts["selection"].value + chance + lost.value
@@ -82,14 +84,19 @@ def _changes(trajectory: Trajectory) -> Section | None:
                 f"{parts['selection'].value:+.4g}",
                 f"{chance:+.3g} (usual: ± {parts['sampling_band'].value:.2g})",
                 f"{lost.value:+.3g}{_margin(lost)}",
+                _part(parts_of.get((reward, t))),
             ]
         )
     text = (
         "The change of a mean reward from one round to the next has three parts: the expected effect of "
         "selection (exact, from the candidates), the sampling error of finitely many picks, and the effect "
-        "of retraining (transmission)."
+        "of retraining (transmission). Passed on is the part of what the picks asked for that arrived."
     )
     return Section("Parts of each change", text, table)
+
+
+def _part(found: PassedOn | None) -> str:
+    return "" if found is None else f"{found.share:.0%} ({found.lower:.0%} to {found.upper:.0%})"
 
 
 def _measures(folder: RunFolder, trajectory: Trajectory) -> Section | None:
