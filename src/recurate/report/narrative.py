@@ -6,7 +6,7 @@ import math
 from dataclasses import dataclass
 from typing import Any
 
-from recurate.log.trajectory import FORECAST, MEASURED, Row, Trajectory, agreement, passed_on
+from recurate.log.trajectory import FORECAST, MEASURED, RENEWED, Row, Trajectory, agreement, passed_on
 from recurate.report.charts import QUANTITIES, title
 
 
@@ -122,7 +122,48 @@ def _forecast_quality(trajectory: Trajectory, reward: str | None) -> str:
     )
     if math.isfinite(found.error_ratio):
         text += f"; its root-mean-square error is {found.error_ratio:.0%} of that of a forecast of no change"
-    return text + "."
+    return text + _left(trajectory, reward) + "." + _renewed(trajectory, reward)
+
+
+def _left(trajectory: Trajectory, reward: str | None) -> str:
+    """Return from which round on the measured values are outside the band of the forecast from round 0."""
+    bands = {
+        r.round: r for r in _rows(trajectory, FORECAST, "mean_exp_reward", reward) if r.lower is not None
+    }
+    seen = {r.round: r for r in _rows(trajectory, MEASURED, "mean_exp_reward", reward) if r.round in bands}
+    outside = [t for t, row in seen.items() if t and not _overlap(row, bands[t])]
+    last = max(seen, default=0)
+    if not outside or last not in outside:
+        return ""
+    since = next(t for t in sorted(outside) if all(u in outside for u in seen if u >= t))
+    return f", and measured values lie outside its 95 % band from round {since} on"
+
+
+def _overlap(row: Row, band: Row) -> bool:
+    low = row.value if row.lower is None else row.lower
+    high = row.value if row.upper is None else row.upper
+    assert band.lower is not None
+    assert band.upper is not None
+    return low <= band.upper and high >= band.lower
+
+
+def _renewed(trajectory: Trajectory, reward: str | None) -> str:
+    """Return the error of forecasts one round ahead that knew what retraining had passed on by then."""
+    seen = {r.round: r.value for r in _rows(trajectory, MEASURED, "mean_exp_reward", reward)}
+    ahead = [r for r in _rows(trajectory, RENEWED, "mean_exp_reward", reward) if r.round > 1]
+    errors = [abs(r.value / seen[r.round] - 1) for r in ahead if seen.get(r.round)]
+    later = [r for r in ahead if r.round not in seen]
+    words = ""
+    if errors:
+        words = (
+            " Forecasts one round ahead, which knew what retraining had passed on before, were off by at "
+            f"most {max(errors):.1%}."
+        )
+    if later:
+        last = later[-1]
+        band = "" if last.lower is None else f" (95 %: {last.lower:.3g} to {last.upper:.3g})"
+        words += f" They expect {last.value:.3g}{band} in round {last.round}."
+    return words
 
 
 def _passed(trajectory: Trajectory) -> str:

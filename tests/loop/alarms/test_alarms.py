@@ -9,6 +9,7 @@ from dataclasses import asdict
 import numpy as np
 import pytest
 from pydantic import TypeAdapter, ValidationError
+from scipy.special import ndtri
 from scipy.stats import beta, binom, norm, poisson
 
 from helpers import alarming
@@ -16,7 +17,7 @@ from helpers.alarming import ALARMS, FAULTS, LIMITS, LOOP_ROUNDS
 from helpers.rates import Rate
 from recurate.core.errors import InputError
 from recurate.log.candidates import as_candidates
-from recurate.log.trajectory import FORECAST, MEASURED, Row, Trajectory
+from recurate.log.trajectory import FORECAST, MEASURED, Row, Trajectory, passed_on
 from recurate.loop.alarms.history import Seen, error_of
 from recurate.loop.alarms.kinds import UNSEEN
 from recurate.loop.alarms.protocol import Known
@@ -26,12 +27,13 @@ from recurate.loop.alarms.raising import (
     FrechetAlarm,
     GoldAlarm,
     ShareAlarm,
+    TransmissionAlarm,
     VarianceAlarm,
     raised,
 )
 from recurate.loop.config import AnyAlarm
 from recurate.metrics.describe import Describer
-from recurate.metrics.estimates import Estimate
+from recurate.metrics.estimates import NORMAL_975, Estimate
 
 FALSE = 1e-5  # probability at most that a correct alarm fails one test of its rate
 
@@ -351,3 +353,42 @@ def test_a_loop_that_leaves_its_forecast_is_found():
     found = [d for d in delays if d is not None]
     assert len(found) >= 8
     assert np.median(found) <= 3
+
+
+def changed(t, selection, transmission, se, reward="r"):
+    reach = NORMAL_975 * se
+    ends = transmission - reach, transmission + reach
+    return [
+        Row(t, MEASURED, "selection", selection, reward),
+        Row(t, MEASURED, "sampling", 0.0, reward),
+        Row(t, MEASURED, "transmission", transmission, reward, None, *ends),
+    ]
+
+
+@pytest.mark.parametrize("sign", [1, -1])
+def test_transmission_is_raised_where_too_little_is_passed_on(sign):
+    alarm = TransmissionAlarm(floor=0.5, level=0.01)
+    z = -float(ndtri(0.01 / 2))  # half of the level in round 1
+    for lost, raised_ in ((0.5 + 1.1 * z * 0.02, True), (0.5 + 0.9 * z * 0.02, False)):
+        rows = changed(1, sign * 1.0, -sign * lost, 0.02)
+        assert bool(alarm.find(Seen(Trajectory(tuple(rows))), 1)) == raised_
+    (found,) = alarm.find(Seen(Trajectory(tuple(changed(1, sign * 1.0, -sign * 0.9, 0.02)))), 1)
+    assert "passed on 10% of what was selected by 'r', below 50%" in found.words
+
+
+def test_transmission_at_the_floor_is_raised_at_its_level():
+    """Of 20,000 rounds exactly at the floor, a share of level / 2 is raised, up to 4 standard errors."""
+    alarm, draw = TransmissionAlarm(floor=0.7, level=0.1), np.random.default_rng(0)
+    count = sum(
+        bool(alarm.find(Seen(Trajectory(tuple(changed(1, 1.0, -0.3 + 0.05 * z, 0.05)))), 1))
+        for z in draw.standard_normal(20_000)
+    )
+    assert abs(count / 20_000 - 0.05) < 4 * np.sqrt(0.05 * 0.95 / 20_000)
+
+
+def test_what_was_passed_on():
+    (found,) = passed_on(Trajectory(tuple(changed(2, 0.5, -0.4, 0.02))))
+    assert (found.round, found.reward) == (2, "r")
+    assert found.share == pytest.approx(0.2)
+    assert (found.lower, found.upper) == pytest.approx((0.2 - NORMAL_975 * 0.04, 0.2 + NORMAL_975 * 0.04))
+    assert passed_on(Trajectory(tuple(changed(2, 0.01, -0.4, 0.02)))) == [], "less was asked for than chance"

@@ -7,7 +7,7 @@ import pytest
 import recurate
 from helpers.tiny import GAUSSIANS
 from recurate.core.errors import InputError
-from recurate.log.trajectory import Trajectory
+from recurate.log.trajectory import RENEWED, Trajectory
 
 pytestmark = pytest.mark.usefixtures("few_replicates")
 
@@ -17,7 +17,9 @@ def test_a_run_comes_back_as_a_result(tmp_path, monkeypatch):
     done = recurate.run(GAUSSIANS)
     assert done.path.resolve() == tmp_path / "runs" / "run-1"
     assert (done.path / "report.html").read_text() == done.page()
-    assert done.trajectory == Trajectory.read(done.path / "trajectory.parquet")
+    stored = [row for row in done.trajectory.rows if row.source != RENEWED]
+    assert Trajectory(tuple(stored)) == Trajectory.read(done.path / "trajectory.parquet")
+    assert {row.round for row in done.trajectory.where(RENEWED).rows} == {1, 2}
     assert done.facts["rounds"] == GAUSSIANS["rounds"]
     assert done.store.log(0).table.num_rows > 0
     again = recurate.read_run(done.path)

@@ -20,6 +20,7 @@ from recurate.report.trajectories import GLOSSARY, bound_sections, trajectory_se
 from recurate.theory.forecast import SUPPORT
 from recurate.verbs.result import Result
 from recurate.verbs.run import samples_section
+from recurate.verbs.run.renewed import renewed_rows
 from recurate.verbs.run.rounds_section import rounds_sections
 
 
@@ -55,7 +56,7 @@ def run_result(folder: RunFolder) -> Result[Run]:
     """
     folder.verify()
     config = folder.config()
-    trajectory = folder.trajectory()
+    trajectory = folder.trajectory() + renewed_rows(folder, config)[0]
     manifest = folder.manifest()
     facts = config.selection.rule().facts() | {
         "real_fraction": config.retraining.real_fraction,

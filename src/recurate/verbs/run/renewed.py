@@ -1,0 +1,56 @@
+"""A run's forecasts that know what retraining has passed on so far; see ``recurate.theory.transmission``."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from recurate.core.errors import InputError
+from recurate.core.seeds import Stream
+from recurate.log.candidates import Rounds
+from recurate.log.trajectory import Trajectory
+from recurate.loop.config import Config
+from recurate.loop.run_folder import RunFolder
+from recurate.theory.forecast import reference_cells
+from recurate.theory.setting import Setting
+from recurate.theory.transmission import Transmission, renewed
+
+MOST = (
+    500_000  # candidates per round up to which a report computes them; recurate forecast --renew does for all
+)
+
+
+def renewed_rows(folder: RunFolder, config: Config) -> tuple[Trajectory, Transmission | None]:
+    """Return the rows of source ``renewed`` of a run, and what was learned of its retraining.
+
+    They are one round ahead for the rounds that were measured, and from the last round on for those that the
+    configuration still has. There are none before round 1, where data accumulate, or with contexts.
+    """
+    done = folder.complete()
+    if (
+        done < 2
+        or config.retraining.mode == "accumulate"
+        or config.selection.shown * config.selection.k > MOST
+    ):
+        return Trajectory(), None
+    logs = [folder.log(t) for t in range(done)]
+    group = "group" if "group" in logs[0].table.column_names else None
+    found = [Rounds.of(log, group=group) for log in logs]
+    if any(r.first.contexts is not None for r in found):
+        return Trajectory(), None
+    names = tuple(sorted({name for r in found for name in r.first.labels}))
+    rounds = [replace(r.first, labels=names) for r in found]
+    real = found[0].real
+    cells = None if real is None else reference_cells(rounds[0], real)[0]
+    setting = Setting(
+        rule=config.selection.rule(),
+        weights=config.weights,
+        real_fraction=config.retraining.real_fraction,
+        rounds=config.rounds,
+        picks=config.selection.picks,
+    )
+    stream = Stream(config.seed).at("renewed", done)
+    try:
+        result = renewed(rounds, setting, real, cells, ahead=max(config.rounds - done + 1, 0), stream=stream)
+    except InputError:  # what cannot be forecast, such as thin contexts under a threshold, is not renewed
+        return Trajectory(), None
+    return Trajectory(result.rows), result.transmission

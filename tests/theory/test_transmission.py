@@ -1,0 +1,171 @@
+"""What retraining passes on: laws that move part of the way, and planted parts that are found again."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from scipy.stats import binom
+
+from recurate.core.seeds import Stream
+from recurate.log.candidates import Candidates
+from recurate.rules import Rule
+from recurate.theory.setting import Setting
+from recurate.theory.transmission import (
+    EXACT,
+    GROUPS,
+    Level,
+    Pulls,
+    Step,
+    laws_ahead,
+    moved,
+    pulled,
+    renewed,
+)
+
+SETTING = Setting(Rule(k=4), picks=3000, rounds=6)
+NAMES = np.array(["a", "b", "c"])
+
+
+def laws(count: int = 6) -> st.SearchStrategy:
+    masses = st.lists(st.floats(0.01, 1.0), min_size=count, max_size=count)
+    return masses.map(lambda m: np.array(m) / np.sum(m))
+
+
+@given(laws(), laws(), st.floats(0, 1), st.floats(0, 1))
+def test_shares_and_what_is_within_groups_move_their_own_parts(law, target, between, within):
+    codes = np.array([0, 0, 1, 1, 2, 2])
+    found = moved(law, target, codes, between, within)
+    assert found.sum() == pytest.approx(1)
+    for part in (law, target, found):
+        assert (part >= 0).all()
+    shares = [np.bincount(codes, p) for p in (law, target, found)]
+    assert shares[2] == pytest.approx(shares[0] + between * (shares[1] - shares[0]))
+    inside = [p / s[codes] for p, s in zip((law, target, found), shares, strict=True)]
+    assert inside[2] == pytest.approx(inside[0] + within * (inside[1] - inside[0]))
+
+
+@given(laws(), laws(), st.floats(0, 1))
+def test_one_part_for_all_is_the_efficacy(law, target, part):
+    codes = np.array([0, 0, 1, 1, 2, 2])
+    assert moved(law, target, None, part, part) == pytest.approx(law + part * (target - law))
+    assert moved(law, target, codes, part, part) == pytest.approx(law + part * (target - law))
+
+
+def test_a_group_that_one_law_lacks_has_the_law_of_the_other():
+    codes = np.array([0, 0, 1])
+    gained = moved(np.array([0.5, 0.5, 0.0]), np.array([0.3, 0.3, 0.4]), codes, 0.5, 0.0)
+    assert gained == pytest.approx([0.4, 0.4, 0.2])
+    lost = moved(np.array([0.3, 0.3, 0.4]), np.array([0.5, 0.5, 0.0]), codes, 0.5, 1.0)
+    assert lost == pytest.approx([0.4, 0.4, 0.2])
+
+
+@given(laws(), st.lists(st.floats(-1, 1), min_size=3, max_size=3))
+def test_pulls_multiply_the_odds_of_groups(law, pulls):
+    codes = np.array([0, 0, 1, 1, 2, 2])
+    found, b = pulled(law, codes, np.array(pulls)), np.array(pulls)
+    shares, own = np.bincount(codes, found), np.bincount(codes, law)
+    assert shares / shares[0] == pytest.approx(own / own[0] * np.exp(b - b[0]))
+
+
+def test_a_level_is_kalmans():
+    level = Level(0.5, 0.04).seen(1.0, 0.04)
+    assert level.mean == pytest.approx(0.75)
+    assert level.variance == pytest.approx(0.02 + 0.2**2)
+    unseen = Level(0.5, 0.04).seen(9.0, np.inf)
+    assert (unseen.mean, unseen.rounds) == (0.5, 0)
+
+
+def test_pulls_of_groups_too_small_to_tell_stay_unknown():
+    pulls = Pulls.none(2).seen(np.array([0.999, 0.001]), np.array([0.9, 0.1]), 1000, 1000)
+    assert pulls.means[1] == 0.0
+    assert pulls.means[0] < 0
+
+
+def sample(law, atoms, groups, count, rng) -> Candidates:
+    rows = rng.choice(len(law), count, p=law)
+    return Candidates(atoms[rows, None], ("reward",), groups=groups[rows], labels=tuple(NAMES))
+
+
+def loop(seed: int, between: float, within: float, pulls=None, rounds: int = 6, count: int = 6000) -> list:
+    """Return the candidates of a loop whose retraining passes on known parts."""
+    rng = np.random.default_rng(seed)
+    codes = np.repeat(np.arange(3), 2000)
+    atoms = rng.normal(0.5 * codes, 1.0)
+    everything = Candidates(atoms[:, None], ("reward",), groups=NAMES[codes], labels=tuple(NAMES))
+    model = Step.of(everything, SETTING, everything, None).model
+    found = [np.full(len(atoms), 1 / len(atoms))]
+    found += laws_ahead(model, found[0], [(between, within, pulls)] * (rounds - 1))
+    return [sample(law, atoms, NAMES[codes], count, rng) for law in found]
+
+
+@pytest.mark.parametrize(("between", "within"), [(0.9, 0.2), (0.4, 0.8), (1.0, 1.0), (0.6, 0.6)])
+def test_planted_parts_are_found(between, within):
+    """Each within 4 standard errors; the error of a level that is constant is below that which is stated."""
+    found = renewed(loop(0, between, within), SETTING).transmission
+    for level, planted in ((found.between, between), (found.within, within)):
+        assert level.rounds == 5
+        assert abs(level.mean - planted) < 4 * np.sqrt(level.variance)
+        assert abs(level.mean - planted) < 0.25
+
+
+def test_the_form_is_chosen_by_rounds_that_it_had_not_seen():
+    errors = renewed(loop(1, 1.0, 1.0), SETTING).transmission.errors
+    assert errors[EXACT] < 1.5 * min(errors.values()), "nothing is lost: all forms know it"
+    apart = renewed(loop(1, 0.9, 0.1), SETTING).transmission
+    assert apart.form == GROUPS
+    assert apart.errors[GROUPS] < 0.5 * apart.errors[EXACT]
+
+
+def test_planted_pulls_are_found():
+    planted = np.array([0.15, -0.3, 0.15])  # a pull along the selection could not be told from a larger part
+    found = renewed(loop(2, 0.9, 0.3, planted), SETTING).transmission
+    assert found.pulls is not None
+    gaps = found.pulls.means - planted
+    assert np.ptp(gaps) < 0.15, "up to a constant"
+
+
+def test_forecasts_two_and_four_rounds_ahead_beat_those_that_pass_on_everything():
+    rounds = loop(3, 0.8, 0.2, rounds=7)
+    known = renewed(rounds[:3], SETTING, ahead=4, stream=Stream(0))
+    model = Step.of(rounds[2], SETTING, rounds[0], None).model
+    whole = list(laws_ahead(model, model.population.law, [(1.0, 1.0, None)] * 4))
+    for lead in (2, 4):
+        actual = rounds[2 + lead].rewards.mean()
+        (row,) = (r for r in known.rows if (r.round, r.quantity) == (2 + lead, "mean_reward"))
+        exact = model.describe(whole[lead - 1]).moments[0]["mean_reward"].value
+        assert abs(row.value - actual) < 0.3 * abs(exact - actual)
+
+
+@pytest.mark.slow
+def test_bands_hold_what_is_measured():
+    """Of 40 loops whose parts do not drift, at least 95 % of mean rewards lie in the bands, up to chance.
+
+    The bands allow for drift, and are wide for such loops: fewer than binomial(n, 0.95) has with probability
+    1e-3 would be a fault.
+    """
+    inside = []
+    for seed in range(40):
+        rounds = loop(100 + seed, 0.8, 0.3, rounds=6, count=2000)
+        found = renewed(rounds[:3], SETTING, ahead=3, stream=Stream(seed))
+        for lead in (1, 3):
+            (row,) = (r for r in found.rows if (r.round, r.quantity) == (2 + lead, "mean_reward"))
+            inside.append(row.lower <= rounds[2 + lead].rewards.mean() <= row.upper)
+    assert sum(inside) >= binom.ppf(1e-3, len(inside), 0.95)
+
+
+def test_the_first_round_ahead_knows_nothing_yet():
+    rounds = loop(4, 0.5, 0.5, rounds=3)
+    found = renewed(rounds, SETTING)
+    step = Step.of(rounds[0], SETTING, rounds[0], None)
+    (row,) = (r for r in found.rows if (r.round, r.quantity) == (1, "mean_reward"))
+    assert row.value == pytest.approx(step.values(step.target).moments[0]["mean_reward"].value)
+
+
+def test_loops_without_groups_have_one_part():
+    rounds = [Candidates(c.rewards, c.names) for c in loop(5, 0.5, 0.5)]
+    found = renewed(rounds, SETTING, ahead=2, stream=Stream(0))
+    assert found.transmission.pulls is None
+    assert found.transmission.one.mean == pytest.approx(0.5, abs=0.1)
+    assert {r.round for r in found.rows if r.lower is not None} == {6, 7}
