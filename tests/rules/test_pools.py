@@ -8,6 +8,8 @@ import math
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from scipy.stats import chi2
 
 from recurate.core.errors import InputError
@@ -28,6 +30,8 @@ THRESHOLDS = {
     "gaussian": Threshold(0.5, 0.7, GAUSSIAN),
     "logistic-lapse": Threshold(1.0, 0.5, LOGISTIC, 0.1),
     "coin": Threshold(1.0, lapse=1),
+    "erring": Threshold(0.3, false_rejection=0.1, false_acceptance=0.3),
+    "erring-noise-lapse": Threshold(0.5, 0.7, GAUSSIAN, 0.2, false_rejection=0.3, false_acceptance=0.05),
 }
 FRACTIONS = {
     "hard": TopFraction(0.2),
@@ -109,6 +113,40 @@ def test_a_threshold_far_above_everything_has_its_limit():
     np.testing.assert_allclose(found, Rule(math.inf).multiplier(REWARDS, LAW), rtol=1e-12)
     nowhere = np.array([1.0, 0.0])
     assert np.isfinite(Threshold(9000.0, 1.0, GUMBEL).multiplier(np.array([0.0, 8000.0]), nowhere)).all()
+
+
+@given(alpha=st.floats(0, 1), beta=st.floats(0, 1), level=st.floats(-2, 3), seed=st.integers(0, 99))
+def test_an_erring_verifier_has_the_multiplier_of_its_rates(alpha, beta, level, seed):
+    rng = np.random.default_rng(seed)
+    rewards, law = rng.normal(size=20), rng.dirichlet(np.ones(20))
+    accepted = np.where(rewards >= level, 1 - alpha, beta)
+    rule = Threshold(level, false_rejection=alpha, false_acceptance=beta)
+    if accepted @ law < 1e-300:
+        return
+    found = rule.multiplier(rewards, law)
+    np.testing.assert_allclose(found, accepted / (accepted @ law), rtol=1e-12)
+    assert law @ found == pytest.approx(1, rel=1e-13)
+    np.testing.assert_allclose(rule.probabilities(rewards), accepted, rtol=1e-12)
+
+
+def test_errors_of_a_verifier_in_special_cases():
+    """No errors: the threshold itself, draws included. beta = 1 - alpha: nothing changes. A lapse: e / 2."""
+    for noise in (NO_NOISE, GAUSSIAN):
+        exact, none = Threshold(0.3, 0.5, noise), Threshold(0.3, 0.5, noise, 0.0, 0.0, 0.0)
+        assert exact == none
+        assert exact.facts() == none.facts()
+        rates = {"false_rejection": 0.3, "false_acceptance": 0.7}
+        blind = Threshold(0.3, 0.5, noise, **rates)
+        np.testing.assert_allclose(blind.multiplier(REWARDS, LAW), 1, rtol=1e-14)
+        lapsing = Threshold(0.3, 0.5, noise, 0.2)
+        erring = Threshold(0.3, 0.5, noise, false_rejection=0.1, false_acceptance=0.1)
+        np.testing.assert_allclose(erring.multiplier(REWARDS, LAW), lapsing.multiplier(REWARDS, LAW), 1e-14)
+    drawn = [rule.draw(REWARDS, np.random.default_rng(5)) for rule in (exact, none)]
+    assert (drawn[0] == drawn[1]).all()
+    assert Threshold(0.3, false_acceptance=0.2).facts()["false_acceptance"] == 0.2
+    for rate in ({"false_rejection": -0.1}, {"false_acceptance": 1.1}, {"false_rejection": math.nan}):
+        with pytest.raises(InputError, match="must lie between 0 and 1"):
+            Threshold(0.3, **rate)
 
 
 def test_nothing_can_pass():

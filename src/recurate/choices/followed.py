@@ -265,7 +265,11 @@ def phrase(rule: Selection, found: Recovered | None = None) -> str:
     """
     if isinstance(rule, Threshold):
         noise = "" if rule.noise == NO_NOISE else f", with {rule.noise.name} noise of {rule.temperature:g}"
-        return f"a verifier that keeps every reward of at least {rule.level:.4g}{noise}"
+        named = f"a verifier that keeps every reward of at least {rule.level:.4g}{noise}"
+        if not rule.errs:
+            return named
+        lost, let = (f"{100 * rate:.3g} %" for rate in (rule.false_rejection, rule.false_acceptance))
+        return f"{named}, but rejects {lost} of these and accepts {let} of the others"
     if isinstance(rule, TopFraction):
         share = f"{100 * rule.fraction:.3g} %"
         if rule.noise == NO_NOISE:

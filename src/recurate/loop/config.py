@@ -41,7 +41,7 @@ from recurate.loop.alarms.raising import ALARMS
 from recurate.loop.contexts import ContextSettings
 from recurate.loop.mixing import Retraining
 from recurate.loop.sample_metrics import MeasureSettings
-from recurate.rules import Rule, noise_named
+from recurate.rules import Rule, Threshold, noise_named
 
 LISTS = ("rewards", "tracked", "alarms")
 SEAMS = {  # tables that name a kind
@@ -97,6 +97,19 @@ class Selection(Settings):
         "(best of k), or one of yours (module:name)",
     )
     lapse: float = Field(0.0, ge=0, le=1, description="share of slates in which the pick is random")
+    threshold: float | None = Field(
+        None,
+        allow_inf_nan=False,
+        description="in place of slates, a verifier: every candidate is judged alone, and accepted if its "
+        "reward is at least this level; then k = 1, noise is 'none' unless given, slates is the number of "
+        "candidates of a round, and at most `picks` of the accepted ones enter the retraining set",
+    )
+    false_rejection: float | None = Field(
+        None, ge=0, le=1, description="share of what reaches the threshold that is rejected; 0 if absent"
+    )
+    false_acceptance: float | None = Field(
+        None, ge=0, le=1, description="share of what is below the threshold that is accepted; 0 if absent"
+    )
     picks: int = Field(2000, ge=1, le=10**9, description="picks that enter each retraining set")
     slates: int | None = Field(
         None, ge=1, le=10**9, description="slates shown per round; as many as picks if absent"
@@ -107,15 +120,40 @@ class Selection(Settings):
     def _known_noise(cls, name: str) -> str:
         return noise_named(name).name
 
+    @model_validator(mode="before")
+    @classmethod
+    def _without_slates(cls, values: Any) -> Any:
+        """Give a verifier the defaults of candidates that are judged alone."""
+        if not isinstance(values, dict) or values.get("threshold") is None:
+            return values
+        return {"k": 1, "noise": "none"} | values
+
+    @model_validator(mode="after")
+    def _one_kind(self) -> Self:
+        if self.threshold is None:
+            if self.false_rejection is not None or self.false_acceptance is not None:
+                raise ValueError("false_rejection and false_acceptance need the threshold of a verifier")
+        elif self.k != 1:
+            raise ValueError("with a threshold candidates are judged alone: k = 1, or leave k out")
+        elif self.by == "people":
+            raise ValueError("with a threshold the rule judges, not people: leave one of them out")
+        return self
+
     @model_validator(mode="after")
     def _enough_slates(self) -> Self:
         if self.slates is not None and self.picks > self.slates:
             raise ValueError(f"picks = {self.picks} is more than slates = {self.slates}: raise slates")
         return self
 
-    def rule(self) -> Rule:
-        """Return the rule that picks one candidate per slate."""
-        return Rule(self.k, self.temperature, noise_named(self.noise), 1, self.lapse)
+    def rule(self) -> Rule | Threshold:
+        """Return the rule that picks one candidate per slate, or the verifier that judges each alone."""
+        noise = noise_named(self.noise)
+        if self.threshold is None:
+            return Rule(self.k, self.temperature, noise, 1, self.lapse)
+        return Threshold(
+            self.threshold, self.temperature, noise, self.lapse, self.false_rejection or 0.0,
+            self.false_acceptance or 0.0,
+        )  # fmt: skip
 
     def check_memory(self) -> None:
         """Refuse a round whose candidates, with their rewards and log, do not fit into memory.
@@ -252,7 +290,8 @@ class Config(Settings):
 
     def without_selection(self) -> Config:
         """Return the configuration of the control arm: slates of one candidate."""
-        return self.model_copy(update={"selection": self.selection.model_copy(update={"k": 1})})
+        alone = {"k": 1, "threshold": None, "false_rejection": None, "false_acceptance": None}
+        return self.model_copy(update={"selection": self.selection.model_copy(update=alone)})
 
     @property
     def needs_classifier(self) -> bool:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +23,7 @@ from recurate.loop.asking import Picker
 from recurate.loop.config import Config, parse_config, read_config
 from recurate.loop.environment import Environment, prepare, rests_on
 from recurate.loop.monitors.protocol import Monitor
-from recurate.loop.rounds import begin, group_labels, play
+from recurate.loop.rounds import begin, group_labels, play, winners_of
 from recurate.loop.run_folder import RunFolder, check_trusted
 from recurate.loop.shards import batches, do_range, released
 from recurate.theory.bounds import plain_bounds
@@ -231,9 +231,12 @@ def forecast_run(log: Log, environment: Environment) -> Forecast:
     """Forecast all rounds from round 0's log, with the run's own settings."""
     group = "group" if environment.grouping is not None else None
     candidates, reference = split_log(log, group=group, track=tuple(environment.tracked))
+    setting = environment.setting
+    if setting.picks is None:  # a verifier: as many as it accepted in round 0
+        setting = replace(setting, picks=len(winners_of(log, environment)))
     return predict(
         candidates,
-        environment.setting,
+        setting,
         reference=reference,
         cells=environment.cells,
         stream=Stream(environment.config.seed).at("forecast"),
@@ -334,13 +337,26 @@ def _facts(folder: RunFolder, environment: Environment) -> dict[str, Any]:
         "data": "none" if config.data is None else config.data.title,
         "rewards": ", ".join(f"{r.name} ({r.kind})" for r in config.rewards),
         **environment.facts(),
-        "k": config.selection.k,
-        "picks_per_round": config.selection.picks,
+        **_of_selection(config),
         "real_fraction": config.retraining.real_fraction,
         **({"retraining": "accumulates"} if config.retraining.mode == "accumulate" else {}),
         **({"alarms": ", ".join(f"{a.kind} ({a.action})" for a in config.alarms)} if config.alarms else {}),
         "rounds": config.rounds,
         **({"complete_rounds_found": done} if done else {}),
+    }
+
+
+def _of_selection(config: Config) -> dict[str, Any]:
+    """Return how candidates are selected: slates and picks, or a verifier's level and errors."""
+    selection = config.selection
+    if selection.threshold is None:
+        return {"k": selection.k, "picks_per_round": selection.picks}
+    rates = {"false_rejection": selection.false_rejection, "false_acceptance": selection.false_acceptance}
+    return {
+        "threshold": selection.threshold,
+        **{name: rate for name, rate in rates.items() if rate},
+        "candidates_per_round": selection.shown,
+        "most_picks_per_round": selection.picks,
     }
 
 

@@ -79,7 +79,8 @@ class Environment(Judges):
             weights=self.config.weights,
             real_fraction=self.config.retraining.real_fraction,
             rounds=self.config.rounds,
-            picks=self.config.selection.picks,
+            # A verifier accepts another number of candidates in every round.
+            picks=None if self.config.selection.threshold is not None else self.config.selection.picks,
             accumulate=self.config.retraining.mode == "accumulate",
         )
 
@@ -130,6 +131,12 @@ def prepare(config: Config, folder: Path | None = None) -> Environment:
     """
     dataset, classifier, judges = prepare_judges(config, folder)
     contexts = _all_contexts(config, dataset)
+    if contexts is not None and config.selection.threshold is not None:
+        raise InputError(
+            "a threshold applies to rewards themselves, which forecasts within contexts do not know",
+            got=f"selection.threshold = {config.selection.threshold:g}, with contexts",
+            remedy="leave out the threshold, or the contexts",
+        )
     reference, cells = None, None
     if dataset is not None:
         reference = judges.score(dataset.train, dataset.contexts)

@@ -34,7 +34,7 @@ from recurate.loop.mixing import Picks, first_set, training_set
 from recurate.loop.sample_metrics import to_rows
 from recurate.loop.shards import Arm, Batch, Bench, form
 from recurate.metrics.estimates import NORMAL_975
-from recurate.rules import Rule
+from recurate.rules import Rule, Threshold
 from recurate.theory.attribution import attribute
 from recurate.theory.forecast import measured
 
@@ -129,6 +129,7 @@ def play(
     found += Trajectory(tuple(to_rows(t, MEASURED, values)))
     shown = environment.config.selection.shown
     counts |= {"candidates": len(samples), "slates": shown, "picks": len(winners)}
+    said += _too_few(len(winners), environment)
     notes = (
         *getattr(generator, "notes", ()),
         *_said(generator, arm.stream, environment),
@@ -219,6 +220,17 @@ def _batches(
     """Return the picks for the next training set, with those of earlier rounds where data accumulate."""
     picks = Picks(samples[winners], None if scored.contexts is None else scored.contexts[winners])
     return (*state.batches, picks) if environment.setting.accumulate else (picks,)
+
+
+def _too_few(accepted: int, environment: Environment) -> tuple[str, ...]:
+    """Return a remark where a verifier accepted fewer candidates than the retraining set should have."""
+    selection = environment.config.selection
+    if selection.threshold is None or selection.slates is None or accepted >= selection.picks:
+        return ()
+    return (
+        f"the verifier accepted {accepted} of {selection.shown} candidates, fewer than picks = "
+        f"{selection.picks}: the retraining set is smaller",
+    )
 
 
 def _said(generator: Generator, stream: Stream, environment: Environment) -> tuple[str, ...]:
@@ -348,6 +360,8 @@ def _pick(
     selection, weights = environment.config.selection, environment.config.weights
     k, slates = selection.k, selection.shown
     rule = selection.rule()
+    if isinstance(rule, Threshold):
+        return _verify(t, scored, rule, environment, stream)
     rewards = scored.rewards.reshape(slates, k, -1)
     judge = stream.at("judge").generator().choice(len(scored.names), size=slates, p=weights)
     judged = np.take_along_axis(rewards, judge[:, None, None], axis=2)[:, :, 0]
@@ -358,6 +372,32 @@ def _pick(
     table = _log_table(t, scored, k, slots, np.array(scored.names)[judge], propensity.ravel())
     # The table is valid by construction, and checking all its rows would take longer than picking.
     log = Log(complete(table, scored.names), scored.names)
+    return log, winners_of(log, environment)
+
+
+def _verify(
+    t: int, scored: Candidates, rule: Threshold, environment: Environment, stream: Stream
+) -> tuple[Log, NDArray[np.int64]]:
+    """Judge every candidate alone, by one reward, drawn by weight; those that pass are in no slate."""
+    weights, count = environment.config.weights, len(scored)
+    judge = stream.at("judge").generator().choice(len(scored.names), size=count, p=weights)
+    passed = rule.draw(scored.rewards[np.arange(count), judge], stream.at("draw").generator())
+    if not passed.any():
+        raise InputError(
+            f"the verifier accepted no candidate in round {t}",
+            got=f"{count} candidates, threshold = {rule.level:g}, highest reward {scored.rewards.max():.4g}",
+            remedy="lower selection.threshold, or raise selection.slates",
+        )
+    chances = [w * rule.probabilities(scored.rewards[:, i]) for i, w in enumerate(weights)]
+    columns = _columns(scored, MODEL) | {
+        "round": np.full(count, t, np.int32),
+        "slate": pa.nulls(count, pa.int64()),
+        "slot": pa.nulls(count, pa.int32()),
+        "picked": passed,
+        "chooser": np.array(scored.names)[judge],
+        "propensity": np.maximum(np.sum(chances, axis=0), np.finfo(float).tiny),
+    }
+    log = Log(complete(pa.table(columns), scored.names), scored.names)
     return log, winners_of(log, environment)
 
 

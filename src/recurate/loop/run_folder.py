@@ -257,7 +257,9 @@ class RunFolder(StoredRun):
 
     def log(self, t: int) -> Log:
         """Read a round's log."""
-        return read_log(self.round_path(t) / "log.parquet")
+        # A verifier's candidates are in no slate, and any number of them is picked.
+        alone = self.settings().get("selection", {}).get("threshold") is not None
+        return read_log(self.round_path(t) / "log.parquet", several=alone)
 
     def samples(self, t: int) -> Samples:
         """Read a round's candidates, shape (candidates, ...)."""
@@ -439,7 +441,7 @@ def _save_arm(record: Record, folder: Path) -> None:
 
 
 def _picks(folder: Path, environment: Environment) -> Picks:
-    log = read_log(folder / "log.parquet")
+    log = read_log(folder / "log.parquet", several=environment.config.selection.threshold is not None)
     winners = winners_of(log, environment)
     contexts = log.select(source=MODEL).column("context")[winners]
     conditional = bool((contexts != "").any())

@@ -90,7 +90,11 @@ def _picking(facts: dict[str, Any]) -> str:
     """Return a clause that states how a stage selects."""
     k, noise = facts.get("k"), str(facts.get("noise", "gumbel"))
     if "level" in facts:
-        return f"every candidate whose reward is at least {facts['level']:g} is kept{_noisily(facts)}"
+        lost, let = facts.get("false_rejection", 0.0), facts.get("false_acceptance", 0.0)
+        erring = (
+            f", but a share of {lost:g} of them is not, and {let:g} of the others is" if lost or let else ""
+        )
+        return f"every candidate whose reward is at least {facts['level']:g} is kept{_noisily(facts)}{erring}"
     if "fraction" in facts:
         return f"the best {facts['fraction']:.0%} of all candidates are kept{_noisily(facts)}"
     if k == 1:

@@ -1,8 +1,13 @@
 r"""Rules that judge candidates individually, or a whole pool at once, instead of slates.
 
 A verifier (:class:`Threshold`) keeps every candidate that passes. The candidates that it keeps from the law
-p have the law p H, H(x) = a(x) / E_p a, where a(x) is the probability that x passes. Keeping the best share q
-of a large pool (:class:`TopFraction`) is the same with a threshold s* that depends on the law:
+p have the law p H, H(x) = a(x) / E_p a, where a(x) is the probability that x passes. A verifier that errs
+rejects a share alpha of what should pass and accepts a share beta of what should not; without noise
+
+.. math:: a(x) = 1 - \alpha \text{ if } r(x) \ge c, \text{ else } \beta.
+
+Keeping the best share q of a large pool (:class:`TopFraction`) is the same with a threshold s* that depends
+on the law:
 
 .. math:: H(x) = (1 - F(s^* - u(x))) / q, \qquad E_p[1 - F(s^* - u)] = q, \qquad u = r / \tau,
 
@@ -47,22 +52,37 @@ class NothingPasses(InputError):
 
 @dataclass(frozen=True)
 class Threshold:
-    """A verifier: a candidate passes if reward + temperature * noise >= level.
+    r"""A verifier: a candidate is good if reward + temperature * noise >= level, and good candidates pass.
+
+    With error rates alpha (of good candidates) and beta (of bad ones) and the noise's 1 - F = S,
+
+    .. math:: a(x) = (1 - \alpha)\, S(z) + \beta\,(1 - S(z)), \qquad z = (c - r(x)) / \tau,
+
+    is the probability that x passes; what passes has the law p H with H = a / E_p a. Retraining on verified
+    data: Feng et al. 2024, arXiv 2406.07515. Where beta = 1 - alpha, verdicts tell nothing and H = 1; where
+    beta is larger still, bad candidates pass more often than good ones.
 
     Attributes:
         level: Level that must be reached, in the rewards' unit.
         temperature: Scale of the noise, positive, in the rewards' unit; without noise it has no effect.
         noise: Noise of the verdict; with :data:`~recurate.rules.noise.NO_NOISE` verdicts are deterministic.
         lapse: Share of verdicts, in [0, 1], that are tosses of a fair coin.
+        false_rejection: alpha, the share of good candidates that are rejected, in [0, 1].
+        false_acceptance: beta, the share of bad candidates that are accepted, in [0, 1].
 
     Raises:
         InputError: If a value is out of range, rewards are NaN or infinite, or no atom of a law can pass.
+
+    >>> Threshold(1.0, false_rejection=0.2, false_acceptance=0.4).multiplier([0.0, 2.0], [0.5, 0.5])
+    array([0.66666667, 1.33333333])
     """
 
     level: float
     temperature: float = 1.0
     noise: Noise = NO_NOISE
     lapse: float = 0.0
+    false_rejection: float = 0.0
+    false_acceptance: float = 0.0
 
     def __post_init__(self) -> None:
         what = "the level of a threshold must be a finite number"
@@ -70,15 +90,25 @@ class Threshold:
         check_temperature(self.temperature)
         check_noise(self.noise)
         check_lapse(self.lapse)
+        for name in ("false_rejection", "false_acceptance"):
+            what = f"the rate {name} must lie between 0 and 1"
+            check_number(getattr(self, name), lambda rate: 0 <= rate <= 1, what, "0.1 is one verdict in ten")
 
     def facts(self) -> dict[str, Any]:
         """Return the rule as plain values, for tables and reports."""
+        rates = {"false_rejection": self.false_rejection, "false_acceptance": self.false_acceptance}
         return {
             "level": self.level,
             "temperature": self.temperature,
             **({} if self.noise == NO_NOISE else {"noise": self.noise.name}),
             **({} if self.lapse == 0 else {"lapse": self.lapse}),
+            **(rates if self.errs else {}),
         }
+
+    @property
+    def errs(self) -> bool:
+        """Whether verdicts have error rates above zero."""
+        return self.false_rejection > 0 or self.false_acceptance > 0
 
     @property
     def key(self) -> Hashable:
@@ -119,6 +149,9 @@ class Threshold:
         """Draw the verdicts, shape (n,), True for candidates that pass, for rewards (n,)."""
         rewards = _pool(rewards)
         passes = rewards + self.temperature * self.noise.draw(rng, rewards.shape) >= self.level
+        if self.errs:  # else nothing is drawn, so that verdicts without errors are as they were
+            error = rng.random(rewards.shape)
+            passes = np.where(passes, error >= self.false_rejection, error < self.false_acceptance)
         if self.lapse:
             lapsed, coin = rng.random((2, *rewards.shape))
             passes = np.where(lapsed < self.lapse, coin < 0.5, passes)
@@ -138,6 +171,8 @@ class Threshold:
             z = (self.level - rewards) / self.temperature
             with np.errstate(over="ignore"):
                 accept, refuse = np.asarray(self.noise.log_sf(z)), np.asarray(self.noise.log_cdf(z))
+        if self.errs:
+            accept, refuse = self._erring(accept, refuse)
         if not self.lapse:
             return accept, refuse
         coin = math.log(self.lapse / 2)
@@ -145,6 +180,13 @@ class Threshold:
             return np.full_like(accept, coin), np.full_like(accept, coin)
         judged = math.log1p(-self.lapse)
         return np.logaddexp(judged + accept, coin), np.logaddexp(judged + refuse, coin)
+
+    def _erring(self, good: FloatArray, bad: FloatArray) -> tuple[FloatArray, FloatArray]:
+        """Return the logs of the probabilities to pass and to fail, from those of being good and bad."""
+        with np.errstate(divide="ignore"):  # a rate of 0 or 1 has a log of -inf
+            lost, let = np.log([self.false_rejection, self.false_acceptance])
+            kept, caught = np.log1p([-self.false_rejection, -self.false_acceptance])
+        return np.logaddexp(kept + good, let + bad), np.logaddexp(lost + good, caught + bad)
 
 
 @dataclass(frozen=True)

@@ -92,6 +92,14 @@ Lapse = Annotated[
     float | None,
     option("SHARE", "Share of slates in which the pick is random. Default: the log's."),
 ]
+FalseRejection = Annotated[
+    float | None,
+    option("ALPHA", "With --threshold: share of what reaches it that the verifier rejects. Default: 0."),
+]
+FalseAcceptance = Annotated[
+    float | None,
+    option("BETA", "With --threshold: share of all else that the verifier accepts. Default: 0."),
+]
 Then = Annotated[
     list[str] | None,
     option("K[:W,W]", "A further stage that picks 1 of K with weights W; repeatable."),

@@ -227,4 +227,5 @@ def test_all_that_slates_have_can_be_said_at_once():
               "real_fraction": 0.5, "weights": [1.0]}  # fmt: skip
     found = parse_declared(values)
     assert {n for n in NAMES if getattr(found, n) is not None} == set(values)
-    assert set(NAMES) - set(values) == {"top", "threshold", "scalarised", "candidates"}
+    verifiers = {"threshold", "false_rejection", "false_acceptance"}
+    assert set(NAMES) - set(values) == {"top", "scalarised", "candidates"} | verifiers

@@ -14,6 +14,7 @@ import pytest
 from helpers.paths import refused
 from recurate.log.logger import PickLogger
 from recurate.log.trajectory import Trajectory
+from recurate.theory.verification import VerifiedLoop
 
 pytestmark = pytest.mark.usefixtures("few_replicates")
 
@@ -305,6 +306,9 @@ def test_renewed_forecasts_and_a_fitted_efficacy(tmp_path, recurate_here):
         (["--k", "inf", "--noise", "gaussian"], "k = inf needs"),
         (["--threshold", "99"], "pass"),
         (["--threshold", "0", "--top", "0.5"], "rule of their own"),
+        (["--threshold", "0", "--false-rejection", "1.5"], "false_rejection must lie between 0 and 1"),
+        (["--false-acceptance", "0.5"], "--false-acceptance without --threshold"),
+        (["--top", "0.5", "--false-rejection", "0.1"], "error rates belong to a verifier"),
         (["--top", "0.5", "--k", "4"], "rule of their own"),
         (["--top", "2"], "fraction"),
         (["--then", "two"], "whole number or inf"),
@@ -331,6 +335,34 @@ def test_further_stages_and_verifiers_take_the_commands_settings(table, recurate
         "forecast", "scores.csv", "--reward", "score", "--rounds", 1, "--threshold", 1, "--lapse", 0.5
     )
     assert "level 1, temperature 1, lapse 0.5" in verifier.stdout
+
+
+def test_an_erring_verifier_to_its_breakdown_point(tmp_path, recurate_here):
+    """The forecast share of good candidates is the recursion of one number, by hand and by VerifiedLoop."""
+    rng = np.random.default_rng(1)
+    score = rng.normal(size=2000)
+    good = np.where(score >= 0.5, "good", "bad")
+    pyarrow.csv.write_csv(pa.table({"score": score, "kind": good}), tmp_path / "scores.csv")
+    start = float((score >= 0.5).mean())
+    for beta, warned in ((0.3, None), (0.8, "as often as"), (0.9, "more often than")):
+        done = recurate_here(
+            "forecast", "scores.csv", "--reward", "score", "--group", "kind", "--threshold", 0.5,
+            "--false-rejection", 0.2, "--false-acceptance", beta, "--rounds", 3, "--real-fraction", 0.25,
+            "--out", "result",
+        )  # fmt: skip
+        assert done.returncode == 0, done.stderr
+        assert f"rejects 20 % of these and accepts {100 * beta:g} % of the others" in done.stdout
+        assert ("breakdown point" in done.stderr) == (warned is not None)
+        assert (warned or "") in done.stderr
+        found = Trajectory.read(tmp_path / "result" / "trajectory.parquet").values("share", group="good")
+        loop = VerifiedLoop(0.2, beta, 0.25, start)
+        share, expected = start, []
+        for _ in range(4):
+            expected.append(share)
+            accepted = 0.8 * share / (0.8 * share + beta * (1 - share))
+            share = 0.25 * start + 0.75 * accepted
+            assert loop.step(expected[-1]) == pytest.approx(share, rel=1e-12)
+        assert found == pytest.approx(expected, rel=1e-9)
 
 
 def test_learning_needs_every_round(tmp_path, recurate_here):

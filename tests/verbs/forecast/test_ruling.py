@@ -143,6 +143,12 @@ def test_rewards_per_prompt_are_best_of_as_many():
         ({"rule": "random"}, Rule(4, noise=NO_NOISE, lapse=1.0), f"a random one of 4, by --rule; {SAID}"),
         ({"rule": Rule(3, 0.2)}, Rule(3, 0.2), "Luce's rule at temperature 0.2, one of 3, as given"),
         (
+            {"threshold": 1.0, "false_rejection": 0.1, "false_acceptance": 0.25},
+            Threshold(1.0, false_rejection=0.1, false_acceptance=0.25),
+            "a verifier that keeps every reward of at least 1, but rejects 10 % of these and accepts 25 % of "
+            "the others, by --threshold, --false-rejection and --false-acceptance",
+        ),
+        (
             {"threshold": 1.0},
             Threshold(1.0),
             "a verifier that keeps every reward of at least 1, by --threshold",

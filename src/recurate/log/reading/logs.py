@@ -233,10 +233,13 @@ def _candidates(
     if given.roles.get("context") == "none":
         columns.pop("context", None)
     notes = [n for n in made.notes if "rows belong to no slate" not in n]
-    if mapping.form != "long":
-        for other in given.others:
-            if other in table.column_names and other not in columns:
+    named = {column: role for role, column in mapping.roles.items()}
+    for other in given.others:
+        if other in table.column_names and other not in columns:
+            if mapping.form != "long":
                 columns[other] = _repeated(table, other, made)
+            elif named.get(other) in columns:  # a column of groups may be that of the items, too
+                columns[other] = columns[named[other]]
     return columns, made.kind, notes
 
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from recurate.choices.followed import said, with_slates
+from recurate.choices.followed import phrase, said, with_slates
 from recurate.choices.models.named_rules import MOST
 from recurate.choices.models.recovery import Recovered, recover
 from recurate.choices.observed import Observed
@@ -22,6 +22,7 @@ from recurate.log.reading.logs import Opened
 from recurate.log.reading.rewards import NoRewards
 from recurate.log.reading.understand import accounted
 from recurate.log.schema import MODEL, REAL, Log, as_log
+from recurate.rules import Selection
 from recurate.rules.families import Family
 from recurate.theory.attribution import Change, attribute
 from recurate.theory.setting import Setting
@@ -29,7 +30,7 @@ from recurate.verbs.audit.assumed import judge_assumed, shown
 from recurate.verbs.audit.candidates import judge_candidates
 from recurate.verbs.audit.counting import changed_parts, counts, training_counts
 from recurate.verbs.audit.declared import ASPECTS, Declared, parse_assumed, untold
-from recurate.verbs.audit.findings import MISMATCH, NOTE, UNTESTED, Finding
+from recurate.verbs.audit.findings import MISMATCH, NOTE, OK, UNTESTED, Finding
 from recurate.verbs.audit.judging import ANOTHER, judge_rule
 from recurate.verbs.audit.reuse import judge_propensities, judge_reuse
 from recurate.verbs.audit.transmission import judge_transmission
@@ -56,6 +57,7 @@ class Audit:
         statement: The recovered rule in words.
         claimed: Whether anything was declared.
         assumption: One sentence on the rule that a run's forecast assumed, where people picked.
+        verifier: The declared verifier with errors, if the log agrees with it; else None.
     """
 
     findings: tuple[Finding, ...]
@@ -67,6 +69,7 @@ class Audit:
     opened: Opened | None = None
     claimed: bool = False
     assumption: str = ""
+    verifier: Selection | None = None
 
     @property
     def mismatches(self) -> list[Finding]:
@@ -181,7 +184,8 @@ def audit(log: Log, declared: Declared, say: Progress, *, placed: bool = True, l
     findings += judge_reuse(observed, found, claimed)
     findings += judge_candidates(log, observed, declared, left_out)
     say("decomposing the changes")
-    changes, warnings = _changes(log, observed, declared, found)
+    verifier = _confirmed(declared, findings)
+    changes, warnings = _changes(log, observed, declared, found, verifier)
     other = _other_draw(declared, found, findings, changes)
     findings += other or judge_transmission(log, changes, mixed=declared.real_fraction != 0, claimed=claimed)
     findings += judge_propensities(observed)
@@ -193,7 +197,20 @@ def audit(log: Log, declared: Declared, say: Progress, *, placed: bool = True, l
         "rewards": ", ".join(observed.names),
     }
     statement = said(found, observed.names) + _fits_better(findings)
-    return Audit(tuple(findings), found, tuple(changes), facts, tuple(warnings), statement, claimed=claimed)
+    if verifier is not None:
+        statement = f"picks follow {phrase(verifier)}, as declared"
+    return Audit(
+        tuple(findings), found, tuple(changes), facts, tuple(warnings), statement, claimed=claimed,
+        verifier=verifier,
+    )  # fmt: skip
+
+
+def _confirmed(declared: Declared, findings: Sequence[Finding]) -> Selection | None:
+    """Return the declared verifier with errors if the log agrees with it: no family of rules recovers one."""
+    if declared.threshold is None or not (declared.erring or declared.lapse):
+        return None
+    agrees = any(f.aspect == "rule" and f.verdict == OK for f in findings)
+    return declared.rule(1) if agrees else None
 
 
 def _fits_better(findings: Sequence[Finding]) -> str:
@@ -213,14 +230,14 @@ def _fits_better(findings: Sequence[Finding]) -> str:
 
 
 def _changes(
-    log: Log, observed: Observed, declared: Declared, found: Recovered
+    log: Log, observed: Observed, declared: Declared, found: Recovered, verifier: Selection | None
 ) -> tuple[list[Change], list[str]]:
     ids = observed.round_ids
-    if ids.size < 2 or found.family == Family.UNKNOWN:
+    if ids.size < 2 or (found.family == Family.UNKNOWN and verifier is None):
         return [], []
     if len(observed.names) > 1 and found.keep != 1:
         return [], ["changes were not decomposed: there is no forecast for several rewards and several picks"]
-    rule = found.rule
+    rule = verifier or found.rule
     if rule is None:
         return [], [f"changes were not decomposed: forecasts do not support {str(found.family)!r}"]
     own = log.select(source=MODEL)

@@ -27,6 +27,8 @@ class Declared:
         keep: Number of picks per slate.
         top: Share of the pool that is kept, for pools instead of slates.
         threshold: Level of a verifier, for pools instead of slates.
+        false_rejection: Share of what reaches the threshold that the verifier rejects.
+        false_acceptance: Share of the others that it accepts.
         picks: Number of picks per round.
         slates: Number of slates per round.
         real_fraction: Share of real data in each retraining set.
@@ -42,6 +44,8 @@ class Declared:
     keep: int | None = None
     top: float | None = None
     threshold: float | None = None
+    false_rejection: float | None = None
+    false_acceptance: float | None = None
     picks: int | None = None
     slates: int | None = None
     real_fraction: float | None = None
@@ -53,6 +57,11 @@ class Declared:
     def pooled(self) -> bool:
         """Whether a share of the pool is declared to be kept, instead of candidates of slates."""
         return self.top is not None or self.threshold is not None
+
+    @property
+    def erring(self) -> bool:
+        """Whether error rates of a verifier are declared, be they zero."""
+        return self.false_rejection is not None or self.false_acceptance is not None
 
     @property
     def says_rule(self) -> bool:
@@ -75,7 +84,10 @@ class Declared:
         if self.top is not None:
             return TopFraction(self.top, temperature, noise_named(self.noise or "none"))
         if self.threshold is not None:
-            return Threshold(self.threshold, temperature, noise_named(self.noise or "none"))
+            return Threshold(
+                self.threshold, temperature, noise_named(self.noise or "none"), self.lapse or 0.0,
+                self.false_rejection or 0.0, self.false_acceptance or 0.0,
+            )  # fmt: skip
         return Rule(
             k if self.k is None else self.k, temperature, noise_named(self.noise or "gumbel"), self.keep or 1,
             self.lapse or 0.0,
@@ -86,7 +98,7 @@ NAMES = tuple(f.name for f in fields(Declared))
 WHOLE = {"k", "keep", "picks", "slates"}
 MIXING = ("mode", "real_sample")
 CANDIDATES = ("fresh", "offline")
-SHARES = {"lapse", "top", "real_fraction"}
+SHARES = {"lapse", "top", "real_fraction", "false_rejection", "false_acceptance"}
 
 
 def read_declared(text: str | Path) -> Declared:
@@ -166,9 +178,14 @@ def parse_declared(raw: Mapping[str, Any], name: str = "the declaration") -> Dec
         if len(weights) > 1:
             equal = [1 / len(weights)] * len(weights)
             found["weights"] = equal if None in weights else weights
-        found.setdefault("slates", found.get("picks"))
-        for key, default in (("temperature", 1.0), ("noise", "gumbel"), ("lapse", 0.0), ("k", 4)):
-            found.setdefault(key, default)
+        defaults: dict[str, Any] = {"temperature": 1.0, "noise": "gumbel", "lapse": 0.0, "k": 4}
+        if found.get("threshold") is not None:  # how many candidates pass is not declared
+            found = {key: value for key, value in found.items() if key not in ("k", "slates", "picks")}
+            found = {key: value for key, value in found.items() if (key, value) != ("lapse", 0.0)}
+            defaults = {"temperature": 1.0, "noise": "none"}
+        else:
+            found.setdefault("slates", found.get("picks"))
+        found = defaults | found
         built_in_name(found["noise"], name)
         found = {k: v for k, v in found.items() if v is not None}
     for key in found:
@@ -178,6 +195,12 @@ def parse_declared(raw: Mapping[str, Any], name: str = "the declaration") -> Dec
             )
     checked = {key: _check(key, value, name) for key, value in found.items()}
     declared = Declared(**checked)
+    if declared.erring and declared.threshold is None:
+        raise InputError(
+            f"{name}: error rates belong to a verifier",
+            got=", ".join(key for key in checked if key.startswith("false_")),
+            remedy="declare its threshold, too",
+        )
     if declared.says_rule or declared.says_choice or declared.k or declared.keep:
         declared.rule(2 if declared.keep is None else declared.keep + 1)  # raises where no rule exists
     return declared
@@ -234,6 +257,8 @@ ASPECTS = {
     "keep": ("picks per slate",),
     "top": ("rule",),
     "threshold": ("rule",),
+    "false_rejection": ("rule",),
+    "false_acceptance": ("rule",),
     "picks": ("picks per round",),
     "slates": ("slates per round",),
     "real_fraction": ("real data in training",),

@@ -67,6 +67,8 @@ ANOTHER = "another rule"
 def judge_rule(observed: Observed, declared: Declared, found: Recovered) -> list[Finding]:
     """Compare the recovered rule with the declared one."""
     text = _rule_text(declared) if declared.says_choice else ""
+    if declared.threshold is not None and (declared.erring or declared.lapse):
+        return [_verifier(observed, declared, text)]
     keep = found.keep or 1
     chosen_from = (observed.picks_per_slate == keep) & (observed.slates.sizes > keep)
     if found.family == Family.UNKNOWN or not (found.family.pooled or declared.pooled or chosen_from.any()):
@@ -92,7 +94,10 @@ def _rule_text(declared: Declared) -> str:
     if declared.top is not None:
         return f"top {declared.top:g} of the pool"
     if declared.threshold is not None:
-        return f"rewards of at least {declared.threshold:g}"
+        named = f"rewards of at least {declared.threshold:g}"
+        rates = (declared.false_rejection or 0.0, declared.false_acceptance or 0.0)
+        named += f", {rates[0]:g} of them rejected, {rates[1]:g} of the others accepted" if any(rates) else ""
+        return named + (f", lapse {declared.lapse:g}" if declared.lapse else "")
     noise = declared.noise or "gumbel"
     family = family_of(noise_named(noise))
     name = f"noise {noise}" if family is Family.UNKNOWN else str(family)
@@ -111,6 +116,25 @@ def temperature_text(found: Recovered) -> str:
 
 
 # --- pools ----------------------------------------------------------------------------------------
+
+
+def _verifier(observed: Observed, declared: Declared, text: str) -> Finding:
+    """Return the finding on a verifier that errs: exact binomial tests of both rates of acceptance."""
+    assert declared.threshold is not None
+    if len(observed.names) > 1 or declared.noise not in (None, "none"):
+        return Finding("rule", text, "a verifier", "tested for one reward, without noise", UNTESTED)
+    from scipy.stats import binomtest
+
+    rewards, level = observed.rewards[:, 0], declared.threshold
+    good, p_values, shown = rewards >= level, [], []
+    wanted = declared.rule(1).probabilities(np.array([level, np.nextafter(level, -np.inf)]))  # type: ignore[attr-defined]
+    for rows, rate, who in zip((good, ~good), wanted, ("reach it", "do not"), strict=True):
+        count, passed = int(rows.sum()), int(observed.picked[rows].sum())
+        if count:
+            p_values.append(float(binomtest(passed, count, float(rate)).pvalue))
+            shown.append(f"{passed / count:.3g} of {count} that {who} accepted")
+    p = min(1.0, len(p_values) * min(p_values))
+    return Finding("rule", text, "; ".join(shown), p_text(p), judge(claimed=True, right=p >= LEVEL))
 
 
 def _as_many(observed: Observed, top: float) -> bool:

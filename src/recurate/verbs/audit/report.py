@@ -58,6 +58,8 @@ def exit_code(found: Audit, *, allow_unverified: bool = False) -> int:
 
 
 def _rule_facts(found: Audit) -> Facts:
+    if found.verifier is not None:
+        return {"statement": found.statement, "source": "declaration", **rule_facts(found.verifier)}
     rule = found.recovered.rule
     parts = {} if rule is None else rule_facts(rule)
     source = PICKS if found.recovered.picks or rule is not None else None

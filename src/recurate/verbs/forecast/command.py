@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -44,6 +45,8 @@ def forecast(
         option("LEVEL", "No slates: keep candidates with a reward of at least LEVEL."),
     ] = None,
     top: Annotated[float | None, option("SHARE", "No slates: keep the best SHARE of the pool.")] = None,
+    false_rejection: options.FalseRejection = None,
+    false_acceptance: options.FalseAcceptance = None,
     then: options.Then = None,
     real_fraction: Annotated[
         float | None,
@@ -59,6 +62,13 @@ def forecast(
         ),
     ] = None,
     weights: Annotated[str | None, option("W,W", "Share of slates judged by each reward: 0.4,0.6.")] = None,
+    models: Annotated[
+        Path | None,
+        option("FILE", "Several models: a TOML file of [[models]] with name, rewards and trains_on."),
+    ] = None,
+    model: Annotated[
+        str | None, option("COLUMN", "With --models: column of each candidate's model. Default: 'model'.")
+    ] = None,
     rounds: Annotated[int, option("N", "Number of rounds to forecast.")] = 10,
     picks: Annotated[
         int | None,
@@ -95,6 +105,8 @@ def forecast(
       recurate forecast two.parquet --reward a --reward b --weights 0.4,0.6 --k inf
 
       recurate forecast my-run --renew --efficacy fit
+
+      recurate forecast two-models.csv --models models.toml --k 4
     """
     from recurate.core.plain import to_json
     from recurate.verbs.forecast.python import forecast as forecast_log
@@ -107,10 +119,11 @@ def forecast(
         rating=rating, form=form, alternatives=options.words(alternatives), places_from=places_from,
         include=include, reference=reference,
         rule=rule, k=None if k is None else _sizes(k), temperature=temperature, noise=noise, keep=keep,
-        lapse=lapse, threshold=threshold, top=top, then=[stage(text) for text in then or ()],
+        lapse=lapse, threshold=threshold, top=top, false_rejection=false_rejection,
+        false_acceptance=false_acceptance, then=[stage(text) for text in then or ()],
         real_fraction=real_fraction, accumulate=accumulate or None, efficacy=efficacy_of(efficacy),
-        weights=numbers("--weights", weights), rounds=rounds, picks=picks, renew=renew, tail=tail,
-        bounds=True, seed=seed,
+        weights=numbers("--weights", weights), models=models, model=model, rounds=rounds, picks=picks,
+        renew=renew, tail=tail, bounds=True, seed=seed,
     )  # fmt: skip
     folder = out or options.beside(log, "forecast")
     if as_json:

@@ -39,7 +39,7 @@ from recurate.theory.population import check_law
 from recurate.theory.renewal import Efficacy, Renewal, learned, renew
 from recurate.theory.setting import Setting, Stage
 from recurate.theory.welfare import Welfare, welfare
-from recurate.verbs.forecast.ruling import SLATES, Ruling, changed_rule, ruling_of, slate_size
+from recurate.verbs.forecast.ruling import RATES, SLATES, Ruling, changed_rule, ruling_of, slate_size
 
 LARGEST_ERROR = 1e-3  # of expectations, relative to their value, from reading in parts
 
@@ -97,7 +97,8 @@ class LogOptions:
         group: the column of groups.
         track: the further columns whose means are forecast.
         columns: what the user said about the columns: contexts, rounds, slates, picks, form.
-        given: arguments of :meth:`recurate.theory.setting.Setting.of`, None where not given.
+        given: arguments of :meth:`recurate.theory.setting.Setting.of`, and the rates of a verifier's errors;
+            None where not given.
         then: further stages: a ``Stage``, or its slate size and weights (None: those of the first stage).
         threshold: the level of a verifier, in place of slates.
         top: the share of the pool that is kept, in place of slates.
@@ -298,9 +299,13 @@ def arguments_of(known: Mapping[str, Any], options: LogOptions, ruling: Ruling) 
     Further stages have the temperature and the noise of the rule, where it has them.
     """
     rule = ruling.rule
-    own = {name: value for name, value in known.items() if value is not None and name not in SLATES}
+    own = {
+        name: value
+        for name, value in known.items()
+        if value is not None and name not in (*SLATES, *RATES, "threshold")
+    }
     given = {name: value for name, value in options.given.items() if value is not None}
-    given = {name: value for name, value in given.items() if name not in (*SLATES, "rule")}
+    given = {name: value for name, value in given.items() if name not in (*SLATES, *RATES, "rule")}
     told = {} if ruling.weights is None else {"weights": ruling.weights}
     arguments = told | own | given | {"rule": rule}
     noise = getattr(rule, "noise", GUMBEL)
@@ -414,6 +419,7 @@ def run_settings(path: Path | None) -> dict[str, Any]:
             "weights": None if None in weights else weights,
             "accumulate": config["retraining"].get("mode") == "accumulate" or None,
             **_noise_and_lapse(selection, path),
+            **{name: selection[name] for name in ("threshold", *RATES) if name in selection},
         }
     except (KeyError, TypeError, AttributeError) as error:
         raise InputError(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from numpy.typing import ArrayLike
@@ -16,6 +17,8 @@ from recurate.rules import Noise, Selection
 from recurate.theory.setting import Stage
 from recurate.verbs.forecast.from_log import LogForecast, LogOptions, forecast_arrays, forecast_log
 from recurate.verbs.forecast.report import forecast_result
+from recurate.verbs.forecast.several import forecast_models, read_models
+from recurate.verbs.forecast.several_report import models_result
 from recurate.verbs.options import check_columns, column_or_none, given, listed
 from recurate.verbs.result import Result
 
@@ -46,11 +49,15 @@ def forecast(
     rule: Selection | str | None = None,
     threshold: float | None = None,
     top: float | None = None,
+    false_rejection: float | None = None,
+    false_acceptance: float | None = None,
     then: Sequence[Stage | float | tuple[float, Sequence[float] | None]] = (),
     real_fraction: float | None = None,
     accumulate: bool | None = None,
     efficacy: float | str | None = None,
     weights: Sequence[float] | None = None,
+    models: Path | str | Sequence[Mapping[str, Any]] | None = None,
+    model: str | None = None,
     rounds: int = 10,
     picks: int | None = None,
     renew: bool = False,
@@ -109,11 +116,21 @@ def forecast(
             rule with K = 4 at temperature 1.
         threshold: in place of slates, keep every candidate with a reward of at least this level.
         top: in place of slates, keep this share of the pool, the best candidates.
+        false_rejection: with a threshold, the share of the good candidates (those that reach it) that the
+            verifier rejects, in [0, 1]; 0 if None.
+        false_acceptance: with a threshold, the share of the others that it accepts, in [0, 1]; 0 if None.
         then: further stages that select from the kept candidates: slate sizes, (size, weights), or ``Stage``.
         real_fraction: share :math:`\rho` of real data in each retraining set; 0 if None.
         accumulate: whether training sets keep the data of all earlier rounds.
         efficacy: eta in (0, 1], 1 if None; ``"fit"`` estimates it from the first half of the log's rounds.
         weights: the share of slates judged by each reward; equal if None.
+        models: several models that train on each other's picks: a TOML file with tables ``[[models]]``, or
+            such tables: ``name``, ``rewards`` (the columns that judge its slates) and ``trains_on`` (the
+            share of each model's picks in its training set, by name; its own alone if absent). With these
+            shares A, model i is trained on :math:`\rho\,p_\mathrm{ref} + (1-\rho) \sum_j A_{ij}\,p_j
+            W_j`. The groups of the trajectory are then the models, ``own_reward`` the mean reward of a model
+            by its own rewards, and ``law`` has the shape (atoms, models). There are no bands.
+        model: with models, the column that names each candidate's model; ``model`` if None.
         rounds: the number of rounds to forecast.
         picks: the number of picks per round, for the bands. None: the log's, or infinitely many.
         renew: whether to forecast also every round of the log from the previous one, and further rounds from
@@ -148,13 +165,34 @@ def forecast(
         "k": k, "temperature": temperature, "noise": noise, "keep": keep, "lapse": lapse, "rule": rule,
         "real_fraction": real_fraction, "accumulate": accumulate, "weights": weights, "rounds": rounds,
         "efficacy": None if efficacy == "fit" else efficacy, "picks": picks,
+        "false_rejection": false_rejection, "false_acceptance": false_acceptance,
     }  # fmt: skip
+    if models is not None:
+        _check_alone(
+            reward=reward, group=group, track=track, law=law, weights=weights, picks=picks,
+            renew=renew or None, tail=tail or None, efficacy=efficacy if efficacy == "fit" else None,
+        )  # fmt: skip
+    elif model is not None:
+        raise InputError("model belongs to several models", got=model, remedy="give models, too")
     stages = [stage if isinstance(stage, Stage | tuple) else (stage, None) for stage in then]
     common: dict[str, Any] = {
         "given": asked, "then": stages, "threshold": threshold, "top": top, "renew": renew,
         "fit_efficacy": efficacy == "fit",
         "how": {"tail": tail, "bounds": bounds, "stream": Stream(seed)},
     }  # fmt: skip
+    if models is not None and is_array(log):
+        raise InputError(
+            "several models are forecast from a log, whose column names each candidate's model",
+            got="an array of rewards",
+            remedy="pass a table; or use recurate.theory.several_models.SeveralModels",
+        )
+    if models is not None:
+        given_columns = given(
+            context=column_or_none(context), round=round, slate=slate, pick=pick, rank=rank, rating=rating,
+            form=form, alternatives=alternatives, places_from=places_from,
+        )  # fmt: skip
+        options = LogOptions(group=model, columns=given_columns, **common)
+        return models_result(forecast_models(log, options, read_models(models), reference), name_of(log))
     if is_array(log):
         named: Any = {"names": listed(reward), "groups": group, "track": track, "contexts": context}
         candidates = as_candidates(log, **named)
@@ -174,3 +212,17 @@ def forecast(
         )  # fmt: skip
         found = forecast_log(log, LogOptions(listed(reward), **columns, **common), reference)
     return forecast_result(found, name_of(log))
+
+
+def _check_alone(**others: Any) -> None:
+    """Raise InputError if an option is given that several models have no use for.
+
+    They name their rewards themselves, their names are the groups, and there are no bands.
+    """
+    wrong = [name for name, value in others.items() if value is not None]
+    if wrong:
+        raise InputError(
+            "forecasts of several models do not have this option",
+            got=", ".join(wrong),
+            remedy="leave it out: each model names its rewards in its table, and there are no bands",
+        )

@@ -67,7 +67,7 @@ def forecast_sections(found: LogForecast) -> list[Section]:
     if found.measured.rows:
         footnotes.append("in brackets: measured in the log's rounds")
     facts = found.setting.facts() | {"candidates": found.candidates, "contexts": found.contexts}
-    made = ", ".join(f"{_label(name)} {_short(value)}" for name, value in facts.items())
+    made = ", ".join(f"{setting_label(name)} {setting_value(value)}" for name, value in facts.items())
     notes = tuple(note_lines(found))
     return [
         *trajectory_sections(found.trajectory),
@@ -111,11 +111,13 @@ def _heading(key: tuple[str, str | None, str | None], *, many: bool) -> str:
     return f"{quantity} {reward}" if many and reward is not None else quantity
 
 
-def _label(name: str) -> str:
+def setting_label(name: str) -> str:
+    """Return the name of a part of a setting, for people."""
     return "K =" if name == "k" else name.replace("_", " ")
 
 
-def _short(value: object) -> str:
+def setting_value(value: object) -> str:
+    """Return the value of a part of a setting, for people."""
     if isinstance(value, float):
         return f"{value:g}"
     if isinstance(value, list) and all(isinstance(v, float) for v in value):

@@ -22,6 +22,7 @@ from recurate.rules.families import family_of
 from recurate.theory.setting import rule_of
 
 SLATES = ("k", "temperature", "noise", "keep", "lapse")  # parts of a rule for slates
+RATES = ("false_rejection", "false_acceptance")  # errors of a verifier
 WORDS: Mapping[str, Mapping[str, Any]] = {
     "luce": {"noise": GUMBEL},
     "best": {"noise": NO_NOISE},
@@ -83,7 +84,8 @@ def ruling_of(
         log: The log, or None for arrays, which tell no rule.
         recorded: Settings of the run or fit, as :func:`~recurate.verbs.forecast.from_log.run_settings`
             returns them; a rule that they state comes before the log's.
-        given: ``rule`` (a rule or one of ``WORDS``) and the parts ``SLATES`` that the user gives, or None.
+        given: ``rule`` (a rule or one of ``WORDS``), the parts ``SLATES`` and the ``RATES`` of errors that
+            the user gives, or None.
         threshold: Level of a verifier, in place of slates.
         top: Share of the pool that is kept, in place of slates.
 
@@ -92,15 +94,31 @@ def ruling_of(
     """
     named = given.get("rule")
     parts = {name: given[name] for name in SLATES if given.get(name) is not None}
+    rates = {name: given[name] for name in RATES if given.get(name) is not None}
+    if rates and threshold is None:
+        raise InputError(
+            "error rates belong to a verifier",
+            got=f"{_by(tuple(rates))} without --threshold",
+            remedy="give the level that a good candidate reaches: --threshold LEVEL",
+        )
     if threshold is not None or top is not None:
-        rule = _without_slates(recorded, parts, named, threshold, top)
-        options = ("threshold" if top is None else "top", *parts)
-        return Ruling(rule, f"{phrase(rule)}, by {_by(options)}", GIVEN, options)
+        rule = _without_slates(recorded, parts, named, threshold, top, rates)
+        options = ("threshold" if top is None else "top", *parts, *rates)
+        return Ruling(rule, f"{phrase(rule)}, by {_by(options)}", GIVEN, options, warnings=_blind(rule))
     if named is not None and not isinstance(named, str):
         rule = rule_of(named, **parts)
         return Ruling(rule, f"{phrase(rule)}, as given", GIVEN, ("rule",))
     options = (("rule",) if named is not None else ()) + tuple(parts)
     changes = _named(named, parts)
+    if recorded.get("threshold") is not None and not options:
+        own = {name: recorded[name] for name in RATES if recorded.get(name) is not None}
+        known = {name: recorded[name] for name in ("temperature", "noise", "lapse") if name in recorded}
+        verifier = _without_slates({}, known, None, recorded["threshold"], None, own)
+        return Ruling(
+            verifier, f"{phrase(verifier)}, by the folder's settings", RECORDED, warnings=_blind(verifier)
+        )
+    if recorded.get("threshold") is not None:
+        recorded = {}  # slates are asked for in place of a verifier
     if any(recorded.get(name) is not None for name in SLATES):
         known = {name: recorded[name] for name in SLATES if recorded.get(name) is not None}
         size = {} if log is None else {"k": slate_size(log)}
@@ -163,6 +181,20 @@ def timed(base: Selection, changes: Mapping[str, Any]) -> dict[str, Any]:
     return dict(changes) | ({"noise": GUMBEL} if timeless and asked else {})
 
 
+def _blind(rule: Selection) -> tuple[str, ...]:
+    """Return a warning about a verifier whose verdicts tell nothing, or the contrary."""
+    if not isinstance(rule, Threshold) or not rule.errs:
+        return ()
+    passing = 1 - rule.false_rejection
+    if rule.false_acceptance < passing:
+        return ()
+    often = "as often as" if rule.false_acceptance == passing else "more often than"
+    return (
+        f"the verifier accepts what is below its level {often} what reaches it "
+        f"({rule.false_acceptance:.3g} against {passing:.3g}): it is at or beyond its breakdown point",
+    )
+
+
 def _idle(rule: Selection, options: Sequence[str]) -> tuple[str, ...]:
     """Return a warning about a temperature that changes no pick."""
     timeless = getattr(rule, "noise", None) == NO_NOISE or getattr(rule, "lapse", 0) == 1
@@ -217,7 +249,7 @@ def _named(named: str | None, parts: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _by(options: Sequence[str]) -> str:
-    names = [f"--{name}" for name in options]
+    names = [f"--{name.replace('_', '-')}" for name in options]
     return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"
 
 
@@ -227,8 +259,9 @@ def _without_slates(
     named: Any,
     threshold: float | None,
     top: float | None,
+    rates: Mapping[str, float],
 ) -> Selection:
-    """Return the rule of a verifier or a top fraction."""
+    """Return the rule of a verifier, with its rates of errors, or of a top fraction."""
     given = parts if named is None else {**parts, "rule": named}
     refused = ("k", "keep", "rule") if top is None else ("k", "keep", "lapse", "rule")
     wrong = [f"--{name}" for name in refused if name in given]
@@ -244,4 +277,4 @@ def _without_slates(
     if top is not None:
         return TopFraction(top, temperature=temperature, noise=noise)
     assert threshold is not None
-    return Threshold(threshold, temperature=temperature, noise=noise, lapse=parts.get("lapse", 0.0))
+    return Threshold(threshold, temperature, noise, parts.get("lapse", 0.0), **rates)

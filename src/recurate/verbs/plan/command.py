@@ -74,6 +74,8 @@ def plan(
         str | None,
         option("SHARE,SHARE", "No slates: keep the best SHARE of the pool; shares to try."),
     ] = None,
+    false_rejection: options.FalseRejection = None,
+    false_acceptance: options.FalseAcceptance = None,
     then: options.Then = None,
     accumulate: options.Accumulate = False,
     efficacy: Annotated[
@@ -130,6 +132,7 @@ def plan(
         weights=[numbers("--weights", w) or [] for w in weights] if weights else None,
         rule=rule, noise=noise, keep=keep, lapse=lapse,
         threshold=numbers("--threshold", threshold), top=numbers("--top", top),
+        false_rejection=false_rejection, false_acceptance=false_acceptance,
         then=[stage(text) for text in then or ()],
         accumulate=accumulate or None, efficacy=efficacy_of(efficacy),  # type: ignore[arg-type]
         reference=reference, renew=renew, tail=tail, seed=seed,

@@ -71,6 +71,8 @@ def plan(
     lapse: float | None = None,
     threshold: float | Sequence[float] | None = None,
     top: float | Sequence[float] | None = None,
+    false_rejection: float | None = None,
+    false_acceptance: float | None = None,
     then: Sequence[float | tuple[float, Sequence[float] | None]] = (),
     accumulate: bool | None = None,
     efficacy: float | None = None,
@@ -136,6 +138,8 @@ def plan(
         threshold: levels to choose from, in place of slates: every candidate with a reward of at least the
             level is kept.
         top: shares to choose from, in place of slates: this share of the pool, the best candidates, is kept.
+        false_rejection: with levels, the share of what reaches them that the verifier rejects; 0 if None.
+        false_acceptance: with levels, the share of all else that the verifier accepts; 0 if None.
         then: further stages that select from the kept candidates: slate sizes, or (size, weights).
         accumulate: whether training sets keep the data of all earlier rounds.
         efficacy: the part of the way to its training law that retraining moves the model; 1 if None.
@@ -184,6 +188,7 @@ def plan(
         asked = {
             "rule": rule, "noise": noise, "keep": keep, "lapse": lapse,
             "temperature": temperature[0] if temperature and isinstance(rule, str | None) else None,
+            "false_rejection": false_rejection, "false_acceptance": false_acceptance,
         }  # fmt: skip
         levels, shares = _tried(threshold), _tried(top)
         ruling = ruling_of(
