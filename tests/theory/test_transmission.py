@@ -13,6 +13,7 @@ from recurate.log.candidates import Candidates
 from recurate.rules import Rule
 from recurate.theory.setting import Setting
 from recurate.theory.transmission import (
+    DRIFT,
     EXACT,
     GROUPS,
     Level,
@@ -72,7 +73,7 @@ def test_pulls_multiply_the_odds_of_groups(law, pulls):
 def test_a_level_is_kalmans():
     level = Level(0.5, 0.04).seen(1.0, 0.04)
     assert level.mean == pytest.approx(0.75)
-    assert level.variance == pytest.approx(0.02 + 0.2**2)
+    assert level.variance == pytest.approx(0.02 + DRIFT**2)
     unseen = Level(0.5, 0.04).seen(9.0, np.inf)
     assert (unseen.mean, unseen.rounds) == (0.5, 0)
 
