@@ -1,9 +1,10 @@
 r"""Published claims as bounds on statistics of runs, and their verdicts from several seeds.
 
 A statistic is one number per seed. Over n seeds, its 95 % interval is Student's, mean +- t_{n-1} s / sqrt n,
-and a claim is a bound on the mean. The verdict is "agrees" if the whole interval lies beyond the bound, "does
-not" if it lies entirely on the other side, and "undecided" otherwise. The bounds are stated with the claims,
-before any run.
+and a claim is a bound on the mean. The verdict is ``agrees`` if the whole interval lies beyond the bound,
+``refuted`` if it lies entirely on the other side, and ``undecided`` otherwise, as with a single seed. A claim
+about exact laws alone is one number without an interval: it agrees or is refuted. The bounds are stated with
+the claims, before any run.
 """
 
 from __future__ import annotations
@@ -11,19 +12,20 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 
 import numpy as np
 
 from recurate.core.errors import InputError
-from recurate.log.trajectory import MEASURED, Row, Trajectory
+from recurate.log.trajectory import FORECAST, MEASURED, Row, Trajectory
 from recurate.metrics.estimates import NORMAL_975
 from recurate.verbs.reproduce.over_seeds import mean_and_reach
 
 Runs = Mapping[str, Trajectory]  # one seed's trajectories, by arm
 Statistic = Callable[[Runs], float]
 
+AGREES, REFUTED, UNDECIDED = "agrees", "refuted", "undecided"
 CERTAIN = 3.0  # standard errors; a smaller fall is attributed to chance
 
 
@@ -37,6 +39,7 @@ class Claim:
         statistic: Function that computes the statistic from one seed's runs.
         above: Whether the statistic should lie above the bound rather than below it.
         bound: The bound, in the unit of the statistic.
+        exact: Whether the statistic reads exact laws alone, so that it is one number for all seeds.
     """
 
     published: str
@@ -44,6 +47,7 @@ class Claim:
     statistic: Statistic
     above: bool
     bound: float
+    exact: bool = False
 
 
 @dataclass(frozen=True)
@@ -52,10 +56,10 @@ class Finding:
 
     Attributes:
         claim: The claim.
-        values: Value of the statistic for each seed.
+        values: Value of the statistic for each seed; one value for an exact claim.
         mean: Mean of the values.
-        reach: Half the width of the mean's 95 % interval; infinite for one seed.
-        verdict: ``agrees``, ``does not`` or ``undecided``.
+        reach: Half the width of the mean's 95 % interval; infinite for one seed, zero for an exact claim.
+        verdict: ``agrees``, ``refuted`` or ``undecided``.
     """
 
     claim: Claim
@@ -64,19 +68,34 @@ class Finding:
     reach: float
     verdict: str
 
+    @property
+    def beyond(self) -> bool:
+        """Whether the mean lies beyond the bound, on the claimed side."""
+        return (self.mean > self.claim.bound) == self.claim.above and self.mean != self.claim.bound
 
-def judge(claim: Claim, seeds: Sequence[Runs]) -> Finding:
-    """Return a claim's verdict from the runs of several seeds.
+
+def judge(claim: Claim, seeds: Sequence[Runs], laws: Runs | None = None) -> Finding:
+    """Return a claim's verdict from the runs of several seeds, and from the exact laws.
+
+    Args:
+        claim: The claim.
+        seeds: Trajectories of the trained arms, one mapping by arm for each seed; an exact claim needs none.
+        laws: Trajectories of the exact arms.
 
     Raises:
-        InputError: If there are no seeds.
+        InputError: If there are no seeds, and the claim is not about laws alone.
     """
+    exact = dict(laws or {})
+    if claim.exact:
+        value = claim.statistic(exact)
+        found = Finding(claim, (value,), value, 0.0, REFUTED)
+        return replace(found, verdict=AGREES) if found.beyond else found
     if not seeds:
         raise InputError("a claim cannot be judged without runs", got="no seeds", remedy="run at least one")
-    values = tuple(claim.statistic(runs) for runs in seeds)
+    values = tuple(claim.statistic({**runs, **exact}) for runs in seeds)
     mean, reach = mean_and_reach(values)
     beyond = mean - claim.bound if claim.above else claim.bound - mean
-    verdict = "agrees" if beyond > reach else "does not" if -beyond > reach else "undecided"
+    verdict = AGREES if beyond > reach else REFUTED if -beyond > reach else UNDECIDED
     return Finding(claim, values, mean, reach, verdict)
 
 
@@ -131,6 +150,41 @@ def drift_of_shares(arm: str) -> Statistic:
         return 0.5 * float(np.abs(np.subtract(shares[-1], shares[0])).sum())
 
     return statistic
+
+
+def ends(arm: str, quantity: str, *, reward: str | None = None, group: str | None = None) -> Statistic:
+    """Return the statistic: the value of an exact law in the last round."""
+    return last(arm, quantity, reward=reward, group=group, source=FORECAST)
+
+
+def gains(arm: str, quantity: str, *, reward: str | None = None) -> Statistic:
+    """Return the statistic: the value of an exact law in the last round minus that in round 0."""
+
+    def statistic(runs: Runs) -> float:
+        values = _values(runs[arm], quantity, reward, None, FORECAST)
+        return values[-1] - values[0]
+
+    return statistic
+
+
+def apart(one: Statistic, other: Statistic | float) -> Statistic:
+    """Return the statistic: the distance of a statistic from another one, or from a number."""
+    return lambda runs: abs(one(runs) - (other if isinstance(other, float) else other(runs)))
+
+
+def outside(one: Statistic, low: float, high: float) -> Statistic:
+    """Return the statistic: the distance of a statistic from the interval [low, high]; 0 inside it."""
+    return lambda runs: max(low - one(runs), one(runs) - high, 0.0)
+
+
+def smallest(*some: Statistic) -> Statistic:
+    """Return the statistic: the least of several statistics of the same seed."""
+    return lambda runs: min(one(runs) for one in some)
+
+
+def largest(*some: Statistic) -> Statistic:
+    """Return the statistic: the largest of several statistics of the same seed."""
+    return lambda runs: max(one(runs) for one in some)
 
 
 def less(one: Statistic, other: Statistic) -> Statistic:

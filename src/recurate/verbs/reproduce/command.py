@@ -10,12 +10,18 @@ import typer
 from recurate.verbs.options import Out, need_run_extra, option
 
 
+def _list(wanted: bool) -> None:
+    if wanted:
+        from recurate.report.console import print_sections
+        from recurate.verbs.reproduce.recorded import list_section
+
+        print_sections([list_section()])
+        raise typer.Exit
+
+
 def reproduce(
     name: Annotated[
-        str,
-        typer.Argument(
-            metavar="NAME", help="F-gaussians, F-moons, F-cifar-airplane, F-cifar-confidence or text-scale."
-        ),
+        str, typer.Argument(metavar="NAME", help="Name of the experiment, such as F-gaussians; see --list.")
     ],
     scale: Annotated[
         str,
@@ -37,16 +43,26 @@ def reproduce(
     engine: Annotated[
         str, option("NAME", "Where runs are done: local, processes, ray, ray://HOST:PORT, or module:name.")
     ] = "processes",
+    listed: Annotated[
+        bool,
+        typer.Option(
+            "--list", callback=_list, is_eager=True, help="List all experiments with recorded results."
+        ),
+    ] = False,
 ) -> None:
-    """Run a published experiment with and without real data, and check its claims.
+    """Run a published experiment, and check its claims.
 
-    Every arm runs with every seed in a separate run folder. Complete runs are not repeated, so the same
-    command continues a stopped reproduction. Prints a table: the published result, the result here with an
-    interval over the seeds, and whether they agree. Writes report.html and claims.csv.
+    Every trained arm runs with every seed in a separate run folder. Complete runs are not repeated, so the
+    same command continues a stopped reproduction. Exact arms are laws in the limit of infinite data; an
+    experiment of exact arms alone trains nothing, and has no seeds. Prints a table: the published result,
+    the result here with an interval over the seeds, and whether they agree. Writes report.html and
+    claims.csv.
 
     For example:
 
       recurate reproduce F-gaussians
+
+      recurate reproduce A-disjoint
 
       recurate reproduce F-cifar-airplane --scale paper --data cifar-10-batches-bin
     """

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from recurate.core.citations import cite
 from recurate.verbs.options import need_run_extra
 from recurate.verbs.reproduce.report import reproduction_result
 from recurate.verbs.reproduce.reproduce import Reproduction
@@ -24,14 +23,16 @@ def reproduce(
     engine: str = "processes",
     progress: Callable[[str], None] | None = None,
 ) -> Result[Reproduction]:
-    r"""Run a published experiment with and without real data, and test its claims.
+    r"""Run a published experiment, and test its claims.
 
     Each claim compares a statistic s of a run with a bound that was fixed in advance. Over n seeds with mean
     :math:`\bar s` and standard deviation :math:`\sigma`, a claim agrees if the whole 95 % Student interval
-    :math:`\bar s \pm t_{n-1} \sigma / \sqrt n` lies on the claimed side of the bound.
+    :math:`\bar s \pm t_{n-1} \sigma / \sqrt n` lies on the claimed side of the bound,
+    and is refuted if it lies on the other side. A claim about exact laws (in the limit of infinite data) is
+    one number without an interval; an experiment of such claims alone trains nothing.
 
     Args:
-        name: ``F-gaussians``, ``F-moons``, ``F-cifar-airplane``, ``F-cifar-confidence`` or ``text-scale``.
+        name: Name of the experiment, such as ``F-gaussians``; ``recurate reproduce --list`` lists all.
         scale: ``small`` (minutes on two cores) or ``paper`` (CIFAR-10, needs a GPU).
         seeds: The number of seeds, counted from 0, or the seeds themselves. None: 3; 1 for ``text-scale``.
         out: Folder of the runs; complete runs in it are not repeated. None: ``reproduced/NAME-SCALE``.
@@ -42,8 +43,8 @@ def reproduce(
         progress: Function that is called with one line of text when a run is complete.
 
     Returns:
-        A result with ``findings`` (each claim with its values, interval and verdict) and ``runs`` (the
-        trajectories of each arm).
+        A result with ``findings`` (each claim with its values, interval and verdict), ``runs`` (the
+        trajectories of each trained arm) and ``laws`` (that of each exact arm).
 
     Raises:
         InputError: If the experiment, scale or engine is unknown, or if a run fails.
@@ -57,10 +58,9 @@ def reproduce(
     ...
     recurate.core.errors.InputError: there is no such experiment
       got:    F-gaussian
-      remedy: did you mean 'F-gaussians'? Valid: F-cifar-airplane, ...
+      remedy: did you mean 'F-gaussians'? Valid: A-disjoint, ...
     """
     need_run_extra()
-    cite("ferbach2024")
     folder = Path("reproduced") / f"{name}-{scale}" if out is None else Path(out)
     if folder.exists():
         open_folder(folder)

@@ -10,8 +10,7 @@ from recurate.log.trajectory import MEASURED
 from recurate.report import charts
 from recurate.report.overlays import overlay_chart
 from recurate.report.sections import Section
-from recurate.verbs.reproduce import text_scale
-from recurate.verbs.reproduce.claims import Finding
+from recurate.verbs.reproduce.claims import AGREES, REFUTED, Finding
 from recurate.verbs.reproduce.over_seeds import over_seeds
 from recurate.verbs.reproduce.reproduce import Reproduction
 from recurate.verbs.result import Facts, Result
@@ -28,28 +27,37 @@ SHOWN = (
 
 def reproduction_result(found: Reproduction) -> Result[Reproduction]:
     """Return a reproduction as a result."""
-    agreed = sum(finding.verdict == "agrees" for finding in found.findings)
     return Result(
         found,
         verb="reproduce",
         title=f"{found.experiment.name}, reproduced",
-        summary=f"{agreed} of {len(found.findings)} claims agree.",
+        summary=summary(found),
         warnings=(),
         source=found.experiment.source,
         make_facts=lambda: _facts(found),
         make_sections=lambda: sections(found),
-        make_tables=lambda: {"claims.csv": findings_table(found), **_grid_tables(found)},
+        make_tables=lambda: {"claims.csv": findings_table(found), **_more_tables(found)},
     )
 
 
-def _grid_tables(found: Reproduction) -> dict[str, pa.Table]:
-    cells = found.experiment.cells
-    return {"grid.csv": text_scale.grid_table(cells, found.runs)} if cells else {}
+def summary(found: Reproduction) -> str:
+    """Return how many claims agree or, where one seed gives no interval, lie beyond their bounds."""
+    count = len(found.findings)
+    if any(math.isinf(finding.reach) for finding in found.findings):
+        beyond = sum(finding.beyond for finding in found.findings)
+        return f"{beyond} of {count} beyond their bounds; one seed gives no interval: run 3."
+    return f"{sum(finding.verdict == AGREES for finding in found.findings)} of {count} claims agree."
+
+
+def _more_tables(found: Reproduction) -> dict[str, pa.Table]:
+    make = found.experiment.tables
+    return make(found.runs) if make else {}
 
 
 def _facts(found: Reproduction) -> Facts:
     claims = findings_table(found).to_pylist()
-    return {"scale": found.scale, "seeds": found.seeds, "claims": claims}
+    name = found.experiment.name
+    return {"experiment": name, "scale": found.scale, "seeds": found.seeds, "claims": claims}
 
 
 def sections(found: Reproduction) -> list[Section]:
@@ -65,33 +73,50 @@ def sections(found: Reproduction) -> list[Section]:
         ]
         for finding in found.findings
     ]
-    text = (
-        f"{found.experiment.source}. {found.experiment.setting} Scale {found.scale}, seeds "
-        f"{', '.join(map(str, found.seeds))}: means with Student's intervals over the seeds. A claim agrees "
-        "if its whole interval lies beyond the bound, which was stated before."
-    )
-    cells = found.experiment.cells
-    more = text_scale.grid_sections(cells, found.runs) if cells else _overlays(found)
-    return [Section("Published and here", text, table, marked="does not"), *more]
+    text = f"{found.experiment.source}. {found.experiment.setting} {_how_read(found)}"
+    make = found.experiment.sections
+    more = make(found.runs) if make else _overlays(found)
+    return [Section("Published and here", text, table, marked=REFUTED), *more]
+
+
+def _how_read(found: Reproduction) -> str:
+    """Return how the numbers came about, and how a verdict is to be read."""
+    words = []
+    if found.seeds:
+        words.append(
+            f"Scale {found.scale}, seeds {', '.join(map(str, found.seeds))}: means with Student's intervals "
+            "over the seeds. A claim agrees if its whole interval lies beyond the bound, which was stated "
+            "before."
+        )
+    if found.laws:
+        words.append(
+            "Claims without an interval are about exact laws, in the limit of infinite data: one number, and "
+            "no seeds."
+        )
+    return " ".join(words)
 
 
 def interval(finding: Finding) -> str:
-    """Return a mean with its interval."""
-    return f"{finding.mean:.3g}" + ("" if math.isinf(finding.reach) else f" ± {finding.reach:.2g}")
+    """Return a mean with its interval; without one for one seed and for an exact claim."""
+    without = finding.claim.exact or math.isinf(finding.reach)
+    return f"{finding.mean:.3g}" + ("" if without else f" ± {finding.reach:.2g}")
 
 
 def _overlays(found: Reproduction) -> list[Section]:
-    arms = {name: over_seeds(runs) for name, runs in found.runs.items()}
-    measured = [arm.where(MEASURED) for arm in arms.values()]
-    keys = [key for arm in measured for key in arm.about() if key[0] in SHOWN]
-    rows = [row for arm in measured for row in arm.where(quantity="share").rows]
-    keys += [("share", None, group) for group in charts.largest_groups(rows)]
+    """Return every arm over rounds: what trained arms measured, and exact laws as lines."""
+    trained = {name: over_seeds(runs) for name, runs in found.runs.items()}
+    shown = [arm.where(MEASURED) for arm in trained.values()] + list(found.laws.values())
+    keys = [key for arm in shown for key in arm.about() if key[0] in SHOWN]
+    rows = [row for arm in shown for row in arm.where(quantity="share").rows]
+    keys += [("share", None, group) for group in charts.largest_groups(rows)] if rows else []
+    arms = {**trained, **found.laws}
     cards = tuple(Section(charts.title(key), chart=overlay_chart(arms, key)) for key in dict.fromkeys(keys))
-    return [Section("All rounds", "Means over the seeds.", cards=cards, printed=False)] if cards else []
+    text = "Means over the seeds; exact laws as lines." if found.laws else "Means over the seeds."
+    return [Section("All rounds", text, cards=cards, printed=False)] if cards else []
 
 
 def findings_table(found: Reproduction) -> pa.Table:
-    """Return the claims with the values of every seed, one row per claim and seed."""
+    """Return the claims with the values of every seed: a row per claim and seed, one row if exact."""
     rows = [
         {
             "published": f.claim.published,
@@ -101,10 +126,10 @@ def findings_table(found: Reproduction) -> pa.Table:
             "seed": seed,
             "value": value,
             "mean": f.mean,
-            "reach": None if math.isinf(f.reach) else f.reach,
+            "reach": None if f.claim.exact or math.isinf(f.reach) else f.reach,
             "verdict": f.verdict,
         }
         for f in found.findings
-        for seed, value in zip(found.seeds, f.values, strict=True)
+        for seed, value in zip((None,) if f.claim.exact else found.seeds, f.values, strict=True)
     ]
     return pa.Table.from_pylist(rows)

@@ -16,8 +16,9 @@ from recurate.log.trajectory import Trajectory
 from recurate.loop.config import parse_config
 from recurate.loop.driver import resume, run
 from recurate.loop.run_folder import RunFolder
+from recurate.verbs.reproduce.catalogue import experiment
 from recurate.verbs.reproduce.claims import Finding, judge
-from recurate.verbs.reproduce.published import Experiment, experiment
+from recurate.verbs.reproduce.experiment import Experiment
 
 Tell = Callable[[str], None]
 
@@ -29,8 +30,9 @@ class Reproduction:
     Attributes:
         experiment: The experiment's setting and claims.
         scale: ``small`` or ``paper``.
-        seeds: The seeds, in the order of the runs.
-        runs: The trajectories of each arm, one per seed, in the order of ``seeds``.
+        seeds: The seeds, in the order of the runs; none if nothing is trained.
+        runs: The trajectories of each trained arm, one per seed, in the order of ``seeds``.
+        laws: The trajectory of each exact arm.
         findings: The verdicts, in the order of the experiment's claims.
     """
 
@@ -38,6 +40,7 @@ class Reproduction:
     scale: str
     seeds: tuple[int, ...]
     runs: dict[str, list[Trajectory]]
+    laws: dict[str, Trajectory]
     findings: tuple[Finding, ...]
 
 
@@ -52,9 +55,10 @@ def reproduce(
     engine: str = "processes",
     tell: Tell = lambda _: None,
 ) -> Reproduction:
-    """Run every arm of an experiment with every seed, and judge the experiment's claims.
+    """Run every arm of an experiment with every seed, compute its laws, and judge the experiment's claims.
 
-    Each run has a folder of its own. Complete runs are read, incomplete ones are resumed.
+    Each run has a folder of its own. Complete runs are read, incomplete ones are resumed. An experiment
+    without trained arms has no seeds.
 
     Args:
         name: Name of the experiment.
@@ -71,7 +75,7 @@ def reproduce(
         InputError: If the experiment, scale or engine is unknown, or if a run fails.
     """
     chosen = experiment(name, scale, data)
-    seeds = range(chosen.seeds) if seeds is None else seeds
+    seeds = tuple(range(chosen.seeds) if seeds is None else seeds) if chosen.arms else ()
     if engine == SHARDS:
         raise InputError(
             "runs of a reproduction are done whole", got=f"engine {SHARDS}", remedy="use processes or ray"
@@ -83,20 +87,29 @@ def reproduce(
     for config, _ in itertools.chain(*stages):
         parse_config(config)  # complaints come before work
     out.mkdir(parents=True, exist_ok=True)
-    most = max(map(len, stages))
-    count = jobs or (1 if scale == "paper" else max(1, min(os.cpu_count() or 1, most)))
-    everywhere = engine.startswith(RAY) and not jobs and scale == "small"
-    with opened(engine, None if everywhere else count) as workers:
-        for tasks in stages:
-            for i, folder in enumerate(workers.map(play_run, tasks), 1):
-                tell(f"done ({i} of {len(tasks)}): {folder}")
+    laws = {arm: law() for arm, law in chosen.laws.items()}
+    if any(stages):
+        most = max(map(len, stages))
+        count = jobs or (1 if scale == "paper" else max(1, min(os.cpu_count() or 1, most)))
+        everywhere = engine.startswith(RAY) and not jobs and scale == "small"
+        _play(stages, engine, None if everywhere else count, tell)
     runs = {
         arm: [Trajectory.read(folder_of(out, arm, seed) / "trajectory.parquet") for seed in seeds]
         for arm in chosen.arms
     }
     by_seed = [{arm: found[i] for arm, found in runs.items()} for i in range(len(seeds))]
-    findings = tuple(judge(claim, by_seed) for claim in chosen.claims)
-    return Reproduction(chosen, scale, tuple(seeds), runs, findings)
+    findings = tuple(judge(claim, by_seed, laws) for claim in chosen.claims)
+    return Reproduction(chosen, scale, seeds, runs, laws, findings)
+
+
+def _play(
+    stages: Sequence[Sequence[tuple[dict[str, Any], str]]], engine: str, jobs: int | None, tell: Tell
+) -> None:
+    """Do the runs of each stage on an engine, one stage after the other."""
+    with opened(engine, jobs) as workers:
+        for tasks in stages:
+            for i, folder in enumerate(workers.map(play_run, tasks), 1):
+                tell(f"done ({i} of {len(tasks)}): {folder}")
 
 
 def _task(out: Path, arm: str, config: dict[str, Any], seed: int) -> tuple[dict[str, Any], str]:

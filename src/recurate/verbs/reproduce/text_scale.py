@@ -12,6 +12,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -21,6 +22,7 @@ from recurate.log.trajectory import FORECAST, MEASURED, Trajectory
 from recurate.report.overlays import grid_chart
 from recurate.report.sections import Section
 from recurate.verbs.reproduce.claims import Claim, Runs, Statistic, largest_share, last, less
+from recurate.verbs.reproduce.experiment import Experiment
 
 SOURCE = "Ferbach et al. 2024, arXiv 2407.09499, on text; the bounds are this package's"
 SLATES, REAL = (2, 4, 8, 16), (0.0, 0.25, 0.5)
@@ -261,3 +263,25 @@ def _points(rows: Any) -> list[dict[str, Any]]:
         }
         for row in rows
     ]
+
+
+def _tables(cells: Collection[Cell], runs: Mapping[str, list[Trajectory]]) -> dict[str, pa.Table]:
+    return {"grid.csv": grid_table(cells, runs)}
+
+
+def text_scale(scale: str, data: str) -> Experiment:
+    """Return text-scale: a grid of models, slate sizes and shares of real data."""
+    chosen = SMALL if scale == "small" else PAPER
+    cells = grid(chosen)
+    return Experiment(
+        "text-scale",
+        f"Short queries ({chosen.queries:,}); transformers from scratch; reward 2 q(x), q a classifier's "
+        f"probability of 'travel'; {chosen.picks:,} picks per round, {chosen.rounds} rounds.",
+        {str(cell): config for cell, config in cells.items()},
+        claims(cells),
+        SOURCE,
+        starts=first_models(chosen),
+        seeds=1,
+        sections=partial(grid_sections, tuple(cells)),
+        tables=partial(_tables, tuple(cells)),
+    )

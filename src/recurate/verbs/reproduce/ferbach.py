@@ -2,18 +2,13 @@
 
 *small* takes minutes on two processor cores: points in the plane as published, and handwritten digits in
 place of CIFAR-10. *paper* needs CIFAR-10 and a GPU. Unpublished settings (numbers of picks, the share of real
-data, training steps) are this package's choice, and equal in both arms. One experiment goes beyond the paper:
-:mod:`recurate.verbs.reproduce.text_scale`.
+data, training steps) are this package's choice, and equal in both arms.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
 from typing import Any
 
-from recurate.core.errors import InputError, nearest
-from recurate.verbs.reproduce import text_scale
 from recurate.verbs.reproduce.claims import (
     Claim,
     drift_of_shares,
@@ -24,54 +19,11 @@ from recurate.verbs.reproduce.claims import (
     rise,
     smallest_share,
 )
+from recurate.verbs.reproduce.experiment import Experiment
 
 SOURCE = "Ferbach et al. 2024, arXiv 2407.09499, section 4"
 PURE, MIXED = "without real data", "with real data"
 REAL = 0.5  # share of real data in the arm with real data
-
-
-@dataclass(frozen=True)
-class Experiment:
-    """A published experiment at one scale.
-
-    Attributes:
-        name: Name of the experiment on the command line.
-        setting: The experiment in one sentence.
-        arms: Configurations of the runs by arm, without seeds; ``start`` names the run from whose model of
-            round 0 an arm starts.
-        claims: Published claims.
-        source: Publication, with the section.
-        starts: Configurations of the runs whose models arms start from.
-        cells: Cells of a grid, whose names are those of arms.
-        seeds: Number of seeds, unless the caller asks for others.
-    """
-
-    name: str
-    setting: str
-    arms: Mapping[str, dict[str, Any]]
-    claims: tuple[Claim, ...]
-    source: str = SOURCE
-    starts: Mapping[str, dict[str, Any]] = field(default_factory=dict)
-    cells: tuple[text_scale.Cell, ...] = ()
-    seeds: int = 3
-
-
-def experiment(name: str, scale: str, data: str | None = None) -> Experiment:
-    """Return an experiment.
-
-    Args:
-        name: Name of the experiment, a key of MAKERS.
-        scale: ``small`` or ``paper``.
-        data: Path of CIFAR-10, for the scale ``paper``.
-
-    Raises:
-        InputError: If there is no such experiment or scale.
-    """
-    if name not in MAKERS:
-        raise InputError("there is no such experiment", got=name, remedy=nearest(name, MAKERS))
-    if scale not in ("small", "paper"):
-        raise InputError("there is no such scale", got=scale, remedy="use 'small' or 'paper'")
-    return MAKERS[name](scale, data or "cifar10")
 
 
 def _arms(base: dict[str, Any]) -> dict[str, dict[str, Any]]:
@@ -134,10 +86,11 @@ def _plane(
             0.0,
         ),
     )
-    return Experiment(name, setting, _arms(base), claims)
+    return Experiment(name, setting, _arms(base), claims, SOURCE)
 
 
-def _gaussians(scale: str, data: str) -> Experiment:
+def gaussians(scale: str, data: str) -> Experiment:
+    """Return F-gaussians: eight Gaussians, one of them preferred."""
     return _plane(
         "F-gaussians",
         "Eight Gaussians on a circle; reward -max(0, distance to one of them - 0.3); one of four is picked.",
@@ -148,7 +101,8 @@ def _gaussians(scale: str, data: str) -> Experiment:
     )
 
 
-def _moons(scale: str, data: str) -> Experiment:
+def moons(scale: str, data: str) -> Experiment:
+    """Return F-moons: two moons, the tip of one preferred."""
     return _plane(
         "F-moons",
         "Two moons; reward -2 max(0, distance to the tip of one - 0.2); one of four is picked.",
@@ -183,7 +137,8 @@ def _images(scale: str, data: str, rounds: int, reward: dict[str, Any]) -> dict[
     }
 
 
-def _airplane(scale: str, data: str) -> Experiment:
+def airplane(scale: str, data: str) -> Experiment:
+    """Return F-cifar-airplane: images, one class preferred."""
     label = "3" if scale == "small" else "airplane"
     reward = {"kind": "classifier", "score": "probability", "label": label, "gamma": 5.0}
     claims: list[Claim] = []
@@ -195,6 +150,7 @@ def _airplane(scale: str, data: str) -> Experiment:
         f"{_what(scale)}; reward 5 q(x), q a classifier's probability of {label!r}; one of four is picked.",
         _arms(_images(scale, data, 10, reward)),
         tuple(claims),
+        SOURCE,
     )
 
 
@@ -218,7 +174,8 @@ def _rises(arm: str, quantity: str, title: str, **which: str) -> tuple[Claim, Cl
     )
 
 
-def _confidence(scale: str, data: str) -> Experiment:
+def confidence(scale: str, data: str) -> Experiment:
+    """Return F-cifar-confidence: images, a classifier's confidence preferred."""
     reward = {"kind": "classifier", "score": "confidence", "gamma": 5.0}
     frechet = "frechet:classifier"
     return Experiment(
@@ -262,36 +219,9 @@ def _confidence(scale: str, data: str) -> Experiment:
                 0.0,
             ),
         ),
+        SOURCE,
     )
 
 
 def _what(scale: str) -> str:
     return "Handwritten digits (8 x 8) in place of CIFAR-10" if scale == "small" else "CIFAR-10"
-
-
-# --- texts ----------------------------------------------------------------------------------------
-
-
-def _text_scale(scale: str, data: str) -> Experiment:
-    chosen = text_scale.SMALL if scale == "small" else text_scale.PAPER
-    cells = text_scale.grid(chosen)
-    return Experiment(
-        "text-scale",
-        f"Short queries ({chosen.queries:,}); transformers from scratch; reward 2 q(x), q a classifier's "
-        f"probability of 'travel'; {chosen.picks:,} picks per round, {chosen.rounds} rounds.",
-        {str(cell): config for cell, config in cells.items()},
-        text_scale.claims(cells),
-        text_scale.SOURCE,
-        text_scale.first_models(chosen),
-        tuple(cells),
-        seeds=1,
-    )
-
-
-MAKERS = {
-    "F-gaussians": _gaussians,
-    "F-moons": _moons,
-    "F-cifar-airplane": _airplane,
-    "F-cifar-confidence": _confidence,
-    "text-scale": _text_scale,
-}

@@ -1,0 +1,115 @@
+"""The experiments by name: whose they are, what was claimed, and what makes them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from recurate.core.citations import cite
+from recurate.core.errors import InputError, nearest
+from recurate.verbs.reproduce import ferbach, others, pluralistic, text_scale
+from recurate.verbs.reproduce.experiment import Experiment
+
+SCALES = ("small", "paper")
+FERBACH = "Ferbach et al. 2024, arXiv 2407.09499"
+
+
+@dataclass(frozen=True)
+class Entry:
+    """An experiment that can be asked for by name.
+
+    Attributes:
+        paper: The publication.
+        claim: What it claims, in one sentence.
+        make: Function that returns the experiment at a scale, given the path of CIFAR-10.
+        key: Key of the publication in ``papers.bib``.
+    """
+
+    paper: str
+    claim: str
+    make: Callable[[str, str], Experiment]
+    key: str = "ferbach2024"
+
+
+CATALOGUE: dict[str, Entry] = {
+    "F-gaussians": Entry(
+        FERBACH,
+        "Without real data a loop collapses onto the mode of highest reward; with real data all modes stay.",
+        ferbach.gaussians,
+    ),
+    "F-moons": Entry(
+        FERBACH,
+        "The same on two moons: one is lost without real data, both are kept with them.",
+        ferbach.moons,
+    ),
+    "F-cifar-airplane": Entry(
+        FERBACH,
+        "The share of a preferred class and the mean reward rise in every round.",
+        ferbach.airplane,
+    ),
+    "F-cifar-confidence": Entry(
+        FERBACH,
+        "Curation by confidence amplifies bias between classes, and real data hold it.",
+        ferbach.confidence,
+    ),
+    "limited-coverage": Entry(
+        others.COVERAGE,
+        "Real data bound the divergence and raise the reward; here they cover a part of the rewards only.",
+        others.limited_coverage,
+    ),
+    "P-disjoint": Entry(
+        pluralistic.PAPER,
+        "Two groups with disjoint basins both keep a share, and mass outside the basins decays.",
+        pluralistic.disjoint,
+        "falahati2026",
+    ),
+    "P-plateau": Entry(
+        pluralistic.PAPER,
+        "With plateaus and hard separation the loop reaches the weighted Nash point.",
+        pluralistic.plateau,
+        "falahati2026",
+    ),
+    "A-disjoint": Entry(
+        others.ALIGNMENT,
+        "Where the owner's and the public's preferences are disjoint, the owner decides the support.",
+        others.alignment_game,
+        "falahati2026alignment",
+    ),
+    "adversarial": Entry(
+        others.ADVERSARIAL,
+        "A small share of adversarial picks leaves the loop aligned with its users, a large one does not.",
+        others.adversarial,
+        "wei2025",
+    ),
+    "heterogeneous": Entry(
+        others.HETEROGENEOUS,
+        "Curation by people who differ ends elsewhere than curation by their average, and with real data "
+        "it settles from any start.",
+        others.heterogeneous,
+        "zhao2025",
+    ),
+    "text-scale": Entry(
+        f"{FERBACH}, on text",
+        "Picks concentrate faster from larger slates, and real data hold the classes, at every model size.",
+        text_scale.text_scale,
+    ),
+}
+
+
+def experiment(name: str, scale: str, data: str | None = None) -> Experiment:
+    """Return an experiment.
+
+    Args:
+        name: Name of the experiment, a key of CATALOGUE.
+        scale: ``small`` or ``paper``.
+        data: Path of CIFAR-10, for the scale ``paper``.
+
+    Raises:
+        InputError: If there is no such experiment or scale.
+    """
+    if name not in CATALOGUE:
+        raise InputError("there is no such experiment", got=name, remedy=nearest(name, CATALOGUE))
+    if scale not in SCALES:
+        raise InputError("there is no such scale", got=scale, remedy="use 'small' or 'paper'")
+    cite("ferbach2024", CATALOGUE[name].key)
+    return CATALOGUE[name].make(scale, data or "cifar10")

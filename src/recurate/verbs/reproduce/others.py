@@ -1,0 +1,390 @@
+r"""Further experiments of the literature as exact laws, in the limit of infinite data: nothing is trained.
+
+Settings are this package's choice. Claims that no publication makes say so ("derived here").
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from functools import cache, partial
+
+import numpy as np
+
+from recurate.core.arrays import FloatArray
+from recurate.log.trajectory import Trajectory
+from recurate.rules import Rule
+from recurate.theory.population import Population
+from recurate.theory.setting import Setting, Stage
+from recurate.verbs.reproduce.claims import Claim, apart, ends, gains, largest, smallest
+from recurate.verbs.reproduce.experiment import Experiment
+from recurate.verbs.reproduce.laws import bisect, closeness, law_trajectory, numbers, plane
+
+Law = Callable[[], Trajectory]
+ALIGNMENT = "Falahati et al. 2026, The Alignment Game, arXiv 2511.12804"
+ADVERSARIAL = "Wei & Zhang 2025, arXiv 2505.09768"
+HETEROGENEOUS = "Zhao, Fu & Pham 2025, arXiv 2511.09002"
+COVERAGE = "Ferbach et al. 2024, arXiv 2407.09499, Theorems 2.3 and 2.4"
+
+# --- an owner and the public, in turn -------------------------------------------------------------
+
+GAP = 60.0  # nats by which each of two opposed parties prefers its own items
+TURNS = 100
+BELOW, EVEN = 0.35, 0.5  # shares of the owner's items at the start
+LAST = "threshold"
+
+
+def _in_turn(k: float, *, owner_first: bool) -> Setting:
+    """Return rounds in which the owner (reward 1) and the public (reward 2) pick in turn, K = k each."""
+    owner, public = (1.0, 0.0), (0.0, 1.0)
+    one, two = (owner, public) if owner_first else (public, owner)
+    return Setting(Rule(k), weights=one, rounds=TURNS, then=(Stage(Rule(k), two),))
+
+
+def opposed(share: float, k: float, *, owner_first: bool = True) -> Trajectory:
+    """Return the law of an owner's and the public's item, of shares s and 1 - s at the start.
+
+    With the owner first at K = 2, s' = (1 - (1-s)^2)^2.
+    """
+    rewards, start = [[GAP, 0.0], [0.0, GAP]], [share, 1 - share]
+    return law_trajectory(rewards, start, _in_turn(k, owner_first=owner_first), ("owner", "public"))
+
+
+@cache
+def threshold(k: float, *, owner_first: bool = True) -> Trajectory:
+    """Return the share above which the owner's item takes all, and below which it dies out."""
+    setting = _in_turn(k, owner_first=owner_first)
+    population = Population([[GAP, 0.0], [0.0, GAP]])
+
+    def wins(share: float) -> bool:
+        law = np.array([share, 1 - share])
+        for _ in range(TURNS):
+            law = population.step(law, setting)
+        return bool(law[0] > 0.5)
+
+    return numbers(**{LAST: bisect(wins, 0.0, 1.0, steps=30)})
+
+
+def discs() -> Trajectory:
+    """Return the law on [-5, 5]^2 from a uniform start at K = infinity, discs of radius 1 at (+-2, 0)."""
+    points = plane(5.0)
+    ours, theirs = (closeness(points, [x, 0.0], 1.0, 2.0) for x in (2.0, -2.0))
+    groups = np.where(ours == 0, "owner", np.where(theirs == 0, "public", "outside"))
+    rewards = np.stack([ours, theirs], axis=1)
+    setting = _in_turn(math.inf, owner_first=True)
+    return law_trajectory(rewards, np.ones(len(points)), setting, list(groups))
+
+
+def alignment_game(scale: str, data: str) -> Experiment:
+    """Return A-disjoint: an owner, then the public, with disjoint preferences."""
+    decides = "the owner decides the support where preferences are disjoint"
+    laws: dict[str, Law] = {
+        "even": partial(opposed, EVEN, 2),
+        "below": partial(opposed, BELOW, 2),
+        "endless": discs,
+        "owner first": partial(threshold, 2),
+        "public first": partial(threshold, 2, owner_first=False),
+        "three": partial(threshold, 3),
+    }
+    wins = [
+        Claim(decides, f"share of the owner's items in the last round, {what}", share, True, 0.99, exact=True)
+        for what, share in (
+            (f"K = 2 each, from {EVEN:g}", ends("even", "share", group="owner")),
+            (f"K = 2 each, from {BELOW:g}", ends("below", "share", group="owner")),
+            ("K = infinity each, two discs in the plane", ends("endless", "share", group="owner")),
+        )
+    ]
+    thresholds = [
+        Claim(
+            f"bistable: the owner wins from a share above {value:.6g} only (derived here)",
+            f"distance of the threshold from {value:.6g}, {what}",
+            apart(ends(arm, LAST), value),
+            False,
+            width,
+            exact=True,
+        )
+        for arm, what, value, width in (
+            ("owner first", "owner first, K = 2 each", 0.381966, 1e-5),
+            ("public first", "public first, K = 2 each", 0.618034, 1e-5),
+            ("three", "owner first, K = 3 each", 0.318, 1e-3),
+        )
+    ]
+    return Experiment(
+        "A-disjoint",
+        "An owner and then the public pick from slates in every round and never like each other's items; "
+        "and two discs in the plane, rewards -2 max(0, distance - 1).",
+        {},
+        (*wins, *thresholds),
+        ALIGNMENT,
+        laws=laws,
+    )
+
+
+# --- adversarial picks ----------------------------------------------------------------------------
+
+KS = (2.0, 4.0, math.inf)
+SPREAD, ITEMS, ATTACKED = 2.0, 21, 2000  # range of rewards, in nats; items; rounds
+ASIDE = 0.05  # distance from the share that flips the limit
+
+
+def _attack(k: float, share: float, rounds: int = ATTACKED) -> tuple[Population, Setting]:
+    """Return items of rewards 0 to SPREAD, of which slates a share is picked by -r in place of r."""
+    rewards = np.linspace(0.0, SPREAD, ITEMS)
+    population = Population(np.stack([rewards, -rewards], axis=1))
+    return population, Setting(Rule(k), weights=(1 - share, share), rounds=rounds)
+
+
+@cache
+def flip(k: float) -> float:
+    """Return the share of adversarial picks above which the best item no longer keeps all mass.
+
+    Where the best item has all mass, the others grow by their invasion multipliers, linear in the share.
+    """
+    best = np.eye(ITEMS)[-1]
+
+    def enters(share: float) -> bool:
+        population, setting = _attack(k, share)
+        return bool(population.multiplier(best, setting.rule, setting.weights)[:-1].max() > 1)
+
+    return bisect(enters, 0.0, 1.0)
+
+
+def two_items(k: float) -> float:
+    """Return the same share for the best and the worst item alone, in closed form.
+
+    With g = SPREAD, the worst item's multiplier is (1-s) A + s B, A = K / (1 + (K-1) e^g) and
+    B = K / (1 + (K-1) e^-g); at K = infinity A = e^-g and B = e^g.
+    """
+    up = math.exp(SPREAD)
+    if math.isinf(k):
+        a, b = 1 / up, up
+    else:
+        a, b = k / (1 + (k - 1) * up), k / (1 + (k - 1) / up)
+    return (1 - a) / (b - a)
+
+
+def attacked(k: float, aside: float) -> Trajectory:
+    """Return the exact law at a share of adversarial picks beside the one that flips the limit."""
+    population, setting = _attack(k, flip(k) + aside)
+    groups = ["best" if i == ITEMS - 1 else "worst" if i == 0 else "between" for i in range(ITEMS)]
+    return law_trajectory(population.rewards, population.law, setting, groups)
+
+
+def adversarial(scale: str, data: str) -> Experiment:
+    """Return adversarial: a share of slates is picked by the opposite of the users' reward."""
+    laws: dict[str, Law] = {}
+    claims = []
+    for k in KS:
+        low, high, exact = f"below, K = {k:g}", f"above, K = {k:g}", f"flip, K = {k:g}"
+        laws |= {
+            low: partial(attacked, k, -ASIDE),
+            high: partial(attacked, k, ASIDE),
+            exact: partial(_flip_numbers, k),
+        }
+        claims += [
+            Claim(
+                "the loop is robust against a small share of adversarial picks (after the abstract)",
+                f"share of the best item in the last round, {flip(k) - ASIDE:.3f} adversarial, K = {k:g}",
+                ends(low, "share", group="best"),
+                True,
+                0.99,
+                exact=True,
+            ),
+            Claim(
+                "a larger share of them misaligns the model (after the abstract)",
+                f"share of the best item in the last round, {flip(k) + ASIDE:.3f} adversarial, K = {k:g}",
+                ends(high, "share", group="best"),
+                False,
+                0.9,
+                exact=True,
+            ),
+            Claim(
+                f"the limit flips at the share {two_items(k):.4f}, set by best and worst item (derived here)",
+                f"distance of the invasion threshold of all {ITEMS} items from it, K = {k:g}",
+                apart(ends(exact, LAST), two_items(k)),
+                False,
+                1e-6,
+                exact=True,
+            ),
+        ]
+    return Experiment(
+        "adversarial",
+        f"{ITEMS} items with rewards from 0 to {SPREAD:g}; a share of slates is picked by -r.",
+        {},
+        tuple(claims),
+        ADVERSARIAL,
+        laws=laws,
+    )
+
+
+def _flip_numbers(k: float) -> Trajectory:
+    return numbers(**{LAST: flip(k)})
+
+
+# --- people who differ ----------------------------------------------------------------------------
+
+PEOPLE = (0.45, 0.35, 0.2)  # weights of three groups
+OWN, SHARED = 4.0, 2.5  # reward of a group's own item, and everybody's of the common one
+SETTLED, REAL = 400, 0.2  # rounds; share of real data
+OF_ALL = ("first", "second", "third", "common")
+
+
+def _people(*, averaged: bool) -> FloatArray:
+    """Return rewards of three items that a group each likes best, and one that all like less."""
+    rewards = np.vstack([OWN * np.eye(3), np.full(3, SHARED)])
+    return (rewards @ np.array(PEOPLE))[:, None] if averaged else rewards
+
+
+def people(k: float, *, averaged: bool, real: float = 0.0, start: tuple[float, ...] = ()) -> Trajectory:
+    """Return the law where picks follow each person's own reward, or their average."""
+    weights = None if averaged else PEOPLE
+    setting = Setting(Rule(k), weights=weights, rounds=SETTLED, real_fraction=real)
+    law, reference = np.array(start or (0.25,) * 4), np.full(4, 0.25)
+    return law_trajectory(_people(averaged=averaged), law, setting, OF_ALL, reference=reference)
+
+
+def heterogeneous(scale: str, data: str) -> Experiment:
+    """Return heterogeneous: curation by each person's own reward, and by the average of all."""
+    one, other = (0.97, 0.01, 0.01, 0.01), (0.01, 0.01, 0.97, 0.01)
+    laws: dict[str, Law] = {"averaged": partial(people, 4, averaged=True)}
+    laws |= {f"K = {k:g}": partial(people, k, averaged=False) for k in KS}
+    laws |= {
+        "real, one start": partial(people, 4, averaged=False, real=REAL, start=one),
+        "real, other start": partial(people, 4, averaged=False, real=REAL, start=other),
+    }
+    survive = [
+        Claim(
+            f"curated by each person, {what} at K = {k:g} (derived here)",
+            f"{'smallest share of a group' if above else 'share of the third group'}'s items, last round",
+            smallest(*(ends(f"K = {k:g}", "share", group=g) for g in OF_ALL[:3]))
+            if above
+            else ends(f"K = {k:g}", "share", group="third"),
+            above,
+            0.01,
+            exact=True,
+        )
+        for k, what, above in (
+            (2.0, "the smallest group dies out", False),
+            (math.inf, "all groups' items survive", True),
+        )
+    ]
+    gaps = [
+        apart(ends("real, one start", "share", group=g), ends("real, other start", "share", group=g))
+        for g in OF_ALL
+    ]
+    claims = (
+        Claim(
+            "curated by the averaged reward, only the common item survives (derived here)",
+            "share of the common item in the last round",
+            ends("averaged", "share", group="common"),
+            True,
+            0.99,
+            exact=True,
+        ),
+        *survive,
+        Claim(
+            "with real data retraining under heterogeneous preferences converges",
+            f"largest distance of shares from two starts, last round, K = 4, {REAL:g} real data",
+            largest(*gaps),
+            False,
+            1e-6,
+            exact=True,
+        ),
+    )
+    return Experiment(
+        "heterogeneous",
+        f"Three groups (weights {', '.join(map(str, PEOPLE))}); each likes an item of its own ({OWN:g}), not "
+        f"the others' (0), and all like a common one ({SHARED:g}).",
+        {},
+        claims,
+        HETEROGENEOUS,
+        laws=laws,
+    )
+
+
+# --- real data that cover a part of the rewards ---------------------------------------------------
+
+PARTS = (1.0, 0.5, 0.2, 0.1, 0.05, 0.02)  # parts of the range of rewards that real data cover
+WIDE, FINE, STEADY = 4.0, 400, 60  # range of rewards, in nats; items; rounds
+STRICT, LOOSE = 0.25, 1.0  # lambda: below 1/(K-1) and above it, for K = 4
+DIVERGENCE, RATIO = "divergence (Thm 2.4)", "density ratio (Thm 2.4)"
+ABOVE = "reward above the reference (Thm 2.3)"
+
+
+def covered(part: float, lam: float, *, everywhere: bool) -> Trajectory:
+    """Return the law where real data cover the lowest part of the rewards, K = 4.
+
+    Args:
+        part: Part of the range of rewards that p_ref covers, uniformly.
+        lam: lambda, curated data per real data; the real fraction is 1 / (1 + lambda).
+        everywhere: Whether the first model covers all rewards; else p_0 = p_ref.
+    """
+    rewards = np.linspace(0.0, WIDE, FINE)
+    inside = rewards <= part * WIDE
+    setting = Setting(Rule(4), real_fraction=1 / (1 + lam), rounds=STEADY)
+    start = np.ones(FINE) if everywhere else inside.astype(float)
+    groups = np.where(inside, "covered", "uncovered")
+    return law_trajectory(
+        rewards, start, setting, list(groups), reference=inside.astype(float), statements=True
+    )
+
+
+def limited_coverage(scale: str, data: str) -> Experiment:
+    """Return limited-coverage: real data that cover a part of the rewards only."""
+    laws: dict[str, Law] = {f"{p:g}": partial(covered, p, STRICT, everywhere=False) for p in PARTS}
+    laws |= {f"beyond {p:g}": partial(covered, p, STRICT, everywhere=True) for p in PARTS[1:]}
+    laws |= {f"loose {p:g}": partial(covered, p, LOOSE, everywhere=True) for p in PARTS[1:]}
+    over = f"real data cover {', '.join(f'{p:g}' for p in PARTS)} of the rewards"
+    bounds = [
+        Claim(
+            published,
+            f"whether any law violates it, 1 or 0, {over}",
+            largest(*(ends(f"{p:g}", f"violated:{statement}") for p in PARTS)),
+            False,
+            0.5,
+            exact=True,
+        )
+        for published, statement in (
+            ("Theorem 2.4: KL to the reference stays below -log(1 - lambda (K-1))", DIVERGENCE),
+            ("Theorem 2.3: the reward stays above the reference's by its bound", ABOVE),
+        )
+    ]
+    lost = [
+        Claim(
+            text,
+            f"{which} share of rewards without real data in the last round, lambda = {lam:g}",
+            find(*(ends(f"{arm} {p:g}", "share", group="uncovered") for p in PARTS[1:])),
+            above,
+            0.01,
+            exact=True,
+        )
+        for text, which, lam, arm, find, above in (
+            (
+                "lambda < 1/(K-1): what real data do not cover dies out (derived here)",
+                "largest", STRICT, "beyond", largest, False,
+            ),
+            (
+                "lambda > 1/(K-1): a model that covers more keeps it (derived here)",
+                "smallest", LOOSE, "loose", smallest, True,
+            ),
+        )
+    ]  # fmt: skip
+    return Experiment(
+        "limited-coverage",
+        f"{FINE} items with rewards from 0 to {WIDE:g}, K = 4; real data cover the lowest part of them.",
+        {},
+        (
+            *bounds,
+            Claim(
+                "with real data the reward still rises",
+                f"smallest gain of E exp(reward), {over}",
+                smallest(*(gains(f"{p:g}", "mean_exp_reward") for p in PARTS)),
+                True,
+                0.0,
+                exact=True,
+            ),
+            *lost,
+        ),
+        COVERAGE,
+        laws=laws,
+    )

@@ -1,0 +1,169 @@
+"""Exact arms of experiments: golden values, claims without seeds, summaries, the command."""
+
+import json
+import math
+import re
+
+import pyarrow.csv as pv
+import pytest
+
+from helpers.commands import call
+from helpers.paths import ROOT
+from recurate.log.trajectory import FORECAST, Row, Trajectory
+from recurate.verbs.reproduce import others, pluralistic
+from recurate.verbs.reproduce.catalogue import CATALOGUE, experiment
+from recurate.verbs.reproduce.claims import Claim, apart, ends, gains, judge, largest, outside, smallest
+from recurate.verbs.reproduce.experiment import Experiment
+from recurate.verbs.reproduce.laws import bisect
+from recurate.verbs.reproduce.recorded import listing, recorded, verdict
+from recurate.verbs.reproduce.report import findings_table, interval, summary
+from recurate.verbs.reproduce.reproduce import Reproduction
+
+KERNEL = json.loads((ROOT / "tests" / "goldens" / "kernel.json").read_text())
+
+
+def law(*values, quantity="share", group="x"):
+    return Trajectory(tuple(Row(t, FORECAST, quantity, v, group=group) for t, v in enumerate(values)))
+
+
+def claimed(bound, above=True, exact=True):
+    return Claim("so", "a number", ends("a", "share", group="x"), above, bound, exact=exact)
+
+
+@pytest.mark.parametrize(
+    ("bound", "above", "expected"),
+    [(0.5, True, "agrees"), (0.5, False, "refuted"), (0.9, True, "refuted"), (0.7, True, "refuted")],
+)
+def test_an_exact_claim_is_one_number(bound, above, expected):
+    """A value on the bound does not lie beyond it."""
+    found = judge(claimed(bound, above), [], {"a": law(0.1, 0.7)})
+    assert (found.values, found.reach, found.verdict) == ((0.7,), 0.0, expected)
+    assert interval(found) == "0.7"
+
+
+def test_statistics_of_laws():
+    laws = {"a": law(0.1, 0.7), "b": law(1.0, 4.0, quantity="mean_exp_reward", group=None)}
+    one, other = ends("a", "share", group="x"), gains("b", "mean_exp_reward")
+    assert (one(laws), other(laws)) == (0.7, 3.0)
+    assert apart(one, other)(laws) == apart(one, 3.0)(laws) == pytest.approx(2.3)
+    assert (smallest(one, other)(laws), largest(one, other)(laws)) == (0.7, 3.0)
+    assert outside(one, 0.5, 0.8)(laws) == 0.0
+    assert outside(one, 0.8, 0.9)(laws) == pytest.approx(0.1)
+
+
+def reproduced(seeds, *claims):
+    laws, runs = {"a": law(0.7)}, [{}] * len(seeds)
+    findings = tuple(judge(claim, runs, laws) for claim in claims)
+    return Reproduction(Experiment("E", "", {}, claims, "arXiv"), "small", seeds, {}, laws, findings)
+
+
+def test_the_summary_says_what_one_seed_can():
+    both = claimed(0.5, exact=False), claimed(0.9, exact=False)
+    assert summary(reproduced((0,), *both)) == (
+        "1 of 2 beyond their bounds; one seed gives no interval: run 3."
+    )
+    assert summary(reproduced((0, 1, 2), *both)) == "1 of 2 claims agree."
+    assert summary(reproduced((), claimed(0.5))) == "1 of 1 claims agree."
+
+
+def test_the_table_has_one_row_per_exact_claim():
+    table = findings_table(reproduced((4, 5), claimed(0.5), claimed(0.5, exact=False)))
+    assert table["seed"].to_pylist() == [None, 4, 5]
+    assert table["reach"].to_pylist() == [None, 0.0, 0.0]
+
+
+# --- golden values --------------------------------------------------------------------------------
+
+
+def test_the_compromise_takes_all():
+    golden = next(case for case in KERNEL["nash"] if case["name"] == "compromise-wins")
+    found = pluralistic.compromise()
+    names = ("first", "second", "outside")
+    for name, mass in zip(names, map(float, golden["p"]), strict=True):
+        assert found.values("share", group=name)[-1] == pytest.approx(mass, abs=1e-8)
+
+
+def test_shares_of_the_survival_law():
+    """Golden limits of s' = q (1 - (1-s)^K) + (1-q) s^K."""
+    for case in KERNEL["survival"]:
+        found = pluralistic.survival_share(float(case["q"]), case["K"])
+        assert found == pytest.approx(float(case["share"]), abs=1e-7)
+
+
+@pytest.mark.parametrize(
+    ("k", "owner_first", "value"),
+    [(2, True, (3 - math.sqrt(5)) / 2), (2, False, (math.sqrt(5) - 1) / 2)],
+)
+def test_the_threshold_of_two_turns(k, owner_first, value):
+    """1 - 1/phi and 1/phi: the roots of s = (1 - (1-s)^2)^2 and s = 1 - (1-s^2)^2 inside (0, 1)."""
+    found = others.threshold(k, owner_first=owner_first).values(others.LAST)[0]
+    assert found == pytest.approx(value, abs=1e-7)
+
+
+def test_the_law_of_two_turns():
+    shares = others.opposed(0.4, 2).values("share", group="owner")
+    s = 0.4
+    for found in shares[:20]:
+        assert found == pytest.approx(s, abs=1e-9)
+        s = (1 - (1 - s) ** 2) ** 2
+
+
+def test_the_share_that_flips_the_limit():
+    """At K = 2 it is a half; at K = infinity it is 1 / (1 + e^g)."""
+    assert others.two_items(2.0) == pytest.approx(0.5)
+    assert others.two_items(math.inf) == pytest.approx(1 / (1 + math.exp(others.SPREAD)))
+    assert others.flip(4.0) == pytest.approx(0.30956, abs=1e-4)
+
+
+def test_bisection():
+    assert bisect(lambda x: x > 0.3, 0.0, 1.0) == pytest.approx(0.3)
+
+
+# --- recorded results ---------------------------------------------------------------------------
+
+
+def test_every_record_is_of_an_experiment_and_its_claims():
+    for name, found in recorded().items():
+        claims = experiment(name, "small").claims
+        known = {(c.published, c.measured, c.bound) for c in claims}
+        assert {(c["published"], c["measured"], c["bound"]) for c in found["claims"]} == known
+        assert {c["verdict"] for c in found["claims"]} <= {"agrees", "refuted", "undecided"}
+
+
+def test_the_list(tmp_path):
+    done = call("reproduce", "--list", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert all(name in done.stdout for name in CATALOGUE)
+    assert [row[0] for row in listing()] == list(CATALOGUE)
+    row = next(row for row in listing() if row[0] == "A-disjoint")
+    assert row[3:5] == ["exact", "4 of 6 agree, 2 refuted"]
+    assert verdict([{"verdict": "agrees"}, {"verdict": "undecided"}]) == "1 of 2 agree, 1 undecided"
+
+
+@pytest.mark.parametrize("name", CATALOGUE)
+def test_every_experiment_cites_its_paper(name):
+    text = (ROOT / "src" / "recurate" / "core" / "papers.bib").read_text(encoding="utf-8")
+    entry = text.partition(f"{{{CATALOGUE[name].key},")[2].partition("@")[0]
+    number = re.search(r"eprint = {(.*)}", entry)
+    assert number is not None
+    assert number[1] in CATALOGUE[name].paper
+
+
+# --- commands -------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", [n for n in CATALOGUE if not experiment(n, "small").arms])
+def test_nothing_is_trained(name):
+    found = experiment(name, "small")
+    assert all(claim.exact for claim in found.claims)
+
+
+def test_an_exact_experiment_by_command(tmp_path):
+    done = call("reproduce", "A-disjoint", "--out", "here", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert "4 of 6 claims agree." in done.stdout
+    assert "no seeds" in done.stdout
+    table = pv.read_csv(tmp_path / "here" / "claims.csv")
+    assert table.num_rows == 6
+    assert table["verdict"].to_pylist().count("refuted") == 2
+    assert not list((tmp_path / "here").glob("*/seed-*"))
