@@ -228,3 +228,11 @@ def test_seats_can_be_changed(recurate_here, tmp_path):
     assert (
         "0 slates were judged" in recurate_here("serve", path, "--simulate", 5, "--reward", "reward").stdout
     )
+
+
+def test_known_answers_beside_empty_cells_and_numbers(tmp_path):
+    rows = "text_a,text_b,text_c,right\n,GOOD,BAD,b\nx,,y,c\n"
+    found = read(file(tmp_path, "c.csv", rows), Columns(check="right")).slates
+    assert [s.candidates[s.answer].content for s in found] == ["GOOD", "y"]
+    with pytest.raises(InputError, match="one candidate's column and another one's text"):
+        read(file(tmp_path, "n.csv", "answer_1,answer_2,right\n2,1,1\n"), Columns(check="right"))

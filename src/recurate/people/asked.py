@@ -44,7 +44,10 @@ class Ballots:
             if missing and not late:
                 raise WaitingForPeople(missing, of[0])
             with study.engine.begin() as c:  # an answer comes before this, or is told that it is late
-                study.close(c, *of)
+                now = study.close(c, *of)
+                missing = study.tally(c, *of, closed=True).missing if now else 0
+                if missing and not late:  # an answer was taken back meanwhile: the round stays open
+                    raise WaitingForPeople(missing, of[0])
                 return _answers(c, *of, slates, k)
         finally:
             study.engine.dispose()

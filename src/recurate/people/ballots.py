@@ -573,8 +573,13 @@ class Study:
     def answer(self, person: int, said: Said) -> tuple[Lease | None, Progress]:
         """Keep a person's answer as :meth:`submit` does, and return the next slate and the progress.
 
-        It is one transaction: the answer is kept together with the lease of the next slate, or not at all.
+        In SQLite it is one transaction: the answer is kept with the lease of the next slate, or not at all.
+        In PostgreSQL an answer locks its slate, and whoever took the next one meanwhile would wait for
+        somebody who goes the other way: there are two.
         """
+        if self.engine.dialect.name != "sqlite":
+            self._submit(person, said, lambda c: None)
+            return self.next(person), self.progress(person)
         return self._submit(
             person, said, lambda c: (self._next(c, person, self.now()), self._progress(c, person))
         )
@@ -707,8 +712,15 @@ class Study:
         with self._reader.connect() as c:
             return self.tally(c, round, attempt).missing
 
-    def tally(self, c: sa.Connection, round: int, attempt: int) -> Tally:  # noqa: A002
-        """Return how many answers a round wants, has and needs."""
+    def tally(
+        self,
+        c: sa.Connection,
+        round: int,  # noqa: A002
+        attempt: int,
+        *,
+        closed: bool = False,
+    ) -> Tally:
+        """Return how many answers a round wants, has and needs; closed slates need some if ``closed``."""
         of = and_(slates.c.round == round, slates.c.attempt == attempt, slates.c.answer.is_(None))
         given = (
             select(ballots.c.slate, func.count())
@@ -723,15 +735,19 @@ class Study:
         answered = {row[0]: int(row[1]) for row in c.execute(given)}
         rows = c.execute(select(slates.c.id, slates.c.wanted, slates.c.closed).where(of)).all()
         # Slate by slate: more answers than one wants do not stand in for another's.
-        found = [(wanted, min(answered.get(slate, 0), wanted), closed) for slate, wanted, closed in rows]
-        missing = sum(wanted - had for wanted, had, closed in found if not closed)
-        over = bool(found) and all(closed for *_, closed in found)
+        found = [(wanted, min(answered.get(slate, 0), wanted), over) for slate, wanted, over in rows]
+        missing = sum(wanted - had for wanted, had, over in found if closed or not over)
+        over = bool(found) and all(over for *_, over in found)
         return Tally(sum(wanted for wanted, *_ in found), sum(had for _, had, _ in found), missing, over)
 
-    def close(self, c: sa.Connection, round: int, attempt: int) -> None:  # noqa: A002
-        """Close a round: its slates are given to nobody any more, and its answers stand."""
+    def close(self, c: sa.Connection, round: int, attempt: int) -> bool:  # noqa: A002
+        """Close a round: its slates are given to nobody any more, and its answers stand.
+
+        Returns:
+            Whether it was open.
+        """
         of = and_(slates.c.round == round, slates.c.attempt == attempt, ~slates.c.closed)
-        c.execute(update(slates).where(of).values(closed=True))
+        return bool(c.execute(update(slates).where(of).values(closed=True)).rowcount)
 
     def seat(self, seats: int) -> int:
         """Ask ``seats`` people about each slate from now on, and return the number of slates changed."""

@@ -103,7 +103,8 @@ def read(path: Path, columns: Columns = Columns()) -> Found:
         groups = [_of_list(row, names[0], context) for row in rows]
     elif layout == "wide":
         found.account.append(f"each row is a slate: columns {', '.join(names)}")
-        groups = [[{"": row[name]} for name in names if row[name] not in (None, "")] for row in rows]
+        filled = [[name for name in names if row[name] not in (None, "")] for row in rows]
+        groups = [[{"": row[name]} for name in own] for row, own in zip(rows, filled, strict=True)]
     else:
         found.account.append(f"each row is a candidate: {', '.join(names)}")
         groups, rows = _long(rows, schema, columns, context, found)
@@ -122,7 +123,8 @@ def read(path: Path, columns: Columns = Columns()) -> Found:
                 remedy="correct it; --slate COLUMN or --k K says which rows belong together",
             )
         said = "" if not context or row[context] is None else str(row[context])
-        answer = _answer(row, made, columns.check, names if layout == "wide" else [], where)
+        named = filled[number] if layout == "wide" else []
+        answer = _answer(row, made, columns.check, named, where)
         found.slates.append(Slate(number, made, said, answer=answer))
     if not found.slates:
         raise InputError("there are no candidates to show", got=path, remedy="name a file with rows")
@@ -320,7 +322,14 @@ def _answer(
     else:
         word = str(said).strip()
         ways = [str(name) for name in names], [_end(name) for name in names], [one.content for one in made]
-        right = next((hit for way in ways if (hit := [s for s, x in enumerate(way) if x == word])), [])
+        hits = [hit for way in ways if (hit := [s for s, x in enumerate(way) if x == word])]
+        right = hits[0] if hits else []
+        if any(hit != right for hit in hits):
+            raise InputError(
+                "the known answer of a check is one candidate's column and another one's text",
+                got=f"{check} = {word[:80]!r} in {where}",
+                remedy=f"name the column in full, such as {names[0]!r}",
+            )
         if not right:
             raise InputError(
                 "the known answer of a check is none of its candidates",

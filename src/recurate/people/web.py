@@ -165,6 +165,10 @@ def _guard(app: FastAPI) -> None:
         where = ".".join(str(part) for part in first["loc"][1:])
         return JSONResponse({"detail": f"{where}: {first['msg']}"}, 422)
 
+    @app.exception_handler(sa.exc.DataError)
+    async def impossible(request: Request, error: sa.exc.DataError) -> Response:
+        return JSONResponse({"detail": "The text has characters that cannot be kept."}, 422)
+
     @app.exception_handler(sa.exc.OperationalError)
     async def unavailable(request: Request, error: sa.exc.OperationalError) -> Response:
         why = str(error.orig).strip().splitlines()[0]
