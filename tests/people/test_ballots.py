@@ -360,3 +360,14 @@ def test_in_a_run_the_same_candidates_come_again_last_and_count_as_a_repeat(stud
     assert order[-1] in (1, 2)
     table = table_of(study).to_pandas()
     assert set(table[table.repeated].asked + 1) == {order[-1]}
+
+
+def test_nobody_gets_the_name_and_the_code_of_somebody_who_was_removed(study_of):
+    study = study_of(slates(2))
+    study.join("a")
+    bert = study.join("b")
+    code = study.code(bert)
+    study.remove(bert)
+    carl = study.join("c")
+    assert carl != bert
+    assert study.code(carl) != code

@@ -74,6 +74,7 @@ def plainly(study: Study) -> list[dict[str, Any]]:
                     "reason": row.reason,
                     "comment": row.comment,
                     "worker": row.worker or "",
+                    "study": export.name_of(study),
                 }
                 fixed = set(made)
                 for name, value in json.loads(one.own).items():
@@ -150,7 +151,7 @@ def test_types_of_columns(study_of, clock):
         "picked": "bool", "chooser": "string", "outcome": "string", "shown": "string", "asked": "int64",
         "seconds": "double", "time": "string", "simulated": "bool", "repeated": "bool", "check": "bool",
         "tied": "bool", "order": "int32", "worst": "bool", "reason": "string", "comment": "string",
-        "worker": "string",
+        "worker": "string", "study": "string",
         "reward": "double", "slot_of_candidate": "string", "length": "int64", "flag": "null",
         "note": "string",
     }  # fmt: skip
@@ -294,3 +295,40 @@ def test_attempts_of_a_round_are_kept_apart(study_of):
     assert sorted(set(table.column("attempt").to_pylist())) == [0, 1]
     assert export.take(here, table, "all") == 4
     assert picks_of(here) == picks_of(there)
+
+
+def all_picked(study: Study, place: int) -> Study:
+    anna = study.join("a")
+    while (lease := study.next(anna)) is not None:
+        study.submit(anna, lease.id, f"click-{lease.id}", "pick", [place])
+    return study
+
+
+def test_people_of_two_studies_stay_apart_and_a_studys_own_answers_are_known(study_of):
+    one, other, here = (study_of(some_slates(4), seats=2) for _ in range(3))
+    tables = [export.table_of(all_picked(study, place)) for study, place in ((one, 0), (other, 1))]
+    assert [export.take(here, table, "x") for table in tables] == [4, 4]
+    assert export.take(one, tables[0], "its own") == 0
+    assert export.take(one, export.table_of(here), "round trip") == 4, "the other study's answers alone"
+    back = export.table_of(here).to_pandas()
+    assert back.chooser.nunique() == 2
+
+
+def test_an_import_keeps_the_times_and_compares_the_prompts(study_of):
+    there, here = all_picked(study_of(some_slates(3)), 0), study_of(some_slates(3))
+    table = export.table_of(there)
+    here.now = lambda: 9e8
+    export.take(here, table, "x")
+    times = [t.column("time").to_pylist() for t in (table, export.table_of(here))]
+    assert times[0] == times[1]
+    moved = [Slate(s.number, s.candidates, f"another {s.number}") for s in some_slates(3)]
+    with pytest.raises(InputError, match="does not ask"):
+        export.take(study_of(moved), table, "x")
+
+
+def test_an_import_of_twins_takes_their_seats(study_of):
+    shown = some_slates(1)[0].candidates
+    both = [Slate(n, shown, "p") for n in (0, 1)]
+    there, here = all_picked(study_of(both, twins=True), 0), study_of(both, twins=True)
+    assert export.take(here, export.table_of(there), "x") == 2
+    assert here.undecided(0) == 0

@@ -236,3 +236,10 @@ def test_known_answers_beside_empty_cells_and_numbers(tmp_path):
     assert [s.candidates[s.answer].content for s in found] == ["GOOD", "y"]
     with pytest.raises(InputError, match="one candidate's column and another one's text"):
         read(file(tmp_path, "n.csv", "answer_1,answer_2,right\n2,1,1\n"), Columns(check="right"))
+
+
+def test_a_slate_has_one_prompt_and_points_are_finite(tmp_path):
+    with pytest.raises(InputError, match="different prompts"):
+        read(file(tmp_path, "p.csv", "prompt,text\np,a\nq,b\n"), Columns(k=2))
+    with pytest.raises(InputError, match="lacks a coordinate"):
+        read(file(tmp_path, "n.csv", "slate,x,y\n1,0.5,nan\n1,1,2\n"))

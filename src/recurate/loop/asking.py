@@ -26,6 +26,7 @@ POSTED = "people"  # folder of the posted slates in the run's folder
 SLATES = "slates.parquet"
 NOBODY = -1  # slot of a slate without a pick
 DAMAGED = "restore the folder; if people have not begun, remove it and resume the run"
+SIMULATED = "simulated "  # before the number of simulated people, in their names
 LATE = "late"  # answer of a slate that nobody answered in time
 ALIKE = "alike"  # answer of a slate that nobody was shown, as its candidates look alike
 

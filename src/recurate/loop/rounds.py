@@ -27,7 +27,7 @@ from recurate.log.candidates import Candidates, from_log, group_names
 from recurate.log.samples import Samples, is_text
 from recurate.log.schema import MODEL, REAL, Log, as_log, complete
 from recurate.log.trajectory import CONTROL, MEASURED, Row, Trajectory, passed_on
-from recurate.loop.asking import LATE, check_answers, facts_of, post
+from recurate.loop.asking import LATE, SIMULATED, check_answers, facts_of, post
 from recurate.loop.contexts import draw_contexts
 from recurate.loop.environment import Environment
 from recurate.loop.mixing import Picks, first_set, training_set
@@ -440,9 +440,12 @@ def _ask(
         raise InputError(
             f"nobody picked anything in round {t}",
             got=", ".join(f"{outcomes.count(o)} {o}" for o in sorted(set(outcomes))),
-            remedy="ask again: withdraw answers on the owner's page, or set selection.people.late = 'rule'",
+            remedy=f"let people answer (recurate serve {bench.folder.parent}), and resume the run; or "
+            "begin one with selection.people.late = 'rule'",
         )
     said = [f"{missing.size} of {slates} slates had no answer by the deadline"] if missing.size else []
+    simulated = sum(str(name).startswith(SIMULATED) for name in choosers)
+    said += [f"{simulated} of {slates} slates were judged by simulated people"] if simulated else []
     none = int((slots < 0).sum())
     said += [f"{none} of {slates} slates have no pick"] if none else []
     unseen = (answers.places < 0).ravel()

@@ -48,7 +48,10 @@ class Ballots:
                 missing = study.tally(c, *of, closed=True).missing if now else 0
                 if missing and not late:  # an answer was taken back meanwhile: the round stays open
                     raise WaitingForPeople(missing, of[0])
-                return _answers(c, *of, slates, k)
+                found = _answers(c, *of, slates, k)
+                if (found.slots < 0).all():  # the run may refuse to go on: people can still answer
+                    c.rollback()
+                return found
         finally:
             study.engine.dispose()
 

@@ -22,6 +22,7 @@ from sqlalchemy import and_, bindparam, exists, func, insert, or_, select, updat
 
 from recurate.core.errors import RecurateError
 from recurate.core.seeds import Stream
+from recurate.loop.asking import SIMULATED
 from recurate.people import tables
 from recurate.people.tables import DONE, OPEN, RETURNED, ballots, candidates, leases, people, sessions, slates
 
@@ -386,15 +387,23 @@ class Study:
                     raise Refused("This invitation has no place left.", 403)
             row = c.execute(
                 insert(people).values(
-                    label=secrets.token_hex(16), worker=worker, invitation=invitation, joined=self.now(),
-                    simulated=simulated, blocked=False,
+                    **self._number(c), label=secrets.token_hex(16), worker=worker, invitation=invitation,
+                    joined=self.now(), simulated=simulated, blocked=False,
                 )
             )  # fmt: skip
             number = int(row.inserted_primary_key[0])  # type: ignore[index]
-            label = f"simulated {number}" if simulated else f"person {number}"
+            label = f"{SIMULATED}{number}" if simulated else f"person {number}"
             c.execute(update(people).where(people.c.id == number).values(label=label))
             self._begin(c, hashed, number)
             return number
+
+    def _number(self, c: sa.Connection) -> dict[str, int]:
+        """Return the number of the next person where the database would give a removed one's again."""
+        if self.engine.dialect.name != "sqlite":
+            return {}
+        kept = c.execute(select(tables.facts.c.value).where(tables.facts.c.key == "last removed")).scalar()
+        newest = c.execute(select(func.max(people.c.id))).scalar()
+        return {"id": max(int(kept or 0), newest or 0) + 1}
 
     def _begin(self, c: sa.Connection, hashed: str | None, person: int) -> None:
         if hashed is not None:
@@ -425,7 +434,10 @@ class Study:
             c.execute(leases.delete().where(leases.c.person == person))
             c.execute(sessions.delete().where(sessions.c.person == person))
             self._sessions.clear()
+            newest = c.execute(select(func.max(people.c.id))).scalar()
             c.execute(people.delete().where(people.c.id == person))
+            if newest == person:  # nobody else gets this number, with the name and the code that go with it
+                c.execute(_SET, {"key": "last removed", "value": str(person)})
         return int(gone)
 
     # --- the next slate ---------------------------------------------------------------------------

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import hashlib
 import io
 import itertools
 import json
@@ -10,6 +11,7 @@ from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from datetime import datetime
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -30,9 +32,19 @@ ENDINGS = {"parquet": "application/octet-stream", "jsonl": "application/jsonl", 
 PART = 20_000  # ballots that are turned into rows at a time
 NEAR = 3  # numbers of slates per slate that is wanted, up to which all between the ends are read
 MOST_TEXT = 2**30  # bytes of texts that are repeated as one array, which holds 2 GiB
+OF = " of study "  # between a person's name and the study, of imported answers
 OUTCOMES = {"pick", "tie", "bad", "skip", "ranking", "extremes"}
 NEEDED = ("round", "asked", "slate", "slot", "shown", "picked", "chooser", "outcome")
-WORDS = ("shown", "chooser", "context", "outcome", "reason", "comment", "worker")  # even if they are digits
+WORDS = (
+    "shown",
+    "chooser",
+    "context",
+    "outcome",
+    "reason",
+    "comment",
+    "worker",
+    "study",
+)  # even if they are digits
 
 
 def table_of(study: Study) -> pa.Table:
@@ -40,14 +52,15 @@ def table_of(study: Study) -> pa.Table:
 
     Columns: ``round``, ``slate`` (counted from 0), ``slot`` (the place on the page), ``item`` (a number of
     what is shown, from 0: equal candidates have equal numbers), ``context``, the candidates' own columns,
-    ``attempt`` (how often the round was rolled back, where it was),
+    ``study`` (which study it is from), ``attempt`` (how often the round was rolled back, where it was),
     ``picked``, ``chooser``, ``outcome``; ``shown`` (the text, or the digest of the image), ``asked`` (the
     slate's number in its round), ``seconds``, ``time``; ``simulated``, ``repeated``, ``check`` (whether the
     answer was known), ``tied``, ``order`` (1 for the best), ``worst``, ``reason`` and ``comment`` where
     there are any. The outcome of answers with the best and the worst is ``extremes``.
     """
     with _uncollected():
-        tables = [_rows(*found) for found in _ahead(_parts(study))]
+        name = name_of(study)
+        tables = [_rows(*found, name) for found in _ahead(_parts(study))]
     if not tables:
         return pa.table({"round": pa.array([], pa.int32()), "slate": pa.array([], pa.int64())})
     whole = pa.concat_tables(tables, promote_options="default")
@@ -129,7 +142,7 @@ def _parts(study: Study) -> Iterator[tuple[Sequence[Any], Sequence[Any], set[int
             start += len(part)
 
 
-def _rows(part: Sequence[Any], shown: Sequence[Any], repeated: set[int], start: int) -> pa.Table:
+def _rows(part: Sequence[Any], shown: Sequence[Any], repeated: set[int], start: int, name: str) -> pa.Table:
     """Return the rows of some ballots; items are numbered later."""
     (ballot, outcome, slots, reason, comment, seconds, made, places, repeat, slate, round_, attempt, number,
      context, answer, label, worker, simulated) = map(list, zip(*part, strict=True))  # fmt: skip
@@ -171,6 +184,7 @@ def _rows(part: Sequence[Any], shown: Sequence[Any], repeated: set[int], start: 
         "reason": _spread(reason, of),
         "comment": _spread(comment, of),
         "worker": _spread([x or "" for x in worker], of),
+        "study": pa.repeat(pa.scalar(name), len(of)),
     }
     rows = [own[i] for i in at.tolist()]
     kinds = dict.fromkeys(map(tuple, rows))  # which columns candidates have
@@ -280,7 +294,7 @@ def write(study: Study, path: Path) -> int:
 def take(study: Study, source: Any, name: str) -> int:
     """Add answers that were made elsewhere, as an export has them, and return how many were new.
 
-    All are added, or none.
+    All are added, or none. This study's own answers are in it already, wherever they come back from.
 
     Args:
         study: The study.
@@ -302,10 +316,20 @@ def take(study: Study, source: Any, name: str) -> int:
     groups: dict[int, list[dict[str, Any]]] = defaultdict(list)
     for row in table.to_pylist():
         groups[row["slate"]].append(row)
+    own = name_of(study)
+    # A person's repeats come after the answer that they repeat.
+    answers = sorted(groups.values(), key=lambda rows: bool(rows[0].get("repeated")))
     with study.engine.begin() as c:
         return sum(
-            _take_one(c, study.now(), sorted(rows, key=lambda r: r["slot"]), name) for rows in groups.values()
+            _take_one(c, study.now(), sorted(rows, key=lambda r: r["slot"]), name)
+            for rows in answers
+            if own not in (rows[0].get("study"), str(rows[0]["chooser"]).rpartition(OF)[2])
         )
+
+
+def name_of(study: Study) -> str:
+    """Return what tells a study from others in exports."""
+    return hashlib.sha256(study.secret.encode()).hexdigest()[:12]
 
 
 def _take_one(c: sa.Connection, now: float, rows: list[dict[str, Any]], name: str) -> int:
@@ -339,7 +363,11 @@ def _take_one(c: sa.Connection, now: float, rows: list[dict[str, Any]], name: st
             got=where,
             remedy="import the file as it was exported",
         )
-    person, repeat = _from_elsewhere(c, first, now), int(bool(first.get("repeated")))
+    person = _from_elsewhere(c, first, now)
+    # Of slates with the same candidates, the later one is a repeat for the person, but has a seat of its own.
+    had = select(leases.c.id).where(leases.c.slate == slate.id, leases.c.person == person)
+    repeat = int(bool(first.get("repeated")) and c.execute(had).first() is not None)
+    made = _time(first, now)
     key = f"imported-{slate.id}-{repeat}"
     if c.execute(select(ballots.c.id).where(ballots.c.person == person, ballots.c.key == key)).first():
         return 0
@@ -348,7 +376,7 @@ def _take_one(c: sa.Connection, now: float, rows: list[dict[str, Any]], name: st
     lease = c.execute(
         insert(leases)
         .values(
-            slate=slate.id, person=person, repeat=repeat, places=json.dumps(slots), given=now, until=now,
+            slate=slate.id, person=person, repeat=repeat, places=json.dumps(slots), given=made, until=made,
             state=DONE,
         )
         .returning(leases.c.id)
@@ -357,7 +385,7 @@ def _take_one(c: sa.Connection, now: float, rows: list[dict[str, Any]], name: st
         insert(ballots).values(
             lease=lease, slate=slate.id, person=person, key=key, outcome=first["outcome"],
             slots=json.dumps(said), reason=first.get("reason") or "",
-            comment=first.get("comment") or "", seconds=first.get("seconds") or 0.0, made=now,
+            comment=first.get("comment") or "", seconds=first.get("seconds") or 0.0, made=made,
             withdrawn=False,
         )
     )  # fmt: skip
@@ -371,7 +399,8 @@ def _asked(c: sa.Connection, first: dict[str, Any]) -> tuple[Any, dict[str, int]
         slates.c.number == first["asked"],
         slates.c.attempt == (first.get("attempt") or 0),
     )
-    slate = c.execute(select(slates).where(own)).first()
+    own &= slates.c.context == (first.get("context") or "")
+    slate = c.execute(select(slates).where(own).with_for_update()).first()
     looks: dict[Any, int] = {}
     known: dict[str, int] = {}
     if slate is not None:
@@ -383,7 +412,9 @@ def _asked(c: sa.Connection, first: dict[str, Any]) -> tuple[Any, dict[str, int]
 
 def _from_elsewhere(c: sa.Connection, first: dict[str, Any], now: float) -> int:
     """Return the person who stands for a chooser of another study."""
-    label, worker = f"{first['chooser']} (imported)", first.get("worker") or None
+    label, worker = str(first["chooser"]), first.get("worker") or None
+    if OF not in label:
+        label += OF + (first.get("study") or "elsewhere")
     person = c.execute(select(people.c.id).where(people.c.label == label)).scalar()
     if person is not None:
         return int(person)
@@ -397,6 +428,14 @@ def _from_elsewhere(c: sa.Connection, first: dict[str, Any], now: float) -> int:
 def _counts(outcome: str, k: int) -> tuple[int, int]:
     """Return the least and the largest number of candidates that an answer names."""
     return {"pick": (1, 1), "tie": (2, k), "ranking": (1, k), "extremes": (2, 2)}.get(outcome, (0, 0))
+
+
+def _time(first: dict[str, Any], now: float) -> float:
+    """Return when an answer was given, in seconds since 1970; now if the file does not tell."""
+    try:
+        return datetime.fromisoformat(str(first["time"])).timestamp()
+    except (KeyError, ValueError):
+        return now
 
 
 def _said(rows: list[dict[str, Any]], known: dict[str, int]) -> list[int]:

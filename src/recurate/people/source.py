@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import io
 import json
+import math
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -108,6 +109,7 @@ def read(path: Path, columns: Columns = Columns()) -> Found:
     else:
         found.account.append(f"each row is a candidate: {', '.join(names)}")
         groups, rows = _long(rows, schema, columns, context, found)
+        prompts = [{r[context] for r in group} if context else set() for group in groups]
         own = {*names, context}
         kept = {columns.check} if columns.check else set()
         groups = [[{"": _value(row, names), **_values(row, own, kept)} for row in group] for group in groups]
@@ -123,6 +125,8 @@ def read(path: Path, columns: Columns = Columns()) -> Found:
                 remedy="correct it; --slate COLUMN or --k K says which rows belong together",
             )
         said = "" if not context or row[context] is None else str(row[context])
+        if layout == "long":
+            _check_prompt(prompts[number], where)
         named = filled[number] if layout == "wide" else []
         answer = _answer(row, made, columns.check, named, where)
         found.slates.append(Slate(number, made, said, answer=answer))
@@ -130,6 +134,15 @@ def read(path: Path, columns: Columns = Columns()) -> Found:
         raise InputError("there are no candidates to show", got=path, remedy="name a file with rows")
     _say_checks(found, columns.check)
     return found
+
+
+def _check_prompt(prompts: set[Any], where: str) -> None:
+    if len(prompts) > 1:
+        raise InputError(
+            "candidates of one slate have different prompts",
+            got=f"{', '.join(sorted(repr(p)[:40] for p in prompts)[:3])} in {where}",
+            remedy="correct --slate or --k, or name another column of prompts: --context COLUMN",
+        )
 
 
 def _say_checks(found: Found, check: str) -> None:
@@ -231,7 +244,10 @@ def _value(row: dict[str, Any], names: list[str]) -> Any:
     if len(names) == 1:
         return row[names[0]]
     try:
-        return [[float(row[n]) for n in names]]
+        point = [float(row[n]) for n in names]
+        if not all(map(math.isfinite, point)):
+            raise ValueError
+        return [point]
     except (TypeError, ValueError):
         got = ", ".join(f"{n} = {row[n]!r}" for n in names)
         raise InputError("a point lacks a coordinate", got=got, remedy="correct or remove the row") from None

@@ -71,7 +71,7 @@ MODELS = {"gumbel": "by Luce choice", "gaussian": "by Thurstone's model", "none"
 
 
 def _setting(facts: dict[str, Any]) -> str:
-    picking = "In every round, " + _picking(facts)
+    picking = "In every round, " + (_by_people(facts) if facts.get("by") == "people" else _picking(facts))
     weights = facts.get("weights", [])
     if len(weights) > 1:
         picking += f" (each slate is judged by one of {len(weights)} rewards, drawn with weights "
@@ -84,6 +84,11 @@ def _setting(facts: dict[str, Any]) -> str:
     part = facts.get("efficacy", 1.0)
     way = "" if part == 1 else f", which moves it {part:.0%} of the way to their distribution"
     return f"{picking}. The model is retrained on the picks{kept}, {mixed}{way}."
+
+
+def _by_people(facts: dict[str, Any]) -> str:
+    shown = f"people are shown {facts.get('k')} candidates and pick one"
+    return f"{shown}; the forecast assumes that {_picking(facts)}"
 
 
 def _picking(facts: dict[str, Any]) -> str:

@@ -107,12 +107,7 @@ def renew(
         cells: the partition behind ``kl_to_reference``; None leaves it out.
         first: the number of changes that the efficacy is estimated from; None: all before each round.
     """
-    groups = _groups([*rounds, reference] if reference is not None else rounds)
-    describers = [Describer(c, setting.temperature, groups) for c in rounds]
-    measured = [
-        d.values(kl=None if cells is None else cells.kl(cells.assign(c.rewards), counts=c.counts))
-        for d, c in zip(describers, rounds, strict=True)
-    ]
+    describers, measured = _measured(rounds, setting, reference, cells)
     ahead = training_values(rounds, setting, reference or rounds[0], cells)
     changes = [
         _changes(measured[t], target, measured[t + 1], rounds[t].size, t, setting)
@@ -141,16 +136,23 @@ def learned(
     Args: as for :func:`recurate.theory.transmission.renewed`.
     """
     found = renewed(rounds, setting, reference, cells, ahead=ahead, stream=stream)
-    groups = _groups([*rounds, reference] if reference is not None else rounds)
-    describers = [Describer(c, setting.temperature, groups) for c in rounds]
-    measured = [
-        d.values(kl=None if cells is None else cells.kl(cells.assign(c.rewards), counts=c.counts))
-        for d, c in zip(describers, rounds, strict=True)
-    ]
+    describers, measured = _measured(rounds, setting, reference, cells)
     old = renew(rounds, setting, reference, cells)
     # Round 1 was forecast before anything was known of retraining: it is judged where it is all there is.
     own = [row for row in found.rows if row.round < len(rounds) and (row.round > 1 or len(rounds) == 2)]
     return Renewal(found.rows, old.efficacy, _scores(own, describers[0], measured), found.transmission)
+
+
+def _measured(
+    rounds: Sequence[Candidates], setting: Setting, reference: Candidates | None, cells: Cells | None
+) -> tuple[list[Describer], list[Values]]:
+    """Return what describes the candidates of every round, and their measured quantities."""
+    groups = _groups([*rounds, reference] if reference is not None else rounds)
+    describers = [Describer(c, setting.temperature, groups) for c in rounds]
+    return describers, [
+        d.values(kl=None if cells is None else cells.kl(cells.assign(c.rewards), counts=c.counts))
+        for d, c in zip(describers, rounds, strict=True)
+    ]
 
 
 def _groups(rounds: Sequence[Candidates]) -> tuple[str, ...]:

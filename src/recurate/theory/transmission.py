@@ -490,7 +490,7 @@ def _ahead(
     ]
     if stream is None:
         return rows
-    spread = _spread(last, known, rounds, setting, stream)
+    spread = _spread(_thinned(last, setting), known, rounds, model.candidates, setting, stream)
     found = []
     for row in rows:
         mean, error = spread[row.round - first - 1].get(row.key, (math.nan, math.nan))
@@ -498,6 +498,8 @@ def _ahead(
             error
         ):  # of what is not linear in the law, such as the entropy, chance shifts the mean
             low, high = mean - NORMAL_975 * error, mean + NORMAL_975 * error
+            ends = _possible(row.quantity)
+            low, high = max(low, ends[0]), min(high, ends[1])
             row = replace(row, lower=min(low, row.value), upper=max(high, row.value))
         found.append(row)
     return found
@@ -507,13 +509,13 @@ Key = tuple[str, str | None, str | None]
 
 
 def _spread(
-    last: Step, known: Transmission, rounds: int, setting: Setting, stream: Stream
+    last: Step, known: Transmission, rounds: int, size: int, setting: Setting, stream: Stream
 ) -> list[dict[Key, tuple[float, float]]]:
     """Return mean and standard deviation of each quantity as it would be measured, per round ahead.
 
     Loops are drawn: their transmission, their first candidates and their picks are, and their measurements.
     """
-    model, size = last.model, last.model.candidates
+    model = last.model
     picks = setting.picks or size
     courses = [dict[Key, list[float]]() for _ in range(rounds)]
     for number in range(DRAWS):
@@ -530,6 +532,25 @@ def _spread(
         {key: (float(np.mean(v)), float(np.std(v, ddof=1))) for key, v in own.items() if len(v) > 1}
         for own in courses
     ]
+
+
+def _thinned(last: Step, setting: Setting) -> Step:
+    """Return the step of at most MOST atoms, evenly spread over them: bands do not need more."""
+    model = last.model
+    count = model.candidates
+    if count <= MOST:
+        return last
+    atoms = model.describer.candidates
+    own = atoms.take(np.linspace(0, count - 1, MOST).astype(int))
+    real = atoms.take(np.arange(count, len(atoms))) if len(atoms) > count else own
+    return Step.of(replace(own, labels=model.describer.group_names), setting, real, model.cells)
+
+
+def _possible(quantity: str) -> tuple[float, float]:
+    """Return the ends of what a quantity can be."""
+    if quantity == "mean_reward" or quantity.startswith("mean:"):
+        return -math.inf, math.inf
+    return 0.0, 1.0 if quantity == "share" else math.inf
 
 
 def _drawn(law: FloatArray, size: int, draw: np.random.Generator) -> FloatArray:

@@ -62,6 +62,7 @@ def run_result(folder: RunFolder) -> Result[Run]:
         "real_fraction": config.retraining.real_fraction,
         "weights": list(config.weights),
         "accumulate": config.retraining.mode == "accumulate",
+        "by": config.selection.by,
     }
     data = "no data" if config.data is None else config.data.kind
     last = folder.complete() - 1
