@@ -18,11 +18,12 @@ from functools import cached_property
 from typing import Any, Literal, TypeVar
 
 import sqlalchemy as sa
-from sqlalchemy import and_, bindparam, exists, func, insert, or_, select, update
+from sqlalchemy import and_, exists, func, insert, or_, select, update
 
 from recurate.core.errors import RecurateError
 from recurate.core.seeds import Stream
 from recurate.loop.asking import SIMULATED
+from recurate.people import statements as sql
 from recurate.people import tables
 from recurate.people.tables import DONE, OPEN, RETURNED, ballots, candidates, leases, people, sessions, slates
 
@@ -31,7 +32,6 @@ K = TypeVar("K")
 V = TypeVar("V")
 Outcome = Literal["pick", "tie", "bad", "skip", "ranking", "extremes"]
 PICKS = ("pick", "ranking", "extremes")  # answers whose first candidate is the one that is picked
-AHEAD = 16  # open slates among which a person's next one is drawn, so that people do not queue for one
 REPEAT_AFTER = 3  # slates between a slate and its repeat
 MOST_WORDS = 2000  # characters of a reason or comment
 UNLIMITED = 2**31 - 1  # seats of checks, which everybody gets
@@ -40,97 +40,6 @@ COUNTED = 5.0  # seconds for which sessions, and the number of a person's slates
 FEW = 50  # slates left, below which they are
 MANY = 100_000  # people that are remembered
 SESSION = 30 * 86_400.0  # seconds that a session lasts
-
-# The statements of every pick, made once: to make and name them anew takes longer than the database does.
-_PERSON: Any = bindparam("a_person")
-_SLATE: Any = bindparam("a_slate")
-_LEASE: Any = bindparam("a_lease")
-_KNOWN = (
-    select(sessions.c.person, sessions.c.made)
-    .join(people, sessions.c.person == people.c.id)
-    .where(sessions.c.hash == bindparam("a_hash"), sessions.c.made >= bindparam("after"), ~people.c.blocked)
-)
-_HELD = (
-    select(leases, slates.c.closed)
-    .join(slates, leases.c.slate == slates.c.id)
-    .where(leases.c.person == _PERSON, leases.c.state == OPEN, leases.c.until >= bindparam("now"))
-)
-_DROP = update(leases).where(leases.c.id == _LEASE).values(state=RETURNED)
-_EXPIRED = (
-    update(leases)
-    .where(leases.c.state == OPEN, leases.c.until < bindparam("now"))
-    .values(state=RETURNED)
-    .returning(leases.c.slate, leases.c.repeat)
-)
-_ANSWERED = select(func.count()).select_from(leases).where(leases.c.person == _PERSON, leases.c.state == DONE)
-_HAD = exists().where(leases.c.slate == slates.c.id, leases.c.person == _PERSON, leases.c.state != RETURNED)
-_KIN = slates.alias("kin")
-_HAD_KIN = exists().where(
-    _KIN.c.kin == slates.c.kin,
-    leases.c.slate == _KIN.c.id,
-    leases.c.person == _PERSON,
-    leases.c.state != RETURNED,
-)
-_FREE = and_(slates.c.taken < slates.c.wanted, ~slates.c.closed)
-_FRESH, _TWINS, _CHECKS = (
-    select(slates.c.id).where(_FREE, which, ~had).order_by(slates.c.id).limit(AHEAD)
-    for which, had in (
-        (slates.c.answer.is_(None), _HAD_KIN),
-        (slates.c.answer.is_(None), _HAD),
-        (slates.c.answer.is_not(None), _HAD),
-    )
-)
-_TAKE = update(slates).where(slates.c.id == _SLATE, _FREE).values(taken=slates.c.taken + 1)
-_CANDIDATES = (
-    select(candidates.c.slot, candidates.c.item, candidates.c.form, candidates.c.content, slates.c.context)
-    .join(slates, candidates.c.slate == slates.c.id)
-    .where(candidates.c.slate == _SLATE)
-    .order_by(candidates.c.slot)
-)
-_GIVE = sa.text(
-    "INSERT INTO leases (slate, person, repeat, places, given, until, state) "
-    "VALUES (:slate, :person, :repeat, :places, :given, :until, 0) "
-    "ON CONFLICT (slate, person, repeat) DO UPDATE SET places = excluded.places, given = excluded.given, "
-    "until = excluded.until, state = excluded.state RETURNING id"
-)
-_LEFT, _LEFT_TWINS = (
-    select(func.count(found.c.what.distinct())).select_from(found)
-    for found in (
-        select(what.label("what"))
-        .where(_FREE, slates.c.answer.is_(None), ~had)
-        .order_by(slates.c.id)
-        .limit(1000)
-        .subquery()
-        for what, had in ((slates.c.kin, _HAD_KIN), (slates.c.id, _HAD))
-    )
-)
-_HOLDS = (
-    select(func.count())
-    .select_from(leases.join(slates, leases.c.slate == slates.c.id))
-    .where(leases.c.person == _PERSON, leases.c.state == OPEN, or_(~slates.c.closed, leases.c.repeat > 0))
-)
-# Whoever closes the slate waits until the answer is kept, and the other way round.
-_OWN = (
-    select(leases, slates.c.closed)
-    .join(slates, leases.c.slate == slates.c.id)
-    .where(leases.c.id == _LEASE, leases.c.person == _PERSON)
-    .with_for_update(key_share=True)
-)
-_CLOSED = select(slates.c.closed).where(slates.c.id == _SLATE).with_for_update(key_share=True)
-_SET = sa.text(
-    "INSERT INTO facts (key, value) VALUES (:key, :value) "
-    "ON CONFLICT (key) DO UPDATE SET value = excluded.value"
-)
-_LOCK = 7_265_638  # number of the lock under which slates are added in PostgreSQL
-_ONE_AT_A_TIME = select(people.c.id).where(people.c.id == _PERSON).with_for_update()
-_EARLIER = select(ballots.c.lease, ballots.c.outcome, ballots.c.slots, ballots.c.withdrawn).where(
-    or_(
-        and_(ballots.c.lease == _LEASE, ~ballots.c.withdrawn),
-        and_(ballots.c.person == _PERSON, ballots.c.key == bindparam("a_key")),
-    )
-)
-_KEEP = insert(ballots)
-_ANSWER = update(leases).where(leases.c.id == _LEASE).values(state=DONE)
 
 
 class Refused(RecurateError):
@@ -282,7 +191,7 @@ class Study:
     def set_fact(self, key: str, value: str) -> None:
         """Keep a fact about the study."""
         with self.engine.begin() as c:
-            c.execute(_SET, {"key": key, "value": value})
+            c.execute(sql.SET, {"key": key, "value": value})
 
     # --- slates -----------------------------------------------------------------------------------
 
@@ -307,9 +216,9 @@ class Study:
         added = 0
         with self.engine.begin() as c:
             if self.engine.dialect.name == "postgresql":  # SQLite has one writer anyway
-                c.exec_driver_sql(f"SELECT pg_advisory_xact_lock({_LOCK})")
+                c.exec_driver_sql(f"SELECT pg_advisory_xact_lock({sql.LOCK})")
             for key, value in (facts or {}).items():
-                c.execute(_SET, {"key": key, "value": value})
+                c.execute(sql.SET, {"key": key, "value": value})
             if alone and found:
                 now = and_(slates.c.round == found[0].round, slates.c.attempt == found[0].attempt)
                 c.execute(update(slates).where(~now, ~slates.c.closed).values(closed=True))
@@ -415,7 +324,7 @@ class Study:
         if (known := self._sessions.get(hashed)) and now - known[0] < COUNTED:
             return known[1]
         with self._reader.connect() as c:
-            row = c.execute(_KNOWN, {"a_hash": hashed, "after": now - SESSION}).first()
+            row = c.execute(sql.KNOWN, {"a_hash": hashed, "after": now - SESSION}).first()
         if row is None:
             return None
         return _remember(self._sessions, hashed, (now, Session(int(row[0]), float(row[1]))))[1]
@@ -437,7 +346,7 @@ class Study:
             newest = c.execute(select(func.max(people.c.id))).scalar()
             c.execute(people.delete().where(people.c.id == person))
             if newest == person:  # nobody else gets this number, with the name and the code that go with it
-                c.execute(_SET, {"key": "last removed", "value": str(person)})
+                c.execute(sql.SET, {"key": "last removed", "value": str(person)})
         return int(gone)
 
     # --- the next slate ---------------------------------------------------------------------------
@@ -449,7 +358,7 @@ class Study:
             return self._next(c, person, self.now())
 
     def _next(self, c: sa.Connection, person: int, now: float) -> Lease | None:
-        held = c.execute(_HELD, {"a_person": person, "now": now}).first()
+        held = c.execute(sql.HELD, {"a_person": person, "now": now}).first()
         if held is not None and (held.repeat or not held.closed):
             return self._lease(c, held)
         if held is not None:
@@ -462,20 +371,20 @@ class Study:
         if kind < self.rules.repeats and (found := self._repeat(c, person, now)):
             return found
         if self.rules.repeats <= kind < self.rules.repeats + self.rules.checks:
-            found = self._fresh(c, person, now, _CHECKS, 1)
+            found = self._fresh(c, person, now, sql.CHECKS, 1)
             if found is not None:
                 return found
-        start = 1 + int(draw.integers(AHEAD))
-        if now - self._swept < SWEEP and (found := self._fresh(c, person, now, _FRESH, start)):
+        start = 1 + int(draw.integers(sql.AHEAD))
+        if now - self._swept < SWEEP and (found := self._fresh(c, person, now, sql.FRESH, start)):
             return found
         self._sweep(c, now)
-        fresh = self._fresh(c, person, now, _FRESH, start)
-        return fresh or (self._fresh(c, person, now, _TWINS, 0) if self.rules.twins else None)
+        fresh = self._fresh(c, person, now, sql.FRESH, start)
+        return fresh or (self._fresh(c, person, now, sql.TWINS, 0) if self.rules.twins else None)
 
     def _hold(self, c: sa.Connection, person: int) -> None:
         """Let a person's requests pass one after the other; SQLite has one writer anyway."""
         if self.engine.dialect.name != "sqlite":
-            c.execute(_ONE_AT_A_TIME, {"a_person": person})
+            c.execute(sql.ONE_AT_A_TIME, {"a_person": person})
 
     def at_limit(self, person: int) -> bool:
         """Whether a person has answered as many slates as one may."""
@@ -487,7 +396,7 @@ class Study:
         ids = list(c.execute(which, {"a_person": person}).scalars())
         for at in range(len(ids)):
             slate = ids[(start + at) % len(ids)]
-            if c.execute(_TAKE, {"a_slate": slate}).rowcount:
+            if c.execute(sql.TAKE, {"a_slate": slate}).rowcount:
                 return self._give(c, slate, person, 0, now)
         return None
 
@@ -500,7 +409,7 @@ class Study:
         return self._give(c, old[0], person, 1, now) if len(old) > REPEAT_AFTER else None
 
     def _give(self, c: sa.Connection, slate: int, person: int, repeat: int, now: float) -> Lease:
-        rows = c.execute(_CANDIDATES, {"a_slate": slate}).all()
+        rows = c.execute(sql.CANDIDATES, {"a_slate": slate}).all()
         seen: dict[tuple[str, str], int] = {}
         for row in rows:
             seen.setdefault(look(row.form, row.content), row.slot)
@@ -511,22 +420,22 @@ class Study:
             "slate": slate, "person": person, "repeat": repeat, "given": now, "until": until,
             "places": json.dumps([int(slot) for slot in order]),
         }  # fmt: skip
-        number = c.execute(_GIVE, values).scalar_one()
+        number = c.execute(sql.GIVE, values).scalar_one()
         return _shown(number, slate, rows, order, until)
 
     def _lease(self, c: sa.Connection, held: Any) -> Lease:
-        rows = c.execute(_CANDIDATES, {"a_slate": held.slate}).all()
+        rows = c.execute(sql.CANDIDATES, {"a_slate": held.slate}).all()
         return _shown(held.id, held.slate, rows, json.loads(held.places), held.until)
 
     def _sweep(self, c: sa.Connection, now: float) -> None:
         """Return leases that have expired."""
         self._swept = now
-        gone = c.execute(_EXPIRED, {"now": now})
+        gone = c.execute(sql.EXPIRED, {"now": now})
         self._free(c, [row.slate for row in gone.all() if row.repeat == 0])
 
     def _drop(self, c: sa.Connection, held: Any) -> None:
         """Return a lease."""
-        c.execute(_DROP, {"a_lease": held.id})
+        c.execute(sql.DROP, {"a_lease": held.id})
         self._free(c, [] if held.repeat else [held.slate])
 
     def _free(self, c: sa.Connection, held: list[int]) -> None:
@@ -534,7 +443,7 @@ class Study:
             c.execute(update(slates).where(slates.c.id == slate).values(taken=slates.c.taken - 1))
 
     def _answered(self, c: sa.Connection, person: int) -> int:
-        return int(c.execute(_ANSWERED, {"a_person": person}).scalar_one())
+        return int(c.execute(sql.ANSWERED, {"a_person": person}).scalar_one())
 
     def progress(self, person: int) -> Progress:
         """Return how far a person is; the total counts what is open to the person now."""
@@ -545,9 +454,9 @@ class Study:
         done, now = self._answered(c, person), self.now()
         counted, total = self._counted.get(person, (-math.inf, 0))
         if now - counted >= COUNTED or total - done < FEW:
-            what = _LEFT_TWINS if self.rules.twins else _LEFT
+            what = sql.LEFT_TWINS if self.rules.twins else sql.LEFT
             left = int(c.execute(what, {"a_person": person}).scalar_one())
-            total = done + left + int(c.execute(_HOLDS, {"a_person": person}).scalar_one())
+            total = done + left + int(c.execute(sql.HOLDS, {"a_person": person}).scalar_one())
             _remember(self._counted, person, (now, total))
         return Progress(done, total if self.rules.limit is None else min(total, max(self.rules.limit, done)))
 
@@ -610,13 +519,13 @@ class Study:
 
     def _keep(self, c: sa.Connection, person: int, said: Said) -> None:
         now = self.now()
-        held = c.execute(_OWN, {"a_lease": said.lease, "a_person": person}).first()
+        held = c.execute(sql.OWN, {"a_lease": said.lease, "a_person": person}).first()
         if held is None:
             raise Refused("This question was not given to you. Load the page again.", 404)
         order = json.loads(held.places)
         chosen = self._chosen(said.outcome, said.places, order)
         of = {"a_lease": said.lease, "a_person": person, "a_key": said.key}
-        old = c.execute(_EARLIER, of).all()
+        old = c.execute(sql.EARLIER, of).all()
         if stands := [o for o in old if o.lease == said.lease and not o.withdrawn]:
             if (stands[0].outcome, json.loads(stands[0].slots)) == (said.outcome, chosen):
                 return
@@ -627,7 +536,7 @@ class Study:
             raise Refused("This round is over: the answer came too late. Here is another question.", 410)
         self._still(c, held)
         c.execute(
-            _KEEP,
+            sql.KEEP,
             {
                 "lease": said.lease, "slate": held.slate, "person": person, "key": said.key,
                 "outcome": said.outcome, "slots": json.dumps(chosen),
@@ -635,7 +544,7 @@ class Study:
                 "seconds": now - held.given, "made": now, "withdrawn": False,
             },
         )  # fmt: skip
-        c.execute(_ANSWER, {"a_lease": said.lease})
+        c.execute(sql.ANSWER, {"a_lease": said.lease})
 
     def _still(self, c: sa.Connection, held: Any) -> None:
         """Take the seat again if the lease has expired and nobody else has it."""
@@ -695,7 +604,7 @@ class Study:
             if last is None:
                 return None
             repeat = c.execute(select(leases.c.repeat).where(leases.c.id == last.lease)).scalar_one()
-            if not repeat and c.execute(_CLOSED, {"a_slate": last.slate}).scalar_one():
+            if not repeat and c.execute(sql.CLOSED, {"a_slate": last.slate}).scalar_one():
                 raise Refused("This round is over: its answers can no longer be taken back.")
             open_now = and_(leases.c.person == person, leases.c.state == OPEN)
             back = c.execute(

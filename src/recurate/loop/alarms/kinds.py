@@ -35,6 +35,19 @@ class _Levelled(AlarmSettings):
         return self.level / (t * (t + 1) * max(tests, 1))
 
 
+class _OfReward(_Levelled):
+    reward: str | None = Field(None, description="the reward to check; every reward if absent")
+
+    def check(self, known: Known) -> None:
+        """Check that the run has the reward.
+
+        Raises:
+            InputError: If the run has no reward of this name.
+        """
+        if self.reward is not None:
+            check_name(self.kind, "reward", self.reward, known.rewards)
+
+
 class DivergenceAlarm(_Levelled):
     """The divergence from the reference is significantly above a limit.
 
@@ -60,7 +73,7 @@ class DivergenceAlarm(_Levelled):
         return [Finding(row, self.limit, words)]
 
 
-class VarianceAlarm(_Levelled):
+class VarianceAlarm(_OfReward):
     r"""The variance of exp(reward / temperature) is significantly below a fraction of round 0's variance v_0.
 
     The hypothesis v_t >= floor v_0 is rejected if log(v_t / (floor v_0)) / s < -z. Here
@@ -73,16 +86,6 @@ class VarianceAlarm(_Levelled):
 
     kind: Literal["variance"] = "variance"
     floor: float = Field(gt=0, lt=1, description="smallest share of round 0's variance that is accepted")
-    reward: str | None = Field(None, description="the reward to check; every reward if absent")
-
-    def check(self, known: Known) -> None:
-        """Check that the run has the reward.
-
-        Raises:
-            InputError: If the run has no reward of this name.
-        """
-        if self.reward is not None:
-            check_name(self.kind, "reward", self.reward, known.rewards)
 
     def find(self, seen: Seen, t: int) -> list[Finding]:
         """Test each reward in round t; return one finding per rejection."""
@@ -246,7 +249,7 @@ def _difference(high: Row | None, low: Row | None, factor: float = 1.0) -> float
     return (high.value - factor * low.value) / math.hypot(errors[0], factor * errors[1])
 
 
-class TransmissionAlarm(_Levelled):
+class TransmissionAlarm(_OfReward):
     r"""Retraining passed on significantly less than a part of what was selected.
 
     The picks asked for the change A (selection and sampling) of a mean reward, and retraining added T. The
@@ -256,16 +259,6 @@ class TransmissionAlarm(_Levelled):
 
     kind: Literal["transmission"] = "transmission"
     floor: float = Field(gt=0, le=1, description="smallest part of a selection that is to be passed on")
-    reward: str | None = Field(None, description="the reward to check; every reward if absent")
-
-    def check(self, known: Known) -> None:
-        """Check that the run has the reward.
-
-        Raises:
-            InputError: If the run has no reward of this name.
-        """
-        if self.reward is not None:
-            check_name(self.kind, "reward", self.reward, known.rewards)
 
     def find(self, seen: Seen, t: int) -> list[Finding]:
         """Test each reward in round t; return one finding per rejection."""
