@@ -26,7 +26,7 @@ from functools import cached_property
 
 import numpy as np
 
-from recurate.core.arrays import FloatArray, IntArray
+from recurate.core.arrays import BoolArray, FloatArray, IntArray
 from recurate.core.seeds import Stream
 from recurate.log.candidates import Candidates
 from recurate.log.trajectory import RENEWED, Row
@@ -269,8 +269,8 @@ def _learned(
         predicted = np.asarray(np.bincount(now.codes, law, count), float)
         codes = now.describer_of(after).codes
         assert codes is not None
-        shares = np.bincount(codes, minlength=count) / codes.size
-        pulls = pulls.seen(predicted, shares, codes.size, now.model.setting.picks or codes.size)
+        shares = np.bincount(codes, _measured_law(after), count)
+        pulls = pulls.seen(predicted, shares, after.size, now.model.setting.picks or after.size)
     return Transmission(form, one, between, within, pulls, errors)
 
 
@@ -301,6 +301,12 @@ class Step:
         return self.model.population.law
 
     @cached_property
+    def size(self) -> int:
+        """The number of candidates that were measured; an atom may stand for several."""
+        counts, atoms = self.model.describer.candidates.counts, self.model.candidates
+        return atoms if counts is None else round(float(counts[:atoms].sum()))
+
+    @cached_property
     def codes(self) -> IntArray | None:
         """The group of each atom, shape (atoms,), or None without groups."""
         return self.model.describer.codes
@@ -317,6 +323,12 @@ class Step:
         """Return what describes other candidates by the same groups."""
         own = self.model.describer
         return Describer(other, own.temperature, own.group_names)
+
+
+def _measured_law(candidates: Candidates) -> FloatArray:
+    """Return the share of each row among measured candidates, shape (n,)."""
+    law = candidates.sample_law
+    return np.full(len(candidates), 1 / len(candidates)) if law is None else law
 
 
 def trained(model: LoopModel, law: FloatArray) -> FloatArray:
@@ -367,20 +379,18 @@ def pulled(law: FloatArray, codes: IntArray | None, pulls: FloatArray | None) ->
 def _passed(now: Step, after: Candidates, setting: Setting) -> Passed:
     """Return the slopes of the measured changes on those that selection asks for."""
     codes, count = now.codes, now.model.candidates
-    rewards = now.model.describer.candidates.rewards
-    size, picks = after.size, setting.picks or after.size
-    share = 1.0 - setting.real_fraction
-    changes = [_mean_changes(rewards, now, after.rewards, None, None, size, picks, share)]
+    picks, share = setting.picks or after.size, 1.0 - setting.real_fraction
+    changes = [_mean_changes(now, after, None, None, picks, share)]
     if codes is None:
         return Passed(_slope(changes[0]), Slope(START, math.inf), _slope(changes[0]))
     own = now.describer_of(after).codes
     assert own is not None
-    between = _share_changes(now, codes, own, picks, share)
+    between = _share_changes(now, codes, after, own, picks, share)
     within = []
     for group in range(len(now.model.describer.group_names)):
         here, there = codes == group, own == group
         if min(np.count_nonzero(here[:count]), np.count_nonzero(there)) >= 2:
-            within += _mean_changes(rewards, now, after.rewards, here, there, size, picks, share)
+            within += _mean_changes(now, after, here, there, picks, share)
     return Passed(_slope(changes[0]), _slope(between), _slope(within))
 
 
@@ -389,13 +399,15 @@ Change = tuple[
 ]  # expected, measured, variances: before, after, of the picks
 
 
-def _share_changes(now: Step, codes: IntArray, own: IntArray, picks: int, share: float) -> list[Change]:
+def _share_changes(
+    now: Step, codes: IntArray, after: Candidates, own: IntArray, picks: int, share: float
+) -> list[Change]:
     groups = len(now.model.describer.group_names)
     before, aim = np.bincount(codes, now.law, groups), np.bincount(codes, now.target, groups)
-    then = np.bincount(own, minlength=groups) / own.size
-    noise = [p * (1 - p) / n for p, n in ((before, now.model.candidates), (then, own.size))]
+    then = np.bincount(own, _measured_law(after), groups)
+    noise = [p * (1 - p) / n for p, n in ((before, now.size), (then, after.size))]
     drawn = share**2 * aim * (1 - aim) / picks
-    floor = 0.25 / own.size**2  # of a group that did not occur
+    floor = 0.25 / after.size**2  # of a group that did not occur
     return [
         (float(a - b), float(c - b), float(v), float(w + floor), float(d))
         for a, b, c, v, w, d in zip(aim, before, then, *noise, drawn, strict=True)
@@ -403,37 +415,45 @@ def _share_changes(now: Step, codes: IntArray, own: IntArray, picks: int, share:
 
 
 def _mean_changes(
-    rewards: FloatArray,
     now: Step,
-    then: FloatArray,
-    here: FloatArray | IntArray | None,
-    there: FloatArray | IntArray | None,
-    size: int,
+    after: Candidates,
+    here: BoolArray | None,
+    there: BoolArray | None,
     picks: int,
     share: float,
 ) -> list[Change]:
-    law, aim = (now.law, now.target) if here is None else (now.law[here], now.target[here])
-    rewards, then = (rewards, then) if here is None else (rewards[here], then[there])
-    if law.sum() <= 0 or aim.sum() <= 0:
+    """Return the change of each reward's mean, over all atoms or those of a group (masks here and there)."""
+    old, aim = _within(now.law, here), _within(now.target, here)
+    new = _within(_measured_law(after), there)
+    if old is None or aim is None or new is None:
         return []
-    parts = law.sum(), aim.sum()
-    law, aim = law / parts[0], aim / parts[1]
     found = []
-    for own, after in zip(rewards.T, then.T, strict=True):
-        before, goal = float(law @ own), float(aim @ own)
-        spread = float(aim @ np.square(own - goal))
-        old = float(law @ np.square(own - before)) / max(parts[0] * now.model.candidates, 1.0)
-        new = float(after.var(ddof=1)) / after.size
-        found.append(
-            (
-                goal - before,
-                float(after.mean()) - before,
-                old,
-                new,
-                share**2 * spread / max(parts[1] * picks, 1),
+    for own, then in zip(now.model.describer.candidates.rewards.T, after.rewards.T, strict=True):
+        before, goal, reached = (float(law.law @ r) for law, r in ((old, own), (aim, own), (new, then)))
+        variances = [
+            float(law.law @ np.square(r - mean)) / max(law.part * size - correction, 1.0)
+            for law, r, mean, size, correction in (
+                (old, own, before, now.size, 0),
+                (new, then, reached, after.size, 1),
+                (aim, own, goal, picks, 0),
             )
-        )
+        ]
+        found.append((goal - before, reached - before, *variances[:2], share**2 * variances[2]))
     return found
+
+
+@dataclass(frozen=True)
+class _Part:
+    """A law restricted to a group: the conditional law on all atoms, and the group's mass."""
+
+    law: FloatArray
+    part: float
+
+
+def _within(law: FloatArray, mask: BoolArray | None) -> _Part | None:
+    own = law if mask is None else np.where(mask, law, 0.0)
+    part = float(own.sum())
+    return _Part(own / part, part) if part > 0 else None
 
 
 def _slope(changes: Sequence[Change]) -> Slope:
@@ -490,7 +510,7 @@ def _ahead(
     ]
     if stream is None:
         return rows
-    spread = _spread(_thinned(last, setting), known, rounds, model.candidates, setting, stream)
+    spread = _spread(_thinned(last, setting), known, rounds, last.size, setting, stream)
     found = []
     for row in rows:
         mean, error = spread[row.round - first - 1].get(row.key, (math.nan, math.nan))
