@@ -269,7 +269,7 @@ def _learned(
         predicted = np.asarray(np.bincount(now.codes, law, count), float)
         codes = now.describer_of(after).codes
         assert codes is not None
-        shares = np.bincount(codes, _measured_law(after), count)
+        shares = np.asarray(np.bincount(codes, _measured_law(after), count), float)
         pulls = pulls.seen(predicted, shares, after.size, now.model.setting.picks or after.size)
     return Transmission(form, one, between, within, pulls, errors)
 
@@ -430,7 +430,7 @@ def _mean_changes(
     found = []
     for own, then in zip(now.model.describer.candidates.rewards.T, after.rewards.T, strict=True):
         before, goal, reached = (float(law.law @ r) for law, r in ((old, own), (aim, own), (new, then)))
-        variances = [
+        errors = [
             float(law.law @ np.square(r - mean)) / max(law.part * size - correction, 1.0)
             for law, r, mean, size, correction in (
                 (old, own, before, now.size, 0),
@@ -438,7 +438,7 @@ def _mean_changes(
                 (aim, own, goal, picks, 0),
             )
         ]
-        found.append((goal - before, reached - before, *variances[:2], share**2 * variances[2]))
+        found.append((goal - before, reached - before, errors[0], errors[1], share**2 * errors[2]))
     return found
 
 
