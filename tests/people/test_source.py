@@ -243,3 +243,43 @@ def test_a_slate_has_one_prompt_and_points_are_finite(tmp_path):
         read(file(tmp_path, "p.csv", "prompt,text\np,a\nq,b\n"), Columns(k=2))
     with pytest.raises(InputError, match="lacks a coordinate"):
         read(file(tmp_path, "n.csv", "slate,x,y\n1,0.5,nan\n1,1,2\n"))
+
+
+def test_numbered_columns_of_rewards_are_the_candidates_own(tmp_path):
+    row = {"prompt": "p", "response_1": "a", "response_2": "b", "reward_1": 0.5, "reward_2": 2.0}
+    found = read(lines(tmp_path, row | {"votes_x": 1, "note_1": "n", "note_3": "m"}))
+    assert [c.values for c in found.slates[0].candidates] == [{"reward": 0.5}, {"reward": 2.0}]
+    assert "the candidates' own values: reward" in found.account
+    assert "not kept: note_1, note_3, as they are not numbered 1, 2" in found.account
+
+
+def test_values_of_an_empty_cell_do_not_move_to_its_neighbour(tmp_path):
+    row = {"response_1": "a", "response_2": None, "response_3": "c"} | {f"reward_{i}": i for i in (1, 2, 3)}
+    whole = {"response_1": "a", "response_2": "b", "response_3": "c"} | {f"reward_{i}": i for i in (1, 2, 3)}
+    first, second = read(lines(tmp_path, row, whole)).slates
+    assert [c.values["reward"] for c in first.candidates] == [1, 3]
+    assert [c.values["reward"] for c in second.candidates] == [1, 2, 3]
+
+
+def test_lists_of_other_lengths_are_said(tmp_path):
+    rows = [{"responses": ["a", "b"], "tags": ["x", "y"]}, {"responses": ["c", "d"], "tags": ["x"]}]
+    found = read(lines(tmp_path, *rows))
+    assert all(c.values == {} for slate in found.slates for c in slate.candidates)
+    assert "not kept: tags, as their lists are of other lengths" in found.account
+
+
+def test_texts_that_end_like_pictures_are_texts(tmp_path):
+    Image.new("L", (4, 4)).save(tmp_path / "there.png")
+    rows = [{"responses": ["save it as a.png", "no"]}, {"responses": ["there.png", "yes"]}]
+    found = read(lines(tmp_path, *rows))
+    assert [[c.form for c in s.candidates] for s in found.slates] == [["text", "text"], ["image", "text"]]
+    assert "1 text ends like the name of an image that is not there: shown as text" in found.account
+    with pytest.raises(InputError, match="image is missing"):
+        read(lines(tmp_path, {"images": ["there.png", "gone.png"]}))
+
+
+def test_whole_numbers_stay_whole_beside_others(tmp_path):
+    assert shown(lines(tmp_path, {"answers": [3, 4.5]}, {"answers": [2, 7]})) == [
+        ("", ["3", "4.5"]),
+        ("", ["2", "7"]),
+    ]

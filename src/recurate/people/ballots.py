@@ -22,7 +22,6 @@ from sqlalchemy import and_, exists, func, insert, or_, select, update
 
 from recurate.core.errors import RecurateError
 from recurate.core.seeds import Stream
-from recurate.loop.asking import SIMULATED
 from recurate.people import statements as sql
 from recurate.people import tables
 from recurate.people.tables import DONE, OPEN, RETURNED, ballots, candidates, leases, people, sessions, slates
@@ -301,7 +300,7 @@ class Study:
                 )
             )  # fmt: skip
             number = int(row.inserted_primary_key[0])  # type: ignore[index]
-            label = f"{SIMULATED}{number}" if simulated else f"person {number}"
+            label = f"simulated {number}" if simulated else f"person {number}"
             c.execute(update(people).where(people.c.id == number).values(label=label))
             self._begin(c, hashed, number)
             return number

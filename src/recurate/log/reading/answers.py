@@ -1,5 +1,9 @@
 """Answers in an export of ``recurate serve`` that are no picks of their own: repeats, checks, simulated ones.
 
+The log of a run that people judge marks the slates whose pick is no person's, but a simulated one's or the
+rule's after the deadline. The model was trained on those too: they count in forecasts and audits of the loop,
+and do not in estimates of what people prefer.
+
 A question that a person is asked again, a question whose answer is known and a question that a simulated
 person answers each add rows to the export, and would count as picks of people. They are left out unless the
 user includes them.
@@ -25,6 +29,9 @@ KINDS = {"repeats": "repeated", "checks": "check", "simulated": "simulated"}  # 
 WORDS = {"repeats": "{repeat|repeats}", "checks": "{check|checks}", "simulated": "simulated {pick|picks}"}
 SLATE = ("round", "slate")
 EXPORT = frozenset({"asked", "shown", "outcome", "chooser"})  # columns that every export has
+JUDGED = frozenset(
+    {"source", "item", "outcome", "chooser", "simulated"}
+)  # of the log of a run, if people judge
 
 
 @dataclass(frozen=True)
@@ -42,24 +49,28 @@ class Answers:
     left_out: int = 0
 
 
-def standing(file: Source, given: Given) -> Answers:
+def standing(file: Source, given: Given, *, loop: bool = False) -> Answers:
     """Return an export of ``recurate serve`` without repeats, checks and simulated answers.
 
-    Other sources are returned as they are.
+    Other sources are returned as they are, but for the log of a run that people judge.
 
     An answer of several kinds is counted once: as simulated, else as a check.
 
     Args:
         file: The source.
         given: What the user said; ``include`` names kinds that are kept.
+        loop: Whether the loop is asked about, not people: what a run was trained on is kept.
 
     Raises:
         InputError: If every answer would be left out, or a column does not say yes or no for each answer.
     """
     present = {kind: column for kind, column in KINDS.items() if column in file.schema.names}
-    if not is_export(file):
+    judged = is_judged(file)
+    if not is_export(file) and not judged:
         return Answers(file, _unused(file, given, list(present.values())))
-    kinds = _kinds(file, given, present)
+    if judged and loop:
+        return Answers(file, _trained_on(file))
+    kinds = _kinds(file, given, {"simulated": "simulated"} if judged else present)
     left = {kind: own for kind, own in kinds.items() if own.any()}
     if not left:
         return Answers(file)
@@ -83,10 +94,30 @@ def is_export(file: Source) -> bool:
     return set(file.schema.names) >= EXPORT
 
 
+def is_judged(file: Source) -> bool:
+    """Return whether a source has the columns of the log of a run that people judge."""
+    return set(file.schema.names) >= JUDGED and not is_export(file)
+
+
+def _trained_on(file: Source) -> tuple[str, ...]:
+    """Return a note on the picks of a run's log that are no person's."""
+    keys = [n for n in SLATE if n in file.schema.names]
+    table = file.read(["simulated", *keys])
+    own = _flags(table, "simulated", keys)
+    if not own.any():
+        return ()
+    codes = codes_of({n: array_of(table, n) for n in keys}, SLATE)
+    count = np.unique(codes[own]).size
+    return (
+        f"{counted(count, '{pick|picks}')} of simulated people or of the rule after the deadline "
+        f"{'counts' if count == 1 else 'count'}: the run was trained on them",
+    )
+
+
 def check_in_parts(file: Source, given: Given) -> None:
     """Raise InputError if answers of a source that is read in parts would have to be left out."""
     present = {kind: column for kind, column in KINDS.items() if column in file.schema.names}
-    if not is_export(file):
+    if not is_export(file) and not (given.picks and is_judged(file)):
         return
     left = [kind for kind, own in _kinds(file, given, present).items() if own.any()]
     if left:
