@@ -371,3 +371,35 @@ def test_nobody_gets_the_name_and_the_code_of_somebody_who_was_removed(study_of)
     carl = study.join("c")
     assert carl != bert
     assert study.code(carl) != code
+
+
+def test_a_repeat_shows_another_order_and_is_no_check(study_of):
+    known = [Slate(1000 + n, texts("right", "wrong"), answer=0) for n in range(5)]
+    study = study_of([*slates(60, k=2), *known], repeats=0.3, checks=0.3)
+    anna, orders, asked = study.join("a"), {}, []
+    while (lease := study.next(anna)) is not None:
+        orders.setdefault(lease.slate, []).append(shown(lease))
+        asked.append(lease.slate)
+        study.submit(anna, lease.id, f"key-{len(asked)}", "pick", [0])
+    twice = [own for own in orders.values() if len(own) == 2]
+    assert len(twice) > 5
+    assert all(first != again for first, again in twice)
+    checks = [slate for slate, own in orders.items() if set(own[0]) == {"right", "wrong"}]
+    assert checks
+    assert all(asked.count(slate) == 1 for slate in checks)
+
+
+def test_somebody_who_was_removed_gets_nothing_more(study_of):
+    study = study_of(slates(3))
+    anna = study.join("a")
+    lease = study.next(anna)
+    study.remove(anna)
+    for ask in (
+        lambda: study.next(anna),
+        lambda: study.submit(anna, lease.id, "key-1", "pick", [0]),
+        lambda: study.undo(anna),
+    ):
+        with pytest.raises(Refused, match="cannot take part"):
+            ask()
+    assert study.remove(anna) == 0
+    assert study.undecided(0) == 3

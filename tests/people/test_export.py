@@ -19,7 +19,7 @@ from helpers.studies import Clock
 from helpers.studies import slates as some_slates
 from recurate.core.errors import InputError
 from recurate.people import export
-from recurate.people.ballots import Candidate, Slate, Study
+from recurate.people.ballots import Candidate, Refused, Slate, Study
 from recurate.people.tables import ballots, candidates, leases, people, slates
 
 SELDOM = (
@@ -160,8 +160,13 @@ def test_types_of_columns(study_of, clock):
 def test_a_study_without_answers(study_of):
     study = study_of(mixed())
     assert export.table_of(study).num_rows == 0
+    columns = set(export.table_of(study).column_names)
     for ending in export.ENDINGS:
         export.as_bytes(study, ending)
+    anna = study.join("a")
+    study.submit(anna, study.next(anna).id, "click-1", "pick", [0])
+    assert columns <= set(export.table_of(study).column_names)
+    assert set(export.NEEDED) <= columns
 
 
 def test_formats_say_the_same(study_of, clock):
@@ -332,3 +337,13 @@ def test_an_import_of_twins_takes_their_seats(study_of):
     there, here = all_picked(study_of(both, twins=True), 0), study_of(both, twins=True)
     assert export.take(here, export.table_of(there), "x") == 2
     assert here.undecided(0) == 0
+
+
+def test_an_import_takes_the_seat_of_whoever_has_not_answered(study_of):
+    there, here = all_picked(study_of(some_slates(1)), 0), study_of(some_slates(1))
+    bert = here.join("b")
+    lease = here.next(bert)
+    assert export.take(here, export.table_of(there), "x") == 1
+    with pytest.raises(Refused, match="somebody else got it"):
+        here.submit(bert, lease.id, "click-1", "pick", [1])
+    assert here.answers() == 1

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -329,3 +330,13 @@ def test_an_audit_compares_people_with_the_rule_that_the_forecast_assumed(
     assert "ok candidates per slate 3 3 (400 slates)" in said
     assert "ok order of the candidates (random) random" in said
     assert ("in place of" in said) == (words == "did not follow")
+
+
+def test_a_port_in_use_is_said(recurate_here, config, tmp_path):
+    run = tmp_path / "run"
+    recurate_here("run", config, "--out", run)
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        served = recurate_here("serve", run, "--port", taken.getsockname()[1])
+    assert served.returncode == 2
+    assert "in use" in served.stderr
+    assert "--port 0" in served.stderr

@@ -25,7 +25,7 @@ from recurate.core.errors import InputError
 from recurate.core.files import atomic_path
 from recurate.log.reading.sources import open_source
 from recurate.people.ballots import PICKS, Study, look
-from recurate.people.tables import DONE, ballots, candidates, leases, people, slates
+from recurate.people.tables import DONE, OPEN, RETURNED, ballots, candidates, leases, people, slates
 
 T = TypeVar("T")
 ENDINGS = {"parquet": "application/octet-stream", "jsonl": "application/jsonl", "csv": "text/csv"}
@@ -62,13 +62,18 @@ def table_of(study: Study) -> pa.Table:
         name = name_of(study)
         tables = [_rows(*found, name) for found in _ahead(_parts(study))]
     if not tables:
-        return pa.table({"round": pa.array([], pa.int32()), "slate": pa.array([], pa.int64())})
+        return pa.table({name: pa.array([], kind) for name, kind in EMPTY.items()})
     whole = pa.concat_tables(tables, promote_options="default")
     numbered = [chunk.indices.cast(pa.int64()) for chunk in whole.column("shown").dictionary_encode().chunks]
     whole = whole.set_column(whole.column_names.index("item"), "item", pa.chunked_array(numbered, pa.int64()))
     return whole.select([n for n in whole.column_names if n not in _SELDOM or _any(whole.column(n))])
 
 
+EMPTY = {  # columns of an export without answers
+    "round": pa.int32(), "slate": pa.int64(), "slot": pa.int32(), "item": pa.int64(), "picked": pa.bool_(),
+    "chooser": pa.string(), "outcome": pa.string(), "shown": pa.string(), "asked": pa.int64(),
+    "seconds": pa.float64(), "time": pa.string(), "study": pa.string(),
+}  # fmt: skip
 _SELDOM = {
     "attempt", "simulated", "repeated", "check", "tied", "order", "worst", "reason", "comment", "context",
     "worker",
@@ -373,6 +378,7 @@ def _take_one(c: sa.Connection, now: float, rows: list[dict[str, Any]], name: st
         return 0
     if not repeat:
         c.execute(update(slates).where(slates.c.id == slate.id).values(taken=slates.c.taken + 1))
+        _unseat(c, slate.id, slate.taken + 1 - slate.wanted)
     lease = c.execute(
         insert(leases)
         .values(
@@ -390,6 +396,17 @@ def _take_one(c: sa.Connection, now: float, rows: list[dict[str, Any]], name: st
         )
     )  # fmt: skip
     return 1
+
+
+def _unseat(c: sa.Connection, slate: int, many: int) -> None:
+    """Return up to ``many`` leases of a slate that others hold and that it does not need any more."""
+    if many <= 0:
+        return
+    held = and_(leases.c.slate == slate, leases.c.state == OPEN, leases.c.repeat == 0)
+    newest = select(leases.c.id).where(held).order_by(leases.c.given.desc(), leases.c.id).limit(many)
+    if found := list(c.execute(newest).scalars()):
+        c.execute(update(leases).where(leases.c.id.in_(found)).values(state=RETURNED))
+        c.execute(update(slates).where(slates.c.id == slate).values(taken=slates.c.taken - len(found)))
 
 
 def _asked(c: sa.Connection, first: dict[str, Any]) -> tuple[Any, dict[str, int]]:

@@ -243,7 +243,8 @@ def _until_answered(folder: Path, wait: WaitingForPeople, db: str | None = None)
     posted = posted_in(folder)[-1]
     hours = RunFolder.open(folder).config().selection.people.deadline
     end = math.inf if hours is None else facts_of(posted)["posted"] + 3600 * hours
-    print(f"{wait}: recurate serve {folder} takes them", file=sys.stderr, flush=True)
+    how = "" if SERVER in os.environ else f": recurate serve {folder} takes them"
+    print(f"{wait}{how}", file=sys.stderr, flush=True)
     while missing_in(posted, db) and time.time() < end:
         if SERVER in os.environ and os.environ[SERVER] != str(os.getppid()):
             raise wait  # the server that began this process was killed: the next one begins it again
