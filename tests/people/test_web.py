@@ -68,6 +68,22 @@ def test_the_completion_code_is_shown_where_answers_were_given(study_of, clock):
     assert "on the page on which you answered" in stranger["none"]
 
 
+def test_a_form_that_is_sent_twice_is_one_person(study_of):
+    study = study_of(slates(2))
+    app = application(study, Site(open=True))
+    anna = Visitor(app).join()
+    anna.join()
+    with study.engine.connect() as c:
+        assert len(c.execute(sa.select(people.c.id)).all()) == 1
+
+
+def test_control_characters_are_refused(study_of):
+    study = study_of(slates(1))
+    anna = Visitor(application(study, Site(open=True))).join()
+    assert anna.pick(comment="a\x00b").status_code == 422
+    assert anna.pick(comment="two\nlines").status_code == 200
+
+
 # --- who may do what ------------------------------------------------------------------------------
 
 PROTECTED = ["/api/next", "/media/" + "0" * 64 + ".png", "/owner/state", "/owner/export.csv"]

@@ -406,6 +406,12 @@ class Study:
         fresh = self._fresh(c, person, now, sql.FRESH, start)
         return fresh or (self._fresh(c, person, now, sql.TWINS, 0) if self.rules.twins else None)
 
+    def hand_back(self, person: int) -> None:
+        """Return the slate that a person holds, so that others get it."""
+        with self.engine.begin() as c:
+            for held in c.execute(sql.HELD, {"a_person": person, "now": -math.inf}).all():
+                self._drop(c, held)
+
     def _hold(self, c: sa.Connection, person: int) -> None:
         """Let a person's requests pass one after the other."""
         if c.execute(sql.ONE_AT_A_TIME, {"a_person": person}).first() is None:
@@ -563,8 +569,12 @@ class Study:
             if (stands[0].outcome, json.loads(stands[0].slots)) == (said.outcome, chosen):
                 return
             raise Refused("You have already answered this question. Take the answer back first.")
-        if old:
+        if any(o.lease != said.lease for o in old):
+            raise Refused("This click has the name of another one. Load the page again.", 422)
+        if old and (old[-1].outcome, json.loads(old[-1].slots)) == (said.outcome, chosen):
             return  # the click was kept, and taken back since
+        if old:
+            raise Refused("This click was kept with another answer. Load the page again.", 422)
         if held.closed and not held.repeat:
             raise Refused("This round is over: the answer came too late. Here is another question.", 410)
         self._still(c, held)
@@ -581,7 +591,11 @@ class Study:
 
     def _still(self, c: sa.Connection, held: Any) -> None:
         """Take the seat again if the lease has expired and nobody else has it."""
-        if held.state == OPEN or held.repeat:  # an open one has its seat, and a repeat has none
+        if held.state == OPEN:
+            return
+        if self.rules.limit is not None and self._answered(c, held.person) >= self.rules.limit:
+            raise Refused("You have answered as many questions as one may.", 410)
+        if held.repeat:  # it has no seat
             return
         own = and_(slates.c.id == held.slate, slates.c.taken < slates.c.wanted)
         taken = c.execute(update(slates).where(own).values(taken=slates.c.taken + 1)).rowcount

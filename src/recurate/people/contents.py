@@ -5,13 +5,17 @@ from __future__ import annotations
 import hashlib
 import io
 import json
-from collections.abc import Iterable
+import math
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
 from recurate.core.errors import InputError
 from recurate.people.ballots import Candidate
 
+CONTENT = (
+    "text", "sample", "response", "completion", "output", "answer", "candidate", "image", "file", "path",
+)  # fmt: skip
 PICTURES = (".png", ".jpg", ".jpeg", ".webp", ".gif", ".bmp")
 LARGEST = 4096  # pixels per side of an image that is kept; larger ones are made smaller
 OF_FILES = ("image", "images", "file", "files", "path", "paths")  # columns whose values name files
@@ -50,14 +54,13 @@ class Contents:
         Raises:
             InputError: If there is nothing to show, or an image cannot be read.
         """
-        if isinstance(value, dict):  # a message of a conversation, or an image of a data set
-            value = value.get("content") or value.get("bytes") or value.get("path") or json.dumps(value)
+        if isinstance(value, dict):
+            value, more = _of_object(value, where)
+            own = more | own
         if isinstance(value, list):
-            if value and isinstance(value[0], dict):
-                value = "\n\n".join(str(part.get("content", "")) for part in value)
-            else:
-                points = value if value and isinstance(value[0], list) else [value]
-                return Candidate(slot, "points", json.dumps([[float(x) for x in p[:2]] for p in points]), own)
+            if not (value and isinstance(value[0], dict)):
+                return Candidate(slot, "points", json.dumps(_points(value, where)), own)
+            value = conversation(value)
         if isinstance(value, bytes) or (isinstance(value, str) and self._is_file(value)):
             image = as_png(value if isinstance(value, bytes) else _file(self._base, value, where), where)
             digest = hashlib.sha256(image).hexdigest()
@@ -75,6 +78,51 @@ class Contents:
             return True
         self.unlike += 1
         return False
+
+
+def conversation(messages: Sequence[dict[str, Any]]) -> str:
+    """Return messages as text; who said what is told where there are several."""
+    if len(messages) == 1:
+        return str(messages[0].get("content") or "")
+    return "\n\n".join(f"**{m.get('role') or '?'}:** {m.get('content') or ''}" for m in messages)
+
+
+def _of_object(value: dict[str, Any], where: str) -> tuple[Any, dict[str, Any]]:
+    """Return what an object shows, and its other values, which are not shown: the model, its scores.
+
+    Raises:
+        InputError: If it does not tell what is shown.
+    """
+    name = next((n for n in (*CONTENT, "content", "bytes") if value.get(n) not in (None, "")), None)
+    if name is None:
+        raise InputError(
+            "a candidate is an object that does not tell what is shown",
+            got=f"keys {', '.join(map(str, value))} in {where}",
+            remedy=f"name the key that is shown {CONTENT[0]}",
+        )
+    beside = {n: v for n, v in value.items() if n not in (name, "role", "bytes", "path") and is_plain(v)}
+    return value[name], beside
+
+
+def is_plain(value: Any) -> bool:
+    """Return whether a value is kept beside a candidate: a number, a text, yes or no, or nothing."""
+    return isinstance(value, bool | int | float | str | None)
+
+
+def _points(value: list[Any], where: str) -> list[list[float]]:
+    """Return a point, or a list of them, as a list of pairs."""
+    points = value if value and isinstance(value[0], list) else [value]
+    try:
+        found = [[float(x) for x in p] for p in points]
+        if not found or any(len(p) != 2 or not all(map(math.isfinite, p)) for p in found):
+            raise ValueError
+    except (TypeError, ValueError):
+        raise InputError(
+            "a candidate is a list that is neither a point of two coordinates nor a list of them",
+            got=f"{str(value)[:80]} in {where}",
+            remedy="show texts, images, or points (x, y)",
+        ) from None
+    return found
 
 
 def _like_a_file(value: str) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 import re
 from collections.abc import Callable, Sequence
@@ -14,20 +15,8 @@ import pyarrow as pa
 from recurate.core.errors import InputError, counted, nearest
 from recurate.log.reading.sources import open_source
 from recurate.people.ballots import Candidate, Slate, look
-from recurate.people.contents import Contents
+from recurate.people.contents import CONTENT, Contents, conversation, is_plain
 
-CONTENT = (
-    "text",
-    "sample",
-    "response",
-    "completion",
-    "output",
-    "answer",
-    "candidate",
-    "image",
-    "file",
-    "path",
-)
 LISTS = (
     "candidates",
     "responses",
@@ -149,7 +138,7 @@ def read(path: Path, columns: Columns = Columns()) -> Found:
                 got=f"{len(made)} in {where}",
                 remedy="correct it; --slate COLUMN or --k K says which rows belong together",
             )
-        said = "" if not context or slate.row[context] is None else str(slate.row[context])
+        said = _prompt(slate.row[context]) if context else ""
         _check_prompt(slate.prompts, where)
         answer = _answer(slate.row, made, columns.check, slate.names, where)
         found.slates.append(Slate(number, made, said, answer=answer))
@@ -161,6 +150,12 @@ def read(path: Path, columns: Columns = Columns()) -> Found:
         raise InputError("there are no candidates to show", got=path, remedy="name a file with rows")
     _say_checks(found, columns.check)
     return found
+
+
+def _prompt(value: Any) -> str:
+    if isinstance(value, list) and value and all(isinstance(part, dict) for part in value):
+        return conversation(value)
+    return "" if value is None else str(value)
 
 
 def _check_prompt(prompts: set[Any], where: str) -> None:
@@ -190,13 +185,17 @@ def _first(schema: pa.Schema, names: Sequence[str]) -> str:
 
 def _is_list(schema: pa.Schema, name: str) -> bool:
     kind = schema.field(name).type
-    return bool(pa.types.is_list(kind) or pa.types.is_large_list(kind))
+    return bool(pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_fixed_size_list(kind))
 
 
 def _shown(table: pa.Schema, columns: Columns, context: str) -> tuple[str, list[str]]:
     """Return the layout (``lists``, ``wide`` or ``long``) and the columns of what is shown."""
     if columns.show:
         names = columns.show.split(",")
+        if len(names) > 2:
+            raise InputError(
+                "points have two coordinates", got=f"--show {columns.show}", remedy="name two columns"
+            )
         return "lists" if len(names) == 1 and _is_list(table, names[0]) else "long", names
     lists = [n for n in LISTS if n in table.names and _is_list(table, n)]
     if lists:
@@ -233,9 +232,13 @@ def _by_list(table: _Table) -> list[_Group]:
     alike = [
         name
         for name in lists
-        if all(len(r[name]) == k for r, k in zip(table.rows, sizes, strict=True) if r[name] is not None)
+        if all(
+            len(r[name]) == k and all(map(is_plain, r[name]))
+            for r, k in zip(table.rows, sizes, strict=True)
+            if r[name] is not None
+        )
     ]
-    _say_own(found, alike, [n for n in lists if n not in alike], "their lists are of other lengths")
+    _say_own(table, alike, alike)
     return [
         _Group(row[show] or [], [{n: _at(row[n], at) for n in alike} for at in range(k)], row)
         for row, k in zip(table.rows, sizes, strict=True)
@@ -254,15 +257,8 @@ def _by_column(table: _Table) -> list[_Group]:
     names, found = table.names, table.found
     found.account.append(f"each row is a slate: columns {', '.join(names)}")
     ends = [_end(name) for name in names]
-    families: dict[str, dict[str, str]] = {}
-    for name in table.schema.names:
-        match = NUMBERED.match(name)
-        if match and name not in (*names, table.context, table.columns.check):
-            families.setdefault(match[1], {})[match[2]] = name
-    several = {stem: own for stem, own in families.items() if len(own) > 1}
-    alike = {stem: own for stem, own in several.items() if set(own) >= set(ends)}
-    others = [name for stem, own in several.items() if stem not in alike for name in own.values()]
-    _say_own(found, list(alike), others, f"they are not numbered {', '.join(ends)}")
+    alike = _families(table, ends)
+    _say_own(table, list(alike), [name for of in alike.values() for name in of.values()])
     made = []
     for row in table.rows:
         filled = [(name, end) for name, end in zip(names, ends, strict=True) if row[name] not in (None, "")]
@@ -271,11 +267,34 @@ def _by_column(table: _Table) -> list[_Group]:
     return made
 
 
-def _say_own(found: Found, alike: Sequence[str], others: Sequence[str], why: str) -> None:
+def _families(table: _Table, ends: Sequence[str]) -> dict[str, dict[str, str]]:
+    """Return columns that hold one plain value for each candidate, by stem and the candidate's number."""
+    names, schema = table.names, table.schema.names
+    found: dict[str, dict[str, str]] = {}
+    for name in schema:
+        match = NUMBERED.match(name)
+        if match and name not in (*names, table.context, table.columns.check):
+            found.setdefault(match[1], {})[match[2]] = name
+    for stem in (name.removeprefix(names[0]) for name in schema if name.startswith(names[0])):
+        if stem.strip("_ "):  # response_1_reward
+            found[stem.strip("_ ")] = {e: f"{n}{stem}" for n, e in zip(names, ends, strict=True)}
+    return {
+        stem: own
+        for stem, own in found.items()
+        if set(own) >= set(ends)
+        and set(own.values()) <= set(schema)
+        and all(is_plain(row[name]) for row in table.rows for name in own.values())
+    }
+
+
+def _say_own(table: _Table, alike: Sequence[str], kept: Sequence[str]) -> None:
+    """Say which values are the candidates' own, and which columns hold nothing that is kept."""
+    used = {*kept, *table.names, table.context, table.columns.check}
     if alike:
-        found.account.append(f"the candidates' own values: {', '.join(alike)}")
-    if others:
-        found.account.append(f"not kept: {', '.join(others)}, as {why}")
+        table.found.account.append(f"the candidates' own values: {', '.join(alike)}")
+    if others := [name for name in table.schema.names if name not in used]:
+        why = "there is not one value for each candidate"
+        table.found.account.append(f"not kept, as {why}: {', '.join(others)}")
 
 
 def _by_row(table: _Table) -> list[_Group]:
@@ -289,7 +308,7 @@ def _by_row(table: _Table) -> list[_Group]:
             [_value(row, names) for row in group],
             [_values(row, out, kept) for row in group],
             group[0],
-            prompts={row[context] for row in group} if context else set(),
+            prompts={_hashable(row[context]) for row in group} if context else set(),
         )
         for group in groups
     ]
@@ -332,10 +351,15 @@ def _long(
         )
     groups: dict[Any, list[dict[str, Any]]] = {}
     for at, row in enumerate(rows):
-        groups.setdefault(key(at, row), []).append(row)
+        groups.setdefault(_hashable(key(at, row)), []).append(row)
     if lost := len(groups.pop(None, [])):
         found.account.append(f"left out: {counted(lost, '{row|rows}')} without a {(slate or context)!r}")
     return list(groups.values())
+
+
+def _hashable(value: Any) -> Any:
+    """Return a value of a cell as a key: a conversation by its text."""
+    return json.dumps(value, default=str) if isinstance(value, list | dict) else value
 
 
 def _value(row: dict[str, Any], names: list[str]) -> Any:
@@ -352,9 +376,8 @@ def _value(row: dict[str, Any], names: list[str]) -> Any:
 
 
 def _values(row: dict[str, Any], not_these: set[str], kept: set[str]) -> dict[str, Any]:
-    plain = (bool, int, float, str, type(None))
     known = {"slot", "slate", "picked", "chooser", "round", "item", *SLATES} - kept
-    return {n: v for n, v in row.items() if n not in not_these | known and isinstance(v, plain)}
+    return {n: v for n, v in row.items() if n not in not_these | known and is_plain(v)}
 
 
 def _answer(

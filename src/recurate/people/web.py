@@ -57,6 +57,9 @@ NOTHING_NEW = (
     "There is no further question for you. Your completion code is on the page on which you answered; "
     "whoever runs this study has it too."
 )
+PRINTED = (
+    r"^[^\x00-\x08\x0b\x0c\x0e-\x1f\x7f]*$"  # no control characters: no file of answers would be readable
+)
 PLATFORM = ("PROLIFIC_PID", "workerId", "worker")  # how platforms name a person in links
 SECURITY = {
     "Content-Security-Policy": "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; "
@@ -108,8 +111,8 @@ class Answer(BaseModel):
     key: str = Field(min_length=8, max_length=64, pattern="^[A-Za-z0-9-]+$")
     outcome: Outcome
     places: list[Annotated[int, Field(ge=0, le=1000)]] = Field(default=[], max_length=1000)
-    reason: str = Field(default="", max_length=MOST_WORDS)
-    comment: str = Field(default="", max_length=MOST_WORDS)
+    reason: str = Field(default="", max_length=MOST_WORDS, pattern=PRINTED)
+    comment: str = Field(default="", max_length=MOST_WORDS, pattern=PRINTED)
 
 
 class Invitation(BaseModel):
@@ -235,9 +238,13 @@ def _kept(request: Request, name: str) -> str | None:
 # --- who asks -------------------------------------------------------------------------------------
 
 
+def _known(request: Request, study: Study) -> Session | None:
+    session = _kept(request, "session")
+    return None if session is None else study.session(hashed(session))
+
+
 def _person(request: Request) -> Session:
-    session, study = _kept(request, "session"), request.app.state.study
-    found: Session | None = None if session is None else study.session(hashed(session))
+    found = _known(request, request.app.state.study)
     if found is None:
         raise HTTPException(401, "You have not joined this study. Open your link again.")
     if not _may(request.app, f"person {found.person}", PER_MINUTE):
@@ -293,8 +300,7 @@ def _people(app: FastAPI, study: Study, site: Site) -> None:
         if not (site.open if invitation == "" else invitations.valid(study, invitation)):
             return _closed(site)
         worker = next((request.query_params[n] for n in PLATFORM if n in request.query_params), "")
-        session = _kept(request, "session")
-        known = None if session is None else study.session(hashed(session))
+        known = _known(request, study)
         if known is not None and worker in ("", study.worker(known.person)):
             return RedirectResponse("/", 303)  # the link was opened again
         return _page("join", site, invitation=invitation, worker=worker[:200])
@@ -303,13 +309,16 @@ def _people(app: FastAPI, study: Study, site: Site) -> None:
     def join(
         request: Request,
         invitation: Annotated[str, Form(max_length=100)] = "",
-        worker: Annotated[str, Form(max_length=200)] = "",
+        worker: Annotated[str, Form(max_length=200, pattern=PRINTED)] = "",
         agree: Annotated[str, Form(max_length=10)] = "",
     ) -> Response:
         if not _may(app, f"join {_address(request)}", PER_MINUTE):
             return _closed(site, "Too many people join just now. Wait a minute.", 429)
         if not _same_origin(request):
             return _closed(site, "This form came from another site.")
+        known = _known(request, study)
+        if known is not None and worker in ("", study.worker(known.person)):
+            return RedirectResponse("/", 303)  # the form was sent twice
         own = invitations.valid(study, invitation) if invitation else None
         if not (own or (site.open and not invitation)):
             return _closed(site)

@@ -368,7 +368,7 @@ def _listening(wanted: Wanted) -> socket.socket:
 def _password(wanted: Wanted) -> str:
     """Return the owner's password: a new one of this server's own, or the one in a file."""
     if wanted.password is not None:
-        words = wanted.password.read_text(encoding="utf-8").strip()
+        words = _text_of(wanted.password).strip()
         if len(words) < 8:
             raise InputError(
                 "the owner's password is too short", got=f"{len(words)} characters", remedy="take 8 or more"
@@ -378,4 +378,13 @@ def _password(wanted: Wanted) -> str:
 
 
 def _markdown(path: Path | None) -> str:
-    return "" if path is None else path.read_text(encoding="utf-8")
+    return "" if path is None else _text_of(path)
+
+
+def _text_of(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(
+            "a file of text cannot be read", got=f"{path}: {error}", remedy="save it as UTF-8"
+        ) from None
