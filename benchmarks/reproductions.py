@@ -22,8 +22,8 @@ from typing import Any
 
 from measuring import machine, table
 
+from recurate.log.folders import StoredRun
 from recurate.log.trajectory import FORECAST, MEASURED, Row, Trajectory
-from recurate.loop.run_folder import RunFolder
 from recurate.verbs.reproduce import recorded, text_scale
 from recurate.verbs.reproduce.catalogue import CATALOGUE, experiment
 from recurate.verbs.reproduce.claims import UNDECIDED, judge
@@ -42,7 +42,7 @@ def record(folder: Path) -> tuple[str, dict[str, Any]]:
     when = datetime.datetime.fromtimestamp((folder / "reproduce.json").stat().st_mtime, datetime.UTC)
     return facts["experiment"], {
         "date": when.date().isoformat(),
-        "code": revision() if run is None else RunFolder.open(run).manifest()["code_revision"],
+        "code": revision() if run is None else StoredRun(run).manifest()["code_revision"],
         "scale": facts["scale"] if seeds else "data" if any("interval" in c for c in found) else "exact",
         "seeds": seeds,
         "claims": found,

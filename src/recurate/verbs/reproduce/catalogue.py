@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from recurate.core.citations import cite
 from recurate.core.errors import InputError, nearest
-from recurate.verbs.reproduce import coverage, ferbach, human_check, others, pluralistic, text_scale
+from recurate.verbs.reproduce import coverage, ferbach, human_check, mutual, others, pluralistic, text_scale
 from recurate.verbs.reproduce.experiment import Experiment
 
 SCALES = ("small", "paper")
@@ -92,6 +92,12 @@ CATALOGUE: dict[str, Entry] = {
         f"{FERBACH}, its assumption on picks",
         "People's picks follow Bradley-Terry (Luce) choice with one reward for all.",
         human_check.human_check,
+    ),
+    "mutual": Entry(
+        mutual.PAPER,
+        "A model that trains on another one's picks gains less by curation, and with strong mixing it loses.",
+        mutual.mutual,
+        "zhang2026",
     ),
     "text-scale": Entry(
         f"{FERBACH}, on text",

@@ -11,7 +11,7 @@ import re
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from recurate.core.errors import InputError
 from recurate.engines.engine import RAY, SHARDS, opened
@@ -20,6 +20,9 @@ from recurate.verbs.options import need_run_extra
 from recurate.verbs.reproduce.catalogue import experiment
 from recurate.verbs.reproduce.claims import Finding, judge
 from recurate.verbs.reproduce.experiment import Experiment
+
+if TYPE_CHECKING:
+    from recurate.loop.config import Config
 
 Tell = Callable[[str], None]
 
@@ -152,10 +155,25 @@ def play_run(task: tuple[dict[str, Any], str]) -> str:
     from recurate.loop.run_folder import RunFolder
 
     settings, path = parse_config(task[0]), Path(task[1])
-    if not (path / "manifest.json").exists():
+    if settings.models:
+        _play_models(settings, path)
+    elif not (path / "manifest.json").exists():
         run(settings, path)
     elif RunFolder.open(path).complete() <= settings.rounds:
         resume(path)
     else:
         RunFolder.open(path).verify()
     return task[1]
+
+
+def _play_models(settings: Config, path: Path) -> None:
+    """Start a run of several models, or resume it if it is incomplete."""
+    from recurate.loop import several
+    from recurate.loop.models_folder import ModelsFolder
+
+    if not (path / "manifest.json").exists():
+        several.run(settings, path)
+    elif ModelsFolder.open(path).complete() <= settings.rounds:
+        several.resume(path)
+    else:
+        ModelsFolder.open(path).verify()
