@@ -138,16 +138,19 @@ def page(records: dict[str, Any], facts: dict[str, str]) -> str:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("folders", nargs="*", type=Path, help="what recurate reproduce has written")
+    parser.add_argument(
+        "folders",
+        nargs="*",
+        type=Path,
+        help="what recurate reproduce has written; none: rewrite the page alone",
+    )
     parser.add_argument("--grid", type=Path, help="grid.csv of text-scale, with --code and --date of its run")
     parser.add_argument("--code", help="commit that the grid was made with")
     parser.add_argument("--date", help="day of the grid's run")
     parser.add_argument("--out", type=Path, default=Path("benchmarks/results"), help="folder of the results")
     arguments = parser.parse_args()
-    if not (arguments.folders or arguments.grid) or (
-        arguments.grid and not (arguments.code and arguments.date)
-    ):
-        parser.error("name folders of results, or --grid with --code and --date")
+    if arguments.grid and not (arguments.code and arguments.date):
+        parser.error("--grid needs --code and --date")
     records = recorded.recorded() | dict(record(folder) for folder in arguments.folders)
     if arguments.grid:
         records["text-scale"] = grid_record(arguments.grid, arguments.code, arguments.date)
