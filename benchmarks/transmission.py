@@ -5,8 +5,8 @@
 A flow-matching model with an MLP is trained on handwritten digits (8 x 8) and on Fashion-MNIST (14 x 14;
 6,000 images). Of slates of four samples one is picked by Luce's rule, with the reward 2 P(class 3); the model
 is retrained on the picks, in several ways that start from the same model, and sampled again. The share passed
-on is the change of a mean over the change that the picks ask for. Times are of the retraining alone, relative to
-those of the defaults. Fashion-MNIST is found through RECURATE_DATA.
+on is the change of a mean over the change that the picks ask for. Times are of the retraining alone, relative
+to those of the defaults. Fashion-MNIST is found through RECURATE_DATA.
 """
 
 # ruff: noqa: E402
