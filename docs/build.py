@@ -1,4 +1,4 @@
-"""Generate configuration.md, cli.md and field.md in docs from the code: python docs/build.py."""
+"""Generate configuration.md, cli.md and field.md in docs, and some examples, from the code: python docs/build.py."""
 
 from __future__ import annotations
 
@@ -12,12 +12,16 @@ from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
 HERE = Path(__file__).parent
-NAMES = ("run", "shard", "forecast", "plan", "fit", "audit", "compare", "report", "reproduce", "serve")
+EXAMPLES = {"digits.toml": "digits", "text.toml": "texts", "people.toml": "people"}  # template of each
+NAMES = ("init", "run", "shard", "forecast", "plan", "fit", "audit", "compare", "report", "reproduce", "serve")
 
 
 def pages() -> dict[str, str]:
     """Return the generated pages by file name."""
-    return {"configuration.md": configuration(), "cli.md": command_line(), "field.md": field_()}
+    from recurate.verbs.init.templating import text_of
+
+    examples = {f"../examples/{file}": text_of(name, Path("examples", file)) for file, name in EXAMPLES.items()}
+    return {"configuration.md": configuration(), "cli.md": command_line(), "field.md": field_(), **examples}
 
 
 def field_() -> str:

@@ -86,17 +86,17 @@ def run(
 
     For example:
 
-      recurate run examples/digits.toml
+      recurate init digits
 
-      recurate run examples/gaussians.toml --out runs/a
+      recurate run digits.toml
 
-      recurate run examples/external/loop.toml --dry-run
+      recurate run digits.toml --dry-run
 
       recurate run --resume runs/a
 
-      recurate run examples/digits.toml --logger tensorboard --json
+      recurate run digits.toml --logger tensorboard --json
 
-      recurate run examples/gaussians.toml --engine processes --workers 2
+      recurate run digits.toml --engine processes --workers 2
     """
     if as_json and quiet:
         raise InputError(
