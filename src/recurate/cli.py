@@ -31,8 +31,8 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
     help="Run, forecast and audit self-consuming training loops with curated data.\n\n"
     "A model proposes K candidates, one is picked, the model is retrained on the picks (and real data), "
-    "and so on. 'run' does this with a real model, and 'init' writes a configuration for it; 'forecast' predicts the loop exactly from the rewards of "
-    "one round; 'plan' chooses K, real data and preference weights; 'fit' learns rewards and preference "
+    "and so on. 'run' does this with a real model, and 'init' writes a configuration for it; 'forecast' "
+    "predicts the loop exactly from the rewards of one round; 'plan' chooses K, real data and preference weights; 'fit' learns rewards and preference "
     "groups from logged picks; 'audit' checks whether a loop did what was declared; 'compare' overlays "
     "runs; 'report' rebuilds a run's report; 'reproduce' runs published experiments; 'shard' does a part of "
     "a round on another machine; 'serve' lets people pick in a browser.",

@@ -3,8 +3,9 @@
     python external_model.py fit --training FILE --out FOLDER
     python external_model.py sample --checkpoint FOLDER --requests FILE --out FILE --seed N
 
-Files are JSON lines. Training samples have "sample" (here a list of numbers) and "context" (the prompt, if there is
-one). For each requested candidate, {"item": N, "context": ...}, one line {"item": N, "sample": ...} is written.
+Files are JSON lines. Training samples have "sample" (here a list of numbers) and "context" (the prompt, if
+there is one). For each requested candidate, {"item": N, "context": ...}, one line {"item": N, "sample": ...}
+is written.
 """
 
 from __future__ import annotations
