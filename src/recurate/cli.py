@@ -14,6 +14,7 @@ from recurate.core.files import is_full
 from recurate.core.version import VERSION
 from recurate.verbs.audit.command import audit
 from recurate.verbs.compare.command import compare
+from recurate.verbs.docs.command import docs
 from recurate.verbs.fit.command import fit
 from recurate.verbs.forecast.command import forecast
 from recurate.verbs.init.command import init
@@ -31,11 +32,12 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
     help="Run, forecast and audit self-consuming training loops with curated data.\n\n"
     "A model proposes K candidates, one is picked, the model is retrained on the picks (and real data), "
-    "and so on. 'run' does this with a real model, and 'init' writes a configuration for it; 'forecast' "
-    "predicts the loop exactly from the rewards of one round; 'plan' chooses K, real data and preference weights; 'fit' learns rewards and preference "
-    "groups from logged picks; 'audit' checks whether a loop did what was declared; 'compare' overlays "
-    "runs; 'report' rebuilds a run's report; 'reproduce' runs published experiments; 'shard' does a part of "
-    "a round on another machine; 'serve' lets people pick in a browser.",
+    "and so on. 'init' writes a configuration, and 'run' does this with a real model; 'forecast' predicts "
+    "the loop exactly from the rewards of one round; 'plan' chooses K, real data and preference weights; "
+    "'fit' learns rewards and preference groups from logged picks; 'audit' checks whether a loop did what "
+    "was declared; 'compare' overlays runs; 'report' rebuilds a run's report; 'reproduce' runs published "
+    "experiments; 'shard' does a part of a round on another machine; 'serve' lets people pick in a "
+    "browser; 'docs' prints the documentation.",
 )
 
 
@@ -55,7 +57,7 @@ def _main(
 
 
 for command in (
-    init, run, forecast, plan, fit, audit, compare, report, reproduce, shard, serve,
+    init, run, forecast, plan, fit, audit, compare, report, reproduce, shard, serve, docs,
 ):  # fmt: skip
     app.command()(command)
 

@@ -151,7 +151,7 @@ def forecast(
 
     The law is that of D. Ferbach et al., *Self-Consuming Generative Models with Curated Data Provably
     Optimize Human Preferences*, NeurIPS 2024, section 2 (K candidates, Lemma 2.1 for K = infinity), with
-    the rules and bands of docs/theory.md.
+    the rules and bands of ``recurate docs theory``.
 
     >>> import recurate
     >>> result = recurate.forecast([0.0, 1.0, 2.0], k=2, rounds=1)

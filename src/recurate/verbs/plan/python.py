@@ -163,7 +163,7 @@ def plan(
 
     The loop: D. Ferbach et al., NeurIPS 2024 (arXiv 2407.09499), section 2.2. Limits and survival of groups:
     Falahati et al., *Curated Synthetic Data Doesn't Have to Collapse*, ICML 2026 (arXiv 2605.07724).
-    ``docs/plans.md`` has the mathematics.
+    ``recurate docs plans`` has the mathematics.
 
     >>> import numpy as np
     >>> import recurate

@@ -36,7 +36,9 @@ def reproduce(
         typer.Option(min=1, max=100, help="Number of seeds: 0, 1, ... Default: 3; 1 for text-scale."),
     ] = None,
     out: Out = None,
-    data: Annotated[str | None, option("PATH", "CIFAR-10, for --scale paper (see docs/running.md).")] = None,
+    data: Annotated[
+        str | None, option("PATH", "CIFAR-10, for --scale paper (see recurate docs running).")
+    ] = None,
     jobs: Annotated[
         int | None, typer.Option(min=1, help="Parallel runs. Default: one per core; one for --scale paper.")
     ] = None,

@@ -196,7 +196,7 @@ def shard(
 
     The model must be trained: recurate run --engine shards does that and stops. Then every part is done, in
     any order and anywhere that sees the folder; what is done is not repeated. At last, recurate run --resume
-    RUN --engine shards plays the round and trains the next model. docs/scale.md has a script.
+    RUN --engine shards plays the round and trains the next model. 'recurate docs scale' has a script.
 
     A configuration stands for the one run under runs/ that was begun with it and waits for shards.
 
