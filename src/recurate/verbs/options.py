@@ -262,7 +262,7 @@ def fresh_folder(base: Path) -> Path:
     return folder
 
 
-def need_run_extra() -> None:
-    """Raise InputError if packages of the extra ``run`` are missing."""
-    packages = ("torch", "pydantic", "safetensors", "sklearn", "tomli_w", "PIL")
-    need(packages, "this verb", "pip install 'recurate[run]'")
+def need_run_extra(*, trains: bool = True) -> None:
+    """Raise InputError if packages of the extra ``run`` are missing; PyTorch only if the verb trains."""
+    packages = ("pydantic", "safetensors", "sklearn", "tomli_w", "PIL")
+    need([*(["torch"] if trains else []), *packages], "this verb", "pip install 'recurate[run]'")

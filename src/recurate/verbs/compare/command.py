@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from recurate.core.errors import InputError
-from recurate.verbs.options import Figures, Json, Out, fresh_folder, need_run_extra, option
+from recurate.verbs.options import Figures, Json, Out, fresh_folder, option
 
 
 def compare(
@@ -32,7 +32,6 @@ def compare(
 
       recurate compare runs/* --out overlay --figures
     """
-    need_run_extra()
     from recurate.report.figures import need_figures_extra, write_figures
     from recurate.report.sections import charts_of
     from recurate.verbs.compare.python import compare as compare_runs

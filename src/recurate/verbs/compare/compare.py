@@ -19,8 +19,8 @@ from typing import Any
 import pyarrow as pa
 
 from recurate.core.errors import InputError
+from recurate.log.folders import StoredRun
 from recurate.log.trajectory import MEASURED, SCHEMA, Row, Trajectory
-from recurate.loop.run_folder import RunFolder
 
 Key = tuple[str, str | None, str | None]
 ABSENT = "-"
@@ -122,7 +122,7 @@ def read_run(path: Path, name: str) -> Compared:
     Raises:
         InputError: If the folder is not a run's, has no complete round, or is damaged.
     """
-    store = RunFolder.open(path)
+    store = StoredRun.open(path)
     store.verify()
     recorded, measured = store.trajectory(), store.measured()
     own = {row.source for row in measured.rows}

@@ -219,7 +219,7 @@ def read_run(folder: Path | str, *, trust: bool = False) -> Result[Run]:
         InputError: If the folder is not a run folder, has no complete round, was altered, or is a stranger's
             and names plug-ins.
     """
-    need_run_extra()
+    need_run_extra(trains=False)
     from recurate.loop.run_folder import RunFolder, check_trusted
     from recurate.verbs.run.report import run_result
 
