@@ -46,7 +46,6 @@ from recurate.engines.engine import Engine
 from recurate.log.folders import RUN_FORMAT, StoredRun, first_absent, fixed_hash, thinned_rounds
 from recurate.log.samples import Samples, load_samples, save_samples
 from recurate.log.schema import MODEL, Log, read_log, write_log
-from recurate.log.trajectory import Trajectory
 from recurate.loop.asking import POSTED, Picker, posted_in
 from recurate.loop.config import Config, read_config, write_config
 from recurate.loop.environment import Environment, prepare, rests_on
