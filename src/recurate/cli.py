@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import os
 import sys
-from typing import Annotated, NoReturn
+from collections.abc import Callable
+from typing import Annotated, Any, NoReturn
 
 import typer
 
-from recurate.core.errors import RecurateError
+from recurate.core.errors import InputError, RecurateError, nearest
 from recurate.core.files import is_full
+from recurate.core.progress import listening
 from recurate.core.version import VERSION
+from recurate.report.progress import Meter
 from recurate.verbs.audit.command import audit
 from recurate.verbs.compare.command import compare
 from recurate.verbs.docs.command import docs
@@ -23,10 +27,14 @@ from recurate.verbs.reproduce.command import reproduce
 from recurate.verbs.run.command import report, run, shard
 from recurate.verbs.serve.command import serve
 
+COMMANDS = (
+    init, run, forecast, plan, fit, audit, compare, report, reproduce, shard, serve, docs,
+)  # fmt: skip
+INTERRUPTED = 130  # exit code after Ctrl-C, as shells have it
+
 app = typer.Typer(
     name="recurate",
     no_args_is_help=True,
-    add_completion=False,
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
@@ -50,16 +58,50 @@ def _version(wanted: bool) -> None:
 @app.callback()
 def _main(
     version: Annotated[
-        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
+        bool, typer.Option("--version", "-V", callback=_version, is_eager=True, help="Print the version.")
     ] = False,
 ) -> None:
     pass
 
 
-for command in (
-    init, run, forecast, plan, fit, audit, compare, report, reproduce, shard, serve, docs,
-):  # fmt: skip
-    app.command()(command)
+def _watched(command: Callable[..., None]) -> Callable[..., None]:
+    """Return a command that shows what it is doing on a terminal, and ends in one line on Ctrl-C."""
+
+    @functools.wraps(command)
+    def watched(*arguments: Any, **options: Any) -> None:
+        meter = Meter()
+        try:
+            with listening(meter):
+                command(*arguments, **options)
+        except KeyboardInterrupt:
+            meter.hide()
+            print(f"\n{meter.stopped()}", file=sys.stderr)
+            raise SystemExit(INTERRUPTED) from None
+        finally:
+            meter.close()
+
+    return watched
+
+
+def _names() -> list[str]:
+    return [command.__name__ for command in COMMANDS]
+
+
+@app.command(name="help")
+def help_(
+    context: typer.Context,
+    command: Annotated[
+        str | None, typer.Argument(metavar="[COMMAND]", help="Name of a command.", autocompletion=_names)
+    ] = None,
+) -> None:
+    """Show the help of a command, or all commands."""
+    if command is not None and command not in _names():
+        raise InputError("there is no such command", got=command, remedy=nearest(command, _names()))
+    app(["--help"] if command is None else [command, "--help"], prog_name=context.find_root().info_name)
+
+
+for command in COMMANDS:
+    app.command()(_watched(command))
 
 
 def _report(error: RecurateError) -> None:
@@ -80,7 +122,7 @@ def main() -> NoReturn:
     # Arrow's own allocator keeps what it has freed: 60 MB after a look at long texts.
     os.environ.setdefault("ARROW_DEFAULT_MEMORY_POOL", "system")
     try:
-        app()
+        app(prog_name="recurate")  # as `python -m recurate`, too: completion rests on the name
     except RecurateError as error:
         _report(error)
         raise SystemExit(2) from None

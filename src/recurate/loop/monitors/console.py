@@ -10,6 +10,7 @@ from statistics import median
 from typing import IO, TYPE_CHECKING, Any
 
 from recurate.core.plain import to_json
+from recurate.core.progress import clock
 from recurate.log.trajectory import FORECAST, MEASURED, Trajectory
 from recurate.loop.monitors.protocol import Monitor
 
@@ -299,13 +300,6 @@ def plain_facts(facts: dict[str, Any]) -> list[tuple[str, str]]:
 def main_columns(trajectory: Trajectory) -> list[Key]:
     """Return the series that a table shows: those of the main quantities that were measured."""
     return [key for key in trajectory.about(MEASURED) if key[0] in SHOWN]
-
-
-def clock(seconds: float) -> str:
-    """Return a duration in seconds as text such as 0:07, 12:30 or 1:02:03."""
-    whole = int(seconds + 0.5)
-    hours, minutes = whole // 3600, whole // 60 % 60
-    return f"{hours}:{minutes:02d}:{whole % 60:02d}" if hours else f"{minutes}:{whole % 60:02d}"
 
 
 def _title(key: Key) -> str:

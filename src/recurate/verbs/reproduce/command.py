@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from recurate.verbs.options import Out, need_run_extra, option
+from recurate.verbs.options import Force, Open, Out, need_run_extra, option, target
 
 
 def _list(wanted: bool) -> None:
@@ -36,6 +36,8 @@ def reproduce(
         typer.Option(min=1, max=100, help="Number of seeds: 0, 1, ... Default: 3; 1 for text-scale."),
     ] = None,
     out: Out = None,
+    force: Force = False,
+    open_report: Open = False,
     data: Annotated[
         str | None, option("PATH", "CIFAR-10, for --scale paper (see recurate docs running).")
     ] = None,
@@ -73,6 +75,8 @@ def reproduce(
     from recurate.verbs.result import publish
 
     folder = out or Path("reproduced") / f"{name}-{scale}"
+    if not any(folder.glob("*/seed-*/config.toml")):  # else a reproduction goes on there
+        target(folder, "reproduce", force=force)
     try:
         found = run_all(
             name, scale=scale, seeds=seeds, out=folder, data=data, jobs=jobs, engine=engine,
@@ -81,4 +85,4 @@ def reproduce(
     except KeyboardInterrupt:
         typer.echo("\nstopped; the same command resumes", err=True)
         raise SystemExit(130) from None
-    publish(found, folder)
+    publish(found, folder, open_report=open_report)

@@ -9,9 +9,10 @@ from typing import Annotated
 
 import typer
 
+from recurate.core import progress
 from recurate.core.errors import InputError, Stopped, Waiting, WaitingForPeople
 from recurate.core.files import write_text
-from recurate.verbs.options import Figures, fresh_folder, need_run_extra, option
+from recurate.verbs.options import Figures, Open, fresh_folder, need_run_extra, option
 from recurate.verbs.run.python import check_arguments, read_run, run_loop
 
 WAITING = 4  # exit code of a run that waits for people
@@ -73,6 +74,7 @@ def run(
             "Database of people's picks, where people pick. Default: people/ballots.sqlite in the run.",
         ),
     ] = None,
+    open_report: Open = False,
     wait: Annotated[
         bool, typer.Option("--wait", help="Where people pick: wait for their picks instead of stopping.")
     ] = False,
@@ -157,6 +159,10 @@ def run(
     path = folder / "report.html"
     if json_lines is not None and json_lines in monitor:  # the reader of the lines may have left
         json_lines.done(folder, path)
+    if open_report:
+        from recurate.verbs.result import open_page
+
+        open_page(path)
     if stopped is not None:
         print(f"{stopped}\nreport: {path}", file=sys.stderr)
         raise SystemExit(3)
@@ -220,18 +226,26 @@ def shard(
 
 def report(
     folder: Annotated[Path, typer.Argument(metavar="FOLDER", help="Folder written by recurate run.")],
+    open_report: Open = False,
     figures: Figures = False,
     trust: Trust = False,
 ) -> None:
     """Rebuild the report of a run, FOLDER/report.html, from the files in the folder."""
     from recurate.report.figures import need_figures_extra, write_figures
     from recurate.report.sections import charts_of
+    from recurate.verbs.result import open_page
 
     if figures:
         need_figures_extra()
+    progress.stage("reading the run")
+    progress.kept("nothing was written")
     found = read_run(folder, trust=trust)
     path = folder / "report.html"
+    progress.stage("writing the report")
     write_text(path, found.page())
+    progress.hide()
     print(f"report: {path}")
     if figures:
         print(f"figures: {write_figures(list(charts_of(found.sections)), folder / 'figures')}")
+    if open_report:
+        open_page(path)
