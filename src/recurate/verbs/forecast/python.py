@@ -8,6 +8,7 @@ from typing import Any
 
 from numpy.typing import ArrayLike
 
+from recurate.core import progress
 from recurate.core.citations import cite
 from recurate.core.errors import InputError
 from recurate.core.seeds import Stream
@@ -159,6 +160,7 @@ def forecast(
     array([1.    , 1.2719])
     """
     cite("ferbach2024")
+    progress.stage("reading the log")
     if isinstance(efficacy, str) and efficacy != "fit":
         raise InputError("efficacy is a number or 'fit'", got=efficacy, remedy="efficacy=0.8")
     asked: dict[str, Any] = {

@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from recurate.core import progress
 from recurate.verbs.options import Force, Open, Out, need_run_extra, option, target
 
 
@@ -17,6 +18,11 @@ def _list(wanted: bool) -> None:
 
         print_sections([list_section()])
         raise typer.Exit
+
+
+def _done(line: str) -> None:
+    progress.hide()
+    print(line, flush=True)
 
 
 def reproduce(
@@ -77,12 +83,8 @@ def reproduce(
     folder = out or Path("reproduced") / f"{name}-{scale}"
     if not any(folder.glob("*/seed-*/config.toml")):  # else a reproduction goes on there
         target(folder, "reproduce", force=force)
-    try:
-        found = run_all(
-            name, scale=scale, seeds=seeds, out=folder, data=data, jobs=jobs, engine=engine,
-            progress=lambda line: print(line, flush=True),
-        )  # fmt: skip
-    except KeyboardInterrupt:
-        typer.echo("\nstopped; the same command resumes", err=True)
-        raise SystemExit(130) from None
+    progress.kept(f"complete rounds are kept in {folder}; the same command continues")
+    found = run_all(
+        name, scale=scale, seeds=seeds, out=folder, data=data, jobs=jobs, engine=engine, progress=_done,
+    )  # fmt: skip
     publish(found, folder, open_report=open_report)

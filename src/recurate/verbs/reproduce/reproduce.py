@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from recurate.core import progress
 from recurate.core.errors import InputError
 from recurate.engines.engine import RAY, SHARDS, opened
 from recurate.log.trajectory import Trajectory
@@ -87,7 +88,8 @@ def reproduce(
     for config, _ in itertools.chain(*stages):
         parse_config(config)  # complaints come before work
     out.mkdir(parents=True, exist_ok=True)
-    laws = {arm: law() for arm, law in chosen.laws.items()}
+    progress.stage("computing laws")
+    laws = {arm: law() for arm, law in progress.steps(chosen.laws.items(), len(chosen.laws))}
     if any(stages):
         most = max(map(len, stages))
         count = jobs or (1 if scale == "paper" else max(1, min(os.cpu_count() or 1, most)))
@@ -108,8 +110,10 @@ def _play(
     """Do the runs of each stage on an engine, one stage after the other."""
     with opened(engine, jobs) as workers:
         for tasks in stages:
+            progress.stage("running the experiment")
             for i, folder in enumerate(workers.map(play_run, tasks), 1):
                 tell(f"done ({i} of {len(tasks)}): {folder}")
+                progress.step(i, len(tasks))
 
 
 def _task(out: Path, arm: str, config: dict[str, Any], seed: int) -> tuple[dict[str, Any], str]:
