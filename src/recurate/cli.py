@@ -15,6 +15,7 @@ from recurate.core.errors import InputError, RecurateError, nearest
 from recurate.core.files import is_full
 from recurate.core.progress import listening
 from recurate.core.version import VERSION
+from recurate.report.colour import painted
 from recurate.report.progress import Meter
 from recurate.verbs.audit.command import audit
 from recurate.verbs.compare.command import compare
@@ -75,7 +76,7 @@ def _watched(command: Callable[..., None]) -> Callable[..., None]:
                 command(*arguments, **options)
         except KeyboardInterrupt:
             meter.hide()
-            print(f"\n{meter.stopped()}", file=sys.stderr)
+            print(f"{chr(10) if sys.stderr.isatty() else ''}{meter.stopped()}", file=sys.stderr)  # after ^C
             raise SystemExit(INTERRUPTED) from None
         finally:
             meter.close()
@@ -111,7 +112,7 @@ def _report(error: RecurateError) -> None:
         print(json.dumps({"error": str(error), "read": list(account)}, ensure_ascii=False))
     if account:
         print("What was read:", *(f"  {line}" for line in account), sep="\n", file=sys.stderr)
-    print(f"error: {error}", file=sys.stderr)
+    print(f"{painted('error:', 'error:', sys.stderr)} {error}", file=sys.stderr)
 
 
 def main() -> NoReturn:

@@ -22,6 +22,7 @@ from recurate.core.plain import plain, to_json
 from recurate.core.tables import write_table
 from recurate.core.version import VERSION
 from recurate.log.reading.understand import Understood
+from recurate.report.colour import painted, sentence
 from recurate.report.console import print_sections, terminal_width
 from recurate.report.reading import reading_section
 from recurate.report.sections import Section, charts_of, page
@@ -236,8 +237,8 @@ def _print(result: Result[Any], also: Sequence[str], written: Sequence[Path]) ->
         print(textwrap.fill(result.lead, terminal_width()))
     print_sections(result.sections)
     for warning in result.warnings:
-        print(f"warning: {warning}", file=sys.stderr)
-    print("\n" + textwrap.fill(result.summary, terminal_width()))
+        print(f"{painted('warning:', 'warning:', sys.stderr)} {warning}", file=sys.stderr)
+    print("\n" + sentence(textwrap.fill(result.summary, terminal_width())))
     print(f"written: {', '.join(map(str, written))}")
     for line in also:
         print(line)
