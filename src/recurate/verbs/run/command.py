@@ -220,7 +220,11 @@ def shard(
     from recurate.loop.driver import do_shards, waiting_run
 
     folder = waiting_run(run, Path("runs"), trust=trust) if run.is_file() else run
-    for arm, shards in do_shards(folder, index, of, trust=trust).items():
+    progress.stage("sampling and scoring shards")
+    progress.kept("the shards that are done are kept, and not repeated")
+    done = do_shards(folder, index, of, trust=trust)
+    progress.hide()
+    for arm, shards in done.items():
         print(f"{arm}: {len(shards)} shards done" + (f", {shards[0]} to {shards[-1]}" if shards else ""))
 
 
