@@ -10,10 +10,8 @@ from collections.abc import Sequence
 from recurate.report.colour import painted
 from recurate.report.sections import Section
 
-NARROWEST, LONGEST = (
-    12,
-    24,
-)  # characters to which a column of words is narrowed: its longest word, within these
+EASY = 20  # characters of a line that still read easily
+NARROWEST, LONGEST = 12, 24  # a column of words is narrowed to its longest word, within these characters
 
 
 def terminal_width() -> int:
@@ -40,8 +38,8 @@ def print_sections(sections: Sequence[Section]) -> None:
 def print_table(section: Section, width: int) -> None:
     """Print a section's table in aligned columns, numbers flush right, verdicts in colour on a terminal.
 
-    Where rows are wider than ``width``, headings and cells of words are wrapped, the widest column first.
-    Columns that do not fit even so follow in further blocks, each beside the first column.
+    Where rows are wider than ``width``, headings and cells of words are wrapped, those of the widest column
+    first. Columns that do not fit even so follow in further blocks, each beside the first column.
     """
     table, numeric = section.table, section.numeric
     if not table:
@@ -89,10 +87,12 @@ def _widths(
     """Return the widths of a block's columns, narrowed until they fit or can be narrowed no further."""
     widths = {j: max(len(row[j]) for row in table) for j in columns}
     while sum(widths.values()) + 2 * len(widths) > width:
-        wide = [j for j in columns if widths[j] > least[j]]
+        # The first two columns name their rows, which should stay on one line: they are narrowed last.
+        later = [j for j in columns[2:] if widths[j] > max(least[j], EASY)]
+        wide = later or [j for j in columns if widths[j] > least[j]]
         if not wide:
             break
-        widths[max(wide, key=lambda j: widths[j])] -= 1
+        widths[max(wide, key=lambda j: (widths[j], j))] -= 1
     return widths
 
 
