@@ -76,7 +76,8 @@ def _watched(command: Callable[..., None]) -> Callable[..., None]:
                 command(*arguments, **options)
         except KeyboardInterrupt:
             meter.hide()
-            print(f"{chr(10) if sys.stderr.isatty() else ''}{meter.stopped()}", file=sys.stderr)  # after ^C
+            after = "\n" if sys.stderr.isatty() else ""  # the terminal's ^C
+            print(f"{after}{meter.stopped()}", file=sys.stderr)
             raise SystemExit(INTERRUPTED) from None
         finally:
             meter.close()
@@ -105,6 +106,10 @@ for command in COMMANDS:
     app.command()(_watched(command))
 
 
+def _print_error(text: str) -> None:
+    print(f"{painted('error:', 'error:', sys.stderr)} {text}", file=sys.stderr)
+
+
 def _report(error: RecurateError) -> None:
     """Print an error, after what had been understood of the input by then."""
     account = getattr(error, "account", ())
@@ -112,7 +117,7 @@ def _report(error: RecurateError) -> None:
         print(json.dumps({"error": str(error), "read": list(account)}, ensure_ascii=False))
     if account:
         print("What was read:", *(f"  {line}" for line in account), sep="\n", file=sys.stderr)
-    print(f"{painted('error:', 'error:', sys.stderr)} {error}", file=sys.stderr)
+    _print_error(str(error))
 
 
 def main() -> NoReturn:
@@ -131,14 +136,14 @@ def main() -> NoReturn:
         name = error.filename or "a file"
         what = "the disk is full" if is_full(error) else error.strerror or error
         remedy = "make room, then give the command again" if is_full(error) else "check the path"
-        print(f"error: {what}\n  got:    {name}\n  remedy: {remedy}", file=sys.stderr)
+        _print_error(f"{what}\n  got:    {name}\n  remedy: {remedy}")
         raise SystemExit(2) from None
     except MemoryError as error:
         got, remedy = (
             str(error) or "the system refused more",
             "use smaller files or settings",
         )
-        print(f"error: there is too little memory\n  got:    {got}\n  remedy: {remedy}", file=sys.stderr)
+        _print_error(f"there is too little memory\n  got:    {got}\n  remedy: {remedy}")
         raise SystemExit(2) from None
     raise SystemExit(0)
 

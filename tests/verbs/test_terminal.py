@@ -92,8 +92,8 @@ def test_ctrl_c_ends_in_one_line(picks):
     assert [path.name for path in picks.iterdir()] == ["log.csv"]
 
 
-def test_pipes_get_no_progress_and_no_colours(picks, recurate_cli):
-    done = recurate_cli("audit", "log.csv", "--declared", "k = 4", "--out", "a", cwd=picks)
+def test_pipes_get_no_progress_and_no_colours(picks, recurate_here):
+    done = recurate_here("audit", "log.csv", "--declared", "k = 4", "--out", "a")
     assert done.returncode == 1
     assert "\x1b" not in done.stdout + done.stderr
     assert "reading" not in done.stderr

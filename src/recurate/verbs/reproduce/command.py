@@ -20,6 +20,12 @@ def _list(wanted: bool) -> None:
         raise typer.Exit
 
 
+def _names() -> list[str]:
+    from recurate.verbs.reproduce.recorded import recorded
+
+    return list(recorded())
+
+
 def _done(line: str) -> None:
     progress.hide()
     print(line, flush=True)
@@ -27,7 +33,12 @@ def _done(line: str) -> None:
 
 def reproduce(
     name: Annotated[
-        str, typer.Argument(metavar="NAME", help="Name of the experiment, such as F-gaussians; see --list.")
+        str,
+        typer.Argument(
+            metavar="NAME",
+            help="Name of the experiment, such as F-gaussians; see --list.",
+            autocompletion=_names,
+        ),
     ],
     scale: Annotated[
         str,

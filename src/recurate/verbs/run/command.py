@@ -184,8 +184,13 @@ def _rehearse(config: Path | None, other: Path | None, *, trust: bool) -> None:
     from recurate.loop.run_folder import check_trusted
 
     check_trusted(config, trust=trust)
+    progress.kept("nothing was kept")
+    progress.stage("trying data and rewards")
     for step in rehearse(read_config(config)):
+        progress.hide()
         print(f"{step.title:>18}  {step.seconds:6.1f} s  {step.result}", flush=True)
+        progress.stage("trying the next step")
+    progress.hide()
     print("everything works on ten items; nothing was kept")
 
 
