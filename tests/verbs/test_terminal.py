@@ -132,6 +132,20 @@ def test_whoever_listens_is_told():
     assert meter.name == "counting"
 
 
+def test_the_outermost_loop_is_counted():
+    meter = Meter()
+    with progress.listening(meter):
+        progress.stage("counting")
+        for item in progress.steps("abcd", 4):
+            for _ in progress.steps(range(7), 7):
+                progress.step(1, 9)
+            if item == "b":
+                break
+        assert "1 of 4" in meter.line(0.0)
+        list(progress.steps(range(5), 5))
+        assert "4 of 5" in meter.line(0.0), "after a loop that was left, loops are counted again"
+
+
 # --- tables ---
 
 

@@ -33,6 +33,8 @@ class Listener(Protocol):
 
 _listener: ContextVar[Listener | None] = ContextVar("listener", default=None)
 
+_counting: ContextVar[bool] = ContextVar("counting", default=False)
+
 
 @contextmanager
 def listening(listener: Listener | None) -> Iterator[None]:
@@ -51,16 +53,27 @@ def stage(name: str) -> None:
 
 
 def step(done: int, total: int) -> None:
-    """Tell that ``done`` of the stage's ``total`` steps are done."""
-    if listener := _listener.get():
+    """Tell that ``done`` of the stage's ``total`` steps are done, unless :func:`steps` counts around it."""
+    if (listener := _listener.get()) and not _counting.get():
         listener.step(done, total)
 
 
 def steps(items: Iterable[T], total: int) -> Iterator[T]:
-    """Yield items, each of which is a step that is done when the next one is asked for."""
-    for done, item in enumerate(items):
-        step(done, total)
-        yield item
+    """Yield items, each of which is a step that is done when the next one is asked for.
+
+    Of loops within loops the outermost is counted.
+    """
+    if _counting.get():
+        yield from items
+        return
+    try:
+        for done, item in enumerate(items):
+            step(done, total)
+            _counting.set(True)
+            yield item
+            _counting.set(False)
+    finally:
+        _counting.set(False)
 
 
 def kept(what: str) -> None:
