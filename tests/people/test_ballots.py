@@ -10,6 +10,7 @@ pytest.importorskip("fastapi", reason="pip install 'recurate[people]'")
 from sqlalchemy import select
 
 from helpers.studies import slates, texts
+from recurate.people import statements as sql
 from recurate.people.asked import _answers
 from recurate.people.ballots import Refused, Slate, Study
 from recurate.people.tables import ballots, leases
@@ -371,3 +372,63 @@ def test_nobody_gets_the_name_and_the_code_of_somebody_who_was_removed(study_of)
     carl = study.join("c")
     assert carl != bert
     assert study.code(carl) != code
+
+
+def test_a_repeat_shows_another_order_and_is_no_check(study_of):
+    known = [Slate(1000 + n, texts("right", "wrong"), answer=0) for n in range(5)]
+    study = study_of([*slates(60, k=2), *known], repeats=0.3, checks=0.3)
+    anna, orders, asked = study.join("a"), {}, []
+    while (lease := study.next(anna)) is not None:
+        orders.setdefault(lease.slate, []).append(shown(lease))
+        asked.append(lease.slate)
+        study.submit(anna, lease.id, f"key-{len(asked)}", "pick", [0])
+    twice = [own for own in orders.values() if len(own) == 2]
+    assert len(twice) > 5
+    assert all(first != again for first, again in twice)
+    checks = [slate for slate, own in orders.items() if set(own[0]) == {"right", "wrong"}]
+    assert checks
+    assert all(asked.count(slate) == 1 for slate in checks)
+
+
+def test_somebody_who_was_removed_gets_nothing_more(study_of):
+    study = study_of(slates(3))
+    anna = study.join("a")
+    lease = study.next(anna)
+    study.remove(anna)
+    for ask in (
+        lambda: study.next(anna),
+        lambda: study.submit(anna, lease.id, "key-1", "pick", [0]),
+        lambda: study.undo(anna),
+    ):
+        with pytest.raises(Refused, match="cannot take part"):
+            ask()
+    assert study.remove(anna) == 0
+    assert study.undecided(0) == 3
+
+
+def test_the_name_of_a_click_belongs_to_one_answer(study_of):
+    study = study_of(slates(3))
+    anna = study.join("a")
+    first = study.next(anna)
+    study.submit(anna, first.id, "click-1", "pick", [0])
+    second = study.next(anna)
+    with pytest.raises(Refused, match="name of another one"):
+        study.submit(anna, second.id, "click-1", "pick", [0])
+    study.undo(anna)
+    with pytest.raises(Refused, match="another answer"):
+        study.submit(anna, first.id, "click-1", "pick", [1])
+    study.submit(anna, first.id, "click-1", "pick", [0])  # it arrives again, late: nothing is kept
+    assert study.answers() == 0
+
+
+def test_the_limit_holds_for_late_answers(study_of, clock):
+    study = study_of(slates(4), limit=1, lease=10.0)
+    anna = study.join("a")
+    first = study.next(anna)
+    study.hand_back(anna)
+    with study.engine.begin() as c:  # as if she had been given another one meanwhile
+        second = study._fresh(c, anna, clock.time, sql.FRESH, first.slate)
+    study.submit(anna, second.id, "click-2", "pick", [0])
+    with pytest.raises(Refused, match="as many questions as one may"):
+        study.submit(anna, first.id, "click-1", "pick", [0])
+    assert (study.progress(anna).done, first.slate != second.slate) == (1, True)

@@ -434,3 +434,24 @@ def test_no_answer_is_lost_between_the_last_count_and_the_end_of_a_round(study_a
     kept = {s for s in said if isinstance(s, int)}
     assert all(isinstance(s, int | Refused) for s in said), said
     assert kept == taken
+
+
+def test_two_transactions_that_wait_for_each_other_are_both_done(study_at):
+    """PostgreSQL ends one of them, and it is begun again."""
+    study, both, begun = study_at(2), threading.Barrier(2), []
+
+    def one(order: list[int]) -> None:
+        def do(c: sa.Connection) -> None:
+            begun.append(order)
+            for at, slate in enumerate(order):
+                own = sa.update(slates_table).where(slates_table.c.id == slate)
+                c.execute(own.values(taken=slates_table.c.taken + 1))
+                if at == 0 and len(begun) <= 2 and study.engine.dialect.name != "sqlite":
+                    both.wait()
+
+        study._write(do)
+
+    assert at_once([lambda: one([1, 2]), lambda: one([2, 1])]) == [None, None]
+    with study.engine.connect() as c:
+        assert list(c.execute(select(slates_table.c.taken)).scalars()) == [2, 2]
+    assert len(begun) == (2 if study.engine.dialect.name == "sqlite" else 3)

@@ -15,11 +15,12 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from sqlalchemy import select
 
+import recurate
 from helpers.studies import Clock
 from helpers.studies import slates as some_slates
 from recurate.core.errors import InputError
 from recurate.people import export
-from recurate.people.ballots import Candidate, Slate, Study
+from recurate.people.ballots import Candidate, Refused, Slate, Study
 from recurate.people.tables import ballots, candidates, leases, people, slates
 
 SELDOM = (
@@ -160,8 +161,13 @@ def test_types_of_columns(study_of, clock):
 def test_a_study_without_answers(study_of):
     study = study_of(mixed())
     assert export.table_of(study).num_rows == 0
+    columns = set(export.table_of(study).column_names)
     for ending in export.ENDINGS:
         export.as_bytes(study, ending)
+    anna = study.join("a")
+    study.submit(anna, study.next(anna).id, "click-1", "pick", [0])
+    assert columns <= set(export.table_of(study).column_names)
+    assert set(export.NEEDED) <= columns
 
 
 def test_formats_say_the_same(study_of, clock):
@@ -332,3 +338,63 @@ def test_an_import_of_twins_takes_their_seats(study_of):
     there, here = all_picked(study_of(both, twins=True), 0), study_of(both, twins=True)
     assert export.take(here, export.table_of(there), "x") == 2
     assert here.undecided(0) == 0
+
+
+def test_an_import_takes_the_seat_of_whoever_has_not_answered(study_of):
+    there, here = all_picked(study_of(some_slates(1)), 0), study_of(some_slates(1))
+    bert = here.join("b")
+    lease = here.next(bert)
+    assert export.take(here, export.table_of(there), "x") == 1
+    with pytest.raises(Refused, match="somebody else got it"):
+        here.submit(bert, lease.id, "click-1", "pick", [1])
+    assert here.answers() == 1
+
+
+def test_an_answer_that_changed_replaces_the_imported_one(study_of):
+    there, here = all_picked(study_of(some_slates(2)), 0), study_of(some_slates(2))
+    assert export.take(here, export.table_of(there), "x") == 2
+    anna = 1
+    lease = there.undo(anna)
+    there.submit(anna, lease.id, "click-again", "bad", [])
+    assert export.take(here, export.table_of(there), "x") == 1
+    assert export.take(here, export.table_of(there), "x") == 0
+    assert sorted(export.table_of(here).column("outcome").to_pylist()) == ["bad"] * 3 + ["pick"] * 3
+
+
+@pytest.mark.parametrize(
+    ("column", "values", "message"),
+    [
+        ("chooser", ["a", "b", "c"], "do not belong together"),
+        ("chooser", [None] * 3, "without a chooser"),
+        ("slate", [None] * 3, "without a slate"),
+        ("slate", [[0]] * 3, "without a slate"),
+        ("slot", [2, 2, 2], "do not belong together"),
+        ("slot", [0, None, 1], "without a slot"),
+        ("outcome", ["pick", "bad", "pick"], "do not belong together"),
+    ],
+)
+def test_imports_whose_rows_do_not_fit_are_refused(study_of, column, values, message):
+    there = all_picked(study_of(some_slates(1)), 0)
+    rows = export.table_of(there).to_pylist()
+    for row, value in zip(rows, values, strict=True):
+        row[column] = value
+    here = study_of(some_slates(1))
+    with pytest.raises(InputError, match=message):
+        export.take(here, pa.Table.from_pylist(rows), "x")
+    assert here.answers() == 0
+
+
+def test_exports_of_several_studies_keep_their_people_apart(study_of, tmp_path):
+    studies = [study_of(some_slates(30)) for _ in range(2)]
+    paths = []
+    for at, study in enumerate(studies):
+        for name in "ab":
+            person = study.join(name)
+            for _ in range(15):
+                study.submit(person, study.next(person).id, f"click-{person}-{_}", "pick", [at])
+        paths.append(tmp_path / f"{at}.parquet")
+        export.write(study, paths[-1])
+    found = recurate.fit([str(p) for p in paths], score="reward")
+    assert found.found.reading.choices.choosers.max() + 1 == 4
+    assert len(found.found.reading.choices) == 60
+    assert any("2 studies" in note for note in found.read_notes + found.found.reading.understood.notes)

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import math
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 
@@ -10,7 +13,7 @@ pytest.importorskip("sqlalchemy", reason="pip install 'recurate[people]'")
 from helpers.studies import slates, texts
 from recurate.people import insight
 from recurate.people.ballots import Candidate, Slate
-from recurate.people.insight import GROUPED, LiveFit, overview
+from recurate.people.insight import GROUPED, LiveFit, choices_of, overview
 from recurate.people.simulated import judge
 
 TASTES = np.array([[2.0, 0.0], [-1.0, 2.0]])
@@ -139,3 +142,13 @@ def test_a_look_without_new_answers_fits_nothing(study_of, monkeypatch):
     clock[0] += insight.REST
     look()
     assert fits == [1, 2, 2], "as many answers as before, but others"
+
+
+def test_slates_that_lack_a_reward_are_left_out_of_the_fit():
+    used = [SimpleNamespace(slate=s, places="[0, 1]", slots="[0]", person=1) for s in range(20)]
+    values = {s: {k: {"r": float(s % 3 - k), "note": "x"} for k in (0, 1)} for s in range(20)}
+    values[7][1]["r"], values[9][0]["r"] = math.nan, None
+    made = choices_of(used, values)
+    assert made.names == ("r",)
+    assert len(made) == 18
+    assert choices_of(used, {s: {0: {"r": None}, 1: {"r": 1.0}} for s in range(20)}) is None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -136,7 +137,34 @@ def test_after_the_deadline(recurate_here, tmp_path, late, code):
     assert "30 of 30 slates had no answer by the deadline" in done.stdout + done.stderr
     log = log_of(tmp_path / "run", 1)
     assert set(log.chooser) == {"rule"}
+    assert log.simulated[log.source == "model"].all()
     assert log.groupby("slate").picked.sum().eq(1).all()
+
+
+def test_picks_that_are_no_persons_are_marked_and_count_in_the_loop_only(recurate_here, config, tmp_path):
+    run = tmp_path / "run"
+    recurate_here("run", config, "--out", run)
+    judged = recurate_here("serve", run, "--simulate", 12, "--rule", "luce", "--reward", "east")
+    assert "12 slates were judged by a simulated person" in judged.stdout, judged.stderr
+    answer(run)
+    waits = recurate_here("run", "--resume", run)
+    assert "12 of 30 slates were judged by simulated people" in waits.stdout + waits.stderr
+    answer(run)
+    assert recurate_here("run", "--resume", run).returncode == 0
+    log = log_of(run, 0)
+    own = log[log.source == "model"]
+    assert own.groupby("slate").simulated.agg(["min", "max"]).value_counts().to_dict() == {
+        (False, False): 18,
+        (True, True): 12,
+    }
+    fitted = recurate_here("fit", run, "--out", tmp_path / "fit")
+    assert "left out: 12 simulated picks; --include simulated counts them" in fitted.stdout, fitted.stderr
+    every = recurate_here("fit", run, "--include", "simulated", "--out", tmp_path / "all")
+    assert "left out: 12" not in every.stdout
+    slates = [pq.read_table(tmp_path / n / "log.parquet")["slate"].unique() for n in ("fit", "all")]
+    assert [len(own) for own in slates] == [48, 60]
+    audit = recurate_here("audit", run, "--out", tmp_path / "audit")
+    assert "12 picks of simulated people or of the rule after the deadline count" in audit.stdout
 
 
 def test_slates_without_an_answer_are_left_after_the_deadline(recurate_here, tmp_path):
@@ -302,3 +330,13 @@ def test_an_audit_compares_people_with_the_rule_that_the_forecast_assumed(
     assert "ok candidates per slate 3 3 (400 slates)" in said
     assert "ok order of the candidates (random) random" in said
     assert ("in place of" in said) == (words == "did not follow")
+
+
+def test_a_port_in_use_is_said(recurate_here, config, tmp_path):
+    run = tmp_path / "run"
+    recurate_here("run", config, "--out", run)
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        served = recurate_here("serve", run, "--port", taken.getsockname()[1])
+    assert served.returncode == 2
+    assert "in use" in served.stderr
+    assert "--port 0" in served.stderr

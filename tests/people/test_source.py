@@ -14,6 +14,7 @@ from PIL import Image
 from recurate.core.errors import InputError
 from recurate.people.source import Columns, read
 
+NOT_KEPT = "not kept, as there is not one value for each candidate: "
 LONG = "prompt,text,reward\nhello,Hi,0.1\nhello,Hello there,0.3\nbye,Bye,0.5\nbye,See you,0.2\n"
 
 
@@ -243,3 +244,106 @@ def test_a_slate_has_one_prompt_and_points_are_finite(tmp_path):
         read(file(tmp_path, "p.csv", "prompt,text\np,a\nq,b\n"), Columns(k=2))
     with pytest.raises(InputError, match="lacks a coordinate"):
         read(file(tmp_path, "n.csv", "slate,x,y\n1,0.5,nan\n1,1,2\n"))
+
+
+def test_numbered_columns_of_rewards_are_the_candidates_own(tmp_path):
+    row = {"prompt": "p", "response_1": "a", "response_2": "b", "reward_1": 0.5, "reward_2": 2.0}
+    found = read(lines(tmp_path, row | {"votes_x": 1, "note_1": "n", "note_3": "m"}))
+    assert [c.values for c in found.slates[0].candidates] == [{"reward": 0.5}, {"reward": 2.0}]
+    assert "the candidates' own values: reward" in found.account
+    assert NOT_KEPT + "votes_x, note_1, note_3" in found.account
+
+
+def test_values_of_an_empty_cell_do_not_move_to_its_neighbour(tmp_path):
+    row = {"response_1": "a", "response_2": None, "response_3": "c"} | {f"reward_{i}": i for i in (1, 2, 3)}
+    whole = {"response_1": "a", "response_2": "b", "response_3": "c"} | {f"reward_{i}": i for i in (1, 2, 3)}
+    first, second = read(lines(tmp_path, row, whole)).slates
+    assert [c.values["reward"] for c in first.candidates] == [1, 3]
+    assert [c.values["reward"] for c in second.candidates] == [1, 2, 3]
+
+
+def test_lists_of_other_lengths_are_said(tmp_path):
+    rows = [{"responses": ["a", "b"], "tags": ["x", "y"]}, {"responses": ["c", "d"], "tags": ["x"]}]
+    found = read(lines(tmp_path, *rows))
+    assert all(c.values == {} for slate in found.slates for c in slate.candidates)
+    assert NOT_KEPT + "tags" in found.account
+
+
+def test_texts_that_end_like_pictures_are_texts(tmp_path):
+    Image.new("L", (4, 4)).save(tmp_path / "there.png")
+    rows = [{"responses": ["save it as a.png", "no"]}, {"responses": ["there.png", "yes"]}]
+    found = read(lines(tmp_path, *rows))
+    assert [[c.form for c in s.candidates] for s in found.slates] == [["text", "text"], ["image", "text"]]
+    assert "1 text ends like the name of an image that is not there: shown as text" in found.account
+    with pytest.raises(InputError, match="image is missing"):
+        read(lines(tmp_path, {"images": ["there.png", "gone.png"]}))
+
+
+def test_whole_numbers_stay_whole_beside_others(tmp_path):
+    assert shown(lines(tmp_path, {"answers": [3, 4.5]}, {"answers": [2, 7]})) == [
+        ("", ["3", "4.5"]),
+        ("", ["2", "7"]),
+    ]
+
+
+def test_objects_show_their_text_and_keep_their_scores(tmp_path):
+    """As in UltraFeedback; the model's name is not shown, and the score is the candidate's own."""
+    rows = [{"model": "m1", "response": "good", "score": 9}, {"model": "m2", "response": "bad", "score": 2}]
+    (slate,) = read(lines(tmp_path, {"instruction": "p", "completions": rows})).slates
+    assert [(c.form, c.content) for c in slate.candidates] == [("text", "good"), ("text", "bad")]
+    assert [c.values for c in slate.candidates] == [{"model": "m1", "score": 9}, {"model": "m2", "score": 2}]
+    with pytest.raises(InputError, match="does not tell what is shown"):
+        read(lines(tmp_path, {"completions": [{"model": "m1"}, {"model": "m2"}]}))
+
+
+def test_suffixed_columns_of_rewards_are_the_candidates_own(tmp_path):
+    row = {"response_1": "a", "response_1_reward": 0.5, "response_2": "b", "response_2_reward": 2.0}
+    (slate,) = read(lines(tmp_path, row)).slates
+    assert [c.values for c in slate.candidates] == [{"reward": 0.5}, {"reward": 2.0}]
+
+
+def test_values_that_are_no_plain_ones_are_not_kept(tmp_path):
+    text = "prompt,response_1,response_2,made_1,made_2\np,a,b,2024-01-01,2024-01-02\n"
+    found = read(file(tmp_path, "c.csv", text))
+    assert [c.values for c in found.slates[0].candidates] in (
+        [{}, {}],
+        [{"made": "2024-01-01"}, {"made": "2024-01-02"}],
+    )
+
+
+def test_conversations_as_prompts(tmp_path):
+    asked = [{"role": "system", "content": "be kind"}, {"role": "user", "content": "hello"}]
+    expected = "**system:** be kind\n\n**user:** hello"
+    assert shown(lines(tmp_path, {"prompt": asked, "responses": ["a", "b"]})) == [(expected, ["a", "b"])]
+    rows = [{"prompt": asked[1:], "response": x} for x in "ab"]
+    assert shown(lines(tmp_path, *rows)) == [("hello", ["a", "b"])]
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        [["a", "b"], ["c", "d"]],
+        [[1.0], [2.0]],
+        [[[1.0, 2.0], [1.0, None]], [[0.0, 1.0], [0.0, 0.0]]],
+        [[1.0, 2.0, 3.0], [0.0, 0.0, 0.0]],
+        [[], [1.0, 2.0]],
+    ],
+)
+def test_lists_that_are_no_points_are_refused(tmp_path, values):
+    with pytest.raises(InputError, match="neither a point"):
+        read(lines(tmp_path, {"samples": values}))
+
+
+def test_points_have_two_coordinates(tmp_path):
+    path = file(tmp_path, "p.csv", "slate,x,y,z\n1,0,0,0\n1,1,1,1\n")
+    with pytest.raises(InputError, match="two coordinates"):
+        read(path, Columns(show="x,y,z"))
+
+
+def test_lists_of_a_fixed_size(tmp_path):
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    values = pa.array([["a", "b"], ["c", "d"]], pa.list_(pa.string(), 2))
+    pq.write_table(pa.table({"responses": values}), tmp_path / "f.parquet")
+    assert shown(tmp_path / "f.parquet") == [("", ["a", "b"]), ("", ["c", "d"])]

@@ -15,16 +15,17 @@ from starlette.testclient import TestClient
 from recurate.people import invitations
 from recurate.people.ballots import Candidate, Slate
 from recurate.people.export import as_bytes
-from recurate.people.insight import set_password
+from recurate.people.insight import hash_of
 from recurate.people.tables import people
 from recurate.people.web import LARGEST, LONGEST, TRIES, Site, application, cookie_name, markdown
+
+PASSWORD = hash_of("correct horse")
 
 
 @pytest.fixture
 def site(study_of, clock):
     study = study_of(slates(6))
-    set_password(study, "correct horse")
-    return study, application(study, Site(title="Words", open=True))
+    return study, application(study, Site(title="Words", open=True, password=PASSWORD))
 
 
 def cookie(visitor: Visitor, name: str) -> str:
@@ -51,6 +52,36 @@ def test_a_session(site):
     assert study.undecided(0) == 0
     assert anna.post("/api/undo").json()["slate"]["lease"] > 0
     assert study.undecided(0) == 1
+
+
+def test_the_completion_code_is_shown_where_answers_were_given(study_of, clock):
+    study = study_of(slates(1))
+    app = application(study, Site(open=True))
+    anna, bert = Visitor(app).join(worker="W1"), Visitor(app).join()
+    anna.get("/api/next")
+    assert "other people have them all" in bert.get("/api/next").json()["none"]
+    assert "code" not in bert.get("/api/next").json()
+    assert anna.pick().json()["code"] == study.code(1)
+    clock.time += 60
+    stranger = Visitor(app).join(worker="W1").get("/api/next").json()
+    assert "code" not in stranger, "a worker's name is no secret"
+    assert "on the page on which you answered" in stranger["none"]
+
+
+def test_a_form_that_is_sent_twice_is_one_person(study_of):
+    study = study_of(slates(2))
+    app = application(study, Site(open=True))
+    anna = Visitor(app).join()
+    anna.join()
+    with study.engine.connect() as c:
+        assert len(c.execute(sa.select(people.c.id)).all()) == 1
+
+
+def test_control_characters_are_refused(study_of):
+    study = study_of(slates(1))
+    anna = Visitor(application(study, Site(open=True))).join()
+    assert anna.pick(comment="a\x00b").status_code == 422
+    assert anna.pick(comment="two\nlines").status_code == 200
 
 
 # --- who may do what ------------------------------------------------------------------------------
@@ -103,7 +134,7 @@ def test_images_are_shown_to_those_who_were_given_them(study_of):
     one = (Candidate(0, "image", picture), Candidate(1, "text", "none"))
     study = study_of([Slate(0, one)])
     study.add([], {picture: b"PNG"})
-    app = application(study, Site(open=True))
+    app = application(study, Site(open=True, password=PASSWORD))
     anna, bert = Visitor(app).join(), Visitor(app).join()
     assert anna.get(f"/media/{picture}.png").status_code == 404
     anna.get("/api/next")
@@ -178,9 +209,7 @@ def test_cookies_and_headers(study_of):
 
 def test_studies_on_one_host_do_not_end_each_others_sessions(study_of):
     """A browser sends the cookies of a host to all its ports."""
-    apps = [application(study_of(slates(2)), Site(open=True)) for _ in range(2)]
-    for app in apps:
-        set_password(app.state.study, "correct horse")
+    apps = [application(study_of(slates(2)), Site(open=True, password=PASSWORD)) for _ in range(2)]
     one, other = Visitor(apps[0]).join(), owner(apps[1])
     other.join()
     for theirs, own in ((one, other), (other, one)):
@@ -188,7 +217,7 @@ def test_studies_on_one_host_do_not_end_each_others_sessions(study_of):
     assert one.get("/api/next").status_code == other.get("/api/next").status_code == 200
     assert other.get("/owner/state").status_code == 200
     assert one.get("/owner/state").status_code == 401, "the other study's owner is nobody here"
-    again = application(apps[0].state.study, Site(open=True))
+    again = application(apps[0].state.study, Site(open=True, password=PASSWORD))
     assert again.state.cookies == apps[0].state.cookies, "a restart keeps them"
 
 
@@ -314,8 +343,7 @@ def test_requests_made_from_the_document_find_no_fault(study_of):
     from hypothesis import HealthCheck, Phase, settings
 
     study = study_of(slates(500))
-    set_password(study, "correct horse")
-    app = application(study, Site(open=True))
+    app = application(study, Site(open=True, password=PASSWORD))
     app.state.seen = type(
         "Never", (dict,), {"__missing__": lambda self, key: __import__("collections").deque()}
     )()
@@ -348,7 +376,7 @@ def test_requests_made_from_the_document_find_no_fault(study_of):
 
 def test_a_link_that_is_opened_again_leads_to_the_same_person(study_of):
     study = study_of(slates(3))
-    app = application(study, Site(open=True))
+    app = application(study, Site(open=True, password=PASSWORD))
     anna = Visitor(app)
     assert "/join" in str(anna.get("/join?workerId=W1").url)
     anna.join(worker="W1")
@@ -375,11 +403,10 @@ def test_the_end_of_a_round_is_said(site):
 
 def test_picks_made_elsewhere_are_added_on_the_owners_page(study_of, clock):
     there, here = study_of(slates(3)), study_of(slates(3))
-    set_password(here, "correct horse")
     anna = there.join("a")
     while (lease := there.next(anna)) is not None:
         there.submit(anna, lease.id, f"click-{lease.id}", "pick", [0])
-    boss = owner(application(here, Site()))
+    boss = owner(application(here, Site(password=PASSWORD)))
     for ending, new in (("csv", 3), ("jsonl", 0), ("parquet", 0)):
         data = as_bytes(there, ending)[0]
         said = boss.http.post(f"/owner/import/{ending}", content=data, headers={"X-Token": boss.token})

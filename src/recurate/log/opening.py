@@ -9,7 +9,7 @@ from typing import Any
 import pyarrow as pa
 
 from recurate.core.errors import InputError
-from recurate.log.folders import read_folder
+from recurate.log.folders import is_fit, read_folder
 from recurate.log.inputs import folder_of, name_of, source_of
 from recurate.log.reading.answers import Answers, standing
 from recurate.log.reading.exports import reshaped
@@ -39,7 +39,7 @@ def open_log(source: Any, given: Given) -> Opened:
         InputError: If the source cannot be read, has no rewards, or can be read in several ways that differ.
     """
     name, own = name_of(source), _own_table(source)
-    answers = _answers(source if own is None else own, given, decided=folder_of(source) is not None)
+    answers = _answers(source if own is None else own, given, decided=_fitted(source), loop=True)
     if own is not None and _as_it_is(given):
         return _own(answers.source.read() if answers.left_out else own, given, name, answers)
     file = answers.source
@@ -88,7 +88,7 @@ def open_slates(source: Any, given: Given, wanted: Wanted | None = None) -> Plai
 
 def read_picks(source: Any, given: Given) -> tuple[pa.Table, Understood]:
     """Return the table of a source of picks, and how it is read."""
-    answers = _answers(source, given, decided=folder_of(source) is not None)
+    answers = _answers(source, given, decided=_fitted(source))
     file = answers.source
     table = file.read()
     more: tuple[str, ...] = ()
@@ -100,10 +100,15 @@ def read_picks(source: Any, given: Given) -> tuple[pa.Table, Understood]:
     return table, replace(found, notes=(*file.notes, *answers.notes, *more))
 
 
-def _answers(source: Any, given: Given, *, decided: bool) -> Answers:
+def _answers(source: Any, given: Given, *, decided: bool, loop: bool = False) -> Answers:
     """Return a source without the answers that do not count; what a fit's folder holds was ``decided``."""
     file = source_of(source, text=_text(given))
-    return Answers(file) if decided else standing(file, given)
+    return Answers(file) if decided else standing(file, given, loop=loop)
+
+
+def _fitted(source: Any) -> bool:
+    folder = folder_of(source)
+    return folder is not None and is_fit(folder)
 
 
 def _head(file: Source) -> pa.Table:

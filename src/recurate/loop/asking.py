@@ -26,7 +26,6 @@ POSTED = "people"  # folder of the posted slates in the run's folder
 SLATES = "slates.parquet"
 NOBODY = -1  # slot of a slate without a pick
 DAMAGED = "restore the folder; if people have not begun, remove it and resume the run"
-SIMULATED = "simulated "  # before the number of simulated people, in their names
 LATE = "late"  # answer of a slate that nobody answered in time
 ALIKE = "alike"  # answer of a slate that nobody was shown, as its candidates look alike
 
@@ -41,12 +40,14 @@ class Answers:
             (slates, K).
         choosers: Who answered, shape (slates,); "" if nobody.
         outcomes: ``pick``, ``alike`` (a pick too), ``tie``, ``bad``, ``skip`` or ``late``, shape (slates,).
+        simulated: Whether a simulated person answered, shape (slates,).
     """
 
     slots: IntArray
     places: IntArray
     choosers: Sequence[str]
     outcomes: Sequence[str]
+    simulated: Sequence[bool]
 
 
 class Picker(Protocol):

@@ -27,7 +27,7 @@ from recurate.log.candidates import Candidates, from_log, group_names
 from recurate.log.samples import Samples, is_text
 from recurate.log.schema import MODEL, REAL, Log, as_log, complete
 from recurate.log.trajectory import CONTROL, MEASURED, Row, Trajectory, passed_on
-from recurate.loop.asking import LATE, SIMULATED, check_answers, facts_of, post
+from recurate.loop.asking import LATE, check_answers, facts_of, post
 from recurate.loop.contexts import draw_contexts
 from recurate.loop.environment import Environment
 from recurate.loop.mixing import Picks, first_set, training_set
@@ -166,7 +166,7 @@ def begin(
 
 
 def _stream(state: State, environment: Environment, attempt: int) -> Stream:
-    stream = Stream(environment.config.seed).at("round", state.round)
+    stream = environment.config.stream.at("round", state.round)
     return stream.at("attempt", attempt) if attempt else stream
 
 
@@ -253,8 +253,8 @@ def _fit(state: State, environment: Environment, stream: Stream) -> tuple[Genera
         training = first_set(data)
     else:
         mixed = config.retraining.real_fraction > 0 or environment.setting.accumulate
-        root = Stream(config.seed)
-        training = training_set(state.batches, state.round, data if mixed else None, config.retraining, root)
+        given = data if mixed else None
+        training = training_set(state.batches, state.round, given, config.retraining, config.stream)
     model = state.generator.fit(
         training.samples, rng=stream.at("fit"), contexts=training.contexts, real=training.real
     )
@@ -444,7 +444,7 @@ def _ask(
             "begin one with selection.people.late = 'rule'",
         )
     said = [f"{missing.size} of {slates} slates had no answer by the deadline"] if missing.size else []
-    simulated = sum(str(name).startswith(SIMULATED) for name in choosers)
+    simulated = sum(answers.simulated)
     said += [f"{simulated} of {slates} slates were judged by simulated people"] if simulated else []
     none = int((slots < 0).sum())
     said += [f"{none} of {slates} slates have no pick"] if none else []
@@ -456,6 +456,7 @@ def _ask(
         "picked": (np.arange(k) == slots[:, None]).ravel(),
         "chooser": pa.array(np.repeat(np.array(choosers, object), k).tolist(), pa.string()),
         "outcome": pa.array(np.repeat(np.array(outcomes, object), k).tolist(), pa.string()),
+        "simulated": np.repeat(np.array(answers.simulated, bool) | (np.array(outcomes) == "rule"), k),
     }
     return Log(complete(pa.table(columns), scored.names), scored.names), tuple(said)
 

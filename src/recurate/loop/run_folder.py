@@ -33,19 +33,20 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from recurate.components.data.paths import is_there
 from recurate.components.protocols import Generator
 from recurate.components.registry import code_of, first_model, load_model
+from recurate.core.data_files import is_there
 from recurate.core.errors import InputError
-from recurate.core.files import parse_toml, read_toml, sync, write_text
+from recurate.core.files import parse_toml, read_toml, sync, uninterrupted, write_text
 from recurate.core.fingerprints import DEVICE, NAMED, PACKAGES, Change, Fingerprint, after, changes, version
 from recurate.core.marks import is_own, marked
 from recurate.core.sealed import BEFORE, CONTENTS, RUN, SEAL, field, read_json, sealed, sha256, write_folder
 from recurate.core.version import VERSION
 from recurate.engines.engine import Engine
-from recurate.log.folders import RUN_FORMAT, StoredRun, first_absent, fixed_hash, thinned_rounds
+from recurate.log.folders import MODELS, RUN_FORMAT, StoredRun, first_absent, fixed_hash, thinned_rounds
 from recurate.log.samples import Samples, load_samples, save_samples
 from recurate.log.schema import MODEL, Log, read_log, write_log
+from recurate.log.trajectory import Trajectory
 from recurate.loop.asking import POSTED, Picker, posted_in
 from recurate.loop.config import Config, read_config, write_config
 from recurate.loop.environment import Environment, prepare, rests_on
@@ -98,7 +99,7 @@ class RunFolder(StoredRun):
         shutil.rmtree(path / "setup", ignore_errors=True)
         facts = environment.facts() | {"real_data": environment.real_facts()}
         write_folder(path / "setup", environment.save, facts)
-        manifest = _manifest(config, fingerprints) | {"setup": _seal_of(path / "setup")}
+        manifest = manifest_of(config, fingerprints) | {"setup": seal_of(path / "setup")}
         write_text(path / "manifest.json", sealed(marked(manifest)))
         return cls(path)
 
@@ -140,7 +141,7 @@ class RunFolder(StoredRun):
         Raises:
             InputError: If a file has changed and changes are not accepted.
         """
-        now = _fingerprints(_manifest(config, rests_on(config)))
+        now = _fingerprints(manifest_of(config, rests_on(config)))
         found = changes(self._rested_on(), now)
         if not accept:
             self._refuse([change for change in found if not change.noted])
@@ -245,7 +246,7 @@ class RunFolder(StoredRun):
     def _links(self, t: int) -> dict[str, str]:
         """Return the seals of the run and of the round before round t, which round t holds."""
         run = str(self.manifest()[SEAL])
-        return {RUN: run, BEFORE: run if t == 0 else _seal_of(self.round_path(t - 1))}
+        return {RUN: run, BEFORE: run if t == 0 else seal_of(self.round_path(t - 1))}
 
     def attempts(self, t: int) -> int:
         """Return the number of attempts at round t that were rolled back."""
@@ -264,11 +265,17 @@ class RunFolder(StoredRun):
         """Read a round's candidates, shape (candidates, ...)."""
         return load_samples(self.round_path(t))
 
+    def save_results(self, trajectory: Trajectory, bounds: list[dict[str, Any]]) -> None:
+        """Write the trajectory, and then the checked statements with its hash."""
+        with uninterrupted():
+            trajectory.write(self.path / "trajectory.parquet")
+            self.save_bounds(bounds)
+
     def save_bounds(self, bounds: list[dict[str, Any]]) -> None:
         """Write the checked statements with the hash of the trajectory, which is written before."""
         found = {
             "bounds": bounds,
-            BEFORE: _seal_of(self.round_path(self.complete() - 1)),
+            BEFORE: seal_of(self.round_path(self.complete() - 1)),
             "trajectory_sha256": sha256(self.path / "trajectory.parquet"),
         }
         write_text(self.path / "bounds.json", sealed(found))
@@ -351,6 +358,10 @@ class RunFolder(StoredRun):
         """Remove the shards of rounds that are complete, or are begun anew."""
         shutil.rmtree(self.path / SHARDS, ignore_errors=True)
 
+    def picks(self, t: int, environment: Environment) -> Picks:
+        """Return the picks of a complete round."""
+        return _picks(self.round_path(t), environment)
+
     def _batches(self, environment: Environment, part: str) -> tuple[Picks, ...]:
         """Return the picks for the next training set."""
         done = self.complete()
@@ -408,7 +419,8 @@ def _facts_in(folder: Path) -> dict[str, Any]:
     return dict(field(found, "facts", dict, folder / CONTENTS, "restore it"))
 
 
-def _seal_of(folder: Path) -> str:
+def seal_of(folder: Path) -> str:
+    """Return the seal of a folder with ``contents.json``."""
     return str(read_json(folder / CONTENTS, "restore it")[SEAL])
 
 
@@ -429,7 +441,7 @@ def _picks(folder: Path, environment: Environment) -> Picks:
 
 def _is_a_start(path: Path, config: Config) -> bool:
     """Return whether a folder is empty, or holds what the same run leaves if killed before its manifest."""
-    leftovers = {LOCK, "config.toml", "setup"}
+    leftovers = {LOCK, "config.toml", MODELS if config.models and config.model is None else "setup"}
     leftovers |= {f".{name}.partial" for name in ("config.toml", "manifest.json", "setup")}
     names = {entry.name for entry in path.iterdir()}
     if not posted_in(path):
@@ -440,7 +452,8 @@ def _is_a_start(path: Path, config: Config) -> bool:
     return names <= {LOCK, ".config.toml.partial"}
 
 
-def _manifest(config: Config, rests_on: Sequence[Fingerprint]) -> dict[str, Any]:
+def manifest_of(config: Config, rests_on: Sequence[Fingerprint]) -> dict[str, Any]:
+    """Return what a manifest says of a configuration, the machine and what the run rests on."""
     settings = parse_toml(write_config(config))
     return {
         "format": RUN_FORMAT,

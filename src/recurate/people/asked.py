@@ -138,12 +138,19 @@ def _answers(c: sa.Connection, t: int, attempt: int, count: int, k: int) -> Answ
     rare among the candidates.
     """
     slots, outcomes = np.full(count, NOBODY), [LATE] * count
-    places, choosers = np.zeros((count, k), np.int64), [""] * count
+    places, choosers, simulated = np.zeros((count, k), np.int64), [""] * count, [False] * count
     places[:] = np.arange(k)
     joined = ballots.join(leases, ballots.c.lease == leases.c.id).join(slates, ballots.c.slate == slates.c.id)
     of = and_(slates.c.round == t, slates.c.attempt == attempt, slates.c.answer.is_(None))
     wanted = (
-        select(slates.c.number, ballots.c.outcome, ballots.c.slots, leases.c.places, people.c.label)
+        select(
+            slates.c.number,
+            ballots.c.outcome,
+            ballots.c.slots,
+            leases.c.places,
+            people.c.label,
+            people.c.simulated,
+        )
         .select_from(joined.join(people, ballots.c.person == people.c.id))
         .where(of, ~ballots.c.withdrawn, leases.c.repeat == 0)
         .order_by(slates.c.number, people.c.id)
@@ -158,11 +165,12 @@ def _answers(c: sa.Connection, t: int, attempt: int, count: int, k: int) -> Answ
         places[row.number] = -1
         places[row.number, order] = np.arange(len(order))
         outcomes[row.number], choosers[row.number] = row.outcome, row.label
+        simulated[row.number] = row.simulated
         if row.outcome == "pick":
             slots[row.number] = json.loads(row.slots)[0]
         elif row.outcome in PICKS:
             slots[row.number], outcomes[row.number] = json.loads(row.slots)[0], "pick"
-    return Answers(slots, places, choosers, outcomes)
+    return Answers(slots, places, choosers, outcomes, simulated)
 
 
 def candidates_of(study: Study, slate: int) -> list[Candidate]:

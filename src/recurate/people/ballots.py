@@ -22,7 +22,6 @@ from sqlalchemy import and_, exists, func, insert, or_, select, update
 
 from recurate.core.errors import RecurateError
 from recurate.core.seeds import Stream
-from recurate.loop.asking import SIMULATED
 from recurate.people import statements as sql
 from recurate.people import tables
 from recurate.people.tables import DONE, OPEN, RETURNED, ballots, candidates, leases, people, sessions, slates
@@ -39,6 +38,9 @@ SWEEP = 1.0  # seconds between two looks for expired leases, while there are fre
 COUNTED = 5.0  # seconds for which sessions, and the number of a person's slates, are not looked up again
 FEW = 50  # slates left, below which they are
 MANY = 100_000  # people that are remembered
+TURNS = 5  # times that a transaction is begun which PostgreSQL ends, as two waited for each other
+UNMET = ("40P01", "40001")  # PostgreSQL: deadlock, serialization failure
+GONE = "You cannot take part in this study any more."
 SESSION = 30 * 86_400.0  # seconds that a session lasts
 
 
@@ -284,7 +286,7 @@ class Study:
             if worker is not None:
                 old = c.execute(select(people).where(people.c.worker == worker)).first()
                 if old is not None and old.blocked:
-                    raise Refused("You cannot take part in this study any more.", 403)
+                    raise Refused(GONE, 403)
                 if old is not None:
                     self._begin(c, hashed, old.id)
                     return int(old.id)
@@ -301,7 +303,7 @@ class Study:
                 )
             )  # fmt: skip
             number = int(row.inserted_primary_key[0])  # type: ignore[index]
-            label = f"{SIMULATED}{number}" if simulated else f"person {number}"
+            label = f"simulated {number}" if simulated else f"person {number}"
             c.execute(update(people).where(people.c.id == number).values(label=label))
             self._begin(c, hashed, number)
             return number
@@ -334,9 +336,23 @@ class Study:
         with self._reader.connect() as c:
             return c.execute(select(people.c.worker).where(people.c.id == person)).scalar()
 
+    def _write(self, do: Callable[[sa.Connection], T]) -> T:
+        """Return what ``do`` returns in a transaction, begun again where two waited for each other."""
+        for turn in range(TURNS):
+            try:
+                with self.engine.begin() as c:
+                    return do(c)
+            except sa.exc.OperationalError as error:
+                if getattr(error.orig, "sqlstate", None) not in UNMET or turn == TURNS - 1:
+                    raise
+        raise AssertionError
+
     def remove(self, person: int) -> int:
         """Delete all data of a person, free the seats, and return the number of ballots deleted."""
-        with self.engine.begin() as c:
+
+        def do(c: sa.Connection) -> int:
+            if c.execute(sql.ONE_AT_A_TIME, {"a_person": person}).first() is None:
+                return 0
             held = and_(leases.c.person == person, leases.c.repeat == 0, leases.c.state != RETURNED)
             self._free(c, list(c.execute(select(leases.c.slate).where(held)).scalars()))
             gone = c.execute(ballots.delete().where(ballots.c.person == person)).rowcount
@@ -347,15 +363,24 @@ class Study:
             c.execute(people.delete().where(people.c.id == person))
             if newest == person:  # nobody else gets this number, with the name and the code that go with it
                 c.execute(sql.SET, {"key": "last removed", "value": str(person)})
-        return int(gone)
+            return int(gone)
+
+        return self._write(do)
 
     # --- the next slate ---------------------------------------------------------------------------
 
     def next(self, person: int) -> Lease | None:
-        """Return the slate that a person holds, or else a new one; None if nothing is left for the person."""
-        with self.engine.begin() as c:
+        """Return the slate that a person holds, or else a new one; None if nothing is left for the person.
+
+        Raises:
+            Refused: If the person was removed from the study.
+        """
+
+        def do(c: sa.Connection) -> Lease | None:
             self._hold(c, person)
             return self._next(c, person, self.now())
+
+        return self._write(do)
 
     def _next(self, c: sa.Connection, person: int, now: float) -> Lease | None:
         held = c.execute(sql.HELD, {"a_person": person, "now": now}).first()
@@ -381,10 +406,16 @@ class Study:
         fresh = self._fresh(c, person, now, sql.FRESH, start)
         return fresh or (self._fresh(c, person, now, sql.TWINS, 0) if self.rules.twins else None)
 
+    def hand_back(self, person: int) -> None:
+        """Return the slate that a person holds, so that others get it."""
+        with self.engine.begin() as c:
+            for held in c.execute(sql.HELD, {"a_person": person, "now": -math.inf}).all():
+                self._drop(c, held)
+
     def _hold(self, c: sa.Connection, person: int) -> None:
-        """Let a person's requests pass one after the other; SQLite has one writer anyway."""
-        if self.engine.dialect.name != "sqlite":
-            c.execute(sql.ONE_AT_A_TIME, {"a_person": person})
+        """Let a person's requests pass one after the other."""
+        if c.execute(sql.ONE_AT_A_TIME, {"a_person": person}).first() is None:
+            raise Refused(GONE, 403)
 
     def at_limit(self, person: int) -> bool:
         """Whether a person has answered as many slates as one may."""
@@ -404,17 +435,26 @@ class Study:
         """Lease a slate again that the person answered some slates ago, and that was not repeated yet."""
         later = leases.alias("later")
         again = exists().where(later.c.slate == leases.c.slate, later.c.person == person, later.c.repeat > 0)
-        own = and_(leases.c.person == person, leases.c.state == DONE, leases.c.repeat == 0, ~again)
-        old = list(c.execute(select(leases.c.slate).where(own).order_by(leases.c.id)).scalars())
-        return self._give(c, old[0], person, 1, now) if len(old) > REPEAT_AFTER else None
+        check = exists().where(slates.c.id == leases.c.slate, slates.c.answer.is_not(None))
+        own = and_(leases.c.person == person, leases.c.state == DONE, leases.c.repeat == 0, ~again, ~check)
+        old = c.execute(select(leases.c.slate, leases.c.places).where(own).order_by(leases.c.id)).all()
+        if len(old) <= REPEAT_AFTER:
+            return None
+        return self._give(c, old[0].slate, person, 1, now, json.loads(old[0].places))
 
-    def _give(self, c: sa.Connection, slate: int, person: int, repeat: int, now: float) -> Lease:
+    def _give(
+        self, c: sa.Connection, slate: int, person: int, repeat: int, now: float, before: Sequence[int] = ()
+    ) -> Lease:
+        """Lease a slate in an order drawn for the person, which is not the one of ``before``."""
         rows = c.execute(sql.CANDIDATES, {"a_slate": slate}).all()
         seen: dict[tuple[str, str], int] = {}
         for row in rows:
             seen.setdefault(look(row.form, row.content), row.slot)
         order = list(seen.values())
-        Stream(self.rules.seed).at("order", person, slate, repeat).generator().shuffle(order)
+        draw = Stream(self.rules.seed).at("order", person, slate, repeat).generator()
+        draw.shuffle(order)
+        while order == list(before) and len(order) > 1:  # who picks by place would seem consistent
+            draw.shuffle(order)
         until = now + self.rules.lease
         values = {
             "slate": slate, "person": person, "repeat": repeat, "given": now, "until": until,
@@ -506,16 +546,15 @@ class Study:
         )
 
     def _submit(self, person: int, said: Said, then: Callable[[sa.Connection], T]) -> T:
-        for again in (False, True):
-            try:
-                with self.engine.begin() as c:
-                    self._hold(c, person)
-                    self._keep(c, person, said)
-                    return then(c)
-            except sa.exc.IntegrityError:  # the same click, twice at the same time
-                if again:
-                    raise
-        raise AssertionError
+        def do(c: sa.Connection) -> T:
+            self._hold(c, person)
+            self._keep(c, person, said)
+            return then(c)
+
+        try:
+            return self._write(do)
+        except sa.exc.IntegrityError:  # the same click, twice at the same time
+            return self._write(do)
 
     def _keep(self, c: sa.Connection, person: int, said: Said) -> None:
         now = self.now()
@@ -530,8 +569,12 @@ class Study:
             if (stands[0].outcome, json.loads(stands[0].slots)) == (said.outcome, chosen):
                 return
             raise Refused("You have already answered this question. Take the answer back first.")
-        if old:
+        if any(o.lease != said.lease for o in old):
+            raise Refused("This click has the name of another one. Load the page again.", 422)
+        if old and (old[-1].outcome, json.loads(old[-1].slots)) == (said.outcome, chosen):
             return  # the click was kept, and taken back since
+        if old:
+            raise Refused("This click was kept with another answer. Load the page again.", 422)
         if held.closed and not held.repeat:
             raise Refused("This round is over: the answer came too late. Here is another question.", 410)
         self._still(c, held)
@@ -548,7 +591,11 @@ class Study:
 
     def _still(self, c: sa.Connection, held: Any) -> None:
         """Take the seat again if the lease has expired and nobody else has it."""
-        if held.state == OPEN or held.repeat:  # an open one has its seat, and a repeat has none
+        if held.state == OPEN:
+            return
+        if self.rules.limit is not None and self._answered(c, held.person) >= self.rules.limit:
+            raise Refused("You have answered as many questions as one may.", 410)
+        if held.repeat:  # it has no seat
             return
         own = and_(slates.c.id == held.slate, slates.c.taken < slates.c.wanted)
         taken = c.execute(update(slates).where(own).values(taken=slates.c.taken + 1)).rowcount
@@ -597,7 +644,8 @@ class Study:
             Refused: If a run has taken the answer.
         """
         now = self.now()
-        with self.engine.begin() as c:
+
+        def do(c: sa.Connection) -> Lease | None:
             self._hold(c, person)
             own = and_(ballots.c.person == person, ~ballots.c.withdrawn, ballots.c.made >= since)
             last = c.execute(select(ballots).where(own).order_by(ballots.c.id.desc()).limit(1)).first()
@@ -620,6 +668,8 @@ class Study:
                 .values(state=OPEN, given=now, until=now + self.rules.lease)
             )  # fmt: skip
             return self._lease(c, c.execute(select(leases).where(leases.c.id == last.lease)).one())
+
+        return self._write(do)
 
     def image(self, digest: str) -> bytes | None:
         """Return an image, PNG."""
@@ -675,6 +725,12 @@ class Study:
         of = and_(slates.c.wanted.not_in((0, seats, UNLIMITED)), ~slates.c.closed)
         with self.engine.begin() as c:
             return int(c.execute(update(slates).where(of).values(wanted=seats)).rowcount)
+
+    def has_answered(self, person: int, since: float = 0.0) -> bool:
+        """Whether an answer of a person stands that was given at ``since`` (seconds since 1970) or later."""
+        own = and_(ballots.c.person == person, ~ballots.c.withdrawn, ballots.c.made >= since)
+        with self._reader.connect() as c:
+            return c.execute(select(ballots.c.id).where(own).limit(1)).first() is not None
 
     def answers(self) -> int:
         """Return how many answers stand."""

@@ -23,16 +23,16 @@ from sqlalchemy import and_, exists, insert, select, update
 
 from recurate.core.errors import InputError
 from recurate.core.files import atomic_path
+from recurate.log.reading.answers import OF_STUDY
 from recurate.log.reading.sources import open_source
 from recurate.people.ballots import PICKS, Study, look
-from recurate.people.tables import DONE, ballots, candidates, leases, people, slates
+from recurate.people.tables import DONE, OPEN, RETURNED, ballots, candidates, leases, people, slates
 
 T = TypeVar("T")
 ENDINGS = {"parquet": "application/octet-stream", "jsonl": "application/jsonl", "csv": "text/csv"}
 PART = 20_000  # ballots that are turned into rows at a time
 NEAR = 3  # numbers of slates per slate that is wanted, up to which all between the ends are read
 MOST_TEXT = 2**30  # bytes of texts that are repeated as one array, which holds 2 GiB
-OF = " of study "  # between a person's name and the study, of imported answers
 OUTCOMES = {"pick", "tie", "bad", "skip", "ranking", "extremes"}
 NEEDED = ("round", "asked", "slate", "slot", "shown", "picked", "chooser", "outcome")
 WORDS = (
@@ -62,13 +62,18 @@ def table_of(study: Study) -> pa.Table:
         name = name_of(study)
         tables = [_rows(*found, name) for found in _ahead(_parts(study))]
     if not tables:
-        return pa.table({"round": pa.array([], pa.int32()), "slate": pa.array([], pa.int64())})
+        return pa.table({name: pa.array([], kind) for name, kind in EMPTY.items()})
     whole = pa.concat_tables(tables, promote_options="default")
     numbered = [chunk.indices.cast(pa.int64()) for chunk in whole.column("shown").dictionary_encode().chunks]
     whole = whole.set_column(whole.column_names.index("item"), "item", pa.chunked_array(numbered, pa.int64()))
     return whole.select([n for n in whole.column_names if n not in _SELDOM or _any(whole.column(n))])
 
 
+EMPTY = {  # columns of an export without answers
+    "round": pa.int32(), "slate": pa.int64(), "slot": pa.int32(), "item": pa.int64(), "picked": pa.bool_(),
+    "chooser": pa.string(), "outcome": pa.string(), "shown": pa.string(), "asked": pa.int64(),
+    "seconds": pa.float64(), "time": pa.string(), "study": pa.string(),
+}  # fmt: skip
 _SELDOM = {
     "attempt", "simulated", "repeated", "check", "tied", "order", "worst", "reason", "comment", "context",
     "worker",
@@ -294,7 +299,8 @@ def write(study: Study, path: Path) -> int:
 def take(study: Study, source: Any, name: str) -> int:
     """Add answers that were made elsewhere, as an export has them, and return how many were new.
 
-    All are added, or none. This study's own answers are in it already, wherever they come back from.
+    All are added, or none. An answer that differs from the one that was imported before takes its place, and
+    counts as new. This study's own answers are in it already, wherever they come back from.
 
     Args:
         study: The study.
@@ -315,7 +321,10 @@ def take(study: Study, source: Any, name: str) -> int:
         )
     groups: dict[int, list[dict[str, Any]]] = defaultdict(list)
     for row in table.to_pylist():
+        _check_row(row, name)
         groups[row["slate"]].append(row)
+    for rows in groups.values():
+        _check_one(rows, name)
     own = name_of(study)
     # A person's repeats come after the answer that they repeat.
     answers = sorted(groups.values(), key=lambda rows: bool(rows[0].get("repeated")))
@@ -323,7 +332,34 @@ def take(study: Study, source: Any, name: str) -> int:
         return sum(
             _take_one(c, study.now(), sorted(rows, key=lambda r: r["slot"]), name)
             for rows in answers
-            if own not in (rows[0].get("study"), str(rows[0]["chooser"]).rpartition(OF)[2])
+            if own not in (rows[0].get("study"), str(rows[0]["chooser"]).rpartition(OF_STUDY)[2])
+        )
+
+
+def _check_row(row: dict[str, Any], name: str) -> None:
+    """Raise InputError if a row does not say which answer it belongs to."""
+    whole = ("round", "slate", "slot", "asked")
+    words = ("chooser", "outcome")
+    bad = [n for n in whole if not isinstance(row[n], int)]
+    bad += [n for n in words if not isinstance(row[n], str) or not row[n]]
+    if bad:
+        raise InputError(
+            f"{name} has a row without a {bad[0]}",
+            got=f"{bad[0]} = {row[bad[0]]!r}",
+            remedy="import the file as it was exported",
+        )
+
+
+def _check_one(rows: list[dict[str, Any]], name: str) -> None:
+    """Raise InputError if the rows of one answer disagree about it."""
+    bad = [n for n in ("round", "asked", "chooser", "outcome") if len({row[n] for row in rows}) > 1]
+    if not bad and sorted(row["slot"] for row in rows) != list(range(len(rows))):
+        bad = ["slot"]
+    if bad:
+        raise InputError(
+            f"{name} has an answer whose rows do not belong together",
+            got=f"slate {rows[0]['slate']}: {bad[0]} is {', '.join(str(row[bad[0]]) for row in rows[:6])}",
+            remedy="import the file as it was exported; of several files, one after the other",
         )
 
 
@@ -369,10 +405,20 @@ def _take_one(c: sa.Connection, now: float, rows: list[dict[str, Any]], name: st
     repeat = int(bool(first.get("repeated")) and c.execute(had).first() is not None)
     made = _time(first, now)
     key = f"imported-{slate.id}-{repeat}"
-    if c.execute(select(ballots.c.id).where(ballots.c.person == person, ballots.c.key == key)).first():
-        return 0
+    answer = {
+        "outcome": first["outcome"], "slots": json.dumps(said), "reason": first.get("reason") or "",
+        "comment": first.get("comment") or "",
+    }  # fmt: skip
+    before = c.execute(select(ballots).where(ballots.c.person == person, ballots.c.key == key)).first()
+    if before is not None:
+        if all(getattr(before, n) == value for n, value in answer.items()):
+            return 0
+        new = {**answer, "seconds": first.get("seconds") or 0.0, "made": made}
+        c.execute(update(ballots).where(ballots.c.id == before.id).values(**new))
+        return 1
     if not repeat:
         c.execute(update(slates).where(slates.c.id == slate.id).values(taken=slates.c.taken + 1))
+        _unseat(c, slate.id, slate.taken + 1 - slate.wanted)
     lease = c.execute(
         insert(leases)
         .values(
@@ -383,13 +429,22 @@ def _take_one(c: sa.Connection, now: float, rows: list[dict[str, Any]], name: st
     ).scalar_one()  # fmt: skip
     c.execute(
         insert(ballots).values(
-            lease=lease, slate=slate.id, person=person, key=key, outcome=first["outcome"],
-            slots=json.dumps(said), reason=first.get("reason") or "",
-            comment=first.get("comment") or "", seconds=first.get("seconds") or 0.0, made=made,
-            withdrawn=False,
+            lease=lease, slate=slate.id, person=person, key=key, seconds=first.get("seconds") or 0.0,
+            made=made, withdrawn=False, **answer,
         )
     )  # fmt: skip
     return 1
+
+
+def _unseat(c: sa.Connection, slate: int, many: int) -> None:
+    """Return up to ``many`` leases of a slate that others hold and that it does not need any more."""
+    if many <= 0:
+        return
+    held = and_(leases.c.slate == slate, leases.c.state == OPEN, leases.c.repeat == 0)
+    newest = select(leases.c.id).where(held).order_by(leases.c.given.desc(), leases.c.id).limit(many)
+    if found := list(c.execute(newest).scalars()):
+        c.execute(update(leases).where(leases.c.id.in_(found)).values(state=RETURNED))
+        c.execute(update(slates).where(slates.c.id == slate).values(taken=slates.c.taken - len(found)))
 
 
 def _asked(c: sa.Connection, first: dict[str, Any]) -> tuple[Any, dict[str, int]]:
@@ -413,8 +468,8 @@ def _asked(c: sa.Connection, first: dict[str, Any]) -> tuple[Any, dict[str, int]
 def _from_elsewhere(c: sa.Connection, first: dict[str, Any], now: float) -> int:
     """Return the person who stands for a chooser of another study."""
     label, worker = str(first["chooser"]), first.get("worker") or None
-    if OF not in label:
-        label += OF + (first.get("study") or "elsewhere")
+    if OF_STUDY not in label:
+        label += OF_STUDY + (first.get("study") or "elsewhere")
     person = c.execute(select(people.c.id).where(people.c.label == label)).scalar()
     if person is not None:
         return int(person)

@@ -9,6 +9,7 @@ import secrets
 import threading
 import time
 from collections import Counter, defaultdict
+from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any
 
@@ -21,13 +22,14 @@ from recurate.choices.checks.luce_checks import run_checks
 from recurate.choices.checks.verdict import judge
 from recurate.choices.models.logit import conditional_logit
 from recurate.choices.table import Choices
-from recurate.core.errors import RecurateError
+from recurate.core.errors import RecurateError, counted
 from recurate.people.ballots import PICKS, Study
 from recurate.people.invitations import listed
 from recurate.people.tables import ballots, candidates, leases, people, slates
 
 FEWEST = 20  # picks below which nothing is fitted, and nobody is suspicious
 NEWEST = 20_000  # answers that the overview looks at
+ENOUGH = 0.9  # share of candidates with a number, of a column that is a reward
 QUICK = 1.0  # seconds: a median below this is too fast to have looked
 RARE = 1e-4  # chance below which always one place is suspicious
 REST = 20  # times as long as a fit took passes before the next one
@@ -35,19 +37,16 @@ GROUPED, OWN_PICKS = 10, 10  # people with so many picks each from whom two grou
 MOST_GROUPED = 5_000  # picks in which groups are looked for while they come in
 
 
-def set_password(study: Study, password: str) -> None:
-    """Set the owner's password, of which the database keeps a salted hash."""
+def hash_of(password: str) -> str:
+    """Return a password's salted hash."""
     salt = secrets.token_bytes(16)
-    study.set_fact("password", f"{salt.hex()}:{_stretched(password, salt)}")
+    return f"{salt.hex()}:{_stretched(password, salt)}"
 
 
-def right_password(study: Study, password: str) -> bool:
-    """Whether a password is the owner's."""
-    kept = study.fact("password")
-    if kept is None:
-        return False
+def right_password(password: str, kept: str) -> bool:
+    """Whether a password is the one whose salted hash is kept; it never is where that is ""."""
     salt, _, wanted = kept.partition(":")
-    return secrets.compare_digest(_stretched(password, bytes.fromhex(salt)), wanted)
+    return bool(kept) and secrets.compare_digest(_stretched(password, bytes.fromhex(salt)), wanted)
 
 
 def _stretched(password: str, salt: bytes) -> str:
@@ -140,7 +139,7 @@ def doubts(rows: list[Any]) -> list[str]:
     found = []
     median = float(np.median([r.seconds for r in rows]))
     if median < QUICK:
-        found.append(f"half of the answers took less than {median:.1f} seconds")
+        found.append(f"half of the answers took less than {max(median, 0.1):.1f} seconds")
     picked = [(json.loads(r.places), json.loads(r.slots)) for r in rows if r.outcome in PICKS]
     places = Counter(order.index(slots[0]) for order, slots in picked)
     if places:
@@ -243,12 +242,14 @@ def fit(study: Study, rows: list[Any]) -> dict[str, Any]:
         {"name": n, "value": float(b), "low": float(b - 1.96 * s), "high": float(b + 1.96 * s)}
         for n, b, s in zip(made.names, found.coefficients, errors, strict=True)
     ]
+    left = len(used) - len(made)
+    words = f" {counted(left, '{pick is|picks are}')} left out: a reward is missing." if left else ""
     return {
         "coefficients": terms,
         "temperature": _temperature(terms),
         "groups": _groups(made),
         "holds": bool(verdict.holds),
-        "words": verdict.sentence,
+        "words": verdict.sentence + words,
     }
 
 
@@ -302,13 +303,30 @@ def _values(study: Study, wanted: set[int]) -> Values:
     return found
 
 
-def choices_of(used: list[Any], values: Values) -> Choices | None:
-    """Return picks with the candidates' rewards as features; None if no number varies."""
-    first = next(iter(values.values()))[0]
-    names = [
-        n for n in first
-        if all(isinstance(v.get(n), int | float) for own in values.values() for v in own.values())
+def _numbers(values: Values) -> list[str]:
+    """Return the columns that have a finite number for nine of ten candidates or more."""
+    every = [v for own in values.values() for v in own.values()]
+    return [
+        n for n in dict.fromkeys(n for v in every for n in v)
+        if sum(_all_finite(v, [n]) for v in every) >= ENOUGH * len(every)
     ]  # fmt: skip
+
+
+def _all_finite(own: dict[str, Any], names: Sequence[str]) -> bool:
+    found = [own.get(n) for n in names]
+    return all(isinstance(x, int | float) and math.isfinite(x) for x in found)
+
+
+def choices_of(used: list[Any], values: Values) -> Choices | None:
+    """Return picks with the candidates' rewards as features; None if no number varies.
+
+    Slates with a candidate that lacks one are left out.
+    """
+    names = _numbers(values)
+    values = {s: own for s, own in values.items() if all(_all_finite(v, names) for v in own.values())}
+    used = [r for r in used if r.slate in values]
+    if not names or not used:
+        return None
     orders = [json.loads(r.places) for r in used]
     rows = [
         [float(values[r.slate][slot][n]) for n in names]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 
 import numpy as np
 from sqlalchemy import select
@@ -42,7 +43,11 @@ def judge(
     lapse = 1.0 if rule == "random" else lapse
     person, made = study.join(None, simulated=True), 0
     while made < count and (lease := study.next(person)) is not None:
-        rewards = _rewards(study, lease, reward)[None]
+        try:
+            rewards = _rewards(study, lease, reward)[None]
+        except InputError:
+            study.hand_back(person)
+            raise
         draw = Stream(study.rules.seed).at("simulated", person, lease.slate).generator()
         law = Rule(rewards.shape[1], noise=NOISES[rule], temperature=temperature, lapse=lapse)
         place = int(law.draw(rewards, draw)[0])
@@ -67,4 +72,11 @@ def _rewards(study: Study, lease: Lease, reward: str) -> np.ndarray:
             got=f"{reward or 'no --reward'}; columns of numbers: {', '.join(numbers) or 'none'}",
             remedy="--reward COLUMN",
         )
-    return np.array([float(values[slot][name]) for slot in order])
+    found = [values[slot].get(name) for slot in order]
+    if not all(isinstance(v, int | float) and math.isfinite(v) for v in found):
+        raise InputError(
+            "simulated people need a reward of every candidate",
+            got=f"{name} = {', '.join(map(str, found))} in slate {lease.slate}",
+            remedy="fill the rewards in, or name another column: --reward COLUMN",
+        )
+    return np.array(found, float)

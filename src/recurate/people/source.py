@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import io
 import json
 import math
 import re
@@ -17,19 +15,8 @@ import pyarrow as pa
 from recurate.core.errors import InputError, counted, nearest
 from recurate.log.reading.sources import open_source
 from recurate.people.ballots import Candidate, Slate, look
+from recurate.people.contents import CONTENT, Contents, conversation, is_plain
 
-CONTENT = (
-    "text",
-    "sample",
-    "response",
-    "completion",
-    "output",
-    "answer",
-    "candidate",
-    "image",
-    "file",
-    "path",
-)
 LISTS = (
     "candidates",
     "responses",
@@ -43,9 +30,7 @@ LISTS = (
 )
 CONTEXT = ("prompt", "context", "question", "instruction", "input", "query")
 SLATES = ("slate", "slate_id", "question_id", "task", "task_id")
-PICTURES = (".png", ".jpg", ".jpeg", ".webp", ".gif", ".bmp")
 TRUE = ("true", "1", "1.0", "yes")
-LARGEST = 4096  # pixels per side of an image that is kept; larger ones are made smaller
 NUMBERED = re.compile(r"^(.+?)[_ ]?(\d+|[a-hA-H])$")
 
 
@@ -77,6 +62,46 @@ class Found:
     account: list[str] = field(default_factory=list)
 
 
+@dataclass(frozen=True)
+class _Table:
+    """Rows of a file, and how they are understood.
+
+    Attributes:
+        rows: The rows.
+        schema: Their columns.
+        columns: What the user said.
+        context: Column of prompts, or "".
+        names: Columns of what is shown.
+        found: Where the account is kept.
+    """
+
+    rows: list[dict[str, Any]]
+    schema: pa.Schema
+    columns: Columns
+    context: str
+    names: list[str]
+    found: Found
+
+
+@dataclass(frozen=True)
+class _Group:
+    """What is shown together.
+
+    Attributes:
+        shown: What each candidate shows.
+        own: Each candidate's own values.
+        row: The slate's row, or the first one.
+        names: Columns of the candidates, where they have columns.
+        prompts: Prompts of the candidates, where they have rows.
+    """
+
+    shown: list[Any]
+    own: list[dict[str, Any]]
+    row: dict[str, Any]
+    names: list[str] = field(default_factory=list)
+    prompts: set[Any] = field(default_factory=set)
+
+
 def read(path: Path, columns: Columns = Columns()) -> Found:
     """Read slates from a file.
 
@@ -99,41 +124,38 @@ def read(path: Path, columns: Columns = Columns()) -> Found:
     words += [] if len(names) > 1 and layout == "long" else names
     plain = [n for n in words if n and not pa.types.is_nested(schema.field(n).type)]
     rows = open_source(path, text=plain).read(None).to_pylist()  # "007" is no number
-    if layout == "lists":
-        found.account.append(f"each row is a slate: the lists of {names[0]!r}")
-        groups = [_of_list(row, names[0], context) for row in rows]
-    elif layout == "wide":
-        found.account.append(f"each row is a slate: columns {', '.join(names)}")
-        filled = [[name for name in names if row[name] not in (None, "")] for row in rows]
-        groups = [[{"": row[name]} for name in own] for row, own in zip(rows, filled, strict=True)]
-    else:
-        found.account.append(f"each row is a candidate: {', '.join(names)}")
-        groups, rows = _long(rows, schema, columns, context, found)
-        prompts = [{r[context] for r in group} if context else set() for group in groups]
-        own = {*names, context}
-        kept = {columns.check} if columns.check else set()
-        groups = [[{"": _value(row, names), **_values(row, own, kept)} for row in group] for group in groups]
+    slates = GROUPED[layout](_Table(rows, schema, columns, context, names, found))
     found.account.append(f"prompts: {context!r}" if context else "no prompts")
     base = path.parent if path.is_file() else path
-    for number, (group, row) in enumerate(zip(groups, rows, strict=True)):
+    contents = Contents(base, names, (one for slate in slates for one in slate.shown))
+    for number, slate in enumerate(slates):
         where = f"slate {number + 1} of {path}"
-        made = tuple(_candidate(slot, one, base, found, where) for slot, one in enumerate(group))
+        pairs = zip(slate.shown, slate.own, strict=True)
+        made = tuple(contents.candidate(slot, one, own, where) for slot, (one, own) in enumerate(pairs))
         if len(made) < 2:
             raise InputError(
                 "a slate needs two candidates or more",
                 got=f"{len(made)} in {where}",
                 remedy="correct it; --slate COLUMN or --k K says which rows belong together",
             )
-        said = "" if not context or row[context] is None else str(row[context])
-        if layout == "long":
-            _check_prompt(prompts[number], where)
-        named = filled[number] if layout == "wide" else []
-        answer = _answer(row, made, columns.check, named, where)
+        said = _prompt(slate.row[context]) if context else ""
+        _check_prompt(slate.prompts, where)
+        answer = _answer(slate.row, made, columns.check, slate.names, where)
         found.slates.append(Slate(number, made, said, answer=answer))
+    found.images = contents.images
+    if contents.unlike:
+        what = "{text ends|texts end} like the name of an image that is not there: shown as text"
+        found.account.append(counted(contents.unlike, what))
     if not found.slates:
         raise InputError("there are no candidates to show", got=path, remedy="name a file with rows")
     _say_checks(found, columns.check)
     return found
+
+
+def _prompt(value: Any) -> str:
+    if isinstance(value, list) and value and all(isinstance(part, dict) for part in value):
+        return conversation(value)
+    return "" if value is None else str(value)
 
 
 def _check_prompt(prompts: set[Any], where: str) -> None:
@@ -163,13 +185,17 @@ def _first(schema: pa.Schema, names: Sequence[str]) -> str:
 
 def _is_list(schema: pa.Schema, name: str) -> bool:
     kind = schema.field(name).type
-    return bool(pa.types.is_list(kind) or pa.types.is_large_list(kind))
+    return bool(pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_fixed_size_list(kind))
 
 
 def _shown(table: pa.Schema, columns: Columns, context: str) -> tuple[str, list[str]]:
     """Return the layout (``lists``, ``wide`` or ``long``) and the columns of what is shown."""
     if columns.show:
         names = columns.show.split(",")
+        if len(names) > 2:
+            raise InputError(
+                "points have two coordinates", got=f"--show {columns.show}", remedy="name two columns"
+            )
         return "lists" if len(names) == 1 and _is_list(table, names[0]) else "long", names
     lists = [n for n in LISTS if n in table.names and _is_list(table, n)]
     if lists:
@@ -194,20 +220,111 @@ def _shown(table: pa.Schema, columns: Columns, context: str) -> tuple[str, list[
     )
 
 
-def _of_list(row: dict[str, Any], show: str, context: str) -> list[dict[str, Any]]:
-    """Return a row's candidates; other lists of the same length are the candidates' own values."""
-    own = row[show] or []
-    alike = {
-        n: v for n, v in row.items()
-        if n not in (show, context) and isinstance(v, list) and len(v) == len(own)
-    }  # fmt: skip
-    return [{"": one, **{n: v[at] for n, v in alike.items()}} for at, one in enumerate(own)]
+def _by_list(table: _Table) -> list[_Group]:
+    """Return the slates of rows with a list of candidates.
+
+    Other lists hold the candidates' own values if they are as long in every row.
+    """
+    show, found = table.names[0], table.found
+    found.account.append(f"each row is a slate: the lists of {show!r}")
+    lists = [n for n in table.schema.names if _is_list(table.schema, n) and n not in (show, table.context)]
+    sizes = [len(row[show] or []) for row in table.rows]
+    alike = [
+        name
+        for name in lists
+        if all(
+            len(r[name]) == k and all(map(is_plain, r[name]))
+            for r, k in zip(table.rows, sizes, strict=True)
+            if r[name] is not None
+        )
+    ]
+    _say_own(table, alike, alike)
+    return [
+        _Group(row[show] or [], [{n: _at(row[n], at) for n in alike} for at in range(k)], row)
+        for row, k in zip(table.rows, sizes, strict=True)
+    ]
+
+
+def _at(values: list[Any] | None, at: int) -> Any:
+    return None if values is None else values[at]
+
+
+def _by_column(table: _Table) -> list[_Group]:
+    """Return the slates of rows with a column for each candidate, such as response_1 and response_2.
+
+    Columns numbered in the same way, such as reward_1 and reward_2, hold the candidates' own values.
+    """
+    names, found = table.names, table.found
+    found.account.append(f"each row is a slate: columns {', '.join(names)}")
+    ends = [_end(name) for name in names]
+    alike = _families(table, ends)
+    _say_own(table, list(alike), [name for of in alike.values() for name in of.values()])
+    made = []
+    for row in table.rows:
+        filled = [(name, end) for name, end in zip(names, ends, strict=True) if row[name] not in (None, "")]
+        own = [{stem: row[of[end]] for stem, of in alike.items()} for _, end in filled]
+        made.append(_Group([row[name] for name, _ in filled], own, row, [name for name, _ in filled]))
+    return made
+
+
+def _families(table: _Table, ends: Sequence[str]) -> dict[str, dict[str, str]]:
+    """Return columns that hold one plain value for each candidate, by stem and the candidate's number."""
+    names, schema = table.names, table.schema.names
+    found: dict[str, dict[str, str]] = {}
+    for name in schema:
+        match = NUMBERED.match(name)
+        if match and name not in (*names, table.context, table.columns.check):
+            found.setdefault(match[1], {})[match[2]] = name
+    for stem in (name.removeprefix(names[0]) for name in schema if name.startswith(names[0])):
+        if stem.strip("_ "):  # response_1_reward
+            found[stem.strip("_ ")] = {e: f"{n}{stem}" for n, e in zip(names, ends, strict=True)}
+    return {
+        stem: own
+        for stem, own in found.items()
+        if set(own) >= set(ends)
+        and set(own.values()) <= set(schema)
+        and all(is_plain(row[name]) for row in table.rows for name in own.values())
+    }
+
+
+def _say_own(table: _Table, alike: Sequence[str], kept: Sequence[str]) -> None:
+    """Say which values are the candidates' own, and which columns hold nothing that is kept."""
+    used = {*kept, *table.names, table.context, table.columns.check}
+    if alike:
+        table.found.account.append(f"the candidates' own values: {', '.join(alike)}")
+    if others := [name for name in table.schema.names if name not in used]:
+        why = "there is not one value for each candidate"
+        table.found.account.append(f"not kept, as {why}: {', '.join(others)}")
+
+
+def _by_row(table: _Table) -> list[_Group]:
+    """Return the slates of rows that each hold one candidate."""
+    names, context, check = table.names, table.context, table.columns.check
+    table.found.account.append(f"each row is a candidate: {', '.join(names)}")
+    groups = _long(table.rows, table.schema, table.columns, context, table.found)
+    out, kept = {*names, context}, {check} if check else set()
+    return [
+        _Group(
+            [_value(row, names) for row in group],
+            [_values(row, out, kept) for row in group],
+            group[0],
+            prompts={_hashable(row[context]) for row in group} if context else set(),
+        )
+        for group in groups
+    ]
+
+
+GROUPED: dict[str, Callable[[_Table], list[_Group]]] = {
+    "lists": _by_list,
+    "wide": _by_column,
+    "long": _by_row,
+}
 
 
 def _long(
     rows: list[dict[str, Any]], table: pa.Schema, columns: Columns, context: str, found: Found
-) -> tuple[list[Any], list[dict[str, Any]]]:
-    """Return rows that are shown together, and the first row of each slate; rows of no slate are left out."""
+) -> list[list[dict[str, Any]]]:
+    """Return rows that are shown together; rows of no slate are left out."""
     slate = columns.slate or _first(table, SLATES)
     key: Callable[[int, dict[str, Any]], Any]
     if columns.k:
@@ -234,10 +351,15 @@ def _long(
         )
     groups: dict[Any, list[dict[str, Any]]] = {}
     for at, row in enumerate(rows):
-        groups.setdefault(key(at, row), []).append(row)
+        groups.setdefault(_hashable(key(at, row)), []).append(row)
     if lost := len(groups.pop(None, [])):
         found.account.append(f"left out: {counted(lost, '{row|rows}')} without a {(slate or context)!r}")
-    return list(groups.values()), [own[0] for own in groups.values()]
+    return list(groups.values())
+
+
+def _hashable(value: Any) -> Any:
+    """Return a value of a cell as a key: a conversation by its text."""
+    return json.dumps(value, default=str) if isinstance(value, list | dict) else value
 
 
 def _value(row: dict[str, Any], names: list[str]) -> Any:
@@ -254,63 +376,8 @@ def _value(row: dict[str, Any], names: list[str]) -> Any:
 
 
 def _values(row: dict[str, Any], not_these: set[str], kept: set[str]) -> dict[str, Any]:
-    plain = (bool, int, float, str, type(None))
     known = {"slot", "slate", "picked", "chooser", "round", "item", *SLATES} - kept
-    return {n: v for n, v in row.items() if n not in not_these | known and isinstance(v, plain)}
-
-
-def _candidate(slot: int, one: dict[str, Any], base: Path, found: Found, where: str) -> Candidate:
-    value = one.pop("")
-    if isinstance(value, dict):  # a message of a conversation, or an image of a data set
-        value = value.get("content") or value.get("bytes") or value.get("path") or json.dumps(value)
-    if isinstance(value, list):
-        if value and isinstance(value[0], dict):
-            value = "\n\n".join(str(part.get("content", "")) for part in value)
-        else:
-            points = value if value and isinstance(value[0], list) else [value]
-            return Candidate(slot, "points", json.dumps([[float(x) for x in p[:2]] for p in points]), one)
-    if isinstance(value, bytes) or (isinstance(value, str) and value.lower().endswith(PICTURES)):
-        data = value if isinstance(value, bytes) else _file(base, value, where)
-        image = _as_png(data, where)
-        digest = hashlib.sha256(image).hexdigest()
-        found.images[digest] = image
-        return Candidate(slot, "image", digest, one)
-    if value is None or not str(value).strip():
-        raise InputError("a candidate is empty", got=where, remedy="correct it, or leave its row out")
-    return Candidate(slot, "text", str(value), one)
-
-
-def _file(base: Path, name: str, where: str) -> bytes:
-    path = (base / name).resolve()
-    if not path.is_relative_to(base.resolve()):
-        raise InputError(
-            "an image lies outside the folder of its file", got=f"{name} in {where}", remedy="move it there"
-        )
-    try:
-        return path.read_bytes()
-    except OSError:
-        raise InputError(
-            "a candidate's image is missing", got=f"{name} in {where}", remedy=f"put it into {base}"
-        ) from None
-
-
-def _as_png(data: bytes, where: str) -> bytes:
-    """Return an image as PNG, without anything that its file said besides its pixels."""
-    from PIL import Image
-
-    from recurate.core.limits import check_memory
-
-    try:
-        with Image.open(io.BytesIO(data)) as image:
-            check_memory("an image", 4.0 * image.width * image.height, "use a smaller one")
-            image.thumbnail((LARGEST, LARGEST))
-            file = io.BytesIO()
-            image.convert("RGBA" if "A" in image.getbands() else "RGB").save(file, "PNG")
-    except (OSError, ValueError, Image.DecompressionBombError) as error:
-        raise InputError(
-            "a candidate's image cannot be read", got=f"{where}: {error}", remedy="save it as PNG or JPEG"
-        ) from None
-    return file.getvalue()
+    return {n: v for n, v in row.items() if n not in not_these | known and is_plain(v)}
 
 
 def _answer(

@@ -52,6 +52,14 @@ LARGEST_IMPORT = 64 * 1024 * 1024
 PER_MINUTE = 600  # requests of one address or session
 TRIES = 10  # passwords of one address per minute
 DAY = 86_400
+NOTHING = "There is no question for you just now: other people have them all. Load this page again later."
+NOTHING_NEW = (
+    "There is no further question for you. Your completion code is on the page on which you answered; "
+    "whoever runs this study has it too."
+)
+PRINTED = (
+    r"^[^\x00-\x08\x0b\x0c\x0e-\x1f\x7f]*$"  # no control characters: no file of answers would be readable
+)
 PLATFORM = ("PROLIFIC_PID", "workerId", "worker")  # how platforms name a person in links
 SECURITY = {
     "Content-Security-Policy": "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; "
@@ -77,6 +85,7 @@ class Site:
         open: Whether anybody may take part without an invitation.
         secure: Whether cookies are sent by HTTPS alone.
         completion: Code that the last page shows; "": one of each person's own.
+        password: Salted hash of the owner's password; "": nobody can log in.
         reload: Function that looks for new slates.
         more: Function that says whether more slates will come: the next round of a run.
     """
@@ -88,6 +97,7 @@ class Site:
     open: bool = False
     secure: bool = False
     completion: str = ""
+    password: str = ""
     reload: Callable[[], None] = field(default=lambda: None)
     more: Callable[[], bool] = field(default=lambda: False)
 
@@ -101,8 +111,8 @@ class Answer(BaseModel):
     key: str = Field(min_length=8, max_length=64, pattern="^[A-Za-z0-9-]+$")
     outcome: Outcome
     places: list[Annotated[int, Field(ge=0, le=1000)]] = Field(default=[], max_length=1000)
-    reason: str = Field(default="", max_length=MOST_WORDS)
-    comment: str = Field(default="", max_length=MOST_WORDS)
+    reason: str = Field(default="", max_length=MOST_WORDS, pattern=PRINTED)
+    comment: str = Field(default="", max_length=MOST_WORDS, pattern=PRINTED)
 
 
 class Invitation(BaseModel):
@@ -173,7 +183,10 @@ def _guard(app: FastAPI) -> None:
     async def unavailable(request: Request, error: sa.exc.OperationalError) -> Response:
         why = str(error.orig).strip().splitlines()[0]
         print(f"the database did not take a request: {why}", flush=True)
-        words = "Your answer could not be kept just now. Nothing is lost: try again in a moment."
+        what = "Your answer could not be kept just now"
+        if request.url.path.startswith("/owner"):
+            what = "The database does not answer just now"
+        words = f"{what}. Nothing is lost: try again in a moment."
         return JSONResponse({"detail": words}, 503, {"Retry-After": "2"})
 
 
@@ -225,9 +238,13 @@ def _kept(request: Request, name: str) -> str | None:
 # --- who asks -------------------------------------------------------------------------------------
 
 
+def _known(request: Request, study: Study) -> Session | None:
+    session = _kept(request, "session")
+    return None if session is None else study.session(hashed(session))
+
+
 def _person(request: Request) -> Session:
-    session, study = _kept(request, "session"), request.app.state.study
-    found: Session | None = None if session is None else study.session(hashed(session))
+    found = _known(request, request.app.state.study)
     if found is None:
         raise HTTPException(401, "You have not joined this study. Open your link again.")
     if not _may(request.app, f"person {found.person}", PER_MINUTE):
@@ -283,8 +300,7 @@ def _people(app: FastAPI, study: Study, site: Site) -> None:
         if not (site.open if invitation == "" else invitations.valid(study, invitation)):
             return _closed(site)
         worker = next((request.query_params[n] for n in PLATFORM if n in request.query_params), "")
-        session = _kept(request, "session")
-        known = None if session is None else study.session(hashed(session))
+        known = _known(request, study)
         if known is not None and worker in ("", study.worker(known.person)):
             return RedirectResponse("/", 303)  # the link was opened again
         return _page("join", site, invitation=invitation, worker=worker[:200])
@@ -293,13 +309,16 @@ def _people(app: FastAPI, study: Study, site: Site) -> None:
     def join(
         request: Request,
         invitation: Annotated[str, Form(max_length=100)] = "",
-        worker: Annotated[str, Form(max_length=200)] = "",
+        worker: Annotated[str, Form(max_length=200, pattern=PRINTED)] = "",
         agree: Annotated[str, Form(max_length=10)] = "",
     ) -> Response:
         if not _may(app, f"join {_address(request)}", PER_MINUTE):
             return _closed(site, "Too many people join just now. Wait a minute.", 429)
         if not _same_origin(request):
             return _closed(site, "This form came from another site.")
+        known = _known(request, study)
+        if known is not None and worker in ("", study.worker(known.person)):
+            return RedirectResponse("/", 303)  # the form was sent twice
         own = invitations.valid(study, invitation) if invitation else None
         if not (own or (site.open and not invitation)):
             return _closed(site)
@@ -318,15 +337,15 @@ def _people(app: FastAPI, study: Study, site: Site) -> None:
     @app.get("/api/next", responses=_SAID)
     def next_slate(found: Person) -> dict[str, Any]:
         """Return the slate that this person judges next, or the completion code."""
-        return _state(study, site, found.person, _next(study, site, found.person))
+        return _state(study, site, found, _next(study, site, found.person))
 
     @app.post("/api/ballots", responses=_SAID)
     def ballot(found: Changing, answer: Answer) -> dict[str, Any]:
         """Keep this person's answer, and return the next slate."""
         lease, progress = study.answer(found.person, Said(**answer.model_dump()))
         if lease is None:
-            return _state(study, site, found.person, _next(study, site, found.person))
-        return _state(study, site, found.person, lease, progress)
+            return _state(study, site, found, _next(study, site, found.person))
+        return _state(study, site, found, lease, progress)
 
     @app.post("/api/undo", responses=_SAID)
     def undo(found: Changing) -> dict[str, Any]:
@@ -334,7 +353,7 @@ def _people(app: FastAPI, study: Study, site: Site) -> None:
         lease = study.undo(found.person, found.since)
         if lease is None:
             raise HTTPException(404, "There is nothing to take back.")
-        return _state(study, site, found.person, lease)
+        return _state(study, site, found, lease)
 
     @app.get("/media/{digest}.png", response_class=Response, responses=_SAID)
     def media(found: Person, digest: Annotated[str, InPath(pattern="^[0-9a-f]{64}$")]) -> Response:
@@ -370,14 +389,17 @@ def _next(study: Study, site: Site, person: int) -> Lease | None:
 
 
 def _state(
-    study: Study, site: Site, person: int, lease: Lease | None, progress: Progress | None = None
+    study: Study, site: Site, session: Session, lease: Lease | None, progress: Progress | None = None
 ) -> dict[str, Any]:
+    person = session.person
     progress = progress or study.progress(person)
     found: dict[str, Any] = {"progress": {"done": progress.done, "total": progress.total}, "slate": None}
     if lease is None and site.more() and not study.at_limit(person):
         found["more"] = True
-    elif lease is None:
+    elif lease is None and study.has_answered(person, session.since):
         found["code"] = site.completion or study.code(person)
+    elif lease is None:  # a worker's name is no secret: it opens nobody's code
+        found["none"] = NOTHING_NEW if progress.done else NOTHING
     if lease is None:
         return found
     found["slate"] = {
@@ -465,7 +487,7 @@ def _owner(app: FastAPI, study: Study, site: Site) -> None:
     def login(request: Request, password: Annotated[str, Form(max_length=200)]) -> Response:
         if not _may(app, f"login {_address(request)}", TRIES):
             return _page("login", site, said="Too many passwords. Wait a minute.", status=429)
-        if not _same_origin(request) or not insight.right_password(study, password):
+        if not _same_origin(request) or not insight.right_password(password, site.password):
             return _page("login", site, said="That is not the password.", status=403)
         session = secrets.token_urlsafe(32)
         app.state.sessions[hashed(session)] = time.time() + DAY

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from recurate.log.trajectory import FORECAST, MEASURED, RENEWED, Row, Trajectory, agreement, passed_on
-from recurate.report.charts import QUANTITIES, title
+from recurate.report.charts import QUANTITIES, Key, title
 
 
 @dataclass(frozen=True)
@@ -146,6 +147,41 @@ def _left(trajectory: Trajectory, reward: str | None) -> str:
         return ""
     since = next(t for t in sorted(outside) if all(u in outside for u in seen if u >= t))
     return f", and measured values lie outside its 95 % band from round {since} on"
+
+
+def unbanded(trajectory: Trajectory, key: Key) -> str:
+    """Return why some rounds of a forecast's series have no band; "" if all have one, or nothing has."""
+    rows = trajectory.where(FORECAST).rows
+    if all(row.lower is None for row in rows):
+        return ""
+    without = sorted(row.round for row in rows if row.key == key and row.lower is None)
+    if not without:
+        return ""
+    if key[0] == "effective_support":
+        return "No band: it is a number of this pool, not of the loops that may come."
+    if key[0] == "kl_to_reference" and without[0] == 0:
+        start = "No band in round 0: there its error has one side only."
+        without = without[1:]
+    else:
+        start = ""
+    if not without:
+        return start
+    found = [r for r in rows if r.key == key]
+    where = "" if len(without) == len(found) else f" in {_rounds_in_words(without)}"
+    return f"{start} No band{where}: too few candidates of the pool carry its error.".strip()
+
+
+def _rounds_in_words(rounds: Sequence[int]) -> str:
+    """Return rounds in ascending order as text, such as ``rounds 1 and 3 to 10``."""
+    spans: list[list[int]] = []
+    for t in rounds:
+        if spans and t == spans[-1][-1] + 1:
+            spans[-1].append(t)
+        else:
+            spans.append([t])
+    words = [str(s[0]) if len(s) == 1 else f"{s[0]} to {s[-1]}" for s in spans]
+    said = words[0] if len(words) == 1 else f"{', '.join(words[:-1])} and {words[-1]}"
+    return f"round {said}" if len(rounds) == 1 else f"rounds {said}"
 
 
 def _overlap(row: Row, band: Row) -> bool:

@@ -39,7 +39,12 @@ def trajectory_sections(trajectory: Trajectory) -> list[Section]:
     if keys:
         title = "Measured against forecast" if compared else "Forecast"
         cards = tuple(
-            Section(charts.title(key), chart=charts.quantity_chart(trajectory, key)) for key in keys
+            Section(
+                charts.title(key),
+                narrative.unbanded(trajectory, key),
+                chart=charts.quantity_chart(trajectory, key),
+            )
+            for key in keys
         )
         sections.append(Section(title, _legend(trajectory), cards=cards, printed=False))
     groups = {key[2] for key in found if key[0] == "share"}
@@ -68,7 +73,11 @@ def _legend(trajectory: Trajectory) -> str:
     )
     for source, text in (
         (MEASURED, "Points and bars: measured, with 95 % intervals."),
-        (RENEWED, "Renewed: forecasts from the latest measured round, one round ahead or beyond the last."),
+        (
+            RENEWED,
+            "Renewed: forecasts from the latest measured round, one round ahead, or beyond the last with "
+            "95 % intervals.",
+        ),
         (CONTROL, "Control: the same loop without selection."),
         (TAIL, "Dashed: a fitted tail beyond the effective support."),
     ):

@@ -186,3 +186,37 @@ def test_images():
 def test_the_summary_says_what_happens_every_round(facts, phrase):
     row = [Row(t, FORECAST, "mean_reward", float(t), reward="reward") for t in (0, 1)]
     assert phrase in narrative.what_happened(Trajectory(tuple(row)), facts)
+
+
+@pytest.mark.parametrize(
+    ("quantity", "without", "said"),
+    [
+        ("mean_reward", [], ""),
+        (
+            "mean_reward",
+            [1, 3, 4],
+            "No band in rounds 1 and 3 to 4: too few candidates of the pool carry its error.",
+        ),
+        ("mean_reward", [4], "No band in round 4: too few candidates of the pool carry its error."),
+        ("mean_reward", [0, 1, 2, 3, 4], "No band: too few candidates of the pool carry its error."),
+        ("kl_to_reference", [0], "No band in round 0: there its error has one side only."),
+        (
+            "kl_to_reference",
+            [0, 3, 4],
+            "No band in round 0: there its error has one side only. "
+            "No band in rounds 3 to 4: too few candidates of the pool carry its error.",
+        ),
+        (
+            "effective_support",
+            [0, 1, 2, 3, 4],
+            "No band: it is a number of this pool, not of the loops that may come.",
+        ),
+    ],
+)
+def test_why_a_series_has_no_band(quantity, without, said):
+    own = [
+        Row(t, FORECAST, quantity, 1.0, None, None, *((None, None) if t in without else (0.5, 1.5)))
+        for t in range(5)
+    ]
+    other = Row(0, FORECAST, "entropy", 1.0, None, None, 0.5, 1.5)
+    assert narrative.unbanded(Trajectory((*own, other)), (quantity, None, None)) == said

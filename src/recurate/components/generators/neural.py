@@ -68,7 +68,7 @@ class Neural(ArrayModel):
         check_training_data(data, self.shape)
         settings, shape = self.settings, data.shape[1:]
         recipe, device = settings.recipe(shape), choose_device(settings.device)
-        scaler, weights, steps = self.scaler, self.arrays, settings.steps
+        scaler, weights, steps = self.scaler, self.arrays, recipe.steps
         if scaler is None or not settings.warm_start:
             scaler = Scaler.of_images(data) if recipe.network == "unet" else Scaler.of_points(data)
             weights, steps = {}, settings.first_steps

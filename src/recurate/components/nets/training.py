@@ -39,9 +39,11 @@ class Recipe:
     depth: int
     batch: int
     learning_rate: float
+    steps: int
 
 
-USUAL = {"mlp": Recipe("mlp", 128, 3, 512, 2e-3), "unet": Recipe("unet", 32, 1, 128, 1e-3)}
+USUAL = {"mlp": Recipe("mlp", 128, 3, 512, 2e-3, 1000), "unet": Recipe("unet", 32, 1, 128, 1e-3, 1000)}
+SMALL = 64  # numbers per sample up to which the usual steps of an MLP pass on 85 % of a selection
 
 
 class NetworkSettings(GeneratorSettings):
@@ -67,7 +69,13 @@ class NetworkSettings(GeneratorSettings):
     first_steps: int = Field(
         4000, ge=1, le=10**9, description="training steps of a model that starts from scratch"
     )
-    steps: int = Field(1000, ge=1, le=10**9, description="training steps of every retraining")
+    steps: int | None = Field(
+        None,
+        ge=1,
+        le=10**9,
+        description="training steps of every retraining (mlp: 1000, and more for samples of over 64 numbers, "
+        "growing with the root of their number; unet: 1000)",
+    )
     batch: int | None = Field(None, ge=1, le=10**9, description="training batch size (mlp; 512, unet; 128)")
     learning_rate: float | None = Field(
         None, gt=0, description="Adam's step size, cosine-annealed to zero (mlp; 0.002, unet; 0.001)"
@@ -110,6 +118,8 @@ class NetworkSettings(GeneratorSettings):
     def recipe(self, shape: tuple[int, ...]) -> Recipe:
         """Return kind, size and training of the network for samples of one shape.
 
+        The usual steps were measured by ``benchmarks/transmission.py``.
+
         Raises:
             InputError: If the settings require a U-Net and samples are not images, or if ``auto`` cannot
                 decide because channels seem to come first.
@@ -125,8 +135,11 @@ class NetworkSettings(GeneratorSettings):
                 got=f"samples of shape {shape}",
                 remedy="put the channels last, or set generator.network = 'mlp'",
             )
-        given = {n: getattr(self, n) for n in ("width", "depth", "batch", "learning_rate")}
-        return replace(USUAL[network], **{n: value for n, value in given.items() if value is not None})
+        usual = USUAL[network]
+        if network == "mlp":
+            usual = replace(usual, steps=round(usual.steps * max(math.sqrt(math.prod(shape) / SMALL), 1.0)))
+        given = {n: getattr(self, n) for n in ("width", "depth", "batch", "learning_rate", "steps")}
+        return replace(usual, **{n: value for n, value in given.items() if value is not None})
 
 
 def build(

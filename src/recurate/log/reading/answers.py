@@ -1,5 +1,9 @@
 """Answers in an export of ``recurate serve`` that are no picks of their own: repeats, checks, simulated ones.
 
+The log of a run that people judge marks the slates whose pick is no person's, but a simulated one's or the
+rule's after the deadline. The model was trained on those too: they count in forecasts and audits of the loop,
+and do not in estimates of what people prefer.
+
 A question that a person is asked again, a question whose answer is known and a question that a simulated
 person answers each add rows to the export, and would count as picks of people. They are left out unless the
 user includes them.
@@ -9,10 +13,12 @@ from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
+from numpy.typing import NDArray
 
 from recurate.core.arrays import BoolArray
 from recurate.core.errors import InputError, counted, nearest
@@ -21,10 +27,14 @@ from recurate.log.reading.mapping import Given
 from recurate.log.reading.sources import Source, open_source
 from recurate.log.reading.values import array_of, blank, codes_of, flags_of
 
+OF_STUDY = " of study "  # between a person's name and the study, where both are needed
 KINDS = {"repeats": "repeated", "checks": "check", "simulated": "simulated"}  # and their columns
 WORDS = {"repeats": "{repeat|repeats}", "checks": "{check|checks}", "simulated": "simulated {pick|picks}"}
 SLATE = ("round", "slate")
 EXPORT = frozenset({"asked", "shown", "outcome", "chooser"})  # columns that every export has
+JUDGED = frozenset(
+    {"source", "item", "outcome", "chooser", "simulated"}
+)  # of the log of a run, if people judge
 
 
 @dataclass(frozen=True)
@@ -42,32 +52,38 @@ class Answers:
     left_out: int = 0
 
 
-def standing(file: Source, given: Given) -> Answers:
+def standing(file: Source, given: Given, *, loop: bool = False) -> Answers:
     """Return an export of ``recurate serve`` without repeats, checks and simulated answers.
 
-    Other sources are returned as they are.
+    Other sources are returned as they are, but for the log of a run that people judge.
 
     An answer of several kinds is counted once: as simulated, else as a check.
 
     Args:
         file: The source.
         given: What the user said; ``include`` names kinds that are kept.
+        loop: Whether the loop is asked about, not people: what a run was trained on is kept.
 
     Raises:
         InputError: If every answer would be left out, or a column does not say yes or no for each answer.
     """
     present = {kind: column for kind, column in KINDS.items() if column in file.schema.names}
-    if not is_export(file):
+    file, told = _by_study(file) if is_export(file) else (file, ())
+    judged = is_judged(file)
+    if not is_export(file) and not judged:
         return Answers(file, _unused(file, given, list(present.values())))
-    kinds = _kinds(file, given, present)
+    if judged and loop:
+        return Answers(file, _trained_on(file))
+    kinds = _kinds(file, given, {"simulated": "simulated"} if judged else present)
     left = {kind: own for kind, own in kinds.items() if own.any()}
     if not left:
-        return Answers(file)
+        return Answers(file, told)
     rows = np.logical_or.reduce(list(left.values()))
     table = file.read()
     codes = codes_of({n: array_of(table, n) for n in ("round", "slate") if n in table.column_names}, SLATE)
     counts = {kind: np.unique(codes[own]).size for kind, own in left.items()}
-    if rows.all():
+    slated = ~blank(array_of(table, "slate")) if "slate" in table.column_names else np.ones(len(rows), bool)
+    if rows[slated].all():
         raise InputError(
             f"every answer in {file.name} would be left out",
             got=_listed(counts),
@@ -75,7 +91,33 @@ def standing(file: Source, given: Given) -> Answers:
         )
     note = f"left out: {_listed(counts)}; {_option(given, counts)} counts them"
     kept = open_source(table.filter(pa.array(~rows)))
-    return Answers(replace(kept, name=file.name, said=file.notes), (note,), sum(counts.values()))
+    return Answers(replace(kept, name=file.name, said=file.notes), (*told, note), sum(counts.values()))
+
+
+def _by_study(file: Source) -> tuple[Source, tuple[str, ...]]:
+    """Return an export whose people, slates and items are told apart where it is of several studies.
+
+    Each study numbers its own people, slates and items from the start.
+    """
+    if "study" not in file.schema.names or len(set(_studies(file))) < 2:
+        return file, ()
+    table, study = file.read(), _studies(file)
+    names = array_of(table, "chooser")
+    people = [
+        n if not n or OF_STUDY in str(n) else f"{n}{OF_STUDY}{s}" for n, s in zip(names, study, strict=True)
+    ]
+    slate = codes_of({"study": study, "slate": array_of(table, "slate")}, ("study", "slate"))
+    item = codes_of({"shown": array_of(table, "shown")}, ("shown",))
+    new = {"chooser": pa.array(people, pa.string()), "slate": pa.array(slate), "item": pa.array(item)}
+    for name, values in new.items():
+        if name in table.column_names:
+            table = table.set_column(table.column_names.index(name), name, values)
+    note = f"{len(set(study))} studies: their people and slates are told apart by the column 'study'"
+    return replace(open_source(table), name=file.name, said=file.notes), (note,)
+
+
+def _studies(file: Source) -> NDArray[Any]:
+    return np.array([str(s or "") for s in array_of(file.read(["study"]), "study")], object)
 
 
 def is_export(file: Source) -> bool:
@@ -83,11 +125,38 @@ def is_export(file: Source) -> bool:
     return set(file.schema.names) >= EXPORT
 
 
+def is_judged(file: Source) -> bool:
+    """Return whether a source has the columns of the log of a run that people judge."""
+    return set(file.schema.names) >= JUDGED and not is_export(file)
+
+
+def _trained_on(file: Source) -> tuple[str, ...]:
+    """Return a note on the picks of a run's log that are no person's."""
+    keys = [n for n in SLATE if n in file.schema.names]
+    table = file.read(["simulated", *keys])
+    own = _flags(table, "simulated", keys)
+    if not own.any():
+        return ()
+    codes = codes_of({n: array_of(table, n) for n in keys}, SLATE)
+    count = np.unique(codes[own]).size
+    who = "of simulated people or of the rule after the deadline"
+    return (
+        f"{counted(count, '{pick|picks}')} {who} {'counts' if count == 1 else 'count'}: the run was trained "
+        "on them; a rule is compared with people's picks alone",
+    )
+
+
 def check_in_parts(file: Source, given: Given) -> None:
     """Raise InputError if answers of a source that is read in parts would have to be left out."""
     present = {kind: column for kind, column in KINDS.items() if column in file.schema.names}
-    if not is_export(file):
+    if not is_export(file) and not (given.picks and is_judged(file)):
         return
+    if is_export(file) and "study" in file.schema.names and len(set(_studies(file))) > 1:
+        raise InputError(
+            f"{file.name} is read in parts, where the people of several studies cannot be told apart",
+            got=f"{len(set(_studies(file)))} studies",
+            remedy=f"fit one study at a time; or, with memory enough, {ROWS}=1000000000 in the environment",
+        )
     left = [kind for kind, own in _kinds(file, given, present).items() if own.any()]
     if left:
         raise InputError(

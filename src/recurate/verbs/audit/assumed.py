@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
+import pyarrow.compute as pc
 
 from recurate.choices.checks.statistics import chi2_tail
 from recurate.choices.followed import phrase
@@ -33,8 +34,12 @@ STAND_IN = "rule"  # the chooser of slates that the rule judged in people's plac
 
 
 def of_people(log: Log) -> Log:
-    """Return the log without the slates that the rule judged in people's place, and without real data."""
+    """Return the log without slates that simulated people or the rule judged, and without real data."""
     own = log.select(source=MODEL)
+    if "simulated" in own.table.column_names:
+        return Log(
+            own.table.filter(pc.invert(pc.fill_null(own.table.column("simulated"), False))), own.rewards
+        )
     if "chooser" not in own.table.column_names:
         return own
     choosers = np.array([str(c or "") for c in own.column("chooser")])

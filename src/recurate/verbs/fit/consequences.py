@@ -55,7 +55,8 @@ class Consequence:
         why: Why nothing was computed, or nothing.
         mean: Expected reward, one value per round.
         luce_mean: The same under Luce's rule without the deviation.
-        variance: Variance of the reward; empty where thick and thin contexts are mixed.
+        variance: Variance of the reward; empty where it is not known: where thick and thin contexts are
+            mixed, or the estimate is below 0.
         luce_variance: The same under Luce's rule.
         support: Smallest effective support of these laws.
         contexts: Treatment of contexts; see :class:`recurate.theory.forecast.Forecast`.
@@ -157,6 +158,8 @@ def played(deviation: Deviation, pool: Pool, reward: FloatArray) -> Consequence:
         return Consequence(deviation.name, deviation.size, f"{error.what} ({error.got})")
     mean, variance = _moments(model, laws, columns[:, 0])
     plain_mean, plain_variance = _moments(model, plain_laws, columns[:, 0])
+    if not variance or not plain_variance:
+        variance = plain_variance = ()
     support = min(1 / float(np.square(law).sum()) for law in (laws[-1], plain_laws[-1]))
     return Consequence(
         deviation.name, deviation.size, "", mean, plain_mean, variance, plain_variance, support,
@@ -167,7 +170,10 @@ def played(deviation: Deviation, pool: Pool, reward: FloatArray) -> Consequence:
 def _moments(
     model: LoopModel, laws: Sequence[FloatArray], reward: FloatArray
 ) -> tuple[tuple[float, ...], tuple[float, ...]]:
-    """Return E r and Var r after ``ROUNDS``: of thin contexts only the residuals change."""
+    """Return E r and Var r after ``ROUNDS``: of thin contexts only the residuals change.
+
+    Their sum is no estimate of the variance where it is below 0: it is not known then.
+    """
     own = model.population.rewards[:, 0]
 
     def of(law: FloatArray) -> tuple[float, float]:
@@ -177,7 +183,8 @@ def _moments(
     mean, variance = of(laws[0])
     means = [float(reward.mean()) + of(laws[t])[0] - mean for t in ROUNDS]
     variances = [float(reward.var()) + of(laws[t])[1] - variance for t in ROUNDS]
-    return tuple(means), () if model.mode == MIXED else tuple(variances)
+    known = model.mode != MIXED and min(variances) >= 0
+    return tuple(means), tuple(variances) if known else ()
 
 
 # --- what was found -------------------------------------------------------------------------------

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from recurate.core import progress
-from recurate.verbs.options import Force, Open, Out, need_run_extra, option, target
+from recurate.verbs.options import Force, Open, Out, option, target
 
 
 def _list(wanted: bool) -> None:
@@ -56,7 +56,11 @@ def reproduce(
     force: Force = False,
     open_report: Open = False,
     data: Annotated[
-        str | None, option("PATH", "CIFAR-10, for --scale paper (see recurate docs running).")
+        str | None,
+        option(
+            "PATH",
+            "CIFAR-10, for --scale paper (see recurate docs running); for human-check a file of picks.",
+        ),
     ] = None,
     jobs: Annotated[
         int | None, typer.Option(min=1, help="Parallel runs. Default: one per core; one for --scale paper.")
@@ -87,7 +91,6 @@ def reproduce(
 
       recurate reproduce F-cifar-airplane --scale paper --data cifar-10-batches-bin
     """
-    need_run_extra()
     from recurate.verbs.reproduce.python import reproduce as run_all
     from recurate.verbs.result import publish
 

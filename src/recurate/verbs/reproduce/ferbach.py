@@ -23,6 +23,7 @@ from recurate.verbs.reproduce.experiment import Experiment
 
 SOURCE = "Ferbach et al. 2024, arXiv 2407.09499, section 4"
 PURE, MIXED = "without real data", "with real data"
+CIFAR = "cifar10"  # folder of the images, relative to the current one or to RECURATE_DATA
 REAL = 0.5  # share of real data in the arm with real data
 
 
@@ -129,7 +130,7 @@ def _images(scale: str, data: str, rounds: int, reward: dict[str, Any]) -> dict[
     here = scale == "small"
     return {
         "rounds": rounds,
-        "data": {"kind": "digits"} if here else {"kind": "images", "path": data},
+        "data": {"kind": "digits"} if here else {"kind": "images", "path": data or CIFAR},
         "generator": {"kind": "flow", "coupling": "ot", **(small if here else large)},
         "rewards": [reward],
         "groups": {"kind": "classifier"},
@@ -154,7 +155,7 @@ def airplane(scale: str, data: str) -> Experiment:
     )
 
 
-def _rises(arm: str, quantity: str, title: str, **which: str) -> tuple[Claim, Claim]:
+def _rises(arm: str, quantity: str, title: str, **which: Any) -> tuple[Claim, Claim]:
     """Return the claims that a quantity rises, and does so in every round."""
     return (
         Claim(

@@ -10,12 +10,14 @@ from recurate.log.trajectory import MEASURED
 from recurate.report import charts
 from recurate.report.overlays import overlay_chart
 from recurate.report.sections import Section
+from recurate.theory.models_forecast import OWN
 from recurate.verbs.reproduce.claims import AGREES, REFUTED, Finding
 from recurate.verbs.reproduce.over_seeds import over_seeds
 from recurate.verbs.reproduce.reproduce import Reproduction
 from recurate.verbs.result import Facts, Result
 
 SHOWN = (
+    OWN,
     "mean_reward",
     "mean_exp_reward",
     "var_exp_reward",
@@ -88,7 +90,11 @@ def _how_read(found: Reproduction) -> str:
             "over the seeds. A claim agrees if its whole interval lies beyond the bound, which was stated "
             "before."
         )
-    if found.laws:
+    if any(finding.interval is not None for finding in found.findings):
+        words.append(
+            "95 % intervals are from the data; a claim agrees if its whole interval is beyond the bound."
+        )
+    elif found.laws:
         words.append(
             "Claims without an interval are about exact laws, in the limit of infinite data: one number, and "
             "no seeds."
@@ -98,6 +104,11 @@ def _how_read(found: Reproduction) -> str:
 
 def interval(finding: Finding) -> str:
     """Return a mean with its interval; without one for one seed and for an exact claim."""
+    if math.isnan(finding.mean):
+        return "not measured"
+    if finding.interval is not None:
+        low, high = finding.interval
+        return f"{finding.mean:.3g} ({low:.3g} to {high:.3g})"
     without = finding.claim.exact or math.isinf(finding.reach)
     return f"{finding.mean:.3g}" + ("" if without else f" ± {finding.reach:.2g}")
 
@@ -127,6 +138,8 @@ def findings_table(found: Reproduction) -> pa.Table:
             "value": value,
             "mean": f.mean,
             "reach": None if f.claim.exact or math.isinf(f.reach) else f.reach,
+            "lower": None if f.interval is None else f.interval[0],
+            "upper": None if f.interval is None else f.interval[1],
             "verdict": f.verdict,
         }
         for f in found.findings

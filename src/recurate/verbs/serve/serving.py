@@ -7,6 +7,7 @@ import json
 import os
 import secrets
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -80,7 +81,7 @@ def serve_source(wanted: Wanted) -> None:
     if wanted.take is not None:
         from recurate.people.export import take
 
-        print(f"{take(study, wanted.take, str(wanted.take))} picks added")
+        print(counted(take(study, wanted.take, str(wanted.take)), "{pick|picks} added"))
     elif wanted.simulate:
         from recurate.people.simulated import judge
 
@@ -89,7 +90,7 @@ def serve_source(wanted: Wanted) -> None:
     elif wanted.export is not None:
         from recurate.people.export import write
 
-        print(f"{write(study, wanted.export)} picks written: {wanted.export}")
+        print(counted(write(study, wanted.export), "{pick|picks} written") + f": {wanted.export}")
     else:
         _serve(wanted, study, look, run)
 
@@ -243,12 +244,11 @@ def _begun(wanted: Wanted) -> Path:
 def _serve(wanted: Wanted, study: Study, look: Callable[[], None], run: Path | None) -> None:
     import uvicorn
 
-    from recurate.people.insight import set_password
+    from recurate.people.insight import hash_of
     from recurate.people.web import Site, application
 
-    words = _password(wanted, study)
-    if words is not None:
-        set_password(study, words)
+    words = _password(wanted)
+    listening = _listening(wanted)
     loop = _drive(wanted, run)
 
     def more() -> bool:
@@ -256,7 +256,7 @@ def _serve(wanted: Wanted, study: Study, look: Callable[[], None], run: Path | N
 
     site = Site(
         wanted.title, _markdown(wanted.instructions), _markdown(wanted.consent), wanted.question, wanted.open,
-        wanted.https, wanted.completion, look, more,
+        wanted.https, wanted.completion, hash_of(words), look, more,
     )  # fmt: skip
     server = uvicorn.Server(
         uvicorn.Config(
@@ -270,7 +270,7 @@ def _serve(wanted: Wanted, study: Study, look: Callable[[], None], run: Path | N
         threading.Thread(target=_tell_end, args=(loop, run), daemon=True).start()
     try:
         signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))  # so that the loop is ended
-        server.run()
+        server.run([listening])
     finally:
         if loop is not None:
             loop.terminate()
@@ -329,7 +329,7 @@ def _tell_end(loop: subprocess.Popen[bytes], run: Path) -> None:
         print(f"{how}\nthe pages stay open; Ctrl-C closes them", flush=True)
 
 
-def _announce(wanted: Wanted, server: Any, words: str | None) -> None:
+def _announce(wanted: Wanted, server: Any, words: str) -> None:
     """Print the addresses once the server listens."""
 
     def tell() -> None:
@@ -348,10 +348,27 @@ def _announce(wanted: Wanted, server: Any, words: str | None) -> None:
     threading.Thread(target=tell, daemon=True).start()
 
 
-def _password(wanted: Wanted, study: Study) -> str | None:
-    """Return the owner's password: a new one, the one in a file, or None for the one that was set before."""
+def _listening(wanted: Wanted) -> socket.socket:
+    """Return the socket that listens for browsers.
+
+    Raises:
+        InputError: If there is no such address here, or another program listens there.
+    """
+    family = socket.AF_INET6 if ":" in wanted.host else socket.AF_INET
+    try:
+        return socket.create_server((wanted.host, wanted.port), family=family)
+    except OSError as error:
+        raise InputError(
+            "the pages cannot be served at this address",
+            got=f"{wanted.host}, port {wanted.port}: {error.strerror}",
+            remedy="name another port, such as --port 0 for any that is free, or another --host",
+        ) from None
+
+
+def _password(wanted: Wanted) -> str:
+    """Return the owner's password: a new one of this server's own, or the one in a file."""
     if wanted.password is not None:
-        words = wanted.password.read_text(encoding="utf-8").strip()
+        words = _text_of(wanted.password).strip()
         if len(words) < 8:
             raise InputError(
                 "the owner's password is too short", got=f"{len(words)} characters", remedy="take 8 or more"
@@ -361,4 +378,13 @@ def _password(wanted: Wanted, study: Study) -> str | None:
 
 
 def _markdown(path: Path | None) -> str:
-    return "" if path is None else path.read_text(encoding="utf-8")
+    return "" if path is None else _text_of(path)
+
+
+def _text_of(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(
+            "a file of text cannot be read", got=f"{path}: {error}", remedy="save it as UTF-8"
+        ) from None

@@ -74,6 +74,9 @@ function show(state) {
   $("comment").value = "";
   $("reason").value = "";
   $("done").hidden = slate !== null || Boolean(state.more);
+  $("coded").hidden = !state.code;
+  $("thanks").textContent = state.code ? "Thank you" : "No question";
+  $("none").textContent = state.none || "";
   $("waiting").hidden = slate !== null || !state.more;
   for (const id of ["question", "candidates", "commenting"]) $(id).hidden = slate === null;
   $("instructions").hidden = slate === null || !$("guide").textContent.trim();
@@ -85,7 +88,7 @@ function show(state) {
   $("prompt").hidden = slate === null || !slate.prompt;
   $("prompt").replaceChildren(markdown(slate ? slate.prompt : ""));
   $("candidates").replaceChildren(...(slate ? slate.candidates.map(card) : []));
-  $("code").textContent = slate === null ? state.code : "";
+  $("code").textContent = state.code || "";
   mark();
 }
 
