@@ -1,4 +1,4 @@
-"""Generate configuration.md, cli.md and field.md in docs from the code: python docs/build.py."""
+"""Generate configuration.md, cli.md, field.md and some examples from the code: python docs/build.py."""
 
 from __future__ import annotations
 
@@ -12,12 +12,20 @@ from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
 HERE = Path(__file__).parent
-NAMES = ("run", "shard", "forecast", "plan", "fit", "audit", "compare", "report", "reproduce", "serve")
+EXAMPLES = {"digits.toml": "digits", "text.toml": "texts", "people.toml": "people"}  # template of each
+NAMES = (
+    "init", "run", "shard", "forecast", "plan", "fit", "audit", "compare", "report", "reproduce", "serve",
+    "docs", "help",
+)  # fmt: skip
 
 
 def pages() -> dict[str, str]:
     """Return the generated pages by file name."""
-    return {"configuration.md": configuration(), "cli.md": command_line(), "field.md": field_()}
+    from recurate.verbs.init.templating import text_of
+
+    found = {"configuration.md": configuration(), "cli.md": command_line(), "field.md": field_()}
+    examples = {name: text_of(template, Path("examples", name)) for name, template in EXAMPLES.items()}
+    return found | {f"../examples/{name}": text for name, text in examples.items()}
 
 
 def field_() -> str:

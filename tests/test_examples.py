@@ -75,6 +75,8 @@ def test_the_plain_installation(tmp_path):
 
     assert call("forecast", "scores.csv").returncode == 0
     assert (tmp_path / "scores-forecast" / "report.html").stat().st_size < 3e6
+    assert "[[rewards]]" in call("docs", "configuration", "rewards").stdout
+    assert call("init", "digits").returncode == 0
     refused = call("run", str(Path(ROOT) / "examples" / "digits.toml"))
     assert refused.returncode == 2
     assert "recurate[run]" in refused.stderr

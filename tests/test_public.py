@@ -16,7 +16,18 @@ pytestmark = pytest.mark.usefixtures("few_replicates")
 
 VERBS = ("run", "forecast", "plan", "fit", "audit", "compare", "reproduce")
 # Options that are about the command alone: where results go, and what is printed.
-OF_COMMANDS = {"out", "as_json", "figures", "quiet", "dry_run", "neural", "allow_unverified", "listed"}
+OF_COMMANDS = {
+    "out",
+    "force",
+    "open_report",
+    "as_json",
+    "figures",
+    "quiet",
+    "dry_run",
+    "neural",
+    "allow_unverified",
+    "listed",
+}
 
 
 def test_every_name_is_there_and_listed():

@@ -145,7 +145,7 @@ class PluggedGeneratorSettings(GeneratorSettings):
                 raise InputError(
                     f"{self.kind} is not a generator",
                     got=f"no method {name!r}",
-                    remedy="write a class with fit, sample, save and load (docs/extending.md)",
+                    remedy="write a class with fit, sample, save and load (recurate docs extending)",
                 )
         made: Any = self.plugin.with_keys(self)
         return made  # type: ignore[no-any-return]

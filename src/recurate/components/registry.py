@@ -110,7 +110,7 @@ def settings_class(seam: Seam, kind: object) -> type[Settings]:
         raise InputError(
             f"a {seam.what} needs a kind",
             got="no kind" if kind is None else repr(kind),
-            remedy=f"use one of: {', '.join(seam.built_in)}; or 'module:name' (docs/extending.md)",
+            remedy=f"use one of: {', '.join(seam.built_in)}; or 'module:name' (recurate docs extending)",
         )
     found = seam.find(kind)
     if isinstance(found, type) and issubclass(found, Settings):

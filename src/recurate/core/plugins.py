@@ -61,7 +61,7 @@ class Seam:
             f"there is no {self.what} called {title!r}",
             got=repr(title),
             remedy=f"{nearest(title, [*self.built_in, *installed])}; name your own by 'module:name', or by "
-            f"an entry point of the group {self.group!r} (docs/extending.md)",
+            f"an entry point of the group {self.group!r} (recurate docs extending)",
         )
 
     def installed(self) -> dict[str, str]:

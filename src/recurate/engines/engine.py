@@ -149,7 +149,7 @@ class PluggedEngine:
             raise InputError(
                 f"{self.title} must yield one result per shard, in order",
                 got=f"{count} results for {len(shards)} shards",
-                remedy="see docs/extending.md",
+                remedy="recurate docs extending has an example",
             )
 
     def start(self, needs: Needs) -> None:
@@ -186,7 +186,7 @@ def engine_named(name: str, workers: int | None = None) -> Engine:
         raise InputError(
             f"{name} is not an engine",
             got=type(engine).__name__,
-            remedy="write a class with map(function, shards) (docs/extending.md)",
+            remedy="write a class with map(function, shards) (recurate docs extending)",
         )
     return PluggedEngine(name, engine)
 

@@ -22,6 +22,7 @@ from recurate.core.errors import InputError
 from recurate.core.files import read_toml
 from recurate.core.sealed import BEFORE, RUN, SEAL, altered, foreign, read_json, sha256, verify
 from recurate.core.tables import read_table
+from recurate.log.trajectory import Trajectory
 
 RUN_FORMAT = 3  # version of the run folder's format
 MODELS = "models"  # folder of several models' runs, and their field in the manifest
@@ -130,6 +131,26 @@ class StoredRun:
     def complete(self) -> int:
         """Return the number of complete rounds on disk."""
         return first_absent(self.round_path)
+
+    def measured(self) -> Trajectory:
+        """Read the measured values of all complete rounds."""
+        parts = [Trajectory.read(self.round_path(t) / "measures.parquet") for t in range(self.complete())]
+        return sum(parts, Trajectory())
+
+    def trajectory(self) -> Trajectory:
+        """Read forecast and measured values of all rounds.
+
+        Raises:
+            InputError: If no round is complete, or the file cannot be read.
+        """
+        path, remedy = self.path / "trajectory.parquet", f"recurate run --resume {self.path} writes it"
+        if self.complete() == 0 or not path.exists():
+            raise InputError("the run has no complete round yet", got=self.path, remedy=remedy)
+        try:
+            return Trajectory.read(path)
+        except InputError as error:
+            what = f"the trajectory of {self.path} cannot be read"
+            raise InputError(what, got=error.got, remedy=remedy) from None
 
     def verify(self, *, results: bool = True) -> None:
         """Check that all parts are unaltered, that no round is missing, and that all belong to this run.

@@ -406,6 +406,7 @@ def _explain(error: ValidationError, raw: dict[str, Any], name: str) -> InputErr
         what = f"{dotted}: {said.what}" if dotted else said.what
         return InputError(f"{name}: {what}", got=said.got, remedy=said.remedy)
     message = first["msg"].removeprefix("Value error, ")
+    about = f" {'rewards' if where[0] == 'tracked' else where[0]}" if where else ""  # the same tables
     got = "nothing" if first["type"] == "missing" else repr(first["input"])
     if isinstance(first["input"], dict):
         plain = {k: v for k, v in first["input"].items() if not isinstance(v, dict | list)}
@@ -414,7 +415,7 @@ def _explain(error: ValidationError, raw: dict[str, Any], name: str) -> InputErr
     return InputError(
         f"{name}: {dotted}: {message}" if dotted else f"{name}: {message}",
         got=got,
-        remedy=f"see docs/configuration.md for this key{others}",
+        remedy=f"recurate docs configuration{about} describes its keys{others}",
     )
 
 

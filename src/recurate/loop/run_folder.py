@@ -265,26 +265,6 @@ class RunFolder(StoredRun):
         """Read a round's candidates, shape (candidates, ...)."""
         return load_samples(self.round_path(t))
 
-    def measured(self) -> Trajectory:
-        """Read the measured values of all complete rounds."""
-        parts = [Trajectory.read(self.round_path(t) / "measures.parquet") for t in range(self.complete())]
-        return sum(parts, Trajectory())
-
-    def trajectory(self) -> Trajectory:
-        """Read forecast and measured values of all rounds.
-
-        Raises:
-            InputError: If no round is complete, or the file cannot be read.
-        """
-        path, remedy = self.path / "trajectory.parquet", f"recurate run --resume {self.path} writes it"
-        if self.complete() == 0 or not path.exists():
-            raise InputError("the run has no complete round yet", got=self.path, remedy=remedy)
-        try:
-            return Trajectory.read(path)
-        except InputError as error:
-            what = f"the trajectory of {self.path} cannot be read"
-            raise InputError(what, got=error.got, remedy=remedy) from None
-
     def save_results(self, trajectory: Trajectory, bounds: list[dict[str, Any]]) -> None:
         """Write the trajectory, and then the checked statements with its hash."""
         with uninterrupted():

@@ -138,7 +138,7 @@ def cookie_name(study: Study, name: str) -> str:
 def application(study: Study, site: Site) -> FastAPI:
     """Return the application of a study.
 
-    Its address may be passed on by a proxy; see docs/people.md.
+    Its address may be passed on by a proxy; see ``recurate docs people``.
     """
     app = FastAPI(title="recurate: people's picks", version=VERSION, docs_url=None, redoc_url=None)
     app.state.study, app.state.seen, app.state.sessions = study, defaultdict(deque), {}

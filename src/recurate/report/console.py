@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import itertools
 import shutil
 import textwrap
 from collections.abc import Sequence
 
+from recurate.report.colour import painted
 from recurate.report.sections import Section
 
-WIDEST = 46  # minimal number of characters in a line of a wrapped cell
+EASY = 20  # characters of a line that still read easily
+NARROWEST, LONGEST = 12, 24  # a column of words is narrowed to its longest word, within these characters
 
 
 def terminal_width() -> int:
@@ -33,37 +36,66 @@ def print_sections(sections: Sequence[Section]) -> None:
 
 
 def print_table(section: Section, width: int) -> None:
-    """Print a section's table in aligned columns, numbers flush right.
+    """Print a section's table in aligned columns, numbers flush right, verdicts in colour on a terminal.
 
-    Where rows are wider than ``width``, the last column is wrapped if it holds words; otherwise columns that
-    do not fit follow in further blocks, each below the first column.
+    Where rows are wider than ``width``, headings and cells of words are wrapped, those of the widest column
+    first. Columns that do not fit even so follow in further blocks, each beside the first column.
     """
     table, numeric = section.table, section.numeric
     if not table:
         return
-    widths = [max(len(row[j]) for row in table) for j in range(len(table[0]))]
-    blocks = _blocks(widths, width) if numeric[-1] else [range(len(widths))]
-    for number, columns in enumerate(blocks):
+    least = [_least([row[j] for row in table], numeric[j]) for j in range(len(numeric))]
+    for number, columns in enumerate(_blocks(least, width)):
         if number:
             print()
-        *first, last = columns
-        fixed = sum(widths[j] + 2 for j in first) + 2
+        widths = _widths(table, columns, least, width)
         for row in table if any(table[0]) else table[1:]:
-            cells = [row[j].rjust(widths[j]) if numeric[j] else row[j].ljust(widths[j]) for j in first]
-            end = row[last].rjust(widths[last]) if numeric[last] else row[last]
-            parts = [end] if numeric[last] else textwrap.wrap(end, max(width - fixed - 1, WIDEST)) or [""]
-            print("".join(f"  {cell}" for cell in [*cells, parts[0]]).rstrip())
-            for part in parts[1:]:
-                print(" " * fixed + part)
+            parts = [_wrapped(row[j], widths[j]) for j in columns]
+            for line in itertools.zip_longest(*parts, fillvalue=""):
+                cells = [
+                    painted(cell.rjust(widths[j]) if numeric[j] else cell.ljust(widths[j]), row[j])
+                    for j, cell in zip(columns, line, strict=True)
+                ]
+                print("".join(f"  {cell}" for cell in cells).rstrip())
 
 
-def _blocks(widths: list[int], width: int) -> list[list[int]]:
+def _least(column: Sequence[str], numeric: bool) -> int:
+    """Return the width to which a column may be narrowed: numbers are not wrapped, but their heading is."""
+    heading, *cells = column
+    words = heading.split() if numeric else " ".join(column).split()
+    longest = max(map(len, words), default=0)
+    if numeric:
+        return max(longest, *map(len, cells), 0)
+    return min(max(min(longest, LONGEST), NARROWEST), max(map(len, column)))
+
+
+def _blocks(least: Sequence[int], width: int) -> list[list[int]]:
     """Return the columns of each block; the first column is in all of them."""
-    blocks, used = [[0]], widths[0] + 2
-    for column, own in enumerate(widths[1:], start=1):
+    blocks, used = [[0]], least[0] + 2
+    for column, own in enumerate(least[1:], start=1):
         if used + own + 2 > width and len(blocks[-1]) > 1:
             blocks.append([0])
-            used = widths[0] + 2
+            used = least[0] + 2
         blocks[-1].append(column)
         used += own + 2
     return blocks
+
+
+def _widths(
+    table: Sequence[Sequence[str]], columns: Sequence[int], least: Sequence[int], width: int
+) -> dict[int, int]:
+    """Return the widths of a block's columns, narrowed until they fit or can be narrowed no further."""
+    widths = {j: max(len(row[j]) for row in table) for j in columns}
+    while sum(widths.values()) + 2 * len(widths) > width:
+        # The first two columns name their rows, which should stay on one line: they are narrowed last.
+        later = [j for j in columns[2:] if widths[j] > max(least[j], EASY)]
+        wide = later or [j for j in columns if widths[j] > least[j]]
+        if not wide:
+            break
+        widths[max(wide, key=lambda j: (widths[j], j))] -= 1
+    return widths
+
+
+def _wrapped(cell: str, width: int) -> list[str]:
+    """Return the lines of a cell; words that are wider are cut into lines, not shortened."""
+    return [cell] if len(cell) <= width else textwrap.wrap(cell, width, break_on_hyphens=False)

@@ -365,7 +365,7 @@ def noise_named(name: str) -> Noise:
         raise InputError(
             f"{name} is not a noise",
             got=type(found).__name__,
-            remedy="write NAME = Noise('NAME', cdf=..., pdf=...) there (docs/extending.md)",
+            remedy="write NAME = Noise('NAME', cdf=..., pdf=...) there (recurate docs extending)",
         )
     noise = replace(found, name=name)
     call(name, noise.check)

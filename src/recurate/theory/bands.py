@@ -22,6 +22,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from recurate.core import progress
 from recurate.core.arrays import FloatArray, IntArray
 from recurate.core.seeds import Stream
 from recurate.log.trajectory import Row
@@ -222,6 +223,7 @@ def _noisy_loops(
     cells = _cell_laws(model, start)
     found: dict[tuple[int, Key], FloatArray] = {}
     for t, law in enumerate(play(setting, start, reference, curate)):
+        progress.step(t, 2 * setting.rounds + 2)  # the redrawn pools have as many rounds at most
         for key, values in describe(law, start, reference, cells).items():
             found[t, key] = values
     return found, watch.result()
@@ -240,6 +242,7 @@ def _redrawn_pools(
     found: dict[tuple[int, Key], FloatArray] = {}
     laws = play(setting, start, reference, lambda law: population.select(law, setting.stages))
     for t, (bias, law) in enumerate(zip(excess, laws, strict=False)):
+        progress.step(setting.rounds + 1 + t, 2 * setting.rounds + 2)
         for key, values in describe(law, start, reference, cells, bias).items():
             found[t, key] = values
     return found

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 import re
 import sys
@@ -11,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from recurate.core import progress
 from recurate.core.errors import InputError, need
 
 if TYPE_CHECKING:
@@ -113,10 +115,15 @@ Tail = Annotated[
 ]
 Seed = Annotated[int, option("N", "Seed of all random numbers.")]
 Out = Annotated[Path | None, option("FOLDER", "Folder to write to. Default: named after input and command.")]
+Force = Annotated[bool, typer.Option("--force", help="Write into a folder that holds other files.")]
+Open = Annotated[bool, typer.Option("--open", help="Open the report in a browser.")]
 Json = Annotated[bool, typer.Option("--json", help="Print all numbers as JSON instead of tables.")]
 Figures = Annotated[
     bool, typer.Option("--figures", help="Also write every chart as SVG and PNG to FOLDER/figures.")
 ]
+
+
+MOST_SIZES = 1000  # of a range of slate sizes
 
 
 # --- parsing -------------------------------------------------------------------------------
@@ -132,6 +139,24 @@ def numbers(option: str, text: str | None) -> list[float] | None:
         raise InputError(
             f"{option} must be numbers separated by commas", got=text, remedy=f"for example {option} 0.4,0.6"
         ) from None
+
+
+def slate_sizes(option: str, text: str | None) -> list[float] | None:
+    """Read slate sizes separated by commas, ``4-8`` being all from 4 to 8; None if the option is absent."""
+    if text is None:
+        return None
+    found: list[float] = []
+    for part in text.split(","):
+        first, dash, last = (end.strip() for end in part.partition("-"))
+        if dash and first.isdigit() and last.isdigit() and 0 <= int(last) - int(first) < MOST_SIZES:
+            found += range(int(first), int(last) + 1)
+        elif dash:
+            raise InputError(
+                f"{option} has a range that is none", got=part.strip(), remedy=f"for example {option} 2,4-8"
+            )
+        else:
+            found += [int(k) if k.is_integer() else k for k in numbers(option, part) or ()]
+    return list(dict.fromkeys(found))
 
 
 def size(option: str, text: str) -> float:
@@ -217,12 +242,6 @@ def wanted(
     return found
 
 
-def say(text: str) -> None:
-    """Print progress on standard error, if it is a terminal."""
-    if sys.stderr.isatty():
-        print(f"{text} ...", file=sys.stderr)
-
-
 # --- folders of results -----------------------------------------------------------------------------
 
 
@@ -262,7 +281,43 @@ def fresh_folder(base: Path) -> Path:
     return folder
 
 
-def need_run_extra() -> None:
-    """Raise InputError if packages of the extra ``run`` are missing."""
-    packages = ("torch", "pydantic", "safetensors", "sklearn", "tomli_w", "PIL")
-    need(packages, "this verb", "pip install 'recurate[run]'")
+def target(folder: Path, verb: str, *, force: bool = False) -> Path:
+    """Return the folder that a verb writes to; say so if an older result of the verb is replaced there.
+
+    Files of others are never removed, and with ``force`` alone written among.
+
+    Raises:
+        InputError: If it is a file, a run's folder, or holds anything but an older result of the verb and
+            ``force`` is False.
+    """
+    progress.kept("nothing was written")
+    if folder.exists() and not folder.is_dir():
+        raise InputError("--out names a file", got=folder, remedy="name a new folder")
+    if (folder / "manifest.json").exists():
+        raise InputError("--out names a run", got=folder, remedy="name a new folder")
+    if not folder.is_dir() or not any(folder.iterdir()):
+        return folder
+    if is_result(folder, verb):
+        print(f"replacing {folder}", file=sys.stderr)
+    elif not force:
+        raise InputError(
+            f"the folder to write to holds files that are no result of recurate {verb}",
+            got=folder,
+            remedy="name a new folder with --out, or write among them with --force",
+        )
+    return folder
+
+
+def is_result(folder: Path, verb: str) -> bool:
+    """Return whether a folder holds a result of a verb."""
+    try:
+        facts = json.loads((folder / f"{verb}.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError):
+        return False
+    return isinstance(facts, dict) and "recurate" in facts
+
+
+def need_run_extra(*, trains: bool = True) -> None:
+    """Raise InputError if packages of the extra ``run`` are missing; PyTorch only if the verb trains."""
+    packages = ("pydantic", "safetensors", "sklearn", "tomli_w", "PIL")
+    need([*(["torch"] if trains else []), *packages], "this verb", "pip install 'recurate[run]'")

@@ -15,16 +15,19 @@ from typing import Any, Generic, TypeVar
 
 import pyarrow as pa
 
+from recurate.core import progress
 from recurate.core.errors import InputError, nearest, need
 from recurate.core.files import write_text
 from recurate.core.plain import plain, to_json
 from recurate.core.tables import write_table
 from recurate.core.version import VERSION
 from recurate.log.reading.understand import Understood
+from recurate.report.colour import painted, sentence
 from recurate.report.console import print_sections, terminal_width
 from recurate.report.reading import reading_section
 from recurate.report.sections import Section, charts_of, page
 
+MOST_NAMED = 5  # files of others in a folder
 Found = TypeVar("Found")
 Facts = dict[str, Any]
 Tables = Mapping[str, pa.Table]
@@ -203,7 +206,14 @@ def open_folder(folder: Path) -> Path:
     return folder
 
 
-def publish(result: Result[Any], folder: Path, *, as_json: bool = False, also: Sequence[str] = ()) -> None:
+def publish(
+    result: Result[Any],
+    folder: Path,
+    *,
+    as_json: bool = False,
+    also: Sequence[str] = (),
+    open_report: bool = False,
+) -> None:
     """Save a result and print it: facts as JSON, or lead, sections, warnings, summary and the files' paths.
 
     Args:
@@ -211,17 +221,44 @@ def publish(result: Result[Any], folder: Path, *, as_json: bool = False, also: S
         folder: Folder to write to.
         as_json: Whether to print JSON.
         also: Further lines to print, unless as JSON.
+        open_report: Whether to open the report in a browser.
     """
-    written = result.save(folder)
+    written = save_told(result, folder)
     if as_json:
         print(to_json(result.facts, indent=None))
-        return
+    else:
+        _print(result, also, written)
+    if open_report:
+        open_page(written[-1])
+
+
+def _print(result: Result[Any], also: Sequence[str], written: Sequence[Path]) -> None:
     if result.lead:
         print(textwrap.fill(result.lead, terminal_width()))
     print_sections(result.sections)
     for warning in result.warnings:
-        print(f"warning: {warning}", file=sys.stderr)
-    print("\n" + textwrap.fill(result.summary, terminal_width()))
+        print(f"{painted('warning:', 'warning:', sys.stderr)} {warning}", file=sys.stderr)
+    print("\n" + sentence(textwrap.fill(result.summary, terminal_width())))
     print(f"written: {', '.join(map(str, written))}")
     for line in also:
         print(line)
+
+
+def save_told(result: Result[Any], folder: Path) -> list[Path]:
+    """Save a result as :meth:`Result.save` does, and tell whoever waits for it."""
+    progress.stage("writing the report")
+    progress.kept(f"{folder} may hold a part of the result")
+    written = result.save(folder)
+    progress.kept(f"the result is in {folder}")
+    progress.hide()
+    names = {path.name for path in written}
+    if others := sorted(p.name for p in folder.iterdir() if p.is_file() and p.name not in names):
+        more = f" and {len(others) - MOST_NAMED} more" if len(others) > MOST_NAMED else ""
+        print(f"left as it was in {folder}: {', '.join(others[:MOST_NAMED])}{more}", file=sys.stderr)
+    return written
+
+
+def open_page(path: Path) -> None:
+    """Open a report in a browser; if there is none, say so on standard error."""
+    if not webbrowser.open(path.resolve().as_uri()):
+        print(f"warning: no browser could be opened; the report is {path}", file=sys.stderr)

@@ -279,6 +279,7 @@ def test_the_first_line_states_the_rule(tmp_path, recurate_here):
     assert (facts["k"], facts["noise"], facts["source"], facts["options"]) == (4, "none", "picks", [])
     assert said in (tmp_path / "log-forecast" / "report.html").read_text()
     lines = recurate_here("forecast", "log.parquet", "--rounds", 1, "--rule", "luce", "--json")
-    assert lines.stderr.splitlines()[0] == f"rule: Luce's rule at temperature 1, one of 4, by --rule; {said}"
+    assert "replacing " in lines.stderr.splitlines()[0]
+    assert lines.stderr.splitlines()[1] == f"rule: Luce's rule at temperature 1, one of 4, by --rule; {said}"
     assert all("quantity" in json.loads(line) for line in lines.stdout.splitlines())
     assert "did you mean 'best'" in refused(recurate_here("forecast", "log.parquet", "--rule", "bets"))

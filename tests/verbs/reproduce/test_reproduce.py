@@ -161,6 +161,7 @@ def test_the_command_at_a_tiny_size(tmp_path, monkeypatch):
         return dataclasses.replace(found, arms=arms)
 
     monkeypatch.setattr(reproduce, "experiment", small)
+    monkeypatch.setenv("COLUMNS", "400")  # nothing is wrapped
     done = call("reproduce", "F-gaussians", "--seeds", 2, "--engine", "local", "--out", "here", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     assert "Published and here" in done.stdout

@@ -14,6 +14,7 @@ from recurate.choices.models.identifiability import NoEstimate
 from recurate.choices.models.latent_classes import ClassFit, latent_classes
 from recurate.choices.models.logit import LogitFit, conditional_logit
 from recurate.choices.table import Choices
+from recurate.core import progress
 from recurate.core.arrays import FloatArray, IntArray
 from recurate.core.seeds import Stream
 from recurate.rules.families import RIVALS, Family
@@ -88,7 +89,7 @@ def compare_rules(
     lapse = lapse or rival_rules.lapse_logit(choices)
     logs = {name: np.empty(len(choices)) for name in RIVALS}
     shares = []
-    for fold in range(FOLDS):
+    for fold in progress.steps(range(FOLDS), FOLDS):
         held = np.flatnonzero(folds == fold)
         if not held.size:
             continue
@@ -198,7 +199,7 @@ def select_classes(
     scores: list[ClassScore] = []
     best: ClassFit | None = None
     before: FloatArray | None = None
-    for classes in range(1, most + 1):
+    for classes in progress.steps(range(1, most + 1), most):
         try:
             whole = latent_classes(choices, classes=classes, starts=starts, seed=seed, pooled=pooled)
             logs = _held_out_choosers(choices, folds, whole)

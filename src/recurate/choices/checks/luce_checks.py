@@ -16,6 +16,7 @@ from recurate.choices.checks.statistics import chi2_tail, holm, quadratic_test
 from recurate.choices.models.identifiability import NoEstimate
 from recurate.choices.models.logit import conditional_logit
 from recurate.choices.table import Choices
+from recurate.core import progress
 from recurate.core.arrays import BoolArray, FloatArray, IntArray
 from recurate.core.seeds import Stream
 
@@ -277,7 +278,8 @@ def run_checks(
     """
     if len(choices) < FEW_SLATES:
         return [Check("all", "All tests", why=f"{len(choices)} slates are too few (at least {FEW_SLATES})")]
-    found = [t(choices, beta) for t in TESTS if not only or t.__name__.removeprefix("check_") in only]
+    tests = [t for t in TESTS if not only or t.__name__.removeprefix("check_") in only]
+    found = [test(choices, beta) for test in progress.steps(tests, len(tests))]
     if again is not None:
         found = [check_repeats(again[0], beta, again[1]) if c.name == "repeats" else c for c in found]
     tested = [i for i, check in enumerate(found) if check.p is not None]

@@ -34,6 +34,7 @@ from recurate.choices.models.logit import (
     solver,
 )
 from recurate.choices.table import Choices
+from recurate.core import progress
 from recurate.core.arrays import FloatArray, IntArray
 from recurate.core.citations import cite
 from recurate.core.errors import InputError
@@ -183,7 +184,7 @@ def latent_classes(
     stream = Stream(seed).at("latent classes", classes)
     part = part_of_panel(panel, classes, stream.at("part").generator())
     ends = []
-    for number in range(starts):
+    for number in progress.steps(range(starts), starts):
         first = _start(part, pooled, classes, number, stream.at("start", number).generator())
         try:
             ends.append(_climb(part, first, coarse=part is not panel))

@@ -19,7 +19,7 @@ TEST = ("test", "validation", "valid", "val")
 IDX = re.compile(r"(?P<prefix>.*?)(?P<part>train|t10k|test)[-_.]images[-_.]idx3[-_.]ubyte(\.gz|\.xz)?")
 OBJECTS = re.compile(r"\.(pkl|pick\w+|pt|pth|joblib)")  # extensions of files of pickled Python objects
 INFO = "dataset_info.json"  # written by the datasets library, with the names of the classes
-REMEDY = "docs/running.md lists the formats that can be read"
+REMEDY = "recurate docs running lists the formats that can be read"
 
 
 @dataclass(frozen=True)

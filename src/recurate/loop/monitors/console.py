@@ -10,6 +10,7 @@ from statistics import median
 from typing import IO, TYPE_CHECKING, Any
 
 from recurate.core.plain import to_json
+from recurate.core.progress import clock
 from recurate.log.trajectory import FORECAST, MEASURED, Trajectory
 from recurate.loop.monitors.protocol import Monitor
 from recurate.theory.models_forecast import OWN
@@ -301,13 +302,6 @@ def main_columns(trajectory: Trajectory) -> list[Key]:
     """Return the series that a table shows: the main quantities, or the own rewards of several models."""
     measured = trajectory.about(MEASURED)
     return [key for key in measured if key[0] == OWN] or [key for key in measured if key[0] in SHOWN]
-
-
-def clock(seconds: float) -> str:
-    """Return a duration in seconds as text such as 0:07, 12:30 or 1:02:03."""
-    whole = int(seconds + 0.5)
-    hours, minutes = whole // 3600, whole // 60 % 60
-    return f"{hours}:{minutes:02d}:{whole % 60:02d}" if hours else f"{minutes}:{whole % 60:02d}"
 
 
 def _title(key: Key) -> str:

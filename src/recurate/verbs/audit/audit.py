@@ -161,7 +161,7 @@ def _read(source: Any, options: FitOptions, say: Progress) -> tuple[Opened, list
     else:
         unused = ["--feature is not used: the log has rewards"] if options.wanted.features else []
         return opened, [*opened.warnings, *unused, *([FITTED] if fitted else [])]
-    say("no rewards were logged: fitting them to the picks")
+    say("fitting rewards to the picks, as none were logged")
     found = fit_log(source, replace(options, classes=0))
     left_out = "{slate was|slates were} left out: "
     warnings = [counted(e.slates, left_out) + e.reason for e in found.reading.exclusions]

@@ -6,6 +6,7 @@ from typing import Annotated
 
 import typer
 
+from recurate.core import progress
 from recurate.verbs import options
 from recurate.verbs.options import option
 
@@ -41,6 +42,8 @@ def audit(
         typer.Option("--allow-unverified", help="Exit with code 0 if a declared fact could not be verified."),
     ] = False,
     out: options.Out = None,
+    force: options.Force = False,
+    open_report: options.Open = False,
     as_json: options.Json = False,
 ) -> None:
     """Compare a loop's declaration with its log.
@@ -68,14 +71,15 @@ def audit(
     from recurate.verbs.audit.report import exit_code
     from recurate.verbs.result import publish
 
+    folder = options.target(out or options.beside(log, "audit"), "audit", force=force)
     found = audit_picks(
         options.source(log),
         declared=declared, reward=reward, slate=slate, pick=pick, rank=rank, rating=rating,
         chooser=chooser, item=item, position=position, context=context, round=round, form=form,
         alternatives=options.words(alternatives), places_from=places_from, include=include,
-        feature=feature, ties=ties, progress=options.say,
+        feature=feature, ties=ties, progress=progress.stage,
     )  # fmt: skip
-    publish(found, out or options.beside(log, "audit"), as_json=as_json)
+    publish(found, folder, as_json=as_json, open_report=open_report)
     code = exit_code(found.found, allow_unverified=allow_unverified)
     if code:
         raise SystemExit(code)

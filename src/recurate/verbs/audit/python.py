@@ -85,7 +85,7 @@ def audit(
         InputError: If the log or the declaration cannot be read or used.
 
     The decomposition is G. R. Price's equation (*Selection and Covariance*, Nature 227, 1970) with a separate
-    sampling term; docs/picks.md describes the tests.
+    sampling term; ``recurate docs picks`` describes the tests.
 
     >>> import numpy as np
     >>> import recurate

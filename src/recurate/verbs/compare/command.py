@@ -7,8 +7,7 @@ from typing import Annotated
 
 import typer
 
-from recurate.core.errors import InputError
-from recurate.verbs.options import Figures, Json, Out, fresh_folder, need_run_extra, option
+from recurate.verbs.options import Figures, Force, Json, Open, Out, fresh_folder, option, target
 
 
 def compare(
@@ -17,6 +16,8 @@ def compare(
         list[str] | None, option("NAME", "Name of each run, repeatable. Default: the folders' names.")
     ] = None,
     out: Out = None,
+    force: Force = False,
+    open_report: Open = False,
     figures: Figures = False,
     as_json: Json = False,
 ) -> None:
@@ -32,7 +33,6 @@ def compare(
 
       recurate compare runs/* --out overlay --figures
     """
-    need_run_extra()
     from recurate.report.figures import need_figures_extra, write_figures
     from recurate.report.sections import charts_of
     from recurate.verbs.compare.python import compare as compare_runs
@@ -40,11 +40,7 @@ def compare(
 
     if figures:
         need_figures_extra()
-    if out is not None and (out / "manifest.json").exists():
-        raise InputError("--out names a run", got=out, remedy="name a new folder")
-    if out is not None and out.exists() and not out.is_dir():
-        raise InputError("--out names a file", got=out, remedy="name a new folder")
+    folder = target(out or fresh_folder(runs[0].resolve().parent / "compare"), "compare", force=force)
     found = compare_runs(*runs, name=name)
-    folder = out or fresh_folder(runs[0].resolve().parent / "compare")
     drawn = [str(write_figures(list(charts_of(found.sections)), folder / "figures"))] if figures else []
-    publish(found, folder, as_json=as_json, also=drawn)
+    publish(found, folder, as_json=as_json, also=drawn, open_report=open_report)

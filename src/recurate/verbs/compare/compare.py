@@ -18,9 +18,10 @@ from typing import Any
 
 import pyarrow as pa
 
+from recurate.core import progress
 from recurate.core.errors import InputError
+from recurate.log.folders import StoredRun
 from recurate.log.trajectory import MEASURED, SCHEMA, Row, Trajectory
-from recurate.loop.run_folder import RunFolder
 
 Key = tuple[str, str | None, str | None]
 ABSENT = "-"
@@ -106,7 +107,9 @@ def compare(paths: Sequence[Path], names: Sequence[str] = ()) -> Comparison:
     twice = [path for path, count in Counter(path.resolve() for path in paths).items() if count > 1]
     if twice:
         raise InputError("a run is named twice", got=twice[0], remedy="name each run once")
-    runs = tuple(read_run(p, n) for p, n in zip(paths, _named(paths, names), strict=True))
+    progress.stage("reading and checking the runs")
+    named = list(zip(paths, _named(paths, names), strict=True))
+    runs = tuple(read_run(path, name) for path, name in progress.steps(named, len(named)))
     last = min(run.rounds for run in runs) - 1
     keys = _common(runs)
     if not keys:
@@ -122,7 +125,7 @@ def read_run(path: Path, name: str) -> Compared:
     Raises:
         InputError: If the folder is not a run's, has no complete round, or is damaged.
     """
-    store = RunFolder.open(path)
+    store = StoredRun.open(path)
     store.verify()
     recorded, measured = store.trajectory(), store.measured()
     own = {row.source for row in measured.rows}

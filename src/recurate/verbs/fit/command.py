@@ -8,6 +8,7 @@ from typing import Annotated
 
 import typer
 
+from recurate.core import progress
 from recurate.core.errors import InputError
 from recurate.verbs import options
 from recurate.verbs.options import option
@@ -47,6 +48,8 @@ def fit(
     ] = False,
     seed: options.Seed = 0,
     out: options.Out = None,
+    force: options.Force = False,
+    open_report: options.Open = False,
     as_json: options.Json = False,
 ) -> None:
     """Learn rewards, temperature, lapses, positions and preference groups from picks; test Luce's model.
@@ -71,18 +74,18 @@ def fit(
 
     if neural:
         _check_neural(log)
+    folder = options.target(out or options.beside(log, "fit"), "fit", force=force)
     found = fit_picks(
         options.source(log),
         slate=slate, pick=pick, rank=rank, rating=rating, chooser=chooser, item=item, position=position,
         context=context, round=round, form=form, alternatives=options.words(alternatives),
         places_from=places_from, include=include, feature=feature, score=score,
         model=model, ties=ties, groups=_groups(groups), most_groups=most_groups, starts=starts,
-        shrinkage=shrinkage, seed=seed, progress=options.say,
+        shrinkage=shrinkage, seed=seed, progress=progress.stage,
     )  # fmt: skip
-    folder = out or options.beside(log, "fit")
     learned = [_learn(log[0], folder, seed)] if neural else []
     next_steps = [f"to forecast from the fit: recurate forecast {folder}"] if found.has_rewards else []
-    publish(found, folder, as_json=as_json, also=[*learned, *next_steps])
+    publish(found, folder, as_json=as_json, also=[*learned, *next_steps], open_report=open_report)
 
 
 def _groups(text: str) -> int | None:
@@ -106,7 +109,7 @@ def _check_neural(log: Sequence[str]) -> None:
 def _learn(log: str, folder: Path, seed: int) -> str:
     from recurate.verbs.fit.neural import learn_reward
 
-    options.say("learning a neural reward")
+    progress.stage("learning a neural reward")
     learned = learn_reward(Path(log), seed=seed)
     target = folder / "reward"
     target.mkdir(parents=True, exist_ok=True)

@@ -91,7 +91,8 @@ def fit(
         NoEstimate: If no estimate exists; the message states why.
 
     R. D. Luce, *Individual Choice Behavior*, 1959; D. McFadden, *Conditional Logit Analysis of Qualitative
-    Choice Behavior*, 1974; for ties R. R. Davidson, JASA 65, 1970. docs/picks.md describes the tests.
+    Choice Behavior*, 1974; for ties R. R. Davidson, JASA 65, 1970. ``recurate docs picks`` has
+    the tests.
 
     >>> import numpy as np
     >>> import recurate

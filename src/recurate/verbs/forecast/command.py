@@ -83,6 +83,8 @@ def forecast(
     tail: options.Tail = False,
     seed: options.Seed = 0,
     out: options.Out = None,
+    force: options.Force = False,
+    open_report: options.Open = False,
     as_json: options.Json = False,
 ) -> None:
     """Forecast a loop from the candidates of one round and their rewards, exactly, without sampling.
@@ -110,8 +112,9 @@ def forecast(
     """
     from recurate.core.plain import to_json
     from recurate.verbs.forecast.python import forecast as forecast_log
-    from recurate.verbs.result import publish
+    from recurate.verbs.result import open_page, publish, save_told
 
+    folder = options.target(out or options.beside(log, "forecast"), "forecast", force=force)
     found = forecast_log(
         options.source(log),
         reward=reward, group=group, track=track, context=context, round=round, slate=slate,
@@ -125,14 +128,15 @@ def forecast(
         weights=numbers("--weights", weights), models=models, model=model, rounds=rounds, picks=picks,
         renew=renew, tail=tail, bounds=True, seed=seed,
     )  # fmt: skip
-    folder = out or options.beside(log, "forecast")
     if as_json:
-        found.save(folder)
+        written = save_told(found, folder)
         print(found.lead, file=sys.stderr)
         for row in found.to_arrow().to_pylist():
             print(to_json(row, indent=None))
+        if open_report:
+            open_page(written[-1])
     else:
-        publish(found, folder)
+        publish(found, folder, open_report=open_report)
 
 
 def _sizes(text: str) -> float | dict[float, float]:

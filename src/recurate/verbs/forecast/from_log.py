@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 
 from recurate.choices.followed import phrase
+from recurate.core import progress
 from recurate.core.errors import InputError
 from recurate.core.limits import ROWS
 from recurate.core.seeds import Stream
@@ -159,6 +160,7 @@ def _from_opened(
     renewal = fitted = None
     if options.renew or options.fit_efficacy:
         _check_consecutive(rounds)
+        progress.stage("learning what retraining passes on")
         setting = Setting.of(**arguments | {"efficacy": 1.0})
         found = list(found_rounds.generated.values())
         if options.fit_efficacy:
@@ -172,11 +174,13 @@ def _from_opened(
                 if setting.accumulate
                 else learned(found, setting, real, cells, ahead=setting.rounds, stream=stream)
             )
+    progress.stage("forecasting")
     result = predict(candidates, Setting.of(**arguments), reference=real, cells=cells, **options.how)
     result = replace(result, warnings=ruling.warnings + caveats + result.warnings)
     gains = _welfare(found_rounds, real, result)
     if len(rounds) == 1:
         return LogForecast.of(result, welfare=gains, opened=opened, ruling=ruling)
+    progress.stage("measuring the log's later rounds")
     later = measured_rounds(
         found_rounds,
         temperature=result.setting.temperature,

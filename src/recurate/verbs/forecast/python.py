@@ -8,6 +8,7 @@ from typing import Any
 
 from numpy.typing import ArrayLike
 
+from recurate.core import progress
 from recurate.core.citations import cite
 from recurate.core.errors import InputError
 from recurate.core.seeds import Stream
@@ -152,7 +153,7 @@ def forecast(
 
     The law is that of D. Ferbach et al., *Self-Consuming Generative Models with Curated Data Provably
     Optimize Human Preferences*, NeurIPS 2024, section 2 (K candidates, Lemma 2.1 for K = infinity), with
-    the rules and bands of docs/theory.md.
+    the rules and bands of ``recurate docs theory``.
 
     >>> import recurate
     >>> result = recurate.forecast([0.0, 1.0, 2.0], k=2, rounds=1)
@@ -160,6 +161,7 @@ def forecast(
     array([1.    , 1.2719])
     """
     cite("ferbach2024")
+    progress.stage("reading the log")
     if isinstance(efficacy, str) and efficacy != "fit":
         raise InputError("efficacy is a number or 'fit'", got=efficacy, remedy="efficacy=0.8")
     asked: dict[str, Any] = {

@@ -30,7 +30,13 @@ def plan(
     places_from: options.PlacesFrom = None,
     include: options.Include = None,
     maximise: Annotated[
-        str, option("WHAT", "reward, nash (welfare) or worst (the worst group's reward).")
+        str,
+        typer.Option(
+            "--maximise",
+            "--maximize",
+            metavar="WHAT",
+            help="reward, nash (welfare) or worst (the worst group's reward).",
+        ),
     ] = "reward",
     importance: Annotated[
         str | None,
@@ -51,7 +57,7 @@ def plan(
     picks: Annotated[int | None, option("N", "Picks per round. Default: the log's, or 1000.")] = None,
     k: Annotated[
         str | None,
-        option("K,K", "Slate sizes to try, besides the log's. Default: 2 to 32."),
+        option("K,K", "Slate sizes to try, besides the log's, such as 2,4-8. Default: 2 to 32."),
     ] = None,
     real_fraction: Annotated[str | None, option("R,R", "Real fractions to try. Default: 0 to 0.7.")] = None,
     temperature: Annotated[
@@ -91,6 +97,8 @@ def plan(
     tail: options.Tail = False,
     seed: options.Seed = 0,
     out: options.Out = None,
+    force: options.Force = False,
+    open_report: options.Open = False,
     as_json: options.Json = False,
 ) -> None:
     """Choose K, real fraction, preference weights and temperature: the best setting within constraints.
@@ -118,7 +126,7 @@ def plan(
     from recurate.verbs.plan.python import plan as plan_log
     from recurate.verbs.result import publish
 
-    ks = numbers("--k", k)
+    folder = options.target(out or options.beside(log, "plan"), "plan", force=force)
     found = plan_log(
         options.source(log),
         reward=reward, group=group, track=track, context=context, round=round, slate=slate, pick=pick,
@@ -126,7 +134,7 @@ def plan(
         places_from=places_from, include=include, maximise=maximise,
         importance=numbers("--importance", importance),
         rounds=_rounds(rounds), floor=floor, kl=kl, entropy=entropy, variance=variance, budget=budget,
-        picks=picks, k=None if ks is None else [int(v) if v.is_integer() else v for v in ks],
+        picks=picks, k=options.slate_sizes("--k", k),
         real_fraction=numbers("--real-fraction", real_fraction),
         temperature=numbers("--temperature", temperature),
         weights=[numbers("--weights", w) or [] for w in weights] if weights else None,
@@ -137,7 +145,7 @@ def plan(
         accumulate=accumulate or None, efficacy=efficacy_of(efficacy),  # type: ignore[arg-type]
         reference=reference, renew=renew, tail=tail, seed=seed,
     )  # fmt: skip
-    publish(found, out or options.beside(log, "plan"), as_json=as_json)
+    publish(found, folder, as_json=as_json, open_report=open_report)
 
 
 def _rounds(text: str) -> int | None:

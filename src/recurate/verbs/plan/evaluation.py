@@ -10,6 +10,7 @@ from functools import cached_property
 
 import numpy as np
 
+from recurate.core import progress
 from recurate.core.arrays import BoolArray, FloatArray, IntArray
 from recurate.core.cells import Merging
 from recurate.core.errors import InputError, is_number
@@ -633,6 +634,7 @@ class Evaluator:
         keyed = sorted(choices, key=_batch)
         for _, part in itertools.groupby(keyed, key=_batch):
             batch = list(part)
+            progress.step(len(found), len(choices))
             laws = self.coarse.laws(batch, self.goal.rounds or LONG, self.goal.manner)
             for choice, law in zip(batch, laws.T, strict=True):
                 found[choice] = self.coarse.outcome(choice, law, self.goal)

@@ -10,6 +10,7 @@ from functools import cached_property
 
 import numpy as np
 
+from recurate.core import progress
 from recurate.core.errors import InputError, is_number
 from recurate.log.candidates import Candidates
 from recurate.log.reading.logs import Opened
@@ -141,15 +142,19 @@ def plan_settings(
         InputError: a constraint is out of reach, rewards are constant, or a group is empty.
     """
     evaluator = Evaluator.of(candidates, reference, goal)
+    progress.stage("comparing settings")
     outcomes = evaluator.evaluate(space)
     if refine:
+        progress.stage("refining around the best setting")
         outcomes += evaluator.evaluate(_around(outcomes, space, isinstance(goal.manner.rule, Rule)))
+    progress.stage("forecasting the best settings exactly")
     best, tried = _best(evaluator, outcomes)
     closest = None if best is not None else evaluator.exactly(min(outcomes, key=_distance).choice)
     diversity = _frontier(evaluator, outcomes, lambda o: o.entropy)
     compute = _frontier(evaluator, outcomes, lambda o: -o.cost)
     logged = [o for o in outcomes if o.choice.k == log_k]
     own = evaluator.exactly(min(logged, key=_rank).choice) if logged else None
+    progress.stage("planning with other rewards")
     exact = [*tried, *diversity, *compute, *([] if own is None else [own])]
     sensitivity = (
         () if best is None else tuple(_off(evaluator, best, outcomes, f) for f in (1 - OFF, 1 + OFF))
@@ -303,7 +308,7 @@ def _frontier(
     if len(kept) > FRONTIER:
         index = np.unique(np.linspace(0, len(kept) - 1, FRONTIER).round().astype(int))
         kept = [kept[i] for i in index]
-    return [evaluator.exactly(o.choice) for o in kept]
+    return [evaluator.exactly(o.choice) for o in progress.steps(kept, len(kept))]
 
 
 def _binding(best: Outcome | None, outcomes: Sequence[Outcome]) -> list[tuple[str, float]]:

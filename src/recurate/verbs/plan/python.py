@@ -9,6 +9,7 @@ from typing import Any
 
 from numpy.typing import ArrayLike
 
+from recurate.core import progress
 from recurate.core.citations import cite
 from recurate.core.errors import InputError
 from recurate.core.seeds import Stream
@@ -164,7 +165,7 @@ def plan(
 
     The loop: D. Ferbach et al., NeurIPS 2024 (arXiv 2407.09499), section 2.2. Limits and survival of groups:
     Falahati et al., *Curated Synthetic Data Doesn't Have to Collapse*, ICML 2026 (arXiv 2605.07724).
-    ``docs/plans.md`` has the mathematics.
+    ``recurate docs plans`` has the mathematics.
 
     >>> import numpy as np
     >>> import recurate
@@ -174,6 +175,7 @@ def plan(
     (True, True, True)
     """
     cite("ferbach2024", "falahati2026")
+    progress.stage("reading the log")
     own = {} if is_array(log) else run_settings(folder_of(log))
     columns = given(
         context=column_or_none(context), round=round, slate=slate, pick=pick, rank=rank, rating=rating,
@@ -217,6 +219,7 @@ def plan(
         )  # fmt: skip
         found = plan_settings(candidates, real, goal, space, refine=refine, log_k=log_k)
         drawn = own_picks if picks is None else picks
+        progress.stage("forecasting the plan")
         ahead = None if rounds is None else predict(
             candidates, manner.setting(found.setting.choice, rounds, drawn), reference=real,
             stream=Stream(seed), tail=tail,

@@ -7,7 +7,8 @@ from typing import Annotated
 
 import typer
 
-from recurate.verbs.options import Out, option
+from recurate.core import progress
+from recurate.verbs.options import Force, Open, Out, option, target
 
 
 def _list(wanted: bool) -> None:
@@ -19,9 +20,25 @@ def _list(wanted: bool) -> None:
         raise typer.Exit
 
 
+def _names() -> list[str]:
+    from recurate.verbs.reproduce.recorded import recorded
+
+    return list(recorded())
+
+
+def _done(line: str) -> None:
+    progress.hide()
+    print(line, flush=True)
+
+
 def reproduce(
     name: Annotated[
-        str, typer.Argument(metavar="NAME", help="Name of the experiment, such as F-gaussians; see --list.")
+        str,
+        typer.Argument(
+            metavar="NAME",
+            help="Name of the experiment, such as F-gaussians; see --list.",
+            autocompletion=_names,
+        ),
     ],
     scale: Annotated[
         str,
@@ -36,9 +53,14 @@ def reproduce(
         typer.Option(min=1, max=100, help="Number of seeds: 0, 1, ... Default: 3; 1 for text-scale."),
     ] = None,
     out: Out = None,
+    force: Force = False,
+    open_report: Open = False,
     data: Annotated[
         str | None,
-        option("PATH", "CIFAR-10, for --scale paper (see docs/running.md); for human-check a file of picks."),
+        option(
+            "PATH",
+            "CIFAR-10, for --scale paper (see recurate docs running); for human-check a file of picks.",
+        ),
     ] = None,
     jobs: Annotated[
         int | None, typer.Option(min=1, help="Parallel runs. Default: one per core; one for --scale paper.")
@@ -73,12 +95,10 @@ def reproduce(
     from recurate.verbs.result import publish
 
     folder = out or Path("reproduced") / f"{name}-{scale}"
-    try:
-        found = run_all(
-            name, scale=scale, seeds=seeds, out=folder, data=data, jobs=jobs, engine=engine,
-            progress=lambda line: print(line, flush=True),
-        )  # fmt: skip
-    except KeyboardInterrupt:
-        typer.echo("\nstopped; the same command resumes", err=True)
-        raise SystemExit(130) from None
-    publish(found, folder)
+    if not any(folder.glob("*/seed-*/config.toml")):  # else a reproduction goes on there
+        target(folder, "reproduce", force=force)
+    progress.kept(f"complete rounds are kept in {folder}; the same command continues")
+    found = run_all(
+        name, scale=scale, seeds=seeds, out=folder, data=data, jobs=jobs, engine=engine, progress=_done,
+    )  # fmt: skip
+    publish(found, folder, open_report=open_report)

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from recurate.core import progress
 from recurate.core.errors import InputError
 from recurate.engines.engine import RAY, SHARDS, opened
 from recurate.log.trajectory import Trajectory
@@ -90,7 +91,8 @@ def reproduce(
     ]
     if any(stages):
         _check(config for config, _ in itertools.chain(*stages))  # complaints come before work
-    laws = {arm: law() for arm, law in chosen.laws.items()}
+    progress.stage("computing laws")
+    laws = {arm: law() for arm, law in progress.steps(chosen.laws.items(), len(chosen.laws))}
     out.mkdir(parents=True, exist_ok=True)
     if any(stages):
         most = max(map(len, stages))
@@ -121,8 +123,10 @@ def _play(
     """Do the runs of each stage on an engine, one stage after the other."""
     with opened(engine, jobs) as workers:
         for tasks in stages:
+            progress.stage("running the experiment")
             for i, folder in enumerate(workers.map(play_run, tasks), 1):
                 tell(f"done ({i} of {len(tasks)}): {folder}")
+                progress.step(i, len(tasks))
 
 
 def _task(out: Path, arm: str, config: dict[str, Any], seed: int) -> tuple[dict[str, Any], str]:

@@ -9,9 +9,10 @@ from typing import Annotated
 
 import typer
 
+from recurate.core import progress
 from recurate.core.errors import InputError, Stopped, Waiting, WaitingForPeople
 from recurate.core.files import write_text
-from recurate.verbs.options import Figures, fresh_folder, need_run_extra, option
+from recurate.verbs.options import Figures, Open, fresh_folder, need_run_extra, option
 from recurate.verbs.run.python import check_arguments, read_run, run_loop
 
 WAITING = 4  # exit code of a run that waits for people
@@ -73,6 +74,7 @@ def run(
             "Database of people's picks, where people pick. Default: people/ballots.sqlite in the run.",
         ),
     ] = None,
+    open_report: Open = False,
     wait: Annotated[
         bool, typer.Option("--wait", help="Where people pick: wait for their picks instead of stopping.")
     ] = False,
@@ -86,17 +88,17 @@ def run(
 
     For example:
 
-      recurate run examples/digits.toml
+      recurate init digits
 
-      recurate run examples/gaussians.toml --out runs/a
+      recurate run digits.toml
 
-      recurate run examples/external/loop.toml --dry-run
+      recurate run digits.toml --dry-run
 
       recurate run --resume runs/a
 
-      recurate run examples/digits.toml --logger tensorboard --json
+      recurate run digits.toml --logger tensorboard --json
 
-      recurate run examples/gaussians.toml --engine processes --workers 2
+      recurate run digits.toml --engine processes --workers 2
     """
     if as_json and quiet:
         raise InputError(
@@ -157,6 +159,10 @@ def run(
     path = folder / "report.html"
     if json_lines is not None and json_lines in monitor:  # the reader of the lines may have left
         json_lines.done(folder, path)
+    if open_report:
+        from recurate.verbs.result import open_page
+
+        open_page(path)
     if stopped is not None:
         print(f"{stopped}\nreport: {path}", file=sys.stderr)
         raise SystemExit(3)
@@ -178,8 +184,13 @@ def _rehearse(config: Path | None, other: Path | None, *, trust: bool) -> None:
     from recurate.loop.run_folder import check_trusted
 
     check_trusted(config, trust=trust)
+    progress.kept("nothing was kept")
+    progress.stage("trying data and rewards")
     for step in rehearse(read_config(config)):
+        progress.hide()
         print(f"{step.title:>18}  {step.seconds:6.1f} s  {step.result}", flush=True)
+        progress.stage("trying the next step")
+    progress.hide()
     print("everything works on ten items; nothing was kept")
 
 
@@ -196,7 +207,7 @@ def shard(
 
     The model must be trained: recurate run --engine shards does that and stops. Then every part is done, in
     any order and anywhere that sees the folder; what is done is not repeated. At last, recurate run --resume
-    RUN --engine shards plays the round and trains the next model. docs/scale.md has a script.
+    RUN --engine shards plays the round and trains the next model. 'recurate docs scale' has a script.
 
     A configuration stands for the one run under runs/ that was begun with it and waits for shards.
 
@@ -214,24 +225,36 @@ def shard(
     from recurate.loop.driver import do_shards, waiting_run
 
     folder = waiting_run(run, Path("runs"), trust=trust) if run.is_file() else run
-    for arm, shards in do_shards(folder, index, of, trust=trust).items():
+    progress.stage("sampling and scoring shards")
+    progress.kept("the shards that are done are kept, and not repeated")
+    done = do_shards(folder, index, of, trust=trust)
+    progress.hide()
+    for arm, shards in done.items():
         print(f"{arm}: {len(shards)} shards done" + (f", {shards[0]} to {shards[-1]}" if shards else ""))
 
 
 def report(
     folder: Annotated[Path, typer.Argument(metavar="FOLDER", help="Folder written by recurate run.")],
+    open_report: Open = False,
     figures: Figures = False,
     trust: Trust = False,
 ) -> None:
     """Rebuild the report of a run, FOLDER/report.html, from the files in the folder."""
     from recurate.report.figures import need_figures_extra, write_figures
     from recurate.report.sections import charts_of
+    from recurate.verbs.result import open_page
 
     if figures:
         need_figures_extra()
+    progress.stage("reading the run")
+    progress.kept("nothing was written")
     found = read_run(folder, trust=trust)
     path = folder / "report.html"
+    progress.stage("writing the report")
     write_text(path, found.page())
+    progress.hide()
     print(f"report: {path}")
     if figures:
         print(f"figures: {write_figures(list(charts_of(found.sections)), folder / 'figures')}")
+    if open_report:
+        open_page(path)

@@ -57,7 +57,7 @@ def run(
 
     Args:
         config: Path of a TOML file, a dictionary of the same structure, or a ``Config``; see
-            docs/configuration.md.
+            ``recurate docs configuration``.
         out: New folder for the run. None: ``runs/CONFIG-N``.
         resume: Folder of a run to resume after its last complete round; excludes ``config``.
         accept_changes: With ``resume``, whether to resume although files that the run depends on have
@@ -69,7 +69,7 @@ def run(
         monitor: Object that is notified of every event of the run. None: no monitor.
         engine: Where the shards of a round are sampled and scored, which does not change the result:
             ``local``, ``processes``, ``ray``, ``ray://HOST:PORT``, ``shards`` or ``module:name``; see
-            docs/scale.md.
+            ``recurate docs scale``.
         workers: Number of shards that are done at a time. None: the engine's own.
         db: Database of people's answers, if people pick: a file, or ``postgresql://USER@HOST/NAME``. None: a
             file in the run's folder.
@@ -253,7 +253,7 @@ def read_run(folder: Path | str, *, trust: bool = False) -> Result[Run] | Result
         InputError: If the folder is not a run folder, has no complete round, was altered, or is a stranger's
             and names plug-ins.
     """
-    need_run_extra()
+    need_run_extra(trains=False)
     from recurate.loop.models_folder import ModelsFolder
     from recurate.loop.run_folder import RunFolder, check_trusted
     from recurate.verbs.run.models_report import models_run_result

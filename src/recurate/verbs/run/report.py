@@ -105,7 +105,7 @@ def _own_sections(folder: RunFolder) -> list[Section]:
             raise InputError(
                 f"{name} must return a Section, or a list of them",
                 got=type(made).__name__,
-                remedy="see docs/extending.md; the run itself is complete",
+                remedy="recurate docs extending has an example; the run itself is complete",
             )
         sections += found
     return sections

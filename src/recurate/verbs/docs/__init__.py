@@ -1,0 +1,1 @@
+"""`recurate docs`: the documentation, as installed."""

@@ -1,0 +1,1 @@
+"""`recurate init`: a commented configuration to begin with."""
