@@ -91,12 +91,14 @@ class Loop:
     def name(self) -> str:
         return f"{self.data}-k{self.k}-rf{self.real:g}-s{self.seed}"
 
-    def config(self) -> str:
+    def config(self, reward_of: Loop | None = None, rounds: int = ROUNDS) -> str:
+        """Return the configuration; the reward may be that of another loop."""
         data, picks, label = DATA[self.data]
         # With K = 8 one class is preferred; else the classifier's confidence is, and no class is.
-        reward = f'score = "probability"\nlabel = "{label}"' if self.k == 8 else 'score = "confidence"'
+        preferred = (reward_of or self).k == 8
+        reward = f'score = "probability"\nlabel = "{label}"' if preferred else 'score = "confidence"'
         return CONFIG.format(
-            seed=self.seed, rounds=ROUNDS, data=data, reward=reward, k=self.k, picks=picks, real=self.real
+            seed=self.seed, rounds=rounds, data=data, reward=reward, k=self.k, picks=picks, real=self.real
         )
 
     def run(self, folder: Path) -> Path:

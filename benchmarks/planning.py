@@ -14,6 +14,7 @@ from __future__ import annotations
 import argparse
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 from fidelity import Loop, rows_of
@@ -53,11 +54,12 @@ def efficacy_of(parent: Path, setting: Setting) -> float:
 
 def compare(data: str, folder: Path) -> list[list[str]]:
     """Return a row per quantity: planned, planned with what is passed on, and measured."""
-    parent = Loop(data, 8, 0.3, SEED).run(folder)
+    loop = Loop(data, 8, 0.3, SEED)
+    parent = loop.run(folder)
     source = RunSource(parent)
     k, real = planned(parent)
     part = efficacy_of(parent, source.setting)
-    child = run(parent, folder / f"planned-{data}", k, real)
+    child = run(loop, folder / f"planned-{data}", k, real)
     found = rounds_of(child)
     cells = reference_cells(found.generated[0], found.real)[0]
     seen = rows_of(measured_rounds(found, temperature=1.0, cells=cells).rows)
@@ -101,18 +103,12 @@ class RunSource:
         )
 
 
-def run(parent: Path, out: Path, k: int, real: float) -> Path:
-    """Run the parent's configuration at the planned setting."""
+def run(loop: Loop, out: Path, k: int, real: float) -> Path:
+    """Run the loop's configuration at the planned setting."""
     if (out / "report.html").exists():
         return out
-    text = parent.with_suffix(".toml").read_text(encoding="utf-8")
-    changed = []
-    for line in text.splitlines():
-        name = line.split(" = ")[0]
-        new = {"k": k, "real_fraction": real, "rounds": AHEAD}.get(name)
-        changed.append(line if new is None else f"{name} = {new}")
     path = out.with_suffix(".toml")
-    path.write_text("\n".join(changed) + "\n", encoding="utf-8")
+    path.write_text(replace(loop, k=k, real=real).config(reward_of=loop, rounds=AHEAD), encoding="utf-8")
     done = ["--resume", str(out)] if (out / "manifest.json").exists() else [str(path), "--out", str(out)]
     subprocess.run([sys.executable, "-m", "recurate", "run", *done], check=True, capture_output=True)
     return out

@@ -228,7 +228,7 @@ def fit(study: Study, rows: list[Any]) -> dict[str, Any]:
         if first and r.outcome in PICKS and r.repeat == 0 and r.answer is None and not r.simulated:
             used.append(r)
     if len(used) < FEWEST:
-        return {"words": f"{len(used)} picks: the fit begins with {FEWEST}."}
+        return {"words": f"{counted(len(used), '{pick|picks}')}: the fit begins with {FEWEST}."}
     made = choices_of(used, _values(study, {r.slate for r in used}))
     if made is None:
         return {"words": "The candidates have no rewards: export the picks, and recurate fit estimates them."}
