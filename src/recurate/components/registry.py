@@ -16,7 +16,7 @@ from recurate.components import plugged
 from recurate.components.data.digits import Digits
 from recurate.components.data.images import ImageData
 from recurate.components.data.queries import Queries
-from recurate.components.data.synthetic import Gaussians, Moons
+from recurate.components.data.synthetic import Gaussians, Moons, Uniform
 from recurate.components.data.table import TableData
 from recurate.components.generators.diffusion import DiffusionSettings
 from recurate.components.generators.external import ExternalSettings
@@ -52,6 +52,7 @@ DATA = Seam(
     {
         "gaussians": Gaussians,
         "moons": Moons,
+        "uniform": Uniform,
         "digits": Digits,
         "table": TableData,
         "images": ImageData,

@@ -109,3 +109,31 @@ def grid_chart(points: list[dict[str, Any]], name: str) -> dict[str, Any]:
     line = base.mark_line(strokeWidth=2).encode(y=alt.Y("forecast:Q", title="largest share", axis=ticks))
     dots = base.mark_point(filled=True, size=60, opacity=1).encode(y="measured:Q")
     return charts.finished(alt.layer(line, dots.properties(name=f"view_grid_{name}")), height=260)
+
+
+@charts.unchecked
+def beside_chart(points: list[dict[str, Any]], name: str, axis: str) -> dict[str, Any]:
+    """Return a chart of exact values as lines beside trained ones as points, over a share on a log axis.
+
+    Args:
+        points: Points; each has ``x, value, series, source``, where the source is ``exact``, ``trained`` or
+            ``bound``; trained ones may have ``lower`` and ``upper``.
+        name: Name of the chart's view.
+        axis: Title of the horizontal axis.
+    """
+    series = list(dict.fromkeys(point["series"] for point in points))
+    legend = charts.on_top(symbolOpacity=1, columns=1, labelLimit=400)
+    base = alt.Chart(charts.inline([charts.rounded(point) for point in points])).encode(
+        x=alt.X("x:Q", title=axis, scale=alt.Scale(type="log"), axis=alt.Axis(format=".0%")),
+        color=alt.Color("series:N", scale=alt.Scale(domain=series, range=PALETTE), legend=legend),
+        tooltip=["series:N", "source:N", *charts.number_tooltips("x", "value", "lower", "upper")],
+    )
+    y = charts.value_axis(log=True)
+    lines = base.mark_line(strokeWidth=2).transform_filter("datum.source == 'exact'").encode(y=y)
+    bound = base.mark_line(strokeWidth=2, strokeDash=[6, 4]).transform_filter("datum.source == 'bound'")
+    trained = base.transform_filter("datum.source == 'trained'")
+    bars = trained.transform_filter("isValid(datum.lower) && datum.lower > 0").mark_rule(strokeWidth=1.5)
+    bars = bars.encode(y=alt.Y("lower:Q", title=None), y2="upper:Q")
+    dots = trained.mark_point(filled=True, size=60, opacity=1).encode(y=y)
+    layers = alt.layer(lines, bound.encode(y=y), bars, dots.properties(name=f"view_{name}"))
+    return charts.finished(layers, height=280)

@@ -18,6 +18,7 @@ from recurate.metrics.partition import FEWEST_CELLS, Cells, partition
 from recurate.theory.bands import SMALLEST_POOL, bands
 from recurate.theory.bounds import Bound, check_model
 from recurate.theory.coarsening import FEWEST_CONTEXTS
+from recurate.theory.coverage import about_gap, gap_of
 from recurate.theory.extinction import Extinction
 from recurate.theory.loop_model import LoopModel
 from recurate.theory.setting import Setting
@@ -110,7 +111,9 @@ def predict(
         )
     last = model.last_law
     if reference is not None:
-        warnings += _about_coverage(candidates, reference, last, setting.rounds)
+        gap = gap_of(candidates, reference, law, model.setting, values[-1])
+        warnings += [] if gap is None else [about_gap(gap, model.setting)]
+        warnings += _about_range(candidates, reference, last, setting.rounds)
     if tail:
         continued, why = continue_tail(model, ends)
         rows += continued
@@ -128,7 +131,7 @@ def predict(
     )
 
 
-def _about_coverage(candidates: Candidates, reference: Candidates, law: FloatArray, rounds: int) -> list[str]:
+def _about_range(candidates: Candidates, reference: Candidates, law: FloatArray, rounds: int) -> list[str]:
     """Report the part of the last law that lies where there are no real data."""
     low, high = reference.rewards.min(axis=0), reference.rewards.max(axis=0)
     outside = ((candidates.rewards < low) | (candidates.rewards > high)).any(axis=1)

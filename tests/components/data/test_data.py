@@ -6,6 +6,7 @@ import gzip
 import io
 import json
 import lzma
+import math
 import os
 import struct
 import tracemalloc
@@ -21,7 +22,7 @@ from hypothesis.extra.numpy import arrays
 from PIL import Image
 from pydantic import ValidationError
 
-from recurate.components.data import Digits, Gaussians, ImageData, Moons, Queries, TableData
+from recurate.components.data import Digits, Gaussians, ImageData, Moons, Queries, TableData, Uniform
 from recurate.components.data.images import _quotas
 from recurate.core.errors import InputError
 from recurate.core.seeds import Stream
@@ -632,6 +633,19 @@ def test_moons():
     radii = np.linalg.norm(noisy.train[noisy.labels == "0"], axis=1)
     assert radii.std() == pytest.approx(0.1, rel=0.1)
     assert not np.array_equal(noisy.train, Moons(kind="moons", noise=0.1, size=20_000).load(Stream(1)).train)
+
+
+def test_an_even_box():
+    found = Uniform(kind="uniform", low=(0.0, -1.0), high=(0.2, 1.0), size=5000).load(Stream(0))
+    assert (found.train.shape, found.held_out.shape) == ((5000, 2), (500, 2))
+    low, high = found.train.min(axis=0), found.train.max(axis=0)
+    np.testing.assert_allclose(low, [0.0, -1.0], atol=0.002)
+    np.testing.assert_allclose(high, [0.2, 1.0], atol=0.002)
+    np.testing.assert_allclose(found.train.std(axis=0), np.array([0.2, 2.0]) / math.sqrt(12), rtol=0.05)
+    assert not found.labelled
+    for corners in ({"low": (0.0,)}, {"low": (1.0, 0.0)}, {"high": (1e9, 1.0)}, {"high": (math.nan, 1.0)}):
+        with pytest.raises(ValueError, match=r"box|finite"):
+            Uniform(kind="uniform", **corners)
 
 
 def test_what_was_there_before_is_as_it_was():

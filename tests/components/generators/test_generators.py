@@ -132,6 +132,26 @@ def test_a_mixture_starts_from_the_one_before():
     assert len(first.fit(data[:3], rng=Stream(2)).fit(data, rng=Stream(3)).arrays["weights"]) == 8
 
 
+def test_a_mixture_starts_from_a_saved_one(tmp_path):
+    """The loop's settings replace those it was saved with, and nothing is trained first."""
+    data = Gaussians(size=500).load(Stream(0)).train
+    first = Mixture(MixtureSettings(components=8)).fit(data, rng=Stream(1))
+    first.save(tmp_path)
+    settings = MixtureSettings(components=8, max_iter=3, model=str(tmp_path))
+    found = settings.build()
+    assert not settings.trains_first
+    assert found.settings == settings
+    assert np.array_equal(found.sample(9, rng=Stream(3)), first.sample(9, rng=Stream(3)))
+    assert {part.name.rpartition("/")[2] for part in settings.rests_on("generator")} == {
+        "generator.json", "generator.safetensors",
+    }  # fmt: skip
+    with pytest.raises(InputError, match="no saved generator"):
+        MixtureSettings(model=str(tmp_path / "elsewhere")).build()
+    KernelSettings().build().fit(data, rng=Stream(1)).save(tmp_path)
+    with pytest.raises(InputError):
+        settings.build()
+
+
 @pytest.mark.parametrize("settings", [FlowSettings, DiffusionSettings])
 def test_divergence_is_told(settings):
     data = Gaussians(size=300).load(Stream(0)).train

@@ -1,14 +1,15 @@
-"""Synthetic real data: Gaussians around a circle, and two moons."""
+"""Synthetic real data: Gaussians around a circle, two moons, and a box that is filled evenly."""
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Literal, Self
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from recurate.components.data.dataset import Dataset, Source
+from recurate.core.errors import InputError
 from recurate.core.seeds import Stream
 from recurate.log.samples import Samples
 
@@ -66,6 +67,32 @@ class Moons(Source):
         points, moon = make_moons(_with_held_out(self.size), noise=self.noise, random_state=seed)
         points = self.scale * points + np.array(self.shift)
         return _cut(points.astype(np.float32), moon.astype(str), self.size)
+
+
+class Uniform(Source):
+    """Points that fill a box evenly: every coordinate is uniform from ``low`` to ``high``, independently."""
+
+    kind: Literal["uniform"]
+    low: tuple[float, ...] = Field((0.0, 0.0), min_length=1, description="the box's lowest corner")
+    high: tuple[float, ...] = Field((1.0, 1.0), min_length=1, description="its highest corner")
+    size: int = Field(20_000, ge=10, le=10**8, description="number of training points, which are drawn once")
+
+    @model_validator(mode="after")
+    def _a_box(self) -> Self:
+        sides = zip(self.low, self.high, strict=False)
+        if len(self.low) != len(self.high) or not all(-1e6 <= a < b <= 1e6 for a, b in sides):
+            raise InputError(
+                "a box needs as many coordinates in both corners, each lower in low, within 1e6 of zero",
+                got=f"low = {list(self.low)}, high = {list(self.high)}",
+                remedy="low = [0.0, 0.0], high = [1.0, 1.0]",
+            )
+        return self
+
+    def load(self, rng: Stream) -> Dataset:
+        """Draw ``size`` training points and a tenth as many held-out points, shapes (n, d)."""
+        count = _with_held_out(self.size)
+        points = rng.generator().uniform(self.low, self.high, size=(count, len(self.low)))
+        return _cut(points.astype(np.float32), np.full(count, ""), self.size)
 
 
 def _with_held_out(size: int) -> int:

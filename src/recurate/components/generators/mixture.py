@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, ClassVar, Literal, Self
 
@@ -13,6 +13,7 @@ from pydantic import Field
 
 from recurate.components.generators.scaling import ArrayModel, Scaler, check_training_data, trained
 from recurate.components.protocols import GeneratorSettings
+from recurate.core.fingerprints import Fingerprint, of_folder
 from recurate.core.seeds import Stream
 from recurate.log.samples import Samples
 
@@ -41,9 +42,34 @@ class MixtureSettings(GeneratorSettings):
         True, description="whether retraining starts from the previous round's Gaussians; false: from k-means"
     )
 
+    model: str | None = Field(
+        None,
+        description="folder of a saved mixture that the loop starts from, such as RUN/rounds/000/model; if "
+        "absent, the first model is trained on the real data",
+    )
+
+    def rests_on(self, serves: str) -> list[Fingerprint]:
+        """Return the fingerprints of the first model's files."""
+        return [] if self.model is None else of_folder(f"{serves}.model", Path(self.model), kept=True)
+
     def build(self, workspace: Path | None = None, logs: Path | None = None) -> Mixture:
-        """Return the untrained model."""
-        return Mixture(self)
+        """Return the untrained model, or the one that the settings name.
+
+        Raises:
+            InputError: If there is no such model, or it is damaged or of another kind.
+        """
+        if self.model is None:
+            return Mixture(self)
+        return replace(Mixture.load(Path(self.model)), settings=self)
+
+    def load(self, folder: Path, workspace: Path | None = None, logs: Path | None = None) -> Mixture:
+        """Return the mixture that was saved in a folder."""
+        return Mixture.load(folder)
+
+    @property
+    def trains_first(self) -> bool:
+        """Whether the first model is trained on the real data."""
+        return self.model is None
 
 
 @dataclass(frozen=True)

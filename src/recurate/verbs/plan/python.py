@@ -18,6 +18,7 @@ from recurate.log.reading.logs import Opened
 from recurate.log.reading.mapping import Given
 from recurate.log.reading.understand import accounted
 from recurate.rules import Noise, Rule, Selection
+from recurate.theory.coverage import long_run_warnings
 from recurate.theory.forecast import predict, split_log
 from recurate.theory.setting import check_efficacy, check_weights
 from recurate.verbs.forecast.from_log import (
@@ -30,7 +31,7 @@ from recurate.verbs.forecast.from_log import (
 )
 from recurate.verbs.forecast.ruling import RECORDED, Ruling, ruling_of
 from recurate.verbs.options import check_columns, column_or_none, given, listed
-from recurate.verbs.plan.evaluation import Constraints, Goal, Manner, size_name, sized
+from recurate.verbs.plan.evaluation import LONG, Constraints, Goal, Manner, size_name, sized
 from recurate.verbs.plan.plan import Plan, plan_settings, settings
 from recurate.verbs.plan.report import plan_result
 from recurate.verbs.result import Result
@@ -220,7 +221,9 @@ def plan(
             candidates, manner.setting(found.setting.choice, rounds, drawn), reference=real,
             stream=Stream(seed), tail=tail,
         )  # fmt: skip
-        warnings = (*ruling.warnings, *found.warnings, *(() if ahead is None else ahead.warnings))
+        settled = manner.setting(found.setting.choice, LONG)
+        later = long_run_warnings(candidates, real, settled) if ahead is None else ahead.warnings
+        warnings = (*ruling.warnings, *found.warnings, *later)
         found = replace(
             found, ruling=ruling, opened=opened, forecast=ahead, warnings=tuple(dict.fromkeys(warnings))
         )

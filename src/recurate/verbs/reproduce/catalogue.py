@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from recurate.core.citations import cite
 from recurate.core.errors import InputError, nearest
-from recurate.verbs.reproduce import ferbach, others, pluralistic, text_scale
+from recurate.verbs.reproduce import coverage, ferbach, others, pluralistic, text_scale
 from recurate.verbs.reproduce.experiment import Experiment
 
 SCALES = ("small", "paper")
@@ -53,9 +53,9 @@ CATALOGUE: dict[str, Entry] = {
         ferbach.confidence,
     ),
     "limited-coverage": Entry(
-        others.COVERAGE,
+        coverage.SOURCE,
         "Real data bound the divergence and raise the reward; here they cover a part of the rewards only.",
-        others.limited_coverage,
+        coverage.limited_coverage,
     ),
     "P-disjoint": Entry(
         pluralistic.PAPER,

@@ -16,7 +16,7 @@ from recurate.log.trajectory import Trajectory
 from recurate.rules import Rule
 from recurate.theory.population import Population
 from recurate.theory.setting import Setting, Stage
-from recurate.verbs.reproduce.claims import Claim, apart, ends, gains, largest, smallest
+from recurate.verbs.reproduce.claims import Claim, apart, ends, largest, smallest
 from recurate.verbs.reproduce.experiment import Experiment
 from recurate.verbs.reproduce.laws import bisect, closeness, law_trajectory, numbers, plane
 
@@ -24,7 +24,6 @@ Law = Callable[[], Trajectory]
 ALIGNMENT = "Falahati et al. 2026, The Alignment Game, arXiv 2511.12804"
 ADVERSARIAL = "Wei & Zhang 2025, arXiv 2505.09768"
 HETEROGENEOUS = "Zhao, Fu & Pham 2025, arXiv 2511.09002"
-COVERAGE = "Ferbach et al. 2024, arXiv 2407.09499, Theorems 2.3 and 2.4"
 
 # --- an owner and the public, in turn -------------------------------------------------------------
 
@@ -298,93 +297,5 @@ def heterogeneous(scale: str, data: str) -> Experiment:
         {},
         claims,
         HETEROGENEOUS,
-        laws=laws,
-    )
-
-
-# --- real data that cover a part of the rewards ---------------------------------------------------
-
-PARTS = (1.0, 0.5, 0.2, 0.1, 0.05, 0.02)  # parts of the range of rewards that real data cover
-WIDE, FINE, STEADY = 4.0, 400, 60  # range of rewards, in nats; items; rounds
-STRICT, LOOSE = 0.25, 1.0  # lambda: below 1/(K-1) and above it, for K = 4
-DIVERGENCE, RATIO = "divergence (Thm 2.4)", "density ratio (Thm 2.4)"
-ABOVE = "reward above the reference (Thm 2.3)"
-
-
-def covered(part: float, lam: float, *, everywhere: bool) -> Trajectory:
-    """Return the law where real data cover the lowest part of the rewards, K = 4.
-
-    Args:
-        part: Part of the range of rewards that p_ref covers, uniformly.
-        lam: lambda, curated data per real data; the real fraction is 1 / (1 + lambda).
-        everywhere: Whether the first model covers all rewards; else p_0 = p_ref.
-    """
-    rewards = np.linspace(0.0, WIDE, FINE)
-    inside = rewards <= part * WIDE
-    setting = Setting(Rule(4), real_fraction=1 / (1 + lam), rounds=STEADY)
-    start = np.ones(FINE) if everywhere else inside.astype(float)
-    groups = np.where(inside, "covered", "uncovered")
-    return law_trajectory(
-        rewards, start, setting, list(groups), reference=inside.astype(float), statements=True
-    )
-
-
-def limited_coverage(scale: str, data: str) -> Experiment:
-    """Return limited-coverage: real data that cover a part of the rewards only."""
-    laws: dict[str, Law] = {f"{p:g}": partial(covered, p, STRICT, everywhere=False) for p in PARTS}
-    laws |= {f"beyond {p:g}": partial(covered, p, STRICT, everywhere=True) for p in PARTS[1:]}
-    laws |= {f"loose {p:g}": partial(covered, p, LOOSE, everywhere=True) for p in PARTS[1:]}
-    over = f"real data cover {', '.join(f'{p:g}' for p in PARTS)} of the rewards"
-    bounds = [
-        Claim(
-            published,
-            f"whether any law violates it, 1 or 0, {over}",
-            largest(*(ends(f"{p:g}", f"violated:{statement}") for p in PARTS)),
-            False,
-            0.5,
-            exact=True,
-        )
-        for published, statement in (
-            ("Theorem 2.4: KL to the reference stays below -log(1 - lambda (K-1))", DIVERGENCE),
-            ("Theorem 2.3: the reward stays above the reference's by its bound", ABOVE),
-        )
-    ]
-    lost = [
-        Claim(
-            text,
-            f"{which} share of rewards without real data in the last round, lambda = {lam:g}",
-            find(*(ends(f"{arm} {p:g}", "share", group="uncovered") for p in PARTS[1:])),
-            above,
-            0.01,
-            exact=True,
-        )
-        for text, which, lam, arm, find, above in (
-            (
-                "lambda < 1/(K-1): what real data do not cover dies out (derived here)",
-                "largest", STRICT, "beyond", largest, False,
-            ),
-            (
-                "lambda > 1/(K-1): a model that covers more keeps it (derived here)",
-                "smallest", LOOSE, "loose", smallest, True,
-            ),
-        )
-    ]  # fmt: skip
-    return Experiment(
-        "limited-coverage",
-        f"{FINE} items with rewards from 0 to {WIDE:g}, K = 4; real data cover the lowest part of them.",
-        {},
-        (
-            *bounds,
-            Claim(
-                "with real data the reward still rises",
-                f"smallest gain of E exp(reward), {over}",
-                smallest(*(gains(f"{p:g}", "mean_exp_reward") for p in PARTS)),
-                True,
-                0.0,
-                exact=True,
-            ),
-            *lost,
-        ),
-        COVERAGE,
         laws=laws,
     )
