@@ -2,6 +2,7 @@ r"""Exact arms: trajectories of laws on atoms or on a grid, with the proved stat
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 
 import numpy as np
@@ -11,6 +12,7 @@ from recurate.core.arrays import FloatArray
 from recurate.log.candidates import Candidates
 from recurate.log.trajectory import FORECAST, Row, Trajectory
 from recurate.metrics.describe import Describer
+from recurate.metrics.estimates import Estimate, kl_atoms
 from recurate.theory.bounds import check_bounds
 from recurate.theory.population import Population
 from recurate.theory.setting import Setting
@@ -37,8 +39,9 @@ def law_trajectory(
         groups: Group of each atom.
         reference: p_ref, shape (atoms,); None: p_0.
         eps: Depth of the basins of two groups; see :func:`recurate.theory.bounds.check_bounds`.
-        statements: Whether to add ``violated:NAME`` in the last round for every proved statement that
-            applies: 1 if it is violated, else 0.
+        statements: Whether to add ``kl_to_reference``, KL(p_t || p_ref) on the atoms, where it is finite, and
+            ``violated:NAME`` in the last round for every proved statement that applies: 1 if it is violated,
+            else 0.
 
     Raises:
         InputError: If shapes disagree or values are out of range.
@@ -49,7 +52,12 @@ def law_trajectory(
     describer = Describer(candidates, setting.temperature, tuple(sorted(set(groups))))
     population = Population(matrix, law=law, reference=reference, weights=setting.weights)
     path = list(population.play(setting))
-    rows = [row for t, p in enumerate(path) for row in describer.rows(t, FORECAST, describer.values(p))]
+    kls = [kl_atoms(p, population.reference) if statements else math.inf for p in path]
+    values = [
+        describer.values(p, Estimate(kl) if math.isfinite(kl) else None)
+        for p, kl in zip(path, kls, strict=True)
+    ]
+    rows = [row for t, found in enumerate(values) for row in describer.rows(t, FORECAST, found)]
     if statements:
         for bound in check_bounds(population, setting, path, eps=eps):
             if bound.verdict != "does not apply":
