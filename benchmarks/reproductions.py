@@ -32,13 +32,14 @@ def record(folder: Path) -> tuple[str, dict[str, Any]]:
     facts = json.loads((folder / "reproduce.json").read_text(encoding="utf-8"))
     seeds = [int(seed) for seed in facts["seeds"]]
     run = next(folder.glob("*/seed-*"), None)
+    found = claims(folder)
     when = datetime.datetime.fromtimestamp((folder / "reproduce.json").stat().st_mtime, datetime.UTC)
     return facts["experiment"], {
         "date": when.date().isoformat(),
         "code": revision() if run is None else RunFolder.open(run).manifest()["code_revision"],
-        "scale": facts["scale"] if seeds else "exact",
+        "scale": facts["scale"] if seeds else "data" if any("interval" in c for c in found) else "exact",
         "seeds": seeds,
-        "claims": claims(folder),
+        "claims": found,
     }
 
 
@@ -62,6 +63,8 @@ def claims(folder: Path) -> list[dict[str, Any]]:
                 | {"reach": short(row["reach"]) if row["reach"] else None, "verdict": row["verdict"]},
             )
             mine["values"].append(short(row["value"]))
+            if row.get("lower"):
+                mine["interval"] = [short(row["lower"]), short(row["upper"])]
     return list(found.values())
 
 
@@ -73,8 +76,11 @@ def short(number: str) -> float:
 def cells(claim: dict[str, Any]) -> list[str]:
     """Return a claim's row of the Markdown table."""
     reach = "" if claim["reach"] is None else f" ± {claim['reach']:.2g}"
-    values = "exact" if len(claim["values"]) == 1 else ", ".join(f"{v:.3g}" for v in claim["values"])
+    given = "data" if "interval" in claim else "exact"
+    values = given if len(claim["values"]) == 1 else ", ".join(f"{v:.3g}" for v in claim["values"])
     bound = f"{claim['relation']} {claim['bound']:g}"
+    if "interval" in claim:
+        reach = " ({:.3g} to {:.3g})".format(*claim["interval"])
     mean = f"{claim['mean']:.3g}{reach}"
     return [claim["published"], claim["measured"], bound, values, mean, claim["verdict"]]
 

@@ -43,6 +43,8 @@ def field_() -> str:
 
 
 def _here(claim: dict[str, typing.Any]) -> str:
+    if "interval" in claim:
+        return "{:.3g} ({:.3g} to {:.3g})".format(claim["mean"], *claim["interval"])
     return f"{claim['mean']:.3g}" + ("" if claim["reach"] is None else f" ± {claim['reach']:.2g}")
 
 

@@ -81,13 +81,20 @@ for use in (lambda: recurate.Config, lambda: recurate.run({"rounds": 1}), lambda
         use()
     except recurate.InputError as error:
         print(error)
+try:
+    recurate.reproduce("limited-coverage", out=sys.argv[1])
+except recurate.InputError as error:
+    print(error)
+print(recurate.reproduce("A-disjoint", out=sys.argv[1]).summary)
 print(recurate.forecast([0.0, 1.0], rounds=1).law)
 """
 
 
-def test_a_missing_extra_is_named():
-    done = subprocess.run([sys.executable, "-c", BLOCKED], capture_output=True, text=True, check=True)
-    assert done.stdout.count("pip install 'recurate[run]'") == 3
+def test_a_missing_extra_is_named(tmp_path):
+    command = [sys.executable, "-c", BLOCKED, str(tmp_path / "out")]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert done.stdout.count("pip install 'recurate[run]'") == 4
+    assert "4 of 6 claims agree." in done.stdout, "an experiment that trains nothing needs no extra"
     assert "recurate.Config needs more than the plain installation" in done.stdout
     assert done.stdout.strip().endswith("]"), "forecasts need no extra"
 

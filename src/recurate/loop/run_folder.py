@@ -33,9 +33,9 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from recurate.components.data.paths import is_there
 from recurate.components.protocols import Generator
 from recurate.components.registry import code_of, first_model, load_model
+from recurate.core.data_files import is_there
 from recurate.core.errors import InputError
 from recurate.core.files import parse_toml, read_toml, sync, write_text
 from recurate.core.fingerprints import DEVICE, NAMED, PACKAGES, Change, Fingerprint, after, changes, version

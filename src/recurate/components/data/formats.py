@@ -11,7 +11,7 @@ from typing import Literal
 
 from recurate.components.data import cifar, folders, idx, npz, parquet
 from recurate.components.data.decoding import Part, damage_explained
-from recurate.components.data.paths import sha256_of_all
+from recurate.core.data_files import sha256_of_all
 from recurate.core.errors import InputError
 from recurate.core.sealed import sha256
 

@@ -11,8 +11,8 @@ from pydantic import Field, model_validator
 from recurate.components.data.dataset import Dataset, Source, split
 from recurate.components.data.decoding import Part, assemble
 from recurate.components.data.formats import layout
-from recurate.components.data.paths import locate
 from recurate.core.arrays import IntArray
+from recurate.core.data_files import locate
 from recurate.core.errors import InputError, nearest
 from recurate.core.seeds import Stream
 

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from pydantic import Field
 
 from recurate.components.data.dataset import Dataset, Source, split
-from recurate.components.data.paths import locate
+from recurate.core.data_files import locate
 from recurate.core.errors import InputError
 from recurate.core.sealed import sha256
 from recurate.core.seeds import Stream

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from recurate.core.citations import cite
 from recurate.core.errors import InputError, nearest
-from recurate.verbs.reproduce import coverage, ferbach, others, pluralistic, text_scale
+from recurate.verbs.reproduce import coverage, ferbach, human_check, others, pluralistic, text_scale
 from recurate.verbs.reproduce.experiment import Experiment
 
 SCALES = ("small", "paper")
@@ -21,7 +21,7 @@ class Entry:
     Attributes:
         paper: The publication.
         claim: What it claims, in one sentence.
-        make: Function that returns the experiment at a scale, given the path of CIFAR-10.
+        make: Function that returns the experiment at a scale, given the path of its data (empty: the usual).
         key: Key of the publication in ``papers.bib``.
     """
 
@@ -88,6 +88,11 @@ CATALOGUE: dict[str, Entry] = {
         others.heterogeneous,
         "zhao2025",
     ),
+    "human-check": Entry(
+        f"{FERBACH}, its assumption on picks",
+        "People's picks follow Bradley-Terry (Luce) choice with one reward for all.",
+        human_check.human_check,
+    ),
     "text-scale": Entry(
         f"{FERBACH}, on text",
         "Picks concentrate faster from larger slates, and real data hold the classes, at every model size.",
@@ -102,7 +107,7 @@ def experiment(name: str, scale: str, data: str | None = None) -> Experiment:
     Args:
         name: Name of the experiment, a key of CATALOGUE.
         scale: ``small`` or ``paper``.
-        data: Path of CIFAR-10, for the scale ``paper``.
+        data: Path of CIFAR-10, for the scale ``paper``; for human-check a file of picks.
 
     Raises:
         InputError: If there is no such experiment or scale.
@@ -112,4 +117,4 @@ def experiment(name: str, scale: str, data: str | None = None) -> Experiment:
     if scale not in SCALES:
         raise InputError("there is no such scale", got=scale, remedy="use 'small' or 'paper'")
     cite("ferbach2024", CATALOGUE[name].key)
-    return CATALOGUE[name].make(scale, data or "cifar10")
+    return CATALOGUE[name].make(scale, data or "")

@@ -3,7 +3,8 @@ r"""Published claims as bounds on statistics of runs, and their verdicts from se
 A statistic is one number per seed. Over n seeds, its 95 % interval is Student's, mean +- t_{n-1} s / sqrt n,
 and a claim is a bound on the mean. The verdict is ``agrees`` if the whole interval lies beyond the bound,
 ``refuted`` if it lies entirely on the other side, and ``undecided`` otherwise, as with a single seed. A claim
-about exact laws alone is one number without an interval: it agrees or is refuted. The bounds are stated with
+about exact laws alone is one number without an interval: it agrees or is refuted. A claim about given data
+has one number with an interval of its own, from these data. The bounds are stated with
 the claims, before any run.
 """
 
@@ -40,6 +41,8 @@ class Claim:
         above: Whether the statistic should lie above the bound rather than below it.
         bound: The bound, in the unit of the statistic.
         exact: Whether the statistic reads exact laws alone, so that it is one number for all seeds.
+        interval: Function that returns the 95 % interval of an exact claim's statistic, where it is an
+            estimate from data; NaN where nothing could be measured, which is undecided.
     """
 
     published: str
@@ -48,6 +51,7 @@ class Claim:
     above: bool
     bound: float
     exact: bool = False
+    interval: Callable[[Runs], tuple[float, float]] | None = None
 
 
 @dataclass(frozen=True)
@@ -58,8 +62,10 @@ class Finding:
         claim: The claim.
         values: Value of the statistic for each seed; one value for an exact claim.
         mean: Mean of the values.
-        reach: Half the width of the mean's 95 % interval; infinite for one seed, zero for an exact claim.
+        reach: Half the width of the mean's 95 % interval (the longer side, if it is not symmetric); infinite
+            for one seed, zero for an exact claim.
         verdict: ``agrees``, ``refuted`` or ``undecided``.
+        interval: 95 % interval of an estimate from given data, which need not be symmetric; else None.
     """
 
     claim: Claim
@@ -67,6 +73,7 @@ class Finding:
     mean: float
     reach: float
     verdict: str
+    interval: tuple[float, float] | None = None
 
     @property
     def beyond(self) -> bool:
@@ -86,6 +93,8 @@ def judge(claim: Claim, seeds: Sequence[Runs], laws: Runs | None = None) -> Find
         InputError: If there are no seeds, and the claim is not about laws alone.
     """
     exact = dict(laws or {})
+    if claim.interval is not None:
+        return _with_own_interval(claim, claim.statistic(exact), claim.interval(exact))
     if claim.exact:
         value = claim.statistic(exact)
         found = Finding(claim, (value,), value, 0.0, REFUTED)
@@ -97,6 +106,16 @@ def judge(claim: Claim, seeds: Sequence[Runs], laws: Runs | None = None) -> Find
     beyond = mean - claim.bound if claim.above else claim.bound - mean
     verdict = AGREES if beyond > reach else REFUTED if -beyond > reach else UNDECIDED
     return Finding(claim, values, mean, reach, verdict)
+
+
+def _with_own_interval(claim: Claim, value: float, interval: tuple[float, float]) -> Finding:
+    """Return the finding on an estimate from data."""
+    low, high = interval
+    over, under = low > claim.bound, high < claim.bound
+    verdict = UNDECIDED
+    if over or under:
+        verdict = AGREES if over == claim.above else REFUTED
+    return Finding(claim, (value,), value, max(high - value, value - low), verdict, interval)
 
 
 # --- statistics -----------------------------------------------------------------------------------

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from recurate.verbs.options import Out, need_run_extra, option
+from recurate.verbs.options import Out, option
 
 
 def _list(wanted: bool) -> None:
@@ -36,7 +36,10 @@ def reproduce(
         typer.Option(min=1, max=100, help="Number of seeds: 0, 1, ... Default: 3; 1 for text-scale."),
     ] = None,
     out: Out = None,
-    data: Annotated[str | None, option("PATH", "CIFAR-10, for --scale paper (see docs/running.md).")] = None,
+    data: Annotated[
+        str | None,
+        option("PATH", "CIFAR-10, for --scale paper (see docs/running.md); for human-check a file of picks."),
+    ] = None,
     jobs: Annotated[
         int | None, typer.Option(min=1, help="Parallel runs. Default: one per core; one for --scale paper.")
     ] = None,
@@ -66,7 +69,6 @@ def reproduce(
 
       recurate reproduce F-cifar-airplane --scale paper --data cifar-10-batches-bin
     """
-    need_run_extra()
     from recurate.verbs.reproduce.python import reproduce as run_all
     from recurate.verbs.result import publish
 

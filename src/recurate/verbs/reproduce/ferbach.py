@@ -23,6 +23,7 @@ from recurate.verbs.reproduce.experiment import Experiment
 
 SOURCE = "Ferbach et al. 2024, arXiv 2407.09499, section 4"
 PURE, MIXED = "without real data", "with real data"
+CIFAR = "cifar10"  # folder of the images, relative to the current one or to RECURATE_DATA
 REAL = 0.5  # share of real data in the arm with real data
 
 
@@ -129,7 +130,7 @@ def _images(scale: str, data: str, rounds: int, reward: dict[str, Any]) -> dict[
     here = scale == "small"
     return {
         "rounds": rounds,
-        "data": {"kind": "digits"} if here else {"kind": "images", "path": data},
+        "data": {"kind": "digits"} if here else {"kind": "images", "path": data or CIFAR},
         "generator": {"kind": "flow", "coupling": "ot", **(small if here else large)},
         "rewards": [reward],
         "groups": {"kind": "classifier"},

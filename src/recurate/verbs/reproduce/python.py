@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from recurate.verbs.options import need_run_extra
 from recurate.verbs.reproduce.report import reproduction_result
 from recurate.verbs.reproduce.reproduce import Reproduction
 from recurate.verbs.reproduce.reproduce import reproduce as run_all
@@ -36,7 +35,7 @@ def reproduce(
         scale: ``small`` (minutes on two cores) or ``paper`` (CIFAR-10, needs a GPU).
         seeds: The number of seeds, counted from 0, or the seeds themselves. None: 3; 1 for ``text-scale``.
         out: Folder of the runs; complete runs in it are not repeated. None: ``reproduced/NAME-SCALE``.
-        data: Path of CIFAR-10, which the scale ``paper`` needs.
+        data: Path of CIFAR-10, which the scale ``paper`` needs; for ``human-check`` a file of people's picks.
         jobs: Number of simultaneous runs. None: one per core, or one at the scale ``paper``.
         engine: Engine that executes the runs: ``local``, ``processes``, the name of an entry point, or
             ``module:name``.
@@ -60,7 +59,6 @@ def reproduce(
       got:    F-gaussian
       remedy: did you mean 'F-gaussians'? Valid: A-disjoint, ...
     """
-    need_run_extra()
     folder = Path("reproduced") / f"{name}-{scale}" if out is None else Path(out)
     if folder.exists():
         open_folder(folder)

@@ -88,7 +88,11 @@ def _how_read(found: Reproduction) -> str:
             "over the seeds. A claim agrees if its whole interval lies beyond the bound, which was stated "
             "before."
         )
-    if found.laws:
+    if any(finding.interval is not None for finding in found.findings):
+        words.append(
+            "95 % intervals are from the data; a claim agrees if its whole interval is beyond the bound."
+        )
+    elif found.laws:
         words.append(
             "Claims without an interval are about exact laws, in the limit of infinite data: one number, and "
             "no seeds."
@@ -98,6 +102,11 @@ def _how_read(found: Reproduction) -> str:
 
 def interval(finding: Finding) -> str:
     """Return a mean with its interval; without one for one seed and for an exact claim."""
+    if math.isnan(finding.mean):
+        return "not measured"
+    if finding.interval is not None:
+        low, high = finding.interval
+        return f"{finding.mean:.3g} ({low:.3g} to {high:.3g})"
     without = finding.claim.exact or math.isinf(finding.reach)
     return f"{finding.mean:.3g}" + ("" if without else f" ± {finding.reach:.2g}")
 
@@ -127,6 +136,8 @@ def findings_table(found: Reproduction) -> pa.Table:
             "value": value,
             "mean": f.mean,
             "reach": None if f.claim.exact or math.isinf(f.reach) else f.reach,
+            "lower": None if f.interval is None else f.interval[0],
+            "upper": None if f.interval is None else f.interval[1],
             "verdict": f.verdict,
         }
         for f in found.findings

@@ -1,11 +1,14 @@
-"""Run a published experiment with several seeds and compare the results with the published claims."""
+"""Run a published experiment with several seeds and compare the results with the published claims.
+
+What trains and its packages (the extra ``run``) are imported only where an experiment has trained arms.
+"""
 
 from __future__ import annotations
 
 import itertools
 import os
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,9 +16,7 @@ from typing import Any
 from recurate.core.errors import InputError
 from recurate.engines.engine import RAY, SHARDS, opened
 from recurate.log.trajectory import Trajectory
-from recurate.loop.config import parse_config
-from recurate.loop.driver import resume, run
-from recurate.loop.run_folder import RunFolder
+from recurate.verbs.options import need_run_extra
 from recurate.verbs.reproduce.catalogue import experiment
 from recurate.verbs.reproduce.claims import Finding, judge
 from recurate.verbs.reproduce.experiment import Experiment
@@ -84,10 +85,10 @@ def reproduce(
         [_task(out, arm, config, seed) for seed in seeds for arm, config in runs.items()]
         for runs in (chosen.starts, chosen.arms)
     ]
-    for config, _ in itertools.chain(*stages):
-        parse_config(config)  # complaints come before work
-    out.mkdir(parents=True, exist_ok=True)
+    if any(stages):
+        _check(config for config, _ in itertools.chain(*stages))  # complaints come before work
     laws = {arm: law() for arm, law in chosen.laws.items()}
+    out.mkdir(parents=True, exist_ok=True)
     if any(stages):
         most = max(map(len, stages))
         count = jobs or (1 if scale == "paper" else max(1, min(os.cpu_count() or 1, most)))
@@ -100,6 +101,15 @@ def reproduce(
     by_seed = [{arm: found[i] for arm, found in runs.items()} for i in range(len(seeds))]
     findings = tuple(judge(claim, by_seed, laws) for claim in chosen.claims)
     return Reproduction(chosen, scale, seeds, runs, laws, findings)
+
+
+def _check(configs: Iterable[dict[str, Any]]) -> None:
+    """Check that the extra ``run`` is there, and every configuration."""
+    need_run_extra()
+    from recurate.loop.config import parse_config
+
+    for config in configs:
+        parse_config(config)
 
 
 def _play(
@@ -137,6 +147,10 @@ def play_run(task: tuple[dict[str, Any], str]) -> str:
         InputError: If the configuration or the folder is invalid.
         Stopped: If an alarm stops the run.
     """
+    from recurate.loop.config import parse_config
+    from recurate.loop.driver import resume, run
+    from recurate.loop.run_folder import RunFolder
+
     settings, path = parse_config(task[0]), Path(task[1])
     if not (path / "manifest.json").exists():
         run(settings, path)
