@@ -1,4 +1,4 @@
-r"""Further experiments of the literature as exact laws, in the limit of infinite data: nothing is trained.
+r"""Further experiments of the literature as exact laws, in the limit of infinite data; one also trained.
 
 Settings are this package's choice. Claims that no publication makes say so ("derived here").
 """
@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from functools import cache, partial
+from typing import Any
 
 import numpy as np
 
@@ -16,7 +17,7 @@ from recurate.log.trajectory import Trajectory
 from recurate.rules import Rule
 from recurate.theory.population import Population
 from recurate.theory.setting import Setting, Stage
-from recurate.verbs.reproduce.claims import Claim, apart, ends, largest, smallest
+from recurate.verbs.reproduce.claims import Claim, apart, ends, gains, largest, less, rise, smallest
 from recurate.verbs.reproduce.experiment import Experiment
 from recurate.verbs.reproduce.laws import bisect, closeness, law_trajectory, numbers, plane
 
@@ -123,19 +124,22 @@ def alignment_game(scale: str, data: str) -> Experiment:
 
 KS = (2.0, 4.0, math.inf)
 SPREAD, ITEMS, ATTACKED = 2.0, 21, 2000  # range of rewards, in nats; items; rounds
-ASIDE = 0.05  # distance from the share that flips the limit
+ASIDE = 0.05  # distance from the share from which on the worst item enters, and from a half
+TRAINED = (0.1, 0.5 - ASIDE, 0.5 + ASIDE)  # shares of adversarial picks in trained loops, K = 4
+PLAYED, FINE = 20, 400  # rounds of these; items of the laws beside them
+FAR, NEAR = 100.0, 0.1  # distance of the points that rewards are distances from; largest distance of a mean
 
 
-def _attack(k: float, share: float, rounds: int = ATTACKED) -> tuple[Population, Setting]:
+def _attack(k: float, share: float, rounds: int = ATTACKED, items: int = ITEMS) -> tuple[Population, Setting]:
     """Return items of rewards 0 to SPREAD, of which slates a share is picked by -r in place of r."""
-    rewards = np.linspace(0.0, SPREAD, ITEMS)
+    rewards = np.linspace(0.0, SPREAD, items)
     population = Population(np.stack([rewards, -rewards], axis=1))
     return population, Setting(Rule(k), weights=(1 - share, share), rounds=rounds)
 
 
 @cache
 def flip(k: float) -> float:
-    """Return the share of adversarial picks above which the best item no longer keeps all mass.
+    """Return the share of adversarial picks from which on the best item no longer keeps all mass.
 
     Where the best item has all mass, the others grow by their invasion multipliers, linear in the share.
     """
@@ -162,11 +166,111 @@ def two_items(k: float) -> float:
     return (1 - a) / (b - a)
 
 
-def attacked(k: float, aside: float) -> Trajectory:
-    """Return the exact law at a share of adversarial picks beside the one that flips the limit."""
-    population, setting = _attack(k, flip(k) + aside)
-    groups = ["best" if i == ITEMS - 1 else "worst" if i == 0 else "between" for i in range(ITEMS)]
+def attacked(k: float, share: float, rounds: int = ATTACKED, items: int = ITEMS) -> Trajectory:
+    """Return the exact law where a share of the slates is picked by the opposite of the users' reward."""
+    population, setting = _attack(k, share, rounds, items)
+    groups = ["best" if i == items - 1 else "worst" if i == 0 else "between" for i in range(items)]
     return law_trajectory(population.rewards, population.law, setting, groups)
+
+
+def _attacked_run(share: float) -> dict[str, Any]:
+    """Return the configuration of a loop in the plane: users prefer large x, the adversary small x."""
+    sides = (("users", 1 + FAR, 1 - share), ("adversary", -FAR, share))
+    rewards = [
+        {
+            "kind": "distance", "name": name, "weight": weight, "centre": [x, 0.5], "radius": FAR,
+            "gamma": SPREAD,
+        }
+        for name, x, weight in sides
+    ]  # fmt: skip
+    return {
+        "rounds": PLAYED,
+        "data": {"kind": "uniform"},
+        "generator": {"kind": "mixture", "components": 40, "covariance": "diag"},
+        "rewards": rewards,
+        "selection": {"k": 4, "picks": 4000},
+    }
+
+
+def _entering(k: float) -> tuple[dict[str, Law], list[Claim]]:
+    """Return the laws beside the share from which on the worst item enters, and the claims about them."""
+    low, high, exact = f"below, K = {k:g}", f"above, K = {k:g}", f"flip, K = {k:g}"
+    laws: dict[str, Law] = {
+        low: partial(attacked, k, flip(k) - ASIDE),
+        high: partial(attacked, k, flip(k) + ASIDE),
+        exact: partial(_flip_numbers, k),
+    }
+    return laws, [
+        Claim(
+            "the loop is robust against a small share of adversarial picks (after the abstract)",
+            f"share of the best item in the last round, {flip(k) - ASIDE:.3f} adversarial, K = {k:g}",
+            ends(low, "share", group="best"),
+            True,
+            0.99,
+            exact=True,
+        ),
+        Claim(
+            "a larger share of them misaligns the model (after the abstract; how far, and the bound .9 just "
+            "beyond the share from which on the worst item enters, are this package's)",
+            f"share of the best item in the last round, {flip(k) + ASIDE:.3f} adversarial, K = {k:g}",
+            ends(high, "share", group="best"),
+            False,
+            0.9,
+            exact=True,
+        ),
+        Claim(
+            f"the worst item enters from the share {two_items(k):.4f} on, set by best and worst item alone "
+            "(derived here)",
+            f"distance of the invasion threshold of all {ITEMS} items from it, K = {k:g}",
+            apart(ends(exact, LAST), two_items(k)),
+            False,
+            1e-6,
+            exact=True,
+        ),
+    ]
+
+
+def _majority(k: float) -> tuple[dict[str, Law], Claim]:
+    arm = f"minority, K = {k:g}"
+    return {arm: partial(attacked, k, 0.5 - ASIDE)}, Claim(
+        "the best item keeps more than the worst up to half of adversarial picks (derived here: symmetry)",
+        f"share of the best item minus that of the worst, last round, {0.5 - ASIDE:g} adversarial, K = {k:g}",
+        less(ends(arm, "share", group="best"), ends(arm, "share", group="worst")),
+        True,
+        0.0,
+        exact=True,
+    )
+
+
+def _attacked_claims() -> list[Claim]:
+    """Return the claims about trained loops."""
+    name = "trained, {:g} adversarial".format
+    moves = [
+        Claim(
+            f"trained, {share:g} adversarial: the users' reward {'rises' if share < 0.5 else 'falls'}",
+            f"users' mean reward, round {PLAYED} minus round 0, K = 4",
+            rise(name(share), "mean_reward", reward="users"),
+            share < 0.5,
+            0.0,
+        )
+        for share in TRAINED
+    ]
+    follows = Claim(
+        "the trained loops follow the exact laws (this package's)",
+        f"largest distance of the change of the users' mean reward from the law's in {PLAYED} rounds, K = 4",
+        largest(
+            *(
+                apart(
+                    rise(name(share), "mean_reward", reward="users"),
+                    gains(f"law, {share:g} adversarial", "mean_reward", reward="1"),
+                )
+                for share in TRAINED
+            )
+        ),
+        False,
+        NEAR,
+    )
+    return [*moves, follows]
 
 
 def adversarial(scale: str, data: str) -> Experiment:
@@ -174,43 +278,17 @@ def adversarial(scale: str, data: str) -> Experiment:
     laws: dict[str, Law] = {}
     claims = []
     for k in KS:
-        low, high, exact = f"below, K = {k:g}", f"above, K = {k:g}", f"flip, K = {k:g}"
-        laws |= {
-            low: partial(attacked, k, -ASIDE),
-            high: partial(attacked, k, ASIDE),
-            exact: partial(_flip_numbers, k),
-        }
-        claims += [
-            Claim(
-                "the loop is robust against a small share of adversarial picks (after the abstract)",
-                f"share of the best item in the last round, {flip(k) - ASIDE:.3f} adversarial, K = {k:g}",
-                ends(low, "share", group="best"),
-                True,
-                0.99,
-                exact=True,
-            ),
-            Claim(
-                "a larger share of them misaligns the model (after the abstract)",
-                f"share of the best item in the last round, {flip(k) + ASIDE:.3f} adversarial, K = {k:g}",
-                ends(high, "share", group="best"),
-                False,
-                0.9,
-                exact=True,
-            ),
-            Claim(
-                f"the limit flips at the share {two_items(k):.4f}, set by best and worst item (derived here)",
-                f"distance of the invasion threshold of all {ITEMS} items from it, K = {k:g}",
-                apart(ends(exact, LAST), two_items(k)),
-                False,
-                1e-6,
-                exact=True,
-            ),
-        ]
+        own, found = _entering(k)
+        half, claim = _majority(k)
+        laws |= own | half
+        claims += [*found, claim]
+    laws |= {f"law, {s:g} adversarial": partial(attacked, 4, s, PLAYED, FINE) for s in TRAINED}
     return Experiment(
         "adversarial",
-        f"{ITEMS} items with rewards from 0 to {SPREAD:g}; a share of slates is picked by -r.",
-        {},
-        tuple(claims),
+        f"{ITEMS} items with rewards from 0 to {SPREAD:g}; a share of slates is picked by -r. Trained: "
+        f"points in the plane with such rewards, a mixture of 40 Gaussians, K = 4, {PLAYED} rounds.",
+        {f"trained, {share:g} adversarial": _attacked_run(share) for share in TRAINED},
+        (*claims, *_attacked_claims()),
         ADVERSARIAL,
         laws=laws,
     )
