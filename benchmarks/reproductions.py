@@ -3,7 +3,10 @@
 for name in F-gaussians P-disjoint A-disjoint; do recurate reproduce $name; done
 python benchmarks/reproductions.py reproduced/*
 
-Experiments that are not among the folders keep what was recorded of them.
+Experiments that are not among the folders keep what was recorded of them. The hour-long text-scale can be
+recorded from the table grid.csv that it wrote, whose numbers its claims rest on:
+
+python benchmarks/reproductions.py --grid benchmarks/results/text_scale.csv --code c4aa795 --date 2026-11-27
 """
 
 from __future__ import annotations
@@ -12,15 +15,18 @@ import argparse
 import csv
 import datetime
 import json
+import math
 import subprocess
 from pathlib import Path
 from typing import Any
 
 from measuring import machine, table
 
+from recurate.log.trajectory import FORECAST, MEASURED, Row, Trajectory
 from recurate.loop.run_folder import RunFolder
-from recurate.verbs.reproduce import recorded
-from recurate.verbs.reproduce.catalogue import CATALOGUE
+from recurate.verbs.reproduce import recorded, text_scale
+from recurate.verbs.reproduce.catalogue import CATALOGUE, experiment
+from recurate.verbs.reproduce.claims import UNDECIDED, judge
 
 HEAD = ("published", "measured here", "bound", "seeds", "here (95 %)", "verdict")
 ROOT = Path(__file__).parent.parent
@@ -68,6 +74,34 @@ def claims(folder: Path) -> list[dict[str, Any]]:
     return list(found.values())
 
 
+def grid_record(path: Path, code: str, date: str) -> dict[str, Any]:
+    """Return the record of text-scale from its table of the last rounds' values."""
+    runs: dict[int, dict[str, Trajectory]] = {}
+    with path.open(encoding="utf-8") as file:
+        for row in csv.DictReader(file):
+            cell = text_scale.Cell(int(row["parameters"]), int(row["k"]), float(row["real_fraction"]))
+            runs.setdefault(int(row["run"]), {})[str(cell)] = Trajectory(
+                tuple(
+                    Row(0, source, quantity, float(row[f"{column}_{source}"]), group=group)
+                    for source in (MEASURED, FORECAST)
+                    for column, quantity, group in (
+                        ("entropy", "entropy", None), ("largest_share", "share", "largest"),
+                    )
+                )
+            )  # fmt: skip
+    findings = [judge(claim, list(runs.values())) for claim in experiment("text-scale", "small").claims]
+    found = [
+        {
+            "published": f.claim.published, "measured": f.claim.measured,
+            "relation": ">" if f.claim.above else "<", "bound": f.claim.bound,
+            "values": [short(str(value)) for value in f.values], "mean": short(str(f.mean)),
+            "reach": short(str(f.reach)) if math.isfinite(f.reach) else None, "verdict": f.verdict,
+        }
+        for f in findings
+    ]  # fmt: skip
+    return {"date": date, "code": code, "scale": "small", "seeds": sorted(runs), "claims": found}
+
+
 def short(number: str) -> float:
     """Return a number at four digits."""
     return float(f"{float(number):.4g}")
@@ -77,7 +111,8 @@ def cells(claim: dict[str, Any]) -> list[str]:
     """Return a claim's row of the Markdown table."""
     reach = "" if claim["reach"] is None else f" ± {claim['reach']:.2g}"
     given = "data" if "interval" in claim else "exact"
-    values = given if len(claim["values"]) == 1 else ", ".join(f"{v:.3g}" for v in claim["values"])
+    alone = len(claim["values"]) == 1 and ("interval" in claim or claim["verdict"] != UNDECIDED)
+    values = given if alone else ", ".join(f"{v:.3g}" for v in claim["values"])
     bound = f"{claim['relation']} {claim['bound']:g}"
     if "interval" in claim:
         reach = " ({:.3g} to {:.3g})".format(*claim["interval"])
@@ -103,10 +138,19 @@ def page(records: dict[str, Any], facts: dict[str, str]) -> str:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("folders", nargs="+", type=Path, help="what recurate reproduce has written")
+    parser.add_argument("folders", nargs="*", type=Path, help="what recurate reproduce has written")
+    parser.add_argument("--grid", type=Path, help="grid.csv of text-scale, with --code and --date of its run")
+    parser.add_argument("--code", help="commit that the grid was made with")
+    parser.add_argument("--date", help="day of the grid's run")
     parser.add_argument("--out", type=Path, default=Path("benchmarks/results"), help="folder of the results")
     arguments = parser.parse_args()
+    if not (arguments.folders or arguments.grid) or (
+        arguments.grid and not (arguments.code and arguments.date)
+    ):
+        parser.error("name folders of results, or --grid with --code and --date")
     records = recorded.recorded() | dict(record(folder) for folder in arguments.folders)
+    if arguments.grid:
+        records["text-scale"] = grid_record(arguments.grid, arguments.code, arguments.date)
     records = {name: records[name] for name in CATALOGUE if name in records}
     PACKAGED.write_text(json.dumps(records, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
     text = page(records, machine(["torch"]))
