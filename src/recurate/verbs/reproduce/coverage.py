@@ -280,7 +280,18 @@ def coverage_sections(runs: Arms) -> list[Section]:
             chart=beside_chart([*divergences, *bound], "coverage_kl", "covered part of the rewards"),
         ),
     )
-    return [Section("Over coverage", text, table, cards=cards)]
+    return [Section("Over coverage", text, table, lines=_before_selection(runs), cards=cards)]
+
+
+def _before_selection(runs: Arms) -> tuple[str, ...]:
+    """Return a line on the divergence of the trained models of round 0, which no selection has made."""
+    values = [
+        f"{np.mean([found.values(KL, source=MEASURED)[0] for found in runs[_trained(f'{part:g}')]]):.2g}"
+        for part in PARTS
+        if runs
+    ]
+    line = f"trained KL in round 0, before any selection, at these coverages: {', '.join(values)} nats"
+    return (line,) if values else ()
 
 
 def _cell(point: dict[str, Any]) -> str:
