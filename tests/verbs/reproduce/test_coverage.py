@@ -46,9 +46,7 @@ def test_what_real_data_lack_is_forgotten_at_the_stated_rate():
     """Below lambda = 1/(K-1) the uncovered share falls by a K = .8 a round at least; above it stays."""
     law = coverage.covered(0.2, coverage.STRICT, everywhere=True)
     shares = law.values("share", group="uncovered")
-    assert all(
-        later <= 0.8 * earlier * (1 + 1e-9) for earlier, later in zip(shares, shares[1:], strict=False)
-    )
+    assert all(later <= 0.8 * earlier * (1 + 1e-9) for earlier, later in itertools.pairwise(shares))
     kept = coverage.covered(0.2, coverage.LOOSE, everywhere=True).values("share", group="uncovered")
     assert min(kept) > 0.3
 
