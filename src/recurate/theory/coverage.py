@@ -153,7 +153,8 @@ def about_gap(gap: Gap, setting: Setting) -> str:
     quantity = f"E {gap.reward}"
     if gap.exponential:
         quantity = f"E exp({gap.reward}{'' if setting.temperature == 1 else ' / temperature'})"
-    where = ", ".join(f"{name} {low:.3g} to {high:.3g}" for name, (low, high) in gap.ranges.items())
+    # Zero is added lest a reward of -0.0 be shown with its sign.
+    where = ", ".join(f"{n} {low + 0.0:.3g} to {high + 0.0:.3g}" for n, (low, high) in gap.ranges.items())
     said = (
         f"real data are all but absent where {gap.share:.0%} of the candidates are ({where}): there "
         f"{gap.held:.0%} of the model would be in round {setting.rounds} with real data distributed like the "
