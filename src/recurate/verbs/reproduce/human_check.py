@@ -14,10 +14,11 @@ nested logits (and a scale by slate size), (C - f) / (2 n): the gain of such a m
 second order. The interval is that of the noncentrality, over 2 n (derived here).
 *One reward for all.* What two groups of people gain over one on held-out people, in nats per slate.
 
-A claim agrees if the whole interval lies below the margin, which was fixed before, and is refuted if it lies
-above. So a departure that a test detects can be small enough to agree; the report has the tests' p-values.
-Likelihoods that are known from the literature check how the data were read. ImageReward's rankings are not
-among the data: nothing describes their images, so that no reward can be fitted.
+A claim agrees if the whole interval lies below the margin, and is refuted if it lies above. The margins are
+this package's choice, made with first fits of these data in view: they say what is small, no more. So a
+departure that a test detects can be small enough to agree; the report has the tests' p-values. Likelihoods
+that are known from the literature check how the data were read. ImageReward's rankings are not among the
+data: nothing describes their images, so that no reward can be fitted.
 """
 
 from __future__ import annotations
@@ -243,7 +244,8 @@ def human_check(scale: str, data: str) -> Experiment:
     return Experiment(
         "human-check",
         "A conditional logit is fitted to people's picks. Departures from Bradley-Terry (Luce) choice with "
-        f"one reward have the margins {MARGIN:g} (a probability) and {NATS:g} nats per slate.",
+        f"one reward have the margins {MARGIN:g} (a probability) and {NATS:g} nats per slate, chosen with "
+        "first fits in view.",
         {},
         tuple(claim for name, picks in sets.items() for claim in _claims(name, picks)),
         SOURCE,

@@ -85,8 +85,7 @@ def _how_read(found: Reproduction) -> str:
     if found.seeds:
         words.append(
             f"Scale {found.scale}, seeds {', '.join(map(str, found.seeds))}: means with Student's intervals "
-            "over the seeds. A claim agrees if its whole interval lies beyond the bound, which was stated "
-            "before."
+            "over the seeds. A claim agrees if its whole interval lies beyond the bound."
         )
     if any(finding.interval is not None for finding in found.findings):
         words.append(
