@@ -8,9 +8,10 @@ from typing import Any
 from recurate.log.trajectory import FORECAST, MEASURED
 from recurate.report import charts
 from recurate.report.sections import Section
+from recurate.theory.models_forecast import OWN, Model
 from recurate.verbs.forecast.from_log import LogForecast
 from recurate.verbs.forecast.report import setting_label, setting_value
-from recurate.verbs.forecast.several import OWN, Model, ModelsForecast
+from recurate.verbs.forecast.several import ModelsForecast
 from recurate.verbs.result import Facts, Result
 
 Key = tuple[str, str | None, str | None]  # quantity, reward, model
