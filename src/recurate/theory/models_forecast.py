@@ -19,6 +19,7 @@ from recurate.core.arrays import BoolArray, FloatArray
 from recurate.core.errors import InputError, is_number, nearest
 from recurate.log.candidates import Candidates
 from recurate.log.trajectory import FORECAST, MEASURED, Row
+from recurate.metrics import estimates
 from recurate.metrics.estimates import NORMAL_975, standard_error
 from recurate.theory.setting import Setting
 from recurate.theory.several_models import SeveralModels, reversal_weight
