@@ -33,6 +33,7 @@ from recurate.core.errors import InputError, nearest
 from recurate.core.files import read_toml
 from recurate.core.limits import check_memory
 from recurate.core.plugins import Seam
+from recurate.core.seeds import Stream
 from recurate.core.settings import Settings
 from recurate.engines.needs import Needs
 from recurate.log.schema import COLUMNS
@@ -40,10 +41,11 @@ from recurate.loop.alarms.protocol import AlarmSettings
 from recurate.loop.alarms.raising import ALARMS
 from recurate.loop.contexts import ContextSettings
 from recurate.loop.mixing import Retraining
+from recurate.loop.models import ModelSettings, check_models
 from recurate.loop.sample_metrics import MeasureSettings
 from recurate.rules import Rule, Threshold, noise_named
 
-LISTS = ("rewards", "tracked", "alarms")
+LISTS = ("models", "rewards", "tracked", "alarms")
 SEAMS = {  # tables that name a kind
     "data": DATA,
     "generator": GENERATORS,
@@ -219,6 +221,12 @@ class Config(Settings):
         None, description="the real data; only a generator that is not trained first can do without"
     )
     contexts: ContextSettings | None = None
+    models: tuple[ModelSettings, ...] = ()
+    model: str | None = Field(
+        None,
+        description="whose folder this is, in a run of several models, where recurate writes it; absent in "
+        "what is run",
+    )
     generator: AnyGenerator = Field(default_factory=lambda: settings_of(GENERATORS, {}))
     classifier: ClassifierSettings = ClassifierSettings()
     rewards: tuple[AnyReward, ...] = Field(min_length=1)
@@ -257,6 +265,29 @@ class Config(Settings):
         return self
 
     @model_validator(mode="after")
+    def _several_models(self) -> Self:
+        names = [model.name for model in self.models]
+        if self.model is not None and self.model not in names:
+            raise ValueError(f"model = {self.model!r} is none of [[models]]: leave it out")
+        if not self.models:
+            return self
+        check_models(self.models, [reward.name for reward in self.rewards])
+        weighted = self.model is None and any(reward.weight is not None for reward in self.rewards)
+        refused = {
+            "weights of rewards (each model names its own)": weighted,
+            "selection.by = 'people'": self.selection.by == "people",
+            "selection.threshold": self.selection.threshold is not None,
+            "control": self.control,
+            "contexts": self.contexts is not None,
+            "alarms": bool(self.alarms),
+            "engine.training = 'task'": self.engine.training == "task",
+        }
+        wrong = [name for name, given in refused.items() if given]
+        if wrong:
+            raise ValueError(f"several models are trained without {', '.join(wrong)}: leave it out")
+        return self
+
+    @model_validator(mode="after")
     def _data_where_needed(self) -> Self:
         if self.contexts is not None and not self.generator.knows_contexts:
             raise ValueError("contexts need a generator that knows prompts")
@@ -287,6 +318,21 @@ class Config(Settings):
         most = self.engine.shard or self.generator.shard
         slates = self.selection.shown
         return 1 if most is None else min(-(-slates * self.selection.k // most), slates)
+
+    @property
+    def stream(self) -> Stream:
+        """Root of the randomness of a run's rounds; one of several models has a stream of its own."""
+        root = Stream(self.seed)
+        return root if self.model is None else root.at("model", self.model)
+
+    def of_model(self, name: str) -> Config:
+        """Return the configuration of one of several models: its rewards have weights, the others' none."""
+        own = next(model for model in self.models if model.name == name).rewards
+        rewards = tuple(
+            reward.model_copy(update={"weight": 1 / len(own) if reward.name in own else 0.0})
+            for reward in self.rewards
+        )
+        return self.model_copy(update={"model": name, "rewards": rewards})
 
     def without_selection(self) -> Config:
         """Return the configuration of the control arm: slates of one candidate."""
@@ -356,8 +402,9 @@ def _explain(error: ValidationError, raw: dict[str, Any], name: str) -> InputErr
         )
     said = first.get("ctx", {}).get("error")
     if isinstance(said, InputError):
-        dotted += ".kind" if where[0] in SEAMS else ""
-        return InputError(f"{name}: {dotted}: {said.what}", got=said.got, remedy=said.remedy)
+        dotted += ".kind" if where and where[0] in SEAMS else ""
+        what = f"{dotted}: {said.what}" if dotted else said.what
+        return InputError(f"{name}: {what}", got=said.got, remedy=said.remedy)
     message = first["msg"].removeprefix("Value error, ")
     got = "nothing" if first["type"] == "missing" else repr(first["input"])
     if isinstance(first["input"], dict):

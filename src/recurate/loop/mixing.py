@@ -122,6 +122,24 @@ def training_set(
     return TrainingSet(samples, _contexts(batches, dataset, rows), int(rows.size), counts)
 
 
+def shared(made: Sequence[Picks], sizes: Sequence[int], streams: Sequence[Stream]) -> Picks:
+    """Return what one of several models is trained on: so many of the picks of each model.
+
+    They are drawn without replacement, in the order of the models and, within one, of the picks; all picks of
+    a model are taken as they are.
+
+    Args:
+        made: picks of every model in one round.
+        sizes: number of picks to take of each, at most as many as there are.
+        streams: stream of each draw.
+    """
+    parts = []
+    for picks, size, stream in zip(made, sizes, streams, strict=True):
+        rows = np.sort(stream.generator().permutation(len(picks.samples))[:size])
+        parts.append(picks.samples[rows])
+    return Picks(np.concatenate(parts))
+
+
 def draw_real(available: int, count: int, rng: Stream) -> NDArray[np.int64]:
     """Return ``count`` rows of the real data, shape (count,).
 

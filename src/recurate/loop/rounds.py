@@ -166,7 +166,7 @@ def begin(
 
 
 def _stream(state: State, environment: Environment, attempt: int) -> Stream:
-    stream = Stream(environment.config.seed).at("round", state.round)
+    stream = environment.config.stream.at("round", state.round)
     return stream.at("attempt", attempt) if attempt else stream
 
 
@@ -253,8 +253,8 @@ def _fit(state: State, environment: Environment, stream: Stream) -> tuple[Genera
         training = first_set(data)
     else:
         mixed = config.retraining.real_fraction > 0 or environment.setting.accumulate
-        root = Stream(config.seed)
-        training = training_set(state.batches, state.round, data if mixed else None, config.retraining, root)
+        given = data if mixed else None
+        training = training_set(state.batches, state.round, given, config.retraining, config.stream)
     model = state.generator.fit(
         training.samples, rng=stream.at("fit"), contexts=training.contexts, real=training.real
     )

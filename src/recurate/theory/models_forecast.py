@@ -108,7 +108,10 @@ def _shares(given: Any, where: str) -> dict[str, float]:
     total = math.fsum(given.values())
     if abs(total - 1) > 2e-6:
         raise InputError(f"{where}: the shares of trains_on must sum to one", got=f"{total:g}", remedy=remedy)
-    return {str(name): float(share) / total for name, share in given.items()}
+    exact = (
+        total if abs(total - 1) > 1e-12 else 1.0
+    )  # what is made exact once is not changed by reading again
+    return {str(name): float(share) / exact for name, share in given.items()}
 
 
 def columns_of(models: Sequence[Model]) -> tuple[str, ...]:
