@@ -24,6 +24,7 @@ from recurate.core.sealed import BEFORE, RUN, SEAL, altered, foreign, read_json,
 from recurate.core.tables import read_table
 
 RUN_FORMAT = 3  # version of the run folder's format
+MODELS = "models"  # folder of several models' runs, and their field in the manifest
 
 
 def is_run_or_fit(folder: Path) -> bool:
@@ -57,6 +58,8 @@ def read_folder(folder: Path) -> pa.Table:
     """
     if is_fit(folder):
         return read_table(folder / "log.parquet")
+    if is_of_models(folder):
+        raise _of_models(folder)
     run = StoredRun(folder)
     if not run.complete():
         raise InputError(
@@ -175,6 +178,24 @@ class StoredRun:
         return seals
 
 
+def is_of_models(folder: Path) -> bool:
+    """Return whether a folder is that of several models, see :mod:`recurate.log.models_folder`."""
+    try:
+        found = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError):
+        return False
+    return isinstance(found, dict) and MODELS in found
+
+
+def _of_models(folder: Path) -> InputError:
+    return InputError(
+        "this is the folder of several models that train on each other's picks",
+        got=folder,
+        remedy=f"name the run of one of them, below {folder / MODELS}; or use forecast, report or "
+        "run --resume, which take all of them",
+    )
+
+
 def thinned_rounds(keep: int | None, done: int) -> int:
     """Return how many first rounds of ``done`` have no model any more if the last ``keep`` are kept."""
     return 0 if keep is None else max(done - keep, 0)
@@ -207,14 +228,16 @@ def fixed_hash(settings: dict[str, Any]) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
 
 
-def check_format(manifest: Path) -> None:
+def check_format(manifest: Path, *, several: bool = False) -> None:
     """Check the format that a run's manifest states.
 
     Args:
         manifest: Path of the run folder's ``manifest.json``.
+        several: Whether the folder should be that of several models.
 
     Raises:
-        InputError: If the manifest is missing, damaged or of another format.
+        InputError: If the manifest is missing, damaged or of another format, or if the folder is that of
+            several models and should not be, or the other way round.
     """
     if not manifest.is_file():
         raise InputError(
@@ -235,4 +258,10 @@ def check_format(manifest: Path) -> None:
             f"the run was written by {'a newer' if newer else 'an older'} recurate",
             got=f"{manifest} of format {version}; this version reads format {RUN_FORMAT}",
             remedy="upgrade recurate" if newer else again,
+        )
+    if several != is_of_models(manifest.parent):
+        if not several:
+            raise _of_models(manifest.parent)
+        raise InputError(
+            "this is not the folder of several models", got=manifest.parent, remedy="it is one run's"
         )

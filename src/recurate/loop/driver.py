@@ -53,13 +53,19 @@ def run(
         Waiting: If the engine leaves shards to others.
         WaitingForPeople: If people's answers are missing.
     """
+    if config.models:
+        raise InputError(
+            "several models are trained by recurate.loop.several",
+            got=", ".join(model.name for model in config.models),
+            remedy="call its run, as recurate.run does",
+        )
     RunFolder.check_vacant(out, config)
     config.generator.check()
     config.selection.check_memory()
     start(engine or Local(), config.engine.needs)
     watcher = monitor or Monitor()
     watcher.stage(-1, "set-up")
-    with threadpool_limits(1), full_disk_explained(out, _AGAIN.format(out)), released():
+    with threadpool_limits(1), full_disk_explained(out, AGAIN.format(out)), released():
         found = rests_on(config)  # before anything of it is read
         environment = prepare(config)  # may refuse the configuration, so it precedes the folder
         _check_alarms(environment)
@@ -98,12 +104,13 @@ def resume(
         WaitingForPeople: If people's answers are missing.
     """
     store = RunFolder.open(folder)
-    with threadpool_limits(1), full_disk_explained(folder, _AGAIN.format(folder)), store.locked(), released():
+    with threadpool_limits(1), full_disk_explained(folder, AGAIN.format(folder)), store.locked(), released():
         check_trusted(folder / "config.toml", trust=trust)
         if not accept_changes:
             store.check_present()
         store.verify(results=False)
         config = store.config()
+        _check_alone(config, folder)
         config.generator.check()
         start(engine or Local(), config.engine.needs)
         changed = store.check_unchanged(config, accept=accept_changes)
@@ -213,7 +220,17 @@ def waiting_run(path: Path, under: Path, *, trust: bool = False) -> Path:
     return found[0]
 
 
-_AGAIN = "make room, then recurate run --resume {}"
+def _check_alone(config: Config, folder: Path) -> None:
+    """Refuse to go on with one of several models, which trains on the others' picks, too."""
+    if config.model is not None:
+        raise InputError(
+            f"this is the run of {config.model!r}, one of several models that train on each other's picks",
+            got=folder,
+            remedy=f"recurate run --resume {folder.absolute().parent.parent} goes on with all of them",
+        )
+
+
+AGAIN = "make room, then recurate run --resume {}"
 
 
 def _check_alarms(environment: Environment) -> None:
@@ -254,8 +271,8 @@ def _drive(
 ) -> Trajectory:
     """Play all rounds that are left. BLAS runs on one thread, because its sums depend on their number."""
     config = environment.config
-    stage = _Stages(folder, monitor)
-    monitor.started(_facts(folder, environment))
+    stage = Stages(folder, monitor)
+    monitor.started(facts_of(folder, environment))
     monitor.warn([f"{change} since the last round" for change in changed])
     state = folder.state(environment) or folder.first(environment)
     forecast = forecast_run(folder.log(0), environment) if state.round > 0 else None
@@ -324,13 +341,12 @@ def _rolled_back(folder: RunFolder, alarms: list[Alarm], t: int, times: int) -> 
 
 def _write_trajectory(folder: RunFolder, forecast: Forecast, found: Trajectory) -> Trajectory:
     trajectory = forecast.trajectory + found
-    with uninterrupted():
-        trajectory.write(folder.path / "trajectory.parquet")
-        folder.save_bounds(plain_bounds(forecast.bounds))
+    folder.save_results(trajectory, plain_bounds(forecast.bounds))
     return trajectory
 
 
-def _facts(folder: RunFolder, environment: Environment) -> dict[str, Any]:
+def facts_of(folder: RunFolder, environment: Environment) -> dict[str, Any]:
+    """Return facts about a run, for its monitors."""
     config, done = environment.config, folder.complete()
     return {
         "run": str(folder.path),
@@ -360,20 +376,29 @@ def _of_selection(config: Config) -> dict[str, Any]:
     }
 
 
-class _Stages:
-    """Reports every stage to the monitor and writes its duration to the run folder."""
+class Stages:
+    """Reports every stage to the monitor and writes its duration to the run folder.
 
-    def __init__(self, folder: RunFolder, monitor: Monitor) -> None:
+    Args:
+        folder: Folder of the run.
+        monitor: Monitor of the run's events.
+        whose: Name that the monitor is told with every stage, of one of several models.
+    """
+
+    def __init__(self, folder: RunFolder, monitor: Monitor, whose: str = "") -> None:
         self._folder = folder
         self._monitor = monitor
+        self._whose = f"{whose}: " if whose else ""
         self._current: tuple[int, str, float] | None = None
 
     def __call__(self, round: int, name: str) -> None:  # noqa: A002
+        """End the stage before and begin one."""
         self.stop()
         self._current = (round, name, time.perf_counter())
-        self._monitor.stage(round, name)
+        self._monitor.stage(round, self._whose + name)
 
     def stop(self) -> None:
+        """End the stage and write its duration."""
         if self._current is not None:
             t, name, since = self._current
             self._folder.add_timing(t, name, time.perf_counter() - since)

@@ -14,6 +14,7 @@ from pydantic import Field, field_validator, model_validator
 
 from recurate.core.errors import InputError, nearest
 from recurate.core.settings import Settings
+from recurate.log.models_folder import MODEL_COLUMN
 from recurate.theory.models_forecast import Model, as_models, check_model, columns_of
 
 
@@ -29,7 +30,7 @@ class ModelSettings(Settings):
     )
     trains_on: dict[str, float] = Field(
         {},
-        description="share of each model's picks among those that it is trained on, by name; they sum to one; "
+        description="share of each model's picks among those it is trained on, by name; they sum to one; "
         "its own picks alone if absent",
     )
 
@@ -41,7 +42,7 @@ class ModelSettings(Settings):
     @model_validator(mode="before")
     @classmethod
     def _checked(cls, values: Any) -> Any:
-        """Check shares before pydantic takes "0.5" and true for numbers; without any, a model trains alone."""
+        """Check shares before pydantic takes "0.5" and true for numbers; none: its own picks alone."""
         if (
             not isinstance(values, dict)
             or not {"name", "rewards"} <= values.keys() <= cls.model_fields.keys()
@@ -73,6 +74,12 @@ def check_models(models: Sequence[ModelSettings], rewards: Sequence[str]) -> Non
             "names of models differ in case alone, and their folders may not",
             got=", ".join(model.name for model in found),
             remedy="rename one of them",
+        )
+    if MODEL_COLUMN in rewards:
+        raise InputError(
+            f"a reward of several models cannot be called {MODEL_COLUMN!r}: their log has such a column",
+            got=MODEL_COLUMN,
+            remedy="rename it",
         )
     used = columns_of(found)
     for model in found:

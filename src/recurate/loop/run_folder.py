@@ -37,13 +37,13 @@ from recurate.components.data.paths import is_there
 from recurate.components.protocols import Generator
 from recurate.components.registry import code_of, first_model, load_model
 from recurate.core.errors import InputError
-from recurate.core.files import parse_toml, read_toml, sync, write_text
+from recurate.core.files import parse_toml, read_toml, sync, uninterrupted, write_text
 from recurate.core.fingerprints import DEVICE, NAMED, PACKAGES, Change, Fingerprint, after, changes, version
 from recurate.core.marks import is_own, marked
 from recurate.core.sealed import BEFORE, CONTENTS, RUN, SEAL, field, read_json, sealed, sha256, write_folder
 from recurate.core.version import VERSION
 from recurate.engines.engine import Engine
-from recurate.log.folders import RUN_FORMAT, StoredRun, first_absent, fixed_hash, thinned_rounds
+from recurate.log.folders import MODELS, RUN_FORMAT, StoredRun, first_absent, fixed_hash, thinned_rounds
 from recurate.log.samples import Samples, load_samples, save_samples
 from recurate.log.schema import MODEL, Log, read_log, write_log
 from recurate.log.trajectory import Trajectory
@@ -99,7 +99,7 @@ class RunFolder(StoredRun):
         shutil.rmtree(path / "setup", ignore_errors=True)
         facts = environment.facts() | {"real_data": environment.real_facts()}
         write_folder(path / "setup", environment.save, facts)
-        manifest = _manifest(config, fingerprints) | {"setup": _seal_of(path / "setup")}
+        manifest = _manifest(config, fingerprints) | {"setup": seal_of(path / "setup")}
         write_text(path / "manifest.json", sealed(marked(manifest)))
         return cls(path)
 
@@ -246,7 +246,7 @@ class RunFolder(StoredRun):
     def _links(self, t: int) -> dict[str, str]:
         """Return the seals of the run and of the round before round t, which round t holds."""
         run = str(self.manifest()[SEAL])
-        return {RUN: run, BEFORE: run if t == 0 else _seal_of(self.round_path(t - 1))}
+        return {RUN: run, BEFORE: run if t == 0 else seal_of(self.round_path(t - 1))}
 
     def attempts(self, t: int) -> int:
         """Return the number of attempts at round t that were rolled back."""
@@ -285,11 +285,17 @@ class RunFolder(StoredRun):
             what = f"the trajectory of {self.path} cannot be read"
             raise InputError(what, got=error.got, remedy=remedy) from None
 
+    def save_results(self, trajectory: Trajectory, bounds: list[dict[str, Any]]) -> None:
+        """Write the trajectory, and then the checked statements with its hash."""
+        with uninterrupted():
+            trajectory.write(self.path / "trajectory.parquet")
+            self.save_bounds(bounds)
+
     def save_bounds(self, bounds: list[dict[str, Any]]) -> None:
         """Write the checked statements with the hash of the trajectory, which is written before."""
         found = {
             "bounds": bounds,
-            BEFORE: _seal_of(self.round_path(self.complete() - 1)),
+            BEFORE: seal_of(self.round_path(self.complete() - 1)),
             "trajectory_sha256": sha256(self.path / "trajectory.parquet"),
         }
         write_text(self.path / "bounds.json", sealed(found))
@@ -372,6 +378,10 @@ class RunFolder(StoredRun):
         """Remove the shards of rounds that are complete, or are begun anew."""
         shutil.rmtree(self.path / SHARDS, ignore_errors=True)
 
+    def picks(self, t: int, environment: Environment) -> Picks:
+        """Return the picks of a complete round."""
+        return _picks(self.round_path(t), environment)
+
     def _batches(self, environment: Environment, part: str) -> tuple[Picks, ...]:
         """Return the picks for the next training set."""
         done = self.complete()
@@ -429,7 +439,8 @@ def _facts_in(folder: Path) -> dict[str, Any]:
     return dict(field(found, "facts", dict, folder / CONTENTS, "restore it"))
 
 
-def _seal_of(folder: Path) -> str:
+def seal_of(folder: Path) -> str:
+    """Return the seal of a folder with ``contents.json``."""
     return str(read_json(folder / CONTENTS, "restore it")[SEAL])
 
 
@@ -450,7 +461,7 @@ def _picks(folder: Path, environment: Environment) -> Picks:
 
 def _is_a_start(path: Path, config: Config) -> bool:
     """Return whether a folder is empty, or holds what the same run leaves if killed before its manifest."""
-    leftovers = {LOCK, "config.toml", "setup"}
+    leftovers = {LOCK, "config.toml", MODELS if config.models and config.model is None else "setup"}
     leftovers |= {f".{name}.partial" for name in ("config.toml", "manifest.json", "setup")}
     names = {entry.name for entry in path.iterdir()}
     if not posted_in(path):
