@@ -1,12 +1,12 @@
 """The driver of several models that train on each other's picks.
 
-In round t every model generates candidates, its own curator picks, and all of it is saved in the folder of the
-model's own run. In round t + 1 model i is trained on A_ij n of the n picks of each model j, mixed with real
-data. What one model does in a round depends on the round before of all models alone, which is read from their
-folders: so a resumed run plays what is missing, model by model, and equals an uninterrupted one.
+In round t every model generates candidates, its own curator picks, and all of it is saved in the folder of
+the model's own run. In round t + 1 model i is trained on A_ij n of the n picks of each model j, mixed with
+real data. What one model does in a round depends on the round before of all models alone, which is read from
+their folders: so a resumed run plays what is missing, model by model, and equals an uninterrupted one.
 
-The randomness of model i is that of :func:`recurate.loop.rounds.play` at ("model", name_i, ...); which picks of
-round s it gets from model j is drawn at ("model", name_i, "round", s, "from", name_j).
+The randomness of model i is that of :func:`recurate.loop.rounds.play` at ("model", name_i, ...); which picks
+of round s it gets from model j is drawn at ("model", name_i, "round", s, "from", name_j).
 
 The forecast is the exact law of :mod:`recurate.theory.several_models` on the candidates of round 0.
 """
@@ -187,7 +187,7 @@ class _Player:
         self.store.clear_shards()
 
     def _state(self, t: int, made: Mapping[int, Sequence[Picks]]) -> State:
-        """Return the state before round t, without changes to attribute: others' picks have a part in them."""
+        """Return the state before round t; no change is attributed, as others' picks have a part in it."""
         if t == 0:
             return self.store.first(self.environment)
         model = self.store.model(self.store.round_path(t - 1), self.environment)

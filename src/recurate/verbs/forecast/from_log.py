@@ -409,8 +409,20 @@ def run_settings(path: Path | None) -> dict[str, Any]:
         return {}
     if is_fit(path):
         return _fit_settings(path / "fit.json")
+    config = StoredRun.open(path).settings()
+    if config.get("model") is not None:
+        raise InputError(
+            f"this is the run of {config['model']!r}, one of several that train on each other's picks: "
+            "the law of one model does not hold for it",
+            got=path,
+            remedy=f"recurate forecast {path.absolute().parent.parent} takes all of them",
+        )
+    return settings_in(config, path)
+
+
+def settings_in(config: Mapping[str, Any], path: Path) -> dict[str, Any]:
+    """Return the settings in the configuration of a run's folder, which are the defaults for forecasts."""
     try:
-        config = StoredRun.open(path).settings()
         weights = [reward.get("weight") for reward in config["rewards"]]
         selection = config["selection"]
         return {

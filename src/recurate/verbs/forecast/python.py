@@ -17,7 +17,7 @@ from recurate.rules import Noise, Selection
 from recurate.theory.setting import Stage
 from recurate.verbs.forecast.from_log import LogForecast, LogOptions, forecast_arrays, forecast_log
 from recurate.verbs.forecast.report import forecast_result
-from recurate.verbs.forecast.several import forecast_models, read_models
+from recurate.verbs.forecast.several import forecast_models, read_models, stored_models
 from recurate.verbs.forecast.several_report import models_result
 from recurate.verbs.options import check_columns, column_or_none, given, listed
 from recurate.verbs.result import Result
@@ -129,7 +129,8 @@ def forecast(
             share of each model's picks in its training set, by name; its own alone if absent). With these
             shares A, model i is trained on :math:`\rho\,p_\mathrm{ref} + (1-\rho) \sum_j A_{ij}\,p_j
             W_j`. The groups of the trajectory are then the models, ``own_reward`` the mean reward of a model
-            by its own rewards, and ``law`` has the shape (atoms, models). There are no bands.
+            by its own rewards, and ``law`` has the shape (atoms, models). There are no bands. The folder of
+            a run of several models has them itself.
         model: with models, the column that names each candidate's model; ``model`` if None.
         rounds: the number of rounds to forecast.
         picks: the number of picks per round, for the bands. None: the log's, or infinitely many.
@@ -167,6 +168,9 @@ def forecast(
         "efficacy": None if efficacy == "fit" else efficacy, "picks": picks,
         "false_rejection": false_rejection, "false_acceptance": false_acceptance,
     }  # fmt: skip
+    stored = stored_models(log)
+    if stored is not None and models is None:
+        models = stored.settings()["models"]
     if models is not None:
         _check_alone(
             reward=reward, group=group, track=track, law=law, weights=weights, picks=picks,

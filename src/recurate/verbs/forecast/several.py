@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -14,8 +15,10 @@ from recurate.core.citations import cite
 from recurate.core.errors import InputError, nearest
 from recurate.core.files import read_toml
 from recurate.log.candidates import Candidates, from_log
+from recurate.log.folders import is_of_models
 from recurate.log.inputs import folder_of, name_of
 from recurate.log.large import open_large
+from recurate.log.models_folder import MODEL_COLUMN, StoredModels
 from recurate.log.opening import open_log
 from recurate.log.reading.understand import accounted
 from recurate.log.schema import MODEL, REAL, Log
@@ -39,9 +42,8 @@ from recurate.verbs.forecast.from_log import (
     columns_given,
     reference_of,
     run_settings,
+    settings_in,
 )
-
-COLUMN = "model"  # usual name of the column of models
 
 
 @dataclass(frozen=True)
@@ -76,13 +78,20 @@ def read_models(source: Path | str | Sequence[Mapping[str, Any]]) -> tuple[Model
     return as_models(tables, where)
 
 
+def stored_models(source: Any) -> StoredModels | None:
+    """Return the folder of several models that a source names, or None."""
+    if not isinstance(source, str | os.PathLike) or not is_of_models(Path(source)):
+        return None
+    return StoredModels.open(Path(source))
+
+
 def forecast_models(
     source: Any, options: LogOptions, models: Sequence[Model], reference: Any = None
 ) -> ModelsForecast:
     """Forecast several models from the first round of a log; see :func:`recurate.forecast`.
 
     Args:
-        source: a log, as :func:`recurate.log.inputs.log_of` takes it.
+        source: a log, as :func:`recurate.log.inputs.log_of` takes it, or the folder of several models.
         options: the request; its ``group`` is the column of models.
         models: the models.
         reference: real data; None: the log's own rows of source ``real``, else each model's own first law.
@@ -92,7 +101,11 @@ def forecast_models(
             contexts, or a slate has candidates of several models.
     """
     cite("zhang2026")
-    column = options.group or COLUMN
+    stored = source if isinstance(source, StoredModels) else stored_models(source)
+    if stored is not None:
+        stored.verify()
+        source = stored.table()
+    column = options.group or MODEL_COLUMN
     options = replace(options, group=column, rewards=columns_of(models))
     given = columns_given(options.rewards, options)
     if open_large(source, replace(given, picks=False), pooled=True) is not None:
@@ -105,7 +118,10 @@ def forecast_models(
     with accounted(opened.understood):
         log = opened.log
         rounds = _rounds(log, column, models)
-        settings = {k: v for k, v in run_settings(folder_of(source)).items() if k != "weights"}
+        known = run_settings(folder_of(source))
+        if stored is not None:
+            known = settings_in(stored.settings(), stored.path)
+        settings = {name: value for name, value in known.items() if name != "weights"}
         ruling = options.ruling(log, settings)
         arguments = arguments_of(settings, options, replace(ruling, weights=None))
         setting = Setting.of(**arguments | {"picks": None, "weights": None})
