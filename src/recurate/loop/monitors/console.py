@@ -12,6 +12,7 @@ from typing import IO, TYPE_CHECKING, Any
 from recurate.core.plain import to_json
 from recurate.log.trajectory import FORECAST, MEASURED, Trajectory
 from recurate.loop.monitors.protocol import Monitor
+from recurate.theory.models_forecast import OWN
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -297,8 +298,9 @@ def plain_facts(facts: dict[str, Any]) -> list[tuple[str, str]]:
 
 
 def main_columns(trajectory: Trajectory) -> list[Key]:
-    """Return the series that a table shows: those of the main quantities that were measured."""
-    return [key for key in trajectory.about(MEASURED) if key[0] in SHOWN]
+    """Return the series that a table shows: the main quantities, or the own rewards of several models."""
+    measured = trajectory.about(MEASURED)
+    return [key for key in measured if key[0] == OWN] or [key for key in measured if key[0] in SHOWN]
 
 
 def clock(seconds: float) -> str:
@@ -309,8 +311,9 @@ def clock(seconds: float) -> str:
 
 
 def _title(key: Key) -> str:
-    quantity, reward, _ = key
+    quantity, reward, group = key
     text = quantity if reward in (None, "reward") else f"{quantity} {reward}"
+    text = f"{text} {group}" if group else text
     return _printable(text if len(text) < WIDTH else text[: WIDTH - 3] + "..")
 
 

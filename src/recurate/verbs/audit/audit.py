@@ -110,10 +110,13 @@ def audit_log(
         reasons |= {"picks": SAMPLED, "slates": SAMPLED}
     reasons = {name: why for name, why in reasons.items() if getattr(asked, name) is not None}
     declared = replace(asked, **dict.fromkeys(reasons))
-    with accounted(opened.understood):
-        found = audit(opened.log, declared, say, placed=opened.placed, left_out=opened.left_out)
-    found = replace(found, opened=opened)
     folder = folder_of(source)
+    with accounted(opened.understood):
+        found = audit(
+            opened.log, declared, say, placed=opened.placed, left_out=opened.left_out,
+            alone=folder is None or is_fit(folder) or StoredRun.open(folder).settings().get("model") is None,
+        )  # fmt: skip
+    found = replace(found, opened=opened)
     assumed = None if folder is None or is_fit(folder) else parse_assumed(StoredRun.open(folder).settings())
     if assumed is not None:
         with accounted(opened.understood):
@@ -129,6 +132,12 @@ def audit_log(
         found, findings=findings + tuple(untold(declared, findings)),
         warnings=tuple(warnings) + found.warnings, statement=statement,
     )  # fmt: skip
+
+
+ONE_OF_SEVERAL = (
+    "changes were not decomposed: this is one of several models that train on each other's picks; recurate "
+    "forecast, with the folder of all, compares them with their law"
+)
 
 
 def _with_assumed(found: Audit, log: Log, assumed: Declared) -> Audit:
@@ -161,7 +170,15 @@ def _read(source: Any, options: FitOptions, say: Progress) -> tuple[Opened, list
     return Opened(log, found.reading.understood, placed=placed), [*warnings, FITTED]
 
 
-def audit(log: Log, declared: Declared, say: Progress, *, placed: bool = True, left_out: int = 0) -> Audit:
+def audit(
+    log: Log,
+    declared: Declared,
+    say: Progress,
+    *,
+    placed: bool = True,
+    left_out: int = 0,
+    alone: bool = True,
+) -> Audit:
     """Audit a log.
 
     Args:
@@ -170,6 +187,7 @@ def audit(log: Log, declared: Declared, say: Progress, *, placed: bool = True, l
         say: Function called with a line of text at the start of each part.
         placed: Whether slots are the positions in which candidates were shown.
         left_out: Number of slates that could not be read.
+        alone: Whether the model is trained on no other model's picks; else changes are not decomposed.
     """
     log = with_slates(log)
     observed = Observed.of(log)
@@ -185,7 +203,9 @@ def audit(log: Log, declared: Declared, say: Progress, *, placed: bool = True, l
     findings += judge_candidates(log, observed, declared, left_out)
     say("decomposing the changes")
     verifier = _confirmed(declared, findings)
-    changes, warnings = _changes(log, observed, declared, found, verifier)
+    changes, warnings = (
+        _changes(log, observed, declared, found, verifier) if alone else ([], [ONE_OF_SEVERAL])
+    )
     other = _other_draw(declared, found, findings, changes)
     findings += other or judge_transmission(log, changes, mixed=declared.real_fraction != 0, claimed=claimed)
     findings += judge_propensities(observed)

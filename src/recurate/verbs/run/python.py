@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from recurate.core.citations import cite
 from recurate.core.errors import InputError, Stopped, WaitingForPeople, need
 from recurate.engines.engine import opened
+from recurate.log.folders import is_of_models
 from recurate.verbs.options import fresh_folder, need_run_extra
 
 POLL = 1.0  # seconds between two looks at people's answers
@@ -21,9 +22,11 @@ SERVER = "RECURATE_SERVER"  # variable with the number of the server's process t
 if TYPE_CHECKING:
     from recurate.loop.asking import Answers
     from recurate.loop.config import Config
+    from recurate.loop.models_folder import ModelsFolder
     from recurate.loop.monitors.protocol import Monitor
     from recurate.loop.run_folder import RunFolder
     from recurate.verbs.result import Result
+    from recurate.verbs.run.models_report import ModelsRun
     from recurate.verbs.run.report import Run
 
 
@@ -40,7 +43,7 @@ def run(
     workers: int | None = None,
     db: str | None = None,
     wait: bool = False,
-) -> Result[Run]:
+) -> Result[Run] | Result[ModelsRun]:
     r"""Run a loop of training, sampling, picking and retraining, and compare each round with the forecast.
 
     In round t the model generates slates of K candidates, a rule or a person picks one per slate, and the
@@ -74,7 +77,8 @@ def run(
 
     Returns:
         A result with ``path``, ``config``, ``trajectory`` and ``store`` (each round's log, samples and
-        counts).
+        counts). Of several models (``[[models]]``), the groups of the trajectory are the models, and
+        ``store.stores()`` has the run of each.
 
     Raises:
         InputError: If the configuration, the data or the folder is invalid, the model diverges, or a
@@ -101,9 +105,11 @@ def run(
     need_run_extra()
     cite("ferbach2024")
     from recurate.loop.config import Config, parse_config, read_config
+    from recurate.loop.models_folder import ModelsFolder
     from recurate.loop.monitors.loggers import make_loggers
     from recurate.loop.monitors.protocol import Several
     from recurate.loop.run_folder import check_trusted
+    from recurate.verbs.run.models_report import models_run_result
     from recurate.verbs.run.report import run_result
 
     if isinstance(config, Mapping):
@@ -114,19 +120,18 @@ def run(
     settings = config if config is None or isinstance(config, Config) else read_config(config)
     folder = Path(resume or out or fresh_folder(Path("runs") / stem))
     watching = Several([*([monitor] if monitor else []), *make_loggers(logger, folder)])
-    return run_result(
-        run_loop(
-            settings,
-            folder,
-            watching,
-            accept_changes=accept_changes,
-            trust=trust,
-            engine=engine,
-            workers=workers,
-            db=db,
-            wait=wait,
-        )
+    store = run_loop(
+        settings,
+        folder,
+        watching,
+        accept_changes=accept_changes,
+        trust=trust,
+        engine=engine,
+        workers=workers,
+        db=db,
+        wait=wait,
     )
+    return models_run_result(store) if isinstance(store, ModelsFolder) else run_result(store)
 
 
 def check_arguments(config: object, out: object, resume: object, accept_changes: bool) -> None:
@@ -165,7 +170,7 @@ def run_loop(
     workers: int | None = None,
     db: str | None = None,
     wait: bool = False,
-) -> RunFolder:
+) -> RunFolder | ModelsFolder:
     """Run a loop, or resume the run in ``folder`` if ``config`` is None, and write its report.
 
     Raises:
@@ -178,6 +183,8 @@ def run_loop(
     from recurate.loop.run_folder import RunFolder
     from recurate.verbs.run.report import write_run_report
 
+    if is_of_models(folder) if config is None else bool(config.models):
+        return _run_models(config, folder, monitor, accept_changes, trust, engine, workers)
     picker = _Asked(db)
     try:
         with opened(engine, workers) as found:
@@ -207,7 +214,34 @@ def run_loop(
         monitor.close()
 
 
-def read_run(folder: Path | str, *, trust: bool = False) -> Result[Run]:
+def _run_models(
+    config: Config | None,
+    folder: Path,
+    monitor: Monitor,
+    accept_changes: bool,
+    trust: bool,
+    engine: str,
+    workers: int | None,
+) -> ModelsFolder:
+    """Run several models, or resume their run if ``config`` is None, and write the reports."""
+    from recurate.loop import several
+    from recurate.loop.models_folder import ModelsFolder
+    from recurate.verbs.run.models_report import write_models_report
+
+    try:
+        with opened(engine, workers) as found:
+            if config is None:
+                several.resume(folder, monitor, accept_changes=accept_changes, trust=trust, engine=found)
+            else:
+                several.run(config, folder, monitor, found)
+        store = ModelsFolder.open(folder)
+        write_models_report(store)
+        return store
+    finally:
+        monitor.close()
+
+
+def read_run(folder: Path | str, *, trust: bool = False) -> Result[Run] | Result[ModelsRun]:
     """Return the result of an earlier run from its folder.
 
     Args:
@@ -220,9 +254,14 @@ def read_run(folder: Path | str, *, trust: bool = False) -> Result[Run]:
             and names plug-ins.
     """
     need_run_extra()
+    from recurate.loop.models_folder import ModelsFolder
     from recurate.loop.run_folder import RunFolder, check_trusted
+    from recurate.verbs.run.models_report import models_run_result
     from recurate.verbs.run.report import run_result
 
+    if is_of_models(Path(folder)):
+        check_trusted(Path(folder) / "config.toml", trust=trust)
+        return models_run_result(ModelsFolder.open(Path(folder)))
     store = RunFolder.open(Path(folder))
     check_trusted(store.path / "config.toml", trust=trust)
     return run_result(store)

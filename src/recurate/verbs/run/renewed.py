@@ -23,11 +23,13 @@ def renewed_rows(folder: RunFolder, config: Config) -> tuple[Trajectory, Transmi
     """Return the rows of source ``renewed`` of a run, and what was learned of its retraining.
 
     They are one round ahead for the rounds that were measured, and from the last round on for those that the
-    configuration still has. There are none before round 1, where data accumulate, or with contexts.
+    configuration still has. There are none before round 1, where data accumulate, with contexts, or for one
+    of several models.
     """
     done = folder.complete()
     if (
         done < 2
+        or config.model is not None
         or config.retraining.mode == "accumulate"
         or config.selection.shown * config.selection.k > MOST
     ):

@@ -64,12 +64,11 @@ def run_result(folder: RunFolder) -> Result[Run]:
         "accumulate": config.retraining.mode == "accumulate",
         "by": config.selection.by,
     }
-    data = "no data" if config.data is None else config.data.kind
     last = folder.complete() - 1
     return Result(
         Run(folder.path, config, trajectory, folder),
         verb="run",
-        title=f"Loop on {data}, rewarded by {', '.join(_title(r) for r in config.rewards)}",
+        title=title_of(config),
         summary=narrative.what_happened(trajectory, facts),
         warnings=_support_warning(trajectory),
         source=str(folder.path),
@@ -123,8 +122,13 @@ def _support_warning(trajectory: Trajectory) -> tuple[str, ...]:
     )
 
 
-def _title(reward: Any) -> str:
-    return str(reward.kind if reward.name == "reward" else f"{reward.name} ({reward.kind})")
+def title_of(config: Config) -> str:
+    """Return the title of a run's report."""
+    data = "no data" if config.data is None else config.data.kind
+    rewards = [r for r in config.rewards if config.model is None or r.weight]
+    named = [r.kind if r.name == "reward" else f"{r.name} ({r.kind})" for r in rewards]
+    whose = f"Model {config.model}, one of {len(config.models)}" if config.model else "Loop"
+    return f"{whose} on {data}, rewarded by {', '.join(map(str, named))}"
 
 
 def _run_facts(folder: RunFolder) -> list[tuple[str, str]]:
