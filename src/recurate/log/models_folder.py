@@ -103,6 +103,6 @@ class StoredModels(StoredRun):
             first += (pc.max(table.column("slate")).as_py() or 0) + 1
             at = table.schema.get_field_index("slate")
             table = table.set_column(at, table.schema.field(at), slates.cast(table.schema.field(at).type))
-            column = pa.array(np.where(own, name, None).tolist(), pa.string())
+            column = pa.array([name if generated else None for generated in own], pa.string())
             table = table.append_column(pa.field(MODEL_COLUMN, pa.string()), column)
             yield table if i == 0 else table.filter(pa.array(own))

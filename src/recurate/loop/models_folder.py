@@ -33,6 +33,10 @@ from recurate.loop.config import Config, read_config, write_config
 from recurate.loop.environment import Environment
 from recurate.loop.rounds import candidates_of
 from recurate.loop.run_folder import RunFolder, seal_of
+from recurate.theory.forecast import split_log
+from recurate.theory.models_forecast import played_on
+from recurate.theory.setting import Setting
+from recurate.theory.several_models import SeveralModels
 
 
 class ModelsFolder(StoredModels):
@@ -107,6 +111,40 @@ class ModelsFolder(StoredModels):
             path, text = store.path / "config.toml", write_config(config.of_model(name))
             if path.read_text(encoding="utf-8") != text:
                 write_text(path, text)
+
+    def trajectory(self) -> Trajectory:
+        """Read the forecast and the measured values of all models; the group of a row is a model.
+
+        Raises:
+            InputError: If no round is complete, or the file cannot be read.
+        """
+        path = self.path / "trajectory.parquet"
+        if self.complete() == 0 or not path.exists():
+            raise InputError(
+                "the run has no complete round yet",
+                got=self.path,
+                remedy=f"recurate run --resume {self.path} writes it",
+            )
+        return Trajectory.read(path)
+
+    def law(self, config: Config) -> tuple[SeveralModels, Setting, Candidates]:
+        """Return the models on their candidates of round 0 and real data, their setting, and the candidates.
+
+        Args:
+            config: Configuration of all models.
+        """
+        logs = [store.log(0) for store in self.stores().values()]
+        parts, reals = zip(*map(split_log, logs), strict=True)
+        names = np.repeat(np.array(self.names), [len(part) for part in parts])
+        first = replace(reduce(Candidates.join, parts), groups=names, labels=())
+        setting = Setting(
+            rule=config.selection.rule(),
+            real_fraction=config.retraining.real_fraction,
+            rounds=config.rounds,
+            accumulate=config.retraining.mode == "accumulate",
+        )
+        models = [model.plain for model in config.models]
+        return played_on(first, reals[0], models, setting), setting, first
 
     def candidates(self, t: int, environment: Environment) -> tuple[Candidates, NDArray[Any]]:
         """Return the candidates of all models in a complete round, and the name of each one's model, (n,)."""

@@ -39,7 +39,7 @@ from recurate.loop.rounds import Record, State, group_labels, play
 from recurate.loop.run_folder import RunFolder, check_trusted
 from recurate.loop.shards import released
 from recurate.metrics.describe import Describer
-from recurate.theory.models_forecast import forecast_rows, measured_rows, played_on
+from recurate.theory.models_forecast import forecast_rows, measured_rows
 from recurate.theory.several_models import apportioned
 
 
@@ -278,13 +278,11 @@ class _Results:
         self._folder, self._environment, self._players = folder, environment, players
         config = environment.config
         self._models = [model.plain for model in config.models]
-        first, names = folder.candidates(0, environment)
-        setting = replace(environment.setting, weights=None, picks=None)
-        played = played_on(replace(first, groups=names), environment.reference, self._models, setting)
+        played, setting, first = folder.law(config)
         laws = list(played.play(setting))
         rows = forecast_rows(laws, played, self._models, first.names)
         self._forecast, self._measured = Trajectory(tuple(rows)), Trajectory()
-        self._own = self._of_each(first, laws)
+        self._own = self._of_each(folder.candidates(0, environment)[0], laws)
         for t in range(folder.complete()):
             self._measure(t)
 

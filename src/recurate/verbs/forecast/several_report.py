@@ -3,18 +3,53 @@
 from __future__ import annotations
 
 import math
-from typing import Any
+from typing import Any, Protocol
 
-from recurate.log.trajectory import FORECAST, MEASURED
+from recurate.log.trajectory import FORECAST, MEASURED, Trajectory
 from recurate.report import charts
 from recurate.report.sections import Section
 from recurate.theory.models_forecast import OWN, Model
+from recurate.theory.setting import Setting
 from recurate.verbs.forecast.from_log import LogForecast
 from recurate.verbs.forecast.report import setting_label, setting_value
 from recurate.verbs.forecast.several import ModelsForecast
 from recurate.verbs.result import Facts, Result
 
 Key = tuple[str, str | None, str | None]  # quantity, reward, model
+
+
+class Shown(Protocol):
+    """What is shown of several models, be they forecast from a log or trained."""
+
+    @property
+    def models(self) -> tuple[Model, ...]:
+        """The models."""
+        ...
+
+    @property
+    def trajectory(self) -> Trajectory:
+        """Forecast and measured values; the group of a row is a model."""
+        ...
+
+    @property
+    def measured(self) -> Trajectory:
+        """The measured values."""
+        ...
+
+    @property
+    def setting(self) -> Setting:
+        """The selection and retraining of every round."""
+        ...
+
+    @property
+    def candidates(self) -> int:
+        """The number of candidates that the law rests on."""
+        ...
+
+    @property
+    def reversals(self) -> tuple[tuple[str, str, float], ...]:
+        """For pairs of models, the share of the other's picks above which the own reward falls at first."""
+        ...
 
 
 def models_result(found: ModelsForecast, source: str) -> Result[LogForecast]:
@@ -35,7 +70,7 @@ def models_result(found: ModelsForecast, source: str) -> Result[LogForecast]:
     )
 
 
-def models_sections(found: ModelsForecast) -> list[Section]:
+def models_sections(found: Shown) -> list[Section]:
     """Return all sections."""
     both = bool(found.measured.rows)
     note = ("in brackets: measured in the log's rounds",) if both else ()
@@ -88,7 +123,7 @@ def _summary(found: ModelsForecast) -> str:
     return f"By round {last}, {' and '.join(parts)}."
 
 
-def _mixing(found: ModelsForecast) -> list[list[str]]:
+def _mixing(found: Shown) -> list[list[str]]:
     names = [model.name for model in found.models]
     rows = [
         [m.name, " and ".join(m.rewards), *(f"{100 * m.trains_on.get(n, 0.0):.4g} %" for n in names)]
@@ -97,7 +132,7 @@ def _mixing(found: ModelsForecast) -> list[list[str]]:
     return [["model", "judged by", *(f"picks of {name}" for name in names)], *rows]
 
 
-def _table(found: ModelsForecast, keys: list[Key], heading: list[str]) -> list[list[str]]:
+def _table(found: Shown, keys: list[Key], heading: list[str]) -> list[list[str]]:
     values = {(r.source, r.round, r.key): r.value for r in found.trajectory.rows}
     lines = [["round", *heading]]
     for t in range(found.setting.rounds + 1):

@@ -11,9 +11,9 @@ from recurate.log.trajectory import FORECAST, MEASURED, Row, Trajectory
 from recurate.loop.config import Config
 from recurate.loop.models_folder import ModelsFolder
 from recurate.report.sections import Section
-from recurate.theory.models_forecast import OWN
-from recurate.verbs.forecast.from_log import LogOptions
-from recurate.verbs.forecast.several import ModelsForecast, forecast_models
+from recurate.theory.forecast import SUPPORT
+from recurate.theory.models_forecast import OWN, Model, reversals_of
+from recurate.theory.setting import Setting
 from recurate.verbs.forecast.several_report import models_sections
 from recurate.verbs.result import Result
 from recurate.verbs.run.report import title_of, write_run_report
@@ -28,12 +28,29 @@ class ModelsRun:
         config: Configuration of all models, defaults included.
         trajectory: Forecast and measured values of all rounds; the group of a row is a model.
         store: Access to the folder: ``store.stores()["NAME"]`` is the run of a model.
+        setting: Selection and retraining of every round.
+        candidates: Number of candidates of round 0, on which the law rests.
+        reversals: For pairs of models, the share of the other's picks above which the model's own reward
+            falls in the first round.
     """
 
     path: Path
     config: Config
     trajectory: Trajectory = field(repr=False)
     store: ModelsFolder = field(repr=False)
+    setting: Setting
+    candidates: int
+    reversals: tuple[tuple[str, str, float], ...]
+
+    @property
+    def models(self) -> tuple[Model, ...]:
+        """The models."""
+        return tuple(model.plain for model in self.config.models)
+
+    @property
+    def measured(self) -> Trajectory:
+        """The measured values."""
+        return self.trajectory.where(MEASURED)
 
 
 def write_models_report(folder: ModelsFolder) -> Path:
@@ -51,16 +68,18 @@ def models_run_result(folder: ModelsFolder) -> Result[ModelsRun]:
     Raises:
         InputError: If no round is complete, or the folder was altered.
     """
+    folder.verify()
     config = folder.config()
-    options = LogOptions(given={"rounds": config.rounds})
-    found = forecast_models(folder, options, [model.plain for model in config.models])
+    played, setting, first = folder.law(config)
+    reversals = reversals_of(played, setting, [model.plain for model in config.models])
+    found = ModelsRun(folder.path, config, folder.trajectory(), folder, setting, first.size, reversals)
     last, manifest = folder.complete() - 1, folder.manifest()
     return Result(
-        ModelsRun(folder.path, config, found.trajectory, folder),
+        found,
         verb="run",
         title=f"{len(config.models)} models that train on each other's picks: {title_of(config)}",
         summary=_summary(found, last),
-        warnings=found.warnings,
+        warnings=_warnings(found),
         source=str(folder.path),
         make_facts=lambda: {"rounds": last, "models": [m.model_dump() for m in config.models]},
         make_sections=lambda: _sections(folder, found, last),
@@ -69,7 +88,7 @@ def models_run_result(folder: ModelsFolder) -> Result[ModelsRun]:
     )
 
 
-def _summary(found: ModelsForecast, last: int) -> str:
+def _summary(found: ModelsRun, last: int) -> str:
     """Return what became of every model's own reward, measured and by the law."""
     parts = []
     for model in found.models:
@@ -82,11 +101,22 @@ def _summary(found: ModelsForecast, last: int) -> str:
     return f"By round {last}, {' and '.join(parts)}."
 
 
-def _row(found: ModelsForecast, source: str, t: int, name: str) -> Row:
+def _warnings(found: ModelsRun) -> tuple[str, ...]:
+    rows = found.trajectory.where(FORECAST, "effective_support").rows
+    low = next((row for row in rows if row.value < SUPPORT), None)
+    if low is None:
+        return ()
+    return (
+        f"From round {low.round} on, the effective support of model {low.group} by the law is below "
+        f"{SUPPORT:g} candidates: round 0's candidates cannot support the law there.",
+    )
+
+
+def _row(found: ModelsRun, source: str, t: int, name: str) -> Row:
     return found.trajectory.series(OWN, source=source, group=name)[t]
 
 
-def _sections(folder: ModelsFolder, found: ModelsForecast, last: int) -> list[Section]:
+def _sections(folder: ModelsFolder, found: ModelsRun, last: int) -> list[Section]:
     config = (folder.path / "config.toml").read_text(encoding="utf-8")
     reports = tuple(f"{MODELS}/{model.name}/report.html" for model in found.models)
     return [
@@ -97,7 +127,7 @@ def _sections(folder: ModelsFolder, found: ModelsForecast, last: int) -> list[Se
     ]
 
 
-def _beside(found: ModelsForecast, last: int) -> Section:
+def _beside(found: ModelsRun, last: int) -> Section:
     """Return the own reward of each model in the last round, measured and by the law."""
     table = [["model", "round 0", f"round {last}", "95 % interval", "by the law", "change", "by the law"]]
     for model in found.models:
