@@ -67,6 +67,16 @@ CONTROLLED = PLAIN | {
     "retraining": {"real_fraction": 0.25, "mode": "accumulate"},
 }
 SHARDED = PLAIN | {"rounds": 1, "engine": {"shard": 20}}  # two shards in a round
+SEVERAL = PLAIN | {
+    "rounds": 1,
+    "keep": 1,
+    "generator": {"kind": "kde", "bandwidth": 0.1},
+    "rewards": [*PLAIN["rewards"], {"kind": "distance", "name": "west", "centre": [-2.0, 0.0]}],
+    "models": [
+        {"name": "ours", "rewards": ["east"], "trains_on": {"ours": 0.6, "theirs": 0.4}},
+        {"name": "theirs", "rewards": ["west"], "trains_on": {"ours": 0.1, "theirs": 0.9}},
+    ],
+}
 # In some seeds one attempt or two are rolled back before a round passes.
 ROLLED_BACK = PLAIN | {
     "attempts": 3,
@@ -312,7 +322,7 @@ def break_product(mutant: str) -> None:
     from recurate.core.files import sync
     from recurate.core.seeds import Stream
     from recurate.log import folders
-    from recurate.loop import driver, rounds, run_folder
+    from recurate.loop import config, driver, run_folder
 
     module: Any
     for module, name, other in {
@@ -332,7 +342,7 @@ def break_product(mutant: str) -> None:
         ],
         "no lock": [(run_folder.RunFolder, "locked", lambda folder: contextlib.nullcontext())],
         "no shield": [(driver, "uninterrupted", contextlib.nullcontext)],
-        "own seeds": [(rounds, "Stream", lambda seed: Stream(seed + os.getpid()))],
+        "own seeds": [(config, "Stream", lambda seed: Stream(seed + os.getpid()))],
     }[mutant]:
         assert hasattr(module, name), f"there is no {name} to break"
         setattr(module, name, other)
@@ -340,16 +350,21 @@ def break_product(mutant: str) -> None:
 
 # --- the server ---
 
+REPORTS = {
+    "recurate.verbs.run.report": "write_run_report",
+    "recurate.verbs.run.models_report": "write_models_report",
+}
+
 
 def _command(request: dict[str, Any]) -> int:
     if "root" not in request:
         return warm.command(request["words"])
-    import recurate.verbs.run.report
     from recurate.loop import run_folder
 
     run_folder._code_revision = lambda: "tested"  # others may work in this checkout meanwhile
     if not request["report"]:
-        recurate.verbs.run.report.write_run_report = lambda folder: folder.path / "no report was asked for"
+        for module, name in REPORTS.items():
+            setattr(sys.modules[module], name, lambda folder: folder.path / "no report was asked for")
     if request["mutant"]:
         break_product(request["mutant"])
     points = Points(Path(request["root"]), request["at"], request["how"], request["sync"])
@@ -445,7 +460,7 @@ def contents(folder: Path) -> dict[str, bytes | None]:
     found = {}
     for path in folder.rglob("*"):
         name = path.relative_to(folder).as_posix()
-        if name != "timings.jsonl" and name.split("/")[0] != "commands":
+        if path.name != "timings.jsonl" and "commands" not in name.split("/"):
             found[name] = None if path.is_dir() else path.read_bytes()
     return found
 

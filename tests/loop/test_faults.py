@@ -28,6 +28,7 @@ from helpers.faults import (
     CONTROLLED,
     PLAIN,
     ROLLED_BACK,
+    SEVERAL,
     SHARDED,
     Done,
     Server,
@@ -74,9 +75,8 @@ def whole(server, tmp_path_factory) -> Callable[[str], Whole]:
                 if found.done.code == 0 and "rejected/001-0" in found.files:
                     break
         else:
-            config = {"plain": PLAIN, "controlled": CONTROLLED, "sharded": SHARDED}.get(name) or programs(
-                folder
-            )
+            known = {"plain": PLAIN, "controlled": CONTROLLED, "sharded": SHARDED, "several": SEVERAL}
+            config = known.get(name) or programs(folder)
             found = make(name, config, folder)
         assert found.done.code == 0, found.done.text
         made[name] = found
@@ -164,7 +164,7 @@ def lost(before: Sequence[tuple[str, str]], out: Path) -> str:
     """
     renamed = [path for kind, path in before if kind == "rename" and ".partial" not in path]
     for path in renamed[:-1]:
-        if path.startswith(("rounds/", "rejected/")) and not (out / path).is_dir():
+        if re.search(r"(^|/)(rounds|rejected)/", path) and not (out / path).is_dir():
             return f"{path} is lost"
     return ""
 
@@ -228,6 +228,15 @@ def test_killed_at_some_write_points(server, whole, record_property):
     passed(sweep(server, run, "power", range(3, count, 25), dead), record_property)
     run = whole("sharded")
     passed(sweep(server, run, "kill", range(5, len(run.done.points), 30), dead), record_property)
+
+
+def test_several_models_killed_at_some_write_points(server, whole, record_property):
+    """Whichever of the models was in a round when the process died, all end as if it had not."""
+    run = whole("several")
+    count = len(run.done.points)
+    passed(sweep(server, run, "kill", range(1, count, 53), dead), record_property)
+    passed(sweep(server, run, "half", half(run.done.points)[4::60], dead), record_property)
+    passed(sweep(server, run, "power", range(7, count, 130), dead), record_property)
 
 
 @pytest.mark.slow
