@@ -18,7 +18,7 @@ from typing import Any
 
 from measuring import machine, table
 
-from recurate.loop.run_folder import RunFolder
+from recurate.log.folders import StoredRun
 from recurate.verbs.reproduce import recorded
 from recurate.verbs.reproduce.catalogue import CATALOGUE
 
@@ -35,7 +35,7 @@ def record(folder: Path) -> tuple[str, dict[str, Any]]:
     when = datetime.datetime.fromtimestamp((folder / "reproduce.json").stat().st_mtime, datetime.UTC)
     return facts["experiment"], {
         "date": when.date().isoformat(),
-        "code": revision() if run is None else RunFolder.open(run).manifest()["code_revision"],
+        "code": revision() if run is None else StoredRun(run).manifest()["code_revision"],
         "scale": facts["scale"] if seeds else "exact",
         "seeds": seeds,
         "claims": claims(folder),

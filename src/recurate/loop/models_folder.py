@@ -18,21 +18,19 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from recurate.components.registry import code_of
 from recurate.core.errors import InputError
-from recurate.core.files import parse_toml, sync, uninterrupted, write_text
+from recurate.core.files import sync, uninterrupted, write_text
 from recurate.core.fingerprints import Fingerprint
 from recurate.core.marks import marked
 from recurate.core.sealed import SEAL, sealed, sha256
-from recurate.core.version import VERSION
 from recurate.log.candidates import Candidates
-from recurate.log.folders import MODELS, RUN_FORMAT, fixed_hash
+from recurate.log.folders import MODELS
 from recurate.log.models_folder import RESULTS, StoredModels
 from recurate.log.trajectory import Trajectory
 from recurate.loop.config import Config, read_config, write_config
 from recurate.loop.environment import Environment
 from recurate.loop.rounds import candidates_of
-from recurate.loop.run_folder import RunFolder, seal_of
+from recurate.loop.run_folder import RunFolder, manifest_of, seal_of
 from recurate.theory.forecast import split_log
 from recurate.theory.models_forecast import played_on
 from recurate.theory.setting import Setting
@@ -72,15 +70,7 @@ class ModelsFolder(StoredModels):
             own = replace(environment, config=config.of_model(model.name))
             store = RunFolder.create(folder.of_model(model.name), own, fingerprints)
             seals[model.name] = str(store.manifest()[SEAL])
-        settings = parse_toml(write_config(config))
-        manifest = {
-            "format": RUN_FORMAT,
-            "recurate": VERSION,
-            "seed": config.seed,
-            "config_sha256": fixed_hash(settings),
-            "code": list(dict.fromkeys(code_of(settings))),
-            MODELS: seals,
-        }
+        manifest = manifest_of(config, fingerprints) | {MODELS: seals}
         write_text(path / "manifest.json", sealed(marked(manifest)))
         return folder
 

@@ -99,7 +99,7 @@ class RunFolder(StoredRun):
         shutil.rmtree(path / "setup", ignore_errors=True)
         facts = environment.facts() | {"real_data": environment.real_facts()}
         write_folder(path / "setup", environment.save, facts)
-        manifest = _manifest(config, fingerprints) | {"setup": seal_of(path / "setup")}
+        manifest = manifest_of(config, fingerprints) | {"setup": seal_of(path / "setup")}
         write_text(path / "manifest.json", sealed(marked(manifest)))
         return cls(path)
 
@@ -141,7 +141,7 @@ class RunFolder(StoredRun):
         Raises:
             InputError: If a file has changed and changes are not accepted.
         """
-        now = _fingerprints(_manifest(config, rests_on(config)))
+        now = _fingerprints(manifest_of(config, rests_on(config)))
         found = changes(self._rested_on(), now)
         if not accept:
             self._refuse([change for change in found if not change.noted])
@@ -472,7 +472,8 @@ def _is_a_start(path: Path, config: Config) -> bool:
     return names <= {LOCK, ".config.toml.partial"}
 
 
-def _manifest(config: Config, rests_on: Sequence[Fingerprint]) -> dict[str, Any]:
+def manifest_of(config: Config, rests_on: Sequence[Fingerprint]) -> dict[str, Any]:
+    """Return what a manifest says of a configuration, the machine and what the run rests on."""
     settings = parse_toml(write_config(config))
     return {
         "format": RUN_FORMAT,

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from recurate.core.citations import cite
 from recurate.core.errors import InputError, nearest
-from recurate.verbs.reproduce import ferbach, others, pluralistic, text_scale
+from recurate.verbs.reproduce import ferbach, mutual, others, pluralistic, text_scale
 from recurate.verbs.reproduce.experiment import Experiment
 
 SCALES = ("small", "paper")
@@ -87,6 +87,12 @@ CATALOGUE: dict[str, Entry] = {
         "it settles from any start.",
         others.heterogeneous,
         "zhao2025",
+    ),
+    "mutual": Entry(
+        mutual.PAPER,
+        "A model that trains on another one's picks gains less by curation, and with strong mixing it loses.",
+        mutual.mutual,
+        "zhang2026",
     ),
     "text-scale": Entry(
         f"{FERBACH}, on text",

@@ -109,10 +109,12 @@ def last(
     return lambda runs: _values(runs[arm], quantity, reward, group, source)[-1]
 
 
-def rise(arm: str, quantity: str, *, reward: str | None = None, group: str | None = None) -> Statistic:
-    """Return the statistic: the value in the last round minus that in round 0."""
+def rise(
+    arm: str, quantity: str, *, reward: str | None = None, group: str | None = None, until: int = -1
+) -> Statistic:
+    """Return the statistic: the value in round ``until`` (-1: the last) minus that in round 0."""
     values = partial(_values, quantity=quantity, reward=reward, group=group)
-    return lambda runs: values(runs[arm])[-1] - values(runs[arm])[0]
+    return lambda runs: values(runs[arm])[until] - values(runs[arm])[0]
 
 
 def ratio(arm: str, quantity: str, *, first: int = 0, reward: str | None = None) -> Statistic:
@@ -157,12 +159,14 @@ def ends(arm: str, quantity: str, *, reward: str | None = None, group: str | Non
     return last(arm, quantity, reward=reward, group=group, source=FORECAST)
 
 
-def gains(arm: str, quantity: str, *, reward: str | None = None) -> Statistic:
-    """Return the statistic: the value of an exact law in the last round minus that in round 0."""
+def gains(
+    arm: str, quantity: str, *, reward: str | None = None, group: str | None = None, until: int = -1
+) -> Statistic:
+    """Return the statistic: the value of an exact law in round ``until`` (-1: the last) minus round 0's."""
 
     def statistic(runs: Runs) -> float:
-        values = _values(runs[arm], quantity, reward, None, FORECAST)
-        return values[-1] - values[0]
+        values = _values(runs[arm], quantity, reward, group, FORECAST)
+        return values[until] - values[0]
 
     return statistic
 

@@ -10,12 +10,14 @@ from recurate.log.trajectory import MEASURED
 from recurate.report import charts
 from recurate.report.overlays import overlay_chart
 from recurate.report.sections import Section
+from recurate.theory.models_forecast import OWN
 from recurate.verbs.reproduce.claims import AGREES, REFUTED, Finding
 from recurate.verbs.reproduce.over_seeds import over_seeds
 from recurate.verbs.reproduce.reproduce import Reproduction
 from recurate.verbs.result import Facts, Result
 
 SHOWN = (
+    OWN,
     "mean_reward",
     "mean_exp_reward",
     "var_exp_reward",

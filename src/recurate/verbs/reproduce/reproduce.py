@@ -13,8 +13,10 @@ from typing import Any
 from recurate.core.errors import InputError
 from recurate.engines.engine import RAY, SHARDS, opened
 from recurate.log.trajectory import Trajectory
-from recurate.loop.config import parse_config
+from recurate.loop import several
+from recurate.loop.config import Config, parse_config
 from recurate.loop.driver import resume, run
+from recurate.loop.models_folder import ModelsFolder
 from recurate.loop.run_folder import RunFolder
 from recurate.verbs.reproduce.catalogue import experiment
 from recurate.verbs.reproduce.claims import Finding, judge
@@ -138,10 +140,22 @@ def play_run(task: tuple[dict[str, Any], str]) -> str:
         Stopped: If an alarm stops the run.
     """
     settings, path = parse_config(task[0]), Path(task[1])
-    if not (path / "manifest.json").exists():
+    if settings.models:
+        _play_models(settings, path)
+    elif not (path / "manifest.json").exists():
         run(settings, path)
     elif RunFolder.open(path).complete() <= settings.rounds:
         resume(path)
     else:
         RunFolder.open(path).verify()
     return task[1]
+
+
+def _play_models(settings: Config, path: Path) -> None:
+    """Start a run of several models, or resume it if it is incomplete."""
+    if not (path / "manifest.json").exists():
+        several.run(settings, path)
+    elif ModelsFolder.open(path).complete() <= settings.rounds:
+        several.resume(path)
+    else:
+        ModelsFolder.open(path).verify()
