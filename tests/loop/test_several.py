@@ -22,6 +22,7 @@ from recurate.loop import driver, several
 from recurate.loop.config import parse_config, write_config
 from recurate.loop.mixing import Picks, shared
 from recurate.loop.models_folder import ModelsFolder
+from recurate.verbs.reproduce.reproduce import play_run
 
 TWO = {
     "seed": 5,
@@ -236,6 +237,18 @@ def test_more_rounds_and_other_engines_give_the_same_bytes(done, tmp_path):
     assert mine.keys() == whole.keys()
     assert [name for name in mine if "log.parquet" in name or "trajectory" in name]
     assert not [name for name in mine if mine[name] != whole[name]]
+
+
+def test_a_run_of_a_reproduction_is_begun_resumed_and_read(done, tmp_path):
+    config = copy.deepcopy(TWO) | {"rounds": 2}
+    task = config, str(tmp_path / "out")
+    shutil.copytree(done, tmp_path / "out")
+    shutil.rmtree(tmp_path / "out" / "models" / "theirs" / "rounds" / "002")
+    assert play_run(task) == task[1]
+    assert contents(tmp_path / "out") == contents(done)
+    shutil.rmtree(tmp_path / "out" / "models" / "ours" / "rounds" / "000")
+    with pytest.raises(InputError):
+        play_run(task)
 
 
 def test_altered_and_exchanged_parts_are_found(done, tmp_path):

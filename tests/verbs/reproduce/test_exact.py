@@ -1,5 +1,6 @@
 """Exact arms of experiments: golden values, claims without seeds, summaries, the command."""
 
+import itertools
 import json
 import math
 import re
@@ -10,7 +11,7 @@ import pytest
 from helpers.commands import call
 from helpers.paths import ROOT
 from recurate.log.trajectory import FORECAST, Row, Trajectory
-from recurate.verbs.reproduce import others, pluralistic
+from recurate.verbs.reproduce import mutual, others, pluralistic
 from recurate.verbs.reproduce.catalogue import CATALOGUE, experiment
 from recurate.verbs.reproduce.claims import Claim, apart, ends, gains, judge, largest, outside, smallest
 from recurate.verbs.reproduce.experiment import Experiment
@@ -113,6 +114,22 @@ def test_the_share_that_flips_the_limit():
     assert others.two_items(2.0) == pytest.approx(0.5)
     assert others.two_items(math.inf) == pytest.approx(1 / (1 + math.exp(others.SPREAD)))
     assert others.flip(4.0) == pytest.approx(0.30956, abs=1e-4)
+
+
+def test_shares_that_reverse_curation():
+    """Two atoms: w > 1 - s_0 / g(s_0), with g over all slates of four; in the plane about a half."""
+    favourite = math.exp(mutual.GAP)
+    g = sum(math.comb(4, j) / 16 * j * favourite / (j * favourite + 4 - j) for j in range(5))
+    found = mutual.for_good()
+    assert found.values(mutual.REVERSED)[0] == pytest.approx(1 - 0.5 / g, abs=1e-6)
+    assert mutual.first_round().values(mutual.REVERSED)[0] == pytest.approx(0.5, abs=0.01)
+
+
+def test_late_reversal_is_between_both_shares():
+    """Alone the own reward rises in every round; late mixing raises it first, and then lowers it."""
+    alone, late = (mutual.law(w).values("own_reward", group="ours") for w in (0.0, mutual.SHARES["late"]))
+    assert all(after > before for before, after in itertools.pairwise(alone))
+    assert late[1] > late[0] > late[-1]
 
 
 def test_bisection():
