@@ -19,7 +19,7 @@ SERVED = {"kind": "language", "sample": {"engine": "openai"}}
 
 @pytest.mark.parametrize("path", sorted((ROOT / "examples").glob("*.toml")), ids=lambda p: p.name)
 def test_examples_are_valid(path):
-    known = {"text": 3, "verifier": 3, "openai": 3, "people": 2}
+    known = {"text": 3, "verifier": 3, "openai": 3, "people": 2, "two_models": 8}
     assert read_config(path).rounds == known.get(path.stem, 6)
 
 
