@@ -234,9 +234,9 @@ def test_several_models_killed_at_some_write_points(server, whole, record_proper
     """Whichever of the models was in a round when the process died, all end as if it had not."""
     run = whole("several")
     count = len(run.done.points)
-    passed(sweep(server, run, "kill", range(1, count, 53), dead), record_property)
+    passed(sweep(server, run, "kill", range(1, count, 71), dead), record_property)
     passed(sweep(server, run, "half", half(run.done.points)[4::60], dead), record_property)
-    passed(sweep(server, run, "power", range(7, count, 130), dead), record_property)
+    passed(sweep(server, run, "power", range(7, count, 170), dead), record_property)
 
 
 @pytest.mark.slow

@@ -239,6 +239,17 @@ def test_more_rounds_and_other_engines_give_the_same_bytes(done, tmp_path):
     assert not [name for name in mine if mine[name] != whole[name]]
 
 
+def test_accumulating_models_keep_what_they_were_given_in_all_rounds(tmp_path):
+    config = two(retraining={"real_fraction": 0.2, "mode": "accumulate"})
+    found = several.run(config, tmp_path / "out")
+    stores = ModelsFolder.open(tmp_path / "out").stores()
+    counts = stores["ours"].counts(2)
+    assert (counts["trained_on_picks"], counts["trained_on_real"]) == (100, 62 + 12 + 12)
+    law, measured = (found.values("own_reward", group="theirs", source=s) for s in (FORECAST, MEASURED))
+    assert (np.diff(law) > 0).all()
+    assert law[0] == pytest.approx(measured[0])
+
+
 def test_a_run_of_a_reproduction_is_begun_resumed_and_read(done, tmp_path):
     config = copy.deepcopy(TWO) | {"rounds": 2}
     task = config, str(tmp_path / "out")

@@ -154,7 +154,7 @@ def airplane(scale: str, data: str) -> Experiment:
     )
 
 
-def _rises(arm: str, quantity: str, title: str, **which: str) -> tuple[Claim, Claim]:
+def _rises(arm: str, quantity: str, title: str, **which: Any) -> tuple[Claim, Claim]:
     """Return the claims that a quantity rises, and does so in every round."""
     return (
         Claim(

@@ -85,7 +85,7 @@ def for_good() -> Trajectory:
 
     def ends_below(w: float) -> bool:
         laws = [[0.5, 0.0], [0.5, 1.0]]
-        pair = SeveralModels.of([[GAP, 0.0], [0.0, GAP]], laws=laws, mixing=[[1 - w, w], [0, 1]])
+        pair = SeveralModels.of([[GAP, 0.0], [0.0, GAP]], laws=laws, mixing=[[1 - w, w], [0.0, 1.0]])
         *_, last_law = pair.play(setting)
         return bool(last_law[0, 0] < 0.5)
 
