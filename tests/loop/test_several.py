@@ -323,6 +323,14 @@ def test_the_command_line_from_start_to_end(tmp_path, recurate_here):
         for source in (FORECAST, MEASURED):
             values = [t.values("own_reward", group=name, source=source) for t in (forecast, run)]
             np.testing.assert_allclose(*values, rtol=1e-9)
+    assert "not those of the run" not in law.stderr
+    (tmp_path / "what.toml").write_text(
+        '[[models]]\nname = "ours"\nrewards = "east"\n[[models]]\nname = "theirs"\nrewards = "west"\n'
+    )
+    asked = recurate_here("forecast", "out", "--models", "what.toml", "--out", "asked")
+    assert "not those of the run" in asked.stderr
+    alone = Trajectory.read(tmp_path / "asked" / "trajectory.parquet").values("own_reward", group="ours")
+    assert alone[1] > forecast.values("own_reward", group="ours")[1]
     audited = recurate_here("audit", "out/models/ours")
     assert audited.returncode == 0, audited.stdout
     assert "changes were not decomposed" in audited.stderr

@@ -139,7 +139,7 @@ def forecast_models(
         first.size,
         laws[-1],
         support_ends=ends,
-        warnings=(*ruling.warnings, *_reservations(support, ends, models)),
+        warnings=(*ruling.warnings, *_asked(stored, models), *_reservations(support, ends, models)),
         measured=measured,
         opened=opened,
         ruling=ruling,
@@ -232,6 +232,15 @@ def _real(log: Log, reference: Any, candidates: Candidates, options: LogOptions)
             return None
         real = from_log(rows)
     return replace(real, contexts=None)
+
+
+def _asked(stored: StoredModels | None, models: Sequence[Model]) -> tuple[str, ...]:
+    """Say of a run's folder that what was measured is not what was asked, if other models are."""
+    if stored is None or tuple(models) == as_models(stored.settings()["models"], "models"):
+        return ()
+    return (
+        "the models given are not those of the run: its rounds were measured with its own models' shares",
+    )
 
 
 def _reservations(support: FloatArray, ends: int | None, models: Sequence[Model]) -> tuple[str, ...]:
