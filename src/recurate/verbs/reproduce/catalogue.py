@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from recurate.core.citations import cite
 from recurate.core.errors import InputError, nearest
-from recurate.verbs.reproduce import ferbach, others, pluralistic, text_scale
+from recurate.verbs.reproduce import ferbach, multi_target, others, pluralistic, text_scale
 from recurate.verbs.reproduce.experiment import Experiment
 
 SCALES = ("small", "paper")
@@ -67,6 +67,12 @@ CATALOGUE: dict[str, Entry] = {
         pluralistic.PAPER,
         "With plateaus and hard separation the loop reaches the weighted Nash point.",
         pluralistic.plateau,
+        "falahati2026",
+    ),
+    "P-E3": Entry(
+        pluralistic.PAPER,
+        "The entropy of the classes rises with the number of target classes, and the Frechet distance falls.",
+        multi_target.multi_target,
         "falahati2026",
     ),
     "A-disjoint": Entry(

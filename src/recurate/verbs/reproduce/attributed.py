@@ -1,0 +1,87 @@
+"""What finitely many picks and retraining did to the groups' shares of a run, as rows of its trajectory."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import numpy as np
+
+from recurate.core.seeds import Stream
+from recurate.log.candidates import Candidates, from_log
+from recurate.log.schema import MODEL
+from recurate.log.trajectory import FORECAST, MEASURED, Row, Trajectory
+from recurate.loop.environment import setting_of
+from recurate.loop.run_folder import RunFolder
+from recurate.theory.attribution import attribute_shares
+from recurate.theory.forecast import predict
+from recurate.verbs.reproduce.claims import Runs, Statistic
+
+PARTS = ("selection", "sampling", "transmission")
+LOST = "lost"  # the probability that finitely many picks alone have lost a group
+
+
+def share_parts(run: RunFolder) -> Trajectory:
+    """Return the parts of every change of the groups' shares and of their entropy.
+
+    The rows are called ``share_PART`` and ``entropy_PART``, in the later round; PART is ``selection``,
+    ``sampling`` or ``transmission`` (:func:`recurate.theory.attribution.attribute_shares`).
+
+    Args:
+        run: Run with groups, whose data do not accumulate.
+    """
+    setting, count = setting_of(run.config()), run.complete()
+    found = [_candidates(run, t) for t in range(count)]
+    candidates, picked = [pair[0] for pair in found], [pair[1] for pair in found]
+    rows: list[Row] = []
+    for change in attribute_shares(candidates, picked, range(count), setting):
+        parts = (change.selection, change.sampling, change.transmission)
+        for part, shares, entropy in zip(PARTS, parts, change.entropy, strict=True):
+            rows.append(Row(change.after, MEASURED, f"entropy_{part}", entropy))
+            named = zip(change.groups, shares, strict=True)
+            rows += [Row(change.after, MEASURED, f"share_{part}", float(s), group=g) for g, s in named]
+    return Trajectory(tuple(rows))
+
+
+def extinction(run: RunFolder, groups: Sequence[str]) -> Trajectory:
+    """Return, by round, the probability that finitely many picks alone have lost each of some groups.
+
+    The loops behind it are simulated from round 0's candidates: each round's model is its training set, so
+    that retraining loses nothing (:mod:`recurate.theory.extinction`). The rows are called ``lost``.
+    """
+    setting, (pool, _) = setting_of(run.config()), _candidates(run, 0)
+    stream = Stream(run.config().seed).at("extinction")
+    known = {e.group: e.probability for e in predict(pool, setting, stream=stream).extinctions}
+    gone = np.ones(setting.rounds + 1)  # of a group that round 0 does not have
+    return Trajectory(
+        tuple(
+            Row(t, FORECAST, LOST, float(value), group=group)
+            for group in groups
+            for t, value in enumerate(known.get(group, gone))
+        )
+    )
+
+
+def _candidates(run: RunFolder, t: int) -> tuple[Candidates, np.ndarray]:
+    """Return a round's candidates, and a mask of those that were picked."""
+    log = run.log(t).select(source=MODEL)
+    return from_log(log, group="group"), np.asarray(log.column("picked"), bool)
+
+
+# --- statistics -----------------------------------------------------------------------------------
+
+
+def total(arm: str, quantity: str, group: str | None = None) -> Statistic:
+    """Return the statistic: the sum of a quantity over all rounds."""
+    return lambda runs: math.fsum(runs[arm].values(quantity, source=MEASURED, group=group))
+
+
+def typical_gap(arm: str, part: str, one: str, other: str) -> Statistic:
+    """Return the statistic: the root mean square, over rounds, of a part of the change of a gap of shares."""
+
+    def statistic(runs: Runs) -> float:
+        found = runs[arm]
+        pair = (found.values(f"share_{part}", source=MEASURED, group=g) for g in (one, other))
+        return float(np.sqrt(np.mean(np.square(np.subtract(*pair)))))
+
+    return statistic
