@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 
 from recurate.core.seeds import Stream
-from recurate.log.candidates import Candidates, from_log
-from recurate.log.schema import MODEL
+from recurate.log.candidates import Candidates, from_log, group_names
+from recurate.log.schema import MODEL, REAL
 from recurate.log.trajectory import FORECAST, MEASURED, Row, Trajectory
 from recurate.loop.environment import setting_of
 from recurate.loop.run_folder import RunFolder
@@ -30,11 +31,13 @@ def share_parts(run: RunFolder) -> Trajectory:
     Args:
         run: Run with groups, whose data do not accumulate.
     """
-    setting, count = setting_of(run.config()), run.complete()
+    setting, count, real = setting_of(run.config()), run.complete(), _real(run)
     found = [_candidates(run, t) for t in range(count)]
-    candidates, picked = [pair[0] for pair in found], [pair[1] for pair in found]
+    labels = group_names(found[0][0], real)  # also groups that no candidate belongs to
+    candidates, picked = [replace(c, labels=labels) for c, _ in found], [mask for _, mask in found]
+    reference = real if setting.real_fraction else None
     rows: list[Row] = []
-    for change in attribute_shares(candidates, picked, range(count), setting):
+    for change in attribute_shares(candidates, picked, range(count), setting, reference):
         parts = (change.selection, change.sampling, change.transmission)
         for part, shares, entropy in zip(PARTS, parts, change.entropy, strict=True):
             rows.append(Row(change.after, MEASURED, f"entropy_{part}", entropy))
@@ -66,6 +69,12 @@ def _candidates(run: RunFolder, t: int) -> tuple[Candidates, np.ndarray]:
     """Return a round's candidates, and a mask of those that were picked."""
     log = run.log(t).select(source=MODEL)
     return from_log(log, group="group"), np.asarray(log.column("picked"), bool)
+
+
+def _real(run: RunFolder) -> Candidates | None:
+    """Return the real data, which the log of round 0 holds."""
+    log = run.log(0).select(source=REAL)
+    return from_log(log, group="group") if log.table.num_rows else None
 
 
 # --- statistics -----------------------------------------------------------------------------------

@@ -335,8 +335,8 @@ def _by_targets(rows: Sequence[dict[str, Any]]) -> Section:
     ]
     text = (
         "After the last round; entropy of the classes in nats, means over the seeds. The exact law is "
-        "forecast from round 0, in the limit of infinite data. An entropy above ln M needs mass outside the targets: "
-        "'at least' is the least that reaches the published one."
+        "forecast from round 0, in the limit of infinite data. An entropy above ln M needs mass outside the "
+        "targets: 'at least' is the least that reaches the published one."
     )
     return Section("Entropy and Frechet distance by the number of targets", text, [heading, *body])
 
