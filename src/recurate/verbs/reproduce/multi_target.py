@@ -41,7 +41,7 @@ from recurate.verbs.reproduce.claims import Claim, Statistic, largest, last, les
 from recurate.verbs.reproduce.experiment import Arms, Experiment
 from recurate.verbs.reproduce.ferbach import image_loop
 from recurate.verbs.reproduce.laws import bisect
-from recurate.verbs.reproduce.over_seeds import mean_and_reach, over_seeds
+from recurate.verbs.reproduce.over_seeds import mean_and_reach, over_seeds, shown
 from recurate.verbs.reproduce.pluralistic import PAPER
 
 TARGETS = (1, 2, 3, 4, 5)
@@ -307,9 +307,7 @@ def _sections(scale: str, runs: Arms) -> list[Section]:
 
 
 def _shown(rows: Sequence[dict[str, Any]], arm: str, column: str, digits: int = 3) -> str:
-    """Return the mean over the seeds, with its 95 % interval where there is one."""
-    mean, reach = mean_and_reach([row[column] for row in rows if row["arm"] == arm])
-    return f"{mean:.{digits}f}" + ("" if math.isinf(reach) else f" ± {reach:.2g}")
+    return shown([row[column] for row in rows if row["arm"] == arm], digits)
 
 
 def _by_targets(rows: Sequence[dict[str, Any]]) -> Section:

@@ -38,3 +38,9 @@ def mean_and_reach(values: Sequence[float]) -> tuple[float, float]:
 
     spread = float(numbers.std(ddof=1)) / math.sqrt(numbers.size)
     return float(numbers.mean()), float(stdtrit(numbers.size - 1, 0.975)) * spread
+
+
+def shown(values: Sequence[float], digits: int = 3) -> str:
+    """Return the mean in words, with its 95 % interval where there is one, such as ``0.512 ± 0.03``."""
+    mean, reach = mean_and_reach(values)
+    return f"{mean:.{digits}f}" + ("" if math.isinf(reach) else f" ± {reach:.2g}")
