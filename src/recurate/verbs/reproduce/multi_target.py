@@ -298,7 +298,10 @@ def _rows(labels: Sequence[str], runs: Arms) -> list[dict[str, Any]]:
 
 
 def _tables(labels: Sequence[str], runs: Arms) -> dict[str, pa.Table]:
-    return {"targets.csv": pa.Table.from_pylist(_rows(labels, runs))}
+    rows = _rows(labels, runs)
+    names = dict.fromkeys(name for row in rows for name in row)  # some are of two targets alone
+    columns = {name: [row.get(name) for row in rows] for name in names}
+    return {"targets.csv": pa.table(columns)}
 
 
 def _sections(scale: str, runs: Arms) -> list[Section]:
