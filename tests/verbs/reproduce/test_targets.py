@@ -11,9 +11,11 @@ import pyarrow.csv as pv
 import pytest
 
 from helpers.commands import call
+from recurate.core.errors import InputError
 from recurate.log.trajectory import FORECAST, MEASURED, Row, Trajectory
 from recurate.loop.config import parse_config
 from recurate.loop.run_folder import RunFolder
+from recurate.theory import bands
 from recurate.verbs.reproduce import catalogue, length_texts, multi_target, reproduce
 from recurate.verbs.reproduce.attributed import PARTS, extinction, share_parts, total, typical_gap
 from recurate.verbs.reproduce.catalogue import experiment
@@ -115,7 +117,7 @@ def tiny_images(config, part):
     config |= {"generator": config["generator"] | size, "classifier": {"width": 16, "steps": 100}}
     config |= {"measures": {"sample": 100}}
     if part == "arms":
-        config |= {"rounds": 2, "selection": {"k": 3, "picks": config["selection"]["picks"] // 3}}
+        config |= {"rounds": 2, "selection": {"k": 4, "picks": config["selection"]["picks"]}}
     return config
 
 
@@ -152,9 +154,14 @@ def test_targets_at_a_tiny_size(tmp_path, monkeypatch):
             steps = sum(parts.values(f"share_{part}", source=MEASURED, group=group[2]) for part in PARTS)
             values = measured.values("share", source=MEASURED, group=group[2])
             np.testing.assert_allclose(steps, [b - a for a, b in itertools.pairwise(values)], atol=1e-9)
-    lost = extinction(run, ["nobody", "1"])
+    present = max(measured.where(MEASURED, "share", 0).rows, key=lambda row: row.value).group
+    lost = extinction(run, ["nobody", present])
     assert lost.values("lost", source=FORECAST, group="nobody").tolist() == [1, 1, 1]
-    assert lost.values("lost", source=FORECAST, group="1")[0] == 0
+    assert lost.values("lost", source=FORECAST, group=present)[0] == 0
+    monkeypatch.setattr(bands, "SMALLEST_POOL", 301)
+    with pytest.raises(InputError, match="is not known") as said:
+        extinction(run, [present])
+    assert "300 candidates are too few" in str(said.value)
 
 
 def folder(arm):

@@ -8,6 +8,7 @@ from dataclasses import replace
 
 import numpy as np
 
+from recurate.core.errors import InputError
 from recurate.core.seeds import Stream
 from recurate.log.candidates import Candidates, from_log, group_names
 from recurate.log.schema import MODEL, REAL
@@ -51,10 +52,21 @@ def extinction(run: RunFolder, groups: Sequence[str]) -> Trajectory:
 
     The loops behind it are simulated from round 0's candidates: each round's model is its training set, so
     that retraining loses nothing (:mod:`recurate.theory.extinction`). The rows are called ``lost``.
+
+    Raises:
+        InputError: If round 0 has too few candidates for such simulations.
     """
     setting, (pool, _) = setting_of(run.config()), _candidates(run, 0)
-    stream = Stream(run.config().seed).at("extinction")
-    known = {e.group: e.probability for e in predict(pool, setting, stream=stream).extinctions}
+    found = predict(pool, setting, stream=Stream(run.config().seed).at("extinction"))
+    known = {e.group: e.probability for e in found.extinctions}
+    present = set() if pool.groups is None else set(pool.groups.tolist())
+    unknown = sorted(present & set(groups) - set(known))
+    if unknown:
+        raise InputError(
+            f"the probability of losing {', '.join(unknown)} is not known",
+            got=next((w for w in found.warnings if w.startswith("no bands")), "no simulated loops"),
+            remedy="show more slates in round 0",
+        )
     gone = np.ones(setting.rounds + 1)  # of a group that round 0 does not have
     return Trajectory(
         tuple(
