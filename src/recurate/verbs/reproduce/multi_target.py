@@ -12,7 +12,9 @@ and the least o that reaches a published entropy is a bound on that mass (derive
 The publication keeps 2,500 of 50,000 samples a round; here one of K = 20 is picked. gamma, the classes and
 the training are this package's choice. Two targets are also run at several numbers of picks per round: the
 changes of shares and entropy are split into selection, sampling and transmission, and the extinction law
-gives the probability that finitely many picks alone lose a target.
+gives the probability that finitely many picks alone lose a target. For targets that are never confused, that
+probability is exact (:func:`recurate.theory.extinction.drift`), and also known at other K, because the K of
+the collapse that was seen is not known.
 """
 
 from __future__ import annotations
@@ -29,6 +31,7 @@ from recurate.log.trajectory import FORECAST, MEASURED, Trajectory
 from recurate.loop.run_folder import RunFolder
 from recurate.report.overlays import overlay_chart
 from recurate.report.sections import Section
+from recurate.theory.extinction import drift
 from recurate.verbs.reproduce.attributed import (
     LOST,
     PARTS,
@@ -37,10 +40,10 @@ from recurate.verbs.reproduce.attributed import (
     total,
     typical_gap,
 )
-from recurate.verbs.reproduce.claims import Claim, Statistic, largest, last, less, smallest
+from recurate.verbs.reproduce.claims import Claim, Statistic, ends, largest, last, less, smallest
 from recurate.verbs.reproduce.experiment import Arms, Experiment
 from recurate.verbs.reproduce.ferbach import image_loop
-from recurate.verbs.reproduce.laws import bisect
+from recurate.verbs.reproduce.laws import bisect, numbers
 from recurate.verbs.reproduce.over_seeds import mean_and_reach, over_seeds, shown
 from recurate.verbs.reproduce.pluralistic import PAPER
 
@@ -57,6 +60,7 @@ LABELS = {
     "small": ("0", "1", "2", "3", "4"),
     "paper": ("airplane", "automobile", "bird", "cat", "deer"),
 }
+DRIFTS = (2, 4, K)  # slate sizes of the exact probabilities of losing a target
 START = "first model"
 FRECHET = "frechet:classifier"
 
@@ -79,6 +83,7 @@ def multi_target(scale: str, data: str) -> Experiment:
         sections=partial(_sections, scale),
         tables=partial(_tables, labels),
         derived=partial(_derived, labels),
+        laws={_drift_arm(k): partial(_drift, k) for k in DRIFTS},
     )
 
 
@@ -120,6 +125,15 @@ def _derived(labels: Sequence[str], arm: str, run: RunFolder) -> Trajectory:
     """Return the parts of the changes of shares and, with two targets, what picks alone would lose."""
     parts = share_parts(run)
     return parts + extinction(run, labels[:2]) if arm.startswith(_arm(2)) else parts
+
+
+def _drift_arm(k: int) -> str:
+    return f"{FEW} picks alone, K = {k}"
+
+
+def _drift(k: int) -> Trajectory:
+    """Return the probability that 75 picks a round lose one of two equal targets, as in the publication."""
+    return numbers(**{LOST: float(drift(0.5, 0.5, k, FEW, ROUNDS["paper"])[-1])})
 
 
 # --- claims ---------------------------------------------------------------------------------------
@@ -166,10 +180,10 @@ def _claims(labels: Sequence[str]) -> list[Claim]:
     ):
         pairs = [(a, b) if sign > 0 else (b, a) for a, b in [(TARGETS[0], TARGETS[-1]), *steps]]
         whole, *each = (less(measure[b], measure[a]) for a, b in pairs)
-        ends = "M = 5 minus M = 1" if sign > 0 else "M = 1 minus M = 5"
+        between = "M = 5 minus M = 1" if sign > 0 else "M = 1 minus M = 5"
         change = "rise" if sign > 0 else "fall"
         found += [
-            Claim(f"the {title}", f"{published}, {ends}, last round", whole, True, 0.0),
+            Claim(f"the {title}", f"{published}, {between}, last round", whole, True, 0.0),
             Claim(
                 f"the {title} at every step",
                 f"smallest {change} of {published} from one M to the next, last round",
@@ -229,6 +243,17 @@ def _about_picks(scale: str, labels: Sequence[str]) -> list[Claim]:
             lost,
             True,
             0.5,
+        ),
+        *(
+            Claim(
+                "sampling alone loses one of two targets that are never confused (derived here)",
+                f"probability within {ROUNDS['paper']} rounds, {FEW} picks, K = {k}",
+                ends(_drift_arm(k), LOST),
+                True,
+                0.5,
+                exact=True,
+            )
+            for k in DRIFTS
         ),
         Claim(
             "transmission changes the entropy more than sampling does (derived here)",
@@ -363,7 +388,14 @@ def _by_picks(scale: str, rows: Sequence[dict[str, Any]]) -> Section:
         "'Lost by picks alone' is the extinction law's probability that a target has no pick in some round, "
         "where retraining loses nothing."
     )
-    return Section("Two targets by the number of picks: sampling or transmission", text, [heading, *body])
+    lines = tuple(
+        f"{FEW} picks, K = {k}: picks alone lose one of two targets that are never confused within "
+        f"{ROUNDS['paper']} rounds with probability {_drift(k).rows[0].value:.2g} (exact)"
+        for k in DRIFTS
+    )
+    return Section(
+        "Two targets by the number of picks: sampling or transmission", text, [heading, *body], lines
+    )
 
 
 def _figures(labels: Sequence[str], runs: Arms) -> Section:
