@@ -67,7 +67,7 @@ def drift(share: float, weight: float, k: float, picks: int, rounds: int) -> Flo
     Raises:
         InputError: a value is out of range.
 
-    >>> drift(0.5, 0.5, 2, 2, 3).tolist()
+    >>> drift(0.5, 0.5, 2, 2, 3).round(6).tolist()
     [0.0, 0.5, 0.75, 0.875]
     """
     from scipy.stats import binom

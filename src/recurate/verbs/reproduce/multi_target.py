@@ -203,7 +203,7 @@ def _claims(labels: Sequence[str]) -> list[Claim]:
                 0.0,
             ),
             Claim(
-                f"this entropy needs a mass outside the targets of {least:.3f} or more (derived here)",
+                f"as much mass outside the targets as this entropy needs: {least:.3f} or more",
                 f"mass outside the targets, M = {m}, last round",
                 outside(_arm(m), labels[:m]),
                 True,
