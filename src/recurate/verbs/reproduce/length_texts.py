@@ -71,7 +71,11 @@ def _base(scale: str, targets: Sequence[int]) -> dict[str, Any]:
     generator = SMALL if scale == "small" else LARGE
     return {
         "data": {"kind": "queries", "source": "clinc150", "size": 1111, "held_out": 0.1},
-        "generator": {"kind": "language", "sample": {"temperature": 0.8, "longest": 40}, **generator},
+        "generator": {
+            "kind": "language",
+            "sample": {"temperature": 0.8, "longest": 40, "batch": 250},
+            **generator,
+        },
         "rewards": [
             {"kind": "length", "name": f"words_{words}", "target": words, "tau": TAU} for words in targets
         ],
