@@ -238,7 +238,7 @@ def _about_picks(scale: str, labels: Sequence[str]) -> list[Claim]:
             for n in (SOME, MANY)
         ),
         Claim(
-            "sampling alone loses a target: the extinction law (derived here)",
+            "hypothesis: sampling alone loses a target: the extinction law (derived here)",
             f"larger probability, of the two targets, of having no pick in some round, {FEW} picks",
             lost,
             True,
@@ -246,7 +246,7 @@ def _about_picks(scale: str, labels: Sequence[str]) -> list[Claim]:
         ),
         *(
             Claim(
-                "sampling alone loses one of two targets that are never confused (derived here)",
+                "hypothesis: sampling alone loses one of two targets that are never confused (derived here)",
                 f"probability within {ROUNDS['paper']} rounds, {FEW} picks, K = {k}",
                 ends(_drift_arm(k), LOST),
                 True,
@@ -256,14 +256,14 @@ def _about_picks(scale: str, labels: Sequence[str]) -> list[Claim]:
             for k in DRIFTS
         ),
         Claim(
-            "transmission changes the entropy more than sampling does (derived here)",
+            "hypothesis: transmission changes the entropy more than sampling does (derived here)",
             f"size of its part of the change, minus that of sampling, all rounds, {FEW} picks",
             moved,
             True,
             0.0,
         ),
         Claim(
-            "transmission moves the gap between the targets more than sampling does (derived here)",
+            "hypothesis: transmission moves the targets' gap more than sampling does (derived here)",
             f"root mean square over rounds, transmission minus sampling, {FEW} picks",
             less(*gaps),
             True,
@@ -394,8 +394,19 @@ def _by_picks(scale: str, rows: Sequence[dict[str, Any]]) -> Section:
         for k in DRIFTS
     )
     return Section(
-        "Two targets by the number of picks: sampling or transmission", text, [heading, *body], lines
+        "Two targets by the number of picks: sampling or transmission",
+        text,
+        [heading, *body],
+        (_losses(rows), *lines),
     )
+
+
+def _losses(rows: Sequence[dict[str, Any]]) -> str:
+    """Say in how many runs a target was lost."""
+    pairs = [row for row in rows if row["targets"] == 2]
+    lost = [row["arm"] for row in pairs if row["smaller"] < GONE]
+    which = f": {', '.join(lost)}" if lost else ""
+    return f"a target had less than {GONE:.0%} in the last round in {len(lost)} of {len(pairs)} runs{which}"
 
 
 def _figures(labels: Sequence[str], runs: Arms) -> Section:
