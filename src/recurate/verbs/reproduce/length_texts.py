@@ -111,14 +111,14 @@ def _claims() -> tuple[Claim, ...]:
     of_first = "entropy of the lengths, last round / round 0"
     return (
         Claim(
-            "with one target the entropy of the lengths is lost",
+            "with one target the entropy of the lengths is lost (read as: more than half of it)",
             f"{of_first}, {ONE}",
             ratio(ONE, "entropy"),
             False,
             PART_KEPT,
         ),
         Claim(
-            "with two targets it is kept",
+            "with two targets it is kept (read as: at least half of it)",
             f"{of_first}, {TWO}",
             ratio(TWO, "entropy"),
             True,
