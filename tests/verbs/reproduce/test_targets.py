@@ -21,6 +21,7 @@ from recurate.verbs.reproduce.attributed import PARTS, extinction, share_parts, 
 from recurate.verbs.reproduce.catalogue import experiment
 from recurate.verbs.reproduce.length_texts import near
 from recurate.verbs.reproduce.multi_target import least_outside, most_entropy, outside
+from recurate.verbs.reproduce.over_seeds import shown
 
 
 def rows(quantity, *values, group=None, source=MEASURED):
@@ -193,3 +194,9 @@ def test_texts_that_are_not_there(tmp_path, monkeypatch):
     assert "clinc150" in done.stderr
     assert "RECURATE_DATA" in done.stderr
     assert length_texts.PICKS == 200
+
+
+def test_means_in_words():
+    assert shown([0.5]) == "0.500"
+    assert shown([1.0, 2.0, 3.0], 1) == "2.0 ± 2.5"
+    assert shown([1.0, 1.0, 1.0001]) == "1.000 ± <0.001"
