@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import functools
 import itertools
+import math
 from dataclasses import replace
 
 import numpy as np
 import pytest
 
+from recurate.core.errors import InputError
 from recurate.log.candidates import Candidates, as_candidates
+from recurate.metrics.estimates import entropy_of
 from recurate.rules import Rule, Threshold, TopFraction, noise_named
-from recurate.theory.attribution import Change, attribute
+from recurate.theory.attribution import Change, attribute, attribute_shares
 from recurate.theory.setting import Setting
 
 pytestmark = pytest.mark.usefixtures("few_replicates")
@@ -310,3 +313,68 @@ def test_each_reward_has_a_band_of_its_own():
         swapped = [c.band for c in changes([other, other], picked, Rule(4), weights=(0.5, 0.5))]
         assert swapped == pytest.approx(bands[::-1], rel=1e-12)
         assert bands[1] > 20 * bands[0]
+
+
+# --- shares ---------------------------------------------------------------------------------------
+
+
+def grouped(rng: np.random.Generator, size: int) -> Candidates:
+    return as_candidates(
+        rng.normal(size=(size, 2)), groups=rng.choice(["a", "b", "c"], size, p=[0.6, 0.3, 0.1])
+    )
+
+
+@pytest.mark.parametrize("real_fraction", [0.0, 0.4])
+def test_the_parts_of_shares_add_up(real_fraction):
+    """Of every share and of the entropy, whatever was picked; a group that nobody belongs to stays at 0."""
+    rng = np.random.default_rng(5)
+    rounds = [replace(grouped(rng, 80 + 20 * t), labels=("a", "b", "c", "never")) for t in range(3)]
+    picked = [rng.random(len(c)) < 0.3 for c in rounds]
+    real = grouped(rng, 50)
+    setting = Setting(Rule(4), (0.25, 0.75), real_fraction, 1)
+    found = attribute_shares(rounds, picked, [3, 4, 7], setting, real)
+    assert [(c.before, c.after, c.groups) for c in found] == [
+        (3, 4, ("a", "b", "c", "never")),
+        (4, 7, ("a", "b", "c", "never")),
+    ]
+    for t, c in enumerate(found):
+        own, then, kept = (
+            np.array([(x.groups == g).mean() for g in c.groups])
+            for x in (rounds[t], rounds[t + 1], rounds[t].take(picked[t]))
+        )
+        mixed = (1 - real_fraction) * kept + real_fraction * np.array(
+            [(real.groups == g).mean() for g in c.groups]
+        )
+        np.testing.assert_allclose(c.selection + c.sampling + c.transmission, then - own, atol=1e-12)
+        np.testing.assert_allclose(c.transmission, then - mixed, atol=1e-12)
+        assert sum(c.entropy) == pytest.approx(entropy_of(then) - entropy_of(own), abs=1e-12)
+        assert c.entropy[2] == pytest.approx(entropy_of(then) - entropy_of(mixed), abs=1e-12)
+        assert c.transmission[3] == 0
+
+
+def test_the_selection_of_shares_is_exact():
+    """Two groups at rewards 0 and g: the share of the better one by the binomial law of a slate."""
+    groups = np.array(["low"] * 30 + ["high"] * 10)
+    pool = as_candidates(np.where(groups == "high", 2.0, 0.0), groups=groups)
+    k, s, gain = 3, 0.25, np.exp(2.0)
+    chances = [
+        math.comb(k, n) * s**n * (1 - s) ** (k - n) * n * gain / (n * gain + k - n) for n in range(k + 1)
+    ]
+    picked = np.arange(40) >= 20
+    found = attribute_shares([pool, pool], [picked, picked], [0, 1], Setting(Rule(k), rounds=1))[0]
+    assert found.groups == ("high", "low")
+    assert found.selection[0] == pytest.approx(sum(chances) - s)
+    assert found.sampling[0] == pytest.approx(0.5 - sum(chances))
+    assert found.transmission[0] == pytest.approx(s - 0.5)
+
+
+def test_shares_that_cannot_be_attributed():
+    rng = np.random.default_rng(6)
+    plain, several = (
+        as_candidates(rng.normal(size=9)),
+        as_candidates(rng.normal(size=8), contexts=["x", "y"] * 4),
+    )
+    for pool in (plain, replace(several, groups=np.array(["a"] * 8))):
+        mask = np.ones(len(pool), bool)
+        with pytest.raises(InputError, match="groups and no contexts"):
+            attribute_shares([pool, pool], [mask, mask], [0, 1], Setting(Rule(2), rounds=1))

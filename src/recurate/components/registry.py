@@ -37,7 +37,11 @@ from recurate.components.rewards.classifier import ClassifierRewardSettings
 from recurate.components.rewards.colour import ColourSettings
 from recurate.components.rewards.command import CommandSettings
 from recurate.components.rewards.distance import DistanceSettings
-from recurate.components.rewards.groups import ClassifierGroupSettings, NearestSettings
+from recurate.components.rewards.groups import (
+    ClassifierGroupSettings,
+    LengthGroupSettings,
+    NearestSettings,
+)
 from recurate.components.rewards.judge import JudgeSettings
 from recurate.components.rewards.learned import LearnedRewardSettings
 from recurate.components.rewards.scored import ModelRewardSettings, SimilarSettings
@@ -94,7 +98,7 @@ REWARDS = Seam(
 GROUPS = Seam(
     "groups",
     "kind of groups",
-    {"nearest": NearestSettings, "classifier": ClassifierGroupSettings},
+    {"nearest": NearestSettings, "classifier": ClassifierGroupSettings, "length": LengthGroupSettings},
     plugged.PluggedGroupSettings,
 )
 SECTIONS = Seam("sections", "report section", {})  # functions of a RunFolder

@@ -74,15 +74,7 @@ class Environment(Judges):
     @cached_property
     def setting(self) -> Setting:
         """Setting of the forecast."""
-        return Setting(
-            rule=self.config.selection.rule(),
-            weights=self.config.weights,
-            real_fraction=self.config.retraining.real_fraction,
-            rounds=self.config.rounds,
-            # A verifier accepts another number of candidates in every round.
-            picks=None if self.config.selection.threshold is not None else self.config.selection.picks,
-            accumulate=self.config.retraining.mode == "accumulate",
-        )
+        return setting_of(self.config)
 
     def without_selection(self) -> Environment:
         """Return the environment of the control arm: slates of one candidate, which is always picked."""
@@ -116,6 +108,19 @@ class Environment(Judges):
         for number, reward in enumerate((*self.rewards.values(), *self.tracked.values())):
             if isinstance(reward, Copied):
                 reward.save(_kept(folder, number))
+
+
+def setting_of(config: Config) -> Setting:
+    """Return the setting of the forecast of a run."""
+    return Setting(
+        rule=config.selection.rule(),
+        weights=config.weights,
+        real_fraction=config.retraining.real_fraction,
+        rounds=config.rounds,
+        # A verifier accepts another number of candidates in every round.
+        picks=None if config.selection.threshold is not None else config.selection.picks,
+        accumulate=config.retraining.mode == "accumulate",
+    )
 
 
 def prepare(config: Config, folder: Path | None = None) -> Environment:

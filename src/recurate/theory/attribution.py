@@ -8,6 +8,11 @@ of these candidates, and P_t the mean of the actual picks, mixed with real data 
 The three terms are the change that selection asks for, the change due to finitely many picks (with a 95 %
 band), and the change that retraining added or lost, the transmission. If the declared rule is not the actual
 one, sampling lies outside its band.
+
+The same split holds for every functional of the law: with s_t the groups' shares of round t's candidates, S_t
+those of the training law and P_t those of the actual picks, any function h of shares changes by
+h(s_{t+1}) - h(s_t) = [h(S_t) - h(s_t)] + [h(P_t) - h(S_t)] + [h(s_{t+1}) - h(P_t)]; here h is each share,
+and the entropy.
 """
 
 from __future__ import annotations
@@ -19,8 +24,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from recurate.core.arrays import BoolArray, FloatArray, IntArray
-from recurate.log.candidates import Candidates
-from recurate.metrics.estimates import NORMAL_975, Strata, encode, standard_error
+from recurate.core.errors import InputError
+from recurate.log.candidates import Candidates, group_codes, group_names
+from recurate.metrics.estimates import NORMAL_975, Strata, encode, entropy_of, standard_error
 from recurate.theory.renewal import training_values
 from recurate.theory.setting import Setting
 
@@ -54,6 +60,29 @@ class Change:
     band: float
     transmission: float
     transmission_error: float
+
+
+@dataclass(frozen=True)
+class ShareChange:
+    """The change of the groups' shares and of their entropy from one round to the next.
+
+    Attributes:
+        before: the number of the earlier round.
+        after: the number of the later round.
+        groups: the groups' names.
+        selection: the exact change of every share that the rule asks for, shape (groups,).
+        sampling: that due to finitely many picks, shape (groups,).
+        transmission: that which retraining added or lost, shape (groups,).
+        entropy: the three parts of the change of the shares' entropy, in nats, in the same order.
+    """
+
+    before: int
+    after: int
+    groups: tuple[str, ...]
+    selection: FloatArray
+    sampling: FloatArray
+    transmission: FloatArray
+    entropy: tuple[float, float, float]
 
 
 def attribute(
@@ -109,6 +138,67 @@ def attribute(
                 )
             )
     return found
+
+
+def attribute_shares(
+    rounds: Sequence[Candidates],
+    picked: Sequence[BoolArray],
+    labels: Sequence[int],
+    setting: Setting,
+    reference: Candidates | None = None,
+) -> list[ShareChange]:
+    """Split the changes of the groups' shares into selection, sampling and transmission.
+
+    The entropy of finitely many picks is on average lower than that of their law, by about (groups - 1) /
+    (2 picks): this loss is part of sampling.
+
+    Args: as for :func:`attribute`, where candidates have groups.
+
+    Returns:
+        One :class:`ShareChange` per round but the last in which something was picked.
+
+    Raises:
+        InputError: candidates have no groups, or they have contexts, within which shares are not those of
+            the pool.
+    """
+    real = reference or rounds[0]
+    if any(c.groups is None or c.contexts is not None for c in (*rounds, real)):
+        raise InputError(
+            "shares are attributed where candidates have groups and no contexts",
+            got="candidates without groups" if rounds[0].contexts is None else "several contexts",
+            remedy="name the groups, and pool the contexts",
+        )
+    names = tuple(sorted({name for c in (*rounds, real) for name in group_names(c, None)}))
+    own, rho = _shares(real, names), setting.real_fraction
+    found = []
+    for t, target in enumerate(training_values(rounds, setting, real, None)):
+        if not picked[t].any() or target.shares is None:
+            continue
+        # The targets' groups are those of all rounds and the reference, in the same order as here.
+        asked = np.array([share.value for share in target.shares])
+        kept = (1 - rho) * _shares(rounds[t].take(picked[t]), names) + rho * own
+        path = (_shares(rounds[t], names), asked, kept, _shares(rounds[t + 1], names))
+        steps, levels = np.diff(path, axis=0), np.diff([entropy_of(shares) for shares in path])
+        found.append(
+            ShareChange(
+                labels[t],
+                labels[t + 1],
+                names,
+                steps[0],
+                steps[1],
+                steps[2],
+                (float(levels[0]), float(levels[1]), float(levels[2])),
+            )
+        )
+    return found
+
+
+def _shares(candidates: Candidates, names: tuple[str, ...]) -> FloatArray:
+    """Return the groups' shares of a sample, shape (groups,)."""
+    assert candidates.groups is not None
+    codes = group_codes(candidates.groups, names)
+    counts = np.bincount(codes, candidates.counts, len(names))
+    return np.asarray(counts / counts.sum())
 
 
 def _real_mean(real: Candidates, candidates: Candidates, j: int) -> float:

@@ -13,6 +13,7 @@ import numpy as np
 import scipy.sparse
 
 from recurate.core.arrays import FloatArray, IntArray
+from recurate.core.errors import InputError
 from recurate.theory.loop_model import LoopModel
 
 
@@ -40,6 +41,55 @@ def membership(codes: IntArray, size: int) -> scipy.sparse.csr_array:
     return scipy.sparse.csr_array(
         (np.ones(codes.size), (codes, np.arange(codes.size))), shape=(size, codes.size)
     )
+
+
+def drift(share: float, weight: float, k: float, picks: int, rounds: int) -> FloatArray:
+    r"""Return the probability, by round, that one of two opposed groups has died out, exactly.
+
+    Two groups never like each other's items and judge the shares q and 1 - q of the slates. With the share s
+    of the first, n picks are binomial with the probability of the survival law
+
+    .. math:: s' = q (1 - (1 - s)^K) + (1 - q) s^K
+
+    (:mod:`recurate.theory.survival`), and the next model is those picks: a Markov chain on 0, 1/n, ..., 1
+    whose ends absorb. At K = 2 and q = 1/2 it is the neutral Wright-Fisher model, s' = s.
+
+    Args:
+        share: the first group's share of round 0, in [0, 1].
+        weight: q, the share of slates that it judges, in [0, 1].
+        k: slate size, a whole number or ``math.inf``.
+        picks: n, the number of picks per round.
+        rounds: the number of rounds.
+
+    Returns:
+        Probabilities of rounds 0, 1, ..., shape (rounds + 1,).
+
+    Raises:
+        InputError: a value is out of range.
+
+    >>> drift(0.5, 0.5, 2, 2, 3).round(6).tolist()
+    [0.0, 0.5, 0.75, 0.875]
+    """
+    from scipy.stats import binom
+
+    if not (0 <= share <= 1 and 0 <= weight <= 1 and k >= 1 and picks >= 1 and rounds >= 0):
+        raise InputError(
+            "shares lie between 0 and 1, and slates, picks and rounds are positive",
+            got=f"share {share:g}, weight {weight:g}, K = {k:g}, {picks} picks, {rounds} rounds",
+            remedy="correct the value that is out of range",
+        )
+
+    def picked(s: FloatArray) -> FloatArray:
+        law = weight * (1 - np.power(1 - s, k)) + (1 - weight) * np.power(s, k)
+        return np.asarray(np.clip(law, 0.0, 1.0))
+
+    counts = np.arange(picks + 1)
+    step = binom.pmf(counts, picks, picked(counts / picks)[:, None])
+    law, lost = binom.pmf(counts, picks, picked(np.array(share))), [float(share in (0, 1))]
+    for _ in range(rounds):
+        lost.append(float(law[0] + law[-1]))
+        law = law @ step
+    return np.array(lost)
 
 
 class Losses:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import math
 from itertools import product
@@ -121,6 +122,31 @@ def test_warm_starts_and_starts_from_scratch(kind):
         again = untrained.fit(data, rng=Stream(1)).fit(data[:200], rng=Stream(2))
         fresh = untrained.fit(data[:200], rng=Stream(2))
         assert np.array_equal(again.sample(9, rng=Stream(3)), fresh.sample(9, rng=Stream(3))) != warm
+
+
+@pytest.mark.parametrize("kind", ["flow-ot", "diffusion"])
+def test_a_model_begins_as_a_saved_one(kind, tmp_path):
+    """It samples as that one, with the new settings, and is retrained from it."""
+    settings, data = KINDS[kind][0], Gaussians(size=300).load(Stream(0)).train
+    first = settings.build().fit(data, rng=Stream(1))
+    first.save(tmp_path / "model")
+    later = settings.model_copy(update={"model": str(tmp_path / "model"), "steps": 7})
+    assert (settings.trains_first, later.trains_first) == (True, False)
+    begun = later.build()
+    assert begun.settings == later
+    same_draws(begun, first)
+    same_draws(
+        begun.fit(data, rng=Stream(3)), dataclasses.replace(first, settings=later).fit(data, rng=Stream(3))
+    )
+    assert {part.serves for part in later.rests_on("generator")} == {"generator.model"}
+    with pytest.raises(InputError, match="another network than the settings") as said:
+        later.model_copy(update={"width": 32}).build()
+    assert "mlp of width 16 and depth 2" in str(said.value)
+    with pytest.raises(InputError, match="no saved generator"):
+        later.model_copy(update={"model": str(tmp_path)}).build()
+    other = KINDS["diffusion" if kind == "flow-ot" else "flow-ot"][0]
+    with pytest.raises(InputError):
+        other.model_copy(update={"model": str(tmp_path / "model")}).build()
 
 
 def test_a_mixture_starts_from_the_one_before():

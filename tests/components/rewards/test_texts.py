@@ -13,6 +13,8 @@ from pydantic import ValidationError
 from recurate.components.data import Queries
 from recurate.components.data.dataset import Dataset
 from recurate.components.nets.words import Words
+from recurate.components.protocols import Prepared
+from recurate.components.registry import GROUPS, build_groups, settings_of
 from recurate.components.rewards.classifier import Classifier, ClassifierSettings
 from recurate.components.rewards.texts import LengthSettings, MatchSettings
 from recurate.core.errors import InputError
@@ -29,6 +31,15 @@ def test_length_is_the_distance_to_the_target(counts, target, tau):
     texts = as_texts([" ".join(["word"] * n) for n in counts])
     reward = LengthSettings(kind="length", target=target, tau=tau, gamma=2.0)
     assert reward(texts) == pytest.approx([-2 * abs(n - target) / tau for n in counts])
+
+
+def test_groups_by_length():
+    groups = settings_of(GROUPS, {"kind": "length", "most": 10})
+    texts = as_texts(["", "one", " two  words ", "word " * 10, "word " * 11])
+    assert build_groups(groups, Prepared())(texts).tolist() == ["00", "01", "02", "10", "10"]
+    assert groups.label(7) == "07"
+    with pytest.raises(InputError, match="needs texts"):
+        groups(np.zeros((2, 3), np.float32))
 
 
 def test_patterns_and_answers():

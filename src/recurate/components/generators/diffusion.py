@@ -53,8 +53,8 @@ class DiffusionSettings(NetworkSettings):
         return self
 
     def build(self, workspace: Path | None = None, logs: Path | None = None) -> Diffusion:
-        """Return the untrained model."""
-        return Diffusion(self)
+        """Return the model before round 0; see :meth:`Neural.begin`."""
+        return Diffusion.begin(self)
 
 
 @dataclass(frozen=True)

@@ -38,8 +38,8 @@ class FlowSettings(NetworkSettings):
     )
 
     def build(self, workspace: Path | None = None, logs: Path | None = None) -> FlowMatching:
-        """Return the untrained model."""
-        return FlowMatching(self)
+        """Return the model before round 0; see :meth:`Neural.begin`."""
+        return FlowMatching.begin(self)
 
 
 @dataclass(frozen=True)

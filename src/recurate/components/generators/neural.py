@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 import numpy as np
@@ -12,6 +13,7 @@ from numpy.typing import NDArray
 from recurate.components.generators.scaling import ArrayModel, Scaler, check_training_data, trained
 from recurate.components.nets.devices import choose_device, import_torch, threads
 from recurate.components.nets.training import Network, NetworkSettings, build, prepare, repeatable, train
+from recurate.core.errors import InputError
 from recurate.core.seeds import Stream
 from recurate.log.samples import Samples
 
@@ -38,6 +40,25 @@ class Neural(ArrayModel):
 
     GAIN: ClassVar[float] = 1.0  # factor on an MLP's initial weights
     settings: NetworkSettings
+
+    @classmethod
+    def begin(cls, settings: NetworkSettings) -> Self:
+        """Return the model before round 0: untrained, or the one in the folder that the settings name.
+
+        Raises:
+            InputError: If the folder has no such model, or its network has another size.
+        """
+        if settings.model is None:
+            return cls(settings)
+        found = cls.load(Path(settings.model))
+        wanted, got = (_size(s, found.shape) for s in (settings, found.settings))
+        if wanted != got:
+            raise InputError(
+                f"the model in {settings.model} has another network than the settings",
+                got=f"{got}, and the settings ask for {wanted}",
+                remedy="give generator the network, width and depth of that model",
+            )
+        return replace(found, settings=settings)
 
     def loss(self, network: Network, target: Tensor, rng: TorchGenerator) -> Tensor:
         """Return the training loss, a scalar, on a batch of rows (b, d)."""
@@ -105,3 +126,9 @@ class Neural(ArrayModel):
                 found = self.walk(called, noise, (low, high), torch_rng)
                 out[start : start + size] = (found.clamp(low, high) if image else found).cpu().numpy()
         return scaler.samples(out, self.shape)
+
+
+def _size(settings: NetworkSettings, shape: tuple[int, ...]) -> str:
+    """Return kind and size of the network for samples of one shape, in words."""
+    recipe = settings.recipe(shape)
+    return f"{recipe.network} of width {recipe.width} and depth {recipe.depth}"

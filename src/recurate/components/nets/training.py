@@ -6,6 +6,7 @@ import math
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Self, TypeVar
 
 from pydantic import Field, model_validator
@@ -14,6 +15,7 @@ from recurate.components.nets.devices import choose_device, import_torch
 from recurate.components.nets.saved import Arrays
 from recurate.components.protocols import GeneratorSettings
 from recurate.core.errors import Diverged, InputError
+from recurate.core.fingerprints import Fingerprint, of_folder
 from recurate.core.limits import check_memory
 
 if TYPE_CHECKING:
@@ -66,6 +68,11 @@ class NetworkSettings(GeneratorSettings):
         le=10**9,
         description="hidden layers (mlp; 3), or residual blocks per resolution (unet; 1)",
     )
+    model: str | None = Field(
+        None,
+        description="folder of a trained model of this kind and size, such as RUN/rounds/000/model, which is "
+        "then the model of round 0; if absent, one is trained on the real data",
+    )
     first_steps: int = Field(
         4000, ge=1, le=10**9, description="training steps of a model that starts from scratch"
     )
@@ -101,6 +108,15 @@ class NetworkSettings(GeneratorSettings):
         if self.network == "unet" and self.width is not None and self.width % 8:
             raise ValueError(f"the U-Net's width must be a multiple of 8, not {self.width}")
         return self
+
+    @property
+    def trains_first(self) -> bool:
+        """Whether the first model is trained on the real data."""
+        return self.model is None
+
+    def rests_on(self, serves: str) -> list[Fingerprint]:
+        """Return the fingerprints of the folder of the first model, if the settings name one."""
+        return [] if self.model is None else of_folder(f"{serves}.model", Path(self.model))
 
     def check(self) -> None:
         """Check that this machine has the device, and memory for the network and its training.

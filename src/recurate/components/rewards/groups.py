@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import Field
 
 from recurate.components.data.dataset import Source
 from recurate.components.protocols import Grouping, GroupSettings, Prepared
 from recurate.components.rewards.distance import NearestCentre
+from recurate.core.errors import InputError
+from recurate.log.samples import Samples, is_text
 
 
 class NearestSettings(GroupSettings):
@@ -40,3 +46,32 @@ class ClassifierGroupSettings(GroupSettings):
         """Return the classifier, which is itself a grouping."""
         grouping: Grouping = prepared.classifier
         return grouping
+
+
+class LengthGroupSettings(GroupSettings):
+    """Groups of texts by their number of words, separated by white space."""
+
+    kind: Literal["length"]
+    most: int = Field(40, ge=1, le=1000, description="texts of so many words or more share a group")
+
+    def build(self, prepared: Prepared) -> Grouping:
+        """Return the settings, which are themselves a grouping."""
+        return self
+
+    def __call__(self, samples: Samples, contexts: NDArray[Any] | None = None) -> NDArray[Any]:
+        """Return the number of words of each text, with leading zeros, shape (n,).
+
+        Raises:
+            InputError: If the samples are no texts.
+        """
+        if not is_text(samples):
+            raise InputError(
+                "groups.kind = 'length' needs texts",
+                got=f"numbers of shape {samples.shape[1:]}",
+                remedy="name a column of texts: data.sample; or use another kind of groups",
+            )
+        return np.array([self.label(len(text.split())) for text in samples])
+
+    def label(self, words: int) -> str:
+        """Return the label of a text of so many words."""
+        return f"{min(words, self.most):0{len(str(self.most))}d}"

@@ -7,7 +7,17 @@ from dataclasses import dataclass
 
 from recurate.core.citations import cite
 from recurate.core.errors import InputError, nearest
-from recurate.verbs.reproduce import coverage, ferbach, human_check, mutual, others, pluralistic, text_scale
+from recurate.verbs.reproduce import (
+    coverage,
+    ferbach,
+    human_check,
+    length_texts,
+    multi_target,
+    mutual,
+    others,
+    pluralistic,
+    text_scale,
+)
 from recurate.verbs.reproduce.experiment import Experiment
 
 SCALES = ("small", "paper")
@@ -67,6 +77,18 @@ CATALOGUE: dict[str, Entry] = {
         pluralistic.PAPER,
         "With plateaus and hard separation the loop reaches the weighted Nash point.",
         pluralistic.plateau,
+        "falahati2026",
+    ),
+    "P-E3": Entry(
+        pluralistic.PAPER,
+        "The entropy of the classes rises with the number of target classes, and the Frechet distance falls.",
+        multi_target.multi_target,
+        "falahati2026",
+    ),
+    "P-E4": Entry(
+        pluralistic.PAPER,
+        "The entropy of texts' lengths is kept with two target lengths, and lost with one.",
+        length_texts.length_texts,
         "falahati2026",
     ),
     "A-disjoint": Entry(

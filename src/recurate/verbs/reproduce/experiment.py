@@ -9,6 +9,7 @@ from typing import Any
 import pyarrow as pa
 
 from recurate.log.trajectory import Trajectory
+from recurate.loop.run_folder import RunFolder
 from recurate.report.sections import Section
 from recurate.verbs.reproduce.claims import Claim
 
@@ -31,6 +32,8 @@ class Experiment:
         seeds: Number of seeds, unless the caller asks for others.
         sections: Function that returns further sections of the report, instead of the arms over rounds.
         tables: Function that returns further tables by file name.
+        derived: Function that returns further rows of a run from its folder, given the arm; they are added to
+            the run's trajectory.
     """
 
     name: str
@@ -43,3 +46,4 @@ class Experiment:
     seeds: int = 3
     sections: Callable[[Arms], list[Section]] | None = None
     tables: Callable[[Arms], dict[str, pa.Table]] | None = None
+    derived: Callable[[str, RunFolder], Trajectory] | None = None

@@ -117,8 +117,8 @@ def moons(scale: str, data: str) -> Experiment:
 # --- images ---------------------------------------------------------------------------------------
 
 
-def _images(scale: str, data: str, rounds: int, reward: dict[str, Any]) -> dict[str, Any]:
-    """Return the base configuration of a loop on images."""
+def image_loop(scale: str, data: str, rounds: int, reward: dict[str, Any]) -> dict[str, Any]:
+    """Return the base configuration of a loop on images: digits, or CIFAR-10 at the path ``data``."""
     small = {
         "width": 320, "learning_rate": 4e-3, "batch": 128, "coupling_batch": 128,
         "first_steps": 5000, "steps": 800,
@@ -149,7 +149,7 @@ def airplane(scale: str, data: str) -> Experiment:
     return Experiment(
         "F-cifar-airplane",
         f"{_what(scale)}; reward 5 q(x), q a classifier's probability of {label!r}; one of four is picked.",
-        _arms(_images(scale, data, 10, reward)),
+        _arms(image_loop(scale, data, 10, reward)),
         tuple(claims),
         SOURCE,
     )
@@ -182,7 +182,7 @@ def confidence(scale: str, data: str) -> Experiment:
     return Experiment(
         "F-cifar-confidence",
         f"{_what(scale)}; reward 5 max q(x), a classifier's confidence; one of four is picked.",
-        _arms(_images(scale, data, 20, reward)),
+        _arms(image_loop(scale, data, 20, reward)),
         (
             Claim(
                 "the classes' shares drift apart although none is preferred",

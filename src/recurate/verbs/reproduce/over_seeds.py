@@ -38,3 +38,11 @@ def mean_and_reach(values: Sequence[float]) -> tuple[float, float]:
 
     spread = float(numbers.std(ddof=1)) / math.sqrt(numbers.size)
     return float(numbers.mean()), float(stdtrit(numbers.size - 1, 0.975)) * spread
+
+
+def shown(values: Sequence[float], digits: int = 3) -> str:
+    """Return the mean in words, with its 95 % interval where there is one, such as ``0.512 ± 0.03``."""
+    mean, reach = mean_and_reach(values)
+    least = 10.0**-digits
+    interval = f"{reach:.2g}" if reach >= least else f"<{least:g}"
+    return f"{mean:.{digits}f}" + ("" if math.isinf(reach) else f" ± {interval}")

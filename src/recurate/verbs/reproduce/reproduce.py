@@ -99,10 +99,7 @@ def reproduce(
         count = jobs or (1 if scale == "paper" else max(1, min(os.cpu_count() or 1, most)))
         everywhere = engine.startswith(RAY) and not jobs and scale == "small"
         _play(stages, engine, None if everywhere else count, tell)
-    runs = {
-        arm: [Trajectory.read(folder_of(out, arm, seed) / "trajectory.parquet") for seed in seeds]
-        for arm in chosen.arms
-    }
+    runs = {arm: [_read(chosen, arm, folder_of(out, arm, seed)) for seed in seeds] for arm in chosen.arms}
     by_seed = [{arm: found[i] for arm, found in runs.items()} for i in range(len(seeds))]
     findings = tuple(judge(claim, by_seed, laws) for claim in chosen.claims)
     return Reproduction(chosen, scale, seeds, runs, laws, findings)
@@ -115,6 +112,16 @@ def _check(configs: Iterable[dict[str, Any]]) -> None:
 
     for config in configs:
         parse_config(config)
+
+
+def _read(chosen: Experiment, arm: str, folder: Path) -> Trajectory:
+    """Return a run's trajectory, with the rows that the experiment derives from its folder."""
+    found = Trajectory.read(folder / "trajectory.parquet")
+    if chosen.derived is None:
+        return found
+    from recurate.loop.run_folder import RunFolder
+
+    return found + chosen.derived(arm, RunFolder.open(folder))
 
 
 def _play(
