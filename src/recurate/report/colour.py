@@ -10,7 +10,7 @@ from typing import TextIO
 RED, GREEN, YELLOW = "31", "32", "33"  # of ANSI's select graphic rendition
 VERDICTS = {
     "ok": GREEN, "agrees": GREEN, "holds": GREEN,
-    "not verified": YELLOW, "undecided": YELLOW, "warning:": YELLOW,
+    "not verified": YELLOW, "undecided": YELLOW, "not at this scale": YELLOW, "warning:": YELLOW,
     "MISMATCH": RED, "mismatch": RED, "mismatches": RED, "refuted": RED, "violated": RED,
     "does not hold": RED, "error:": RED,
 }  # fmt: skip

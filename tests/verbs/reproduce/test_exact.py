@@ -184,3 +184,13 @@ def test_an_exact_experiment_by_command(tmp_path):
     assert table.num_rows == 6
     assert table["verdict"].to_pylist().count("refuted") == 2
     assert not list((tmp_path / "here").glob("*/seed-*"))
+
+
+@pytest.mark.parametrize(
+    ("values", "verdict"),
+    [((0.1, 0.11, 0.12), "not at this scale"), ((0.9, 0.91, 0.92), "agrees"), ((0.0, 1.0), "undecided")],
+)
+def test_a_number_of_other_data_is_not_refuted(values, verdict):
+    own = Claim("c", "m", lambda runs: runs["a"].rows[-1].value, True, 0.5, elsewhere=True)
+    found = judge(own, [{"a": law(value)} for value in values])
+    assert found.verdict == verdict

@@ -4,8 +4,9 @@ A statistic is one number per seed. Over n seeds, its 95 % interval is Student's
 and a claim is a bound on the mean. The verdict is ``agrees`` if the whole interval lies beyond the bound,
 ``refuted`` if it lies entirely on the other side, and ``undecided`` otherwise, as with a single seed. A claim
 about exact laws alone is one number without an interval: it agrees or is refuted. A claim about given data
-has one number with an interval of its own, from these data. The bounds are stated with
-the claims, before any run.
+has one number with an interval of its own, from these data. A claim whose number is of the paper's own data
+and size is not refuted by other data: it is ``not at this scale`` then. The bounds are stated with the
+claims, before any run.
 """
 
 from __future__ import annotations
@@ -27,6 +28,7 @@ Runs = Mapping[str, Trajectory]  # one seed's trajectories, by arm
 Statistic = Callable[[Runs], float]
 
 AGREES, REFUTED, UNDECIDED = "agrees", "refuted", "undecided"
+NOT_HERE = "not at this scale"
 CERTAIN = 3.0  # standard errors; a smaller fall is attributed to chance
 
 
@@ -43,6 +45,7 @@ class Claim:
         exact: Whether the statistic reads exact laws alone, so that it is one number for all seeds.
         interval: Function that returns the 95 % interval of an exact claim's statistic, where it is an
             estimate from data; NaN where nothing could be measured, which is undecided.
+        elsewhere: Whether the bound is a number of other data or another size than those of the runs.
     """
 
     published: str
@@ -52,6 +55,7 @@ class Claim:
     bound: float
     exact: bool = False
     interval: Callable[[Runs], tuple[float, float]] | None = None
+    elsewhere: bool = False
 
 
 @dataclass(frozen=True)
@@ -64,7 +68,7 @@ class Finding:
         mean: Mean of the values.
         reach: Half the width of the mean's 95 % interval (the longer side, if it is not symmetric); infinite
             for one seed, zero for an exact claim.
-        verdict: ``agrees``, ``refuted`` or ``undecided``.
+        verdict: ``agrees``, ``refuted``, ``undecided`` or ``not at this scale``.
         interval: 95 % interval of an estimate from given data, which need not be symmetric; else None.
     """
 
@@ -105,6 +109,8 @@ def judge(claim: Claim, seeds: Sequence[Runs], laws: Runs | None = None) -> Find
     mean, reach = mean_and_reach(values)
     beyond = mean - claim.bound if claim.above else claim.bound - mean
     verdict = AGREES if beyond > reach else REFUTED if -beyond > reach else UNDECIDED
+    if verdict == REFUTED and claim.elsewhere:
+        verdict = NOT_HERE
     return Finding(claim, values, mean, reach, verdict)
 
 
