@@ -23,11 +23,11 @@ from recurate.verbs.run.report import write_run_report
 pytestmark = pytest.mark.usefixtures("few_replicates")
 
 READERS = {
-    "forecast": ["forecast", "run", "--rounds", "2", "--out", "out"],
-    "plan": ["plan", "run", "--rounds", "2", "--out", "out"],
-    "fit": ["fit", "run", "--out", "out"],
-    "audit": ["audit", "run", "--out", "out"],
-    "compare": ["compare", "run", "kept", "--out", "out"],
+    "forecast": ["forecast", "run", "--rounds", "2", "--out", "forecast-out"],
+    "plan": ["plan", "run", "--rounds", "2", "--out", "plan-out"],
+    "fit": ["fit", "run", "--out", "fit-out"],
+    "audit": ["audit", "run", "--out", "audit-out"],
+    "compare": ["compare", "run", "kept", "--out", "compare-out"],
     "report": ["report", "run"],
     "resume": ["run", "--resume", "run"],
 }
@@ -56,7 +56,7 @@ def folder(made, tmp_path, monkeypatch):
 def refused(words, folder):
     done = call(*words, cwd=folder)
     assert done.returncode == 2, (words, done.stdout)
-    assert not (folder / "out").exists()
+    assert not list(folder.glob("*-out"))
     return done.stderr
 
 
