@@ -31,7 +31,7 @@ RUN = ("run", "examples/digits.toml")
 
 
 def timed(words: list[str], folder: Path) -> tuple[tuple[float, float, float], str]:
-    """Run a command; return its seconds (of the processor, by the clock, in the kernel) and what it printed."""
+    """Run a command; return its seconds (processor, clock on the wall, kernel) and what it printed."""
     start = time.perf_counter()
     with (folder / "printed").open("w", encoding="utf-8") as printed:
         child = subprocess.Popen(words, cwd=folder, stdout=printed, stderr=subprocess.STDOUT)

@@ -37,9 +37,10 @@ def photograph(page: Path) -> bytes:
         browser = playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox", "--disable-gpu"])
         view = browser.new_page(viewport={"width": WIDTH, "height": 900}, color_scheme="light")
         view.goto(page.as_uri())
-        view.wait_for_function("document.querySelectorAll('.chart svg, .chart canvas').length >= %d" % CHARTS)
-        ends = "c => c.slice(0, %d).map(x => (x.closest('.card') || x).getBoundingClientRect().bottom)"
-        bottom = max(view.eval_on_selector_all(".chart", ends % CHARTS))
+        drawn = view.locator(".chart").filter(has=view.locator("svg, canvas"))
+        drawn.nth(CHARTS - 1).wait_for()
+        ends = "charts => charts.map(x => (x.closest('.card') || x).getBoundingClientRect().bottom)"
+        bottom = max(view.eval_on_selector_all(".chart", ends)[:CHARTS])
         clip = {"x": 0, "y": 0, "width": WIDTH, "height": bottom + 12}
         found = view.screenshot(full_page=True, clip=clip)
         browser.close()

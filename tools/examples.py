@@ -1,4 +1,4 @@
-"""Draw the tables that come with the package (src/recurate/log/examples): ``python tools/examples.py [FOLDER]``.
+"""Draw the package's tables, src/recurate/log/examples: ``python tools/examples.py [FOLDER]``.
 
 docs/examples.md describes them. They are simulated, with one stream of random numbers each.
 """
@@ -46,7 +46,9 @@ def best_of_4(rng: np.random.Generator) -> str:
     score = score.round(3)
     kept = score.argmax(axis=1)
     rows = (
-        (i, STYLES[style[i, j]], tokens[i, j], score[i, j], int(j == kept[i])) for i in range(n) for j in range(k)
+        (i, STYLES[style[i, j]], tokens[i, j], score[i, j], int(j == kept[i]))
+        for i in range(n)
+        for j in range(k)
     )
     return table(("prompt", "style", "tokens", "score", "kept"), rows)
 
@@ -61,7 +63,7 @@ def divided_rewards(rng: np.random.Generator) -> str:
 
 
 def two_groups(rng: np.random.Generator) -> str:
-    """Return 60 people's picks, 25 each, from three of six kinds of answers; a third of them differ in taste."""
+    """Return 25 picks each of 60 people from three of six kinds of answers; a third differ in taste."""
     rows = []
     for person in range(PEOPLE):
         taste = np.array(TASTES[int(person % 3 == 2)])
