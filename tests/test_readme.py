@@ -1,4 +1,4 @@
-"""The README says what happens: its outputs and times are compared with what commands print and files record."""
+"""What the README shows is compared with what commands print and with recorded times."""
 
 from __future__ import annotations
 
@@ -51,7 +51,8 @@ def test_every_verb_is_shown():
 
 @pytest.mark.usefixtures("few_replicates")
 @pytest.mark.parametrize("block", SHOWN, ids=lambda block: " ".join(shlex.split(block[0])[2:4]))
-def test_commands_print_what_is_shown(block, recurate_here):
+def test_commands_print_what_is_shown(block, recurate_here, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "120")  # as wide as the README's lines
     assert block[0].startswith("$ recurate ")
     words = shlex.split(block[0])[2:]
     done = recurate_here(*words)
