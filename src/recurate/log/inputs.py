@@ -26,10 +26,10 @@ def table_of(source: Any, *, text: Sequence[str] = ()) -> pa.Table:
     """Return a source as one Arrow table.
 
     Args:
-        source: A path, a glob pattern, a folder of files, an address, ``-`` (standard input) or several of
-            these (see :func:`recurate.log.reading.sources.open_source`), a run's or fit's folder, an Arrow
-            table or reader, a pandas, polars or other frame that narwhals supports, also a lazy one, a
-            Hugging Face dataset, a dict of columns, a list of dicts, or a ``Log``.
+        source: A path, a glob pattern, a folder of files, an address, ``example:NAME``, ``-`` (standard
+            input) or several of these (see :func:`recurate.log.reading.sources.open_source`), a run's or
+            fit's folder, an Arrow table or reader, a pandas, polars or other frame that narwhals supports,
+            also a lazy one, a Hugging Face dataset, a dict of columns, a list of dicts, or a ``Log``.
         text: Columns of text files that hold text even if they look like numbers.
 
     Raises:

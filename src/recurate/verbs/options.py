@@ -14,6 +14,7 @@ import typer
 
 from recurate.core import progress
 from recurate.core.errors import InputError, need
+from recurate.log.reading.examples import PREFIX, is_example
 
 if TYPE_CHECKING:
     from recurate.log.reading.mapping import Given
@@ -37,7 +38,7 @@ Log = Annotated[
     typer.Argument(
         metavar="LOG...",
         help="A log or table in any format (several files are one table), a folder of files, an address, "
-        "- for standard input, or a run's or fit's folder.",
+        "- for standard input, a run's or fit's folder, or example:NAME (example: lists them).",
     ),
 ]
 Reward = Annotated[list[str] | None, _column("Reward column, repeatable. Default: 'reward', 'reward_...'.")]
@@ -257,6 +258,8 @@ def source(log: Sequence[str]) -> Any:
 def beside(log: Sequence[str] | Path, what: str) -> Path:
     """Return LOG-what beside the log, without its endings; in the working folder if it is no single file."""
     names = [str(log)] if isinstance(log, Path) else list(log)
+    if is_example(names[0]):
+        return Path.cwd() / f"{names[0].removeprefix(PREFIX)}-{what}"
     if len(names) > 1 or re.search(r"[*?\[]|://|^-$", names[0]):
         common = _common_start([re.split(r"[*?\[]", name.rstrip("/"))[0] for name in names])
         parts = [part for part in re.split(r"[/\\]", common) if part.strip("-_.0123456789")]

@@ -25,6 +25,7 @@ import pyarrow as pa
 
 from recurate.core.errors import InputError, nearest, need
 from recurate.log.reading.containers import Ipc, Whole
+from recurate.log.reading.examples import example, is_example
 from recurate.log.reading.sniff import ENDINGS, PACKED, Batched, Reader, explained, reader_of
 from recurate.log.reading.stored import beyond, scratch
 
@@ -208,7 +209,8 @@ def open_source(source: Any, *, text: Sequence[str] = ()) -> Source:
 
     Args:
         source: A path, a glob pattern, a folder of files or a saved Hugging Face dataset, ``-`` (standard
-            input), an address (``https://``, ``s3://``, ``hf://``, ...), several of these, or an Arrow table.
+            input), an address (``https://``, ``s3://``, ``hf://``, ...), ``example:NAME`` (a table of the
+            package), several of these, or an Arrow table.
         text: Names of columns of text formats that hold text even if they look like numbers.
 
     Raises:
@@ -229,6 +231,9 @@ def open_source(source: Any, *, text: Sequence[str] = ()) -> Source:
 def _parts(name: str, text: tuple[str, ...], said: list[str]) -> list[Part]:
     if name == "-":
         return [_standard_input(text)]
+    if is_example(name):
+        path = example(name)
+        return [_opened(path, name, text, own=path.name)]
     if ADDRESS.match(name):
         return _remote(name, text)
     path = Path(name)
