@@ -15,6 +15,7 @@ from recurate.log.trajectory import FORECAST, Trajectory
 from recurate.loop.config import Config
 from recurate.loop.run_folder import RunFolder
 from recurate.report import narrative
+from recurate.report.lead import lead_of
 from recurate.report.sections import Section
 from recurate.report.trajectories import GLOSSARY, bound_sections, trajectory_sections
 from recurate.theory.forecast import SUPPORT
@@ -65,11 +66,14 @@ def run_result(folder: RunFolder) -> Result[Run]:
         "by": config.selection.by,
     }
     last = folder.complete() - 1
+    lead = lead_of(trajectory, facts)
     return Result(
         Run(folder.path, config, trajectory, folder),
         verb="run",
         title=title_of(config),
-        summary=narrative.what_happened(trajectory, facts),
+        summary=lead.text,
+        verdict=lead.verdict,
+        details=(narrative.what_happened(trajectory, facts),),
         warnings=_support_warning(trajectory),
         source=str(folder.path),
         make_facts=lambda: {"rounds": last, "facts": dict(_run_facts(folder)), "bounds": folder.bounds()},
