@@ -313,8 +313,8 @@ def _without_support(trajectory: Trajectory) -> Lead:
     first = next(r for r in rows if r.value < SUPPORT)
     text = (
         f"These candidates do not support a forecast: in round {first.round} only {first.value:.3g} "
-        f"effective ones carry it, of {SUPPORT:g} that it takes. What to do: log more candidates of one round; the "
-        "numbers below are of these candidates alone."
+        f"effective ones carry it, of {SUPPORT:g} that it takes. What to do: log more candidates of one "
+        "round; the numbers below are of these candidates alone."
     )
     return Lead(text, NO_SUPPORT)
 

@@ -112,7 +112,8 @@ def summary_of(found: Plan) -> str:
     if not _is_supported(p):
         return (
             f"{_setting(p, o.choice)}: the best of those tried, but fewer than {SUPPORT:g} effective "
-            f"candidates carry its last round.{binds} What to do: log more candidates, or plan for fewer rounds."
+            f"candidates carry its last round.{binds} "
+            "What to do: log more candidates, or plan for fewer rounds."
         )
     todo = " What to do: run this, and check the loop by `recurate audit`."
     return f"{_setting(p, o.choice)}: objective {o.objective:.4g} {where}.{binds}{todo}"
