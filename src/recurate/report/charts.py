@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import math
 import re
+from collections.abc import Sequence
 from functools import cache
 from typing import Any
 
@@ -116,19 +117,23 @@ def framed(spec: dict[str, Any], key: Key, rows: list[dict[str, Any]]) -> dict[s
     known = [row[name] for row in rows for name in ("value", "lower", "upper") if row.get(name) is not None]
     if not known or logarithmic(key, known):
         return spec
-    low, high = min(known), max(known)
-    least = max(LEAST_SHARE * max(abs(low), abs(high)), LEAST_SPAN if key[0] in NATURAL else 0.0)
-    if high - low >= least:
-        return spec
-    bottom = (low + high - least) / 2
-    if low >= 0:
-        bottom = max(bottom, 0.0)
-    ends = {"domainMin": digits(bottom), "domainMax": digits(bottom + least)}
+    least = LEAST_SHARE * max(map(abs, known))
+    wide = ends(known, max(least, LEAST_SPAN) if key[0] in NATURAL else least)
     for layer in spec["layer"]:
         y = layer["encoding"].get("y", {})
         if "scale" in y:
-            y["scale"] = y["scale"] | ends
+            y["scale"] = y["scale"] | wide
     return spec
+
+
+def ends(values: Sequence[float], least: float) -> dict[str, Any]:
+    """Return the ends of an axis on which values span less than ``least``; none where they span more."""
+    low, high = min(values), max(values)
+    if high - low >= least:
+        return {}
+    bottom = (low + high - least) / 2
+    bottom = max(bottom, 0.0) if low >= 0 else bottom
+    return {"domainMin": digits(bottom), "domainMax": digits(bottom + least)}
 
 
 def _with_support_line(spec: dict[str, Any]) -> dict[str, Any]:
@@ -485,6 +490,8 @@ def frontier_chart(
     """
     rows = [rounded(point) for point in points]
     scale = alt.Scale(zero=False, type="log" if name == "cost" else "linear")
+    if name != "cost":
+        scale = alt.Scale(zero=False, **ends([p["x"] for p in [*rows, here]], LEAST_SPAN))
     base = alt.Chart(inline(rows)).encode(
         x=alt.X("x:Q", title=axis, scale=scale),
         y=alt.Y("y:Q", title="objective", scale=alt.Scale(zero=False)),

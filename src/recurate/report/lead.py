@@ -47,12 +47,14 @@ class Departure:
 
     Attributes:
         since: First round from which on all measured values are outside the forecast's band.
-        gap: Measured minus forecast value in the last judged round.
+        last: Last judged round: the last that was measured and has a band within support.
+        gap: Measured minus forecast value in that round.
         parts: What selection, sampling and transmission add to that gap, in the units of the mean reward;
             empty where the rounds were not taken apart.
     """
 
     since: int
+    last: int
     gap: float
     parts: dict[str, float]
 
@@ -142,7 +144,7 @@ def departure(trajectory: Trajectory, reward: str | None) -> Departure | None:
     since = next(t for t in outside if all(u in outside for u in seen if u >= t))
     last = max(seen)
     parts = _parts(trajectory, reward, last) if key[0] == "mean_reward" else {}
-    return Departure(since, seen[last].value - bands[last].value, parts)
+    return Departure(since, last, seen[last].value - bands[last].value, parts)
 
 
 def _parts(trajectory: Trajectory, reward: str | None, last: int) -> dict[str, float]:
@@ -286,7 +288,8 @@ def _since(found: Departure, of: str) -> str:
         return text + "."
     part = found.parts[found.cause]
     others = ", ".join(f"{name} {found.parts[name]:+.2g}" for name in PARTS if name != found.cause)
-    return f"{text}, mainly by {found.cause} ({part:+.2g} of the gap {found.gap:+.2g}; {others})."
+    gap = f"the gap {found.gap:+.2g} in round {found.last}"
+    return f"{text}, mainly by {found.cause} ({part:+.2g} of {gap}; {others})."
 
 
 def _to_do(verdict: str, cause: str) -> str:

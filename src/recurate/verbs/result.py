@@ -81,7 +81,7 @@ class Result(Generic[Found]):
     @cached_property
     def sections(self) -> tuple[Section, ...]:
         """The report's sections."""
-        details = [Section(DETAILS, lines=self.details)] if self.details else []
+        details = [Section(DETAILS, lines=self.details, folded=True)] if self.details else []
         return (*details, *reading_section(self.read, self.read_notes), *self.make_sections())
 
     def _reading_facts(self) -> Facts:

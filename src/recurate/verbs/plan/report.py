@@ -9,7 +9,7 @@ import numpy as np
 import pyarrow as pa
 
 from recurate.report import charts
-from recurate.report.lead import supported
+from recurate.report.lead import NO_SUPPORT, supported
 from recurate.report.sections import Section
 from recurate.report.trajectories import trajectory_sections
 from recurate.theory.forecast import SUPPORT
@@ -29,7 +29,7 @@ def plan_result(found: Plan, source: str) -> Result[Plan]:
         verb="plan",
         title=f"Plan from {source}",
         summary=summary_of(found),
-        verdict="impossible" if found.best is None else "feasible",
+        verdict=verdict_of(found),
         warnings=(*(() if found.opened is None else found.opened.warnings), *found.warnings),
         source=source,
         make_facts=lambda: _facts(found),
@@ -95,6 +95,13 @@ def _flat(p: Plan, o: Outcome) -> Facts:
         "missed": missed,
         "feasible": o.feasible,
     }
+
+
+def verdict_of(found: Plan) -> str:
+    """Return ``impossible``, ``beyond support`` or ``feasible``."""
+    if found.best is None:
+        return "impossible"
+    return "feasible" if _is_supported(found) else NO_SUPPORT
 
 
 def summary_of(found: Plan) -> str:
@@ -225,10 +232,11 @@ def _frontiers(found: Plan) -> list[Section]:
             continue
         labels = (f"{_size(found, o.choice)}, real {o.choice.real_fraction:.3g}" for o in outcomes)
         points = [_place(o, key) | {"label": label} for o, label in zip(outcomes, labels, strict=True)]
-        written = {round(i) for i in np.linspace(0, len(points) - 1, min(len(points), WRITTEN))}
+        chosen = [i for i, o in enumerate(outcomes) if o.choice == found.setting.choice]
+        beside = {i + step for i in chosen for step in (-1, 0, 1)}
+        written = {round(i) for i in np.linspace(0, len(points) - 1, min(len(points), WRITTEN))} - beside
         points = [
-            p
-            | {"short": _short(found, o.choice) if i in written and o.choice != found.setting.choice else ""}
+            p | {"short": _short(found, o.choice) if i in written else ""}
             for i, (p, o) in enumerate(zip(points, outcomes, strict=True))
         ]
         here = _place(found.setting, key) | {"short": _short(found, found.setting.choice)}

@@ -67,7 +67,7 @@ def summary(found: Reproduction) -> str:
 
 def _named(found: Reproduction, verdict: str) -> str:
     """Return a sentence that names the claims with a verdict, or ""."""
-    names = [f.claim.published.rstrip(".") for f in found.findings if f.verdict == verdict]
+    names = list(dict.fromkeys(f.claim.published.rstrip(".") for f in found.findings if f.verdict == verdict))
     more = f"; and {len(names) - NAMED} more" if len(names) > NAMED else ""
     return f"{verdict[0].upper()}{verdict[1:]}: {'; '.join(names[:NAMED])}{more}." if names else ""
 
