@@ -12,7 +12,7 @@ from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
 HERE = Path(__file__).parent
-NAMES = ("run", "shard", "forecast", "plan", "fit", "audit", "compare", "report", "reproduce", "serve")
+NAMES = ("run", "shard", "forecast", "plan", "fit", "audit", "compare", "report", "reproduce", "serve", "view")
 
 
 def pages() -> dict[str, str]:

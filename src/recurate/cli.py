@@ -20,6 +20,7 @@ from recurate.verbs.plan.command import plan
 from recurate.verbs.reproduce.command import reproduce
 from recurate.verbs.run.command import report, run, shard
 from recurate.verbs.serve.command import serve
+from recurate.verbs.view.command import view
 
 app = typer.Typer(
     name="recurate",
@@ -34,7 +35,7 @@ app = typer.Typer(
     "one round; 'plan' chooses K, real data and preference weights; 'fit' learns rewards and preference "
     "groups from logged picks; 'audit' checks whether a loop did what was declared; 'compare' overlays "
     "runs; 'report' rebuilds a run's report; 'reproduce' runs published experiments; 'shard' does a part of "
-    "a round on another machine; 'serve' lets people pick in a browser.",
+    "a round on another machine; 'serve' lets people pick in a browser; 'view' lists what lies in a folder.",
 )
 
 
@@ -54,7 +55,7 @@ def _main(
 
 
 for command in (
-    run, forecast, plan, fit, audit, compare, report, reproduce, shard, serve,
+    run, forecast, plan, fit, audit, compare, report, reproduce, shard, serve, view,
 ):  # fmt: skip
     app.command()(command)
 

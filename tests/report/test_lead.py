@@ -10,7 +10,6 @@ from recurate.report.lead import (
     MOST,
     NO_SUPPORT,
     NOT_AS_FORECAST,
-    SUPPORT,
     UNDECIDED,
     cut,
     departure,
@@ -18,7 +17,6 @@ from recurate.report.lead import (
     sentences,
     supported,
 )
-from recurate.theory import forecast
 
 FACTS = {"k": 4, "real_fraction": 0.25}
 
@@ -39,10 +37,6 @@ def measured(values, parts, reach=0.01):
         for name, value in zip(("selection", "sampling", "transmission"), changed, strict=True):
             rows.append(Row(t, MEASURED, name, value, "reward"))
     return Trajectory(tuple(rows))
-
-
-def test_the_limit_of_support_is_the_theorys():
-    assert SUPPORT == forecast.SUPPORT
 
 
 def test_it_went_as_forecast():

@@ -17,7 +17,8 @@ import altair as alt
 from altair.utils.schemapi import debug_mode
 
 from recurate.log.trajectory import CONTROL, FORECAST, MEASURED, RENEWED, TAIL, Row, Trajectory
-from recurate.report.lead import SUPPORT, supported
+from recurate.report.lead import supported
+from recurate.theory.forecast import SUPPORT
 
 COLOURS = {FORECAST: "#2f6f9f", MEASURED: "#d9632b", RENEWED: "#3a8f5c", TAIL: "#8a63b0", CONTROL: "#7d8790"}
 HEIGHT = 230

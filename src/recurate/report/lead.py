@@ -11,9 +11,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from recurate.log.trajectory import FORECAST, MEASURED, Row, Trajectory, agreement
+from recurate.theory.forecast import SUPPORT
 
 MOST = 3  # sentences of a lead
-SUPPORT = 100.0  # effective candidates below which a forecast is beyond support
 LISTED = 3  # rewards that a lead names
 PARTS = ("selection", "sampling", "transmission")
 AS_FORECAST, NOT_AS_FORECAST, UNDECIDED = "as forecast", "not as forecast", "undecided"

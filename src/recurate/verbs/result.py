@@ -75,7 +75,7 @@ class Result(Generic[Found]):
     def facts(self) -> Facts:
         """All numbers as plain values, as in the JSON file; NaN and infinities are None."""
         own = {"recurate": VERSION, "source": self.source, **self._reading_facts(), **self.make_facts()}
-        said = {"summary": self.summary, "verdict": self.verdict or None, "warnings": self.warnings}
+        said = {"summary": self.summary, "outcome": self.verdict or None, "warnings": self.warnings}
         return dict(plain({**own, **said}))
 
     @cached_property

@@ -7,8 +7,9 @@ from typing import Any, Protocol
 
 from recurate.log.trajectory import FORECAST, MEASURED, Trajectory
 from recurate.report import charts
-from recurate.report.lead import NO_SUPPORT, SUPPORT, supported
+from recurate.report.lead import NO_SUPPORT, supported
 from recurate.report.sections import Section
+from recurate.theory.forecast import SUPPORT
 from recurate.theory.models_forecast import OWN, Model
 from recurate.theory.setting import Setting
 from recurate.verbs.forecast.from_log import LogForecast
