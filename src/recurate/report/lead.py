@@ -287,9 +287,16 @@ def _since(found: Departure, of: str) -> str:
     if not found.cause:
         return text + "."
     part = found.parts[found.cause]
-    others = ", ".join(f"{name} {found.parts[name]:+.2g}" for name in PARTS if name != found.cause)
+    others = ", ".join(
+        f"{name} {_beside(found.parts[name], found.gap)}" for name in PARTS if name != found.cause
+    )
     gap = f"the gap {found.gap:+.2g} in round {found.last}"
     return f"{text}, mainly by {found.cause} ({part:+.2g} of {gap}; {others})."
+
+
+def _beside(part: float, gap: float) -> str:
+    """Return a part as text; rounding errors of sums are no numbers to report."""
+    return f"{part:+.2g}" if abs(part) >= 1e-3 * abs(gap) else "about 0"
 
 
 def _to_do(verdict: str, cause: str) -> str:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import os
 import sqlite3
+import time
 from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import dataclass, replace
@@ -30,6 +31,7 @@ DEPTH = 12  # folders below the given one
 MOST = 20_000  # folders that are looked at
 LARGEST = 256 * 1024 * 1024  # bytes of a JSON file that are read
 BALLOTS = "ballots.sqlite"  # how the names of studies' databases end
+PAUSE = 0.3  # seconds between looks at files that do not fit together
 REPORT = "report.html"
 
 
@@ -143,9 +145,16 @@ def _guarded(path: Path, root: Path, kind: str) -> Entry:
     try:
         return make(entry)
     except InputError as error:
-        return replace(entry, kind=UNREADABLE, lead=f"{kind}: {error.what}; {error.remedy}")
+        return replace(
+            entry, kind=UNREADABLE, lead=_reason(f"{kind}: {error.what} ({error.got}); {error.remedy}", root)
+        )
     except (OSError, ValueError, TypeError, KeyError, sqlite3.Error, RecursionError) as error:
         return replace(entry, kind=UNREADABLE, lead=f"{kind}: {type(error).__name__}: {error}")
+
+
+def _reason(text: str, root: Path) -> str:
+    """Return a reason with paths relative to the root: where that lies concerns nobody who gets the page."""
+    return text.replace(f"{root}{os.sep}", "")
 
 
 def _unreadable(path: Path, root: Path, why: str) -> Entry:
@@ -192,8 +201,14 @@ def _checked(stored: StoredRun, record: str) -> Trajectory | None:
     if not path.exists():
         return None
     remedy = f"recurate run --resume {stored.path} writes it again"
-    if read_json(stored.path / record, remedy).get("trajectory_sha256") != sha256(path):
-        raise altered(path, remedy)
+
+    def fits() -> bool:
+        return bool(read_json(stored.path / record, remedy).get("trajectory_sha256") == sha256(path))
+
+    if not fits():
+        time.sleep(PAUSE)  # a run that goes on writes one after the other
+        if not fits():
+            raise altered(path, remedy)
     return Trajectory.read(path)
 
 
@@ -247,10 +262,16 @@ def _k_and_rounds(verb: str, found: dict[str, Any]) -> tuple[str, int | None]:
         "forecast": part("setting", "k"), "plan": part("best", "choice", "k"), "audit": part("rule", "k"),
     }.get(verb)  # fmt: skip
     rounds = {
-        "forecast": part("setting", "rounds"), "plan": part("rounds"), "audit": part("facts", "rounds"),
+        "forecast": part("setting", "rounds"), "plan": part("rounds"),
+        "audit": _changes(part("facts", "rounds")),
         "compare": part("round"),
     }.get(verb)  # fmt: skip
     return _size(k), rounds if isinstance(rounds, int) else None
+
+
+def _changes(logged: Any) -> int | None:
+    """Return how often a loop was retrained within a number of logged rounds."""
+    return logged - 1 if isinstance(logged, int) else None
 
 
 def _size(k: Any) -> str:
