@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import csv
+
 import jsonschema
 import pytest
 
-from helpers.browser import check_chart
+from helpers.browser import CHROMIUM, check_chart
+from helpers.pages import chromium
 from recurate.log.trajectory import FORECAST, MEASURED, Row, Trajectory
 from recurate.report import charts
 from recurate.report.figures import printed
@@ -107,3 +110,39 @@ def test_badges_have_words_and_only_in_columns_of_verdicts():
 def test_the_validator_refuses_what_is_no_chart():
     with pytest.raises(jsonschema.ValidationError):
         check_chart({"mark": 7})
+
+
+def test_long_reports_have_contents_and_short_ones_none():
+    def html(count):
+        return page([Section(f"<{i}>") for i in range(count)], title="T", subtitle="S", summary="L.")
+
+    assert '<a href="#part-5">&lt;4&gt;</a>' in html(5)
+    assert 'id="part-5"' in html(5)
+    assert "<nav" not in html(4)
+
+
+@pytest.mark.skipif(CHROMIUM is None, reason="no Chromium on this machine")
+def test_tables_are_sorted_and_saved(tmp_path):
+    pytest.importorskip("playwright")
+    table = [["name", "value"], ["a", "10"], ["=b", "9"], ["c", "< 1e-6"], ['d"', "−2"]]
+    sections = [Section("T", table=table), *(Section(f"S{i}", "text", folded=i > 2) for i in range(5))]
+    file = tmp_path / "page.html"
+    file.write_text(page(sections, title="T", subtitle="S", summary="L.", verdict="agrees"))
+    with chromium() as browser:
+        shown = browser.new_page()
+        shown.goto(file.as_uri())
+        shown.get_by_role("button", name="value").click()
+        assert shown.locator("tbody td:nth-child(2)").all_inner_texts() == ["−2", "< 1e-6", "9", "10"]
+        assert shown.locator("th[aria-sort=ascending]").inner_text() == "value"
+        with shown.expect_download() as saved:
+            shown.get_by_role("button", name="Download as CSV").click()
+        with open(saved.value.path(), newline="") as lines:
+            rows = list(csv.reader(lines))
+        assert rows[0] == ["name", "value"]
+        assert ["'=b", "9"] in rows, "no program takes it for a formula"
+        assert ['d"', "−2"] in rows
+        shown.get_by_role("link", name="S4").click()
+        assert shown.locator("#part-6").get_attribute("open") is not None
+        axe = pytest.importorskip("axe_playwright_python.sync_playwright")
+        found = axe.Axe().run(shown).response["violations"]
+        assert {v["id"]: [n["html"] for n in v["nodes"]] for v in found} == {}

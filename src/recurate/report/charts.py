@@ -29,7 +29,7 @@ GROUPS = 10  # maximal number of groups whose shares are drawn
 QUANTITIES = ("mean_reward", "mean_exp_reward", "var_exp_reward", "kl_to_reference", "entropy")
 NATURAL = ("kl_to_reference", "entropy", "share")  # quantities whose size means something by itself
 LEAST_SPAN, LEAST_SHARE = 0.02, 0.05  # minimal span of an axis: of such quantities; as a share of the value
-LIMIT = "#9b2c14"  # colour of limits and constraints
+LIMIT = "#c0472b"  # colour of limits and constraints
 PALE, PALEST = 0.3, 0.06  # opacities of what is beyond support
 # Conditions on rows of a forecast. Its pale line begins in the last supported round.
 WITHIN, BEYOND = " && !datum.beyond", " && (datum.beyond || datum.edge)"

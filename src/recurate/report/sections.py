@@ -11,10 +11,10 @@ from recurate.report.html import place, render
 
 NUMBER = re.compile(r"[\d\s.,:+\-−±%()*<>=e²]*\d[\d\s.,:+\-−±%()*<>=e²]*")
 TONES = {
-    "good": ("agrees", "ok", "holds", "as forecast", "verified", "yes", "feasible", "Luce holds"),
-    "bad": ("MISMATCH", "refuted", "violated", "not as forecast", "no", "impossible", "Luce refused"),
+    "good": ("agrees", "ok", "holds", "as forecast", "verified", "yes", "feasible", "Luce not rejected"),
+    "bad": ("MISMATCH", "refuted", "violated", "not as forecast", "no", "impossible", "Luce rejected"),
     "open": (
-        "undecided", "not verified", "note", "does not apply", "beyond support", "not measured",
+        "undecided", "not verified", "does not apply", "beyond support", "not measured",
         "one seed", "not at this scale", "not tested",
     ),
 }  # fmt: skip

@@ -95,7 +95,7 @@ KINDS = {
     "runs/one": ("run", "as forecast", "4", 1), "models": ("run of models", "", "4", 1),
     "models/models/a": ("run", "as forecast", "4", 1), HOSTILE: ("forecast", "", "4", 2),
     "plan": ("plan", "feasible", "4", 1), "audit": ("audit", "MISMATCH", "2", 0),
-    "fit": ("fit", "Luce holds", "", None), "compare": ("compare", "refuted", "", 2),
+    "fit": ("fit", "Luce not rejected", "", None), "compare": ("compare", "refuted", "", 2),
     "reproduce": ("reproduce", "refuted", "", None), "texts.ballots.sqlite": ("study", "", "3", 1),
     "broken": ("unreadable", "", "", None),
 }  # fmt: skip

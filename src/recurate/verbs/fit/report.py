@@ -46,7 +46,7 @@ def fit_result(found: Fit, source: str) -> Result[Fit]:
         title=f"Picks of {source}",
         summary=lead,
         details=rest,
-        verdict={True: "Luce holds", False: "Luce refused", None: ""}[found.verdict.holds],
+        verdict=_in_short(found),
         warnings=found.warnings,
         source=source,
         make_facts=lambda: facts_of(found) | against_facts(found, effects()),
@@ -54,6 +54,16 @@ def fit_result(found: Fit, source: str) -> Result[Fit]:
         make_tables=lambda: {"log.parquet": fitted_log(found)},
         read=found.reading.understood,
     )
+
+
+def _in_short(found: Fit) -> str:
+    """Return whether the picks reject Luce's model, in two words; untested is another matter."""
+    if found.verdict.holds is None:
+        return ""
+    if not found.verdict.holds:
+        return "Luce rejected"
+    checks = found.checks if found.within is None else found.within.checks
+    return "Luce not rejected" if any(c.main and c.corrected is not None for c in checks) else "not tested"
 
 
 def fit_sections(found: Fit, effects: Consequences | None = None) -> list[Section]:
