@@ -15,7 +15,7 @@ HERE = Path(__file__).parent
 EXAMPLES = {"digits.toml": "digits", "text.toml": "texts", "people.toml": "people"}  # template of each
 NAMES = (
     "init", "run", "shard", "forecast", "plan", "fit", "audit", "compare", "report", "reproduce", "serve",
-    "docs", "help",
+    "view", "docs", "help",
 )  # fmt: skip
 
 

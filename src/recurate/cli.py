@@ -27,9 +27,10 @@ from recurate.verbs.plan.command import plan
 from recurate.verbs.reproduce.command import reproduce
 from recurate.verbs.run.command import report, run, shard
 from recurate.verbs.serve.command import serve
+from recurate.verbs.view.command import view
 
 COMMANDS = (
-    init, run, forecast, plan, fit, audit, compare, report, reproduce, shard, serve, docs,
+    init, run, forecast, plan, fit, audit, compare, report, reproduce, shard, serve, view, docs,
 )  # fmt: skip
 INTERRUPTED = 130  # exit code after Ctrl-C, as shells have it
 
@@ -46,7 +47,7 @@ app = typer.Typer(
     "'fit' learns rewards and preference groups from logged picks; 'audit' checks whether a loop did what "
     "was declared; 'compare' overlays runs; 'report' rebuilds a run's report; 'reproduce' runs published "
     "experiments; 'shard' does a part of a round on another machine; 'serve' lets people pick in a "
-    "browser; 'docs' prints the documentation.",
+    "browser; 'view' lists what lies in a folder; 'docs' prints the documentation.",
 )
 
 

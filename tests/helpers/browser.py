@@ -32,6 +32,11 @@ def check_charts(html: str) -> None:
         _validator().validate(json.loads(spec))
 
 
+def check_chart(spec: dict[str, Any]) -> None:
+    """Check one chart against Vega-Lite's schema; errors are those of :func:`check_charts`."""
+    _validator().validate(spec)
+
+
 @functools.cache
 def _validator() -> Any:
     """Return the schema's validator; Altair's own copies the whole schema for every chart."""

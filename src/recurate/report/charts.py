@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import math
 import re
+from collections.abc import Sequence
 from functools import cache
 from typing import Any
 
@@ -16,6 +17,8 @@ import altair as alt
 from altair.utils.schemapi import debug_mode
 
 from recurate.log.trajectory import CONTROL, FORECAST, MEASURED, RENEWED, TAIL, Row, Trajectory
+from recurate.report.lead import supported
+from recurate.theory.forecast import SUPPORT
 
 COLOURS = {FORECAST: "#2f6f9f", MEASURED: "#d9632b", RENEWED: "#3a8f5c", TAIL: "#8a63b0", CONTROL: "#7d8790"}
 HEIGHT = 230
@@ -24,6 +27,12 @@ ANY_SERIES = "any_series_6b1f"  # stands for the name of a series, in no name of
 GROUPS = 10  # maximal number of groups whose shares are drawn
 
 QUANTITIES = ("mean_reward", "mean_exp_reward", "var_exp_reward", "kl_to_reference", "entropy")
+NATURAL = ("kl_to_reference", "entropy", "share")  # quantities whose size means something by itself
+LEAST_SPAN, LEAST_SHARE = 0.02, 0.05  # minimal span of an axis: of such quantities; as a share of the value
+LIMIT = "#c0472b"  # colour of limits and constraints
+PALE, PALEST = 0.3, 0.06  # opacities of what is beyond support
+# Conditions on rows of a forecast. Its pale line begins in the last supported round.
+WITHIN, BEYOND = " && !datum.beyond", " && (datum.beyond || datum.edge)"
 Key = tuple[str, str | None, str | None]
 
 # Decorates what draws a chart. Altair would check every part against Vega-Lite's schema as it is made, which
@@ -86,8 +95,57 @@ def quantity_chart(trajectory: Trajectory, key: Key) -> dict[str, Any]:
     if key[0] == "effective_support":
         rows = [r for r in rows if r.source == FORECAST]
     sources = tuple(s for s in COLOURS if any(r.source == s for r in rows))
-    drawn = _series_chart(sources, logarithmic(key, [r.value for r in rows]))
-    return of_series(drawn, key, [_plain(row) for row in rows])
+    until = None if key[0] == "effective_support" else supported(trajectory, key[2])
+    log = logarithmic(key, [r.value for r in rows])
+    shown = [_plain(row) | support_marks(row, until) for row in rows]
+    spec = of_series(_series_chart(sources, log, any("beyond" in row for row in shown)), key, shown)
+    return _with_support_line(spec) if key[0] == "effective_support" else framed(spec, key, shown)
+
+
+def support_marks(row: Row, until: int | None) -> dict[str, bool]:
+    """Return whether a forecast is beyond the last supported round, or in it, where its pale line begins."""
+    if until is None or row.source != FORECAST or row.round < until:
+        return {}
+    return {"beyond": True} if row.round > until else {"edge": True}
+
+
+def framed(spec: dict[str, Any], key: Key, rows: list[dict[str, Any]]) -> dict[str, Any]:
+    """Give the vertical axis a minimal span, so that differences of no account are not drawn large.
+
+    The span is at least 5 % of the largest value and, for divergences, entropies (0.02 nats) and shares
+    (0.02), that much; an axis of values that are never negative does not go below zero.
+    """
+    known = [row[name] for row in rows for name in ("value", "lower", "upper") if row.get(name) is not None]
+    if not known or logarithmic(key, known):
+        return spec
+    least = LEAST_SHARE * max(map(abs, known))
+    wide = ends(known, max(least, LEAST_SPAN) if key[0] in NATURAL else least)
+    for layer in spec["layer"]:
+        y = layer["encoding"].get("y", {})
+        if "scale" in y:
+            y["scale"] = y["scale"] | wide
+    return spec
+
+
+def ends(values: Sequence[float], least: float) -> dict[str, Any]:
+    """Return the ends of an axis on which values span less than ``least``; none where they span more."""
+    low, high = min(values), max(values)
+    if high - low >= least:
+        return {}
+    bottom = (low + high - least) / 2
+    bottom = max(bottom, 0.0) if low >= 0 else bottom
+    return {"domainMin": digits(bottom), "domainMax": digits(bottom + least)}
+
+
+def _with_support_line(spec: dict[str, Any]) -> dict[str, Any]:
+    """Add the line below which a forecast is beyond support, with its name."""
+    y = {"field": "y", "type": "quantitative"}
+    said = {"value": f"{SUPPORT:g}: below, beyond support"}
+    rule = {"mark": {"type": "rule", "strokeDash": [4, 4], "color": LIMIT}, "encoding": {"y": y}}
+    mark = {"type": "text", "align": "left", "dx": 4, "dy": -6, "color": LIMIT}
+    text = {"mark": mark, "encoding": {"y": y, "x": {"value": 0}, "text": said}}
+    spec["layer"] += [layer | {"data": {"values": [{"y": SUPPORT}]}} for layer in (rule, text)]
+    return spec
 
 
 def of_series(drawn: str, key: Key, rows: list[dict[str, Any]]) -> dict[str, Any]:
@@ -98,7 +156,7 @@ def of_series(drawn: str, key: Key, rows: list[dict[str, Any]]) -> dict[str, Any
 
 @cache
 @unchecked
-def _series_chart(sources: tuple[str, ...], log: bool) -> str:
+def _series_chart(sources: tuple[str, ...], log: bool, beyond: bool) -> str:
     """Return the chart of a series named :data:`ANY_SERIES`, without rows, as JSON.
 
     Altair takes a tenth of a second for it, and a page has a dozen series.
@@ -111,12 +169,16 @@ def _series_chart(sources: tuple[str, ...], log: bool) -> str:
     )
     y = value_axis(log)
     base = _over_rounds([]).encode(color=colour, opacity=singled_out(pick, 0.12))
-    band = (
-        base.mark_area(opacity=0.18)
-        .transform_filter(f"datum.source == '{FORECAST}' && isValid(datum.lower)")
-        .encode(y=alt.Y("lower:Q", title=None), y2="upper:Q", opacity=alt.value(0.18))
-    )
-    line = base.mark_line(strokeWidth=2).transform_filter(f"datum.source == '{FORECAST}'").encode(y=y)
+    forecast = f"datum.source == '{FORECAST}'"
+    bands = [
+        base.mark_area(opacity=opacity)
+        .transform_filter(f"{forecast} && isValid(datum.lower){where}")
+        .encode(y=alt.Y("lower:Q", title=None), y2="upper:Q", opacity=alt.value(opacity))
+        for opacity, where in ((0.18, WITHIN), (0.06, BEYOND))[: 1 + beyond]
+    ]
+    line = base.mark_line(strokeWidth=2).transform_filter(f"{forecast}{WITHIN}").encode(y=y)
+    pale = base.encode(opacity=singled_out(pick, PALEST, PALE), y=y)
+    lines = [line, pale.mark_line(strokeWidth=2).transform_filter(f"{forecast}{BEYOND}")][: 1 + beyond]
     tail = base.transform_filter(f"datum.source == '{TAIL}'")
     dashed = tail.mark_line(strokeWidth=2, strokeDash=[5, 4]).encode(y=y)
     bars = (
@@ -125,8 +187,11 @@ def _series_chart(sources: tuple[str, ...], log: bool) -> str:
         .encode(y=alt.Y("lower:Q"), y2="upper:Q")
     )
     points = base.mark_point(filled=True, size=55).encode(y=y, tooltip=value_tooltips())
+    points = points.transform_filter("!datum.beyond") if beyond else points
+    faint = pale.mark_point(filled=True, size=55).transform_filter("datum.beyond")
+    faint = faint.encode(tooltip=value_tooltips())
     named = points.properties(name=f"view_{ANY_SERIES}").add_params(pick, zooming(ANY_SERIES))
-    return json.dumps(finished(alt.layer(band, line, dashed, bars, named)))
+    return json.dumps(finished(alt.layer(*bands, *lines, dashed, bars, *[faint][:beyond], named)))
 
 
 @unchecked
@@ -137,7 +202,8 @@ def shares_chart(trajectory: Trajectory) -> dict[str, Any]:
     groups = largest_groups(rows)
     rows = [r for r in rows if r.group in groups]
     legend = on_top(title="group", columns=5, labelLimit=70, symbolLimit=0, symbolOpacity=1)
-    base = _over_rounds(rows).encode(
+    until = supported(trajectory)
+    base = _over_rounds(rows, until).encode(
         y=alt.Y("value:Q", title=None, axis=alt.Axis(format=".0%")),
         color=alt.Color("group:N", sort=groups, scale=alt.Scale(scheme="tableau10"), legend=legend),
         opacity=singled_out(pick, 0.08),
@@ -148,10 +214,14 @@ def shares_chart(trajectory: Trajectory) -> dict[str, Any]:
             alt.Tooltip("value:Q", format=".2%"),
         ],
     )
-    line = base.mark_line(strokeWidth=2).transform_filter(f"datum.source == '{FORECAST}'")
+    forecast = f"datum.source == '{FORECAST}'"
+    line = base.mark_line(strokeWidth=2).transform_filter(f"{forecast}{WITHIN}")
+    pale = base.encode(opacity=singled_out(pick, PALEST, PALE)).mark_line(strokeWidth=2)
+    pale = pale.transform_filter(f"{forecast}{BEYOND}")
+    lines = [line] if until is None else [line, pale]
     points = base.mark_point(filled=True, size=45).transform_filter(f"datum.source == '{MEASURED}'")
     named = points.properties(name="view_shares").add_params(pick, zooming("shares"))
-    return finished(alt.layer(line, named), height=320)
+    return finished(alt.layer(*lines, named), height=320)
 
 
 def largest_groups(rows: list[Row]) -> list[str]:
@@ -235,11 +305,11 @@ def inline(rows: list[dict[str, Any]]) -> Any:
     return alt.InlineData(values=tuple(rows))  # a list would be copied with every layer
 
 
-def _over_rounds(rows: list[Row]) -> alt.Chart:
+def _over_rounds(rows: list[Row], until: int | None = None) -> alt.Chart:
     """Return a chart of rows with ticks at whole rounds and room for the marks at both ends."""
     axis = alt.Axis(tickMinStep=1, format="d")
     x = alt.X("round:Q", title="round", axis=axis, scale=alt.Scale(zero=False, nice=False, padding=8))
-    return alt.Chart(inline([_plain(row) for row in rows])).encode(x=x)
+    return alt.Chart(inline([_plain(row) | support_marks(row, until) for row in rows])).encode(x=x)
 
 
 def logarithmic(key: Key, values: list[float]) -> bool:
@@ -258,9 +328,9 @@ def on_top(**further: Any) -> alt.Legend:
     return alt.Legend(**{"title": None, "orient": "top", **further})
 
 
-def singled_out(pick: alt.Parameter, faded: float) -> Any:
-    """Return an opacity: full for what is picked in the legend (at first all), else ``faded``."""
-    return alt.when(pick).then(alt.value(1)).otherwise(alt.value(faded))
+def singled_out(pick: alt.Parameter, faded: float, full: float = 1) -> Any:
+    """Return an opacity: ``full`` for what is picked in the legend (at first all), else ``faded``."""
+    return alt.when(pick).then(alt.value(full)).otherwise(alt.value(faded))
 
 
 def _slider(name: str, rounds: list[int]) -> alt.Parameter:
@@ -407,18 +477,22 @@ def parts_chart(rows: list[dict[str, Any]]) -> dict[str, Any]:
 
 @unchecked
 def frontier_chart(
-    points: list[dict[str, Any]], here: dict[str, float], axis: str, name: str
+    points: list[dict[str, Any]], here: dict[str, Any], axis: str, name: str, limit: float | None = None
 ) -> dict[str, Any]:
-    """Return a chart of a frontier of plans, on which the chosen plan is marked.
+    """Return a chart of a frontier of plans, on which the chosen plan and the constraint are marked.
 
     Args:
-        points: Points of the frontier; each has ``x, y, label``.
-        here: Chosen plan, with ``x`` and ``y``.
+        points: Points of the frontier; each has ``x, y, label, short``, where ``short`` is what is written
+            beside it: K and the real share, or "".
+        here: Chosen plan, with ``x``, ``y`` and ``short``.
         axis: Title of the horizontal axis.
         name: Name of the chart's view; the horizontal axis of ``cost`` is logarithmic.
+        limit: Bound on the horizontal axis, drawn as a line: the least entropy, the largest cost; or None.
     """
     rows = [rounded(point) for point in points]
     scale = alt.Scale(zero=False, type="log" if name == "cost" else "linear")
+    if name != "cost":
+        scale = alt.Scale(zero=False, **ends([p["x"] for p in [*rows, here]], LEAST_SPAN))
     base = alt.Chart(inline(rows)).encode(
         x=alt.X("x:Q", title=axis, scale=scale),
         y=alt.Y("y:Q", title="objective", scale=alt.Scale(zero=False)),
@@ -431,7 +505,20 @@ def frontier_chart(
         shape="diamond", filled=True, size=160, color=COLOURS[MEASURED], opacity=1
     )
     plan = mark.encode(x=alt.X("x:Q", scale=scale), y="y:Q")
-    return finished(alt.layer(line, dots.properties(name=f"view_{name}"), plan), height=260)
+    written = base.mark_text(align="left", dx=6, dy=-7, fontSize=10).encode(text="short:N")
+    chosen = mark.mark_text(align="left", dx=10, dy=11, fontSize=11, fontWeight="bold").encode(
+        x=alt.X("x:Q", scale=scale), y="y:Q", text="short:N"
+    )
+    layers = [line, dots.properties(name=f"view_{name}"), written, plan, chosen]
+    if limit is not None:
+        bound = alt.Chart(inline([{"x": limit, "short": f"constraint: {digits(limit):.4g}"}]))
+        place = bound.encode(x=alt.X("x:Q", scale=scale))
+        layers.append(place.mark_rule(strokeDash=[4, 4], color=LIMIT))
+        layers.append(
+            place.mark_text(align="right", dx=-4, dy=8, color=LIMIT).encode(y=alt.value(0), text="short:N")
+        )
+    spec = finished(alt.layer(*layers), height=260)
+    return framed(spec, ("objective", None, None), [{"value": p["y"]} for p in [*rows, here]])
 
 
 @unchecked

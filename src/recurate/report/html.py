@@ -37,6 +37,11 @@ def render(template: str, **values: Any) -> str:
     return _environment().get_template(template).render(**values, scripts=_scripts())
 
 
+def render_plain(template: str, **values: Any) -> str:
+    """Return the HTML of a page without charts, and so without Vega's scripts, from a template."""
+    return _environment().get_template(template).render(**values)
+
+
 @cache
 def _environment() -> jinja2.Environment:
     """Return the templates, each compiled when first used."""

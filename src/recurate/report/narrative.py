@@ -1,4 +1,4 @@
-"""The report's summary paragraph, and its tables of the forecast against the measured values."""
+"""The report's paragraph of details, and its tables of the forecast against the measured values."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from typing import Any
 
 from recurate.log.trajectory import FORECAST, MEASURED, RENEWED, Row, Trajectory, agreement, passed_on
 from recurate.report.charts import QUANTITIES, Key, title
+from recurate.report.lead import overlap
 
 
 @dataclass(frozen=True)
@@ -141,7 +142,7 @@ def _left(trajectory: Trajectory, reward: str | None) -> str:
         r.round: r for r in _rows(trajectory, FORECAST, "mean_exp_reward", reward) if r.lower is not None
     }
     seen = {r.round: r for r in _rows(trajectory, MEASURED, "mean_exp_reward", reward) if r.round in bands}
-    outside = [t for t, row in seen.items() if t and not _overlap(row, bands[t])]
+    outside = [t for t, row in seen.items() if t and not overlap(row, bands[t])]
     last = max(seen, default=0)
     if not outside or last not in outside:
         return ""
@@ -182,14 +183,6 @@ def _rounds_in_words(rounds: Sequence[int]) -> str:
     words = [str(s[0]) if len(s) == 1 else f"{s[0]} to {s[-1]}" for s in spans]
     said = words[0] if len(words) == 1 else f"{', '.join(words[:-1])} and {words[-1]}"
     return f"round {said}" if len(rounds) == 1 else f"rounds {said}"
-
-
-def _overlap(row: Row, band: Row) -> bool:
-    low = row.value if row.lower is None else row.lower
-    high = row.value if row.upper is None else row.upper
-    assert band.lower is not None
-    assert band.upper is not None
-    return low <= band.upper and high >= band.lower
 
 
 def _renewed(trajectory: Trajectory, reward: str | None) -> str:

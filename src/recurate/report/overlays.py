@@ -12,6 +12,7 @@ import altair as alt
 from recurate.log.trajectory import FORECAST, MEASURED, Trajectory
 from recurate.report import charts
 from recurate.report.figures import PALETTE
+from recurate.report.lead import supported
 
 SHAPES = (
     "circle", "square", "triangle-up", "diamond", "cross", "triangle-down", "triangle-right", "triangle-left",
@@ -30,14 +31,20 @@ def overlay_chart(runs: Mapping[str, Trajectory], key: charts.Key) -> dict[str, 
         key[0] == "share",
         charts.logarithmic(key, [v["value"] for v in values]),
         any(v["source"] == MEASURED for v in values),
+        any("beyond" in v for v in values),
     )
-    return charts.of_series(drawn, key, values)
+    return charts.framed(charts.of_series(drawn, key, values), key, values)
 
 
 @cache
 @charts.unchecked
 def _overlay(
-    present: tuple[tuple[int, str], ...], rounds: tuple[int, ...], percent: bool, log: bool, measuring: bool
+    present: tuple[tuple[int, str], ...],
+    rounds: tuple[int, ...],
+    percent: bool,
+    log: bool,
+    measuring: bool,
+    beyond: bool,
 ) -> str:
     """Return the chart of any series, as JSON: Altair takes long, and a page has dozens."""
     pick = alt.selection_point(fields=["run"], bind="legend", name=f"legend_{charts.ANY_SERIES}")
@@ -56,9 +63,10 @@ def _overlay(
     # Equal lines show through each other's gaps. A scale of dashes would dash the legend's symbols too.
     lines = [
         base.mark_line(strokeWidth=2, strokeDash=DASHES[number])
-        .transform_filter(f"datum.source == '{FORECAST}' && datum.dash == {number}")
-        .encode(x=x, y=y)
+        .transform_filter(f"datum.source == '{FORECAST}' && datum.dash == {number}{where}")
+        .encode(x=x, y=y, opacity=charts.singled_out(pick, charts.PALEST, opacity))
         for number in sorted({i % len(DASHES) for i, _ in present})
+        for opacity, where in ((1, charts.WITHIN), (charts.PALE, charts.BEYOND))[: 1 + beyond]
     ]
     measured = base.transform_filter(f"datum.source == '{MEASURED}'")
     bars = (
@@ -80,13 +88,16 @@ def _values(
 ) -> list[dict[str, Any]]:
     shift = DODGE * (index / max(count - 1, 1) - 0.5) / max(1, 8 / count)
     values = []
+    until = None if key[0] == SUPPORT else supported(trajectory, key[2])
     for row in trajectory.rows:
         if row.key == key and row.source in ((FORECAST,) if key[0] == SUPPORT else (FORECAST, MEASURED)):
             place_ = row.round + (shift if row.source == MEASURED else 0)
             numbers = {n: charts.digits(getattr(row, n)) for n in ("value", "lower", "upper")}
             if numbers["value"] is not None:
                 own = {"run": run, "source": row.source, "round": row.round, "x": round(place_, 4)}
-                values.append({"dash": index % len(DASHES), **own, **numbers})
+                values.append(
+                    {"dash": index % len(DASHES), **own, **numbers, **charts.support_marks(row, until)}
+                )
     return values
 
 

@@ -10,6 +10,15 @@ from typing import Any
 from recurate.report.html import place, render
 
 NUMBER = re.compile(r"[\d\s.,:+\-−±%()*<>=e²]*\d[\d\s.,:+\-−±%()*<>=e²]*")
+TONES = {
+    "good": ("agrees", "ok", "holds", "as forecast", "verified", "yes", "feasible", "Luce not rejected"),
+    "bad": ("MISMATCH", "refuted", "violated", "not as forecast", "no", "impossible", "Luce rejected"),
+    "open": (
+        "undecided", "not verified", "does not apply", "beyond support", "not measured",
+        "one seed", "not at this scale", "not tested",
+    ),
+}  # fmt: skip
+JUDGED = ("verdict", "survives")  # headings of columns whose cells are verdicts
 NO_NUMBER = ("", "-", "inf", "nan", "none", "infinity")
 
 
@@ -56,6 +65,15 @@ def _is_number(cell: str) -> bool:
     return cell in NO_NUMBER or NUMBER.fullmatch(cell.replace(" to ", " ")) is not None
 
 
+def tone(verdict: str) -> str:
+    """Return the tone of a verdict's badge: ``good``, ``bad``, ``open``, or "" for what is no verdict.
+
+    >>> tone("MISMATCH"), tone("agrees"), tone("undecided"), tone("7")
+    ('bad', 'good', 'open', '')
+    """
+    return next((name for name, words in TONES.items() if verdict in words), "")
+
+
 def charts_of(sections: Sequence[Section]) -> Iterator[tuple[str, dict[str, Any]]]:
     """Yield every chart with the title above it, in the order of the page."""
     for section in sections:
@@ -65,18 +83,38 @@ def charts_of(sections: Sequence[Section]) -> Iterator[tuple[str, dict[str, Any]
 
 
 def page(
-    sections: Sequence[Section], *, title: str, subtitle: str, summary: str, warnings: Sequence[str] = ()
+    sections: Sequence[Section],
+    *,
+    title: str,
+    subtitle: str,
+    summary: str,
+    warnings: Sequence[str] = (),
+    verdict: str = "",
+    rule: str = "",
 ) -> str:
-    """Return sections as one self-contained page."""
+    """Return sections as one self-contained page.
+
+    Args:
+        sections: The sections, in their order.
+        title: Heading of the page.
+        subtitle: Line below it, such as the version.
+        summary: The lead.
+        warnings: Reservations, each a paragraph.
+        verdict: Word or two beside the heading; "" for none.
+        rule: Line above the lead, such as the rule that is assumed; "" for none.
+    """
     specs: list[tuple[str, str]] = []
     return render(
         "page.html.j2", title=title, subtitle=subtitle, summary=summary, warnings=warnings, specs=specs,
+        verdict=verdict, rule=rule, tone=tone,
         sections=[_placed(section, specs) for section in sections],
     )  # fmt: skip
 
 
 def _placed(section: Section, specs: list[tuple[str, str]]) -> dict[str, Any]:
     """Return a section as values for the template, and append its charts to ``specs``."""
+    heading = section.table[0] if section.table else ()
+    judged = [cell in JUDGED for cell in heading]
     where = "" if section.chart is None else place(specs, section.chart)
     cards = [_placed(card, specs) for card in section.cards]
-    return vars(section) | {"place": where, "cards": cards, "numeric": section.numeric}
+    return vars(section) | {"place": where, "cards": cards, "numeric": section.numeric, "judged": judged}

@@ -89,6 +89,10 @@ def _legend(trajectory: Trajectory) -> str:
     return " ".join(parts)
 
 
+def _why(row: dict[str, Any]) -> str:
+    return str(row["why"]) if row["verdict"] == "does not apply" else ""
+
+
 def bound_sections(bounds: Sequence[dict[str, Any]]) -> list[Section]:
     """Return the sections on proved statements, which are given as plain values."""
     if not bounds:
@@ -99,18 +103,20 @@ def bound_sections(bounds: Sequence[dict[str, Any]]) -> list[Section]:
             numbers = ["" if row[n] is None else f"{row[n]:.4g}" for n in ("value", "measured", "slack")]
             at = "" if row["round"] is None else str(row["round"])
             table.append([row["name"], row["verdict"], at, *numbers, row["source"]])
-    reasons: dict[str, list[str]] = {}
-    for row in bounds:
-        if row["verdict"] == "does not apply":
-            reasons.setdefault(row["why"], []).append(row["name"])
-    lines = tuple(f"does not apply: {', '.join(names)}: {why}" for why, names in reasons.items())
+    idle = [row["name"] for row in bounds if row["verdict"] == "does not apply"]
+    lines = (
+        (f"do not apply ({len(idle)} of {len(bounds)}): {', '.join(idle)}; report.html says why",)
+        if idle
+        else ()
+    )
     text = (
         "Proved statements whose hypotheses hold for this population, each where it is tightest: "
         "a violation would mean that the distributions are not this loop's, or that it is false. [F]: "
         "Ferbach et al., NeurIPS 2024, arXiv 2407.09499; [P]: Falahati et al., ICML 2026, arXiv 2605.07724."
     )
-    said = [["statement", "in words"], *([row["name"], row["statement"]] for row in bounds)]
+    said = [["statement", "in words", "does not apply because"]]
+    said += [[row["name"], row["statement"], _why(row)] for row in bounds]
     return [
         Section("Proved statements", text, table if len(table) > 1 else [], lines, marked="violated"),
-        Section("The statements in words", table=said, folded=True, printed=False),
+        Section("The statements in words, and why some do not apply", table=said, folded=True, printed=False),
     ]

@@ -31,6 +31,7 @@ MOST_NAMED = 5  # files of others in a folder
 Found = TypeVar("Found")
 Facts = dict[str, Any]
 Tables = Mapping[str, pa.Table]
+DETAILS = "In more words"
 
 
 @dataclass(frozen=True, repr=False, eq=False)
@@ -43,7 +44,7 @@ class Result(Generic[Found]):
         found: Values that the verb computed, such as a ``Forecast``, ``Plan``, ``Fit`` or ``Audit``.
         verb: Name of the verb (``forecast``, ``plan``, ...) and of the file with the facts.
         title: Title of the report.
-        summary: The result in one or two sentences.
+        summary: The result in at most three sentences: what happened, whether it was expected, what to do.
         warnings: Reservations about the result, one sentence or more each.
         source: Input of the verb, such as the path of a log.
         make_facts: Function that returns the facts; it is called once, on first use.
@@ -53,6 +54,8 @@ class Result(Generic[Found]):
         read: How the input was read; None for arrays and folders of runs.
         read_notes: What was assumed or left out in reading.
         lead: First line of the printed result, such as the rule that it assumes; "" for none.
+        details: What the summary leaves out, a sentence or more each; a section of the report.
+        verdict: The result in one or two words, such as ``as forecast`` or ``MISMATCH``; "" for none.
     """
 
     found: Found
@@ -68,17 +71,21 @@ class Result(Generic[Found]):
     read: Understood | None = None
     read_notes: tuple[str, ...] = ()
     lead: str = ""
+    details: tuple[str, ...] = ()
+    verdict: str = ""
 
     @cached_property
     def facts(self) -> Facts:
         """All numbers as plain values, as in the JSON file; NaN and infinities are None."""
         own = {"recurate": VERSION, "source": self.source, **self._reading_facts(), **self.make_facts()}
-        return dict(plain({**own, "summary": self.summary, "warnings": self.warnings}))
+        said = {"summary": self.summary, "outcome": self.verdict or None, "warnings": self.warnings}
+        return dict(plain({**own, **said}))
 
     @cached_property
     def sections(self) -> tuple[Section, ...]:
         """The report's sections."""
-        return (*reading_section(self.read, self.read_notes), *self.make_sections())
+        details = [Section(DETAILS, lines=self.details, folded=True)] if self.details else []
+        return (*details, *reading_section(self.read, self.read_notes), *self.make_sections())
 
     def _reading_facts(self) -> Facts:
         if self.read is None:
@@ -94,9 +101,8 @@ class Result(Generic[Found]):
     def page(self) -> str:
         """Return the report as one self-contained HTML page."""
         return page(
-            self.sections, title=self.title, subtitle=self.subtitle,
-            summary=f"{self.lead[:1].upper()}{self.lead[1:]}. {self.summary}" if self.lead else self.summary,
-            warnings=self.warnings,
+            self.sections, title=self.title, subtitle=self.subtitle, summary=self.summary,
+            warnings=self.warnings, verdict=self.verdict, rule=self.lead[:1].upper() + self.lead[1:],
         )  # fmt: skip
 
     def save(self, folder: Path | str) -> list[Path]:

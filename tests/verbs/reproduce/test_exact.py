@@ -63,7 +63,7 @@ def test_the_summary_says_what_one_seed_can():
     assert summary(reproduced((0,), *both)) == (
         "1 of 2 beyond their bounds; one seed gives no interval: run 3."
     )
-    assert summary(reproduced((0, 1, 2), *both)) == "1 of 2 claims agree."
+    assert summary(reproduced((0, 1, 2), *both)) == "1 of 2 claims agree. Refuted: so."
     assert summary(reproduced((), claimed(0.5))) == "1 of 1 claims agree."
 
 

@@ -7,21 +7,27 @@ import pyarrow as pa
 from recurate.choices.followed import PICKS, recovered_facts, rule_facts
 from recurate.core.plain import plain
 from recurate.report import charts
+from recurate.report.lead import sentences
 from recurate.report.sections import Section
 from recurate.verbs.audit.audit import Audit
-from recurate.verbs.audit.findings import MISMATCH, OK
+from recurate.verbs.audit.findings import MISMATCH, OK, UNTESTED
 from recurate.verbs.result import Facts, Result
 
+AGREES = "agrees"
+NAMED = 3  # mismatches that the lead names
 MISMATCH_EXIT, UNVERIFIED_EXIT = 1, 4
 
 
 def audit_result(found: Audit, source: str) -> Result[Audit]:
     """Return an audit as a result."""
+    lead, rest = lead_of(found)
     return Result(
         found,
         verb="audit",
         title=f"Audit of {source}",
-        summary=f"{summary_of(found)} {found.assumption}".rstrip(),
+        summary=lead,
+        details=rest,
+        verdict=verdict_of(found),
         warnings=found.warnings,
         source=source,
         make_facts=lambda: facts_of(found),
@@ -66,10 +72,54 @@ def _rule_facts(found: Audit) -> Facts:
     return {"statement": found.statement, "source": source, **parts, **recovered_facts(found.recovered)}
 
 
-def summary_of(found: Audit) -> str:
-    """Return a summary of one or two sentences."""
+def verdict_of(found: Audit) -> str:
+    """Return ``MISMATCH``, ``not verified``, ``agrees``, or "" where nothing was declared."""
     if found.mismatches:
-        parts = "; ".join(f"{f.aspect}: {_versus(f.declared, f.recovered)}" for f in found.mismatches)
+        return MISMATCH
+    if found.unverified:
+        return UNTESTED
+    return AGREES if found.claimed and any(f.verdict == OK for f in found.findings) else ""
+
+
+def lead_of(found: Audit) -> tuple[str, tuple[str, ...]]:
+    """Return the audit in at most three sentences (what was found, why, what to do), and the others."""
+    assumed = sentences(found.assumption)
+    second = assumed[:1] or ([] if not found.changes else [_made_of(found)])
+    todo = {
+        MISMATCH: "What to do: correct the declaration or the loop, then audit again.",
+        UNTESTED: "What to do: log what is missing, or give --allow-unverified.",
+        "": "What to do: declare what the loop should do, and this checks it.",
+    }.get(verdict_of(found), "")
+    said = sentences(summary_of(found))
+    lead = [said[0], *second, todo]
+    return " ".join(part for part in lead if part), (*said[1:], *assumed[1:])
+
+
+def _made_of(found: Audit) -> str:
+    """Return what the parts of all changes of the first reward's mean sum to."""
+    first = found.changes[0].reward
+    own = [c for c in found.changes if c.reward == first]
+    parts = ", ".join(
+        f"{name} {sum(getattr(c, name) for c in own):+.3g}"
+        for name in ("selection", "sampling", "transmission")
+    )
+    unusual = next((c.after for c in own if abs(c.sampling) > 2 * c.band), None)
+    since = "" if unusual is None else f"; sampling is beyond twice its band first in round {unusual}"
+    whole = sum(c.change for c in own)
+    return f"The mean {first} changed by {whole:+.3g} in {len(own)} {_rounds(len(own))}: {parts}{since}."
+
+
+def _rounds(count: int) -> str:
+    return "round" if count == 1 else "rounds"
+
+
+def summary_of(found: Audit) -> str:
+    """Return what was found in one sentence."""
+    if found.mismatches:
+        shown = found.mismatches[:NAMED]
+        parts = "; ".join(f"{f.aspect}: {_versus(f.declared, f.recovered)}" for f in shown)
+        more = len(found.mismatches) - len(shown)
+        parts += f"; and {more} more" if more else ""
         count = len(found.mismatches)
         return f"{count} {'mismatch' if count == 1 else 'mismatches'}. {parts}."
     if found.unverified:
@@ -91,7 +141,7 @@ IMPLIED = "What stands in parentheses was not declared; it is implied by what wa
 
 def audit_sections(found: Audit) -> list[Section]:
     """Return all sections of an audit."""
-    table = [["", "", "declared", "recovered", "evidence"]]
+    table = [["verdict", "aspect", "declared", "recovered", "evidence"]]
     table += [[f.verdict, f.aspect, f.declared, f.recovered, f.evidence] for f in found.findings]
     implied = any(f.declared.startswith("(") for f in found.findings)
     sections = [

@@ -9,6 +9,7 @@ from recurate.verbs.compare.compare import Cell, Comparison, Key, cells_table, l
 from recurate.verbs.result import Facts, Result
 
 MAIN = ("mean_reward", "mean_exp_reward", "kl_to_reference", "entropy")  # in numbers, with the largest shares
+NAMED = 4  # settings that the summary names
 PARTS = ("selection", "sampling", "sampling_band", "transmission")  # of a change: in the charts and files
 
 
@@ -115,7 +116,7 @@ def _interval(lower: float | None, upper: float | None, form: str = ".4g") -> st
 
 
 def summary_of(found: Comparison) -> str:
-    """Return in a sentence or two which mean rewards differ in the last common round."""
+    """Return the mean rewards in the last common round, what differs, and which settings do."""
     parts = []
     for key in found.keys:
         if key[0] != "mean_reward":
@@ -123,8 +124,36 @@ def summary_of(found: Comparison) -> str:
         cells = [c for c in found.cells if c.key == key and c.row is not None]
         values = ", ".join(f"{c.row.value:.4g} ({c.run})" for c in cells if c.row is not None)
         parts.append(f"{label(key).replace('_', ' ')} is {values}")
-    return (
-        f"In round {found.round}, the last that all runs have, " + "; ".join(parts) + "."
-        if parts
-        else (f"Round {found.round} is the last that all runs have.")
-    )
+    where = f"In round {found.round}, the last that all runs have, "
+    said = f"{where}{'; '.join(parts)}." if parts else f"Round {found.round} is the last that all runs have."
+    return " ".join(part for part in (said, _apart(found), _settings(found)) if part)
+
+
+def _apart(found: Comparison) -> str:
+    """Return which mean rewards differ from the first run's by more than their intervals."""
+    judged = [c for c in found.cells if c.key[0] == "mean_reward" and _bounded(c)]
+    if not judged:
+        return ""
+    clear = [c for c in judged if not _has_zero(c)]
+    if not clear:
+        return f"None differs from {found.runs[0].name} by more than its 95 % interval."
+    names = ", ".join(dict.fromkeys(c.run for c in clear))
+    return f"Beyond their 95 % intervals these differ from {found.runs[0].name}: {names}."
+
+
+def _bounded(cell: Cell) -> bool:
+    return cell.difference is not None and None not in cell.difference[1:]
+
+
+def _has_zero(cell: Cell) -> bool:
+    assert cell.difference is not None
+    _, low, high = cell.difference
+    return low is not None and high is not None and low <= 0 <= high
+
+
+def _settings(found: Comparison) -> str:
+    names = [name for name, _ in found.settings]
+    if not names:
+        return "Their settings are the same."
+    more = f" and {len(names) - NAMED} more" if len(names) > NAMED else ""
+    return f"Settings that differ: {', '.join(names[:NAMED])}{more}."

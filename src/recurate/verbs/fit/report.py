@@ -16,6 +16,7 @@ from recurate.choices.models.logit import LogitFit
 from recurate.log.reading.slates import FEATURES, ITEMS, POSITIONS, SCORE
 from recurate.metrics.estimates import NORMAL_975
 from recurate.report import charts
+from recurate.report.lead import cut
 from recurate.report.sections import Section
 from recurate.rules.families import Family
 from recurate.verbs.fit.against import against_facts, against_sections
@@ -38,11 +39,14 @@ def fit_result(found: Fit, source: str) -> Result[Fit]:
     effects = cache(lambda: consequences(found))
     implies = found.verdict.implies
     implied = " ".join(f"{text[0].upper()}{text[1:]}" + ("" if COMMAND in text else ".") for text in implies)
+    lead, rest = cut(f"{found.verdict.sentence} {implied}")
     return Result(
         found,
         verb="fit",
         title=f"Picks of {source}",
-        summary=f"{found.verdict.sentence} {implied}".strip(),
+        summary=lead,
+        details=rest,
+        verdict=_in_short(found),
         warnings=found.warnings,
         source=source,
         make_facts=lambda: facts_of(found) | against_facts(found, effects()),
@@ -50,6 +54,16 @@ def fit_result(found: Fit, source: str) -> Result[Fit]:
         make_tables=lambda: {"log.parquet": fitted_log(found)},
         read=found.reading.understood,
     )
+
+
+def _in_short(found: Fit) -> str:
+    """Return whether the picks reject Luce's model, in two words; untested is another matter."""
+    if found.verdict.holds is None:
+        return ""
+    if not found.verdict.holds:
+        return "Luce rejected"
+    checks = found.checks if found.within is None else found.within.checks
+    return "Luce not rejected" if any(c.main and c.corrected is not None for c in checks) else "not tested"
 
 
 def fit_sections(found: Fit, effects: Consequences | None = None) -> list[Section]:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from recurate.log.trajectory import FORECAST, MEASURED, RENEWED, Row, Trajectory
 from recurate.report import narrative
 from recurate.report.charts import largest_groups
+from recurate.report.lead import lead_of
 from recurate.report.sections import Section
 from recurate.report.trajectories import GLOSSARY, bound_sections, trajectory_sections
 from recurate.theory.bounds import plain_bounds
@@ -27,11 +28,14 @@ TABULATED = 100  # largest number of groups with a column each
 
 def forecast_result(found: LogForecast, source: str) -> Result[LogForecast]:
     """Return a forecast as a result."""
+    lead = lead_of(found.trajectory, found.setting.facts())
     return Result(
         found,
         verb="forecast",
         title=f"Forecast from {source}",
-        summary=narrative.what_happened(found.trajectory, found.setting.facts()),
+        summary=lead.text,
+        verdict=lead.verdict,
+        details=(narrative.what_happened(found.trajectory, found.setting.facts()),),
         warnings=(*(() if found.opened is None else found.opened.warnings), *found.warnings),
         source=source,
         make_facts=lambda: _facts(found),

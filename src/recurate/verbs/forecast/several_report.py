@@ -7,7 +7,9 @@ from typing import Any, Protocol
 
 from recurate.log.trajectory import FORECAST, MEASURED, Trajectory
 from recurate.report import charts
+from recurate.report.lead import NO_SUPPORT, supported
 from recurate.report.sections import Section
+from recurate.theory.forecast import SUPPORT
 from recurate.theory.models_forecast import OWN, Model
 from recurate.theory.setting import Setting
 from recurate.verbs.forecast.from_log import LogForecast
@@ -59,6 +61,7 @@ def models_result(found: ModelsForecast, source: str) -> Result[LogForecast]:
         verb="forecast",
         title=f"Forecast of {len(found.models)} models from {source}",
         summary=_summary(found),
+        verdict="" if supported(found.trajectory) is None else NO_SUPPORT,
         warnings=(*(() if found.opened is None else found.opened.warnings), *found.warnings),
         source=source,
         make_facts=lambda: _facts(found),
@@ -115,12 +118,21 @@ def reversal_line(model: str, other: str, weight: float) -> str:
 
 
 def _summary(found: ModelsForecast) -> str:
-    last = found.setting.rounds
+    until = supported(found.trajectory)
+    if until is not None and until < 1:
+        return (
+            f"These candidates do not support a forecast: fewer than {SUPPORT:g} effective ones carry it. "
+            "What to do: log more candidates of one round; the numbers below are of these candidates alone."
+        )
+    last = found.setting.rounds if until is None else until
     parts = []
     for model in found.models:
         values = found.trajectory.values(OWN, source=FORECAST, group=model.name)
-        parts.append(f"the own reward of {model.name} goes from {values[0]:.4g} to {values[-1]:.4g}")
-    return f"By round {last}, {' and '.join(parts)}."
+        parts.append(f"the own reward of {model.name} goes from {values[0]:.4g} to {values[last]:.4g}")
+    beyond = (
+        f" Beyond round {until} too few candidates carry the forecast: log more of them." if until else ""
+    )
+    return f"By round {last}, {' and '.join(parts)}.{beyond}"
 
 
 def _mixing(found: Shown) -> list[list[str]]:

@@ -19,7 +19,7 @@ from recurate.theory.forecast import Forecast
 from recurate.theory.setting import check_weights
 from recurate.verbs.forecast.ruling import Ruling, ruling_of
 from recurate.verbs.plan.ends import Ends, ends_of
-from recurate.verbs.plan.evaluation import Choice, Evaluator, Goal, Outcome
+from recurate.verbs.plan.evaluation import Choice, Constraints, Evaluator, Goal, Outcome
 
 KS = (2, 3, 4, 6, 8, 12, 16, 32)
 REAL_FRACTIONS = (0.0, 0.02, 0.05, 0.1, 0.2, 0.3, 0.5, 0.7)
@@ -68,6 +68,7 @@ class Plan:
         pooled: whether limits and survivors of one population under Luce's rule apply.
         opened: how the log was read; None with arrays.
         forecast: the forecast of the setting, round by round, with bands; None for limits.
+        constraints: the bounds that were to be kept.
 
     >>> import recurate
     >>> recurate.plan([0.0, 1.0, 2.0, 3.0], rounds=2, k=[2, 4], real_fraction=[0.0, 0.5]).best.choice
@@ -92,6 +93,7 @@ class Plan:
     pooled: bool = True
     opened: Opened | None = field(default=None, repr=False)
     forecast: Forecast | None = field(default=None, repr=False)
+    constraints: Constraints = field(default_factory=Constraints, repr=False)
 
     @property
     def rewards(self) -> tuple[str, ...]:
@@ -168,6 +170,7 @@ def plan_settings(
         best, closest, tuple(outcomes), tuple(diversity), tuple(compute), tuple(_binding(best, outcomes)),
         sensitivity, _error(exact, outcomes), evaluator.groups, candidates, goal.rounds, warnings,
         log_k=log_k if logged else None, own=own, pooled=manner.is_luce and not contexts,
+        constraints=goal.constraints,
     )  # fmt: skip
 
 

@@ -5,9 +5,11 @@ from __future__ import annotations
 import math
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 
 from recurate.report import charts
+from recurate.report.lead import NO_SUPPORT, supported
 from recurate.report.sections import Section
 from recurate.report.trajectories import trajectory_sections
 from recurate.theory.forecast import SUPPORT
@@ -17,6 +19,8 @@ from recurate.verbs.plan.evaluation import Choice, Outcome, size_name
 from recurate.verbs.plan.plan import Plan
 from recurate.verbs.result import Facts, Result
 
+WRITTEN = 5  # points of a frontier beside which K and the real share are written
+
 
 def plan_result(found: Plan, source: str) -> Result[Plan]:
     """Return a plan as a result."""
@@ -25,6 +29,7 @@ def plan_result(found: Plan, source: str) -> Result[Plan]:
         verb="plan",
         title=f"Plan from {source}",
         summary=summary_of(found),
+        verdict=verdict_of(found),
         warnings=(*(() if found.opened is None else found.opened.warnings), *found.warnings),
         source=source,
         make_facts=lambda: _facts(found),
@@ -92,18 +97,41 @@ def _flat(p: Plan, o: Outcome) -> Facts:
     }
 
 
+def verdict_of(found: Plan) -> str:
+    """Return ``impossible``, ``beyond support`` or ``feasible``."""
+    if found.best is None:
+        return "impossible"
+    return "feasible" if _is_supported(found) else NO_SUPPORT
+
+
 def summary_of(found: Plan) -> str:
-    """Return the plan in one or two sentences."""
+    """Return the plan in at most three sentences."""
     p, o = found, found.setting
     where = "in the limit" if p.rounds is None else f"after {p.rounds} rounds"
     if p.best is None:
         missed = ", ".join(f"{name} (by {miss:.1%})" for name, miss in o.missed.items())
         return (
             f"Impossible: no setting keeps every constraint. The closest is "
-            f"{_setting(p, o.choice)}; it misses {missed}."
+            f"{_setting(p, o.choice)}; it misses {missed}. "
+            "What to do: loosen a constraint, or try more settings (--k, --real-fraction)."
         )
     binds = "" if not p.binding else f" What binds: {', '.join(name for name, _ in p.binding)}."
-    return f"{_setting(p, o.choice)}: objective {o.objective:.4g} {where}.{binds}"
+    if not _is_supported(p):
+        return (
+            f"{_setting(p, o.choice)}: the best of those tried, but fewer than {SUPPORT:g} effective "
+            f"candidates carry its last round.{binds} "
+            "What to do: log more candidates, or plan for fewer rounds."
+        )
+    todo = " What to do: run this, and check the loop by `recurate audit`."
+    return f"{_setting(p, o.choice)}: objective {o.objective:.4g} {where}.{binds}{todo}"
+
+
+def _is_supported(p: Plan) -> bool:
+    """Return whether the setting's last round is within the effective support, as far as is known."""
+    if p.forecast is None:
+        return True
+    until = supported(p.forecast.trajectory)
+    return until is None
 
 
 def _size(p: Plan, c: Choice) -> str:
@@ -204,16 +232,31 @@ def _frontiers(found: Plan) -> list[Section]:
             continue
         labels = (f"{_size(found, o.choice)}, real {o.choice.real_fraction:.3g}" for o in outcomes)
         points = [_place(o, key) | {"label": label} for o, label in zip(outcomes, labels, strict=True)]
-        here = _place(found.setting, key)
+        chosen = [i for i, o in enumerate(outcomes) if o.choice == found.setting.choice]
+        beside = {i + step for i in chosen for step in (-1, 0, 1)}
+        written = {round(i) for i in np.linspace(0, len(points) - 1, min(len(points), WRITTEN))} - beside
+        points = [
+            p | {"short": _short(found, o.choice) if i in written else ""}
+            for i, (p, o) in enumerate(zip(points, outcomes, strict=True))
+        ]
+        here = _place(found.setting, key) | {"short": _short(found, found.setting.choice)}
+        limit = found.constraints.entropy if key == "entropy" else found.constraints.budget
         axis = "entropy of the shares (nats)" if key == "entropy" else "candidates"
         sections.append(
             Section(
-                title, "Settings that no other beats in both; constraints are ignored.",
+                title, "Settings that no other beats in both; the line ignores constraints, which are drawn. "
+                "The diamond is the plan.",
                 [_heading(found), *(_row(found, o) for o in outcomes)],
-                chart=charts.frontier_chart(points, here, axis, key),
+                chart=charts.frontier_chart(points, here, axis, key, limit),
             )
         )  # fmt: skip
     return sections
+
+
+def _short(p: Plan, c: Choice) -> str:
+    """Return K (or what the rule has in its place) and the real share, to be written beside a point."""
+    size = f"K {c.k:.10g}" if _size_heading(p) == "K" else f"{c.k:.3g}"
+    return f"{size}, {c.real_fraction:.0%} real"
 
 
 def _place(o: Outcome, key: str) -> dict[str, Any]:

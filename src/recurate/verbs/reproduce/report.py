@@ -11,11 +11,12 @@ from recurate.report import charts
 from recurate.report.overlays import overlay_chart
 from recurate.report.sections import Section
 from recurate.theory.models_forecast import OWN
-from recurate.verbs.reproduce.claims import AGREES, REFUTED, Finding
+from recurate.verbs.reproduce.claims import AGREES, REFUTED, UNDECIDED, Finding
 from recurate.verbs.reproduce.over_seeds import over_seeds
 from recurate.verbs.reproduce.reproduce import Reproduction
 from recurate.verbs.result import Facts, Result
 
+NAMED = 2  # claims of a verdict that the summary names
 SHOWN = (
     OWN,
     "mean_reward",
@@ -34,6 +35,7 @@ def reproduction_result(found: Reproduction) -> Result[Reproduction]:
         verb="reproduce",
         title=f"{found.experiment.name}, reproduced",
         summary=summary(found),
+        verdict=verdict_of(found),
         warnings=(),
         source=found.experiment.source,
         make_facts=lambda: _facts(found),
@@ -42,13 +44,32 @@ def reproduction_result(found: Reproduction) -> Result[Reproduction]:
     )
 
 
+def verdict_of(found: Reproduction) -> str:
+    """Return ``refuted`` if any claim is, ``undecided`` if any is or there is one seed, else ``agrees``."""
+    verdicts = {finding.verdict for finding in found.findings}
+    if any(math.isinf(finding.reach) for finding in found.findings):
+        return UNDECIDED
+    return next((v for v in (REFUTED, UNDECIDED) if v in verdicts), AGREES)
+
+
 def summary(found: Reproduction) -> str:
-    """Return how many claims agree or, where one seed gives no interval, lie beyond their bounds."""
+    """Return how many claims agree or, where one seed gives no interval, lie beyond their bounds.
+
+    Claims that do not agree are named.
+    """
     count = len(found.findings)
     if any(math.isinf(finding.reach) for finding in found.findings):
         beyond = sum(finding.beyond for finding in found.findings)
         return f"{beyond} of {count} beyond their bounds; one seed gives no interval: run 3."
-    return f"{sum(finding.verdict == AGREES for finding in found.findings)} of {count} claims agree."
+    agree = f"{sum(finding.verdict == AGREES for finding in found.findings)} of {count} claims agree."
+    return " ".join([agree, *(_named(found, verdict) for verdict in (REFUTED, UNDECIDED))]).strip()
+
+
+def _named(found: Reproduction, verdict: str) -> str:
+    """Return a sentence that names the claims with a verdict, or ""."""
+    names = list(dict.fromkeys(f.claim.published.rstrip(".") for f in found.findings if f.verdict == verdict))
+    more = f"; and {len(names) - NAMED} more" if len(names) > NAMED else ""
+    return f"{verdict[0].upper()}{verdict[1:]}: {'; '.join(names[:NAMED])}{more}." if names else ""
 
 
 def _more_tables(found: Reproduction) -> dict[str, pa.Table]:

@@ -10,6 +10,7 @@ from recurate.log.folders import MODELS
 from recurate.log.trajectory import FORECAST, MEASURED, Row, Trajectory
 from recurate.loop.config import Config
 from recurate.loop.models_folder import ModelsFolder
+from recurate.report.lead import supported
 from recurate.report.sections import Section
 from recurate.theory.forecast import SUPPORT
 from recurate.theory.models_forecast import OWN, Model, reversals_of
@@ -89,16 +90,30 @@ def models_run_result(folder: ModelsFolder) -> Result[ModelsRun]:
 
 
 def _summary(found: ModelsRun, last: int) -> str:
-    """Return what became of every model's own reward, measured and by the law."""
+    """Return what became of every model's own reward, measured and by the law within its support."""
+    until = supported(found.trajectory)
     parts = []
     for model in found.models:
         first, now = _row(found, MEASURED, 0, model.name), _row(found, MEASURED, last, model.name)
         law = _row(found, FORECAST, last, model.name)
         parts.append(
-            f"the own reward of {model.name} went from {first.value:.4g} to {now.value:.4g} (law: "
-            f"{law.value:.4g})"
+            f"the own reward of {model.name} went from {first.value:.4g} to {now.value:.4g}"
+            + (f" (law: {law.value:.4g})" if until is None else "")
         )
-    return f"By round {last}, {' and '.join(parts)}."
+    said = f"By round {last}, {' and '.join(parts)}."
+    return f"{said} {_apart(found, last if until is None else until)}".strip()
+
+
+def _apart(found: ModelsRun, last: int) -> str:
+    """Return whose measured changes differ most from the law's, up to a round that the law supports."""
+    if last < 1:
+        return "The candidates of round 0 do not support the law."
+    gaps = {}
+    for model in found.models:
+        now, law = _row(found, MEASURED, last, model.name), _row(found, FORECAST, last, model.name)
+        gaps[model.name] = now.value - law.value
+    name = max(gaps, key=lambda n: abs(gaps[n]))
+    return f"In round {last} the law is farthest off for {name}, by {gaps[name]:+.2g}."
 
 
 def _warnings(found: ModelsRun) -> tuple[str, ...]:

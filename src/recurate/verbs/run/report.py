@@ -15,6 +15,7 @@ from recurate.log.trajectory import FORECAST, Trajectory
 from recurate.loop.config import Config
 from recurate.loop.run_folder import RunFolder
 from recurate.report import narrative
+from recurate.report.lead import lead_of
 from recurate.report.sections import Section
 from recurate.report.trajectories import GLOSSARY, bound_sections, trajectory_sections
 from recurate.theory.forecast import SUPPORT
@@ -65,11 +66,14 @@ def run_result(folder: RunFolder) -> Result[Run]:
         "by": config.selection.by,
     }
     last = folder.complete() - 1
+    lead = lead_of(trajectory, facts)
     return Result(
         Run(folder.path, config, trajectory, folder),
         verb="run",
         title=title_of(config),
-        summary=narrative.what_happened(trajectory, facts),
+        summary=lead.text,
+        verdict=lead.verdict,
+        details=(narrative.what_happened(trajectory, facts),),
         warnings=_support_warning(trajectory),
         source=str(folder.path),
         make_facts=lambda: {"rounds": last, "facts": dict(_run_facts(folder)), "bounds": folder.bounds()},
@@ -84,10 +88,10 @@ def run_sections(folder: RunFolder, trajectory: Trajectory) -> list[Section]:
     facts = [["", ""], *([name, value] for name, value in _run_facts(folder))]
     config = (folder.path / "config.toml").read_text(encoding="utf-8")
     return [
+        *_candidates(folder),
         *trajectory_sections(trajectory),
         *rounds_sections(folder, trajectory),
         *bound_sections(folder.bounds()),
-        *_candidates(folder),
         *_own_sections(folder),
         Section("What was run", table=facts),
         Section("Configuration, defaults included", code=config, folded=True),
@@ -172,9 +176,14 @@ def _candidates(folder: RunFolder) -> list[Section]:
     images = []
     for t in rounds:
         proposed, log = folder.samples(t), folder.log(t).select(source="model")
-        winners = proposed[log.column("picked").astype(bool)]
-        for kind, shown in (("proposed", proposed), ("picked", winners)):
-            images.append((samples_section.image_grid(shown), f"round {t}: {kind}"))
-    count = min(len(folder.samples(rounds[0])), samples_section.GRID**2)
-    text = f"The first {count} candidates of each round as the model proposed them, then the first picks."
+        won = log.column("picked").astype(bool)
+        for kind, which in (("picked", won), ("not picked", ~won)):
+            if which.any():
+                mean = float(log.reward_matrix()[which, 0].mean())
+                caption = f"round {t}, {kind}: mean {log.rewards[0]} {mean:.3g}"
+                images.append((samples_section.image_grid(proposed[which]), caption))
+    text = (
+        f"At most {samples_section.GRID**2} candidates that were picked, beside as many of those that were "
+        "not, and the mean reward of all of either kind in the round."
+    )
     return [Section("The candidates", text, images=tuple(images), printed=False)]

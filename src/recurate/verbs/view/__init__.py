@@ -1,0 +1,1 @@
+"""`recurate view`: an index of the results in a folder."""

@@ -1,0 +1,95 @@
+"""The index on this machine's own address, read anew at every request.
+
+Only reports that the index lists are served, and only to pages of this address: the host of a request must be
+the loopback's, so that no other site can reach it by a name of its own. A report's scripts run in a sandbox
+without this origin.
+"""
+
+from __future__ import annotations
+
+from functools import partial
+from http import HTTPStatus
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from urllib.parse import quote, unquote_to_bytes
+
+from recurate.core.errors import InputError
+from recurate.verbs.view.entries import Entry, Listing, listing
+from recurate.verbs.view.page import index_page
+
+HOST = "127.0.0.1"
+PREFIX = "/report/"
+SANDBOX = "sandbox allow-scripts allow-downloads allow-popups"
+OWN_SCRIPT = "default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'"
+
+
+def server_of(folder: Path, port: int) -> ThreadingHTTPServer:
+    """Return a server of a folder's index, not yet started.
+
+    Args:
+        folder: The folder.
+        port: Port; 0: any that is free.
+
+    Raises:
+        InputError: If the folder does not exist, or the port is taken.
+    """
+    listing(folder)
+    try:
+        return ThreadingHTTPServer((HOST, port), partial(_Handler, folder))
+    except OSError as error:
+        raise InputError(
+            "the port cannot be used",
+            got=f"{port}: {error.strerror}",
+            remedy="leave --port out, or name another",
+        ) from None
+
+
+def _link(entry: Entry) -> str:
+    return PREFIX + quote(entry.name.encode())
+
+
+def _reports(found: Listing) -> dict[str, Path]:
+    return {_link(entry): entry.report for entry in found.entries if entry.report is not None}
+
+
+class _Handler(BaseHTTPRequestHandler):
+    server_version = "recurate"
+    sys_version = ""
+
+    def __init__(self, folder: Path, *arguments: object) -> None:
+        self.folder = folder
+        super().__init__(*arguments)  # type: ignore[arg-type]
+
+    def do_GET(self) -> None:
+        host = self.headers.get("Host", "").rsplit(":", 1)[0]
+        if host not in (HOST, "localhost"):
+            self.send_error(HTTPStatus.FORBIDDEN, "ask by the address that recurate view printed")
+            return
+        try:
+            found = listing(self.folder)
+        except InputError as error:
+            self.send_error(HTTPStatus.NOT_FOUND, error.what)
+            return
+        if self.path == "/":
+            self._answer(index_page(found, _link).encode(), OWN_SCRIPT)
+            return
+        wanted = quote(unquote_to_bytes(self.path.partition("?")[0]))
+        report = _reports(found).get(wanted)
+        if report is None:
+            self.send_error(HTTPStatus.NOT_FOUND, "the index has no such report")
+            return
+        self._answer(report.read_bytes(), SANDBOX)
+
+    def _answer(self, content: bytes, policy: str) -> None:
+        self.send_response(HTTPStatus.OK)
+        for name, value in (
+            ("Content-Type", "text/html; charset=utf-8"), ("Content-Length", str(len(content))),
+            ("Content-Security-Policy", policy), ("X-Content-Type-Options", "nosniff"),
+            ("Referrer-Policy", "no-referrer"), ("Cache-Control", "no-store"),
+        ):  # fmt: skip
+            self.send_header(name, value)
+        self.end_headers()
+        self.wfile.write(content)
+
+    def log_message(self, format: str, *arguments: object) -> None:  # noqa: A002
+        """Keep quiet: the terminal shows the address."""
