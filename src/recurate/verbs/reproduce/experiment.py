@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 
 from recurate.log.trajectory import Trajectory
-from recurate.loop.run_folder import RunFolder
 from recurate.report.sections import Section
 from recurate.verbs.reproduce.claims import Claim
+
+if TYPE_CHECKING:
+    from recurate.loop.run_folder import RunFolder
 
 Arms = Mapping[str, list[Trajectory]]  # trajectories of every trained arm, one per seed
 
