@@ -29,16 +29,23 @@ def fragment(
         said: Lead and summary, a paragraph each; empty ones are left out.
         warnings: Reservations.
         facts: Facts by name, of which single values are shown.
-        sections: Sections of the report; the first chart and the first printed table are shown,
-            the account of how a file was read not.
+        sections: Sections of the report; the first chart and one printed table are shown.
     """
-    table = next((s.table for s in sections if s.printed and s.table and s.title != READING), [])
     return "".join([
         f"<p><b>{escape(title)}</b> <small>recurate {escape(verb)}</small></p>",
         *(f"<p>{escape(text)}</p>" for text in said if text),
         *(f"<p>⚠ Warning: {escape(text)}</p>" for text in warnings),
-        _picture(sections), _table(table), _single(facts),
+        _picture(sections), _table(_main(sections)), _single(facts),
     ])  # fmt: skip
+
+
+def _main(sections: Sequence[Section]) -> Sequence[Sequence[str]]:
+    """Return the table with a row that is marked, else the first with a heading, else the first, if any."""
+    printed = [s for s in sections if s.printed and s.table and s.title != READING]
+    judged = [s.table for s in printed if s.marked and any(s.marked in row for row in s.table)]
+    return next(
+        iter([*judged, *(s.table for s in printed if any(s.table[0])), *(s.table for s in printed)]), []
+    )
 
 
 def _picture(sections: Sequence[Section]) -> str:
