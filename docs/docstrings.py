@@ -1,4 +1,4 @@
-"""Docstrings for the site: doctests become blocks of code, ``.. math::`` becomes formulas. A Griffe extension."""
+"""Docstrings for the site: doctests and formulas become blocks of their own. A Griffe extension."""
 
 from __future__ import annotations
 
