@@ -56,7 +56,7 @@ def test_the_wheel_holds_code_and_data(built):
     with zipfile.ZipFile(built[1]) as wheel:
         names = set(wheel.namelist())
     for name in NEEDED:
-        assert any(held == name or name.endswith("/") and held.startswith(name) for held in names), name
+        assert any(held == name or (name.endswith("/") and held.startswith(name)) for held in names), name
     listed = subprocess.run(["git", "ls-files", "src"], cwd=ROOT, capture_output=True, text=True, check=True)
     tracked = {name.removeprefix("src/") for name in listed.stdout.splitlines() if (ROOT / name).exists()}
     assert tracked - names == set()
