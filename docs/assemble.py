@@ -57,7 +57,8 @@ def sources() -> dict[Path, str]:
 
 def copied() -> dict[Path, str]:
     """Return where each picture and table of the repository is on the site."""
-    found = {path: f"images/{path.name}" for path in sorted((ROOT / "docs" / "images").iterdir())}
+    pictures = sorted(path for path in (ROOT / "docs" / "images").rglob("*") if path.is_file())
+    found = {path: path.relative_to(ROOT / "docs").as_posix() for path in pictures}
     results = sorted(
         path for path in (ROOT / "benchmarks" / "results").iterdir() if path.suffix in (".svg", ".csv")
     )
@@ -109,25 +110,33 @@ def generated() -> dict[str, str]:
         f"notebook-{name}.md": notebooks["as_markdown"](notebooks["FOLDER"] / f"{name}.ipynb")
         for name in NOTEBOOKS
     }
-    return {"python.md": python_reference(), "gallery.md": gallery(), **shown}
+    return {"python.md": python_reference(), "gallery.md": gallery(shown), **shown}
 
 
 GENERATED = ("python.md", "gallery.md", *(f"notebook-{name}.md" for name in NOTEBOOKS))
 
 
-def gallery() -> str:
-    """Return the page of examples: what each shows, its commands, a picture if there is one, its source."""
-    parts = [
-        "# Gallery\n\nExamples that run, each with its commands, from a checkout. "
-        "Notebooks need nothing but the plain installation.\n"
-    ]
-    for name in NOTEBOOKS:
-        title = (ROOT / "docs" / "notebooks" / f"{name}.ipynb").read_text(encoding="utf-8")
-        heading = re.search(r'"# ([^"\\]+)', title)
-        parts.append(
-            f"## {heading[1] if heading else name}\n\n[The notebook, with its output](notebook-{name}.md).\n"
-        )
-    return "\n".join([*parts, *(_example(name) for name in EXAMPLES)])
+def gallery(notebooks: dict[str, str]) -> str:
+    """Return the page of examples: what each shows, its commands, a picture if there is one, its source.
+
+    Args:
+        notebooks: Pages of the notebooks by name; the first chart of each is its picture.
+    """
+    intro = "# Gallery\n\nExamples that run, each with its commands, from a checkout. Pictures are charts of the reports.\n"
+    return "\n".join([
+        intro,
+        *(_notebook(name, notebooks[f"notebook-{name}.md"]) for name in NOTEBOOKS),
+        *(_example(name) for name in EXAMPLES),
+    ])  # fmt: skip
+
+
+def _notebook(name: str, page: str) -> str:
+    """Return a notebook's section: how it begins, its first chart, and where it is with its output."""
+    heading, prose = page.split("\n\n")[:2]
+    chart = re.search(r"<div><svg.*?</svg></div>", page)
+    command = f"```sh\njupyter lab docs/notebooks/{name}.ipynb\n```\n"
+    shown = f"{chart[0]}\n\n" if chart else ""
+    return f"#{heading}\n\n{prose}\n\n{shown}{command}\n[With its output](notebook-{name}.md).\n"
 
 
 def _example(name: str) -> str:
@@ -143,7 +152,8 @@ def _example(name: str) -> str:
     prose, _, commands = re.sub(r"\n\n(?=  )|\n(?=  )", "\n\0", said, count=1).partition("\0")
     code = [line.strip() for line in commands.splitlines() if line.startswith("  ") or line.startswith("\t")]
     after = [line for line in commands.splitlines() if line and not line.startswith("  ")]
-    picture = f"\n![{name}]({PICTURES[name]})\n" if name in PICTURES else ""
+    drawn = PICTURES.get(name, f"images/gallery/{name.partition('.')[0]}.svg")
+    picture = f"\n![A chart or page of {name}]({drawn})\n" if (ROOT / "docs" / drawn).exists() else ""
     language = "python" if name.endswith(".py") else "toml"
     run = "```sh\n" + "\n".join(code) + "\n```\n"
     text = f"## {name}\n\n{prose.strip()}\n{picture}\n{run}\n" + ("\n".join(after) + "\n\n" if after else "")

@@ -18,10 +18,11 @@ def site():
 
 @pytest.fixture(scope="module")
 def pages(site):
-    notebooks = {f"notebook-{name}.md": f"# {name}\n" for name in site["NOTEBOOKS"]}  # not run here
+    unrun = "# A notebook\n\nWhich is not run here.\n\n<div><svg></svg></div>\n"
+    notebooks = {f"notebook-{name}.md": unrun for name in site["NOTEBOOKS"]}
     return {
         **site["written"](),
-        "gallery.md": site["gallery"](),
+        "gallery.md": site["gallery"](notebooks),
         "python.md": site["python_reference"](),
         **notebooks,
     }

@@ -145,7 +145,9 @@ def test_a_notebook_shows_it(result, monkeypatch):
 def test_a_notebook_shows_the_first_chart_as_a_picture(result):
     pytest.importorskip("vl_convert")
     html = result._repr_html_()
-    drawn = re.findall(r'<img alt="Chart: Mean reward: a" src="data:image/svg\+xml;base64,([^"]*)">', html)
+    drawn = re.findall(
+        r'<img alt="Chart: Mean reward: a" width="420" src="data:image/svg\+xml;base64,([^"]*)">', html
+    )
     assert len(drawn) == 1
     assert ElementTree.fromstring(base64.b64decode(drawn[0])).tag.endswith("svg")
     assert len(html) < 40_000

@@ -13,6 +13,7 @@ from recurate.report.reading import TITLE as READING
 from recurate.report.sections import Section, charts_of
 
 MOST_ROWS, MOST_FACTS, LONGEST = 12, 12, 60
+WIDTH = 420  # pixels
 SHOWN_ELSEWHERE = ("recurate", "source", "summary", "warnings")
 NO_PICTURE = "result.plot() draws the charts; pip install 'recurate[figures]' shows the first one here."
 
@@ -57,7 +58,7 @@ def _picture(sections: Sequence[Section]) -> str:
         return f"<p><small>{escape(NO_PICTURE)}</small></p>"
     title, spec = first
     svg = base64.b64encode(svg_of(printed(spec, title)).encode()).decode()
-    return f'<p><img alt="Chart: {escape(title)}" src="data:image/svg+xml;base64,{svg}"></p>'
+    return f'<p><img alt="Chart: {escape(title)}" width="{WIDTH}" src="data:image/svg+xml;base64,{svg}"></p>'
 
 
 def _table(rows: Sequence[Sequence[str]]) -> str:
