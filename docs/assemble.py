@@ -122,7 +122,10 @@ def gallery(notebooks: dict[str, str]) -> str:
     Args:
         notebooks: Pages of the notebooks by name; the first chart of each is its picture.
     """
-    intro = "# Gallery\n\nExamples, each with its commands, which run in a checkout. Pictures come from reports.\n"
+    intro = (
+        "# Gallery\n\nExamples, each with its commands, which run in a checkout. "
+        "Pictures are charts of their reports (`--figures`).\n"
+    )
     return "\n".join([
         intro,
         *(_notebook(name, notebooks[f"notebook-{name}.md"]) for name in NOTEBOOKS),
