@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import doctest
 import importlib
+import json
 import os
 import re
 import runpy
@@ -18,7 +19,9 @@ PAGES = [
     ROOT / "CONTRIBUTING.md",
     ROOT / "CHANGELOG.md",
     *sorted((ROOT / "docs").glob("*.md")),
+    *sorted((ROOT / "docs" / "site").glob("ch*.md")),
 ]
+NOTEBOOKS = sorted((ROOT / "docs" / "notebooks").glob("*.ipynb"))
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda p: p.name)
@@ -37,6 +40,24 @@ def test_links_lead_somewhere(page):
     for target in re.findall(r"\]\(([^)#]+)", prose):
         if not target.startswith("http"):
             assert (page.parent / target).exists(), target
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda p: p.stem)
+def test_notebooks_run(path, tmp_path, monkeypatch):
+    """Every cell runs; nothing is written beside; what ends a cell shows itself."""
+    monkeypatch.chdir(tmp_path)
+    page = runpy.run_path(str(ROOT / "docs" / "notebooks.py"))["as_markdown"](path)
+    assert "<small>recurate " in page, "a result is shown"
+    assert page.count("<svg") >= 1, "so is a chart"
+    assert not list(tmp_path.iterdir())
+
+
+def test_notebooks_are_stored_without_outputs():
+    assert len(NOTEBOOKS) == 3
+    for path in NOTEBOOKS:
+        cells = json.loads(path.read_text(encoding="utf-8"))["cells"]
+        assert not any(cell.get("outputs") or cell.get("execution_count") for cell in cells)
 
 
 def test_references_are_generated(tmp_path):

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import math
+import re
 import webbrowser
+from xml.etree import ElementTree
 
 import altair
 import numpy as np
@@ -16,6 +19,7 @@ import recurate
 from recurate.core import errors
 from recurate.core.errors import InputError
 from recurate.log.trajectory import Trajectory
+from recurate.report import notebook
 from recurate.report.sections import Section
 from recurate.verbs.options import beside
 from recurate.verbs.result import Result, publish
@@ -91,6 +95,64 @@ def test_plots_are_charts_of_the_report(result):
         a_result().plot()
 
 
+def test_charts_of_two_results_are_layered_and_saved(result, tmp_path):
+    pytest.importorskip("vl_convert")
+    other = recurate.forecast(np.random.default_rng(1).normal(size=300), rounds=2, bounds=False)
+    both = altair.layer(result.plot("mean_reward_a"), other.plot("mean_reward"))
+    spec = both.to_dict()  # checked against Vega-Lite's schema
+    assert "config" not in json.dumps(spec["layer"])
+    assert "select" not in json.dumps(spec)
+    for name in ("both.svg", "both.html"):
+        both.interactive().save(tmp_path / name)
+    drawn = (tmp_path / "both.svg").read_text()
+    points = sum(
+        len(r.trajectory.values("mean_reward", reward=n)) for r, n in ((result, "a"), (other, "reward"))
+    )
+    assert drawn.count('aria-roledescription="point"') == points
+    named = altair.layer(result.plot("mean_reward_a", "one"), other.plot("mean_reward", "two"))
+    named.save(tmp_path / "named.svg")
+    drawn = (tmp_path / "named.svg").read_text()
+    assert "one, forecast" in drawn
+    assert (
+        len(
+            set(
+                re.findall(
+                    r'role="graphics-symbol"[^>]*aria-roledescription="point"[^>]*fill="([^"]*)"', drawn
+                )
+            )
+        )
+        == 2
+    )
+    with pytest.raises(InputError, match="takes no label"):
+        result.plot("shares", "one")
+    assert len((result.plot("shares") | other.plot()).to_dict()["hconcat"]) == 2
+
+
+def test_a_notebook_shows_it(result, monkeypatch):
+    html = a_result(share=0.25, flag=True, long="x" * 99, inner={"k": "<4>"})._repr_html_()
+    assert "<b>A &lt;title&gt;</b> <small>recurate odd</small>" in html
+    assert "<p>All is well.</p><p>⚠ Warning: mind &lt;this&gt;</p>" in html
+    assert "<th>name</th><th>value</th></tr><tr><td>&lt;n&gt;</td><td>1.5</td>" in html
+    assert "<th>share</th><td>0.25</td></tr><tr><th>flag</th><td>yes</td></tr>" in html
+    assert "<th>inner: k</th><td>&lt;4&gt;</td>" in html
+    assert "xxx" not in html, "long facts are left to result.facts"
+    assert "<script" not in html
+    assert "<img" not in html, "it has no chart"
+    monkeypatch.setattr(notebook, "find_spec", lambda name: None)
+    assert "recurate[figures]" in result._repr_html_()
+
+
+def test_a_notebook_shows_the_first_chart_as_a_picture(result):
+    pytest.importorskip("vl_convert")
+    html = result._repr_html_()
+    drawn = re.findall(
+        r'<img alt="Chart: Mean reward: a" width="420" src="data:image/svg\+xml;base64,([^"]*)">', html
+    )
+    assert len(drawn) == 1
+    assert ElementTree.fromstring(base64.b64decode(drawn[0])).tag.endswith("svg")
+    assert len(html) < 40_000
+
+
 def test_it_has_the_attributes_of_what_was_found(result):
     assert result.law.shape == (300,)
     assert {"law", "setting", "save", "plot"} <= set(dir(result))
@@ -106,10 +168,6 @@ def test_it_shows_itself(result, monkeypatch):
     assert opened == [path.as_uri()]
     assert path.read_text(encoding="utf-8") == result.page()
     assert repr(a_result()) == "A <title>\n  All is well.\n  warning: mind <this>"
-    html = a_result()._repr_html_()
-    assert "A &lt;title&gt;" in html
-    assert "<td>&lt;n&gt;</td><td>1.5</td>" in html
-    assert "mind &lt;this&gt;" in html
 
 
 def test_it_is_printed_or_dumped(tmp_path, capsys):

@@ -22,6 +22,9 @@ from recurate.theory.forecast import SUPPORT
 
 COLOURS = {FORECAST: "#2f6f9f", MEASURED: "#d9632b", RENEWED: "#3a8f5c", TAIL: "#8a63b0", CONTROL: "#7d8790"}
 HEIGHT = 230
+NOTEBOOK_WIDTH = 460  # of a chart outside a page, which has no place to fill
+OF_PAGES = ("$schema", "config", "datasets")  # what Altair refuses in a layer
+VIEW = "view_"  # starts the names of views that people can ask for
 ZOOM, CLEAR = "wheel![event.shiftKey]", "dblclick"
 ANY_SERIES = "any_series_6b1f"  # stands for the name of a series, in no name of a run
 GROUPS = 10  # maximal number of groups whose shares are drawn
@@ -399,8 +402,74 @@ def number_tooltips(*names: str) -> list[alt.Tooltip]:
 
 
 def as_chart(spec: dict[str, Any]) -> Any:
-    """Return a specification as an ``altair.Chart``."""
-    return alt.Chart.from_dict(spec)
+    """Return a specification as an ``altair.Chart`` that can be layered with others, and saved.
+
+    Altair layers no charts that have a configuration, and no two parts of a chart may share names. Hence rows
+    lie in the views that draw them; names, zooming and clickable legends are left out, and sliders stay.
+    """
+    own = {name: spec[name] for name in spec if name not in OF_PAGES}
+    chart = _without_clicks(own, spec.get("datasets", {}))
+    made = alt.Chart.from_dict(chart | {"width": NOTEBOOK_WIDTH})
+    if "layer" in chart:  # from_dict makes charts of the outermost only, and `interactive` needs them within
+        made.layer = [alt.Chart.from_dict(part, validate=False) for part in chart["layer"]]
+    return made
+
+
+def labelled(spec: dict[str, Any], label: str) -> dict[str, Any] | None:
+    """Return a chart over rounds in which ``LABEL, SOURCE`` has a colour of its own beside other charts'.
+
+    Returns:
+        The specification; None if the chart's colours do not stand for sources.
+    """
+    views = json.dumps({name: part for name, part in spec.items() if name != "datasets"})
+    colours = {
+        json.dumps(colour) for colour in _colours(json.loads(views)) if colour.get("field") == "source"
+    }
+    if not colours:
+        return None
+    own = json.dumps(alt.Color("label:N", legend=on_top(symbolOpacity=1, symbolType="circle")).to_dict())
+    for colour in colours:
+        views = views.replace(colour, own)
+    rows = {
+        name: [row | {"label": f"{label}, {row['source']}"} for row in of]
+        for name, of in spec["datasets"].items()
+    }
+    found: dict[str, Any] = json.loads(views)
+    return found | {"datasets": rows}
+
+
+def _colours(node: Any) -> list[dict[str, Any]]:
+    """Return the encodings of colour in a specification."""
+    parts = node if isinstance(node, list) else list(node.values()) if isinstance(node, dict) else []
+    own = [node["color"]] if isinstance(node, dict) and isinstance(node.get("color"), dict) else []
+    return own + [colour for part in parts for colour in _colours(part)]
+
+
+def _without_clicks(node: Any, datasets: dict[str, Any]) -> Any:
+    """Return a part of a specification with its rows, without names of views and selections."""
+    if isinstance(node, list):
+        return [_without_clicks(part, datasets) for part in node]
+    if not isinstance(node, dict):
+        return node
+    kept = {name: _without_clicks(part, datasets) for name, part in node.items() if name != "data"}
+    settle(kept)
+    if str(kept.get("name", "")).startswith(VIEW):
+        del kept["name"]
+    if params := [p for p in kept.pop("params", ()) if "select" not in p]:
+        kept["params"] = params
+    if "data" in node:
+        named = node["data"].get("name")
+        kept["data"] = {"values": datasets[named]} if named in datasets else node["data"]
+    return kept
+
+
+def settle(node: dict[str, Any]) -> None:
+    """Give a part of a specification whose style depends on a click the style that it has at first."""
+    condition = node.get("condition")
+    first = condition[0] if isinstance(condition, list) and condition else condition
+    if isinstance(first, dict) and "param" in first:
+        del node["condition"]
+        node["value"] = first.get("value", 1)
 
 
 def digits(value: float | None) -> float | None:

@@ -17,7 +17,7 @@ from typing import Any
 from recurate.core.errors import need
 from recurate.core.files import atomic_path, write_text
 from recurate.log.trajectory import CONTROL, FORECAST, MEASURED, RENEWED, TAIL
-from recurate.report.charts import COLOURS
+from recurate.report.charts import COLOURS, VIEW, settle
 
 # Okabe and Ito's colours, starting with those that stand out on white, and two more.
 PALETTE = (
@@ -69,16 +69,13 @@ def write_figures(charts: Sequence[tuple[str, dict[str, Any]]], folder: Path) ->
     Returns:
         The folder.
     """
-    import altair
     import vl_convert
 
-    version = ".".join(altair.SCHEMA_VERSION.removeprefix("v").split(".")[:2])
-    if version not in vl_convert.get_vegalite_versions():
-        version = vl_convert.get_vegalite_versions()[-1]
+    version = _vegalite_version()
     drawn = {}
     for title, spec in charts:
         figure = printed(spec, title)
-        svg = vl_convert.vegalite_to_svg(figure, vl_version=version, allowed_base_urls=[])
+        svg = svg_of(figure)
         png = vl_convert.vegalite_to_png(figure, vl_version=version, ppi=PPI, allowed_base_urls=[])
         name = base = view_name(spec) or "chart"
         number = 2
@@ -95,6 +92,24 @@ def write_figures(charts: Sequence[tuple[str, dict[str, Any]]], folder: Path) ->
     return folder
 
 
+def svg_of(figure: dict[str, Any]) -> str:
+    """Return a Vega-Lite specification drawn as SVG, without any request to a network."""
+    import vl_convert
+
+    svg: str = vl_convert.vegalite_to_svg(figure, vl_version=_vegalite_version(), allowed_base_urls=[])
+    return svg
+
+
+def _vegalite_version() -> str:
+    """Return the version of Vega-Lite that Altair writes, or the newest that can be drawn."""
+    import altair
+    import vl_convert
+
+    version = ".".join(altair.SCHEMA_VERSION.removeprefix("v").split(".")[:2])
+    known: list[str] = vl_convert.get_vegalite_versions()
+    return version if version in known else known[-1]
+
+
 def printed(spec: dict[str, Any], title: str) -> dict[str, Any]:
     """Return a chart's Vega-Lite specification in the style of a printed figure.
 
@@ -108,11 +123,7 @@ def printed(spec: dict[str, Any], title: str) -> dict[str, Any]:
     for param in slider:
         del param["bind"]
     for node in _nodes(figure):
-        condition = node.get("condition")
-        first = condition[0] if isinstance(condition, list) and condition else condition
-        if isinstance(first, dict) and "param" in first:  # a style that depends on a click
-            del node["condition"]
-            node["value"] = first.get("value", 1)
+        settle(node)
         if isinstance(node.get("range"), list):
             node["range"] = [_colour(c) for c in node["range"]]
         if node.get("scheme") == "tableau10":
@@ -280,6 +291,6 @@ def view_name(spec: dict[str, Any]) -> str:
     """Return the name of a chart's main view, or nothing."""
     for node in _nodes(spec):
         name = node.get("name")
-        if isinstance(name, str) and name.startswith("view_"):
-            return name.removeprefix("view_")
+        if isinstance(name, str) and name.startswith(VIEW):
+            return name.removeprefix(VIEW)
     return ""

@@ -9,7 +9,6 @@ import webbrowser
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from html import escape
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
@@ -130,23 +129,30 @@ class Result(Generic[Found]):
         webbrowser.open(path.as_uri())
         return path
 
-    def plot(self, quantity: str | None = None) -> Any:
-        """Return a chart of the report as an ``altair.Chart``.
+    def plot(self, quantity: str | None = None, label: str | None = None) -> Any:
+        """Return a chart of the report as an ``altair.Chart``, which can be layered with others and saved.
+
+        ``altair.layer(a.plot("mean_reward", "K = 4"), b.plot("mean_reward", "K = 8"))`` overlays two results.
 
         Args:
             quantity: Title or name of the chart, such as ``mean_reward``; None stands for the first one.
+            label: Name of this result in the legend, in a colour of its own; for charts over rounds.
 
         Raises:
-            InputError: If there is no such chart; the message lists those that exist.
+            InputError: If there is no such chart (the message lists those that exist), or if its colours
+                have another meaning than sources, so that it takes no label.
         """
-        from recurate.report.charts import as_chart
+        from recurate.report.charts import as_chart, labelled
         from recurate.report.figures import view_name
 
         found = [(title, view_name(spec), spec) for title, spec in charts_of(self.sections)]
-        names = [name for _, name, _ in found]
         for title, name, spec in found:
             if quantity is None or quantity in (title, name) or name.startswith(f"{quantity}_"):
-                return as_chart(spec).properties(title=title)
+                own = spec if label is None else labelled(spec, label)
+                if own is None:
+                    raise InputError("this chart takes no label", got=label, remedy="leave the label out")
+                return as_chart(own).properties(title=title)
+        names = [name for _, name, _ in found]
         remedy = nearest(str(quantity), names) if names else "this result has no charts"
         raise InputError("there is no such chart", got=quantity, remedy=remedy)
 
@@ -191,13 +197,10 @@ class Result(Generic[Found]):
         return "\n  ".join(lines)
 
     def _repr_html_(self) -> str:
-        table = next((s for s in self.sections if s.printed and s.table), None)
-        parts = [f"<b>{escape(self.title)}</b><p>{escape(self.summary)}</p>"]
-        parts += [f"<p>Warning: {escape(text)}</p>" for text in self.warnings]
-        if table is not None:
-            rows = ["".join(f"<td>{escape(cell)}</td>" for cell in row) for row in table.table]
-            parts.append("<table>" + "".join(f"<tr>{row}</tr>" for row in rows) + "</table>")
-        return "".join(parts)
+        from recurate.report.notebook import fragment
+
+        said = (self.lead, self.summary)
+        return fragment(self.verb, self.title, said, self.warnings, self.facts, self.sections)
 
 
 def open_folder(folder: Path) -> Path:

@@ -1,0 +1,76 @@
+"""The source archive and the wheel, built as for publication, hold what they need."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import tarfile
+import tomllib
+import zipfile
+
+import pytest
+
+from helpers.paths import ROOT
+
+pytestmark = pytest.mark.slow
+
+# One of each kind of packaged data; all of them are compared with the checkout below.
+NEEDED = (
+    "recurate/py.typed",
+    "recurate/__init__.pyi",
+    "recurate/core/papers.bib",
+    "recurate/report/page.html.j2",
+    "recurate/report/assets/vega.min.js",
+    "recurate/people/pages/",
+    "recurate/people/migrations/",
+    "recurate/verbs/reproduce/recorded.json",
+)
+
+
+def hatchling(folder, where, target, out):
+    """Run the build backend, which was installed into a folder, for a source tree."""
+    environment = os.environ | {"PYTHONPATH": str(folder)}
+    command = [sys.executable, "-m", "hatchling", "build", "--target", target, "--directory", str(out)]
+    done = subprocess.run(command, cwd=where, env=environment, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return next(out.glob("*.whl" if target == "wheel" else "*.tar.gz"))
+
+
+@pytest.fixture(scope="module")
+def built(tmp_path_factory):
+    """Return the source archive, and the wheel that was built from what it unpacks to."""
+    folder = tmp_path_factory.mktemp("packages")
+    tools = folder / "tools"
+    install = [sys.executable, "-m", "pip", "install", "--quiet", "--target", str(tools)]
+    subprocess.run(
+        [*install, "--constraint", str(ROOT / "constraints.txt"), "hatchling"], check=True, timeout=300
+    )
+    archive = hatchling(tools, ROOT, "sdist", folder / "dist")
+    with tarfile.open(archive) as opened:
+        opened.extractall(folder, filter="data")
+    return archive, hatchling(tools, folder / archive.name.removesuffix(".tar.gz"), "wheel", folder / "dist")
+
+
+def test_the_wheel_holds_code_and_data(built):
+    with zipfile.ZipFile(built[1]) as wheel:
+        names = set(wheel.namelist())
+    for name in NEEDED:
+        assert any(held == name or (name.endswith("/") and held.startswith(name)) for held in names), name
+    listed = subprocess.run(["git", "ls-files", "src"], cwd=ROOT, capture_output=True, text=True, check=True)
+    tracked = {name.removeprefix("src/") for name in listed.stdout.splitlines() if (ROOT / name).exists()}
+    assert tracked - names == set()
+    assert not {name for name in names if name.startswith(("tests/", "benchmarks/", "docs/"))}
+
+
+def test_it_is_small_and_says_what_it_is(built):
+    archive, wheel = built
+    assert wheel.stat().st_size < 5e6
+    assert archive.stat().st_size < 15e6
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    with zipfile.ZipFile(wheel) as opened:
+        metadata = next(name for name in opened.namelist() if name.endswith(".dist-info/METADATA"))
+        said = opened.read(metadata).decode()
+    assert f"Version: {project['version']}\n" in said
+    for name, address in project["urls"].items():
+        assert f"Project-URL: {name}, {address}\n" in said
