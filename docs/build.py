@@ -12,7 +12,9 @@ from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
 HERE = Path(__file__).parent
-NAMES = ("run", "shard", "forecast", "plan", "fit", "audit", "compare", "report", "reproduce", "serve", "view")
+NAMES = (
+    "run", "shard", "forecast", "plan", "fit", "audit", "compare", "report", "reproduce", "serve", "view",
+)  # fmt: skip
 
 
 def pages() -> dict[str, str]:
