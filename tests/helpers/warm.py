@@ -135,7 +135,7 @@ def import_all() -> None:
     cli.app = typer.main.get_command(cli.app)  # type: ignore[assignment]
     html._environment().get_template("page.html.j2")
     html._scripts()
-    charts._series_chart((FORECAST, MEASURED), False)
+    charts._series_chart((FORECAST, MEASURED), False, False)
 
 
 # --- in the test ---

@@ -144,7 +144,10 @@ def _with_support_line(spec: dict[str, Any]) -> dict[str, Any]:
     """Add the line below which a forecast is beyond support, with its name."""
     y = {"field": "y", "type": "quantitative"}
     said = {"value": f"{SUPPORT:g}: below, beyond support"}
-    rule = {"mark": {"type": "rule", "strokeDash": [4, 4], "color": LIMIT}, "encoding": {"y": y}}
+    rule = {
+        "mark": {"type": "rule", "aria": False, "strokeDash": [4, 4], "color": LIMIT},
+        "encoding": {"y": y},
+    }
     mark = {"type": "text", "align": "left", "dx": 4, "dy": -6, "color": LIMIT}
     text = {"mark": mark, "encoding": {"y": y, "x": {"value": 0}, "text": said}}
     spec["layer"] += [layer | {"data": {"values": [{"y": SUPPORT}]}} for layer in (rule, text)]
@@ -185,7 +188,7 @@ def _series_chart(sources: tuple[str, ...], log: bool, beyond: bool) -> str:
     tail = base.transform_filter(f"datum.source == '{TAIL}'")
     dashed = tail.mark_line(strokeWidth=2, strokeDash=[5, 4]).encode(y=y)
     bars = (
-        base.mark_rule(strokeWidth=1.5)
+        base.mark_rule(strokeWidth=1.5, aria=False)
         .transform_filter(f"datum.source != '{FORECAST}' && isValid(datum.lower)")
         .encode(y=alt.Y("lower:Q"), y2="upper:Q")
     )

@@ -54,7 +54,7 @@ class Result(Generic[Found]):
         read_notes: What was assumed or left out in reading.
         lead: First line of the printed result, such as the rule that it assumes; "" for none.
         details: What the summary leaves out, a sentence or more each; a section of the report.
-        verdict: The result in one or two words, such as ``as forecast`` or ``MISMATCH``; "" for none.
+        outcome: The result in one or two words, such as ``as forecast`` or ``MISMATCH``; "" for none.
     """
 
     found: Found
@@ -71,13 +71,13 @@ class Result(Generic[Found]):
     read_notes: tuple[str, ...] = ()
     lead: str = ""
     details: tuple[str, ...] = ()
-    verdict: str = ""
+    outcome: str = ""
 
     @cached_property
     def facts(self) -> Facts:
         """All numbers as plain values, as in the JSON file; NaN and infinities are None."""
         own = {"recurate": VERSION, "source": self.source, **self._reading_facts(), **self.make_facts()}
-        said = {"summary": self.summary, "outcome": self.verdict or None, "warnings": self.warnings}
+        said = {"summary": self.summary, "outcome": self.outcome or None, "warnings": self.warnings}
         return dict(plain({**own, **said}))
 
     @cached_property
@@ -101,7 +101,7 @@ class Result(Generic[Found]):
         """Return the report as one self-contained HTML page."""
         return page(
             self.sections, title=self.title, subtitle=self.subtitle, summary=self.summary,
-            warnings=self.warnings, verdict=self.verdict, rule=self.lead[:1].upper() + self.lead[1:],
+            warnings=self.warnings, verdict=self.outcome, rule=self.lead[:1].upper() + self.lead[1:],
         )  # fmt: skip
 
     def save(self, folder: Path | str) -> list[Path]:

@@ -45,7 +45,10 @@ class Recipe:
 
 
 USUAL = {"mlp": Recipe("mlp", 128, 3, 512, 2e-3, 1000), "unet": Recipe("unet", 32, 1, 128, 1e-3, 1000)}
-SMALL = 64  # numbers per sample up to which the usual steps of an MLP pass on 85 % of a selection
+SMALL, WIDER = (
+    64,
+    256,
+)  # numbers per sample up to which the usual MLP passes on 85 % of a selection; width beyond
 
 
 class NetworkSettings(GeneratorSettings):
@@ -60,7 +63,8 @@ class NetworkSettings(GeneratorSettings):
         None,
         ge=1,
         le=10**9,
-        description="hidden units per layer (mlp; 128), or channels at full resolution (unet; 32)",
+        description="hidden units per layer (mlp; 128, and 256 for samples of over 64 numbers), or channels "
+        "at full resolution (unet; 32)",
     )
     depth: int | None = Field(
         None,
@@ -134,7 +138,7 @@ class NetworkSettings(GeneratorSettings):
     def recipe(self, shape: tuple[int, ...]) -> Recipe:
         """Return kind, size and training of the network for samples of one shape.
 
-        The usual steps were measured by ``benchmarks/transmission.py``.
+        The usual steps and widths were measured by ``benchmarks/transmission.py``.
 
         Raises:
             InputError: If the settings require a U-Net and samples are not images, or if ``auto`` cannot
@@ -153,7 +157,9 @@ class NetworkSettings(GeneratorSettings):
             )
         usual = USUAL[network]
         if network == "mlp":
-            usual = replace(usual, steps=round(usual.steps * max(math.sqrt(math.prod(shape) / SMALL), 1.0)))
+            size = math.prod(shape)
+            steps = round(usual.steps * max(math.sqrt(size / SMALL), 1.0))
+            usual = replace(usual, steps=steps, width=usual.width if size <= SMALL else WIDER)
         given = {n: getattr(self, n) for n in ("width", "depth", "batch", "learning_rate", "steps")}
         return replace(usual, **{n: value for n, value in given.items() if value is not None})
 

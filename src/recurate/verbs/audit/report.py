@@ -27,7 +27,7 @@ def audit_result(found: Audit, source: str) -> Result[Audit]:
         title=f"Audit of {source}",
         summary=lead,
         details=rest,
-        verdict=verdict_of(found),
+        outcome=verdict_of(found),
         warnings=found.warnings,
         source=source,
         make_facts=lambda: facts_of(found),

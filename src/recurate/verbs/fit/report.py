@@ -46,7 +46,7 @@ def fit_result(found: Fit, source: str) -> Result[Fit]:
         title=f"Picks of {source}",
         summary=lead,
         details=rest,
-        verdict=_in_short(found),
+        outcome=_in_short(found),
         warnings=found.warnings,
         source=source,
         make_facts=lambda: facts_of(found) | against_facts(found, effects()),

@@ -34,7 +34,7 @@ def forecast_result(found: LogForecast, source: str) -> Result[LogForecast]:
         verb="forecast",
         title=f"Forecast from {source}",
         summary=lead.text,
-        verdict=lead.verdict,
+        outcome=lead.verdict,
         details=(narrative.what_happened(found.trajectory, found.setting.facts()),),
         warnings=(*(() if found.opened is None else found.opened.warnings), *found.warnings),
         source=source,

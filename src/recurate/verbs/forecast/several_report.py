@@ -61,7 +61,7 @@ def models_result(found: ModelsForecast, source: str) -> Result[LogForecast]:
         verb="forecast",
         title=f"Forecast of {len(found.models)} models from {source}",
         summary=_summary(found),
-        verdict="" if supported(found.trajectory) is None else NO_SUPPORT,
+        outcome="" if supported(found.trajectory) is None else NO_SUPPORT,
         warnings=(*(() if found.opened is None else found.opened.warnings), *found.warnings),
         source=source,
         make_facts=lambda: _facts(found),

@@ -29,7 +29,7 @@ def plan_result(found: Plan, source: str) -> Result[Plan]:
         verb="plan",
         title=f"Plan from {source}",
         summary=summary_of(found),
-        verdict=verdict_of(found),
+        outcome=verdict_of(found),
         warnings=(*(() if found.opened is None else found.opened.warnings), *found.warnings),
         source=source,
         make_facts=lambda: _facts(found),

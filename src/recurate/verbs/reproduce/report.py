@@ -35,7 +35,7 @@ def reproduction_result(found: Reproduction) -> Result[Reproduction]:
         verb="reproduce",
         title=f"{found.experiment.name}, reproduced",
         summary=summary(found),
-        verdict=verdict_of(found),
+        outcome=verdict_of(found),
         warnings=(),
         source=found.experiment.source,
         make_facts=lambda: _facts(found),

@@ -72,7 +72,7 @@ def run_result(folder: RunFolder) -> Result[Run]:
         verb="run",
         title=title_of(config),
         summary=lead.text,
-        verdict=lead.verdict,
+        outcome=lead.verdict,
         details=(narrative.what_happened(trajectory, facts),),
         warnings=_support_warning(trajectory),
         source=str(folder.path),
