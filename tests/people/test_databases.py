@@ -454,4 +454,4 @@ def test_two_transactions_that_wait_for_each_other_are_both_done(study_at):
     assert at_once([lambda: one([1, 2]), lambda: one([2, 1])]) == [None, None]
     with study.engine.connect() as c:
         assert list(c.execute(select(slates_table.c.taken)).scalars()) == [2, 2]
-    assert len(begun) == (2 if study.engine.dialect.name == "sqlite" else 3)
+    assert len(begun) == 2 if study.engine.dialect.name == "sqlite" else len(begun) > 2

@@ -39,8 +39,9 @@ def result(folder):
 
 
 @pytest.mark.parametrize("fault", SIX)
-def test_the_six_faults(fault, tmp_path):
+def test_the_six_faults(fault, tmp_path, monkeypatch):
     """20,000 slates: exit code 1, the right aspect, in audit.json, on the screen and in the report."""
+    monkeypatch.setenv("COLUMNS", "200")  # each aspect on a line of its own
     table = loops.loop_log(np.random.default_rng(0), slates=5000, fault=fault)
     pq.write_table(table, tmp_path / "log.parquet")
     done = call("audit", "log.parquet", "--declared", CLAIM, cwd=tmp_path)
