@@ -21,6 +21,7 @@ from sqlalchemy import func, select
 from helpers.postgres import postgres  # noqa: F401
 from helpers.studies import Clock, slates
 from recurate.core.errors import InputError
+from recurate.people import statements
 from recurate.people.ballots import Refused, Rules, Study
 from recurate.people.tables import RETURNED, ballots, invitations, leases, metadata, opened, people
 from recurate.people.tables import slates as slates_table
@@ -455,3 +456,13 @@ def test_two_transactions_that_wait_for_each_other_are_both_done(study_at):
     with study.engine.connect() as c:
         assert list(c.execute(select(slates_table.c.taken)).scalars()) == [2, 2]
     assert len(begun) == 2 if study.engine.dialect.name == "sqlite" else len(begun) > 2
+
+
+@pytest.mark.parametrize("which", ["FRESH", "TWINS", "LEFT"])
+def test_open_slates_are_found_by_their_index(tmp_path, which):
+    """Of a million slates nearly all are taken: SQLite must not look at them, nor through a person's leases."""
+    statement = str(getattr(statements, which).compile(engine := opened(tmp_path / "b.sqlite")))
+    with engine.connect() as c:
+        plan = [row[3] for row in c.exec_driver_sql("EXPLAIN QUERY PLAN " + statement.replace("?", "1"))]
+    assert any("slates USING" in step and "INDEX open_slates" in step for step in plan), plan
+    assert not [step for step in plan if "leases_of_people" in step]

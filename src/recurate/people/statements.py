@@ -34,13 +34,15 @@ EXPIRED = (
 ANSWERED = select(func.count()).select_from(leases).where(leases.c.person == PERSON, leases.c.state == DONE)
 HAD = exists().where(leases.c.slate == slates.c.id, leases.c.person == PERSON, leases.c.state != RETURNED)
 KIN = slates.alias("kin")
+# One within the other: as a join, SQLite would look through all of the person's leases for each slate.
 HAD_KIN = exists().where(
     KIN.c.kin == slates.c.kin,
-    leases.c.slate == KIN.c.id,
-    leases.c.person == PERSON,
-    leases.c.state != RETURNED,
+    exists()
+    .where(leases.c.slate == KIN.c.id, leases.c.person == PERSON, leases.c.state != RETURNED)
+    .correlate(KIN),
 )
-FREE = and_(slates.c.taken < slates.c.wanted, ~slates.c.closed)
+# As the index of open slates says it: SQLite does not take `closed = 0` for that, and would look at every slate.
+FREE = and_(slates.c.taken < slates.c.wanted, sa.text("NOT slates.closed"))
 FRESH, TWINS, CHECKS = (
     select(slates.c.id).where(FREE, which, ~had).order_by(slates.c.id).limit(AHEAD)
     for which, had in (
