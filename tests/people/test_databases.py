@@ -460,7 +460,7 @@ def test_two_transactions_that_wait_for_each_other_are_both_done(study_at):
 
 @pytest.mark.parametrize("which", ["FRESH", "TWINS", "LEFT"])
 def test_open_slates_are_found_by_their_index(tmp_path, which):
-    """Of a million slates nearly all are taken: SQLite must not look at them, nor through a person's leases."""
+    """Of a million slates nearly all are taken: SQLite must not look at them, nor at a person's leases."""
     statement = str(getattr(statements, which).compile(engine := opened(tmp_path / "b.sqlite")))
     with engine.connect() as c:
         plan = [row[3] for row in c.exec_driver_sql("EXPLAIN QUERY PLAN " + statement.replace("?", "1"))]

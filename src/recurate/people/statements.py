@@ -41,7 +41,7 @@ HAD_KIN = exists().where(
     .where(leases.c.slate == KIN.c.id, leases.c.person == PERSON, leases.c.state != RETURNED)
     .correlate(KIN),
 )
-# As the index of open slates says it: SQLite does not take `closed = 0` for that, and would look at every slate.
+# As the index of open slates says it: SQLite does not take `closed = 0` for that, and would look at all.
 FREE = and_(slates.c.taken < slates.c.wanted, sa.text("NOT slates.closed"))
 FRESH, TWINS, CHECKS = (
     select(slates.c.id).where(FREE, which, ~had).order_by(slates.c.id).limit(AHEAD)
