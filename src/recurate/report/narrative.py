@@ -9,7 +9,7 @@ from typing import Any
 
 from recurate.log.trajectory import FORECAST, MEASURED, RENEWED, Row, Trajectory, agreement, passed_on
 from recurate.report.charts import QUANTITIES, Key, title
-from recurate.report.lead import overlap
+from recurate.report.lead import overlap, supported
 
 
 @dataclass(frozen=True)
@@ -28,13 +28,16 @@ class Comparison:
 
 
 def what_happened(trajectory: Trajectory, facts: dict[str, Any]) -> str:
-    """Return a paragraph that summarises a run or a forecast.
+    """Return a paragraph that summarises a run, or a forecast as far as its candidates support it.
 
     Args:
         trajectory: Measured values, or a forecast if there are none.
         facts: Settings of the loop by name, such as ``k``, ``noise`` and ``real_fraction``.
     """
     source = MEASURED if trajectory.where(MEASURED).rows else FORECAST
+    until = supported(trajectory) if source == FORECAST else None
+    if until is not None:  # of what lies beyond support, the charts and tables speak
+        trajectory = Trajectory(tuple(r for r in trajectory.rows if r.round <= max(until, 0)))
     sentences = [_setting(facts)]
     rewards = list(dict.fromkeys(r.reward for r in trajectory.rows if r.reward is not None))
     for reward in rewards:

@@ -220,3 +220,12 @@ def test_why_a_series_has_no_band(quantity, without, said):
     ]
     other = Row(0, FORECAST, "entropy", 1.0, None, None, 0.5, 1.5)
     assert narrative.unbanded(Trajectory((*own, other)), (quantity, None, None)) == said
+
+
+def test_a_forecast_is_told_as_far_as_its_candidates_support_it():
+    own = [Row(t, FORECAST, "mean_exp_reward", 1.0 + t, "reward") for t in range(4)]
+    support = [Row(t, FORECAST, "effective_support", n) for t, n in enumerate((900.0, 300.0, 90.0, 2.0))]
+    text = narrative.what_happened(Trajectory((*own, *support)), {"k": 4})
+    assert "from 1 in round 0 to 2 in round 1" in text
+    whole = narrative.what_happened(Trajectory(tuple(own)), {"k": 4})
+    assert "to 4 in round 3" in whole
