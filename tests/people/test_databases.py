@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 import threading
@@ -466,3 +467,16 @@ def test_open_slates_are_found_by_their_index(tmp_path, which):
         plan = [row[3] for row in c.exec_driver_sql("EXPLAIN QUERY PLAN " + statement.replace("?", "1"))]
     assert any("slates USING" in step and "INDEX open_slates" in step for step in plan), plan
     assert not [step for step in plan if "leases_of_people" in step]
+
+
+def test_postgresql_does_not_sort_the_open_slates(study_at):
+    """Each person's next slate is among the first open ones: it must not look at all of them."""
+    study = study_at(3000, k=2)
+    if study.engine.dialect.name != "postgresql":
+        pytest.skip("the plan of PostgreSQL")
+    statement = str(statements.FRESH.compile(study.engine, compile_kwargs={"render_postcompile": True}))
+    values = re.sub(r"%\((\w+)\)s(::\w+)?", lambda m: "16" if m[1] == "param_1" else "2", statement)
+    with study.engine.connect() as c:
+        plan = "\n".join(row[0] for row in c.exec_driver_sql("EXPLAIN " + values))
+    assert "Index Scan using open_slates" in plan, plan
+    assert "Sort" not in plan, plan

@@ -255,6 +255,9 @@ class Study:
                     ],
                 )  # fmt: skip
                 added += 1
+            if added and self.engine.dialect.name == "postgresql":
+                # Before it looks by itself it takes nearly all slates for checks, and sorts all open ones.
+                c.exec_driver_sql("ANALYZE slates")
         return added
 
     # --- people -----------------------------------------------------------------------------------
