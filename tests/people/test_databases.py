@@ -469,11 +469,10 @@ def test_open_slates_are_found_by_their_index(tmp_path, which):
     assert not [step for step in plan if "leases_of_people" in step]
 
 
+@pytest.mark.parametrize("place", ["postgresql"], indirect=True)
 def test_postgresql_does_not_sort_the_open_slates(study_at):
     """Each person's next slate is among the first open ones: it must not look at all of them."""
     study = study_at(3000, k=2)
-    if study.engine.dialect.name != "postgresql":
-        pytest.skip("the plan of PostgreSQL")
     statement = str(statements.FRESH.compile(study.engine, compile_kwargs={"render_postcompile": True}))
     values = re.sub(r"%\((\w+)\)s(::\w+)?", lambda m: "16" if m[1] == "param_1" else "2", statement)
     with study.engine.connect() as c:
