@@ -317,6 +317,20 @@ def test_conversations_as_prompts(tmp_path):
     assert shown(lines(tmp_path, {"prompt": asked, "responses": ["a", "b"]})) == [(expected, ["a", "b"])]
     rows = [{"prompt": asked[1:], "response": x} for x in "ab"]
     assert shown(lines(tmp_path, *rows)) == [("hello", ["a", "b"])]
+    row = {
+        "prompt": [{"from": "human", "value": "hi"}, {"from": "gpt", "value": "ho"}],
+        "responses": ["a", "b"],
+    }
+    assert shown(lines(tmp_path, row)) == [("**human:** hi\n\n**gpt:** ho", ["a", "b"])]
+
+
+@pytest.mark.parametrize(
+    "message", [{"role": "user", "text": "hi"}, {"role": "user", "content": [{"type": "text", "text": "hi"}]}]
+)
+def test_messages_without_a_text_are_refused(tmp_path, message):
+    """Nobody is shown an empty prompt, or a list in brackets, in place of what was said."""
+    with pytest.raises(InputError, match="has no text"):
+        read(lines(tmp_path, {"prompt": [message, message], "responses": ["a", "b"]}))
 
 
 @pytest.mark.parametrize(

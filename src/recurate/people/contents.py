@@ -17,6 +17,7 @@ CONTENT = (
     "text", "sample", "response", "completion", "output", "answer", "candidate", "image", "file", "path",
 )  # fmt: skip
 PICTURES = (".png", ".jpg", ".jpeg", ".webp", ".gif", ".bmp")
+SAID = ("content", "value")  # keys of what a message says
 LARGEST = 4096  # pixels per side of an image that is kept; larger ones are made smaller
 OF_FILES = ("image", "images", "file", "files", "path", "paths")  # columns whose values name files
 
@@ -60,7 +61,7 @@ class Contents:
         if isinstance(value, list):
             if not (value and isinstance(value[0], dict)):
                 return Candidate(slot, "points", json.dumps(_points(value, where)), own)
-            value = conversation(value)
+            value = conversation(value, where)
         if isinstance(value, bytes) or (isinstance(value, str) and self._is_file(value)):
             image = as_png(value if isinstance(value, bytes) else _file(self._base, value, where), where)
             digest = hashlib.sha256(image).hexdigest()
@@ -80,11 +81,30 @@ class Contents:
         return False
 
 
-def conversation(messages: Sequence[dict[str, Any]]) -> str:
-    """Return messages as text; who said what is told where there are several."""
-    if len(messages) == 1:
-        return str(messages[0].get("content") or "")
-    return "\n\n".join(f"**{m.get('role') or '?'}:** {m.get('content') or ''}" for m in messages)
+def conversation(messages: Sequence[dict[str, Any]], where: str) -> str:
+    """Return messages as text; who said what is told where there are several.
+
+    Raises:
+        InputError: If a message does not say what was said, or not as text.
+    """
+    texts = [_content(message, where) for message in messages]
+    if len(texts) == 1:
+        return texts[0]
+    speakers = [m.get("role") or m.get("from") or "?" for m in messages]
+    return "\n\n".join(f"**{who}:** {text}" for who, text in zip(speakers, texts, strict=True))
+
+
+def _content(message: dict[str, Any], where: str) -> str:
+    said = [message[name] for name in SAID if message.get(name) is not None]
+    if said and isinstance(said[0], str):
+        return said[0]
+    if not said and any(name in message for name in SAID):
+        return ""  # as where an assistant calls a tool
+    raise InputError(
+        "a message of a conversation has no text",
+        got=f"keys {', '.join(map(str, message))} in {where}",
+        remedy="give each message a role and a content that is text",
+    )
 
 
 def _of_object(value: dict[str, Any], where: str) -> tuple[Any, dict[str, Any]]:
