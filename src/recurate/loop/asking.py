@@ -61,8 +61,8 @@ class Picker(Protocol):
             slates: Number of slates.
             k: Candidates per slate.
             late: Whether the deadline has passed: slates without an answer are ``late``.
-            by_rule: Whether the rule picks in slates that are ``late``. If nobody picked anything, and it does
-                not either, the run stops and the round stays open.
+            by_rule: Whether the rule picks in slates that are ``late``. If there is no pick at all, the run
+                stops and the round stays open.
 
         Raises:
             WaitingForPeople: If answers are missing, and it is not late.
