@@ -227,15 +227,15 @@ def _flags(table: pa.Table, name: str, answer: IntArray) -> BoolArray:
                 remedy="export the picks again: recurate serve STUDY --export FILE",
             )
         flags = numbers == 1
-    flags = flags & (answer != NO_ANSWER)
-    mixed = np.intersect1d(answer[flags], answer[~flags]).size
+    own: BoolArray = flags & (answer != NO_ANSWER)
+    mixed = np.intersect1d(answer[own], answer[~own]).size
     if mixed:
         raise InputError(
             f"the column {name!r} differs between the candidates of one answer",
             got=counted(mixed, "such {answer|answers}"),
             remedy="export the picks again: recurate serve STUDY --export FILE",
         )
-    return flags
+    return own
 
 
 def _unused(file: Source, given: Given, columns: Sequence[str]) -> tuple[str, ...]:
