@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from recurate.core.errors import InputError
+from recurate.log.reading.values import plain_text
 from recurate.people.ballots import Candidate
 
 CONTENT = (
@@ -67,9 +68,10 @@ class Contents:
             digest = hashlib.sha256(image).hexdigest()
             self.images[digest] = image
             return Candidate(slot, "image", digest, own)
-        if value is None or not str(value).strip():
+        text = plain_text(value)  # 3.0 is 3, as a column with other numbers or empty cells makes it 3.0
+        if not text.strip():
             raise InputError("a candidate is empty", got=where, remedy="correct it, or leave its row out")
-        return Candidate(slot, "text", _text(value), own)
+        return Candidate(slot, "text", text, own)
 
     def _is_file(self, value: str) -> bool:
         """Return whether a value names a file; among texts it does only if the file is there."""
@@ -147,11 +149,6 @@ def _points(value: list[Any], where: str) -> list[list[float]]:
 
 def _like_a_file(value: str) -> bool:
     return value.lower().endswith(PICTURES) and "\n" not in value
-
-
-def _text(value: Any) -> str:
-    """Return a value as text; 3.0 is 3, as a column with other numbers or empty cells makes it 3.0."""
-    return str(int(value)) if isinstance(value, float) and value.is_integer() else str(value)
 
 
 def _file(base: Path, name: str, where: str) -> bytes:
