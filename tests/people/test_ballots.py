@@ -366,12 +366,13 @@ def test_in_a_run_the_same_candidates_come_again_last_and_count_as_a_repeat(stud
 def test_nobody_gets_the_name_and_the_code_of_somebody_who_was_removed(study_of):
     study = study_of(slates(2))
     study.join("a")
-    bert = study.join("b")
-    code = study.code(bert)
+    bert, carl = study.join("b"), study.join("c")
+    codes = {study.code(person) for person in (bert, carl)}
+    study.remove(carl)
     study.remove(bert)
-    carl = study.join("c")
-    assert carl != bert
-    assert study.code(carl) != code
+    dora = study.join("d")
+    assert dora not in (bert, carl)
+    assert study.code(dora) not in codes
 
 
 def test_a_repeat_shows_another_order_and_is_no_check(study_of):

@@ -25,7 +25,7 @@ from recurate.log.candidates import Candidates
 from recurate.loop.asking import check_answers, post, posted_in, read_posted
 from recurate.loop.config import parse_config, write_config
 from recurate.loop.run_folder import RunFolder
-from recurate.people.asked import Ballots, put
+from recurate.people.asked import Ballots, missing_in, put
 from recurate.people.ballots import Refused, Study
 from recurate.people.simulated import _rewards
 from recurate.people.tables import opened, slates
@@ -131,9 +131,12 @@ def test_after_the_deadline(recurate_here, tmp_path, late, code):
     config = written(tmp_path, selection={"people": people})
     done = recurate_here("run", config, "--out", tmp_path / "run")
     assert done.returncode == code, done.stderr
+    posted = sorted((tmp_path / "run" / "people").glob("*-0"))
     if late == "leave":
         assert "nobody picked anything in round 0" in done.stderr
+        assert [missing_in(of) for of in posted] == [30], "people can still answer"
         return
+    assert [missing_in(of) for of in posted] == [0, 0], "both rounds are over"
     assert "30 of 30 slates had no answer by the deadline" in done.stdout + done.stderr
     log = log_of(tmp_path / "run", 1)
     assert set(log.chooser) == {"rule"}

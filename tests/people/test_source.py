@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 pytest.importorskip("fastapi", reason="pip install 'recurate[people]'")
@@ -286,6 +288,13 @@ def test_whole_numbers_stay_whole_beside_others(tmp_path):
     ]
 
 
+def test_missing_numbers_are_no_candidates(tmp_path):
+    path = tmp_path / "p.parquet"
+    pq.write_table(pa.table({"answers": [[1.0, 2.0], [float("nan"), 3.0]]}), path)
+    with pytest.raises(InputError, match="a candidate is empty"):
+        read(path, Columns(show="answers"))
+
+
 def test_objects_show_their_text_and_keep_their_scores(tmp_path):
     """As in UltraFeedback; the model's name is not shown, and the score is the candidate's own."""
     rows = [{"model": "m1", "response": "good", "score": 9}, {"model": "m2", "response": "bad", "score": 2}]
@@ -317,6 +326,20 @@ def test_conversations_as_prompts(tmp_path):
     assert shown(lines(tmp_path, {"prompt": asked, "responses": ["a", "b"]})) == [(expected, ["a", "b"])]
     rows = [{"prompt": asked[1:], "response": x} for x in "ab"]
     assert shown(lines(tmp_path, *rows)) == [("hello", ["a", "b"])]
+    row = {
+        "prompt": [{"from": "human", "value": "hi"}, {"from": "gpt", "value": "ho"}],
+        "responses": ["a", "b"],
+    }
+    assert shown(lines(tmp_path, row)) == [("**human:** hi\n\n**gpt:** ho", ["a", "b"])]
+
+
+@pytest.mark.parametrize(
+    "message", [{"role": "user", "text": "hi"}, {"role": "user", "content": [{"type": "text", "text": "hi"}]}]
+)
+def test_messages_without_a_text_are_refused(tmp_path, message):
+    """Nobody is shown an empty prompt, or a list in brackets, in place of what was said."""
+    with pytest.raises(InputError, match="has no text"):
+        read(lines(tmp_path, {"prompt": [message, message], "responses": ["a", "b"]}))
 
 
 @pytest.mark.parametrize(
@@ -341,9 +364,6 @@ def test_points_have_two_coordinates(tmp_path):
 
 
 def test_lists_of_a_fixed_size(tmp_path):
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
     values = pa.array([["a", "b"], ["c", "d"]], pa.list_(pa.string(), 2))
     pq.write_table(pa.table({"responses": values}), tmp_path / "f.parquet")
     assert shown(tmp_path / "f.parquet") == [("", ["a", "b"]), ("", ["c", "d"])]

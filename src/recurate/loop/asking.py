@@ -53,14 +53,16 @@ class Answers:
 class Picker(Protocol):
     """Whoever shows slates to people."""
 
-    def answers(self, posted: Path, slates: int, k: int, late: bool) -> Answers:
-        """Return the answers to posted slates.
+    def answers(self, posted: Path, slates: int, k: int, late: bool, *, by_rule: bool = False) -> Answers:
+        """Return the answers to posted slates, and end the round.
 
         Args:
             posted: Folder of the slates.
             slates: Number of slates.
             k: Candidates per slate.
             late: Whether the deadline has passed: slates without an answer are ``late``.
+            by_rule: Whether the rule picks in slates that are ``late``. If there is no pick at all, the run
+                stops and the round stays open.
 
         Raises:
             WaitingForPeople: If answers are missing, and it is not late.

@@ -427,11 +427,12 @@ def _ask(
     posted = post(bench.folder.parent, t, attempt, k, samples, scored, time.time())
     deadline = selection.people.deadline
     late = deadline is not None and time.time() >= facts_of(posted)["posted"] + 3600 * deadline
-    answers = bench.picker.answers(posted, slates, k, late)
+    stands_in = selection.people.late == "rule"
+    answers = bench.picker.answers(posted, slates, k, late, by_rule=stands_in)
     check_answers(answers, slates, k)
     slots, choosers, outcomes = answers.slots.copy(), list(answers.choosers), list(answers.outcomes)
     missing = np.flatnonzero([o == LATE for o in outcomes])
-    if missing.size and selection.people.late == "rule":
+    if missing.size and stands_in:
         by_rule = _pick(t, scored, environment, stream)[0]
         picked = np.asarray(by_rule.table.column("picked").to_numpy(zero_copy_only=False))
         slots[missing] = picked.reshape(slates, k)[missing].argmax(axis=1)

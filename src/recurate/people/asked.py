@@ -33,7 +33,7 @@ class Ballots:
     def __init__(self, place: str | None = None) -> None:
         self._place = place
 
-    def answers(self, posted: Path, slates: int, k: int, late: bool) -> Answers:
+    def answers(self, posted: Path, slates: int, k: int, late: bool, *, by_rule: bool = False) -> Answers:
         """Return the answers to posted slates; see :class:`recurate.loop.asking.Picker`."""
         study = Study(opened(self._place or posted.parent / DATABASE), Rules())
         try:
@@ -49,7 +49,8 @@ class Ballots:
                 if missing and not late:  # an answer was taken back meanwhile: the round stays open
                     raise WaitingForPeople(missing, of[0])
                 found = _answers(c, *of, slates, k)
-                if (found.slots < 0).all():  # the run may refuse to go on: people can still answer
+                picked = (found.slots >= 0).any() or (by_rule and LATE in found.outcomes)
+                if not picked:  # the run stops: people can still answer
                     c.rollback()
                 return found
         finally:
@@ -166,9 +167,7 @@ def _answers(c: sa.Connection, t: int, attempt: int, count: int, k: int) -> Answ
         places[row.number, order] = np.arange(len(order))
         outcomes[row.number], choosers[row.number] = row.outcome, row.label
         simulated[row.number] = row.simulated
-        if row.outcome == "pick":
-            slots[row.number] = json.loads(row.slots)[0]
-        elif row.outcome in PICKS:
+        if row.outcome in PICKS:
             slots[row.number], outcomes[row.number] = json.loads(row.slots)[0], "pick"
     return Answers(slots, places, choosers, outcomes, simulated)
 

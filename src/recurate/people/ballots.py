@@ -42,6 +42,7 @@ TURNS = 5  # times that a transaction is begun which PostgreSQL ends, as two wai
 UNMET = ("40P01", "40001")  # PostgreSQL: deadlock, serialization failure
 GONE = "You cannot take part in this study any more."
 SESSION = 30 * 86_400.0  # seconds that a session lasts
+LAST = "last removed"  # fact: the highest number that anybody had when somebody was removed
 
 
 class Refused(RecurateError):
@@ -313,11 +314,13 @@ class Study:
 
     def _number(self, c: sa.Connection) -> dict[str, int]:
         """Return the number of the next person where the database would give a removed one's again."""
-        if self.engine.dialect.name != "sqlite":
-            return {}
-        kept = c.execute(select(tables.facts.c.value).where(tables.facts.c.key == "last removed")).scalar()
+        return {"id": self._last(c) + 1} if self.engine.dialect.name == "sqlite" else {}
+
+    def _last(self, c: sa.Connection) -> int:
+        """Return the highest number that anybody has or had."""
+        removed = c.execute(select(tables.facts.c.value).where(tables.facts.c.key == LAST)).scalar()
         newest = c.execute(select(func.max(people.c.id))).scalar()
-        return {"id": max(int(kept or 0), newest or 0) + 1}
+        return max(int(removed or 0), newest or 0)
 
     def _begin(self, c: sa.Connection, hashed: str | None, person: int) -> None:
         if hashed is not None:
@@ -362,10 +365,9 @@ class Study:
             c.execute(leases.delete().where(leases.c.person == person))
             c.execute(sessions.delete().where(sessions.c.person == person))
             self._sessions.clear()
-            newest = c.execute(select(func.max(people.c.id))).scalar()
+            # Nobody else gets this number, with the name and the code that go with it.
+            c.execute(sql.SET, {"key": LAST, "value": str(self._last(c))})
             c.execute(people.delete().where(people.c.id == person))
-            if newest == person:  # nobody else gets this number, with the name and the code that go with it
-                c.execute(sql.SET, {"key": "last removed", "value": str(person)})
             return int(gone)
 
         return self._write(do)
@@ -620,15 +622,7 @@ class Study:
             raise Refused(f"This question does not offer the answer {outcome!r}.", 422)
         if len(set(places)) < len(places) or any(not 0 <= p < len(order) for p in places):
             raise Refused(f"There are candidates 1 to {len(order)}.", 422)
-        needs = {
-            "pick": (1, 1),
-            "tie": (2, len(order)),
-            "bad": (0, 0),
-            "skip": (0, 0),
-            "ranking": (1, len(order)),
-            "extremes": (2, 2),
-        }
-        least, most = needs[outcome]
+        least, most = counts_of(outcome, len(order))
         if not least <= len(places) <= most:
             raise Refused(
                 f"The answer {outcome!r} needs {least} to {most} candidates, and got {len(places)}.", 422
@@ -785,6 +779,11 @@ def _remember(where: dict[K, V], key: K, value: V) -> V:
 def _shown(lease: int, slate: int, rows: Sequence[Any], order: list[int], until: float) -> Lease:
     found = {row.slot: Candidate(row.item, row.form, row.content) for row in rows}
     return Lease(lease, slate, rows[0].context, tuple(found[slot] for slot in order), until)
+
+
+def counts_of(outcome: str, k: int) -> tuple[int, int]:
+    """Return the least and the largest number of candidates, of k, that an answer names."""
+    return {"pick": (1, 1), "tie": (2, k), "ranking": (1, k), "extremes": (2, 2)}.get(outcome, (0, 0))
 
 
 def look(form: str, content: str) -> tuple[str, str]:

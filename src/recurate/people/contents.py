@@ -11,12 +11,14 @@ from pathlib import Path
 from typing import Any
 
 from recurate.core.errors import InputError
+from recurate.log.reading.values import plain_text
 from recurate.people.ballots import Candidate
 
 CONTENT = (
     "text", "sample", "response", "completion", "output", "answer", "candidate", "image", "file", "path",
 )  # fmt: skip
 PICTURES = (".png", ".jpg", ".jpeg", ".webp", ".gif", ".bmp")
+SAID = ("content", "value")  # keys of what a message says
 LARGEST = 4096  # pixels per side of an image that is kept; larger ones are made smaller
 OF_FILES = ("image", "images", "file", "files", "path", "paths")  # columns whose values name files
 
@@ -60,15 +62,16 @@ class Contents:
         if isinstance(value, list):
             if not (value and isinstance(value[0], dict)):
                 return Candidate(slot, "points", json.dumps(_points(value, where)), own)
-            value = conversation(value)
+            value = conversation(value, where)
         if isinstance(value, bytes) or (isinstance(value, str) and self._is_file(value)):
             image = as_png(value if isinstance(value, bytes) else _file(self._base, value, where), where)
             digest = hashlib.sha256(image).hexdigest()
             self.images[digest] = image
             return Candidate(slot, "image", digest, own)
-        if value is None or not str(value).strip():
+        text = plain_text(value)  # 3.0 is 3, as a column with other numbers or empty cells makes it 3.0
+        if not text.strip():
             raise InputError("a candidate is empty", got=where, remedy="correct it, or leave its row out")
-        return Candidate(slot, "text", _text(value), own)
+        return Candidate(slot, "text", text, own)
 
     def _is_file(self, value: str) -> bool:
         """Return whether a value names a file; among texts it does only if the file is there."""
@@ -80,11 +83,30 @@ class Contents:
         return False
 
 
-def conversation(messages: Sequence[dict[str, Any]]) -> str:
-    """Return messages as text; who said what is told where there are several."""
-    if len(messages) == 1:
-        return str(messages[0].get("content") or "")
-    return "\n\n".join(f"**{m.get('role') or '?'}:** {m.get('content') or ''}" for m in messages)
+def conversation(messages: Sequence[dict[str, Any]], where: str) -> str:
+    """Return messages as text; who said what is told where there are several.
+
+    Raises:
+        InputError: If a message does not say what was said, or not as text.
+    """
+    texts = [_content(message, where) for message in messages]
+    if len(texts) == 1:
+        return texts[0]
+    speakers = [m.get("role") or m.get("from") or "?" for m in messages]
+    return "\n\n".join(f"**{who}:** {text}" for who, text in zip(speakers, texts, strict=True))
+
+
+def _content(message: dict[str, Any], where: str) -> str:
+    said = [message[name] for name in SAID if message.get(name) is not None]
+    if said and isinstance(said[0], str):
+        return said[0]
+    if not said and any(name in message for name in SAID):
+        return ""  # as where an assistant calls a tool
+    raise InputError(
+        "a message of a conversation has no text",
+        got=f"keys {', '.join(map(str, message))} in {where}",
+        remedy="give each message a role and a content that is text",
+    )
 
 
 def _of_object(value: dict[str, Any], where: str) -> tuple[Any, dict[str, Any]]:
@@ -127,11 +149,6 @@ def _points(value: list[Any], where: str) -> list[list[float]]:
 
 def _like_a_file(value: str) -> bool:
     return value.lower().endswith(PICTURES) and "\n" not in value
-
-
-def _text(value: Any) -> str:
-    """Return a value as text; 3.0 is 3, as a column with other numbers or empty cells makes it 3.0."""
-    return str(int(value)) if isinstance(value, float) and value.is_integer() else str(value)
 
 
 def _file(base: Path, name: str, where: str) -> bytes:

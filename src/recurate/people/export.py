@@ -25,7 +25,7 @@ from recurate.core.errors import InputError
 from recurate.core.files import atomic_path
 from recurate.log.reading.answers import OF_STUDY
 from recurate.log.reading.sources import open_source
-from recurate.people.ballots import PICKS, Study, look
+from recurate.people.ballots import PICKS, Study, counts_of, look
 from recurate.people.tables import DONE, OPEN, RETURNED, ballots, candidates, leases, people, slates
 
 T = TypeVar("T")
@@ -392,7 +392,7 @@ def _take_one(c: sa.Connection, now: float, rows: list[dict[str, Any]], name: st
             remedy="import answers before the run goes on",
         )
     said = _said(rows, dict(zip((r["shown"] for r in rows), slots, strict=True)))
-    least, most = _counts(first["outcome"], len(rows))
+    least, most = counts_of(first["outcome"], len(rows))
     if not least <= len(said) <= most:
         raise InputError(
             f"{name} has an answer {first['outcome']!r} of {len(said)} candidates",
@@ -478,11 +478,6 @@ def _from_elsewhere(c: sa.Connection, first: dict[str, Any], now: float) -> int:
     own = {"label": label, "worker": worker, "joined": now, "blocked": False}
     made = insert(people).values(**own, simulated=bool(first.get("simulated"))).returning(people.c.id)
     return int(c.execute(made).scalar_one())
-
-
-def _counts(outcome: str, k: int) -> tuple[int, int]:
-    """Return the least and the largest number of candidates that an answer names."""
-    return {"pick": (1, 1), "tie": (2, k), "ranking": (1, k), "extremes": (2, 2)}.get(outcome, (0, 0))
 
 
 def _time(first: dict[str, Any], now: float) -> float:

@@ -138,7 +138,7 @@ def read(path: Path, columns: Columns = Columns()) -> Found:
                 got=f"{len(made)} in {where}",
                 remedy="correct it; --slate COLUMN or --k K says which rows belong together",
             )
-        said = _prompt(slate.row[context]) if context else ""
+        said = _prompt(slate.row[context], where) if context else ""
         _check_prompt(slate.prompts, where)
         answer = _answer(slate.row, made, columns.check, slate.names, where)
         found.slates.append(Slate(number, made, said, answer=answer))
@@ -152,9 +152,9 @@ def read(path: Path, columns: Columns = Columns()) -> Found:
     return found
 
 
-def _prompt(value: Any) -> str:
+def _prompt(value: Any, where: str) -> str:
     if isinstance(value, list) and value and all(isinstance(part, dict) for part in value):
-        return conversation(value)
+        return conversation(value, where)
     return "" if value is None else str(value)
 
 

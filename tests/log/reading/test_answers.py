@@ -154,3 +154,31 @@ def test_a_forecast_from_a_fit_uses_the_slates_of_the_fit(tmp_path):
     log = open_log(tmp_path / "fit", Given(picks=False))
     assert log.left_out == 0
     assert log.log.table.num_rows == table.num_rows
+
+
+def judged() -> pa.Table:
+    """The log of a run that people judge: ten slates, the first three simulated; real data; unseen ones."""
+    rows = [
+        {"round": 0, "slate": s, "slot": i, "item": 2 * s + i, "source": "model", "reward": (s * i) % 7 / 7,
+         "picked": i == s % 2, "chooser": "p", "outcome": "pick", "simulated": s < 3}
+        for s in range(10) for i in (0, 1)
+    ]  # fmt: skip
+    none = {"slate": None, "slot": None, "picked": False}
+    rows += [rows[at] | none | {"item": 100 + at} for at in (0, 18)]  # they looked like their neighbours
+    rows.append({"round": 0, "item": 200, "source": "real", "reward": 0.5})
+    return pa.Table.from_pylist(rows)
+
+
+def test_candidates_of_a_run_that_were_not_shown_belong_to_no_answer():
+    table = judged()
+    plain = open_slates(table, Given())
+    assert set(np.asarray(plain.columns["slate"]).astype(int)) == set(range(3, 10))
+    assert any("left out: 3 simulated picks; " in note for note in plain.understood.notes)
+    assert slates_of(table, "simulated") == set(range(10))
+    opened = open_log(table, Given(picks=False, include=("simulated",)))
+    assert opened.left_out == 0
+    notes = " ".join(opened.understood.notes)
+    assert "3 picks of simulated people or of the rule after the deadline count: the run was trained" in notes
+    assert "--include has no effect: all picks that the run was trained on count" in notes
+    with pytest.raises(InputError, match="--include names"):
+        open_log(table, Given(picks=False, include=("simulate",)))

@@ -9,7 +9,7 @@ import pytest
 from recurate import Rule
 from recurate.choices.observed import Observed
 from recurate.log.schema import Log, as_log
-from recurate.verbs.audit.assumed import ROUNDS, judge_assumed, shown
+from recurate.verbs.audit.assumed import ROUNDS, judge_assumed, of_people, shown
 from recurate.verbs.audit.declared import Declared, parse_assumed, parse_declared
 from recurate.verbs.audit.findings import MISMATCH, NOTE, OK
 from recurate.verbs.forecast.python import forecast
@@ -58,6 +58,15 @@ def test_people_who_follow_another_rule_are_not_accused_and_the_forecast_moves()
 
 def test_slates_that_the_rule_judged_say_nothing_of_people():
     assert judge_assumed(a_run(100, 2.0, chooser="rule"), ASSUMED) == ([], "")
+
+
+def test_picks_that_are_marked_as_simulated_say_nothing_of_people():
+    log = a_run(600, 0.5)
+    simulated = log.column("slate") >= 400
+    marked = Log(log.table.append_column("simulated", pa.array(simulated)), log.rewards)
+    assert of_people(marked).table.num_rows == 400 * K
+    people = Log(log.table.filter(pa.array(~simulated)), log.rewards)
+    assert judge_assumed(marked, ASSUMED)[0] == judge_assumed(people, ASSUMED)[0]
 
 
 @pytest.mark.parametrize(("shuffled", "verdict"), [(True, OK), (False, MISMATCH)])

@@ -13,14 +13,12 @@ from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-from numpy.typing import NDArray
 
-from recurate.core.arrays import BoolArray
+from recurate.core.arrays import BoolArray, IntArray
 from recurate.core.errors import InputError, counted, nearest
 from recurate.core.limits import ROWS
 from recurate.log.reading.mapping import Given
@@ -34,7 +32,8 @@ SLATE = ("round", "slate")
 EXPORT = frozenset({"asked", "shown", "outcome", "chooser"})  # columns that every export has
 JUDGED = frozenset(
     {"source", "item", "outcome", "chooser", "simulated"}
-)  # of the log of a run, if people judge
+)  # of the log of a run that people judge
+NO_ANSWER = -1  # rows of no slate: real data, and candidates that were not shown
 
 
 @dataclass(frozen=True)
@@ -68,22 +67,21 @@ def standing(file: Source, given: Given, *, loop: bool = False) -> Answers:
         InputError: If every answer would be left out, or a column does not say yes or no for each answer.
     """
     present = {kind: column for kind, column in KINDS.items() if column in file.schema.names}
-    file, told = _by_study(file) if is_export(file) else (file, ())
-    judged = is_judged(file)
-    if not is_export(file) and not judged:
+    export, judged = is_export(file), is_judged(file)
+    if not export and not judged:
         return Answers(file, _unused(file, given, list(present.values())))
     if judged and loop:
-        return Answers(file, _trained_on(file))
+        return Answers(file, _trained_on(file, given))
+    file, told = _by_study(file) if export else (file, ())
     kinds = _kinds(file, given, {"simulated": "simulated"} if judged else present)
     left = {kind: own for kind, own in kinds.items() if own.any()}
     if not left:
         return Answers(file, told)
     rows = np.logical_or.reduce(list(left.values()))
     table = file.read()
-    codes = codes_of({n: array_of(table, n) for n in ("round", "slate") if n in table.column_names}, SLATE)
-    counts = {kind: np.unique(codes[own]).size for kind, own in left.items()}
-    slated = ~blank(array_of(table, "slate")) if "slate" in table.column_names else np.ones(len(rows), bool)
-    if rows[slated].all():
+    answer = _answer_of(table)
+    counts = {kind: np.unique(answer[own]).size for kind, own in left.items()}
+    if rows[answer != NO_ANSWER].all():
         raise InputError(
             f"every answer in {file.name} would be left out",
             got=_listed(counts),
@@ -99,25 +97,38 @@ def _by_study(file: Source) -> tuple[Source, tuple[str, ...]]:
 
     Each study numbers its own people, slates and items from the start.
     """
-    if "study" not in file.schema.names or len(set(_studies(file))) < 2:
+    studies = _studies(file)
+    if studies < 2:
         return file, ()
-    table, study = file.read(), _studies(file)
+    table = file.read()
+    study = [str(s or "") for s in array_of(table, "study")]
     names = array_of(table, "chooser")
     people = [
         n if not n or OF_STUDY in str(n) else f"{n}{OF_STUDY}{s}" for n, s in zip(names, study, strict=True)
     ]
-    slate = codes_of({"study": study, "slate": array_of(table, "slate")}, ("study", "slate"))
+    slate = codes_of({"study": np.array(study), "slate": array_of(table, "slate")}, ("study", "slate"))
     item = codes_of({"shown": array_of(table, "shown")}, ("shown",))
     new = {"chooser": pa.array(people, pa.string()), "slate": pa.array(slate), "item": pa.array(item)}
     for name, values in new.items():
         if name in table.column_names:
             table = table.set_column(table.column_names.index(name), name, values)
-    note = f"{len(set(study))} studies: their people and slates are told apart by the column 'study'"
+    note = f"{studies} studies: their people and slates are told apart by the column 'study'"
     return replace(open_source(table), name=file.name, said=file.notes), (note,)
 
 
-def _studies(file: Source) -> NDArray[Any]:
-    return np.array([str(s or "") for s in array_of(file.read(["study"]), "study")], object)
+def _studies(file: Source) -> int:
+    """Return the number of studies that an export is of; rows that do not say it are one more."""
+    if "study" not in file.schema.names:
+        return 1
+    return len({str(s or "") for s in file.read(["study"]).column("study").unique().to_pylist()})
+
+
+def _answer_of(table: pa.Table) -> IntArray:
+    """Return a number for the answer of each row, (rows,), or NO_ANSWER; without slates, each row is one."""
+    if "slate" not in table.column_names:
+        return np.arange(table.num_rows)
+    columns = {n: array_of(table, n) for n in SLATE if n in table.column_names}
+    return np.where(blank(columns["slate"]), NO_ANSWER, codes_of(columns, SLATE))
 
 
 def is_export(file: Source) -> bool:
@@ -130,19 +141,20 @@ def is_judged(file: Source) -> bool:
     return set(file.schema.names) >= JUDGED and not is_export(file)
 
 
-def _trained_on(file: Source) -> tuple[str, ...]:
-    """Return a note on the picks of a run's log that are no person's."""
-    keys = [n for n in SLATE if n in file.schema.names]
-    table = file.read(["simulated", *keys])
-    own = _flags(table, "simulated", keys)
-    if not own.any():
-        return ()
-    codes = codes_of({n: array_of(table, n) for n in keys}, SLATE)
-    count = np.unique(codes[own]).size
+def _trained_on(file: Source, given: Given) -> tuple[str, ...]:
+    """Return a note on the picks of a run's log that are no person's, and on kinds named in vain."""
+    check_include(given.include)
+    said = ("--include has no effect: all picks that the run was trained on count",) if given.include else ()
+    table = _read(file, "simulated")
+    answer = _answer_of(table)
+    count = np.unique(answer[_flags(table, "simulated", answer)]).size
+    if not count:
+        return said
     who = "of simulated people or of the rule after the deadline"
     return (
         f"{counted(count, '{pick|picks}')} {who} {'counts' if count == 1 else 'count'}: the run was trained "
         "on them; a rule is compared with people's picks alone",
+        *said,
     )
 
 
@@ -151,10 +163,10 @@ def check_in_parts(file: Source, given: Given) -> None:
     present = {kind: column for kind, column in KINDS.items() if column in file.schema.names}
     if not is_export(file) and not (given.picks and is_judged(file)):
         return
-    if is_export(file) and "study" in file.schema.names and len(set(_studies(file))) > 1:
+    if is_export(file) and (studies := _studies(file)) > 1:
         raise InputError(
             f"{file.name} is read in parts, where the people of several studies cannot be told apart",
-            got=f"{len(set(_studies(file)))} studies",
+            got=f"{studies} studies",
             remedy=f"fit one study at a time; or, with memory enough, {ROWS}=1000000000 in the environment",
         )
     left = [kind for kind, own in _kinds(file, given, present).items() if own.any()]
@@ -182,9 +194,9 @@ def _kinds(file: Source, given: Given, present: dict[str, str]) -> dict[str, Boo
     wanted = {kind: column for kind, column in present.items() if kind not in given.include}
     if not wanted:
         return {}
-    keys = [n for n in SLATE if n in file.schema.names]
-    table = file.read([*wanted.values(), *keys])
-    found = {kind: _flags(table, column, keys) for kind, column in wanted.items()}
+    table = _read(file, *wanted.values())
+    answer = _answer_of(table)
+    found = {kind: _flags(table, column, answer) for kind, column in wanted.items()}
     taken = np.zeros(table.num_rows, bool)
     for kind in reversed(list(found)):  # simulated first, then checks
         found[kind] &= ~taken
@@ -192,8 +204,16 @@ def _kinds(file: Source, given: Given, present: dict[str, str]) -> dict[str, Boo
     return found
 
 
-def _flags(table: pa.Table, name: str, keys: Sequence[str]) -> BoolArray:
-    """Return the rows that a column flags, (rows,); empty values, as where files are joined, are no."""
+def _read(file: Source, *names: str) -> pa.Table:
+    """Return some columns of a source, and those that tell its answers apart."""
+    return file.read([*names, *(n for n in SLATE if n in file.schema.names)])
+
+
+def _flags(table: pa.Table, name: str, answer: IntArray) -> BoolArray:
+    """Return the rows of answers that a column flags, (rows,); empty values, as in joined files, are no.
+
+    Rows of no slate are not flagged: they belong to no answer.
+    """
     column = table.column(name)
     if pa.types.is_boolean(column.type):
         flags = np.asarray(pc.fill_null(column, False).to_numpy(), bool)
@@ -207,16 +227,15 @@ def _flags(table: pa.Table, name: str, keys: Sequence[str]) -> BoolArray:
                 remedy="export the picks again: recurate serve STUDY --export FILE",
             )
         flags = numbers == 1
-    if flags.any() and keys:
-        codes = codes_of({n: array_of(table, n) for n in keys}, SLATE)
-        share = np.bincount(codes, flags) / np.bincount(codes)
-        if ((share > 0) & (share < 1)).any():
-            raise InputError(
-                f"the column {name!r} differs between the candidates of one answer",
-                got=f"{int(((share > 0) & (share < 1)).sum())} such answers",
-                remedy="export the picks again: recurate serve STUDY --export FILE",
-            )
-    return flags
+    own: BoolArray = flags & (answer != NO_ANSWER)
+    mixed = np.intersect1d(answer[own], answer[~own]).size
+    if mixed:
+        raise InputError(
+            f"the column {name!r} differs between the candidates of one answer",
+            got=counted(mixed, "such {answer|answers}"),
+            remedy="export the picks again: recurate serve STUDY --export FILE",
+        )
+    return own
 
 
 def _unused(file: Source, given: Given, columns: Sequence[str]) -> tuple[str, ...]:

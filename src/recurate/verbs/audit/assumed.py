@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.compute as pc
 
 from recurate.choices.checks.statistics import chi2_tail
@@ -37,13 +38,12 @@ def of_people(log: Log) -> Log:
     """Return the log without slates that simulated people or the rule judged, and without real data."""
     own = log.select(source=MODEL)
     if "simulated" in own.table.column_names:
-        return Log(
-            own.table.filter(pc.invert(pc.fill_null(own.table.column("simulated"), False))), own.rewards
-        )
-    if "chooser" not in own.table.column_names:
+        by_people = pc.invert(pc.fill_null(own.table.column("simulated"), False))
+    elif "chooser" in own.table.column_names:  # of a run before there was that column
+        by_people = pa.array([c != STAND_IN for c in own.column("chooser")])
+    else:
         return own
-    choosers = np.array([str(c or "") for c in own.column("chooser")])
-    return Log(own.table.filter(choosers != STAND_IN), own.rewards)
+    return Log(own.table.filter(by_people), own.rewards)
 
 
 def shown(log: Log, observed: Observed, k: int) -> list[Finding]:

@@ -111,13 +111,14 @@ def audit_log(
     reasons = {name: why for name, why in reasons.items() if getattr(asked, name) is not None}
     declared = replace(asked, **dict.fromkeys(reasons))
     folder = folder_of(source)
+    settings = {} if folder is None or is_fit(folder) else StoredRun.open(folder).settings()
     with accounted(opened.understood):
         found = audit(
             opened.log, declared, say, placed=opened.placed, left_out=opened.left_out,
-            alone=folder is None or is_fit(folder) or StoredRun.open(folder).settings().get("model") is None,
+            alone=settings.get("model") is None,
         )  # fmt: skip
     found = replace(found, opened=opened)
-    assumed = None if folder is None or is_fit(folder) else parse_assumed(StoredRun.open(folder).settings())
+    assumed = parse_assumed(settings)
     if assumed is not None:
         with accounted(opened.understood):
             found = _with_assumed(found, opened.log, assumed)
@@ -201,11 +202,12 @@ def audit(
     claimed = declared.says_anything
     findings += judge_reuse(observed, found, claimed)
     findings += judge_candidates(log, observed, declared, left_out)
-    say("decomposing the changes")
     verifier = _confirmed(declared, findings)
-    changes, warnings = (
-        _changes(log, observed, declared, found, verifier) if alone else ([], [ONE_OF_SEVERAL])
-    )
+    changes: list[Change] = []
+    warnings = [ONE_OF_SEVERAL]
+    if alone:
+        say("decomposing the changes")
+        changes, warnings = _changes(log, observed, declared, found, verifier)
     other = _other_draw(declared, found, findings, changes)
     findings += other or judge_transmission(log, changes, mixed=declared.real_fraction != 0, claimed=claimed)
     findings += judge_propensities(observed)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pyarrow as pa
 
 from recurate.choices.followed import PICKS, recovered_facts, rule_facts
+from recurate.core.errors import counted
 from recurate.core.plain import plain
 from recurate.report import charts
 from recurate.report.lead import sentences
@@ -96,7 +97,7 @@ def lead_of(found: Audit) -> tuple[str, tuple[str, ...]]:
 
 
 def _made_of(found: Audit) -> str:
-    """Return what the parts of all changes of the first reward's mean sum to."""
+    """Return how far the first reward's mean changed in all, and by which parts."""
     first = found.changes[0].reward
     own = [c for c in found.changes if c.reward == first]
     parts = ", ".join(
@@ -104,13 +105,11 @@ def _made_of(found: Audit) -> str:
         for name in ("selection", "sampling", "transmission")
     )
     unusual = next((c.after for c in own if abs(c.sampling) > 2 * c.band), None)
-    since = "" if unusual is None else f"; sampling is beyond twice its band first in round {unusual}"
+    since = "" if unusual is None else f"; sampling first exceeds twice its band in round {unusual}"
     whole = sum(c.change for c in own)
-    return f"The mean {first} changed by {whole:+.3g} in {len(own)} {_rounds(len(own))}: {parts}{since}."
-
-
-def _rounds(count: int) -> str:
-    return "round" if count == 1 else "rounds"
+    return (
+        f"The mean {first} changed by {whole:+.3g} in {counted(len(own), '{round|rounds}')}: {parts}{since}."
+    )
 
 
 def summary_of(found: Audit) -> str:
@@ -120,8 +119,7 @@ def summary_of(found: Audit) -> str:
         parts = "; ".join(f"{f.aspect}: {_versus(f.declared, f.recovered)}" for f in shown)
         more = len(found.mismatches) - len(shown)
         parts += f"; and {more} more" if more else ""
-        count = len(found.mismatches)
-        return f"{count} {'mismatch' if count == 1 else 'mismatches'}. {parts}."
+        return f"{counted(len(found.mismatches), '{mismatch|mismatches}')}. {parts}."
     if found.unverified:
         parts = "; ".join(f"{f.aspect} ({f.evidence})" for f in found.unverified)
         return f"The log does not contradict the declaration, but this could not be verified: {parts}."

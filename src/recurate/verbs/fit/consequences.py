@@ -172,7 +172,8 @@ def _moments(
 ) -> tuple[tuple[float, ...], tuple[float, ...]]:
     """Return E r and Var r after ``ROUNDS``: of thin contexts only the residuals change.
 
-    Their sum is no estimate of the variance where it is below 0: it is not known then.
+    Var r is the variance of all candidates plus the change of the residuals' variance. Where this estimate is
+    negative, or thick and thin contexts are mixed, no variance is returned.
     """
     own = model.population.rewards[:, 0]
 

@@ -296,8 +296,8 @@ class _Asked:
     def __init__(self, db: str | None) -> None:
         self._db = db
 
-    def answers(self, posted: Path, slates: int, k: int, late: bool) -> Answers:
+    def answers(self, posted: Path, slates: int, k: int, late: bool, *, by_rule: bool = False) -> Answers:
         need(["sqlalchemy", "alembic"], "taking people's picks", "pip install 'recurate[people]'")
         from recurate.people.asked import Ballots
 
-        return Ballots(self._db).answers(posted, slates, k, late)
+        return Ballots(self._db).answers(posted, slates, k, late, by_rule=by_rule)
