@@ -119,6 +119,8 @@ def test_what_only_one_model_has_is_refused_before_a_folder_is_made(tmp_path):
         several.run(two(), tmp_path / "out", engine=Elsewhere())
     with pytest.raises(InputError, match="which recurate wrote"):
         several.run(two().of_model("ours"), tmp_path / "out")
+    with pytest.raises(InputError, match="of a single model"):
+        several.run(two(models=[]), tmp_path / "out")
     with pytest.raises(InputError, match=r"recurate\.loop\.several"):
         driver.run(two(), tmp_path / "out")
     assert not (tmp_path / "out").exists()

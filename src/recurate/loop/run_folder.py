@@ -92,11 +92,7 @@ class RunFolder(StoredRun):
             InputError: If the folder exists and is not empty.
         """
         config = environment.config
-        cls.check_vacant(path, config)
-        path.mkdir(parents=True, exist_ok=True)
-        sync(path.absolute().parent)
-        write_text(path / "config.toml", write_config(config))
-        shutil.rmtree(path / "setup", ignore_errors=True)
+        begin_folder(path, config)
         facts = environment.facts() | {"real_data": environment.real_facts()}
         write_folder(path / "setup", environment.save, facts)
         manifest = manifest_of(config, fingerprints) | {"setup": seal_of(path / "setup")}
@@ -109,16 +105,7 @@ class RunFolder(StoredRun):
         Raises:
             InputError: If it was changed since the run began (more rounds may be added).
         """
-        path = self.path / "config.toml"
-        self.settings()  # before anything that it names is imported
-        config = read_config(path)
-        if config.rounds < self.complete() - 1:
-            raise InputError(
-                "the run has more rounds already",
-                got=f"rounds = {config.rounds} in {path}, {self.complete() - 1} played",
-                remedy="rounds can grow, not shrink",
-            )
-        return config
+        return config_of(self, self.complete())
 
     def changes(self) -> list[Change]:
         """Return the accepted changes of files, packages and device, in the order of the rounds."""
@@ -439,9 +426,49 @@ def _picks(folder: Path, environment: Environment) -> Picks:
     return Picks(load_samples(folder)[winners], contexts if conditional else None)
 
 
+def begin_folder(path: Path, config: Config) -> None:
+    """Make a run's folder with its configuration, and remove what a start that was killed has left in it.
+
+    Raises:
+        InputError: If the folder exists and is not empty.
+    """
+    RunFolder.check_vacant(path, config)
+    path.mkdir(parents=True, exist_ok=True)
+    sync(path.absolute().parent)
+    write_text(path / "config.toml", write_config(config))
+    shutil.rmtree(path / _first_part(config), ignore_errors=True)
+
+
+def config_of(folder: StoredRun, done: int) -> Config:
+    """Read the resolved configuration of a run, or of several models.
+
+    Args:
+        folder: The folder.
+        done: Number of rounds that were played.
+
+    Raises:
+        InputError: If it was changed since the run began (more rounds may be added).
+    """
+    folder.settings()  # before anything that it names is imported
+    path = folder.path / "config.toml"
+    config = read_config(path)
+    if config.rounds < done - 1:
+        raise InputError(
+            "the run has more rounds already",
+            got=f"rounds = {config.rounds} in {path}, {done - 1} played",
+            remedy="rounds can grow, not shrink",
+        )
+    return config
+
+
+def _first_part(config: Config) -> str:
+    """Return the name of the folder that is written between the configuration and the manifest."""
+    return MODELS if config.models and config.model is None else "setup"
+
+
 def _is_a_start(path: Path, config: Config) -> bool:
     """Return whether a folder is empty, or holds what the same run leaves if killed before its manifest."""
-    leftovers = {LOCK, "config.toml", MODELS if config.models and config.model is None else "setup"}
+    leftovers = {LOCK, "config.toml", _first_part(config)}
     leftovers |= {f".{name}.partial" for name in ("config.toml", "manifest.json", "setup")}
     names = {entry.name for entry in path.iterdir()}
     if not posted_in(path):

@@ -130,6 +130,12 @@ def _check(config: Config, engine: Engine) -> None:
             got=f"model = {config.model!r}",
             remedy="run that of all models, without 'model' and without weights of rewards",
         )
+    if not config.models:
+        raise InputError(
+            "the configuration is that of a single model",
+            got="no [[models]]",
+            remedy="use recurate.loop.driver",
+        )
     if isinstance(engine, Elsewhere):
         raise InputError(
             "several models cannot leave shards to others", got="--engine shards", remedy="--engine processes"
