@@ -49,7 +49,7 @@ from recurate.log.schema import MODEL, Log, read_log, write_log
 from recurate.log.trajectory import Trajectory
 from recurate.loop.asking import POSTED, Picker, posted_in
 from recurate.loop.config import Config, read_config, write_config
-from recurate.loop.environment import Environment, prepare, rests_on
+from recurate.loop.environment import Environment, prepare
 from recurate.loop.mixing import Picks
 from recurate.loop.rounds import Record, State, candidates_of, winners_of
 from recurate.loop.shards import SHARDS, Bench, device_of
@@ -115,11 +115,14 @@ class RunFolder(StoredRun):
             for change in _facts_in(self.round_path(t))["changes"]
         ]
 
-    def check_unchanged(self, config: Config, *, accept: bool = False) -> list[Change]:
+    def check_unchanged(
+        self, config: Config, found: Sequence[Fingerprint], *, accept: bool = False
+    ) -> list[Change]:
         """Compare the fingerprints of files, packages and device with those of the last round.
 
         Args:
             config: Configuration of the run.
+            found: Fingerprints of everything that it names, see :func:`recurate.loop.environment.rests_on`.
             accept: Whether changed files are accepted; changed versions and devices always are.
 
         Returns:
@@ -128,12 +131,11 @@ class RunFolder(StoredRun):
         Raises:
             InputError: If a file has changed and changes are not accepted.
         """
-        now = _fingerprints(manifest_of(config, rests_on(config)))
-        found = changes(self._rested_on(), now)
+        changed = changes(self._rested_on(), _fingerprints(manifest_of(config, found)))
         if not accept:
-            self._refuse([change for change in found if not change.noted])
+            self._refuse([change for change in changed if not change.noted])
         when = datetime.now(UTC).isoformat(timespec="seconds")
-        return [replace(change, round=self.complete(), when=when) for change in found]
+        return [replace(change, round=self.complete(), when=when) for change in changed]
 
     def check_present(self) -> None:
         """Refuse to resume if a file is missing that the run rests on and keeps no copy of.

@@ -110,8 +110,9 @@ def resume(
         folder.verify(results=False)
         config = folder.config()
         _check(config, engine or Local())
+        found = rests_on(config)  # the same for all models
         changed = {
-            name: store.check_unchanged(config.of_model(name), accept=accept_changes)
+            name: store.check_unchanged(config.of_model(name), found, accept=accept_changes)
             for name, store in stores.items()
         }
         for store, changes in zip(stores.values(), changed.values(), strict=True):
