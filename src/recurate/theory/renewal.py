@@ -134,7 +134,7 @@ def learned(
     """
     found = renewed(rounds, setting, reference, cells, ahead=ahead, stream=stream)
     describers, measured = _measured(rounds, setting, reference, cells)
-    # Of the law that a step of the transmission has, thin contexts have an unbiased correction here.
+    # Not from the steps above, whose laws lack the unbiased first round of thin contexts.
     aims = training_values(rounds, setting, reference or rounds[0], None)
     efficacy = _estimate(_all_changes(rounds, measured, aims, setting))
     # Round 1 was forecast before anything was known of retraining: it is judged where it is all there is.
