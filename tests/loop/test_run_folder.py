@@ -93,7 +93,7 @@ def test_everything_that_a_configuration_names(folder):
 
 def test_nothing_has_changed(folder):
     store = RunFolder.open(folder / "out")
-    assert store.check_unchanged(store.config()) == []
+    assert store.check_unchanged(store.config(), rests_on(store.config())) == []
     assert store.changes() == []
 
 

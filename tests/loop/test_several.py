@@ -8,6 +8,7 @@ import shutil
 import numpy as np
 import pytest
 
+import recurate
 from helpers.paths import refused
 from helpers.tiny import contents, merged
 from recurate.components.generators.kde import KernelDensity
@@ -119,9 +120,23 @@ def test_what_only_one_model_has_is_refused_before_a_folder_is_made(tmp_path):
         several.run(two(), tmp_path / "out", engine=Elsewhere())
     with pytest.raises(InputError, match="which recurate wrote"):
         several.run(two().of_model("ours"), tmp_path / "out")
+    with pytest.raises(InputError, match="of a single model"):
+        several.run(two(models=[]), tmp_path / "out")
     with pytest.raises(InputError, match=r"recurate\.loop\.several"):
         driver.run(two(), tmp_path / "out")
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("options", [{"wait": True}, {"db": "picks.sqlite"}])
+def test_options_about_people_are_refused_where_a_rule_picks(options, done, tmp_path):
+    plain = {name: value for name, value in TWO.items() if name != "models"}
+    for config in (TWO, plain):
+        with pytest.raises(InputError, match="nobody is asked"):
+            recurate.run(config, out=tmp_path / "out", **options)
+    assert not (tmp_path / "out").exists()
+    for folder in (done, done / "models" / "ours"):
+        with pytest.raises(InputError, match="nobody is asked"):
+            recurate.run(resume=folder, **options)
 
 
 def test_picks_are_shared_as_the_row_says():

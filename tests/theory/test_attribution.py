@@ -378,3 +378,6 @@ def test_shares_that_cannot_be_attributed():
         mask = np.ones(len(pool), bool)
         with pytest.raises(InputError, match="groups and no contexts"):
             attribute_shares([pool, pool], [mask, mask], [0, 1], Setting(Rule(2), rounds=1))
+    pool = grouped(rng, 9)
+    with pytest.raises(InputError, match="accumulate"):
+        attribute_shares([pool, pool], [mask, mask], [0, 1], Setting(Rule(2), rounds=1, accumulate=True))

@@ -8,8 +8,10 @@ import pytest
 from recurate import forecast, plan
 from recurate.log.candidates import Candidates, as_candidates
 from recurate.rules import Rule
-from recurate.theory.coverage import gap_of, uncovered
+from recurate.theory.coverage import gap_of, long_run_warnings, uncovered
+from recurate.theory.forecast import predict
 from recurate.theory.loop_model import LoopModel
+from recurate.theory.population import Population
 from recurate.theory.setting import Setting
 
 ABSENT = "real data are all but absent"
@@ -90,6 +92,20 @@ def test_forecasts_and_plans_say_it():
         (said,) = about(plan(rewards, rounds=rounds, reference=some, **only).warnings)
         assert f"in round {rounds or 150}" in said
         assert not about(plan(rewards, rounds=rounds, reference=ordinary, **only).warnings)
+
+
+@pytest.mark.parametrize(("real", "loops"), [(even(2000), 1), (even(2000, 0.8), 2)])
+def test_loops_are_played_once(real, loops, monkeypatch):
+    """A forecast plays its loop once, and that of full coverage only where something is uncovered."""
+    played, play = [], Population.play
+    monkeypatch.setattr(Population, "play", lambda self, setting: played.append(1) or play(self, setting))
+    own, reference = as_candidates(even(4000)), as_candidates(real)
+    setting = Setting(Rule(4), real_fraction=0.8, rounds=10)
+    predict(own, setting, reference=reference)
+    assert len(played) == loops
+    played.clear()
+    assert bool(long_run_warnings(own, reference, setting)) == (loops == 2)
+    assert len(played) == (2 if loops == 2 else 0)
 
 
 def test_the_bound_that_coverage_allows():

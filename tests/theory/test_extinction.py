@@ -38,5 +38,6 @@ def test_probabilities_of_loss():
 def test_what_is_out_of_range():
     with pytest.raises(InputError, match="between 0 and 1"):
         drift(1.2, 0.5, 4, 10, 3)
-    with pytest.raises(InputError, match="positive"):
-        drift(0.2, 0.5, 4, 0, 3)
+    for k, picks in ((4, 0), (2.5, 10), (0, 10), (math.nan, 10), (-math.inf, 10)):
+        with pytest.raises(InputError, match="positive whole numbers"):
+            drift(0.2, 0.5, k, picks, 3)

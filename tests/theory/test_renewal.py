@@ -10,7 +10,8 @@ import pytest
 
 from recurate.log.candidates import as_candidates
 from recurate.rules import Rule
-from recurate.theory.renewal import Efficacy, renew
+from recurate.theory.forecast import reference_cells
+from recurate.theory.renewal import Efficacy, learned, renew
 from recurate.theory.setting import Setting
 
 pytestmark = pytest.mark.usefixtures("few_replicates")
@@ -97,6 +98,20 @@ def test_the_first_round_alone_teaches():
     first = renew(found, SETTING, real, first=1).efficacy
     assert first.changes == 1
     assert first.value == pytest.approx(0.4, abs=5 * first.se)
+
+
+def test_what_is_learned_has_the_same_efficacy():
+    """Also with a reference's cells, and in thin contexts."""
+    rounds, real = loop(3, 0.6, rounds=3, rho=0.25, n=500)
+    thin = [replace(c, contexts=np.repeat(np.arange(250), 8)) for c in rounds]
+    mixed, alone = replace(SETTING, real_fraction=0.25, picks=500), replace(SETTING, picks=500)
+    cases = ((rounds, mixed, real, reference_cells(rounds[0], real)[0]), (thin, alone, None, None))
+    for case in cases:
+        found = learned(*case)
+        one, other = found.efficacy, renew(*case).efficacy
+        assert (one.value, one.se) == pytest.approx((other.value, other.se), rel=1e-9)
+        assert one.changes == 3
+        assert found.scores
 
 
 def test_nothing_moves_without_selection():

@@ -113,7 +113,7 @@ def resume(
         _check_alone(config, folder)
         config.generator.check()
         start(engine or Local(), config.engine.needs)
-        changed = store.check_unchanged(config, accept=accept_changes)
+        changed = store.check_unchanged(config, rests_on(config), accept=accept_changes)
         if changed:
             store.clear_shards()  # what was begun may rest on what was before
         return _drive(
@@ -148,7 +148,7 @@ def do_shards(folder: Path, index: int, of: int, *, trust: bool = False) -> dict
         store.verify(results=False)
         config = store.config()
         config.generator.check()
-        store.check_unchanged(config)
+        store.check_unchanged(config, rests_on(config))
         found = batches(store)
         if not found:
             raise InputError(

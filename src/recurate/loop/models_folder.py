@@ -8,7 +8,6 @@ which the folder can be resumed, comes last.
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Sequence
 from dataclasses import replace
 from functools import reduce
@@ -18,8 +17,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from recurate.core.errors import InputError
-from recurate.core.files import sync, uninterrupted, write_text
+from recurate.core.files import uninterrupted, write_text
 from recurate.core.fingerprints import Fingerprint
 from recurate.core.marks import marked
 from recurate.core.sealed import SEAL, sealed, sha256
@@ -27,10 +25,10 @@ from recurate.log.candidates import Candidates
 from recurate.log.folders import MODELS
 from recurate.log.models_folder import RESULTS, StoredModels
 from recurate.log.trajectory import Trajectory
-from recurate.loop.config import Config, read_config, write_config
-from recurate.loop.environment import Environment
+from recurate.loop.config import Config, write_config
+from recurate.loop.environment import Environment, setting_of
 from recurate.loop.rounds import candidates_of
-from recurate.loop.run_folder import RunFolder, manifest_of, seal_of
+from recurate.loop.run_folder import RunFolder, begin_folder, config_of, manifest_of, seal_of
 from recurate.theory.forecast import split_log
 from recurate.theory.models_forecast import played_on
 from recurate.theory.setting import Setting
@@ -59,11 +57,7 @@ class ModelsFolder(StoredModels):
             InputError: If the folder exists and is not empty.
         """
         config = environment.config
-        RunFolder.check_vacant(path, config)
-        path.mkdir(parents=True, exist_ok=True)
-        sync(path.absolute().parent)
-        write_text(path / "config.toml", write_config(config))
-        shutil.rmtree(path / MODELS, ignore_errors=True)  # of a start that was killed before the manifest
+        begin_folder(path, config)
         folder = cls(path)
         seals = {}
         for model in config.models:
@@ -80,16 +74,7 @@ class ModelsFolder(StoredModels):
         Raises:
             InputError: If it was changed since the run began (more rounds may be added).
         """
-        self.settings()  # before anything that it names is imported
-        config = read_config(self.path / "config.toml")
-        most = max(store.complete() for store in self.stores().values())
-        if config.rounds < most - 1:
-            raise InputError(
-                "the run has more rounds already",
-                got=f"rounds = {config.rounds} in {self.path / 'config.toml'}, {most - 1} played",
-                remedy="rounds can grow, not shrink",
-            )
-        return config
+        return config_of(self, max(store.complete() for store in self.stores().values()))
 
     def stores(self) -> dict[str, RunFolder]:
         """Return the run of every model, by name."""
@@ -102,21 +87,6 @@ class ModelsFolder(StoredModels):
             if path.read_text(encoding="utf-8") != text:
                 write_text(path, text)
 
-    def trajectory(self) -> Trajectory:
-        """Read the forecast and the measured values of all models; the group of a row is a model.
-
-        Raises:
-            InputError: If no round is complete, or the file cannot be read.
-        """
-        path = self.path / "trajectory.parquet"
-        if self.complete() == 0 or not path.exists():
-            raise InputError(
-                "the run has no complete round yet",
-                got=self.path,
-                remedy=f"recurate run --resume {self.path} writes it",
-            )
-        return Trajectory.read(path)
-
     def law(self, config: Config) -> tuple[SeveralModels, Setting, Candidates]:
         """Return the models on their candidates of round 0 and real data, their setting, and the candidates.
 
@@ -127,12 +97,7 @@ class ModelsFolder(StoredModels):
         parts, reals = zip(*map(split_log, logs), strict=True)
         names = np.repeat(np.array(self.names), [len(part) for part in parts])
         first = replace(reduce(Candidates.join, parts), groups=names, labels=())
-        setting = Setting(
-            rule=config.selection.rule(),
-            real_fraction=config.retraining.real_fraction,
-            rounds=config.rounds,
-            accumulate=config.retraining.mode == "accumulate",
-        )
+        setting = replace(setting_of(config), weights=None, picks=None)  # models have weights of their own
         models = [model.plain for model in config.models]
         return played_on(first, reals[0], models, setting), setting, first
 

@@ -49,7 +49,7 @@ from recurate.log.schema import MODEL, Log, read_log, write_log
 from recurate.log.trajectory import Trajectory
 from recurate.loop.asking import POSTED, Picker, posted_in
 from recurate.loop.config import Config, read_config, write_config
-from recurate.loop.environment import Environment, prepare, rests_on
+from recurate.loop.environment import Environment, prepare
 from recurate.loop.mixing import Picks
 from recurate.loop.rounds import Record, State, candidates_of, winners_of
 from recurate.loop.shards import SHARDS, Bench, device_of
@@ -92,11 +92,7 @@ class RunFolder(StoredRun):
             InputError: If the folder exists and is not empty.
         """
         config = environment.config
-        cls.check_vacant(path, config)
-        path.mkdir(parents=True, exist_ok=True)
-        sync(path.absolute().parent)
-        write_text(path / "config.toml", write_config(config))
-        shutil.rmtree(path / "setup", ignore_errors=True)
+        begin_folder(path, config)
         facts = environment.facts() | {"real_data": environment.real_facts()}
         write_folder(path / "setup", environment.save, facts)
         manifest = manifest_of(config, fingerprints) | {"setup": seal_of(path / "setup")}
@@ -109,16 +105,7 @@ class RunFolder(StoredRun):
         Raises:
             InputError: If it was changed since the run began (more rounds may be added).
         """
-        path = self.path / "config.toml"
-        self.settings()  # before anything that it names is imported
-        config = read_config(path)
-        if config.rounds < self.complete() - 1:
-            raise InputError(
-                "the run has more rounds already",
-                got=f"rounds = {config.rounds} in {path}, {self.complete() - 1} played",
-                remedy="rounds can grow, not shrink",
-            )
-        return config
+        return config_of(self, self.complete())
 
     def changes(self) -> list[Change]:
         """Return the accepted changes of files, packages and device, in the order of the rounds."""
@@ -128,11 +115,14 @@ class RunFolder(StoredRun):
             for change in _facts_in(self.round_path(t))["changes"]
         ]
 
-    def check_unchanged(self, config: Config, *, accept: bool = False) -> list[Change]:
+    def check_unchanged(
+        self, config: Config, found: Sequence[Fingerprint], *, accept: bool = False
+    ) -> list[Change]:
         """Compare the fingerprints of files, packages and device with those of the last round.
 
         Args:
             config: Configuration of the run.
+            found: Fingerprints of everything that it names, see :func:`recurate.loop.environment.rests_on`.
             accept: Whether changed files are accepted; changed versions and devices always are.
 
         Returns:
@@ -141,12 +131,11 @@ class RunFolder(StoredRun):
         Raises:
             InputError: If a file has changed and changes are not accepted.
         """
-        now = _fingerprints(manifest_of(config, rests_on(config)))
-        found = changes(self._rested_on(), now)
+        changed = changes(self._rested_on(), _fingerprints(manifest_of(config, found)))
         if not accept:
-            self._refuse([change for change in found if not change.noted])
+            self._refuse([change for change in changed if not change.noted])
         when = datetime.now(UTC).isoformat(timespec="seconds")
-        return [replace(change, round=self.complete(), when=when) for change in found]
+        return [replace(change, round=self.complete(), when=when) for change in changed]
 
     def check_present(self) -> None:
         """Refuse to resume if a file is missing that the run rests on and keeps no copy of.
@@ -439,9 +428,49 @@ def _picks(folder: Path, environment: Environment) -> Picks:
     return Picks(load_samples(folder)[winners], contexts if conditional else None)
 
 
+def begin_folder(path: Path, config: Config) -> None:
+    """Make a run's folder with its configuration, and remove what a start that was killed has left in it.
+
+    Raises:
+        InputError: If the folder exists and is not empty.
+    """
+    RunFolder.check_vacant(path, config)
+    path.mkdir(parents=True, exist_ok=True)
+    sync(path.absolute().parent)
+    write_text(path / "config.toml", write_config(config))
+    shutil.rmtree(path / _first_part(config), ignore_errors=True)
+
+
+def config_of(folder: StoredRun, done: int) -> Config:
+    """Read the resolved configuration of a run, or of several models.
+
+    Args:
+        folder: The folder.
+        done: Number of rounds that were played.
+
+    Raises:
+        InputError: If it was changed since the run began (more rounds may be added).
+    """
+    folder.settings()  # before anything that it names is imported
+    path = folder.path / "config.toml"
+    config = read_config(path)
+    if config.rounds < done - 1:
+        raise InputError(
+            "the run has more rounds already",
+            got=f"rounds = {config.rounds} in {path}, {done - 1} played",
+            remedy="rounds can grow, not shrink",
+        )
+    return config
+
+
+def _first_part(config: Config) -> str:
+    """Return the name of the folder that is written between the configuration and the manifest."""
+    return MODELS if config.models and config.model is None else "setup"
+
+
 def _is_a_start(path: Path, config: Config) -> bool:
     """Return whether a folder is empty, or holds what the same run leaves if killed before its manifest."""
-    leftovers = {LOCK, "config.toml", MODELS if config.models and config.model is None else "setup"}
+    leftovers = {LOCK, "config.toml", _first_part(config)}
     leftovers |= {f".{name}.partial" for name in ("config.toml", "manifest.json", "setup")}
     names = {entry.name for entry in path.iterdir()}
     if not posted_in(path):

@@ -110,8 +110,9 @@ def resume(
         folder.verify(results=False)
         config = folder.config()
         _check(config, engine or Local())
+        found = rests_on(config)  # the same for all models
         changed = {
-            name: store.check_unchanged(config.of_model(name), accept=accept_changes)
+            name: store.check_unchanged(config.of_model(name), found, accept=accept_changes)
             for name, store in stores.items()
         }
         for store, changes in zip(stores.values(), changed.values(), strict=True):
@@ -129,6 +130,12 @@ def _check(config: Config, engine: Engine) -> None:
             "this is the configuration of one of several models, which recurate wrote",
             got=f"model = {config.model!r}",
             remedy="run that of all models, without 'model' and without weights of rewards",
+        )
+    if not config.models:
+        raise InputError(
+            "the configuration is that of a single model",
+            got="no [[models]]",
+            remedy="use recurate.loop.driver",
         )
     if isinstance(engine, Elsewhere):
         raise InputError(

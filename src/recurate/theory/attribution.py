@@ -159,9 +159,15 @@ def attribute_shares(
 
     Raises:
         InputError: candidates have no groups, or they have contexts, within which shares are not those of
-            the pool.
+            the pool; or data accumulate, so that one round's picks are not the training set.
     """
     real = reference or rounds[0]
+    if setting.accumulate:
+        raise InputError(
+            "shares are attributed where every round is trained on its own picks",
+            got="data that accumulate",
+            remedy="retraining.mode = 'replace'",
+        )
     if any(c.groups is None or c.contexts is not None for c in (*rounds, real)):
         raise InputError(
             "shares are attributed where candidates have groups and no contexts",

@@ -175,6 +175,8 @@ def long_run_warnings(
     """
     if reference is None or candidates.contexts is not None or setting.real_fraction == 0:
         return ()
+    if not uncovered(candidates, reference)[0].any():  # else many rounds would be played for nothing
+        return ()
     model = LoopModel.build(candidates, None, reference, setting, None)
     *_, last = model.values()
     gap = gap_of(candidates, reference, None, model.setting, last)

@@ -124,6 +124,7 @@ class LoopModel:
         offsets = self._offsets()
         for t, law in enumerate(self.alike.play(self.setting)):
             yield self.describe(law, offsets[t])
+        self._last["law"] = law
 
     @cached_property
     def blocks(self) -> IntArray | None:
@@ -146,8 +147,9 @@ class LoopModel:
     def last_law(self) -> FloatArray:
         """The law of the last round on the atoms, shape (atoms,)."""
         if self.compressed is None:
-            *_, law = self.alike.play(self.setting)
-            return law
+            if "law" not in self._last:
+                *_, self._last["law"] = self.alike.play(self.setting)
+            return self._last["law"]
         if "densities" not in self._last:
             *_, self._last["densities"] = self.compressed.play(self.setting)
         densities = self._last["densities"]
@@ -158,7 +160,7 @@ class LoopModel:
 
     @cached_property
     def _last(self) -> dict[str, FloatArray]:
-        """What the last round's values leave for :attr:`last_law`: its densities at the nodes."""
+        """What the last round's values leave for :attr:`last_law`: its law, or its densities at the nodes."""
         return {}
 
     def describe(self, law: FloatArray, offset: float = 0.0) -> Values:

@@ -108,9 +108,8 @@ def _shares(given: Any, where: str) -> dict[str, float]:
     total = math.fsum(given.values())
     if abs(total - 1) > 2e-6:
         raise InputError(f"{where}: the shares of trains_on must sum to one", got=f"{total:g}", remedy=remedy)
-    exact = (
-        total if abs(total - 1) > 1e-12 else 1.0
-    )  # what is made exact once is not changed by reading again
+    # What is made exact once is not changed by reading it again.
+    exact = total if abs(total - 1) > 1e-12 else 1.0
     return {str(name): float(share) / exact for name, share in given.items()}
 
 

@@ -109,10 +109,7 @@ def renew(
     """
     describers, measured = _measured(rounds, setting, reference, cells)
     ahead = training_values(rounds, setting, reference or rounds[0], cells)
-    changes = [
-        _changes(measured[t], target, measured[t + 1], rounds[t].size, t, setting)
-        for t, target in enumerate(ahead)
-    ]
+    changes = _all_changes(rounds, measured, ahead, setting)
     rows: list[Row] = []
     for t, (now, target) in enumerate(zip(measured, ahead, strict=False)):
         known = changes[: t if first is None else min(first, t)]
@@ -137,10 +134,12 @@ def learned(
     """
     found = renewed(rounds, setting, reference, cells, ahead=ahead, stream=stream)
     describers, measured = _measured(rounds, setting, reference, cells)
-    old = renew(rounds, setting, reference, cells)
+    # Not from the steps above, whose laws lack the unbiased first round of thin contexts.
+    aims = training_values(rounds, setting, reference or rounds[0], None)
+    efficacy = _estimate(_all_changes(rounds, measured, aims, setting))
     # Round 1 was forecast before anything was known of retraining: it is judged where it is all there is.
     own = [row for row in found.rows if row.round < len(rounds) and (row.round > 1 or len(rounds) == 2)]
-    return Renewal(found.rows, old.efficacy, _scores(own, describers[0], measured), found.transmission)
+    return Renewal(found.rows, efficacy, _scores(own, describers[0], measured), found.transmission)
 
 
 def _measured(
@@ -224,6 +223,16 @@ class _Change:
         """
         picked, old = eta * self.share, 1 - eta * self.step
         return self.after + picked**2 * self.picks + old**2 * self.before
+
+
+def _all_changes(
+    rounds: Sequence[Candidates], measured: Sequence[Values], targets: Sequence[Values], setting: Setting
+) -> list[list[_Change]]:
+    """Return the changes of every round but the last, of each reward's mean."""
+    return [
+        _changes(measured[t], target, measured[t + 1], rounds[t].size, t, setting)
+        for t, target in enumerate(targets)
+    ]
 
 
 def _changes(

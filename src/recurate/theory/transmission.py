@@ -228,7 +228,8 @@ def renewed(
         ahead: Number of rounds to forecast after the last.
         stream: The random stream of the bands of these rounds; None: no bands.
     """
-    steps = [Step.of(now, setting, reference or rounds[0], cells) for now in rounds]
+    starts = rounds if ahead else rounds[:-1]  # what the last round selects matters to the rounds ahead alone
+    steps = [Step.of(now, setting, reference or rounds[0], cells) for now in starts]
     groups = len(steps[0].model.describer.group_names)
     pulls = Pulls.none(groups) if groups else None
     known, passed, rows = Transmission(EXACT, Level(), Level(), Level(), pulls, {}), [], []
@@ -514,9 +515,8 @@ def _ahead(
     found = []
     for row in rows:
         mean, error = spread[row.round - first - 1].get(row.key, (math.nan, math.nan))
-        if math.isfinite(
-            error
-        ):  # of what is not linear in the law, such as the entropy, chance shifts the mean
+        # Of what is not linear in the law, such as the entropy, chance shifts the mean.
+        if math.isfinite(error):
             low, high = mean - NORMAL_975 * error, mean + NORMAL_975 * error
             ends = _possible(row.quantity)
             low, high = max(low, ends[0]), min(high, ends[1])

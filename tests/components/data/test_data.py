@@ -636,6 +636,9 @@ def test_moons():
 
 
 def test_an_even_box():
+    from helpers.tiny import DIGITS
+    from recurate.loop.config import parse_config
+
     found = Uniform(kind="uniform", low=(0.0, -1.0), high=(0.2, 1.0), size=5000).load(Stream(0))
     assert (found.train.shape, found.held_out.shape) == ((5000, 2), (500, 2))
     low, high = found.train.min(axis=0), found.train.max(axis=0)
@@ -646,6 +649,8 @@ def test_an_even_box():
     for corners in ({"low": (0.0,)}, {"low": (1.0, 0.0)}, {"high": (1e9, 1.0)}, {"high": (math.nan, 1.0)}):
         with pytest.raises(ValueError, match=r"box|finite"):
             Uniform(kind="uniform", **corners)
+    with pytest.raises(InputError, match=r"data: a box needs .* low = \[1.0, 0.0\]"):
+        parse_config({**DIGITS, "data": {"kind": "uniform", "low": [1.0, 0.0]}})
 
 
 def test_what_was_there_before_is_as_it_was():

@@ -9,7 +9,6 @@ from numpy.typing import NDArray
 from pydantic import Field, model_validator
 
 from recurate.components.data.dataset import Dataset, Source
-from recurate.core.errors import InputError
 from recurate.core.seeds import Stream
 from recurate.log.samples import Samples
 
@@ -81,10 +80,9 @@ class Uniform(Source):
     def _a_box(self) -> Self:
         sides = zip(self.low, self.high, strict=False)
         if len(self.low) != len(self.high) or not all(-1e6 <= a < b <= 1e6 for a, b in sides):
-            raise InputError(
-                "a box needs as many coordinates in both corners, each lower in low, within 1e6 of zero",
-                got=f"low = {list(self.low)}, high = {list(self.high)}",
-                remedy="low = [0.0, 0.0], high = [1.0, 1.0]",
+            raise ValueError(
+                "a box needs as many coordinates in both corners, each lower in low, within 1e6 of zero; not "
+                f"low = {list(self.low)}, high = {list(self.high)}"
             )
         return self
 

@@ -56,6 +56,10 @@ class DiffusionSettings(NetworkSettings):
         """Return the model before round 0; see :meth:`Neural.begin`."""
         return Diffusion.begin(self)
 
+    def load(self, folder: Path, workspace: Path | None = None, logs: Path | None = None) -> Diffusion:
+        """Return the model that was saved in a folder."""
+        return Diffusion.load(folder)
+
 
 @dataclass(frozen=True)
 class Diffusion(Neural):

@@ -41,6 +41,10 @@ class FlowSettings(NetworkSettings):
         """Return the model before round 0; see :meth:`Neural.begin`."""
         return FlowMatching.begin(self)
 
+    def load(self, folder: Path, workspace: Path | None = None, logs: Path | None = None) -> FlowMatching:
+        """Return the model that was saved in a folder."""
+        return FlowMatching.load(folder)
+
 
 @dataclass(frozen=True)
 class FlowMatching(Neural):

@@ -119,8 +119,8 @@ class NetworkSettings(GeneratorSettings):
         return self.model is None
 
     def rests_on(self, serves: str) -> list[Fingerprint]:
-        """Return the fingerprints of the folder of the first model, if the settings name one."""
-        return [] if self.model is None else of_folder(f"{serves}.model", Path(self.model))
+        """Return the fingerprints of the first model's files; rounds keep models of their own."""
+        return [] if self.model is None else of_folder(f"{serves}.model", Path(self.model), kept=True)
 
     def check(self) -> None:
         """Check that this machine has the device, and memory for the network and its training.

@@ -195,10 +195,11 @@ def forecast(
     if models is not None:
         given_columns = given(
             context=column_or_none(context), round=round, slate=slate, pick=pick, rank=rank, rating=rating,
-            form=form, alternatives=alternatives, places_from=places_from,
+            form=form, alternatives=alternatives, places_from=places_from, include=include,
         )  # fmt: skip
         options = LogOptions(group=model, columns=given_columns, **common)
-        return models_result(forecast_models(log, options, read_models(models), reference), name_of(log))
+        found_models = forecast_models(stored or log, options, read_models(models), reference)
+        return models_result(found_models, name_of(log))
     if is_array(log):
         named: Any = {"names": listed(reward), "groups": group, "track": track, "contexts": context}
         candidates = as_candidates(log, **named)

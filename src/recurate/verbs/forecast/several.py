@@ -91,7 +91,7 @@ def forecast_models(
     """Forecast several models from the first round of a log; see :func:`recurate.forecast`.
 
     Args:
-        source: a log, as :func:`recurate.log.inputs.log_of` takes it, or the folder of several models.
+        source: a log, as :func:`recurate.log.inputs.log_of` takes it, or a folder of several models.
         options: the request; its ``group`` is the column of models.
         models: the models.
         reference: real data; None: the log's own rows of source ``real``, else each model's own first law.
@@ -101,7 +101,7 @@ def forecast_models(
             contexts, or a slate has candidates of several models.
     """
     cite("zhang2026")
-    stored = source if isinstance(source, StoredModels) else stored_models(source)
+    stored = source if isinstance(source, StoredModels) else None
     if stored is not None:
         stored.verify()
         source = stored.table()
@@ -118,9 +118,9 @@ def forecast_models(
     with accounted(opened.understood):
         log = opened.log
         rounds = _rounds(log, column, models)
-        known = run_settings(folder_of(source))
-        if stored is not None:
-            known = settings_in(stored.settings(), stored.path)
+        known = (
+            run_settings(folder_of(source)) if stored is None else settings_in(stored.settings(), stored.path)
+        )
         settings = {name: value for name, value in known.items() if name != "weights"}
         ruling = options.ruling(log, settings)
         arguments = arguments_of(settings, options, replace(ruling, weights=None))

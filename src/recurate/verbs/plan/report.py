@@ -130,8 +130,7 @@ def _is_supported(p: Plan) -> bool:
     """Return whether the setting's last round is within the effective support, as far as is known."""
     if p.forecast is None:
         return True
-    until = supported(p.forecast.trajectory)
-    return until is None
+    return supported(p.forecast.trajectory) is None
 
 
 def _size(p: Plan, c: Choice) -> str:

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 from recurate.core.citations import cite
 from recurate.core.errors import InputError, Stopped, WaitingForPeople, need
-from recurate.engines.engine import opened
-from recurate.log.folders import is_of_models
+from recurate.engines.engine import Engine, opened
+from recurate.log.folders import StoredRun, is_of_models
 from recurate.verbs.options import fresh_folder, need_run_extra
 
 POLL = 1.0  # seconds between two looks at people's answers
@@ -183,11 +183,14 @@ def run_loop(
     from recurate.loop.run_folder import RunFolder
     from recurate.verbs.run.report import write_run_report
 
-    if is_of_models(folder) if config is None else bool(config.models):
-        return _run_models(config, folder, monitor, accept_changes, trust, engine, workers)
+    several = is_of_models(folder) if config is None else bool(config.models)
     picker = _Asked(db)
     try:
+        if db is not None or wait:
+            _check_asks_people(config, folder, several)
         with opened(engine, workers) as found:
+            if several:
+                return _run_models(config, folder, monitor, accept_changes, trust, found)
             while True:
                 try:
                     if config is None:
@@ -220,25 +223,36 @@ def _run_models(
     monitor: Monitor,
     accept_changes: bool,
     trust: bool,
-    engine: str,
-    workers: int | None,
+    engine: Engine,
 ) -> ModelsFolder:
     """Run several models, or resume their run if ``config`` is None, and write the reports."""
     from recurate.loop import several
     from recurate.loop.models_folder import ModelsFolder
     from recurate.verbs.run.models_report import write_models_report
 
-    try:
-        with opened(engine, workers) as found:
-            if config is None:
-                several.resume(folder, monitor, accept_changes=accept_changes, trust=trust, engine=found)
-            else:
-                several.run(config, folder, monitor, found)
-        store = ModelsFolder.open(folder)
-        write_models_report(store)
-        return store
-    finally:
-        monitor.close()
+    if config is None:
+        several.resume(folder, monitor, accept_changes=accept_changes, trust=trust, engine=engine)
+    else:
+        several.run(config, folder, monitor, engine)
+    store = ModelsFolder.open(folder)
+    write_models_report(store)
+    return store
+
+
+def _check_asks_people(config: Config | None, folder: Path, several: bool) -> None:
+    """Refuse options about people's picks where a rule picks."""
+    if several:
+        by = "rule"
+    elif config is not None:
+        by = config.selection.by
+    else:
+        by = StoredRun.open(folder).settings()["selection"]["by"]
+    if by != "people":
+        raise InputError(
+            "db and wait are about people's picks, and nobody is asked in this run",
+            got=f"selection.by = {by!r}",
+            remedy="leave them out",
+        )
 
 
 def read_run(folder: Path | str, *, trust: bool = False) -> Result[Run] | Result[ModelsRun]:

@@ -9,14 +9,13 @@ from recurate.core.seeds import Stream
 from recurate.log.candidates import Rounds
 from recurate.log.trajectory import Trajectory
 from recurate.loop.config import Config
+from recurate.loop.environment import setting_of
 from recurate.loop.run_folder import RunFolder
 from recurate.theory.forecast import reference_cells
-from recurate.theory.setting import Setting
 from recurate.theory.transmission import Transmission, renewed
 
-MOST = (
-    500_000  # candidates per round up to which a report computes them; recurate forecast --renew does for all
-)
+# Candidates per round up to which a report computes them; recurate forecast --renew does for all.
+MOST = 500_000
 
 
 def renewed_rows(folder: RunFolder, config: Config) -> tuple[Trajectory, Transmission | None]:
@@ -43,13 +42,7 @@ def renewed_rows(folder: RunFolder, config: Config) -> tuple[Trajectory, Transmi
     rounds = [replace(r.first, labels=names) for r in found]
     real = found[0].real
     cells = None if real is None else reference_cells(rounds[0], real)[0]
-    setting = Setting(
-        rule=config.selection.rule(),
-        weights=config.weights,
-        real_fraction=config.retraining.real_fraction,
-        rounds=config.rounds,
-        picks=config.selection.picks,
-    )
+    setting = replace(setting_of(config), picks=config.selection.picks)
     stream = Stream(config.seed).at("renewed", done)
     try:
         result = renewed(rounds, setting, real, cells, ahead=max(config.rounds - done + 1, 0), stream=stream)
