@@ -1,5 +1,6 @@
 """Exact arms of experiments: golden values, claims without seeds, summaries, the command."""
 
+import dataclasses
 import itertools
 import json
 import math
@@ -12,7 +13,7 @@ from helpers.commands import call
 from helpers.paths import ROOT
 from recurate.log.trajectory import FORECAST, Row, Trajectory
 from recurate.verbs.reproduce import mutual, others, pluralistic
-from recurate.verbs.reproduce.catalogue import CATALOGUE, experiment
+from recurate.verbs.reproduce.catalogue import CATALOGUE, experiment, one_size
 from recurate.verbs.reproduce.claims import (
     NOT_HERE,
     Claim,
@@ -27,7 +28,7 @@ from recurate.verbs.reproduce.claims import (
 from recurate.verbs.reproduce.experiment import Experiment
 from recurate.verbs.reproduce.laws import bisect
 from recurate.verbs.reproduce.recorded import listing, recorded, verdict
-from recurate.verbs.reproduce.report import findings_table, interval, summary
+from recurate.verbs.reproduce.report import findings_table, interval, summary, verdict_of
 from recurate.verbs.reproduce.reproduce import Reproduction
 
 KERNEL = json.loads((ROOT / "tests" / "goldens" / "kernel.json").read_text())
@@ -50,6 +51,12 @@ def test_an_exact_claim_is_one_number(bound, above, expected):
     found = judge(claimed(bound, above), [], {"a": law(0.1, 0.7)})
     assert (found.values, found.reach, found.verdict) == ((0.7,), 0.0, expected)
     assert interval(found) == "0.7"
+
+
+@pytest.mark.parametrize("above", [True, False])
+def test_what_is_not_measured_does_not_agree(above):
+    found = judge(claimed(0.5, above), [], {"a": law(math.nan)})
+    assert (found.verdict, found.beyond, interval(found)) == ("undecided", False, "not measured")
 
 
 def test_statistics_of_laws():
@@ -75,6 +82,19 @@ def test_the_summary_says_what_one_seed_can():
     )
     assert summary(reproduced((0, 1, 2), *both)) == "1 of 2 claims agree. Refuted: so."
     assert summary(reproduced((), claimed(0.5))) == "1 of 1 claims agree."
+
+
+def test_not_at_this_scale_is_no_agreement():
+    elsewhere = dataclasses.replace(claimed(0.9, exact=False), elsewhere=True)
+    found = reproduced((0, 1, 2), elsewhere, claimed(0.5))
+    assert verdict_of(found) == "not at this scale"
+    assert summary(found) == "1 of 2 claims agree. Not at this scale: so."
+    assert verdict_of(reproduced((0, 1, 2), elsewhere, claimed(0.9))) == "refuted"
+
+
+def test_the_scale_of_the_paper_where_there_is_one_size():
+    for name, same in (("P-disjoint", True), ("human-check", True), ("P-E3", False), ("P-E4", False)):
+        assert one_size(name) == same
 
 
 def test_the_table_has_one_row_per_exact_claim():

@@ -81,8 +81,8 @@ class Finding:
 
     @property
     def beyond(self) -> bool:
-        """Whether the mean lies beyond the bound, on the claimed side."""
-        return (self.mean > self.claim.bound) == self.claim.above and self.mean != self.claim.bound
+        """Whether the mean lies beyond the bound, on the claimed side; a mean that is NaN does not."""
+        return self.mean > self.claim.bound if self.claim.above else self.mean < self.claim.bound
 
 
 def judge(claim: Claim, seeds: Sequence[Runs], laws: Runs | None = None) -> Finding:
@@ -101,8 +101,10 @@ def judge(claim: Claim, seeds: Sequence[Runs], laws: Runs | None = None) -> Find
         return _with_own_interval(claim, claim.statistic(exact), claim.interval(exact))
     if claim.exact:
         value = claim.statistic(exact)
-        found = Finding(claim, (value,), value, 0.0, REFUTED)
-        return replace(found, verdict=AGREES) if found.beyond else found
+        found = Finding(claim, (value,), value, 0.0, UNDECIDED)
+        if math.isnan(value):  # nothing could be measured
+            return found
+        return replace(found, verdict=AGREES if found.beyond else REFUTED)
     if not seeds:
         raise InputError("a claim cannot be judged without runs", got="no seeds", remedy="run at least one")
     values = tuple(claim.statistic({**runs, **exact}) for runs in seeds)
@@ -132,6 +134,11 @@ def last(
 ) -> Statistic:
     """Return the statistic: the value in the last round."""
     return lambda runs: _values(runs[arm], quantity, reward, group, source)[-1]
+
+
+def first(arm: str, quantity: str) -> Statistic:
+    """Return the statistic: the value in round 0."""
+    return lambda runs: _values(runs[arm], quantity, None, None)[0]
 
 
 def rise(
