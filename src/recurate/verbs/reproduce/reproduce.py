@@ -77,7 +77,8 @@ def reproduce(
         tell: Function that is called with one line of text when a run is complete.
 
     Raises:
-        InputError: If the experiment, scale or engine is unknown, or if a run fails.
+        InputError: If the experiment, scale or engine is unknown, the experiment would not use the seeds or
+            data, the folder has runs of other settings, or a run fails.
     """
     chosen = experiment(name, scale, data)
     seeds = _seeds(chosen, seeds)
