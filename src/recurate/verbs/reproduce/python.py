@@ -27,9 +27,8 @@ def reproduce(
     Each claim compares a statistic s of a run with a bound that was fixed in advance, unless the experiment
     says otherwise. Over n seeds with mean :math:`\bar s` and standard deviation :math:`\sigma`, a claim
     agrees if the whole 95 % Student interval :math:`\bar s \pm t_{n-1} \sigma / \sqrt n` lies on the claimed
-    side of the bound,
-    and is refuted if it lies on the other side. A claim about exact laws (in the limit of infinite data) is
-    one number without an interval; an experiment of such claims alone trains nothing.
+    side of the bound, and is refuted if it lies on the other side. A claim about exact laws (in the limit of
+    infinite data) is one number without an interval; an experiment of such claims alone trains nothing.
 
     Args:
         name: Name of the experiment, such as ``F-gaussians``; ``recurate reproduce --list`` lists all.
