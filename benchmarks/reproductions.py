@@ -155,8 +155,8 @@ def main() -> None:
     if arguments.grid:
         records["text-scale"] = grid_record(arguments.grid, arguments.code, arguments.date)
     records = {name: records[name] for name in CATALOGUE if name in records}
+    text = page(records, machine(["torch"]))  # before the next line changes src
     PACKAGED.write_text(json.dumps(records, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
-    text = page(records, machine(["torch"]))
     (arguments.out / "reproductions.md").write_text(text, encoding="utf-8")
     print(text)
 
