@@ -172,9 +172,30 @@ def test_bisection():
 def test_every_record_is_of_an_experiment_and_its_claims():
     for name, found in recorded().items():
         claims = experiment(name, "small").claims
-        known = {(c.published, c.measured, c.bound) for c in claims}
-        assert {(c["published"], c["measured"], c["bound"]) for c in found["claims"]} == known
-        assert {c["verdict"] for c in found["claims"]} <= {"agrees", "refuted", "undecided", NOT_HERE}
+        known = [(c.published, c.measured, ">" if c.above else "<", c.bound) for c in claims]
+        told = [(c["published"], c["measured"], c["relation"], c["bound"]) for c in found["claims"]]
+        assert told == known
+
+
+def recorded_verdict(claim, told):
+    """Return the verdict that a record's interval has by the claim's present bound."""
+    low, high = told.get("interval") or (
+        told["mean"] - (told["reach"] or 0),
+        told["mean"] + (told["reach"] or 0),
+    )
+    if not claim.exact and told["reach"] is None:
+        return "undecided"  # one seed
+    beyond, short = (low > claim.bound, high < claim.bound)[:: 1 if claim.above else -1]
+    against = NOT_HERE if claim.elsewhere else "refuted"
+    return "agrees" if beyond else against if short else "undecided"
+
+
+@pytest.mark.parametrize("name", recorded())
+def test_recorded_verdicts_follow_from_their_values(name):
+    found = recorded()[name]
+    for claim, told in zip(experiment(name, "small").claims, found["claims"], strict=True):
+        assert told["verdict"] == recorded_verdict(claim, told), told
+        assert len(told["values"]) == (1 if claim.exact else len(found["seeds"]))
 
 
 def test_the_list(tmp_path):
