@@ -40,3 +40,5 @@ def test_what_is_out_of_range():
         drift(1.2, 0.5, 4, 10, 3)
     with pytest.raises(InputError, match="positive"):
         drift(0.2, 0.5, 4, 0, 3)
+    with pytest.raises(InputError, match="whole numbers"):
+        drift(0.2, 0.5, 2.5, 10, 3)

@@ -7,6 +7,7 @@ that still have the group. This is less noisy than the number of loops that lost
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -72,9 +73,10 @@ def drift(share: float, weight: float, k: float, picks: int, rounds: int) -> Flo
     """
     from scipy.stats import binom
 
-    if not (0 <= share <= 1 and 0 <= weight <= 1 and k >= 1 and picks >= 1 and rounds >= 0):
+    whole = math.isinf(k) or k == int(k)
+    if not (0 <= share <= 1 and 0 <= weight <= 1 and whole and k >= 1 and picks >= 1 and rounds >= 0):
         raise InputError(
-            "shares lie between 0 and 1, and slates, picks and rounds are positive",
+            "shares lie between 0 and 1, slates are whole numbers, and picks and rounds are positive",
             got=f"share {share:g}, weight {weight:g}, K = {k:g}, {picks} picks, {rounds} rounds",
             remedy="correct the value that is out of range",
         )

@@ -205,7 +205,12 @@ def test_the_list(tmp_path):
     assert [row[0] for row in listing()] == list(CATALOGUE)
     row = next(row for row in listing() if row[0] == "A-disjoint")
     assert row[3:5] == ["exact", "4 of 6 agree, 2 refuted"]
-    assert verdict([{"verdict": "agrees"}, {"verdict": "undecided"}]) == "1 of 2 agree, 1 undecided"
+    claims = [
+        {"verdict": word, "mean": mean, "bound": 1.0, "relation": "<"}
+        for word, mean in (("agrees", 0.5), ("undecided", 0.9), ("undecided", 1.1))
+    ]
+    assert verdict({"seeds": [0, 1], "claims": claims}) == "1 of 3 agree, 2 undecided"
+    assert verdict({"seeds": [0], "claims": claims}) == "2 of 3 beyond their bounds; one seed"
 
 
 @pytest.mark.parametrize("name", CATALOGUE)
@@ -227,8 +232,9 @@ def test_nothing_is_trained(name):
 
 
 def test_an_exact_experiment_by_command(tmp_path):
-    done = call("reproduce", "A-disjoint", "--out", "here", cwd=tmp_path)
+    done = call("reproduce", "A-disjoint", "--scale", "paper", "--out", "here", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
+    assert "A-disjoint has one size" in done.stdout + done.stderr
     assert "4 of 6 claims agree." in done.stdout
     assert "no seeds" in done.stdout
     table = pv.read_csv(tmp_path / "here" / "claims.csv")
