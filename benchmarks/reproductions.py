@@ -15,8 +15,8 @@ import argparse
 import csv
 import datetime
 import json
-import math
 import subprocess
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +27,8 @@ from recurate.log.trajectory import FORECAST, MEASURED, Row, Trajectory
 from recurate.verbs.reproduce import recorded, text_scale
 from recurate.verbs.reproduce.catalogue import CATALOGUE, experiment
 from recurate.verbs.reproduce.claims import UNDECIDED, judge
+from recurate.verbs.reproduce.report import findings_table
+from recurate.verbs.reproduce.reproduce import Reproduction
 
 HEAD = ("published", "measured here", "bound", "seeds", "here (95 %)", "verdict")
 ROOT = Path(__file__).parent.parent
@@ -38,7 +40,7 @@ def record(folder: Path) -> tuple[str, dict[str, Any]]:
     facts = json.loads((folder / "reproduce.json").read_text(encoding="utf-8"))
     seeds = [int(seed) for seed in facts["seeds"]]
     run = next(folder.glob("*/seed-*"), None)
-    found = claims(folder)
+    found = claims(rows_of(folder))
     when = datetime.datetime.fromtimestamp((folder / "reproduce.json").stat().st_mtime, datetime.UTC)
     return facts["experiment"], {
         "date": when.date().isoformat(),
@@ -57,20 +59,25 @@ def revision() -> str:
     return commit.strip() + ("-modified" if changed else "")
 
 
-def claims(folder: Path) -> list[dict[str, Any]]:
+def rows_of(folder: Path) -> list[dict[str, Any]]:
+    """Return the rows of a folder's table of claims, one per claim and seed."""
+    with (folder / "claims.csv").open(encoding="utf-8") as file:
+        return [{name: value or None for name, value in row.items()} for row in csv.DictReader(file)]
+
+
+def claims(rows: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
     """Return one record per claim, from its rows per seed."""
     found: dict[tuple[str, str], dict[str, Any]] = {}
-    with (folder / "claims.csv").open(encoding="utf-8") as file:
-        for row in csv.DictReader(file):
-            mine = found.setdefault(
-                (row["published"], row["measured"]),
-                {name: row[name] for name in ("published", "measured", "relation")}
-                | {"bound": float(row["bound"]), "values": [], "mean": short(row["mean"])}
-                | {"reach": short(row["reach"]) if row["reach"] else None, "verdict": row["verdict"]},
-            )
-            mine["values"].append(short(row["value"]))
-            if row.get("lower"):
-                mine["interval"] = [short(row["lower"]), short(row["upper"])]
+    for row in rows:
+        mine = found.setdefault(
+            (row["published"], row["measured"]),
+            {name: row[name] for name in ("published", "measured", "relation")}
+            | {"bound": float(row["bound"]), "values": [], "mean": short(row["mean"])}
+            | {"reach": None if row["reach"] is None else short(row["reach"]), "verdict": row["verdict"]},
+        )
+        mine["values"].append(short(row["value"]))
+        if row["lower"] is not None:
+            mine["interval"] = [short(row["lower"]), short(row["upper"])]
     return list(found.values())
 
 
@@ -89,20 +96,13 @@ def grid_record(path: Path, code: str, date: str) -> dict[str, Any]:
                     )
                 )
             )  # fmt: skip
-    findings = [judge(claim, list(runs.values())) for claim in experiment("text-scale", "small").claims]
-    found = [
-        {
-            "published": f.claim.published, "measured": f.claim.measured,
-            "relation": ">" if f.claim.above else "<", "bound": f.claim.bound,
-            "values": [short(str(value)) for value in f.values], "mean": short(str(f.mean)),
-            "reach": short(str(f.reach)) if math.isfinite(f.reach) else None, "verdict": f.verdict,
-        }
-        for f in findings
-    ]  # fmt: skip
-    return {"date": date, "code": code, "scale": "small", "seeds": sorted(runs), "claims": found}
+    chosen, seeds = experiment("text-scale", "small"), tuple(sorted(runs))
+    findings = tuple(judge(claim, [runs[seed] for seed in seeds]) for claim in chosen.claims)
+    rows = findings_table(Reproduction(chosen, "small", seeds, {}, {}, findings)).to_pylist()
+    return {"date": date, "code": code, "scale": "small", "seeds": list(seeds), "claims": claims(rows)}
 
 
-def short(number: str) -> float:
+def short(number: float | str) -> float:
     """Return a number at four digits."""
     return float(f"{float(number):.4g}")
 
@@ -155,8 +155,8 @@ def main() -> None:
     if arguments.grid:
         records["text-scale"] = grid_record(arguments.grid, arguments.code, arguments.date)
     records = {name: records[name] for name in CATALOGUE if name in records}
+    text = page(records, machine(["torch"]))  # before the next line changes src
     PACKAGED.write_text(json.dumps(records, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
-    text = page(records, machine(["torch"]))
     (arguments.out / "reproductions.md").write_text(text, encoding="utf-8")
     print(text)
 

@@ -1,5 +1,6 @@
 """Exact arms of experiments: golden values, claims without seeds, summaries, the command."""
 
+import dataclasses
 import itertools
 import json
 import math
@@ -12,7 +13,7 @@ from helpers.commands import call
 from helpers.paths import ROOT
 from recurate.log.trajectory import FORECAST, Row, Trajectory
 from recurate.verbs.reproduce import mutual, others, pluralistic
-from recurate.verbs.reproduce.catalogue import CATALOGUE, experiment
+from recurate.verbs.reproduce.catalogue import CATALOGUE, experiment, one_size
 from recurate.verbs.reproduce.claims import (
     NOT_HERE,
     Claim,
@@ -27,7 +28,7 @@ from recurate.verbs.reproduce.claims import (
 from recurate.verbs.reproduce.experiment import Experiment
 from recurate.verbs.reproduce.laws import bisect
 from recurate.verbs.reproduce.recorded import listing, recorded, verdict
-from recurate.verbs.reproduce.report import findings_table, interval, summary
+from recurate.verbs.reproduce.report import findings_table, interval, summary, verdict_of
 from recurate.verbs.reproduce.reproduce import Reproduction
 
 KERNEL = json.loads((ROOT / "tests" / "goldens" / "kernel.json").read_text())
@@ -50,6 +51,12 @@ def test_an_exact_claim_is_one_number(bound, above, expected):
     found = judge(claimed(bound, above), [], {"a": law(0.1, 0.7)})
     assert (found.values, found.reach, found.verdict) == ((0.7,), 0.0, expected)
     assert interval(found) == "0.7"
+
+
+@pytest.mark.parametrize("above", [True, False])
+def test_what_is_not_measured_does_not_agree(above):
+    found = judge(claimed(0.5, above), [], {"a": law(math.nan)})
+    assert (found.verdict, found.beyond, interval(found)) == ("undecided", False, "not measured")
 
 
 def test_statistics_of_laws():
@@ -75,6 +82,19 @@ def test_the_summary_says_what_one_seed_can():
     )
     assert summary(reproduced((0, 1, 2), *both)) == "1 of 2 claims agree. Refuted: so."
     assert summary(reproduced((), claimed(0.5))) == "1 of 1 claims agree."
+
+
+def test_not_at_this_scale_is_no_agreement():
+    elsewhere = dataclasses.replace(claimed(0.9, exact=False), elsewhere=True)
+    found = reproduced((0, 1, 2), elsewhere, claimed(0.5))
+    assert verdict_of(found) == "not at this scale"
+    assert summary(found) == "1 of 2 claims agree. Not at this scale: so."
+    assert verdict_of(reproduced((0, 1, 2), elsewhere, claimed(0.9))) == "refuted"
+
+
+def test_the_scale_of_the_paper_where_there_is_one_size():
+    for name, same in (("P-disjoint", True), ("human-check", True), ("P-E3", False), ("P-E4", False)):
+        assert one_size(name) == same
 
 
 def test_the_table_has_one_row_per_exact_claim():
@@ -152,9 +172,30 @@ def test_bisection():
 def test_every_record_is_of_an_experiment_and_its_claims():
     for name, found in recorded().items():
         claims = experiment(name, "small").claims
-        known = {(c.published, c.measured, c.bound) for c in claims}
-        assert {(c["published"], c["measured"], c["bound"]) for c in found["claims"]} == known
-        assert {c["verdict"] for c in found["claims"]} <= {"agrees", "refuted", "undecided", NOT_HERE}
+        known = [(c.published, c.measured, ">" if c.above else "<", c.bound) for c in claims]
+        told = [(c["published"], c["measured"], c["relation"], c["bound"]) for c in found["claims"]]
+        assert told == known
+
+
+def recorded_verdict(claim, told):
+    """Return the verdict that a record's interval has by the claim's present bound."""
+    low, high = told.get("interval") or (
+        told["mean"] - (told["reach"] or 0),
+        told["mean"] + (told["reach"] or 0),
+    )
+    if not claim.exact and told["reach"] is None:
+        return "undecided"  # one seed
+    beyond, short = (low > claim.bound, high < claim.bound)[:: 1 if claim.above else -1]
+    against = NOT_HERE if claim.elsewhere else "refuted"
+    return "agrees" if beyond else against if short else "undecided"
+
+
+@pytest.mark.parametrize("name", recorded())
+def test_recorded_verdicts_follow_from_their_values(name):
+    found = recorded()[name]
+    for claim, told in zip(experiment(name, "small").claims, found["claims"], strict=True):
+        assert told["verdict"] == recorded_verdict(claim, told), told
+        assert len(told["values"]) == (1 if claim.exact else len(found["seeds"]))
 
 
 def test_the_list(tmp_path):
@@ -164,7 +205,12 @@ def test_the_list(tmp_path):
     assert [row[0] for row in listing()] == list(CATALOGUE)
     row = next(row for row in listing() if row[0] == "A-disjoint")
     assert row[3:5] == ["exact", "4 of 6 agree, 2 refuted"]
-    assert verdict([{"verdict": "agrees"}, {"verdict": "undecided"}]) == "1 of 2 agree, 1 undecided"
+    claims = [
+        {"verdict": word, "mean": mean, "bound": 1.0, "relation": "<"}
+        for word, mean in (("agrees", 0.5), ("undecided", 0.9), ("undecided", 1.1))
+    ]
+    assert verdict({"seeds": [0, 1], "claims": claims}) == "1 of 3 agree, 2 undecided"
+    assert verdict({"seeds": [0], "claims": claims}) == "2 of 3 beyond their bounds; one seed"
 
 
 @pytest.mark.parametrize("name", CATALOGUE)
@@ -186,8 +232,9 @@ def test_nothing_is_trained(name):
 
 
 def test_an_exact_experiment_by_command(tmp_path):
-    done = call("reproduce", "A-disjoint", "--out", "here", cwd=tmp_path)
+    done = call("reproduce", "A-disjoint", "--scale", "paper", "--out", "here", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
+    assert "A-disjoint has one size" in done.stdout + done.stderr
     assert "4 of 6 claims agree." in done.stdout
     assert "no seeds" in done.stdout
     table = pv.read_csv(tmp_path / "here" / "claims.csv")

@@ -2,6 +2,8 @@
 
 import dataclasses
 import math
+import shutil
+import tomllib
 
 import numpy as np
 import pyarrow.csv as pv
@@ -15,7 +17,7 @@ from recurate.core.errors import InputError
 from recurate.log.trajectory import Row, Trajectory
 from recurate.loop.config import parse_config
 from recurate.loop.run_folder import RunFolder
-from recurate.verbs.reproduce import catalogue, text_scale
+from recurate.verbs.reproduce import catalogue, reproduce, text_scale
 from recurate.verbs.reproduce.catalogue import CATALOGUE, experiment
 from recurate.verbs.reproduce.claims import (
     Claim,
@@ -145,10 +147,28 @@ def test_what_there_is_not(tmp_path):
         assert call("reproduce", *arguments, cwd=tmp_path).returncode == 2
 
 
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["F-moons", "--data", "x"], "leave the data out"),
+        (["F-cifar-airplane", "--data", "x"], "use the scale paper"),
+        (["A-disjoint", "--seeds", 3], "has no seeds"),
+    ],
+)
+def test_options_that_would_be_ignored(tmp_path, arguments, said):
+    done = call("reproduce", *arguments, cwd=tmp_path)
+    assert done.returncode == 2
+    assert said in done.stderr
+    assert not list(tmp_path.iterdir())
+
+
+def test_equal_seeds_have_no_interval(tmp_path):
+    with pytest.raises(InputError, match="given twice"):
+        reproduce.reproduce("F-moons", tmp_path, seeds=(1, 1))
+
+
 def test_the_command_at_a_tiny_size(tmp_path, monkeypatch):
     """Two seeds of two small arms, run in this process; a second call runs nothing again."""
-    from recurate.verbs.reproduce import reproduce
-
     real = catalogue.experiment
 
     def small(name, scale, data=None):
@@ -175,6 +195,16 @@ def test_the_command_at_a_tiny_size(tmp_path, monkeypatch):
     again = call("reproduce", "F-gaussians", "--seeds", 2, "--engine", "local", "--out", "here", cwd=tmp_path)
     assert again.returncode == 0
     assert {p: p.stat().st_mtime_ns for p in out.rglob("rounds/*/log.parquet")} == files
+
+    run = reproduce.folder_of(out, PURE, 0)
+    config = tomllib.loads((run / "config.toml").read_text())
+    measured = (run / "rounds" / "002" / "measures.parquet").read_bytes()
+    shutil.rmtree(run / "rounds" / "002")  # as if it had been killed
+    reproduce.play_run((config, str(run)))
+    assert (run / "rounds" / "002" / "measures.parquet").read_bytes() == measured
+    with pytest.raises(InputError, match="other settings") as refused:
+        reproduce.play_run((config | {"rewards": [{"kind": "distance", "centre": [0.0, 0.0]}]}, str(run)))
+    assert refused.value.got.endswith("differs in rewards")
 
 
 def test_the_grid_of_texts_at_a_tiny_size(tmp_path, monkeypatch):

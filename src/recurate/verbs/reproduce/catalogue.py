@@ -20,7 +20,8 @@ from recurate.verbs.reproduce import (
 )
 from recurate.verbs.reproduce.experiment import Experiment
 
-SCALES = ("small", "paper")
+PAPER = "paper"
+SCALES = ("small", PAPER)
 FERBACH = "Ferbach et al. 2024, arXiv 2407.09499"
 
 
@@ -33,12 +34,14 @@ class Entry:
         claim: What it claims, in one sentence.
         make: Function that returns the experiment at a scale, given the path of its data (empty: the usual).
         key: Key of the publication in ``papers.bib``.
+        reads: Scales at which it reads data of the caller's.
     """
 
     paper: str
     claim: str
     make: Callable[[str, str], Experiment]
     key: str = "ferbach2024"
+    reads: tuple[str, ...] = ()
 
 
 CATALOGUE: dict[str, Entry] = {
@@ -56,11 +59,13 @@ CATALOGUE: dict[str, Entry] = {
         FERBACH,
         "The share of a preferred class and the mean reward rise in every round.",
         ferbach.airplane,
+        reads=(PAPER,),
     ),
     "F-cifar-confidence": Entry(
         FERBACH,
         "Curation by confidence amplifies bias between classes, and real data hold it.",
         ferbach.confidence,
+        reads=(PAPER,),
     ),
     "limited-coverage": Entry(
         coverage.SOURCE,
@@ -84,6 +89,7 @@ CATALOGUE: dict[str, Entry] = {
         "The entropy of the classes rises with the number of target classes, and the Frechet distance falls.",
         multi_target.multi_target,
         "falahati2026",
+        reads=(PAPER,),
     ),
     "P-E4": Entry(
         pluralistic.PAPER,
@@ -114,6 +120,7 @@ CATALOGUE: dict[str, Entry] = {
         f"{FERBACH}, its assumption on picks",
         "People's picks follow Bradley-Terry (Luce) choice with one reward for all.",
         human_check.human_check,
+        reads=SCALES,
     ),
     "mutual": Entry(
         mutual.PAPER,
@@ -138,11 +145,23 @@ def experiment(name: str, scale: str, data: str | None = None) -> Experiment:
         data: Path of CIFAR-10, for the scale ``paper``; for human-check a file of picks.
 
     Raises:
-        InputError: If there is no such experiment or scale.
+        InputError: If there is no such experiment or scale, or it reads no data of the caller's.
     """
     if name not in CATALOGUE:
         raise InputError("there is no such experiment", got=name, remedy=nearest(name, CATALOGUE))
     if scale not in SCALES:
         raise InputError("there is no such scale", got=scale, remedy="use 'small' or 'paper'")
-    cite("ferbach2024", CATALOGUE[name].key)
-    return CATALOGUE[name].make(scale, data or "")
+    entry = CATALOGUE[name]
+    if data and scale not in entry.reads:
+        raise InputError(
+            f"{name} reads no data of yours at the scale {scale}", got=f"data {data}",
+            remedy="use the scale paper, which reads CIFAR-10" if entry.reads else "leave the data out",
+        )  # fmt: skip
+    cite("ferbach2024", entry.key)
+    return entry.make(scale, data or "")
+
+
+def one_size(name: str) -> bool:
+    """Return whether both scales of an experiment are the same."""
+    small, paper = (CATALOGUE[name].make(scale, "") for scale in SCALES)
+    return (small.arms, small.starts) == (paper.arms, paper.starts)

@@ -4,9 +4,9 @@ A statistic is one number per seed. Over n seeds, its 95 % interval is Student's
 and a claim is a bound on the mean. The verdict is ``agrees`` if the whole interval lies beyond the bound,
 ``refuted`` if it lies entirely on the other side, and ``undecided`` otherwise, as with a single seed. A claim
 about exact laws alone is one number without an interval: it agrees or is refuted. A claim about given data
-has one number with an interval of its own, from these data. A claim whose number is of the paper's own data
-and size is not refuted by other data: it is ``not at this scale`` then. The bounds are stated with the
-claims, before any run.
+has one number with an interval of its own, from these data. What could not be measured is ``undecided``. A
+claim whose number is of the paper's own data and size is not refuted by other data: it is ``not at this
+scale`` then. The bounds are stated with the claims, before any run unless the experiment says otherwise.
 """
 
 from __future__ import annotations
@@ -45,7 +45,8 @@ class Claim:
         exact: Whether the statistic reads exact laws alone, so that it is one number for all seeds.
         interval: Function that returns the 95 % interval of an exact claim's statistic, where it is an
             estimate from data; NaN where nothing could be measured, which is undecided.
-        elsewhere: Whether the bound is a number of other data or another size than those of the runs.
+        elsewhere: Whether the claim is about a number that was seen on other data, or at another size, than
+            those of the runs.
     """
 
     published: str
@@ -81,8 +82,8 @@ class Finding:
 
     @property
     def beyond(self) -> bool:
-        """Whether the mean lies beyond the bound, on the claimed side."""
-        return (self.mean > self.claim.bound) == self.claim.above and self.mean != self.claim.bound
+        """Whether the mean lies beyond the bound, on the claimed side; a mean that is NaN does not."""
+        return self.mean > self.claim.bound if self.claim.above else self.mean < self.claim.bound
 
 
 def judge(claim: Claim, seeds: Sequence[Runs], laws: Runs | None = None) -> Finding:
@@ -101,8 +102,10 @@ def judge(claim: Claim, seeds: Sequence[Runs], laws: Runs | None = None) -> Find
         return _with_own_interval(claim, claim.statistic(exact), claim.interval(exact))
     if claim.exact:
         value = claim.statistic(exact)
-        found = Finding(claim, (value,), value, 0.0, REFUTED)
-        return replace(found, verdict=AGREES) if found.beyond else found
+        found = Finding(claim, (value,), value, 0.0, UNDECIDED)
+        if math.isnan(value):  # nothing could be measured
+            return found
+        return replace(found, verdict=AGREES if found.beyond else REFUTED)
     if not seeds:
         raise InputError("a claim cannot be judged without runs", got="no seeds", remedy="run at least one")
     values = tuple(claim.statistic({**runs, **exact}) for runs in seeds)
@@ -132,6 +135,11 @@ def last(
 ) -> Statistic:
     """Return the statistic: the value in the last round."""
     return lambda runs: _values(runs[arm], quantity, reward, group, source)[-1]
+
+
+def first(arm: str, quantity: str) -> Statistic:
+    """Return the statistic: the value in round 0."""
+    return lambda runs: _values(runs[arm], quantity, None, None)[0]
 
 
 def rise(

@@ -21,9 +21,9 @@ def _list(wanted: bool) -> None:
 
 
 def _names() -> list[str]:
-    from recurate.verbs.reproduce.recorded import recorded
+    from recurate.verbs.reproduce.catalogue import CATALOGUE
 
-    return list(recorded())
+    return list(CATALOGUE)
 
 
 def _done(line: str) -> None:

@@ -16,7 +16,6 @@ The bounds of the trained arms that the theorems do not give were chosen after o
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from functools import cache, partial
 from typing import Any
 
@@ -38,7 +37,7 @@ from recurate.verbs.reproduce.claims import (
     rise,
     smallest,
 )
-from recurate.verbs.reproduce.experiment import Arms, Experiment
+from recurate.verbs.reproduce.experiment import Arms, Experiment, Law
 from recurate.verbs.reproduce.laws import law_trajectory
 from recurate.verbs.reproduce.over_seeds import over_seeds
 
@@ -83,10 +82,8 @@ def covered(part: float, lam: float, *, everywhere: bool) -> Trajectory:
     )
 
 
-def _laws() -> dict[str, Callable[[], Trajectory]]:
-    laws: dict[str, Callable[[], Trajectory]] = {
-        f"{p:g}": partial(covered, p, STRICT, everywhere=False) for p in PARTS
-    }
+def _laws() -> dict[str, Law]:
+    laws: dict[str, Law] = {f"{p:g}": partial(covered, p, STRICT, everywhere=False) for p in PARTS}
     laws |= {f"beyond {p:g}": partial(covered, p, STRICT, everywhere=True) for p in PARTS[1:]}
     return laws | {f"loose {p:g}": partial(covered, p, LOOSE, everywhere=True) for p in PARTS[1:]}
 

@@ -15,6 +15,7 @@ from recurate.verbs.reproduce.claims import Claim
 if TYPE_CHECKING:
     from recurate.loop.run_folder import RunFolder
 
+Law = Callable[[], Trajectory]  # computes an exact arm
 Arms = Mapping[str, list[Trajectory]]  # trajectories of every trained arm, one per seed
 
 
@@ -43,7 +44,7 @@ class Experiment:
     arms: Mapping[str, dict[str, Any]]
     claims: tuple[Claim, ...]
     source: str
-    laws: Mapping[str, Callable[[], Trajectory]] = field(default_factory=dict)
+    laws: Mapping[str, Law] = field(default_factory=dict)
     starts: Mapping[str, dict[str, Any]] = field(default_factory=dict)
     seeds: int = 3
     sections: Callable[[Arms], list[Section]] | None = None

@@ -24,7 +24,7 @@ data: nothing describes their images, so that no reward can be fitted.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache, partial
 from pathlib import Path
@@ -37,7 +37,7 @@ from recurate.report.sections import Section
 from recurate.rules.families import Family
 from recurate.verbs.fit.fit import Fit, FitOptions, fit_log
 from recurate.verbs.reproduce.claims import Claim, Runs, apart, ends
-from recurate.verbs.reproduce.experiment import Arms, Experiment
+from recurate.verbs.reproduce.experiment import Arms, Experiment, Law
 
 SOURCE = "Ferbach et al. 2024, arXiv 2407.09499, section 2 (the assumption on curation)"
 FORM, RIVAL, IIA, ALIKE, LIKELIHOOD = "form", "rival", "iia", "alike", "log_likelihood"
@@ -82,7 +82,6 @@ PICKS = {
 # --- measures -------------------------------------------------------------------------------------
 
 
-@cache
 def measured(path: str) -> Trajectory:
     """Return the departures of a file's picks from Luce's rule, as exact quantities with their intervals.
 
@@ -101,12 +100,12 @@ def measured(path: str) -> Trajectory:
     return Trajectory((*rows, Row(0, FORECAST, LIKELIHOOD, likelihood)))
 
 
-def _tests(sets: dict[str, Picks], runs: Arms) -> list[Section]:
+def _tests(laws: Mapping[str, Law], runs: Arms) -> list[Section]:
     """Return the p-values of the tests of every data set."""
     titles = {"iia": "irrelevant alternatives", "calibration": "calibration", "choosers": "people alike"}
     table = [["data", "slates", "log-likelihood", *titles.values()]]
-    for name, picks in sets.items():
-        values = {row.quantity: row.value for row in measured(picks.path).rows}
+    for name, law in laws.items():
+        values = {row.quantity: row.value for row in law().rows}
         tested = [f"{values[f'p:{test}']:.2g}" if f"p:{test}" in values else "-" for test in titles]
         table.append([name, f"{values['slates']:,.0f}", f"{values[LIKELIHOOD]:.3f}", *tested])
     text = (
@@ -238,9 +237,7 @@ def human_check(scale: str, data: str) -> Experiment:
         data: File of picks in any form that ``fit`` reads; empty: the data sets of RECURATE_DATA.
     """
     sets = PICKS if not data else {Path(data).name: Picks(data, "picks of this file")}
-    laws: dict[str, Callable[[], Trajectory]] = {
-        name: partial(measured, picks.path) for name, picks in sets.items()
-    }
+    laws: dict[str, Law] = {name: cache(partial(measured, picks.path)) for name, picks in sets.items()}
     return Experiment(
         "human-check",
         "A conditional logit is fitted to people's picks. Departures from Bradley-Terry (Luce) choice with "
@@ -250,5 +247,5 @@ def human_check(scale: str, data: str) -> Experiment:
         tuple(claim for name, picks in sets.items() for claim in _claims(name, picks)),
         SOURCE,
         laws=laws,
-        sections=partial(_tests, sets),
+        sections=partial(_tests, laws),
     )

@@ -22,7 +22,7 @@ from recurate.log.trajectory import FORECAST, MEASURED, Trajectory
 from recurate.report.overlays import overlay_chart
 from recurate.report.sections import Section
 from recurate.verbs.reproduce.attributed import PARTS, share_parts, total
-from recurate.verbs.reproduce.claims import Claim, Runs, Statistic, apart, last, less, ratio, smallest
+from recurate.verbs.reproduce.claims import Claim, Runs, Statistic, apart, first, last, less, ratio, smallest
 from recurate.verbs.reproduce.experiment import Arms, Experiment
 from recurate.verbs.reproduce.over_seeds import over_seeds, shown
 from recurate.verbs.reproduce.pluralistic import PAPER
@@ -168,9 +168,8 @@ def _claims() -> tuple[Claim, ...]:
 
 def _columns(arm: str) -> dict[str, Statistic]:
     """Return the statistics of one arm, by column."""
-    first: Statistic = lambda runs: float(runs[arm].values("entropy", source=MEASURED)[0])  # noqa: E731
     found = {
-        "first": first,
+        "first": first(arm, "entropy"),
         "entropy": last(arm, "entropy"),
         "forecast": last(arm, "entropy", source=FORECAST),
         f"near_{SHORT}": near(arm, SHORT),

@@ -12,7 +12,6 @@ are derived in this package (:mod:`recurate.theory.several_models`), and the set
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from functools import partial
 from typing import Any
 
@@ -24,7 +23,7 @@ from recurate.theory.models_forecast import OWN, Model, forecast_rows
 from recurate.theory.setting import Setting
 from recurate.theory.several_models import SeveralModels, lasting_reversal, reversal_weight
 from recurate.verbs.reproduce.claims import Claim, apart, ends, gains, largest, last, less, rise
-from recurate.verbs.reproduce.experiment import Experiment
+from recurate.verbs.reproduce.experiment import Experiment, Law
 from recurate.verbs.reproduce.laws import bisect, circle, closeness, gaussians, numbers, plane
 
 PAPER = "Zhang, Wei & Zhang 2026, arXiv 2605.29267"
@@ -116,7 +115,7 @@ def mutual(scale: str, data: str) -> Experiment:
     """Return mutual: a model that trains on another one's picks, weakly and strongly."""
     exact = {name: f"{name} mixing (w = {w:g}), exact" for name, w in SHARES.items()}
     trained = {name: f"{name} mixing (w = {w:g}), trained" for name, w in SHARES.items()}
-    laws: dict[str, Callable[[], Trajectory]] = {exact[name]: partial(law, w) for name, w in SHARES.items()}
+    laws: dict[str, Law] = {exact[name]: partial(law, w) for name, w in SHARES.items()}
     laws |= {"alone": partial(law, 0.0), "first round": first_round, "for good": for_good}
     following = [
         apart(last(arm, OWN, group=OURS), last(arm, OWN, group=OURS, source=FORECAST))

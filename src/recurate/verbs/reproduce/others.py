@@ -6,7 +6,6 @@ Settings are this package's choice. Claims that no publication makes say so ("de
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from functools import cache, partial
 from typing import Any
 
@@ -18,10 +17,9 @@ from recurate.rules import Rule
 from recurate.theory.population import Population
 from recurate.theory.setting import Setting, Stage
 from recurate.verbs.reproduce.claims import Claim, apart, ends, gains, largest, less, rise, smallest
-from recurate.verbs.reproduce.experiment import Experiment
+from recurate.verbs.reproduce.experiment import Experiment, Law
 from recurate.verbs.reproduce.laws import bisect, closeness, law_trajectory, numbers, plane
 
-Law = Callable[[], Trajectory]
 ALIGNMENT = "Falahati et al. 2026, The Alignment Game, arXiv 2511.12804"
 ADVERSARIAL = "Wei & Zhang 2025, arXiv 2505.09768"
 HETEROGENEOUS = "Zhao, Fu & Pham 2025, arXiv 2511.09002"

@@ -8,7 +8,6 @@ rewards) is this package's choice; the statements are the paper's, checked on ex
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from functools import partial
 from typing import Any
 
@@ -19,13 +18,12 @@ from recurate.rules import Rule
 from recurate.theory.setting import Setting
 from recurate.theory.survival import survival
 from recurate.verbs.reproduce.claims import Claim, apart, ends, largest, last, smallest
-from recurate.verbs.reproduce.experiment import Experiment
+from recurate.verbs.reproduce.experiment import Experiment, Law
 from recurate.verbs.reproduce.laws import circle, closeness, gaussians, law_trajectory, nearest, plane
 
 PAPER = "Falahati et al. 2026, arXiv 2605.07724"
 RADIUS, SD, REACH = 2.0, 0.25, 3.0  # centres' circle; standard deviation of each mode; half side of the grid
 FAR = 30.0  # nats between own and others' items at hard separation, for the survival law
-Law = Callable[[], Trajectory]
 
 
 def _law(

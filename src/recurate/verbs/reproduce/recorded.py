@@ -24,8 +24,17 @@ def recorded() -> dict[str, Any]:
     return found
 
 
-def verdict(claims: list[dict[str, Any]]) -> str:
-    """Return how many claims agree, and what became of the others."""
+def verdict(found: dict[str, Any]) -> str:
+    """Return how many claims of a record agree, and what became of the others.
+
+    One seed gives no interval: then it is how many means lie beyond their bounds.
+    """
+    claims = found["claims"]
+    if len(found["seeds"]) == 1:
+        beyond = sum(
+            c["mean"] > c["bound"] if c["relation"] == ">" else c["mean"] < c["bound"] for c in claims
+        )
+        return f"{beyond} of {len(claims)} beyond their bounds; one seed"
     counts = Counter(claim["verdict"] for claim in claims)
     others = [f"{count} {word}" for word, count in sorted(counts.items()) if word != AGREES]
     return ", ".join([f"{counts[AGREES]} of {len(claims)} agree", *others])
@@ -36,7 +45,7 @@ def listing() -> list[list[str]]:
     rows = []
     for name, entry in CATALOGUE.items():
         found = recorded().get(name)
-        last = [found["scale"], verdict(found["claims"]), found["date"]] if found else ["-", "none yet", "-"]
+        last = [found["scale"], verdict(found), found["date"]] if found else ["-", "none yet", "-"]
         rows.append([name, entry.paper, entry.claim, *last])
     return rows
 

@@ -11,11 +11,13 @@ from recurate.report import charts
 from recurate.report.overlays import overlay_chart
 from recurate.report.sections import Section
 from recurate.theory.models_forecast import OWN
-from recurate.verbs.reproduce.claims import AGREES, REFUTED, UNDECIDED, Finding
+from recurate.verbs.reproduce.catalogue import PAPER, one_size
+from recurate.verbs.reproduce.claims import AGREES, NOT_HERE, REFUTED, UNDECIDED, Finding
 from recurate.verbs.reproduce.over_seeds import over_seeds
 from recurate.verbs.reproduce.reproduce import Reproduction
 from recurate.verbs.result import Facts, Result
 
+OTHERS = (REFUTED, UNDECIDED, NOT_HERE)  # verdicts other than agreement
 NAMED = 2  # claims of a verdict that the summary names
 SHOWN = (
     OWN,
@@ -36,7 +38,7 @@ def reproduction_result(found: Reproduction) -> Result[Reproduction]:
         title=f"{found.experiment.name}, reproduced",
         summary=summary(found),
         outcome=verdict_of(found),
-        warnings=(),
+        warnings=_warnings(found),
         source=found.experiment.source,
         make_facts=lambda: _facts(found),
         make_sections=lambda: sections(found),
@@ -44,12 +46,20 @@ def reproduction_result(found: Reproduction) -> Result[Reproduction]:
     )
 
 
+def _warnings(found: Reproduction) -> tuple[str, ...]:
+    """Return what a reader who asked for the paper's scale would otherwise take for it."""
+    name = found.experiment.name
+    if found.scale == PAPER and one_size(name):
+        return (f"{name} has one size: the scale paper is the same as small",)
+    return ()
+
+
 def verdict_of(found: Reproduction) -> str:
-    """Return ``refuted`` if any claim is, ``undecided`` if any is or there is one seed, else ``agrees``."""
+    """Return the first of OTHERS that a claim has, ``undecided`` with one seed, else ``agrees``."""
     verdicts = {finding.verdict for finding in found.findings}
     if any(math.isinf(finding.reach) for finding in found.findings):
         return UNDECIDED
-    return next((v for v in (REFUTED, UNDECIDED) if v in verdicts), AGREES)
+    return next((v for v in OTHERS if v in verdicts), AGREES)
 
 
 def summary(found: Reproduction) -> str:
@@ -62,7 +72,7 @@ def summary(found: Reproduction) -> str:
         beyond = sum(finding.beyond for finding in found.findings)
         return f"{beyond} of {count} beyond their bounds; one seed gives no interval: run 3."
     agree = f"{sum(finding.verdict == AGREES for finding in found.findings)} of {count} claims agree."
-    return " ".join([agree, *(_named(found, verdict) for verdict in (REFUTED, UNDECIDED))]).strip()
+    return " ".join(filter(None, [agree, *(_named(found, verdict) for verdict in OTHERS)]))
 
 
 def _named(found: Reproduction, verdict: str) -> str:

@@ -77,10 +77,11 @@ def reproduce(
         tell: Function that is called with one line of text when a run is complete.
 
     Raises:
-        InputError: If the experiment, scale or engine is unknown, or if a run fails.
+        InputError: If the experiment, scale or engine is unknown, the experiment would not use the seeds or
+            data, the folder has runs of other settings, or a run fails.
     """
     chosen = experiment(name, scale, data)
-    seeds = tuple(range(chosen.seeds) if seeds is None else seeds) if chosen.arms else ()
+    seeds = _seeds(chosen, seeds)
     if engine == SHARDS:
         raise InputError(
             "runs of a reproduction are done whole", got=f"engine {SHARDS}", remedy="use processes or ray"
@@ -103,6 +104,23 @@ def reproduce(
     by_seed = [{arm: found[i] for arm, found in runs.items()} for i in range(len(seeds))]
     findings = tuple(judge(claim, by_seed, laws) for claim in chosen.claims)
     return Reproduction(chosen, scale, seeds, runs, laws, findings)
+
+
+def _seeds(chosen: Experiment, seeds: Sequence[int] | None) -> tuple[int, ...]:
+    """Return the seeds of the runs; none if nothing is trained."""
+    if seeds is None:
+        return tuple(range(chosen.seeds)) if chosen.arms else ()
+    if not chosen.arms:
+        raise InputError(
+            f"{chosen.name} trains nothing, so it has no seeds", got=f"{len(seeds)} seeds",
+            remedy="leave them out",
+        )  # fmt: skip
+    if len(set(seeds)) < len(seeds):
+        raise InputError(
+            "a seed is given twice, and equal runs have no interval", got=", ".join(map(str, seeds)),
+            remedy="give different seeds",
+        )  # fmt: skip
+    return tuple(seeds)
 
 
 def _check(configs: Iterable[dict[str, Any]]) -> None:
@@ -158,33 +176,36 @@ def play_run(task: tuple[dict[str, Any], str]) -> str:
         task: The run's configuration, as a dictionary, and its folder.
 
     Raises:
-        InputError: If the configuration or the folder is invalid.
+        InputError: If the configuration or the folder is invalid, or the folder has a run of other settings.
         Stopped: If an alarm stops the run.
     """
+    from recurate.loop import driver, several
     from recurate.loop.config import parse_config
-    from recurate.loop.driver import resume, run
+    from recurate.loop.models_folder import ModelsFolder
     from recurate.loop.run_folder import RunFolder
 
     settings, path = parse_config(task[0]), Path(task[1])
-    if settings.models:
-        _play_models(settings, path)
-    elif not (path / "manifest.json").exists():
-        run(settings, path)
-    elif RunFolder.open(path).complete() <= settings.rounds:
-        resume(path)
+    if not (path / "manifest.json").exists():
+        (several if settings.models else driver).run(settings, path)
+        return task[1]
+    store = (ModelsFolder if settings.models else RunFolder).open(path)
+    _check_same(settings, store.config(), path)
+    if store.complete() <= settings.rounds:
+        (several if settings.models else driver).resume(path)
     else:
-        RunFolder.open(path).verify()
+        store.verify()
     return task[1]
 
 
-def _play_models(settings: Config, path: Path) -> None:
-    """Start a run of several models, or resume it if it is incomplete."""
-    from recurate.loop import several
-    from recurate.loop.models_folder import ModelsFolder
-
-    if not (path / "manifest.json").exists():
-        several.run(settings, path)
-    elif ModelsFolder.open(path).complete() <= settings.rounds:
-        several.resume(path)
-    else:
-        ModelsFolder.open(path).verify()
+def _check_same(asked: Config, kept: Config, path: Path) -> None:
+    """Refuse the run of another experiment, scale or path of data: it is not what the claims are about."""
+    one, other = (config.model_dump(mode="json", exclude={"report"}) for config in (asked, kept))
+    for settings in (one, other):
+        settings["generator"].pop("model", None)  # its path follows from the folder's
+    names = [name for name in one if one[name] != other[name]]
+    if names:
+        raise InputError(
+            "a run in this folder has other settings than the experiment",
+            got=f"{path}, which differs in {', '.join(names)}",
+            remedy="take another folder with --out, or delete this one",
+        )
