@@ -70,7 +70,7 @@ def _row(entry: Entry, link: Callable[[Entry], str]) -> dict[str, Any]:
 def _number(k: str) -> str:
     """Return K as a number to sort by: the first of several, -1 without one."""
     try:
-        value = float(k.split()[0]) if k else -1.0
+        value = float((k.split() or ["-1"])[0])
     except ValueError:
         value = -1.0
     return "1e308" if math.isinf(value) else f"{value:g}"
