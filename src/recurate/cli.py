@@ -30,7 +30,7 @@ from recurate.verbs.serve.command import serve
 from recurate.verbs.view.command import view
 
 COMMANDS = (
-    init, run, forecast, plan, fit, audit, compare, report, reproduce, shard, serve, view, docs,
+    init, run, shard, forecast, plan, fit, audit, compare, report, reproduce, serve, view, docs,
 )  # fmt: skip
 INTERRUPTED = 130  # exit code after Ctrl-C, as shells have it
 
@@ -90,6 +90,10 @@ def _names() -> list[str]:
     return [command.__name__ for command in COMMANDS]
 
 
+for command in COMMANDS:
+    app.command()(_watched(command))
+
+
 @app.command(name="help")
 def help_(
     context: typer.Context,
@@ -101,10 +105,6 @@ def help_(
     if command is not None and command not in _names():
         raise InputError("there is no such command", got=command, remedy=nearest(command, _names()))
     app(["--help"] if command is None else [command, "--help"], prog_name=context.find_root().info_name)
-
-
-for command in COMMANDS:
-    app.command()(_watched(command))
 
 
 def _print_error(text: str) -> None:

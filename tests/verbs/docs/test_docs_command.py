@@ -37,6 +37,9 @@ def test_sections_are_found_by_their_table_or_by_a_key(recurate_here):
     assert "## Top level" in sections_about(text, "rounds")
     with pytest.raises(InputError, match="did you mean 'retraining'"):
         sections_about(text, "retrainin")
+    for empty in ("", " "):
+        with pytest.raises(InputError, match="no section"):
+            sections_about(text, empty)
 
 
 def test_the_wheel_holds_every_page():

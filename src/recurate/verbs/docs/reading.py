@@ -54,7 +54,7 @@ def sections_about(text: str, word: str) -> str:
     parts = re.split(r"^(?=##+ )", text, flags=re.M)[1:]
     titles = [part.partition("\n")[0] for part in parts]
     about = re.compile(rf"(?<!\w){re.escape(word)}(?!\w)", re.I)
-    found = [part for part, title in zip(parts, titles, strict=True) if about.search(title)]
+    found = [part for part, title in zip(parts, titles, strict=True) if word.strip() and about.search(title)]
     found = found or [part for part in parts if f"| `{word}` |" in part]
     if not found:
         words = {word for title in titles for word in re.findall(r"\w{3,}", title)}
