@@ -81,7 +81,7 @@ def _watched(command: Callable[..., None]) -> Callable[..., None]:
             print(f"{after}{meter.stopped()}", file=sys.stderr)
             raise SystemExit(INTERRUPTED) from None
         finally:
-            meter.close()
+            meter.hide()
 
     return watched
 
@@ -108,7 +108,7 @@ def help_(
 
 
 def _print_error(text: str) -> None:
-    print(f"{painted('error:', 'error:', sys.stderr)} {text}", file=sys.stderr)
+    print(f"{painted('error:', 'bad', sys.stderr)} {text}", file=sys.stderr)
 
 
 def _report(error: RecurateError) -> None:

@@ -11,8 +11,8 @@ from typing import Any
 from urllib.parse import quote
 
 from recurate.core.version import VERSION
+from recurate.report.colour import tone
 from recurate.report.html import render_plain
-from recurate.report.sections import tone
 from recurate.verbs.view.entries import UNREADABLE, Entry, Listing
 
 COLUMNS = (
