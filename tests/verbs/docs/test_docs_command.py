@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import ast
 import re
-import tomllib
 
 import pytest
 
@@ -40,12 +39,6 @@ def test_sections_are_found_by_their_table_or_by_a_key(recurate_here):
     for empty in ("", " "):
         with pytest.raises(InputError, match="no section"):
             sections_about(text, empty)
-
-
-def test_the_wheel_holds_every_page():
-    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
-    held = project["tool"]["hatch"]["build"]["targets"]["wheel"]["force-include"]
-    assert held == {f"docs/{name}.md": f"recurate/pages/{name}.md" for name in pages()}
 
 
 @pytest.mark.parametrize(
