@@ -19,8 +19,8 @@ PARTS = ("selection", "sampling", "transmission")
 AS_FORECAST, NOT_AS_FORECAST, UNDECIDED = "as forecast", "not as forecast", "undecided"
 NO_SUPPORT = "beyond support"
 TO_DO = {
-    "selection": "check the rule of the picks by `recurate audit`, and forecast again from the latest round "
-    "(`--renew`)",
+    "selection": "check the rule of the picks with `recurate audit`, and forecast again from the latest "
+    "round (`--renew`)",
     "sampling": "forecast again from the latest round (`--renew`), and pick more per round",
     "transmission": "forecast with what retraining passes on (`--renew --efficacy fit`), or train longer",
 }
@@ -107,7 +107,7 @@ def lead_of(trajectory: Trajectory, facts: dict[str, Any]) -> Lead:
     todo = (
         f"Beyond round {until} too few candidates carry the forecast: log more, or forecast again then."
         if ends
-        else "Choose K and the real share by `recurate plan`, and check the loop by `recurate audit`."
+        else "Choose K and the real share with `recurate plan`, and check the loop with `recurate audit`."
     )
     return Lead(" ".join(s for s in (happened, certain, todo) if s), NO_SUPPORT if ends else "")
 
@@ -304,9 +304,9 @@ def _beside(part: float, gap: float) -> str:
 
 def _to_do(verdict: str, cause: str) -> str:
     if verdict == AS_FORECAST:
-        return "What to do: plan further rounds from this forecast by `recurate plan`."
+        return "What to do: plan further rounds from this forecast with `recurate plan`."
     if verdict == NOT_AS_FORECAST:
-        return f"What to do: {TO_DO.get(cause, 'look for the cause by `recurate audit`')}."
+        return f"What to do: {TO_DO.get(cause, 'look for the cause with `recurate audit`')}."
     return "What to do: log more candidates per round, then forecast again." if verdict else ""
 
 
