@@ -220,6 +220,12 @@ def test_it_is_one_file_that_asks_for_nothing(folder, recurate_here, tmp_path):
     refused = recurate_here("view", folder, "--out", folder)
     assert refused.returncode == 2
     assert "--out names a folder" in refused.stderr
+    assert recurate_here("view", folder, "--out", "index.html").returncode == 0, "an index is replaced"
+    report = folder / "plan" / "report.html"
+    before = report.read_bytes()
+    refused = recurate_here("view", folder, "--out", report)
+    assert refused.returncode == 2, "a report is not"
+    assert report.read_bytes() == before
     refused = recurate_here("view", folder, "--out", "other.html", "--port", 0)
     assert refused.returncode == 2, "no option is ignored"
     assert not (tmp_path / "other.html").exists()

@@ -35,7 +35,7 @@ def view(
     """
     from recurate.core.files import write_text
     from recurate.verbs.view.entries import listing
-    from recurate.verbs.view.page import index_page, relative_link
+    from recurate.verbs.view.page import index_page, is_index, relative_link
     from recurate.verbs.view.serving import server_of
 
     if out is not None:
@@ -45,8 +45,10 @@ def view(
             )
         if out.is_dir():
             raise InputError("--out names a folder", got=out, remedy=f"name a file: {out / 'index.html'}")
-        if out.exists() and out.suffix != ".html":
-            raise InputError("--out names a file that is no page", got=out, remedy="name a file.html")
+        if out.exists() and not is_index(out):
+            raise InputError(
+                "--out names a file that is no index of recurate view", got=out, remedy="name another file"
+            )
         found = listing(folder)
         write_text(out, index_page(found, relative_link(out)))
         print(f"written: {out} ({len(found.entries)} entries)")

@@ -15,6 +15,7 @@ from recurate.report.colour import tone
 from recurate.report.html import render_plain
 from recurate.verbs.view.entries import UNREADABLE, Entry, Listing
 
+MARK = b'<meta name="generator" content="recurate view">'  # in the template
 COLUMNS = (
     ("name", False), ("kind", False), ("changed (UTC)", False), ("verdict", False), ("K", True),
     ("rounds", True), ("lead", False),
@@ -74,6 +75,12 @@ def _number(k: str) -> str:
     except ValueError:
         value = -1.0
     return "1e308" if math.isinf(value) else f"{value:g}"
+
+
+def is_index(path: Path) -> bool:
+    """Return whether a file is an index that was written before."""
+    with path.open("rb") as file:
+        return MARK in file.read(1000)
 
 
 def relative_link(page: Path) -> Callable[[Entry], str]:
