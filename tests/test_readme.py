@@ -9,7 +9,9 @@ import tomllib
 
 import pytest
 
+import recurate
 from helpers.paths import ROOT
+from recurate.cli import COMMANDS
 
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 RECORDED = (ROOT / "benchmarks" / "results" / "first_minute.md").read_text(encoding="utf-8")
@@ -67,11 +69,19 @@ def test_the_run_is_the_recorded_one():
     assert missing(shown.splitlines(), without_seconds) == []
 
 
+def test_commands_are_functions_but_those_named():
+    shown = set(re.findall(r"\brecurate ([a-z]+)", README)) & {command.__name__ for command in COMMANDS}
+    (but,) = re.findall(r"All of these commands but (.+?) are functions", README)
+    assert {name for name in shown if not hasattr(recurate, name)} == set(re.findall(r"`(\w+)`", but))
+
+
 def test_times_are_the_recorded_ones():
     rows = [[cell.strip() for cell in line.split("|")] for line in RECORDED.splitlines()]
     found = {row[2]: (row[-2], row[3].removesuffix(" s")) for row in rows if len(row) == 9}
     said = re.findall(r"([\d.]+) s\sof\sprocessor\stime,\s([\d.]+) s\sby\sthe\sclock", README)
     assert said == [found["again, median"], found["recurate run examples/digits.toml"]]
+    first = next(wall for name, (_, wall) in found.items() if name.endswith("the first time"))
+    assert f"by the clock and {first} s the first time" in README
     assert f"environment of {found['what it adds'][1]}" in README
     processor = re.search(r"^- processor: (.*?),", RECORDED, flags=re.M)
     assert processor

@@ -30,7 +30,7 @@ from recurate.verbs.serve.command import serve
 from recurate.verbs.view.command import view
 
 COMMANDS = (
-    init, run, forecast, plan, fit, audit, compare, report, reproduce, shard, serve, view, docs,
+    init, run, shard, forecast, plan, fit, audit, compare, report, reproduce, serve, view, docs,
 )  # fmt: skip
 INTERRUPTED = 130  # exit code after Ctrl-C, as shells have it
 
@@ -81,13 +81,17 @@ def _watched(command: Callable[..., None]) -> Callable[..., None]:
             print(f"{after}{meter.stopped()}", file=sys.stderr)
             raise SystemExit(INTERRUPTED) from None
         finally:
-            meter.close()
+            meter.hide()
 
     return watched
 
 
 def _names() -> list[str]:
     return [command.__name__ for command in COMMANDS]
+
+
+for command in COMMANDS:
+    app.command()(_watched(command))
 
 
 @app.command(name="help")
@@ -103,12 +107,8 @@ def help_(
     app(["--help"] if command is None else [command, "--help"], prog_name=context.find_root().info_name)
 
 
-for command in COMMANDS:
-    app.command()(_watched(command))
-
-
 def _print_error(text: str) -> None:
-    print(f"{painted('error:', 'error:', sys.stderr)} {text}", file=sys.stderr)
+    print(f"{painted('error:', 'bad', sys.stderr)} {text}", file=sys.stderr)
 
 
 def _report(error: RecurateError) -> None:

@@ -11,9 +11,10 @@ from helpers.browser import CHROMIUM, check_chart
 from helpers.pages import chromium
 from recurate.log.trajectory import FORECAST, MEASURED, Row, Trajectory
 from recurate.report import charts
+from recurate.report.colour import tone
 from recurate.report.figures import printed
 from recurate.report.overlays import overlay_chart
-from recurate.report.sections import Section, page, tone
+from recurate.report.sections import Section, page
 
 
 def trajectory(quantity, values, support=()):

@@ -17,6 +17,7 @@ from recurate.report.lead import (
     sentences,
     supported,
 )
+from recurate.report.narrative import what_happened
 
 FACTS = {"k": 4, "real_fraction": 0.25}
 
@@ -96,6 +97,26 @@ def test_nothing_beyond_support_is_in_a_lead():
     judged = lead_of(Trajectory(far), FACTS)
     assert judged.verdict == AS_FORECAST, "what the candidates cannot support accuses nobody"
     assert "up to round 1, the last that has one within support" in judged.text
+
+
+def test_details_and_lead_name_the_same_round():
+    """Both judge by the bands within support alone, and both from the round after which nothing came back."""
+
+    def told(support):
+        rows = [
+            *series(FORECAST, [0.0, 1.0, 2.0, 3.0], "mean_exp_reward", reach=0.1),
+            *series(MEASURED, [0.0, 1.5, 2.0, 1.0], "mean_exp_reward", reach=0.01),
+            *series(FORECAST, support, "effective_support", reward=None),
+        ]
+        trajectory = Trajectory(tuple(rows))
+        return lead_of(trajectory, FACTS).text, what_happened(trajectory, FACTS)
+
+    lead, details = told([500.0] * 4)
+    assert "since round 3" in lead
+    assert "outside its 95 % band from round 3 on" in details
+    lead, details = told([500.0, 500.0, 500.0, 9.0])
+    assert "It went as forecast" in lead
+    assert "outside its 95 % band" not in details
 
 
 def test_too_few_candidates_forecast_nothing():

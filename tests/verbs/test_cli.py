@@ -81,7 +81,7 @@ def test_both_spellings_and_ranges_of_sizes(scores, recurate_here):
 def test_slate_sizes():
     assert slate_sizes("--k", None) is None
     assert slate_sizes("--k", "2, 4-6,5,inf") == [2, 4, 5, 6, float("inf")]
-    for wrong in ("8-4", "4-", "-2", "4-6-8", "2-1e9", "many", "2.5-4"):
+    for wrong in ("8-4", "4-", "-2", "4-6-8", "2-1e9", "many", "2.5-4", "2-²"):
         with pytest.raises(InputError, match="--k"):
             slate_sizes("--k", wrong)
 

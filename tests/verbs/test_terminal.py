@@ -116,8 +116,6 @@ def test_the_time_left_is_that_of_the_steps_that_are_left(monkeypatch):
     assert meter.line(100.0) == "writing  0:00", "a new stage has no steps yet"
     meter.kept("nothing was written")
     assert meter.stopped() == "stopped while writing; nothing was written"
-    meter.close()
-    assert meter.stopped() == "stopped; nothing was written"
 
 
 def test_whoever_listens_is_told():
@@ -204,7 +202,17 @@ def test_when_there_are_colours(variables, coloured, monkeypatch):
     for name, value in variables.items():
         monkeypatch.setenv(name, value)
     assert colour.has_colour(Terminal()) == coloured
-    assert (colour.painted("refuted  ", "refuted", Terminal()) != "refuted  ") == coloured
+    assert (colour.painted("refuted  ", "bad", Terminal()) != "refuted  ") == coloured
+
+
+def test_only_verdicts_of_a_table_are_coloured(monkeypatch, capsys):
+    """The page's badges have the same words and columns: a group may have the name of a verdict."""
+    monkeypatch.setattr(colour, "has_colour", lambda stream: True)
+    table = [["group", "survives"], ["refuted", "yes"], ["no", "no"], ["agrees", "7"]]
+    print_table(Section("", table=table), 80)
+    found = re.findall(r"\x1b\[(\d+)m(\w+)", capsys.readouterr().out)
+    assert found == [("32", "yes"), ("31", "no")]
+    assert all(colour.tone(word) in ("", tone) for word, tone in colour.IN_SENTENCES.items())
 
 
 def test_sentences_have_only_doubts_in_colour(monkeypatch):

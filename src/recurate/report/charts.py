@@ -6,10 +6,11 @@ a rebuilt report must be identical to the first one.
 
 from __future__ import annotations
 
+import copy
 import json
 import math
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from functools import cache
 from typing import Any
 
@@ -424,28 +425,33 @@ def labelled(spec: dict[str, Any], label: str) -> dict[str, Any] | None:
     Returns:
         The specification; None if the chart's colours do not stand for sources.
     """
-    views = json.dumps({name: part for name, part in spec.items() if name != "datasets"})
-    colours = {
-        json.dumps(colour) for colour in _colours(json.loads(views)) if colour.get("field") == "source"
-    }
-    if not colours:
+    views = copy.deepcopy({name: part for name, part in spec.items() if name != "datasets"})
+    coloured = [
+        node for node in nodes(views)
+        if isinstance(node.get("color"), dict) and node["color"].get("field") == "source"
+    ]  # fmt: skip
+    if not coloured:
         return None
-    own = json.dumps(alt.Color("label:N", legend=on_top(symbolOpacity=1, symbolType="circle")).to_dict())
-    for colour in colours:
-        views = views.replace(colour, own)
+    own = alt.Color("label:N", legend=on_top(symbolOpacity=1, symbolType="circle")).to_dict()
+    for node in coloured:
+        node["color"] = own
     rows = {
         name: [row | {"label": f"{label}, {row['source']}"} for row in of]
         for name, of in spec["datasets"].items()
     }
-    found: dict[str, Any] = json.loads(views)
-    return found | {"datasets": rows}
+    return views | {"datasets": rows}
 
 
-def _colours(node: Any) -> list[dict[str, Any]]:
-    """Return the encodings of colour in a specification."""
-    parts = node if isinstance(node, list) else list(node.values()) if isinstance(node, dict) else []
-    own = [node["color"]] if isinstance(node, dict) and isinstance(node.get("color"), dict) else []
-    return own + [colour for part in parts for colour in _colours(part)]
+def nodes(node: Any) -> Iterator[dict[str, Any]]:
+    """Yield every object of a specification except its data, outermost first."""
+    if isinstance(node, dict):
+        yield node
+        for name, child in node.items():
+            if name not in ("data", "datasets", "values"):
+                yield from nodes(child)
+    elif isinstance(node, list):
+        for child in node:
+            yield from nodes(child)
 
 
 def _without_clicks(node: Any, datasets: dict[str, Any]) -> Any:

@@ -1,4 +1,7 @@
-"""Colours of verdicts on a terminal; none in pipes and files, nor where ``NO_COLOR`` is set."""
+"""Verdicts: their tones in pages, and their colours on a terminal.
+
+Colours are for terminals alone: not for pipes and files, nor where ``NO_COLOR`` is set.
+"""
 
 from __future__ import annotations
 
@@ -7,33 +10,48 @@ import re
 import sys
 from typing import TextIO
 
-RED, GREEN, YELLOW = "31", "32", "33"  # of ANSI's select graphic rendition
-VERDICTS = {
-    "ok": GREEN, "agrees": GREEN, "holds": GREEN,
-    "not verified": YELLOW, "undecided": YELLOW, "not at this scale": YELLOW, "warning:": YELLOW,
-    "MISMATCH": RED, "mismatch": RED, "mismatches": RED, "refuted": RED, "violated": RED,
-    "does not hold": RED, "error:": RED,
+TONES = {
+    "good": ("agrees", "ok", "holds", "as forecast", "verified", "yes", "feasible", "Luce not rejected"),
+    "bad": ("MISMATCH", "refuted", "violated", "not as forecast", "no", "impossible", "Luce rejected"),
+    "open": (
+        "undecided", "not verified", "does not apply", "beyond support", "not measured",
+        "one seed", "not at this scale", "not tested",
+    ),
 }  # fmt: skip
-# In sentences, only what is wrong or in doubt: "ok" and "holds" are words of any sentence.
-IN_SENTENCES = re.compile(
-    r"(?<!\w)(?:"
-    + "|".join(re.escape(word) for word, colour in VERDICTS.items() if colour != GREEN)
-    + r")(?!\w)"
-)
+COLOURS = {"bad": "31", "good": "32", "open": "33"}  # of each tone: ANSI's red, green and yellow
+# In sentences, only what is wrong or in doubt, by words with no other use: "ok" and "no" have many.
+IN_SENTENCES = {
+    "MISMATCH": "bad", "mismatch": "bad", "mismatches": "bad", "refuted": "bad", "violated": "bad",
+    "does not hold": "bad", "not verified": "open", "undecided": "open", "not at this scale": "open",
+}  # fmt: skip
+_SAID = re.compile(r"(?<!\w)(?:" + "|".join(map(re.escape, IN_SENTENCES)) + r")(?!\w)")
+
+
+def tone(verdict: str) -> str:
+    """Return the tone of a verdict's badge: ``good``, ``bad``, ``open``, or "" for what is no verdict.
+
+    >>> tone("MISMATCH"), tone("agrees"), tone("undecided"), tone("7")
+    ('bad', 'good', 'open', '')
+    """
+    return next((name for name, words in TONES.items() if verdict in words), "")
+
+
+def is_terminal(stream: TextIO) -> bool:
+    """Return whether a stream is a terminal's that can move its cursor and change its colours."""
+    return stream.isatty() and os.environ.get("TERM", "") not in ("dumb", "unknown")
 
 
 def has_colour(stream: TextIO) -> bool:
     """Return whether colours may be written to a stream: a terminal's, unless ``NO_COLOR`` is set."""
-    wanted = not os.environ.get("NO_COLOR") and os.environ.get("TERM", "") not in ("dumb", "unknown")
-    return wanted and stream.isatty()
+    return is_terminal(stream) and not os.environ.get("NO_COLOR")
 
 
-def painted(text: str, verdict: str, stream: TextIO | None = None) -> str:
-    """Return a text in the colour of a verdict, or as it is: for other words, or without colours."""
-    colour = VERDICTS.get(verdict)
+def painted(text: str, tone: str, stream: TextIO | None = None) -> str:
+    """Return a text in the colour of a tone, or as it is: for no tone, or without colours."""
+    colour = COLOURS.get(tone)
     return f"\x1b[{colour}m{text}\x1b[0m" if colour and has_colour(stream or sys.stdout) else text
 
 
 def sentence(text: str, stream: TextIO | None = None) -> str:
     """Return a text whose words of mismatch and doubt are coloured."""
-    return IN_SENTENCES.sub(lambda found: painted(found[0], found[0], stream), text)
+    return _SAID.sub(lambda found: painted(found[0], IN_SENTENCES[found[0]], stream), text)

@@ -7,7 +7,7 @@ import shutil
 import textwrap
 from collections.abc import Sequence
 
-from recurate.report.colour import painted
+from recurate.report.colour import painted, tone
 from recurate.report.sections import Section
 
 EASY = 20  # characters of a line that still read easily
@@ -41,7 +41,7 @@ def print_table(section: Section, width: int) -> None:
     Where rows are wider than ``width``, headings and cells of words are wrapped, those of the widest column
     first. Columns that do not fit even so follow in further blocks, each beside the first column.
     """
-    table, numeric = section.table, section.numeric
+    table, numeric, judged = section.table, section.numeric, section.judged
     if not table:
         return
     least = [_least([row[j] for row in table], numeric[j]) for j in range(len(numeric))]
@@ -53,7 +53,10 @@ def print_table(section: Section, width: int) -> None:
             parts = [_wrapped(row[j], widths[j]) for j in columns]
             for line in itertools.zip_longest(*parts, fillvalue=""):
                 cells = [
-                    painted(cell.rjust(widths[j]) if numeric[j] else cell.ljust(widths[j]), row[j])
+                    painted(
+                        cell.rjust(widths[j]) if numeric[j] else cell.ljust(widths[j]),
+                        tone(row[j]) if judged[j] else "",
+                    )
                     for j, cell in zip(columns, line, strict=True)
                 ]
                 print("".join(f"  {cell}" for cell in cells).rstrip())

@@ -17,7 +17,7 @@ from typing import Any
 from recurate.core.errors import need
 from recurate.core.files import atomic_path, write_text
 from recurate.log.trajectory import CONTROL, FORECAST, MEASURED, RENEWED, TAIL
-from recurate.report.charts import COLOURS, VIEW, settle
+from recurate.report.charts import COLOURS, VIEW, nodes, settle
 
 # Okabe and Ito's colours, starting with those that stand out on white, and two more.
 PALETTE = (
@@ -122,7 +122,7 @@ def printed(spec: dict[str, Any], title: str) -> dict[str, Any]:
     slider = [p for p in figure["params"] if "bind" in p]
     for param in slider:
         del param["bind"]
-    for node in _nodes(figure):
+    for node in nodes(figure):
         settle(node)
         if isinstance(node.get("range"), list):
             node["range"] = [_colour(c) for c in node["range"]]
@@ -262,7 +262,7 @@ def _make_room(figure: dict[str, Any], share: float) -> None:
 
 def _rows(figure: dict[str, Any]) -> Iterator[dict[str, Any]]:
     yield from (row for rows in figure.get("datasets", {}).values() for row in rows)
-    for node in _nodes(figure):
+    for node in nodes(figure):
         data = node.get("data")
         if isinstance(data, dict) and isinstance(data.get("values"), list):
             yield from data["values"]
@@ -270,26 +270,14 @@ def _rows(figure: dict[str, Any]) -> Iterator[dict[str, Any]]:
 
 def _channels(figure: dict[str, Any], *names: str) -> list[dict[str, Any]]:
     """Return the channels of these names in all encodings of a specification."""
-    encodings = [n["encoding"] for n in _nodes(figure) if isinstance(n.get("encoding"), dict)]
+    encodings = [n["encoding"] for n in nodes(figure) if isinstance(n.get("encoding"), dict)]
     found = [encoding.get(name) for encoding in encodings for name in names]
     return [channel for channel in found if isinstance(channel, dict)]
 
 
-def _nodes(node: Any) -> Iterator[dict[str, Any]]:
-    """Yield every object of a specification except its data, outermost first."""
-    if isinstance(node, dict):
-        yield node
-        for name, child in node.items():
-            if name not in ("data", "datasets", "values"):
-                yield from _nodes(child)
-    elif isinstance(node, list):
-        for child in node:
-            yield from _nodes(child)
-
-
 def view_name(spec: dict[str, Any]) -> str:
     """Return the name of a chart's main view, or nothing."""
-    for node in _nodes(spec):
+    for node in nodes(spec):
         name = node.get("name")
         if isinstance(name, str) and name.startswith(VIEW):
             return name.removeprefix(VIEW)

@@ -19,8 +19,8 @@ PARTS = ("selection", "sampling", "transmission")
 AS_FORECAST, NOT_AS_FORECAST, UNDECIDED = "as forecast", "not as forecast", "undecided"
 NO_SUPPORT = "beyond support"
 TO_DO = {
-    "selection": "check the rule of the picks by `recurate audit`, and forecast again from the latest round "
-    "(`--renew`)",
+    "selection": "check the rule of the picks with `recurate audit`, and forecast again from the latest "
+    "round (`--renew`)",
     "sampling": "forecast again from the latest round (`--renew`), and pick more per round",
     "transmission": "forecast with what retraining passes on (`--renew --efficacy fit`), or train longer",
 }
@@ -107,7 +107,7 @@ def lead_of(trajectory: Trajectory, facts: dict[str, Any]) -> Lead:
     todo = (
         f"Beyond round {until} too few candidates carry the forecast: log more, or forecast again then."
         if ends
-        else "Choose K and the real share by `recurate plan`, and check the loop by `recurate audit`."
+        else "Choose K and the real share with `recurate plan`, and check the loop with `recurate audit`."
     )
     return Lead(" ".join(s for s in (happened, certain, todo) if s), NO_SUPPORT if ends else "")
 
@@ -137,11 +137,11 @@ def departure(trajectory: Trajectory, reward: str | None) -> Departure | None:
     so the three sums say how much of the gap each part makes. Selection differs from the forecast's step
     where the candidates of a round are not those that the law expects.
     """
-    key, seen, bands = _bands(trajectory, reward)
-    outside = [t for t in seen if not overlap(seen[t], bands[t])]
-    if not outside or max(seen) not in outside:
+    key = next((k for k in _series(trajectory) if k[1] == reward), ("mean_reward", reward, None))
+    seen, bands = banded(trajectory, key)
+    since = left_since(seen, bands)
+    if since is None:
         return None
-    since = next(t for t in outside if all(u in outside for u in seen if u >= t))
     last = max(seen)
     parts = _parts(trajectory, reward, last) if key[0] == "mean_reward" else {}
     return Departure(since, last, seen[last].value - bands[last].value, parts)
@@ -196,7 +196,7 @@ def _happened(
             numbers = (
                 f"from {first.value:.3g} in round {first.round} to {last.value:.3g} in round {last.round}"
             )
-            parts.append(f"{_name(key)} {_verb(first, last, source)} {numbers}")
+            parts.append(f"{_name(key)} {verb(first, last, source)} {numbers}")
     if not parts:
         return ""
     more = len(series) - LISTED
@@ -218,7 +218,8 @@ def _plain_k(facts: dict[str, Any]) -> bool:
     return isinstance(facts.get("k"), int | float | str)
 
 
-def _verb(first: Row, last: Row, source: str) -> str:
+def verb(first: Row, last: Row, source: str) -> str:
+    """Return the verb of a change; values "stay about the same" within their intervals or 1 %."""
     apart = abs(last.value - first.value)
     unsure = sum(r.upper - r.value for r in (first, last) if r.upper is not None)
     measured = source == MEASURED
@@ -228,19 +229,28 @@ def _verb(first: Row, last: Row, source: str) -> str:
     return way[0] if measured else f"is forecast to {way[1]}"
 
 
-def _bands(
-    trajectory: Trajectory, reward: str | None
-) -> tuple[tuple[str, str | None, str | None], dict[int, Row], dict[int, Row]]:
-    """Return the judged series, and by round its measured rows and its banded forecasts within support."""
+def banded(
+    trajectory: Trajectory, key: tuple[str, str | None, str | None]
+) -> tuple[dict[int, Row], dict[int, Row]]:
+    """Return by round a series' measured rows that can be judged, and its banded forecasts within support."""
     until = supported(trajectory)
-    key = next((k for k in _series(trajectory) if k[1] == reward), ("mean_reward", reward, None))
     bands = {
         r.round: r
         for r in _rows(trajectory, FORECAST, key)
         if r.round and r.lower is not None and (until is None or r.round <= until)
     }
     seen = {r.round: r for r in _rows(trajectory, MEASURED, key) if r.round in bands}
-    return key, seen, bands
+    return seen, bands
+
+
+def left_since(seen: dict[int, Row], bands: dict[int, Row]) -> int | None:
+    """Return the first round from which on all measured rows are outside their bands, or None."""
+    since = None
+    for t in sorted(seen, reverse=True):
+        if overlap(seen[t], bands[t]):
+            break
+        since = t
+    return since
 
 
 def _judged(trajectory: Trajectory, series: list[tuple[str, str | None, str | None]]) -> tuple[str, str, str]:
@@ -251,17 +261,10 @@ def _judged(trajectory: Trajectory, series: list[tuple[str, str | None, str | No
         key, found = min(gone, key=lambda one: one[1].since)
         of = "" if len(series) == 1 else f" of {_name(key)}"
         return _since(found, of), NOT_AS_FORECAST, found.cause
-    judged = {t for key in series for t in _bands(trajectory, key[1])[1]}
+    compared = [banded(trajectory, key) for key in series]
+    judged = {t for seen, _ in compared for t in seen}
     if judged:
-        outside = sorted(
-            {
-                t
-                for key in series
-                for _, seen, bands in [_bands(trajectory, key[1])]
-                for t in seen
-                if not overlap(seen[t], bands[t])
-            }
-        )
+        outside = sorted({t for seen, bands in compared for t in seen if not overlap(seen[t], bands[t])})
         but = f", though not in round {', '.join(map(str, outside))}" if outside else ""
         said = f"It went as forecast from round 0: measured values are inside the 95 % bands{but}"
         return f"{said}{_unjudged(trajectory, judged)}.", AS_FORECAST, ""
@@ -301,9 +304,9 @@ def _beside(part: float, gap: float) -> str:
 
 def _to_do(verdict: str, cause: str) -> str:
     if verdict == AS_FORECAST:
-        return "What to do: plan further rounds from this forecast by `recurate plan`."
+        return "What to do: plan further rounds from this forecast with `recurate plan`."
     if verdict == NOT_AS_FORECAST:
-        return f"What to do: {TO_DO.get(cause, 'look for the cause by `recurate audit`')}."
+        return f"What to do: {TO_DO.get(cause, 'look for the cause with `recurate audit`')}."
     return "What to do: log more candidates per round, then forecast again." if verdict else ""
 
 

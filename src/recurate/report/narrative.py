@@ -9,7 +9,7 @@ from typing import Any
 
 from recurate.log.trajectory import FORECAST, MEASURED, RENEWED, Row, Trajectory, agreement, passed_on
 from recurate.report.charts import QUANTITIES, Key, title
-from recurate.report.lead import overlap, supported
+from recurate.report.lead import banded, left_since, supported, verb
 
 
 @dataclass(frozen=True)
@@ -49,27 +49,16 @@ def what_happened(trajectory: Trajectory, facts: dict[str, Any]) -> str:
         cooled = of if facts.get("temperature", 1.0) == 1 else f"{of} / {facts['temperature']:g}"
         name = f"E exp({cooled})" if first.quantity == "mean_exp_reward" else f"the mean {of}"
         factor = last.value / first.value if first.value > 0 else math.nan
-        verb = _verb(first, last, source)
         fold = f", a factor of {factor:.2g}" if factor >= 1.1 else ""
         sentences.append(
-            f"{name[0].upper()}{name[1:]} {verb} from {first.value:.3g} in round {first.round} to "
-            f"{last.value:.3g} in round {last.round}{fold}."
+            f"{name[0].upper()}{name[1:]} {verb(first, last, source)} from {first.value:.3g} in round "
+            f"{first.round} to {last.value:.3g} in round {last.round}{fold}."
         )
     if source == MEASURED:
         sentences += [_forecast_quality(trajectory, reward) for reward in rewards]
         sentences.append(_passed(trajectory))
     sentences += [_groups(trajectory, source), _divergence(trajectory, source)]
     return " ".join(s for s in sentences if s)
-
-
-def _verb(first: Row, last: Row, source: str) -> str:
-    """Return the verb of the change, up or down, or "about the same" within the intervals or 1 %."""
-    apart = abs(last.value - first.value)
-    unsure = sum(r.upper - r.value for r in (first, last) if r.upper is not None)
-    if apart <= unsure or apart <= 0.01 * abs(first.value):
-        return "stayed about the same," if source == MEASURED else "is forecast to stay about the same,"
-    direction = "up" if last.value > first.value else "down"
-    return f"went {direction}" if source == MEASURED else f"is forecast to go {direction}"
 
 
 MODELS = {"gumbel": "by Luce choice", "gaussian": "by Thurstone's model", "none": "by highest reward"}
@@ -141,16 +130,8 @@ def _forecast_quality(trajectory: Trajectory, reward: str | None) -> str:
 
 def _left(trajectory: Trajectory, reward: str | None) -> str:
     """Return from which round on the measured values are outside the band of the forecast from round 0."""
-    bands = {
-        r.round: r for r in _rows(trajectory, FORECAST, "mean_exp_reward", reward) if r.lower is not None
-    }
-    seen = {r.round: r for r in _rows(trajectory, MEASURED, "mean_exp_reward", reward) if r.round in bands}
-    outside = [t for t, row in seen.items() if t and not overlap(row, bands[t])]
-    last = max(seen, default=0)
-    if not outside or last not in outside:
-        return ""
-    since = next(t for t in sorted(outside) if all(u in outside for u in seen if u >= t))
-    return f", and measured values lie outside its 95 % band from round {since} on"
+    since = left_since(*banded(trajectory, ("mean_exp_reward", reward, None)))
+    return "" if since is None else f", and measured values lie outside its 95 % band from round {since} on"
 
 
 def unbanded(trajectory: Trajectory, key: Key) -> str:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import os
 import sys
 import time
 from typing import TYPE_CHECKING
 
 from recurate.core.progress import clock
+from recurate.report.colour import is_terminal
 
 if TYPE_CHECKING:
     from rich.live import Live
@@ -29,7 +29,7 @@ class Meter:
         self._since = time.perf_counter()
         self._done: tuple[int, int] | None = None
         self._live: Live | None = None
-        self._shown = sys.stderr.isatty() and os.environ.get("TERM", "") not in ("dumb", "unknown")
+        self._shown = is_terminal(sys.stderr)
 
     def stage(self, name: str) -> None:
         """Begin a stage."""
@@ -51,11 +51,6 @@ class Meter:
         if self._live is not None:
             self._live.stop()
             self._live = None
-
-    def close(self) -> None:
-        """Remove the line; steps are ignored from now on."""
-        self.hide()
-        self.name = ""
 
     def line(self, now: float) -> str:
         """Return the line's text.

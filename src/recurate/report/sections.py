@@ -7,17 +7,10 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from recurate.report.colour import tone
 from recurate.report.html import place, render
 
 NUMBER = re.compile(r"[\d\s.,:+\-−±%()*<>=e²]*\d[\d\s.,:+\-−±%()*<>=e²]*")
-TONES = {
-    "good": ("agrees", "ok", "holds", "as forecast", "verified", "yes", "feasible", "Luce not rejected"),
-    "bad": ("MISMATCH", "refuted", "violated", "not as forecast", "no", "impossible", "Luce rejected"),
-    "open": (
-        "undecided", "not verified", "does not apply", "beyond support", "not measured",
-        "one seed", "not at this scale", "not tested",
-    ),
-}  # fmt: skip
 JUDGED = ("verdict", "survives")  # headings of columns whose cells are verdicts
 NO_NUMBER = ("", "-", "inf", "nan", "none", "infinity")
 
@@ -60,18 +53,14 @@ class Section:
             for column in zip(*self.table[1:], strict=True)
         ] or [False] * len(self.table[0] if self.table else ())
 
+    @property
+    def judged(self) -> list[bool]:
+        """Whether each column of the table holds verdicts: badges in a page, coloured on a terminal."""
+        return [cell in JUDGED for cell in self.table[0]] if self.table else []
+
 
 def _is_number(cell: str) -> bool:
     return cell in NO_NUMBER or NUMBER.fullmatch(cell.replace(" to ", " ")) is not None
-
-
-def tone(verdict: str) -> str:
-    """Return the tone of a verdict's badge: ``good``, ``bad``, ``open``, or "" for what is no verdict.
-
-    >>> tone("MISMATCH"), tone("agrees"), tone("undecided"), tone("7")
-    ('bad', 'good', 'open', '')
-    """
-    return next((name for name, words in TONES.items() if verdict in words), "")
 
 
 def charts_of(sections: Sequence[Section]) -> Iterator[tuple[str, dict[str, Any]]]:
@@ -113,8 +102,7 @@ def page(
 
 def _placed(section: Section, specs: list[tuple[str, str]]) -> dict[str, Any]:
     """Return a section as values for the template, and append its charts to ``specs``."""
-    heading = section.table[0] if section.table else ()
-    judged = [cell in JUDGED for cell in heading]
     where = "" if section.chart is None else place(specs, section.chart)
     cards = [_placed(card, specs) for card in section.cards]
-    return vars(section) | {"place": where, "cards": cards, "numeric": section.numeric, "judged": judged}
+    derived = {"numeric": section.numeric, "judged": section.judged}
+    return vars(section) | derived | {"place": where, "cards": cards}

@@ -149,11 +149,13 @@ def slate_sizes(option: str, text: str | None) -> list[float] | None:
     found: list[float] = []
     for part in text.split(","):
         first, dash, last = (end.strip() for end in part.partition("-"))
-        if dash and first.isdigit() and last.isdigit() and 0 <= int(last) - int(first) < MOST_SIZES:
+        if dash and first.isdecimal() and last.isdecimal() and 0 <= int(last) - int(first) < MOST_SIZES:
             found += range(int(first), int(last) + 1)
         elif dash:
             raise InputError(
-                f"{option} has a range that is none", got=part.strip(), remedy=f"for example {option} 2,4-8"
+                f"{option} has a part that is no range of slate sizes",
+                got=part.strip(),
+                remedy=f"for example {option} 2,4-8, at most {MOST_SIZES:,} sizes in a range",
             )
         else:
             found += [int(k) if k.is_integer() else k for k in numbers(option, part) or ()]
@@ -287,7 +289,7 @@ def fresh_folder(base: Path) -> Path:
 def target(folder: Path, verb: str, *, force: bool = False) -> Path:
     """Return the folder that a verb writes to; say so if an older result of the verb is replaced there.
 
-    Files of others are never removed, and with ``force`` alone written among.
+    Files of others are never removed, and nothing is written beside them without ``force``.
 
     Raises:
         InputError: If it is a file, a run's folder, or holds anything but an older result of the verb and

@@ -30,7 +30,7 @@ MOST_NAMED = 5  # files of others in a folder
 Found = TypeVar("Found")
 Facts = dict[str, Any]
 Tables = Mapping[str, pa.Table]
-DETAILS = "In more words"
+DETAILS = "In more detail"
 
 
 @dataclass(frozen=True, repr=False, eq=False)
@@ -126,7 +126,7 @@ class Result(Generic[Found]):
         """Open the report in a browser and return its path, a temporary file."""
         path = Path(tempfile.mkdtemp(prefix="recurate-")) / "report.html"
         path.write_text(self.page(), encoding="utf-8")
-        webbrowser.open(path.as_uri())
+        open_page(path)
         return path
 
     def plot(self, quantity: str | None = None, label: str | None = None) -> Any:
@@ -246,7 +246,7 @@ def _print(result: Result[Any], also: Sequence[str], written: Sequence[Path]) ->
         print(textwrap.fill(result.lead, terminal_width()))
     print_sections(result.sections)
     for warning in result.warnings:
-        print(f"{painted('warning:', 'warning:', sys.stderr)} {warning}", file=sys.stderr)
+        print(f"{painted('warning:', 'open', sys.stderr)} {warning}", file=sys.stderr)
     print("\n" + sentence(textwrap.fill(result.summary, terminal_width())))
     print(f"written: {', '.join(map(str, written))}")
     for line in also:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import ast
 import re
-import tomllib
 
 import pytest
 
@@ -37,12 +36,13 @@ def test_sections_are_found_by_their_table_or_by_a_key(recurate_here):
     assert "## Top level" in sections_about(text, "rounds")
     with pytest.raises(InputError, match="did you mean 'retraining'"):
         sections_about(text, "retrainin")
-
-
-def test_the_wheel_holds_every_page():
-    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
-    held = project["tool"]["hatch"]["build"]["targets"]["wheel"]["force-include"]
-    assert held == {f"docs/{name}.md": f"recurate/pages/{name}.md" for name in pages()}
+    assert "**simulated**" in sections_about(read_page("examples"), "simulated"), "else by their text"
+    b, d = "## B\n\nb\n\n### C\n\nc\n\n", "## D\n\nthe c of D\n"
+    assert sections_about(f"# A\n\n{b}{d}", "b") == sections_about(f"# A\n\n{b}{d}", "c") == b
+    assert sections_about(f"# A\n\n{b}{d}", "the") == d
+    for empty in ("", " "):
+        with pytest.raises(InputError, match="no section"):
+            sections_about(text, empty)
 
 
 @pytest.mark.parametrize(

@@ -36,7 +36,9 @@ def test_every_template_passes_the_runs_validation(name, tmp_path, recurate_here
     monkeypatch.chdir(tmp_path)
     done = recurate_here("init", name, "--out", "sub folder/loop.toml")
     assert done.returncode == 0, done.stderr
-    assert "sub folder/loop.toml" in done.stdout
+    assert done.stdout.rstrip().partition("to begin: ")[2] in (
+        "recurate run 'sub folder/loop.toml'", "recurate serve 'sub folder/loop.toml' --open",
+    ), "a command to copy"  # fmt: skip
     config = read_config(Path("sub folder/loop.toml"))
     assert (config.selection.by == "people") == (name == "people")
     text = Path("sub folder/loop.toml").read_text()
@@ -88,3 +90,7 @@ def test_an_unknown_name_and_a_folder_are_refused(tmp_path, recurate_here):
     refused = recurate_here("init", "digits", "--out", ".")
     assert refused.returncode == 2
     assert "names a folder" in refused.stderr
+    refused = recurate_here("init", "digits", "--out", "a\nrounds = 1.toml")
+    assert refused.returncode == 2
+    assert "cannot be printed" in refused.stderr
+    assert not list(tmp_path.iterdir())

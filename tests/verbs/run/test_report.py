@@ -144,10 +144,10 @@ def test_the_paragraph_names_direction_and_error():
     text = narrative.what_happened(up, {"k": 4, "real_fraction": 0.25})
     assert "one of 4 candidates" in text
     assert "25% real data" in text
-    assert "went up from 1 in round 0 to 4 in round 2, a factor of 4" in text
+    assert "rose from 1 in round 0 to 4 in round 2, a factor of 4" in text
     assert "off by at most 20.0% of the measured value (round 1)" in text
     down = narrative.what_happened(Trajectory(tuple(rows(FORECAST, [2, 1]))), {"k": "inf"})
-    assert "is forecast to go down from 2" in down
+    assert "is forecast to fall from 2" in down
 
 
 def test_images():

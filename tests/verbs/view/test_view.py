@@ -24,6 +24,7 @@ from recurate.log.models_folder import RESULTS
 from recurate.log.trajectory import FORECAST, MEASURED, Row, Trajectory
 from recurate.people.tables import metadata
 from recurate.verbs.view import entries as module
+from recurate.verbs.view import serving
 from recurate.verbs.view.entries import UNREADABLE, listing
 from recurate.verbs.view.page import index_page, relative_link
 from recurate.verbs.view.serving import server_of
@@ -134,6 +135,33 @@ def test_a_damaged_run_is_listed_with_the_reason(tmp_path, name, damage, why):
     assert why in entry.lead
 
 
+@pytest.mark.parametrize(
+    ("k", "why"), [("1" + "0" * 400, "OverflowError"), ('" "', ""), ('"nan"', ""), ("[]", ""), ("{}", "")]
+)
+def test_an_odd_result_hides_no_other(tmp_path, k, why):
+    """No number, and no text for one, ends the listing."""
+    for name, value in (("a", k), ("b", "4")):
+        (tmp_path / name).mkdir()
+        text = f'{{"recurate": "0", "summary": "", "setting": {{"k": {value}}}}}'
+        (tmp_path / name / "forecast.json").write_text(text)
+    odd, plain = listing(tmp_path).entries
+    assert odd.lead == (f"forecast: {why}: int too large to convert to float" if why else "")
+    assert plain.k == "4"
+    assert ">b</td>" in index_page(listing(tmp_path), lambda e: "")
+
+
+def test_a_reason_does_not_say_where_the_folder_lies(tmp_path, monkeypatch):
+    a_run(tmp_path / "run")
+
+    def refused(self):
+        raise PermissionError(13, "Permission denied", str(tmp_path / "run" / "config.toml"))
+
+    monkeypatch.setattr(module.StoredRun, "settings", refused)
+    (entry,) = listing(tmp_path).entries
+    assert "run/config.toml" in entry.lead
+    assert str(tmp_path) not in entry.lead
+
+
 def test_a_folder_that_may_not_be_read_is_listed(tmp_path, monkeypatch):
     (tmp_path / "shut").mkdir()
     scan = os.scandir
@@ -192,6 +220,15 @@ def test_it_is_one_file_that_asks_for_nothing(folder, recurate_here, tmp_path):
     refused = recurate_here("view", folder, "--out", folder)
     assert refused.returncode == 2
     assert "--out names a folder" in refused.stderr
+    assert recurate_here("view", folder, "--out", "index.html").returncode == 0, "an index is replaced"
+    report = folder / "plan" / "report.html"
+    before = report.read_bytes()
+    refused = recurate_here("view", folder, "--out", report)
+    assert refused.returncode == 2, "a report is not"
+    assert report.read_bytes() == before
+    refused = recurate_here("view", folder, "--out", "other.html", "--port", 0)
+    assert refused.returncode == 2, "no option is ignored"
+    assert not (tmp_path / "other.html").exists()
 
 
 @contextmanager
@@ -227,13 +264,24 @@ def test_the_server_reads_anew_and_gives_only_reports(tmp_path):
         assert policy.startswith("sandbox")
         assert "allow-same-origin" not in policy
         a_run(tmp_path / "two")
+        assert asked(url + "/report/two")[0] == 200, "by its address, before the index is asked for again"
         assert "/report/two" in asked(url + "/")[1]
+        (tmp_path / "two" / "report.html").unlink()
+        assert asked(url + "/report/two")[0] == 404
         for path in ("/secret.txt", "/report/../secret.txt", "/report/one/../../secret.txt", "/report/x"):
             assert asked(url + path)[0] == 404
         assert asked(url + "/", Host="evil.example")[0] == 403
         taken = int(url.rsplit(":", 1)[1])
         with pytest.raises(InputError, match="port cannot be used"):
             server_of(tmp_path, taken)
+
+
+def test_a_report_is_sent_without_reading_the_folder_again(tmp_path, monkeypatch):
+    a_run(tmp_path / "one")
+    with served(tmp_path) as url:
+        asked(url + "/")
+        monkeypatch.setattr(serving, "listing", lambda folder: pytest.fail("every run was read again"))
+        assert asked(url + "/report/one")[0] == 200
 
 
 @pytest.fixture(scope="module")

@@ -16,7 +16,7 @@ IMPLIES = {
     "position": "positions weaken selection: forecasts from the fitted rewards hold on average if "
     "positions are random; shuffle the candidates, or record their places",
     "iia": "similar candidates compete more (or less) with each other than their rewards imply: forecast "
-    "shares of similar candidates are biased; compare them with a real round by `recurate audit`",
+    "shares of similar candidates are biased; compare them with a real round with `recurate audit`",
     "repeats": "the rewards are wrong for particular candidates: forecasts of averages remain valid, those "
     "of single candidates do not",
     "choosers": "choosers differ: a forecast with one reward overstates how far the loop narrows",

@@ -46,17 +46,21 @@ def title_of(text: str) -> str:
 
 
 def sections_about(text: str, word: str) -> str:
-    """Return the sections of a page whose heading has a word, or else those with a table's row of that name.
+    """Return the sections of a page about a word, each with the sections within it.
+
+    These are the ones with the word in a heading; without any, those with a table's row of that name; without
+    any, those with the word anywhere, and the page's beginning if it has it.
 
     Raises:
         InputError: If there is none.
     """
-    parts = re.split(r"^(?=##+ )", text, flags=re.M)[1:]
-    titles = [part.partition("\n")[0] for part in parts]
+    start, *parts = re.split(r"^(?=## )", text, flags=re.M)
+    headings = ["\n".join(re.findall(r"^##+ (.*)", part, flags=re.M)) for part in parts]
     about = re.compile(rf"(?<!\w){re.escape(word)}(?!\w)", re.I)
-    found = [part for part, title in zip(parts, titles, strict=True) if about.search(title)]
+    found = [part for part, heading in zip(parts, headings, strict=True) if about.search(heading)]
     found = found or [part for part in parts if f"| `{word}` |" in part]
-    if not found:
-        words = {word for title in titles for word in re.findall(r"\w{3,}", title)}
+    found = found or [part for part in (start, *parts) if about.search(part)]
+    if not found or not word.strip():
+        words = {word for heading in headings for word in re.findall(r"\w{3,}", heading)}
         raise InputError("no section of this page has that word", got=word, remedy=nearest(word, words))
     return "".join(found)

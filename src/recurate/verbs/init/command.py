@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 from typing import Annotated
 
@@ -23,7 +24,7 @@ def init(
         str,
         typer.Argument(
             metavar="[NAME]",
-            help="digits, texts, external or people.",
+            help=f"One of {', '.join(TEMPLATES)}.",
             autocompletion=lambda: list(TEMPLATES),
         ),
     ] = "digits",
@@ -45,4 +46,4 @@ def init(
     path = out or Path(f"{name}.toml")
     written = write_template(name, path, force=force)
     print(f"written: {', '.join(map(str, written))}")
-    print(f"to begin: {TEMPLATES[name].begin.format(file=path)}")
+    print(f"to begin: {TEMPLATES[name].begin.format(file=shlex.quote(str(path)))}")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -38,12 +39,20 @@ TEMPLATES = {
 
 
 def text_of(name: str, path: Path) -> str:
-    """Return a template as the text of the configuration ``path``."""
+    """Return a template as the text of the configuration ``path``.
+
+    Raises:
+        InputError: If the path has characters, such as line breaks, that would end a comment.
+    """
+    if not str(path).isprintable():
+        raise InputError(
+            "the path has characters that cannot be printed", got=repr(str(path)), remedy="name another file"
+        )
     template = TEMPLATES[name]
     text = (FOLDER / f"{name}.toml").read_text(encoding="utf-8")
     folder = json.dumps(path.parent.as_posix(), ensure_ascii=False)[1:-1]  # quotes are escaped as TOML has it
     for placeholder, value in {
-        "file": path.as_posix(),
+        "file": shlex.quote(path.as_posix()),  # in commands to copy
         "folder": folder,
         "program": template.program,
     }.items():

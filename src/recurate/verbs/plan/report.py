@@ -122,7 +122,7 @@ def summary_of(found: Plan) -> str:
             f"candidates carry its last round.{binds} "
             "What to do: log more candidates, or plan for fewer rounds."
         )
-    todo = " What to do: run this, and check the loop by `recurate audit`."
+    todo = " What to do: run this, and check the loop with `recurate audit`."
     return f"{_setting(p, o.choice)}: objective {o.objective:.4g} {where}.{binds}{todo}"
 
 

@@ -33,6 +33,11 @@ LARGEST = 256 * 1024 * 1024  # bytes of a JSON file that are read
 BALLOTS = "ballots.sqlite"  # how the names of studies' databases end
 PAUSE = 0.3  # seconds between looks at files that do not fit together
 REPORT = "report.html"
+# What files of strangers raise when they are read: one of them must not hide the others.
+ODD = (
+    OSError, ValueError, TypeError, AttributeError, LookupError, ArithmeticError, NotImplementedError,
+    RecursionError, sqlite3.Error,
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -83,8 +88,7 @@ def listing(folder: Path) -> Listing:
     Raises:
         InputError: If it is not a folder.
     """
-    if not folder.is_dir():
-        raise InputError("there is no such folder", got=folder, remedy="name a folder of results")
+    check_folder(folder)
     found: list[Entry] = []
     looked, deep = 0, False
     todo = [(folder, 0)]
@@ -104,6 +108,12 @@ def listing(folder: Path) -> Listing:
     why = f"only the first {MOST:,} folders were looked at" if todo else ""
     why = why or (f"folders more than {DEPTH} deep were not looked at" if deep else "")
     return Listing(folder, tuple(sorted(found, key=lambda e: e.name)), why)
+
+
+def check_folder(folder: Path) -> None:
+    """Raise InputError if this is not a folder."""
+    if not folder.is_dir():
+        raise InputError("there is no such folder", got=folder, remedy="name a folder of results")
 
 
 def _contents(place: Path) -> tuple[set[str], list[Path]]:
@@ -145,11 +155,10 @@ def _guarded(path: Path, root: Path, kind: str) -> Entry:
     try:
         return make(entry)
     except InputError as error:
-        return replace(
-            entry, kind=UNREADABLE, lead=_reason(f"{kind}: {error.what} ({error.got}); {error.remedy}", root)
-        )
-    except (OSError, ValueError, TypeError, KeyError, sqlite3.Error, RecursionError) as error:
-        return replace(entry, kind=UNREADABLE, lead=f"{kind}: {type(error).__name__}: {error}")
+        why = f"{error.what} ({error.got}); {error.remedy}"
+    except ODD as error:
+        why = f"{type(error).__name__}: {error}"
+    return replace(entry, kind=UNREADABLE, lead=_reason(f"{kind}: {why}", root))
 
 
 def _reason(text: str, root: Path) -> str:

@@ -11,10 +11,11 @@ from typing import Any
 from urllib.parse import quote
 
 from recurate.core.version import VERSION
+from recurate.report.colour import tone
 from recurate.report.html import render_plain
-from recurate.report.sections import tone
 from recurate.verbs.view.entries import UNREADABLE, Entry, Listing
 
+MARK = b'<meta name="generator" content="recurate view">'  # in the template
 COLUMNS = (
     ("name", False), ("kind", False), ("changed (UTC)", False), ("verdict", False), ("K", True),
     ("rounds", True), ("lead", False),
@@ -70,10 +71,16 @@ def _row(entry: Entry, link: Callable[[Entry], str]) -> dict[str, Any]:
 def _number(k: str) -> str:
     """Return K as a number to sort by: the first of several, -1 without one."""
     try:
-        value = float(k.split()[0]) if k else -1.0
+        value = float((k.split() or ["-1"])[0])
     except ValueError:
         value = -1.0
     return "1e308" if math.isinf(value) else f"{value:g}"
+
+
+def is_index(path: Path) -> bool:
+    """Return whether a file is an index that was written before."""
+    with path.open("rb") as file:
+        return MARK in file.read(1000)
 
 
 def relative_link(page: Path) -> Callable[[Entry], str]:

@@ -1,8 +1,8 @@
-"""The index on this machine's own address, read anew at every request.
+"""The index on this machine's own address, read anew whenever it is asked for.
 
-Only reports that the index lists are served, and only to pages of this address: the host of a request must be
-the loopback's, so that no other site can reach it by a name of its own. A report's scripts run in a sandbox
-without this origin.
+Only reports that the index has listed are served, and only to pages of this address: the host of a request
+must be the loopback's, so that no other site can reach it by a name of its own. A report's scripts run in a
+sandbox without this origin.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from pathlib import Path
 from urllib.parse import quote, unquote_to_bytes
 
 from recurate.core.errors import InputError
-from recurate.verbs.view.entries import Entry, Listing, listing
+from recurate.verbs.view.entries import Entry, Listing, check_folder, listing
 from recurate.verbs.view.page import index_page
 
 HOST = "127.0.0.1"
@@ -33,9 +33,9 @@ def server_of(folder: Path, port: int) -> ThreadingHTTPServer:
     Raises:
         InputError: If the folder does not exist, or the port is taken.
     """
-    listing(folder)
+    check_folder(folder)
     try:
-        return ThreadingHTTPServer((HOST, port), partial(_Handler, folder))
+        return ThreadingHTTPServer((HOST, port), partial(_Handler, folder, {}))
     except OSError as error:
         raise InputError(
             "the port cannot be used",
@@ -56,8 +56,9 @@ class _Handler(BaseHTTPRequestHandler):
     server_version = "recurate"
     sys_version = ""
 
-    def __init__(self, folder: Path, *arguments: object) -> None:
+    def __init__(self, folder: Path, reports: dict[str, Path], *arguments: object) -> None:
         self.folder = folder
+        self.reports = reports  # of the last listing, which all requests share: a listing reads every run
         super().__init__(*arguments)  # type: ignore[arg-type]
 
     def do_GET(self) -> None:
@@ -65,20 +66,26 @@ class _Handler(BaseHTTPRequestHandler):
         if host not in (HOST, "localhost"):
             self.send_error(HTTPStatus.FORBIDDEN, "ask by the address that recurate view printed")
             return
+        wanted = quote(unquote_to_bytes(self.path.partition("?")[0]))
         try:
-            found = listing(self.folder)
+            if self.path == "/":
+                self._answer(index_page(self._listed(), _link).encode(), OWN_SCRIPT)
+                return
+            if wanted not in self.reports:
+                self._listed()
+            content = self.reports[wanted].read_bytes()
         except InputError as error:
             self.send_error(HTTPStatus.NOT_FOUND, error.what)
-            return
-        if self.path == "/":
-            self._answer(index_page(found, _link).encode(), OWN_SCRIPT)
-            return
-        wanted = quote(unquote_to_bytes(self.path.partition("?")[0]))
-        report = _reports(found).get(wanted)
-        if report is None:
+        except (KeyError, FileNotFoundError, PermissionError):
             self.send_error(HTTPStatus.NOT_FOUND, "the index has no such report")
-            return
-        self._answer(report.read_bytes(), SANDBOX)
+        else:
+            self._answer(content, SANDBOX)
+
+    def _listed(self) -> Listing:
+        """Read the folder anew, and remember where its reports are."""
+        found = listing(self.folder)
+        self.reports.update(_reports(found))
+        return found
 
     def _answer(self, content: bytes, policy: str) -> None:
         self.send_response(HTTPStatus.OK)
