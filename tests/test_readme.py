@@ -82,7 +82,7 @@ def test_times_are_the_recorded_ones():
     assert said == [found["again, median"], found["recurate run examples/digits.toml"]]
     first = next(wall for name, (_, wall) in found.items() if name.endswith("the first time"))
     assert f"by the clock and {first} s the first time" in README
-    assert f"environment of {found['what it adds'][1]}" in README
+    assert f"environment of {found['what it adds'][1]}" in " ".join(README.split())
     processor = re.search(r"^- processor: (.*?),", RECORDED, flags=re.M)
     assert processor
     assert processor[1] in README

@@ -16,6 +16,44 @@ NO_NUMBER = ("", "-", "inf", "nan", "none", "infinity")
 
 
 @dataclass(frozen=True)
+class Tile:
+    """A candidate as a page shows it.
+
+    Attributes:
+        rewards: Its rewards, in words.
+        picked: Whether it was picked.
+        text: The candidate, if it is a text.
+        place: Column and row in the round's sheet of images.
+    """
+
+    rewards: str
+    picked: bool
+    text: str = ""
+    place: tuple[int, int] = (0, 0)
+
+
+@dataclass(frozen=True)
+class SlatesOfRound:
+    """Some slates of one round.
+
+    Attributes:
+        round: Number of the round.
+        caption: What is said of the round.
+        slates: Heading and candidates of every slate; a candidate without a slate stands alone, without one.
+        sheet: Data URI of one picture of all images; "" for texts.
+        grid: Columns and rows of the sheet.
+        ratio: Height of one image over its width.
+    """
+
+    round: int
+    caption: str
+    slates: tuple[tuple[str, tuple[Tile, ...]], ...]
+    sheet: str = ""
+    grid: tuple[int, int] = (1, 1)
+    ratio: float = 1.0
+
+
+@dataclass(frozen=True)
 class Section:
     """One section of a report.
 
@@ -27,7 +65,7 @@ class Section:
         chart: Vega-Lite specification of a chart, for the page only.
         marked: Text of a cell whose rows are highlighted.
         cards: Smaller sections side by side, each a title with a chart, a table or text.
-        images: Data URI and caption of every picture, for the page only.
+        slates: Slates of some rounds, for the page only.
         code: Text that keeps its line breaks, for the page only.
         folded: Whether the page shows only the title until the reader opens the section.
         printed: Whether a terminal shows the section.
@@ -40,7 +78,7 @@ class Section:
     chart: dict[str, Any] | None = None
     marked: str = ""
     cards: tuple[Section, ...] = ()
-    images: tuple[tuple[str, str], ...] = ()
+    slates: tuple[SlatesOfRound, ...] = ()
     code: str = ""
     folded: bool = False
     printed: bool = True

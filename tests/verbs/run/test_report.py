@@ -20,7 +20,7 @@ from recurate.loop.driver import run
 from recurate.loop.run_folder import RunFolder
 from recurate.report import narrative
 from recurate.verbs.run.report import write_run_report
-from recurate.verbs.run.samples_section import chosen_rounds, image_grid
+from recurate.verbs.run.samples_section import chosen_rounds
 
 pytestmark = pytest.mark.usefixtures("few_replicates")
 
@@ -154,7 +154,6 @@ def test_images():
     assert is_image((8, 8))
     assert is_image((32, 32, 3))
     assert not is_image((2,))
-    assert image_grid(np.zeros((7, 8, 8))).startswith("data:image/png;base64,")
     assert chosen_rounds(3) == [0, 1, 2]
     assert chosen_rounds(101)[0] == 0
     assert chosen_rounds(101)[-1] == 100

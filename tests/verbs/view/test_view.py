@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import threading
 import urllib.error
 import urllib.request
@@ -23,6 +24,7 @@ from recurate.log.folders import RUN_FORMAT, fixed_hash
 from recurate.log.models_folder import RESULTS
 from recurate.log.trajectory import FORECAST, MEASURED, Row, Trajectory
 from recurate.people.tables import metadata
+from recurate.report.sections import Section, page
 from recurate.verbs.view import entries as module
 from recurate.verbs.view import serving
 from recurate.verbs.view.entries import UNREADABLE, listing
@@ -282,6 +284,38 @@ def test_a_report_is_sent_without_reading_the_folder_again(tmp_path, monkeypatch
         asked(url + "/")
         monkeypatch.setattr(serving, "listing", lambda folder: pytest.fail("every run was read again"))
         assert asked(url + "/report/one")[0] == 200
+
+
+BARS = {
+    "data": {"values": [{"x": "a", "y": 1}, {"x": "b", "y": 2}]},
+    "mark": "bar",
+    "encoding": {"x": {"field": "x", "type": "nominal"}, "y": {"field": "y", "type": "quantitative"}},
+}
+
+
+def test_reports_share_their_scripts(browser, tmp_path):
+    a_run(tmp_path / "one")
+    report = tmp_path / "one" / "report.html"
+    report.write_text(page([Section("A chart", chart=BARS)], title="t", subtitle="s", summary="m"))
+    assert len(report.read_bytes()) > 700_000, "on disk a report is whole"
+    with served(tmp_path) as url:
+        asked(url + "/")
+        html = asked(url + "/report/one")[1]
+        assert len(html) < 50_000
+        addresses = re.findall(r'<script src="(/script/[0-9a-f]{64}\.js)"></script>', html)
+        assert len(addresses) == 3
+        with urllib.request.urlopen(url + addresses[0]) as answer:
+            assert answer.headers["Content-Type"].startswith("text/javascript")
+            assert "immutable" in answer.headers["Cache-Control"]
+        assert asked(url + "/script/" + "0" * 64 + ".js")[0] == 404
+        assert asked(url + addresses[0], Host="evil.example")[0] == 403
+        shown = browser.new_page()
+        complaints = []
+        shown.on("pageerror", lambda error: complaints.append(str(error)))
+        shown.goto(url + "/report/one")
+        shown.locator(".chart svg.marks").wait_for()
+        assert complaints == []
+        shown.close()
 
 
 @pytest.fixture(scope="module")

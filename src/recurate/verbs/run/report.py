@@ -11,6 +11,7 @@ from recurate.components.registry import SECTIONS
 from recurate.core.errors import InputError
 from recurate.core.files import write_text
 from recurate.core.plugins import call
+from recurate.log.samples import is_text
 from recurate.log.trajectory import FORECAST, Trajectory
 from recurate.loop.config import Config
 from recurate.loop.run_folder import RunFolder
@@ -159,31 +160,22 @@ def _run_facts(folder: RunFolder) -> list[tuple[str, str]]:
 
 
 def _candidates(folder: RunFolder) -> list[Section]:
-    """Return a section with samples of evenly spread rounds, as images or as points in the plane."""
+    """Return a section with candidates of evenly spread rounds: slates of images or texts, or points."""
     rounds = samples_section.chosen_rounds(folder.complete())
-    shape = folder.samples(0).shape[1:]
-    if shape == (2,):
-        found, rewards, picked = {}, {}, {}
-        for t in rounds:
-            log = folder.log(t).select(source="model")
-            found[t], rewards[t] = folder.samples(t), log.reward_matrix()[:, 0]
-            picked[t] = log.column("picked")
+    first = folder.samples(0)
+    logs = {t: folder.log(t).select(source="model") for t in rounds}
+    if first.shape[1:] == (2,):
+        found = {t: folder.samples(t) for t in rounds}
+        rewards = {t: log.reward_matrix()[:, 0] for t, log in logs.items()}
+        picked = {t: log.column("picked") for t, log in logs.items()}
         charts = samples_section.plane_charts(found, rewards, picked)
         cards = tuple(Section(title, chart=chart) for title, chart in charts)
         return [Section("The candidates", cards=cards, printed=False)]
-    if not is_image(shape):
+    if not (is_text(first) or is_image(first.shape[1:])):
         return []
-    images = []
-    for t in rounds:
-        proposed, log = folder.samples(t), folder.log(t).select(source="model")
-        won = log.column("picked").astype(bool)
-        for kind, which in (("picked", won), ("not picked", ~won)):
-            if which.any():
-                mean = float(log.reward_matrix()[which, 0].mean())
-                caption = f"round {t}, {kind}: mean {log.rewards[0]} {mean:.3g}"
-                images.append((samples_section.image_grid(proposed[which]), caption))
     text = (
-        f"At most {samples_section.GRID**2} candidates that were picked, beside as many of those that were "
-        "not, and the mean reward of all of either kind in the round."
+        "The first slates of each round: what was picked, and what was not. Click a candidate, or press "
+        "Enter, to see its slate with the rewards; arrow keys move."
     )
-    return [Section("The candidates", text, images=tuple(images), printed=False)]
+    slates = tuple(samples_section.slates_of(t, folder.samples(t), log) for t, log in logs.items())
+    return [Section("The candidates", text, slates=slates, printed=False)]
