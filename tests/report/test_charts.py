@@ -125,7 +125,8 @@ def test_long_reports_have_contents_and_short_ones_none():
 @pytest.mark.skipif(CHROMIUM is None, reason="no Chromium on this machine")
 def test_tables_are_sorted_and_saved(tmp_path):
     pytest.importorskip("playwright")
-    table = [["name", "value"], ["a", "10"], ["=b", "9"], ["c", "< 1e-6"], ['d"', "−2"]]
+    table = [["name", "value"], ["a", "10"], ["=b", "9"], ["c", "< 1e-6"], ['d"', "−2"], ["e", "inf"]]
+    table += [["a-2", "9"]]
     sections = [Section("T", table=table), *(Section(f"S{i}", "text", folded=i > 2) for i in range(5))]
     file = tmp_path / "page.html"
     file.write_text(page(sections, title="T", subtitle="S", summary="L.", verdict="agrees"))
@@ -133,8 +134,18 @@ def test_tables_are_sorted_and_saved(tmp_path):
         shown = browser.new_page()
         shown.goto(file.as_uri())
         shown.get_by_role("button", name="value").click()
-        assert shown.locator("tbody td:nth-child(2)").all_inner_texts() == ["−2", "< 1e-6", "9", "10"]
+        assert shown.locator("tbody td:nth-child(2)").all_inner_texts() == [
+            "−2",
+            "< 1e-6",
+            "9",
+            "9",
+            "10",
+            "inf",
+        ]
         assert shown.locator("th[aria-sort=ascending]").inner_text() == "value"
+        shown.get_by_role("button", name="name").click()
+        names = shown.locator("tbody td:nth-child(1)").all_inner_texts()
+        assert names == ["=b", "a", "a-2", "c", 'd"', "e"], "a name with a number in it is no number"
         with shown.expect_download() as saved:
             shown.get_by_role("button", name="Download as CSV").click()
         with open(saved.value.path(), newline="") as lines:

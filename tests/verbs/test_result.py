@@ -83,7 +83,9 @@ def test_json_has_no_word_for_infinity_and_knows_arrays(tmp_path):
 
 
 def test_plots_are_charts_of_the_report(result):
-    chart = result.plot("mean_reward")
+    chart = result.plot("mean_reward_a")
+    with pytest.raises(InputError, match="several charts begin so"):
+        result.plot("mean_reward")
     assert isinstance(chart, altair.LayerChart)
     assert chart.to_dict()["title"] == "Mean reward: a"
     assert result.plot("Mean reward: b").to_dict()["title"] == "Mean reward: b"

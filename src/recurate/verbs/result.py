@@ -135,26 +135,30 @@ class Result(Generic[Found]):
         ``altair.layer(a.plot("mean_reward", "K = 4"), b.plot("mean_reward", "K = 8"))`` overlays two results.
 
         Args:
-            quantity: Title or name of the chart, such as ``mean_reward``; None stands for the first one.
+            quantity: Title or name of the chart, such as ``mean_reward``, or the beginning of one name alone;
+                None stands for the first one.
             label: Name of this result in the legend, in a colour of its own; for charts over rounds.
 
         Raises:
-            InputError: If there is no such chart (the message lists those that exist), or if its colours
-                have another meaning than sources, so that it takes no label.
+            InputError: If there is no such chart (the message lists those that exist) or several begin so, or
+                if its colours have another meaning than sources, so that it takes no label.
         """
         from recurate.report.charts import as_chart, labelled
         from recurate.report.figures import view_name
 
         found = [(title, view_name(spec), spec) for title, spec in charts_of(self.sections)]
-        for title, name, spec in found:
-            if quantity is None or quantity in (title, name) or name.startswith(f"{quantity}_"):
-                own = spec if label is None else labelled(spec, label)
-                if own is None:
-                    raise InputError("this chart takes no label", got=label, remedy="leave the label out")
-                return as_chart(own).properties(title=title)
-        names = [name for _, name, _ in found]
-        remedy = nearest(str(quantity), names) if names else "this result has no charts"
-        raise InputError("there is no such chart", got=quantity, remedy=remedy)
+        exact = [one for one in found if quantity is None or quantity in one[:2]][:1]
+        chosen = exact or [one for one in found if one[1].startswith(f"{quantity}_")]
+        if len(chosen) != 1:
+            names = [name for _, name, _ in chosen or found]
+            what = "several charts begin so" if chosen else "there is no such chart"
+            remedy = nearest(str(quantity), names) if names else "this result has no charts"
+            raise InputError(what, got=quantity, remedy=remedy)
+        title, _, spec = chosen[0]
+        own = spec if label is None else labelled(spec, label)
+        if own is None:
+            raise InputError("this chart takes no label", got=label, remedy="leave the label out")
+        return as_chart(own).properties(title=title)
 
     def to_arrow(self, table: str | None = None) -> pa.Table:
         """Return a table (None: the main one) as an Arrow table."""
