@@ -25,7 +25,27 @@ EXAMPLES = (
     "people.toml", "openai.toml", "external/loop.toml", "faulty_loop.py", "trainers/trl_loop.py",
     "trainers/by_config.py",
 )  # fmt: skip
-PICTURES = {"people.toml": "images/people.png"}
+PICTURES = {"people.toml": "images/people.png", "external/loop.toml": "images/gallery/external.svg"}
+COMMANDS = (  # picture, what it shows, command
+    (
+        "forecast",
+        "Where do the styles of answers go when the best of four is kept in every round, with half real "
+        "data?",
+        "recurate forecast example:best-of-4 --group style --real-fraction 0.5 --rounds 5",
+    ),
+    (
+        "plan",
+        "What does a higher score cost in diversity? Every point is a K and a share of real data after four "
+        "rounds; the diamond has the highest score among those that keep an entropy of 0.95 nats over the "
+        "styles.",
+        "recurate plan example:best-of-4 --group style --entropy 0.95 --rounds 4",
+    ),
+    (
+        "fit",
+        "What do sixty people like, from 1,500 picks of one among three? Two groups of them are found.",
+        "recurate fit example:two-groups",
+    ),
+)
 
 
 def main() -> int:
@@ -123,14 +143,21 @@ def gallery(notebooks: dict[str, str]) -> str:
         notebooks: Pages of the notebooks by name; the first chart of each is its picture.
     """
     intro = (
-        "# Gallery\n\nExamples, each with its commands, which run in a checkout. "
-        "Pictures are charts of their reports (`--figures`).\n"
+        "# Gallery\n\nExamples, each with its commands: those with tables that come with the package run "
+        "anywhere, the others in a checkout. Pictures are charts of their reports.\n"
     )
     return "\n".join([
         intro,
+        *(_command(*command) for command in COMMANDS),
         *(_notebook(name, notebooks[f"notebook-{name}.md"]) for name in NOTEBOOKS),
         *(_example(name) for name in EXAMPLES),
     ])  # fmt: skip
+
+
+def _command(name: str, shows: str, command: str) -> str:
+    """Return the section of a command that needs no file."""
+    picture = f"![A chart of its report](images/gallery/{name}.svg)"
+    return f"## recurate {name}\n\n{shows}\n\n{picture}\n\n```sh\n{command}\n```\n"
 
 
 def _notebook(name: str, page: str) -> str:

@@ -1,7 +1,9 @@
-"""Draw docs/images/forecast.png, the README's picture: ``python docs/picture.py [OUT]``.
+"""Draw the README's picture, docs/images/forecast.png: ``python docs/picture.py [OUT]``; and the gallery's.
 
 It makes the report of the README's second command and photographs its beginning in the system's Chromium,
 which Playwright drives (both come with ``./run test``). Run it again after a change of the report's looks.
+``python docs/picture.py --gallery`` draws the charts of commands that the gallery shows; those of runs are
+copied from ``FOLDER/figures``, which ``recurate report FOLDER --figures`` writes.
 """
 
 from __future__ import annotations
@@ -47,10 +49,26 @@ def photograph(page: Path) -> bytes:
     return found
 
 
+def gallery() -> None:
+    """Write the charts of commands, as SVG."""
+    results = {
+        "forecast": recurate.forecast("example:best-of-4", group="style", real_fraction=0.5, rounds=5),
+        "plan": recurate.plan("example:best-of-4", group="style", entropy=0.95, rounds=4),
+        "fit": recurate.fit("example:two-groups"),
+    }
+    chosen = ("shares", "Objective against diversity", "rewards")
+    for (name, result), chart in zip(results.items(), chosen, strict=True):
+        with atomic_path(OUT.parent / "gallery" / f"{name}.svg") as target:
+            result.plot(chart).save(str(target), format="svg")
+
+
 def main() -> None:
     """Write the picture with a palette, which makes it a third as large."""
     from PIL import Image
 
+    if sys.argv[1:] == ["--gallery"]:
+        gallery()
+        return
     out = Path(sys.argv[1]) if len(sys.argv) > 1 else OUT
     with tempfile.TemporaryDirectory() as folder:
         picture = Image.open(io.BytesIO(photograph(report(Path(folder)))))

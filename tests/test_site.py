@@ -60,7 +60,10 @@ def test_the_navigation_has_every_page_and_no_other(pages):
 
 def test_every_example_has_its_command(site, pages):
     sections = re.split(r"^## ", pages["gallery.md"], flags=re.M)[1:]
-    assert len(sections) >= 12
+    pictured = [section for section in sections if re.search(r"<svg|!\[.+?\]\(images/", section)]
+    assert len(pictured) >= 12
+    for picture in re.findall(r"!\[.+?\]\((images/.+?)\)", pages["gallery.md"]):
+        assert (ROOT / "docs" / picture).exists()
     for section in sections:
         assert "notebook-" in section or re.search(
             r"```sh\n(?:.*\n)*?.*(?:recurate|python) .+\n```", section

@@ -571,8 +571,9 @@ def frontier_chart(
     scale = alt.Scale(zero=False, type="log" if name == "cost" else "linear")
     if name != "cost":
         scale = alt.Scale(zero=False, **ends([p["x"] for p in [*rows, here]], LEAST_SPAN))
+    numbers = alt.Axis(format="~s") if name == "cost" else alt.Axis()  # 20k: long numbers would collide
     base = alt.Chart(inline(rows)).encode(
-        x=alt.X("x:Q", title=axis, scale=scale),
+        x=alt.X("x:Q", title=axis, scale=scale, axis=numbers),
         y=alt.Y("y:Q", title="objective", scale=alt.Scale(zero=False)),
     )
     line = base.mark_line(color=COLOURS[FORECAST], strokeWidth=2)
