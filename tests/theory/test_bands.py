@@ -253,6 +253,16 @@ def test_what_a_pool_cannot_tell_gets_no_band():
     assert result.trajectory.series("mean_reward")[1].lower is not None
 
 
+def test_a_variance_that_some_loops_have_lost_gets_no_band():
+    """Rewards 0 and 1, K = 4: after three rounds a few loops still have a zero, and most have none."""
+    rewards = np.random.default_rng(4).integers(0, 2, size=4000).astype(float)
+    played = forecast(rewards, k=4, noise="none", rounds=4, picks=1000).trajectory
+    rows = played.series("var_exp_reward")
+    assert rows[1].lower is not None
+    assert any(rows[t].lower is None for t in (2, 3, 4))
+    assert all(row.upper is None or row.upper < 1e3 * row.value for row in rows.values())
+
+
 # --- what a reviewer found ---
 
 

@@ -33,6 +33,8 @@ GROUPS = 10  # maximal number of groups whose shares are drawn
 QUANTITIES = ("mean_reward", "mean_exp_reward", "var_exp_reward", "kl_to_reference", "entropy")
 NATURAL = ("kl_to_reference", "entropy", "share")  # quantities whose size means something by itself
 LEAST_SPAN, LEAST_SHARE = 0.02, 0.05  # minimal span of an axis: of such quantities; as a share of the value
+# Vega writes 1.2000000000000002e+26 at ticks that are no power of ten.
+LABELS = "abs(datum.value) >= 1e7 ? format(datum.value, '.3~g') : datum.label"
 LIMIT = "#c0472b"  # colour of limits and constraints
 PALE, PALEST = 0.3, 0.06  # opacities of what is beyond support
 # Conditions on rows of a forecast. Its pale line begins in the last supported round.
@@ -324,10 +326,12 @@ def logarithmic(key: Key, values: list[float]) -> bool:
     return key[0] == "effective_support" and min(values) > 0
 
 
-def value_axis(log: bool, **further: Any) -> alt.Y:
+def value_axis(log: bool, axis: alt.Axis | None = None) -> alt.Y:
     """Return the vertical axis of a series."""
     scale = alt.Scale(zero=False, padding=6, type="log" if log else "linear")
-    return alt.Y("value:Q", title=None, scale=scale, **further)
+    return alt.Y(
+        "value:Q", title=None, scale=scale, axis=alt.Axis(labelExpr=LABELS) if axis is None else axis
+    )
 
 
 def on_top(**further: Any) -> alt.Legend:

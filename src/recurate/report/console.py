@@ -23,14 +23,15 @@ def print_sections(sections: Sequence[Section]) -> None:
     """Print sections with aligned tables, without the parts that only a page can show."""
     width = terminal_width()
     for section in sections:
-        shown = section.printed and (section.text or section.table or section.lines or section.cards)
+        items = [*section.lines, *(f"{words}: {address}" for words, address in section.links)]
+        shown = section.printed and (section.text or section.table or items or section.cards)
         if not shown:
             continue
         print(f"\n{section.title}")
         if section.text:
             print(textwrap.fill(section.text, width - 2, initial_indent="  ", subsequent_indent="  "))
         print_table(section, width)
-        for line in section.lines:
+        for line in items:
             print(textwrap.fill(line, width - 2, initial_indent="  - ", subsequent_indent="    "))
         print_sections(section.cards)
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     import jinja2
 
+CODE = re.compile(r"`([^`\n]+)`")
 SCRIPTS = ("vega", "vega-lite", "vega-embed")
 
 
@@ -49,7 +50,16 @@ def _environment() -> jinja2.Environment:
 
     folder = resources.files("recurate.report")
     loader = jinja2.FunctionLoader(lambda name: folder.joinpath(name).read_text(encoding="utf-8"))
-    return jinja2.Environment(autoescape=True, trim_blocks=True, loader=loader)
+    made = jinja2.Environment(autoescape=True, trim_blocks=True, loader=loader)
+    made.filters["coded"] = coded
+    return made
+
+
+def coded(text: str) -> Any:
+    """Return a text as HTML in which words between backticks, such as `recurate plan`, are code."""
+    from markupsafe import Markup, escape
+
+    return Markup(CODE.sub(r"<code>\1</code>", str(escape(text))))
 
 
 @cache

@@ -117,12 +117,17 @@ def _forecast_quality(trajectory: Trajectory, reward: str | None) -> str:
     found = agreement(trajectory, ("mean_exp_reward", reward, None))
     if found is None:
         return ""
-    worst = max(found.relative, key=lambda t: abs(found.relative[t]))
+    until = supported(trajectory)
+    within = [t for t, off in found.relative.items() if math.isfinite(off) and (until is None or t <= until)]
+    if not within:
+        return ""
+    worst = max(within, key=lambda t: abs(found.relative[t]))
     of = "" if reward == "reward" else f" for {reward}"
     text = (
         f"The forecast from round 0 alone{of} was off by at most {abs(found.relative[worst]):.1%} "
         f"of the measured value (round {worst})"
     )
+    text += f", in the rounds up to {until}, which it supports" if len(within) < len(found.relative) else ""
     if math.isfinite(found.error_ratio):
         text += f"; its root-mean-square error is {found.error_ratio:.0%} of that of a forecast of no change"
     return text + _left(trajectory, reward) + "." + _renewed(trajectory, reward)

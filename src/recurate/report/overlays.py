@@ -57,7 +57,7 @@ def _overlay(
     wide = alt.Scale(zero=False, nice=False, padding=10)
     x = alt.X("round:Q", title="round", axis=axis, scale=wide)
     beside = alt.X("x:Q", title="round", axis=axis, scale=wide)
-    ticks = alt.Axis(format=".0%") if percent else alt.Axis()
+    ticks = alt.Axis(format=".0%") if percent else None
     y = charts.value_axis(log, axis=ticks)
     base = alt.Chart(charts.inline([])).encode(color=colour, opacity=charts.singled_out(pick, 0.1))
     # Equal lines show through each other's gaps. A scale of dashes would dash the legend's symbols too.

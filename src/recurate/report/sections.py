@@ -62,6 +62,7 @@ class Section:
         text: Paragraph of text.
         table: Rows of cells, heading first.
         lines: Items of a list.
+        links: Words and address of links to other pages, relative to this one; a terminal prints the address.
         chart: Vega-Lite specification of a chart, for the page only.
         marked: Text of a cell whose rows are highlighted.
         cards: Smaller sections side by side, each a title with a chart, a table or text.
@@ -75,6 +76,7 @@ class Section:
     text: str = ""
     table: list[list[str]] = field(default_factory=list)
     lines: tuple[str, ...] = ()
+    links: tuple[tuple[str, str], ...] = ()
     chart: dict[str, Any] | None = None
     marked: str = ""
     cards: tuple[Section, ...] = ()

@@ -41,8 +41,10 @@ WORK = 4_000_000  # atoms times replicates worked on at once
 APART = 60.0  # longest gap between candidates that bands keep, in nats
 WIDEST = 400.0  # widest range of rewards, in nats, over which hundreds of loops are affordable
 CARRIERS = 50  # minimum effective number of atoms that determine an error
+VAGUE = math.log(1000.0)  # half-width, in nats, from which on a band of E e^r or Var e^r says nothing
 SMALLEST_POOL = 250  # minimum number of candidates
 
+EXPONENTIAL = ("mean_exp_reward", "var_exp_reward")  # banded on the scale of their logarithms
 Key = tuple[str, str | None, str | None]  # quantity, reward, group
 
 
@@ -71,6 +73,8 @@ class Bands:
             return row
         middle = to_scale(row.key, np.array(row.value), self.groups) + self.centre[at]
         reach = self.critical * self.sd[at]
+        if row.quantity in EXPONENTIAL and reach > VAGUE:  # in some loops the variance is zero
+            return row
         low, high = (float(from_scale(row.key, middle + side * reach, self.groups)) for side in (-1, 1))
         return replace(row, lower=min(low, row.value), upper=max(high, row.value))
 
@@ -80,7 +84,7 @@ def to_scale(key: Key, values: FloatArray, groups: int) -> FloatArray:
     if key[0] in ("share", "entropy"):
         top = max(math.log(groups), 1e-300) if key[0] == "entropy" else 1.0
         return np.asarray(np.arcsin(np.sqrt(np.clip(values / top, 0.0, 1.0))))
-    if key[0] in ("mean_exp_reward", "var_exp_reward"):
+    if key[0] in EXPONENTIAL:
         return np.asarray(np.log(np.maximum(values, 1e-300)))
     if key[0] == "kl_to_reference":
         return np.asarray(np.cbrt(np.maximum(values, 0.0)))
@@ -92,7 +96,7 @@ def from_scale(key: Key, values: FloatArray, groups: int) -> FloatArray:
     if key[0] in ("share", "entropy"):
         top = math.log(groups) if key[0] == "entropy" else 1.0
         return np.asarray(top * np.square(np.sin(np.clip(values, 0.0, math.pi / 2))))
-    if key[0] in ("mean_exp_reward", "var_exp_reward"):
+    if key[0] in EXPONENTIAL:
         return np.asarray(np.exp(np.minimum(values, 700.0)))
     if key[0] == "kl_to_reference":
         return np.asarray(np.maximum(values, 0.0) ** 3)

@@ -259,17 +259,23 @@ def test_the_server_reads_anew_and_gives_only_reports(tmp_path):
     (tmp_path / "secret.txt").write_text("secret")
     with served(tmp_path) as url:
         status, html, policy = asked(url + "/")
-        assert (status, "/report/one" in html, "/report/two" in html) == (200, True, False)
+        assert (status, "/report/one/report.html" in html, "/report/two/report.html" in html) == (
+            200,
+            True,
+            False,
+        )
         assert policy.startswith("default-src 'none'")
-        status, html, policy = asked(url + "/report/one")
+        status, html, policy = asked(url + "/report/one/report.html")
         assert (status, html) == (200, "<title>of a run</title>")
         assert policy.startswith("sandbox")
         assert "allow-same-origin" not in policy
         a_run(tmp_path / "two")
-        assert asked(url + "/report/two")[0] == 200, "by its address, before the index is asked for again"
-        assert "/report/two" in asked(url + "/")[1]
+        assert asked(url + "/report/two/report.html")[0] == 200, (
+            "by its address, before the index is asked for again"
+        )
+        assert "/report/two/report.html" in asked(url + "/")[1]
         (tmp_path / "two" / "report.html").unlink()
-        assert asked(url + "/report/two")[0] == 404
+        assert asked(url + "/report/two/report.html")[0] == 404
         for path in ("/secret.txt", "/report/../secret.txt", "/report/one/../../secret.txt", "/report/x"):
             assert asked(url + path)[0] == 404
         assert asked(url + "/", Host="evil.example")[0] == 403
@@ -278,12 +284,24 @@ def test_the_server_reads_anew_and_gives_only_reports(tmp_path):
             server_of(tmp_path, taken)
 
 
+def test_links_between_reports_lead_somewhere(tmp_path):
+    a_run(tmp_path / "both" / "models" / "ours")
+    a_run(tmp_path / "both")
+    for folder in (tmp_path, tmp_path / "both"):
+        with served(folder) as url:
+            asked(url + "/")
+            assert asked(url + "/report/both/models/ours/report.html")[0] == 200, (
+                "as from /report/both/report.html"
+            )
+            assert asked(url + "/report/both/models/theirs/report.html")[0] == 404
+
+
 def test_a_report_is_sent_without_reading_the_folder_again(tmp_path, monkeypatch):
     a_run(tmp_path / "one")
     with served(tmp_path) as url:
         asked(url + "/")
         monkeypatch.setattr(serving, "listing", lambda folder: pytest.fail("every run was read again"))
-        assert asked(url + "/report/one")[0] == 200
+        assert asked(url + "/report/one/report.html")[0] == 200
 
 
 BARS = {
@@ -300,7 +318,7 @@ def test_reports_share_their_scripts(browser, tmp_path):
     assert len(report.read_bytes()) > 700_000, "on disk a report is whole"
     with served(tmp_path) as url:
         asked(url + "/")
-        html = asked(url + "/report/one")[1]
+        html = asked(url + "/report/one/report.html")[1]
         assert len(html) < 50_000
         addresses = re.findall(r'<script src="(/script/[0-9a-f]{64}\.js)"></script>', html)
         assert len(addresses) == 3
@@ -312,7 +330,7 @@ def test_reports_share_their_scripts(browser, tmp_path):
         shown = browser.new_page()
         complaints = []
         shown.on("pageerror", lambda error: complaints.append(str(error)))
-        shown.goto(url + "/report/one")
+        shown.goto(url + "/report/one/report.html")
         shown.locator(".chart svg.marks").wait_for()
         assert complaints == []
         shown.close()

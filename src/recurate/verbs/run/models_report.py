@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from pathlib import Path
+from urllib.parse import quote
 
 from recurate.core.files import write_text
 from recurate.log.folders import MODELS
@@ -133,11 +134,11 @@ def _row(found: ModelsRun, source: str, t: int, name: str) -> Row:
 
 def _sections(folder: ModelsFolder, found: ModelsRun, last: int) -> list[Section]:
     config = (folder.path / "config.toml").read_text(encoding="utf-8")
-    reports = tuple(f"{MODELS}/{model.name}/report.html" for model in found.models)
+    reports = tuple((model.name, f"{MODELS}/{quote(model.name)}/report.html") for model in found.models)
     return [
         _beside(found, last),
         *models_sections(found),
-        Section("The report of each model", "Shares, sample metrics and sizes of rounds.", lines=reports),
+        Section("The report of each model", "Shares, sample metrics and sizes of rounds.", links=reports),
         Section("Configuration, defaults included", code=config, folded=True),
     ]
 

@@ -17,7 +17,7 @@ from pathlib import Path
 from urllib.parse import quote, unquote_to_bytes
 
 from recurate.core.errors import InputError
-from recurate.verbs.view.entries import Entry, Listing, check_folder, listing
+from recurate.verbs.view.entries import REPORT, Entry, Listing, check_folder, listing
 from recurate.verbs.view.page import index_page
 
 HOST = "127.0.0.1"
@@ -50,7 +50,8 @@ def server_of(folder: Path, port: int) -> ThreadingHTTPServer:
 
 
 def _link(entry: Entry) -> str:
-    return PREFIX + quote(entry.name.encode())
+    """Return a report's address, below which relative links lead to the reports in subfolders."""
+    return f"{PREFIX}{quote(entry.name.encode())}/{REPORT}"
 
 
 def _reports(found: Listing) -> dict[str, Path]:
@@ -86,6 +87,8 @@ class _Handler(BaseHTTPRequestHandler):
                 return
             if wanted not in self.reports:
                 self._listed()
+            if wanted not in self.reports:  # a link in the report of the folder itself, which has its name
+                wanted = PREFIX + wanted.removeprefix(PREFIX).partition("/")[2]
             content = self.reports[wanted].read_bytes()
         except InputError as error:
             self.send_error(HTTPStatus.NOT_FOUND, error.what)
