@@ -47,8 +47,8 @@ def reproduce(
         trajectories of each trained arm) and ``laws`` (that of each exact arm).
 
     Raises:
-        InputError: If the experiment, scale or engine is unknown, the experiment would not use the seeds or
-            data, the folder has runs of other settings, or a run fails.
+        InputError: If the experiment, scale or engine is unknown, the experiment would not use the seeds,
+            jobs or data, the folder has another experiment or runs of other settings, or a run fails.
 
     D. Ferbach et al., *Self-Consuming Generative Models with Curated Data Provably Optimize Human
     Preferences*, NeurIPS 2024, section 4.

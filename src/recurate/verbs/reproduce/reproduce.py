@@ -6,6 +6,7 @@ What trains and its packages (the extra ``run``) are imported only where an expe
 from __future__ import annotations
 
 import itertools
+import json
 import os
 import re
 from collections.abc import Callable, Iterable, Sequence
@@ -77,11 +78,17 @@ def reproduce(
         tell: Function that is called with one line of text when a run is complete.
 
     Raises:
-        InputError: If the experiment, scale or engine is unknown, the experiment would not use the seeds or
-            data, the folder has runs of other settings, or a run fails.
+        InputError: If the experiment, scale or engine is unknown, the experiment would not use the seeds,
+            jobs or data, the folder has another experiment or runs of other settings, or a run fails.
     """
     chosen = experiment(name, scale, data)
+    _check_folder(out, chosen, scale)
     seeds = _seeds(chosen, seeds)
+    if jobs is not None and not chosen.arms:
+        raise InputError(
+            f"{chosen.name} trains nothing, so there is nothing to do at once", got=f"{jobs} jobs",
+            remedy="leave them out",
+        )  # fmt: skip
     if engine == SHARDS:
         raise InputError(
             "runs of a reproduction are done whole", got=f"engine {SHARDS}", remedy="use processes or ray"
@@ -104,6 +111,20 @@ def reproduce(
     by_seed = [{arm: found[i] for arm, found in runs.items()} for i in range(len(seeds))]
     findings = tuple(judge(claim, by_seed, laws) for claim in chosen.claims)
     return Reproduction(chosen, scale, seeds, runs, laws, findings)
+
+
+def _check_folder(out: Path, chosen: Experiment, scale: str) -> None:
+    """Refuse a folder with the results of another experiment, or of another scale where it has several."""
+    try:
+        old = json.loads((out / "reproduce.json").read_bytes())
+        held = (old["experiment"], old["scale"])
+    except (OSError, ValueError, TypeError, KeyError):
+        return  # no results, or none that name an experiment
+    if held[0] != chosen.name or (chosen.arms and held[1] != scale):
+        raise InputError(
+            "the folder has the results of another experiment", got=f"{out}: {held[0]}, scale {held[1]}",
+            remedy="name another folder with --out",
+        )  # fmt: skip
 
 
 def _seeds(chosen: Experiment, seeds: Sequence[int] | None) -> tuple[int, ...]:
