@@ -34,6 +34,7 @@ from recurate.log.opening import open_log
 from recurate.log.reading.mapping import Given
 from recurate.log.trajectory import Row
 from recurate.loop.run_folder import RunFolder
+from recurate.metrics.estimates import NORMAL_975
 from recurate.theory.forecast import measured_rounds, predict, reference_cells
 from recurate.theory.setting import Setting
 from recurate.theory.transmission import renewed
@@ -122,6 +123,13 @@ def loops(seeds: int) -> Iterator[Loop]:
 Key = tuple[int, str, str | None, str | None]
 
 
+def _error(row: Row) -> float:
+    """Return the standard error of a measured value, from its 95 % interval."""
+    assert row.lower is not None
+    assert row.upper is not None
+    return (row.upper - row.lower) / (2 * NORMAL_975)
+
+
 def rows_of(rows: tuple[Row, ...]) -> dict[Key, Row]:
     return {(row.round, *row.key): row for row in rows}
 
@@ -134,6 +142,7 @@ class Scores:
         self.share: dict[tuple[str, int], list[float]] = defaultdict(list)
         self.inside: dict[str, list[bool]] = defaultdict(list)
         self.first: list[float] = []
+        self.chance: list[float] = []
 
     def add(self, path: Path) -> None:
         found = Rounds.of(open_log(path, Given()).log, group="group")
@@ -165,6 +174,9 @@ class Scores:
         if key[1] == "mean_exp_reward":
             for name, value in (("learned", row.value), ("round 0", start[key].value), ("no change", before)):
                 self.exp[name, lead].append(abs(value / seen - 1))
+            if lead == 1:
+                errors = [_error(measured[last + step, *key[1:]]) for step in (0, 1)]
+                self.chance.append(float(np.hypot(*errors)) / seen)
         if key[1] == "share":
             for name, value in (("learned", row.value), ("round 0", start[key].value), ("no change", before)):
                 self.share[name, lead].append(abs(value - seen))
@@ -181,15 +193,17 @@ class Scores:
         cells = [x for own in self.inside.values() for x in own]
         cover = [[name, f"{np.mean(own):.1%}", str(len(own))] for name, own in self.inside.items()]
         cover.append(["all", f"{np.mean(cells):.1%}", str(len(cells))])
-        ratio = np.sqrt(
-            np.mean(np.square(self.exp["learned", 1])) / np.mean(np.square(self.exp["no change", 1]))
+        ratio, chance = (
+            np.sqrt(np.mean(np.square(errors)) / np.mean(np.square(self.exp["no change", 1])))
+            for errors in (self.exp["learned", 1], self.chance)
         )
         return [
             *table(head, rows),
             "",
-            f"Root-mean-square error of E e^r one round ahead: {ratio:.0%} of that of 'no change'. Passed on "
-            f"in round 1: median {np.median(self.first):.0%} of the selection, from {min(self.first):.0%} to "
-            f"{max(self.first):.0%}.",
+            f"Root-mean-square error of E e^r one round ahead: {ratio:.0%} of that of 'no change'; "
+            f"{chance:.0%} is the chance of the two measurements, which a forecast that knows all else has "
+            f"too. Passed on in round 1: median {np.median(self.first):.0%} of the selection, from "
+            f"{min(self.first):.0%} to {max(self.first):.0%}.",
             "",
             *table(["measured inside the renewed 95 % band", "share", "cells"], cover),
             "",

@@ -159,7 +159,8 @@ def lines(rows: Sequence[dict[str, str]]) -> list[str]:
         found.setdefault((row["data"], row["retraining"]), []).append(row)
     out = []
     for (data, name), own in found.items():
-        base = {row["seed"]: float(row["seconds"]) for row in found[data, USUAL.name]}
+        usual = found.get((data, USUAL.name), [])
+        base = {row["seed"]: float(row["seconds"]) for row in usual}
         ratios = [float(row["seconds"]) / base[row["seed"]] for row in own if row["seed"] in base]
         seconds = np.median([float(row["seconds"]) for row in own])
         first = np.median([float(row["first_s"]) for row in own])

@@ -14,11 +14,13 @@ from recurate.core.seeds import Stream
 from recurate.log.candidates import Candidates
 from recurate.rules import Rule
 from recurate.theory import transmission
-from recurate.theory.setting import Setting
+from recurate.theory.setting import Setting, Stage
 from recurate.theory.transmission import (
     DRIFT,
     EXACT,
+    FADE,
     GROUPS,
+    LIMITS,
     Level,
     Pulls,
     Step,
@@ -157,6 +159,49 @@ def test_bands_hold_what_is_measured():
             (row,) = (r for r in found.rows if (r.round, r.quantity) == (2 + lead, "mean_reward"))
             inside.append(row.lower <= rounds[2 + lead].rewards.mean() <= row.upper)
     assert sum(inside) >= binom.ppf(1e-3, len(inside), 0.95)
+
+
+def test_a_loss_beyond_what_was_selected_is_followed_and_fades():
+    """Retraining that moves away from what was selected, as where it blurs samples and blur is punished."""
+    assert (Level(0.5).usable, Level(-0.5).usable, Level(-3.0).usable, Level(2.0).usable) == (
+        0.5, -0.5 * FADE, LIMITS[0], 1.0,
+    )  # fmt: skip
+    rounds = loop(6, 0.8, -0.4)
+    found = renewed(rounds[:4], SETTING, ahead=1)
+    (row,) = (r for r in found.rows if (r.round, r.quantity) == (4, "mean_reward"))
+    persistence = abs(rounds[3].rewards.mean() - rounds[4].rewards.mean())
+    assert abs(row.value - rounds[4].rewards.mean()) < 0.5 * persistence
+
+
+def test_the_picks_that_were_made_are_the_next_training_set():
+    rounds = loop(7, 0.9, 0.9, rounds=2)
+    reward = rounds[1].rewards[:, 0]
+    made = np.argsort(-reward)[: len(reward) // 8]  # by no rule of the setting
+    picked = np.isin(np.arange(len(reward)), made)
+    known = [rounds[0], replace(rounds[1], picked=picked)]
+    step = Step.of(known[1], SETTING, rounds[0], None)
+    assert step.known
+    assert step.target == pytest.approx(picked / picked.sum())
+    assert not Step.of(rounds[1], SETTING, rounds[0], None).known
+    values = []
+    for measured in (known, rounds):
+        found = renewed(measured, SETTING, ahead=2, stream=Stream(0))
+        values.append({r.round: r for r in found.rows if r.quantity == "mean_reward"})
+    told, expected = values
+    assert told[2].value > expected[2].value + 0.3, "the best eighth has a higher mean than Luce's picks"
+    assert told[2].value == pytest.approx(
+        reward.mean() + 0.9 * (reward[made].mean() - reward.mean()), abs=0.1
+    )
+    few = Setting(Rule(4), picks=100)
+    few_known = replace(rounds[1], picked=np.arange(len(reward)) % 4 == 0)
+    target = Step.of(few_known, few, rounds[0], None).target
+    assert np.flatnonzero(target).tolist() == list(range(0, 400, 4)), "the first picks enter the training set"
+
+
+def test_candidates_of_two_stages_have_no_such_training_set():
+    now = loop(8, 1.0, 1.0, rounds=1)[0]
+    staged = Setting(Rule(2), then=(Stage(Rule(2)),))
+    assert not Step.of(replace(now, picked=np.arange(len(now)) % 2 == 0), staged, now, None).known
 
 
 def test_the_first_round_ahead_knows_nothing_yet():

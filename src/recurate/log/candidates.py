@@ -10,7 +10,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import ArrayLike, NDArray
 
-from recurate.core.arrays import FloatArray, IntArray
+from recurate.core.arrays import BoolArray, FloatArray, IntArray
 from recurate.core.errors import InputError
 from recurate.log.schema import MODEL, REAL, Log
 
@@ -27,6 +27,7 @@ class Candidates:
         contexts: Context of each candidate as text, shape (n,); None if all are the same.
         labels: Known groups, including those that do not occur among these candidates.
         counts: Number of candidates that each row stands for, shape (n,), positive; None: one each.
+        picked: Whether each was picked, shape (n,), where rounds of a log are read; None: unknown.
     """
 
     rewards: FloatArray
@@ -36,6 +37,7 @@ class Candidates:
     contexts: NDArray[Any] | None = None
     labels: tuple[str, ...] = ()
     counts: FloatArray | None = None
+    picked: BoolArray | None = None
 
     def __len__(self) -> int:
         return len(self.rewards)
@@ -59,6 +61,7 @@ class Candidates:
             tracked={name: values[rows] for name, values in self.tracked.items()},
             contexts=None if self.contexts is None else self.contexts[rows],
             counts=None if self.counts is None else self.counts[rows],
+            picked=None if self.picked is None else self.picked[rows],
         )
 
     def join(self, other: Candidates) -> Candidates:
@@ -125,9 +128,13 @@ class Rounds:
                 got=f"sources {sorted(set(log.column('source').tolist()))}",
                 remedy=f"candidates have source {MODEL!r}, real data {REAL!r}",
             )
-        by_round = {
-            t: from_log(generated.select(round=t), group=group, track=track) for t in generated.rounds()
-        }
+        by_round = {}
+        for t in generated.rounds():
+            own = generated.select(round=t)
+            picked = np.asarray(own.column("picked"), bool)
+            by_round[t] = replace(
+                from_log(own, group=group, track=track), picked=picked if picked.any() else None
+            )
         labels = tuple(sorted({name for c in by_round.values() for name in group_names(c, None)}))
         real = log.select(source=REAL)
         return cls(

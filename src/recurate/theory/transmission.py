@@ -39,9 +39,10 @@ from recurate.theory.setting import Setting, mix
 EXACT, ONE, GROUPS = "exact", "one", "groups"
 # The constants of drift and chance were chosen on loops that benchmarks/fidelity.py has as seed 0.
 START, UNSURE = 1.0, 0.5  # mean and standard deviation of a level before any round
-PULL, WANDER, CHANCE = 0.2, 0.05, 0.03  # of pulls: spread between groups, change and chance per round
+PULL, WANDER, CHANCE = 0.2, 0.03, 0.03  # of pulls: spread between groups, change and chance per round
 DRIFT = 0.15  # standard deviation of a level's change per round
-LIMITS = -0.5, 1.25  # of courses: retraining may also lose what a model had, or overshoot
+FADE = 0.7  # part of a level below 0 that is expected again: the first retrainings blur most
+LIMITS = -1.0, 1.25  # of courses: retraining may also lose what a model had, or overshoot
 FEWEST = 5  # candidates that a group should have to tell its pull
 DRAWS = 64  # loops behind the bands
 MOST = 20_000  # atoms of a loop behind the bands
@@ -52,7 +53,7 @@ class Level:
     """A part of the way that retraining moves a model, as it is known after some rounds.
 
     Attributes:
-        mean: Its mean; it may lie outside [0, 1], where laws cannot follow.
+        mean: Its mean; below 0 retraining loses more than was selected, as where it blurs samples.
         variance: Its variance.
         rounds: Number of rounds that it rests on.
     """
@@ -69,16 +70,21 @@ class Level:
         after = (1 - gain) * self.variance
         return Level(self.mean + gain * (slope - self.mean), after + DRIFT**2, self.rounds + 1)
 
+    def expected(self, ahead: int = 1) -> float:
+        """Return the mean some rounds ahead, cut to LIMITS[0] and 1; below 0 it fades from round to round."""
+        return min(max(self.mean, FADE**ahead * self.mean, LIMITS[0]), 1.0)
+
     @property
     def usable(self) -> float:
-        """The mean, cut to [0, 1]."""
-        return min(max(self.mean, 0.0), 1.0)
+        """What is expected one round ahead."""
+        return self.expected()
 
     def path(self, rounds: int, draw: np.random.Generator) -> FloatArray:
         """Return one possible course over the rounds ahead, cut to LIMITS, shape (rounds,)."""
-        start = self.usable + math.sqrt(self.variance) * draw.standard_normal()
+        middle = np.array([self.expected(t) for t in range(1, rounds + 1)])
+        start = math.sqrt(self.variance) * draw.standard_normal()
         steps = np.concatenate([[0.0], DRIFT * draw.standard_normal(max(rounds - 1, 0))])
-        return np.clip(start + np.cumsum(steps), *LIMITS)[:rounds]
+        return np.asarray(np.clip(middle + start + np.cumsum(steps)[:rounds], *LIMITS))
 
 
 @dataclass(frozen=True)
@@ -163,20 +169,20 @@ class Transmission:
     pulls: Pulls | None
     errors: dict[str, float]
 
-    def levels(self, form: str | None = None) -> tuple[float, float]:
-        """Return beta and omega."""
+    def levels(self, form: str | None = None, ahead: int = 1) -> tuple[float, float]:
+        """Return beta and omega some rounds ahead."""
         form = self.form if form is None else form
         if form == EXACT:
             return 1.0, 1.0
         if form == ONE:
-            return self.one.usable, self.one.usable
-        return self.between.usable, self.within.usable
+            return self.one.expected(ahead), self.one.expected(ahead)
+        return self.between.expected(ahead), self.within.expected(ahead)
 
-    def course(self, form: str | None = None) -> Course:
-        """Return the course that is expected of every round ahead."""
+    def course(self, form: str | None = None, ahead: int = 1) -> Course:
+        """Return the course that is expected some rounds ahead."""
         form = self.form if form is None else form
         pulls = self.pulls.means if form == GROUPS and self.pulls is not None else None
-        return (*self.levels(form), pulls)
+        return (*self.levels(form, ahead), pulls)
 
     def courses(self, rounds: int, draw: np.random.Generator) -> list[Course]:
         """Return possible courses of the rounds ahead.
@@ -282,10 +288,12 @@ class Step:
     Attributes:
         model: The loop from these candidates on, of one round.
         target: d_t on the model's atoms, shape (atoms,).
+        known: Whether d_t is the law of the picks that were made, rather than of those to be expected.
     """
 
     model: LoopModel
     target: FloatArray
+    known: bool = False
 
     @classmethod
     def of(cls, now: Candidates, setting: Setting, reference: Candidates, cells: Cells | None) -> Step:
@@ -294,7 +302,11 @@ class Step:
         model = LoopModel.build(now, None, reference if setting.real_fraction else None, own, cells)
         names = tuple(sorted({*model.describer.group_names, *now.labels}))
         model = replace(model, describer=replace(model.describer, group_names=names))
-        return cls(replace(model, has_kl=cells is not None), trained(model, model.population.law))
+        model = replace(model, has_kl=cells is not None)
+        made = _of_picks(model, now)
+        if made is not None:
+            return cls(model, made, True)
+        return cls(model, trained(model, model.population.law))
 
     @property
     def law(self) -> FloatArray:
@@ -332,6 +344,19 @@ def _measured_law(candidates: Candidates) -> FloatArray:
     return np.full(len(candidates), 1 / len(candidates)) if law is None else law
 
 
+def _of_picks(model: LoopModel, now: Candidates) -> FloatArray | None:
+    """Return the training law of the picks that were made, (atoms,); None where atoms are no candidates."""
+    setting = model.setting
+    if now.picked is None or now.counts is not None or model.residuals is not None or setting.then:
+        return None
+    if model.candidates != len(now):
+        return None
+    rows = np.flatnonzero(now.picked)[: setting.picks]  # the first enter the training set
+    batch = np.zeros(len(model.population.law))
+    batch[rows] = 1 / len(rows)
+    return mix(batch, model.population.reference, setting.real_fraction) if setting.real_fraction else batch
+
+
 def trained(model: LoopModel, law: FloatArray) -> FloatArray:
     """Return the training law of a law, shape (atoms,)."""
     setting = model.setting
@@ -350,8 +375,8 @@ def moved(
         law: p_t, shape (atoms,).
         target: d_t, shape (atoms,).
         codes: Group of each atom, shape (atoms,); None: one group.
-        between: beta, the part of the way that shares of groups move, in [0, 1].
-        within: omega, that of the laws within groups, in [0, 1].
+        between: beta, the part of the way that shares of groups move, at most 1; no law has mass below 0.
+        within: omega, that of the laws within groups, alike.
 
     >>> moved(np.array([0.5, 0.5]), np.array([0.2, 0.8]), np.array([0, 1]), 0.5, 0.0)
     array([0.35, 0.65])
@@ -380,7 +405,8 @@ def pulled(law: FloatArray, codes: IntArray | None, pulls: FloatArray | None) ->
 def _passed(now: Step, after: Candidates, setting: Setting) -> Passed:
     """Return the slopes of the measured changes on those that selection asks for."""
     codes, count = now.codes, now.model.candidates
-    picks, share = setting.picks or after.size, 1.0 - setting.real_fraction
+    picks = setting.picks or after.size
+    share = 0.0 if now.known else 1.0 - setting.real_fraction  # of the training set that is left to chance
     changes = [_mean_changes(now, after, None, None, picks, share)]
     if codes is None:
         return Passed(_slope(changes[0]), Slope(START, math.inf), _slope(changes[0]))
@@ -491,11 +517,21 @@ def _miss(predicted: Values, measured: Values) -> float:
 # --- the rounds ahead -----------------------------------------------------------------------------
 
 
-def laws_ahead(model: LoopModel, start: FloatArray, courses: Sequence[Course]) -> Iterator[FloatArray]:
-    """Yield the laws of the rounds ahead, each (atoms,), for the course of each round."""
+def laws_ahead(
+    model: LoopModel, start: FloatArray, courses: Sequence[Course], first: FloatArray | None = None
+) -> Iterator[FloatArray]:
+    """Yield the laws of the rounds ahead, each (atoms,), for the course of each round.
+
+    Args:
+        model: The loop, of one round.
+        start: Law of the last round, shape (atoms,).
+        courses: The course of each round ahead.
+        first: Training law of the first of these, shape (atoms,); None: that of ``start``.
+    """
     law, codes = start, model.describer.codes
     for between, within, pulls in courses:
-        law = pulled(moved(law, trained(model, law), codes, between, within), codes, pulls)
+        aim = trained(model, law) if first is None else first
+        law, first = pulled(moved(law, aim, codes, between, within), codes, pulls), None
         yield law
 
 
@@ -503,7 +539,8 @@ def _ahead(
     last: Step, known: Transmission, rounds: int, first: int, setting: Setting, stream: Stream | None
 ) -> list[Row]:
     model, describer = last.model, last.model.describer
-    central = list(laws_ahead(model, last.law, [known.course()] * rounds))
+    courses = [known.course(ahead=t) for t in range(1, rounds + 1)]
+    central = list(laws_ahead(model, last.law, courses, last.target))
     rows = [
         row
         for t, law in enumerate(central, 1)
@@ -543,7 +580,8 @@ def _spread(
         law, codes = _drawn(last.law, size, draw), model.describer.codes
         for t, (between, within, pulls) in enumerate(known.courses(rounds, draw)):
             # The picks' chance is passed on as far as the selection itself is.
-            aim = _drawn(trained(model, law), picks, draw)
+            made = last.known and t == 0
+            aim = last.target if made else _drawn(trained(model, law), picks, draw)
             law = pulled(moved(law, aim, codes, between, within), codes, pulls)
             seen = last.values(_drawn(law, size, draw))
             for row in model.describer.rows(0, RENEWED, seen):
@@ -561,7 +599,7 @@ def _thinned(last: Step, setting: Setting) -> Step:
     if count <= MOST:
         return last
     atoms = model.describer.candidates
-    own = atoms.take(np.linspace(0, count - 1, MOST).astype(int))
+    own = replace(atoms.take(np.linspace(0, count - 1, MOST).astype(int)), picked=None)
     real = atoms.take(np.arange(count, len(atoms))) if len(atoms) > count else own
     return Step.of(replace(own, labels=model.describer.group_names), setting, real, model.cells)
 

@@ -162,7 +162,8 @@ def _from_opened(
         _check_consecutive(rounds)
         progress.stage("learning what retraining passes on")
         setting = Setting.of(**arguments | {"efficacy": 1.0})
-        found = list(found_rounds.generated.values())
+        # What was picked by another rule is no training set of the loop that is asked about.
+        found = [replace(c, picked=None) if ruling.options else c for c in found_rounds.generated.values()]
         if options.fit_efficacy:
             half = len(rounds) // 2
             fitted = renew(found, setting, real, cells, first=half).efficacy
