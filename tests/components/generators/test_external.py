@@ -25,6 +25,7 @@ from recurate.loop.contexts import draw_contexts
 from recurate.loop.driver import resume, run
 from recurate.loop.dry_run import rehearse
 from recurate.loop.run_folder import RunFolder
+from recurate.verbs.run.renewed import renewed_rows
 
 
 def write_config(config: dict, folder: Path) -> Path:
@@ -63,6 +64,23 @@ def test_a_loop_of_texts_follows_its_forecast(reports):
     # 900 candidates from 300 picks: s.e. below 0.04; the picks' own chance carries over
     assert np.abs(measured - forecast).max() < 0.15
     assert {row.group for row in found.where("measured", "share").rows} == set(WORDS)
+
+
+def test_a_loop_with_contexts_is_renewed_from_its_picks(reports):
+    """The program resamples what it was given, so the picks' mean is the next round's, up to chance."""
+    store = RunFolder.open(reports / "out")
+    rows, known = renewed_rows(store, store.config())
+    assert known is not None
+    means = {r.round: r for r in rows.rows if (r.quantity, r.reward) == ("mean_reward", "sunny")}
+    assert sorted(means) == [1, 2], "the run is complete"
+    assert {r.lower for r in means.values()} == {None}
+    picks = store.log(0).select(source="model")
+    wanted = picks.column("sunny")[picks.column("picked")].mean()
+    assert means[1].value == pytest.approx(wanted), "the picks that were made, not those to be expected"
+    found = Trajectory.read(reports / "out" / "trajectory.parquet")
+    measured = found.values("mean_reward", source="measured", reward="sunny")
+    assert abs(means[2].value - measured[2]) < 0.15
+    assert {r.quantity for r in rows.rows} >= {"mean:short", "share", "entropy"}
 
 
 def test_every_candidate_is_of_its_slates_context(reports):
