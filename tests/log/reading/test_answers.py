@@ -182,3 +182,29 @@ def test_candidates_of_a_run_that_were_not_shown_belong_to_no_answer():
     assert "--include has no effect: all picks that the run was trained on count" in notes
     with pytest.raises(InputError, match="--include names"):
         open_log(table, Given(picks=False, include=("simulate",)))
+
+
+def test_an_answer_in_several_exports_counts_once(tmp_path):
+    whole = exported(60, repeats=0.0, checks=0.0, simulated=0.0)
+    whole = whole.append_column("study", pa.array(["one"] * whole.num_rows))
+    parquet.write_table(whole.slice(0, 40 * 4), tmp_path / "early.parquet")
+    parquet.write_table(whole, tmp_path / "late.parquet")
+    both = open_log([tmp_path / "early.parquet", tmp_path / "late.parquet"], Given())
+    assert both.log.table.num_rows == whole.num_rows
+    assert any("40 answers are there several times, and counted once" in n for n in both.understood.notes)
+    once = open_log(tmp_path / "late.parquet", Given())
+    assert not any("several times" in note for note in once.understood.notes)
+    joined = open_log(pa.concat_tables([whole, whole.slice(0, 40)]), Given())
+    assert joined.log.table.num_rows == whole.num_rows, "as when files are joined by hand"
+
+
+def test_exports_that_disagree_are_refused(tmp_path):
+    whole = exported(20, repeats=0.0, checks=0.0, simulated=0.0)
+    whole = whole.append_column("study", pa.array(["one"] * whole.num_rows))
+    times = whole["time"].to_pylist()
+    later = ["2030-01-01T00:00:00.000+00:00" if i < 8 else time for i, time in enumerate(times)]
+    changed = whole.set_column(whole.column_names.index("time"), "time", pa.array(later))
+    for name, table in (("a", whole), ("b", changed)):
+        parquet.write_table(table, tmp_path / f"{name}.parquet")
+    with pytest.raises(InputError, match=r"disagree(.|\n)*2 answers that differ(.|\n)*newest"):
+        open_log([tmp_path / "a.parquet", tmp_path / "b.parquet"], Given())

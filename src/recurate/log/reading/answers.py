@@ -22,13 +22,15 @@ from recurate.core.arrays import BoolArray, IntArray
 from recurate.core.errors import InputError, counted, nearest
 from recurate.core.limits import ROWS
 from recurate.log.reading.mapping import Given
-from recurate.log.reading.sources import Source, open_source
+from recurate.log.reading.sources import FILE, Source, open_source
 from recurate.log.reading.values import array_of, blank, codes_of, flags_of
 
 OF_STUDY = " of study "  # between a person's name and the study, where both are needed
 KINDS = {"repeats": "repeated", "checks": "check", "simulated": "simulated"}  # and their columns
 WORDS = {"repeats": "{repeat|repeats}", "checks": "{check|checks}", "simulated": "simulated {pick|picks}"}
 SLATE = ("round", "slate")
+ANSWER = ("study", *SLATE)  # tell answers of exports apart
+ROW = (*ANSWER, "item", "slot", "chooser", "time", "outcome", "picked")
 EXPORT = frozenset({"asked", "shown", "outcome", "chooser"})  # columns that every export has
 JUDGED = frozenset(
     {"source", "item", "outcome", "chooser", "simulated"}
@@ -72,7 +74,9 @@ def standing(file: Source, given: Given, *, loop: bool = False) -> Answers:
         return Answers(file, _unused(file, given, list(present.values())))
     if judged and loop:
         return Answers(file, _trained_on(file, given))
+    file, once = _once(file) if export else (file, ())
     file, told = _by_study(file) if export else (file, ())
+    told = (*once, *told)
     kinds = _kinds(file, given, {"simulated": "simulated"} if judged else present)
     left = {kind: own for kind, own in kinds.items() if own.any()}
     if not left:
@@ -90,6 +94,40 @@ def standing(file: Source, given: Given, *, loop: bool = False) -> Answers:
     note = f"left out: {_listed(counts)}; {_option(given, counts)} counts them"
     kept = open_source(table.filter(pa.array(~rows)))
     return Answers(replace(kept, name=file.name, said=file.notes), (*told, note), sum(counts.values()))
+
+
+def _once(file: Source) -> tuple[Source, tuple[str, ...]]:
+    """Return an export in which every answer is once, though several exports of one study may have it.
+
+    Raises:
+        InputError: If two exports of one study disagree on an answer.
+    """
+    names = [n for n in ROW if n in file.schema.names]
+    if not {"study", "slate", "time"} <= set(names):
+        return file, ()
+    table = file.read()
+    columns = {n: np.array([str(v) for v in array_of(table, n)]) for n in names}
+    first = np.zeros(table.num_rows, bool)
+    first[np.unique(codes_of(columns, names), return_index=True)[1]] = True
+    kept = table.filter(pa.array(first))
+    answer = codes_of({n: v[first] for n, v in columns.items()}, [n for n in ANSWER if n in names])
+    if FILE in kept.column_names:
+        own = codes_of({FILE: array_of(kept, FILE), "answer": answer}, (FILE, "answer"))
+        pairs = np.unique(np.stack([answer, own]), axis=1)[0]
+        torn = int((np.unique(pairs, return_counts=True)[1] > 1).sum())
+        if torn:
+            raise InputError(
+                f"{file.name}: exports of one study disagree",
+                got=counted(torn, "{answer|answers} that {differs|differ}"),
+                remedy="give the newest export of each study alone",
+            )
+    if first.all():
+        return file, ()
+    again = codes_of(columns, [n for n in ANSWER if n in names])[~first]
+    note = (
+        f"{counted(np.unique(again).size, '{answer is|answers are}')} there several times, and counted once"
+    )
+    return replace(open_source(kept), name=file.name, said=file.notes), (note,)
 
 
 def _by_study(file: Source) -> tuple[Source, tuple[str, ...]]:
