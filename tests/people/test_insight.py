@@ -11,6 +11,7 @@ import pytest
 pytest.importorskip("sqlalchemy", reason="pip install 'recurate[people]'")
 
 from helpers.studies import slates, texts
+from recurate.core.errors import InputError
 from recurate.people import insight
 from recurate.people.ballots import Candidate, Slate
 from recurate.people.insight import GROUPED, LiveFit, choices_of, overview
@@ -51,6 +52,14 @@ def test_people_have_the_codes_that_their_last_page_shows(study_of):
     rows = overview(study)["people"]
     assert [(p["worker"], p["code"]) for p in rows] == [("W7", study.code(anna)), ("", "")]
     assert [p["code"] for p in overview(study, codes=False)["people"]] == ["", ""], "one code for all"
+
+
+def test_a_simulated_person_who_cannot_judge_is_nobody(study_of):
+    study = study_of(slates(3))
+    with pytest.raises(InputError, match="need a column of rewards"):
+        judge(study, 1, reward="no such column")
+    assert overview(study)["people"] == []
+    assert judge(study, 3) == 3, "its slate was handed back"
 
 
 def test_agreement_is_of_people_on_slates_whose_answer_nobody_knows(study_of):

@@ -46,7 +46,10 @@ def judge(
         try:
             rewards = _rewards(study, lease, reward)[None]
         except InputError:
-            study.hand_back(person)
+            if made:
+                study.hand_back(person)
+            else:  # nobody who never judged
+                study.remove(person)
             raise
         draw = Stream(study.rules.seed).at("simulated", person, lease.slate).generator()
         law = Rule(rewards.shape[1], noise=NOISES[rule], temperature=temperature, lapse=lapse)
