@@ -41,7 +41,7 @@ EXACT, ONE, GROUPS = "exact", "one", "groups"
 START, UNSURE = 1.0, 0.5  # mean and standard deviation of a level before any round
 PULL, WANDER, CHANCE = 0.2, 0.03, 0.03  # of pulls: spread between groups, change and chance per round
 DRIFT = 0.15  # standard deviation of a level's change per round
-FADE = 0.7  # part of a level below 0 that is expected again: the first retrainings blur most
+FADE = 0.5  # part of a level below 0 that is expected again: the first retrainings blur most
 LIMITS = -1.0, 1.25  # of courses: retraining may also lose what a model had, or overshoot
 LIKE = 50  # candidates of like reward over which a training law is spread where a model moves away from it
 FEWEST = 5  # candidates that a group should have to tell its pull
@@ -209,11 +209,13 @@ class Renewed:
             and of the rounds ahead, made from the last round.
         transmission: What is known after the last round.
         passed: What each round's retraining passed on.
+        known: Number of rounds whose training law is that of the picks that were made.
     """
 
     rows: tuple[Row, ...]
     transmission: Transmission
     passed: tuple[Passed, ...]
+    known: int = 0
 
 
 def renewed(
@@ -253,7 +255,7 @@ def renewed(
         known = _learned(known, found, misses, now, after)
     if ahead:
         rows += _ahead(steps[-1], known, ahead, len(rounds) - 1, setting, stream)
-    return Renewed(tuple(rows), known, tuple(passed))
+    return Renewed(tuple(rows), known, tuple(passed), sum(step.known for step in steps))
 
 
 def _learned(
@@ -273,7 +275,7 @@ def _learned(
     pulls = known.pulls
     if pulls is not None and now.codes is not None:
         count = pulls.means.size
-        law = now.after(between.usable, within.usable)
+        law = now.after(between.expected(0), within.expected(0))  # of this round, which has not faded
         predicted = np.asarray(np.bincount(now.codes, law, count), float)
         codes = now.describer_of(after).codes
         assert codes is not None
