@@ -383,7 +383,8 @@ def log_of_picks(last: int = 200) -> pa.Table:
     ("options", "rounds"),
     [
         ({}, 2), ({"picks": 200}, 2), ({"real_fraction": 0.3}, 2), ({"picks": 50}, 0),
-        ({"temperature": 2.0}, 0), ({"k": 8}, 0), ({"weights": [1.0]}, 0), ({"threshold": 0.5}, 0), ({"then": [2]}, 0),
+        ({"temperature": 2.0}, 0), ({"k": 8}, 0),
+        ({"weights": [1.0]}, 0), ({"threshold": 0.5}, 0), ({"then": [2]}, 0),
     ],
 )  # fmt: skip
 def test_picks_are_the_training_set_unless_others_are_asked_about(options, rounds):
