@@ -7,7 +7,7 @@ what distinguishes samples within a group. With groups g, their shares s(g) and 
 .. math:: s_{t+1} = s_t + \beta_t (s^d_t - s_t), \qquad
           p_{t+1}(\cdot | g) = p_t(\cdot | g) + \omega_t (d_t(\cdot | g) - p_t(\cdot | g)),
 
-beta_t and omega_t in [0, 1]; with one group, or beta = omega, this is the efficacy of
+beta_t and omega_t at most 1, and below 0 where retraining loses more than was selected; with one group, or beta = omega, this is the efficacy of
 :mod:`recurate.theory.renewal`. Each round shows one noisy value of each: the weighted least-squares slope of
 the measured changes on those that selection asks for. They drift from round to round, so they are tracked as
 local levels by Kalman's filter (Harvey, *Forecasting, structural time series models and the Kalman filter*,
@@ -37,7 +37,7 @@ from recurate.theory.loop_model import LoopModel
 from recurate.theory.setting import Setting, mix
 
 EXACT, ONE, GROUPS = "exact", "one", "groups"
-# The constants of drift and chance were chosen on loops that benchmarks/fidelity.py has as seed 0.
+# The constants of drift, fading and chance were chosen on loops that benchmarks/fidelity.py has as seed 0.
 START, UNSURE = 1.0, 0.5  # mean and standard deviation of a level before any round
 PULL, WANDER, CHANCE = 0.2, 0.03, 0.03  # of pulls: spread between groups, change and chance per round
 DRIFT = 0.15  # standard deviation of a level's change per round
