@@ -203,6 +203,11 @@ def test_prompts_are_given_whatever_is_picked_for_them():
     assert step.known
     assert [step.target[contexts == c].sum() for c in "pqr"] == pytest.approx([0.3, 0.3, 0.4])
     assert step.target[[0, 600, 1200]] == pytest.approx([0.1, 0.3, 1 / 2000])
+    reward = now.rewards[:, 0] + np.repeat([0, 1, 2], [600, 600, 800])  # alike across contexts, too
+    best = np.arange(4) == np.argmax(reward.reshape(-1, 4), axis=1)[:, None]
+    step = Step.of(replace(now, rewards=reward[:, None], picked=best.ravel()), SETTING, now, None)
+    lost = step.after(-0.4, -0.4)
+    assert [lost[contexts == c].sum() for c in "pqr"] == pytest.approx([0.3, 0.3, 0.4], abs=0.01)
 
 
 @pytest.mark.parametrize("k", [2, 8])

@@ -7,11 +7,12 @@ what distinguishes samples within a group. With groups g, their shares s(g) and 
 .. math:: s_{t+1} = s_t + \beta_t (s^d_t - s_t), \qquad
           p_{t+1}(\cdot | g) = p_t(\cdot | g) + \omega_t (d_t(\cdot | g) - p_t(\cdot | g)),
 
-beta_t and omega_t at most 1, and below 0 where retraining loses more than was selected; with one group, or beta = omega, this is the efficacy of
-:mod:`recurate.theory.renewal`. Each round shows one noisy value of each: the weighted least-squares slope of
-the measured changes on those that selection asks for. They drift from round to round, so they are tracked as
-local levels by Kalman's filter (Harvey, *Forecasting, structural time series models and the Kalman filter*,
-1989, section 4.1); what it predicts of the rounds ahead, with its error, enters forecasts and their bands.
+beta_t and omega_t at most 1, and below 0 where retraining loses more than was selected; with one group, or
+beta = omega, this is the efficacy of :mod:`recurate.theory.renewal`. Each round shows one noisy value of
+each: the weighted least-squares slope of the measured changes on those that selection asks for. They drift
+from round to round, so they are tracked as local levels by Kalman's filter (Harvey, *Forecasting, structural
+time series models and the Kalman filter*, 1989, section 4.1); what it predicts of the rounds ahead, with its
+error, enters forecasts and their bands.
 
 The three forms (*exact*: beta = omega = 1; *one*: beta = omega; *groups*: both) are compared by their errors
 one round ahead, each made before its round was seen. This model is this package's own.
@@ -340,9 +341,11 @@ class Step:
 
     @cached_property
     def alike(self) -> IntArray:
-        """Cells of about LIKE atoms of one group and of like weighted reward, shape (atoms,)."""
-        rewards = self.model.describer.candidates.rewards @ self.model.population.weights
+        """Cells of at most LIKE atoms of one group, one context and like weighted reward, shape (atoms,)."""
+        rewards = self.model.population.rewards @ self.model.population.weights
         codes = np.zeros(len(rewards), int) if self.codes is None else self.codes
+        if self.model.context_codes is not None and self.model.residuals is None:
+            codes = codes + (int(codes.max()) + 1) * self.model.context_codes
         order = np.lexsort((rewards, codes))
         starts = np.flatnonzero(np.diff(codes[order], prepend=-1))
         place = np.arange(len(order)) - np.repeat(starts, np.diff(starts, append=len(order)))
