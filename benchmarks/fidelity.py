@@ -145,9 +145,9 @@ class Scores:
         self.chance: list[float] = []
 
     def add(self, path: Path) -> None:
-        found = Rounds.of(open_log(path, Given()).log, group="group")
-        rounds, real = list(found.generated.values()), found.real
         config = RunFolder.open(path).config()
+        found = Rounds.of(open_log(path, Given()).log, group="group", picks=config.selection.picks)
+        rounds, real = list(found.generated.values()), found.real
         setting = Setting(
             config.selection.rule(),
             real_fraction=config.retraining.real_fraction,
@@ -217,7 +217,8 @@ def main() -> None:
     parser.add_argument("--complete", action="store_true", help="only loops that are complete in FOLDER")
     parser.add_argument("--out", type=Path, default=Path("benchmarks/results"), help="folder of the results")
     arguments = parser.parse_args()
-    arguments.folder.mkdir(parents=True, exist_ok=True)
+    for folder in (arguments.folder, arguments.out):
+        folder.mkdir(parents=True, exist_ok=True)
     parts = {"seed 0, on which constants were chosen": Scores(), "other seeds": Scores()}
     names: dict[str, list[str]] = {part: [] for part in parts}
     for loop in loops(arguments.seeds):

@@ -49,7 +49,8 @@ def efficacy_of(parent: Path, setting: Setting) -> float:
     """Return the part of a selection that the parent's first two retrainings passed on."""
     found = rounds_of(parent)
     first = [found.generated[t] for t in found.numbers[:3]]
-    return renewed(first, setting, found.real).transmission.one.usable
+    known = renewed(first, setting, found.real).transmission.one.usable
+    return max(known, 0.01)  # a plan knows no loss beyond what was selected
 
 
 def compare(data: str, folder: Path) -> list[list[str]]:

@@ -20,6 +20,8 @@ def test_rounds_know_what_was_picked():
     assert [found.generated[t].picked.tolist() for t in (0, 1)] == [
         [False, True, False, True, True, False], [True, False, True, False, False, True],
     ]  # fmt: skip
+    few = Rounds.of(as_log(table, rewards=("reward",)), picks=2)
+    assert np.flatnonzero(few.first.picked).tolist() == [1, 3], "the first picks enter the training set"
     assert found.first.take(np.array([1, 0])).picked.tolist() == [True, False]
     assert found.first.join(found.first).picked is None, "real data are not picked"
     assert Candidates(np.zeros((2, 1)), ("reward",)).picked is None

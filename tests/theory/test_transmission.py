@@ -100,9 +100,8 @@ def loop(seed: int, between: float, within: float, pulls=None, rounds: int = 6, 
     codes = np.repeat(np.arange(3), 2000)
     atoms = rng.normal(0.5 * codes, 1.0)
     everything = Candidates(atoms[:, None], ("reward",), groups=NAMES[codes], labels=tuple(NAMES))
-    model = Step.of(everything, SETTING, everything, None).model
-    found = [np.full(len(atoms), 1 / len(atoms))]
-    found += laws_ahead(model, found[0], [(between, within, pulls)] * (rounds - 1))
+    step = Step.of(everything, SETTING, everything, None)
+    found = [step.law, *laws_ahead(step, [(between, within, pulls)] * (rounds - 1))]
     return [sample(law, atoms, NAMES[codes], count, rng) for law in found]
 
 
@@ -135,12 +134,12 @@ def test_planted_pulls_are_found():
 def test_forecasts_two_and_four_rounds_ahead_beat_those_that_pass_on_everything():
     rounds = loop(3, 0.8, 0.2, rounds=7)
     known = renewed(rounds[:3], SETTING, ahead=4, stream=Stream(0))
-    model = Step.of(rounds[2], SETTING, rounds[0], None).model
-    whole = list(laws_ahead(model, model.population.law, [(1.0, 1.0, None)] * 4))
+    step = Step.of(rounds[2], SETTING, rounds[0], None)
+    whole = list(laws_ahead(step, [(1.0, 1.0, None)] * 4))
     for lead in (2, 4):
         actual = rounds[2 + lead].rewards.mean()
         (row,) = (r for r in known.rows if (r.round, r.quantity) == (2 + lead, "mean_reward"))
-        exact = model.describe(whole[lead - 1]).moments[0]["mean_reward"].value
+        exact = step.values(whole[lead - 1]).moments[0]["mean_reward"].value
         assert abs(row.value - actual) < 0.3 * abs(exact - actual)
 
 
@@ -192,10 +191,55 @@ def test_the_picks_that_were_made_are_the_next_training_set():
     assert told[2].value == pytest.approx(
         reward.mean() + 0.9 * (reward[made].mean() - reward.mean()), abs=0.1
     )
-    few = Setting(Rule(4), picks=100)
-    few_known = replace(rounds[1], picked=np.arange(len(reward)) % 4 == 0)
-    target = Step.of(few_known, few, rounds[0], None).target
-    assert np.flatnonzero(target).tolist() == list(range(0, 400, 4)), "the first picks enter the training set"
+
+
+def test_prompts_are_given_whatever_is_picked_for_them():
+    """Three of four picks are of one context: each context keeps its share, one without a pick its law."""
+    contexts = np.repeat(["p", "q", "r"], [600, 600, 800])
+    now = Candidates(np.random.default_rng(0).normal(size=(2000, 1)), ("reward",), contexts=contexts)
+    picked = np.zeros(2000, bool)
+    picked[[0, 1, 2, 600]] = True
+    step = Step.of(replace(now, picked=picked), SETTING, now, None)
+    assert step.known
+    assert [step.target[contexts == c].sum() for c in "pqr"] == pytest.approx([0.3, 0.3, 0.4])
+    assert step.target[[0, 600, 1200]] == pytest.approx([0.1, 0.3, 1 / 2000])
+    reward = now.rewards[:, 0] + np.repeat([0, 1, 2], [600, 600, 800])  # alike across contexts, too
+    best = np.arange(4) == np.argmax(reward.reshape(-1, 4), axis=1)[:, None]
+    step = Step.of(replace(now, rewards=reward[:, None], picked=best.ravel()), SETTING, now, None)
+    lost = step.after(-0.4, -0.4)
+    assert [lost[contexts == c].sum() for c in "pqr"] == pytest.approx([0.3, 0.3, 0.4], abs=0.01)
+
+
+@pytest.mark.parametrize("k", [2, 8])
+@pytest.mark.parametrize("real_fraction", [0.0, 0.3])
+def test_a_loss_takes_as_much_from_the_picks_as_from_those_expected(k, real_fraction):
+    """A pick is one atom, and the move away from it is larger than its mass: its like lose it."""
+    now = loop(9, 1.0, 1.0, rounds=1)[0]
+    reward, rng = now.rewards[:, 0], np.random.default_rng(0)
+    slates = reward.reshape(-1, k)
+    best = np.argmax(slates + rng.gumbel(size=slates.shape), axis=1)
+    picked = (np.arange(k) == best[:, None]).ravel()
+    step = Step.of(replace(now, picked=picked), Setting(Rule(k), real_fraction=real_fraction), now, None)
+    assert step.known
+    asked = step.target @ step.model.describer.candidates.rewards[:, 0] - reward.mean()
+    found = step.values(step.after(-0.4, -0.4)).moments[0]["mean_reward"].value - reward.mean()
+    assert found == pytest.approx(-0.4 * asked, rel=0.15)
+
+
+def test_bands_of_a_thinned_pool_are_those_of_the_picks_that_were_made(monkeypatch):
+    """The picks are the lowest eighth, against the rule: bands about the rule's picks would lie above."""
+    rounds = loop(10, 0.9, 0.9, rounds=2, count=4000)
+    reward = rounds[1].rewards[:, 0]
+    rounds[1] = replace(rounds[1], picked=np.argsort(np.argsort(reward)) < len(reward) // 8)
+    bands = []
+    for most in (transmission.MOST, 1000):
+        monkeypatch.setattr(transmission, "MOST", most)
+        found = renewed(rounds, SETTING, ahead=1, stream=Stream(0))
+        (row,) = (r for r in found.rows if (r.round, r.quantity) == (2, "mean_reward"))
+        bands.append((row.value, row.lower, row.upper))
+    whole, thinned = bands
+    assert thinned[0] == whole[0]
+    assert thinned[1:] == pytest.approx(whole[1:], abs=0.3 * (whole[2] - whole[1]))
 
 
 def test_candidates_of_two_stages_have_no_such_training_set():
@@ -242,5 +286,8 @@ def test_bands_of_large_pools_rest_on_fewer_atoms_and_are_as_wide(monkeypatch):
     assert pairs
     for whole, thin in pairs:
         assert thin.value == whole.value
+        if whole.quantity == "effective_support":
+            assert thin.lower is None, "fewer atoms do not tell how many there are"
+            continue
         # Bands rest on 64 loops: their standard deviations are within 9 % (one standard error) each.
         assert thin.upper - thin.lower == pytest.approx(whole.upper - whole.lower, rel=0.5), whole.key

@@ -27,7 +27,8 @@ class Candidates:
         contexts: Context of each candidate as text, shape (n,); None if all are the same.
         labels: Known groups, including those that do not occur among these candidates.
         counts: Number of candidates that each row stands for, shape (n,), positive; None: one each.
-        picked: Whether each was picked, shape (n,), where rounds of a log are read; None: unknown.
+        picked: Whether each enters the next training set, shape (n,), where rounds of a log are read; None:
+            unknown.
     """
 
     rewards: FloatArray
@@ -110,13 +111,16 @@ class Rounds:
     real: Candidates | None = None
 
     @classmethod
-    def of(cls, log: Log, *, group: str | None = None, track: Sequence[str] = ()) -> Rounds:
+    def of(
+        cls, log: Log, *, group: str | None = None, track: Sequence[str] = (), picks: int | None = None
+    ) -> Rounds:
         """Return the candidates of a log's rounds.
 
         Args:
             log: A log.
             group: Column of groups; None: no groups.
             track: Further numeric columns.
+            picks: Number of a round's picks, the first ones, that enter the next training set; None: all.
 
         Raises:
             InputError: If the log has no generated candidates, or columns are missing.
@@ -131,9 +135,8 @@ class Rounds:
         by_round = {}
         for t in generated.rounds():
             own = generated.select(round=t)
-            picked = np.asarray(own.column("picked"), bool)
             by_round[t] = replace(
-                from_log(own, group=group, track=track), picked=picked if picked.any() else None
+                from_log(own, group=group, track=track), picked=_first_picks(own.column("picked"), picks)
             )
         labels = tuple(sorted({name for c in by_round.values() for name in group_names(c, None)}))
         real = log.select(source=REAL)
@@ -223,6 +226,14 @@ def from_log(log: Log, *, group: str | None = None, track: Sequence[str] = ()) -
         track={name: log.column(name) for name in track},
         contexts=log.column("context").astype(str),
     )
+
+
+def _first_picks(picked: NDArray[Any], count: int | None) -> BoolArray | None:
+    """Return a mask of so many picks, the first ones, shape (n,); None if nothing was picked."""
+    rows = np.flatnonzero(picked)[:count]
+    found = np.zeros(len(picked), bool)
+    found[rows] = True
+    return found if rows.size else None
 
 
 def _group_column(log: Log, name: str) -> NDArray[Any]:

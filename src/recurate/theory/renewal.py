@@ -82,12 +82,14 @@ class Renewal:
         efficacy: the efficacy estimated from all changes.
         scores: the forecasts' errors against the measurements.
         transmission: what was learned of retraining; None where data accumulate.
+        known: the number of rounds that were taken to be trained on the very picks that were made.
     """
 
     rows: tuple[Row, ...]
     efficacy: Efficacy
     scores: tuple[Score, ...]
     transmission: Transmission | None = None
+    known: int = 0
 
 
 def renew(
@@ -139,7 +141,8 @@ def learned(
     efficacy = _estimate(_all_changes(rounds, measured, aims, setting))
     # Round 1 was forecast before anything was known of retraining: it is judged where it is all there is.
     own = [row for row in found.rows if row.round < len(rounds) and (row.round > 1 or len(rounds) == 2)]
-    return Renewal(found.rows, efficacy, _scores(own, describers[0], measured), found.transmission)
+    scores = _scores(own, describers[0], measured)
+    return Renewal(found.rows, efficacy, scores, found.transmission, found.known)
 
 
 def _measured(

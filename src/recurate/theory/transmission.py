@@ -7,11 +7,12 @@ what distinguishes samples within a group. With groups g, their shares s(g) and 
 .. math:: s_{t+1} = s_t + \beta_t (s^d_t - s_t), \qquad
           p_{t+1}(\cdot | g) = p_t(\cdot | g) + \omega_t (d_t(\cdot | g) - p_t(\cdot | g)),
 
-beta_t and omega_t in [0, 1]; with one group, or beta = omega, this is the efficacy of
-:mod:`recurate.theory.renewal`. Each round shows one noisy value of each: the weighted least-squares slope of
-the measured changes on those that selection asks for. They drift from round to round, so they are tracked as
-local levels by Kalman's filter (Harvey, *Forecasting, structural time series models and the Kalman filter*,
-1989, section 4.1); what it predicts of the rounds ahead, with its error, enters forecasts and their bands.
+beta_t and omega_t at most 1, and below 0 where retraining loses more than was selected; with one group, or
+beta = omega, this is the efficacy of :mod:`recurate.theory.renewal`. Each round shows one noisy value of
+each: the weighted least-squares slope of the measured changes on those that selection asks for. They drift
+from round to round, so they are tracked as local levels by Kalman's filter (Harvey, *Forecasting, structural
+time series models and the Kalman filter*, 1989, section 4.1); what it predicts of the rounds ahead, with its
+error, enters forecasts and their bands.
 
 The three forms (*exact*: beta = omega = 1; *one*: beta = omega; *groups*: both) are compared by their errors
 one round ahead, each made before its round was seen. This model is this package's own.
@@ -37,12 +38,13 @@ from recurate.theory.loop_model import LoopModel
 from recurate.theory.setting import Setting, mix
 
 EXACT, ONE, GROUPS = "exact", "one", "groups"
-# The constants of drift and chance were chosen on loops that benchmarks/fidelity.py has as seed 0.
+# The constants of drift, fading and chance were chosen on loops that benchmarks/fidelity.py has as seed 0.
 START, UNSURE = 1.0, 0.5  # mean and standard deviation of a level before any round
 PULL, WANDER, CHANCE = 0.2, 0.03, 0.03  # of pulls: spread between groups, change and chance per round
 DRIFT = 0.15  # standard deviation of a level's change per round
-FADE = 0.7  # part of a level below 0 that is expected again: the first retrainings blur most
+FADE = 0.5  # part of a level below 0 that is expected again: the first retrainings blur most
 LIMITS = -1.0, 1.25  # of courses: retraining may also lose what a model had, or overshoot
+LIKE = 50  # candidates of like reward over which a training law is spread where a model moves away from it
 FEWEST = 5  # candidates that a group should have to tell its pull
 DRAWS = 64  # loops behind the bands
 MOST = 20_000  # atoms of a loop behind the bands
@@ -208,11 +210,13 @@ class Renewed:
             and of the rounds ahead, made from the last round.
         transmission: What is known after the last round.
         passed: What each round's retraining passed on.
+        known: Number of rounds whose training law is that of the picks that were made.
     """
 
     rows: tuple[Row, ...]
     transmission: Transmission
     passed: tuple[Passed, ...]
+    known: int = 0
 
 
 def renewed(
@@ -252,7 +256,7 @@ def renewed(
         known = _learned(known, found, misses, now, after)
     if ahead:
         rows += _ahead(steps[-1], known, ahead, len(rounds) - 1, setting, stream)
-    return Renewed(tuple(rows), known, tuple(passed))
+    return Renewed(tuple(rows), known, tuple(passed), sum(step.known for step in steps))
 
 
 def _learned(
@@ -272,7 +276,7 @@ def _learned(
     pulls = known.pulls
     if pulls is not None and now.codes is not None:
         count = pulls.means.size
-        law = now.after(between.usable, within.usable)
+        law = now.after(between.expected(0), within.expected(0))  # of this round, which has not faded
         predicted = np.asarray(np.bincount(now.codes, law, count), float)
         codes = now.describer_of(after).codes
         assert codes is not None
@@ -326,7 +330,28 @@ class Step:
 
     def after(self, between: float, within: float, pulls: FloatArray | None = None) -> FloatArray:
         """Return the next law, shape (atoms,)."""
-        return pulled(moved(self.law, self.target, self.codes, between, within), self.codes, pulls)
+        return self.moved(self.law, self.target, (between, within, pulls))
+
+    def moved(self, law: FloatArray, target: FloatArray, course: Course) -> FloatArray:
+        """Return the law that a course makes of a law and its training law, each (atoms,)."""
+        between, within, pulls = course
+        if not 0 <= within <= 1:
+            target = spread(target, law, self.alike)
+        return pulled(moved(law, target, self.codes, between, within), self.codes, pulls)
+
+    @cached_property
+    def alike(self) -> IntArray:
+        """Cells of at most LIKE atoms of one group, one context and like weighted reward, shape (atoms,)."""
+        rewards = self.model.population.rewards @ self.model.population.weights
+        codes = np.zeros(len(rewards), int) if self.codes is None else self.codes
+        if self.model.context_codes is not None and self.model.residuals is None:
+            codes = codes + (int(codes.max()) + 1) * self.model.context_codes
+        order = np.lexsort((rewards, codes))
+        starts = np.flatnonzero(np.diff(codes[order], prepend=-1))
+        place = np.arange(len(order)) - np.repeat(starts, np.diff(starts, append=len(order)))
+        cells = np.empty(len(order), int)
+        cells[order] = np.cumsum(place % LIKE == 0) - 1
+        return cells
 
     def values(self, law: FloatArray) -> Values:
         """Return the quantities of a law."""
@@ -345,16 +370,28 @@ def _measured_law(candidates: Candidates) -> FloatArray:
 
 
 def _of_picks(model: LoopModel, now: Candidates) -> FloatArray | None:
-    """Return the training law of the picks that were made, (atoms,); None where atoms are no candidates."""
-    setting = model.setting
-    if now.picked is None or now.counts is not None or model.residuals is not None or setting.then:
+    """Return the training law of the picks that were made, (atoms,); None where they do not tell it."""
+    setting, law = model.setting, model.population.law
+    if now.picked is None or not now.picked.any() or now.counts is not None:
         return None
-    if model.candidates != len(now):
+    if model.residuals is not None or setting.then:  # atoms are no candidates, or picks are not yet the last
         return None
-    rows = np.flatnonzero(now.picked)[: setting.picks]  # the first enter the training set
-    batch = np.zeros(len(model.population.law))
+    rows = np.flatnonzero(now.picked)
+    batch = np.zeros(len(law))
     batch[rows] = 1 / len(rows)
+    if model.context_codes is not None:
+        batch = _of_contexts(batch, law, model.context_codes)
     return mix(batch, model.population.reference, setting.real_fraction) if setting.real_fraction else batch
+
+
+def _of_contexts(batch: FloatArray, law: FloatArray, codes: IntArray) -> FloatArray:
+    """Return a law with the contexts' shares of another: contexts are given, whatever is picked for them.
+
+    A context without a pick keeps its law, as in :meth:`recurate.theory.population.Population.resample`.
+    """
+    own, made = np.bincount(codes, law), np.bincount(codes, batch)
+    scale = np.where(made > 0, own / np.where(made > 0, made, 1.0), 0.0)
+    return np.asarray(np.where(made[codes] > 0, batch * scale[codes], law))
 
 
 def trained(model: LoopModel, law: FloatArray) -> FloatArray:
@@ -391,6 +428,18 @@ def moved(
     old = ((1 - part) * shares / np.where(own > 0, own, 1.0))[codes]
     new = (part * shares / np.where(aim > 0, aim, 1.0))[codes]
     return np.maximum(old * law + new * target, 0.0)
+
+
+def spread(target: FloatArray, law: FloatArray, cells: IntArray) -> FloatArray:
+    """Return a training law whose mass in each cell is spread as a law's is, (atoms,).
+
+    Beyond [0, 1] the move from p to d is no mixture. Where picks or real data are few atoms, p - |w| (d - p)
+    would take more from these than they have, and lose nearly all of the move; from their like it can be
+    taken. A cell that the law lacks keeps its masses.
+    """
+    own, made = np.bincount(cells, law), np.bincount(cells, target)
+    scale = made / np.where(own > 0, own, 1.0)
+    return np.asarray(np.where(own[cells] > 0, law * scale[cells], target))
 
 
 def pulled(law: FloatArray, codes: IntArray | None, pulls: FloatArray | None) -> FloatArray:
@@ -517,49 +566,45 @@ def _miss(predicted: Values, measured: Values) -> float:
 # --- the rounds ahead -----------------------------------------------------------------------------
 
 
-def laws_ahead(
-    model: LoopModel, start: FloatArray, courses: Sequence[Course], first: FloatArray | None = None
-) -> Iterator[FloatArray]:
-    """Yield the laws of the rounds ahead, each (atoms,), for the course of each round.
-
-    Args:
-        model: The loop, of one round.
-        start: Law of the last round, shape (atoms,).
-        courses: The course of each round ahead.
-        first: Training law of the first of these, shape (atoms,); None: that of ``start``.
-    """
-    law, codes = start, model.describer.codes
-    for between, within, pulls in courses:
-        aim = trained(model, law) if first is None else first
-        law, first = pulled(moved(law, aim, codes, between, within), codes, pulls), None
+def laws_ahead(step: Step, courses: Sequence[Course]) -> Iterator[FloatArray]:
+    """Yield the laws of the rounds ahead of a step, each (atoms,), for the course of each round."""
+    law, target = step.law, step.target
+    for t, course in enumerate(courses):
+        law = step.moved(law, trained(step.model, law) if t else target, course)
         yield law
 
 
 def _ahead(
     last: Step, known: Transmission, rounds: int, first: int, setting: Setting, stream: Stream | None
 ) -> list[Row]:
-    model, describer = last.model, last.model.describer
-    courses = [known.course(ahead=t) for t in range(1, rounds + 1)]
-    central = list(laws_ahead(model, last.law, courses, last.target))
-    rows = [
-        row
-        for t, law in enumerate(central, 1)
-        for row in describer.rows(first + t, RENEWED, last.values(law))
-    ]
+    rows = _expected(last, known, rounds, first)
     if stream is None:
         return rows
-    spread = _spread(_thinned(last, setting), known, rounds, last.size, setting, stream)
+    few = _thinned(last, setting)
+    played = _spread(few, known, rounds, last.size, setting, stream)
+    own = rows if few is last else _expected(few, known, rounds, first)
     found = []
-    for row in rows:
-        mean, error = spread[row.round - first - 1].get(row.key, (math.nan, math.nan))
-        # Of what is not linear in the law, such as the entropy, chance shifts the mean.
-        if math.isfinite(error):
-            low, high = mean - NORMAL_975 * error, mean + NORMAL_975 * error
+    for row, centre in zip(rows, own, strict=True):
+        mean, error = played[row.round - first - 1].get(row.key, (math.nan, math.nan))
+        told = few is last or row.quantity != "effective_support"  # fewer atoms do not tell their number
+        if told and math.isfinite(error):
+            # Of what is not linear in the law, such as the entropy, chance shifts the mean.
+            middle = row.value + mean - centre.value
+            low, high = middle - NORMAL_975 * error, middle + NORMAL_975 * error
             ends = _possible(row.quantity)
             low, high = max(low, ends[0]), min(high, ends[1])
             row = replace(row, lower=min(low, row.value), upper=max(high, row.value))
         found.append(row)
     return found
+
+
+def _expected(last: Step, known: Transmission, rounds: int, first: int) -> list[Row]:
+    courses = [known.course(ahead=t) for t in range(1, rounds + 1)]
+    return [
+        row
+        for t, law in enumerate(laws_ahead(last, courses), 1)
+        for row in last.model.describer.rows(first + t, RENEWED, last.values(law))
+    ]
 
 
 Key = tuple[str, str | None, str | None]
@@ -577,12 +622,12 @@ def _spread(
     courses = [dict[Key, list[float]]() for _ in range(rounds)]
     for number in range(DRAWS):
         draw = stream.at(number).generator()
-        law, codes = _drawn(last.law, size, draw), model.describer.codes
-        for t, (between, within, pulls) in enumerate(known.courses(rounds, draw)):
+        law = _drawn(last.law, size, draw)
+        for t, course in enumerate(known.courses(rounds, draw)):
             # The picks' chance is passed on as far as the selection itself is.
             made = last.known and t == 0
             aim = last.target if made else _drawn(trained(model, law), picks, draw)
-            law = pulled(moved(law, aim, codes, between, within), codes, pulls)
+            law = last.moved(law, aim, course)
             seen = last.values(_drawn(law, size, draw))
             for row in model.describer.rows(0, RENEWED, seen):
                 courses[t].setdefault(row.key, []).append(row.value)
@@ -593,13 +638,16 @@ def _spread(
 
 
 def _thinned(last: Step, setting: Setting) -> Step:
-    """Return the step of at most MOST atoms, evenly spread over them: bands do not need more."""
+    """Return the step of at most MOST atoms, evenly spread over them and their picks: bands need no more."""
     model = last.model
     count = model.candidates
     if count <= MOST:
         return last
     atoms = model.describer.candidates
-    own = replace(atoms.take(np.linspace(0, count - 1, MOST).astype(int)), picked=None)
+    picked = last.target[:count] > 0
+    order = np.argsort(~picked, kind="stable") if last.known else np.arange(count)
+    rows = order[np.linspace(0, count - 1, MOST).astype(int)]
+    own = replace(atoms.take(rows), picked=picked[rows] if last.known else None)
     real = atoms.take(np.arange(count, len(atoms))) if len(atoms) > count else own
     return Step.of(replace(own, labels=model.describer.group_names), setting, real, model.cells)
 

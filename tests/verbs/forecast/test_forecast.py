@@ -6,6 +6,7 @@ import math
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from scipy.special import ndtri
 
@@ -18,6 +19,7 @@ from recurate.rules.rule import Rule
 from recurate.theory.population import Population
 from recurate.theory.residuals import equal_spread_p_value
 from recurate.theory.setting import Setting
+from recurate.verbs.forecast import from_log
 
 pytestmark = pytest.mark.usefixtures("few_replicates")
 
@@ -359,3 +361,51 @@ def test_verified_answers_to_many_prompts_stay_between_their_two_values():
     [warning] = [w for w in found.warnings if "takes two values" in w]
     assert f"0 in {never:.0%} of contexts" in warning
     assert f"at most {never:.2g}" in warning
+
+
+# --- the picks of a log as its training sets ---
+
+
+def log_of_picks(last: int = 200) -> pa.Table:
+    """Two rounds of 200 slates of four; a pick of each, of the last round in so many slates alone."""
+    rng = np.random.default_rng(11)
+    rewards = rng.normal(size=(2, 200, 4))
+    slots = np.argmax(rewards + rng.gumbel(size=rewards.shape), axis=2)
+    picked = np.arange(4) == slots[..., None]
+    picked[1, last:] = False
+    return pa.table({
+        "round": np.repeat([0, 1], 800), "slate": np.tile(np.repeat(np.arange(200), 4), 2),
+        "slot": np.tile(np.arange(4), 400), "reward": rewards.ravel(), "picked": picked.ravel(),
+    })  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("options", "rounds"),
+    [
+        ({}, 2), ({"picks": 200}, 2), ({"real_fraction": 0.3}, 2), ({"picks": 50}, 0),
+        ({"temperature": 2.0}, 0), ({"k": 8}, 0),
+        ({"weights": [1.0]}, 0), ({"threshold": 0.5}, 0), ({"then": [2]}, 0),
+    ],
+)  # fmt: skip
+def test_picks_are_the_training_set_unless_others_are_asked_about(options, rounds):
+    found = forecast(log_of_picks(), renew=True, rounds=1, **options)
+    assert found.renewal.known == rounds
+
+
+@pytest.mark.parametrize(("last", "rounds"), [(200, 2), (120, 2), (3, 1), (0, 1)])
+def test_a_last_round_that_people_are_still_picking_from_is_forecast_by_the_rule(last, rounds):
+    found = forecast(log_of_picks(last), renew=True, rounds=1)
+    assert found.renewal.known == rounds
+    said = [w for w in found.warnings if "unfinished" in w]
+    assert len(said) == (last == 3)
+
+
+def test_a_run_trains_on_its_first_picks(tmp_path, monkeypatch):
+    """A run shows 200 slates and trains on 150 picks; a log without settings has 200."""
+    monkeypatch.setattr(from_log, "run_settings", lambda path: {} if path is None else {"picks": 150})
+    path = tmp_path / "log.parquet"
+    pq.write_table(log_of_picks(), path)
+    monkeypatch.setattr(from_log, "folder_of", lambda source: path)
+    assert forecast(path, renew=True, rounds=1).setting.picks == 150
+    monkeypatch.setattr(from_log, "folder_of", lambda source: None)
+    assert forecast(path, renew=True, rounds=1).setting.picks == 200

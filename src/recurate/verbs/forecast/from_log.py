@@ -42,6 +42,7 @@ from recurate.theory.setting import Setting, Stage
 from recurate.theory.welfare import Welfare, welfare
 from recurate.verbs.forecast.ruling import RATES, SLATES, Ruling, changed_rule, ruling_of, slate_size
 
+UNFINISHED = 0.5  # a round with less than this part of the picks per candidate before it may lack some
 LARGEST_ERROR = 1e-3  # of expectations, relative to their value, from reading in parts
 
 
@@ -162,8 +163,8 @@ def _from_opened(
         _check_consecutive(rounds)
         progress.stage("learning what retraining passes on")
         setting = Setting.of(**arguments | {"efficacy": 1.0})
-        # What was picked by another rule is no training set of the loop that is asked about.
-        found = [replace(c, picked=None) if ruling.options else c for c in found_rounds.generated.values()]
+        found, unfinished = _with_picks(found_rounds, known, ruling, options, whole=large is None)
+        caveats += unfinished if options.renew else ()
         if options.fit_efficacy:
             half = len(rounds) // 2
             fitted = renew(found, setting, real, cells, first=half).efficacy
@@ -220,13 +221,13 @@ def _start(
 ) -> tuple[Rounds, dict[str, Any], Ruling, tuple[str, ...]]:
     """Return the candidates of every round, what is recorded, the rule, and the caveats of parts."""
     if large is None:
-        known = {"picks": picks_of(log), **settings}
-        rounds = Rounds.of(log, group=options.group, track=options.track)
+        known = {**settings, "picks": picks_of(log, settings)}
+        rounds = Rounds.of(log, group=options.group, track=options.track, picks=settings.get("picks"))
         return rounds, known, options.ruling(log, known), ()
     generated = log.select(source=MODEL)
     units = len(generated.slate_sizes()) if large.sizes else generated.table.num_rows
     kept = float(generated.column("picked").sum()) / max(units, 1)
-    known = {"picks": round(kept * large.first[1]) or None, **settings}
+    known = {**settings, "picks": _at_most(round(kept * large.first[1]) or None, settings)}
     ruling = options.ruling(log, known)
     ruling, caveats = _resized(ruling, log, large, options)
     if len(log.rewards) > 1:
@@ -271,6 +272,30 @@ def _about_cells(rounds: Rounds, width: float, rule: Selection, options: LogOpti
             remedy=f"forecast fewer rounds; or, with memory enough, {ROWS}=1000000000 in the environment",
         )
     return said + f"expectations differ by at most {error:.1g} of their value"
+
+
+def _with_picks(
+    rounds: Rounds, known: Mapping[str, Any], ruling: Ruling, options: LogOptions, *, whole: bool
+) -> tuple[list[Candidates], tuple[str, ...]]:
+    """Return every round's candidates, with picks where these are the next training set, and caveats.
+
+    They are not where an option asks about other picks than those of the log, or where a sample of the log
+    is read. In the last round they may not all be made yet.
+    """
+    found = list(rounds.generated.values())
+    picks = options.given.get("picks")
+    others = picks not in (None, known["picks"]) or options.given.get("weights") is not None
+    if ruling.options or others or not whole:
+        return [replace(c, picked=None) for c in found], ()
+    before, last = (c.picked for c in found[-2:])
+    if before is None or last is None or last.mean() >= UNFINISHED * before.mean():
+        return found, ()
+    said = (
+        f"round {rounds.numbers[-1]} has {last.sum():,} picks, where round {rounds.numbers[-2]} has "
+        f"{before.sum():,}: they are taken to be unfinished, and the forecast from there on expects its "
+        "picks by the rule"
+    )
+    return [*found[:-1], replace(found[-1], picked=None)], (said,)
 
 
 def _welfare(rounds: Rounds, real: Candidates | None, result: Forecast) -> tuple[tuple[str, Welfare], ...]:
@@ -435,6 +460,7 @@ def settings_in(config: Mapping[str, Any], path: Path) -> dict[str, Any]:
             "real_fraction": config["retraining"]["real_fraction"],
             "weights": None if None in weights else weights,
             "accumulate": config["retraining"].get("mode") == "accumulate" or None,
+            "picks": selection.get("picks"),
             **_noise_and_lapse(selection, path),
             **{name: selection[name] for name in ("threshold", *RATES) if name in selection},
         }
@@ -471,10 +497,20 @@ def _fit_settings(path: Path) -> dict[str, Any]:
     return plain
 
 
-def picks_of(log: Log) -> int | None:
-    """Return the number of picks in the first round; None if it has no picks."""
+def picks_of(log: Log, settings: Mapping[str, Any]) -> int | None:
+    """Return the number of picks of the first round that are trained on; None if it has no picks.
+
+    Args:
+        log: The log.
+        settings: What its folder records; of a run, its ``picks`` are the most that are trained on.
+    """
     generated = log.select(source=MODEL)
     if generated.table.num_rows == 0:
         return None
     first = generated.select(round=generated.rounds()[0])
-    return int(first.column("picked").sum()) or None
+    return _at_most(int(first.column("picked").sum()) or None, settings)
+
+
+def _at_most(picks: int | None, settings: Mapping[str, Any]) -> int | None:
+    most = settings.get("picks")
+    return picks if most is None or picks is None else min(picks, most)

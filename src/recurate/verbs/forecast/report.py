@@ -6,6 +6,7 @@ import math
 from collections import Counter
 from typing import TYPE_CHECKING
 
+from recurate.core.errors import counted
 from recurate.log.trajectory import FORECAST, MEASURED, RENEWED, Row, Trajectory
 from recurate.report import narrative
 from recurate.report.charts import largest_groups
@@ -176,7 +177,7 @@ def renewal_lines(renewal: Renewal) -> list[str]:
     """Return the efficacy and the errors of renewed forecasts as lines of text."""
     lines = [efficacy_line(renewal.efficacy)]
     if renewal.transmission is not None:
-        lines.append(transmission_line(renewal.transmission))
+        lines.append(transmission_line(renewal.transmission) + _trained_on(renewal.known))
     for score in renewal.scores:
         if score.key[0] == "share" or math.isnan(score.ratio):
             continue
@@ -205,6 +206,13 @@ def transmission_line(known: Transmission) -> str:
     held = f"; errors one round ahead: {errors}" if errors else ""
     how = f"form {known.form!r}: {FORMS[known.form]}{held}"
     return f"the renewed forecast takes retraining to go {parts} ({how})"
+
+
+def _trained_on(known: int) -> str:
+    """Return on what the renewed forecast takes the model to be retrained."""
+    if not known:
+        return "; training sets are those that the rule leads to expect"
+    return f"; training sets are the picks that were made in {counted(known, '{round|rounds}')}"
 
 
 def ahead_lines(found: LogForecast) -> list[str]:

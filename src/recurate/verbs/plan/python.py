@@ -202,7 +202,7 @@ def plan(
             tried = ", ".join(f"{t:g}" for t in temperature)
             ruling = replace(ruling, statement=f"{ruling.statement}; temperatures {tried} are tried")
         manner = _manner(ruling, then, accumulate or own.get("accumulate"), efficacy, rounds, played)
-        own_picks = None if table is None else picks_of(table)
+        own_picks = None if table is None else picks_of(table, own)
         goal = Goal(
             maximise,
             check_weights(importance, count),

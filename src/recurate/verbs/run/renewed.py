@@ -37,7 +37,7 @@ def renewed_rows(folder: RunFolder, config: Config) -> tuple[Trajectory, Transmi
     logs = [folder.log(t) for t in range(done)]
     group = "group" if "group" in logs[0].table.column_names else None
     track = [reward.name for reward in config.tracked]
-    found = [Rounds.of(log, group=group, track=track) for log in logs]
+    found = [Rounds.of(log, group=group, track=track, picks=config.selection.picks) for log in logs]
     prompted = any(r.first.contexts is not None for r in found)
     if prompted and any(r.first.picked is None for r in found):
         return Trajectory(), None
