@@ -221,6 +221,21 @@ def test_why_a_series_has_no_band(quantity, without, said):
     assert narrative.unbanded(Trajectory((*own, other)), (quantity, None, None)) == said
 
 
+def test_a_forecast_is_judged_as_far_as_its_candidates_support_it():
+    told = [Row(t, FORECAST, "mean_exp_reward", v, "reward") for t, v in enumerate((1.0, 2.2, 3.0, 900.0))]
+    seen = [Row(t, MEASURED, "mean_exp_reward", v, "reward") for t, v in enumerate((1.0, 2.0, 3.0, 4.0))]
+    support = [Row(t, FORECAST, "effective_support", n) for t, n in enumerate((900.0, 300.0, 200.0, 2.0))]
+    text = narrative.what_happened(Trajectory((*told, *seen, *support)), {"k": 4})
+    assert (
+        "off by at most 10.0% of the measured value (round 1), in the rounds up to 2, which it supports"
+        in text
+    )
+    assert "root-mean-square error is 9% of" in text, "of the same rounds"
+    none = Row(2, MEASURED, "mean_exp_reward", 0.0, "reward")  # no relative difference
+    text = narrative.what_happened(Trajectory((*told[:3], *seen[:2], none)), {"k": 4})
+    assert "(round 1); its root-mean-square" in text
+
+
 def test_a_forecast_is_told_as_far_as_its_candidates_support_it():
     own = [Row(t, FORECAST, "mean_exp_reward", 1.0 + t, "reward") for t in range(4)]
     support = [Row(t, FORECAST, "effective_support", n) for t, n in enumerate((900.0, 300.0, 90.0, 2.0))]

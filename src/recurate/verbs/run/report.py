@@ -171,11 +171,17 @@ def _candidates(folder: RunFolder) -> list[Section]:
         charts = samples_section.plane_charts(found, rewards, picked)
         cards = tuple(Section(title, chart=chart) for title, chart in charts)
         return [Section("The candidates", cards=cards, printed=False)]
-    if not (is_text(first) or is_image(first.shape[1:])):
+    grey = first.ndim == 4 and first.shape[3] == 1
+    if not (is_text(first) or is_image(first.shape[1:]) or grey):
         return []
-    text = (
-        "The first slates of each round: what was picked, and what was not. Click a candidate, or press "
-        "Enter, to see its slate with the rewards; arrow keys move."
-    )
     slates = tuple(samples_section.slates_of(t, folder.samples(t), log) for t, log in logs.items())
+    if any(heading for one in slates for heading, _ in one.slates):
+        text = (
+            "The first slates of each round: what was picked, and what was not. Click a candidate, or press "
+            "Enter, to see its slate with the rewards; arrow keys move."
+        )
+    else:
+        text = (
+            "The first candidates of each round, which were judged alone: what was picked, and what was not."
+        )
     return [Section("The candidates", text, slates=slates, printed=False)]
