@@ -158,11 +158,11 @@ def unbanded(trajectory: Trajectory, key: Key) -> str:
     if not without:
         return start
     found = [r for r in rows if r.key == key]
-    where = "" if len(without) == len(found) else f" in {_rounds_in_words(without)}"
+    where = "" if len(without) == len(found) else f" in {rounds_in_words(without)}"
     return f"{start} No band{where}: too few candidates of the pool carry its error.".strip()
 
 
-def _rounds_in_words(rounds: Sequence[int]) -> str:
+def rounds_in_words(rounds: Sequence[int]) -> str:
     """Return rounds in ascending order as text, such as ``rounds 1 and 3 to 10``."""
     spans: list[list[int]] = []
     for t in rounds:

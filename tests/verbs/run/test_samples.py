@@ -20,6 +20,7 @@ from recurate.verbs.run.samples_section import (
     FEWEST,
     IMAGES,
     LETTERS,
+    LINES,
     NUMBERS,
     SIDE,
     TEXTS,
@@ -138,6 +139,13 @@ def test_texts_that_were_judged_alone_are_shown_whole():
     assert "<i>" not in html
     assert html.count("(empty)</p>") == 1
     assert html.count("✓ picked, reward 1</p>") == 1
+
+
+def test_texts_are_cut_after_some_letters_or_lines():
+    texts = as_texts(["short\r\ntext\n", "x" * LETTERS, "x" * (LETTERS + 1), "a\n" * 99])
+    (_, tiles), *_ = slates_of(0, texts, log_of(1, 4)).slates
+    wanted = ["short\ntext", "x" * LETTERS, "x" * (LETTERS - 1) + "…", "\n".join("a" * LINES) + "…"]
+    assert [tile.text for tile in tiles] == wanted
 
 
 def test_what_a_verifier_judged_has_no_slate():

@@ -118,12 +118,12 @@ def _own_sections(folder: RunFolder) -> list[Section]:
 
 def _support_warning(trajectory: Trajectory) -> tuple[str, ...]:
     rows = trajectory.where(FORECAST, "effective_support").rows
-    low = [str(r.round) for r in rows if r.value < SUPPORT]
+    low = sorted({r.round for r in rows if r.value < SUPPORT})
     if not low:
         return ()
     return (
-        f"In rounds {', '.join(low)} the forecast's effective support is below {SUPPORT:g} candidates: "
-        "round 0's candidates cannot support the forecasts of these rounds.",
+        f"In {narrative.rounds_in_words(low)} the forecast's effective support is below {SUPPORT:g} "
+        "candidates: round 0's candidates cannot support its forecasts there.",
     )
 
 

@@ -27,7 +27,7 @@ TILE, SIDE = (
     96,
 )  # pixels across: of a tile; to which larger images are reduced, as an opened slate shows them
 MARGIN, MANY = 0.1, 0.1  # how far a value may lie outside [0, 1], and the share of others that is told
-LETTERS, PROMPT = 600, 200  # characters of a text and of a prompt
+LETTERS, PROMPT, LINES = 600, 200, 20  # characters of a text and of a prompt, and lines of either
 POINTS = 700  # points per round in the scatter plot
 BINS = 40  # cells per side of the density plot
 ROUNDS = 12  # maximal number of rounds shown
@@ -133,8 +133,11 @@ def _in_words(names: Sequence[str], values: NDArray[Any]) -> str:
 
 
 def _clip(text: Any, letters: int) -> str:
+    """Return the beginning of a text."""
     whole = str(text) if str(text).strip() else "(empty)"
-    return whole if len(whole) <= letters else whole[: letters - 1] + "…"
+    begin = whole[: letters + 1].splitlines()
+    short = "\n".join(begin[:LINES])
+    return f"{short[: letters - 1]}…" if len(whole) > letters or len(begin) > LINES else short
 
 
 def _reduced(shape: tuple[int, ...]) -> tuple[int, int]:
