@@ -16,16 +16,11 @@ from recurate.report import charts
 from recurate.report.sections import SlatesOfRound, Tile
 
 IMAGES, TEXTS = 160, 40  # maximal numbers of candidates shown per round
-NUMBERS, FEWEST = (
-    200_000,
-    8,
-)  # numbers in the images of a round, which are fewer the larger they are; but so many
+NUMBERS = 200_000  # maximal number of values in the images of a round: the larger they are, the fewer
+FEWEST = 8  # images per round, however large
 WIDEST = 24  # candidates shown of a slate
 COLUMNS = 20  # images per row of the sheet
-TILE, SIDE = (
-    40,
-    96,
-)  # pixels across: of a tile; to which larger images are reduced, as an opened slate shows them
+TILE, SIDE = 40, 96  # pixels across a tile, and an image in an opened slate, to which larger ones are reduced
 MARGIN, MANY = 0.1, 0.1  # how far a value may lie outside [0, 1], and the share of others that is told
 LETTERS, PROMPT, LINES = 600, 200, 20  # characters of a text and of a prompt, and lines of either
 POINTS = 700  # points per round in the scatter plot
@@ -97,7 +92,7 @@ def _outside(images: NDArray[Any]) -> str:
     share = float(((images < -MARGIN) | (images > 1 + MARGIN)).mean())
     if share < MANY:
         return ""
-    return f" {share:.0%} of the values shown lie outside [0, 1], and are drawn as black or white."
+    return f" {share:.0%} of the values shown lie outside [0, 1], and are drawn as 0 or 1."
 
 
 def _first_slates(
