@@ -187,6 +187,13 @@ def main() -> None:
     parser.add_argument("--arms", help="which retrainings, separated by semicolons; all if absent")
     parser.add_argument("--out", type=Path, default=Path("benchmarks/results"), help="folder of the results")
     arguments = parser.parse_args()
+    chosen, seeds = arguments.data.split(","), [int(seed) for seed in arguments.seeds.split(",")]
+    wanted = arguments.arms.split(";") if arguments.arms else None
+    if unknown := set(chosen) - set(DATA):
+        parser.error(f"no such data: {sorted(unknown)}; there are {list(DATA)}")
+    known = {arm.name for data in chosen for arm in OF_DATA[data]}
+    if unknown := set(wanted or ()) - known:
+        parser.error(f"no such retraining of these data: {sorted(unknown)}; there are {sorted(known)}")
     place, about = arguments.out / "transmission.csv", machine(["torch"])
     code, date = about["versions"].split("recurate ")[1].split(")")[0] + ")", about["date"]
 
@@ -212,10 +219,10 @@ def main() -> None:
         text += ["- every line's code and date: transmission.csv", "", *lines(rows), ""]
         (arguments.out / "transmission.md").write_text("\n".join(text), encoding="utf-8")
 
-    for data in arguments.data.split(","):
-        chosen = arguments.arms.split(";") if arguments.arms else [arm.name for arm in OF_DATA[data]]
-        for seed in arguments.seeds.split(","):
-            measured(data, int(seed), [arm for arm in OF_DATA[data] if arm.name in chosen], keep)
+    for data in chosen:
+        arms = [arm for arm in OF_DATA[data] if wanted is None or arm.name in wanted]
+        for seed in seeds:
+            measured(data, seed, arms, keep)
 
 
 if __name__ == "__main__":

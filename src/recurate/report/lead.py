@@ -6,6 +6,7 @@ Values beyond the forecast's effective support are never in a lead.
 
 from __future__ import annotations
 
+import math
 import re
 from dataclasses import dataclass
 from typing import Any
@@ -272,10 +273,13 @@ def _judged(trajectory: Trajectory, series: list[tuple[str, str | None, str | No
     if not errors:
         return "", UNDECIDED if trajectory.where(FORECAST).rows else "", ""
     until = supported(trajectory)
-    worst = max((abs(v) for e in errors for t, v in e.items() if until is None or t <= until), default=None)
-    if worst is None:
+    known = {t for e in errors for t, v in e.items() if math.isfinite(v)}
+    within = {t for t in known if until is None or t <= until}
+    if not within:
         return "The candidates of round 0 do not support a forecast to judge it by.", UNDECIDED, ""
-    off = f"The forecast from round 0 was off by at most {worst:.1%}"
+    worst = max(abs(e[t]) for e in errors for t in within if math.isfinite(e.get(t, math.nan)))
+    upto = "" if within == known else f" up to round {max(within)}, the last that its candidates support"
+    off = f"The forecast from round 0 was off by at most {worst:.1%}{upto}"
     return f"{off}; without a band nothing says whether that is chance.", UNDECIDED, ""
 
 

@@ -114,20 +114,21 @@ def _noisily(facts: dict[str, Any]) -> str:
 
 
 def _forecast_quality(trajectory: Trajectory, reward: str | None) -> str:
-    found = agreement(trajectory, ("mean_exp_reward", reward, None))
-    if found is None:
+    until, key = supported(trajectory), ("mean_exp_reward", reward, None)
+    rows = [row for row in trajectory.rows if row.key == key]
+    held = [row for row in rows if until is None or row.round <= until]
+    found = agreement(Trajectory(tuple(held)), key)
+    known = [] if found is None else [t for t, off in found.relative.items() if math.isfinite(off)]
+    if found is None or not known:
         return ""
-    until = supported(trajectory)
-    within = [t for t, off in found.relative.items() if math.isfinite(off) and (until is None or t <= until)]
-    if not within:
-        return ""
-    worst = max(within, key=lambda t: abs(found.relative[t]))
+    worst = max(known, key=lambda t: abs(found.relative[t]))
     of = "" if reward == "reward" else f" for {reward}"
     text = (
         f"The forecast from round 0 alone{of} was off by at most {abs(found.relative[worst]):.1%} "
         f"of the measured value (round {worst})"
     )
-    text += f", in the rounds up to {until}, which it supports" if len(within) < len(found.relative) else ""
+    beyond = any(row.source == MEASURED for row in rows if row not in held)
+    text += f", in the rounds up to {until}, which it supports" if beyond else ""
     if math.isfinite(found.error_ratio):
         text += f"; its root-mean-square error is {found.error_ratio:.0%} of that of a forecast of no change"
     return text + _left(trajectory, reward) + "." + _renewed(trajectory, reward)
@@ -157,11 +158,11 @@ def unbanded(trajectory: Trajectory, key: Key) -> str:
     if not without:
         return start
     found = [r for r in rows if r.key == key]
-    where = "" if len(without) == len(found) else f" in {_rounds_in_words(without)}"
+    where = "" if len(without) == len(found) else f" in {rounds_in_words(without)}"
     return f"{start} No band{where}: too few candidates of the pool carry its error.".strip()
 
 
-def _rounds_in_words(rounds: Sequence[int]) -> str:
+def rounds_in_words(rounds: Sequence[int]) -> str:
     """Return rounds in ascending order as text, such as ``rounds 1 and 3 to 10``."""
     spans: list[list[int]] = []
     for t in rounds:

@@ -43,6 +43,7 @@ class SlatesOfRound:
         sheet: Data URI of one picture of all images; "" for texts.
         grid: Columns and rows of the sheet.
         ratio: Height of one image over its width.
+        fine: Whether images have more pixels than a tile, so that they are drawn smoothly.
     """
 
     round: int
@@ -51,6 +52,7 @@ class SlatesOfRound:
     sheet: str = ""
     grid: tuple[int, int] = (1, 1)
     ratio: float = 1.0
+    fine: bool = False
 
 
 @dataclass(frozen=True)

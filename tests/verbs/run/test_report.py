@@ -19,6 +19,7 @@ from recurate.loop.config import parse_config
 from recurate.loop.driver import run
 from recurate.loop.run_folder import RunFolder
 from recurate.report import narrative
+from recurate.report.lead import lead_of
 from recurate.verbs.run.report import write_run_report
 from recurate.verbs.run.samples_section import chosen_rounds
 
@@ -219,6 +220,33 @@ def test_why_a_series_has_no_band(quantity, without, said):
     ]
     other = Row(0, FORECAST, "entropy", 1.0, None, None, 0.5, 1.5)
     assert narrative.unbanded(Trajectory((*own, other)), (quantity, None, None)) == said
+
+
+def test_a_forecast_is_judged_as_far_as_its_candidates_support_it():
+    told = [Row(t, FORECAST, "mean_exp_reward", v, "reward") for t, v in enumerate((1.0, 2.2, 3.0, 900.0))]
+    seen = [Row(t, MEASURED, "mean_exp_reward", v, "reward") for t, v in enumerate((1.0, 2.0, 3.0, 4.0))]
+    support = [Row(t, FORECAST, "effective_support", n) for t, n in enumerate((900.0, 300.0, 200.0, 2.0))]
+    text = narrative.what_happened(Trajectory((*told, *seen, *support)), {"k": 4})
+    assert (
+        "off by at most 10.0% of the measured value (round 1), in the rounds up to 2, which it supports"
+        in text
+    )
+    assert "root-mean-square error is 9% of" in text, "of the same rounds"
+    none = Row(2, MEASURED, "mean_exp_reward", 0.0, "reward")  # no relative difference
+    text = narrative.what_happened(Trajectory((*told[:3], *seen[:2], none)), {"k": 4})
+    assert "(round 1); its root-mean-square" in text
+
+
+def test_the_lead_says_up_to_which_round_a_forecast_was_judged():
+    told = [Row(t, FORECAST, "mean_reward", v, "reward") for t, v in enumerate((1.0, 2.2, 3.0, 900.0))]
+    seen = [Row(t, MEASURED, "mean_reward", v, "reward") for t, v in enumerate((1.0, 2.0, 3.0, 4.0))]
+    support = [Row(t, FORECAST, "effective_support", n) for t, n in enumerate((900.0, 300.0, 200.0, 2.0))]
+    text = lead_of(Trajectory((*told, *seen, *support)), {"k": 4}).text
+    assert "was off by at most 10.0% up to round 2, the last that its candidates support; without" in text
+    assert "was off by at most 10.0%; without" in lead_of(Trajectory((*told[:3], *seen[:3])), {"k": 4}).text
+    zero = Row(1, MEASURED, "mean_reward", 0.0, "reward")  # no relative difference
+    text = lead_of(Trajectory((*told[:3], seen[0], zero, seen[2])), {"k": 4}).text
+    assert "was off by at most 0.0%; without" in text
 
 
 def test_a_forecast_is_told_as_far_as_its_candidates_support_it():

@@ -15,7 +15,18 @@ from helpers.pages import chromium
 from recurate.log.samples import as_texts
 from recurate.log.schema import as_log
 from recurate.report.sections import Section, page
-from recurate.verbs.run.samples_section import COLUMNS, IMAGES, LETTERS, TEXTS, WIDEST, slates_of
+from recurate.verbs.run.samples_section import (
+    COLUMNS,
+    FEWEST,
+    IMAGES,
+    LETTERS,
+    LINES,
+    NUMBERS,
+    SIDE,
+    TEXTS,
+    WIDEST,
+    slates_of,
+)
 
 
 def log_of(slates, k, slot=0, **columns):
@@ -83,6 +94,60 @@ def test_texts_are_shown_with_their_prompt():
     assert "<b>text" not in html
 
 
+def test_larger_images_are_fewer_and_smaller():
+    colour = slates_of(0, np.zeros((160, 32, 32, 3)), log_of(40, 4))
+    assert 4 * len(colour.slates) * 32 * 32 * 3 <= NUMBERS
+    assert colour.fine is False
+    images = np.zeros((60, 200, 200, 3))
+    images[:, :100] = 1
+    large = slates_of(0, images, log_of(2, 30, slot=29))
+    assert [len(tiles) for _, tiles in large.slates] == [FEWEST]
+    assert large.slates[0][1][-1].picked
+    assert large.fine
+    sheet = pixels(large)
+    assert sheet.shape == (SIDE, FEWEST * SIDE, 3)
+    assert sheet[: SIDE // 2].min() == 255
+    assert sheet[SIDE // 2 :].max() == 0
+
+
+@pytest.mark.parametrize("scale", [255.0, -1.0])
+def test_values_that_are_not_those_of_images_are_told(scale):
+    images = np.random.default_rng(0).uniform(size=(8, 4, 4))
+    assert "outside" not in slates_of(0, images, log_of(2, 4)).caption
+    assert "of the values shown lie outside [0, 1]" in slates_of(0, scale * images, log_of(2, 4)).caption
+
+
+def test_slates_without_a_pick_and_candidates_that_nobody_saw():
+    slates, slots = np.repeat(np.arange(4), 3), np.tile(np.arange(3), 4)
+    unseen, picked = np.arange(12) == 4, np.arange(12) % 3 == 0
+    picked[6:9] = False  # nobody answered for slate 2
+    columns = {"slate": pa.array(slates, mask=unseen), "slot": pa.array(slots, mask=unseen)}
+    found = slates_of(0, np.zeros((12, 2, 2)), log_of(4, 3, **columns, picked=picked))
+    assert [heading for heading, _ in found.slates] == ["Slate 0", "Slate 1", "Slate 2, no pick", "Slate 3"]
+    assert [tile.rewards for tile in found.slates[1][1]] == ["reward 3", "reward 5"]
+    rest = [1, 2, 5, 6, 7, 8, 10, 11]
+    assert f"4 of all that were picked, {np.mean(rest):.3g} of all that were not picked." in found.caption
+    assert found.caption.endswith(" 1 candidate was in no slate.")
+
+
+def test_texts_that_were_judged_alone_are_shown_whole():
+    none = {"slate": pa.nulls(6, pa.int64()), "slot": pa.nulls(6, pa.int32())}
+    texts = as_texts(["<i> " * 50 + f"end {i}" for i in range(5)] + [" \n"])
+    found = slates_of(0, texts, log_of(1, 6, **none, picked=np.arange(6) == 1))
+    html = page([Section("The candidates", slates=(found,))], title="t", subtitle="s", summary="m")
+    assert all(html.count(f"end {i}</p>") == 1 for i in range(5))
+    assert "<i>" not in html
+    assert html.count("(empty)</p>") == 1
+    assert html.count("✓ picked, reward 1</p>") == 1
+
+
+def test_texts_are_cut_after_some_letters_or_lines():
+    texts = as_texts(["short\r\ntext\n", "x" * LETTERS, "x" * (LETTERS + 1), "a\n" * 99])
+    (_, tiles), *_ = slates_of(0, texts, log_of(1, 4)).slates
+    wanted = ["short\ntext", "x" * LETTERS, "x" * (LETTERS - 1) + "…", "\n".join("a" * LINES) + "…"]
+    assert [tile.text for tile in tiles] == wanted
+
+
 def test_what_a_verifier_judged_has_no_slate():
     none = {"slate": pa.nulls(30, pa.int64()), "slot": pa.nulls(30, pa.int32())}
     log = log_of(1, 30, **none, picked=np.arange(30) >= 20)
@@ -114,7 +179,8 @@ def test_a_click_opens_the_slate_and_the_slider_turns_rounds(tmp_path, width, sc
         assert shown.locator(".turn output").inner_text() == "2"
         assert slider.get_attribute("aria-valuetext") == "round 2"
         assert shown.locator(".slate:visible").count() == 0
-        tile = shown.get_by_role("button", name="Slate 4, not picked: reward 17")
+        text = ": text 17" if kind == "texts" else ""  # what is seen is heard
+        tile = shown.get_by_role("button", name=f"Slate 4, not picked: reward 17{text}", exact=True)
         tile.click()
         assert shown.locator(".slate:visible h3").inner_text() == "Slate 4"
         assert shown.locator(".slate:visible .candidate").count() == 4

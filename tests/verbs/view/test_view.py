@@ -286,14 +286,30 @@ def test_the_server_reads_anew_and_gives_only_reports(tmp_path):
 
 def test_links_between_reports_lead_somewhere(tmp_path):
     a_run(tmp_path / "both" / "models" / "ours")
+    a_run(tmp_path / "both" / "both")  # of the same name as the folder above it
     a_run(tmp_path / "both")
-    for folder in (tmp_path, tmp_path / "both"):
+    (tmp_path / "both" / "both" / "report.html").write_text("the inner one")
+    (tmp_path / "both" / "report.html").write_text("the outer one")
+    for folder, own in ((tmp_path, "/report/both/"), (tmp_path / "both", "/report/")):
         with served(folder) as url:
-            asked(url + "/")
-            assert asked(url + "/report/both/models/ours/report.html")[0] == 200, (
-                "as from /report/both/report.html"
-            )
-            assert asked(url + "/report/both/models/theirs/report.html")[0] == 404
+            html = asked(url + "/")[1]
+            for address, text in (("report.html", "outer"), ("both/report.html", "inner")):
+                assert f'"{own}{address}"' in html
+                assert asked(url + own + address)[1] == f"the {text} one"
+            assert asked(url + own + "models/ours/report.html")[0] == 200
+            assert asked(url + own + "models/theirs/report.html")[0] == 404
+            assert asked(url + "/report/any" + own.removeprefix("/report") + "report.html")[0] == 404
+            assert asked(url + "/both/report.html")[0] == 404, "not the address of a report"
+
+
+def test_a_link_in_place_of_a_report_is_not_followed(tmp_path):
+    (tmp_path / "secret.txt").write_text("secret")
+    a_run(tmp_path / "runs" / "one")
+    (tmp_path / "runs" / "one" / "report.html").unlink()
+    (tmp_path / "runs" / "one" / "report.html").symlink_to(tmp_path / "secret.txt")
+    with served(tmp_path / "runs") as url:
+        assert "/report/one" not in asked(url + "/")[1]
+        assert asked(url + "/report/one/report.html")[0] == 404
 
 
 def test_a_report_is_sent_without_reading_the_folder_again(tmp_path, monkeypatch):

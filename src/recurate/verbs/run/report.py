@@ -118,12 +118,12 @@ def _own_sections(folder: RunFolder) -> list[Section]:
 
 def _support_warning(trajectory: Trajectory) -> tuple[str, ...]:
     rows = trajectory.where(FORECAST, "effective_support").rows
-    low = [str(r.round) for r in rows if r.value < SUPPORT]
+    low = sorted({r.round for r in rows if r.value < SUPPORT})
     if not low:
         return ()
     return (
-        f"In rounds {', '.join(low)} the forecast's effective support is below {SUPPORT:g} candidates: "
-        "round 0's candidates cannot support the forecasts of these rounds.",
+        f"In {narrative.rounds_in_words(low)} the forecast's effective support is below {SUPPORT:g} "
+        "candidates: round 0's candidates cannot support its forecasts there.",
     )
 
 
@@ -171,11 +171,17 @@ def _candidates(folder: RunFolder) -> list[Section]:
         charts = samples_section.plane_charts(found, rewards, picked)
         cards = tuple(Section(title, chart=chart) for title, chart in charts)
         return [Section("The candidates", cards=cards, printed=False)]
-    if not (is_text(first) or is_image(first.shape[1:])):
+    grey = first.ndim == 4 and first.shape[3] == 1
+    if not (is_text(first) or is_image(first.shape[1:]) or grey):
         return []
-    text = (
-        "The first slates of each round: what was picked, and what was not. Click a candidate, or press "
-        "Enter, to see its slate with the rewards; arrow keys move."
-    )
     slates = tuple(samples_section.slates_of(t, folder.samples(t), log) for t, log in logs.items())
+    if any(heading for one in slates for heading, _ in one.slates):
+        text = (
+            "The first slates of each round: what was picked, and what was not. Click a candidate, or press "
+            "Enter, to see its slate with the rewards; arrow keys move."
+        )
+    else:
+        text = (
+            "The first candidates of each round, which were judged alone: what was picked, and what was not."
+        )
     return [Section("The candidates", text, slates=slates, printed=False)]

@@ -15,10 +15,14 @@ from recurate.log.schema import Log
 from recurate.report import charts
 from recurate.report.sections import SlatesOfRound, Tile
 
-IMAGES, TEXTS = 160, 40  # candidates shown per round
+IMAGES, TEXTS = 160, 40  # maximal numbers of candidates shown per round
+NUMBERS = 200_000  # maximal number of values in the images of a round: the larger they are, the fewer
+FEWEST = 8  # images per round, however large
 WIDEST = 24  # candidates shown of a slate
 COLUMNS = 20  # images per row of the sheet
-LETTERS = 600  # of a text
+TILE, SIDE = 40, 96  # pixels across a tile, and an image in an opened slate, to which larger ones are reduced
+MARGIN, MANY = 0.1, 0.1  # how far a value may lie outside [0, 1], and the share of others that is told
+LETTERS, PROMPT, LINES = 600, 200, 20  # characters of a text and of a prompt, and lines of either
 POINTS = 700  # points per round in the scatter plot
 BINS = 40  # cells per side of the density plot
 ROUNDS = 12  # maximal number of rounds shown
@@ -39,54 +43,83 @@ def slates_of(t: int, samples: Samples, log: Log) -> SlatesOfRound:
     """
     texts = is_text(samples)
     rewards, picked = log.reward_matrix(), np.asarray(log.column("picked"), bool)
-    chosen = _first_slates(log, picked, TEXTS if texts else IMAGES)
-    contexts = log.table.column("context").to_pylist() if "context" in log.table.column_names else []
+    slates = np.asarray(log.table.column("slate").fill_null(-1).to_numpy())
+    chosen = _first_slates(log, slates, picked, TEXTS if texts else images_shown(samples.shape[1:]))
     items = np.asarray(log.table.column("item").to_numpy())
+    count = 0
     shown: list[tuple[str, tuple[Tile, ...]]] = []
-    sheet: list[int] = []
     for heading, rows in chosen:
-        prompt = f", {_clip(contexts[rows[0]], 200)}" if heading and contexts and contexts[rows[0]] else ""
         tiles = []
         for row in rows:
-            place = (len(sheet) % COLUMNS, len(sheet) // COLUMNS)
-            words = _in_words(log.rewards, rewards[row])
-            tiles.append(
-                Tile(words, bool(picked[row]), _clip(samples[items[row]], LETTERS) if texts else "", place)
-            )
-            sheet.append(int(items[row]))
-        shown.append((heading + prompt, tuple(tiles)))
-    means = [
-        f"{rewards[which, 0].mean():.3g} of all that were {kind}"
-        for kind, which in (("picked", picked), ("not picked", ~picked))
-        if which.any()
-    ]
-    caption = f"Mean {log.rewards[0]} in round {t}: {', '.join(means)}."
+            text = _clip(samples[items[row]], LETTERS) if texts else ""
+            place = (count % COLUMNS, count // COLUMNS)
+            tiles.append(Tile(_in_words(log.rewards, rewards[row]), bool(picked[row]), text, place))
+            count += 1
+        shown.append((heading, tuple(tiles)))
+    caption = _caption(t, log.rewards[0], rewards[:, 0], picked, slates)
     if texts:
         return SlatesOfRound(t, caption, tuple(shown))
-    uri, grid, ratio = _sheet(samples[sheet])
-    return SlatesOfRound(t, caption, tuple(shown), uri, grid, ratio)
+    images = samples[[items[row] for _, rows in chosen for row in rows]]
+    uri, grid, ratio = _sheet(images)
+    fine = max(images.shape[1:3]) > TILE
+    return SlatesOfRound(t, caption + _outside(images), tuple(shown), uri, grid, ratio, fine)
 
 
-def _first_slates(log: Log, picked: NDArray[np.bool_], most: int) -> list[tuple[str, list[int]]]:
+def images_shown(shape: tuple[int, ...]) -> int:
+    """Return how many images of a shape (h, w) or (h, w, channels) are shown per round."""
+    return int(np.clip(NUMBERS // (np.prod(_reduced(shape)) * np.prod(shape[2:])), FEWEST, IMAGES))
+
+
+def _caption(
+    t: int, name: str, rewards: NDArray[Any], picked: NDArray[np.bool_], slates: NDArray[Any]
+) -> str:
+    """Return the mean rewards of what was picked and of what was not, and how many nobody was asked about."""
+    judged = slates >= 0 if (slates >= 0).any() else np.ones(len(slates), bool)
+    means = [
+        f"{rewards[which].mean():.3g} of all that were {kind}"
+        for kind, which in (("picked", picked), ("not picked", judged & ~picked))
+        if which.any()
+    ]
+    unseen = int((~judged).sum())
+    left = (
+        f" {unseen:,} {'candidate was' if unseen == 1 else 'candidates were'} in no slate." if unseen else ""
+    )
+    return f"Mean {name} in round {t}: {', '.join(means)}.{left}"
+
+
+def _outside(images: NDArray[Any]) -> str:
+    """Return a warning if many values are not those of images, such as of images with values up to 255."""
+    share = float(((images < -MARGIN) | (images > 1 + MARGIN)).mean())
+    if share < MANY:
+        return ""
+    return f" {share:.0%} of the values shown lie outside [0, 1], and are drawn as 0 or 1."
+
+
+def _first_slates(
+    log: Log, slates: NDArray[Any], picked: NDArray[np.bool_], most: int
+) -> list[tuple[str, list[int]]]:
     """Return heading and rows of the first slates; of single candidates, half picked where there are."""
-    slates = np.asarray(log.table.column("slate").fill_null(-1).to_numpy())
     if (slates < 0).all():
         halves = (np.flatnonzero(picked)[: most // 2], np.flatnonzero(~picked)[: most // 2])
         return [("", [int(row)]) for rows in halves for row in rows]
     slots = np.asarray(log.table.column("slot").fill_null(-1).to_numpy())
+    prompts = log.table.column("context").to_pylist()
     order = np.lexsort((slots, slates))
     order = order[slates[order] >= 0]
+    widest = min(WIDEST, most)
     found: list[tuple[str, list[int]]] = []
     count = 0
     for rows in np.split(order, np.flatnonzero(np.diff(slates[order])) + 1):
-        kept = (
-            rows if len(rows) <= WIDEST else np.sort(rows[np.argsort(~picked[rows], kind="stable")][:WIDEST])
-        )
+        first = rows[np.argsort(~picked[rows], kind="stable")][:widest]
+        kept = rows if len(rows) <= widest else np.sort(first)
         count += len(kept)
         if found and count > most:
             break
-        of = f" ({len(kept)} of {len(rows)} candidates)" if len(kept) < len(rows) else ""
-        found.append((f"Slate {slates[rows[0]]}{of}", kept.tolist()))
+        heading = f"Slate {slates[rows[0]]}"
+        heading += f" ({len(kept)} of {len(rows)} candidates)" if len(kept) < len(rows) else ""
+        heading += "" if picked[rows].any() else ", no pick"
+        heading += f", {_clip(prompts[rows[0]], PROMPT)}" if prompts[rows[0]] else ""
+        found.append((heading, kept.tolist()))
     return found
 
 
@@ -95,24 +128,37 @@ def _in_words(names: Sequence[str], values: NDArray[Any]) -> str:
 
 
 def _clip(text: Any, letters: int) -> str:
-    whole = str(text)
-    return whole if len(whole) <= letters else whole[: letters - 1] + "…"
+    """Return the beginning of a text."""
+    whole = str(text) if str(text).strip() else "(empty)"
+    begin = whole[: letters + 1].splitlines()
+    short = "\n".join(begin[:LINES])
+    return f"{short[: letters - 1]}…" if len(whole) > letters or len(begin) > LINES else short
+
+
+def _reduced(shape: tuple[int, ...]) -> tuple[int, int]:
+    """Return the height and width in which images are shown."""
+    part = min(1.0, SIDE / max(shape[:2]))
+    return max(1, round(shape[0] * part)), max(1, round(shape[1] * part))
 
 
 def _sheet(images: NDArray[Any]) -> tuple[str, tuple[int, int], float]:
     """Return images as one PNG data URI, its columns and rows, and the height of an image over its width."""
     from PIL import Image
 
-    height, width = images.shape[1:3]
-    columns = min(COLUMNS, len(images))
-    rows = -(-len(images) // columns)
-    canvas = np.ones((rows * height, columns * width, *images.shape[3:]))
-    for index, image in enumerate(images):
+    pixels = np.round(np.clip(images, 0, 1) * 255).astype(np.uint8)
+    pixels = pixels[..., 0] if pixels.shape[3:] == (1,) else pixels
+    height, width = _reduced(images.shape[1:])
+    if (height, width) != images.shape[1:3]:
+        small = [Image.fromarray(one).resize((width, height), Image.Resampling.BOX) for one in pixels]
+        pixels = np.stack([np.asarray(one) for one in small])
+    columns = min(COLUMNS, len(pixels))
+    rows = -(-len(pixels) // columns)
+    canvas = np.full((rows * height, columns * width, *pixels.shape[3:]), 255, np.uint8)
+    for index, image in enumerate(pixels):
         top, left = index // columns * height, index % columns * width
-        canvas[top : top + height, left : left + width] = np.clip(image, 0, 1)
+        canvas[top : top + height, left : left + width] = image
     buffer = io.BytesIO()
-    pixels = np.round(canvas * 255).astype(np.uint8)
-    Image.fromarray(pixels[..., 0] if pixels.shape[2:] == (1,) else pixels).save(buffer, "PNG", optimize=True)
+    Image.fromarray(canvas).save(buffer, "PNG", optimize=True)
     uri = "data:image/png;base64," + base64.b64encode(buffer.getvalue()).decode()
     return uri, (columns, rows), round(height / width, 4)
 

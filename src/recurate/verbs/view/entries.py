@@ -311,4 +311,5 @@ def _dated(entry: Entry, *names: str) -> Entry:
     paths = [entry.path / name for name in names] or [entry.path]
     changed = max((p.stat().st_mtime for p in paths if p.exists()), default=0.0)
     report = entry.path / REPORT
-    return replace(entry, changed=changed, report=report if report.is_file() else None)
+    own = report.is_file() and not report.is_symlink()  # a link could lead to any file, which would be served
+    return replace(entry, changed=changed, report=report if own else None)

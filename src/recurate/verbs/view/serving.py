@@ -9,6 +9,7 @@ its content, which browsers fetch once for all reports.
 from __future__ import annotations
 
 import hashlib
+import os
 import re
 from functools import partial
 from http import HTTPStatus
@@ -49,13 +50,14 @@ def server_of(folder: Path, port: int) -> ThreadingHTTPServer:
         ) from None
 
 
-def _link(entry: Entry) -> str:
-    """Return a report's address, below which relative links lead to the reports in subfolders."""
-    return f"{PREFIX}{quote(entry.name.encode())}/{REPORT}"
+def _link(folder: Path, entry: Entry) -> str:
+    """Return a report's address, which has its path in the folder, so that links among reports hold."""
+    place = entry.path.relative_to(folder)
+    return PREFIX + quote(os.fsencode(place / REPORT))
 
 
 def _reports(found: Listing) -> dict[str, Path]:
-    return {_link(entry): entry.report for entry in found.entries if entry.report is not None}
+    return {_link(found.folder, entry): entry.report for entry in found.entries if entry.report is not None}
 
 
 class _Handler(BaseHTTPRequestHandler):
@@ -83,12 +85,10 @@ class _Handler(BaseHTTPRequestHandler):
             return
         try:
             if self.path == "/":
-                self._answer(index_page(self._listed(), _link).encode(), OWN_SCRIPT)
+                self._answer(index_page(self._listed(), partial(_link, self.folder)).encode(), OWN_SCRIPT)
                 return
             if wanted not in self.reports:
                 self._listed()
-            if wanted not in self.reports:  # a link in the report of the folder itself, which has its name
-                wanted = PREFIX + wanted.removeprefix(PREFIX).partition("/")[2]
             content = self.reports[wanted].read_bytes()
         except InputError as error:
             self.send_error(HTTPStatus.NOT_FOUND, error.what)
