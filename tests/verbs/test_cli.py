@@ -99,6 +99,9 @@ def test_an_older_result_is_replaced_and_said_so(scores, recurate_here):
     assert "replacing" not in again.stdout
     assert (scores / "scores-forecast" / "forecast.json").read_text() != facts
     assert (scores / "scores-forecast" / "mine.txt").read_text() == "mine"
+    wrong = recurate_here("forecast", "scores.csv", "--k", 0, *SHORT)
+    assert wrong.returncode == 2
+    assert "replacing" not in wrong.stderr  # nothing was
 
 
 @pytest.mark.parametrize("verb", ["forecast", "plan", "fit", "audit"])

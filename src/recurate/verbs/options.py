@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import math
 import re
-import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -287,7 +286,7 @@ def fresh_folder(base: Path) -> Path:
 
 
 def target(folder: Path, verb: str, *, force: bool = False) -> Path:
-    """Return the folder that a verb writes to; say so if an older result of the verb is replaced there.
+    """Return the folder that a verb writes to, which may hold an older result of the verb.
 
     Files of others are never removed, and nothing is written beside them without ``force``.
 
@@ -302,9 +301,7 @@ def target(folder: Path, verb: str, *, force: bool = False) -> Path:
         raise InputError("--out names a run", got=folder, remedy="name a new folder")
     if not folder.is_dir() or not any(folder.iterdir()):
         return folder
-    if is_result(folder, verb):
-        print(f"replacing {folder}", file=sys.stderr)
-    elif not force:
+    if not force and not is_result(folder, verb):
         raise InputError(
             f"the folder to write to holds files that are no result of recurate {verb}",
             got=folder,
