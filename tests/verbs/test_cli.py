@@ -60,6 +60,11 @@ def test_completion_scripts_of_every_shell(shell):
         ("recurate init t", ["texts"]),
         ("recurate docs configur", ["configuration"]),
         ("recurate help rep", ["report", "reproduce"]),
+        ("recurate forecast --rule th", ["thurstone"]),
+        ("recurate plan --maximize n", ["nash"]),
+        ("recurate forecast scor", []),  # the shell completes names of files
+        ("recurate fit example:t", ["example:two-groups"]),
+        ("recurate fit example : t", ["two-groups"]),  # as Bash splits it
     ],
 )
 def test_words_are_completed(words, expected):
