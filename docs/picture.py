@@ -8,9 +8,9 @@ copied from ``FOLDER/figures``, which ``recurate report FOLDER --figures`` write
 
 from __future__ import annotations
 
+import argparse
 import io
 import shutil
-import sys
 import tempfile
 from pathlib import Path
 
@@ -66,13 +66,16 @@ def main() -> None:
     """Write the picture with a palette, which makes it a third as large."""
     from PIL import Image
 
-    if sys.argv[1:] == ["--gallery"]:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("out", nargs="?", type=Path, default=OUT, metavar="OUT")
+    parser.add_argument("--gallery", action="store_true")
+    asked = parser.parse_args()
+    if asked.gallery:
         gallery()
         return
-    out = Path(sys.argv[1]) if len(sys.argv) > 1 else OUT
     with tempfile.TemporaryDirectory() as folder:
         picture = Image.open(io.BytesIO(photograph(report(Path(folder)))))
-    with atomic_path(out) as target:
+    with atomic_path(asked.out) as target:
         picture.convert("RGB").quantize(COLOURS).save(target, format="PNG", optimize=True)
 
 

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import doctest
+import importlib
+import inspect
 import re
 import runpy
 import shlex
 
 import pytest
 
+import recurate
 from helpers.paths import ROOT
 
 
@@ -108,3 +112,23 @@ def test_the_tutorial_runs(tmp_path, monkeypatch, recurate_cli):
             codes.append(done.returncode)
             printed = " ".join(done.stdout.split())
     assert codes == [0, 0, 1], "the audit finds a mismatch"
+
+
+def test_formulas_and_roles_of_public_docstrings_read_well_on_the_site(monkeypatch):
+    monkeypatch.syspath_prepend(str(ROOT / "docs"))
+    blocks = importlib.import_module("docstrings").blocks
+    shown = {name: blocks(inspect.getdoc(getattr(recurate, name)) or "") for name in recurate.__all__}
+    assert "<p>\u2003<i>P</i>(<i>i</i>) = <i>e</i><sup><i>u</i><sub><i>i</i></sub></sup> / " in shown["fit"]
+    for name, text in shown.items():
+        assert not re.search(r":\w+:`|math::|\\\\[a-z]|```text", text), name
+
+
+def test_formulas_in_html(monkeypatch):
+    monkeypatch.syspath_prepend(str(ROOT / "docs"))
+    formulas = importlib.import_module("formulas")
+    assert doctest.testmod(formulas).failed == 0
+    shown = formulas.to_html(r"\frac{a + b}{c_1} < \bar r^2, \quad \text{for all } x")
+    assert re.sub("</?i>", "", shown) == ("(a + b) / c<sub>1</sub> &lt; r\u0304<sup>2</sup>,\u2003for all x")
+    for wrong in (r"\unknown", "{a", "a}", "a_"):
+        with pytest.raises(ValueError, match=r"known|brace|early"):
+            formulas.to_html(wrong)

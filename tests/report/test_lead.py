@@ -14,6 +14,7 @@ from recurate.report.lead import (
     cut,
     departure,
     lead_of,
+    number,
     sentences,
     supported,
 )
@@ -136,3 +137,12 @@ def test_many_rewards_make_no_long_lead():
 def test_cut():
     text = "One of 2.5 fell (95 %: 1 to 2). It fell again! Why? Nobody knows."
     assert cut(text) == ("One of 2.5 fell (95 %: 1 to 2). It fell again! Why?", ("Nobody knows.",))
+
+
+def test_rounding_errors_of_mean_rewards_are_zero_and_nothing_else_is():
+    assert number(1.9e-14, series(FORECAST, [1.9e-14, 0.4], "mean_reward")) == "0"
+    assert number(1.9e-14, series(FORECAST, [1.9e-14, 3e-14], "mean_reward")) == "1.9e-14"
+    assert number(2.0, series(FORECAST, [2.0, 1e15], "mean_reward")) == "2"
+    assert number(float("nan"), series(FORECAST, [float("nan"), 1.0], "mean_reward")) == "nan"
+    assert number(0.5, series(FORECAST, [0.5, float("inf")], "mean_reward")) == "0.5"
+    assert number(1e-17, series(FORECAST, [1e-17, 0.9], "share")) == "1e-17"

@@ -60,6 +60,11 @@ def test_completion_scripts_of_every_shell(shell):
         ("recurate init t", ["texts"]),
         ("recurate docs configur", ["configuration"]),
         ("recurate help rep", ["report", "reproduce"]),
+        ("recurate forecast --rule th", ["thurstone"]),
+        ("recurate plan --maximize n", ["nash"]),
+        ("recurate forecast scor", []),  # the shell completes names of files
+        ("recurate fit example:t", ["example:two-groups"]),
+        ("recurate fit example : t", ["two-groups"]),  # as Bash splits it
     ],
 )
 def test_words_are_completed(words, expected):
@@ -99,6 +104,9 @@ def test_an_older_result_is_replaced_and_said_so(scores, recurate_here):
     assert "replacing" not in again.stdout
     assert (scores / "scores-forecast" / "forecast.json").read_text() != facts
     assert (scores / "scores-forecast" / "mine.txt").read_text() == "mine"
+    wrong = recurate_here("forecast", "scores.csv", "--k", 0, *SHORT)
+    assert wrong.returncode == 2
+    assert "replacing" not in wrong.stderr  # nothing was
 
 
 @pytest.mark.parametrize("verb", ["forecast", "plan", "fit", "audit"])

@@ -181,7 +181,7 @@ def test_it_is_printed_or_dumped(tmp_path, capsys):
     publish(a_result(x=1), tmp_path, as_json=True, also=["a line more"])
     out, err = capsys.readouterr()
     assert json.loads(out)["x"] == 1
-    assert err == ""
+    assert err == f"replacing {tmp_path}\n"
 
 
 @pytest.mark.parametrize("package", ["pandas", "polars"])
@@ -239,3 +239,13 @@ def test_a_gzipped_log_s_forecast_lies_where_its_fit_would(recurate_here, tmp_pa
     done = recurate_here("forecast", "x.csv.gz", "--rounds", 1)
     assert done.returncode == 0, done.stderr
     assert pq.read_table(tmp_path / "x-forecast" / "trajectory.parquet").num_rows > 0
+
+
+def test_a_page_without_charts_has_no_script_for_charts():
+    with_charts = recurate.forecast([0.0, 1.0, 2.0], k=2, rounds=1).page()
+    without = recurate.audit("example:divided-rewards").page()
+    assert 'data-chart="' in with_charts
+    assert len(with_charts) > 500_000
+    assert 'data-chart="' not in without
+    assert len(without) < 60_000
+    assert "const sortable" in without

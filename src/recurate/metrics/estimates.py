@@ -166,7 +166,7 @@ def entropy(
 def entropy_of(fractions: FloatArray) -> float:
     """Return the Shannon entropy -sum_g s_g log s_g of shares s (groups,), in nats."""
     logs = np.log(np.where(fractions > 0, fractions, 1.0))
-    return float(-(fractions @ logs))
+    return 0.0 - float(fractions @ logs)  # not -0 for a single group
 
 
 def _masses(clusters: Clusters) -> FloatArray | None:

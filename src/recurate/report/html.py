@@ -29,13 +29,14 @@ def place(specs: list[tuple[str, str]], spec: dict[str, Any]) -> str:
 
 
 def render(template: str, **values: Any) -> str:
-    """Return the HTML of a page from a template.
+    """Return the HTML of a page from a template, with Vega's scripts if it has charts (``specs``).
 
     Args:
         template: File name of a template beside this module.
         values: Values of the template's variables.
     """
-    return _environment().get_template(template).render(**values, scripts=_scripts())
+    scripts = _scripts() if values.get("specs") else []
+    return _environment().get_template(template).render(**values, scripts=scripts)
 
 
 def render_plain(template: str, **values: Any) -> str:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,6 +17,7 @@ from recurate.theory.forecast import SUPPORT
 
 MOST = 3  # sentences of a lead
 LISTED = 3  # rewards that a lead names
+NOISE = 1e-12  # of a series' largest value: less is the rounding error of a sum
 PARTS = ("selection", "sampling", "transmission")
 AS_FORECAST, NOT_AS_FORECAST, UNDECIDED = "as forecast", "not as forecast", "undecided"
 NO_SUPPORT = "beyond support"
@@ -194,9 +196,8 @@ def _happened(
         rows = [r for r in rows if until is None or r.round <= until]
         if rows:
             first, last = rows[0], rows[-1]
-            numbers = (
-                f"from {first.value:.3g} in round {first.round} to {last.value:.3g} in round {last.round}"
-            )
+            ends = [number(r.value, rows, 3) for r in (first, last)]
+            numbers = f"from {ends[0]} in round {first.round} to {ends[1]} in round {last.round}"
             parts.append(f"{_name(key)} {verb(first, last, source)} {numbers}")
     if not parts:
         return ""
@@ -217,6 +218,21 @@ def _loop(facts: dict[str, Any]) -> str:
 
 def _plain_k(facts: dict[str, Any]) -> bool:
     return isinstance(facts.get("k"), int | float | str)
+
+
+def number(value: float, beside: Iterable[Row], figures: int = 4) -> str:
+    """Return a value as text; a mean reward that is the rounding error of a centred sum, as 1e-17, is 0.
+
+    Other quantities are kept as they are: a share of 1e-17 says more than 0.
+
+    Args:
+        value: Value of a series.
+        beside: All values of the series.
+        figures: Significant figures.
+    """
+    means = [abs(r.value) for r in beside if r.quantity == "mean_reward" and math.isfinite(r.value)]
+    noise = NOISE * min(max(means, default=0.0), 1.0)
+    return "0" if abs(value) < noise else f"{value:.{figures}g}"
 
 
 def verb(first: Row, last: Row, source: str) -> str:
@@ -321,7 +337,8 @@ def _band(trajectory: Trajectory, series: list[tuple[str, str | None, str | None
         rows = [r for r in rows if until is None or r.round <= until]
         if rows:
             low, high, t = rows[-1].lower, rows[-1].upper, rows[-1].round
-            return f"With 95 % probability it is between {low:.3g} and {high:.3g} in round {t}."
+            it = "it" if len(series) == 1 else _name(key)
+            return f"With 95 % probability {it} is between {low:.3g} and {high:.3g} in round {t}."
     return ""
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import math
 import re
-import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -15,6 +14,7 @@ import typer
 from recurate.core import progress
 from recurate.core.errors import InputError, need
 from recurate.log.reading.examples import PREFIX, is_example
+from recurate.log.reading.examples import names as example_names
 
 if TYPE_CHECKING:
     from recurate.log.reading.mapping import Given
@@ -23,10 +23,24 @@ if TYPE_CHECKING:
 # --- options of the command line ------------------------------------------------------------------
 
 
-def option(metavar: str, help_: str) -> typer.models.OptionInfo:
-    """Return an option with a value, which ``metavar`` names in the command's help."""
-    made: typer.models.OptionInfo = typer.Option(metavar=metavar, help=help_)
+TIES = ("davidson", "half", "drop")
+
+
+def option(metavar: str, help_: str, words: Sequence[str] = ()) -> typer.models.OptionInfo:
+    """Return an option with a value, ``metavar`` in the command's help; shells complete ``words``."""
+    complete = (lambda: list(words)) if words else None
+    made: typer.models.OptionInfo = typer.Option(metavar=metavar, help=help_, autocompletion=complete)
     return made
+
+
+def example_tables(ctx: typer.Context, incomplete: str) -> list[str]:
+    """Return the words that complete LOG: examples once one is begun; else none, so that the shell has files.
+
+    Bash takes a colon for a word, so that ``example:b`` arrives as three.
+    """
+    if list(ctx.params.get("log") or ())[-2:] == ["example", ":"]:
+        return example_names()
+    return [PREFIX + name for name in example_names()] if incomplete else []
 
 
 def _column(help_: str) -> typer.models.OptionInfo:
@@ -39,6 +53,7 @@ Log = Annotated[
         metavar="LOG...",
         help="A log or table in any format (several files are one table), a folder of files, an address, "
         "- for standard input, a run's or fit's folder, or example:NAME (example: lists them).",
+        autocompletion=example_tables,
     ),
 ]
 Reward = Annotated[list[str] | None, _column("Reward column, repeatable. Default: 'reward', 'reward_...'.")]
@@ -61,7 +76,12 @@ PlacesFrom = Annotated[
     typer.Option(metavar="0|1", min=0, max=1, help="Number of the first place, where picks are places."),
 ]
 Form = Annotated[
-    str | None, option("FORM", "long, wide, pairs, lists or rankings. Default: guessed and shown.")
+    str | None,
+    option(
+        "FORM",
+        "long, wide, pairs, lists or rankings. Default: guessed and shown.",
+        ("long", "wide", "pairs", "lists", "rankings"),
+    ),
 ]
 Alternatives = Annotated[
     str | None, option("A,B,C", "Alternatives of a wide file, in the order of the codes that its picks use.")
@@ -77,18 +97,23 @@ Feature = Annotated[
     list[str] | None,
     _column("Column that describes candidates, repeatable; characters:COLUMN counts a text's characters."),
 ]
-Ties = Annotated[str, option("HOW", "Tied pairs: davidson (a separate outcome), half, or drop.")]
+Ties = Annotated[str, option("HOW", "Tied pairs: davidson (a separate outcome), half, or drop.", TIES)]
 Rule = Annotated[
     str | None,
     option(
         "NAME",
         "luce, best (of K), thurstone or random. Default: the rule that the log's picks follow; without "
         "picks best, if the log has several candidates per slate or context, else luce.",
+        ("luce", "best", "thurstone", "random"),
     ),
 ]
 Noise = Annotated[
     str | None,
-    option("NAME", "In place of --rule: gumbel (luce), gaussian (thurstone), none (best), or yours."),
+    option(
+        "NAME",
+        "In place of --rule: gumbel (luce), gaussian (thurstone), none (best), or yours.",
+        ("gumbel", "gaussian", "none"),
+    ),
 ]
 Keep = Annotated[int | None, option("M", "Number kept of each slate. Default: the log's, or 1.")]
 Lapse = Annotated[
@@ -287,7 +312,7 @@ def fresh_folder(base: Path) -> Path:
 
 
 def target(folder: Path, verb: str, *, force: bool = False) -> Path:
-    """Return the folder that a verb writes to; say so if an older result of the verb is replaced there.
+    """Return the folder that a verb writes to, which may hold an older result of the verb.
 
     Files of others are never removed, and nothing is written beside them without ``force``.
 
@@ -302,9 +327,7 @@ def target(folder: Path, verb: str, *, force: bool = False) -> Path:
         raise InputError("--out names a run", got=folder, remedy="name a new folder")
     if not folder.is_dir() or not any(folder.iterdir()):
         return folder
-    if is_result(folder, verb):
-        print(f"replacing {folder}", file=sys.stderr)
-    elif not force:
+    if not force and not is_result(folder, verb):
         raise InputError(
             f"the folder to write to holds files that are no result of recurate {verb}",
             got=folder,

@@ -258,7 +258,16 @@ def _print(result: Result[Any], also: Sequence[str], written: Sequence[Path]) ->
 
 
 def save_told(result: Result[Any], folder: Path) -> list[Path]:
-    """Save a result as :meth:`Result.save` does, and tell whoever waits for it."""
+    """Save a result as :meth:`Result.save` does, and tell whoever waits for it.
+
+    That an older result is replaced is said here, not where the folder is chosen: until now an error or
+    Ctrl-C would have left it.
+    """
+    from recurate.verbs.options import is_result
+
+    if is_result(folder, result.verb):
+        progress.hide()
+        print(f"replacing {folder}", file=sys.stderr)
     progress.stage("writing the report")
     progress.kept(f"{folder} may hold a part of the result")
     written = result.save(folder)

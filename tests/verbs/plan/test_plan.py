@@ -317,3 +317,12 @@ def test_a_fit_s_rule_is_taken(settings, lead, folder_of_fit, tmp_path):
     assert done.returncode == 0, done.stderr
     assert f"{lead}, by the folder's settings" in " ".join(done.stdout.split())
     assert planned_temperature(tmp_path / "own") == 1.0
+
+
+def test_both_spellings_of_the_objective():
+    few = {"rounds": 1, "k": (2,), "real_fraction": (0.0,), "weights": [(0.5, 0.5)], "refine": False}
+    rewards = opposed(200)
+    found = {s: plan(rewards, **{s: "worst"}, **few).best.objective for s in ("maximise", "maximize")}
+    assert found["maximise"] == found["maximize"] != plan(rewards, **few).best.objective
+    with pytest.raises(InputError, match="maximise and maximize are one option"):
+        plan(rewards, maximise="worst", maximize="nash", **few)

@@ -10,7 +10,7 @@ from recurate.core.errors import counted
 from recurate.log.trajectory import FORECAST, MEASURED, RENEWED, Row, Trajectory
 from recurate.report import narrative
 from recurate.report.charts import largest_groups
-from recurate.report.lead import lead_of
+from recurate.report.lead import lead_of, number
 from recurate.report.sections import Section
 from recurate.report.trajectories import GLOSSARY, bound_sections, trajectory_sections
 from recurate.theory.bounds import plain_bounds
@@ -96,15 +96,17 @@ def forecast_table(found: Forecast) -> list[list[str]]:
     counts = Counter(key[0] for key in keys)
     values = {(r.source, r.round, r.key): r.value for r in found.trajectory.rows}
     both = any(source == MEASURED for source, _, _ in values)
+    series = {key: [r for r in found.trajectory.rows if r.key == key] for key in keys}
     heading = ["round", *(_heading(key, many=counts[key[0]] > 1) for key in keys)]
     lines = [heading]
     for t in range(found.setting.rounds + 1):
         beyond = values[FORECAST, t, ("effective_support", None, None)] < SUPPORT
         line = [f"{t}{'*' if beyond else ''}"]
         for key in keys:
-            cell = f"{values[FORECAST, t, key]:.4g}" if (FORECAST, t, key) in values else ""
+            value = values.get((FORECAST, t, key))
+            cell = "" if value is None else number(value, series[key])
             seen = values.get((MEASURED, t, key))
-            line.append(cell + (f" ({seen:.4g})" if both and seen is not None else ""))
+            line.append(cell + (f" ({number(seen, series[key])})" if both and seen is not None else ""))
         lines.append(line)
     return lines
 

@@ -36,6 +36,7 @@ def plan(
             "--maximize",
             metavar="WHAT",
             help="reward, nash (welfare) or worst (the worst group's reward).",
+            autocompletion=lambda: ["reward", "nash", "worst"],
         ),
     ] = "reward",
     importance: Annotated[

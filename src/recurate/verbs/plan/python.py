@@ -54,7 +54,7 @@ def plan(
     alternatives: Sequence[str] = (),
     places_from: int | None = None,
     include: str | Sequence[str] | None = None,
-    maximise: str = "reward",
+    maximise: str | None = None,
     importance: Sequence[float] | None = None,
     rounds: int | None = 10,
     floor: float | None = None,
@@ -83,6 +83,7 @@ def plan(
     tail: bool = False,
     seed: int = 0,
     refine: bool = True,
+    maximize: str | None = None,
 ) -> Result[Plan]:
     r"""Return the best K, real fraction, weights and temperature under constraints.
 
@@ -117,7 +118,7 @@ def plan(
         include: the kinds of answers in an export of ``recurate serve`` that count as well: ``repeats``,
             ``checks``, ``simulated``. None: none of them.
         maximise: J: ``reward`` (sum of importance x E r), ``nash`` (sum of importance x log E exp r) or
-            ``worst`` (the smallest E r_i).
+            ``worst`` (the smallest E r_i). ``reward`` if None.
         importance: the weight of each reward in J, shape (rewards,); equal if None.
         rounds: the number T of rounds; None: the limit.
         floor: the smallest share of every group under the last law, in [0, 1 / groups].
@@ -151,6 +152,7 @@ def plan(
         tail: whether a fitted tail continues the forecast of the plan's setting beyond its effective support.
         seed: the seed of the simulations behind that forecast's bands.
         refine: whether to refine the grid around the best setting.
+        maximize: the other spelling of ``maximise``.
 
     Returns:
         A result with ``best`` (None if no setting keeps every constraint), ``closest``, ``binding``, the
@@ -161,7 +163,7 @@ def plan(
 
     Raises:
         InputError: a value is out of range, floors sum to more than one, rewards are constant, a group is
-            empty, or an option does not apply to the rule.
+            empty, an option does not apply to the rule, or ``maximise`` and ``maximize`` differ.
 
     The loop: D. Ferbach et al., NeurIPS 2024 (arXiv 2407.09499), section 2.2. Limits and survival of groups:
     Falahati et al., *Curated Synthetic Data Doesn't Have to Collapse*, ICML 2026 (arXiv 2605.07724).
@@ -175,6 +177,7 @@ def plan(
     (True, True, True)
     """
     cite("ferbach2024", "falahati2026")
+    objective = _objective(maximise, maximize)
     progress.stage("reading the log")
     own = {} if is_array(log) else run_settings(folder_of(log))
     columns = given(
@@ -204,7 +207,7 @@ def plan(
         manner = _manner(ruling, then, accumulate or own.get("accumulate"), efficacy, rounds, played)
         own_picks = None if table is None else picks_of(table, own)
         goal = Goal(
-            maximise,
+            objective,
             check_weights(importance, count),
             rounds,
             own_picks or 1000 if picks is None else picks,
@@ -272,6 +275,17 @@ def _manner(
     )
     eta = 1.0 if efficacy is None else check_efficacy(efficacy)
     return Manner(ruling.rule, stages, bool(accumulate), eta, played)
+
+
+def _objective(maximise: str | None, maximize: str | None) -> str:
+    """Return the objective by either spelling of its option."""
+    if maximise is not None and maximize is not None and maximise != maximize:
+        raise InputError(
+            "maximise and maximize are one option",
+            got=f"maximise={maximise!r}, maximize={maximize!r}",
+            remedy="give one of them",
+        )
+    return maximise or maximize or "reward"
 
 
 def _check_horizon(rounds: int | None, track: Any, tail: bool) -> None:

@@ -171,7 +171,7 @@ def _row(p: Plan, o: Outcome) -> list[str]:
     cells += [", ".join(f"{w:.3g}" for w in c.weights)] if len(p.rewards) > 1 else []
     cells += [f"{c.temperature:.3g}", f"{o.objective:.4g}", ", ".join(f"{r:.3g}" for r in o.rewards)]
     cells += [", ".join(f"{s:.3g}" for s in o.shares), f"{o.entropy:.3g}", f"{o.kl:.3g}", f"{o.variance:.3g}"]
-    cost = "" if math.isnan(o.cost) else f"{o.cost:.4g}"
+    cost = "" if math.isnan(o.cost) else f"{o.cost:,.0f}" if o.cost < 1e9 else f"{o.cost:.4g}"
     return [*cells, cost, ", ".join(o.missed) or ("" if o.settles else "does not settle")]
 
 
