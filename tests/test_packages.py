@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import re
+import shlex
 import subprocess
 import sys
 import tarfile
@@ -12,6 +14,7 @@ import zipfile
 import pytest
 
 from helpers.paths import ROOT
+from helpers.shown import CODES, README, SHOWN, TUTORIAL, missing
 
 pytestmark = pytest.mark.slow
 
@@ -78,3 +81,62 @@ def test_it_is_small_and_says_what_it_is(built):
     assert f"Version: {project['version']}\n" in said
     for name, address in project["urls"].items():
         assert f"Project-URL: {name}, {address}\n" in said
+
+
+class CleanMachine:
+    """An environment of its own with nothing but the wheel and what it needs, and an empty working folder."""
+
+    def __init__(self, folder, wheel):
+        self.home = folder / "home"
+        self.home.mkdir()
+        self.programs = folder / "venv" / "bin"
+        hidden = ("PYTHON", "RECURATE", "VIRTUAL_ENV", "COV")
+        kept = {name: value for name, value in os.environ.items() if not name.startswith(hidden)}
+        self.environment = kept | {"COLUMNS": "120", "HOME": str(self.home), "OMP_NUM_THREADS": "1"}
+        subprocess.run([sys.executable, "-m", "venv", str(folder / "venv")], check=True, timeout=300)
+        pinned = ("--constraint", str(ROOT / "constraints.txt"))
+        install = [str(self.programs / "python"), "-m", "pip", "install", "--quiet", *pinned, str(wheel)]
+        subprocess.run(install, check=True, timeout=1200, env=os.environ | {"PYTHONPATH": ""})
+
+    def __call__(self, program, *words):
+        command = [str(self.programs / program), *words]
+        return subprocess.run(
+            command, cwd=self.home, env=self.environment, capture_output=True, text=True, timeout=600
+        )
+
+
+@pytest.fixture(scope="module")
+def clean(built, tmp_path_factory):
+    return CleanMachine(tmp_path_factory.mktemp("clean"), built[1])
+
+
+def test_a_clean_machine_goes_through_the_readme(clean):
+    for block in SHOWN:
+        words = shlex.split(block[0])[2:]
+        done = clean("recurate", *words)
+        assert done.returncode == CODES.get(words[0], 0), done.stderr
+        assert missing(block[1:], done.stdout) == []
+    blocks = re.findall(r"```python\n(.*?)```", README, flags=re.S)
+    done = clean("python", "-c", "\n".join(blocks))
+    assert done.returncode == 0, done.stderr
+    assert "1 mismatch" in done.stdout
+    assert (clean.home / "picks.jsonl").exists()
+    assert (clean.home / "my-forecast" / "report.html").exists()
+
+
+def test_a_clean_machine_goes_through_the_tutorial(clean):
+    """By copy and paste, in order; Python's blocks are one session, of which each command finds the files."""
+    printed, session, codes = "", "", []
+    for kind, block in re.findall(r"```(python|sh|text)\n(.*?)```", TUTORIAL, flags=re.S):
+        if kind == "python":
+            session += block
+            done = clean("python", "-c", session)
+            assert done.returncode == 0, done.stderr
+        elif kind == "text":
+            for line in block.splitlines():
+                assert " ".join(line.split()) in printed
+        elif block.startswith("recurate "):
+            done = clean("recurate", *shlex.split(block)[1:])
+            codes.append(done.returncode)
+            printed = " ".join(done.stdout.split())
+    assert codes == [0, 0, 1], "the audit finds a mismatch"

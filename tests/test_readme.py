@@ -11,32 +11,10 @@ import pytest
 
 import recurate
 from helpers.paths import ROOT
+from helpers.shown import CODES, README, SHOWN, missing
 from recurate.cli import COMMANDS
 
-README = (ROOT / "README.md").read_text(encoding="utf-8")
 RECORDED = (ROOT / "benchmarks" / "results" / "first_minute.md").read_text(encoding="utf-8")
-SHOWN = [block.splitlines() for block in re.findall(r"```console\n(.*?)```", README, flags=re.S)]
-CODES = {"audit": 1}  # a mismatch
-
-
-def words_of(line: str) -> str:
-    return " ".join(line.split())
-
-
-def missing(shown: list[str], printed: str) -> list[str]:
-    """Return the shown lines that were not printed in this order; '...' stands for any lines, or none."""
-    lines = [words_of(line) for line in printed.splitlines()]
-    lost, place, free = [], 0, True
-    for line in map(words_of, shown):
-        if line == "...":
-            free = True
-            continue
-        reach = lines[place:] if free else lines[place : place + 1]
-        if line in reach:
-            place, free = place + reach.index(line) + 1, False
-        else:
-            lost.append(line)
-    return lost
 
 
 def test_the_comparison_can_fail():
