@@ -87,16 +87,21 @@ class CleanMachine:
     """An environment of its own with nothing but the wheel and what it needs, and an empty working folder."""
 
     def __init__(self, folder, wheel):
-        self.home = folder / "home"
-        self.home.mkdir()
+        self.folder = folder
         self.programs = folder / "venv" / "bin"
         hidden = ("PYTHON", "RECURATE", "VIRTUAL_ENV", "COV")
         kept = {name: value for name, value in os.environ.items() if not name.startswith(hidden)}
-        self.environment = kept | {"COLUMNS": "120", "HOME": str(self.home), "OMP_NUM_THREADS": "1"}
+        self.environment = kept | {"COLUMNS": "120", "HOME": str(folder), "OMP_NUM_THREADS": "1"}
         subprocess.run([sys.executable, "-m", "venv", str(folder / "venv")], check=True, timeout=300)
         pinned = ("--constraint", str(ROOT / "constraints.txt"))
         install = [str(self.programs / "python"), "-m", "pip", "install", "--quiet", *pinned, str(wheel)]
         subprocess.run(install, check=True, timeout=1200, env=os.environ | {"PYTHONPATH": ""})
+
+    def begin(self, name):
+        """Go on in an empty working folder, and return it."""
+        self.home = self.folder / name
+        self.home.mkdir()
+        return self
 
     def __call__(self, program, *words):
         command = [str(self.programs / program), *words]
@@ -106,11 +111,12 @@ class CleanMachine:
 
 
 @pytest.fixture(scope="module")
-def clean(built, tmp_path_factory):
+def machine(built, tmp_path_factory):
     return CleanMachine(tmp_path_factory.mktemp("clean"), built[1])
 
 
-def test_a_clean_machine_goes_through_the_readme(clean):
+def test_a_clean_machine_goes_through_the_readme(machine):
+    clean = machine.begin("readme")
     for block in SHOWN:
         words = shlex.split(block[0])[2:]
         done = clean("recurate", *words)
@@ -124,8 +130,9 @@ def test_a_clean_machine_goes_through_the_readme(clean):
     assert (clean.home / "my-forecast" / "report.html").exists()
 
 
-def test_a_clean_machine_goes_through_the_tutorial(clean):
+def test_a_clean_machine_goes_through_the_tutorial(machine):
     """By copy and paste, in order; Python's blocks are one session, of which each command finds the files."""
+    clean = machine.begin("tutorial")
     printed, session, codes = "", "", []
     for kind, block in re.findall(r"```(python|sh|text)\n(.*?)```", TUTORIAL, flags=re.S):
         if kind == "python":
