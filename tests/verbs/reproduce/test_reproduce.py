@@ -152,8 +152,8 @@ def test_what_there_is_not(tmp_path):
     [
         (["F-moons", "--data", "x"], "leave the data out"),
         (["F-cifar-airplane", "--data", "x"], "use the scale paper"),
-        (["A-disjoint", "--seeds", 3], "has no seeds"),
-        (["A-disjoint", "--jobs", 2], "nothing to do at once"),
+        (["heterogeneous", "--seeds", 3], "has no seeds"),
+        (["A-disjoint", "--jobs", 2], "no runs to do at once"),
     ],
 )
 def test_options_that_would_be_ignored(tmp_path, arguments, said):
@@ -165,11 +165,11 @@ def test_options_that_would_be_ignored(tmp_path, arguments, said):
 
 def test_a_folder_has_one_experiment(tmp_path):
     (tmp_path / "reproduce.json").write_text('{"experiment": "F-moons", "scale": "small"}')
-    for name, scale in (("A-disjoint", "small"), ("F-moons", "paper")):
+    for name, scale in (("heterogeneous", "small"), ("F-moons", "paper")):
         with pytest.raises(InputError, match=r"another experiment(.|\n)*F-moons, scale small"):
             reproduce.reproduce(name, tmp_path, scale=scale)
     (tmp_path / "reproduce.json").write_text("no result")
-    assert reproduce.reproduce("A-disjoint", tmp_path).findings
+    assert reproduce.reproduce("heterogeneous", tmp_path).findings
 
 
 def test_equal_seeds_have_no_interval(tmp_path):

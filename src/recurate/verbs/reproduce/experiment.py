@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from recurate.loop.run_folder import RunFolder
 
 Law = Callable[[], Trajectory]  # computes an exact arm
+Play = Callable[[int], Trajectory]  # trains an arm with a seed, in seconds
 Arms = Mapping[str, list[Trajectory]]  # trajectories of every trained arm, one per seed
 
 
@@ -31,6 +32,8 @@ class Experiment:
         claims: Published claims.
         source: Publication, with the section.
         laws: Exact arms by name: functions that compute a trajectory with the source ``forecast``.
+        played: Trained arms that no configuration of a run describes, by name: functions of the seed that
+            return a trajectory with the source ``measured``.
         starts: Configurations of the runs whose models arms start from.
         seeds: Number of seeds, unless the caller asks for others.
         sections: Function that returns further sections of the report, instead of the arms over rounds.
@@ -45,8 +48,14 @@ class Experiment:
     claims: tuple[Claim, ...]
     source: str
     laws: Mapping[str, Law] = field(default_factory=dict)
+    played: Mapping[str, Play] = field(default_factory=dict)
     starts: Mapping[str, dict[str, Any]] = field(default_factory=dict)
     seeds: int = 3
     sections: Callable[[Arms], list[Section]] | None = None
     tables: Callable[[Arms], dict[str, pa.Table]] | None = None
     derived: Callable[[str, RunFolder], Trajectory] | None = None
+
+    @property
+    def trains(self) -> bool:
+        """Whether anything is trained, so that there are seeds."""
+        return bool(self.arms or self.played)

@@ -6,17 +6,19 @@ Settings are this package's choice. Claims that no publication makes say so ("de
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from functools import cache, partial
 from typing import Any
 
 import numpy as np
 
 from recurate.core.arrays import FloatArray
-from recurate.log.trajectory import Trajectory
+from recurate.core.seeds import Stream
+from recurate.log.trajectory import MEASURED, Row, Trajectory
 from recurate.rules import Rule
 from recurate.theory.population import Population
 from recurate.theory.setting import Setting, Stage
-from recurate.verbs.reproduce.claims import Claim, apart, ends, gains, largest, less, rise, smallest
+from recurate.verbs.reproduce.claims import Claim, apart, ends, gains, largest, last, less, rise, smallest
 from recurate.verbs.reproduce.experiment import Experiment, Law
 from recurate.verbs.reproduce.laws import bisect, closeness, law_trajectory, numbers, plane
 
@@ -30,6 +32,9 @@ GAP = 60.0  # nats by which each of two opposed parties prefers its own items
 TURNS = 100
 BELOW, EVEN = 0.35, 0.5  # shares of the owner's items at the start
 LAST = "threshold"
+Rewards = Callable[[FloatArray], tuple[FloatArray, FloatArray]]
+POINTS, GAUSSIANS, LARGE = 1000, 20, 8  # of trained loops: picks a round, components, slate size of discs
+SIDES, DISCS = "trained, from {:g}", "trained, discs"
 
 
 def _in_turn(k: float, *, owner_first: bool) -> Setting:
@@ -73,6 +78,97 @@ def discs() -> Trajectory:
     return law_trajectory(rewards, np.ones(len(points)), setting, list(groups))
 
 
+def _judged(points: FloatArray) -> tuple[FloatArray, FloatArray]:
+    """Return the owner's and the public's rewards of points (n, 2): of opposed sides of the plane."""
+    ours = np.where(points[:, 0] > 0, GAP, 0.0)
+    return ours, GAP - ours
+
+
+def _in_discs(points: FloatArray) -> tuple[FloatArray, FloatArray]:
+    """Return the owner's and the public's rewards of points (n, 2): of the discs."""
+    ours, theirs = (closeness(points, [x, 0.0], 1.0, 2.0) for x in (2.0, -2.0))
+    return ours, theirs
+
+
+def _turns(start: FloatArray, rewards: Rewards, top: float, k: int, stream: Stream) -> Trajectory:
+    """Return the measured shares of a mixture of Gaussians that owner and public retrain in turn.
+
+    Args:
+        start: Points that the first model is fitted to, shape (n, 2).
+        rewards: Function that returns the owner's and the public's rewards, (n,) each.
+        top: Reward of what somebody likes best.
+        k: Slate size of both.
+        stream: The random stream.
+    """
+    from recurate.components.generators.mixture import Mixture, MixtureSettings  # of the extra run
+
+    model = Mixture(MixtureSettings(components=GAUSSIANS)).fit(start, rng=stream.at("first"))
+    rule, rows = Rule(k), []
+    for t in range(TURNS + 1):
+        now = stream.at("round", t)
+        points = model.sample(POINTS * k * k, rng=now.at("sample"))
+        rows += _shares(t, *rewards(points), top)
+        for chooser, place in (("owner", 0), ("public", 1)):
+            own = rewards(points)[place].reshape(-1, k)
+            slots = rule.draw(own, now.at(chooser).generator())
+            points = points.reshape(-1, k, 2)[np.arange(len(own)), slots]
+        if t < TURNS:
+            model = model.fit(points, rng=now.at("fit"))
+    return Trajectory(tuple(rows))
+
+
+def _shares(t: int, ours: FloatArray, theirs: FloatArray, top: float) -> list[Row]:
+    """Return the shares of what owner and public like best, by their rewards, and of all else."""
+    parts = {"owner": ours == top, "public": theirs == top, "outside": (ours != top) & (theirs != top)}
+    return [Row(t, MEASURED, "share", float(here.mean()), group=name) for name, here in parts.items()]
+
+
+def two_sides(share: float, seed: int) -> Trajectory:
+    """Return the loop on two clusters, of which the owner likes one, K = 2 each."""
+    stream = Stream(seed).at("A-disjoint", "sides", str(share))
+    draw = stream.at("data").generator()
+    side = np.where(draw.random(POINTS) < share, 2.0, -2.0)
+    start = np.stack([side, np.zeros(POINTS)], axis=1) + 0.3 * draw.standard_normal((POINTS, 2))
+    return _turns(start.astype(np.float32), _judged, GAP, 2, stream)
+
+
+def two_discs(seed: int) -> Trajectory:
+    """Return the loop from points that are uniform on [-5, 5]^2, K = LARGE each, with the paper's numbers."""
+    stream = Stream(seed).at("A-disjoint", "discs")
+    start = stream.at("data").generator().uniform(-5.0, 5.0, (POINTS, 2))
+    return _turns(start.astype(np.float32), _in_discs, 0.0, LARGE, stream)
+
+
+def _trained_claims(decides: str) -> list[Claim]:
+    """Return the claims about mixtures of Gaussians."""
+    arms = {
+        f"two clusters, K = 2 each, from {EVEN:g}": SIDES.format(EVEN),
+        f"two clusters, K = 2 each, from {BELOW:g}": SIDES.format(BELOW),
+        f"two discs in the plane, K = {LARGE} each": DISCS,
+    }
+    wins = [
+        Claim(
+            decides,
+            f"share of the owner's points in the last round, trained: {what}",
+            last(arm, "share", group="owner"),
+            True,
+            0.99,
+        )
+        for what, arm in arms.items()
+    ]
+    follows = [
+        Claim(
+            "the trained loop ends where the exact law does (this package's)",
+            f"distance of the owner's share in the last round from the law's, from {share:g}",
+            apart(last(SIDES.format(share), "share", group="owner"), ends(law, "share", group="owner")),
+            False,
+            0.01,
+        )
+        for share, law in ((EVEN, "even"), (BELOW, "below"))
+    ]
+    return [*wins, *follows]
+
+
 def alignment_game(scale: str, data: str) -> Experiment:
     """Return A-disjoint: an owner, then the public, with disjoint preferences."""
     decides = "the owner decides the support where preferences are disjoint"
@@ -110,11 +206,16 @@ def alignment_game(scale: str, data: str) -> Experiment:
     return Experiment(
         "A-disjoint",
         "An owner and then the public pick from slates in every round and never like each other's items; "
-        "and two discs in the plane, rewards -2 max(0, distance - 1).",
+        "and two discs in the plane, rewards -2 max(0, distance - 1). Trained: a mixture of "
+        f"{GAUSSIANS} Gaussians on {POINTS:,} points a round, {TURNS} rounds.",
         {},
-        (*wins, *thresholds),
+        (*wins, *thresholds, *_trained_claims(decides)),
         ALIGNMENT,
         laws=laws,
+        played={
+            **{SIDES.format(share): partial(two_sides, share) for share in (EVEN, BELOW)},
+            DISCS: two_discs,
+        },
     )
 
 

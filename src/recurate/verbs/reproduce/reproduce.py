@@ -86,7 +86,7 @@ def reproduce(
     seeds = _seeds(chosen, seeds)
     if jobs is not None and not chosen.arms:
         raise InputError(
-            f"{chosen.name} trains nothing, so there is nothing to do at once", got=f"{jobs} jobs",
+            f"{chosen.name} has no runs to do at once", got=f"{jobs} jobs",
             remedy="leave them out",
         )  # fmt: skip
     if engine == SHARDS:
@@ -97,7 +97,7 @@ def reproduce(
         [_task(out, arm, config, seed) for seed in seeds for arm, config in runs.items()]
         for runs in (chosen.starts, chosen.arms)
     ]
-    if any(stages):
+    if chosen.trains:
         _check(config for config, _ in itertools.chain(*stages))  # complaints come before work
     progress.stage("computing laws")
     laws = {arm: law() for arm, law in progress.steps(chosen.laws.items(), len(chosen.laws))}
@@ -108,6 +108,10 @@ def reproduce(
         everywhere = engine.startswith(RAY) and not jobs and scale == "small"
         _play(stages, engine, None if everywhere else count, tell)
     runs = {arm: [_read(chosen, arm, folder_of(out, arm, seed)) for seed in seeds] for arm in chosen.arms}
+    progress.stage("training what is trained here")
+    turns = [(arm, play, seed) for arm, play in chosen.played.items() for seed in seeds]
+    for arm, play, seed in progress.steps(turns, len(turns)):
+        runs.setdefault(arm, []).append(play(seed))
     by_seed = [{arm: found[i] for arm, found in runs.items()} for i in range(len(seeds))]
     findings = tuple(judge(claim, by_seed, laws) for claim in chosen.claims)
     return Reproduction(chosen, scale, seeds, runs, laws, findings)
@@ -130,8 +134,8 @@ def _check_folder(out: Path, chosen: Experiment, scale: str) -> None:
 def _seeds(chosen: Experiment, seeds: Sequence[int] | None) -> tuple[int, ...]:
     """Return the seeds of the runs; none if nothing is trained."""
     if seeds is None:
-        return tuple(range(chosen.seeds)) if chosen.arms else ()
-    if not chosen.arms:
+        return tuple(range(chosen.seeds)) if chosen.trains else ()
+    if not chosen.trains:
         raise InputError(
             f"{chosen.name} trains nothing, so it has no seeds", got=f"{len(seeds)} seeds",
             remedy="leave them out",
