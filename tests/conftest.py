@@ -24,6 +24,10 @@ pytest_plugins = ("helpers.studies",)
 # The key that marks runs as this user's is the tests' own.
 os.environ["XDG_STATE_HOME"] = tempfile.mkdtemp(prefix="recurate-state-")
 
+# With some values of TERM, GNU readline gives the processes of pytest-xdist a terminal of 80 columns.
+for _name in ("COLUMNS", "LINES"):
+    os.environ.pop(_name, None)
+
 # Modules and rewritten tests are compiled once, not in every process.
 sys.dont_write_bytecode = False
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
