@@ -116,7 +116,7 @@ def test_the_tutorial_runs(tmp_path, monkeypatch, recurate_cli):
 
 def test_formulas_and_roles_of_public_docstrings_read_well_on_the_site(monkeypatch):
     monkeypatch.syspath_prepend(str(ROOT / "docs"))
-    blocks = importlib.import_module("docstrings").blocks
+    blocks = importlib.import_module("blocks").blocks
     shown = {name: blocks(inspect.getdoc(getattr(recurate, name)) or "") for name in recurate.__all__}
     assert "<p>\u2003<i>P</i>(<i>i</i>) = <i>e</i><sup><i>u</i><sub><i>i</i></sub></sup> / " in shown["fit"]
     for name, text in shown.items():
