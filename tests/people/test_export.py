@@ -13,12 +13,15 @@ import pytest
 pytest.importorskip("sqlalchemy", reason="pip install 'recurate[people]'")
 import pyarrow as pa
 import pyarrow.compute as pc
+from pyarrow import parquet
 from sqlalchemy import select
 
 import recurate
 from helpers.studies import Clock
 from helpers.studies import slates as some_slates
 from recurate.core.errors import InputError
+from recurate.log.opening import open_slates
+from recurate.log.reading.mapping import Given
 from recurate.people import export
 from recurate.people.ballots import Candidate, Refused, Slate, Study
 from recurate.people.tables import ballots, candidates, leases, people, slates
@@ -398,3 +401,28 @@ def test_exports_of_several_studies_keep_their_people_apart(study_of, tmp_path):
     assert found.found.reading.choices.choosers.max() + 1 == 4
     assert len(found.found.reading.choices) == 60
     assert any("2 studies" in note for note in found.read_notes + found.found.reading.understood.notes)
+
+
+def test_an_early_and_a_late_export_are_read_as_the_late_one(study_of, clock, tmp_path):
+    """A second person moves the numbers of slates, and a repeat is an answer of its own."""
+    study = study_of(some_slates(12), seats=2, repeats=0.2, limit=50)
+    judged(study, clock, ("pick",), seed=1)
+    whole = export.table_of(study)
+    early = whole.filter(pa.array(whole["slate"].to_numpy() % 3 != 0))
+    moved = np.unique(early["slate"].to_numpy(), return_inverse=True)[1]
+    early = early.set_column(early.column_names.index("slate"), "slate", pa.array(moved))
+    assert 0 < early.num_rows < whole.num_rows
+    assert whole["repeated"].to_numpy().any()
+    for name, table in (("early", early), ("late", whole)):
+        parquet.write_table(table, tmp_path / f"{name}.parquet")
+    given = Given(include=("repeats", "simulated"))
+
+    def answers(*exports):
+        read = open_slates([tmp_path / f"{name}.parquet" for name in exports], given).columns
+        names = ("chooser", "asked", "time", "shown", "result")
+        rows = zip(*(np.asarray(read[n]).astype(str) for n in names), strict=True)
+        return sorted(rows), np.unique(np.asarray(read["slate"]).astype(str)).size
+
+    wanted = answers("late")
+    assert answers("early", "late") == wanted
+    assert answers("late", "early") == wanted

@@ -348,7 +348,7 @@ def _lost(t: int, changes: Trajectory) -> list[str]:
     return [
         f"retraining passed on {p.share:.0%} ({p.lower:.0%} to {p.upper:.0%}) of what {p.reward} selected: "
         "forecasts from round 0 assume all of it; recurate forecast RUN --renew learns the rest of the run. "
-        "More training steps, a wider network or retraining from scratch pass on more: "
+        "More training steps, a wider network or retraining from scratch can pass on more: "
         "recurate docs theory transmission"
         for p in little
     ]

@@ -336,7 +336,7 @@ class Step:
         """Return the law that a course makes of a law and its training law, each (atoms,)."""
         between, within, pulls = course
         if not 0 <= within <= 1:
-            target = spread(target, law, self.alike)
+            target = over_cells(target, law, self.alike)
         return pulled(moved(law, target, self.codes, between, within), self.codes, pulls)
 
     @cached_property
@@ -430,7 +430,7 @@ def moved(
     return np.maximum(old * law + new * target, 0.0)
 
 
-def spread(target: FloatArray, law: FloatArray, cells: IntArray) -> FloatArray:
+def over_cells(target: FloatArray, law: FloatArray, cells: IntArray) -> FloatArray:
     """Return a training law whose mass in each cell is spread as a law's is, (atoms,).
 
     Beyond [0, 1] the move from p to d is no mixture. Where picks or real data are few atoms, p - |w| (d - p)

@@ -11,7 +11,7 @@ user includes them.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -29,8 +29,8 @@ OF_STUDY = " of study "  # between a person's name and the study, where both are
 KINDS = {"repeats": "repeated", "checks": "check", "simulated": "simulated"}  # and their columns
 WORDS = {"repeats": "{repeat|repeats}", "checks": "{check|checks}", "simulated": "simulated {pick|picks}"}
 SLATE = ("round", "slate")
-ANSWER = ("study", *SLATE)  # tell answers of exports apart
-ROW = (*ANSWER, "item", "slot", "chooser", "time", "outcome", "picked")
+QUESTION = ("study", "round", "asked", "chooser")  # a question, and whom it was put to
+ROW = (*QUESTION, "time", "slot")  # a candidate of an answer
 EXPORT = frozenset({"asked", "shown", "outcome", "chooser"})  # columns that every export has
 JUDGED = frozenset(
     {"source", "item", "outcome", "chooser", "simulated"}
@@ -99,35 +99,66 @@ def standing(file: Source, given: Given, *, loop: bool = False) -> Answers:
 def _once(file: Source) -> tuple[Source, tuple[str, ...]]:
     """Return an export in which every answer is once, though several exports of one study may have it.
 
+    Each export numbers its slates and items anew: an answer is known by who gave it to what, and when.
+
     Raises:
         InputError: If two exports of one study disagree on an answer.
     """
-    names = [n for n in ROW if n in file.schema.names]
-    if not {"study", "slate", "time"} <= set(names):
+    if not {*ROW, "slate"} <= set(file.schema.names) or not _twice(file):
         return file, ()
     table = file.read()
+    names = (*ROW, *(n for n in ("picked", FILE) if n in table.column_names))
     columns = {n: np.array([str(v) for v in array_of(table, n)]) for n in names}
-    first = np.zeros(table.num_rows, bool)
-    first[np.unique(codes_of(columns, names), return_index=True)[1]] = True
-    kept = table.filter(pa.array(first))
-    answer = codes_of({n: v[first] for n, v in columns.items()}, [n for n in ANSWER if n in names])
-    if FILE in kept.column_names:
-        own = codes_of({FILE: array_of(kept, FILE), "answer": answer}, (FILE, "answer"))
-        pairs = np.unique(np.stack([answer, own]), axis=1)[0]
-        torn = int((np.unique(pairs, return_counts=True)[1] > 1).sum())
-        if torn:
-            raise InputError(
-                f"{file.name}: exports of one study disagree",
-                got=counted(torn, "{answer|answers} that {differs|differ}"),
-                remedy="give the newest export of each study alone",
-            )
-    if first.all():
-        return file, ()
-    again = codes_of(columns, [n for n in ANSWER if n in names])[~first]
-    note = (
-        f"{counted(np.unique(again).size, '{answer is|answers are}')} there several times, and counted once"
-    )
+    rows, answer = codes_of(columns, ROW), codes_of(columns, (*QUESTION, "time"))
+    pairs = np.unique(np.stack([rows, codes_of({"row": rows} | columns, ("row", "picked"))]), axis=1)[0]
+    torn = _changed(columns) | (np.bincount(pairs) > 1)[rows]
+    if torn.any():
+        raise InputError(
+            f"{file.name}: exports of one study disagree",
+            got=counted(
+                np.unique(codes_of(columns, QUESTION)[torn]).size, "{answer|answers} that {differs|differ}"
+            ),
+            remedy="give the newest export of each study alone",
+        )
+    first = np.zeros(len(rows), bool)
+    first[np.unique(rows, return_index=True)[1]] = True
+    item = codes_of({"shown": array_of(table, "shown")}, ("shown",))
+    kept = _renumbered(table, {"slate": pa.array(answer), "item": pa.array(item)}).filter(pa.array(first))
+    again = counted(np.unique(answer[~first]).size, "{answer is|answers are}")
+    note = f"{again} there several times, and counted once"
     return replace(open_source(kept), name=file.name, said=file.notes), (note,)
+
+
+def _twice(file: Source) -> bool:
+    """Return whether a source is of several exports that share answers; comparing all rows takes long.
+
+    Of one export a slate has each place once, also where answers have one time, as imported ones may.
+    """
+    key = list(ROW) if FILE in file.schema.names else ["study", *SLATE, "slot"]
+    counts = file.read(key).group_by(key).aggregate([([], "count_all")]).column("count_all")
+    return bool(counts.length() and pc.max(counts).as_py() > 1)
+
+
+def _changed(columns: Mapping[str, np.ndarray]) -> BoolArray:
+    """Return the rows of questions that somebody answered at one time in one file, at another in another."""
+    question = codes_of(columns, QUESTION)
+    if FILE not in columns:
+        return np.zeros(len(question), bool)
+    own = {"question": question, "time": columns["time"], FILE: columns[FILE]}
+    here = codes_of(own, ("question", FILE))
+    of_file = np.unique(np.stack([here, question, codes_of(own, ("question", FILE, "time"))]), axis=1)
+    most = np.zeros(question.max() + 1, int)
+    np.maximum.at(most, of_file[1], np.bincount(of_file[0])[of_file[0]])
+    of_all = np.unique(np.stack([question, codes_of(own, ("question", "time"))]), axis=1)[0]
+    return (np.bincount(of_all, minlength=len(most)) > most)[question]
+
+
+def _renumbered(table: pa.Table, new: Mapping[str, pa.Array]) -> pa.Table:
+    """Return a table with other values in those of these columns that it has."""
+    for name, values in new.items():
+        if name in table.column_names:
+            table = table.set_column(table.column_names.index(name), name, values)
+    return table
 
 
 def _by_study(file: Source) -> tuple[Source, tuple[str, ...]]:
@@ -147,9 +178,7 @@ def _by_study(file: Source) -> tuple[Source, tuple[str, ...]]:
     slate = codes_of({"study": np.array(study), "slate": array_of(table, "slate")}, ("study", "slate"))
     item = codes_of({"shown": array_of(table, "shown")}, ("shown",))
     new = {"chooser": pa.array(people, pa.string()), "slate": pa.array(slate), "item": pa.array(item)}
-    for name, values in new.items():
-        if name in table.column_names:
-            table = table.set_column(table.column_names.index(name), name, values)
+    table = _renumbered(table, new)
     note = f"{studies} studies: their people and slates are told apart by the column 'study'"
     return replace(open_source(table), name=file.name, said=file.notes), (note,)
 

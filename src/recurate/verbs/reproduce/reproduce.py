@@ -108,8 +108,9 @@ def reproduce(
         everywhere = engine.startswith(RAY) and not jobs and scale == "small"
         _play(stages, engine, None if everywhere else count, tell)
     runs = {arm: [_read(chosen, arm, folder_of(out, arm, seed)) for seed in seeds] for arm in chosen.arms}
-    progress.stage("training what is trained here")
     turns = [(arm, play, seed) for arm, play in chosen.played.items() for seed in seeds]
+    if turns:
+        progress.stage("training")
     for arm, play, seed in progress.steps(turns, len(turns)):
         runs.setdefault(arm, []).append(play(seed))
     by_seed = [{arm: found[i] for arm, found in runs.items()} for i in range(len(seeds))]
