@@ -154,6 +154,7 @@ def test_what_there_is_not(tmp_path):
         (["F-cifar-airplane", "--data", "x"], "use the scale paper"),
         (["heterogeneous", "--seeds", 3], "has no seeds"),
         (["A-disjoint", "--jobs", 2], "no runs to do at once"),
+        (["heterogeneous", "--engine", "local"], "engine local"),
     ],
 )
 def test_options_that_would_be_ignored(tmp_path, arguments, said):

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from recurate.loop.config import Config
 
 Tell = Callable[[str], None]
+USUAL = "processes"  # engine
 
 
 @dataclass(frozen=True)
@@ -58,7 +59,7 @@ def reproduce(
     seeds: Sequence[int] | None = None,
     data: str | None = None,
     jobs: int | None = None,
-    engine: str = "processes",
+    engine: str = USUAL,
     tell: Tell = lambda _: None,
 ) -> Reproduction:
     """Run every arm of an experiment with every seed, compute its laws, and judge the experiment's claims.
@@ -84,11 +85,13 @@ def reproduce(
     chosen = experiment(name, scale, data)
     _check_folder(out, chosen, scale)
     seeds = _seeds(chosen, seeds)
-    if jobs is not None and not chosen.arms:
+    asked = {f"{jobs} jobs": jobs is not None, f"engine {engine}": engine != USUAL}
+    if not chosen.arms and any(asked.values()):
         raise InputError(
-            f"{chosen.name} has no runs to do at once", got=f"{jobs} jobs",
+            f"{chosen.name} has no runs to do at once or elsewhere",
+            got=", ".join(name for name, given in asked.items() if given),
             remedy="leave them out",
-        )  # fmt: skip
+        )
     if engine == SHARDS:
         raise InputError(
             "runs of a reproduction are done whole", got=f"engine {SHARDS}", remedy="use processes or ray"
