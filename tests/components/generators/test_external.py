@@ -25,7 +25,9 @@ from recurate.loop.contexts import draw_contexts
 from recurate.loop.driver import resume, run
 from recurate.loop.dry_run import rehearse
 from recurate.loop.run_folder import RunFolder
+from recurate.verbs.run import samples_section
 from recurate.verbs.run.renewed import renewed_rows
+from recurate.verbs.run.report import run_result
 
 
 def write_config(config: dict, folder: Path) -> Path:
@@ -81,6 +83,14 @@ def test_a_loop_with_contexts_is_renewed_from_its_picks(reports):
     measured = found.values("mean_reward", source="measured", reward="sunny")
     assert abs(means[2].value - measured[2]) < 0.15
     assert {r.quantity for r in rows.rows} >= {"mean:short", "share", "entropy"}
+
+
+def test_a_report_tells_that_it_shows_some_of_the_rounds(reports, monkeypatch):
+    store = RunFolder.open(reports / "out")
+    said = "2 of 3 rounds are shown, evenly spread"
+    assert said not in run_result(store).page()
+    monkeypatch.setattr(samples_section, "ROUNDS", 2)
+    assert said in run_result(store).page()
 
 
 def test_every_candidate_is_of_its_slates_context(reports):

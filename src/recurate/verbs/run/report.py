@@ -184,4 +184,6 @@ def _candidates(folder: RunFolder) -> list[Section]:
         text = (
             "The first candidates of each round, which were judged alone: what was picked, and what was not."
         )
+    if len(rounds) < folder.complete():
+        text += f" {len(rounds)} of {folder.complete()} rounds are shown, evenly spread."
     return [Section("The candidates", text, slates=slates, printed=False)]
